@@ -1,0 +1,81 @@
+# Whetstone's commands. `make demo` and `make test` are the two that a newcomer needs.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TRL_STAMP := .venv-trl/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup chromium demo stop loop test lint format screenshots bench-train bench-sample bench-web starter clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Prepare the environment alone (.venv)
+
+# The environment is complete when the stamp exists; a half-made one is made again.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Whetstone needs Python 3.11: install it, or name it with 'make PYTHON=/path/to/python3.11'."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "Whetstone needs Python 3.11, and $(PYTHON) is another version: name one with 'make PYTHON=...'."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python's venv module is missing: on Debian, 'apt-get install python3.11-venv'."; exit 1; }
+	@[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+chromium: # Browser tests and screenshots need one; where apt may, it is installed.
+	@[ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; }; } || { \
+	  echo "Browser tests need Chromium: install it, or set CHROMIUM to its path."; exit 1; }
+
+demo: setup ## Serve a project to try, with a real model; RESET=1 starts over
+	@$(BIN)/python manage.py demo $(if $(RESET),--reset) $(if $(PORT),--port $(PORT))
+
+stop: setup ## Stop what `make demo` left running
+	@$(BIN)/python manage.py demo --stop
+
+loop: setup ## Three simulated rounds, and a table of what was learnt
+	@$(BIN)/python manage.py simulate --rounds 3 --judgments 150 --json var/loop.json
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite, then on PostgreSQL and Redis
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
+	$(BIN)/python -m tests.servers $(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
+
+screenshots: setup chromium ## Take the pictures in docs/ again
+	$(BIN)/python -m docs.screenshots
+
+starter: setup ## Train the starter model again (training/starter)
+	$(BIN)/python -m training.engine starter training/starter
+
+bench-train: setup $(TRL_STAMP) ## Our trainer against TRL's
+	$(BIN)/python -m benchmarks.train
+
+$(TRL_STAMP): benchmarks/constraints-trl.txt # TRL in an environment of its own
+	@[ -x .venv-trl/bin/python ] && .venv-trl/bin/python -c '' 2>/dev/null || { rm -rf .venv-trl; $(PYTHON) -m venv .venv-trl; }
+	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check -c $< trl peft
+	@touch $@
+
+bench-sample: setup ## Our sampler against plain generate
+	$(BIN)/python -m benchmarks.sample
+
+bench-web: setup ## Annotators under load
+	$(BIN)/python -m benchmarks.web
+
+clean: ## Remove the environment and caches (var/ is kept)
+	rm -rf $(VENV) .venv-trl .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

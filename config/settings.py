@@ -1,0 +1,245 @@
+"""One settings file, driven by the environment. Every default works on a laptop with nothing installed.
+
+docs/operating.md lists each variable; `WHETSTONE_VAR` is the folder that holds everything the site writes.
+"""
+
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.contrib.messages import constants as messages
+from environs import Env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Env()
+env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+VAR = Path(env.str("WHETSTONE_VAR", str(BASE_DIR / "var"))).resolve()
+VAR.mkdir(parents=True, exist_ok=True)
+
+
+def stored_secret_key(path: Path) -> str:
+    """The key in `path`, made on first use; several processes that start at once agree on one."""
+    if not path.exists():
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # readable by its owner alone
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        with suppress(FileExistsError):
+            os.link(part, path)  # whole or not at all, and the first one stays
+        os.unlink(part)
+    return path.read_text()
+
+
+DEBUG = env.bool("WHETSTONE_DEBUG", False)
+SECRET_KEY = env.str("WHETSTONE_SECRET_KEY", "") or stored_secret_key(VAR / "secret_key")
+ALLOWED_HOSTS = env.list("WHETSTONE_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("WHETSTONE_ORIGINS", [])
+
+INSTALLED_APPS = [
+    "annotate",
+    "training",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "config.apps.StaticFilesConfig",
+    "django.contrib.humanize",
+    "rest_framework",
+    "django_htmx",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.gzip.GZipMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.csp.ContentSecurityPolicyMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "annotate.access.LoginMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# --- Data --------------------------------------------------------------------------------------------------------
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's settings for a database URL; SQLite gets what it needs to serve several processes at once."""
+    settings: dict[str, Any] = dict(
+        dj_database_url.parse(url, conn_max_age=env.int("WHETSTONE_CONN_MAX_AGE", 600))
+    )
+    if settings["ENGINE"] == "django.db.backends.sqlite3":
+        settings["OPTIONS"] = {
+            # A transaction takes its write lock at once and waits its turn, rather than failing half-way.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            # FULL: a committed judgment survives a power cut.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA mmap_size=134217728;",
+        }
+    else:
+        settings["CONN_HEALTH_CHECKS"] = True
+    return settings
+
+
+DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{VAR / 'db.sqlite3'}"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+STORAGES = {
+    "default": {
+        "BACKEND": env.str("WHETSTONE_STORAGE", "django.core.files.storage.FileSystemStorage"),
+    },
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+MEDIA_ROOT = VAR / "files"
+STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True  # pages name no others
+
+# --- People ------------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "annotate.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+SESSION_COOKIE_AGE = 60 * 60 * 24 * 14
+
+# --- Security ----------------------------------------------------------------------------------------------------
+
+HTTPS = env.bool("WHETSTONE_HTTPS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if HTTPS else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "annotate.views.errors.csrf_failure"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to disk and do not count
+IMPORT_LIMIT = (
+    env.int("WHETSTONE_IMPORT_MEGABYTES", 1024) * 1024 * 1024
+)  # bytes of one file of prompts or pairs
+
+# --- Language and time -------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.str("WHETSTONE_TIME_ZONE", "UTC")
+USE_TZ = True
+MESSAGE_TAGS = {messages.ERROR: "error"}
+
+# --- Cache: the counters that slow down guessing, shared by all processes -------------------------------------------
+
+CACHE_URL = env.str("WHETSTONE_CACHE_URL", "")
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CACHE_URL}
+    if CACHE_URL
+    else {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": VAR / "cache"}
+}
+
+# --- Celery ------------------------------------------------------------------------------------------------------
+
+
+def filesystem_broker(folder: Path) -> dict[str, Any]:
+    """Options of Celery's filesystem transport with its messages below `folder`, which is made."""
+    for name in ("messages", "processed", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        "data_folder_in": str(folder / "messages"),
+        "data_folder_out": str(folder / "messages"),
+        "processed_folder": str(folder / "processed"),
+        "control_folder": str(folder / "control"),
+        "store_processed": False,
+    }
+
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "filesystem://")
+if CELERY_BROKER_URL.startswith("filesystem://"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = filesystem_broker(
+        Path(CELERY_BROKER_URL.removeprefix("filesystem://") or VAR / "broker")
+    )
+    CELERY_BROKER_URL = "filesystem://localhost"  # a host for Kombu, which warns without one and uses none
+    CELERY_BROKER_TRANSPORT = "config.broker:Transport"
+else:
+    # A page that starts a round must not wait for a broker that is away: the row is kept, and the sweep sends it.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "interval_start": 0}
+    if CELERY_BROKER_URL.startswith("redis"):
+        CELERY_BROKER_TRANSPORT_OPTIONS["socket_connect_timeout"] = 2
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {"training.tasks.run_round": {"queue": "training"}}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = TIME_ZONE
+
+# --- Training ----------------------------------------------------------------------------------------------------
+
+RUNS = VAR / "runs"
+STARTER_MODEL = BASE_DIR / "training" / "starter"
+HEARTBEAT_SECONDS = env.int("WHETSTONE_HEARTBEAT_SECONDS", 5)
+SILENT_SECONDS = env.int(
+    "WHETSTONE_SILENT_SECONDS", 60
+)  # a round without a heartbeat for so long is re-queued
+SWEEP_SECONDS = env.int("WHETSTONE_SWEEP_SECONDS", 15)
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {
+        "task": "training.tasks.sweep",
+        "schedule": SWEEP_SECONDS,
+        "options": {"expires": SWEEP_SECONDS},
+    },
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
+
+# --- API ---------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "annotate.api.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["annotate.api.parsing.BoundedJSONParser"],
+    "EXCEPTION_HANDLER": "annotate.api.errors.answer",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("WHETSTONE_LOG_LEVEL", "INFO")},
+}
