@@ -1,0 +1,150 @@
+"""The command line: `python -m training.engine train|sample|score RUN_DIR`, and `starter OUT_DIR`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.engine import errors, rundir
+from training.engine.config import explain
+from training.engine.rundir import RunDirectory
+from training.engine.startup import import_transformers
+
+_TRAIN = """\
+Train a LoRA adapter on the preference pairs of a run directory with DPO.
+
+RUN_DIR needs two files to begin with:
+
+  config.json   {"base_model": "path/or/hub-id"} is enough; every option is listed below
+  pairs.jsonl   {"id": "1", "prompt": "...", "chosen": "...", "rejected": "..."} on each line
+
+and holds the adapter in adapter/ when it ends. Run it again after an interruption and it goes on.
+With several processes: torchrun --nproc-per-node N -m training.engine train RUN_DIR
+"""
+_SAMPLE = """\
+Write completions for the prompts of a run directory: prompts.jsonl to samples.jsonl.
+
+They come from adapter/ where it exists, else from start_adapter, else from the base model; sampling.policy
+chooses another. A line of prompts.jsonl is {"id": "1", "prompt": "..."}, with "n" and "seed" of its own if wanted.
+"""
+_SCORE = """\
+Score the pairs of a run directory under its policy and reference: pairs.jsonl to scores.jsonl.
+
+The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
+start_adapter and the reference the base model.
+"""
+_STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code; errors are one sentence on standard error."""
+    # Threads that wait by spinning starve whatever shares the processor, down to a tenth of their own speed;
+    # PyTorch's OpenMP reads this once, when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    chosen = _parser().parse_args(arguments)
+    try:
+        chosen.command(chosen)
+    except errors.EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        short = errors.memory_short(error)
+        if short is None:
+            raise
+        print(f"error: {short}", file=sys.stderr)
+        return short.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.engine",
+        description="Direct Preference Optimization from a run directory, without the web application.",
+        epilog=_layout() + "\n\n" + _codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for name, text, command in (
+        ("train", _TRAIN, _train),
+        ("sample", _SAMPLE, _sample),
+        ("score", _SCORE, _score),
+    ):
+        verb = verbs.add_parser(
+            name,
+            help=text.splitlines()[0],
+            description=text,
+            epilog=_options("sampling.") if name == "sample" else _options(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_argument("run_dir", metavar="RUN_DIR", type=Path)
+        verb.set_defaults(command=command)
+        if name == "score":
+            verb.add_argument(
+                "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
+            )
+    starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
+    starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
+    starter.add_argument("--seed", type=int, default=0)
+    starter.set_defaults(command=_starter)
+    return parser
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()  # a bad setting is told before PyTorch is loaded
+    import_transformers()
+    from training.engine.train import train
+
+    train(run)
+
+
+def _score(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    import_transformers()
+    from training.engine.scoring import score
+
+    score(run, chosen.pairs)
+
+
+def _sample(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    import_transformers()
+    from training.engine.sampling import sample
+
+    sample(run)
+
+
+def _starter(chosen: argparse.Namespace) -> None:
+    from training.engine.starter import build
+
+    build(chosen.out_dir, seed=chosen.seed)
+
+
+def _layout() -> str:
+    table = [line.strip("| ") for line in (rundir.__doc__ or "").splitlines() if line.startswith("|")]
+    return "files of a run directory (written by whom, content):\n" + "\n".join(
+        "  " + line.replace(" | ", "  ") for line in table[2:]
+    )
+
+
+def _options(prefix: str = "") -> str:
+    lines = ["options in config.json:"]
+    for name, default, text, choices in explain():
+        if not name.startswith(prefix):
+            continue
+        lines.append(f"  {name} ({'required' if default is ... else repr(default)})")
+        lines.append(f"      {text}" + (f" One of: {', '.join(choices)}." if choices else ""))
+    return "\n".join(lines)
+
+
+def _codes() -> str:
+    known = sorted(errors.EngineError.__subclasses__(), key=lambda kind: kind.exit_code)
+    lines = [f"  {kind.exit_code:<3} {(kind.__doc__ or '').splitlines()[0]}" for kind in known]
+    return "exit codes:\n  0   Done.\n" + "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

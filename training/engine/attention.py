@@ -1,0 +1,203 @@
+"""Attention inside a packed row, pair by pair: no token of another pair is ever looked at or paid for.
+
+Registered with transformers under the name `PACKED`, so that any model whose attention goes through its
+interface can be packed. The row's spans travel to it as the model's keyword argument `spans`.
+
+Each pair is two attentions: prompt and chosen together, causal; and the rejected completion, whose keys are
+the prompt's and its own. On CUDA in half precision all of them are one call of the flash kernel for sequences of
+differing lengths; elsewhere they are scaled_dot_product_attention calls.
+
+Not supported, and left to the plain form by the start-up check: attention sinks, position biases, linear
+attention and recurrent layers.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from training.engine.packing import Span
+
+PACKED = "whetstone_packed"
+_FLASH_HEAD_SIZE = 256
+
+
+class Kind(NamedTuple):
+    """What a layer's attention does to its scores."""
+
+    scale: float
+    window: int | None  # keys a token sees, itself included
+    softcap: float | None  # Gemma 2: c * tanh(scores / c)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    spans: Sequence[Span],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention over one packed row.
+
+    `query` is (1, heads, T, size), `key` and `value` are (1, key heads, T, size), as transformers passes them;
+    returns (1, T, heads, size). `sliding_window` counts the keys a token sees, itself included.
+    """
+    if unused.get("s_aux") is not None or unused.get("position_bias") is not None or dropout:
+        raise NotImplementedError("attention sinks, position biases and attention dropout cannot be packed")
+    kind = Kind(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
+    if (
+        query.is_cuda
+        and query.dtype != torch.float32
+        and softcap is None
+        and query.shape[-1] <= _FLASH_HEAD_SIZE
+    ):
+        return _flash(query, key, value, spans, kind), None
+    if key.shape[1] != query.shape[1]:
+        repeats = query.shape[1] // key.shape[1]
+        key, value = (one.repeat_interleave(repeats, dim=1) for one in (key, value))
+    sizes = [size for span in spans for size in (span.prompt + span.chosen, span.rejected)]
+    # One split, whose backward is one concatenation; slices would each write a gradient of the whole row.
+    parts = list(
+        zip(query.split(sizes, dim=2), key.split(sizes, dim=2), value.split(sizes, dim=2), strict=True)
+    )
+    attended = []
+    for span, first, second in zip(spans, parts[::2], parts[1::2], strict=True):
+        attended.append(_attend(*first, kind))
+        if span.rejected:
+            keys = torch.cat([first[1][:, :, : span.prompt], second[1]], dim=2)
+            values = torch.cat([first[2][:, :, : span.prompt], second[2]], dim=2)
+            attended.append(_attend(second[0], keys, values, kind))
+    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Causal attention of the last queries of one sequence: (1, heads, Tq, size) over Tk >= Tq keys."""
+    scale, window, softcap = kind
+    if softcap is None:
+        if query.dtype == torch.bfloat16 and not query.is_cuda and torch.is_grad_enabled():
+            return _Attention.apply(query, key, value, kind)
+        return _scaled_dot_product(query, key, value, kind)
+    visible = _visible(query.shape[2], key.shape[2], window, query.device)
+    scores = softcap * torch.tanh((query @ key.transpose(2, 3)) * (scale / softcap))
+    weights = scores.float().masked_fill(~visible, float("-inf")).softmax(dim=-1)
+    return weights.to(value.dtype) @ value
+
+
+def _scaled_dot_product(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: Kind
+) -> torch.Tensor:
+    fed, seen = query.shape[2], key.shape[2]
+    if fed == seen and (kind.window is None or kind.window >= seen):
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=kind.scale)
+    visible = _visible(fed, seen, kind.window, query.device)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=kind.scale)
+
+
+def _visible(fed: int, seen: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """Which of `seen` keys each of the last `fed` tokens sees: bool (fed, seen)."""
+    place = torch.arange(seen - fed, seen, device=device)[:, None]
+    other = torch.arange(seen, device=device)[None, :]
+    visible = other <= place
+    if window is not None:
+        visible &= other > place - window
+    return visible
+
+
+class _Attention(torch.autograd.Function):
+    """Attention in bfloat16 on a CPU, whose own backward takes several times as long as these products.
+
+    Weights are computed again in backward, so that nothing of size Tq x Tk is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: Kind
+    ) -> torch.Tensor:
+        """(1, heads, Tq, size) as `_attend` takes and returns them."""
+        ctx.save_for_backward(query, key, value)
+        ctx.kind = kind
+        return _scaled_dot_product(query, key, value, kind)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of query, key and value."""
+        query, key, value = (one[0] for one in ctx.saved_tensors)
+        scale, grad = ctx.kind.scale, upstream[0][0]
+        fed, seen = query.shape[1], key.shape[1]
+        hidden = ~_visible(fed, seen, ctx.kind.window, query.device)
+        bias = query.new_zeros(fed, seen).masked_fill_(hidden, float("-inf"))
+        weights = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale).softmax(dim=-1)
+        by_value = torch.bmm(weights.transpose(1, 2), grad)
+        by_weight = torch.bmm(grad, value.transpose(1, 2))
+        by_score = torch.ops.aten._softmax_backward_data(by_weight, weights, -1, weights.dtype)
+        by_query = torch.bmm(by_score, key).mul_(scale)
+        by_key = torch.bmm(by_score.transpose(1, 2), query).mul_(scale)
+        return by_query[None], by_key[None], by_value[None], None
+
+
+def _flash(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, spans: Sequence[Span], kind: Kind
+) -> torch.Tensor:
+    """All attentions of a row in one kernel call. Returns (1, T, heads, size)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    layout = _layout(tuple(spans), query.device)
+    keys = key[0].transpose(0, 1)[layout.gather]
+    values = value[0].transpose(0, 1)[layout.gather]
+    attended: torch.Tensor = varlen_attn(  # type: ignore[assignment]  # a pair only with return_aux
+        query[0].transpose(0, 1),
+        keys,
+        values,
+        layout.starts_query,
+        layout.starts_key,
+        layout.longest_query,
+        layout.longest_key,
+        scale=kind.scale,
+        window_size=(-1 if kind.window is None else kind.window - 1, 0),
+        enable_gqa=True,
+    )
+    return attended[None]
+
+
+class VarlenLayout:
+    """Where each attention's queries and keys lie, for kernels that take sequences of differing lengths.
+
+    Queries are the row as it stands, cut into [prompt + chosen], [rejected] per pair; keys are gathered into
+    [prompt + chosen], [prompt + rejected]. Both end at the same token, which is how such kernels align a
+    causal mask when there are more keys than queries.
+    """
+
+    def __init__(self, spans: Sequence[Span], device: torch.device) -> None:
+        queries, keys, gather, start = [0], [0], [], 0
+        for span in spans:
+            first = span.prompt + span.chosen
+            gather += [range(start, start + first), range(start, start + span.prompt)]
+            gather.append(range(start + first, start + first + span.rejected))
+            queries += [queries[-1] + first, queries[-1] + first + span.rejected]
+            keys += [keys[-1] + first, keys[-1] + first + span.prompt + span.rejected]
+            start += first + span.rejected
+        self.gather = torch.tensor([place for part in gather for place in part], device=device)
+        self.starts_query = torch.tensor(queries, dtype=torch.int32, device=device)
+        self.starts_key = torch.tensor(keys, dtype=torch.int32, device=device)
+        self.longest_query = max(after - before for before, after in itertools.pairwise(queries))
+        self.longest_key = max(after - before for before, after in itertools.pairwise(keys))
+
+
+@functools.lru_cache(maxsize=8)
+def _layout(spans: tuple[Span, ...], device: torch.device) -> VarlenLayout:
+    """The layout of one row, made once for all layers."""
+    return VarlenLayout(spans, device)
+
+
+AttentionInterface.register(PACKED, packed_attention)

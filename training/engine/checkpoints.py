@@ -1,0 +1,81 @@
+"""What an interrupted run resumes from: adapter, optimizer, position, and how long its logs were.
+
+A checkpoint is two files, tensors and then a description that holds their digest; it counts only when both
+are there and agree, so a torn one is passed over for the one before. The learning rate and every random number are
+functions of seed and position, and need no state of their own.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from training.engine.errors import StaleCheckpointError
+from training.engine.rundir import write_json, write_whole
+
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run had come: `step` optimizer steps, and the sizes in bytes of its logs then."""
+
+    step: int
+    metrics_size: int
+    evals_size: int
+
+
+def save(
+    folder: Path, position: Position, tensors: dict[str, torch.Tensor], fingerprint: dict[str, str]
+) -> None:
+    """Write a checkpoint whole and drop all but the last two. Raises StorageError."""
+    folder.mkdir(exist_ok=True)
+    content = safetensors.torch.save(tensors)
+    name = f"step-{position.step:08d}"
+    write_whole(folder / f"{name}.safetensors", content)
+    description = asdict(position) | {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "fingerprint": fingerprint,
+    }
+    write_json(folder / f"{name}.json", description)
+    for old in sorted(folder.glob("step-*.json"))[:-_KEPT]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_latest(
+    folder: Path, fingerprint: dict[str, str]
+) -> tuple[Position, dict[str, torch.Tensor], list[str]] | None:
+    """The newest whole checkpoint with the names of torn ones passed over, or None if there is none.
+
+    Raises StaleCheckpointError naming what changed since it was written.
+    """
+    torn: list[str] = []
+    names = {path.stem for path in folder.glob("step-*.*")}
+    for name in sorted(names, reverse=True):
+        try:
+            description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            content = (folder / f"{name}.safetensors").read_bytes()
+            whole = hashlib.sha256(content).hexdigest() == description["sha256"]
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            torn.append(name)
+            continue
+        was = description["fingerprint"]
+        changed = [what for what in fingerprint if fingerprint[what] != was.get(what)]
+        if changed:
+            raise StaleCheckpointError(
+                f"The checkpoints belong to another {' and another '.join(changed)};"
+                f" restore it, or remove {folder} to start over."
+            )
+        position = Position(
+            step=description["step"],
+            metrics_size=description["metrics_size"],
+            evals_size=description["evals_size"],
+        )
+        return position, safetensors.torch.load(content), torn
+    return None

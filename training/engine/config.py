@@ -1,0 +1,279 @@
+"""Every setting of a run: `config.json`, read, checked and filled in.
+
+One frozen dataclass is the whole list. Each option carries its own explanation, which `--help` prints and
+`docs/engine.md` repeats. An unknown key, a value of the wrong type or out of range, and an option that the
+chosen loss would ignore are refused by name: no option is accepted and ignored.
+
+Imports nothing heavy, so that the web application can write configurations without PyTorch.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import NoneType, UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from training.engine.errors import ConfigError
+
+# What each loss honours beyond beta, labels and weights. `training.engine.losses` holds the functions.
+LOSS_OPTIONS: dict[str, frozenset[str]] = {
+    "sigmoid": frozenset({"label_smoothing", "margin"}),
+    "odpo": frozenset({"label_smoothing", "margin", "offset_scale"}),
+    "robust": frozenset({"label_smoothing"}),
+    "ipo": frozenset(),
+    "hinge": frozenset(),
+    "rao_kupper": frozenset({"tie_nu"}),
+    "davidson": frozenset({"tie_nu"}),
+}
+
+
+def _about(
+    text: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """An option's metadata: its explanation and its bounds."""
+    return {"text": text, "low": low, "above": above, "high": high, "below": below, "choices": choices}
+
+
+def _option(default: Any, text: str, **bounds: Any) -> Any:
+    return field(default=default, metadata=_about(text, **bounds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """The low-rank adapter that is trained (Hu et al., 2106.09685)."""
+
+    r: int = _option(16, "Rank of the adapter.", low=1)
+    alpha: float = _option(32.0, "The adapter's product is scaled by alpha / r.", above=0)
+    dropout: float = _option(0.0, "Dropout before the adapter while training.", low=0, below=1)
+    target_modules: str | tuple[str, ...] = _option(
+        "all-linear", 'Names of the layers to adapt, or "all-linear" for every linear layer but the head.'
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How `sample` writes completions."""
+
+    temperature: float = _option(1.0, "Softmax temperature; 0 takes the likeliest token.", low=0)
+    top_p: float = _option(1.0, "Keep the smallest set of tokens with this probability.", above=0, high=1)
+    top_k: int = _option(0, "Keep this many likeliest tokens; 0 keeps all.", low=0)
+    max_new_tokens: int = _option(128, "Longest completion, in tokens.", low=1)
+    samples_per_prompt: int = _option(2, "Completions per prompt.", low=1)
+    seed: int = _option(
+        0, "Seed; each completion derives its own from it, the prompt id and its number.", low=0
+    )
+    distinct: bool = _option(
+        False, "Draw again where completions of one prompt have the same text, up to seven times."
+    )
+    skip_long: bool = _option(
+        False,
+        "Pass over prompts that leave no room to write, and name them in done.json, instead of refusing them.",
+    )
+    policy: str = _option(
+        "auto",
+        "Who writes: trained is adapter/, start is start_adapter, base the base model; auto takes the first there is.",
+        choices=("auto", "trained", "start", "base"),
+    )
+    reference: str | None = _option(
+        None,
+        'Score each completion under this policy too, as reference_logprob: "base", "start", or an adapter\'s path.',
+    )
+    batch_size: int = _option(256, "Most completions that are written at once.", low=1)
+    backend: str = _option(
+        "auto",
+        "What generates: this engine's own loop, or vLLM, which auto takes where it is installed with a GPU.",
+        choices=("auto", "native", "vllm"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Every setting of a run directory, defaults filled in."""
+
+    base_model: str = _option(dataclasses.MISSING, "Path or hub id of the base model.")
+    revision: str | None = _option(None, "Revision of the base model on the hub.")
+    start_adapter: str | None = _option(
+        None,
+        "Path of the adapter that training starts from and measures against; unset, the base model is both.",
+    )
+    chat_template_kwargs: dict[str, Any] = field(
+        default_factory=dict,
+        metadata=_about(
+            'What the chat template is given besides the messages, such as {"enable_thinking": false}.'
+        ),
+    )
+
+    loss: str = _option("sigmoid", "The loss; see the table of losses.", choices=tuple(LOSS_OPTIONS))
+    beta: float = _option(0.1, "Strength of the pull towards the reference.", above=0)
+    label_smoothing: float = _option(
+        0.0,
+        "Assumed share of flipped labels (sigmoid, odpo: conservative; robust: unbiased).",
+        low=0,
+        below=0.5,
+    )
+    offset_scale: float | None = _option(
+        None, "odpo: alpha of the offset alpha * log(1 + margin); unset is 1.", low=0
+    )
+    tie_nu: float | None = _option(
+        None, "rao_kupper (unset is 3), davidson (unset is 1): how readily the model expects ties.", above=0
+    )
+    nll_weight: float = _option(
+        0.0, "Weight of the chosen completion's mean negative log-likelihood, added to the loss.", low=0
+    )
+
+    lora: LoraConfig = field(default_factory=LoraConfig, metadata=_about("The adapter."))
+    learning_rate: float = _option(1e-4, "Peak learning rate.", low=0)
+    optimizer: str = _option("adamw", "adamw, or rmsprop as in the paper.", choices=("adamw", "rmsprop"))
+    weight_decay: float = _option(0.0, "Decoupled decay (adamw), or L2 (rmsprop), of the adapter.", low=0)
+    warmup_steps: int = _option(0, "Steps over which the learning rate rises from 0.", low=0)
+    schedule: str = _option(
+        "constant", "Learning rate after warm-up.", choices=("constant", "linear", "cosine")
+    )
+    max_grad_norm: float = _option(1.0, "Gradients are scaled down to this norm; 0 leaves them.", low=0)
+    epochs: int = _option(1, "Passes over the pairs.", low=1)
+    batch_size: int = _option(16, "Pairs per optimizer step, over all processes.", low=1)
+    seed: int = _option(0, "Seed of the adapter's initial weights, the order of pairs and dropout.", low=0)
+
+    max_length: int | None = _option(
+        None, "Longest prompt plus completion in tokens; unset is the model's limit, at most 2048.", low=4
+    )
+    max_tokens: int | None = _option(
+        None, "Token budget of one packed forward; unset is 2048 on a CPU, 16384 on a GPU.", low=8
+    )
+    packing: str = _option(
+        "auto",
+        "Prompt, chosen and rejected in one row: auto checks on a real pair and falls back, on insists.",
+        choices=("auto", "on", "off"),
+    )
+    dtype: str = _option("auto", "Precision of the matrix products.", choices=("auto", "float32", "bfloat16"))
+    device: str = _option("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
+    threads: int = _option(0, "CPU threads; 0 takes what the process may use.", low=0)
+    gradient_checkpointing: bool = _option(
+        False, "Recompute activations in the backward pass: less memory, about a third slower."
+    )
+    quantization: str = _option(
+        "none", "4-bit base weights by bitsandbytes (QLoRA), on CUDA only.", choices=("none", "nf4")
+    )
+    shard: bool = _option(False, "Spread the base weights over the processes of torchrun (FSDP).")
+
+    eval_steps: int = _option(0, "Score heldout.jsonl every so many steps; 0 only before and after.", low=0)
+    checkpoint_steps: int = _option(20, "Write a checkpoint every so many steps.", low=1)
+    max_skipped_steps: int = _option(
+        10, "Steps with a non-finite loss or gradient are skipped; more than this end the run.", low=0
+    )
+    displacement_bound: float = _option(
+        20.0, "Warn when logps/chosen falls this many nats below the reference.", above=0
+    )
+
+    sampling: SamplingConfig = field(
+        default_factory=SamplingConfig, metadata=_about("How `sample` writes completions.")
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what the chosen loss, device or optimizer would ignore or cannot do."""
+        honoured = LOSS_OPTIONS[self.loss]
+        for name, unset in (("label_smoothing", 0.0), ("offset_scale", None), ("tie_nu", None)):
+            if getattr(self, name) != unset and name not in honoured:
+                able = " and ".join(loss for loss, options in LOSS_OPTIONS.items() if name in options)
+                raise ConfigError(f"{name} has no effect with loss {self.loss!r}; it belongs to {able}.")
+        if self.loss == "rao_kupper" and self.tie_nu is not None and self.tie_nu <= 1:
+            raise ConfigError("tie_nu must be greater than 1 with loss 'rao_kupper'.")
+        if self.quantization != "none" and self.device == "cpu":
+            raise ConfigError("quantization needs device 'cuda'; 4-bit weights do not run on a CPU.")
+        if self.quantization != "none" and self.shard:
+            raise ConfigError("shard and quantization cannot be combined; choose one.")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Check `data` and fill in defaults.
+
+        Raises ConfigError naming the key when it is unknown, missing, of the wrong type or out of range.
+        """
+        return _build(cls, data, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting as JSON values, defaults filled in."""
+        return dataclasses.asdict(self)
+
+
+def explain(cls: Any = TrainConfig, prefix: str = "") -> list[tuple[str, Any, str, tuple[str, ...]]]:
+    """Every option as (dotted name, default, explanation, choices); a required one has default `...`."""
+    rows: list[tuple[str, Any, str, tuple[str, ...]]] = []
+    for option in dataclasses.fields(cls):
+        factory: Any = option.default_factory
+        if factory is dataclasses.MISSING:
+            default = ... if option.default is dataclasses.MISSING else option.default
+        elif dataclasses.is_dataclass(factory):
+            rows += explain(factory, f"{prefix}{option.name}.")
+            continue
+        else:
+            default = factory()
+        rows.append((prefix + option.name, default, option.metadata["text"], option.metadata["choices"]))
+    return rows
+
+
+def _build(cls: Any, data: Any, prefix: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.') or 'The configuration'} must be an object of settings.")
+    options = {option.name: option for option in dataclasses.fields(cls)}
+    for key in data:
+        if key not in options:
+            near = difflib.get_close_matches(str(key), options, n=1)
+            hint = f" Did you mean {prefix}{near[0]}?" if near else ""
+            raise ConfigError(f"Unknown setting {prefix}{key}.{hint}")
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, option in options.items():
+        if name in data:
+            values[name] = _check(prefix + name, data[name], hints[name], option.metadata)
+        elif option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{name} is missing.")
+    return cls(**values)
+
+
+def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
+    """Return `value` as the type that `hint` names, or raise ConfigError naming `name`."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kind = get_origin(kinds[0]) or kinds[0]
+    if value is None and NoneType in kinds:
+        return None
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, name + ".")
+    if kind in (int, float):
+        return _check_number(name, value, kind is float, bounds)
+    if isinstance(value, (list, tuple)) and any(get_origin(other) is tuple for other in kinds):
+        if not value or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(f"{name} must be a non-empty list of names.")
+        return tuple(value)
+    if not isinstance(value, kind) or value == "":
+        wanted = {bool: "true or false", dict: "an object", str: "a non-empty string"}[kind]
+        raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
+    if bounds["choices"] and value not in bounds["choices"]:
+        raise ConfigError(f"{name} must be one of {', '.join(bounds['choices'])}, not {value!r}.")
+    return value
+
+
+def _check_number(name: str, value: Any, fractional: bool, bounds: Mapping[str, Any]) -> float | int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"{name} must be a number, not {value!r}.")
+    if not fractional and value != int(value):
+        raise ConfigError(f"{name} must be a whole number, not {value!r}.")
+    number: float | int = float(value) if fractional else int(value)
+    low, above, high, below = bounds["low"], bounds["above"], bounds["high"], bounds["below"]
+    if low is not None and number < low:
+        raise ConfigError(f"{name} must be at least {low}, not {value}.")
+    if above is not None and number <= above:
+        raise ConfigError(f"{name} must be greater than {above}, not {value}.")
+    if high is not None and number > high:
+        raise ConfigError(f"{name} must be at most {high}, not {value}.")
+    if below is not None and number >= below:
+        raise ConfigError(f"{name} must be less than {below}, not {value}.")
+    return number

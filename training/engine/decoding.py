@@ -1,0 +1,210 @@
+"""Writing completions with a causal language model: many rows at once, each as if it were alone.
+
+A group of prompts of like length is fed once, left-padded; its keys and values are then repeated for every
+completion that a prompt gets. Each step writes into the cache in place, and once a quarter of the rows have
+ended they leave the batch. The log-probability of each token comes from the same forward that it was drawn from.
+
+A row draws one uniform number per token from a generator seeded for it alone, and takes the token where the
+cumulative distribution passes that number (inverse transform sampling). So a completion depends on its prompt
+and seed and not on the rows beside it, up to rounding: matrix products of another shape differ in the last
+float32 bits, which moves a token only where the number lies within about 1e-6 of the edge between two.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from transformers import Cache
+
+from training.engine.config import SamplingConfig
+from training.engine.errors import ModelError
+from training.engine.kvcache import ONE_QUERY, make_cache
+
+_ELEMENTS = 1 << 22  # of the distributions that are worked on at once
+_CROWD = 0.75  # when no more than this share of a batch's rows is still writing, the others leave it
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to write: the prompt's ids, and the seed of this row's random numbers."""
+
+    prompt: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One completion.
+
+    `token_ids` hold the end-of-sequence id where the model ended ("stop") and not where it was cut ("length").
+    `logprob` is their summed log-probability in nats under the policy itself: temperature 1, nothing cut off.
+    """
+
+    token_ids: tuple[int, ...]
+    logprob: float
+    finish_reason: str
+
+
+class Decoder:
+    """Writes completions with one model under one set of sampling settings."""
+
+    def __init__(
+        self, model: Any, eos_ids: frozenset[int], device: torch.device, settings: SamplingConfig
+    ) -> None:
+        self.model, self.device, self.settings = model, device, settings
+        self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
+        if model.config._attn_implementation == "sdpa":
+            model.set_attn_implementation(ONE_QUERY)
+        takes = signature(model.forward).parameters
+        # Of a prompt only the last position's logits are wanted: (P, 1, V) in place of (P, T, V).
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+
+    @torch.inference_mode()
+    def write(
+        self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
+    ) -> list[Written]:
+        """Complete every request, in the order given; `report` hears how many have ended so far.
+
+        Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
+        fits into the device's memory.
+        """
+        found: dict[int, Written] = {}
+        groups = make_groups(requests, self.settings.batch_size)
+        while groups:
+            group = groups.pop(0)
+            try:
+                some = self._write_group(
+                    [requests[position] for position in group], lambda ended: report(len(found) + ended)
+                )
+            except torch.OutOfMemoryError:
+                if len(group) == 1:
+                    raise
+                # No completion depends on the group that it is written in, so smaller ones write the same.
+                half = len(group) // 2
+                groups[:0] = [group[:half], group[half:]]
+            else:
+                found.update(zip(group, some, strict=True))
+        return [found[position] for position in range(len(requests))]
+
+    def _write_group(self, requests: Sequence[Request], report: Callable[[int], None]) -> list[Written]:
+        """Complete requests whose prompts are of like length, all in one batch."""
+        settings, longest = self.settings, self.settings.max_new_tokens
+        logits, cache, mask = self._read_prompts(requests)
+        draws = torch.stack([uniforms(request.seed, longest) for request in requests]).to(self.device)
+        tokens = torch.zeros(len(requests), longest, dtype=torch.long, device=self.device)
+        logps = torch.zeros(len(requests), dtype=torch.float64, device=self.device)
+        lengths = torch.full((len(requests),), longest, device=self.device)
+        ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
+        rows = torch.arange(len(requests), device=self.device)  # those that the batch still holds
+        places = mask.sum(dim=1)
+        for step in range(longest):
+            drawn, drawn_logps = draw(logits, draws[rows, step], settings)
+            tokens[rows, step] = drawn
+            logps[rows] += drawn_logps.masked_fill(ended[rows], 0.0)
+            stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
+            ended[stops], lengths[stops] = True, step + 1
+            alive = (~ended[rows]).nonzero()[:, 0]
+            report(len(requests) - len(alive))
+            if not len(alive) or step + 1 == longest:
+                break
+            if len(alive) <= _CROWD * len(rows):
+                cache.reorder_cache(alive)
+                rows, mask, places, drawn = rows[alive], mask[alive], places[alive], drawn[alive]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self.model(
+                input_ids=drawn[:, None],
+                attention_mask=mask,
+                position_ids=(places + step)[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+        return [
+            Written(tuple(ids[:length]), logp, "stop" if stopped else "length")
+            for ids, length, logp, stopped in zip(
+                tokens.tolist(), lengths.tolist(), logps.tolist(), ended.tolist(), strict=True
+            )
+        ]
+
+    def _read_prompts(self, requests: Sequence[Request]) -> tuple[torch.Tensor, Cache, torch.Tensor]:
+        """Feed each distinct prompt once, for all its requests.
+
+        Returns, with a row per request, the logits (R, V) of the first token to write, the cache, and the mask
+        (R, T) of prompt tokens, which is 0 where the prompt is padded on the left.
+        """
+        prompts = list(dict.fromkeys(request.prompt for request in requests))
+        at = {prompt: place for place, prompt in enumerate(prompts)}
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(one)) + list(one) for one in prompts]).to(self.device)
+        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts]).to(self.device)
+        cache = make_cache(self.model.config)
+        logits = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            **self._last_only,
+        ).logits[:, -1]
+        repeats = torch.tensor([at[request.prompt] for request in requests], device=self.device)
+        cache.reorder_cache(repeats)
+        return logits[repeats], cache, mask[repeats]
+
+
+def make_groups(requests: Sequence[Request], most: int) -> list[list[int]]:
+    """Positions of `requests` in groups of at most `most`: like lengths together, the longest prompts first,
+    so that a memory too small is met at once; requests of one prompt stay side by side."""
+    order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
+    return [order[start : start + most] for start in range(0, len(order), most)]
+
+
+def uniforms(seed: int, count: int) -> torch.Tensor:
+    """`count` numbers in [0, 1), that depend on `seed` alone."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def draw(
+    logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one token a row from logits (R, V) with uniform numbers (R,); temperature 0 takes the likeliest.
+
+    Returns ids (R,) and their float32 log-probabilities (R,) at temperature 1 with nothing cut off. Raises
+    ModelError if there is a logit that is not a number.
+    """
+    ids, logps = [], []
+    rows = max(1, _ELEMENTS // logits.shape[1])
+    for some, number in zip(logits.split(rows), numbers.split(rows), strict=True):
+        logprobs = some.float().log_softmax(dim=-1)
+        if bool(logprobs[:, 0].isnan().any()):  # one logit that is not a number makes its whole row so
+            raise ModelError("The policy gives probabilities that are not finite; its weights are damaged.")
+        taken = _take(logprobs, number, settings)
+        ids.append(taken)
+        logps.append(logprobs.gather(1, taken[:, None])[:, 0])
+    return torch.cat(ids), torch.cat(logps)
+
+
+def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Ids (R,): where the cumulative distribution passes the number; a token without probability never is."""
+    if settings.temperature == 0:
+        return logprobs.argmax(dim=-1)
+    cumulative = _kept(logprobs, settings).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    passed = torch.minimum(numbers[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, passed, right=True)[:, 0]
+
+
+def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Probabilities (R, V), not normalized: the temperature first, then top_k, then top_p of what that leaves."""
+    scores = logprobs if settings.temperature == 1 else logprobs / settings.temperature
+    if 0 < settings.top_k < scores.shape[1]:
+        least = scores.topk(settings.top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    if settings.temperature == 1 and settings.top_p == 1:
+        return scores.exp()
+    probabilities = scores.softmax(dim=-1)
+    if settings.top_p == 1:
+        return probabilities
+    falling, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = falling.cumsum(dim=-1) - falling
+    return torch.zeros_like(falling).scatter(1, order, falling.masked_fill(before >= settings.top_p, 0.0))

@@ -1,0 +1,74 @@
+"""What can go wrong in a run, each with the exit code that tells a caller apart what happened.
+
+Every message is one sentence a person can act on; the command line prints it without a traceback.
+"""
+
+
+class EngineError(Exception):
+    """A failure with a known cause. `exit_code` is what `python -m training.engine` exits with."""
+
+    exit_code = 1
+
+
+class ConfigError(EngineError):
+    """`config.json` is missing, unreadable, or holds an unknown key or a bad value."""
+
+    exit_code = 3
+
+
+class DataError(EngineError):
+    """A JSON Lines file is missing, corrupt (named by line number), or holds nothing to work on."""
+
+    exit_code = 4
+
+
+class ModelError(EngineError):
+    """The base model, its tokenizer or an adapter cannot be loaded, or does not fit the request."""
+
+    exit_code = 5
+
+
+class LockedError(EngineError):
+    """Another process is working in the run directory."""
+
+    exit_code = 6
+
+
+class StorageError(EngineError):
+    """The run directory cannot be written: the disk is full or it is read-only."""
+
+    exit_code = 7
+
+
+class DivergedError(EngineError):
+    """Too many steps gave a loss or gradient that is not finite."""
+
+    exit_code = 8
+
+
+class MemoryShortError(EngineError):
+    """The model and its activations do not fit into memory."""
+
+    exit_code = 9
+
+
+class StaleCheckpointError(EngineError):
+    """The checkpoints were written for other settings or other pairs."""
+
+    exit_code = 10
+
+
+class InterruptedRunError(EngineError):
+    """A signal asked the run to stop; a checkpoint was written and `train` again goes on from it."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again later
+
+
+def memory_short(error: BaseException) -> MemoryShortError | None:
+    """The sentence for an allocation that failed, on a CPU or on CUDA; None for any other error."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if named or "can't allocate memory" in str(error):
+        return MemoryShortError(
+            "Out of memory: lower max_tokens, or set gradient_checkpointing, and start again."
+        )
+    return None

@@ -1,0 +1,63 @@
+"""What goes wrong in DPO without an error, found in the metrics and said in plain words with a remedy."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from training.engine.config import TrainConfig
+
+_WINDOW = 8  # steps that are averaged, so that one odd batch raises no alarm
+_LENGTH_RATIO = 1.2
+_KL_BOUND = 50.0
+
+
+def diagnose(rows: Sequence[dict[str, Any]], config: TrainConfig) -> list[dict[str, str]]:
+    """Findings about a run from the rows of `metrics.jsonl`, each {"kind", "message", "remedy"}."""
+    findings: list[dict[str, str]] = []
+
+    def find(kind: str, message: str, remedy: str) -> None:
+        findings.append({"kind": kind, "message": message, "remedy": remedy})
+
+    if not rows:
+        return findings
+    skipped = rows[-1]["skipped"]
+    if skipped:
+        find(
+            "non_finite",
+            f"{skipped} of {len(rows)} steps gave a loss or gradient that is not finite and were skipped.",
+            "Lower learning_rate, set dtype to float32, or look for broken pairs.",
+        )
+    fall = -_recent(rows, "displacement")
+    if fall > config.displacement_bound:
+        find(
+            "displacement",
+            f"The chosen completions have become less likely by {fall:.1f} nats on average,"
+            f" more than displacement_bound ({config.displacement_bound:g}):"
+            " the model moves away from both completions.",
+            "Set nll_weight to about 1, raise beta, lower learning_rate, or train fewer epochs.",
+        )
+    chosen, rejected = _mean(rows, "lengths/chosen"), _mean(rows, "lengths/rejected")
+    if chosen > _LENGTH_RATIO * rejected:
+        find(
+            "length",
+            f"Chosen completions have {chosen:.0f} tokens on average and rejected ones {rejected:.0f}:"
+            " the model will learn to write longer.",
+            "Balance the lengths of the pairs, or watch the sampled length after the round.",
+        )
+    drift = _recent(rows, "kl")
+    if drift > _KL_BOUND:
+        find(
+            "kl",
+            f"The policy is an estimated {drift:.0f} nats per completion away from its reference.",
+            "Raise beta, lower learning_rate, or train fewer epochs.",
+        )
+    return findings
+
+
+def _recent(rows: Sequence[dict[str, Any]], key: str) -> float:
+    return _mean(rows[-_WINDOW:], key)
+
+
+def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:
+    values = [row[key] for row in rows if row[key] is not None and math.isfinite(row[key])]
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,119 @@
+"""What generation keeps of the tokens so far, and attention of one new token a row to it.
+
+transformers' dynamic cache copies everything it holds at each token, and its attention takes a kernel meant for
+many queries. Both cost more than the rest of a step of a small model.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ONE_QUERY = "whetstone_one_query"
+_GROWTH = 64  # columns by which a cache is enlarged: each time is a copy of it
+
+
+class InPlaceLayer(CacheLayerMixin):
+    """Keys and values of one attention layer, (rows, heads, columns, size), in memory that is written in place.
+
+    transformers' own dynamic cache copies everything it holds at each token. A layer with a sliding window
+    keeps all columns too; the mask that transformers makes for it hides the old ones.
+    """
+
+    is_sliding = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Take the first keys and values, those of the prompts, as the cache."""
+        self.keys, self.values = key_states, value_states
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append columns and return all columns so far, as views."""
+        before, self.length = self.length, self.length + key_states.shape[2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            return key_states, value_states
+        if self.length > self.keys.shape[2]:
+            self.keys, self.values = (
+                _widened(one, self.length + _GROWTH) for one in (self.keys, self.values)
+            )
+        self.keys[:, :, before : self.length] = key_states
+        self.values[:, :, before : self.length] = value_states
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Keep the rows `beam_idx` (n,), in this order; a row may come more than once."""
+        self.keys, self.values = (one.index_select(0, beam_idx) for one in (self.keys, self.values))
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns that a query of this length attends to, and the place of the first."""
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Columns written so far."""
+        return self.length
+
+    def get_max_length(self) -> int:
+        """No maximum, which transformers writes as -1."""
+        return -1
+
+
+def make_cache(config: Any) -> Cache:
+    """A cache written in place; for layers that hold something else than keys and values, transformers' own."""
+    usual = DynamicCache(config=config)
+    if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in usual.layers):
+        return Cache(layers=[InPlaceLayer() for _ in usual.layers])
+    return usual
+
+
+def one_query_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    **settings: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one token a row as two batched matrix products; anything else goes to the usual kernel.
+
+    `query` is (R, heads, 1, size), `key` and `value` are (R, key heads, T, size), the mask is (R, 1, 1, T), True
+    where a column is seen; returns (R, 1, heads, size).
+    """
+    rows, heads, queries, size = query.shape
+    if queries != 1 or query.is_cuda or any(settings.get(name) is not None for name in _UNUSUAL):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **settings)
+    groups, columns = rows * key.shape[1], key.shape[2]
+    scale = size**-0.5 if scaling is None else scaling
+    scores = torch.bmm(
+        query.reshape(groups, -1, size), key.reshape(groups, columns, size).transpose(1, 2)
+    ).mul_(scale)
+    if attention_mask is not None:
+        scores.view(rows, -1, columns).masked_fill_(~attention_mask[:, 0], -torch.inf)
+    attended = torch.bmm(scores.softmax(dim=-1), value.reshape(groups, columns, -1))
+    return attended.view(rows, 1, heads, -1), None
+
+
+_UNUSUAL = ("position_bias", "s_aux", "softcap")
+
+
+def _widened(columns: torch.Tensor, length: int) -> torch.Tensor:
+    """`columns` (R, H, T, D) in new memory with room for `length` columns."""
+    rows, heads, width, size = columns.shape
+    wider = columns.new_empty(rows, heads, length, size)
+    wider[:, :, :width] = columns
+    return wider
+
+
+AttentionInterface.register(ONE_QUERY, one_query_attention)
+AttentionMaskInterface.register(ONE_QUERY, sdpa_mask)

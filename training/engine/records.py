@@ -1,0 +1,163 @@
+"""The lines of `pairs.jsonl`, `heldout.jsonl` and `prompts.jsonl`, checked and typed.
+
+Imports nothing heavy.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from training.engine.errors import DataError
+from training.engine.rundir import read_jsonl
+
+Message = dict[str, Any]
+Text = str | list[Message]  # plain text, or chat messages {"role", "content"}
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a policy wrote.
+
+    `token_ids`, where known, are the sampled ids, with the end-of-sequence id if the model ended itself;
+    they are trained on as they are. `finish_reason` is "stop" if the model ended, "length" if it was cut;
+    unset, token ids speak for themselves and text is taken to have ended.
+    """
+
+    text: Text
+    token_ids: tuple[int, ...] | None = None
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One preference: `label` is the probability that `chosen` is better, `margin` how much better it is."""
+
+    id: str
+    prompt: Text
+    chosen: Completion
+    rejected: Completion
+    prompt_token_ids: tuple[int, ...] | None = None
+    label: float = 1.0
+    margin: float = 0.0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt to sample completions for; `n` and `seed` take the place of the configured ones."""
+
+    id: str
+    prompt: Text
+    n: int | None = None
+    seed: int | None = None
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """All pairs of a file. Keys beyond the known ones (provenance) are passed over.
+
+    Raises DataError naming the line where a field is missing, of the wrong type or out of range, or an id
+    comes twice.
+    """
+    pairs: list[Pair] = []
+    seen: dict[str, int] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path.name} line {number}"
+        identity = _identity(row, where)
+        if identity in seen:
+            raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
+        seen[identity] = number
+        pairs.append(
+            Pair(
+                id=identity,
+                prompt=_text(row, "prompt", where),
+                prompt_token_ids=_token_ids(row, "prompt_token_ids", where),
+                chosen=_completion(row, "chosen", where),
+                rejected=_completion(row, "rejected", where),
+                label=_number(row, "label", where, 1.0, high=1.0),
+                margin=_number(row, "margin", where, 0.0),
+                weight=_number(row, "weight", where, 1.0),
+            )
+        )
+    return pairs
+
+
+def read_prompts(path: Path) -> Iterator[Prompt]:
+    """The prompts of a file, in order. Raises DataError naming the line, also where an id comes twice."""
+    seen: dict[str, int] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path.name} line {number}"
+        identity = _identity(row, where)
+        if identity in seen:
+            raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
+        seen[identity] = number
+        yield Prompt(
+            identity,
+            _text(row, "prompt", where),
+            n=_whole(row, "n", where, 1),
+            seed=_whole(row, "seed", where, 0),
+        )
+
+
+def _identity(row: dict[str, Any], where: str) -> str:
+    value = row.get("id")
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise DataError(f"{where}: id must be a string or a whole number.")
+    return str(value)
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> Text:
+    value = row.get(key)
+    if any("\ud800" <= char <= "\udfff" for char in str(value)):
+        raise DataError(f"{where}: {key} holds half a character (a lone surrogate).")
+    if isinstance(value, str):
+        return value
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in value)
+        and all("content" in message for message in value)
+    ):
+        return value
+    raise DataError(f"{where}: {key} must be a string or a list of chat messages with role and content.")
+
+
+def _completion(row: dict[str, Any], key: str, where: str) -> Completion:
+    reason = row.get(f"{key}_finish_reason")
+    if reason not in (None, "stop", "length"):
+        raise DataError(f'{where}: {key}_finish_reason must be "stop" or "length", not {reason!r}.')
+    text = _text(row, key, where)
+    if isinstance(text, list) and (
+        len(text) != 1 or text[0]["role"] != "assistant" or not isinstance(text[0]["content"], str)
+    ):
+        raise DataError(f"{where}: {key} must be text or exactly one assistant message with text.")
+    token_ids = _token_ids(row, f"{key}_token_ids", where)
+    return Completion(text=text, token_ids=token_ids, finish_reason=reason)
+
+
+def _token_ids(row: dict[str, Any], key: str, where: str) -> tuple[int, ...] | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+        raise DataError(f"{where}: {key} must be a list of token ids.")
+    return tuple(value)
+
+
+def _whole(row: dict[str, Any], key: str, where: str, low: int) -> int | None:
+    value = row.get(key)
+    if value is not None and (type(value) is not int or value < low):
+        raise DataError(f"{where}: {key} must be a whole number from {low} on, not {value!r}.")
+    return value
+
+
+def _number(row: dict[str, Any], key: str, where: str, default: float, high: float = math.inf) -> float:
+    value = row.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DataError(f"{where}: {key} must be a number, not {value!r}.")
+    if not 0 <= value <= high:
+        bounds = "from 0 to 1" if high == 1 else "0 or more"
+        raise DataError(f"{where}: {key} must be {bounds}, not {value}.")
+    return float(value)

@@ -1,0 +1,289 @@
+"""The run directory: one run's files, written whole, readable by people, runnable without the web application.
+
+| file            | written by       | content                                                        |
+| --------------- | ---------------- | -------------------------------------------------------------- |
+| config.json     | caller           | every setting (`training.engine.config`)                       |
+| pairs.jsonl     | caller           | preference pairs to train on or to score                       |
+| heldout.jsonl   | caller, optional | pairs that `train` scores before and after, never trains on    |
+| prompts.jsonl   | caller           | prompts for `sample`                                           |
+| metrics.jsonl   | train            | one object per optimizer step                                  |
+| evals.jsonl     | train            | held-out figures every `eval_steps` steps                      |
+| progress.json   | each verb        | phase, step, total_steps, eta_seconds: replaced as work goes on |
+| adapter/        | train            | the trained PEFT adapter                                       |
+| checkpoints/    | train            | what an interrupted run resumes from                           |
+| samples.jsonl   | sample           | completions                                                    |
+| scores.jsonl    | score            | log-probabilities per pair                                     |
+| done.json       | each verb, last  | one summary per verb: {"train": {...}, "score": {...}}         |
+
+Imports nothing heavy, so that the web application can write and read run directories without PyTorch.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from training.engine.config import TrainConfig
+from training.engine.errors import ConfigError, DataError, LockedError, StorageError
+
+_LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+_DIGEST_WHOLE = 256 << 20
+_DIGEST_BLOCK = 1 << 16
+
+
+class RunDirectory:
+    """Paths and whole-file reading and writing inside one run directory."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.config_file = self.root / "config.json"
+        self.pairs = self.root / "pairs.jsonl"
+        self.heldout = self.root / "heldout.jsonl"
+        self.prompts = self.root / "prompts.jsonl"
+        self.metrics = self.root / "metrics.jsonl"
+        self.evals = self.root / "evals.jsonl"
+        self.progress_file = self.root / "progress.json"
+        self.adapter = self.root / "adapter"
+        self.checkpoints = self.root / "checkpoints"
+        self.samples = self.root / "samples.jsonl"
+        self.scores = self.root / "scores.jsonl"
+        self.done = self.root / "done.json"
+
+    def read_config(self) -> TrainConfig:
+        """The checked configuration. Raises ConfigError with one clear sentence."""
+        try:
+            data = json.loads(self.config_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{self.config_file} does not exist.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.config_file} is not valid JSON: {error}.") from None
+        return TrainConfig.from_dict(data)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write every setting, defaults filled in; creates the directory."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_json(self.config_file, config.to_dict())
+
+    def read_done(self) -> dict[str, Any]:
+        """What each verb left behind, by verb; {} before the first one ended."""
+        try:
+            return dict(json.loads(self.done.read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def finish(
+        self, verb: str, summary: dict[str, Any], inputs: Iterable[Path], outputs: Iterable[Path]
+    ) -> None:
+        """Record that `verb` ended: its summary, hashes of what it read and wrote, library versions."""
+        entry = summary | {
+            "inputs": self.hashes(inputs),
+            "outputs": self.hashes(outputs),
+            "versions": library_versions(),
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        write_json(self.done, self.read_done() | {verb: entry})
+
+    def hashes(self, paths: Iterable[Path]) -> dict[str, str]:
+        """Content digests of the files that exist, by path relative to the run directory where inside it."""
+        found: dict[str, str] = {}
+        for path in paths:
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file():
+                    inside = file.is_relative_to(self.root)
+                    found[str(file.relative_to(self.root) if inside else file)] = digest(file)
+        return found
+
+    def progress(
+        self, phase: str, step: int = 0, total_steps: int = 0, eta_seconds: float | None = None
+    ) -> None:
+        """Say where the work stands: loading, reference, training, scoring, sampling, saving or done.
+
+        Within `reference`, `scoring` and `sampling` the steps are pairs or completions, not optimizer steps.
+        """
+        state = {"phase": phase, "step": step, "total_steps": total_steps, "eta_seconds": eta_seconds}
+        write_json(self.progress_file, state | {"at": time.time()}, durable=False)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainers out. The kernel drops the lock with the process, however it ends.
+
+        Raises LockedError if another process holds it, DataError if there is no such directory.
+        """
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is not a directory.")
+        try:
+            lock = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise storage_error(error, self.root) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise LockedError(f"{self.root} is in use by process {holder}.") from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            for stale in self.root.glob(".*.part"):
+                stale.unlink()
+            yield
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide the numbers, of those that are installed."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; above 256 MiB of its size, its first MiB and 256 blocks spread evenly over it.
+
+    Hashing 15 GB of weights at every start would cost more than loading them; fine-tuning moves every
+    tensor, so spread blocks tell versions of a model apart.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _DIGEST_WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        state = hashlib.sha256(f"sampled:{size}:".encode())
+        state.update(file.read(1 << 20))
+        for block in range(256):
+            file.seek(block * (size - _DIGEST_BLOCK) // 255)
+            state.update(file.read(_DIGEST_BLOCK))
+    return state.hexdigest()
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """The sentence for a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"The disk is full: {path} could not be written; free some space and start again."
+        )
+    return StorageError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write aside, then rename, so that a reader sees the old file or the new one and never a part.
+
+    `durable` also waits until it is on the disk. Raises StorageError.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(path)
+        if durable:
+            sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise storage_error(error, path) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_directory(new: Path, target: Path) -> None:
+    """Move a finished directory into place, over an older one."""
+    try:
+        for file in new.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        new.rename(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        raise storage_error(error, target) from error
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write one JSON document whole."""
+    content = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    write_whole(path, content.encode(), durable=durable)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, whole."""
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each line that is not blank.
+
+    Raises DataError naming file and line if one is not a JSON object, or if the file does not exist.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"{path.name} line {number} is not valid JSON: {error}.") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path.name} line {number} is not a JSON object.")
+            yield number, row
+
+
+class Log(contextlib.AbstractContextManager["Log"]):
+    """A JSON Lines file that grows a line at a time and can be cut back to where a checkpoint stood."""
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        """Open `path` for appending after its first `size` bytes; what lies beyond them is dropped.
+
+        Raises StorageError, also where fewer than `size` bytes are left.
+        """
+        self.path = path
+        if size and (not path.exists() or path.stat().st_size < size):
+            raise StorageError(f"{path} is shorter than the checkpoint that belongs to it.")
+        try:
+            self._file = path.open("ab", buffering=0)
+            self._file.truncate(size)
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add one line; other processes see it at once."""
+        left = json.dumps(row).encode() + b"\n"
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+
+    def sync(self) -> int:
+        """Make what was written durable and return the size in bytes."""
+        try:
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+
+    def __exit__(self, *raised: object) -> None:
+        self._file.close()

@@ -1,0 +1,287 @@
+"""The verb `train`: a run directory from its pairs to its adapter, interrupted as often as it may be.
+
+Started again in a directory that holds a checkpoint it resumes, and ends with the same adapter and the same
+metrics, byte for byte on a CPU, but for the measured `pairs_per_second`.
+"""
+
+import contextlib
+import hashlib
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+
+from training.engine import checkpoints, distributed
+from training.engine.config import TrainConfig
+from training.engine.distributed import Processes
+from training.engine.errors import DataError, DivergedError
+from training.engine.health import diagnose
+from training.engine.interrupts import Interrupts
+from training.engine.losses import check_honoured
+from training.engine.model import (
+    Loaded,
+    choose_device,
+    load_policy,
+    model_files,
+    save_adapter,
+    set_threads,
+)
+from training.engine.records import read_pairs
+from training.engine.reference import cache_key, reference_logps
+from training.engine.rundir import Log, RunDirectory, digest, library_versions
+from training.engine.scoring import held_out_figures, make_scorer
+from training.engine.trainer import Trainer
+
+# Settings that change how a run is watched or where its results go, not what it computes.
+_NO_EFFECT = ("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "threads")
+
+
+def train(run: RunDirectory) -> None:
+    """Train in `run` and write adapter/, metrics.jsonl and done.json; returns at once if that is done already.
+
+    Raises EngineError subclasses, each with a sentence and an exit code; what was computed stays for the
+    next start.
+    """
+    config = run.read_config()
+    set_threads(config)
+    processes = distributed.join(choose_device(config))
+    try:
+        with contextlib.ExitStack() as resources:
+            if processes.is_first:
+                resources.enter_context(run.locked())
+            interrupts = resources.enter_context(Interrupts())
+            _Run(run, config, processes, interrupts, resources).go()
+    finally:
+        distributed.leave(processes)
+
+
+class _Run:
+    """One start of `train`, from the files to the files."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: TrainConfig,
+        processes: Processes,
+        interrupts: Interrupts,
+        resources: contextlib.ExitStack,
+    ) -> None:
+        self.run, self.config, self.processes, self.interrupts = run, config, processes, interrupts
+        self.resources = resources  # closed when the run ends, however it does
+        self.events: list[str] = []
+        self.started = time.monotonic()
+        self.reference_seconds = 0.0  # the check of packing and the reference pass
+        self.trained_seconds = 0.0
+
+    def go(self) -> None:
+        """From reading the pairs to writing done.json."""
+        self._report("loading")
+        pairs = read_pairs(self.run.pairs)
+        heldout = read_pairs(self.run.heldout) if self.run.heldout.exists() else []
+        self.fingerprint = self._fingerprint()
+        if self._is_done():
+            self._say("This run is done: nothing to train.")
+            return
+        loaded = load_policy(self.config)
+        if self.config.shard:
+            distributed.shard_base(loaded.base, loaded.device)
+        encoder = loaded.encoder(self.config)
+        self.pairs, self.encoding = encoder.encode_pairs(pairs)
+        self.heldout, self.heldout_encoding = encoder.encode_pairs(heldout)
+        if not self.pairs:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.encoding.dropped.items())
+            raise DataError(f"No pair is left to train on{': ' + reasons if reasons else ''}.")
+        check_honoured(self.config, self.pairs)
+        self.loaded = loaded
+        began = time.monotonic()
+        self.scorer = make_scorer(loaded, self.config, self.pairs, self._note)
+        self.trainer = Trainer(self.config, loaded.model, self.scorer, self.pairs, self.processes)
+        self._measure_reference()
+        self.reference_seconds = time.monotonic() - began
+        self._train()
+        self._finish()
+
+    def _measure_reference(self) -> None:
+        """Reference log-probabilities of the training pairs and the held-out pairs, from the cache if it fits."""
+        steps = [self.trainer.groups(step) for step in range(self.trainer.steps_per_epoch)]
+        first = len(self.pairs)
+        everything = [*self.pairs, *self.heldout]
+        held = list(range(first, len(everything)))
+        held_groups = self.scorer.groups(everything, held, self.processes.world) if held else []
+        key = cache_key(
+            everything,
+            [*steps, held_groups],
+            packed=self.scorer.packed,
+            model=self.fingerprint["model"],
+            dtype=str(self.loaded.dtype),
+            device=self.loaded.device.type,
+            quantization=self.config.quantization,
+            versions=library_versions(),
+        )
+        logps = reference_logps(
+            self.scorer,
+            everything,
+            [*steps, held_groups] if held else steps,
+            cache=self.run.root / "reference.safetensors",
+            key=key,
+            processes=self.processes,
+            report=lambda count: self._report("reference", count, len(everything)),
+        )
+        broken = (~logps.isfinite()).any(dim=1).nonzero()
+        if len(broken):
+            name = everything[int(broken[0])].id
+            raise DivergedError(f"The reference's log-probability of pair {name} is not a finite number.")
+        self.trainer.set_reference(logps[:first])
+        self.heldout_reference = logps[first:]
+        self.held_groups = held_groups
+        self.everything = everything
+
+    def _train(self) -> None:
+        """All steps from the last checkpoint on."""
+        position = checkpoints.Position(0, 0, 0)
+        found = checkpoints.load_latest(self.run.checkpoints, self.fingerprint)
+        if found:
+            position, tensors, torn = found
+            self.trainer.load_state(tensors)
+            self._note(f"Resumed from the checkpoint at step {position.step}.")
+            for name in torn:
+                self._note(f"Checkpoint {name} is torn and was passed over.")
+        self.processes.wait()
+        self.step = position.step
+        if self.processes.is_first:
+            self.metrics = self.resources.enter_context(Log(self.run.metrics, position.metrics_size))
+            self.evals = self.resources.enter_context(Log(self.run.evals, position.evals_size))
+        self.interrupts.on_stop(self._checkpoint if self.processes.is_first else lambda: None)
+        began, first = time.monotonic(), position.step
+        while self.step < self.trainer.total_steps:
+            self._step()
+            done = self.step - first
+            left = (time.monotonic() - began) / done * (self.trainer.total_steps - self.step)
+            self._report("training", self.step, self.trainer.total_steps, left)
+        self.trained_seconds = time.monotonic() - began
+
+    def _step(self) -> None:
+        """One optimizer step with its metrics, evaluation and checkpoint."""
+        started = time.perf_counter()
+        row = self.trainer.step(self.step)
+        with self.interrupts.held():  # a stop finds the step wholly done or not begun
+            self.trainer.apply()
+            count = len(self.trainer.batch(self.step))
+            self.step += 1
+            if self.processes.is_first:
+                self.metrics.append(row | {"pairs_per_second": count / (time.perf_counter() - started)})
+        skipped = self.trainer.skipped
+        if skipped > self.config.max_skipped_steps:
+            raise DivergedError(
+                f"{skipped} steps gave a loss or gradient that is not finite, more than max_skipped_steps;"
+                " lower learning_rate or set dtype to float32."
+            )
+        due = self.config.eval_steps and self.step % self.config.eval_steps == 0
+        figures = self._evaluate() if due and self.heldout else None
+        if not self.processes.is_first:
+            return
+        with self.interrupts.held():
+            if figures:
+                self.evals.append({"step": self.step} | figures)
+            if self.step % self.config.checkpoint_steps == 0 and self.step < self.trainer.total_steps:
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        position = checkpoints.Position(self.step, self.metrics.sync(), self.evals.sync())
+        checkpoints.save(self.run.checkpoints, position, self.trainer.state(), self.fingerprint)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Held-out accuracy, margin and loss of the policy as it stands, in every process."""
+        logps = torch.zeros(len(self.everything), 2, dtype=torch.float64)
+        rows = list(self.scorer.rows(self.everything, self.held_groups))
+        for row, chosen, rejected in self.scorer.score(self.processes.mine(rows)):
+            logps[list(row.pairs)] = torch.stack([chosen, rejected], dim=1)
+        self.processes.add_up([logps])
+        return held_out_figures(self.config, self.heldout, logps[len(self.pairs) :], self.heldout_reference)
+
+    def _finish(self) -> None:
+        self._report("saving", self.trainer.total_steps, self.trainer.total_steps)
+        after = self._evaluate() if self.heldout else None
+        if not self.processes.is_first:
+            return
+        self.metrics.sync()
+        save_adapter(self.loaded.model, self.run.adapter)
+        rows = [json.loads(line) for line in self.run.metrics.read_text(encoding="utf-8").splitlines()]
+        before = None
+        if self.heldout:
+            before = held_out_figures(
+                self.config, self.heldout, self.heldout_reference, self.heldout_reference
+            )
+        findings = diagnose(rows, self.config)
+        summary = {
+            "status": "trained",
+            "steps": self.trainer.total_steps,
+            "skipped_steps": self.trainer.skipped,
+            "pairs": len(self.pairs),
+            "left_out": self.encoding.to_dict(),
+            "heldout": {
+                "pairs": len(self.heldout),
+                "left_out": self.heldout_encoding.to_dict(),
+                "before": before,
+                "after": after,
+            },
+            "health": findings,
+            "events": self.events,
+            "packed": self.scorer.packed,
+            "device": self.loaded.device.type,
+            "dtype": str(self.loaded.dtype).removeprefix("torch."),
+            "processes": self.processes.world,
+            "threads": torch.get_num_threads(),
+            "seconds": round(time.monotonic() - self.started, 3),
+            "reference_seconds": round(self.reference_seconds, 3),
+            "training_seconds": round(self.trained_seconds, 3),
+            "peak_memory_bytes": _peak_memory(self.loaded),
+            "fingerprint": self.fingerprint,
+        }
+        inputs = [self.run.config_file, self.run.pairs, self.run.heldout]
+        self.run.finish("train", summary, inputs, [self.run.adapter, self.run.metrics])
+        for finding in findings:
+            self._say(f"{finding['message']} {finding['remedy']}")
+        self._report("done", self.trainer.total_steps, self.trainer.total_steps)
+
+    def _fingerprint(self) -> dict[str, str]:
+        """What the result depends on, by name; a checkpoint of another fingerprint is not resumed from."""
+        settings = {key: value for key, value in self.config.to_dict().items() if key not in _NO_EFFECT}
+        return {
+            "configuration": _hash(settings),
+            "pairs.jsonl": digest(self.run.pairs),
+            "heldout.jsonl": digest(self.run.heldout) if self.run.heldout.exists() else "",
+            "model": _hash(model_files(self.config)),
+            "number of processes": str(self.processes.world),
+        }
+
+    def _is_done(self) -> bool:
+        done = self.run.read_done().get("train", {})
+        return done.get("fingerprint") == self.fingerprint and self.run.adapter.is_dir()
+
+    def _report(self, phase: str, step: int = 0, total: int = 0, eta: float | None = None) -> None:
+        if self.processes.is_first:
+            self.run.progress(phase, step, total, eta)
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        self._say(event)
+
+    def _say(self, sentence: str) -> None:
+        if self.processes.is_first:
+            print(sentence, file=sys.stderr)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _peak_memory(loaded: Loaded) -> int:
+    """Bytes: of the CUDA device, or of this process."""
+    if loaded.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(loaded.device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
