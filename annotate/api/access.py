@@ -1,0 +1,18 @@
+"""The same rules as on the pages (`annotate.access`); the framework has answered whoever is not logged in."""
+
+from typing import cast
+
+from django.http import HttpRequest
+from rest_framework.request import Request
+
+from annotate import access
+from annotate.models import Membership, Project, User
+
+
+def get_project(request: Request, slug: str, *roles: str) -> tuple[Project, Membership]:
+    return access.get_project(cast(HttpRequest, request), slug, *roles)
+
+
+def get_user(request: Request) -> User:
+    """Who asks."""
+    return cast(User, request.user)

@@ -1,0 +1,128 @@
+"""Bringing rows in by the API, in batches that are taken whole or not at all, and taking pairs and snapshots out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from rest_framework.decorators import api_view
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate import exporting, importing, pairs
+from annotate.api import projects
+from annotate.api.access import get_project
+from annotate.api.errors import RowsRefused
+from annotate.api.serializers import SnapshotIn, SnapshotOut
+from annotate.downloads import download, snapshot_download
+from annotate.forms import ExportForm
+from annotate.models import Project, Role, Snapshot
+
+ROWS_AT_MOST = 1_000
+
+
+@api_view(["GET", "POST"])
+def prompts(request: Request, slug: str) -> Response:
+    """A GET lists them; a POST of {"prompts": [row, ...]} adds those that are new. Rows are as in a file."""
+    if request.method == "GET":
+        return projects.prompts(request, slug)
+    return _bring_in(request, slug, "prompts", pair=False)
+
+
+@api_view(["GET", "POST"])
+def comparisons(request: Request, slug: str) -> Response:
+    """A GET lists them; a POST of {"comparisons": [row, ...]} adds pairs of completions to judge, or gold."""
+    if request.method == "GET":
+        return projects.comparisons(request, slug)
+    return _bring_in(request, slug, "comparisons", pair=True)
+
+
+def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response:
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    rows = request.data.get(name) if isinstance(request.data, dict) else None
+    if not isinstance(rows, list) or not 1 <= len(rows) <= ROWS_AT_MOST:
+        raise ValidationError(
+            {name: [_("Send a list of 1 to %(most)s rows.") % {"most": f"{ROWS_AT_MOST:,}"}]}
+        )
+    items, wrong = [], []
+    for position, row in enumerate(rows):
+        try:
+            items.append((position, _item(row, pair)))
+        except importing.RowError as error:
+            wrong.append((position, str(error)))
+    if wrong:
+        raise RowsRefused(name, wrong, len(rows))
+    try:
+        made = importing.write(project, items)
+    except importing.ImportRefused as refused:
+        raise RowsRefused(name, refused.errors, len(rows)) from refused
+    return Response(
+        {"made": {key: made[key] for key in ("prompts", "pairs", "gold", "duplicates")}}, status=201
+    )
+
+
+def _item(row: Any, pair: bool) -> importing.Item:
+    if not isinstance(row, dict):
+        raise importing.RowError(_("Each row must be an object."))
+    item = importing.parse(row)
+    if pair and item.completions is None:
+        raise importing.RowError(_("A comparison needs completion_a and completion_b."))
+    if not pair and item.completions is not None:
+        raise importing.RowError(_("Send rows with completions to comparisons/."))
+    return item
+
+
+@api_view(["GET"])
+def export_pairs(request: Request, slug: str) -> HttpResponseBase:
+    """Pairs as JSON Lines in TRL's format. The query is that of the export page."""
+    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    form = _form(request.query_params, project)
+    return download(
+        exporting.lines(exporting.export_rows(project, form.filters(), form.settings())),
+        f"{slug}-pairs.jsonl",
+    )
+
+
+def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
+    for name in query:
+        if name not in ExportForm.base_fields:
+            raise ValidationError({name: [_("Unknown filter.")]})
+    form = ExportForm(query, project=project)
+    if not form.is_valid():
+        raise ValidationError(
+            {name: [str(error) for error in errors] for name, errors in form.errors.items()}
+        )
+    return form
+
+
+@api_view(["GET", "POST"])
+def snapshots(request: Request, slug: str) -> Response:
+    """The snapshots, newest first; a POST freezes the pairs as they stand, by the settings in its body."""
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    if request.method == "GET":
+        found = project.snapshots.select_related("created_by").order_by("-pk")[:1000]
+        return Response({"results": SnapshotOut(found, many=True).data})
+    given = SnapshotIn(data=request.data)
+    given.is_valid(raise_exception=True)
+    try:
+        settings = pairs.PairSettings(**given.validated_data)
+    except ValueError as error:
+        sentence = str(error)
+        raise ValidationError({sentence.partition(" ")[0]: [sentence]}) from error
+    snapshot = pairs.take_snapshot(project, membership.user, settings)
+    return Response(SnapshotOut(snapshot).data, status=201)
+
+
+@api_view(["GET"])
+def snapshot(request: Request, slug: str, digest: str) -> Response:
+    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    return Response(SnapshotOut(get_object_or_404(Snapshot, project=project, digest=digest)).data)
+
+
+@api_view(["GET"])
+def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> HttpResponseBase:
+    """A snapshot's pairs: `exact` lines hash to its digest; `trl` lines are for training."""
+    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    return snapshot_download(get_object_or_404(Snapshot, project=project, digest=digest), shape)

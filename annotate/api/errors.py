@@ -1,0 +1,75 @@
+"""One shape for every error: {"error": "a sentence", "field": "the field it speaks of, or null"}."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+
+class TooLarge(exceptions.APIException):
+    status_code = 413
+
+    def __init__(self) -> None:
+        limit = filesizeformat(settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0)
+        super().__init__(_("The body is larger than %(limit)s: send it in parts.") % {"limit": limit})
+
+
+class RowsRefused(exceptions.ValidationError):
+    """Rows of a batch that cannot be used: nothing of the batch was taken. `rows` holds (position, sentence)."""
+
+    def __init__(self, name: str, rows: Sequence[tuple[int, str]], total: int) -> None:
+        self.rows = rows
+        position, sentence = rows[0]
+        message = _(
+            "%(wrong)d of %(total)d rows cannot be used, and nothing was created. Row %(row)d: %(sentence)s"
+        )
+        words = {"wrong": len(rows), "total": total, "row": position, "sentence": sentence}
+        super().__init__({f"{name}.{position}": [message % words]})
+
+
+def answer(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Django REST framework's exception handler. Anything unexpected is left to Django (and its log)."""
+    if isinstance(error, Http404):
+        error = exceptions.NotFound(str(error) or None)
+    elif isinstance(error, RequestDataTooBig):
+        error = TooLarge()
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied(str(error) or None)
+    if not isinstance(error, exceptions.APIException):
+        return None
+    set_rollback()
+    sentence, field = first_error(error.detail)
+    headers = {}
+    if isinstance(error, exceptions.Throttled):
+        seconds = int(getattr(error, "wait", None) or 1)
+        headers["Retry-After"] = str(seconds)
+        sentence = _("Too many wrong tokens: try again in %(seconds)d seconds.") % {"seconds": seconds}
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = str(getattr(error, "auth_header", ""))
+    body: dict[str, Any] = {"error": sentence, "field": field}
+    if isinstance(error, RowsRefused):
+        body["rows"] = [{"row": position, "error": sentence} for position, sentence in error.rows]
+    return Response(body, status=error.status_code, headers=headers)
+
+
+def first_error(detail: Any, field: str | None = None) -> tuple[str, str | None]:
+    """The first error in a serializer's nested details, with the path to its field ("prompts.3.content")."""
+    if isinstance(detail, dict):
+        key, value = next(iter(detail.items()))
+        if key == "non_field_errors":
+            return first_error(value, field)
+        return first_error(value, str(key) if field is None else f"{field}.{key}")
+    if isinstance(detail, list):
+        for position, item in enumerate(detail):
+            if isinstance(item, dict) and not item:
+                continue  # a valid item of a list
+            nested = f"{field or 'items'}.{position}" if isinstance(item, dict) else field
+            return first_error(item, nested)
+    return str(detail), field

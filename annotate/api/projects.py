@@ -1,0 +1,80 @@
+"""What one may see: oneself, one's projects, and the rows of a project in pages."""
+
+from typing import Any
+
+from django.db.models import Model, QuerySet
+from django.utils.translation import gettext as _
+from rest_framework.decorators import api_view
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import ModelSerializer
+
+from annotate.api.access import get_project, get_user
+from annotate.api.pagination import ByKey
+from annotate.api.serializers import ComparisonOut, JudgmentOut, PromptOut, project_data
+from annotate.models import Comparison, Judgment, Membership, Prompt, Role
+
+
+@api_view(["GET"])
+def projects(request: Request) -> Response:
+    """The projects of whoever asks, archived ones too."""
+    memberships = Membership.objects.filter(user=get_user(request)).select_related("project")
+    return Response(
+        {
+            "user": request.user.get_username(),
+            "projects": [
+                {
+                    "slug": membership.project.slug,
+                    "name": membership.project.name,
+                    "role": membership.role,
+                    "archived": membership.project.archived_at is not None,
+                }
+                for membership in memberships.order_by("project__name")
+            ],
+        }
+    )
+
+
+@api_view(["GET"])
+def project(request: Request, slug: str) -> Response:
+    found, membership = get_project(request, slug)
+    return Response(project_data(found, membership))
+
+
+def prompts(request: Request, slug: str) -> Response:
+    found, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    return _page(request, Prompt.objects.filter(project=found), PromptOut)
+
+
+def comparisons(request: Request, slug: str) -> Response:
+    found, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    rows = Comparison.objects.filter(project=found).select_related(
+        "prompt", "first__policy", "second__policy"
+    )
+    return _page(request, rows.defer("first__token_ids", "second__token_ids"), ComparisonOut)
+
+
+def judgments(request: Request, slug: str) -> Response:
+    """All of them for admins and researchers; an annotator's own for an annotator. `?history=1` adds replaced ones."""
+    found, membership = get_project(request, slug)
+    rows = Judgment.objects.filter(project=found).select_related("annotator")
+    if membership.role == Role.ANNOTATOR:
+        rows = rows.filter(annotator=membership.user)
+    if request.query_params.get("history") != "1":
+        rows = rows.filter(superseded_at=None)
+    return _page(request, rows, JudgmentOut)
+
+
+@api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])
+def unknown(request: Request, path: str) -> Response:
+    """Every other address below the API's: an error in the API's own shape."""
+    raise NotFound(
+        _("The API has no address %(path)s; docs/api.md lists what there is.") % {"path": path[:200]}
+    )
+
+
+def _page(request: Request, rows: QuerySet[Any], serializer: type[ModelSerializer[Any]]) -> Response:
+    paginator = ByKey()
+    page: list[Model] = paginator.paginate_queryset(rows, request) or []
+    return paginator.get_paginated_response(serializer(page, many=True).data)

@@ -1,0 +1,139 @@
+"""What the API takes in and gives out. Input and output have serializers of their own."""
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+
+from annotate.models import (
+    Claim,
+    Comparison,
+    Completion,
+    Judgment,
+    Membership,
+    Project,
+    Prompt,
+    Role,
+    Snapshot,
+)
+
+
+def project_data(project: Project, membership: Membership) -> dict[str, Any]:
+    """What this member may know of the project: how to judge, and for those who look after it, every setting."""
+    data: dict[str, Any] = {
+        "slug": project.slug,
+        "name": project.name,
+        "role": membership.role,
+        "archived": project.archived_at is not None,
+        "guidelines": project.guidelines,
+        "reasons": project.reasons,
+        "criteria": project.criteria,
+        "ask_rationale": project.ask_rationale,
+    }
+    if membership.role != Role.ANNOTATOR:
+        data["settings"] = {
+            name: getattr(project, name)
+            for name in (
+                "judgments_needed", "lease_minutes", "gold_rate", "gold_feedback", "repeat_rate",
+                "qualification_size", "qualification_pass", "min_seconds", "show_agreement", "held_out_share",
+            )
+        }  # fmt: skip
+        data["current_policy"] = project.current_policy and project.current_policy.name
+    return data
+
+
+class PromptOut(serializers.ModelSerializer[Prompt]):
+    class Meta:
+        model = Prompt
+        fields = ["id", "content", "external_id", "metadata", "held_out", "created_at"]
+
+
+class CompletionOut(serializers.ModelSerializer[Completion]):
+    policy = serializers.CharField(source="policy.name")
+
+    class Meta:
+        model = Completion
+        fields = ["id", "text", "policy", "finish_reason", "created_at"]
+
+
+class ComparisonOut(serializers.ModelSerializer[Comparison]):
+    """For admins and researchers only: it tells what annotators must not know."""
+
+    prompt = PromptOut()
+    first = CompletionOut()
+    second = CompletionOut()
+
+    class Meta:
+        model = Comparison
+        fields = [
+            "id", "kind", "prompt", "first", "second", "gold_preferred_id", "repeat_of_id", "priority", "needed",
+            "judged", "claimed", "skipped", "withdrawn_at", "created_at",
+        ]  # fmt: skip
+
+
+class JudgmentOut(serializers.ModelSerializer[Judgment]):
+    annotator = serializers.CharField(source="annotator.username")
+
+    class Meta:
+        model = Judgment
+        fields = [
+            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "left_id", "reasons", "criteria",
+            "rationale", "seconds", "late", "too_fast", "replaces_id", "created_at", "superseded_at",
+        ]  # fmt: skip
+
+
+class SnapshotOut(serializers.ModelSerializer[Snapshot]):
+    created_by = serializers.CharField(source="created_by.username", default=None)
+
+    class Meta:
+        model = Snapshot
+        fields = ["digest", "settings", "counts", "created_by", "created_at"]
+
+
+def claim_data(claim: Claim) -> dict[str, Any]:
+    """A comparison to judge: blind, on the sides that were drawn for this annotator."""
+    return {
+        "token": str(claim.token),
+        "comparison_id": claim.comparison_id,
+        "prompt": claim.comparison.prompt.content,
+        "left": {"id": claim.left_id, "text": claim.left.text},
+        "right": {"id": claim.right_id, "text": claim.right.text},
+        "expires_at": claim.expires_at,
+    }
+
+
+class StrictSerializer(serializers.Serializer[None]):
+    """Refuses keys that it does not know: a misspelt one must not be ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            for name in data:
+                if name not in self.fields:
+                    raise serializers.ValidationError({str(name): _("Unknown field.")})
+        return super().to_internal_value(data)
+
+
+class JudgmentIn(StrictSerializer):
+    """The shape alone: what the project allows is checked by `judging.Verdict`."""
+
+    token = serializers.CharField(max_length=64)
+    verdict = serializers.CharField(max_length=20)
+    preferred_id = serializers.IntegerField(required=False, allow_null=True)
+    strength = serializers.IntegerField(required=False, allow_null=True)
+    reasons = serializers.ListField(child=serializers.CharField(), required=False)
+    criteria = serializers.DictField(child=serializers.DictField(), required=False)
+    rationale = serializers.CharField(required=False, allow_blank=True)
+    seconds = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1e6)
+
+
+class SnapshotIn(StrictSerializer):
+    """The shape of `pairs.PairSettings`, which checks what the values mean."""
+
+    ties = serializers.CharField(required=False)
+    votes = serializers.CharField(required=False)
+    weights = serializers.CharField(required=False)
+    smoothing = serializers.FloatField(required=False)
+    min_judgments = serializers.IntegerField(required=False)
+    include_gold = serializers.BooleanField(required=False)
+    include_too_fast = serializers.BooleanField(required=False)
+    policies = serializers.ListField(child=serializers.IntegerField(), required=False)

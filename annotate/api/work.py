@@ -1,0 +1,73 @@
+"""Judging from outside a browser: take the next comparison, send the verdict. The same functions as the page."""
+
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+from rest_framework.decorators import api_view
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotate import judging, nothing, queue
+from annotate.api import projects
+from annotate.api.access import get_project
+from annotate.api.serializers import JudgmentIn, JudgmentOut, claim_data
+from annotate.models import Claim, Role
+
+
+@api_view(["POST"])
+def next_comparison(request: Request, slug: str) -> Response:
+    """The comparison to judge now, the same until it is judged or given back; without one, the reason why."""
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    claim = queue.claim(project, membership.user)
+    if claim is not None:
+        return Response({"claim": claim_data(claim), "reason": None})
+    reason = nothing.why(project, membership.user).reason
+    return Response({"claim": None, "reason": {"code": reason.value, "message": reason.label}})
+
+
+@api_view(["POST"])
+def renew(request: Request, slug: str, token: UUID) -> Response:
+    """Keep a claim for another lease. `kept` false: its place is gone, and a verdict will be marked late."""
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    claim = _own_claim(project.pk, membership.user_id, token)
+    kept = queue.renew(token, membership.user)
+    claim.refresh_from_db(fields=["expires_at"])
+    return Response({"kept": kept, "expires_at": claim.expires_at})
+
+
+@api_view(["POST"])
+def release(request: Request, slug: str, token: UUID) -> Response:
+    """Give a claim back without a verdict."""
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    queue.release(_own_claim(project.pk, membership.user_id, token))
+    return Response(status=204)
+
+
+@api_view(["GET", "POST"])
+def judgments(request: Request, slug: str) -> Response:
+    """A GET lists them; a POST records a verdict."""
+    return projects.judgments(request, slug) if request.method == "GET" else judge(request, slug)
+
+
+def judge(request: Request, slug: str) -> Response:
+    """Record a verdict. Sent again with the same token, it is recorded once and answered the same."""
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    given = JudgmentIn(data=request.data)
+    given.is_valid(raise_exception=True)
+    fields = dict(given.validated_data)
+    token, seconds = fields.pop("token"), fields.pop("seconds", None)
+    try:
+        judgment = judging.record(
+            token, membership.user, judging.Verdict(**fields), project=project, seconds=seconds
+        )
+    except judging.JudgingError as error:
+        raise ValidationError({error.field: [error.message]}) from error
+    return Response(JudgmentOut(judgment).data, status=201)
+
+
+def _own_claim(project_id: int, user_id: int, token: UUID) -> Claim:
+    claim = Claim.objects.filter(project_id=project_id, annotator_id=user_id, token=token).first()
+    if claim is None:
+        raise NotFound(_("You hold no claim with this token in this project."))
+    return claim

@@ -1,0 +1,340 @@
+"""Reading prompts, pairs and gold comparisons from files: JSON Lines, CSV, or one prompt a line.
+
+A file is streamed: one record is in memory at a time, whatever its size. A record that cannot be used is named by
+its line, in one sentence. `import_file` checks the whole file first and then writes it in one transaction; `Reader`,
+`parse` and `write` are its parts, for a caller that works through a large upload in steps.
+
+Keys of a record: `prompt` (text, or a list of chat messages), `id`, `metadata`; for a pair also `completion_a` and
+`completion_b`, with `policy_a` and `policy_b` for who wrote them; for gold also `gold`: "a" or "b". In CSV they are
+columns; further columns become metadata.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
+from annotate.reading import FORMATS, KEYS, Reader, RowError, guess_format
+
+__all__ = [
+    "FORMATS",
+    "ImportRefused",
+    "Item",
+    "Reader",
+    "RowError",
+    "check",
+    "guess_format",
+    "import_file",
+    "parse",
+    "write",
+]
+
+TEXT_LIMIT = 100_000  # characters of a prompt or a completion
+ERRORS_KEPT = 20
+ROWS_AT_A_TIME = 500
+BATCH = "import"  # Comparison.batch, and the policy of completions that name none
+
+Content = str | list[dict[str, str]]
+
+
+class ImportRefused(Exception):
+    """The file cannot be imported; nothing was changed. `errors` holds (line, sentence) of the first ones."""
+
+    def __init__(self, errors: list[tuple[int, str]], count: int) -> None:
+        self.errors, self.count = errors, count
+        line, sentence = errors[0]
+        more = _(" (and %(count)s more)") % {"count": count - 1} if count > 1 else ""
+        super().__init__(_("Line %(line)s: %(sentence)s") % {"line": line, "sentence": sentence} + more)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record, checked: a prompt, with two completions if it is a pair."""
+
+    prompt: Content
+    external_id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    completions: tuple[str, str] | None = None
+    policies: tuple[str, str] = (BATCH, BATCH)
+    gold: str | None = None
+
+
+# --- Checking ----------------------------------------------------------------------------------------------------
+
+
+def parse(row: Mapping[str, Any]) -> Item:
+    """A record as an Item. Raises RowError."""
+    if {"chosen", "rejected"} & row.keys():
+        raise RowError(
+            _(
+                "Name the two completions completion_a and completion_b; say which is better with gold, “a” or “b”."
+            )
+        )
+    if unknown := sorted(row.keys() - set(KEYS)):
+        raise RowError(
+            _("There is no key “%(key)s”; the keys are %(keys)s. Put the rest into metadata.")
+            % {"key": unknown[0][:80], "keys": ", ".join(KEYS)}
+        )
+    if "prompt" not in row:
+        raise RowError(_("The prompt is missing."))
+    metadata = row.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise RowError(_("metadata must be an object."))
+    _check_text(metadata, "metadata")
+    completions = _completions(row)
+    gold = row.get("gold")
+    if gold is not None and (completions is None or gold not in ("a", "b")):
+        raise RowError(_("gold must be “a” or “b”, beside completion_a and completion_b."))
+    return Item(
+        prompt=_prompt(row["prompt"]),
+        external_id=_short(row.get("id", ""), "id", 200),
+        metadata=metadata,
+        completions=completions,
+        policies=(_policy(row, "policy_a"), _policy(row, "policy_b")),
+        gold=gold,
+    )
+
+
+def _prompt(content: object) -> Content:
+    if isinstance(content, str):
+        return _text(content, "prompt")
+    if not isinstance(content, list) or not content:
+        raise RowError(_("The prompt must be text or a list of chat messages."))
+    messages = []
+    for number, message in enumerate(content, start=1):
+        where = _("message %(number)s of the prompt") % {"number": number}
+        if not isinstance(message, dict) or message.keys() != {"role", "content"}:
+            raise RowError(_("%(where)s must have role and content, and nothing else.") % {"where": where})
+        if message["role"] not in ("system", "user", "assistant", "tool"):
+            raise RowError(
+                _("%(where)s must have the role system, user, assistant or tool.") % {"where": where}
+            )
+        messages.append({"role": message["role"], "content": _text(message["content"], where)})
+    if messages[-1]["role"] == "assistant":
+        raise RowError(
+            _("The last message of the prompt is the assistant's; its completion is what is judged.")
+        )
+    if sum(len(message["content"]) for message in messages) > TEXT_LIMIT:
+        raise RowError(_too_long("prompt", sum(len(message["content"]) for message in messages)))
+    return messages
+
+
+def _completions(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    given = [key for key in ("completion_a", "completion_b") if key in row]
+    if not given:
+        return None
+    if len(given) == 1:
+        raise RowError(_("A pair needs both completion_a and completion_b."))
+    both = _text(row["completion_a"], "completion_a"), _text(row["completion_b"], "completion_b")
+    if both[0] == both[1]:
+        raise RowError(_("completion_a and completion_b are the same."))
+    return both
+
+
+def _policy(row: Mapping[str, Any], key: str) -> str:
+    return _short(row.get(key, BATCH), key, 120) or BATCH
+
+
+def _short(value: object, name: str, limit: int) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or len(value) > limit:
+        raise RowError(
+            _("%(name)s must be text of at most %(limit)s characters.") % {"name": name, "limit": limit}
+        )
+    _check_text(value, name)
+    return value.strip()
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise RowError(_("%(name)s must be text.") % {"name": name})
+    if not value.strip():
+        raise RowError(_("%(name)s is empty.") % {"name": name})
+    if len(value) > TEXT_LIMIT:
+        raise RowError(_too_long(name, len(value)))
+    _check_text(value, name)
+    return value
+
+
+def _too_long(name: str, count: int) -> str:
+    return _("%(name)s has %(count)s characters; at most %(limit)s are taken.") % {
+        "name": name,
+        "count": f"{count:,}",
+        "limit": f"{TEXT_LIMIT:,}",
+    }
+
+
+def _check_text(value: object, name: str) -> None:
+    """Refuse, however deep in `value`, what the database or UTF-8 cannot hold: NUL, and half characters."""
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise RowError(_("%(name)s holds a NUL or half a character.") % {"name": name})
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_text(key, name)
+            _check_text(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_text(inner, name)
+
+
+# --- Writing -----------------------------------------------------------------------------------------------------
+
+
+def check(file: BinaryIO, format: str) -> Counter[str]:
+    """Read the whole file; returns how many prompts, pairs and gold it holds. Raises ImportRefused."""
+    counts: Counter[str] = Counter()
+    errors: list[tuple[int, str]] = []
+    wrong = 0
+    for line, row in Reader(file, format):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            item = parse(row)
+        except RowError as error:
+            wrong += 1
+            if len(errors) < ERRORS_KEPT:
+                errors.append((line, str(error)))
+        else:
+            counts["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
+    if not wrong and not counts:
+        wrong, errors = 1, [(1, _("The file holds no records."))]
+    if errors:
+        raise ImportRefused(errors, wrong)
+    return counts
+
+
+def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
+    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefused."""
+    check(file, format)
+    counts: Counter[str] = Counter()
+    with transaction.atomic():
+        batch: list[tuple[int, Item]] = []
+        for line, row in Reader(file, format):
+            if isinstance(row, RowError):
+                raise row
+            batch.append((line, parse(row)))
+            if len(batch) == ROWS_AT_A_TIME:
+                counts += write(project, batch)
+                batch = []
+        counts += write(project, batch)
+    return counts
+
+
+def write(project: Project, items: Iterable[tuple[int, Item]]) -> Counter[str]:
+    """Write a batch of (line, item) in one transaction, in a handful of queries.
+
+    Returns how many `prompts`, `pairs` and `gold` comparisons are new, and how many records were `duplicates`: all
+    that they say was there already. Raises ImportRefused, with nothing written.
+    """
+    rows = list(items)
+    with transaction.atomic():
+        policies = _policies(project, rows)
+        prompts, new_prompts = _write_prompts(project, [item for _line, item in rows])
+        pairs = [item for _line, item in rows if item.completions is not None]
+        completions = _write_completions(prompts, policies, pairs)
+        new = _write_comparisons(project, prompts, completions, policies, pairs)
+    counts = Counter({"prompts": len(new_prompts), **new})
+    fresh_pairs = new["pairs"] + new["gold"]
+    fresh_lines = {
+        prompt_digest(item.prompt) for _line, item in rows if item.completions is None
+    } & new_prompts
+    counts["duplicates"] = len(rows) - fresh_pairs - len(fresh_lines)
+    return +counts
+
+
+def _policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
+    """The external policies that the pairs name, made where they are missing."""
+    named = {name: line for line, item in reversed(rows) if item.completions for name in item.policies}
+    found = {policy.name: policy for policy in Policy.objects.filter(project=project, name__in=named)}
+    for name, policy in found.items():
+        if policy.kind != Policy.Kind.EXTERNAL:
+            sentence = _(
+                "“%(name)s” is a policy that this project samples itself; name the source otherwise."
+            )
+            raise ImportRefused([(named[name], sentence % {"name": name})], 1)
+    for name in named.keys() - found.keys():
+        found[name] = Policy.objects.create(project=project, name=name, kind=Policy.Kind.EXTERNAL)
+    return found
+
+
+def _write_prompts(project: Project, items: list[Item]) -> tuple[dict[str, Prompt], set[str]]:
+    """The prompts by digest, and the digests of those that are new."""
+    wanted = {prompt_digest(item.prompt): item for item in reversed(items)}
+    known = set(Prompt.objects.filter(project=project, digest__in=wanted).values_list("digest", flat=True))
+    missing = []
+    for digest, item in wanted.items():
+        if digest not in known:
+            prompt = Prompt(project=project, external_id=item.external_id, metadata=dict(item.metadata))
+            prompt.set_content(item.prompt)
+            missing.append(prompt)
+    # Another import of the same prompts may be running.
+    Prompt.objects.bulk_create(reversed(missing), ignore_conflicts=True)
+    stored = Prompt.objects.filter(project=project, digest__in=wanted).only("digest")
+    return {prompt.digest: prompt for prompt in stored}, wanted.keys() - known
+
+
+Written = dict[tuple[int, int, str], int]  # (prompt, policy, text) -> completion
+
+
+def _write_completions(
+    prompts: Mapping[str, Prompt], policies: Mapping[str, Policy], pairs: list[Item]
+) -> Written:
+    wanted: dict[tuple[int, int, str], None] = {}
+    for item in pairs:
+        for name, text in zip(item.policies, item.completions or (), strict=True):
+            wanted[prompts[prompt_digest(item.prompt)].pk, policies[name].pk, text] = None
+    known = Completion.objects.filter(
+        prompt__in={prompt for prompt, _policy, _text in wanted},
+        policy__in=[one.pk for one in policies.values()],
+    )
+    written = {
+        (row["prompt_id"], row["policy_id"], row["text"]): row["pk"]
+        for row in known.values("pk", "prompt_id", "policy_id", "text")
+    }
+    missing = [key for key in wanted if key not in written]
+    rows = Completion.objects.bulk_create(
+        Completion(prompt_id=prompt, policy_id=policy, text=text) for prompt, policy, text in missing
+    )
+    return written | {key: row.pk for key, row in zip(missing, rows, strict=True)}
+
+
+def _write_comparisons(
+    project: Project,
+    prompts: Mapping[str, Prompt],
+    written: Written,
+    policies: Mapping[str, Policy],
+    pairs: list[Item],
+) -> Counter[str]:
+    wanted: dict[tuple[int, int], Comparison] = {}
+    for item in pairs:
+        prompt = prompts[prompt_digest(item.prompt)]
+        first, second = (
+            written[prompt.pk, policies[name].pk, text]
+            for name, text in zip(item.policies, item.completions or (), strict=True)
+        )
+        gold = {"a": first, "b": second}[item.gold] if item.gold else None
+        wanted.setdefault(
+            (min(first, second), max(first, second)),
+            Comparison(
+                project=project,
+                prompt=prompt,
+                first_id=first,
+                second_id=second,
+                kind=Comparison.Kind.GOLD if gold else Comparison.Kind.STANDARD,
+                gold_preferred_id=gold,
+                needed=project.judgments_needed,
+                batch=BATCH,
+            ),
+        )
+    both = [*{key for keys in wanted for key in keys}]
+    known = Comparison.objects.filter(first__in=both, second__in=both).values_list("first_id", "second_id")
+    there = {(min(pair), max(pair)) for pair in known}
+    missing = [comparison for key, comparison in wanted.items() if key not in there]
+    Comparison.objects.bulk_create(missing)
+    return Counter("gold" if comparison.kind == Comparison.Kind.GOLD else "pairs" for comparison in missing)

@@ -1,0 +1,94 @@
+"""The keys of the desk: what each act is called, its default key, and what a person chose instead."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+NAMED = (
+    "Enter",
+    "ArrowLeft",
+    "ArrowRight",
+    "ArrowUp",
+    "ArrowDown",
+    "Home",
+    "End",
+    "PageUp",
+    "PageDown",
+    "Insert",
+)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that a key does. `name` is what controls call it by."""
+
+    name: str
+    label: Any  # lazily translated
+    default: str
+
+
+ACTS = (
+    Act("a3", gettext_lazy("A is much better"), "1"),
+    Act("a2", gettext_lazy("A is better"), "2"),
+    Act("a1", gettext_lazy("A is slightly better"), "3"),
+    Act("tie", gettext_lazy("Tie"), "4"),
+    Act("both_bad", gettext_lazy("Both bad"), "5"),
+    Act("b1", gettext_lazy("B is slightly better"), "6"),
+    Act("b2", gettext_lazy("B is better"), "7"),
+    Act("b3", gettext_lazy("B is much better"), "8"),
+    Act("skip", gettext_lazy("Skip"), "s"),
+    Act("undo", gettext_lazy("Undo"), "u"),
+    Act("redo", gettext_lazy("Redo"), "r"),
+    Act("flag", gettext_lazy("Flag for an admin"), "f"),
+    Act("notes", gettext_lazy("Go to reasons and rationale"), "n"),
+    Act("raw", gettext_lazy("Raw text, and back"), "t"),
+    Act("differences", gettext_lazy("Differences, and back"), "d"),
+    Act("together", gettext_lazy("Scroll together or apart"), "l"),
+    Act("down", gettext_lazy("Scroll down"), "j"),
+    Act("up", gettext_lazy("Scroll up"), "k"),
+    Act("guidelines", gettext_lazy("Guidelines"), "g"),
+    Act("keys", gettext_lazy("All keys"), "?"),
+)
+
+
+class BadKeys(ValueError):
+    """A choice of keys that cannot work, in words for the person who made it."""
+
+
+def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
+    """Act -> key, for somebody with these preferences; empty keys if they turned them off."""
+    chosen = preferences.get("keys", {})
+    off = bool(preferences.get("keys_off"))
+    return {act.name: "" if off else chosen.get(act.name, act.default) for act in ACTS}
+
+
+def choose(given: Mapping[str, str]) -> dict[str, str]:
+    """Check a person's keys, by act; returns those that differ from the defaults. An empty key turns an act's off."""
+    taken: dict[str, Any] = {}
+    chosen = {}
+    for act in ACTS:
+        key = _clean(given.get(act.name, act.default), act)
+        if key and key in taken:
+            raise BadKeys(
+                _("“%(key)s” is chosen twice: for “%(first)s” and for “%(second)s”.")
+                % {"key": key, "first": taken[key], "second": act.label}
+            )
+        taken[key] = act.label
+        if key != act.default:
+            chosen[act.name] = key
+    return chosen
+
+
+def _clean(key: str, act: Act) -> str:
+    key = key.strip()
+    if len(key) == 1 and key.isprintable():
+        return key.lower()
+    if not key or key in NAMED:
+        return key
+    raise BadKeys(
+        _("“%(key)s” for “%(act)s” is not one key: use a character, or one of %(named)s.")
+        % {"key": key[:20], "act": act.label, "named": ", ".join(NAMED)}
+    )

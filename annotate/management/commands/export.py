@@ -1,0 +1,123 @@
+"""`python manage.py export PROJECT --output FILE`: preference pairs, or judgments, as JSON Lines."""
+
+import sys
+from argparse import ArgumentParser
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from annotate import exporting
+from annotate.models import Comparison, Policy, Project, Snapshot, User
+from annotate.pairs import PairSettings
+
+HELD_OUT = {"leave": False, "include": True, "only": None}
+
+
+class Command(BaseCommand):
+    help = (
+        "Write a project's preference pairs in TRL's preference format (prompt, chosen, rejected) with their "
+        "provenance, as JSON Lines. The file appears whole or not at all."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("project", help="slug of the project, as in its address")
+        parser.add_argument("--output", required=True, metavar="FILE", help="where to; - is standard output")
+        parser.add_argument(
+            "--format",
+            choices=["jsonl", "judgments"],
+            default="jsonl",
+            help="jsonl: one preference pair a line (default); judgments: one judgment a line, history too",
+        )
+        parser.add_argument(
+            "--snapshot", metavar="DIGEST", help="a snapshot's pairs; its digest or how it begins"
+        )
+        parser.add_argument(
+            "--since", metavar="DATE", help="comparisons judged since then, such as 2026-03-01"
+        )
+        parser.add_argument("--annotator", metavar="USERNAME", help="from this person's judgments alone")
+        parser.add_argument("--kind", choices=Comparison.Kind.values, help="comparisons of this kind")
+        parser.add_argument("--policy", metavar="NAME", help="comparisons with a completion of this policy")
+        parser.add_argument("--batch", default="", metavar="NAME", help="comparisons of this batch")
+        parser.add_argument(
+            "--min-judgments", type=int, default=1, metavar="N", help="pairs with as many votes"
+        )
+        parser.add_argument(
+            "--held-out",
+            choices=HELD_OUT,
+            help="held-out prompts, which training never sees: leave them out (default for pairs), include, or only",
+        )
+
+    def handle(self, *, output: str, format: str, **options: Any) -> None:
+        project = Project.objects.filter(slug=options["project"]).first()
+        if project is None:
+            known = (
+                ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20]) or "none yet"
+            )
+            raise CommandError(f"There is no project “{options['project']}”; there is: {known}.")
+        if format == "judgments":
+            options["held_out"] = options["held_out"] or "include"
+        filters = self.filters(project, options)
+        if format == "judgments":
+            rows = exporting.judgment_rows(project, filters)
+        else:
+            settings = PairSettings(include_gold=options["kind"] == Comparison.Kind.GOLD)
+            rows = exporting.export_rows(project, filters, settings, self.snapshot(project, options))
+        if output == "-":
+            for line in exporting.lines(rows):
+                sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            return
+        try:
+            count = exporting.write_file(Path(output), rows)
+        except OSError as error:
+            raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
+        self.stderr.write(f"{count} {'judgments' if format == 'judgments' else 'pairs'} written to {output}.")
+
+    def snapshot(self, project: Project, options: dict[str, Any]) -> Snapshot | None:
+        if not options["snapshot"]:
+            return None
+        found = exporting.find_snapshot(project, options["snapshot"])
+        if found is None:
+            raise CommandError(
+                f"Project “{project.slug}” has no one snapshot that begins with {options['snapshot']}."
+            )
+        return found
+
+    def filters(self, project: Project, options: dict[str, Any]) -> exporting.Filters:
+        annotator = policy = None
+        if options["annotator"]:
+            annotator = (
+                User.objects.filter(username=options["annotator"]).values_list("pk", flat=True).first()
+            )
+            if annotator is None:
+                raise CommandError(f"There is nobody called “{options['annotator']}”.")
+        if options["policy"]:
+            named = Policy.objects.filter(project=project, name=options["policy"])
+            policy = named.values_list("pk", flat=True).first()
+            if policy is None:
+                raise CommandError(f"Project “{project.slug}” has no policy “{options['policy']}”.")
+        return exporting.Filters(
+            since=moment(options["since"]) if options["since"] else None,
+            annotator=annotator,
+            kind=options["kind"] or "",
+            policy=policy,
+            batch=options["batch"],
+            min_judgments=options["min_judgments"],
+            held_out=HELD_OUT[options["held_out"] or "leave"],
+        )
+
+
+def moment(text: str) -> datetime:
+    """A date, from its first second on, or a date and time; in the site's time zone unless it names one."""
+    try:
+        day = parse_date(text)
+        found = datetime.combine(day, time()) if day else parse_datetime(text)
+    except ValueError:
+        found = None
+    if found is None:
+        raise CommandError(f"--since must be a date such as 2026-03-01, not “{text}”.")
+    return found if timezone.is_aware(found) else timezone.make_aware(found)

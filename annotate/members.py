@@ -1,0 +1,152 @@
+"""Who belongs to a project and as what: add, invite, change, remove.
+
+Removing somebody ends their membership and returns what they hold; what they judged stays, with their name.
+A project always keeps an admin, also when two admins act on each other at once.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.tokens import default_token_generator
+from django.db import transaction
+from django.db.models import Count, Max, Q
+from django.urls import reverse
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+from django.utils.translation import gettext as _
+
+from annotate import queue
+from annotate.models import Judgment, Membership, Project, Role, User
+
+
+class MemberError(Exception):
+    """A change that was refused, in one sentence; `field` is the form field it speaks of, or empty."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def find_person(name: str) -> User | None:
+    """The account with this username, or else with this email address; None if there is none."""
+    by_username = User.objects.filter(username=name).first()
+    if by_username is not None:
+        return by_username
+    found = list(User.objects.filter(email__iexact=name)[:2]) if "@" in name else []
+    if len(found) > 1:
+        raise MemberError(_("Several accounts use that email address: give the username."), "person")
+    return found[0] if found else None
+
+
+def add_member(project: Project, person: User, role: str) -> Membership:
+    if not person.is_active:
+        raise MemberError(
+            _("That account is closed: only an administrator of the site can open it."), "person"
+        )
+    membership, created = Membership.objects.get_or_create(
+        project=project, user=person, defaults={"role": role}
+    )
+    if not created:
+        raise MemberError(
+            _("%(person)s is already a member: change their role in the list.") % {"person": person}, "person"
+        )
+    return membership
+
+
+def invite(project: Project, *, username: str, email: str, role: str) -> Membership:
+    """A new account without a password, as a member. `set_password_path` gives the link to hand over."""
+    with transaction.atomic():
+        person = User(username=username, email=email)
+        person.set_unusable_password()
+        person.save()
+        return Membership.objects.create(project=project, user=person, role=role)
+
+
+def awaits_password(person: User) -> bool:
+    """Whether the account was made by an invitation that nobody has taken up yet."""
+    return person.is_active and person.last_login is None and not person.has_usable_password()
+
+
+def set_password_path(person: User) -> str:
+    """A link that lets whoever holds it choose the account's password, once, within PASSWORD_RESET_TIMEOUT."""
+    if not awaits_password(person):
+        raise MemberError(_("%(person)s has chosen a password already.") % {"person": person})
+    uid = urlsafe_base64_encode(force_bytes(person.pk))
+    return reverse("set-password", args=[uid, default_token_generator.make_token(person)])
+
+
+def change_role(project: Project, membership_id: int, role: str) -> Membership:
+    with transaction.atomic():
+        membership = _locked(project, membership_id)
+        if role != Role.ADMIN:
+            _keep_an_admin(membership)
+        membership.role = role
+        membership.save(update_fields=["role"])
+        return membership
+
+
+def remove_member(project: Project, membership_id: int) -> User:
+    with transaction.atomic():
+        membership = _locked(project, membership_id)
+        _keep_an_admin(membership)
+        queue.leave(project, membership.user)
+        membership.delete()
+        return membership.user
+
+
+def _locked(project: Project, membership_id: int) -> Membership:
+    """The membership, with the project's admins locked so that the last two cannot leave at the same time."""
+    members = list(
+        Membership.objects.select_for_update(of=("self",))
+        .select_related("user")
+        .filter(Q(pk=membership_id) | Q(role=Role.ADMIN), project=project)
+        .order_by("pk")
+    )
+    for membership in members:
+        if membership.pk == membership_id:
+            return membership
+    raise MemberError(_("That person is no longer a member of this project."))
+
+
+def _keep_an_admin(membership: Membership) -> None:
+    others = Membership.objects.filter(project=membership.project_id, role=Role.ADMIN).exclude(
+        pk=membership.pk
+    )
+    if membership.role == Role.ADMIN and not others.exists():
+        raise MemberError(
+            _("%(person)s is the only admin of this project: make somebody else an admin first.")
+            % {"person": membership.user}
+        )
+
+
+@dataclass(frozen=True)
+class Member:
+    """A line of the list of members. `judgments` counts current verdicts."""
+
+    membership: Membership
+    judgments: int
+    last_active: datetime | None
+    awaits_password: bool
+
+
+def member_list(project: Project) -> list[Member]:
+    """The members by username, in two queries."""
+    activity: dict[int, tuple[int, datetime]] = {
+        row["annotator"]: (row["judgments"], row["last"])
+        for row in Judgment.objects.filter(project=project)
+        .values("annotator")
+        .annotate(judgments=Count("pk", filter=Q(superseded_at__isnull=True)), last=Max("created_at"))
+        .order_by()
+    }
+    members = []
+    for membership in project.memberships.select_related("user").order_by("user__username"):
+        judgments, last = activity.get(membership.user_id, (0, None))
+        members.append(
+            Member(
+                membership=membership,
+                judgments=judgments,
+                last_active=last or membership.user.last_login,
+                awaits_password=awaits_password(membership.user),
+            )
+        )
+    return members

@@ -1,0 +1,38 @@
+"""What people see and judge: projects, prompts, completions, comparisons, judgments, snapshots.
+
+The database holds the rules (constraints, unique indexes, and the triggers of the migration `0002_triggers`);
+`queue.py` hands out claims, `judging.py` is the only writer of Judgment. Rows here never point at training: a
+Round points at them.
+"""
+
+from annotate.models.comparisons import SHUFFLE_KEYS, Claim, Comparison, Priority, new_shuffle_key
+from annotate.models.inbox import ApiToken, Import, token_digest
+from annotate.models.judgments import Flag, Judgment
+from annotate.models.people import Membership, Role, User
+from annotate.models.projects import Project
+from annotate.models.snapshots import Snapshot, SnapshotPair
+from annotate.models.texts import Completion, Policy, Prompt, is_held_out, prompt_digest
+
+__all__ = [
+    "SHUFFLE_KEYS",
+    "ApiToken",
+    "Claim",
+    "Comparison",
+    "Completion",
+    "Flag",
+    "Import",
+    "Judgment",
+    "Membership",
+    "Policy",
+    "Priority",
+    "Project",
+    "Prompt",
+    "Role",
+    "Snapshot",
+    "SnapshotPair",
+    "User",
+    "is_held_out",
+    "new_shuffle_key",
+    "prompt_digest",
+    "token_digest",
+]

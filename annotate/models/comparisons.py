@@ -1,0 +1,231 @@
+"""Comparisons, and the claims by which annotators hold them."""
+
+from __future__ import annotations
+
+import random
+import uuid
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.expressions import ExpressionWrapper
+from django.db.models.functions import Greatest, Least
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models.people import User
+from annotate.models.projects import Project
+from annotate.models.texts import Completion, Prompt
+
+SHUFFLE_KEYS = 2**31  # shuffle keys lie in [0, SHUFFLE_KEYS)
+
+
+def new_shuffle_key() -> int:
+    """A random place on the queue's ring, drawn once, so that handing out needs no ORDER BY random()."""
+    return random.randrange(SHUFFLE_KEYS)
+
+
+class Priority(models.IntegerChoices):
+    """Usual values of Comparison.priority. Anything above 0 goes before everything at 0."""
+
+    STANDARD = 0, _("Standard")
+    CHOSEN = 10, _("Actively chosen")
+    GATE = 20, _("Gate")
+
+
+class Comparison(models.Model):
+    """One prompt with two completions, waiting for judgments.
+
+    `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, whoever writes. `open`,
+    computed by the database, says whether it may be handed to one more person: it still needs somebody, was not
+    withdrawn, and was not skipped by two more people than it needs (then it is set aside for an admin, so that
+    what nobody can judge does not go round for ever). Gold is handed to everybody once, so it is never `open`.
+    """
+
+    class Kind(models.TextChoices):
+        STANDARD = "standard", _("Standard")
+        GOLD = "gold", _("Gold")
+        GATE = "gate", _("Gate")
+        REPEAT = "repeat", _("Repeat")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="comparisons")
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="comparisons")
+    first = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+")
+    second = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+")
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.STANDARD)
+    gold_preferred = models.ForeignKey(
+        Completion, null=True, blank=True, on_delete=models.RESTRICT, related_name="+", db_index=False
+    )
+    repeat_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.CASCADE, related_name="repeats", db_index=False
+    )
+    reserved_for = models.ForeignKey(
+        User, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    batch = models.CharField(
+        max_length=60, blank=True, help_text=_("What made it, such as “import” or “round 2”.")
+    )
+    priority = models.PositiveSmallIntegerField(default=Priority.STANDARD, help_text=_("Higher goes first."))
+    shuffle_key = models.PositiveBigIntegerField(default=new_shuffle_key, editable=False)
+    needed = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
+    judged = models.PositiveIntegerField(default=0, editable=False)
+    claimed = models.PositiveIntegerField(default=0, editable=False)
+    skipped = models.PositiveIntegerField(default=0, editable=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
+    open = models.GeneratedField(
+        expression=ExpressionWrapper(
+            Q(needed__gt=F("judged") + F("claimed"))
+            & Q(skipped__lt=F("needed") + 2, withdrawn_at__isnull=True)
+            & ~Q(kind="gold"),
+            output_field=models.BooleanField(),
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(first=F("second")), name="comparisons_have_two_completions"),
+            models.CheckConstraint(condition=Q(needed__gte=1), name="comparisons_need_a_judgment"),
+            models.CheckConstraint(
+                # A CHECK lets NULL pass: what must not be NULL is said.
+                condition=~Q(kind="gold")
+                | Q(gold_preferred__isnull=False)
+                & (Q(gold_preferred=F("first")) | Q(gold_preferred=F("second"))),
+                name="gold_prefers_one_of_its_completions",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="repeat", repeat_of__isnull=False, reserved_for__isnull=False)
+                | (~Q(kind="repeat") & Q(repeat_of__isnull=True, reserved_for__isnull=True)),
+                name="repeats_name_what_and_whom",
+            ),
+            models.UniqueConstraint(
+                Least("first", "second"),
+                Greatest("first", "second"),
+                condition=~Q(kind="repeat"),
+                name="one_comparison_per_pair",
+            ),
+            models.UniqueConstraint(
+                fields=["repeat_of", "reserved_for"], condition=Q(kind="repeat"), name="one_repeat_per_person"
+            ),
+        ]
+        indexes = [
+            # The queue's look-ups: highest priority first, then along the shuffle keys.
+            models.Index(
+                F("project"),
+                F("priority").desc(),
+                F("shuffle_key"),
+                condition=Q(open=True, reserved_for__isnull=True),
+                name="open_comparisons",
+            ),
+            models.Index(
+                fields=["reserved_for", "project", "shuffle_key"],
+                condition=Q(open=True, reserved_for__isnull=False),
+                name="reserved_comparisons",
+            ),
+            models.Index(
+                fields=["project", "shuffle_key"],
+                condition=Q(kind="gold", withdrawn_at__isnull=True),
+                name="gold_comparisons",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"comparison {self.pk} ({self.kind})"
+
+    def withdraw(self) -> bool:
+        """Hand it to nobody any more and make no pair of it; who has it on screen may finish. False if it was."""
+        return self._update(Q(withdrawn_at__isnull=True), withdrawn_at=timezone.now())
+
+    def restore(self) -> bool:
+        """Undo `withdraw`. False if it was not withdrawn."""
+        return self._update(Q(withdrawn_at__isnull=False), withdrawn_at=None)
+
+    def make_gold(self, preferred: int) -> bool:
+        """Make a standard comparison gold, with this completion (its id) as the better. False if it is another kind."""
+        if preferred not in (self.first_id, self.second_id):
+            raise ValueError("A gold comparison prefers one of its two completions.")
+        return self._update(Q(kind=self.Kind.STANDARD), kind=self.Kind.GOLD, gold_preferred_id=preferred)
+
+    def _update(self, condition: Q, **fields: object) -> bool:
+        changed = Comparison.objects.filter(condition, pk=self.pk).update(**fields) == 1
+        self.refresh_from_db()
+        return changed
+
+
+class Claim(models.Model):
+    """An annotator's short lease on a comparison, and what became of it.
+
+    One row per (comparison, annotator), kept for good: it holds the sides that were drawn for that person, so a
+    reload or a later visit shows the same. `token` comes back with the verdict; only an undo draws a new one, so
+    that a page opened before a lease ran out can still be sent.
+    """
+
+    class State(models.TextChoices):
+        LIVE = "live", _("Live")  # on the annotator's screen
+        NEXT = "next", _("Next")  # fetched ahead, not yet seen
+        JUDGED = "judged", _("Judged")
+        SKIPPED = "skipped", _("Skipped")
+        RELEASED = "released", _("Released")
+        EXPIRED = "expired", _("Expired")
+
+    HOLDING = (State.LIVE, State.NEXT)  # Comparison.claimed counts these
+    SETTLED = (State.JUDGED, State.SKIPPED)  # a current judgment exists
+    FREED = (State.RELEASED, State.EXPIRED)  # given back; the same person may be handed it again
+
+    # Each hand-out writes a row: it has the indexes that are read (below), and no others.
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
+    comparison = models.ForeignKey(
+        Comparison, on_delete=models.CASCADE, related_name="claims", db_index=False
+    )
+    annotator = models.ForeignKey(User, on_delete=models.CASCADE, related_name="claims", db_index=False)
+    left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.LIVE)
+    claimed_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField()
+    draft = models.JSONField(default=dict, blank=True)
+    undone = models.ForeignKey(
+        "annotate.Judgment",
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_index=False,
+        help_text=_("The judgment whose undoing opened the claim again."),
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["comparison", "annotator"], name="one_claim_per_person"),
+            models.UniqueConstraint(
+                fields=["project", "annotator"], condition=Q(state="live"), name="one_live_claim_per_person"
+            ),
+            models.UniqueConstraint(
+                fields=["project", "annotator"], condition=Q(state="next"), name="one_next_claim_per_person"
+            ),
+            models.CheckConstraint(condition=~Q(left=F("right")), name="claims_show_two_completions"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["project", "expires_at"],
+                condition=Q(state__in=["live", "next"]),
+                name="claims_that_can_expire",
+            ),
+            models.Index(
+                fields=["project", "annotator"],
+                condition=Q(undone__isnull=False),
+                name="claims_opened_by_undo",
+            ),
+            models.Index(
+                fields=["project", "annotator", "-expires_at"],
+                condition=Q(state__in=["released", "expired"]),
+                name="claims_given_back",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.annotator} on {self.comparison} ({self.state})"

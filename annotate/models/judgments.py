@@ -1,0 +1,109 @@
+"""Verdicts on comparisons, with their history, and flags for an admin."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models.comparisons import Comparison
+from annotate.models.people import User
+from annotate.models.projects import Project
+from annotate.models.texts import Completion
+
+
+class Judgment(models.Model):
+    """One annotator's verdict on a comparison, naming the preferred completion by id, never a side.
+
+    `superseded_at` marks history: an edit writes a new row and supersedes the old one, an undo only
+    supersedes.
+    """
+
+    class Verdict(models.TextChoices):
+        PREFER = "prefer", _("One is better")
+        TIE = "tie", _("Tie")
+        BOTH_BAD = "both_bad", _("Both bad")
+        SKIP = "skip", _("Skipped")
+
+    class Strength(models.IntegerChoices):
+        SLIGHTLY = 1, _("Slightly better")
+        BETTER = 2, _("Better")
+        MUCH = 3, _("Much better")
+
+    # As with claims: no index that is not read.
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="judgments", db_index=False)
+    comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="judgments")
+    annotator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="judgments", db_index=False)
+    verdict = models.CharField(max_length=10, choices=Verdict.choices)
+    preferred = models.ForeignKey(
+        Completion, null=True, blank=True, on_delete=models.RESTRICT, related_name="+", db_index=False
+    )
+    strength = models.PositiveSmallIntegerField(null=True, blank=True, choices=Strength.choices)
+    left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    token = models.UUIDField(unique=True, editable=False)
+    reasons = models.JSONField(default=list, blank=True)
+    criteria = models.JSONField(default=dict, blank=True)
+    rationale = models.TextField(blank=True)
+    seconds = models.FloatField(null=True, blank=True, help_text=_("From first sight to verdict."))
+    late = models.BooleanField(
+        default=False, help_text=_("Arrived after its lease, when its place may have been given away.")
+    )
+    too_fast = models.BooleanField(default=False)
+    replaces = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.CASCADE, related_name="replaced_by"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    superseded_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                condition=Q(superseded_at__isnull=True),
+                name="one_current_judgment_per_person",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    verdict="prefer",
+                    preferred__isnull=False,
+                    strength__isnull=False,
+                    strength__in=[1, 2, 3],
+                )
+                | (~Q(verdict="prefer") & Q(preferred__isnull=True, strength__isnull=True)),
+                name="a_preference_names_its_completion",
+            ),
+            models.CheckConstraint(
+                condition=Q(preferred__isnull=True) | Q(preferred=F("left")) | Q(preferred=F("right")),
+                name="a_preference_is_for_what_was_shown",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["project", "annotator", "-created_at"], name="one_persons_judgments"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.annotator}: {self.verdict} on {self.comparison_id}"
+
+
+class Flag(models.Model):
+    """A comparison that an annotator wants an admin to look at."""
+
+    comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="flags")
+    annotator = models.ForeignKey(User, on_delete=models.CASCADE, related_name="flags")
+    note = models.TextField(max_length=2000, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                condition=Q(resolved_at__isnull=True),
+                name="one_open_flag_per_person",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.annotator} flagged {self.comparison_id}"

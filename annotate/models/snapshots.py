@@ -1,0 +1,60 @@
+"""Frozen sets of preference pairs."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models.comparisons import Comparison
+from annotate.models.judgments import Judgment
+from annotate.models.people import User
+from annotate.models.projects import Project
+from annotate.models.texts import Completion
+
+
+class Snapshot(models.Model):
+    """A frozen, content-addressed set of preference pairs. Immutable."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="snapshots")
+    digest = models.CharField(max_length=64, help_text=_("SHA-256 of its pairs, in canonical JSON Lines."))
+    settings = models.JSONField(default=dict, help_text=_("How judgments became pairs."))
+    counts = models.JSONField(
+        default=dict, help_text=_("How many judgments became how many pairs, and why not.")
+    )
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "digest"], name="one_snapshot_per_content"),
+        ]
+
+    def __str__(self) -> str:
+        return self.digest[:12]
+
+
+class SnapshotPair(models.Model):
+    """A preference pair in a snapshot, with the judgments that it came from. Immutable."""
+
+    snapshot = models.ForeignKey(Snapshot, on_delete=models.CASCADE, related_name="pairs")
+    comparison = models.ForeignKey(Comparison, on_delete=models.RESTRICT, related_name="snapshot_pairs")
+    chosen = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    rejected = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    label = models.FloatField(default=1.0, help_text=_("Probability that chosen is the better one."))
+    margin = models.FloatField(default=0.0, help_text=_("Mean strength of preference, 0 to 3."))
+    weight = models.FloatField(default=1.0)
+    held_out = models.BooleanField(default=False)
+    judgments = models.ManyToManyField(Judgment, related_name="snapshot_pairs")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["snapshot", "comparison"], name="one_pair_per_comparison"),
+            models.CheckConstraint(condition=Q(label__gte=0, label__lte=1), name="labels_are_probabilities"),
+            models.CheckConstraint(condition=Q(weight__gt=0), name="weights_are_positive"),
+            models.CheckConstraint(condition=~Q(chosen=F("rejected")), name="pairs_have_two_completions"),
+        ]
+
+    def __str__(self) -> str:
+        return f"pair of comparison {self.comparison_id}"

@@ -1,0 +1,123 @@
+"""Prompts, the policies that answer them, and the completions that they wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models.projects import Project
+
+
+def prompt_digest(content: str | list[dict[str, str]]) -> str:
+    """SHA-256 of a prompt's content. Prompts are told apart, and held out, by it alone."""
+    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_held_out(digest: str, share: float) -> bool:
+    """Whether a prompt with this digest is held out: the same prompt always falls on the same side."""
+    return int(digest[:8], 16) < share * 2**32
+
+
+class Prompt(models.Model):
+    """What the model is given: `content` is plain text, or a list of {"role", "content"} chat messages."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
+    content = models.JSONField()
+    digest = models.CharField(max_length=64, editable=False)
+    held_out = models.BooleanField(default=False, editable=False)
+    external_id = models.CharField(max_length=200, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "digest"], name="one_prompt_per_text"),
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+    @property
+    def text(self) -> str:
+        """The prompt as plain text; of a chat, the last message."""
+        if isinstance(self.content, str):
+            return self.content
+        return str(self.content[-1]["content"]) if self.content else ""
+
+    def set_content(self, content: str | list[dict[str, str]]) -> None:
+        """Set the content with what follows from it: the digest, and whether training may see it."""
+        self.content = content
+        self.digest = prompt_digest(content)
+        self.held_out = is_held_out(self.digest, self.project.held_out_share)
+
+
+class Policy(models.Model):
+    """What writes completions: a base model, a base model with an adapter, or something outside Whetstone."""
+
+    class Kind(models.TextChoices):
+        BASE = "base", _("Base model")
+        ADAPTER = "adapter", _("Base model with an adapter")
+        EXTERNAL = "external", _("External")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="policies")
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    base_model = models.CharField(max_length=500, blank=True, help_text=_("A path or a hub id."))
+    revision = models.CharField(max_length=100, blank=True)
+    adapter = models.CharField(
+        max_length=500, blank=True, editable=False, help_text=_("Folder of the PEFT adapter, below var/.")
+    )
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.RESTRICT, related_name="children"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "policies"
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="one_policy_per_name"),
+            models.CheckConstraint(
+                condition=~Q(kind="adapter") | ~Q(adapter=""), name="adapter_policies_have_an_adapter"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="external") | ~Q(base_model=""), name="trained_policies_have_a_base_model"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Completion(models.Model):
+    """What a policy wrote for a prompt. Immutable: triggers in the database refuse an UPDATE."""
+
+    class FinishReason(models.TextChoices):
+        STOP = "stop", _("The model ended it")
+        LENGTH = "length", _("Cut at the length limit")
+        UNKNOWN = "unknown", _("Unknown")
+
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="completions")
+    policy = models.ForeignKey(Policy, on_delete=models.RESTRICT, related_name="completions")
+    text = models.TextField()
+    token_ids = models.JSONField(null=True, blank=True)
+    logprob = models.FloatField(null=True, blank=True, help_text=_("Sum over tokens under its own policy."))
+    finish_reason = models.CharField(
+        max_length=10, choices=FinishReason.choices, default=FinishReason.UNKNOWN
+    )
+    seed = models.BigIntegerField(null=True, blank=True)
+    sampling = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~Q(text=""), name="completions_are_not_empty"),
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:80]

@@ -1,0 +1,70 @@
+"""What is done to a project as a whole: make it, change how many judgments it needs, put it away."""
+
+from django.db import transaction
+from django.db.models import F, Max, Min
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from django.utils.text import slugify
+
+from annotate.models import Comparison, Membership, Policy, Project, Role, User
+
+ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
+
+
+def free_slug(name: str) -> str:
+    """A slug for this name that no project has: "Film reviews" -> "film-reviews", "film-reviews-2", ..."""
+    stem = slugify(name)[:50] or "project"
+    taken = set(Project.objects.filter(slug__startswith=stem).values_list("slug", flat=True))
+    slug, number = stem, 2
+    while slug in taken:
+        slug, number = f"{stem}-{number}", number + 1
+    return slug
+
+
+def create_project(by: User, *, name: str, base_model: str = "", judgments_needed: int = 1) -> Project:
+    """A project with `by` as its admin and, if a base model is named, the policy that writes its first samples."""
+    with transaction.atomic():
+        project = Project.objects.create(slug=free_slug(name), name=name, judgments_needed=judgments_needed)
+        Membership.objects.create(project=project, user=by, role=Role.ADMIN)
+        if base_model:
+            start_from(project, base_model)
+        return project
+
+
+def start_from(project: Project, base_model: str) -> Policy:
+    """Make a base model the project's current policy, where it has none yet."""
+    policy = Policy.objects.create(
+        project=project,
+        name=base_model.rstrip("/").rsplit("/", 1)[-1][:120],
+        kind=Policy.Kind.BASE,
+        base_model=base_model,
+    )
+    project.current_policy = policy
+    project.save(update_fields=["current_policy"])
+    return policy
+
+
+def change_needed(project: Project, needed: int) -> None:
+    """Ask for this many judgments of each standard comparison made so far.
+
+    One that has more judgments or live claims already keeps them: it needs what it has.
+    """
+    comparisons = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD)
+    ends = comparisons.aggregate(first=Min("pk"), last=Max("pk"))
+    if ends["first"] is None:
+        return
+    for start in range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME):
+        comparisons.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME).exclude(needed=needed).update(
+            needed=Greatest(needed, F("judged") + F("claimed"))
+        )
+
+
+def archive(project: Project) -> None:
+    """Put the project away: it hands nothing out and leaves the lists. Nothing is deleted."""
+    project.archived_at = timezone.now()
+    project.save(update_fields=["archived_at"])
+
+
+def restore(project: Project) -> None:
+    project.archived_at = None
+    project.save(update_fields=["archived_at"])

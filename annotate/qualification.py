@@ -1,0 +1,73 @@
+"""A first block of gold comparisons to pass before real work, where a project asks for it.
+
+The result is kept on the membership. Who did not pass is told so, and by how much; an admin may let them try again
+with other gold, or let them in.
+"""
+
+from dataclasses import dataclass
+
+from django.db.models import Count, F, Q, QuerySet
+from django.utils import timezone
+
+from annotate.models import Comparison, Judgment, Membership, Project, User
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where somebody stands: `correct` of `judged` gold comparisons, of `size` to judge."""
+
+    size: int
+    judged: int
+    correct: int
+    passed: bool
+
+    @property
+    def failed(self) -> bool:
+        return not self.passed and self.judged >= self.size
+
+
+def gold_judgments(project: Project) -> QuerySet[Judgment]:
+    """The verdicts that measure accuracy: the current ones, or the first ones where the answer is shown after it.
+
+    A skip is no verdict.
+    """
+    golds = Judgment.objects.filter(project=project, comparison__kind=Comparison.Kind.GOLD)
+    shown = project.gold_feedback == Project.GoldFeedback.SHOWN
+    golds = golds.filter(replaces=None) if shown else golds.filter(superseded_at=None)
+    return golds.exclude(verdict=Judgment.Verdict.SKIP)
+
+
+def standing(project: Project, annotator: User) -> Standing:
+    """Where this person stands. A tie on gold is a wrong verdict."""
+    membership = Membership.objects.filter(project=project, user=annotator).first()
+    if not project.qualification_size or (membership and membership.qualified_at):
+        return Standing(project.qualification_size, 0, 0, passed=True)
+    golds = gold_judgments(project).filter(annotator=annotator)
+    if membership and membership.qualifies_from:
+        golds = golds.filter(created_at__gte=membership.qualifies_from)
+    counts = golds.aggregate(
+        judged=Count("pk"), correct=Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
+    )
+    needed = project.qualification_pass * project.qualification_size
+    done = counts["judged"] >= project.qualification_size
+    return Standing(project.qualification_size, **counts, passed=done and counts["correct"] >= needed)
+
+
+def settle(project: Project, annotator: User) -> Standing:
+    """Where this person stands; a pass is recorded on their membership."""
+    found = standing(project, annotator)
+    if found.passed:
+        admit(project, annotator)
+    return found
+
+
+def admit(project: Project, annotator: User) -> None:
+    """Let somebody in, whether or not they passed."""
+    waiting = Membership.objects.filter(project=project, user=annotator, qualified_at=None)
+    waiting.update(qualified_at=timezone.now())
+
+
+def try_again(project: Project, annotator: User) -> None:
+    """Let somebody who did not pass begin anew, with gold that they have not judged."""
+    waiting = Membership.objects.filter(project=project, user=annotator, qualified_at=None)
+    waiting.update(qualifies_from=timezone.now())

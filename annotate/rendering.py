@@ -1,0 +1,256 @@
+"""Untrusted text made safe to look at: Markdown, raw text, and the words in which two completions differ.
+
+What a model wrote may be hostile by accident or on purpose. Nothing here trusts it: raw HTML is shown as text,
+images are named and not loaded, links cannot run scripts, characters that hide are made visible, and the work
+done for a text is bounded by its length. nh3 cleans the result once more, so that a mistake in the Markdown
+renderer is not a hole in the page.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import MutableMapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import nh3
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
+CACHE_LIMIT = 8_000  # longer texts are rendered anew, so that the cache stays below some tens of megabytes
+HIGHLIGHT_LIMIT = 10_000
+# The lexers that hostile text may choose from: common languages, none known to be slow.
+LANGUAGES = re.compile(
+    "bash|c|cpp|css|diff|go|html|java|javascript|js|json|kotlin|lua|php|python|py|r|ruby|rust|sh|sql|swift|toml|ts|"
+    "typescript|xml|yaml"
+)
+
+
+def cut(text: str) -> tuple[str, bool]:
+    """The part of `text` that a page shows, and whether that is not all of it."""
+    return text[:DISPLAY_LIMIT], len(text) > DISPLAY_LIMIT
+
+
+def markdown(text: str) -> SafeString:
+    """`text`, cut for display, as clean HTML."""
+    shown, _ = cut(text)
+    return _cached_markdown(shown) if len(shown) <= CACHE_LIMIT else _markdown(shown)
+
+
+def raw(text: str) -> SafeString:
+    """`text`, cut for display, character by character as it is, with what hides made visible."""
+    shown, _ = cut(text)
+    return mark_safe(f'<pre class="raw-text" dir="auto">{visible(shown)}</pre>')  # noqa: S308 - visible() escapes
+
+
+def _markdown(text: str) -> SafeString:
+    environment: dict[str, Any] = {"work": len(text) + 2_000}  # honest text takes less than a third
+    try:
+        tokens = PARSER.parse(text, environment)
+        # A table can hold a square of empty cells for a line of text.
+        if len(tokens) > 2 * len(text) + 1_000:
+            return raw(text)
+        html = PARSER.renderer.render(tokens, PARSER.options, environment)
+    except TooMuchWork:
+        return raw(text)
+    return mark_safe(CLEANER.clean(html))  # noqa: S308 - cleaned on this line
+
+
+# A completion never changes, so neither does what it renders to.
+_cached_markdown = lru_cache(maxsize=2048)(_markdown)
+
+
+# --- The Markdown parser -----------------------------------------------------------------------------------------
+
+
+class TooMuchWork(Exception):
+    """The text makes the parser go over it again and again."""
+
+
+def _count_inline(state: StateInline, silent: bool) -> bool:
+    return _spend(state.env)
+
+
+def _count_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    return _spend(state.env)
+
+
+def _spend(environment: MutableMapping[str, Any]) -> bool:
+    """A rule that never matches and is tried at each position, so it sees all work that the parser does."""
+    environment["work"] -= 1
+    if environment["work"] < 0:
+        raise TooMuchWork
+    return False
+
+
+def _text(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return visible(tokens[index].content)
+
+
+def _code_inline(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return f"<code>{visible(tokens[index].content)}</code>"
+
+
+def _code_block(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    token = tokens[index]
+    language = token.info.strip().partition(" ")[0].lower()
+    return f'<pre dir="ltr"><code>{_code(token.content, language)}</code></pre>\n'
+
+
+def _image(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """An image could tell its server who is looking, so it is named and not loaded."""
+    token = tokens[index]
+    return f'<span class="image-held">[{visible(token.content)}: {visible(str(token.attrGet("src")))}]</span>'
+
+
+def _cell(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """A table cell; its alignment is a class, as style attributes are forbidden."""
+    token = tokens[index]
+    numeric = token.attrGet("style") == "text-align:right"
+    return f'<{token.tag} class="number">' if numeric else f"<{token.tag}>"
+
+
+def _heading(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """Two levels down: the page's own headings name the completions, and a text must not pose as one of them."""
+    token = tokens[index]
+    return f"<{'/' if token.nesting < 0 else ''}h{min(6, int(token.tag[1]) + 2)}>"
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
+    parser.inline.ruler.before("text", "count", _count_inline)
+    parser.block.ruler.before("table", "count", _count_block)
+    for name, rule in {
+        "text": _text,
+        "code_inline": _code_inline,
+        "code_block": _code_block,
+        "fence": _code_block,
+        "image": _image,
+        "th_open": _cell,
+        "td_open": _cell,
+        "heading_open": _heading,
+        "heading_close": _heading,
+    }.items():
+        parser.add_render_rule(name, rule)
+    return parser
+
+
+def _code(text: str, language: str) -> str:
+    if not LANGUAGES.fullmatch(language) or len(text) > HIGHLIGHT_LIMIT:
+        return visible(text)
+    html = highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
+    # Between its tags, Pygments' output is escaped text: only that may be marked.
+    return re.sub(r"(?<=>)[^<]+|^[^<]+", lambda match: _mark(match[0]), html)
+
+
+PARSER = _parser()
+CLEANER = nh3.Cleaner(
+    tags={"p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "a", "span"}
+    | {"h3", "h4", "h5", "h6"}
+    | {"table", "thead", "tbody", "tr", "th", "td"},
+    attributes={
+        "a": {"href", "title"},
+        "ol": {"start"},
+        "pre": {"dir"},
+        "span": {"class", "title"},
+        "th": {"class"},
+        "td": {"class"},
+    },
+    url_schemes={"http", "https", "mailto"},
+    link_rel="noopener noreferrer nofollow",
+    set_tag_attribute_values={"a": {"target": "_blank"}},
+)
+
+
+# --- What hides --------------------------------------------------------------------------------------------------
+
+# Control, zero-width, filler, direction and tag characters.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+# Joiners and direction marks do honest work beside a letter of a script that needs them, and inside an emoji.
+HONEST = frozenset("\u061c\u200c\u200d\u200e\u200f")
+LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
+# Cyrillic and Greek letters that pass for Latin ones.
+LOOKALIKE = re.compile(
+    "[\u0400-\u04ff\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b9\u03bd\u03bf\u03c1\u03c5]"
+)
+WORD = re.compile(r"\w+")
+
+
+def visible(text: str) -> str:
+    """`text` escaped for HTML, with hidden characters named and words of mixed scripts marked."""
+    return _mark(escape(text))
+
+
+def _mark(escaped: str) -> str:
+    """Mark what hides in text that is escaped already: entities are ASCII, so they are never touched."""
+    if escaped.isascii() and not HIDDEN.search(escaped):
+        return escaped
+    marked = WORD.sub(_mark_word, escaped)
+    return HIDDEN.sub(_name_hidden, marked)
+
+
+def _mark_word(match: re.Match[str]) -> str:
+    word = match[0]
+    if word.isascii() or not LATIN.search(word) or not LOOKALIKE.search(word):
+        return word
+    return f'<span class="mixed-script" title="Letters of several alphabets">{word}</span>'
+
+
+def _name_hidden(match: re.Match[str]) -> str:
+    character, text, at = match[0], match.string, match.start()
+    if character in HONEST and any(
+        ord(near) > 0x24F for near in text[max(0, at - 1) : at] + text[at + 1 : at + 2]
+    ):
+        return character
+    name = unicodedata.name(character, "control character").lower()
+    return f'<span class="hidden-character" title="{name}">U+{ord(character):04X}</span>'

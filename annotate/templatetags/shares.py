@@ -1,0 +1,29 @@
+"""Shares of a total for people to read: as percentages, and as an interval drawn to scale."""
+
+from typing import Any
+
+from django import template
+
+from annotate.agreement import Share
+from annotate.quality import percent
+
+register = template.Library()
+register.filter("percent", percent)
+
+WIDTH = 96  # of the drawing, in its own units
+
+
+@register.inclusion_tag("annotate/_share.html")
+def share(value: Share, reference: float | None = None) -> dict[str, Any]:
+    """A share with its 95 % interval, in words and on a scale from 0 to 1 with an optional mark to hold it against."""
+    low, high = value.interval
+    return {
+        "value": value,
+        "low": percent(low),
+        "high": percent(high),
+        "start": round(low * WIDTH, 1),
+        "length": round((high - low) * WIDTH, 1),
+        "dot": round((value.share or 0) * WIDTH, 1),
+        "reference": None if reference is None else round(reference * WIDTH, 1),
+        "width": WIDTH,
+    }

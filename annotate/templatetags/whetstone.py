@@ -1,0 +1,102 @@
+"""Template tags that every page may use: the project's navigation, and rendered model text."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import template
+from django.template import Context
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from annotate import rendering
+from annotate.models import Role
+
+register = template.Library()
+
+A, M, R = Role.ANNOTATOR, Role.ADMIN, Role.RESEARCHER
+# What each role sees in the bar, by URL name. The views check access for themselves.
+NAVIGATION = [
+    ("judge", _("Judge"), {A, M}),
+    ("history", _("My judgments"), {A}),
+    ("me", _("My work"), {A}),
+    ("rounds", _("Rounds"), {M, R}),
+    ("policies", _("Policies"), {M, R}),
+    ("comparisons", _("Comparisons"), {M, R}),
+    ("quality", _("Quality"), {M, R}),
+    ("export", _("Export"), {M, R}),
+    ("members", _("Members"), {M}),
+    ("settings", _("Settings"), {M}),
+]
+# A page below another one shows where it belongs.
+BELONGS_TO = {
+    "judgment": "history",
+    "round": "rounds",
+    "policy": "policies",
+    "comparison": "comparisons",
+    "import": "comparisons",
+    "snapshots": "export",
+    "snapshot": "export",
+}
+
+
+@dataclass(frozen=True)
+class NavigationItem:
+    label: str
+    url: str
+    current: bool
+
+
+@register.simple_tag(takes_context=True)
+def navigation(context: Context) -> list[NavigationItem]:
+    """The current project's pages for the current member: empty outside a project. Pages not built in are left out.
+
+    Reads `project` and `membership` from the context, and `section` (a URL name) where a page wants to say which
+    item is current.
+    """
+    project, membership = context.get("project"), context.get("membership")
+    if not project or not membership:
+        return []
+    section = context.get("section") or _url_name(context)
+    section = BELONGS_TO.get(section, section)
+    items = []
+    for name, label, roles in NAVIGATION:
+        if membership.role not in roles:
+            continue
+        try:
+            url = reverse(name, args=[project.slug])
+        except NoReverseMatch:
+            continue
+        items.append(NavigationItem(str(label), url, current=name == section))
+    return items
+
+
+def _url_name(context: Context) -> str:
+    request: Any = context.get("request")
+    match = getattr(request, "resolver_match", None)
+    return match.url_name or "" if match else ""
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    """Untrusted Markdown as clean HTML, cut for display."""
+    return rendering.markdown(text)
+
+
+@register.filter
+def raw(text: str) -> SafeString:
+    """Untrusted text as it is, with what hides made visible, cut for display."""
+    return rendering.raw(text)
+
+
+ARROWS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
+
+
+@register.simple_tag
+def keycap(key: str) -> SafeString:
+    """A key as it is printed on the keyboard, for the eye alone: the control's name says what it does."""
+    if not key:
+        return SafeString("")
+    shown = key.upper() if len(key) == 1 else ARROWS.get(key, key)
+    return format_html('<kbd class="key" aria-hidden="true">{}</kbd>', shown)

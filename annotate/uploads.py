@@ -1,0 +1,202 @@
+"""Working through an uploaded file in steps: checked whole, looked at, then brought in.
+
+Each step is short: it reads some rows from where the last one stopped and moves `Import.position` in the transaction
+that writes them. So no request is long, memory is bounded by a step, a closed page only pauses the work, and of two
+windows on one import one does each step. Nothing is written before the whole file was found right.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO, cast
+
+from django.core.files.base import File
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.importing import (
+    ERRORS_KEPT,
+    ROWS_AT_A_TIME,
+    ImportRefused,
+    Item,
+    RowError,
+    parse,
+    write,
+)
+from annotate.models import Import, Policy, Project, User
+from annotate.reading import Reader
+
+ROWS_CHECKED_AT_A_TIME = 5_000
+PREVIEWED = 5
+
+State = Import.State
+
+
+def receive(project: Project, by: User, file: File[Any], format: str) -> Import:
+    """Store the file, under a name of our own, to be worked through."""
+    upload = Import(
+        project=project,
+        created_by=by,
+        filename=(file.name or _("pasted text"))[-200:],
+        format=format,
+        size=file.size or 0,
+    )
+    upload.counts = {"since": time.time()}
+    upload.file.save(f"{uuid.uuid4()}.{format}", file)
+    return upload
+
+
+def work(import_id: int, seconds: float) -> Import:
+    """Do steps for about so long, or until the check or the import is over."""
+    until = time.monotonic() + seconds
+    upload = Import.objects.select_related("project").get(pk=import_id)
+    while upload.state in (State.CHECKING, State.RUNNING):
+        try:
+            if upload.state == State.CHECKING:
+                _check_some(upload)
+            else:
+                _write_some(upload)
+        except FileNotFoundError:  # another window cancelled it, or somebody tidied the storage up
+            gone = [[upload.line, _("The file is no longer in the server’s storage: upload it again.")]]
+            Import.objects.filter(pk=upload.pk, state=upload.state).update(state=State.REFUSED, errors=gone)
+        upload.refresh_from_db()
+        if time.monotonic() > until:
+            break
+    return upload
+
+
+def start(upload: Import) -> bool:
+    """Begin to bring in a file that was checked. False if it is not waiting for that (any more)."""
+    counts = {**upload.counts, "since": time.time()}
+    waiting = Import.objects.filter(pk=upload.pk, state=State.READY)
+    return waiting.update(state=State.RUNNING, position=0, line=0, counts=counts) == 1
+
+
+def cancel(upload: Import) -> bool:
+    """Stop here. What was brought in stays; the file is deleted. False if it was over already."""
+    live = Import.objects.filter(pk=upload.pk, state__in=Import.LIVE)
+    stopped = live.update(state=State.CANCELLED, finished_at=timezone.now()) == 1
+    if stopped:
+        upload.file.delete(save=False)
+    return stopped
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A record as the page shows it; of a chat, the last message."""
+
+    text: str
+    completions: tuple[str, str] | None
+    gold: str | None
+
+
+def preview(upload: Import) -> list[Preview]:
+    """The first records of a file that was checked."""
+    with _opened(upload) as file:
+        rows = islice(Reader(file, upload.format), PREVIEWED)
+        items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
+    return [
+        Preview(
+            item.prompt if isinstance(item.prompt, str) else item.prompt[-1]["content"],
+            item.completions,
+            item.gold,
+        )
+        for item in items
+    ]
+
+
+def seconds_left(upload: Import) -> float | None:
+    """An estimate from the pace of this pass so far; None before there is one."""
+    if not upload.position or "since" not in upload.counts:
+        return None
+    spent: float = time.time() - upload.counts["since"]
+    return max(0.0, spent * (upload.size - upload.position) / upload.position)
+
+
+def _opened(upload: Import) -> BinaryIO:
+    return cast(BinaryIO, upload.file.open("rb"))
+
+
+def _check_some(upload: Import) -> None:
+    own = set(
+        Policy.objects.filter(project=upload.project)
+        .exclude(kind=Policy.Kind.EXTERNAL)
+        .values_list("name", flat=True)
+    )
+    found, errors = Counter(upload.counts.get("found", {})), list(upload.errors)
+    wrong = upload.counts.get("wrong", 0)
+    with _opened(upload) as file:
+        rows = Reader(file, upload.format, upload.position, upload.line)
+        count = 0
+        for line, row in islice(rows, ROWS_CHECKED_AT_A_TIME):
+            count += 1
+            try:
+                item = _checked(row, own)
+            except RowError as error:
+                wrong += 1
+                if len(errors) < ERRORS_KEPT:
+                    errors.append([line, str(error)])
+            else:
+                found["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
+    over = count < ROWS_CHECKED_AT_A_TIME
+    if over and not wrong and not found:
+        wrong, errors = 1, [[1, _("The file holds no records.")]]
+    state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
+    counts = {**upload.counts, "found": dict(found), "wrong": wrong}
+    if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
+        upload.file.delete(save=False)
+
+
+def _checked(row: Any, own: set[str]) -> Item:
+    if isinstance(row, RowError):
+        raise row
+    item = parse(row)
+    named = own.intersection(item.policies) if item.completions else None
+    if named:
+        raise RowError(
+            _("“%(name)s” is a policy that this project samples itself; name the source otherwise.")
+            % {"name": min(named)}
+        )
+    return item
+
+
+def _write_some(upload: Import) -> None:
+    with _opened(upload) as file:
+        rows = Reader(file, upload.format, upload.position, upload.line)
+        items = [(line, _checked(row, set())) for line, row in islice(rows, ROWS_AT_A_TIME)]
+    state = State.RUNNING if len(items) == ROWS_AT_A_TIME else State.DONE
+    try:
+        with transaction.atomic():
+            made = Counter(upload.counts.get("made", {}))
+            # The row first: a second window waits for it here, and then finds that this step is done.
+            if not _advance(upload, rows, state, upload.counts, upload.errors):
+                return
+            made += write(upload.project, items)
+            Import.objects.filter(pk=upload.pk).update(counts={**upload.counts, "made": dict(made)})
+    except ImportRefused as refused:  # something that came up after the check
+        _advance(upload, rows, State.REFUSED, upload.counts, [list(error) for error in refused.errors])
+        state = State.REFUSED
+    if state != State.RUNNING:
+        upload.file.delete(save=False)
+
+
+def _advance(upload: Import, read: Reader, state: State, counts: dict[str, Any], errors: list[Any]) -> bool:
+    """Record a step, unless another window was faster: then nothing is changed."""
+    here = Import.objects.filter(pk=upload.pk, state=upload.state, position=upload.position)
+    over = state not in Import.LIVE
+    return (
+        here.update(
+            position=read.position,
+            line=read.line,
+            state=state,
+            counts=counts,
+            errors=errors,
+            finished_at=timezone.now() if over else None,
+        )
+        == 1
+    )

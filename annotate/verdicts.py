@@ -1,0 +1,132 @@
+"""What an annotator says about a comparison, checked before anything is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.models import Judgment, Project
+
+RATIONALE_LIMIT = 10_000  # characters
+NOTE_LIMIT = 2_000
+DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
+Choice = Judgment.Verdict
+
+
+class JudgingError(Exception):
+    """A verdict that cannot be accepted: `message` is for the annotator, `field` names what is wrong with it."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.message, self.field = message, field
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One annotator's verdict. `preferred_id` is the completion's id, never a side; `strength` is 1 to 3.
+
+    `criteria` maps a criterion of the project to {"verdict": "prefer" | "tie" | "both_bad"} with `preferred_id`
+    and `strength` for a preference.
+    """
+
+    verdict: str
+    preferred_id: int | None = None
+    strength: int | None = None
+    reasons: Sequence[str] = ()
+    criteria: Mapping[str, Mapping[str, Any]] | None = None
+    rationale: str = ""
+
+    def check(self, project: Project) -> dict[str, Any]:
+        """The fields of a Judgment, as the project allows them. Raises JudgingError.
+
+        Whether the preferred completion was shown is for `check_shown`, once the claim is known.
+        """
+        return {
+            **_choice(self.verdict, self.preferred_id, self.strength, list(Choice), ""),
+            "reasons": _reasons(self.reasons, project.reasons),
+            "criteria": _criteria(self.criteria or {}, project.criteria),
+            "rationale": clean_text(self.rationale, "rationale"),
+        }
+
+
+def check_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> None:
+    """Raise JudgingError unless each preference in `fields` is for one of the two completions shown."""
+    preferences = [("preferred_id", fields["preferred_id"])]
+    preferences += [("criteria", said.get("preferred_id")) for said in fields["criteria"].values()]
+    for name, preferred in preferences:
+        if preferred is not None and preferred not in shown:
+            raise JudgingError(_("The preferred completion is not one of the two that were compared."), name)
+
+
+def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: bool = True) -> str:
+    """Text that the database and everything after it can hold, without space around it. Raises JudgingError."""
+    if not isinstance(text, str):
+        raise JudgingError(_("%(field)s must be text.") % {"field": name}, name)
+    if len(text) > limit:
+        raise JudgingError(
+            _(
+                "The %(field)s has %(count)s characters; at most %(limit)s are kept. Shorten it and send again."
+            )
+            % {"field": name, "count": f"{len(text):,}", "limit": f"{limit:,}"},
+            name,
+        )
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise JudgingError(_("The %(field)s holds characters that are not text.") % {"field": name}, name)
+    return text.strip() if strip else text
+
+
+def _choice(
+    verdict: object, preferred: object, strength: object, allowed: Sequence[str], criterion: str
+) -> dict[str, Any]:
+    """A choice between two completions; `criterion` names which, or is empty for the verdict itself."""
+
+    def wrong(message: str, name: str) -> JudgingError:
+        return JudgingError(
+            f"{criterion}: {message}" if criterion else message, "criteria" if criterion else name
+        )
+
+    if verdict not in allowed:
+        raise wrong(_("Choose one of: %(choices)s.") % {"choices": ", ".join(allowed)}, "verdict")
+    if verdict != Choice.PREFER:
+        if preferred is not None:
+            raise wrong(_("Only a preference names a completion."), "preferred_id")
+        if strength is not None:
+            raise wrong(_("Only a preference has a strength."), "strength")
+    else:
+        if type(preferred) is not int:
+            raise wrong(_("Say which completion is better."), "preferred_id")
+        if type(strength) is not int or strength not in Judgment.Strength.values:
+            raise wrong(_("Say how much better it is: 1, 2 or 3."), "strength")
+    return {"verdict": str(verdict), "preferred_id": preferred, "strength": strength}
+
+
+def _reasons(reasons: object, allowed: Sequence[str]) -> list[str]:
+    if isinstance(reasons, str) or not isinstance(reasons, Sequence):
+        raise JudgingError(_("Reasons must be a list."), "reasons")
+    for reason in reasons:
+        if reason not in allowed:
+            raise JudgingError(_("This project does not know the reason “%s”.") % str(reason)[:80], "reasons")
+    return list(dict.fromkeys(reasons))
+
+
+def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    if not isinstance(criteria, Mapping):
+        raise JudgingError(_("Criteria must be a mapping."), "criteria")
+    checked = {}
+    for name, said in criteria.items():
+        if name not in allowed:
+            raise JudgingError(
+                _("This project does not know the criterion “%s”.") % str(name)[:80], "criteria"
+            )
+        if not isinstance(said, Mapping):
+            raise JudgingError(_("%s: say which completion is better.") % name, "criteria")
+        choice = _choice(
+            said.get("verdict"),
+            said.get("preferred_id"),
+            said.get("strength"),
+            [Choice.PREFER, Choice.TIE, Choice.BOTH_BAD],
+            name,
+        )
+        checked[name] = {key: value for key, value in choice.items() if value is not None}
+    return checked

@@ -1,0 +1,127 @@
+"""Looking through comparisons, one comparison with everything known of it, and the flags that people raised."""
+
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from annotate.access import get_project
+from annotate.browsing import browse
+from annotate.forms import FilterForm
+from annotate.models import Comparison, Flag, Role
+
+
+@require_GET
+def comparisons(request: HttpRequest, slug: str) -> HttpResponse:
+    """The list; `before` is the key where an older page starts."""
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    form = FilterForm(request.GET, project=project)
+    filters = form.cleaned_data if form.is_valid() else {}
+    before = request.GET.get("before", "")
+    page = browse(project, filters, int(before) if before.isdecimal() and len(before) < 19 else None)
+    asked = {name: value for name, value in request.GET.items() if value and name != "before"}
+    context = {
+        "project": project,
+        "membership": membership,
+        "form": form,
+        "page": page,
+        "filtered": bool(asked),
+        "older": urlencode({**asked, "before": page.older}) if page.older else "",
+        "is_first": not before,
+        "newest": urlencode(asked),
+    }
+    return render(request, "annotate/comparisons.html", context)
+
+
+@require_GET
+def comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpResponse:
+    """One comparison, read-only: completions, verdicts with their history, and where it came from and went."""
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found = get_object_or_404(
+        Comparison.objects.select_related("prompt", "first__policy", "second__policy", "repeat_of"),
+        project=project,
+        pk=comparison_id,
+    )
+    judgments = found.judgments.select_related("annotator").order_by("-created_at", "-pk")
+    claims = found.claims.filter(state="live", expires_at__gt=timezone.now()).select_related("annotator")
+    pairs = found.snapshot_pairs.select_related("snapshot").order_by("-snapshot_id")
+    context = {
+        "project": project,
+        "membership": membership,
+        "comparison": found,
+        "sides": [("A", found.first), ("B", found.second)],
+        "turns": _turns(found.prompt.content),
+        "judgments": judgments,
+        "claims": claims,
+        "pairs": pairs,
+        "flags": found.flags.filter(resolved_at=None).select_related("annotator"),
+        "is_admin": membership.role == Role.ADMIN,
+    }
+    return render(request, "annotate/comparison.html", context)
+
+
+def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str]]:
+    """A prompt as (role, text); the role of plain text is empty."""
+    if isinstance(content, str):
+        return [("", content)]
+    return [(turn["role"], turn["content"]) for turn in content]
+
+
+@require_POST
+def change_comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpResponse:
+    """What an admin does to a comparison: `action` is withdraw, restore, or gold with `preferred`."""
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    found = get_object_or_404(Comparison, project=project, pk=comparison_id)
+    match request.POST.get("action"):
+        case "withdraw":
+            found.withdraw()
+            messages.success(
+                request, _("Withdrawn: nobody is handed it, and no pair is made of it. Verdicts are kept.")
+            )
+        case "restore":
+            found.restore()
+            messages.success(request, _("Back in the queue."))
+        case "gold":
+            preferred = {str(found.first_id): found.first_id, str(found.second_id): found.second_id}.get(
+                request.POST.get("preferred", "")
+            )
+            if preferred is None:
+                messages.error(request, _("Choose which completion is the better one."))
+            elif found.make_gold(preferred):
+                messages.success(request, _("It is a gold comparison now: verdicts on it measure accuracy."))
+            else:
+                messages.error(
+                    request, _("Only a standard comparison can become a gold one. Nothing was changed.")
+                )
+    return redirect("comparison", slug, comparison_id)
+
+
+@require_GET
+def flags(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, Role.ADMIN)
+    of_project = Flag.objects.filter(comparison__project=project).select_related(
+        "annotator", "comparison__prompt"
+    )
+    context = {
+        "project": project,
+        "membership": membership,
+        "flags": of_project.filter(resolved_at=None).order_by("created_at")[:200],
+        "section": "comparisons",
+        "resolved": of_project.filter(resolved_at__isnull=False).order_by("-resolved_at")[:20],
+    }
+    return render(request, "annotate/flags.html", context)
+
+
+@require_POST
+def resolve_flag(request: HttpRequest, slug: str, flag_id: int) -> HttpResponse:
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    resolved = Flag.objects.filter(comparison__project=project, pk=flag_id, resolved_at=None).update(
+        resolved_at=timezone.now()
+    )
+    if resolved:
+        messages.success(request, _("Flag resolved."))
+    return redirect("flags", slug)

@@ -1,0 +1,288 @@
+"""The desk: one comparison at a time, a verdict, and the next.
+
+Each address answers twice: a plain form is redirected (POST, redirect, GET), and a request of htmx or of the
+desk's script gets fragments. The script shows the comparison that was fetched ahead at once and sends the verdict
+behind it; it names what it has on screen (`shown`), so that only what it lacks is sent.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate import judging, keys, nothing, qualification, queue
+from annotate.access import get_project
+from annotate.models import Claim, Comparison, Judgment, Membership, Project, Role
+from annotate.mywork import judged_today
+from annotate.verdicts import JudgingError
+from annotate.views import verdicts
+from annotate.views.stage import Stage
+
+DESK = (Role.ANNOTATOR, Role.ADMIN)
+
+
+@never_cache
+@ensure_csrf_cookie
+@require_http_methods(["GET", "POST"])
+def judge(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, *DESK)
+    if request.method == "POST":
+        return _submit(request, project, membership)
+    claim = queue.claim(project, membership.user)
+    if _is_fragment(request):
+        return _turn(request, project, membership, claim, None)
+    return render(request, "annotate/judge.html", _page(request, project, membership, claim))
+
+
+def _submit(request: HttpRequest, project: Project, membership: Membership) -> HttpResponse:
+    user, token, fragment = membership.user, request.POST.get("token", ""), _is_fragment(request)
+    try:
+        verdict = verdicts.read(request.POST, project)
+        seconds = verdicts.seconds(request.POST)
+        if fragment and "more" not in request.POST:
+            turn = judging.judge_and_next(project, user, token, verdict, seconds=seconds)
+            judgment, live, following = turn.judgment, turn.live, turn.next
+        else:  # more verdicts are on their way, or a page will be asked for next
+            judgment = judging.record(token, user, verdict, project=project, seconds=seconds)
+            live = following = None
+    except JudgingError as error:
+        return _refuse(request, project, membership, error)
+    feedback = _gold_feedback(project, judgment)
+    if fragment:
+        if "more" in request.POST:
+            return render(request, "annotate/_turn.html", {"feedback": feedback})
+        return _turn(request, project, membership, live, following, feedback=feedback)
+    if feedback:
+        messages.info(request, feedback)
+    return redirect("judge", project.slug)
+
+
+def _refuse(
+    request: HttpRequest, project: Project, membership: Membership, error: JudgingError
+) -> HttpResponse:
+    """Nothing was stored: say why, beside what was entered."""
+    claim = queue.claim(project, membership.user)
+    if claim and str(claim.token) == request.POST.get("token"):
+        try:
+            claim.draft = verdicts.read_notes(request.POST, project)
+        except JudgingError:
+            claim.draft = {}
+    if _is_fragment(request):
+        return _turn(request, project, membership, claim, None, error=error.message, status=422)
+    context = _page(request, project, membership, claim) | {"error": error.message}
+    return render(request, "annotate/judge.html", context, status=422)
+
+
+@never_cache
+@require_POST
+def ahead(request: HttpRequest, slug: str) -> HttpResponse:
+    """What comes after the comparison on screen, fetched ahead."""
+    project, membership = get_project(request, slug, *DESK)
+    return _turn(
+        request, project, membership, None, queue.claim_next(project, membership.user), only_ahead=True
+    )
+
+
+@never_cache
+@require_POST
+def undo(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, *DESK)
+    claim = judging.undo(project, membership.user)
+    if claim is None:
+        return _again(request, project, membership, error=_("There is nothing to undo."))
+    return _again(request, project, membership, claim=claim)
+
+
+@never_cache
+@require_POST
+def redo(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, *DESK)
+    judgment = judging.redo(project, membership.user)
+    return _again(request, project, membership, error="" if judgment else _("There is nothing to redo."))
+
+
+def _again(
+    request: HttpRequest,
+    project: Project,
+    membership: Membership,
+    *,
+    claim: Claim | None = None,
+    error: str = "",
+) -> HttpResponse:
+    if not _is_fragment(request):
+        if error:
+            messages.warning(request, error)
+        return redirect("judge", project.slug)
+    claim = claim or queue.claim(project, membership.user)
+    following = queue.claim_next(project, membership.user) if claim else None
+    return _turn(request, project, membership, claim, following, error=error)
+
+
+@never_cache
+@require_GET
+def texts(request: HttpRequest, slug: str, token: UUID) -> HttpResponse:
+    """One comparison, its texts shown as `view` says: of a claim that this person was handed."""
+    project, membership = get_project(request, slug, *DESK)
+    return _turn(request, project, membership, _own_claim(project, membership, token), None)
+
+
+@never_cache
+@require_GET
+def whole_text(request: HttpRequest, slug: str, token: UUID, side: str) -> HttpResponse:
+    """All of a completion, as plain text: the page shows the beginning of a very long one."""
+    project, membership = get_project(request, slug, *DESK)
+    claim = _own_claim(project, membership, token)
+    completion = claim.left if side == "a" else claim.right
+    return HttpResponse(completion.text, content_type="text/plain; charset=utf-8")
+
+
+@require_POST
+def draft(request: HttpRequest, slug: str) -> HttpResponse:
+    """Keep what is being written."""
+    project, membership = get_project(request, slug, *DESK)
+    try:
+        kept = judging.save_draft(
+            request.POST.get("token", ""), membership.user, verdicts.read_notes(request.POST, project)
+        )
+    except JudgingError as error:
+        return _notice(request, error.message, status=422)
+    return HttpResponse(status=204 if kept else 409)
+
+
+@require_POST
+def renew(request: HttpRequest, slug: str) -> HttpResponse:
+    """The heartbeat: 204 while the claim is kept, 409 once its place is gone or it was settled elsewhere."""
+    _project, membership = get_project(request, slug, *DESK)
+    kept = queue.renew(request.POST.get("token", ""), membership.user)
+    return HttpResponse(status=204 if kept else 409)
+
+
+@require_POST
+def leave(request: HttpRequest, slug: str) -> HttpResponse:
+    """The page was left: others may have its comparisons. A reload is offered them first."""
+    project, membership = get_project(request, slug, *DESK)
+    queue.leave(project, membership.user)
+    return HttpResponse(status=204)
+
+
+@require_POST
+def flag(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, *DESK)
+    try:
+        judging.flag(request.POST.get("token", ""), membership.user, request.POST.get("flag_note", ""))
+    except JudgingError as error:
+        level, text = "error", error.message
+    else:
+        level, text = "success", _("Flagged. An admin will look at it; you can judge it or skip it.")
+    if _is_fragment(request):
+        return _notice(request, text, level)
+    messages.add_message(request, messages.SUCCESS if level == "success" else messages.ERROR, text)
+    return redirect("judge", project.slug)
+
+
+def _is_fragment(request: HttpRequest) -> bool:
+    return request.headers.get("HX-Request") == "true"
+
+
+def _own_claim(project: Project, membership: Membership, token: UUID) -> Claim:
+    claim = (
+        Claim.objects.select_related("comparison__prompt", "left", "right")
+        .filter(project=project, annotator=membership.user, token=token)
+        .first()
+    )
+    if claim is None:
+        raise Http404(_("This comparison was not handed to you, or was judged since."))
+    return claim
+
+
+def _page(
+    request: HttpRequest, project: Project, membership: Membership, claim: Claim | None
+) -> dict[str, Any]:
+    chosen = keys.keys_of(membership.user.preferences)
+    return {
+        "project": project,
+        "membership": membership,
+        "section": "judge",
+        "today": judged_today(project, membership.user),
+        "standing": _standing(project, membership),
+        "keys": chosen,
+        "sheet": [(act, chosen[act.name]) for act in keys.ACTS],
+        **_stage(request, project, membership, claim),
+    }
+
+
+def _standing(project: Project, membership: Membership) -> qualification.Standing | None:
+    """How far the qualification is, while there is one to pass."""
+    if not project.qualification_size or membership.qualified_at:
+        return None
+    return qualification.standing(project, membership.user)
+
+
+def _stage(
+    request: HttpRequest, project: Project, membership: Membership, claim: Claim | None
+) -> dict[str, Any]:
+    if claim is None:
+        return {"stage": None, "why": nothing.why(project, membership.user)}
+    return {"stage": Stage.of_claim(claim, project, _view(request))}
+
+
+def _view(request: HttpRequest) -> str:
+    return request.POST.get("view", "") or request.GET.get("view", "")
+
+
+def _turn(
+    request: HttpRequest,
+    project: Project,
+    membership: Membership,
+    live: Claim | None,
+    following: Claim | None,
+    *,
+    only_ahead: bool = False,
+    feedback: str = "",
+    error: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    """Fragments: the comparison to show, unless the page shows it already, and the one after it."""
+    context: dict[str, Any] = {
+        "project": project,
+        "keys": keys.keys_of(membership.user.preferences),
+        "feedback": feedback,
+        "error": error,
+        "following": Stage.of_claim(following, project, _next_view(request)) if following else None,
+    }
+    if not only_ahead and (live is None or str(live.token) != request.POST.get("shown")):
+        context |= {"show": True, **_stage(request, project, membership, live)}
+    return render(request, "annotate/_turn.html", context, status=status)
+
+
+def _next_view(request: HttpRequest) -> str:
+    """Raw text is a habit and stays; differences are asked for once."""
+    return "raw" if _view(request) == "raw" else ""
+
+
+def _gold_feedback(project: Project, judgment: Judgment) -> str:
+    """What the expected verdict was, where the project tells."""
+    if project.gold_feedback != Project.GoldFeedback.SHOWN or judgment.verdict == Judgment.Verdict.SKIP:
+        return ""
+    gold = Comparison.objects.filter(pk=judgment.comparison_id, kind=Comparison.Kind.GOLD)
+    expected = gold.values_list("gold_preferred", flat=True).first()
+    if expected is None:
+        return ""
+    if expected == judgment.preferred_id:
+        return _("That one has a known verdict, and yours agrees with it.")
+    letter = "A" if expected == judgment.left_id else "B"
+    return _("That one has a known verdict: %(letter)s is better. See it again in your judgments.") % {
+        "letter": letter
+    }
+
+
+def _notice(request: HttpRequest, text: str, level: str = "error", status: int = 200) -> HttpResponse:
+    response = render(request, "annotate/_notice.html", {"level": level, "text": text}, status=status)
+    response["HX-Retarget"], response["HX-Reswap"] = "#notices", "beforeend"
+    return response

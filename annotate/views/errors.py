@@ -1,0 +1,93 @@
+"""What went wrong, what was kept, and what to do: for a page, and for a fragment as a notice."""
+
+from django.http import HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    too_large = type(exception).__name__ in ("RequestDataTooBig", "TooManyFieldsSent", "TooManyFilesSent")
+    if too_large:
+        return _answer(
+            request,
+            413,
+            _("That is too much at once"),
+            _(
+                "What was sent is larger than this site takes in one form. Nothing was changed. Send less, or in parts."
+            ),
+        )
+    broken = isinstance(exception, MultiPartParserError)
+    what = (
+        _("The upload broke off.") if broken else _("The browser sent something that this site cannot read.")
+    )
+    return _answer(
+        request,
+        400,
+        _("That could not be read"),
+        what + " " + _("Nothing was changed. Go back and try again."),
+    )
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    reason = str(exception) or _("Your role does not allow this.")
+    return _answer(
+        request,
+        403,
+        _("Not for your role"),
+        reason + " " + _("Nothing was changed. An admin of the project can give you another role."),
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
+    text = said or _("There is nothing at this address, or it is not for you.")
+    return _answer(
+        request,
+        404,
+        _("Not found"),
+        text + " " + _("Nothing was changed. Your projects are a good place to begin again."),
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Made without the database and without the session, as either may be what failed."""
+    text = _(
+        "Something went wrong on the server, and it was written to its log. What was saved before is safe; verdicts "
+        "and drafts that were on their way are kept in your browser and sent again."
+    )
+    if request.headers.get("HX-Request"):
+        return _notice(text, 500)
+    context = {"heading": _("That did not work"), "text": text, "status": 500}
+    return HttpResponse(render_to_string("annotate/error.html", context), status=500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The form's token is not the browser's: one signed in again meanwhile, or cookies are off."""
+    if "csrftoken" in request.COOKIES:
+        text = _(
+            "This page is older than your present sign-in, so its form was not accepted. Nothing was changed. Go "
+            "back, reload the page, and send it again; drafts at the desk are kept."
+        )
+    else:
+        text = _(
+            "This site needs cookies to know that a form is yours. Nothing was changed. Allow them and try again."
+        )
+    return _answer(request, 403, _("The form was not accepted"), text)
+
+
+def _answer(request: HttpRequest, status: int, heading: str, text: str) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        return _notice(text, status)
+    return render(
+        request, "annotate/error.html", {"heading": heading, "text": text, "status": status}, status=status
+    )
+
+
+def _notice(text: str, status: int) -> HttpResponse:
+    response = HttpResponse(
+        render_to_string("annotate/_notice.html", {"level": "error", "text": text}), status=status
+    )
+    response["HX-Retarget"], response["HX-Reswap"] = "#notices", "beforeend"
+    return response

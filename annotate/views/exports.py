@@ -1,0 +1,112 @@
+"""Taking data out: pairs and judgments as they stand now, and snapshots exactly as they were frozen."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods
+from django_htmx.middleware import HtmxDetails
+
+from annotate import exporting
+from annotate.access import get_project
+from annotate.downloads import download, snapshot_download
+from annotate.forms import ExportForm
+from annotate.models import Judgment, Project, Role, Snapshot
+from annotate.pairs import EXCLUSIONS, PairSettings, aggregate, take_snapshot
+
+
+@require_GET
+def export(request: HttpRequest, slug: str) -> HttpResponse:
+    """What there is to take out. Counting looks at every judgment, so the page comes first and asks for it then."""
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    form = ExportForm(request.GET, project=project)
+    counted = bool(HtmxDetails(request)) or "count" in request.GET
+    context: dict[str, Any] = {
+        "project": project,
+        "membership": membership,
+        "form": form,
+        "query": request.GET.urlencode(),
+        "valid": form.is_valid(),
+        "account": account(project, form) if counted and form.is_valid() else None,
+    }
+    template = "annotate/_account.html" if HtmxDetails(request) else "annotate/export.html"
+    return render(request, template, context, status=200 if form.is_valid() else 422)
+
+
+def account(project: Project, form: ExportForm) -> dict[str, Any]:
+    """How the judgments chosen become pairs, and why the others do not."""
+    filters = form.filters()
+    counts = aggregate(project, form.settings(), filters.judgments()).counts
+    return {
+        **counts,
+        "excluded": [(EXCLUSIONS[reason], count) for reason, count in counts["excluded"].items()],
+        "judgment_rows": Judgment.objects.filter(filters.judgments(), project=project).count(),
+    }
+
+
+@require_GET
+def export_pairs(request: HttpRequest, slug: str) -> HttpResponse | StreamingHttpResponse:
+    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    form = ExportForm(request.GET, project=project)
+    if not form.is_valid():
+        return export(request, slug)
+    rows = exporting.export_rows(project, form.filters(), form.settings())
+    return download(exporting.lines(rows), f"{slug}-pairs.jsonl")
+
+
+@require_GET
+def export_judgments(request: HttpRequest, slug: str) -> HttpResponse | StreamingHttpResponse:
+    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    form = ExportForm(request.GET, project=project)
+    if not form.is_valid():
+        return export(request, slug)
+    rows = exporting.judgment_rows(project, form.filters())
+    return download(exporting.lines(rows), f"{slug}-judgments.jsonl")
+
+
+# --- Snapshots ---------------------------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "POST"])
+def snapshots(request: HttpRequest, slug: str) -> HttpResponse:
+    """The snapshots; a POST freezes the pairs as they stand now."""
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    if request.method == "POST":
+        form = ExportForm(request.POST, project=project)
+        settings = form.settings() if form.is_valid() else PairSettings()
+        snapshot = take_snapshot(project, membership.user, settings)
+        messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": snapshot.digest[:12]})
+        return redirect("snapshot", slug, snapshot.digest)
+    context = {
+        "project": project,
+        "membership": membership,
+        "snapshots": project.snapshots.select_related("created_by").order_by("-pk")[:200],
+    }
+    return render(request, "annotate/snapshots.html", context)
+
+
+@require_GET
+def snapshot(request: HttpRequest, slug: str, digest: str) -> HttpResponse:
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found = get_object_or_404(Snapshot.objects.select_related("created_by"), project=project, digest=digest)
+    excluded = found.counts.get("excluded", {})
+    context = {
+        "project": project,
+        "membership": membership,
+        "snapshot": found,
+        "account": {
+            **found.counts,
+            "excluded": [(EXCLUSIONS.get(reason, reason), count) for reason, count in excluded.items()],
+        },
+    }
+    return render(request, "annotate/snapshot.html", context)
+
+
+@require_GET
+def snapshot_file(request: HttpRequest, slug: str, digest: str, shape: str) -> StreamingHttpResponse:
+    """A snapshot's pairs: `exact`, the lines whose SHA-256 is its name, or `trl`, for training with TRL."""
+    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found = get_object_or_404(Snapshot, project=project, digest=digest)
+    return snapshot_download(found, shape)

@@ -1,0 +1,123 @@
+"""One's own judgments: look through them, see one again, change it; and one's own figures."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotate import judging, mywork
+from annotate.access import get_project
+from annotate.browsing import narrow
+from annotate.models import Comparison, Judgment, Membership, Project, Role
+from annotate.verdicts import JudgingError
+from annotate.views import verdicts
+from annotate.views.stage import Stage
+
+PAGE = 50
+LARGEST_KEY = 2**63 - 1
+
+
+@never_cache
+@require_GET
+def history(request: HttpRequest, slug: str) -> HttpResponse:
+    """One's current judgments, newest first; `before` is the key where an older page starts."""
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    query, verdict = request.GET.get("q", "").strip()[:200], request.GET.get("verdict", "")
+    judgments = _find(project, membership, query, verdict)
+    before = request.GET.get("before", "")
+    if before.isdecimal() and int(before) <= LARGEST_KEY:
+        judgments = judgments.filter(pk__lt=int(before))
+    page = list(judgments.select_related("comparison__prompt").order_by("-pk")[: PAGE + 1])
+    asked = {name: value for name, value in (("q", query), ("verdict", verdict)) if value}
+    context = {
+        "project": project,
+        "membership": membership,
+        "judgments": [(judgment, verdicts.judgment_code(judgment)) for judgment in page[:PAGE]],
+        "older": urlencode({**asked, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
+        "newest": urlencode(asked) if before else None,
+        "query": query,
+        "verdict": verdict,
+        "choices": Judgment.Verdict.choices,
+        "filtered": bool(asked),
+    }
+    return render(request, "annotate/history.html", context)
+
+
+def _find(project: Project, membership: Membership, query: str, verdict: str) -> QuerySet[Judgment]:
+    mine = Judgment.objects.filter(project=project, annotator=membership.user, superseded_at=None)
+    if verdict in Judgment.Verdict.values:
+        mine = mine.filter(verdict=verdict)
+    if query:
+        containing = narrow(Comparison.objects.filter(project=project), {"q": query})
+        mine = mine.filter(Q(rationale__icontains=query) | Q(comparison__in=containing.values("pk")))
+    return mine
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
+    """One of one's judgments, to see again or to change. What it said before stays as its history."""
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    mine = Judgment.objects.filter(project=project, annotator=membership.user)
+    found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()
+    if found is None:
+        raise Http404(_("There is no such judgment of yours in this project."))
+    error = ""
+    if request.method == "POST":
+        try:
+            verdict = verdicts.read(request.POST, project)
+            revised = judging.revise(found.pk, membership.user, verdict, project=project)
+        except JudgingError as refused:
+            error = refused.message
+        else:
+            messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
+            return redirect("judgment", slug, revised.pk)
+    versions = list(mine.filter(comparison=found.comparison_id).order_by("-pk"))
+    context: dict[str, Any] = {
+        "project": project,
+        "membership": membership,
+        "judgment": found,
+        "current": next((version for version in versions if version.superseded_at is None), None),
+        "stage": Stage.of_judgment(found, project, request.GET.get("view", "")),
+        "versions": [(version, verdicts.judgment_code(version)) for version in versions],
+        "expected": _expected(project, found),
+        "keys": {},
+        "error": error,
+    }
+    return render(request, "annotate/judgment.html", context, status=422 if error else 200)
+
+
+def _expected(project: Project, found: Judgment) -> str:
+    """The letter of the known better completion, where the project tells."""
+    comparison = found.comparison
+    if comparison.kind != Comparison.Kind.GOLD or project.gold_feedback != Project.GoldFeedback.SHOWN:
+        return ""
+    return "A" if comparison.gold_preferred_id == found.left_id else "B"
+
+
+@never_cache
+@require_GET
+def me(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    work = mywork.of(project, membership.user)
+    context: dict[str, Any] = {
+        "project": project,
+        "membership": membership,
+        "work": work,
+        "bars": _bars(work.days),
+        "most_left": mywork.MOST_LEFT,
+    }
+    return render(request, "annotate/me.html", context)
+
+
+def _bars(days: list[mywork.Day]) -> list[tuple[mywork.Day, int, int]]:
+    """Each day with the top and the height of its bar, in a drawing 72 high."""
+    most = max((day.count for day in days), default=0) or 1
+    heights = [round(72 * day.count / most) for day in days]
+    return [(day, 72 - height, height) for day, height in zip(days, heights, strict=True)]

@@ -1,0 +1,89 @@
+"""Bringing prompts and pairs in: upload, check, look, import, with progress that survives a closed page."""
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+from django_htmx.middleware import HtmxDetails
+
+from annotate import uploads
+from annotate.access import get_project
+from annotate.forms import UploadForm
+from annotate.models import Import, Role
+
+STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
+
+
+def imports(request: HttpRequest, slug: str) -> HttpResponse:
+    """Upload a file, or see what became of earlier ones."""
+    project, membership = get_project(request, slug, Role.ADMIN)
+    form = UploadForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        upload = uploads.receive(
+            project, membership.user, form.cleaned_data["file"], form.cleaned_data["format"]
+        )
+        uploads.work(upload.pk, STEP_SECONDS)
+        return redirect("import-file", slug, upload.pk)
+    context = {
+        "project": project,
+        "membership": membership,
+        "section": "comparisons",
+        "form": form,
+        "imports": project.imports.select_related("created_by")[:20],
+        "limit": settings.IMPORT_LIMIT,
+    }
+    return render(request, "annotate/imports.html", context, status=422 if form.errors else 200)
+
+
+def import_file(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
+    """One file: its check, its preview, its progress. A POST does a little more of the work, and polls for more."""
+    project, membership = get_project(request, slug, Role.ADMIN)
+    upload = get_object_or_404(Import, project=project, pk=import_id)
+    if request.method == "POST":
+        upload = uploads.work(upload.pk, STEP_SECONDS)
+    context = {
+        "project": project,
+        "membership": membership,
+        "section": "comparisons",
+        "upload": upload,
+        "percent": round(100 * upload.position / upload.size) if upload.size else 100,
+        "seconds_left": uploads.seconds_left(upload),
+        "found": _labelled(upload.counts.get("found", {})),
+        "made": _labelled(upload.counts.get("made", {})),
+        "preview": uploads.preview(upload) if upload.state == Import.State.READY else [],
+    }
+    if HtmxDetails(request):
+        return render(request, "annotate/_import.html", context)
+    if request.method == "POST":
+        return redirect("import-file", slug, import_id)
+    return render(request, "annotate/import.html", context)
+
+
+def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
+    labels = {
+        "prompts": _("Prompts"),
+        "pairs": _("Pairs to judge"),
+        "gold": _("Gold comparisons"),
+        "duplicates": _("There already"),
+    }
+    return [(label, counts[name]) for name, label in labels.items() if counts.get(name)]
+
+
+@require_POST
+def start_import(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    upload = get_object_or_404(Import, project=project, pk=import_id)
+    if uploads.start(upload):
+        uploads.work(upload.pk, STEP_SECONDS)
+    return redirect("import-file", slug, import_id)
+
+
+@require_POST
+def cancel_import(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    upload = get_object_or_404(Import, project=project, pk=import_id)
+    if uploads.cancel(upload):
+        messages.success(request, _("Import cancelled. What was brought in before is kept."))
+    return redirect("import", slug)

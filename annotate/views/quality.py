@@ -1,0 +1,73 @@
+"""How well the judging goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET
+
+from annotate.access import get_project
+from annotate.models import Role
+from annotate.quality import Day, assess
+
+CHART_WIDTH, CHART_HEIGHT, GAP = 720, 120, 4
+
+
+@require_GET
+def quality(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found = assess(project)
+    context = {
+        "project": project,
+        "membership": membership,
+        "quality": found,
+        "alpha_in_words": in_words(found.alpha),
+        "bars": bars(found.days),
+        "most": max(day.count for day in found.days),
+        "lately": sum(day.count for day in found.days),
+    }
+    return render(request, "annotate/quality.html", context)
+
+
+def in_words(coefficient: float | None) -> str:
+    """What a coefficient of agreement amounts to, in Landis and Koch's words (1977)."""
+    if coefficient is None:
+        return _("needs two verdicts on one comparison")
+    for bound, words in (
+        (0.0, _("no better than chance")),
+        (0.2, _("slight")),
+        (0.4, _("fair")),
+        (0.6, _("moderate")),
+        (0.8, _("substantial")),
+    ):
+        if coefficient <= bound:
+            return words
+    return _("almost perfect")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A day's bar, in the chart's own units."""
+
+    day: Day
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def bars(days: Sequence[Day]) -> list[Bar]:
+    highest = max((day.count for day in days), default=0) or 1
+    step = CHART_WIDTH / len(days)
+    return [
+        Bar(
+            day,
+            x=round(number * step + GAP / 2, 1),
+            y=round(CHART_HEIGHT * (1 - day.count / highest), 1),
+            width=round(step - GAP, 1),
+            height=round(CHART_HEIGHT * day.count / highest, 1),
+        )
+        for number, day in enumerate(days)
+    ]

@@ -1,0 +1,75 @@
+"""A project's settings, its guidelines' preview, and making a new project."""
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+from django_htmx.middleware import HtmxDetails
+
+from annotate import projects
+from annotate.access import get_project, get_user
+from annotate.forms import NewProjectForm, ProjectForm
+from annotate.models import Role
+from annotate.rendering import markdown
+
+
+def new_project(request: HttpRequest) -> HttpResponse:
+    """For whoever may add projects: site administrators, and people given the permission annotate.add_project."""
+    user = get_user(request)
+    if not user.has_perm("annotate.add_project"):
+        raise PermissionDenied(_("Ask an administrator of this site for the permission to add projects."))
+    form = NewProjectForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        project = projects.create_project(user, **form.cleaned_data)
+        messages.success(request, _("Project created. Import prompts or pairs to judge next."))
+        return redirect("import", project.slug)
+    return render(request, "annotate/new_project.html", {"form": form}, status=422 if form.errors else 200)
+
+
+def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, Role.ADMIN)
+    form = ProjectForm(request.POST or None, instance=project)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        if form.cleaned_data.get("base_model"):
+            projects.start_from(project, form.cleaned_data["base_model"])
+        if form.cleaned_data["apply_needed"]:
+            projects.change_needed(project, project.judgments_needed)
+        messages.success(request, _("Settings saved."))
+        return redirect("settings", slug)
+    if form.errors:
+        project.refresh_from_db()  # validation has written what was refused into the instance
+    context = {"project": project, "membership": membership, "form": form}
+    return render(request, "annotate/settings.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def guidelines_preview(request: HttpRequest, slug: str) -> HttpResponse:
+    project, membership = get_project(request, slug, Role.ADMIN)
+    context = {
+        "project": project,
+        "membership": membership,
+        "section": "settings",
+        "text": markdown(request.POST.get("guidelines", "")),
+    }
+    template = "annotate/_preview.html" if HtmxDetails(request) else "annotate/preview.html"
+    return render(request, template, context)
+
+
+@require_POST
+def archive(request: HttpRequest, slug: str) -> HttpResponse:
+    """Put a project away, or (`restore` in the form) take it out again."""
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    if "restore" in request.POST:
+        projects.restore(project)
+        messages.success(request, _("%(project)s is open again.") % {"project": project})
+    else:
+        projects.archive(project)
+        messages.success(
+            request,
+            _("%(project)s is archived: it hands nothing out. Everything in it is kept.")
+            % {"project": project},
+        )
+    return redirect("settings", slug)
