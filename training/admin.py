@@ -1,0 +1,26 @@
+"""Django's admin, for whoever runs the site: rounds and workers can be read, not changed."""
+
+from django.contrib import admin
+
+from annotate.admin import ReadOnlyAdmin
+from training import models
+
+
+@admin.register(models.Round)
+class RoundAdmin(ReadOnlyAdmin):
+    list_display = ("project", "number", "state", "start_policy", "worker", "attempts", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("project", "start_policy")
+    # Each may name thousands of comparisons; the round's own page counts them.
+    exclude = ("fresh", "gate")
+
+
+@admin.register(models.RoundEvent)
+class RoundEventAdmin(ReadOnlyAdmin):
+    list_display = ("round", "from_state", "to_state", "message", "by", "created_at")
+    list_select_related = ("round__project", "by")
+
+
+@admin.register(models.Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    list_display = ("name", "queues", "seen_at", "stopping")

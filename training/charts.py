@@ -1,0 +1,154 @@
+"""Line charts of a round's metrics, drawn on the server as SVG: no script is needed to read them.
+
+Coordinates are in a fixed box that the stylesheet scales; colours come from the stylesheet's classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from training.models import Round
+
+WIDTH, HEIGHT = 520, 160
+LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 24  # room for the tick labels
+MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What `training/_chart.html` draws. `line` is a raw series, `smooth` its moving mean, both as SVG paths."""
+
+    title: str
+    note: str
+    latest: str
+    line: str
+    smooth: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    rule: float | None  # where a level worth marking lies, such as chance
+    points: str  # "x,y,step,value;..." for the read-out under the pointer
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+def round_charts(round_: Round) -> list[Chart]:
+    """The curves of a round's training so far; the x axis reaches to the last step it will make."""
+    metrics = list(round_.metrics.values_list("step", "values"))
+    total = round_.summary.get("train", {}).get("steps", 0)
+    if round_.phase == "training":
+        total = round_.total_steps
+
+    def series(key: str) -> tuple[list[int], list[float]]:
+        kept = [(step, values[key]) for step, values in metrics if values.get(key) is not None]
+        return [step for step, _value in kept], [value for _step, value in kept]
+
+    charts = [
+        line_chart(_("Loss"), *series("loss"), total_steps=total),
+        line_chart(
+            _("Accuracy on the batch"),
+            *series("rewards/accuracies"),
+            total_steps=total,
+            bounds=(0.0, 1.0),
+            rule=0.5,
+            note=_("pairs whose chosen completion has the higher implicit reward; dashed: chance"),
+        ),
+        line_chart(
+            _("Reward margin"),
+            *series("rewards/margins"),
+            total_steps=total,
+            rule=0.0,
+            note=_("implicit reward of the chosen minus the rejected completion"),
+        ),
+        line_chart(
+            _("Log-probability of the chosen"),
+            *series("displacement"),
+            total_steps=total,
+            rule=0.0,
+            note=_("change against the reference, in nats"),
+        ),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def line_chart(
+    title: str,
+    steps: Sequence[int],
+    values: Sequence[float],
+    *,
+    total_steps: int = 0,
+    bounds: tuple[float, float] | None = None,
+    rule: float | None = None,
+    note: str = "",
+) -> Chart | None:
+    """A chart of `values` over `steps`, the x axis reaching to `total_steps`. None without data."""
+    if not steps:
+        return None
+    low, high = bounds or _bounds(values, rule)
+    last = max(total_steps, steps[-1])
+    first = min(steps[0], 1)
+
+    def x(step: float) -> float:
+        return round(LEFT + (step - first) / max(1, last - first) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        share = (min(high, max(low, value)) - low) / (high - low)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+    stride = math.ceil(len(steps) / MOST_POINTS)
+    shown = [i for i in range(len(steps)) if (len(steps) - 1 - i) % stride == 0]
+    means = _moving_mean(values, max(1, len(values) // 12))
+    return Chart(
+        title=title,
+        note=note,
+        latest=f"{values[-1]:.3g}",
+        line=_path([(x(steps[i]), y(values[i])) for i in shown]),
+        smooth=_path([(x(steps[i]), y(means[i])) for i in shown]) if len(values) > 12 else "",
+        x_ticks=[Tick(x(tick), f"{tick:g}") for tick in _ticks(first, last, 6) if tick == int(tick)],
+        y_ticks=[Tick(y(tick), f"{tick:g}") for tick in _ticks(low, high, 4)],
+        rule=y(rule) if rule is not None else None,
+        points=";".join(f"{x(steps[i])},{y(values[i])},{steps[i]},{values[i]:.4g}" for i in shown),
+    )
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
+
+
+def _moving_mean(values: Sequence[float], window: int) -> list[float]:
+    """The mean of the last `window` values at each point."""
+    means, total = [], 0.0
+    for i, value in enumerate(values):
+        total += value - (values[i - window] if i >= window else 0.0)
+        means.append(total / min(i + 1, window))
+    return means
+
+
+def _bounds(values: Sequence[float], rule: float | None) -> tuple[float, float]:
+    """The range to show: all values and the rule, with air above and below."""
+    among = [*values, *([rule] if rule is not None else [])]
+    low, high = min(among), max(among)
+    air = (high - low) * 0.08 or max(abs(high), 1.0) * 0.1
+    return low - air, high + air
+
+
+def _ticks(low: float, high: float, wanted: int) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten) within the range, about `wanted` of them."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]

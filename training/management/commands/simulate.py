@@ -1,0 +1,62 @@
+"""`make loop`: the whole loop with simulated annotators, and a table of what each round taught."""
+
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from training import instance, loop
+from training.processes import ProcessError, interrupt_on_signals
+from training.samples import SamplingFailed
+
+
+class Command(BaseCommand):
+    help = (
+        "Simulate rounds on a fresh project: two annotators who choose by the ground-truth reward with Bradley-Terry "
+        "noise judge through the queue, a Celery worker of its own trains and samples, and each policy is measured "
+        "on fresh prompts. A demo that runs beside it is not disturbed."
+    )
+    requires_system_checks = []
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        default = loop.Options()
+        for name, what in (
+            ("rounds", "how many rounds"),
+            ("judgments", "judgments that train each round"),
+            ("overlap", "judgments on each comparison, 1 or 2"),
+            ("fresh", "prompts on which each policy is measured"),
+            ("seed", "seed of prompts, samples, training and noise"),
+        ):
+            value = getattr(default, name)
+            parser.add_argument(f"--{name}", type=int, default=value, help=f"{what} ({value})")
+        parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+
+    def handle(self, *, json: Path | None, **options: Any) -> None:
+        interrupt_on_signals()
+        names = ("rounds", "judgments", "overlap", "fresh", "seed")
+        began = time.monotonic()
+        try:
+            chosen = loop.Options(**{name: options[name] for name in names})
+            instance.migrate()
+            with instance.own_worker(self.say) as check:
+                simulated = loop.Loop(chosen, self.say)
+                rows = []
+                for row in simulated.run(check):
+                    rows.append(row)
+                    self.say(f"{loop.table_header()}\n{loop.table_row(row)}")
+            seconds = time.monotonic() - began
+            self.say("\n".join(["", loop.table_header(), *map(loop.table_row, rows)]))
+            self.say(f"\n{seconds:.0f} seconds. The project is {simulated.project.slug}.")
+            if json is not None:
+                loop.write_result(json, simulated, rows, seconds)
+        except (loop.LoopError, ProcessError, SamplingFailed) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.") from None
+
+    def say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()

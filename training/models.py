@@ -1,0 +1,185 @@
+"""Rounds: what was trained from which judgments, how it went, and which worker saw to it.
+
+The database holds the rules: one open round per project, one metric per step, one policy per round. `rounds.py`
+is the only writer of Round.state and of RoundEvent.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as site
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Comparison, Policy, Project, Snapshot
+
+
+class Round(models.Model):
+    """Snapshot -> training -> new policy -> sampling -> new comparisons.
+
+    `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while the
+    number that it was given still stands, so one that was thought dead cannot disturb its successor.
+    """
+
+    class State(models.TextChoices):
+        DRAFT = "draft", _("Draft")
+        QUEUED = "queued", _("Queued")
+        TRAINING = "training", _("Training")
+        SAMPLING = "sampling", _("Sampling")
+        READY = "ready", _("Ready for a decision")
+        PROMOTED = "promoted", _("Promoted")
+        REJECTED = "rejected", _("Rejected")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    RUNNING = (State.TRAINING, State.SAMPLING)  # a worker has it
+    LIVE = (State.DRAFT, State.QUEUED, *RUNNING)  # can be cancelled, and can fail
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rounds")
+    number = models.PositiveIntegerField(help_text=_("Counts from 1 in each project."))
+    state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
+    snapshot = models.ForeignKey(
+        Snapshot, null=True, blank=True, on_delete=models.RESTRICT, related_name="rounds"
+    )
+    start_policy = models.ForeignKey(Policy, on_delete=models.RESTRICT, related_name="rounds_started")
+    result_policy = models.OneToOneField(
+        Policy, null=True, blank=True, on_delete=models.RESTRICT, related_name="round"
+    )
+    settings = models.JSONField(default=dict, help_text=_("Everything that was chosen, defaults filled in."))
+    summary = models.JSONField(default=dict, blank=True, help_text=_("What training and sampling reported."))
+    fresh = models.ManyToManyField(Comparison, related_name="fresh_in_rounds", blank=True)
+    gate = models.ManyToManyField(Comparison, related_name="gate_of_rounds", blank=True)
+
+    folder = models.CharField(
+        max_length=200, unique=True, editable=False, help_text=_("The run directory, below var/.")
+    )
+    attempts = models.PositiveIntegerField(default=0, editable=False)
+    losses = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text=_("How often its worker went silent since it was last queued.")
+    )
+    worker = models.CharField(max_length=255, blank=True, editable=False)
+    heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    enqueued_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text=_("When the broker last took its message.")
+    )
+    phase = models.CharField(max_length=40, blank=True, editable=False)
+    step = models.PositiveIntegerField(default=0, editable=False)
+    total_steps = models.PositiveIntegerField(default=0, editable=False)
+    seconds_left = models.FloatField(null=True, blank=True, editable=False)
+    reason = models.TextField(blank=True, editable=False, help_text=_("Why it failed, in one sentence."))
+
+    created_by = models.ForeignKey(
+        site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "number"], name="one_round_per_number"),
+            models.UniqueConstraint(
+                fields=["project"],
+                condition=Q(state__in=["draft", "queued", "training", "sampling", "ready"]),
+                name="one_open_round_per_project",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["draft", "cancelled", "failed"]) | Q(snapshot__isnull=False),
+                name="queued_rounds_have_a_snapshot",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=["ready", "promoted", "rejected"]) | Q(result_policy__isnull=False),
+                name="finished_rounds_have_a_policy",
+            ),
+        ]
+        indexes = [
+            # The sweep's look-up.
+            models.Index(
+                fields=["heartbeat_at"],
+                condition=Q(state__in=["queued", "training", "sampling"]),
+                name="rounds_to_look_after",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"round {self.number} of {self.project.slug}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("round", args=[self.project.slug, self.number])
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in self.LIVE
+
+    @property
+    def is_running(self) -> bool:
+        return self.state in self.RUNNING
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(site.VAR) / self.folder
+
+
+class RoundEvent(models.Model):
+    """One line of a round's history: each move from state to state, and what else people did to it."""
+
+    round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="events")
+    from_state = models.CharField(max_length=10, choices=Round.State.choices)
+    to_state = models.CharField(max_length=10, choices=Round.State.choices)
+    message = models.TextField(blank=True)
+    by = models.ForeignKey(site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"{self.round}: {self.from_state} -> {self.to_state}"
+
+
+class Metric(models.Model):
+    """One optimizer step's line of metrics.jsonl. A resumed run writes the steps it repeats again."""
+
+    round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="metrics")
+    step = models.PositiveIntegerField()
+    values: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()
+
+    class Meta:
+        ordering = ["step"]
+        constraints = [models.UniqueConstraint(fields=["round", "step"], name="one_metric_per_step")]
+
+    def __str__(self) -> str:
+        return f"{self.round}, step {self.step}"
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def present(self) -> WorkerQuerySet:
+        """The workers that were seen lately and are not stopping."""
+        since = timezone.now() - timedelta(seconds=3 * site.HEARTBEAT_SECONDS)
+        return self.filter(seen_at__gte=since, stopping=False)
+
+
+class Worker(models.Model):
+    """A Celery worker that is running, or was: its main process writes here every few seconds."""
+
+    name = models.CharField(max_length=255, unique=True, help_text=_("Node name and process id."))
+    queues = models.JSONField(default=list)
+    seen_at = models.DateTimeField()
+    stopping = models.BooleanField(default=False, help_text=_("Its rounds hand themselves back."))
+
+    objects = WorkerQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def for_training(cls) -> list[Worker]:
+        """The present workers that take rounds. A handful of rows, so the queue names are read in Python."""
+        return [worker for worker in cls.objects.present() if "training" in worker.queues]

@@ -1,0 +1,82 @@
+"""Which Celery workers are running, and which are about to stop: a bootstep in each worker's main process.
+
+The main process writes its Worker row every few seconds from a thread of its own, so a worker that is busy with
+a task still counts as present. Asking over the broker instead (`inspect ping`) would need a broker that answers,
+and would hold up the page that asks.
+"""
+
+import logging
+import os
+import threading
+from datetime import timedelta
+from typing import Any
+
+from celery import bootsteps, signals
+from django.conf import settings as site
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from training.models import Worker
+
+logger = logging.getLogger(__name__)
+KEPT = timedelta(days=1)
+
+_own_name = ""
+
+
+def own_name() -> str:
+    """The name of the worker that this process belongs to; outside of workers, of the process itself."""
+    return _own_name or f"process {os.getpid()}"
+
+
+def is_stopping(worker: str) -> bool:
+    """Whether that worker was asked to stop, so that its rounds should hand themselves back."""
+    return Worker.objects.filter(name=worker, stopping=True).exists()
+
+
+class Presence(bootsteps.StartStopStep):
+    """Keeps the worker's row up to date from its start to its end."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        global _own_name  # noqa: PLW0603 - one worker per process; set before the pool forks, so tasks know it
+        _own_name = self.worker_name = f"{worker.hostname}/{os.getpid()}"
+        self.stopping = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def start(self, worker: Any) -> None:
+        queues = sorted(worker.app.amqp.queues.consume_from)
+        self.thread = threading.Thread(target=self.run, args=(queues,), name="presence", daemon=True)
+        self.thread.start()
+        # Sent by the handler of SIGTERM itself: also a pool that works in the main thread learns of it at once.
+        signals.worker_shutting_down.connect(self.announce_stop)
+
+    def run(self, queues: list[str]) -> None:
+        while not self.stopping.wait(site.HEARTBEAT_SECONDS if self.write(queues=queues) else 1):
+            pass
+        self.write(queues=queues, stopping=True)
+
+    def write(self, **fields: Any) -> bool:
+        """Upsert the row. A database that is away for a moment must not end the worker."""
+        try:
+            Worker.objects.update_or_create(
+                name=self.worker_name, defaults={"seen_at": timezone.now(), "stopping": False, **fields}
+            )
+            Worker.objects.filter(seen_at__lt=timezone.now() - KEPT).delete()
+        except DatabaseError:
+            logger.warning("The worker's presence could not be recorded.", exc_info=True)
+            return False
+        finally:
+            connection.close()
+        return True
+
+    def announce_stop(self, **_signal: Any) -> None:
+        self.stopping.set()
+
+    def close(self, worker: Any) -> None:
+        """Comes first when a worker stops, before it waits for its tasks to end."""
+        self.stopping.set()
+        if self.thread:
+            self.thread.join(5)

@@ -1,0 +1,347 @@
+"""Between the database and the run directory: a claimed round's files, its child processes, and their results.
+
+Everything here can be cut off at any point and done again: files are written whole, a verb that is in done.json is
+not run twice, and the results reach the database in one transaction. Writes are fenced (`rounds.heartbeat`,
+`rounds.advance`): a worker that lost its round, to a cancel or to another worker, finds out within a second and
+ends its child.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as site
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
+
+from annotate.models import Policy
+from annotate.pairs import training_rows
+from training import ingest, presence, rounds
+from training.engine.config import TrainConfig
+from training.engine.errors import EngineError, LockedError
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.models import Metric, Round
+from training.plan import Plan, RoundError, model_path
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
+GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
+
+
+class Lost(Exception):
+    """The round is not this worker's any more."""
+
+
+class WorkerStopping(Exception):
+    """The worker was asked to stop."""
+
+
+class ChildFailed(Exception):
+    """A child process ended with an error; the message is the reason, in a sentence."""
+
+
+def run(round_: Round) -> None:
+    """Work on a round that `rounds.claim_round` gave out, until it is ready, failed, or not ours any more."""
+    files = RunDirectory(round_.run_dir)
+    try:
+        prepare(round_, files)
+        train(round_, files)
+        if round_.state == Round.State.TRAINING and not rounds.advance(round_, Round.State.SAMPLING):
+            raise Lost
+        sample(round_, files)
+        finish(round_, files)
+    except Lost:
+        logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
+    except WorkerStopping:
+        rounds.hand_back(round_)
+    except (ChildFailed, EngineError, RoundError) as error:
+        rounds.fail(round_, str(error))
+    except (OperationalError, InterfaceError):
+        # The database is away. The heartbeat stops, so the sweep hands the round to whoever comes next.
+        logger.exception("%s: the database cannot be reached.", round_)
+    except Exception as error:
+        logger.exception("%s failed in the worker.", round_)
+        rounds.fail(round_, f"The worker could not go on: {type(error).__name__}: {error}")
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
+def previous_files(files: RunDirectory) -> RunDirectory:
+    """The run directory, inside the round's own, in which the policy before writes for the gate."""
+    return RunDirectory(files.root / "previous")
+
+
+def prepare(round_: Round, files: RunDirectory) -> None:
+    """Write what `train` reads. On a later attempt the same files are there already, and stay."""
+    end_orphan(files)
+    end_orphan(previous_files(files))
+    if round_.attempts == 1 and files.root.exists():
+        # Left behind by another database; nothing of it may be mistaken for this round's.
+        files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
+    plan = Plan.from_dict(round_.settings)
+    files.write_config(on_this_machine(plan.config))
+    for path, held_out in ((files.heldout, True), (files.pairs, False)):
+        if round_.snapshot is not None and not path.exists():
+            write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale))
+
+
+def on_this_machine(config: TrainConfig) -> TrainConfig:
+    """The configuration with paths in place of the database's names."""
+    adapter = config.start_adapter
+    return replace(
+        config,
+        base_model=model_path(config.base_model),
+        start_adapter=str(Path(site.VAR) / adapter) if adapter else None,
+    )
+
+
+def write_prompts(round_: Round, files: RunDirectory) -> None:
+    """Draw the prompts that the new policy, and for the gate the one before, write for. Once: a retry repeats them."""
+    if files.prompts.exists():
+        return
+    plan = Plan.from_dict(round_.settings)
+    gate = ingest.gate_entries(round_, plan.gate_comparisons)
+    if gate:
+        config = on_this_machine(plan.config)
+        # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
+        sampling = replace(config.sampling, seed=config.sampling.seed + 1)
+        previous_files(files).write_config(replace(config, sampling=sampling))
+        write_jsonl(previous_files(files).prompts, gate)
+    write_jsonl(files.prompts, gate + ingest.fresh_entries(round_, plan.fresh_comparisons))
+
+
+# --- The child processes -----------------------------------------------------------------------------------------
+
+
+def train(round_: Round, files: RunDirectory) -> None:
+    """Train the adapter, unless an earlier attempt did; metrics reach the database as they appear."""
+    if "train" not in files.read_done():
+        follow(round_, files, "train", MetricsTail(round_, files.metrics).read)
+    if "train" not in files.read_done() or not files.adapter.is_dir():
+        raise ChildFailed("Training ended without an adapter.")
+
+
+def sample(round_: Round, files: RunDirectory) -> None:
+    """Let the new policy write, and the one before it for the gate."""
+    write_prompts(round_, files)
+    previous = previous_files(files)
+    for directory in (files, previous) if previous.prompts.exists() else (files,):
+        if "sample" not in directory.read_done() and directory.prompts.stat().st_size:
+            follow(round_, directory, "sample")
+
+
+def follow(
+    round_: Round, files: RunDirectory, verb: str, each_tick: Callable[[], None] = lambda: None
+) -> None:
+    """Run `python -m training.engine VERB` over a run directory as a child, and report on it until it ends.
+
+    Raises ChildFailed with the reason, Lost, or WorkerStopping; the child is gone by then, whichever it is.
+    """
+    log = files.root / f"{verb}.log"
+    files.progress_file.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "training.engine", verb, str(files.root)],
+            cwd=site.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C is for the worker, which then ends the child in good order
+        )
+    try:
+        while not _ended(child):
+            try:
+                each_tick()
+                if not rounds.heartbeat(round_, **read_progress(files, verb)):
+                    raise Lost
+                if presence.is_stopping(round_.worker):
+                    raise WorkerStopping
+            except (OperationalError, InterfaceError):
+                # A database that is away for a moment must not end hours of training.
+                logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)
+                connection.close()
+    finally:
+        end(child)
+    each_tick()
+    if child.returncode != 0:
+        raise ChildFailed(reason(verb, child.returncode, log))
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the next tick; True as soon as the child has ended."""
+    try:
+        child.wait(TICK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and what it started: first with SIGTERM, so that it writes its checkpoint, then with SIGKILL."""
+    _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def end_orphan(files: RunDirectory) -> None:
+    """End a child that outlived its worker, as when the worker alone was killed. It holds the directory's lock.
+
+    Raises LockedError if the lock is not given up.
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    while files.root.is_dir():
+        try:
+            with files.locked():
+                return
+        except LockedError:
+            overdue = time.monotonic() > deadline
+            if time.monotonic() > deadline + GRACE_SECONDS:
+                raise
+            holder = (files.root / ".lock").read_text().strip()
+            if holder.isdecimal():
+                _signal_group(int(holder), signal.SIGKILL if overdue else signal.SIGTERM)
+            time.sleep(0.2)
+
+
+def reason(verb: str, code: int, log: Path) -> str:
+    """Why a child ended, in a sentence: its last line, or what its exit code means."""
+    what = {"train": "Training", "sample": "Sampling"}[verb]
+    if code == -signal.SIGKILL:
+        return (
+            f"{what} was killed (signal 9), as the system does when memory runs out; "
+            "resume the round, with a smaller max_tokens if it happens again."
+        )
+    if code < 0:
+        return f"{what} was ended by signal {-code} ({signal.strsignal(-code)})."
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1].strip().removeprefix("error: ") if lines else f"exit code {code}."
+    return f"{what} failed: {last}"
+
+
+def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:
+    """The fields of Round that progress.json fills; before the first one, that the child is starting."""
+    try:
+        progress = json.loads(files.progress_file.read_text())
+    except (OSError, ValueError):
+        return {"phase": "starting", "step": 0, "total_steps": 0, "seconds_left": None}
+    phase = progress["phase"]
+    if files.root.name == "previous" and verb == "sample" and phase == "sampling":
+        phase = "sampling the previous policy"
+    return {
+        "phase": phase,
+        "step": progress["step"],
+        "total_steps": progress["total_steps"],
+        "seconds_left": progress["eta_seconds"],
+    }
+
+
+class MetricsTail:
+    """Copies the lines of metrics.jsonl into Metric rows as they appear; lines that a resumed run repeats win."""
+
+    def __init__(self, round_: Round, path: Path) -> None:
+        self.round, self.path, self.offset = round_, path, 0
+
+    def read(self) -> None:
+        """Copy the whole lines that came since the last call."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return
+        if size < self.offset:
+            self.offset = 0  # cut back to a checkpoint
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            whole = file.read().rpartition(b"\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.strip()]
+        if lines:
+            Metric.objects.bulk_create(
+                [Metric(round=self.round, step=line["step"], values=line) for line in lines],
+                update_conflicts=True,
+                unique_fields=["round", "step"],
+                update_fields=["values"],
+                batch_size=500,
+            )
+        self.offset += len(whole) + 1 if whole else 0
+
+
+# --- The end -----------------------------------------------------------------------------------------------------
+
+
+def finish(round_: Round, files: RunDirectory) -> None:
+    """Write the new policy, its completions and comparisons, and end the round: all of it, or nothing."""
+    previous = previous_files(files)
+    start = round_.start_policy
+    new = Policy(
+        project=round_.project,
+        name=_policy_name(round_),
+        kind=Policy.Kind.ADAPTER,
+        base_model=start.base_model,
+        revision=start.revision,
+        adapter=f"{round_.folder}/adapter",
+        parent=start,
+    )
+    batch = ingest.make_batch(round_, new, _samples(files), _samples(previous))
+    summary = _summary(files, previous) | {
+        "fresh": len(batch.fresh),
+        "gate": len(batch.gate),
+        "passed_over": dict(batch.counts) | _too_long(files),
+    }
+    with transaction.atomic():
+        new.save()
+        batch.save(round_)
+        ready = rounds.advance(
+            round_,
+            Round.State.READY,
+            message=f"{len(batch.fresh)} fresh comparisons, {len(batch.gate)} for the gate.",
+            result_policy=new,
+            summary=summary,
+            finished_at=timezone.now(),
+        )
+        if not ready:
+            raise Lost  # rolls everything back
+    shutil.rmtree(files.checkpoints, ignore_errors=True)
+
+
+def _samples(files: RunDirectory) -> list[ingest.Sample]:
+    return [row for _, row in read_jsonl(files.samples)] if files.samples.exists() else []
+
+
+def _too_long(files: RunDirectory) -> dict[str, int]:
+    """How many prompts the policy could not write for, because they fill its context."""
+    count = len(files.read_done().get("sample", {}).get("too_long", []))
+    return {"too_long": count} if count else {}
+
+
+def _policy_name(round_: Round) -> str:
+    name = f"round {round_.number}"
+    return name if not round_.project.policies.filter(name=name).exists() else round_.folder
+
+
+def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
+    """What the engine reported, without the hashes, which stay in done.json."""
+    done = files.read_done() | {"sample_previous": previous.read_done().get("sample", {})}
+    return {
+        verb: {key: value for key, value in report.items() if key not in ("inputs", "outputs")}
+        for verb, report in done.items()
+        if report
+    }

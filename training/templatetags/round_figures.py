@@ -1,0 +1,95 @@
+"""How figures are written on the pages of rounds and policies."""
+
+from django import template
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from annotate.rendering import markdown
+from training.evaluation import Estimate
+from training.models import Round
+
+register = template.Library()
+
+BADGES = {
+    Round.State.QUEUED: "warn",
+    Round.State.TRAINING: "accent live",
+    Round.State.SAMPLING: "accent live",
+    Round.State.READY: "accent",
+    Round.State.PROMOTED: "good",
+    Round.State.FAILED: "bad",
+}
+
+
+@register.filter
+def badge(round_: Round) -> str:
+    """The classes of a state's badge."""
+    return BADGES.get(Round.State(round_.state), "")
+
+
+@register.filter
+def percent(value: float | str | None) -> str:
+    """0.614 -> 61 %. A dash where a figure is missing, which a template passes on as an empty string."""
+    return f"{100 * value:.0f} %" if isinstance(value, (int, float)) else "–"
+
+
+@register.filter
+def percent_interval(estimate: Estimate) -> str:
+    """The interval of a share: 52 – 70 %."""
+    return f"{100 * estimate.low:.0f} – {100 * estimate.high:.0f} %"
+
+
+@register.filter
+def plus_minus(estimate: Estimate) -> str:
+    """Half the width of a mean's interval."""
+    return f"± {(estimate.high - estimate.low) / 2:.1f}"
+
+
+@register.filter
+def duration(seconds: float | str | None) -> str:
+    """75.2 -> 1 min 15 s."""
+    if not isinstance(seconds, (int, float)):
+        return ""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return _("%(hours)d h %(minutes)d min") % {"hours": hours, "minutes": minutes}
+    if minutes:
+        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": whole % 60}
+    return ngettext("%(seconds)d second", "%(seconds)d seconds", whole) % {"seconds": whole}
+
+
+PHASES = {
+    "": gettext_lazy("Starting"),
+    "starting": gettext_lazy("Starting"),
+    "loading": gettext_lazy("Loading the model"),
+    "reference": gettext_lazy("Scoring pairs with the reference"),
+    "training": gettext_lazy("Training"),
+    "scoring": gettext_lazy("Scoring"),
+    "sampling": gettext_lazy("Sampling"),
+    "sampling the previous policy": gettext_lazy("Sampling the policy before, for the gate"),
+    "saving": gettext_lazy("Saving the adapter"),
+    "done": gettext_lazy("Finishing"),
+}
+
+
+@register.filter
+def phase(name: str) -> str:
+    """What the child process is doing, in words."""
+    return str(PHASES.get(name, name))
+
+
+@register.filter
+def setting(value: object) -> str:
+    """A setting's value as config.json would have it, without quotes."""
+    if value is None:
+        return _("unset")
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@register.filter
+def rendered(text: str) -> SafeString:
+    """A model's text as it appears to annotators."""
+    return markdown(text)
