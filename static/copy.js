@@ -1,0 +1,17 @@
+// A button that copies a field: <button data-copy="#field" data-copied="Copied">.
+"use strict";
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  const field = document.querySelector(button.dataset.copy);
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    return; // without permission, or over plain HTTP: the text is selected, to be copied by hand
+  }
+  const label = button.textContent;
+  button.textContent = button.dataset.copied;
+  setTimeout(() => { button.textContent = label; }, 2000);
+});

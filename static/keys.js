@@ -1,0 +1,11 @@
+// Choosing a key by pressing it. Without this script the fields take the key's name.
+"use strict";
+
+for (const field of document.querySelectorAll("[data-key-field]")) {
+  field.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || ["Tab", "Shift", "Escape"].includes(event.key)) return;
+    if (["Backspace", "Delete"].includes(event.key)) field.value = "";
+    else field.value = event.key.length === 1 ? event.key.toLowerCase().trim() : event.key;
+    event.preventDefault();
+  });
+}
