@@ -1,0 +1,26 @@
+"""The desk over HTTP, for the tests beside this file."""
+
+import re
+
+from django.test import Client
+from django.urls import reverse
+
+FRAGMENT = {"HX-Request": "true"}
+
+
+def url(name: str, *args: object) -> str:
+    return reverse(name, args=["reviews", *args])
+
+
+def hidden_fields(html: str) -> dict[str, str]:
+    """The hidden fields of the comparison on a page or in a fragment."""
+    names = "token|view|left|right"
+    return dict(
+        re.findall(
+            rf'<input type="hidden" name="({names})" value="([^"]*)"', html.split("<template", maxsplit=1)[0]
+        )
+    )
+
+
+def on_screen(desk: Client) -> dict[str, str]:
+    return hidden_fields(desk.get(url("judge")).content.decode())

@@ -1,0 +1,369 @@
+"""The desk over HTTP: what a page, a form and the desk's script may do, and what each is answered."""
+
+import re
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from annotate import judging
+from annotate.models import Claim, Comparison, Flag, Judgment
+from annotate.verdicts import Verdict
+from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, url
+
+
+@pytest.fixture
+def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
+    """An annotator's browser, with three comparisons to judge."""
+    make_comparisons(3)
+    return client_for(teammate)
+
+
+# --- Who may --------------------------------------------------------------------------------------------------------
+
+PAGES = ["judge", "history", "me", "guidelines"]
+ACTIONS = ["judge", "ahead", "undo", "redo", "draft", "renew", "leave", "flag"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_annotators_and_admins_see_their_pages(
+    page: str, client_for: Any, teammate: Any, owner: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(2)
+    for person in (teammate, owner):
+        assert client_for(person).get(url(page)).status_code == 200
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_project_does_not_exist_for_outsiders(
+    page: str, client_for: Any, project: Any, outsider: Any
+) -> None:
+    assert client_for(outsider).get(url(page)).status_code == 404
+
+
+@pytest.mark.parametrize("page", [*PAGES, "home", "keys"])
+def test_who_is_not_signed_in_is_sent_to_sign_in_and_back(page: str, client_for: Any, project: Any) -> None:
+    address = reverse(page) if page in ("home", "keys") else url(page)
+    assert client_for().get(address).url == f"/login/?next={address}"
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_researcher_does_not_judge(action: str, client_for: Any, researcher: Any) -> None:
+    assert client_for(researcher).post(url(action)).status_code == 403
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_script_whose_sign_in_has_run_out_is_told_where_to_go(
+    action: str, client_for: Any, project: Any
+) -> None:
+    headers = {**FRAGMENT, "HX-Current-URL": f"http://testserver{url('judge')}"}
+    response = client_for().post(url(action), headers=headers)
+    assert response.headers["HX-Redirect"] == f"/login/?next={url('judge')}"
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_needs_the_form_token(action: str, client_for: Any, teammate: Any) -> None:
+    client = client_for(teammate, enforce_csrf_checks=True)
+    response = client.post(url(action), {"token": uuid.uuid4()})
+    assert response.status_code == 403
+    assert "Nothing was changed" in response.content.decode()
+
+
+# --- Judging by plain forms -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "verdict", "side", "strength"),
+    [
+        ("a3", "prefer", "left", 3),
+        ("a2", "prefer", "left", 2),
+        ("a1", "prefer", "left", 1),
+        ("b1", "prefer", "right", 1),
+        ("b2", "prefer", "right", 2),
+        ("b3", "prefer", "right", 3),
+        ("tie", "tie", None, None),
+        ("both_bad", "both_bad", None, None),
+        ("skip", "skip", None, None),
+    ],
+)
+def test_a_form_records_its_verdict_by_completion_and_leads_to_the_next(
+    desk: Client, choice: str, verdict: str, side: str | None, strength: int | None
+) -> None:
+    fields = on_screen(desk)
+    response = desk.post(url("judge"), {**fields, "verdict": choice})
+    assert response.status_code == 302
+    assert response.url == url("judge")
+    judgment = Judgment.objects.get()
+    assert (judgment.verdict, judgment.strength) == (verdict, strength)
+    assert judgment.preferred_id == (int(fields[side]) if side else None)
+    assert on_screen(desk)["token"] != fields["token"]
+
+
+def test_the_same_comparison_with_the_same_sides_after_a_reload(desk: Client) -> None:
+    assert on_screen(desk) == on_screen(desk)
+
+
+def test_a_form_sent_twice_is_one_judgment(desk: Client) -> None:
+    fields = on_screen(desk)
+    for _ in range(2):
+        desk.post(url("judge"), {**fields, "verdict": "a2"})
+    assert Judgment.objects.count() == 1
+
+
+def test_undo_and_redo_work_as_plain_forms(desk: Client) -> None:
+    fields = on_screen(desk)
+    desk.post(url("judge"), {**fields, "verdict": "b1"})
+    assert desk.post(url("undo")).url == url("judge")
+    page = desk.get(url("judge")).content.decode()
+    assert hidden_fields(page)["left"] == fields["left"]
+    assert re.search(r'class="verdict b was" name="verdict" value="b1"', page)  # what was said before
+    assert Judgment.objects.filter(superseded_at=None).count() == 0
+    desk.post(url("redo"))
+    assert Judgment.objects.get(superseded_at=None).preferred_id == int(fields["right"])
+
+
+def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) -> None:
+    project.reasons, project.criteria, project.ask_rationale = (
+        ["Shorter", "Truer"],
+        ["Helpful", "Honest"],
+        True,
+    )
+    project.save()
+    fields = on_screen(desk)
+    noted = {
+        "reasons": ["Truer"],
+        "criterion-0": "b2",
+        "criterion-1": "tie",
+        "rationale": "It names the film.",
+    }
+    desk.post(url("judge"), {**fields, "verdict": "b1", **noted})
+    judgment = Judgment.objects.get()
+    assert judgment.reasons == ["Truer"]
+    assert judgment.rationale == "It names the film."
+    assert judgment.criteria == {
+        "Helpful": {"verdict": "prefer", "preferred_id": int(fields["right"]), "strength": 2},
+        "Honest": {"verdict": "tie"},
+    }
+
+
+def test_what_a_project_does_not_ask_for_is_not_stored(desk: Client) -> None:
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "tie", "rationale": "x", "criterion-0": "a1"})
+    judgment = Judgment.objects.get()
+    assert (judgment.rationale, judgment.criteria) == ("", {})
+
+
+def test_when_nothing_is_left_the_page_says_why(client_for: Any, teammate: Any, project: Any) -> None:
+    page = client_for(teammate).get(url("judge")).content.decode()
+    assert "No comparisons yet" in page
+    assert '<fieldset class="bare" id="verdicts" disabled>' in page
+
+
+def test_a_qualification_shows_how_far_it_is(desk: Client, project: Any, make_comparisons: Any) -> None:
+    make_comparisons(2, kind="gold")
+    project.qualification_size = 2
+    project.save()
+    assert "qualification: 0 of 2" in desk.get(url("judge")).content.decode()
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "a2"})
+    assert "qualification: 1 of 2" in desk.get(url("judge")).content.decode()
+
+
+# --- The desk's script ----------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_brings_the_next_comparison_and_the_one_after_it(desk: Client) -> None:
+    fields = on_screen(desk)
+    response = desk.post(url("judge"), {**fields, "verdict": "a2"}, headers=FRAGMENT)
+    html = response.content.decode()
+    assert response.status_code == 200
+    assert "<html" not in html
+    states = dict(Claim.objects.values_list("state", "token"))
+    assert html.index(f'data-token="{states["live"]}"') < html.index('<template id="ahead">')
+    assert f'data-token="{states["next"]}"' in html.split('<template id="ahead">')[1]
+
+
+def test_what_is_on_screen_already_is_not_sent_again(desk: Client) -> None:
+    fields = on_screen(desk)
+    desk.post(url("ahead"), headers=FRAGMENT)
+    shown = Claim.objects.get(state="next").token
+    html = desk.post(
+        url("judge"), {**fields, "verdict": "a2", "shown": shown}, headers=FRAGMENT
+    ).content.decode()
+    assert str(shown) not in html
+    assert '<template id="ahead">' in html
+    assert Claim.objects.get(state="live").token == shown
+
+
+def test_while_more_verdicts_are_on_their_way_nothing_is_handed_out(desk: Client) -> None:
+    fields = on_screen(desk)
+    html = desk.post(
+        url("judge"), {**fields, "verdict": "a2", "more": "1"}, headers=FRAGMENT
+    ).content.decode()
+    assert not html.strip()
+    assert Judgment.objects.count() == 1
+    assert not Claim.objects.filter(state__in=["live", "next"]).exists()
+
+
+def test_fetching_ahead_is_invisible_until_seen(desk: Client) -> None:
+    on_screen(desk)
+    desk.post(url("ahead"), headers=FRAGMENT)
+    ahead = Claim.objects.get(state="next")
+    assert ahead.seen_at is None
+
+
+def test_drafts_are_kept_and_shown_again(desk: Client, project: Any) -> None:
+    project.ask_rationale, project.reasons = True, ["Truer"]
+    project.save()
+    fields = on_screen(desk)
+    draft = {"token": fields["token"], "rationale": "half a tho", "reasons": ["Truer"]}
+    assert desk.post(url("draft"), draft, headers=FRAGMENT).status_code == 204
+    page = desk.get(url("judge")).content.decode()
+    assert "half a tho</textarea>" in page
+    assert 'value="Truer" checked' in page
+
+
+def test_a_draft_for_what_is_judged_already_is_declined(desk: Client) -> None:
+    fields = on_screen(desk)
+    desk.post(url("judge"), {**fields, "verdict": "a2"})
+    assert desk.post(url("draft"), {"token": fields["token"]}, headers=FRAGMENT).status_code == 409
+
+
+def test_the_heartbeat_renews_and_says_when_the_place_is_gone(desk: Client) -> None:
+    fields = on_screen(desk)
+    before = Claim.objects.get().expires_at
+    assert desk.post(url("renew"), {"token": fields["token"]}).status_code == 204
+    assert Claim.objects.get().expires_at > before
+    desk.post(url("judge"), {**fields, "verdict": "tie"})
+    assert desk.post(url("renew"), {"token": fields["token"]}).status_code == 409
+
+
+def test_leaving_gives_back_and_a_reload_is_offered_the_same(desk: Client) -> None:
+    fields = on_screen(desk)
+    desk.post(url("ahead"), headers=FRAGMENT)
+    desk.post(url("leave"))
+    assert not Claim.objects.filter(state__in=["live", "next"]).exists()
+    assert on_screen(desk)["left"] == fields["left"]
+
+
+def test_a_flag_reaches_the_admins_with_its_note(desk: Client, teammate: Any) -> None:
+    fields = on_screen(desk)
+    response = desk.post(url("flag"), {**fields, "flag_note": "B names its model"}, headers=FRAGMENT)
+    assert "Flagged" in response.content.decode()
+    flag = Flag.objects.get()
+    assert (flag.annotator, flag.note) == (teammate, "B names its model")
+    assert on_screen(desk) == fields  # it stays on screen
+
+
+@pytest.mark.parametrize("view", ["rendered", "raw", "differences", "nonsense"])
+def test_texts_are_shown_as_asked(desk: Client, view: str) -> None:
+    token = on_screen(desk)["token"]
+    html = desk.get(url("texts", token), {"view": view}, headers=FRAGMENT).content.decode()
+    assert ("<pre" in html) == (view == "raw")
+    assert ("<mark>" in html) == (view == "differences")
+    assert hidden_fields(html)["view"] == (view if view != "nonsense" else "rendered")
+
+
+def test_raw_stays_for_the_next_comparison_and_differences_do_not(desk: Client) -> None:
+    for view, stays in (("raw", "raw"), ("differences", "rendered")):
+        html = desk.post(url("ahead"), {"view": view}, headers=FRAGMENT).content.decode()
+        on_screen(desk)
+        assert f'data-view="{stays}"' in html.split('<template id="ahead">')[1]
+
+
+def test_all_of_a_long_completion_can_be_read_as_plain_text(
+    client_for: Any, teammate: Any, project: Any, make_comparisons: Any
+) -> None:
+    from annotate.models import Completion, Prompt
+
+    prompt = Prompt(project=project)
+    prompt.set_content("Long")
+    prompt.save()
+    text = "<b>" + "z" * 1_000_000
+    pair = [
+        Completion.objects.create(prompt=prompt, policy=project.current_policy, text=t)
+        for t in (text, "short")
+    ]
+    Comparison.objects.create(project=project, prompt=prompt, first=pair[0], second=pair[1])
+    client = client_for(teammate)
+    page = client.get(url("judge"))
+    assert len(page.content) < 150_000
+    claim = Claim.objects.get()
+    side = "a" if claim.left_id == pair[0].pk else "b"
+    assert url("whole_text", claim.token, side) in page.content.decode()
+    whole = client.get(url("whole_text", claim.token, side))
+    assert whole.content.decode() == text
+    assert whole.headers["Content-Type"].startswith("text/plain")
+    assert whole.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_gold_verdict_is_told_only_where_the_project_tells(
+    client_for: Any, teammate: Any, project: Any, make_comparisons: Any
+) -> None:
+    client = client_for(teammate)
+    for feedback, tells in (("silent", False), ("shown", True)):
+        project.gold_feedback, project.gold_rate = feedback, 0.5
+        project.save()
+        [gold] = make_comparisons(1, kind="gold")
+        claim = Claim.objects.create(
+            project=project,
+            comparison=gold,
+            annotator=teammate,
+            left=gold.first,
+            right=gold.second,
+            expires_at="2100-01-01T00:00Z",
+        )
+        fields = {"token": claim.token, "left": gold.first_id, "right": gold.second_id}
+        html = client.post(url("judge"), {**fields, "verdict": "b2"}, headers=FRAGMENT).content.decode()
+        assert ("A is better" in html) is tells
+        Claim.objects.filter(state__in=["live", "next"]).delete()
+
+
+def test_no_page_names_a_policy(desk: Client, project: Any) -> None:
+    project.current_policy.name = "the-secret-policy"
+    project.current_policy.save()
+    assert "the-secret-policy" not in desk.get(url("judge")).content.decode()
+
+
+# --- Cost -----------------------------------------------------------------------------------------------------------
+
+
+def test_judge_and_next_takes_at_most_eight_queries(desk: Client, make_comparisons: Any) -> None:
+    """Session, person and membership included; what begins and ends a transaction is no query."""
+    make_comparisons(5)
+    fields = on_screen(desk)
+    desk.post(url("ahead"), headers=FRAGMENT)
+    shown = str(Claim.objects.get(state="next").token)
+    with CaptureQueriesContext(connection) as captured:
+        desk.post(url("judge"), {**fields, "verdict": "a2", "shown": shown}, headers=FRAGMENT)
+    queries = [
+        query["sql"]
+        for query in captured
+        if not re.match(r"SAVEPOINT|RELEASE|BEGIN|COMMIT", query["sql"], re.I)
+    ]
+    assert len(queries) <= 8, "\n".join(queries)
+
+
+def test_a_refused_redo_says_so(desk: Client, teammate: Any) -> None:
+    html = desk.post(url("redo"), headers=FRAGMENT).content.decode()
+    assert "There is nothing to redo." in html
+
+
+def test_a_replay_after_other_work_changes_nothing(desk: Client, project: Any, teammate: Any) -> None:
+    first = on_screen(desk)
+    desk.post(url("judge"), {**first, "verdict": "a2"})
+    second = on_screen(desk)
+    desk.post(url("judge"), {**second, "verdict": "tie"})
+    desk.post(url("judge"), {**first, "verdict": "b3"})  # an old request that the network delivers late
+    assert list(Judgment.objects.order_by("pk").values_list("verdict", "strength")) == [
+        ("prefer", 2),
+        ("tie", None),
+    ]
+
+
+def test_judging_elsewhere_is_seen_here(desk: Client, project: Any, teammate: Any) -> None:
+    fields = on_screen(desk)
+    judging.record(fields["token"], teammate, Verdict("tie"))
+    assert on_screen(desk)["token"] != fields["token"]

@@ -1,0 +1,208 @@
+"""One's own judgments and figures: nobody else's, found again, changed without losing what was said."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate import judging, mywork, queue
+from annotate.models import Judgment
+from annotate.verdicts import Verdict
+
+
+@pytest.fixture
+def judge(project: Any) -> Any:
+    """judge(person, verdict="tie"): judge what the queue hands out; "left" and "right" are preferences."""
+
+    def judge(person: Any, verdict: str = "tie", **said: Any) -> Judgment:
+        claim = queue.claim(project, person)
+        assert claim is not None
+        sides = {"left": claim.left_id, "right": claim.right_id}
+        given = Verdict("prefer", sides[verdict], 2, **said) if verdict in sides else Verdict(verdict, **said)
+        return judging.record(claim.token, person, given, project=project)
+
+    return judge
+
+
+@pytest.fixture
+def history(client_for: Any, teammate: Any) -> Client:
+    client: Client = client_for(teammate)
+    return client
+
+
+def test_it_lists_ones_own_judgments_alone(
+    history: Client, teammate: Any, owner: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(2)
+    mine, theirs = judge(teammate), judge(owner)
+    html = history.get("/p/reviews/history/").content.decode()
+    assert reverse("judgment", args=["reviews", mine.pk]) in html
+    assert reverse("judgment", args=["reviews", theirs.pk]) not in html
+    assert history.get(reverse("judgment", args=["reviews", theirs.pk])).status_code == 404
+    assert (
+        history.post(reverse("judgment", args=["reviews", theirs.pk]), {"verdict": "tie"}).status_code == 404
+    )
+
+
+def test_search_finds_words_of_the_prompt_a_completion_and_the_rationale(
+    history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any
+) -> None:
+    project.ask_rationale = True
+    project.save()
+    make_comparisons(2)
+    first = judge(teammate, rationale="Names the héroïne")
+    second = judge(teammate)
+
+    def found(query: str) -> set[int]:
+        html = history.get("/p/reviews/history/", {"q": query}).content.decode()
+        return {one.pk for one in (first, second) if reverse("judgment", args=["reviews", one.pk]) in html}
+
+    assert found("HÉROÏNE") in ({first.pk}, set())  # SQLite folds the case of ASCII letters alone
+    assert found("héroïne") == {first.pk}
+    assert found(first.comparison.prompt.text) == {first.pk}
+    assert found(second.comparison.first.text.strip()) == {second.pk}
+    assert found("nowhere") == set()
+    assert found("100%_") == set()
+
+
+def test_a_filter_keeps_one_kind_of_verdict(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(2)
+    tie, skip = judge(teammate), judge(teammate, "skip")
+    html = history.get("/p/reviews/history/", {"verdict": "skip"}).content.decode()
+    assert reverse("judgment", args=["reviews", skip.pk]) in html
+    assert reverse("judgment", args=["reviews", tie.pk]) not in html
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "99999999999999999999999", "²", ""])
+def test_a_strange_page_is_the_first_page(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any, before: str
+) -> None:
+    make_comparisons(1)
+    mine = judge(teammate)
+    html = history.get("/p/reviews/history/", {"before": before}).content.decode()
+    assert reverse("judgment", args=["reviews", mine.pk]) in html
+
+
+def test_older_judgments_are_on_older_pages(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotate.views.history.PAGE", 2)
+    make_comparisons(3)
+    judged = [judge(teammate).pk for _ in range(3)]
+    first = history.get("/p/reviews/history/")
+    assert [judgment.pk for judgment, _ in first.context["judgments"]] == [judged[2], judged[1]]
+    second = history.get(f"/p/reviews/history/?{first.context['older']}")
+    assert [judgment.pk for judgment, _ in second.context["judgments"]] == [judged[0]]
+
+
+def test_a_change_keeps_what_was_said_before(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(1)
+    mine = judge(teammate, "left")
+    address = reverse("judgment", args=["reviews", mine.pk])
+    sides = {"left": mine.left_id, "right": mine.right_id}
+    response = history.post(address, {**sides, "verdict": "b3"})
+    current = Judgment.objects.get(superseded_at=None)
+    assert response.url == reverse("judgment", args=["reviews", current.pk])
+    assert (current.preferred_id, current.strength, current.replaces_id) == (mine.right_id, 3, mine.pk)
+    assert "This is an earlier version" in history.get(address).content.decode()
+    # The old page's form, sent again from another tab, does not overwrite what holds now.
+    assert history.post(address, {**sides, "verdict": "tie"}).status_code == 422
+    assert Judgment.objects.get(superseded_at=None) == current
+
+
+def test_a_change_that_cannot_be_changes_nothing(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(1)
+    mine = judge(teammate, "left")
+    response = history.post(reverse("judgment", args=["reviews", mine.pk]), {"verdict": "a7"})
+    assert response.status_code == 422
+    assert "Nothing was changed" in response.content.decode()
+    assert Judgment.objects.get() == mine
+
+
+# --- One's own figures ----------------------------------------------------------------------------------------------
+
+
+def at(days: int = 0) -> datetime:
+    return timezone.now() - timedelta(days=days)
+
+
+def test_figures_count_todays_verdicts_days_in_a_row_and_what_is_left(
+    teammate: Any, project: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(7)
+    for days in (0, 0, 1, 2, 4):
+        judgment = judge(teammate)
+        Judgment.objects.filter(pk=judgment.pk).update(created_at=at(days), seconds=10 + days)
+    judge(teammate, "skip")
+    work = mywork.of(project, teammate)
+    assert (work.today, work.total, work.left) == (2, 5, 1)
+    assert work.streak == 3  # today, yesterday and the day before; the gap ends it
+    assert work.seconds == 11  # the median of 10, 10, 11, 12, 14
+    assert work.an_hour == 327
+    assert [day.count for day in work.days][-5:] == [1, 0, 1, 1, 2]
+
+
+def test_a_streak_lasts_until_the_day_after_is_over(
+    teammate: Any, project: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(1)
+    Judgment.objects.filter(pk=judge(teammate).pk).update(created_at=at(1))
+    assert mywork.of(project, teammate).streak == 1
+    Judgment.objects.update(created_at=at(2))
+    assert mywork.of(project, teammate).streak == 0
+
+
+def test_agreement_counts_colleagues_on_the_same_comparison(
+    teammate: Any, owner: Any, project: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(3, needed=2)
+    for _ in range(3):
+        for person, strength in ((teammate, 1), (owner, 3)):
+            claim = queue.claim(project, person)
+            assert claim is not None
+            preferred = claim.comparison.first_id
+            judging.record(claim.token, person, Verdict("prefer", preferred, strength), project=project)
+    work = mywork.of(project, teammate)
+    assert work.agreement is not None
+    # Both always chose the first completion, and strength does not matter.
+    assert work.agreement.count == work.agreement.total == 3
+    last = Judgment.objects.filter(annotator=owner).last()
+    assert last is not None
+    judging.revise(last.pk, owner, Verdict("tie"))
+    work = mywork.of(project, teammate)
+    assert work.agreement is not None
+    assert (work.agreement.count, work.agreement.total) == (2, 3)
+
+
+def test_agreement_is_shown_only_where_the_project_shows_it(
+    history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(1, kind="gold")
+    project.gold_rate = 0.5
+    project.qualification_size = 0
+    project.save()
+    comparison = project.comparisons.get()
+    from annotate.models import Claim
+
+    claim = Claim.objects.create(
+        project=project,
+        comparison=comparison,
+        annotator=teammate,
+        left=comparison.first,
+        right=comparison.second,
+        expires_at=at(-1),
+    )
+    judging.record(claim.token, teammate, Verdict("prefer", comparison.first_id, 2), project=project)
+    assert "1 of 1 right" in history.get("/p/reviews/me/").content.decode()
+    project.show_agreement = False
+    project.save()
+    assert "1 of 1 right" not in history.get("/p/reviews/me/").content.decode()

@@ -1,0 +1,74 @@
+"""The desk as its annotator uses it, for the tests beside this file."""
+
+from typing import Any
+
+from playwright.sync_api import Page
+
+JUDGE = "/p/reviews/judge/"
+
+
+def ask_for_notes(project: Any) -> None:
+    project.ask_rationale, project.reasons, project.criteria = True, ["Truer", "Shorter"], ["Helpful"]
+    project.save()
+
+
+class Desk:
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    @property
+    def token(self) -> str:
+        return self.page.get_attribute("#comparison", "data-token") or ""
+
+    @property
+    def ahead(self) -> str:
+        """The token of the comparison that was fetched ahead; empty if there is none."""
+        script = "document.getElementById('ahead').content.firstElementChild?.dataset.token ?? ''"
+        return str(self.page.evaluate(script))
+
+    @property
+    def status(self) -> str:
+        return self.page.get_attribute("#saved", "data-state") or ""
+
+    def wait_for(self, condition: str, argument: Any = None) -> None:
+        """Wait until this expression is true. Playwright's own way would need eval, which the pages forbid."""
+        for _ in range(400):
+            if self.page.evaluate(condition, argument):
+                return
+            self.page.wait_for_timeout(25)
+        raise AssertionError(f"Never came true: {condition} {argument or ''}")
+
+    def ready(self) -> "Desk":
+        """Wait until a comparison is on screen, and the next one is fetched ahead."""
+        self.wait_for(
+            "Boolean(document.querySelector('#comparison[data-token]')"
+            " && document.getElementById('ahead').innerHTML.trim())"
+        )
+        return self.looked()
+
+    def looked(self) -> "Desk":
+        """Wait as long as a comparison has to be on screen before a verdict counts."""
+        self.page.wait_for_timeout(330)
+        return self
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+
+    def saved(self) -> "Desk":
+        """Wait until the server has confirmed everything."""
+        self.wait_for("document.getElementById('saved').dataset.state === 'saved'")
+        return self
+
+    def shows(self, token: str) -> "Desk":
+        self.wait_for("token => document.getElementById('comparison').dataset.token === token", token)
+        return self
+
+    def moved_on(self, token: str) -> "Desk":
+        self.wait_for("token => document.getElementById('comparison').dataset.token !== token", token)
+        return self
+
+    def judge(self, key: str) -> "Desk":
+        """Give a verdict by its key, and wait until it is saved and the next comparison may be judged."""
+        before = self.token
+        self.press(key)
+        return self.moved_on(before).saved().looked()

@@ -1,0 +1,161 @@
+"""The pages of admins and researchers in a real browser: by mouse and keyboard, in both themes, on a phone."""
+
+import json
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from annotate import judging, queue, uploads
+from annotate.models import ApiToken, Comparison, Flag, Import, Project
+from annotate.pairs import take_snapshot
+from annotate.views import imports
+
+
+@pytest.fixture
+def busy(project, owner, teammate, make_comparisons):
+    """A project in the middle of its work, so that every part of every page has something to show."""
+    make_comparisons(4, needed=2)
+    [gold] = make_comparisons(1, kind="gold")
+    for person, share in ((owner, 3), (teammate, 2)):
+        for _ in range(share):
+            claim = queue.claim(project, person)
+            judging.record(
+                claim.token, person, judging.Verdict("prefer", claim.left_id, 2, rationale="Vivid.")
+            )
+    Flag.objects.create(comparison=gold, annotator=teammate, note="Is this right?")
+    ApiToken.issue(owner, "nightly")
+    take_snapshot(project, owner)
+    Import.objects.create(
+        project=project, filename="broken.jsonl", format="jsonl", size=9, state="refused", errors=[[2, "No."]],
+        counts={"wrong": 1},
+    )  # fmt: skip
+    return project
+
+
+def pages(project):
+    comparison = Comparison.objects.filter(judged=2).first() or Comparison.objects.first()
+    names = [
+        "", "settings/", "members/", "import/", f"import/{Import.objects.first().pk}/", "export/", "snapshots/",
+        f"snapshots/{project.snapshots.first().digest}/", "quality/", "comparisons/", f"comparisons/{comparison.pk}/",
+        "flags/",
+    ]  # fmt: skip
+    return ["/tokens/", *(f"/p/{project.slug}/{name}" for name in names)]
+
+
+def violations(page, **options):
+    found = Axe().run(page, options=options).response["violations"]
+    return [(violation["id"], violation["nodes"][0]["target"]) for violation in found]
+
+
+def test_every_page_is_accessible(busy, owner, open_page):
+    empty = Project.objects.create(slug="empty", name="Empty")
+    empty.memberships.create(user=owner, role="admin")
+    page = open_page(owner, "/tokens/")
+    for address in [*pages(busy), *(f"/p/empty/{name}/" for name in ("comparisons", "quality", "flags"))]:
+        assert page.goto(address).status == 200, address
+        assert not violations(page), address
+
+
+def test_every_page_fits_a_phone_and_can_be_read_in_the_dark(busy, owner, open_page):
+    page = open_page(owner, "/tokens/", width=390, color_scheme="dark")
+    for address in pages(busy):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+        assert not violations(page, runOnly=["color-contrast", "target-size"]), address
+
+
+def test_a_file_is_imported_with_its_progress_shown(project, owner, open_page, tmp_path, monkeypatch):
+    for name in ("ROWS_AT_A_TIME", "ROWS_CHECKED_AT_A_TIME"):
+        monkeypatch.setattr(uploads, name, 2)
+    monkeypatch.setattr(imports, "STEP_SECONDS", 0)  # a step a request, so that the page has to ask for more
+    rows = [{"prompt": f"Review {n}:", "completion_a": "Good.", "completion_b": "Bad."} for n in range(7)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    page = open_page(owner, "/p/reviews/import/")
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Check the file").click()
+    expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
+    expect(page.get_by_role("row", name="Review 0:")).to_be_visible()
+    page.get_by_role("button", name="Import it").click()
+    expect(page.get_by_text("Pairs to judge: 7")).to_be_visible()
+    page.get_by_role("link", name="See the comparisons").click()
+    expect(page.get_by_role("link", name="Review 6:")).to_be_visible()
+
+
+def test_errors_in_a_file_are_listed_by_line(project, owner, open_page, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "fine"}\n{broken\n')
+    page = open_page(owner, "/p/reviews/import/")
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Check the file").click()
+    expect(page.get_by_text("Nothing was imported.")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^2 This is not JSON"))).to_be_visible()
+
+
+def test_guidelines_are_previewed_without_leaving_the_form(project, owner, open_page):
+    page = open_page(owner, "/p/reviews/settings/")
+    page.get_by_label("Guidelines").fill("Prefer the **vivid** one.")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#guidelines-preview strong")).to_have_text("vivid")
+    page.get_by_role("button", name="Save settings").click()
+    expect(page.get_by_text("Settings saved.")).to_be_visible()
+    project.refresh_from_db()
+    assert project.guidelines == "Prefer the **vivid** one."
+
+
+def test_the_account_of_pairs_follows_the_filters_and_the_download_matches(busy, researcher, open_page):
+    page = open_page(researcher, "/p/reviews/export/")
+    account = page.locator("#account")
+    expect(account.locator("dt.total").first).to_have_text(re.compile(r"= \d+"))
+    promised = int(account.locator("dt.total").first.inner_text().removeprefix("= "))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download pairs").click()
+    assert len(download.value.path().read_text().splitlines()) == promised > 0
+    page.get_by_label("Kind").select_option("Gate")
+    expect(account.locator("dt.total").first).to_have_text("= 0")
+
+
+def test_somebody_new_is_invited_and_signs_in(project, owner, open_page, open_context):
+    page = open_page(owner, "/p/reviews/members/")
+    page.get_by_label("Username or email address").fill("nora@example.org")
+    page.get_by_role("button", name="Add member").click()
+    page.get_by_role("button", name="Make the account").click()
+    link = page.get_by_label("Link to set a password").input_value()
+    visitor = open_context().new_page()
+    visitor.goto(link)
+    for label in ("New password", "New password confirmation"):
+        visitor.get_by_label(label, exact=True).fill("a long phrase of hers")
+    visitor.get_by_role("button", name="Set the password").click()
+    visitor.get_by_label("Username").fill("nora")
+    visitor.get_by_label("Password").fill("a long phrase of hers")
+    visitor.get_by_role("button", name="Sign in").click()
+    expect(visitor.get_by_role("link", name="Film reviews")).to_be_visible()
+
+
+def test_a_token_is_copied(owner, open_page):
+    page = open_page(owner, "/tokens/", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_label("Name").fill("nightly export")
+    page.get_by_role("button", name="Make a token").click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.get_by_label("New token").input_value()
+    assert copied.startswith("wst_")
+    page.reload()
+    expect(page.get_by_label("New token")).to_have_count(0)
+
+
+def test_a_comparison_is_withdrawn_found_again_and_put_back(busy, owner, open_page):
+    page = open_page(owner, "/p/reviews/comparisons/")
+    page.get_by_role("row").nth(1).get_by_role("link").click()
+    page.get_by_role("button", name="Withdraw").click()
+    expect(page.get_by_text("Withdrawn", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Comparisons").first.click()
+    page.get_by_label("State").select_option("Withdrawn")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.locator("tbody tr").get_by_role("link").click()
+    page.get_by_role("button", name="Put it back").click()
+    expect(page.get_by_role("button", name="Withdraw")).to_be_visible()

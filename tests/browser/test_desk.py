@@ -1,0 +1,245 @@
+"""Judging in a real browser: by keyboard, ahead of the network, and without losing anything."""
+
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from annotate.models import Claim, Comparison, Completion, Flag, Judgment, Prompt
+from tests.browser.desk import JUDGE, Desk, ask_for_notes
+
+
+def test_each_key_gives_its_verdict(desk: Desk) -> None:
+    expected = [
+        ("1", "prefer", 3),
+        ("2", "prefer", 2),
+        ("3", "prefer", 1),
+        ("4", "tie", None),
+        ("5", "both_bad", None),
+    ]
+    for key, _, _ in [*expected, ("7", "", 0)]:
+        desk.judge(key)
+    judged = list(Judgment.objects.order_by("pk"))
+    assert [(judgment.verdict, judgment.strength) for judgment in judged[:5]] == [
+        said[1:] for said in expected
+    ]
+    assert judged[0].preferred_id == judged[0].left_id
+    assert judged[5].preferred_id == judged[5].right_id
+    expect(desk.page.locator("#tally")).to_have_text("6")
+
+
+def test_a_key_held_down_judges_once(desk: Desk) -> None:
+    desk.page.keyboard.down("2")
+    for _ in range(5):
+        desk.looked()
+        desk.page.keyboard.down("2")  # what a held key sends
+    desk.page.keyboard.up("2")
+    desk.saved()
+    assert Judgment.objects.count() == 1
+
+
+def test_a_double_click_judges_once_and_focus_stays(desk: Desk) -> None:
+    button = desk.page.get_by_role("button", name="A is better", exact=True)
+    button.dblclick()
+    desk.saved()
+    assert Judgment.objects.count() == 1
+    expect(button).to_be_focused()
+
+
+def test_nothing_fires_while_typing(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(3)
+    desk = open_desk().ready()
+    before = desk.token
+    desk.press("n")
+    desk.page.keyboard.type("12345678 sufd")
+    desk.press("Enter")
+    expect(desk.page.locator("#rationale")).to_have_value("12345678 sufd\n")
+    assert desk.token == before
+    assert not Judgment.objects.exists()
+    desk.press("Escape")
+    desk.judge("2")
+    assert Judgment.objects.get().rationale == "12345678 sufd"
+
+
+def test_enter_on_a_choice_gives_no_verdict(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(2)
+    desk = open_desk().ready()
+    desk.page.get_by_label("Truer").focus()
+    desk.press("Space")
+    desk.press("Enter")
+    desk.page.wait_for_timeout(200)
+    assert not Judgment.objects.exists()
+    desk.judge("6")
+    assert Judgment.objects.get().reasons == ["Truer"]
+
+
+def test_undo_and_redo_through_the_session(desk: Desk) -> None:
+    first = desk.token
+    desk.judge("3").judge("4")
+    third = desk.token
+    desk.press("u")
+    desk.moved_on(third)
+    second = desk.token
+    desk.press("u")
+    desk.moved_on(second)
+    expect(desk.page.locator(".verdict.was")).to_have_attribute("value", "a1")  # what was said is shown
+    expect(desk.page.locator("#tally")).to_have_text("0")
+    assert not Judgment.objects.filter(superseded_at=None).exists()
+    again = desk.token
+    assert Claim.objects.get(token=again).comparison_id == Judgment.objects.get(token=first).comparison_id
+    desk.press("r")
+    desk.moved_on(again)
+    desk.looked().judge("8")
+    said = Judgment.objects.filter(superseded_at=None).values_list("verdict", "strength")
+    assert sorted(said) == [("prefer", 1), ("prefer", 3)]
+
+
+def test_a_chosen_key_replaces_the_old_one(
+    open_page: Callable[..., Page], teammate: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(3)
+    page = open_page(teammate, "/keys/")
+    page.get_by_label("A is much better").press("q")
+    page.get_by_label("A is better", exact=True).press("ArrowLeft")
+    page.get_by_role("button", name="Save keys").click()
+    page.goto(JUDGE)
+    desk = Desk(page).ready()
+    desk.press("1")
+    desk.page.wait_for_timeout(200)
+    assert not Judgment.objects.exists()
+    desk.judge("q").judge("ArrowLeft")
+    assert list(Judgment.objects.order_by("pk").values_list("strength", flat=True)) == [3, 2]
+
+
+def test_the_sheet_lists_every_key_and_lets_none_through(desk: Desk) -> None:
+    desk.press("?")
+    sheet = desk.page.get_by_role("dialog", name="Keys")
+    expect(sheet).to_be_visible()
+    for label in ("A is much better", "Skip", "Undo", "Flag for an admin"):
+        expect(sheet.get_by_text(label, exact=True)).to_be_visible()
+    desk.press("1")
+    desk.page.wait_for_timeout(200)
+    assert not Judgment.objects.exists()
+    desk.press("Escape")
+    expect(sheet).to_be_hidden()
+
+
+def test_guidelines_are_at_hand(project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
+    project.guidelines = "Prefer **truth** to style."
+    project.save()
+    make_comparisons(2)
+    desk = open_desk().ready()
+    for _ in range(2):
+        desk.press("g")
+        expect(desk.page.get_by_role("dialog", name="Guidelines").get_by_text("truth")).to_be_visible()
+        desk.press("Escape")
+
+
+def test_a_flag_is_raised_by_keyboard_and_the_comparison_stays(desk: Desk) -> None:
+    before = desk.token
+    desk.press("f")
+    desk.page.keyboard.type("1 names its model")
+    desk.press("Tab")
+    desk.press("Enter")
+    expect(desk.page.get_by_text("Flagged.")).to_be_visible()
+    assert Flag.objects.get().note == "1 names its model"
+    assert desk.token == before
+    desk.judge("s")
+    assert Judgment.objects.get().verdict == "skip"
+
+
+def test_raw_text_and_differences_are_shown_and_left_by_the_same_key(desk: Desk) -> None:
+    comparison = desk.page.locator("#comparison")
+    for key, view in (("t", "raw"), ("d", "differences")):
+        desk.press(key)
+        expect(comparison).to_have_attribute("data-view", view)
+        desk.press(key)
+        expect(comparison).to_have_attribute("data-view", "rendered")
+    desk.looked().judge("4")
+    assert Judgment.objects.count() == 1
+
+
+def long_comparison(project: Any, texts: tuple[str, str]) -> None:
+    prompt = Prompt(project=project)
+    prompt.set_content(f"Prompt of {len(texts[0])}")
+    prompt.save()
+    pair = [
+        Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text) for text in texts
+    ]
+    Comparison.objects.create(project=project, prompt=prompt, first=pair[0], second=pair[1])
+
+
+def test_long_texts_scroll_together_or_apart(project: Any, open_desk: Callable[..., Desk]) -> None:
+    long_comparison(project, ("one\n\n" * 300, "two\n\n" * 300))
+    desk = open_desk()
+    positions = "[...document.querySelectorAll('.panes .pane-body')].map(pane => Math.round(pane.scrollTop))"
+
+    def wheel() -> tuple[int, int]:
+        desk.page.hover("#pane-a")
+        desk.page.mouse.wheel(0, 400)
+        desk.page.wait_for_timeout(200)
+        a, b = desk.page.evaluate(positions)
+        return a, b
+
+    a, b = wheel()
+    assert a == b > 0
+    desk.press("l")
+    apart, still = wheel()
+    assert apart > a
+    assert still == b
+    desk.press("j")
+    desk.page.wait_for_timeout(100)
+    assert desk.page.evaluate(positions)[1] > b
+
+
+def test_the_strip_does_not_move_whatever_is_compared(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    long_comparison(project, ("long\n\n" * 400, "short"))
+    long_comparison(project, ("a" * 5_000, "b"))
+    make_comparisons(2)
+    desk = open_desk().ready()
+    boxes = set()
+    for key in "1234":
+        box = desk.page.get_by_role("button", name="Tie").bounding_box()
+        assert box is not None
+        boxes.add((box["x"], box["y"]))
+        panes = [pane.bounding_box() for pane in desk.page.locator(".panes .pane").all()]
+        assert panes[0]
+        assert panes[1]
+        assert panes[0]["height"] == panes[1]["height"]  # length gives no hint
+        prompt = desk.page.locator("#prompt-body").bounding_box()
+        assert prompt is not None
+        assert prompt["height"] > 20
+        assert prompt["y"] + prompt["height"] <= panes[0]["y"]
+        desk.press(key)
+        desk.saved().looked()
+    assert len(boxes) == 1
+
+
+def test_a_screen_reader_hears_that_the_next_comparison_is_there(desk: Desk) -> None:
+    desk.judge("4")
+    expect(desk.page.locator("#announcer")).to_have_text("Saved. Next comparison.")
+
+
+def test_without_javascript_everything_is_a_plain_form(
+    make_comparisons: Any, teammate: Any, open_context: Any
+) -> None:
+    make_comparisons(3)
+    page = open_context(teammate, java_script_enabled=False).new_page()
+    page.goto(JUDGE)
+    page.get_by_role("button", name="B is better", exact=True).click()
+    page.get_by_role("button", name="Tie").click()
+    assert list(Judgment.objects.order_by("pk").values_list("verdict", flat=True)) == ["prefer", "tie"]
+    page.get_by_role("button", name="Undo").click()
+    assert Judgment.objects.filter(superseded_at=None).count() == 1
+    page.get_by_role("link", name="Differences").click()
+    assert page.locator("mark").count() > 0
+    page.get_by_role("link", name="Guidelines").first.click()
+    expect(page.get_by_role("heading", name="Guidelines", exact=True)).to_be_visible()

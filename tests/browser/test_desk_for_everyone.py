@@ -1,0 +1,246 @@
+"""The annotator's pages for everyone: accessible, on a phone, in the dark, in any script, light, safe to look at."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.staticfiles import finders
+from playwright.sync_api import Page, Request, expect
+
+from annotate import judging, queue
+from annotate.models import Comparison, Completion, Prompt
+from annotate.verdicts import Verdict
+from tests.browser.desk import Desk
+
+JUDGE = "/p/reviews/judge/"
+PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
+DARK: dict[str, Any] = {"color_scheme": "dark"}
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "How do I sort a list?\n\n| a | b |\n|---|---|\n| 1 | 2 |"},
+]
+CODE = (
+    "# Use\n\n```python\nsorted(values)  # a *new* list\n```\n\n- [docs](https://example.com)\n\n"
+    + "long " * 800
+)
+
+
+@pytest.fixture
+def compare(project: Any) -> Callable[..., Comparison]:
+    """compare(prompt, first, second): one comparison, shown before those made later."""
+
+    def compare(content: Any, first: str, second: str) -> Comparison:
+        prompt = Prompt(project=project)
+        prompt.set_content(content)
+        prompt.save()
+        pair = [
+            Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text)
+            for text in (first, second)
+        ]
+        return Comparison.objects.create(project=project, prompt=prompt, first=pair[0], second=pair[1])
+
+    return compare
+
+
+@pytest.fixture
+def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], make_comparisons: Any) -> Any:
+    """A project that asks for all it can, a chat to judge, and a judgment given, changed once."""
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    assert claim is not None
+    judgment = judging.record(claim.token, teammate, Verdict("tie"), project=project)
+    judgment = judging.revise(judgment.pk, teammate, Verdict("prefer", claim.left_id, 2))
+    compare(CHAT, CODE, "A shorter one, with `code`.")
+    project.ask_rationale, project.reasons, project.criteria = (
+        True,
+        ["Truer", "Shorter"],
+        ["Helpful", "Honest"],
+    )
+    project.guidelines = "# How\n\nPrefer **truth**.\n\n| if | then |\n|---|---|\n| unsure | tie |"
+    project.save()
+    return judgment
+
+
+# The rules of WCAG 2.0 to 2.2, A and AA, with axe-core's best practices; and those that a theme or a width changes.
+ALL_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+LOOKS = {"type": "rule", "values": ["color-contrast", "target-size", "scrollable-region-focusable"]}
+
+
+def violations(page: Page, rules: Any = ALL_RULES) -> list[str]:
+    """What axe-core finds wrong."""
+    results = Axe().run(page, options={"runOnly": rules}).response["violations"]
+    return [f"{page.url}: {rule['id']}: {node['html'][:200]}" for rule in results for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "rules"),
+    [({}, ALL_RULES), (DARK, LOOKS), (PHONE, LOOKS)],
+    ids=["wide", "dark", "phone"],
+)
+def test_no_page_has_an_accessibility_violation(
+    everything: Any, open_page: Callable[..., Page], teammate: Any, options: dict[str, Any], rules: Any
+) -> None:
+    page = open_page(teammate, JUDGE, **options)
+    Desk(page).wait_for("Boolean(document.querySelector('#comparison[data-token]'))")
+    found = violations(page, rules)
+    page.keyboard.press("d")
+    expect(page.locator("#comparison")).to_have_attribute("data-view", "differences")
+    found += violations(page, rules)
+    for key, name in (("?", "Keys"), ("g", "Guidelines")):
+        page.keyboard.press(key)
+        expect(page.get_by_role("dialog", name=name)).to_be_visible()
+        found += violations(page, rules)
+        page.keyboard.press("Escape")
+    for path in (
+        "history/",
+        f"history/{everything.pk}/",
+        "history/?q=nothing",
+        "me/",
+        "guidelines/",
+        "nowhere/",
+    ):
+        page.goto(f"/p/reviews/{path}")
+        found += violations(page, rules)
+    for path in ("/", "/keys/"):
+        page.goto(path)
+        found += violations(page, rules)
+    page.context.clear_cookies()
+    page.goto("/login/")
+    found += violations(page, rules)
+    assert not found, "\n".join(found)
+
+
+def test_the_end_of_the_work_has_no_accessibility_violation(
+    project: Any, open_page: Callable[..., Page], teammate: Any
+) -> None:
+    page = open_page(teammate, JUDGE)
+    expect(page.get_by_role("heading", name="No comparisons yet")).to_be_visible()
+    assert not violations(page)
+
+
+def test_a_phone_shows_everything_within_reach_of_a_thumb(
+    everything: Any, open_page: Callable[..., Page], teammate: Any
+) -> None:
+    page = open_page(teammate, JUDGE, **PHONE)
+    Desk(page).wait_for("Boolean(document.querySelector('#comparison[data-token]'))")
+    for path in (
+        JUDGE,
+        "/p/reviews/history/",
+        f"/p/reviews/history/{everything.pk}/",
+        "/p/reviews/me/",
+        "/keys/",
+        "/",
+    ):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    page.goto(JUDGE)
+    for button in page.locator("#strip button:visible, #strip summary").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 40, button.inner_text()
+        assert box["y"] + box["height"] <= 844, button.inner_text()  # on screen without scrolling
+    top, bottom = (page.locator(f"#pane-{side}").bounding_box() for side in "ab")
+    assert top is not None
+    assert bottom is not None
+    assert top["y"] + top["height"] <= bottom["y"]
+
+
+def test_each_paragraph_runs_in_its_own_direction(
+    compare: Callable[..., Comparison], open_page: Callable[..., Page], teammate: Any
+) -> None:
+    compare("مراجعة فيلم", "كان الفيلم بطيئًا.\n\nEnglish words here.", "静かな映画だが、素晴らしい。" * 200)
+    page = open_page(teammate, JUDGE)
+    arabic = page.get_by_text("كان الفيلم بطيئًا.")
+    english = page.get_by_text("English words here.")
+    script = "element => { const range = document.createRange(); range.selectNodeContents(element); " \
+        "const text = range.getBoundingClientRect(), box = element.getBoundingClientRect(); " \
+        "return text.left - box.left > box.right - text.right }"  # fmt: skip
+    assert arabic.evaluate(script) is True  # it hangs on the right
+    assert english.evaluate(script) is False
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+
+
+def test_nothing_moves_for_those_who_ask_for_that(
+    make_comparisons: Any, open_page: Callable[..., Page], teammate: Any
+) -> None:
+    make_comparisons(2)
+    page = open_page(teammate, JUDGE, reduced_motion="reduce")
+    moving = page.evaluate(
+        "[...document.querySelectorAll('*')].filter(element => { const style = getComputedStyle(element);"
+        " return style.transitionDuration.split(',').some(time => parseFloat(time) > 0)"
+        " && style.transitionProperty !== 'none' || style.animationName !== 'none' }).length"
+    )
+    assert moving == 0
+
+
+def test_the_theme_follows_the_switch_and_is_remembered(
+    project: Any, open_page: Callable[..., Page], teammate: Any
+) -> None:
+    page = open_page(teammate, "/", color_scheme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Switch between light and dark").click()
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.goto("/keys/")
+    assert page.evaluate(ground) == dark
+
+
+def test_hostile_completions_run_nothing_and_load_nothing(
+    compare: Callable[..., Comparison], open_context: Any, teammate: Any, live_server: Any
+) -> None:
+    hostile = (
+        "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+        "<style>body { display: none }</style><svg onload='window.hacked = 1'></svg>\n\n"
+        "![pixel](https://evil.example/pixel.png) [run](javascript:window.hacked=1)\n\n"
+        "</div></main><h1>Signed out</h1><form action='https://evil.example'><input name='password'></form>\n\n"
+    )
+    compare(hostile, hostile, "x" * 1_000_000)
+    requested: list[Request] = []
+    complaints: list[str] = []
+    page = open_context(teammate).new_page()
+    page.on("request", lambda request: requested.append(request))  # noqa: PLW0108 - Playwright marks its handlers
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(JUDGE)
+    desk = Desk(page)
+    for key, view in (("t", "raw"), ("t", "rendered"), ("d", "differences")):
+        page.keyboard.press(key)
+        expect(page.locator("#comparison")).to_have_attribute("data-view", view)
+    assert page.evaluate("window.hacked") is None
+    assert page.get_by_role("heading", name="Signed out").count() == 0
+    assert page.locator("#comparison form, #comparison img, #comparison script").count() == 0
+    assert all(request.url.startswith((live_server.url, "data:")) for request in requested)
+    assert not complaints
+    expect(page.get_by_role("link", name="Open all of it")).to_be_visible()
+    desk.looked().press("4")
+    desk.saved()
+
+
+def test_the_first_page_is_light(
+    everything: Any, open_context: Any, teammate: Any, client_for: Callable[..., Any]
+) -> None:
+    """At most 60 kB over the wire in at most 6 requests, static files compressed as in production, at their worst
+    (gzip; browsers are sent Brotli, which is smaller)."""
+    page = open_context(teammate).new_page()
+    requested: list[Request] = []
+    page.on("request", lambda request: requested.append(request))  # noqa: PLW0108 - Playwright marks its handlers
+    page.goto(JUDGE)
+    page.wait_for_load_state("networkidle")
+    fetched = [request for request in requested if not request.url.startswith("data:")]
+    assert len(fetched) <= 6, [request.url for request in fetched]
+    assert len([request for request in fetched if request.url.endswith(".js")]) <= 3
+    assert len([request for request in fetched if request.url.endswith(".css")]) == 1
+    total = 0
+    for request in fetched:
+        name = request.url.partition("/static/")[2]
+        if name:
+            total += len(gzip.compress(Path(str(finders.find(name))).read_bytes()))
+        else:
+            response = request.response()
+            assert response is not None
+            total += len(gzip.compress(response.body()))
+    assert total <= 60_000

@@ -1,0 +1,114 @@
+"""A round's page in a real browser: it follows the round without a reload, and shows the outcome by itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from annotate.models import Completion, Policy, Project, Prompt, Snapshot
+from training import rounds
+from training.models import Metric, Round
+
+COUNTS = {"judgments": 9, "comparisons": 9, "pairs": 9, "train": 9, "held_out": 0, "excluded": {}}
+
+
+@pytest.fixture
+def training_round(transactional_db: None, project: Project) -> Round:
+    round_ = Round.objects.create(
+        project=project,
+        number=1,
+        state=Round.State.TRAINING,
+        snapshot=Snapshot.objects.create(project=project, digest="d", counts=COUNTS),
+        start_policy=project.current_policy,
+        folder="runs/browser-1",
+        settings={"config": {"loss": "sigmoid", "beta": 0.1, "learning_rate": 0.001}},
+        attempts=1,
+        worker="celery@here/1",
+        phase="training",
+    )
+    rounds.heartbeat(round_, step=1, total_steps=40)
+    return round_
+
+
+def finish(round_: Round) -> None:
+    """As the runner does at the end."""
+    new = Policy.objects.create(
+        project=round_.project, name="round 1", kind="adapter", base_model="starter", adapter="runs/a"
+    )
+    prompt = Prompt(project=round_.project)
+    prompt.set_content("This film")
+    prompt.save()
+    for policy in (round_.start_policy, new):
+        Completion.objects.create(prompt=prompt, policy=policy, text=f" pleases {policy.name}.")
+    first, second = prompt.completions.order_by("pk")
+    round_.gate.add(
+        round_.project.comparisons.create(prompt=prompt, first=first, second=second, kind="gate", priority=20)
+    )
+    assert rounds.advance(round_, Round.State.SAMPLING)
+    assert rounds.advance(
+        round_, Round.State.READY, result_policy=new, summary={"train": {"pairs": 9, "steps": 40}}
+    )
+
+
+def test_the_page_follows_a_round_to_its_outcome(
+    training_round: Round, owner: Any, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(owner, training_round.get_absolute_url())
+    live = page.locator("#live")
+    expect(live).to_contain_text("1 of 40")
+    page.evaluate("window.sameDocument = true")
+    page.get_by_role("button", name="Cancel the round").focus()
+
+    Metric.objects.bulk_create(
+        Metric(round=training_round, step=s, values={"loss": 1 / s}) for s in range(1, 21)
+    )
+    rounds.heartbeat(training_round, step=20, total_steps=40, seconds_left=61)
+    expect(live).to_contain_text("20 of 40")
+    expect(live).to_contain_text("about 1 min 1 s left")
+    expect(live.locator(".chart svg")).to_have_count(1)
+    assert page.evaluate("window.sameDocument")
+    expect(page.get_by_role("button", name="Cancel the round")).to_be_focused()
+
+    live.locator(".chart svg").hover()
+    expect(live.locator("[data-readout]")).to_contain_text("step ")
+
+    finish(training_round)
+    expect(page.get_by_text("Ready for a decision").first).to_be_visible()
+    expect(page.get_by_text("Keep judging.")).to_be_visible()
+    expect(page.get_by_text("pleases round 1.")).to_be_visible()
+    assert not page.evaluate("window.sameDocument")
+
+
+def test_an_admin_promotes_from_the_page(
+    training_round: Round, owner: Any, open_page: Callable[..., Page]
+) -> None:
+    finish(training_round)
+    page = open_page(owner, training_round.get_absolute_url())
+    page.get_by_role("button", name="Promote").click()
+    expect(page.get_by_text("the next round starts from its policy")).to_be_visible()
+    assert Project.objects.get().current_policy == Policy.objects.get(name="round 1")
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_pages_of_rounds_and_policies_are_accessible_and_fit(
+    width: int, training_round: Round, owner: Any, open_page: Callable[..., Page]
+) -> None:
+    finish(training_round)
+    base = "/p/reviews/"
+    paths = [
+        "rounds/",
+        "rounds/1/",
+        "rounds/1/gallery/",
+        "policies/",
+        f"policies/{Policy.objects.latest('pk').pk}/",
+    ]
+    page = open_page(owner, base + paths[0], width=width)
+    for path in paths:
+        page.goto(base + path)
+        for folded in page.locator("details.advanced:not([open]) > summary").all():
+            folded.click()
+        found = Axe().run(page).response["violations"]
+        assert not [(one["id"], one["nodes"][0]["html"]) for one in found], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -1,0 +1,109 @@
+"""The small fixed cast of the tests, on whatever database DATABASE_URL names (SQLite by default)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., Any]:
+    from annotate.models import User
+
+    def make(username: str) -> User:
+        return User.objects.create_user(username, password="password")
+
+    return make
+
+
+@pytest.fixture
+def project(db: None) -> Any:
+    from annotate.models import Policy, Project
+
+    project = Project.objects.create(slug="reviews", name="Film reviews", gold_rate=0.0, held_out_share=0.0)
+    project.current_policy = Policy.objects.create(
+        project=project, name="starter", kind=Policy.Kind.BASE, base_model="starter"
+    )
+    project.save()
+    return project
+
+
+@pytest.fixture
+def make_member(project: Any, make_user: Callable[..., Any]) -> Callable[..., Any]:
+    from annotate.models import Membership
+
+    def make(username: str, role: str, in_project: Any = None) -> Any:
+        user = make_user(username)
+        Membership.objects.create(project=in_project or project, user=user, role=role)
+        return user
+
+    return make
+
+
+@pytest.fixture
+def owner(make_member: Callable[..., Any]) -> Any:
+    """The project's admin."""
+    return make_member("olive", "admin")
+
+
+@pytest.fixture
+def teammate(make_member: Callable[..., Any]) -> Any:
+    """An annotator of the project."""
+    return make_member("toni", "annotator")
+
+
+@pytest.fixture
+def researcher(make_member: Callable[..., Any]) -> Any:
+    return make_member("rosa", "researcher")
+
+
+@pytest.fixture
+def outsider(make_user: Callable[..., Any]) -> Any:
+    """Somebody with an account and no membership."""
+    return make_user("otto")
+
+
+@pytest.fixture
+def client_for() -> Callable[..., Any]:
+    from django.test import Client
+
+    def client_for(user: Any = None, **kwargs: Any) -> Client:
+        client = Client(**kwargs)
+        if user is not None:
+            client.force_login(user)
+        return client
+
+    return client_for
+
+
+@pytest.fixture
+def make_comparisons(project: Any) -> Callable[..., list[Any]]:
+    """make_comparisons(5, kind="gold", needed=2): comparisons of two short completions each."""
+    from annotate.models import Comparison, Completion, Prompt
+
+    made = 0
+
+    def make(count: int = 1, *, in_project: Any = None, policy: Any = None, **fields: Any) -> list[Any]:
+        nonlocal made
+        owner = in_project or project
+        comparisons = []
+        for _ in range(count):
+            made += 1
+            prompt = Prompt(project=owner)
+            prompt.set_content(f"Review number {made} begins")
+            prompt.save()
+            first, second = (
+                Completion.objects.create(
+                    prompt=prompt, policy=policy or owner.current_policy, text=f" {word} {made}."
+                )
+                for word in ("splendidly", "dreadfully")
+            )
+            extra = {"gold_preferred": first} if fields.get("kind") == "gold" else {}
+            comparisons.append(
+                Comparison.objects.create(
+                    project=owner, prompt=prompt, first=first, second=second, **(extra | fields)
+                )
+            )
+        return comparisons
+
+    return make

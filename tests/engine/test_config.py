@@ -1,0 +1,80 @@
+"""Settings are checked by name; none is unknown, out of range, or ignored."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.engine.config import TrainConfig, explain
+from training.engine.errors import ConfigError
+from training.engine.rundir import RunDirectory
+
+
+def build(**settings: object) -> TrainConfig:
+    return TrainConfig.from_dict({"base_model": "m"} | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learningrate": 1e-4}, r"^Unknown setting learningrate\. Did you mean learning_rate\?$"),
+        ({"lora": {"rank": 8}}, r"^Unknown setting lora\.rank\.$"),
+        ({"sampling": {"temprature": 1}}, r"sampling\.temprature\. Did you mean sampling\.temperature\?"),
+        ({"beta": 0}, r"^beta must be greater than 0, not 0\.$"),
+        ({"beta": "0.1"}, r"^beta must be a number, not '0.1'\.$"),
+        ({"beta": float("nan")}, r"^beta must be a number"),
+        ({"epochs": 1.5}, r"^epochs must be a whole number, not 1\.5\.$"),
+        ({"epochs": True}, r"^epochs must be a number, not True\.$"),
+        ({"epochs": 0}, r"^epochs must be at least 1, not 0\.$"),
+        ({"label_smoothing": 0.5}, r"^label_smoothing must be less than 0\.5, not 0\.5\.$"),
+        ({"sampling": {"top_p": 1.1}}, r"^sampling\.top_p must be at most 1, not 1\.1\.$"),
+        ({"dtype": "fp16"}, r"^dtype must be one of auto, float32, bfloat16, not 'fp16'\.$"),
+        ({"lora": 16}, r"^lora must be an object of settings\.$"),
+        ({"lora": {"target_modules": []}}, r"^lora\.target_modules must be a non-empty list of names\.$"),
+        ({"lora": {"target_modules": 3}}, r"^lora\.target_modules must be a non-empty string, not 3\.$"),
+        ({"gradient_checkpointing": 1}, r"^gradient_checkpointing must be true or false, not 1\.$"),
+        ({"chat_template_kwargs": []}, r"^chat_template_kwargs must be an object, not \[\]\.$"),
+        ({"start_adapter": ""}, r"^start_adapter must be a non-empty string, not ''\.$"),
+        ({"base_model": None}, r"^base_model must be a non-empty string, not None\.$"),
+        ({"loss": "rao_kupper", "tie_nu": 1.0}, r"^tie_nu must be greater than 1 with loss 'rao_kupper'\.$"),
+        ({"quantization": "nf4", "device": "cpu"}, r"^quantization needs device 'cuda'"),
+        ({"quantization": "nf4", "shard": True}, r"^shard and quantization cannot be combined"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(**settings)
+
+
+def test_a_missing_base_model_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^base_model is missing\.$"):
+        TrainConfig.from_dict({})
+
+
+def test_a_configuration_survives_its_file_with_defaults_filled_in(tmp_path) -> None:
+    config = build(beta=0.2, lora={"r": 4, "target_modules": ["q_proj", "v_proj"]}, sampling={"top_k": 5})
+    run = RunDirectory(tmp_path / "run")
+    run.write_config(config)
+    assert run.read_config() == config
+    written = json.loads(run.config_file.read_text())
+    assert written["lora"] == {"r": 4, "alpha": 32.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
+    assert written["epochs"] == 1
+
+
+def test_every_option_explains_itself_and_stands_in_the_documentation() -> None:
+    page = Path("docs/engine.md").read_text(encoding="utf-8")
+    for name, _, text, _ in explain():
+        assert text.endswith(".")
+        assert f"`{name}`" in page
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\xff"])
+def test_an_unreadable_config_is_one_sentence(tmp_path, content: str) -> None:
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"is not valid JSON|must be an object of settings"):
+        RunDirectory(tmp_path).read_config()
+
+
+def test_a_missing_config_is_one_sentence(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json does not exist"):
+        RunDirectory(tmp_path).read_config()

@@ -1,0 +1,139 @@
+"""The fused LoRA layer computes what PEFT's own does, and leaves to PEFT what it does not cover."""
+
+import peft
+import pytest
+import torch
+from torch import nn
+
+from training.engine import lora
+from training.engine.model import load_policy, load_scored, save_adapter
+
+
+class Layers(nn.Module):
+    """Two linear layers, the first of which has no gradient to give to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(12, 20, bias=True)
+        self.second = nn.Linear(20, 6, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+
+def make_adapted(dtype: torch.dtype = torch.float32, **settings: object) -> peft.PeftModel:
+    torch.manual_seed(0)
+    settings = {"r": 4, "lora_alpha": 6, "target_modules": ["first", "second"]} | settings
+    model = peft.get_peft_model(Layers().to(dtype).requires_grad_(False), peft.LoraConfig(**settings))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight)
+    return model
+
+
+def run(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Outputs, and the gradients of their weighted sum by every trainable parameter."""
+    model.zero_grad()
+    y = model(x)
+    (y.float() * torch.arange(y.numel()).view(y.shape).cos()).sum().backward()
+    return y, {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def is_fused(model: nn.Module, x: torch.Tensor) -> bool:
+    return "_ProductBackward" in type(model(x).grad_fn.next_functions[0][0]).__name__ or (
+        "_ProductBackward" in type(model(x).grad_fn).__name__
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}], ids=["plain", "rslora"])
+def test_outputs_and_gradients_equal_those_of_peft(settings: dict) -> None:
+    model, x = make_adapted(**settings), torch.randn(2, 5, 12)
+    expected, gradients = run(model, x)
+    lora.fuse(model)
+    assert is_fused(model, x)
+    found, fused_gradients = run(model, x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert fused_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(fused_gradients[name], gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_in_bfloat16_gradients_stay_float32_and_close_to_those_of_peft() -> None:
+    model, x = make_adapted(torch.bfloat16), torch.randn(3, 5, 12).bfloat16()
+    _, gradients = run(model, x)
+    lora.fuse(model)
+    _, fused_gradients = run(model, x)
+    for name, gradient in gradients.items():
+        assert fused_gradients[name].dtype == torch.float32
+        distance = (fused_gradients[name] - gradient).norm() / gradient.norm()
+        assert distance < 2e-2  # bfloat16 keeps 8 bits: 0.4 % a product
+
+
+def test_an_input_that_wants_a_gradient_gets_that_of_peft() -> None:
+    model = make_adapted()
+    x = torch.randn(4, 12, requires_grad=True)
+    run(model, x)
+    expected, x.grad = x.grad, None
+    lora.fuse(model)
+    run(model, x)
+    torch.testing.assert_close(x.grad, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_disabled_adapter_gives_the_base_model_and_comes_back() -> None:
+    model, x = make_adapted(), torch.randn(3, 12)
+    torch.manual_seed(0)
+    base = Layers()(x)
+    lora.fuse(model)
+    adapted = model(x)
+    with model.disable_adapter():
+        torch.testing.assert_close(model(x), base, rtol=0, atol=0)
+    torch.testing.assert_close(model(x), adapted, rtol=0, atol=0)
+
+
+def test_switching_adapters_switches_what_is_computed() -> None:
+    model, x = make_adapted(), torch.randn(3, 12)
+    model.add_adapter("other", peft.LoraConfig(r=2, target_modules=["first", "second"]))
+    first = model(x)
+    model.set_adapter("other")  # B is zero: changes nothing
+    other = model(x)
+    lora.fuse(model)
+    torch.testing.assert_close(model(x), other, rtol=1e-6, atol=1e-6)
+    model.set_adapter("default")
+    torch.testing.assert_close(model(x), first, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_left_to_peft() -> None:
+    model, x = make_adapted(lora_dropout=0.5), torch.randn(3, 12)
+    lora.fuse(model)
+    model.train()
+    assert not is_fused(model, x)
+    torch.manual_seed(1)
+    one = model(x)
+    torch.manual_seed(2)
+    assert not torch.equal(model(x), one)
+
+
+def test_dora_is_left_to_peft() -> None:
+    model, x = make_adapted(use_dora=True), torch.randn(3, 12)
+    expected = model(x)
+    lora.fuse(model)
+    assert not is_fused(model, x)
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+
+
+def test_merging_a_fused_adapter_gives_its_outputs() -> None:
+    model, x = make_adapted(), torch.randn(3, 12)
+    lora.fuse(model)
+    adapted = model(x)
+    torch.testing.assert_close(model.merge_and_unload()(x), adapted, rtol=1e-5, atol=1e-5)
+
+
+def test_policies_and_scored_models_are_loaded_fused(make_run) -> None:
+    run_directory = make_run()
+    loaded = load_policy(run_directory.read_config())
+    save_adapter(loaded.model, run_directory.adapter)
+    scored = load_scored(run_directory.read_config(), run_directory.adapter, beside_start=True)
+    for model in (loaded.model, scored.model):
+        layers = [layer for layer in model.modules() if isinstance(layer, peft.tuners.lora.Linear)]
+        assert layers
+        assert all("forward" in vars(layer) for layer in layers)

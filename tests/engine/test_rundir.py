@@ -1,0 +1,147 @@
+"""Files appear whole, lines are named when they are broken, and nothing heavy is imported to write them."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from training.engine.errors import DataError, StorageError
+from training.engine.records import read_pairs, read_prompts
+from training.engine.rundir import Log, RunDirectory, digest, read_jsonl, write_json, write_jsonl, write_whole
+
+GOOD = {"id": 1, "prompt": "a", "chosen": "b", "rejected": "c"}
+
+
+def pairs_of(tmp_path, *lines: object) -> list:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return read_pairs(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": 1', r"^pairs\.jsonl line 3 is not valid JSON"),
+        ("[]", r"^pairs\.jsonl line 3 is not a JSON object\.$"),
+        (GOOD, r"^pairs\.jsonl line 3 repeats the id '1' of line 1\.$"),
+        (GOOD | {"id": None}, r"line 3: id must be a string or a whole number"),
+        (GOOD | {"id": 2, "prompt": 5}, r"line 3: prompt must be a string or a list of chat messages"),
+        (GOOD | {"id": 2, "prompt": [{"role": "user"}]}, r"line 3: prompt must be a string or a list"),
+        (
+            GOOD | {"id": 2, "chosen": [{"role": "user", "content": "a"}]},
+            r"line 3: chosen must be text or exactly one",
+        ),
+        (GOOD | {"id": 2, "chosen": "\ud83d"}, r"line 3: chosen holds half a character"),
+        (GOOD | {"id": 2, "label": 1.2}, r"line 3: label must be from 0 to 1, not 1\.2"),
+        (GOOD | {"id": 2, "label": "yes"}, r"line 3: label must be a number, not 'yes'"),
+        (GOOD | {"id": 2, "margin": -1}, r"line 3: margin must be 0 or more, not -1"),
+        (GOOD | {"id": 2, "weight": float("inf")}, r"line 3: weight must be a number, not inf"),
+        (
+            GOOD | {"id": 2, "chosen_finish_reason": "eos"},
+            r'line 3: chosen_finish_reason must be "stop" or "length"',
+        ),
+        (
+            GOOD | {"id": 2, "rejected_token_ids": [1, -2]},
+            r"line 3: rejected_token_ids must be a list of token ids",
+        ),
+    ],
+)
+def test_a_broken_line_is_named_by_number(tmp_path, line: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        pairs_of(tmp_path, GOOD, "", line)
+
+
+def test_blank_lines_and_provenance_are_passed_over(tmp_path) -> None:
+    (pair,) = pairs_of(tmp_path, "", GOOD | {"annotator": "ada"}, "  ")
+    assert (pair.id, pair.label, pair.margin, pair.weight) == ("1", 1.0, 0.0, 1.0)
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"prompts\.jsonl does not exist"):
+        list(read_prompts(tmp_path / "prompts.jsonl"))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.json"
+    write_json(path, {"old": True})
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"The disk is full: .*f\.json could not be written"):
+        write_whole(path, b"new")
+    assert json.loads(path.read_text()) == {"old": True}
+    assert [file.name for file in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path) -> None:
+    with pytest.raises(StorageError, match=r"could not be written: No such file or directory"):
+        write_whole(tmp_path / "missing" / "f", b"x")
+
+
+def test_jsonl_survives_a_round_trip(tmp_path) -> None:
+    rows = [{"text": "今日は\n🎉", "n": 1}, {"text": "", "n": 2}]
+    write_jsonl(tmp_path / "f.jsonl", rows)
+    assert [row for _, row in read_jsonl(tmp_path / "f.jsonl")] == rows
+
+
+def test_a_log_is_cut_back_to_where_a_checkpoint_stood(tmp_path) -> None:
+    path = tmp_path / "log.jsonl"
+    with Log(path) as log:
+        log.append({"step": 1})
+        size = log.sync()
+        log.append({"step": 2})
+    with Log(path, size) as log:
+        log.append({"step": 3})
+    assert [row["step"] for _, row in read_jsonl(path)] == [1, 3]
+    with pytest.raises(StorageError, match="shorter than the checkpoint"):
+        Log(path, 10_000)
+
+
+def test_a_log_is_visible_line_by_line_while_it_is_written(tmp_path) -> None:
+    with Log(tmp_path / "log.jsonl") as log:
+        for step in range(3):
+            log.append({"step": step})
+            assert len(list(read_jsonl(tmp_path / "log.jsonl"))) == step + 1
+
+
+def test_each_verb_keeps_its_own_entry_in_done(tmp_path) -> None:
+    run = RunDirectory(tmp_path)
+    write_jsonl(run.pairs, [GOOD])
+    run.finish("train", {"steps": 3}, [run.pairs], [])
+    run.finish("score", {"pairs": 1}, [run.pairs, run.heldout], [])
+    done = run.read_done()
+    assert done["train"]["steps"] == 3
+    assert done["score"]["inputs"] == {"pairs.jsonl": digest(run.pairs)}
+
+
+def test_the_digest_of_a_large_file_sees_a_change_in_size_start_and_spread_blocks(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.engine.rundir._DIGEST_WHOLE", 1 << 20)
+    path = tmp_path / "weights"
+    content = bytearray(4 << 20)
+    seen = set()
+    for place in (None, 5, len(content) - 1, len(content) // 2):
+        if place is not None:
+            content[place] ^= 1
+        path.write_bytes(content)
+        seen.add(digest(path))
+    path.write_bytes(content + b"\0")
+    seen.add(digest(path))
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize(
+    "modules",
+    ["training.engine.config, training.engine.rundir, training.engine.records", "training.engine.__main__"],
+)
+def test_writing_a_run_directory_and_asking_for_help_import_nothing_heavy(modules: str) -> None:
+    heavy = {"torch", "transformers", "peft", "numpy", "django", "celery"}
+    code = f"import sys, {modules}; print({heavy!r} & set(sys.modules) or 'light')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "light"

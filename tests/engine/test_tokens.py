@@ -1,0 +1,231 @@
+"""Text becomes the ids that the model would see, and nothing is silently lost at a boundary."""
+
+import dataclasses
+
+import pytest
+
+from tests.engine.conftest import EOS, VOCABULARY, make_tokenizer
+from training.engine.errors import DataError, ModelError
+from training.engine.records import Completion, Pair
+from training.engine.tokens import Encoder
+
+BOS_ID, EOS_ID = 0, 1
+
+
+def encoder(max_length: int = 256, **tokenizer: bool) -> Encoder:
+    return Encoder(
+        make_tokenizer(**tokenizer),
+        eos_ids=frozenset({EOS_ID}),
+        vocab_size=VOCABULARY,
+        max_length=max_length,
+    )
+
+
+def pair(prompt="the film", chosen=" was good", rejected=" was bad", **more) -> Pair:
+    both = {
+        key: value if isinstance(value, Completion) else Completion(text=value)
+        for key, value in (("chosen", chosen), ("rejected", rejected))
+    }
+    return Pair(id="7", prompt=prompt, **both, **more)
+
+
+def encode(one: Pair, using: Encoder | None = None):
+    encoded, report = (using or encoder()).encode_pairs([one])
+    return (encoded[0] if encoded else None), report
+
+
+BOUNDARIES = [
+    ("it cost", " $46"),
+    ("it cost $", "46"),
+    ("it cost ", "$46"),
+    ("no trailing spa", "ce"),
+    ("the film was", "good"),
+    ("今日", "は映画"),
+    ("映", "画"),
+    ("🎬", "🎉🎬"),
+    ("naï", "ve"),
+    ("line\n", "\nline"),
+    ("the ", " film"),
+]
+
+
+_ASCII = [
+    case for case in BOUNDARIES if "".join(case).isascii()
+]  # what the SentencePiece-like one was trained on
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt", "completion"),
+    [({"bos": bos}, *case) for bos in (False, True) for case in BOUNDARIES]
+    + [({"metaspace": True}, *case) for case in _ASCII],
+)
+def test_prompt_ids_are_a_prefix_of_both_sequences_and_no_character_is_lost(
+    kind: dict, prompt: str, completion: str
+) -> None:
+    using = encoder(**kind)
+    encoded, _ = encode(pair(prompt, completion, completion + " bad"), using)
+    assert encoded.prompt == using.prompt_ids(prompt)  # what `sample` would feed, whatever comes after it
+    text = using.tokenizer.decode([*encoded.prompt, *encoded.chosen], skip_special_tokens=True)
+    assert text == prompt + completion
+
+
+def test_a_completion_has_the_ids_it_would_have_as_running_text() -> None:
+    using = encoder(metaspace=True)
+    encoded, _ = encode(pair("the film", " was good"), using)
+    together = using.tokenizer("the film was good", add_special_tokens=False)["input_ids"]
+    assert [*encoded.prompt, *encoded.chosen] == [*together, EOS_ID]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": "it cost"}],
+        [{"role": "system", "content": "be short"}, {"role": "user", "content": "it cost"}],
+        [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ],
+    ],
+    ids=["user", "system", "turns"],
+)
+def test_a_chat_prompt_is_rendered_once_up_to_the_assistants_turn(messages: list[dict]) -> None:
+    using = encoder(bos=True)
+    encoded, _ = encode(pair(messages, "46", "$46"), using)
+    rendered = using.tokenizer.decode(encoded.prompt)
+    assert rendered.endswith("<|turn|>assistant\n")
+    assert rendered.count("assistant") == 1 + sum(m["role"] == "assistant" for m in messages)
+    assert using.tokenizer.decode(encoded.chosen) == "46" + EOS
+
+
+def test_a_thinking_block_that_the_template_opens_belongs_to_the_prompt() -> None:
+    using = encoder()
+    using.chat_template_kwargs = {"enable_thinking": False}
+    encoded, _ = encode(pair([{"role": "user", "content": "a"}], "46", "47"), using)
+    assert using.tokenizer.decode(encoded.prompt).endswith("<think></think>")
+    assert using.tokenizer.decode(encoded.chosen) == "46" + EOS
+
+
+def test_a_prompt_that_ends_with_the_assistant_is_gone_on_with() -> None:
+    using = encoder()
+    prompt = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "it cost"}]
+    encoded, _ = encode(pair(prompt, " $46", " 46"), using)
+    assert using.tokenizer.decode(encoded.prompt).endswith("it cost")
+
+
+def test_a_completion_may_be_one_assistant_message() -> None:
+    prompt = [{"role": "user", "content": "a"}]
+    as_text, _ = encode(pair(prompt, "46", "47"))
+    as_message, _ = encode(pair(prompt, Completion(text=[{"role": "assistant", "content": "46"}]), "47"))
+    assert as_message == as_text
+
+
+def test_chat_messages_without_a_chat_template_are_refused_in_a_sentence() -> None:
+    using = encoder()
+    using.tokenizer.chat_template = None
+    with pytest.raises(ModelError, match="no chat template"):
+        encode(pair([{"role": "user", "content": "a"}]), using)
+
+
+def test_sampled_ids_are_trained_on_as_they_are() -> None:
+    # 46 as two tokens where the tokenizer would write one
+    sampled = Completion(text="46", token_ids=(30, 31), finish_reason="length")
+    encoded, _ = encode(pair(chosen=sampled, prompt_token_ids=(9, 8)))
+    assert encoded.chosen == (30, 31)
+    assert encoded.prompt == (9, 8)
+
+
+def test_one_bos_also_where_the_prompt_brings_its_own() -> None:
+    using = encoder(bos=True)
+    assert using.prompt_ids("the film").count(BOS_ID) == 1
+    assert using.prompt_ids("<s>the film") == using.prompt_ids("the film")
+    assert BOS_ID not in encode(pair(), using)[0].chosen
+    assert BOS_ID not in encoder().prompt_ids("the film")  # this tokenizer adds none
+
+
+def test_eos_is_scored_once_when_the_model_ended() -> None:
+    for completion in (
+        Completion(text=" was good"),
+        Completion(text=" was good</s>"),
+        Completion(text=" was good", finish_reason="stop"),
+        Completion(text="", token_ids=(40, 41), finish_reason="stop"),
+        Completion(text="", token_ids=(40, 41, EOS_ID)),
+    ):
+        encoded, _ = encode(pair(chosen=completion))
+        assert encoded.chosen[-1] == EOS_ID
+        assert encoded.chosen.count(EOS_ID) == 1
+
+
+def test_eos_is_absent_when_the_completion_was_cut() -> None:
+    for completion in (
+        Completion(text=" was good", finish_reason="length"),
+        Completion(text="", token_ids=(40, 41), finish_reason="length"),
+        Completion(text="", token_ids=(40, 41)),
+    ):
+        assert EOS_ID not in encode(pair(chosen=completion))[0].chosen
+
+
+def test_eos_is_kept_when_it_is_also_the_padding() -> None:
+    using = encoder()
+    using.tokenizer.pad_token = EOS
+    assert encode(pair(), using)[0].chosen[-1] == EOS_ID
+
+
+def test_truncation_keeps_the_bos_and_the_end_of_the_prompt() -> None:
+    long = "the film was good and it was long and the film was short"
+    whole, _ = encode(pair(long), encoder(bos=True))
+    cut, report = encode(pair(long), encoder(bos=True, max_length=12))
+    room = 12 - max(len(cut.chosen), len(cut.rejected))
+    assert cut.prompt == (BOS_ID, *whole.prompt[-(room - 1) :])
+    assert (cut.chosen, cut.rejected) == (whole.chosen, whole.rejected)
+    assert report.truncated == {"prompt": 1}
+
+
+def test_a_completion_is_cut_only_when_it_would_leave_the_prompt_under_a_quarter() -> None:
+    long = " was good" * 20
+    cut, report = encode(pair("the film was good and it was", long, " bad" + long), encoder(max_length=16))
+    assert len(cut.prompt) == 4
+    assert len(cut.prompt) + len(cut.chosen) == 16
+    assert EOS_ID not in cut.chosen  # it was cut
+    assert report.truncated == {"prompt": 1, "completion": 1}
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (pair(prompt=""), "empty_prompt"),
+        (pair(chosen=""), "empty_completion"),
+        (pair(rejected=Completion(text="x", token_ids=(), finish_reason="length")), "empty_completion"),
+        (pair(chosen=" same", rejected=" same"), "identical_completions"),
+        (pair(chosen=" good" * 40 + " a", rejected=" good" * 40 + " b"), "identical_after_truncation"),
+    ],
+)
+def test_a_pair_that_cannot_be_trained_on_is_left_out_and_counted_by_reason(one: Pair, reason: str) -> None:
+    encoded, report = encode(one, encoder(max_length=16))
+    assert encoded is None
+    assert report.dropped == {reason: 1}
+    assert report.examples[reason] == ["7"]
+
+
+def test_an_empty_prompt_is_the_bos_alone_where_there_is_one() -> None:
+    encoded, _ = encode(pair(prompt=""), encoder(bos=True))
+    assert encoded.prompt == (BOS_ID,)
+
+
+@pytest.mark.parametrize("max_length", range(4, 40))
+def test_no_truncated_pair_is_empty_identical_or_without_a_prompt(max_length: int) -> None:
+    using = encoder(bos=True, max_length=max_length)
+    for chosen in (" good", " good" * 9, " good" * 30):
+        encoded, _ = encode(pair("the film was good" * 4, chosen, " bad" * 9), using)
+        if encoded is not None:
+            assert encoded.prompt
+            assert encoded.chosen
+            assert encoded.rejected
+            assert encoded.chosen != encoded.rejected
+            assert len(encoded.prompt) + max(len(encoded.chosen), len(encoded.rejected)) <= max_length
+
+
+def test_ids_outside_the_vocabulary_are_refused_by_pair() -> None:
+    broken = dataclasses.replace(pair(), id="93", prompt_token_ids=(VOCABULARY,))
+    with pytest.raises(DataError, match=rf"Pair 93 .*{VOCABULARY}"):
+        encode(broken)

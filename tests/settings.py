@@ -1,0 +1,33 @@
+"""The site's settings for a test run: everything it writes goes to a scratch folder, never to the checkout's var/."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Child processes of a test (an engine, a worker, a command) share its folder; parallel test workers do not.
+if "WHETSTONE_TEST_VAR" not in os.environ:
+    os.environ["WHETSTONE_TEST_VAR"] = tempfile.mkdtemp(prefix="whetstone-tests-")
+    atexit.register(shutil.rmtree, os.environ["WHETSTONE_TEST_VAR"], ignore_errors=True)
+SCRATCH = Path(os.environ["WHETSTONE_TEST_VAR"]) / os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["WHETSTONE_VAR"] = str(SCRATCH)
+# Playwright's synchronous API runs an event loop in the test's thread; Django would refuse the ORM there.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+# Several test workers share the cores: a tiny model gains nothing from more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from config.settings import *  # noqa: E402, F403 - the environment above must be set first
+from config.settings import DATABASES, INSTALLED_APPS, STATIC_ROOT, STORAGES  # noqa: E402
+
+if "sqlite3" in DATABASES["default"]["ENGINE"]:
+    # A file, not memory, so that other processes of a test (a worker, a second annotator) see the same rows.
+    DATABASES["default"]["TEST"] = {"NAME": str(SCRATCH / "test.sqlite3")}
+if "WHETSTONE_TEST_DATABASE" in os.environ:
+    DATABASES["default"]["NAME"] = os.environ["WHETSTONE_TEST_DATABASE"]  # in a child process of a test
+
+STATIC_ROOT.mkdir(exist_ok=True)
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# By this name pytest-django knows that its live server has to serve them from where they lie.
+INSTALLED_APPS[INSTALLED_APPS.index("config.apps.StaticFilesConfig")] = "django.contrib.staticfiles"
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

@@ -1,0 +1,88 @@
+"""What a running process really imports, seen in `sys.modules`: import-linter reads the code, this runs it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "transformers", "peft"}
+WEB = {"django", "celery", "rest_framework", "annotate", "config"}
+
+SITE = "import django; django.setup();"
+ALL_OF = """
+import importlib, pkgutil, {package}
+for module in pkgutil.walk_packages({package}.__path__, "{package}."):
+    if ".migrations" not in module.name and not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+
+
+def imported_by(program: str) -> set[str]:
+    """The top-level modules, and our own packages' modules, that a fresh interpreter holds after `program`."""
+    report = "import sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"{program}\n{report}"],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    return modules | {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        SITE + "import config.wsgi, django.urls; django.urls.get_resolver().url_patterns",
+        SITE
+        + "import config.celery; config.celery.app.loader.import_default_modules(); import training.tasks",
+        SITE + "import training.loop, training.instance; import training.management.commands.demo",
+        SITE + ALL_OF.format(package="annotate"),
+    ],
+    ids=["web server", "worker", "commands", "annotate"],
+)
+def test_only_the_engine_loads_pytorch(program):
+    assert imported_by(program) & HEAVY == set()
+
+
+def test_the_engine_loads_nothing_of_the_web_application():
+    modules = imported_by(ALL_OF.format(package="training.engine"))
+    assert modules & WEB == set()
+    ours = {name for name in modules if name.startswith("training.")}
+    assert {name for name in ours if not name.startswith("training.engine")} == set()
+    assert "torch" in modules  # the program above did import the engine
+
+
+def test_annotate_never_loads_training():
+    # The site's settings install both, so this looks at the source of the imports: a site with annotate alone.
+    program = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name == "training" or name.startswith("training."):
+            raise AssertionError("annotate imported " + name)
+from django.conf import settings
+import config.settings as site
+values = {{key: getattr(site, key) for key in dir(site) if key.isupper()}}
+values["INSTALLED_APPS"] = [app for app in site.INSTALLED_APPS if app != "training"]
+settings.configure(**values)
+sys.meta_path.insert(0, Refuse())
+import django
+django.setup()
+{ALL_OF.format(package="annotate")}
+"""
+    assert "training" not in imported_by(program)
+
+
+def test_the_engine_explains_itself_without_loading_pytorch():
+    program = """
+import training.engine.__main__ as engine
+try:
+    engine.main(["train", "--help"])
+except SystemExit:
+    pass
+"""
+    assert imported_by(program) & HEAVY == set()

@@ -1,0 +1,161 @@
+"""Rounds on real judgments: small enough that a real training takes seconds."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+# What keeps a round of the starter model short.
+TINY: dict[str, Any] = {
+    "training": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 128, "threads": 1},
+    "sampling": {"max_new_tokens": 12},
+    "fresh_comparisons": 4,
+    "gate_comparisons": 4,
+}
+
+
+@pytest.fixture(autouse=True)
+def _run_directories_of_its_own() -> Iterator[None]:
+    """Every test's rounds count from 1: what one leaves below var/runs must not meet the next."""
+    from django.conf import settings
+
+    yield
+    shutil.rmtree(settings.RUNS, ignore_errors=True)
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    return TINY
+
+
+@pytest.fixture
+def judge() -> Callable[..., None]:
+    """judge(project, annotator): everything that is open, "splendidly" always being better."""
+    from annotate import judging, queue
+
+    def judge(project: Any, annotator: Any, limit: int = 1000) -> None:
+        for _ in range(limit):
+            claim = queue.claim(project, annotator)
+            if claim is None:
+                return
+            comparison = claim.comparison
+            better = comparison.first if "splendidly" in comparison.first.text else comparison.second
+            judging.record(claim.token, annotator, judging.Verdict("prefer", better.pk, 2))
+
+    return judge
+
+
+@pytest.fixture
+def ready_project(project: Any, teammate: Any, make_comparisons: Any, judge: Any) -> Any:
+    """A project with 16 judged comparisons, four of them on held-out prompts."""
+    comparisons = make_comparisons(16)
+    for comparison in comparisons[:4]:
+        comparison.prompt.held_out = True
+        comparison.prompt.save()
+    judge(project, teammate)
+    return project
+
+
+@pytest.fixture
+def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable[..., Any]:
+    """make_round("failed"): a round brought to a state through allowed moves, without a worker."""
+    from annotate.models import Policy
+    from training import rounds
+    from training.models import Round
+
+    path = {
+        "queued": [],
+        "training": ["training"],
+        "sampling": ["training", "sampling"],
+        "ready": ["training", "sampling", "ready"],
+        "promoted": ["training", "sampling", "ready", "promoted"],
+        "rejected": ["training", "sampling", "ready", "rejected"],
+        "failed": ["training", "failed"],
+        "cancelled": ["cancelled"],
+    }
+
+    def make(state: str = "queued") -> Any:
+        round_ = rounds.start(ready_project, owner, tiny)
+        for step in path[state]:
+            if step == "training":
+                claimed = rounds.claim_round(round_.pk, "worker of the tests")
+                assert claimed is not None
+                round_ = claimed
+            elif step == "ready":
+                policy = Policy.objects.create(
+                    project=ready_project,
+                    name=f"round {round_.number}",
+                    kind=Policy.Kind.ADAPTER,
+                    base_model="starter",
+                    adapter=f"{round_.folder}/adapter",
+                    parent=round_.start_policy,
+                )
+                rounds.advance(round_, Round.State.READY, result_policy=policy)
+            elif step == "failed":
+                rounds.fail(round_, "It failed for a test.")
+            elif step in ("promoted", "rejected", "cancelled"):
+                {"promoted": rounds.promote, "rejected": rounds.reject, "cancelled": rounds.cancel}[step](
+                    round_, owner
+                )
+            else:
+                rounds.advance(round_, Round.State(step))
+        return Round.objects.get(pk=round_.pk)
+
+    return make
+
+
+@pytest.fixture
+def worker(db: None) -> Any:
+    """The row of a worker that was seen just now."""
+    from django.utils import timezone
+
+    from training.models import Worker
+
+    return Worker.objects.create(name="celery@here/1", queues=["default", "training"], seen_at=timezone.now())
+
+
+@pytest.fixture
+def finished(make_round: Any, ready_project: Any) -> Any:
+    """A ready round as the runner leaves it: metrics, a summary, fresh and gate comparisons."""
+    from annotate.models import Comparison, Completion
+    from training.models import Metric
+
+    round_ = make_round("ready")
+    Metric.objects.bulk_create(
+        Metric(
+            round=round_, step=step, values={"loss": 0.7 - step / 100, "rewards/accuracies": 0.5 + step / 40}
+        )
+        for step in range(1, 17)
+    )
+    after = {"pairs": 20, "accuracy": 0.8}
+    round_.summary = {
+        "train": {
+            "pairs": 12,
+            "steps": 16,
+            "seconds": 75.2,
+            "heldout": {"before": {"pairs": 20, "accuracy": 0.5}, "after": after},
+            "health": [
+                {"kind": "length", "message": "Chosen ones are longer.", "remedy": "Balance the lengths."}
+            ],
+        },
+        "passed_over": {"too_long": 3, "equal": 2},
+    }
+    round_.save()
+    prompt = ready_project.prompts.filter(held_out=True).first()
+    policies = (round_.start_policy, round_.result_policy)
+    gate = []
+    for i in range(3):
+        first, second = (
+            Completion.objects.create(
+                prompt=prompt, policy=policy, text=f" <b>{policy.name}</b> wrote {i}", token_ids=[1] * n
+            )
+            for policy, n in zip(policies, (10, 14), strict=True)
+        )
+        gate.append(
+            Comparison.objects.create(
+                project=ready_project, prompt=prompt, first=first, second=second, kind="gate"
+            )
+        )
+    round_.gate.set(gate)
+    return round_

@@ -1,0 +1,28 @@
+"""What the tests of the pages share: a response's text, and the addresses of a round's pages."""
+
+from typing import Any
+
+from django.urls import reverse
+
+from annotate.models import Comparison
+from training.models import Round
+
+FRAGMENT = {"HX-Request": "true"}
+
+
+def text(response: Any) -> str:
+    content = b"".join(response) if response.streaming else response.content
+    return str(content.decode())
+
+
+def address(name: str, round_: Round) -> str:
+    slug = round_.project.slug
+    arguments: dict[str, tuple[Any, ...]] = {
+        "rounds": (slug,),
+        "ready_pairs": (slug,),
+        "policies": (slug,),
+        "policy": (slug, round_.start_policy_id),
+        "shaped": (slug, Comparison.objects.filter(project=round_.project).values_list("pk", flat=True)[0]),
+        "round_file": (slug, round_.number, "config.json"),
+    }
+    return reverse(name, args=arguments.get(name, (slug, round_.number)))

@@ -1,0 +1,237 @@
+"""What the pages of a round and of a policy say: while it runs, how it ended, and where a policy comes from."""
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Policy, Project
+from tests.training.pages import FRAGMENT, address, text
+from training import rounds
+from training.models import Round, Worker
+
+pytestmark = pytest.mark.django_db
+
+
+# --- While it runs -----------------------------------------------------------------------------------------------
+
+
+def test_without_a_worker_the_page_says_so_and_how_to_start_one(
+    make_round: Any, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("queued")
+    page = text(client_for(owner).get(round_.get_absolute_url()))
+    assert "No training worker is running." in page
+    assert "celery -A config worker" in page
+
+
+def test_with_a_worker_the_page_says_that_it_waits(
+    make_round: Any, worker: Worker, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("queued")
+    Round.objects.update(enqueued_at=timezone.now())
+    page = text(client_for(owner).get(round_.get_absolute_url()))
+    assert "No training worker is running." not in page
+    assert "Waiting for a worker to take it." in page
+
+
+@pytest.mark.parametrize("fault", ["stopping", "silent", "other queue"])
+def test_a_worker_that_cannot_take_the_round_does_not_count(
+    fault: str, make_round: Any, worker: Worker, owner: Any, client_for: Any
+) -> None:
+    if fault == "stopping":
+        worker.stopping = True
+    elif fault == "silent":
+        worker.seen_at -= timezone.timedelta(seconds=4 * settings.HEARTBEAT_SECONDS)
+    else:
+        worker.queues = ["default"]
+    worker.save()
+    page = text(client_for(owner).get(make_round("queued").get_absolute_url()))
+    assert "No training worker is running." in page
+
+
+def test_a_broker_that_is_away_is_said_and_the_round_is_kept(
+    make_round: Any, worker: Worker, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("queued")  # its message was never sent: the test's transaction does not commit
+    page = text(client_for(owner).get(round_.get_absolute_url()))
+    assert "The message broker cannot be reached. The round is kept" in page
+
+
+def test_progress_is_shown_with_phase_step_and_time_left(
+    make_round: Any, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("training")
+    rounds.heartbeat(round_, phase="training", step=30, total_steps=120, seconds_left=75.2)
+    page = text(client_for(owner).get(round_.get_absolute_url()))
+    assert "Training" in page
+    assert "30 of 120" in page
+    assert "about 1 min 15 s left" in page
+    assert 'value="30" max="120"' in page
+    assert f'hx-get="{address("round_live", round_)}?state=training"' in page
+
+
+def test_the_live_fragment_asks_for_the_whole_page_only_when_the_state_has_changed(
+    make_round: Any, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("training")
+    client = client_for(owner)
+    same = client.get(address("round_live", round_), {"state": "training"}, headers=FRAGMENT)
+    assert "HX-Refresh" not in same.headers
+    assert "<html" not in text(same)
+    moved = client.get(address("round_live", round_), {"state": "queued"}, headers=FRAGMENT)
+    assert moved.headers["HX-Refresh"] == "true"
+
+
+@pytest.mark.parametrize("state", ["ready", "promoted", "failed", "cancelled"])
+def test_a_round_that_is_over_is_not_polled(make_round: Any, owner: Any, client_for: Any, state: str) -> None:
+    page = text(client_for(owner).get(make_round(state).get_absolute_url()))
+    assert "hx-trigger" not in page
+    assert 'http-equiv="refresh"' not in page
+
+
+def test_the_curves_are_drawn_without_a_script(finished: Round, owner: Any, client_for: Any) -> None:
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert 'aria-label="Loss by step, now 0.54"' in page
+    assert 'aria-label="Accuracy on the batch by step, now 0.9"' in page
+    assert "style=" not in page
+
+
+def test_cancel_from_the_page(make_round: Any, owner: Any, client_for: Any) -> None:
+    round_ = make_round("training")
+    response = client_for(owner).post(round_.get_absolute_url(), {"action": "cancel"}, follow=True)
+    assert "Round 1 was cancelled." in text(response)
+    assert Round.objects.get().events.last().by == owner
+
+
+def test_a_failed_round_says_why_and_can_be_resumed(make_round: Any, owner: Any, client_for: Any) -> None:
+    round_ = make_round("failed")
+    client = client_for(owner)
+    assert "It failed for a test." in text(client.get(round_.get_absolute_url()))
+    client.post(round_.get_absolute_url(), {"action": "resume"})
+    assert Round.objects.get().state == "queued"
+
+
+@pytest.mark.parametrize("action", ["", "destroy"])
+def test_an_unknown_action_changes_nothing(make_round: Any, owner: Any, client_for: Any, action: str) -> None:
+    round_ = make_round("training")
+    response = client_for(owner).post(round_.get_absolute_url(), {"action": action}, follow=True)
+    assert "can be cancelled, resumed, promoted or rejected" in text(response)
+    assert Round.objects.get().state == "training"
+
+
+# --- Its outcome -------------------------------------------------------------------------------------------------
+
+
+def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for: Any) -> None:
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert "80 %" in page  # 16 of 20, Wilson: 58 to 92 %
+    assert "58 – 92 %" in page
+    assert "50 % before · 20 pairs" in page
+    assert "14.0 <small>± 0.0 tokens</small>" in page
+    assert "10.0 ± 0.0 before" in page
+    assert "16 judgments on 16 comparisons" in page
+    assert "0 of 3 gate comparisons judged" in page
+    assert "Chosen ones are longer.</b> Balance the lengths." in page
+    assert "3 prompts fill the model" in page
+    assert "2 pairs said the same and 0 were empty" in page
+
+
+def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    page = text(client_for(owner).get(address("gallery", finished)))
+    assert page.index("Before · starter") < page.index("After · round 1")
+    assert "<b>starter</b>" not in page
+    assert "&lt;b&gt;starter&lt;/b&gt; wrote 0" in page
+
+
+def test_promote_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
+    client_for(owner).post(finished.get_absolute_url(), {"action": "promote"})
+    finished.refresh_from_db()
+    assert (finished.state, finished.project.current_policy) == ("promoted", finished.result_policy)
+
+
+def test_a_second_decision_is_told_that_it_came_too_late(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    rounds.reject(finished)
+    response = client_for(owner).post(finished.get_absolute_url(), {"action": "promote"}, follow=True)
+    assert "was decided already" in text(response)
+
+
+@pytest.mark.parametrize("name", ["../../db.sqlite3", "secret", ".lock", "adapter"])
+def test_only_the_files_of_the_list_can_be_downloaded(
+    finished: Round, owner: Any, client_for: Any, name: str
+) -> None:
+    finished.run_dir.mkdir(parents=True, exist_ok=True)
+    (finished.run_dir / "secret").write_text("no")
+    where = reverse("round_file", args=[finished.project.slug, 1, "x"]).removesuffix("x") + name
+    assert client_for(owner).get(where).status_code == 404
+
+
+# --- Policies ----------------------------------------------------------------------------------------------------
+
+
+def test_policies_are_ranked_by_the_judgments_between_them(
+    finished: Round, owner: Any, teammate: Any, client_for: Any
+) -> None:
+    from annotate import judging, queue
+
+    for _ in range(3):
+        claim = queue.claim(finished.project, teammate)
+        assert claim is not None
+        judging.record(claim.token, teammate, judging.Verdict("prefer", claim.comparison.second_id, 2))
+    page = text(client_for(owner).get(address("policies", finished)))
+    # Three wins and the prior's tie: 3.5 of 4.
+    assert page.index(">round 1</a>") < page.index(">starter</a>")
+    assert "88 %" in page
+
+
+def test_a_policy_leads_back_to_the_judgments_that_shaped_it(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    page = text(client_for(owner).get(reverse("policy", args=["reviews", finished.result_policy_id])))
+    assert f'<a href="{finished.get_absolute_url()}">round 1</a>' in page
+    assert str(finished.snapshot) in page
+    assert (
+        "16 judgments in its round&#x27;s snapshot" in page or "16 judgments in its round's snapshot" in page
+    )
+    assert "toni" in page
+
+
+def test_a_comparison_leads_on_to_the_policies_that_it_shaped(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    assert finished.snapshot is not None
+    assert finished.result_policy is not None
+    descendant = Policy.objects.create(
+        project=finished.project,
+        name="round 2",
+        kind="adapter",
+        base_model="starter",
+        adapter="a",
+        parent=finished.result_policy,
+    )
+    pair = finished.snapshot.pairs.first()
+    assert pair is not None
+    page = text(client_for(owner).get(reverse("shaped", args=["reviews", pair.comparison_id])))
+    assert "round 1" in page
+    assert "toni: Better" in page
+    assert descendant.name in page
+    assert "came from round 1" in page
+
+
+def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
+    rounds.promote(finished)
+    client = client_for(owner)
+    page = text(client.get(address("policy", finished)))
+    assert "Roll back to starter" in page
+    client.post(address("policy", finished))
+    assert Project.objects.get(slug="reviews").current_policy == finished.start_policy
+
+
+def test_the_current_policy_offers_no_roll_back(finished: Round, owner: Any, client_for: Any) -> None:
+    assert "Roll back" not in text(client_for(owner).get(address("policy", finished)))

@@ -1,0 +1,386 @@
+"""The state machine: the table of moves, one winner of each, and what an admin may do."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from annotate.models import Comparison, Completion, Policy, Project, Snapshot
+from training import rounds
+from training.models import Round, RoundEvent
+from training.plan import RoundError
+from training.rounds import MOVES, State
+
+pytestmark = pytest.mark.django_db
+
+
+def states(round_: Round) -> list[str]:
+    return [event.to_state for event in round_.events.all()]
+
+
+# --- Starting ----------------------------------------------------------------------------------------------------
+
+
+def test_starting_freezes_a_snapshot_and_queues_the_round(
+    ready_project: Project, owner: Any, tiny: Any
+) -> None:
+    round_ = rounds.start(ready_project, owner, tiny)
+    assert (round_.number, round_.state, round_.start_policy) == (1, "queued", ready_project.current_policy)
+    assert round_.snapshot is not None
+    assert round_.snapshot.pairs.filter(held_out=False).count() == 12
+    assert round_.snapshot.pairs.filter(held_out=True).count() == 4
+    assert states(round_) == ["draft", "queued"]
+    assert round_.settings["config"]["learning_rate"] == 1e-3
+    assert round_.settings["config"]["sampling"]["max_new_tokens"] == 12
+    assert round_.created_by == owner
+
+
+def test_a_round_keeps_the_alias_of_the_starter_not_a_path(ready_project: Project, owner: Any) -> None:
+    round_ = rounds.start(ready_project, owner)
+    assert round_.settings["config"]["base_model"] == "starter"
+    assert str(settings.BASE_DIR) not in str(round_.settings)
+
+
+def test_the_projects_settings_lie_between_the_engines_and_what_was_chosen(
+    ready_project: Project, owner: Any
+) -> None:
+    ready_project.training_settings = {"beta": 0.5, "epochs": 3, "lora": {"r": 4}}
+    ready_project.sampling_settings = {"temperature": 0.7, "gate_comparisons": 7}
+    ready_project.save()
+    chosen = {"training": {"epochs": 2, "lora": {"alpha": 8.0}}}
+    settings_ = rounds.start(ready_project, owner, chosen).settings
+    config = settings_["config"]
+    assert (config["beta"], config["epochs"], config["batch_size"]) == (0.5, 2, 16)
+    assert (config["lora"]["r"], config["lora"]["alpha"]) == (4, 8.0)
+    assert (config["sampling"]["temperature"], settings_["gate_comparisons"]) == (0.7, 7)
+
+
+def test_too_few_pairs_are_refused_and_change_nothing(
+    project: Project, owner: Any, teammate: Any, make_comparisons: Any, judge: Any
+) -> None:
+    make_comparisons(3)
+    judge(project, teammate)
+    with pytest.raises(RoundError, match="there are 3 to train on, and a round needs 8") as refused:
+        rounds.start(project, owner)
+    assert refused.value.field == "pairs"
+    assert not Round.objects.exists()
+    assert not Snapshot.objects.exists()
+    assert not RoundEvent.objects.exists()
+
+
+def test_a_second_start_while_one_is_under_way_is_refused(
+    make_round: Any, ready_project: Project, owner: Any
+) -> None:
+    make_round("training")
+    with pytest.raises(RoundError, match="Round 1 is training; wait for it to end or cancel it first"):
+        rounds.start(ready_project, owner)
+    assert Round.objects.count() == 1
+
+
+def test_a_round_that_waits_for_a_decision_is_decided_before_the_next(
+    make_round: Any, ready_project: Project, owner: Any
+) -> None:
+    make_round("ready")
+    with pytest.raises(RoundError, match="Round 1 waits for your decision"):
+        rounds.start(ready_project, owner)
+
+
+def test_the_database_itself_refuses_two_open_rounds(make_round: Any, ready_project: Project) -> None:
+    first = make_round("queued")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Round.objects.create(
+            project=ready_project, number=2, start_policy=first.start_policy, folder="runs/another"
+        )
+
+
+def test_numbers_count_up_and_a_cancelled_round_makes_room(
+    make_round: Any, ready_project: Project, owner: Any
+) -> None:
+    make_round("cancelled")
+    assert rounds.start(ready_project, owner).number == 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "field", "message"),
+    [
+        ({"training": {"beta": 0}}, "beta", "beta must be greater than 0"),
+        ({"training": {"beat": 1}}, "Unknown", "Unknown setting beat. Did you mean beta?"),
+        ({"training": {"lora": {"r": 0}}}, "lora.r", "lora.r must be at least 1"),
+        ({"training": {"max_length": 100_000}}, "max_length", "the base model takes at most"),
+        ({"sampling": {"max_new_tokens": 100_000}}, "max_new_tokens", "leave no room for a prompt"),
+        ({"gate_comparisons": -1}, "gate_comparisons", "must be a whole number"),
+        ({"gate": 1}, "gate", "Unknown setting gate"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(
+    ready_project: Project, owner: Any, chosen: Any, field: str, message: str
+) -> None:
+    with pytest.raises(RoundError, match=message) as refused:
+        rounds.start(ready_project, owner, chosen)
+    assert refused.value.field == field
+    assert not Round.objects.exists()
+
+
+def test_a_base_model_that_does_not_exist_is_refused_by_name(ready_project: Project, owner: Any) -> None:
+    Policy.objects.filter(pk=ready_project.current_policy_id).update(base_model="/nowhere/model")
+    ready_project.refresh_from_db()
+    with pytest.raises(
+        RoundError, match="the folder /nowhere/model of policy starter does not exist"
+    ) as refused:
+        rounds.start(ready_project, owner)
+    assert refused.value.field == "base_model"
+
+
+def test_a_project_without_a_policy_says_what_to_do(ready_project: Project, owner: Any) -> None:
+    ready_project.current_policy = None
+    with pytest.raises(RoundError, match="no current policy; choose a base model in its settings"):
+        rounds.start(ready_project, owner)
+
+
+def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any) -> None:
+    ready_project.current_policy = Policy.objects.create(
+        project=ready_project, name="human", kind=Policy.Kind.EXTERNAL
+    )
+    with pytest.raises(RoundError, match="Policy human is external"):
+        rounds.start(ready_project, owner)
+
+
+# --- Moves -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_allows_what_the_design_allows_and_nothing_else() -> None:
+    live = {State.DRAFT, State.QUEUED, State.TRAINING, State.SAMPLING}
+    allowed = {(old, new) for old, news in MOVES.items() for new in news}
+    forward = {("draft", "queued"), ("queued", "training"), ("training", "sampling"), ("sampling", "ready")}
+    decided = {("ready", "promoted"), ("ready", "rejected")}
+    ended = {(state, end) for state in live for end in ("failed", "cancelled")}
+    again = {("failed", "queued"), ("training", "queued"), ("sampling", "queued")}
+    assert allowed == forward | decided | ended | again
+
+
+@pytest.mark.parametrize("to", ["ready", "promoted", "sampling"])
+def test_a_move_that_the_table_lacks_is_an_error(make_round: Any, to: str) -> None:
+    round_ = make_round("queued")
+    with pytest.raises(ValueError, match=f"cannot go from queued to {to}"):
+        rounds.move(round_, State(to))
+    assert Round.objects.get().state == "queued"
+
+
+def test_a_move_from_a_state_that_is_over_changes_nothing_and_writes_no_event(make_round: Any) -> None:
+    stale = make_round("queued")
+    rounds.cancel(Round.objects.get())
+    before = states(stale)
+    assert not rounds.move(stale, State.TRAINING)
+    assert Round.objects.get().state == "cancelled"
+    assert states(stale) == before
+
+
+def test_of_two_claims_one_wins(make_round: Any) -> None:
+    round_ = make_round("queued")
+    first, second = rounds.claim_round(round_.pk, "a"), rounds.claim_round(round_.pk, "b")
+    assert first is not None
+    assert (first.worker, first.attempts, second) == ("a", 1, None)
+
+
+def test_a_worker_that_lost_its_round_can_no_longer_write_to_it(make_round: Any) -> None:
+    """The fence: attempt 1 was taken back and attempt 2 works; what attempt 1 still tries has no effect."""
+    old = make_round("training")
+    Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
+    rounds.sweep()
+    new = rounds.claim_round(old.pk, "its successor")
+    assert new is not None
+    assert not rounds.heartbeat(old, step=99)
+    assert not rounds.advance(old, State.SAMPLING)
+    assert not rounds.fail(old, "too late")
+    new.refresh_from_db()
+    assert (new.state, new.worker, new.step, new.reason) == ("training", "its successor", 0, "")
+
+
+@pytest.mark.parametrize("state", ["queued", "training", "sampling"])
+def test_cancel_works_from_every_live_state(make_round: Any, owner: Any, state: str) -> None:
+    round_ = make_round(state)
+    assert rounds.cancel(round_, owner)
+    event = round_.events.last()
+    assert (round_.state, event.from_state, event.by) == ("cancelled", state, owner)
+    assert round_.finished_at is not None
+
+
+@pytest.mark.parametrize("state", ["ready", "promoted", "rejected", "failed", "cancelled"])
+def test_cancel_leaves_what_is_over_alone(make_round: Any, state: str) -> None:
+    round_ = make_round(state)
+    assert not rounds.cancel(round_)
+    assert Round.objects.get(pk=round_.pk).state == state
+
+
+def test_cancel_of_a_round_that_moved_on_meanwhile_still_cancels_it(make_round: Any) -> None:
+    stale = make_round("queued")
+    rounds.claim_round(stale.pk, "a worker")
+    assert rounds.cancel(stale)
+    assert states(stale)[-2:] == ["training", "cancelled"]
+
+
+def test_resume_queues_a_failed_round_and_keeps_its_attempts(make_round: Any, owner: Any) -> None:
+    round_ = make_round("failed")
+    rounds.resume(round_, owner)
+    assert (round_.state, round_.attempts, round_.reason, round_.finished_at) == ("queued", 1, "", None)
+
+
+def test_resume_refuses_a_round_that_has_not_failed(make_round: Any) -> None:
+    with pytest.raises(RoundError, match="Round 1 has not failed"):
+        rounds.resume(make_round("cancelled"))
+
+
+def test_resume_refuses_while_another_round_is_open(
+    make_round: Any, ready_project: Project, owner: Any
+) -> None:
+    failed = make_round("failed")
+    rounds.start(ready_project, owner)
+    with pytest.raises(RoundError, match="Round 2 is queued"):
+        rounds.resume(failed, owner)
+    assert Round.objects.get(pk=failed.pk).state == "failed"
+
+
+# --- Decisions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sampled(make_round: Any, ready_project: Project) -> Round:
+    """A ready round with one judged and one open fresh comparison, and one open one of the gate."""
+    round_: Round = make_round("ready")
+    prompt = ready_project.prompts.get(pk=ready_project.prompts.first().pk)
+
+    def comparison(kind: str, priority: int, **fields: Any) -> Comparison:
+        first, second = (
+            Completion.objects.create(
+                prompt=prompt, policy=policy, text=f" {kind} {policy.pk} {priority} {i}"
+            )
+            for i, policy in enumerate((round_.result_policy, round_.start_policy))
+        )
+        return Comparison.objects.create(
+            project=ready_project,
+            prompt=prompt,
+            first=first,
+            second=second,
+            kind=kind,
+            priority=priority,
+            **fields,
+        )
+
+    round_.fresh.set([comparison("standard", rounds.FRESH_PRIORITY)])
+    round_.gate.set([comparison("gate", 20)])
+    return round_
+
+
+def test_promoting_makes_the_new_policy_current(sampled: Round, ready_project: Project, owner: Any) -> None:
+    assert rounds.promote(sampled, owner)
+    ready_project.refresh_from_db()
+    assert ready_project.current_policy == sampled.result_policy
+    assert sampled.gate.get().priority == 0
+    assert sampled.fresh.get().withdrawn_at is None
+
+
+def test_rejecting_keeps_the_old_policy_and_withdraws_what_is_open(
+    sampled: Round, ready_project: Project, owner: Any
+) -> None:
+    assert rounds.reject(sampled, owner)
+    ready_project.refresh_from_db()
+    assert ready_project.current_policy == sampled.start_policy
+    assert sampled.fresh.get().withdrawn_at is not None
+    assert sampled.gate.get().withdrawn_at is not None
+
+
+def test_rejecting_keeps_what_was_judged(
+    sampled: Round, ready_project: Project, teammate: Any, judge: Any
+) -> None:
+    judge(ready_project, teammate)
+    rounds.reject(sampled)
+    assert sampled.fresh.get().withdrawn_at is None
+
+
+def test_a_decision_is_made_once(sampled: Round, ready_project: Project) -> None:
+    stale = Round.objects.get(pk=sampled.pk)
+    assert rounds.promote(sampled)
+    assert not rounds.reject(stale)
+    assert not rounds.promote(Round.objects.get(pk=sampled.pk))
+    ready_project.refresh_from_db()
+    assert ready_project.current_policy == sampled.result_policy
+
+
+def test_rolling_back_and_forward_again(sampled: Round, ready_project: Project, owner: Any) -> None:
+    rounds.promote(sampled, owner)
+    ready_project.refresh_from_db()
+    rounds.roll_back(ready_project, sampled.start_policy, owner)
+    ready_project.refresh_from_db()
+    assert ready_project.current_policy == sampled.start_policy
+    assert sampled.state == "promoted"
+    assert sampled.fresh.get().priority == 0
+    assert sampled.events.last().message == "Rolled back from round 1 to starter."
+    assert sampled.result_policy is not None
+    rounds.roll_back(ready_project, sampled.result_policy, owner)
+    assert sampled.fresh.get().priority == rounds.FRESH_PRIORITY
+
+
+def test_one_cannot_roll_back_to_a_policy_that_never_was_current(
+    sampled: Round, ready_project: Project, owner: Any
+) -> None:
+    rounds.reject(sampled, owner)
+    assert sampled.result_policy is not None
+    with pytest.raises(RoundError, match="Policy round 1 never was current"):
+        rounds.roll_back(ready_project, sampled.result_policy, owner)
+
+
+# --- The sweep ---------------------------------------------------------------------------------------------------
+
+
+def silence(round_: Round) -> None:
+    Round.objects.filter(pk=round_.pk).update(
+        heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1)
+    )
+
+
+@pytest.mark.parametrize("state", ["training", "sampling"])
+def test_a_round_whose_worker_went_silent_is_queued_again_and_sent(make_round: Any, state: str) -> None:
+    round_ = make_round(state)
+    silence(round_)
+    rounds.sweep()
+    round_.refresh_from_db()
+    assert (round_.state, round_.losses) == ("queued", 1)
+    assert round_.enqueued_at is not None
+
+
+def test_a_round_whose_worker_is_alive_is_left_alone(make_round: Any) -> None:
+    round_ = make_round("training")
+    rounds.sweep()
+    assert Round.objects.get(pk=round_.pk).state == "training"
+
+
+def test_sweeping_twice_is_sweeping_once(make_round: Any) -> None:
+    round_ = make_round("training")
+    silence(round_)
+    rounds.sweep()
+    first = Round.objects.values().get(pk=round_.pk)
+    rounds.sweep()
+    assert Round.objects.values().get(pk=round_.pk) == first
+
+
+def test_a_queued_round_whose_message_was_lost_is_sent_again(make_round: Any) -> None:
+    round_ = make_round("queued")
+    long_ago = timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1)
+    Round.objects.update(enqueued_at=long_ago)
+    rounds.sweep()
+    round_.refresh_from_db()
+    assert round_.enqueued_at > long_ago
+
+
+def test_a_round_that_silences_one_worker_after_another_fails(make_round: Any) -> None:
+    round_ = make_round("queued")
+    for attempt in range(rounds.MAX_LOSSES):
+        assert rounds.claim_round(round_.pk, f"worker {attempt}") is not None
+        silence(round_)
+        rounds.sweep()
+    round_.refresh_from_db()
+    assert round_.state == "failed"
+    assert "went silent 3 times in a row" in round_.reason

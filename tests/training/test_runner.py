@@ -1,0 +1,360 @@
+"""A round from the queue to its comparisons, with a real child process on the starter model, and cut off at will."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from annotate.models import Comparison, Completion, Policy, Project
+from tests.training.workers import checkpoints, is_alive, trainer_pid
+from training import ingest, rounds, runner
+from training.models import Metric, Round, Worker
+
+pytestmark = pytest.mark.django_db
+
+# Training alone, without sampling; and so long that it can be cut off, with a checkpoint every 5 steps.
+ALONE: dict[str, Any] = {
+    "training": {"batch_size": 4, "max_length": 128, "threads": 1},
+    "fresh_comparisons": 0,
+    "gate_comparisons": 0,
+}
+LONG = ALONE | {"training": ALONE["training"] | {"epochs": 40, "checkpoint_steps": 5}}
+STEPS = 120  # 12 pairs, 4 a step, 40 epochs
+
+
+@pytest.fixture
+def claimed(ready_project: Project, owner: Any, tiny: Any) -> Round:
+    round_ = rounds.start(ready_project, owner, tiny)
+    found = rounds.claim_round(round_.pk, "worker of the tests")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def long_round(ready_project: Project, owner: Any) -> Round:
+    round_ = rounds.start(ready_project, owner, LONG)
+    found = rounds.claim_round(round_.pk, "worker of the tests")
+    assert found is not None
+    return found
+
+
+def once_training(run_dir: Path, act: Any) -> threading.Thread:
+    """Call act(pid of the trainer) in a thread as soon as it has made a step and written a checkpoint."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            pid = trainer_pid(run_dir)
+            if pid and checkpoints(run_dir):
+                act(pid)
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_a_round_ends_with_a_policy_metrics_fresh_and_gate_comparisons_and_the_next_one_starts_from_it(
+    claimed: Round, owner: Any
+) -> None:
+    """The whole way; 12 training pairs in batches of 4 are 3 steps."""
+    runner.run(claimed)
+    round_ = Round.objects.get()
+    assert (round_.state, round_.reason) == ("ready", "")
+    assert [event.to_state for event in round_.events.all()] == [
+        "draft",
+        "queued",
+        "training",
+        "sampling",
+        "ready",
+    ]
+
+    metrics = list(round_.metrics.values_list("step", "values__rewards/margins"))
+    assert [step for step, _margin in metrics] == [1, 2, 3]
+    assert metrics[0][1] == 0  # before the first update the policy is its own reference
+    assert metrics[-1][1] > 0
+
+    new = round_.result_policy
+    assert new is not None
+    assert (new.kind, new.parent, new.base_model) == ("adapter", round_.start_policy, "starter")
+    assert (settings.VAR / new.adapter / "adapter_model.safetensors").is_file()
+
+    assert round_.fresh.count() == 4
+    for comparison in round_.fresh.all():
+        assert not comparison.prompt.held_out
+        assert (comparison.kind, comparison.batch, comparison.open) == ("standard", "round 1", True)
+        assert {comparison.first.policy, comparison.second.policy} == {new}
+        assert comparison.first.text.strip() != comparison.second.text.strip()
+    assert round_.gate.count() == 4
+    for comparison in round_.gate.all():
+        assert comparison.prompt.held_out
+        assert (comparison.kind, comparison.priority) == ("gate", 20)
+        assert {comparison.first.policy, comparison.second.policy} == {new, round_.start_policy}
+    # Four held-out prompts and four gate comparisons: each prompt once.
+    assert len(set(round_.gate.values_list("prompt", flat=True))) == 4
+
+    completion = round_.fresh.all()[0].first
+    assert completion.token_ids
+    assert completion.logprob is not None
+    assert completion.logprob < 0
+    assert completion.seed is not None
+    assert completion.finish_reason in ("stop", "length")
+    assert completion.sampling["max_new_tokens"] == 12
+
+    assert round_.summary["train"]["pairs"] == 12
+    assert round_.summary["train"]["heldout"]["after"]["pairs"] == 4
+    assert (round_.summary["fresh"], round_.summary["gate"]) == (4, 4)
+    assert not (round_.run_dir / "checkpoints").exists()
+    config = json.loads((round_.run_dir / "config.json").read_text())
+    assert (config["base_model"], config["start_adapter"]) == (str(settings.STARTER_MODEL), None)
+
+    rounds.promote(round_, owner)
+    second = rounds.start(Project.objects.get(), owner, ALONE)
+    again = rounds.claim_round(second.pk, "worker of the tests")
+    assert again is not None
+    runner.run(again)
+    again.refresh_from_db()
+    assert (again.state, again.reason) == ("ready", "")
+    config = json.loads((again.run_dir / "config.json").read_text())
+    assert config["start_adapter"] == str(round_.run_dir / "adapter")
+    assert again.result_policy is not None
+    assert again.result_policy.parent == new
+
+
+def test_a_killed_child_fails_the_round_with_its_reason_and_resume_completes_it(
+    long_round: Round, owner: Any
+) -> None:
+    watcher = once_training(long_round.run_dir, lambda pid: os.kill(pid, signal.SIGKILL))
+    runner.run(long_round)
+    watcher.join()
+    long_round.refresh_from_db()
+    assert long_round.state == "failed"
+    assert long_round.reason.startswith(
+        "Training was killed (signal 9), as the system does when memory runs out"
+    )
+    trained = Metric.objects.count()
+    assert 0 < trained < STEPS
+
+    rounds.resume(long_round, owner)
+    again = rounds.claim_round(long_round.pk, "worker of the tests")
+    assert again is not None
+    runner.run(again)
+    again.refresh_from_db()
+    assert (again.state, again.attempts) == ("ready", 2)
+    assert list(again.metrics.values_list("step", flat=True)) == list(range(1, STEPS + 1))
+    assert "Resumed from the checkpoint" in " ".join(again.summary["train"]["events"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_cancelling_ends_the_child_and_leaves_no_process(long_round: Round) -> None:
+    pids: list[int] = []
+
+    def cancel(pid: int) -> None:
+        from django.db import connection
+
+        pids.append(pid)
+        rounds.cancel(Round.objects.get(pk=long_round.pk))
+        connection.close()
+
+    watcher = once_training(long_round.run_dir, cancel)
+    runner.run(long_round)
+    watcher.join()
+    assert Round.objects.get().state == "cancelled"
+    assert not is_alive(pids[0])
+    assert not Policy.objects.filter(kind="adapter").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stopping_worker_hands_its_round_back_with_a_checkpoint(long_round: Round) -> None:
+    def stop(_pid: int) -> None:
+        from django.db import connection
+
+        Worker.objects.create(
+            name=long_round.worker, queues=["training"], seen_at=timezone.now(), stopping=True
+        )
+        connection.close()
+
+    watcher = once_training(long_round.run_dir, stop)
+    runner.run(long_round)
+    watcher.join()
+    long_round.refresh_from_db()
+    assert (long_round.state, long_round.losses) == ("queued", 0)
+    assert checkpoints(long_round.run_dir)
+
+
+def test_a_child_that_outlived_its_worker_is_ended_before_the_next_one_starts(long_round: Round) -> None:
+    files = runner.RunDirectory(long_round.run_dir)
+    runner.prepare(long_round, files)
+    command = [sys.executable, "-m", "training.engine", "train", str(files.root)]
+    with subprocess.Popen(
+        command, cwd=settings.BASE_DIR, start_new_session=True, stderr=subprocess.DEVNULL
+    ) as orphan:
+        while not trainer_pid(files.root):
+            assert orphan.poll() is None
+            time.sleep(0.02)
+        # What the sweep does when the worker has gone silent.
+        rounds.move(long_round, Round.State.QUEUED)
+        again = rounds.claim_round(long_round.pk, "its successor")
+        assert again is not None
+        runner.run(again)
+        assert orphan.wait(10) != 0
+    assert Round.objects.get().state == "ready"
+    assert Metric.objects.count() == STEPS
+
+
+def test_what_a_worker_did_before_it_lost_its_round_is_neither_done_nor_written_twice(
+    ready_project: Project, owner: Any, tiny: Any
+) -> None:
+    """Cut off between the last verb and the database, and tried again: everything arrives once."""
+    claimed = rounds.claim_round(
+        rounds.start(ready_project, owner, tiny | {"gate_comparisons": 0}).pk, "a worker"
+    )
+    assert claimed is not None
+    files = runner.RunDirectory(claimed.run_dir)
+    runner.prepare(claimed, files)
+    runner.train(claimed, files)
+    rounds.advance(claimed, Round.State.SAMPLING)
+    runner.sample(claimed, files)
+    written = (files.done).read_bytes()
+    rounds.move(Round.objects.get(), Round.State.QUEUED)
+    again = rounds.claim_round(claimed.pk, "its successor")
+    assert again is not None
+
+    completions = Completion.objects.count()
+    with pytest.raises(runner.Lost):
+        runner.finish(claimed, files)
+    assert Completion.objects.count() == completions
+    assert Policy.objects.count() == 1
+
+    runner.run(again)
+    assert files.done.read_bytes() == written  # neither verb ran again
+    round_ = Round.objects.get()
+    assert round_.state == "ready"
+    assert round_.fresh.count() == Comparison.objects.filter(batch="round 1").count() == 4
+    assert Completion.objects.count() == completions + 8
+    assert Policy.objects.count() == 2
+
+
+def test_a_base_model_that_vanished_after_the_start_is_named_in_the_reason(
+    claimed: Round, tmp_path: Path
+) -> None:
+    claimed.settings["config"]["base_model"] = str(tmp_path / "gone")
+    claimed.save()
+    runner.run(claimed)
+    claimed.refresh_from_db()
+    assert claimed.state == "failed"
+    assert claimed.reason.startswith("Training failed: base_model")
+    assert f"{tmp_path}/gone" in claimed.reason
+    assert "Traceback" not in claimed.reason
+
+
+def test_a_run_directory_that_cannot_be_written_fails_the_round_in_one_sentence(claimed: Round) -> None:
+    claimed.run_dir.parent.mkdir(parents=True, exist_ok=True)
+    claimed.attempts = 2  # so that nothing is moved aside
+    Round.objects.update(attempts=2)
+    claimed.run_dir.write_text("a file where the folder should be")
+    try:
+        runner.run(claimed)
+    finally:
+        claimed.run_dir.unlink()
+    claimed.refresh_from_db()
+    assert claimed.state == "failed"
+    assert "Traceback" not in claimed.reason
+    assert str(claimed.run_dir) in claimed.reason
+
+
+def test_files_that_another_database_left_behind_are_not_mistaken_for_the_rounds(claimed: Round) -> None:
+    claimed.run_dir.mkdir(parents=True)
+    (claimed.run_dir / "done.json").write_text('{"train": {}, "sample": {}}')
+    files = runner.RunDirectory(claimed.run_dir)
+    runner.prepare(claimed, files)
+    assert files.read_done() == {}
+    assert len(files.pairs.read_text().splitlines()) == 12
+    assert len(files.heldout.read_text().splitlines()) == 4
+    assert len(list(files.root.parent.glob(f"{files.root.name}.*.old"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "margin"), [("sigmoid", 2 / 3), ("odpo", 2 / 3), ("ipo", 0.0), ("hinge", 0.0)]
+)
+def test_strength_becomes_a_margin_where_the_loss_knows_margins(
+    ready_project: Project, owner: Any, loss: str, margin: float
+) -> None:
+    """Every judgment said "better", strength 2, at a third of a nat a step; the engine refuses idle margins."""
+    round_ = rounds.start(ready_project, owner, {"training": {"loss": loss}})
+    files = runner.RunDirectory(round_.run_dir)
+    runner.prepare(round_, files)
+    rows = [json.loads(line) for line in files.pairs.read_text().splitlines()]
+    assert [row["margin"] for row in rows] == [pytest.approx(margin)] * 12
+
+
+def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
+    assert len(ingest.gate_entries(claimed, 4)) == 4
+    claimed.project.prompts.update(held_out=False)
+    assert ingest.gate_entries(claimed, 4) == []
+
+
+def test_few_held_out_prompts_are_sampled_more_often_but_not_without_end(claimed: Round) -> None:
+    """4 held-out prompts: 10 comparisons are 3 + 3 + 2 + 2, and 100 are held to 8 each."""
+    assert [entry["n"] for entry in ingest.gate_entries(claimed, 10)] == [3, 3, 2, 2]
+    assert [entry["n"] for entry in ingest.gate_entries(claimed, 100)] == [8, 8, 8, 8]
+
+
+def test_fresh_comparisons_go_to_the_training_prompts_that_were_compared_least(
+    claimed: Round, make_comparisons: Any
+) -> None:
+    """12 prompts were compared once; 2 new ones come first, and a fifteenth comparison begins the second turn."""
+    for comparison in make_comparisons(2):
+        Comparison.objects.filter(pk=comparison.pk).delete()
+    new = set(claimed.project.prompts.filter(comparisons=None).values_list("pk", flat=True))
+    assert {int(entry["id"].split("/")[2]) for entry in ingest.fresh_entries(claimed, 2)} == new
+    entries = ingest.fresh_entries(claimed, 15)
+    assert [entry["n"] for entry in entries] == [4] + [2] * 13
+
+
+def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) -> None:
+    prompt = claimed.project.prompts.filter(held_out=False).first()
+    assert prompt is not None
+
+    def line(index: int, completion: str) -> dict[str, Any]:
+        told = {"token_ids": [5], "logprob": -1.0, "finish_reason": "stop", "seed": index, "temperature": 1.0}
+        return {"id": f"fresh/1/{prompt.pk}", "index": index, "completion": completion, **told}
+
+    said = [" good", " good ", "  ", " fine", " bad"]
+    batch = ingest.make_batch(
+        claimed, claimed.start_policy, [line(i, text) for i, text in enumerate(said)], []
+    )
+    assert [(one.first.text, one.second.text) for one in batch.fresh] == [(" fine", " bad")]
+    assert dict(batch.counts) == {"empty": 1, "equal": 1}
+    assert batch.completions[0].sampling == {"temperature": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "said"),
+    [
+        (3, "error: beta must be greater than 0.\n", "Training failed: beta must be greater than 0."),
+        (
+            1,
+            "Traceback (most recent call last):\n  File x\nRuntimeError: odd\n",
+            "Training failed: RuntimeError: odd",
+        ),
+        (1, "", "Training failed: exit code 1."),
+        (-11, "", "Training was ended by signal 11 (Segmentation fault)."),
+    ],
+)
+def test_the_reason_is_the_childs_last_word_in_one_line(
+    code: int, log: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(log)
+    assert runner.reason("train", code, path) == said

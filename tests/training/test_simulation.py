@@ -1,0 +1,155 @@
+"""Simulated annotators, and what the loop computes from what they and the policies did."""
+
+import math
+import random
+
+import pytest
+
+from annotate.judging import Verdict
+from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
+from training import simulation
+from training.loop import LoopError, Measured, Options
+from training.models import Round
+from training.simulation import Annotator, NothingLeft
+
+GOOD = " It is a wonderful film. The acting is superb."  # reward 1
+MIXED = (
+    " It is a wonderful film. The acting is superb. The plot is clever. The music is awful."  # (3 - 1) / 4
+)
+BAD = " It is a dreadful film. The acting is wooden."  # reward -1
+PLAIN = " It runs for two hours."  # reward 0
+ALSO_PLAIN = " Most of it happens at night."
+
+
+def annotator(user=None, seed=0, sharpness=simulation.SHARPNESS) -> Annotator:
+    return Annotator(user, random.Random(seed), sharpness)
+
+
+def completions(*texts: str) -> list[Completion]:
+    return [Completion(pk=number, text=text) for number, text in enumerate(texts, start=1)]
+
+
+@pytest.fixture
+def compare(project):
+    """compare(GOOD, BAD): a comparison of two completions; `policies` wrote them."""
+    made = 0
+
+    def compare(first, second, *, policies=None, **fields):
+        nonlocal made
+        made += 1
+        prompt = Prompt(project=project)
+        prompt.set_content(f"Opening number {made}")
+        prompt.save()
+        writers = policies or (project.current_policy, project.current_policy)
+        written = [
+            Completion.objects.create(prompt=prompt, policy=policy, text=text)
+            for policy, text in zip(writers, (first, second), strict=True)
+        ]
+        return Comparison.objects.create(
+            project=project, prompt=prompt, first=written[0], second=written[1], **fields
+        )
+
+    return compare
+
+
+def test_noise_is_bradley_terry():
+    # Rewards 1 and 1/2 differ by 1/2: sigmoid(4 * 1/2) = 0.8808. Of 4,000 draws the standard error is 0.005.
+    simulated = annotator(sharpness=4.0)
+    good, mixed = completions(GOOD, MIXED)
+    right = sum(simulated.choose(good, mixed).preferred_id == good.pk for _ in range(4000))
+    assert right / 4000 == pytest.approx(1 / (1 + math.exp(-2)), abs=0.02)
+
+
+def test_order_does_not_matter():
+    good, mixed = completions(GOOD, MIXED)
+    one = [annotator(seed=seed).choose(good, mixed) for seed in range(50)]
+    other = [annotator(seed=seed).choose(mixed, good) for seed in range(50)]
+    assert one == other
+
+
+def test_equal_rewards_are_a_tie():
+    assert annotator().choose(*completions(PLAIN, ALSO_PLAIN)) == Verdict(Judgment.Verdict.TIE)
+
+
+@pytest.mark.parametrize(
+    ("second", "strength"),
+    [(BAD, Judgment.Strength.MUCH), (MIXED, Judgment.Strength.BETTER)],
+)
+def test_strength_follows_the_difference_in_reward(second, strength):
+    verdict = annotator(sharpness=100.0).choose(*completions(GOOD, second))
+    assert verdict == Verdict(Judgment.Verdict.PREFER, preferred_id=1, strength=strength)
+
+
+def test_annotators_go_through_the_queue_and_stop_at_the_count(project, teammate, make_member, compare):
+    for _ in range(6):
+        compare(GOOD, BAD, needed=2)
+    people = [annotator(teammate, 1), annotator(make_member("tess", "annotator"), 2)]
+    simulation.judge(project, people, 9)
+    judgments = Judgment.objects.filter(project=project)
+    assert judgments.count() == 9
+    assert {judgment.annotator for judgment in judgments} == {person.user for person in people}
+    assert all(comparison.judged == comparison.judgments.count() for comparison in project.comparisons.all())
+    assert all(judgment.left_id for judgment in judgments)  # drawn by the queue
+
+
+def test_running_out_of_comparisons_is_told(project, teammate, compare):
+    compare(GOOD, BAD)
+    with pytest.raises(NothingLeft):
+        simulation.judge(project, [annotator(teammate)], 2)
+
+
+@pytest.mark.parametrize(
+    ("new_writes", "state"),
+    [(GOOD, Round.State.PROMOTED), (BAD, Round.State.REJECTED)],
+    ids=["better", "worse"],
+)
+def test_the_gate_decides_whether_a_policy_is_promoted(project, owner, teammate, compare, new_writes, state):
+    old = project.current_policy
+    new = Policy.objects.create(
+        project=project,
+        name="round 1",
+        kind="adapter",
+        base_model="starter",
+        adapter="runs/x/adapter",
+        parent=old,
+    )
+    round_ = Round.objects.create(
+        project=project,
+        number=1,
+        state=Round.State.READY,
+        snapshot=Snapshot.objects.create(project=project, digest="0" * 64),
+        start_policy=old,
+        result_policy=new,
+        folder="runs/reviews-1",
+    )
+    old_writes = BAD if new_writes == GOOD else GOOD
+    gate = [compare(old_writes, new_writes, policies=(old, new), kind="gate", priority=20) for _ in range(12)]
+    compare(GOOD, BAD)  # is not needed to decide
+    round_.gate.set(gate)
+    assert simulation.decide(round_, [annotator(teammate)], owner) == (state == Round.State.PROMOTED)
+    round_.refresh_from_db()
+    project.refresh_from_db()
+    assert round_.state == state
+    assert project.current_policy == (new if state == Round.State.PROMOTED else old)
+    assert Judgment.objects.filter(project=project).count() == 12
+
+
+def test_win_rate_counts_a_tie_one_half():
+    def measured(*rewards: float) -> Measured:
+        return Measured(list(rewards), [], [], [])
+
+    # Better, equal, worse, better: (1 + 1/2 + 0 + 1) / 4.
+    assert measured(1.0, 0.0, -0.5, 0.2).beats(measured(0.5, 0.0, 0.5, 0.1)) == 0.625
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("rounds", 0), ("judgments", 9), ("overlap", 3), ("overlap", 0), ("fresh", 7), ("seed", -1)],
+)
+def test_an_option_out_of_range_is_refused_by_name(option, value):
+    with pytest.raises(LoopError, match=f"--{option} must be from"):
+        Options(**{option: value})
+
+
+def test_overlap_needs_fewer_comparisons_for_the_same_judgments():
+    assert Options(judgments=151, overlap=2).comparisons == 76  # 75 judged twice and one once
