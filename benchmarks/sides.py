@@ -1,0 +1,196 @@
+"""Runs one case on either side: prepares its files, starts the process, watches its memory, reads its results."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from benchmarks import models
+from benchmarks.shapes import LORA_RANK, STARTER, Case, TrlConfiguration, text_pairs, total_flops
+from training.engine.config import TrainConfig
+from training.engine.records import read_pairs
+from training.engine.rundir import RunDirectory, write_json, write_jsonl
+from training.engine.tokens import EncodedPair, Encoder
+from training.engine.trainer import epoch_order
+
+ROOT = Path(__file__).parent.parent
+TRL_PYTHON = ROOT / ".venv-trl" / "bin" / "python"
+BETA, SEED, MAX_LENGTH = 0.1, 0, 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One training run of either side."""
+
+    losses: tuple[float, ...]
+    seconds: float  # reference pass and steps
+    wall_seconds: float  # the whole process
+    peak_bytes: int
+    dtype: str
+
+
+class Workbench:
+    """The files of one case: model, initial adapter and pairs; and what training on them amounts to."""
+
+    def __init__(self, case: Case, device: str, threads: int, scratch: Path) -> None:
+        self.case, self.device, self.threads = case, device, threads
+        self.folder = scratch / case.name
+        self.folder.mkdir(parents=True)
+        self.model = ROOT / "training" / "starter"
+        if case.model:
+            self.model = self.folder / "model"
+            models.make_model(case.model, self.model, seed=SEED, device=device)
+        self.adapter = self.folder / "initial-adapter"
+        models.make_adapter(self.model, self.adapter, seed=SEED)
+        self.pairs = self.folder / "pairs.jsonl"
+        self.in_order = self.folder / "pairs-in-order.jsonl"
+        rows = text_pairs(case, SEED)
+        write_jsonl(self.pairs, rows)
+        write_jsonl(self.in_order, (rows[at] for at in epoch_order(SEED, 0, len(rows))))
+        self.encoded = self._encode()
+        lengths = [(len(pair.prompt), len(pair.chosen), len(pair.rejected)) for pair in self.encoded]
+        self.mean_lengths = [sum(column) / len(lengths) for column in zip(*lengths, strict=True)]
+        self.flops = total_flops(case.model or STARTER, lengths)
+
+    def ours(self) -> Measured:
+        """Train with our engine. Exits if it did not pack its rows."""
+        run = RunDirectory(self.folder / "ours")
+        shutil.rmtree(run.root, ignore_errors=True)
+        run.write_config(self._config())
+        shutil.copy(self.pairs, run.pairs)
+        wall, peak = watch([sys.executable, "-m", "training.engine", "train", str(run.root)])
+        done = run.read_done()["train"]
+        if not done["packed"]:
+            raise SystemExit(f"Our run was not packed: {done['events']}")
+        losses = [json.loads(line)["loss"] for line in run.metrics.read_text().splitlines()]
+        return Measured(
+            losses=tuple(losses),
+            seconds=done["reference_seconds"] + done["training_seconds"],
+            wall_seconds=wall,
+            peak_bytes=done["peak_memory_bytes"] if self.device == "cuda" else peak,
+            dtype=done["dtype"],
+        )
+
+    def theirs(self, configuration: TrlConfiguration) -> Measured:
+        """Train with TRL. Exits if the ids that it trained on, or their order, are not ours."""
+        micro = min(configuration.micro_batch, self.case.batch_size)
+        spec, result = self.folder / "spec.json", self.folder / "result.json"
+        write_json(
+            spec,
+            {
+                "model": str(self.model),
+                "adapter": str(self.adapter),
+                "pairs": str(self.in_order),
+                "scratch": str(self.folder / "trl"),
+                "configuration": dataclasses.asdict(configuration) | {"micro_batch": micro},
+                "batch_size": self.case.batch_size,
+                "learning_rate": self.case.learning_rate,
+                "beta": BETA,
+                "seed": SEED,
+                "max_length": MAX_LENGTH,
+                "threads": self.threads,
+                "device": self.device,
+            },
+        )
+        wall, peak = watch([str(TRL_PYTHON), str(ROOT / "benchmarks/trl_side.py"), str(spec), str(result)])
+        done = json.loads(result.read_text())
+        if done["ids_sha256"] != ids_sha256(self.encoded):
+            raise SystemExit(f"{self.case.name}: the two sides do not train on the same token ids.")
+        return Measured(
+            losses=tuple(done["losses"]),
+            seconds=done["reference_seconds"] + done["training_seconds"],
+            wall_seconds=wall,
+            peak_bytes=done["cuda_peak_bytes"] or peak,
+            dtype=configuration.dtype,
+        )
+
+    def _encode(self) -> list[EncodedPair]:
+        """The pairs in the order in which they are trained on, as our engine encodes them."""
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.model)
+        encoder = Encoder(
+            tokenizer,
+            eos_ids=frozenset({tokenizer.eos_token_id}),
+            vocab_size=len(tokenizer),
+            max_length=MAX_LENGTH,
+        )
+        encoded, left_out = encoder.encode_pairs(read_pairs(self.in_order))
+        if left_out.dropped or left_out.truncated:
+            raise SystemExit(f"{self.case.name}: pairs were dropped or cut: {left_out.to_dict()}")
+        return encoded
+
+    def _config(self) -> TrainConfig:
+        settings: dict[str, Any] = {
+            "base_model": str(self.model),
+            "start_adapter": str(self.adapter),
+            "beta": BETA,
+            "lora": {"r": LORA_RANK, "alpha": float(models.LORA_ALPHA)},
+            "learning_rate": self.case.learning_rate,
+            "schedule": "linear",
+            "batch_size": self.case.batch_size,
+            "threads": self.threads,
+            "device": self.device,
+            "seed": SEED,
+        }
+        return TrainConfig.from_dict(settings)
+
+    def matmul_rate(self, dtype: str) -> float:
+        """Floating-point operations a second of matrix products alone, in the precision of our run."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return models.matmul_rate(getattr(torch, dtype), self.device)
+
+
+def ids_sha256(pairs: Sequence[EncodedPair]) -> str:
+    """Hash of the ids of pairs in order, as `trl_side.py` takes it."""
+    state = hashlib.sha256()
+    for pair in pairs:
+        state.update(repr((list(pair.prompt), list(pair.chosen), list(pair.rejected))).encode())
+    return state.hexdigest()
+
+
+def watch(command: Sequence[str]) -> tuple[float, int]:
+    """Run a command; return its seconds and its largest resident memory in bytes (0 where there is no /proc).
+
+    Exits with its last lines if it fails.
+    """
+    # Threads sleep while they wait, on both sides: on a shared machine spinning costs either many times more.
+    environment = os.environ | {
+        "OMP_WAIT_POLICY": "passive",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+    }
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        started = time.perf_counter()
+        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        peak = 0
+        while child.poll() is None:
+            peak = max(peak, _high_water(child.pid))
+            time.sleep(0.02)
+        wall = time.perf_counter() - started
+        said.seek(0)
+        if child.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n" + "".join(said.readlines()[-15:]))
+    return wall, peak
+
+
+def _high_water(pid: int) -> int:
+    """The kernel's own record of the process's largest resident memory, bytes; it only grows."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(found[0].split()[1]) * 1024 if found else 0
