@@ -1,0 +1,227 @@
+"""`make screenshots`: a seeded instance, every page as the person it is for; PNG files in docs/screenshots/.
+
+Each page is taken wide, on a phone and in the dark. The pictures are reduced to a palette, so that all of them
+together stay below 4 MB.
+"""
+
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "screenshots"
+LIMIT = 4_000_000  # bytes of all pictures
+COLORS = 64
+TALLEST = 1700  # pixels; what is longer is cut off below
+LOOKS: dict[str, dict[str, Any]] = {
+    "": {"viewport": {"width": 1400, "height": 880}},
+    "-phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+    "-dark": {"viewport": {"width": 1400, "height": 880}, "color_scheme": "dark"},
+}
+
+# Name, who looks at it (nobody: not signed in), path. {} is filled with what the instance holds.
+BEFORE = (
+    ("login", "", "/login/"),
+    ("rounds-none", "ada", "/p/{project}/rounds/"),
+    ("judge", "ben", "/p/{project}/judge/"),
+)
+DURING = (("round-live", "ada", "/p/{project}/rounds/{second}/"),)
+AFTER = (
+    ("home", "ada", "/"),
+    ("project", "ada", "/p/{project}/"),
+    ("project-annotator", "ben", "/p/{project}/"),
+    ("guidelines", "ben", "/p/{project}/guidelines/"),
+    ("history", "ben", "/p/{project}/history/"),
+    ("me", "ben", "/p/{project}/me/"),
+    ("keys", "ben", "/keys/"),
+    ("rounds", "ada", "/p/{project}/rounds/"),
+    ("round", "ada", "/p/{project}/rounds/{first}/"),
+    ("round-ready", "ada", "/p/{project}/rounds/{second}/"),
+    ("gallery", "ada", "/p/{project}/rounds/{first}/gallery/"),
+    ("policies", "ada", "/p/{project}/policies/"),
+    ("policy", "ada", "/p/{project}/policies/{policy}/"),
+    ("comparisons", "ada", "/p/{project}/comparisons/"),
+    ("comparison", "ada", "/p/{project}/comparisons/{comparison}/"),
+    ("shaped", "ada", "/p/{project}/comparisons/{comparison}/policies/"),
+    ("flags", "ada", "/p/{project}/flags/"),
+    ("quality", "ada", "/p/{project}/quality/"),
+    ("members", "ada", "/p/{project}/members/"),
+    ("settings", "ada", "/p/{project}/settings/"),
+    ("import", "ada", "/p/{project}/import/"),
+    ("new-project", "ada", "/new/"),
+    ("snapshots", "rosa", "/p/{project}/snapshots/"),
+    ("export", "rosa", "/p/{project}/export/"),
+    ("tokens", "rosa", "/tokens/"),
+)
+
+
+class Photographer:
+    """One signed-in browser window per person and look."""
+
+    def __init__(self, browser: Browser, address: str, logins: dict[str, str]) -> None:
+        self.browser, self.address, self.logins = browser, address.rstrip("/"), logins
+        self.pages: dict[tuple[str, str], Page] = {}
+        self.problems: list[str] = []
+
+    def page(self, person: str, look: str) -> Page:
+        if (person, look) not in self.pages:
+            page = self.browser.new_context(base_url=self.address, **LOOKS[look]).new_page()
+            page.on("pageerror", lambda error: self.problems.append(str(error)))
+            if person:
+                page.goto("/login/")
+                page.get_by_label("Username").fill(person)
+                page.get_by_label("Password").fill(self.logins[person])
+                page.get_by_role("button", name="Sign in").click()
+                page.wait_for_url(lambda url: "/login/" not in url)
+            self.pages[person, look] = page
+        return self.pages[person, look]
+
+    def take(self, name: str, person: str, path: str) -> None:
+        """One page in every look."""
+        for look in LOOKS:
+            page = self.page(person, look)
+            answer = page.goto(path)
+            if answer is None or answer.status != 200:
+                self.problems.append(f"{path}: status {answer.status if answer else 'none'}")
+                continue
+            page.wait_for_load_state("networkidle")
+            self.save(page, name + look)
+            width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            if width > 0:
+                self.problems.append(f"{name}{look}: {width} pixels wider than the window")
+
+    def save(self, page: Page, name: str) -> None:
+        """The whole page, in a window that is as tall: what sticks to an edge then sticks where it belongs."""
+        size = page.viewport_size
+        assert size
+        height = page.evaluate("document.documentElement.scrollHeight")
+        if height > size["height"]:
+            page.set_viewport_size({"width": size["width"], "height": min(height, TALLEST)})
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        page.set_viewport_size(size)
+        picture.quantize(COLORS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+        print(f"  {name}.png", flush=True)
+
+
+@contextmanager
+def instance(var: Path) -> Iterator[str]:
+    """A running demo in `var`; yields its address. This process uses the same database."""
+    os.environ |= {"WHETSTONE_VAR": str(var), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
+        "1"  # Playwright's synchronous API runs an event loop in this thread
+    )
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+        os.environ.pop(name, None)
+    from tests.servers import free_port
+
+    command = [sys.executable, "manage.py", "demo", "--port", str(free_port())]
+    demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert demo.stdout
+        for line in demo.stdout:
+            if "ready at " in line:
+                yield line.split("ready at ")[1].strip()
+                break
+        else:
+            sys.exit("The demo did not start.")
+    finally:
+        demo.terminate()
+        demo.wait(60)
+
+
+def take_all(browser: Browser, address: str) -> list[str]:
+    """All pictures, with work done between them; returns what was wrong with the pages."""
+    import django
+
+    django.setup()
+    from django.utils import timezone
+
+    from annotate.models import Comparison, Flag, User
+    from training import demo, loop, rounds, simulation
+
+    photographer = Photographer(
+        browser, address, {login.username: login.password for login in demo.stored_logins()}
+    )
+    project = demo.make_project()
+    names: dict[str, Any] = {"project": project.slug}
+
+    def take(shots: tuple[tuple[str, str, str], ...]) -> None:
+        for name, person, path in shots:
+            photographer.take(name, person, path.format(**names))
+
+    take(BEFORE)
+    desk = photographer.page("ben", "")
+    for key, name in (("?", "judge-keys"), ("d", "judge-differences")):
+        desk.goto(f"/p/{project.slug}/judge/")
+        desk.wait_for_load_state("networkidle")
+        desk.keyboard.press(key)
+        desk.wait_for_timeout(500)
+        photographer.save(desk, name)
+
+    ada, ben, chloe = (User.objects.get(username=name) for name in ("ada", "ben", "chloe"))
+    people = [simulation.Annotator(user, random.Random(user.username)) for user in (ben, chloe)]
+    project.min_seconds = 0  # programs need no time to read
+    project.save(update_fields=["min_seconds"])
+    for days in (4, 3, 2, 1):  # some days' work, so that pace and calendars have something to show
+        for person in people:
+            person.clock = timezone.now() - timedelta(days=days)
+        simulation.judge(project, people, 40 - 2 * days)
+    for person in people:
+        person.clock = timezone.now() - timedelta(minutes=20)
+    first = rounds.start(project, ada)
+    loop.wait_for(first, lambda: None, print)
+    simulation.decide(first, people, ada)
+    simulation.judge(project, people, 80)
+    flagged = Comparison.objects.filter(project=project, judged__gte=1).order_by("pk")[3]
+    Flag.objects.create(
+        comparison=flagged, annotator=ben, note="Both say the same thing in the last sentence."
+    )
+    project.refresh_from_db()
+    second = rounds.start(project, ada)
+    names |= {"first": first.number, "second": second.number}
+    names |= {"policy": first.result_policy_id, "comparison": flagged.pk}
+    while second.is_live and (second.phase != "training" or second.step < 8):
+        desk.wait_for_timeout(100)
+        second.refresh_from_db()
+    take(DURING)
+    loop.wait_for(second, lambda: None, print)
+    judged = second.gate.filter(judged__gte=1)
+    simulation.take_turns(project, people, lambda: judged.count() >= 25)
+    take(AFTER)
+    return photographer.problems
+
+
+def main() -> None:
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="whetstone-screenshots-") as var,
+        instance(Path(var)) as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        problems = take_all(browser, address)
+        browser.close()
+    total = sum(picture.stat().st_size for picture in FOLDER.glob("*.png"))
+    print(f"{len(list(FOLDER.glob('*.png')))} pictures, {total / 1e6:.1f} MB.")
+    if total > LIMIT:
+        problems.append(f"The pictures take {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}.")
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
