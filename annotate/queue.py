@@ -74,12 +74,8 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
     None if there is nothing for them; `nothing.why` says why, and what happens next.
     """
     now = now or timezone.now()
-    held = {
-        claim.state: claim
-        for claim in _with_texts().filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
-    }
-    if mine := held.get(Claim.State.LIVE) or held.get(Claim.State.NEXT):
-        return _keep(project, mine, now)
+    if mine := _keep(project, annotator, now):
+        return mine
     if project.archived_at:
         return None
     chosen = choose(project, annotator, Claim.State.LIVE, now, lease(project)) or _search(
@@ -88,16 +84,19 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
     return shown(chosen).get(chosen) if chosen else None
 
 
-def _keep(project: Project, mine: Claim, now: datetime) -> Claim:
-    """Renew a held claim, which is live from now on. IntegrityError if it was lost or settled meanwhile."""
-    mine.seen_at = mine.seen_at or now
-    mine.expires_at = now + lease(project)
-    kept = Claim.objects.filter(pk=mine.pk, state=mine.state).update(
-        state=Claim.State.LIVE, seen_at=mine.seen_at, expires_at=mine.expires_at
-    )
-    if not kept:
-        raise IntegrityError("The claim changed hands.")
-    mine.state = Claim.State.LIVE
+def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
+    """This person's live claim, else the one fetched ahead: renewed, and live from now on. None if they hold none.
+
+    The rows are locked, the live one first, as `advance` takes them: where another tab is giving its verdict, this
+    one waits for it and sees what it made live, instead of losing to it again and again.
+    """
+    own = _with_texts().filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    with transaction.atomic():
+        mine = own.select_for_update(of=("self",)).order_by("state").first()
+        if mine is not None:
+            mine.state, mine.seen_at = Claim.State.LIVE, mine.seen_at or now
+            mine.expires_at = now + lease(project)
+            mine.save(update_fields=["state", "seen_at", "expires_at"])
     return mine
 
 
