@@ -61,7 +61,9 @@ class Round(models.Model):
     )
     attempts = models.PositiveIntegerField(default=0, editable=False)
     losses = models.PositiveSmallIntegerField(
-        default=0, editable=False, help_text=_("How often its worker went silent since it was last queued.")
+        default=0,
+        editable=False,
+        help_text=_("How often in a row its worker went silent before it got any further."),
     )
     worker = models.CharField(max_length=255, blank=True, editable=False)
     heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -22,6 +22,7 @@ from typing import Any
 
 from django.conf import settings as site
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from annotate.models import Policy
@@ -259,29 +260,39 @@ class MetricsTail:
     """Copies the lines of metrics.jsonl into Metric rows as they appear; lines that a resumed run repeats win."""
 
     def __init__(self, round_: Round, path: Path) -> None:
-        self.round, self.path, self.offset = round_, path, 0
+        self.round, self.path = round_, path
+        self.offset, self.last_line = 0, b""
+        self.furthest = round_.metrics.aggregate(step=Max("step"))["step"] or 0
 
     def read(self) -> None:
-        """Copy the whole lines that came since the last call."""
+        """Copy the whole lines that came since the last call, or all of them if the log was cut back meanwhile."""
         try:
-            size = self.path.stat().st_size
+            file = self.path.open("rb")
         except FileNotFoundError:
             return
-        if size < self.offset:
-            self.offset = 0  # cut back to a checkpoint
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            whole = file.read().rpartition(b"\n")[0]
-        lines = [json.loads(line) for line in whole.splitlines() if line.strip()]
-        if lines:
-            Metric.objects.bulk_create(
-                [Metric(round=self.round, step=line["step"], values=line) for line in lines],
-                update_conflicts=True,
-                unique_fields=["round", "step"],
-                update_fields=["values"],
-                batch_size=500,
-            )
-        self.offset += len(whole) + 1 if whole else 0
+        with file:
+            file.seek(self.offset - len(self.last_line))
+            if file.read(len(self.last_line)) != self.last_line:
+                # Cut back to a checkpoint, and perhaps longer again than it was: the size alone would not tell.
+                self.offset = file.seek(0)
+            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        if not lines:
+            return
+        self._store([json.loads(line) for line in lines])
+        self.offset += sum(map(len, lines))
+        self.last_line = lines[-1]
+
+    def _store(self, rows: list[dict[str, Any]]) -> None:
+        Metric.objects.bulk_create(
+            [Metric(round=self.round, step=row["step"], values=row) for row in rows],
+            update_conflicts=True,
+            unique_fields=["round", "step"],
+            update_fields=["values"],
+            batch_size=500,
+        )
+        if rows[-1]["step"] > self.furthest:  # further than any attempt before: not a round that kills its workers
+            self.furthest = rows[-1]["step"]
+            rounds.heartbeat(self.round, losses=0)
 
 
 # --- The end -----------------------------------------------------------------------------------------------------

@@ -192,6 +192,43 @@ def test_a_stopping_worker_hands_its_round_back_with_a_checkpoint(long_round: Ro
     assert checkpoints(long_round.run_dir)
 
 
+def test_a_log_that_was_cut_back_and_grew_beyond_its_old_length_between_two_looks_is_read_from_its_start(
+    claimed: Round,
+) -> None:
+    """A resumed training may take several steps within a tick; its lines differ in length from those it repeats."""
+    path = claimed.run_dir / "metrics.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = [{"step": step, "loss": 0.5, "pairs_per_second": 10.0} for step in (1, 2, 3)]
+    after = [before[0], *({"step": step, "loss": 0.25, "pairs_per_second": 9.87} for step in (2, 3, 4, 5))]
+    tail = runner.MetricsTail(claimed, path)
+    path.write_text("".join(json.dumps(row) + "\n" for row in before) + '{"step": 4, "lo')
+    tail.read()
+    path.write_text("".join(json.dumps(row) + "\n" for row in after) + '{"step": 6')
+    tail.read()
+    with path.open("a") as file:
+        file.write(', "loss": 0.25}\n')
+    tail.read()
+    tail.read()
+    stored = dict(claimed.metrics.values_list("step", "values__loss"))
+    assert stored == {1: 0.5, 2: 0.25, 3: 0.25, 4: 0.25, 5: 0.25, 6: 0.25}
+
+
+def test_a_step_that_no_attempt_reached_before_forgives_the_workers_that_went_silent(claimed: Round) -> None:
+    """A round that gets further each time is not one that kills its workers; one that repeats its steps may be."""
+    path = claimed.run_dir / "metrics.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def losses_after(*steps: int) -> int:
+        Round.objects.update(losses=2)
+        path.write_text("".join(json.dumps({"step": step}) + "\n" for step in steps))
+        runner.MetricsTail(claimed, path).read()
+        return Round.objects.values_list("losses", flat=True).get()
+
+    assert losses_after(1, 2, 3) == 0
+    assert losses_after(1, 2, 3) == 2
+    assert losses_after(1, 2, 3, 4) == 0
+
+
 def test_a_child_that_outlived_its_worker_is_ended_before_the_next_one_starts(long_round: Round) -> None:
     files = runner.RunDirectory(long_round.run_dir)
     runner.prepare(long_round, files)

@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ('summary', models.JSONField(blank=True, default=dict, help_text='What training and sampling reported.')),
                 ('folder', models.CharField(editable=False, help_text='The run directory, below var/.', max_length=200, unique=True)),
                 ('attempts', models.PositiveIntegerField(default=0, editable=False)),
-                ('losses', models.PositiveSmallIntegerField(default=0, editable=False, help_text='How often its worker went silent since it was last queued.')),
+                ('losses', models.PositiveSmallIntegerField(default=0, editable=False, help_text='How often in a row its worker went silent before it got any further.')),
                 ('worker', models.CharField(blank=True, editable=False, max_length=255)),
                 ('heartbeat_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('enqueued_at', models.DateTimeField(blank=True, editable=False, help_text='When the broker last took its message.', null=True)),
