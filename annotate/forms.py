@@ -17,6 +17,7 @@ from annotate.exporting import Filters
 from annotate.importing import guess_format
 from annotate.models import Comparison, Judgment, Policy, Project, Role, User
 from annotate.pairs import PairSettings
+from annotate.projects import may_choose_base_model, model_folder
 
 
 class LinesField(forms.CharField):
@@ -76,6 +77,14 @@ BASE_MODEL_HELP = _(
 )
 
 
+def check_base_model(name: str) -> str:
+    """The name, unless it can only be a folder and there is none."""
+    folder = model_folder(name)
+    if folder is not None and not folder.is_dir():
+        raise forms.ValidationError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
+    return name
+
+
 class NewProjectForm(forms.Form):
     name = forms.CharField(max_length=120)
     base_model = forms.CharField(
@@ -88,6 +97,9 @@ class NewProjectForm(forms.Form):
         label=_("Judgments per comparison"),
         help_text=_("How many annotators judge each comparison, independently."),
     )
+
+    def clean_base_model(self) -> str:
+        return check_base_model(self.cleaned_data["base_model"])
 
 
 class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at run time
@@ -164,8 +176,14 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.current_policy_id:
+        if may_choose_base_model(self.instance):
+            current = self.instance.current_policy
+            self.fields["base_model"].initial = current.base_model if current else ""
+        else:
             del self.fields["base_model"]
+
+    def clean_base_model(self) -> str:
+        return check_base_model(self.cleaned_data["base_model"])
 
     def clean_min_seconds(self) -> float:
         seconds: float = self.cleaned_data["min_seconds"]

@@ -1,5 +1,8 @@
 """What is done to a project as a whole: make it, change how many judgments it needs, put it away."""
 
+from itertools import chain, count
+from pathlib import Path
+
 from django.db import transaction
 from django.db.models import F, Max, Min
 from django.db.models.functions import Greatest
@@ -31,17 +34,41 @@ def create_project(by: User, *, name: str, base_model: str = "", judgments_neede
         return project
 
 
+def model_folder(base_model: str) -> Path | None:
+    """The folder that a base model's name can only mean; None for a hub id, which is `name` or `owner/name`."""
+    if base_model.startswith(("/", ".", "~")) or base_model.count("/") > 1:
+        return Path(base_model).expanduser()
+    return None
+
+
+def may_choose_base_model(project: Project) -> bool:
+    """Whether the project has no policy yet, or only a base model that wrote nothing and that nothing came of."""
+    current = project.current_policy
+    if current is None:
+        return True
+    used = current.completions.exists() or Policy.objects.filter(parent=current).exists()
+    return current.kind == Policy.Kind.BASE and not used
+
+
 def start_from(project: Project, base_model: str) -> Policy:
-    """Make a base model the project's current policy, where it has none yet."""
-    policy = Policy.objects.create(
-        project=project,
-        name=base_model.rstrip("/").rsplit("/", 1)[-1][:120],
-        kind=Policy.Kind.BASE,
-        base_model=base_model,
-    )
-    project.current_policy = policy
-    project.save(update_fields=["current_policy"])
+    """Make a base model the project's current policy, in the place of one that was never used."""
+    with transaction.atomic():
+        unused = project.current_policy if may_choose_base_model(project) else None
+        policy = unused or Policy(project=project, kind=Policy.Kind.BASE)
+        if policy.base_model != base_model:
+            policy.name, policy.base_model, policy.revision = _free_name(project, base_model), base_model, ""
+            policy.save()
+        project.current_policy = policy
+        project.save(update_fields=["current_policy"])
     return policy
+
+
+def _free_name(project: Project, base_model: str) -> str:
+    """What a policy of this base model is called: the last part of its name, or more where that is taken."""
+    taken = set(project.policies.values_list("name", flat=True))
+    short = base_model.rstrip("/").rsplit("/", 1)[-1][:100]
+    names = chain((short, base_model[-100:]), (f"{short} ({number})" for number in count(2)))
+    return next(name for name in names if name and name not in taken)
 
 
 def change_needed(project: Project, needed: int) -> None:

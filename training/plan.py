@@ -10,6 +10,7 @@ from django.conf import settings as site
 
 from annotate.models import Policy, Project
 from annotate.pairs import PairSettings
+from annotate.projects import model_folder
 from training.engine.config import LOSS_OPTIONS, TrainConfig
 from training.engine.errors import ConfigError
 
@@ -73,7 +74,16 @@ class Plan:
             "revision": policy.revision or None,
             "start_adapter": policy.adapter or None,
         }
-        training = merged(project.training_settings, chosen.get("training", {}))
+        shape = adapter_shape(policy)
+        training = merged(
+            merged(project.training_settings, {"lora": shape} if shape else {}), chosen.get("training", {})
+        )
+        for name, has in shape.items():
+            if training["lora"][name] != has:
+                raise RoundError(
+                    f"lora.{name}: the adapter of {policy.name} goes on being trained, and has {has}.",
+                    f"lora.{name}",
+                )
         try:
             config = TrainConfig.from_dict({**training, **from_policy, "sampling": sampling})
             pairs = PairSettings(**chosen.get("pairs", {}))
@@ -115,9 +125,21 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def adapter_shape(policy: Policy) -> dict[str, Any]:
+    """The LoRA settings that a policy's adapter was made with, and that a round which starts from it keeps.
+
+    Empty without an adapter, or where its configuration cannot be read (`check_policy` says so).
+    """
+    try:
+        data = json.loads((Path(site.VAR) / policy.adapter / "adapter_config.json").read_text())
+        return {"r": data["r"], "alpha": data["lora_alpha"], "target_modules": data["target_modules"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def model_path(base_model: str) -> str:
     """The path or hub id that the database's name for a base model stands for."""
-    return str(site.STARTER_MODEL) if base_model == STARTER else base_model
+    return str(site.STARTER_MODEL) if base_model == STARTER else str(model_folder(base_model) or base_model)
 
 
 def check_policy(policy: Policy | None) -> Policy:
@@ -131,7 +153,7 @@ def check_policy(policy: Policy | None) -> Policy:
             f"Policy {policy.name} is external: Whetstone has no weights of it to train.", "base_model"
         )
     path = model_path(policy.base_model)
-    if looks_like_a_path(path) and not Path(path).expanduser().is_dir():
+    if model_folder(path) and not Path(path).is_dir():
         raise RoundError(
             f"Base model: the folder {path} of policy {policy.name} does not exist.", "base_model"
         )
@@ -163,13 +185,8 @@ def check_lengths(plan: Plan) -> None:
 def length_limit(base_model: str) -> int | None:
     """The model's longest input in tokens, from its config.json; None for a model that is not on this machine."""
     try:
-        data = json.loads((Path(model_path(base_model)).expanduser() / "config.json").read_text())
+        data = json.loads((Path(model_path(base_model)) / "config.json").read_text())
     except (OSError, ValueError):
         return None
     limit = data.get("max_position_embeddings") or data.get("n_positions")
     return limit if isinstance(limit, int) else None
-
-
-def looks_like_a_path(base_model: str) -> bool:
-    """Whether it can only be a path: hub ids are `name` or `owner/name`."""
-    return base_model.startswith(("/", ".", "~")) or base_model.count("/") > 1

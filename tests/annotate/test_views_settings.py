@@ -164,14 +164,40 @@ def test_the_preview_is_rendered_and_clean(project, owner, client_for):
     assert "<script>alert" not in page
 
 
-def test_a_base_model_can_be_named_only_while_there_is_none(project, owner, fields, client_for):
-    client = client_for(owner)
-    client.post(URL, fields | {"base_model": "hub/other"})
-    assert Policy.objects.count() == 1
+def test_a_base_model_can_be_named_where_there_is_none(project, owner, fields, client_for):
     Project.objects.update(current_policy=None)
-    client.post(URL, fields | {"base_model": "hub/other"})
-    project.refresh_from_db()
-    assert (project.current_policy.base_model, project.current_policy.kind) == ("hub/other", "base")
+    Policy.objects.all().delete()
+    client_for(owner).post(URL, fields | {"base_model": "hub/other"})
+    policy = Project.objects.get().current_policy
+    assert (policy.name, policy.base_model, policy.kind) == ("other", "hub/other", "base")
+
+
+def test_a_mistyped_base_model_can_be_put_right_until_it_has_written(
+    project, owner, fields, client_for, make_comparisons
+):
+    client = client_for(owner)
+    client.post(URL, fields | {"base_model": "hub/right"})
+    policy = Policy.objects.get()  # the same row: whatever points at it goes on doing so
+    assert (policy.pk, policy.name, policy.base_model) == (project.current_policy_id, "right", "hub/right")
+    make_comparisons(1, policy=policy)
+    client.post(URL, fields | {"base_model": "hub/third"})
+    assert Policy.objects.get().base_model == "hub/right"
+    assert 'name="base_model"' not in client.get(URL).content.decode()
+
+
+def test_a_base_model_whose_name_an_imported_policy_has_gets_another_name(project, owner, fields, client_for):
+    Policy.objects.create(project=project, name="Qwen2.5-0.5B", kind=Policy.Kind.EXTERNAL)
+    answer = client_for(owner).post(URL, fields | {"base_model": "Qwen/Qwen2.5-0.5B"})
+    assert answer.status_code == 302
+    assert Project.objects.get().current_policy.name == "Qwen/Qwen2.5-0.5B"
+
+
+def test_a_folder_that_does_not_exist_is_refused_and_changes_nothing(project, owner, fields, client_for):
+    answer = client_for(owner).post(URL, fields | {"name": "Other", "base_model": "/no/such/model"})
+    assert answer.status_code == 422
+    assert "There is no folder /no/such/model on the server." in answer.content.decode()
+    assert Project.objects.get().name == "Film reviews"
+    assert Policy.objects.get().base_model == "starter"
 
 
 def test_a_new_project_needs_the_permission(owner, client_for):

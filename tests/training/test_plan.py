@@ -1,0 +1,72 @@
+"""What a round will do, checked before it starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from annotate.models import Policy, Project
+from training.plan import Plan, RoundError, check_policy, model_path
+
+
+@pytest.fixture
+def trained(project: Project) -> Policy:
+    """A policy whose adapter has rank 4."""
+    folder = Path(settings.VAR) / "runs" / "reviews-1" / "adapter"
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = {"r": 4, "lora_alpha": 8, "target_modules": ["k_proj", "q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(shape))
+    return Policy.objects.create(
+        project=project,
+        name="round 1",
+        kind=Policy.Kind.ADAPTER,
+        base_model="starter",
+        adapter="runs/reviews-1/adapter",
+        parent=project.current_policy,
+    )
+
+
+def lora(chosen: dict[str, Any]) -> dict[str, Any]:
+    return {"training": {"lora": chosen}}
+
+
+def test_a_round_from_an_adapter_keeps_its_shape_whatever_the_projects_defaults(
+    project: Project, trained: Policy
+) -> None:
+    """LoRA settings that the adapter cannot honour would end the round in the worker, and again at each resume."""
+    project.training_settings = {"lora": {"r": 8, "dropout": 0.1}}
+    config = Plan.for_project(project, trained, {}).config
+    assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (4, 8, 0.1)
+    assert config.lora.target_modules == ("k_proj", "q_proj")
+    assert Plan.for_project(project, project.current_policy, {}).config.lora.r == 8
+
+
+@pytest.mark.parametrize(("name", "value"), [("r", 16), ("alpha", 32.0), ("target_modules", ["v_proj"])])
+def test_another_shape_than_the_adapters_is_refused_by_name(
+    project: Project, trained: Policy, name: str, value: Any
+) -> None:
+    with pytest.raises(RoundError, match=rf"^lora\.{name}: the adapter of round 1") as refused:
+        Plan.for_project(project, trained, lora({name: value}))
+    assert refused.value.field == f"lora.{name}"
+    assert Plan.for_project(project, trained, lora({"r": 4})).config.lora.r == 4
+
+
+def test_a_model_below_ones_home_is_found_and_given_to_the_engine_by_its_path(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    policy = Policy.objects.create(
+        project=project, name="mine", kind=Policy.Kind.BASE, base_model="~/models/mine"
+    )
+    with pytest.raises(RoundError, match="models/mine of policy mine does not exist"):
+        check_policy(policy)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert check_policy(policy) == policy
+    assert model_path("~/models/mine") == str(tmp_path / "models" / "mine")
+
+
+def test_hub_ids_and_the_starter_are_no_paths_below_home() -> None:
+    assert model_path("starter") == str(settings.STARTER_MODEL)
+    assert model_path("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
