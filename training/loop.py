@@ -220,15 +220,25 @@ class Loop:
 
 
 def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
-    """Follow a round until it is ready, calling `check` meanwhile. Raises LoopError if it ends in any other way."""
+    """Follow a round until it is ready, calling `check` meanwhile. Raises LoopError if it ends in any other way.
+
+    The loop's worker has no beat, which would sweep other projects' rounds too: this one is swept here. When the
+    waiting is cut off the round is cancelled, so that no other worker takes it up.
+    """
     said = ""
-    while round_.state in Round.LIVE:
-        check()
-        if round_.is_running and round_.state != said:
-            say(f"Round {round_.number}: {round_.get_state_display().lower()} ...")
-            said = round_.state
-        time.sleep(0.25)
-        round_.refresh_from_db()
+    own = Round.objects.filter(pk=round_.pk)
+    try:
+        while round_.state in Round.LIVE:
+            check()
+            rounds.sweep(own)
+            if round_.is_running and round_.state != said:
+                say(f"Round {round_.number}: {round_.get_state_display().lower()} ...")
+                said = round_.state
+            time.sleep(0.25)
+            round_.refresh_from_db()
+    except BaseException:
+        rounds.cancel(round_)
+        raise
     if round_.state != Round.State.READY:
         raise LoopError(f"Round {round_.number} {round_.state}: {round_.reason or 'no reason was given.'}")
 
@@ -286,7 +296,7 @@ def final_loss(round_: Round) -> float | None:
 
 
 def write_result(path: Path, loop: Loop, rows: Sequence[Row], seconds: float) -> None:
-    """The JSON of `simulate`: docs/formats.md says what each key means. Raises LoopError if it cannot be written."""
+    """The JSON of `simulate` so far (docs/formats.md has its keys). Raises LoopError if it cannot be written."""
     result = {
         "project": loop.project.slug,
         "options": asdict(loop.options),

@@ -14,7 +14,7 @@ from typing import Any, Final
 from celery import current_app
 from django.conf import settings as site
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 from kombu.exceptions import ChannelError, KombuError
 
@@ -310,16 +310,17 @@ def send(round_id: int) -> bool:
     return True
 
 
-def sweep() -> None:
+def sweep(among: QuerySet[Round] | None = None) -> None:
     """Take rounds back from workers that went silent, and send the messages of queued rounds that were lost.
 
-    Safe to run at any time, twice, and in two places at once.
+    Of all rounds, or of those `among` them. Safe to run at any time, twice, and in two places at once.
     """
+    among = Round.objects.all() if among is None else among
     silent_since = timezone.now() - timedelta(seconds=site.SILENT_SECONDS)
-    for round_ in Round.objects.filter(state__in=Round.RUNNING, heartbeat_at__lt=silent_since):
+    for round_ in among.filter(state__in=Round.RUNNING, heartbeat_at__lt=silent_since):
         _take_back(round_)
     unsent = Q(enqueued_at=None) | Q(enqueued_at__lt=silent_since)
-    for round_ in Round.objects.filter(unsent, state=State.QUEUED):
+    for round_ in among.filter(unsent, state=State.QUEUED):
         send(round_.pk)
 
 

@@ -2,13 +2,16 @@
 
 import math
 import random
+from datetime import timedelta
 
 import pytest
+from django.conf import settings
+from django.utils import timezone
 
 from annotate.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
 from training import simulation
-from training.loop import LoopError, Measured, Options
+from training.loop import LoopError, Measured, Options, wait_for
 from training.models import Round
 from training.simulation import Annotator, NothingLeft
 
@@ -132,6 +135,33 @@ def test_the_gate_decides_whether_a_policy_is_promoted(project, owner, teammate,
     assert round_.state == state
     assert project.current_policy == (new if state == Round.State.PROMOTED else old)
     assert Judgment.objects.filter(project=project).count() == 12
+
+
+def test_waiting_for_a_round_takes_it_back_from_a_worker_that_was_killed(make_round):
+    """The loop's worker has no beat: without the sweep the loop would wait for ever."""
+    round_ = make_round("training")
+    Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
+    seen = []
+
+    def check():
+        seen.append(Round.objects.get().state)
+        if seen[-1] == "queued":
+            raise LoopError("seen")
+
+    with pytest.raises(LoopError, match="seen"):
+        wait_for(round_, check, print)
+    assert seen == ["training", "queued"]
+
+
+def test_a_loop_that_is_interrupted_leaves_no_round_to_other_workers(make_round):
+    round_ = make_round("queued")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_for(round_, interrupt, print)
+    assert Round.objects.get().state == "cancelled"
 
 
 def test_win_rate_counts_a_tie_one_half():

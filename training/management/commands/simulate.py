@@ -47,11 +47,11 @@ class Command(BaseCommand):
                 for row in simulated.run(check):
                     rows.append(row)
                     self.say(f"{loop.table_header()}\n{loop.table_row(row)}")
+                    if json is not None:  # after each row: what was measured is kept, however the loop ends
+                        loop.write_result(json, simulated, rows, time.monotonic() - began)
             seconds = time.monotonic() - began
             self.say("\n".join(["", loop.table_header(), *map(loop.table_row, rows)]))
             self.say(f"\n{seconds:.0f} seconds. The project is {simulated.project.slug}.")
-            if json is not None:
-                loop.write_result(json, simulated, rows, seconds)
         except (loop.LoopError, ProcessError, SamplingFailed) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
