@@ -81,12 +81,12 @@ class Batch:
     def add(
         self, round_: Round, pair: tuple[Completion, Completion], kind: Comparison.Kind, priority: int
     ) -> None:
-        """Compare two completions, unless they say the same."""
-        first, second = pair
+        """Compare two completions, unless they say the same. Their order is drawn: ids must not tell who wrote what."""
+        first, second = random.sample(pair, 2)
         if first.text.strip() == second.text.strip():
             self.counts["equal"] += 1
             return
-        self.completions += pair
+        self.completions += (first, second)
         (self.gate if kind == Comparison.Kind.GATE else self.fresh).append(
             Comparison(
                 project=round_.project,
