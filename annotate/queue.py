@@ -110,7 +110,8 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
         if standing.failed:
             return None
         if not standing.passed:
-            return choose(project, annotator, Claim.State.LIVE, now, lease(project), only_gold=True)
+            lasting = lease(project)
+            return choose(project, annotator, Claim.State.LIVE, now, lasting, wait=True, only_gold=True)
     expire_claims(project, now=now)
     return choose(project, annotator, Claim.State.LIVE, now, lease(project), wait=True) or _take_over(
         project, annotator, now
@@ -190,8 +191,11 @@ def advance(project: Project, annotator: User, now: datetime) -> tuple[int | Non
 # --- Keeping and giving back -------------------------------------------------------------------------------------
 
 
-def renew(token: uuid.UUID | str, annotator: User, *, now: datetime | None = None) -> bool:
-    """The heartbeat of an open page: keep its claim, and the one fetched after it. False if the place is gone.
+def renew(
+    token: uuid.UUID | str, annotator: User, *, project: Project | None = None, now: datetime | None = None
+) -> bool:
+    """The heartbeat of an open page: keep its claim, and the one fetched after it. False if the place is gone, or
+    if the claim is of another project than `project`.
 
     A claim that expired while the machine slept is taken back where a place is free. Without one, a verdict is
     still accepted, and marked late.
@@ -199,6 +203,8 @@ def renew(token: uuid.UUID | str, annotator: User, *, now: datetime | None = Non
     now = now or timezone.now()
     mine = _by_token(token, annotator)
     if mine is None or mine.state not in (Claim.State.LIVE, *Claim.FREED):
+        return False
+    if project is not None and mine.project_id != project.pk:
         return False
     if mine.state in Claim.FREED and not _take_back(mine, now):
         return False
