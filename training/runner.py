@@ -290,7 +290,9 @@ class MetricsTail:
             update_fields=["values"],
             batch_size=500,
         )
-        if rows[-1]["step"] > self.furthest:  # further than any attempt before: not a round that kills its workers
+        if (
+            rows[-1]["step"] > self.furthest
+        ):  # further than any attempt before: not a round that kills its workers
             self.furthest = rows[-1]["step"]
             rounds.heartbeat(self.round, losses=0)
 

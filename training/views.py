@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from annotate.access import get_project
@@ -23,16 +24,16 @@ from training.plan import Plan, RoundError, check_policy
 
 READERS = (Role.ADMIN, Role.RESEARCHER)
 DOWNLOADS = {
-    "config.json": _("Every setting"),
-    "pairs.jsonl": _("The pairs it was trained on"),
-    "heldout.jsonl": _("The held-out pairs"),
-    "metrics.jsonl": _("Metrics, one line a step"),
-    "done.json": _("Summary, hashes and library versions"),
-    "train.log": _("What training said"),
-    "prompts.jsonl": _("The prompts it wrote for"),
-    "samples.jsonl": _("What it wrote"),
-    "adapter/adapter_config.json": _("The adapter's shape"),
-    "adapter/adapter_model.safetensors": _("The adapter's weights"),
+    "config.json": gettext_lazy("Every setting"),
+    "pairs.jsonl": gettext_lazy("The pairs it was trained on"),
+    "heldout.jsonl": gettext_lazy("The held-out pairs"),
+    "metrics.jsonl": gettext_lazy("Metrics, one line a step"),
+    "done.json": gettext_lazy("Summary, hashes and library versions"),
+    "train.log": gettext_lazy("What training said"),
+    "prompts.jsonl": gettext_lazy("The prompts it wrote for"),
+    "samples.jsonl": gettext_lazy("What it wrote"),
+    "adapter/adapter_config.json": gettext_lazy("The adapter's shape"),
+    "adapter/adapter_model.safetensors": gettext_lazy("The adapter's weights"),
 }
 GALLERY_PAGE, GALLERY_GLIMPSE, JUDGMENTS_PAGE = 10, 3, 50
 
@@ -132,18 +133,22 @@ def _act(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 
 
 _MOVES = {
-    "cancel": (rounds.cancel, _("Round %(number)s was cancelled."), _("Round %(number)s is over already.")),
+    "cancel": (
+        rounds.cancel,
+        gettext_lazy("Round %(number)s was cancelled."),
+        gettext_lazy("Round %(number)s is over already."),
+    ),
     "promote": (
         rounds.promote,
-        _("Round %(number)s was promoted: the next round starts from its policy."),
-        _("Round %(number)s was decided already, or is not ready."),
+        gettext_lazy("Round %(number)s was promoted: the next round starts from its policy."),
+        gettext_lazy("Round %(number)s was decided already, or is not ready."),
     ),
     "reject": (
         rounds.reject,
-        _(
+        gettext_lazy(
             "Round %(number)s was rejected: the policy before it stays, and its open comparisons are withdrawn."
         ),
-        _("Round %(number)s was decided already, or is not ready."),
+        gettext_lazy("Round %(number)s was decided already, or is not ready."),
     ),
 }
 
@@ -171,7 +176,7 @@ def _live(round_: Round) -> dict[str, Any]:
     """What changes while a round runs."""
     return {
         "charts": round_charts(round_),
-        "worker_missing": round_.state == Round.State.QUEUED and not Worker.for_training(),
+        "worker_missing": round_.is_live and not Worker.for_training(),
         "share_done": round_.step / round_.total_steps if round_.total_steps else None,
     }
 
@@ -209,9 +214,28 @@ def _outcome(round_: Round) -> dict[str, Any]:
         "held_out": standings.held_out_accuracy(round_),
         "lengths": standings.sampled_lengths(round_),
         "health": round_.summary.get("train", {}).get("health", []),
+        "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),
         "gallery": _gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
         "fresh_total": round_.fresh.count(),
+    }
+
+
+_ENCODING = {  # what `training.engine.tokens` reports of pairs that did not fit, by reason
+    "empty_prompt": gettext_lazy("had an empty prompt"),
+    "empty_completion": gettext_lazy("had an empty completion"),
+    "identical_completions": gettext_lazy("had two completions of the same tokens"),
+    "identical_after_truncation": gettext_lazy("differed only beyond max_length"),
+    "prompt": gettext_lazy("lost the beginning of their prompt"),
+    "completion": gettext_lazy("lost the end of a completion"),
+}
+
+
+def _encoding(left_out: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
+    """Pairs that training dropped, and pairs that it cut to max_length: how many, and what happened to them."""
+    return {
+        name: [(count, str(_ENCODING.get(why, why))) for why, count in left_out.get(name, {}).items()]
+        for name in ("dropped", "truncated")
     }
 
 
@@ -244,7 +268,7 @@ def _old_and_new(comparison: Comparison, new: int | None) -> tuple[Any, Any]:
 def _files(round_: Round) -> list[tuple[str, str, int]]:
     """The files of the run directory that can be downloaded: name, what it is, bytes."""
     return [
-        (name, what, (round_.run_dir / name).stat().st_size)
+        (name, str(what), (round_.run_dir / name).stat().st_size)
         for name, what in DOWNLOADS.items()
         if (round_.run_dir / name).is_file()
     ]

@@ -18,10 +18,12 @@ pytestmark = pytest.mark.django_db
 # --- While it runs -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("state", ["queued", "training", "sampling"])
 def test_without_a_worker_the_page_says_so_and_how_to_start_one(
-    make_round: Any, owner: Any, client_for: Any
+    make_round: Any, owner: Any, client_for: Any, state: str
 ) -> None:
-    round_ = make_round("queued")
+    """Also in the middle of a round: without any worker nobody notices that this one's is gone."""
+    round_ = make_round(state)
     page = text(client_for(owner).get(round_.get_absolute_url()))
     assert "No training worker is running." in page
     assert "celery -A config worker" in page
@@ -97,6 +99,20 @@ def test_the_curves_are_drawn_without_a_script(finished: Round, owner: Any, clie
     assert 'aria-label="Loss by step, now 0.54"' in page
     assert 'aria-label="Accuracy on the batch by step, now 0.9"' in page
     assert "style=" not in page
+
+
+def test_pairs_that_training_dropped_or_cut_are_counted_by_reason(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    finished.summary["train"]["left_out"] = {
+        "dropped": {"identical_after_truncation": 2},
+        "truncated": {"prompt": 1200},
+        "examples": {"prompt": ["7"]},
+    }
+    finished.save()
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert "2 differed only beyond max_length" in page
+    assert "1,200 lost the beginning of their prompt" in page
 
 
 def test_cancel_from_the_page(make_round: Any, owner: Any, client_for: Any) -> None:
