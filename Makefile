@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Whetstone needs Python 3.11, and $(PYTHON) is another version: name one with 'make PYTHON=...'."; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing: on Debian, 'apt-get install python3.11-venv'."; exit 1; }
-	@[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -67,7 +67,7 @@ bench-train: setup $(TRL_STAMP) ## Our trainer against TRL's
 	$(BIN)/python -m benchmarks.train
 
 $(TRL_STAMP): benchmarks/constraints-trl.txt # TRL in an environment of its own
-	@[ -x .venv-trl/bin/python ] && .venv-trl/bin/python -c '' 2>/dev/null || { rm -rf .venv-trl; $(PYTHON) -m venv .venv-trl; }
+	@.venv-trl/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv-trl; $(PYTHON) -m venv .venv-trl; }
 	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check -c $< trl peft
 	@touch $@
 
