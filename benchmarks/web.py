@@ -7,17 +7,17 @@ exits with 1 if anything was lost, doubled, altered, over-assigned or answered w
 
 import argparse
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report
 from tests import servers
 
 SIZES = (1_000, 100_000, 1_000_000)
@@ -159,7 +159,7 @@ def measure(options: argparse.Namespace, folder: Path) -> bool:
             port, cases.pools[middle].slug, sign_in(cases.pools[middle], 1, "new")[0].cookie
         )
     ratio = statistics.median(typical[sizes[-1]]) / statistics.median(typical[sizes[0]])
-    print(f"\np50 at {sizes[-1]:,} comparisons is {ratio:.2f} times the p50 at {sizes[0]:,}.")
+    print(f"\nThe p50 at {sizes[-1]:,} comparisons is {ratio:.2f} times the p50 at {sizes[0]:,}.")
     print(f"First judging page: {weight / 1000:.1f} kB over the wire in {requests} requests.")
     return cases.clean
 
@@ -177,30 +177,50 @@ def main() -> int:
     parser.add_argument(
         "--database", choices=("PostgreSQL", "SQLite"), help="one of the two; both if left out"
     )
+    parser.add_argument("--publish", action="store_true", help="write the table to benchmarks/README.md")
     options = parser.parse_args()
     if folder := os.environ.get("WHETSTONE_BENCH"):  # the child that measures one database
         return 0 if measure(options, Path(folder)) else 1
-    print(f"{platform.machine()}, {os.cpu_count()} cores shared by server, database and load generator;")
-    print(f"gunicorn with {options.workers} processes of {options.threads} threads; fsync on.\n")
-    print(HEADER + "\n" + re.sub(r"[^|]+", " --- ", HEADER), flush=True)
+    begun = (
+        f"{report.today()}, {report.hardware()}, shared by server, database and load generator; gunicorn with "
+        f"{options.workers} processes of {options.threads} threads; fsync on.\n\n"
+        f"{HEADER}\n{re.sub(r'[^|]+', ' --- ', HEADER)}\n"
+    )
+    print(begun, end="", flush=True)
     wanted = [options.database] if options.database else ["SQLite", "PostgreSQL"]
-    return max(run_on(database) for database in wanted)
+    code, said = 0, begun
+    for database in wanted:
+        ended, rows = run_on(database)
+        code, said = max(code, ended), said + rows
+    if options.publish and code == 0:
+        report.publish("web", said)
+    return code
 
 
-def run_on(database: str) -> int:
-    """Measure one database in a process of its own, since Django is set up once in a process."""
-    with tempfile.TemporaryDirectory(prefix="whetstone-bench-") as folder:
+def run_on(database: str) -> tuple[int, str]:
+    """Measure one database in a process of its own, since Django is set up once in a process.
+
+    Returns its exit code and what it printed.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="whetstone-bench-"))
+        url = f"sqlite:///{folder}/db.sqlite3"
+        if database == "PostgreSQL":
+            url = stack.enter_context(servers.postgresql(DURABLE))
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DATABASE_URL": url,
             "WHETSTONE_VAR": folder,
             "WHETSTONE_BENCH": folder,
         }
         command = [sys.executable, "-m", "benchmarks.web", *sys.argv[1:], "--database", database]
-        if database == "SQLite":
-            url = f"sqlite:///{folder}/db.sqlite3"
-            return subprocess.call(command, env=environment | {"DATABASE_URL": url})
-        with servers.postgresql(DURABLE) as url:
-            return subprocess.call(command, env=environment | {"DATABASE_URL": url})
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        said = ""
+        for line in child.stdout:
+            print(line, end="", flush=True)
+            said += line
+        return child.wait(), said
 
 
 if __name__ == "__main__":
