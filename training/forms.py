@@ -116,6 +116,21 @@ class RoundForm(forms.Form):
         self.add_error(next((name for name in names if name in self.fields), None), error.message)
 
 
+class WriteForm(forms.Form):
+    """Asks how many comparisons the current policy writes in a round that does not train."""
+
+    count = forms.IntegerField(min_value=1, label=_("Comparisons"))
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        waiting = project.prompts.filter(comparisons=None)[:1000].count()
+        self.fields["count"].initial = waiting or 100
+
+    def refuse(self, error: RoundError) -> None:
+        """Show why `rounds.write` refused."""
+        self.add_error("count" if error.field == "count" else None, error.message)
+
+
 def _defaults(project: Project) -> dict[str, Any]:
     """The project's settings by field name; the engine's where a policy or a setting is at fault."""
     try:

@@ -26,12 +26,14 @@ Sample = dict[str, Any]  # a line of samples.jsonl
 
 
 def fresh_entries(round_: Round, count: int) -> list[Entry]:
-    """Lines of prompts.jsonl for `count` fresh comparisons: training prompts, the least compared ones first.
+    """Lines of prompts.jsonl for `count` fresh comparisons, of the least compared prompts first.
 
-    A prompt comes again only when all others have come as often.
+    A prompt comes again only when all others have come as often. Held-out prompts are left to the gate; a round
+    that only writes has none, and writes for them too, since their judgments are what a training is measured by.
     """
+    among = round_.project.prompts.all()
     prompts = list(
-        round_.project.prompts.filter(held_out=False)
+        (among.filter(held_out=False) if round_.trains else among)
         .annotate(compared=Count("comparisons"))
         .values_list("pk", "compared")
     )

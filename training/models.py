@@ -23,6 +23,9 @@ from annotate.models import Comparison, Policy, Project, Snapshot
 class Round(models.Model):
     """Snapshot -> training -> new policy -> sampling -> new comparisons.
 
+    A round that does not train (`trains`) is sampling alone: its starting policy writes comparisons, as the first of
+    a project. It has no snapshot and makes no policy, so nothing is decided about it.
+
     `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while the
     number that it was given still stands, so one that was thought dead cannot disturb its successor.
     """
@@ -37,6 +40,7 @@ class Round(models.Model):
         REJECTED = "rejected", _("Rejected")
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
+        WRITTEN = "written", _("Written")  # the end of a round that only writes
 
     RUNNING = (State.TRAINING, State.SAMPLING)  # a worker has it
     LIVE = (State.DRAFT, State.QUEUED, *RUNNING)  # can be cancelled, and can fail
@@ -44,6 +48,9 @@ class Round(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rounds")
     number = models.PositiveIntegerField(help_text=_("Counts from 1 in each project."))
     state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
+    trains = models.BooleanField(
+        default=True, editable=False, help_text=_("Otherwise its starting policy only writes.")
+    )
     snapshot = models.ForeignKey(
         Snapshot, null=True, blank=True, on_delete=models.RESTRICT, related_name="rounds"
     )
@@ -93,12 +100,19 @@ class Round(models.Model):
                 name="one_open_round_per_project",
             ),
             models.CheckConstraint(
-                condition=Q(state__in=["draft", "cancelled", "failed"]) | Q(snapshot__isnull=False),
+                condition=Q(state__in=["draft", "cancelled", "failed"])
+                | Q(snapshot__isnull=False)
+                | Q(trains=False),
                 name="queued_rounds_have_a_snapshot",
             ),
             models.CheckConstraint(
                 condition=~Q(state__in=["ready", "promoted", "rejected"]) | Q(result_policy__isnull=False),
                 name="finished_rounds_have_a_policy",
+            ),
+            models.CheckConstraint(
+                condition=Q(trains=True) & ~Q(state="written")
+                | Q(trains=False, snapshot__isnull=True, result_policy__isnull=True),
+                name="rounds_that_only_write_make_no_policy",
             ),
         ]
         indexes = [
@@ -123,6 +137,11 @@ class Round(models.Model):
     @property
     def is_running(self) -> bool:
         return self.state in self.RUNNING
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether it failed after it was queued, so that a worker can go on with it."""
+        return self.state == self.State.FAILED and (self.snapshot_id is not None or not self.trains)
 
     @property
     def run_dir(self) -> Path:

@@ -28,17 +28,19 @@ logger = logging.getLogger(__name__)
 State = Round.State
 MOVES: Final[Mapping[str, frozenset[State]]] = {
     State.DRAFT: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.TRAINING, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.TRAINING, State.SAMPLING, State.FAILED, State.CANCELLED}),
     State.TRAINING: frozenset({State.SAMPLING, State.QUEUED, State.FAILED, State.CANCELLED}),
-    State.SAMPLING: frozenset({State.READY, State.QUEUED, State.FAILED, State.CANCELLED}),
+    State.SAMPLING: frozenset({State.READY, State.WRITTEN, State.QUEUED, State.FAILED, State.CANCELLED}),
     State.READY: frozenset({State.PROMOTED, State.REJECTED}),
     State.FAILED: frozenset({State.QUEUED}),
     State.PROMOTED: frozenset(),
     State.REJECTED: frozenset(),
     State.CANCELLED: frozenset(),
+    State.WRITTEN: frozenset(),
 }
 RUN_TASK = "training.tasks.run_round"
 MIN_PAIRS = 8  # fewer teach a model little but their noise
+MAX_WRITTEN = 10_000  # comparisons of one round that only writes
 MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rather than being tried for ever
 FRESH_PRIORITY = (
     5  # what the policy in use writes goes before older samples, behind what was chosen on purpose
@@ -73,7 +75,9 @@ def move(
 # --- What an admin does ------------------------------------------------------------------------------------------
 
 
-def open_round(project: Project, by: User | None, chosen: Mapping[str, Any] | None = None) -> Round:
+def open_round(
+    project: Project, by: User | None, chosen: Mapping[str, Any] | None = None, *, trains: bool = True
+) -> Round:
     """A new draft that starts from the project's current policy.
 
     `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Raises RoundError, naming the
@@ -89,6 +93,7 @@ def open_round(project: Project, by: User | None, chosen: Mapping[str, Any] | No
                 project=project,
                 number=last + 1,
                 start_policy=policy,
+                trains=trains,
                 settings=plan.to_dict(),
                 folder=f"runs/{project.slug}-{last + 1}",
                 created_by=by,
@@ -132,6 +137,24 @@ def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = 
     return round_
 
 
+def write(project: Project, by: User | None, count: int) -> Round:
+    """Queue a round that does not train: the current policy writes `count` comparisons, as the first of a project.
+
+    Prompts that were compared least come first, held-out ones among them, so that there is something to measure by.
+    Raises RoundError as `open_round` does, and if there is nothing to write for.
+    """
+    if not 1 <= count <= MAX_WRITTEN:
+        raise RoundError(f"Comparisons: give a number from 1 to {MAX_WRITTEN:,}, not {count}.", "count")
+    if not project.prompts.exists():
+        raise RoundError("There are no prompts to write for; import some first.", "count")
+    with transaction.atomic():
+        chosen = {"fresh_comparisons": count, "gate_comparisons": 0}
+        round_ = open_round(project, by, chosen, trains=False)
+        move(round_, State.QUEUED, message=f"{count} comparisons to write.", by=by)
+        enqueue(round_)
+    return round_
+
+
 def cancel(round_: Round, by: User | None = None) -> bool:
     """Stop a live round. Its worker loses the round and ends the child process. False if it is over already."""
     while round_.state in Round.LIVE:
@@ -143,7 +166,7 @@ def cancel(round_: Round, by: User | None = None) -> bool:
 
 def resume(round_: Round, by: User | None = None) -> None:
     """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot."""
-    if round_.state != State.FAILED or round_.snapshot is None:
+    if not round_.may_resume:
         raise RoundError(f"Round {round_.number} has not failed, so there is nothing to resume.")
     check_policy(round_.start_policy)
     try:
@@ -245,7 +268,7 @@ def claim_round(round_id: int, worker: str) -> Round | None:
         attempt = round_.attempts + 1
         claimed = move(
             round_,
-            State.TRAINING,
+            State.TRAINING if round_.trains else State.SAMPLING,
             message=f"Attempt {attempt}, by {worker}.",
             fence={"attempts": round_.attempts},
             attempts=attempt,

@@ -57,9 +57,10 @@ def run(round_: Round) -> None:
     files = RunDirectory(round_.run_dir)
     try:
         prepare(round_, files)
-        train(round_, files)
-        if round_.state == Round.State.TRAINING and not rounds.advance(round_, Round.State.SAMPLING):
-            raise Lost
+        if round_.trains:
+            train(round_, files)
+            if round_.state == Round.State.TRAINING and not rounds.advance(round_, Round.State.SAMPLING):
+                raise Lost
         sample(round_, files)
         finish(round_, files)
     except Lost:
@@ -113,7 +114,7 @@ def write_prompts(round_: Round, files: RunDirectory) -> None:
     if files.prompts.exists():
         return
     plan = Plan.from_dict(round_.settings)
-    gate = ingest.gate_entries(round_, plan.gate_comparisons)
+    gate = ingest.gate_entries(round_, plan.gate_comparisons) if round_.trains else []
     if gate:
         config = on_this_machine(plan.config)
         # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
@@ -301,10 +302,42 @@ class MetricsTail:
 
 
 def finish(round_: Round, files: RunDirectory) -> None:
-    """Write the new policy, its completions and comparisons, and end the round: all of it, or nothing."""
+    """Write the new policy, its completions and comparisons, and end the round: all of it, or nothing.
+
+    A round that does not train ends with completions and comparisons of its starting policy.
+    """
     previous = previous_files(files)
     start = round_.start_policy
-    new = Policy(
+    new = _new_policy(round_) if round_.trains else None
+    batch = ingest.make_batch(round_, new or start, _samples(files), _samples(previous))
+    summary = _summary(files, previous) | {
+        "fresh": len(batch.fresh),
+        "gate": len(batch.gate),
+        "passed_over": dict(batch.counts) | _too_long(files),
+    }
+    message = f"{len(batch.fresh)} fresh comparisons"
+    message += f", {len(batch.gate)} for the gate." if new else "."
+    with transaction.atomic():
+        if new:
+            new.save()
+        batch.save(round_)
+        ended = rounds.advance(
+            round_,
+            Round.State.READY if new else Round.State.WRITTEN,
+            message=message,
+            result_policy=new,
+            summary=summary,
+            finished_at=timezone.now(),
+        )
+        if not ended:
+            raise Lost  # rolls everything back
+    shutil.rmtree(files.checkpoints, ignore_errors=True)
+
+
+def _new_policy(round_: Round) -> Policy:
+    """The policy that the round trained, not saved yet."""
+    start = round_.start_policy
+    return Policy(
         project=round_.project,
         name=_policy_name(round_),
         kind=Policy.Kind.ADAPTER,
@@ -313,26 +346,6 @@ def finish(round_: Round, files: RunDirectory) -> None:
         adapter=f"{round_.folder}/adapter",
         parent=start,
     )
-    batch = ingest.make_batch(round_, new, _samples(files), _samples(previous))
-    summary = _summary(files, previous) | {
-        "fresh": len(batch.fresh),
-        "gate": len(batch.gate),
-        "passed_over": dict(batch.counts) | _too_long(files),
-    }
-    with transaction.atomic():
-        new.save()
-        batch.save(round_)
-        ready = rounds.advance(
-            round_,
-            Round.State.READY,
-            message=f"{len(batch.fresh)} fresh comparisons, {len(batch.gate)} for the gate.",
-            result_policy=new,
-            summary=summary,
-            finished_at=timezone.now(),
-        )
-        if not ready:
-            raise Lost  # rolls everything back
-    shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 
 def _samples(files: RunDirectory) -> list[ingest.Sample]:

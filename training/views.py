@@ -14,11 +14,11 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from annotate.access import get_project
-from annotate.models import Comparison, Judgment, Policy, Project, Role
+from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role
 from annotate.pairs import EXCLUSIONS, aggregate
 from training import lineage, rounds, standings
 from training.charts import round_charts
-from training.forms import RoundForm
+from training.forms import RoundForm, WriteForm
 from training.models import Round, Worker
 from training.plan import Plan, RoundError, check_policy
 
@@ -39,19 +39,17 @@ GALLERY_PAGE, GALLERY_GLIMPSE, JUDGMENTS_PAGE = 10, 3, 50
 
 
 def round_list(request: HttpRequest, slug: str) -> HttpResponse:
-    """The rounds of a project; a POST starts one."""
+    """The rounds of a project; a POST starts one, with the action `write` one that does not train."""
     project, membership = get_project(request, slug, *READERS)
-    form = None
+    form: RoundForm | WriteForm | None = None
     if request.method == "POST":
         project, membership = get_project(request, slug, Role.ADMIN)
-        form = RoundForm(project, request.POST)
+        form = (WriteForm if request.POST.get("action") == "write" else RoundForm)(project, request.POST)
         if form.is_valid():
             try:
-                round_ = rounds.start(project, membership.user, form.chosen())
+                return redirect(_start(project, membership, form))
             except RoundError as error:
                 form.refuse(error)
-            else:
-                return redirect(round_)
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
     context = {
         "project": project,
@@ -61,8 +59,16 @@ def round_list(request: HttpRequest, slug: str) -> HttpResponse:
         "workers": Worker.for_training(),
     }
     if membership.role == Role.ADMIN:
-        context["form"] = form or RoundForm(project)
+        context["form"] = form if isinstance(form, RoundForm) else RoundForm(project)
+        context["write_form"] = form if isinstance(form, WriteForm) else WriteForm(project)
+        context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
+
+
+def _start(project: Project, membership: Membership, form: RoundForm | WriteForm) -> Round:
+    if isinstance(form, WriteForm):
+        return rounds.write(project, membership.user, form.cleaned_data["count"])
+    return rounds.start(project, membership.user, form.chosen())
 
 
 def _list_gate(round_: Round) -> standings.Gate | None:
@@ -107,7 +113,7 @@ def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "events": round_.events.select_related("by"),
         "files": _files(round_),
         **_live(round_),
-        **(_outcome(round_) if round_.result_policy_id else {}),
+        **(_outcome(round_) if round_.result_policy_id or not round_.trains else {}),
     }
     return render(request, "training/round.html", context)
 

@@ -158,10 +158,11 @@ def test_the_table_allows_what_the_design_allows_and_nothing_else() -> None:
     decided = {("ready", "promoted"), ("ready", "rejected")}
     ended = {(state, end) for state in live for end in ("failed", "cancelled")}
     again = {("failed", "queued"), ("training", "queued"), ("sampling", "queued")}
-    assert allowed == forward | decided | ended | again
+    only_writes = {("queued", "sampling"), ("sampling", "written")}
+    assert allowed == forward | decided | ended | again | only_writes
 
 
-@pytest.mark.parametrize("to", ["ready", "promoted", "sampling"])
+@pytest.mark.parametrize("to", ["ready", "promoted", "written"])
 def test_a_move_that_the_table_lacks_is_an_error(make_round: Any, to: str) -> None:
     round_ = make_round("queued")
     with pytest.raises(ValueError, match=f"cannot go from queued to {to}"):

@@ -17,6 +17,7 @@ BADGES = {
     Round.State.SAMPLING: "accent live",
     Round.State.READY: "accent",
     Round.State.PROMOTED: "good",
+    Round.State.WRITTEN: "good",
     Round.State.FAILED: "bad",
 }
 

@@ -1,0 +1,130 @@
+"""A round that does not train: the current policy writes comparisons, as the first of a project."""
+
+from typing import Any
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Project, Prompt
+from tests.training.pages import text
+from training import rounds, runner
+from training.models import Round, Worker
+from training.plan import RoundError
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def prompts(project: Project) -> list[Prompt]:
+    """Five prompts without completions, one of them held out."""
+    project.sampling_settings = {"max_new_tokens": 8}
+    project.save()
+    made = []
+    for number in range(5):
+        prompt = Prompt(project=project)
+        prompt.set_content(f"I saw film number {number} last night and")
+        prompt.held_out = number == 0
+        prompt.save()
+        made.append(prompt)
+    return made
+
+
+def run(round_: Round) -> Round:
+    claimed = rounds.claim_round(round_.pk, "worker of the tests")
+    assert claimed is not None
+    assert claimed.state == "sampling"
+    runner.run(claimed)
+    done = Round.objects.get(pk=round_.pk)
+    assert done.reason == ""
+    return done
+
+
+def test_the_current_policy_writes_for_every_prompt_and_trains_nothing(
+    project: Project, prompts: list[Prompt], owner: Any, teammate: Any, judge: Any
+) -> None:
+    round_ = run(rounds.write(project, owner, 5))
+    assert (round_.state, round_.reason, round_.result_policy, round_.snapshot) == ("written", "", None, None)
+    assert {comparison.prompt for comparison in round_.fresh.all()} == set(prompts)
+    for comparison in round_.fresh.select_related("first", "second"):
+        assert (comparison.kind, comparison.batch, comparison.open) == ("standard", "round 1", True)
+        assert {comparison.first.policy, comparison.second.policy} == {project.current_policy}
+        assert comparison.first.text.strip() != comparison.second.text.strip()
+        assert comparison.first.token_ids
+    assert not round_.gate.exists()
+    assert project.policies.count() == 1
+    judge(project, teammate)
+    assert project.judgments.count() == 5
+    # It waits for nobody's decision: the next one may start, and writes for what was compared least.
+    again = rounds.write(project, owner, 2)
+    assert (again.number, again.state) == (2, "queued")
+
+
+def test_a_failed_one_can_be_resumed(project: Project, prompts: list[Prompt], owner: Any) -> None:
+    round_ = rounds.write(project, owner, 3)
+    claimed = rounds.claim_round(round_.pk, "worker of the tests")
+    assert claimed is not None
+    rounds.fail(claimed, "It failed for a test.")
+    rounds.resume(Round.objects.get(), owner)
+    assert run(round_).fresh.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "complaint"), [(0, "a number from 1 to 10,000, not 0"), (10_001, "not 10001"), (3, "no prompts")]
+)
+def test_what_cannot_be_written_is_refused_and_changes_nothing(
+    project: Project, owner: Any, count: int, complaint: str
+) -> None:
+    with pytest.raises(RoundError, match=complaint) as refused:
+        rounds.write(project, owner, count)
+    assert refused.value.field == "count"
+    assert not Round.objects.exists()
+
+
+def test_the_page_of_a_project_without_comparisons_offers_it_first(
+    project: Project, prompts: list[Prompt], owner: Any, client_for: Any
+) -> None:
+    Worker.objects.create(name="w", queues=["training"], seen_at=timezone.now())
+    client = client_for(owner)
+    where = reverse("rounds", args=[project.slug])
+    page = text(client.get(where))
+    assert page.index("Let the policy write the first comparisons") < page.index("Start the first round")
+    assert 'name="count" value="5"' in page
+    assert f"{where}#write" in text(client.get(reverse("project", args=[project.slug])))
+    response = client.post(where, {"action": "write", "count": "4"}, follow=True)
+    round_ = Round.objects.get()
+    assert response.redirect_chain[-1][0] == round_.get_absolute_url()
+    assert (round_.state, round_.trains, round_.created_by) == ("queued", False, owner)
+
+
+def test_a_bad_number_is_named_and_starts_nothing(
+    project: Project, prompts: list[Prompt], owner: Any, client_for: Any
+) -> None:
+    response = client_for(owner).post(
+        reverse("rounds", args=[project.slug]), {"action": "write", "count": "many"}
+    )
+    assert response.status_code == 422
+    assert "Enter a whole number." in text(response)
+    assert not Round.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("who", "status"), [("teammate", 403), ("researcher", 403), ("outsider", 404), (None, 302)]
+)
+def test_only_admins_let_a_policy_write(
+    request: Any, project: Project, prompts: list[Prompt], client_for: Any, who: str | None, status: int
+) -> None:
+    client = client_for(request.getfixturevalue(who) if who else None)
+    response = client.post(reverse("rounds", args=[project.slug]), {"action": "write", "count": "4"})
+    assert response.status_code == status
+    assert not Round.objects.exists()
+
+
+def test_the_page_of_what_was_written_counts_it_and_leads_to_the_desk(
+    project: Project, prompts: list[Prompt], owner: Any, client_for: Any
+) -> None:
+    page = text(client_for(owner).get(run(rounds.write(project, owner, 5)).get_absolute_url()))
+    assert "Written" in page
+    assert "0 judged so far" in page
+    assert reverse("judge", args=[project.slug]) in page
+    assert "Promote" not in page
