@@ -2,13 +2,16 @@
 
 import io
 import json
+import math
 import os
+import subprocess
 import sys
 import tracemalloc
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -286,3 +289,31 @@ def test_a_chat_is_exported_in_trls_conversational_format(project, three, make_c
         chat,
         [{"role": "assistant", "content": comparison.second.text}],
     )
+
+
+TRL = settings.BASE_DIR / ".venv-trl" / "bin" / "python"
+TRL_TRAINS = """
+import sys, datasets, trl
+rows = datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=sys.argv[3])
+how = dict(max_steps=1, per_device_train_batch_size=2, use_cpu=True, bf16=False, save_strategy="no", report_to=[])
+trainer = trl.DPOTrainer(
+    model=sys.argv[2], args=trl.DPOConfig(output_dir=sys.argv[3], logging_steps=1, **how), train_dataset=rows
+)
+trainer.train()
+print(len(rows), trainer.state.log_history[0]["loss"])
+"""
+
+
+@pytest.mark.skipif(not TRL.exists(), reason="`make bench-train` prepares an environment with TRL")
+@pytest.mark.timeout(300)
+def test_trl_trains_on_the_export(project, three, make_comparisons, tmp_path):
+    for comparison in make_comparisons(4):
+        say(three[0], comparison, "first")
+    call_command("export", "reviews", "--output", str(tmp_path / "pairs.jsonl"), stdout=io.StringIO())
+    arguments = [str(tmp_path / "pairs.jsonl"), str(settings.STARTER_MODEL), str(tmp_path / "trl")]
+    done = subprocess.run(
+        [str(TRL), "-W", "ignore", "-c", TRL_TRAINS, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows, loss = done.stdout.split()[-2:]
+    assert (int(rows), float(loss)) == (4, pytest.approx(math.log(2), abs=1e-3))
