@@ -66,7 +66,6 @@ class Case:
     batch_size: int  # pairs per optimizer step
     steps: int
     learning_rate: float
-    trl: str  # the fastest of `TRL` in `python -m benchmarks.train --search`
 
     @property
     def pairs(self) -> int:
@@ -141,14 +140,12 @@ CPU_CASES = (
         batch_size=16,
         steps=32,
         learning_rate=1e-3,
-        trl="float32, 16 pairs",
     ),
-    _hh("qwen2-8-hh", QWEN_8, batch_size=4, steps=3, learning_rate=2e-4, trl="bfloat16, 1 pair"),
-    _long("qwen2-8-long", QWEN_8, batch_size=2, steps=2, learning_rate=2e-4, trl="bfloat16, 1 pair"),
+    _hh("qwen2-8-hh", QWEN_8, batch_size=4, steps=3, learning_rate=2e-4),
+    _long("qwen2-8-long", QWEN_8, batch_size=2, steps=2, learning_rate=2e-4),
 )
-_CUDA = {"learning_rate": 1e-4, "trl": "bfloat16, 4 pairs"}
 CUDA_CASES = tuple(
-    make(f"{label}-{suffix}", model, batch_size=32, steps=steps, **_CUDA)
+    make(f"{label}-{suffix}", model, batch_size=32, steps=steps, learning_rate=1e-4)
     for label, model, steps in (("0.5b", QWEN_05B, 12), ("1.5b", QWEN_15B, 8), ("7b", QWEN_7B, 4))
     for make, suffix in ((_hh, "hh"), (_long, "long"))
 )
@@ -165,24 +162,36 @@ class TrlConfiguration:
     checkpointing: bool = False  # DPOConfig's default is True
 
 
+# By how they compute, then by pairs a forward. Within a family, the first is tried first.
 TRL = {
-    "bfloat16, 1 pair": TrlConfiguration(),
-    "bfloat16, 4 pairs": TrlConfiguration(micro_batch=4),
-    "bfloat16, 16 pairs": TrlConfiguration(micro_batch=16),
-    "bfloat16, 4 pairs, reference in step": TrlConfiguration(micro_batch=4, precompute=False),
-    "bfloat16 without autocast, 1 pair": TrlConfiguration(autocast=False),
-    "bfloat16 without autocast, 4 pairs": TrlConfiguration(autocast=False, micro_batch=4),
-    "bfloat16 without autocast, 16 pairs": TrlConfiguration(autocast=False, micro_batch=16),
-    "float32 under autocast, 4 pairs": TrlConfiguration(dtype="float32", micro_batch=4),
-    "float32, 1 pair": TrlConfiguration(dtype="float32", autocast=False),
-    "float32, 4 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=4),
-    "float32, 16 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=16),
-    "float32, 16 pairs, reference in step": TrlConfiguration(
-        dtype="float32", autocast=False, micro_batch=16, precompute=False
-    ),
-    "TRL's defaults, 4 pairs": TrlConfiguration(
-        dtype="float32", micro_batch=4, precompute=False, checkpointing=True
-    ),
+    "bfloat16": {
+        "bfloat16, 1 pair": TrlConfiguration(),
+        "bfloat16, 4 pairs": TrlConfiguration(micro_batch=4),
+        "bfloat16, 16 pairs": TrlConfiguration(micro_batch=16),
+        "bfloat16, 4 pairs, reference in step": TrlConfiguration(micro_batch=4, precompute=False),
+    },
+    "bfloat16 without autocast": {
+        "bfloat16 without autocast, 1 pair": TrlConfiguration(autocast=False),
+        "bfloat16 without autocast, 4 pairs": TrlConfiguration(autocast=False, micro_batch=4),
+        "bfloat16 without autocast, 16 pairs": TrlConfiguration(autocast=False, micro_batch=16),
+    },
+    "float32 under autocast": {
+        "float32 under autocast, 1 pair": TrlConfiguration(dtype="float32"),
+        "float32 under autocast, 4 pairs": TrlConfiguration(dtype="float32", micro_batch=4),
+    },
+    "float32": {
+        "float32, 1 pair": TrlConfiguration(dtype="float32", autocast=False),
+        "float32, 4 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=4),
+        "float32, 16 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=16),
+        "float32, 16 pairs, reference in step": TrlConfiguration(
+            dtype="float32", autocast=False, micro_batch=16, precompute=False
+        ),
+    },
+    "TRL's defaults": {
+        "TRL's defaults, 4 pairs": TrlConfiguration(
+            dtype="float32", micro_batch=4, precompute=False, checkpointing=True
+        ),
+    },
 }
 
 

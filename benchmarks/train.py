@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.plot import loss_plot
-from benchmarks.shapes import CPU_CASES, CUDA_CASES, TRL, Case
+from benchmarks.shapes import CPU_CASES, CUDA_CASES, TRL, Case, TrlConfiguration
 from benchmarks.sides import ROOT, TRL_PYTHON, Measured, Workbench
 
 SCRATCH = ROOT / "var"
@@ -29,6 +29,8 @@ class Outcome:
     """All turns of one case; `rates` are of matrix products (FLOP/s), measured around each of our runs."""
 
     case: Case
+    trl: str  # the configuration of TRL, the fastest of the search
+    searched: tuple[tuple[str, float, int], ...]  # every one that was tried: name, pairs a second, peak bytes
     lengths: tuple[float, ...]  # mean tokens of prompt, chosen, rejected
     flops: int
     ours: tuple[Measured, ...]
@@ -76,9 +78,6 @@ def main() -> None:
         cases = tuple(dataclasses.replace(case, batch_size=2, steps=2) for case in cases)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=SCRATCH) as scratch:
-        if options.search:
-            print("\n".join(_search(case, options, Path(scratch)) for case in cases))
-            return
         outcomes = [_compare(case, options, Path(scratch)) for case in cases]
     text = summary(outcomes)
     print("\n" + text)
@@ -97,7 +96,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side (2)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of both sides (all)")
     parser.add_argument("--quick", action="store_true", help="two steps of two pairs: does it work?")
-    parser.add_argument("--search", action="store_true", help="time every configuration of TRL instead")
     parser.add_argument("--publish", action="store_true", help="write benchmarks/results and the README")
     return parser.parse_args()
 
@@ -105,13 +103,16 @@ def _options() -> argparse.Namespace:
 def _compare(case: Case, options: argparse.Namespace, scratch: Path) -> Outcome:
     """Alternate both sides over one case."""
     print(f"{case.name}: {case.pairs} pairs in steps of {case.batch_size}", flush=True)
+    searched = _search(case, options, scratch)
+    trl = searched[0][0]
+    configuration = next(family[trl] for family in TRL.values() if trl in family)
     bench = Workbench(case, options.device, options.threads, scratch)
     ours, theirs, rates = [], [], []
     for turn in range(options.rounds):
         before = bench.matmul_rate(ours[-1].dtype) if ours else 0.0
         ours.append(bench.ours())
         rates.append(max(before, bench.matmul_rate(ours[-1].dtype)))
-        theirs.append(bench.theirs(TRL[case.trl]))
+        theirs.append(bench.theirs(configuration))
         print(
             f"  turn {turn + 1}: ours {ours[-1].seconds:.2f} s, TRL {theirs[-1].seconds:.2f} s,"
             f" ratio {theirs[-1].seconds / ours[-1].seconds:.1f}",
@@ -120,6 +121,8 @@ def _compare(case: Case, options: argparse.Namespace, scratch: Path) -> Outcome:
     shutil.rmtree(bench.folder)
     return Outcome(
         case=case,
+        trl=trl,
+        searched=tuple(searched),
         lengths=tuple(bench.mean_lengths),
         flops=bench.flops,
         ours=tuple(ours),
@@ -128,25 +131,42 @@ def _compare(case: Case, options: argparse.Namespace, scratch: Path) -> Outcome:
     )
 
 
-def _search(case: Case, options: argparse.Namespace, scratch: Path) -> str:
-    """A table of TRL's configurations for one case, fastest first; one run each, of one step."""
+def _search(case: Case, options: argparse.Namespace, scratch: Path) -> list[tuple[str, float, int]]:
+    """TRL's configurations for one case with pairs a second and peak bytes, fastest first; one run of each.
+
+    The first of each family tells how fast this machine computes that way; the others of the fastest are tried too.
+    Where a model is large, a run is a step.
+    """
     steps = 1 if case.model else case.steps
     bench = Workbench(dataclasses.replace(case, steps=steps), options.device, options.threads, scratch)
-    rows = []
-    for name, configuration in TRL.items():
-        if configuration.micro_batch > case.batch_size:
-            continue
+    found: list[tuple[str, float, int]] = []
+
+    def attempt(name: str, configuration: TrlConfiguration) -> None:
         try:
-            found = bench.theirs(configuration)
+            run = bench.theirs(configuration)
         except SystemExit as failure:
-            print(f"{case.name}, {name}: {failure}", flush=True)
-            continue
-        rows.append((bench.case.pairs / found.seconds, name, _gigabytes(found.peak_bytes)))
-        print(f"{case.name}, {name}: {rows[-1][0]:.3f} pairs/s, {rows[-1][2]} GB", flush=True)
-    rows.sort(reverse=True)
+            print(f"  {name}: {failure}", flush=True)
+            return
+        found.append((name, bench.case.pairs / run.seconds, run.peak_bytes))
+        print(f"  {name}: {found[-1][1]:.3g} pairs/s, {_gigabytes(run.peak_bytes)} GB", flush=True)
+
+    for family in TRL.values():
+        attempt(*next(iter(family.items())))
+    fastest = max(found, key=lambda one: one[1])[0]
+    for name, configuration in next(family for family in TRL.values() if fastest in family).items():
+        if name != fastest and configuration.micro_batch <= max(4, case.batch_size):
+            attempt(name, configuration)
     shutil.rmtree(bench.folder)
-    header = (case.name, "pairs/s", "peak GB")
-    return report.table(header, [(name, f"{speed:.3g}", peak) for speed, name, peak in rows])
+    return sorted(found, key=lambda one: -one[1])
+
+
+def _searches(outcomes: Sequence[Outcome]) -> str:
+    """What the search found, a table a case."""
+    tables = [f"TRL's configurations, {report.today()}, {report.hardware()}. One run each.\n"]
+    for outcome in outcomes:
+        rows = [(name, f"{speed:.3g}", _gigabytes(peak)) for name, speed, peak in outcome.searched]
+        tables.append(report.table((outcome.case.name, "pairs/s", "peak GB"), rows))
+    return "\n".join(tables)
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -166,7 +186,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
                 f"**{outcome.memory_ratio():.2f}**",
                 f"{outcome.utilization():.0%}",
                 f"{outcome.loss_gap():.1g}",
-                f"{outcome.ours[0].dtype}; {outcome.case.trl}",
+                f"{outcome.ours[0].dtype}; {outcome.trl}",
             )
         )
     header = (
@@ -202,6 +222,7 @@ def _publish(outcomes: Sequence[Outcome], text: str) -> None:
     for outcome in outcomes:
         plot = loss_plot(outcome.case.name, outcome.ours[0].losses, outcome.theirs[0].losses)
         (report.RESULTS / f"train-{outcome.case.name}.svg").write_text(plot)
+    (report.RESULTS / "train-search.md").write_text(_searches(outcomes))
     report.publish("train", text)
 
 

@@ -106,6 +106,10 @@ def database(url: str) -> dict[str, Any]:
         }
     else:
         settings["CONN_HEALTH_CHECKS"] = True
+        if env.bool("WHETSTONE_PREPARED_STATEMENTS", True):
+            # What comes again and again, such as the queue's statements, is planned once for a connection.
+            prepared = {"server_side_binding": True, "prepare_threshold": 3}
+            settings["OPTIONS"] = prepared | settings.get("OPTIONS", {})
     return settings
 
 

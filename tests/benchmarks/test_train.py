@@ -94,8 +94,8 @@ def test_pairs_are_drawn_once_for_all_and_differ(case) -> None:
     assert rows != text_pairs(case, 1)
     assert len(rows) == case.pairs == case.steps * case.batch_size
     assert all(row["prompt"] and row["chosen"] != row["rejected"] for row in rows)
-    assert case.trl in TRL
-    assert case.batch_size % min(TRL[case.trl].micro_batch, case.batch_size) == 0
+    for configuration in (one for family in TRL.values() for one in family.values()):
+        assert case.batch_size % min(configuration.micro_batch, case.batch_size) == 0
 
 
 def test_hh_like_lengths_are_those_of_the_readme() -> None:
@@ -115,6 +115,8 @@ def measured(seconds: float, peak: int, losses: tuple[float, ...] = (0.7, 0.6)) 
 def outcome() -> Outcome:
     return Outcome(
         case=CPU_CASES[1],
+        trl="float32, 1 pair",
+        searched=(("float32, 1 pair", 0.5, 8_000_000_000), ("float32, 4 pairs", 0.4, 9_000_000_000)),
         lengths=(200.0, 50.0, 52.0),
         flops=6_000_000_000_000,
         ours=(measured(10, 2_000_000_000), measured(20, 3_000_000_000)),

@@ -371,7 +371,7 @@ def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) 
     batch = ingest.make_batch(
         claimed, claimed.start_policy, [line(i, text) for i, text in enumerate(said)], []
     )
-    assert [(one.first.text, one.second.text) for one in batch.fresh] == [(" fine", " bad")]
+    assert [{one.first.text, one.second.text} for one in batch.fresh] == [{" fine", " bad"}]
     assert dict(batch.counts) == {"empty": 1, "equal": 1}
     assert batch.completions[0].sampling == {"temperature": 1.0}
 

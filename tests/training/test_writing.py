@@ -70,7 +70,8 @@ def test_a_failed_one_can_be_resumed(project: Project, prompts: list[Prompt], ow
 
 
 @pytest.mark.parametrize(
-    ("count", "complaint"), [(0, "a number from 1 to 10,000, not 0"), (10_001, "not 10001"), (3, "no prompts")]
+    ("count", "complaint"),
+    [(0, "a number from 1 to 10,000, not 0"), (10_001, "not 10001"), (3, "no prompts")],
 )
 def test_what_cannot_be_written_is_refused_and_changes_nothing(
     project: Project, owner: Any, count: int, complaint: str
