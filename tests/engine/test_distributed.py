@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from torch.distributed.distributed_c10d import Backend, BackendConfig
 
-from tests.engine.conftest import pair_lines, read_metrics
+from tests.engine.conftest import make_pairs, pair_lines, read_metrics
+from training.engine.distributed import Processes, backends
 from training.engine.errors import ConfigError
+from training.engine.packing import pack
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
@@ -21,17 +24,21 @@ def torchrun(run: RunDirectory) -> None:
     A process group that is made twice in one start may find its first addresses again, and hang.
     """
     command = "torch.distributed.run --nproc-per-node 2 --standalone -m training.engine train"
-    subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", *command.split(), str(run.root)],
-        check=True,
-        timeout=170,
         env=os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
-    )
+    ) as agent:
+        try:
+            assert agent.wait(timeout=75) == 0
+        except subprocess.TimeoutExpired:
+            agent.terminate()  # it tells its workers; killed, it would leave them waiting for each other
+            raise
 
 
 @pytest.mark.timeout(180)
 def test_two_processes_give_the_adapter_metrics_and_scores_of_one(make_run) -> None:
-    settings = {"epochs": 2, "learning_rate": 1e-3, "eval_steps": 2}
+    # 9 pairs in batches of 4 make rows by 3, 3 and 1, the held-out pairs 3: never as many for both processes.
+    settings = {"epochs": 2, "learning_rate": 1e-3, "eval_steps": 2, "max_tokens": 50, "pairs": pair_lines(9)}
     runs = {name: make_run(name, **settings) for name in ("one", "two")}
     runs["sharded"] = make_run("sharded", **settings, shard=True)
     for run in runs.values():
@@ -52,6 +59,31 @@ def test_two_processes_give_the_adapter_metrics_and_scores_of_one(make_run) -> N
         assert summary["processes"] == 2
         after = runs["one"].read_done()["train"]["heldout"]["after"]
         assert summary["heldout"]["after"] == pytest.approx(after, abs=1e-4)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("count", range(1, 8))
+def test_each_row_counts_once_and_in_step_every_process_makes_as_many_forwards(
+    world: int, count: int
+) -> None:
+    pairs = make_pairs(count)
+    rows = [pack(pairs, [at]) for at in range(count)]
+    for in_step in (False, True):
+        dealt = [Processes(rank, world, in_step=in_step).mine(rows) for rank in range(world)]
+        counting = sorted(row.pairs for mine in dealt for row, counts in mine if counts)
+        assert counting == [row.pairs for row in rows]
+        if in_step:
+            assert {len(mine) for mine in dealt} == {-(-count // world)}
+        else:
+            assert all(counts for mine in dealt for _, counts in mine)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_tensors_on_the_cpu_and_on_the_device_can_be_added_up(device: str) -> None:
+    # Reference log-probabilities are summed on the CPU whatever the device, gradients on the device.
+    carried = BackendConfig(Backend(backends(torch.device(device)))).get_device_backend_map()
+    assert {"cpu", device} <= carried.keys()
+    assert carried["cpu"] == "gloo"
 
 
 def test_sharding_alone_is_refused(make_run) -> None:

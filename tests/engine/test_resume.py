@@ -21,26 +21,27 @@ STEPS = 12  # of ten pairs in batches of four, four epochs
 SETTINGS = {"epochs": 4, "lora": {"r": 4, "alpha": 8, "dropout": 0.1}, "warmup_steps": 3, "eval_steps": 5}
 
 
-def child_main(root: str, pause: float) -> None:
-    """Train in a process of its own, slowly enough to be killed between two steps."""
+def child_main(root: str, pause: float, before: str) -> None:
+    """Train in a process of its own, slowly enough to be killed between two steps, or within an evaluation."""
     import torch
 
-    from training.engine import trainer
+    from training.engine import train, trainer
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    step = trainer.Trainer.step
+    where, name = (trainer.Trainer, "step") if before == "step" else (train, "held_out_figures")
+    original = getattr(where, name)
 
-    def slow(self, number: int) -> dict:
+    def slow(*arguments):
         time.sleep(pause)
-        return step(self, number)
+        return original(*arguments)
 
-    trainer.Trainer.step = slow
+    setattr(where, name, slow)
     raise SystemExit(main(["train", root]))
 
 
-def start(children, run: RunDirectory, pause: float = 0.0):
-    child = children.Process(target=child_main, args=(str(run.root), pause))
+def start(children, run: RunDirectory, pause: float = 0.0, before: str = "step"):
+    child = children.Process(target=child_main, args=(str(run.root), pause, before))
     child.start()
     return child
 
@@ -115,6 +116,19 @@ def test_a_stop_writes_a_checkpoint_within_two_seconds_even_inside_a_step(
     assert outcome(run) == outcome(whole)
 
 
+def test_a_stop_within_an_evaluation_loses_no_line_of_evals(make_run, whole, children) -> None:
+    run = again(make_run, "evaluating")
+    child = start(children, run, pause=3.0, before="evaluation")
+    wait_for_step(run, child, 5)  # eval_steps is 5: the evaluation has begun
+    os.kill(child.pid, signal.SIGTERM)
+    child.join(timeout=2)
+    assert child.exitcode == 75
+    assert lines(run) == 5
+    assert run.evals.read_bytes() == b""
+    train(run)
+    assert outcome(run) == outcome(whole)
+
+
 def test_a_torn_checkpoint_falls_back_to_the_one_before_it(make_run, whole, children) -> None:
     run = again(make_run, "torn")
     child = start(children, run, pause=0.05)
@@ -134,7 +148,7 @@ def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> No
     import torch
 
     for step in (2, 4):
-        position = checkpoints.Position(step, 0, 0)
+        position = checkpoints.Position(step, 0, 0, 0)
         checkpoints.save(tmp_path / "c", position, {"w": torch.full((50,), float(step))}, {})
     newest = tmp_path / "c" / "step-00000004.safetensors"
     content = bytearray(newest.read_bytes())

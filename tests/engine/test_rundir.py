@@ -2,15 +2,29 @@
 
 import errno
 import json
+import math
 import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from training.engine import checkpoints
+from training.engine.config import TrainConfig
 from training.engine.errors import DataError, StorageError
 from training.engine.records import read_pairs, read_prompts
-from training.engine.rundir import Log, RunDirectory, digest, read_jsonl, write_json, write_jsonl, write_whole
+from training.engine.rundir import (
+    Log,
+    RunDirectory,
+    digest,
+    read_jsonl,
+    whole_directory,
+    write_json,
+    write_jsonl,
+    write_whole,
+)
 
 GOOD = {"id": 1, "prompt": "a", "chosen": "b", "rejected": "c"}
 
@@ -81,6 +95,80 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch: pytest.Mo
 def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path) -> None:
     with pytest.raises(StorageError, match=r"could not be written: No such file or directory"):
         write_whole(tmp_path / "missing" / "f", b"x")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path, make) -> None:
+    run = RunDirectory(tmp_path)
+    run.checkpoints.mkdir()
+    left = [tmp_path / ".adapter.part", run.checkpoints / ".step-00000002.safetensors.part"]
+    for part in left:
+        make(part)
+    if make is Path.mkdir:
+        (tmp_path / ".adapter.part" / "stale").touch()
+    with run.locked():
+        assert not any(part.exists() for part in left)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all_and_holds_nothing_stale(tmp_path: Path) -> None:
+    target, aside = tmp_path / "adapter", tmp_path / ".adapter.part"
+    target.mkdir()
+    (target / "old").touch()
+
+    def fill_half(folder: Path) -> None:
+        (folder / "half").touch()
+        write_whole(folder / "missing" / "f", b"")
+
+    with pytest.raises(StorageError), whole_directory(target) as new:
+        fill_half(new)
+    assert [path.name for path in tmp_path.rglob("*")] == ["adapter", "old"]
+    aside.mkdir()
+    (aside / "stale").touch()
+    with whole_directory(target) as new:
+        (new / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["adapter", "new"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "adapter"
+    with pytest.raises(StorageError, match=r"adapter could not be written: "), whole_directory(below):
+        pass
+    with pytest.raises(StorageError, match=r"file could not be written: File exists"):
+        checkpoints.save(tmp_path / "file", checkpoints.Position(1, 0, 0, 0), {}, {})
+    with pytest.raises(StorageError, match=r"could not be written: "):
+        RunDirectory(below).write_config(TrainConfig(base_model="m"))
+
+
+def test_a_lock_that_cannot_be_written_is_one_sentence_and_leaves_the_directory_usable(
+    tmp_path: Path,
+) -> None:
+    run = RunDirectory(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # from here on no byte can be written to a file
+    try:
+        with pytest.raises(StorageError, match=r"could not be written: File too large"), run.locked():
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with run.locked():
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
+        list(read_jsonl(tmp_path))
+
+
+def test_a_number_that_is_not_finite_is_null_in_every_file_of_ours(tmp_path: Path) -> None:
+    broken = {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, "NaN")}], "d": None, "e": True}
+    mended = {"a": None, "b": [1.5, None, {"c": [None, "NaN"]}], "d": None, "e": True}
+    write_json(tmp_path / "one", broken)
+    write_jsonl(tmp_path / "many", [broken])
+    with Log(tmp_path / "log") as log:
+        log.append(broken)
+    for name in ("one", "many", "log"):
+        assert json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail) == mended
 
 
 def test_jsonl_survives_a_round_trip(tmp_path) -> None:

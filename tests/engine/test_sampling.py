@@ -12,9 +12,16 @@ from tests.engine.conftest import make_tokenizer
 from training.engine import vllm_writer
 from training.engine.__main__ import main
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.decoding import Request, Written
+from training.engine.decoding import Decoder, Request, Written
 from training.engine.errors import ConfigError, DataError, ModelError
-from training.engine.model import load_base, load_merged, load_policy, save_adapter
+from training.engine.model import (
+    for_sampling,
+    load_base,
+    load_policy,
+    load_sampled,
+    load_scored,
+    save_adapter,
+)
 from training.engine.records import Prompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
 from training.engine.sampling import decode, sample, seed_of
@@ -71,7 +78,7 @@ def make_adapter(tmp_path: Path, tiny_model: Path):
 
 def logprob(base: Path, adapter: Path | None, prompt: str, token_ids: list[int]) -> float:
     """The summed log-probability of a completion, by one plain forward of the whole text."""
-    loaded = load_merged(TrainConfig.from_dict({"base_model": str(base)}), adapter)
+    loaded = load_sampled(TrainConfig.from_dict({"base_model": str(base)}), adapter)
     ids = loaded.tokenizer(prompt).input_ids
     with torch.no_grad():
         logits = loaded.model(input_ids=torch.tensor([ids + token_ids])).logits[0].double()
@@ -210,6 +217,28 @@ def test_a_reference_that_is_not_there_is_refused(sampled, tmp_path: Path) -> No
     with pytest.raises(ModelError, match="nowhere"):
         sampled(reference=str(tmp_path / "nowhere"))
     assert not RunDirectory(tmp_path / "run").samples.exists()
+
+
+def test_an_adapter_beside_quantized_weights_writes_what_a_merged_one_does(
+    make_adapter, tiny_model: Path
+) -> None:
+    """4-bit weights would be rounded anew by a merge; a sum of float32 weights here differs in its last bits."""
+    config = TrainConfig.from_dict({"base_model": str(tiny_model)})
+    adapter, requests = make_adapter("adapter", 1), [Request((5, 6, 7), seed) for seed in range(8)]
+
+    def write(merged: bool) -> tuple[list[Written], torch.Tensor]:
+        model = for_sampling(load_scored(config, adapter, beside_start=False).model, merged=merged)
+        settings = SamplingConfig(max_new_tokens=10)
+        written = Decoder(model, frozenset({1}), torch.device("cpu"), settings).write(requests)
+        weights = {name.replace("base_layer.", ""): weight for name, weight in model.named_parameters()}
+        return written, weights["model.layers.0.self_attn.q_proj.weight"]
+
+    (beside, kept), (merged, moved) = write(False), write(True)
+    assert torch.equal(kept, load_base(config).model.model.layers[0].self_attn.q_proj.weight)
+    assert not torch.equal(kept, moved)
+    assert [one.token_ids for one in beside] == [one.token_ids for one in merged]
+    for ours, theirs in zip(beside, merged, strict=True):
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
 
 
 def test_sampling_leaves_the_base_weights_on_disk_alone(sampled, make_adapter, tiny_model: Path) -> None:

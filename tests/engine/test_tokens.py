@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from tests.engine.conftest import EOS, VOCABULARY, make_tokenizer
+from tests.engine.conftest import CHAT_TEMPLATE, EOS, VOCABULARY, make_tokenizer
 from training.engine.errors import DataError, ModelError
 from training.engine.records import Completion, Pair
 from training.engine.tokens import Encoder
 
-BOS_ID, EOS_ID = 0, 1
+BOS_ID, EOS_ID, TURN_ID = 0, 1, 2
 
 
 def encoder(max_length: int = 256, **tokenizer: bool) -> Encoder:
@@ -141,6 +141,35 @@ def test_one_bos_also_where_the_prompt_brings_its_own() -> None:
     assert using.prompt_ids("<s>the film") == using.prompt_ids("the film")
     assert BOS_ID not in encode(pair(), using)[0].chosen
     assert BOS_ID not in encoder().prompt_ids("the film")  # this tokenizer adds none
+
+
+def test_a_bos_that_the_chat_template_writes_is_not_doubled() -> None:
+    using = encoder(bos=True)
+    using.tokenizer.chat_template = "<s>" + CHAT_TEMPLATE
+    chat = [{"role": "user", "content": "a"}]
+    encoded, _ = encode(pair(chat), using)
+    assert encoded.prompt[0] == BOS_ID
+    assert encoded.prompt.count(BOS_ID) == 1
+    assert encoded.prompt == using.prompt_ids(chat)
+
+
+def test_a_completion_after_a_chat_ends_with_the_end_of_the_turn_and_after_plain_text_with_eos() -> None:
+    using = encoder()
+    using.eos_ids = frozenset({EOS_ID, TURN_ID})
+    using.tokenizer.chat_template = CHAT_TEMPLATE.replace("</s>", "<|turn|>")
+    chat, _ = encode(pair([{"role": "user", "content": "a"}]), using)
+    plain, _ = encode(pair(), using)
+    assert (chat.chosen[-1], plain.chosen[-1]) == (TURN_ID, EOS_ID)
+    assert chat.chosen[:-1] == plain.chosen[:-1]
+    ended = Completion(text="", token_ids=(40, EOS_ID))  # sampled: the end that the model chose stays
+    assert encode(pair([{"role": "user", "content": "a"}], ended), using)[0].chosen == (40, EOS_ID)
+
+
+def test_label_margin_and_weight_stay_with_their_pair() -> None:
+    long = "the film was good " * 20
+    for prompt in ("the film", long):  # the second is truncated
+        encoded, _ = encode(pair(prompt, label=0.7, margin=1.5, weight=0.25), encoder(max_length=16))
+        assert (encoded.label, encoded.margin, encoded.weight) == (0.7, 1.5, 0.25)
 
 
 def test_eos_is_scored_once_when_the_model_ended() -> None:

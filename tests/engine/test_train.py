@@ -10,17 +10,14 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from safetensors import safe_open
 
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
 from training.engine import health, rundir
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, DivergedError, ModelError
-from training.engine.model import POLICY, as_reference, load_policy, load_scored, model_files
-from training.engine.records import read_pairs
-from training.engine.reference import cache_key
+from training.engine.model import POLICY, as_reference, load_policy, load_scored
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.engine.scoring import make_scorer, score
+from training.engine.scoring import score
 from training.engine.train import train
 
 
@@ -163,64 +160,6 @@ def test_the_policy_is_active_again_after_an_exception_under_the_reference(make_
         assert model.active_adapter == POLICY
 
 
-def test_the_reference_cache_key_covers_whatever_could_change_a_number(make_run, tmp_path: Path) -> None:
-    run = make_run()
-
-    def key(lines=None, **settings: object) -> str:
-        config = TrainConfig.from_dict(run.read_config().to_dict() | settings)
-        loaded = load_policy(config)
-        path = tmp_path / "pairs.jsonl"
-        write_jsonl(path, lines or pair_lines(4))
-        pairs, _ = loaded.encoder(config).encode_pairs(read_pairs(path))
-        scorer = make_scorer(loaded, config, pairs, print)
-        groups = [scorer.groups(pairs, range(len(pairs)))]
-        return cache_key(
-            pairs, groups, packed=scorer.packed, model=model_files(config), dtype=str(loaded.dtype)
-        )
-
-    other_model, other_template = tmp_path / "other", tmp_path / "template"
-    for path, seed_changed in ((other_model, True), (other_template, False)):
-        model = make_model(tiny_llama())
-        if seed_changed:
-            model.lm_head.weight.data[0, 0] += 1e-3
-        model.save_pretrained(path)
-        make_tokenizer(bos=True).save_pretrained(path)
-    (other_template / "chat_template.jinja").write_text("{{ messages }}")
-    train(run)
-    keys = [
-        key(),
-        key(base_model=str(other_model)),
-        key(base_model=str(other_template)),
-        key(start_adapter=str(run.adapter)),
-        key(dtype="bfloat16"),
-        key(max_length=8),
-        key(max_tokens=32),
-        key(packing="off"),
-        key(lines=[*pair_lines(3), pair_lines(5)[4]]),
-    ]
-    assert len(set(keys)) == len(keys)
-    assert key() == keys[0]
-    assert key(beta=0.5, learning_rate=1.0) == keys[0]
-
-
-def test_a_reference_cache_is_used_under_its_own_key_alone(make_run) -> None:
-    run = make_run()
-    train(run)
-    with safe_open(run.root / "reference.safetensors", framework="pt") as file:
-        key, logps = file.metadata()["key"], file.get_tensor("logps")
-    logps[:, 0] -= 10  # a cache that shows in the loss
-    marked = safetensors.torch.save({"logps": logps}, metadata={"key": key})
-
-    def first_loss(name: str, **settings: object) -> float:
-        other = make_run(name, **settings)
-        (other.root / "reference.safetensors").write_bytes(marked)
-        train(other)
-        return read_metrics(other)[0]["loss"]
-
-    assert first_loss("same") == pytest.approx(-math.log(1 / (1 + math.exp(-0.1 * 10))), abs=1e-9)
-    assert first_loss("shorter", max_length=10) == pytest.approx(math.log(2), abs=1e-12)
-
-
 def test_train_again_after_the_end_does_nothing(make_run, capsys: pytest.CaptureFixture) -> None:
     run = make_run()
     train(run)
@@ -296,6 +235,30 @@ def test_bad_input_is_one_sentence_and_leaves_the_directory_usable(
     assert run.adapter.is_dir()
 
 
+def test_a_held_out_margin_that_the_loss_ignores_is_refused_before_training(make_run) -> None:
+    run = make_run(loss="ipo")
+    write_jsonl(run.heldout, [*pair_lines(2), pair_lines(3)[2] | {"id": "m", "margin": 1.0}])
+    with pytest.raises(ConfigError, match="Pair m states a margin"):
+        train(run)
+    assert not run.metrics.exists()
+    assert not (run.root / "reference.safetensors").exists()
+
+
+def test_evaluations_without_held_out_pairs_are_refused_but_an_empty_file_is_not(make_run) -> None:
+    run = make_run(eval_steps=2)
+    with pytest.raises(ConfigError, match=r"eval_steps has no effect .*heldout\.jsonl is missing"):
+        train(run)
+    run.heldout.touch()
+    train(run)
+    assert run.evals.read_bytes() == b""
+
+
+@pytest.mark.parametrize("verb", [train, score])
+def test_a_revision_of_a_folder_is_refused(make_run, verb) -> None:
+    with pytest.raises(ConfigError, match=r"revision has no effect on base_model .*, which is a folder"):
+        verb(make_run(revision="main"))
+
+
 def test_no_pair_left_to_train_on_says_why(make_run) -> None:
     run = make_run(pairs=[{"id": 1, "prompt": "a", "chosen": "b", "rejected": "b"}])
     with pytest.raises(DataError, match="No pair is left to train on: 1 identical_completions"):
@@ -308,6 +271,35 @@ def test_too_many_steps_that_are_not_finite_end_the_run(make_run, tmp_path: Path
         train(run)
     assert read_metrics(run)[-1]["skipped"] == 3
     assert not run.adapter.exists()
+
+
+@pytest.mark.parametrize("held_out", [0, 3])
+def test_a_policy_that_its_last_step_broke_is_told_and_not_saved(make_run, held_out: int) -> None:
+    run = make_run(learning_rate=1e30, max_grad_norm=0, batch_size=10, eval_steps=1)
+    write_jsonl(run.heldout, pair_lines(held_out, seed=5))
+    with pytest.raises(
+        DivergedError, match=r"trained policy's log-probability of pair \d is not a finite number"
+    ):
+        train(run)
+    assert read_metrics(run)[-1]["skipped"] == 0  # the one step itself was sound
+    assert not run.adapter.exists()
+    assert not run.done.exists()
+    for file in (run.metrics, run.evals, run.progress_file):
+        for text in file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]:
+            json.loads(text, parse_constant=pytest.fail)  # called with NaN and Infinity
+    if held_out:
+        assert json.loads(run.evals.read_text())["margin"] is None
+
+
+def test_an_adapter_that_gives_no_finite_number_is_not_scored(make_run) -> None:
+    run = make_run()
+    train(run)
+    weights = run.adapter / "adapter_model.safetensors"
+    broken = {name: tensor * math.nan for name, tensor in safetensors.torch.load_file(weights).items()}
+    safetensors.torch.save_file(broken, weights)
+    with pytest.raises(DivergedError, match="The policy's log-probability of pair 0 is not a finite number"):
+        score(run)
+    assert not run.scores.exists()
 
 
 def test_a_model_that_is_broken_from_the_start_is_told_by_pair(make_run, tmp_path: Path) -> None:
@@ -334,6 +326,28 @@ def test_health_is_told_in_words_with_a_remedy() -> None:
         assert finding["kind"] == kind
         assert finding["message"].endswith(".")
         assert finding["remedy"].endswith(".")
+
+
+def test_findings_about_a_run_stand_in_its_done_file_and_are_said(make_run, capsys) -> None:
+    lines = [line | {"chosen": " good and long" * 5, "rejected": " bad"} for line in pair_lines(4)]
+    run = make_run(pairs=lines)
+    train(run)
+    (finding,) = done(run)["health"]
+    assert finding["kind"] == "length"
+    assert f"{finding['message']} {finding['remedy']}" in capsys.readouterr().err
+
+
+def test_margins_and_weights_of_the_file_are_in_the_first_loss(make_run) -> None:
+    """Before the first step h = 0: a pair of margin m and weight w costs w * log(1 + exp(m)), whatever its label."""
+    said = [(0.0, 1.0), (1.0, 2.0), (0.5, 0.5), (2.0, 0.0)]
+    lines = [
+        line | {"margin": margin, "weight": weight, "label": 0.9}
+        for line, (margin, weight) in zip(pair_lines(4), said, strict=True)
+    ]
+    run = make_run(pairs=lines)
+    train(run)
+    expected = sum(weight * math.log1p(math.exp(margin)) for margin, weight in said) / 4
+    assert read_metrics(run)[0]["loss"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_one_odd_batch_raises_no_alarm() -> None:

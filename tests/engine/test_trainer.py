@@ -30,8 +30,8 @@ def make_trainer(pairs=PAIRS, *, moved: bool = True, max_tokens: int = 4096, **s
     scorer.use(packed=True)
     trainer = Trainer(config, model, scorer, pairs, Processes())
     reference = torch.empty(len(pairs), 2, dtype=torch.float64)
-    for row, chosen, rejected in scorer.score(scorer.rows(pairs, [range(len(pairs))])):
-        reference[list(row.pairs)] = torch.stack([chosen, rejected], 1)
+    for row in scorer.rows(pairs, [range(len(pairs))]):
+        reference[list(row.pairs)] = scorer.score(row)
     trainer.set_reference(reference)
     if moved:
         torch.manual_seed(3)
@@ -141,6 +141,31 @@ def test_the_nll_term_is_the_chosen_completions_mean_negative_log_likelihood() -
     assert with_nll["loss"] == pytest.approx(plain["loss"] + 2.0 * 0.5 * nll)
 
 
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_each_pairs_label_margin_and_weight_reach_its_loss(step: int) -> None:
+    """w (-p log sigmoid(h - m) - (1 - p) log sigmoid(-h - m)), from figures that know of none of the three."""
+    pairs = [dataclasses.replace(pair, margin=(0.0, 0.5, 2.0, 1.0)[at % 4]) for at, pair in enumerate(PAIRS)]
+    trainer = make_trainer(pairs)
+    figures, _ = trainer.gradients(step)
+    members = [at for row in trainer.rows(step) for at in row.pairs]
+    for at, (loss, _, _, chosen_gain, rejected_gain) in zip(members, figures.T.tolist(), strict=True):
+        h, pair = 0.3 * (chosen_gain - rejected_gain), pairs[at]
+        held = [math.log1p(math.exp(-(sign * h - pair.margin))) for sign in (1, -1)]
+        expected = pair.weight * (pair.label * held[0] + (1 - pair.label) * held[1])
+        assert loss == pytest.approx(expected, rel=1e-9)
+
+
+def test_training_changes_the_adapter_and_not_one_bit_of_the_base_model() -> None:
+    trainer = make_trainer(moved=False, learning_rate=0.01, weight_decay=0.1, epochs=2)
+    held = trainer.scorer.model.state_dict()
+    before = {name: tensor.clone() for name, tensor in held.items()}
+    for step in range(trainer.total_steps):
+        trainer.step(step)
+        trainer.apply()
+    changed = {name for name, tensor in held.items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in held if "lora_" in name}
+
+
 def test_a_pair_of_weight_0_is_counted_and_teaches_nothing() -> None:
     kept = PAIRS[0]
     with_mute = [kept, dataclasses.replace(PAIRS[1], weight=0.0)]
@@ -195,6 +220,23 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_is_counted() -> None:
     assert metrics["grad_norm"] is None
     assert_same({name: weight.detach() for name, weight in trainer.parameters.items()}, before)
     assert trainer.step(1)["skipped"] == 1
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is() -> None:
+    trainer = make_trainer()
+    weight = next(iter(trainer.parameters.values()))
+    hook = weight.register_hook(lambda slope: slope * math.inf)
+    before = {name: weight.detach().clone() for name, weight in trainer.parameters.items()}
+    metrics = trainer.step(0)
+    trainer.apply()
+    assert math.isfinite(metrics["loss"])
+    assert metrics["grad_norm"] is None
+    assert metrics["skipped"] == trainer.skipped == 1
+    assert_same({name: weight.detach() for name, weight in trainer.parameters.items()}, before)
+    hook.remove()
+    assert trainer.step(1)["grad_norm"] > 0
+    trainer.apply()
+    assert trainer.skipped == 1
 
 
 def test_dropout_draws_the_same_numbers_for_the_same_step() -> None:

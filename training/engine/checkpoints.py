@@ -7,32 +7,37 @@ functions of seed and position, and need no state of their own.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
 from training.engine.errors import StaleCheckpointError
-from training.engine.rundir import write_json, write_whole
+from training.engine.rundir import storing, write_json, write_whole
 
 _KEPT = 2
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run had come: `step` optimizer steps, and the sizes in bytes of its logs then."""
+    """How far a run had come: `step` optimizer steps, and the sizes in bytes of its logs then.
+
+    `evaluated` is the step of the last line of evals.jsonl: a stop may come between a step and its evaluation.
+    """
 
     step: int
     metrics_size: int
     evals_size: int
+    evaluated: int
 
 
 def save(
     folder: Path, position: Position, tensors: dict[str, torch.Tensor], fingerprint: dict[str, str]
 ) -> None:
     """Write a checkpoint whole and drop all but the last two. Raises StorageError."""
-    folder.mkdir(exist_ok=True)
+    with storing(folder):
+        folder.mkdir(exist_ok=True)
     content = safetensors.torch.save(tensors)
     name = f"step-{position.step:08d}"
     write_whole(folder / f"{name}.safetensors", content)
@@ -41,9 +46,10 @@ def save(
         "fingerprint": fingerprint,
     }
     write_json(folder / f"{name}.json", description)
-    for old in sorted(folder.glob("step-*.json"))[:-_KEPT]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    with storing(folder):
+        for old in sorted(folder.glob("step-*.json"))[:-_KEPT]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def load_latest(
@@ -59,6 +65,7 @@ def load_latest(
         try:
             description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             content = (folder / f"{name}.safetensors").read_bytes()
+            position = Position(**{part.name: description[part.name] for part in fields(Position)})
             whole = hashlib.sha256(content).hexdigest() == description["sha256"]
         except (OSError, ValueError, KeyError):
             whole = False
@@ -72,10 +79,5 @@ def load_latest(
                 f"The checkpoints belong to another {' and another '.join(changed)};"
                 f" restore it, or remove {folder} to start over."
             )
-        position = Position(
-            step=description["step"],
-            metrics_size=description["metrics_size"],
-            evals_size=description["evals_size"],
-        )
         return position, safetensors.torch.load(content), torn
     return None

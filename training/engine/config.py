@@ -99,7 +99,7 @@ class TrainConfig:
     """Every setting of a run directory, defaults filled in."""
 
     base_model: str = _option(dataclasses.MISSING, "Path or hub id of the base model.")
-    revision: str | None = _option(None, "Revision of the base model on the hub.")
+    revision: str | None = _option(None, "Revision of the base model, if that is a hub id.")
     start_adapter: str | None = _option(
         None,
         "Path of the adapter that training starts from and measures against; unset, the base model is both.",
@@ -150,7 +150,7 @@ class TrainConfig:
     )
     packing: str = _option(
         "auto",
-        "Prompt, chosen and rejected in one row: auto checks on a real pair and falls back, on insists.",
+        "Prompt, chosen and rejected in one row: auto checks on the longest pairs and falls back, on insists.",
         choices=("auto", "on", "off"),
     )
     dtype: str = _option("auto", "Precision of the matrix products.", choices=("auto", "float32", "bfloat16"))
@@ -162,7 +162,7 @@ class TrainConfig:
     quantization: str = _option(
         "none", "4-bit base weights by bitsandbytes (QLoRA), on CUDA only.", choices=("none", "nf4")
     )
-    shard: bool = _option(False, "Spread the base weights over the processes of torchrun (FSDP).")
+    shard: bool = _option(False, "For train: spread the base weights over the processes of torchrun (FSDP).")
 
     eval_steps: int = _option(0, "Score heldout.jsonl every so many steps; 0 only before and after.", low=0)
     checkpoint_steps: int = _option(20, "Write a checkpoint every so many steps.", low=1)

@@ -1,7 +1,8 @@
 """Several processes under torchrun: each computes some rows of a step, and gradients are summed.
 
 Only the adapter's gradients travel, once a step, so N processes give the gradients of one up to the order
-of a float32 sum. The base weights are whole in every process, or with `shard` spread over them.
+of a float32 sum. The base weights are whole in every process, or with `shard` spread over them; then each forward
+is one that all processes make together.
 """
 
 import os
@@ -25,16 +26,25 @@ class Processes:
 
     rank: int = 0
     world: int = 1
+    in_step: bool = (
+        False  # weights are spread: a forward that a process leaves out is waited for by the others
+    )
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def mine(self, rows: Sequence[Row]) -> list[Row]:
-        """This process's rows: the longest are dealt out first, so that loads are close."""
+    def mine(self, rows: Sequence[Row]) -> list[tuple[Row, bool]]:
+        """This process's rows: the longest are dealt out first, so that loads are close.
+
+        Each comes with whether it counts. Where all processes must make equally many forwards, one that is left
+        without a row gets the shortest, which is another's, to compute along and count for nothing.
+        """
         order = sorted(range(len(rows)), key=lambda at: (-rows[at].tokens, at))
-        return [rows[at] for at in sorted(order[self.rank :: self.world])]
+        dealt = [(rows[at], True) for at in sorted(order[self.rank :: self.world])]
+        missing = -(-len(rows) // self.world) - len(dealt)
+        return dealt + [(rows[order[-1]], False)] * (missing if self.in_step else 0)
 
     def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one message."""
@@ -52,16 +62,21 @@ class Processes:
             dist.barrier()
 
 
-def join(device: torch.device) -> Processes:
-    """Join the peers that torchrun started, by NCCL on CUDA and gloo on a CPU."""
+def backends(device: torch.device) -> str:
+    """What carries sums: gloo those of tensors on the CPU, which there are on every device, NCCL those on CUDA."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def join(device: torch.device, *, in_step: bool = False) -> Processes:
+    """Join the peers that torchrun started; `in_step` if they must make every forward together."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Processes()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(rank=dist.get_rank(), world=world)
+        dist.init_process_group(backends(device))
+    return Processes(rank=dist.get_rank(), world=world, in_step=in_step)
 
 
 def leave(processes: Processes) -> None:

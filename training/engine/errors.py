@@ -17,7 +17,7 @@ class ConfigError(EngineError):
 
 
 class DataError(EngineError):
-    """A JSON Lines file is missing, corrupt (named by line number), or holds nothing to work on."""
+    """A JSON Lines file is missing, corrupt (named by line number), or holds what the run cannot work on."""
 
     exit_code = 4
 
@@ -41,7 +41,7 @@ class StorageError(EngineError):
 
 
 class DivergedError(EngineError):
-    """Too many steps gave a loss or gradient that is not finite."""
+    """Too many steps were not finite, or a reference or a trained policy gives numbers that are not."""
 
     exit_code = 8
 
@@ -62,6 +62,11 @@ class InterruptedRunError(EngineError):
     """A signal asked the run to stop; a checkpoint was written and `train` again goes on from it."""
 
     exit_code = 75  # EX_TEMPFAIL: try again later
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def memory_short(error: BaseException) -> MemoryShortError | None:

@@ -10,6 +10,7 @@ hand. The backward pass multiplies it by a number per token. Log-probabilities a
 on, and their sums over a completion float64.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,14 +109,23 @@ class Scorer:
         self.head = Head.of(base)
         self.packed = False
         self._plain_attention = base.config._attn_implementation
+        self._drop(False)  # PEFT makes its layers in training mode
 
     def use(self, *, packed: bool) -> None:
         """Switch to packed rows or to the plain form, and the model's attention with it."""
         self.packed = packed
         self.base.set_attn_implementation(PACKED if packed else self._plain_attention)
 
-    def dropout(self, *, on: bool) -> None:
-        """Switch the adapter's dropout; the base model never drops anything."""
+    @contextlib.contextmanager
+    def dropout(self) -> Iterator[None]:
+        """Let the adapter drop inputs inside; outside it never does, and the base model never anywhere."""
+        self._drop(True)
+        try:
+            yield
+        finally:
+            self._drop(False)
+
+    def _drop(self, on: bool) -> None:
         for name, module in self.model.named_modules():
             if "lora_dropout" in name:
                 module.train(on)
@@ -158,8 +168,6 @@ class Scorer:
         return sums[0::2], sums[1::2]
 
     @torch.no_grad()
-    def score(self, rows: Iterable[Row]) -> Iterator[tuple[Row, torch.Tensor, torch.Tensor]]:
-        """Yield each row with its pairs' log-probabilities, each (B,) on the CPU, without gradients."""
-        for row in rows:
-            chosen, rejected = self.pair_logps(row)
-            yield row, chosen.cpu(), rejected.cpu()
+    def score(self, row: Row) -> torch.Tensor:
+        """What `pair_logps` gives as (B, 2), on the CPU and without gradients."""
+        return torch.stack(self.pair_logps(row), dim=1).cpu()

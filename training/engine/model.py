@@ -17,17 +17,19 @@ import peft
 import safetensors.torch
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from training.engine import lora
 from training.engine.config import TrainConfig
-from training.engine.errors import ConfigError, ModelError
-from training.engine.rundir import digest, replace_directory, write_json, write_whole
+from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.rundir import digest, whole_directory, write_json, write_whole
 from training.engine.tokens import Encoder
 
 POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a PeftModel
 DEFAULT_MAX_LENGTH = 2048
-# Below this hidden size the matrix products are too small for bfloat16 to pay on a CPU (benchmarks/README.md).
+# From this hidden size on `auto` takes bfloat16 on a CPU. An estimate, not a measured crossover: the smaller the
+# matrix products, the less they save over the conversions around them.
 _BFLOAT16_HIDDEN = 512
 
 transformers.utils.logging.disable_progress_bar()
@@ -167,24 +169,34 @@ def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool)
     return loaded
 
 
-def load_merged(config: TrainConfig, adapter: Path | str | None) -> Loaded:
-    """The base model with `adapter` merged into its weights: fastest to generate from, not trainable."""
+def load_sampled(config: TrainConfig, adapter: Path | str | None) -> Loaded:
+    """The base model as `adapter` changes it, ready to generate from, not trainable."""
     loaded = load_base(config)
     if adapter:
         model = _attach(loaded.model, str(adapter), POLICY)
-        loaded.model = model.merge_and_unload()
-        loaded.model.eval()
+        loaded.model = for_sampling(model, merged=config.quantization == "none")
     return loaded
+
+
+def for_sampling(model: Any, *, merged: bool) -> Any:
+    """The transformers model that computes what the PeftModel `model` does.
+
+    `merged`, the adapter is added to the weights, which is fastest. In 4 bits they would be rounded anew, to
+    another policy than was trained: there the adapter stays beside them.
+    """
+    return model.merge_and_unload().eval() if merged else model.get_base_model()
 
 
 def load_base(config: TrainConfig, *, placed: bool = True) -> Loaded:
     """The frozen base model and its tokenizer, from safetensors, without running code that comes with it.
 
     Unless `placed`, the weights stay on the CPU, to be spread over devices. Raises ModelError with one
-    sentence if either cannot be loaded.
+    sentence if either cannot be loaded, ConfigError if a revision of a folder is asked for.
     """
     name, revision = config.base_model, config.revision
-    if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+    if Path(name).is_dir() and revision:
+        raise ConfigError(f"revision has no effect on base_model {name}, which is a folder; unset it.")
+    if not Path(name).is_dir() and not _is_hub_id(name):
         raise ModelError(f"base_model {name} does not exist: it is neither a directory nor a hub id.")
     device = choose_device(config)
     where: dict[str, Any] = {"revision": revision} if revision else {}
@@ -201,9 +213,10 @@ def load_base(config: TrainConfig, *, placed: bool = True) -> Loaded:
             **where,
             **_quantization(config, device, dtype),
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"base_model {name} cannot be loaded: {reason}") from error
+    except Exception as error:  # a model's files can make the libraries raise anything
+        if isinstance(error, EngineError) or memory_short(error):
+            raise
+        raise ModelError(f"base_model {name} cannot be loaded: {first_line(error)}") from error
     if loading["missing_keys"]:
         raise ModelError(f"base_model {name} lacks weights, such as {min(loading['missing_keys'])}.")
     if config.quantization == "none" and placed:
@@ -249,15 +262,13 @@ def trainable_parameters(model: Any) -> dict[str, nn.Parameter]:
 
 def save_adapter(model: Any, target: Path) -> None:
     """Write the adapter in PEFT's format; equal weights give equal bytes. Raises StorageError."""
-    aside = target.with_name(f".{target.name}.part")
-    aside.mkdir(parents=True, exist_ok=True)
     weights = peft.get_peft_model_state_dict(model, adapter_name=POLICY, save_embedding_layers=False)
     settings = model.peft_config[POLICY].to_dict() | {"inference_mode": True}
     # PEFT holds target modules in a set, whose order differs from process to process.
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
-    write_json(aside / "adapter_config.json", dict(sorted(settings.items())))
-    write_tensors(aside / "adapter_model.safetensors", weights)
-    replace_directory(aside, target)
+    with whole_directory(target) as aside:
+        write_json(aside / "adapter_config.json", dict(sorted(settings.items())))
+        write_tensors(aside / "adapter_model.safetensors", weights)
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -269,19 +280,41 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def model_files(config: TrainConfig) -> dict[str, str]:
     """Digests of the files that define the starting policy, by name, for cache keys and `done.json`.
 
-    A model from the hub is named by id and commit instead, which already identify its content.
+    What comes from the hub is named by id and commit instead, which already identify its content.
     """
     found: dict[str, str] = {}
-    for label, name in (("base_model", config.base_model), ("start_adapter", config.start_adapter)):
+    for label, name, revision, file_name in (
+        ("base_model", config.base_model, config.revision, "config.json"),
+        ("start_adapter", config.start_adapter, None, "adapter_config.json"),
+    ):
         if name is None:
             continue
         if not Path(name).is_dir():
-            found[label] = f"{name}@{config.revision or 'main'}"
+            found[label] = f"{name}@{_commit(name, file_name, revision) or revision or 'main'}"
             continue
         for file in sorted(Path(name).iterdir()):
             if file.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
                 found[f"{label}/{file.name}"] = digest(file)
     return found
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _commit(name: str, file_name: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub repository stands for now, as the place of a file in the cache tells it.
+
+    None where that cannot be known: the hub is out of reach and the file not in the cache.
+    """
+    if not _is_hub_id(name):
+        return None
+    try:
+        place = transformers.utils.hub.cached_file(name, file_name, revision=revision)
+    except OSError:
+        return None
+    commit: str | None = transformers.utils.hub.extract_commit_hash(place, None)
+    return commit
 
 
 def _available_cpus() -> int:
@@ -313,8 +346,7 @@ def _adapter_config(path: str) -> Any:
     try:
         adapter_config = peft.PeftConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"Adapter {path} cannot be loaded: {reason}") from None
+        raise ModelError(f"Adapter {path} cannot be loaded: {first_line(error)}") from None
     if adapter_config.peft_type != peft.PeftType.LORA:
         raise ModelError(f"Adapter {path} is {adapter_config.peft_type}, but only LoRA adapters are trained.")
     return adapter_config
@@ -335,9 +367,10 @@ def _attach(model: Any, path: str, name: str, adapter_config: Any = None, *, tra
                 model = peft.PeftModel.from_pretrained(
                     model, path, adapter_name=name, is_trainable=trainable, config=adapter_config
                 )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"Adapter {path} does not fit the base model: {reason}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if memory_short(error):
+            raise
+        raise ModelError(f"Adapter {path} does not fit the base model: {first_line(error)}") from error
     if any("missing adapter keys" in str(warning.message) for warning in caught):
         raise ModelError(f"Adapter {path} does not fit the base model: some of its weights are missing.")
     if not trainable:

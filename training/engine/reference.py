@@ -63,12 +63,7 @@ def reference_logps(
         members = [at for group in groups for at in group]
         if not found[members].isnan().any():
             continue
-        part = torch.zeros_like(found)
-        for row, chosen, rejected in scorer.score(processes.mine(list(scorer.rows(pairs, groups)))):
-            part[list(row.pairs)] = torch.stack([chosen, rejected], dim=1)
-        part = part[members]
-        processes.add_up([part])
-        found[members] = part
+        found[members] = shared_logps(scorer, pairs, groups, processes)
         if processes.is_first:
             report(int((~found[:, 0].isnan()).sum()))
             if time.monotonic() - saved > _SAVE_SECONDS:
@@ -77,6 +72,24 @@ def reference_logps(
     if processes.is_first:
         _write(cache, key, found)
     processes.wait()
+    return found
+
+
+def shared_logps(
+    scorer: Scorer, pairs: Sequence[EncodedPair], groups: Groups, processes: Processes
+) -> torch.Tensor:
+    """Log-probabilities (n, 2) of the n pairs of `groups`, in the order in which they stand there, float64.
+
+    Each row is computed by one process; every process returns the whole.
+    """
+    members = [at for group in groups for at in group]
+    place = {pair: at for at, pair in enumerate(members)}
+    found = torch.zeros(len(members), 2, dtype=torch.float64)
+    for row, counts in processes.mine(list(scorer.rows(pairs, groups))):
+        logps = scorer.score(row)
+        if counts:
+            found[[place[pair] for pair in row.pairs]] = logps
+    processes.add_up([found])
     return found
 
 

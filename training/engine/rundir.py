@@ -23,6 +23,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -68,8 +69,9 @@ class RunDirectory:
         return TrainConfig.from_dict(data)
 
     def write_config(self, config: TrainConfig) -> None:
-        """Write every setting, defaults filled in; creates the directory."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """Write every setting, defaults filled in; creates the directory. Raises StorageError."""
+        with storing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
         write_json(self.config_file, config.to_dict())
 
     def read_done(self) -> dict[str, Any]:
@@ -113,28 +115,28 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other trainers out. The kernel drops the lock with the process, however it ends.
+        """Keep other trainers out, and clear away what a killed one left half written.
 
-        Raises LockedError if another process holds it, DataError if there is no such directory.
+        The kernel drops the lock with the process, however it ends. Raises LockedError if another process holds
+        it, DataError if there is no such directory, StorageError if it cannot be written.
         """
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a directory.")
-        try:
-            lock = (self.root / ".lock").open("a+")
-        except OSError as error:
-            raise storage_error(error, self.root) from error
+        with storing(self.root):
+            lock = (self.root / ".lock").open("ab+", buffering=0)  # unbuffered: closing it writes nothing
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 lock.seek(0)
-                holder = lock.read().strip() or "another process"
+                holder = lock.read().decode().strip() or "another process"
                 raise LockedError(f"{self.root} is in use by process {holder}.") from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            for stale in self.root.glob(".*.part"):
-                stale.unlink()
+            with storing(self.root):
+                lock.truncate(0)
+                lock.write(str(os.getpid()).encode())
+                for folder in (self.root, self.checkpoints):
+                    for stale in folder.glob(".*.part"):
+                        _remove(stale)
             yield
 
 
@@ -165,13 +167,17 @@ def digest(path: Path) -> str:
     return state.hexdigest()
 
 
-def storage_error(error: OSError, path: Path) -> StorageError:
-    """The sentence for a failed write."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"The disk is full: {path} could not be written; free some space and start again."
-        )
-    return StorageError(f"{path} could not be written: {error.strerror or error}.")
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Say in StorageError's sentence that `path` could not be written, where the system refuses inside."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"The disk is full: {path} could not be written; free some space and start again."
+            ) from error
+        raise StorageError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -181,18 +187,19 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
+        with storing(path):
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            part.replace(path)
             if durable:
-                os.fsync(file.fileno())
-        part.replace(path)
-        if durable:
-            sync_directory(path.parent)
-    except OSError as error:
+                sync_directory(path.parent)
+    except StorageError:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise storage_error(error, path) from error
+        raise
 
 
 def sync_directory(path: Path) -> None:
@@ -204,29 +211,58 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def replace_directory(new: Path, target: Path) -> None:
-    """Move a finished directory into place, over an older one."""
+@contextlib.contextmanager
+def whole_directory(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `target` when it is full. Raises StorageError."""
+    aside = target.with_name(f".{target.name}.part")
     try:
-        for file in new.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        new.rename(target)
-        sync_directory(target.parent)
-    except OSError as error:
-        raise storage_error(error, target) from error
+        with storing(target):
+            _remove(aside)
+            aside.mkdir(parents=True)
+        yield aside
+        with storing(target):
+            for file in aside.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            _remove(target)
+            aside.rename(target)
+            sync_directory(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write one JSON document whole."""
-    content = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-    write_whole(path, content.encode(), durable=durable)
+    write_whole(path, (to_json(value, indent=2) + "\n").encode(), durable=durable)
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, whole."""
-    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    write_whole(path, "".join(to_json(row) + "\n" for row in rows).encode())
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text, in which a number that is not finite is null: JSON has no word for it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -238,6 +274,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         file = path.open("rb")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     with file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -262,28 +300,22 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.path = path
         if size and (not path.exists() or path.stat().st_size < size):
             raise StorageError(f"{path} is shorter than the checkpoint that belongs to it.")
-        try:
+        with storing(path):
             self._file = path.open("ab", buffering=0)
             self._file.truncate(size)
-        except OSError as error:
-            raise storage_error(error, path) from error
 
     def append(self, row: dict[str, Any]) -> None:
         """Add one line; other processes see it at once."""
-        left = json.dumps(row).encode() + b"\n"
-        try:
+        left = to_json(row).encode() + b"\n"
+        with storing(self.path):
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as error:
-            raise storage_error(error, self.path) from error
 
     def sync(self) -> int:
         """Make what was written durable and return the size in bytes."""
-        try:
+        with storing(self.path):
             os.fsync(self._file.fileno())
-            return os.fstat(self._file.fileno()).st_size
-        except OSError as error:
-            raise storage_error(error, self.path) from error
+        return os.fstat(self._file.fileno()).st_size
 
     def __exit__(self, *raised: object) -> None:
         self._file.close()

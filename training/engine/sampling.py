@@ -22,7 +22,7 @@ from training.engine import vllm_writer
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.decoding import Decoder, Request, Written
 from training.engine.errors import ConfigError, DataError, MemoryShortError
-from training.engine.model import Loaded, load_base, load_merged, load_scored, set_threads
+from training.engine.model import Loaded, load_base, load_sampled, load_scored, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.scoring import make_scorer, score_pairs
@@ -119,13 +119,14 @@ def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
 def load_writer(config: TrainConfig, adapter: Path | None) -> tuple[Loaded, Writer]:
     """The policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
 
-    Our own loop merges the adapter into the weights in memory; those on disk are not touched.
+    Our own loop merges the adapter into the weights in memory, unless they are quantized; those on disk are not
+    touched.
     """
     if vllm_writer.wanted(config):
         # vLLM loads the weights into the GPU itself; here they are only mapped, for what tokenizing asks of them.
         mapped = load_base(replace(config, device="cpu", dtype="bfloat16"))
         return mapped, vllm_writer.VllmWriter(config, adapter, mapped.eos_ids)
-    loaded = load_merged(config, adapter)
+    loaded = load_sampled(config, adapter)
     return loaded, Decoder(loaded.model, loaded.eos_ids, loaded.device, config.sampling)
 
 

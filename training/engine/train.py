@@ -17,7 +17,7 @@ import torch
 from training.engine import checkpoints, distributed
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
-from training.engine.errors import DataError, DivergedError
+from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.health import diagnose
 from training.engine.interrupts import Interrupts
 from training.engine.losses import check_honoured
@@ -30,9 +30,9 @@ from training.engine.model import (
     set_threads,
 )
 from training.engine.records import read_pairs
-from training.engine.reference import cache_key, reference_logps
+from training.engine.reference import cache_key, reference_logps, shared_logps
 from training.engine.rundir import Log, RunDirectory, digest, library_versions
-from training.engine.scoring import held_out_figures, make_scorer
+from training.engine.scoring import check_finite, held_out_figures, make_scorer
 from training.engine.trainer import Trainer
 
 # Settings that change how a run is watched or where its results go, not what it computes.
@@ -47,7 +47,7 @@ def train(run: RunDirectory) -> None:
     """
     config = run.read_config()
     set_threads(config)
-    processes = distributed.join(choose_device(config))
+    processes = distributed.join(choose_device(config), in_step=config.shard)
     try:
         with contextlib.ExitStack() as resources:
             if processes.is_first:
@@ -81,6 +81,10 @@ class _Run:
         self._report("loading")
         pairs = read_pairs(self.run.pairs)
         heldout = read_pairs(self.run.heldout) if self.run.heldout.exists() else []
+        if self.config.eval_steps and not self.run.heldout.exists():
+            raise ConfigError(
+                f"eval_steps has no effect without pairs to score: {self.run.heldout} is missing."
+            )
         self.fingerprint = self._fingerprint()
         if self._is_done():
             self._say("This run is done: nothing to train.")
@@ -94,7 +98,7 @@ class _Run:
         if not self.pairs:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.encoding.dropped.items())
             raise DataError(f"No pair is left to train on{': ' + reasons if reasons else ''}.")
-        check_honoured(self.config, self.pairs)
+        check_honoured(self.config, [*self.pairs, *self.heldout])
         self.loaded = loaded
         began = time.monotonic()
         self.scorer = make_scorer(loaded, self.config, self.pairs, self._note)
@@ -107,13 +111,14 @@ class _Run:
     def _measure_reference(self) -> None:
         """Reference log-probabilities of the training pairs and the held-out pairs, from the cache if it fits."""
         steps = [self.trainer.groups(step) for step in range(self.trainer.steps_per_epoch)]
-        first = len(self.pairs)
-        everything = [*self.pairs, *self.heldout]
-        held = list(range(first, len(everything)))
-        held_groups = self.scorer.groups(everything, held, self.processes.world) if held else []
+        everything, first = [*self.pairs, *self.heldout], len(self.pairs)
+        if self.heldout:
+            held = range(len(self.heldout))
+            self.held_groups = self.scorer.groups(self.heldout, held, self.processes.world)
+            steps.append([[first + at for at in group] for group in self.held_groups])
         key = cache_key(
             everything,
-            [*steps, held_groups],
+            steps,
             packed=self.scorer.packed,
             model=self.fingerprint["model"],
             dtype=str(self.loaded.dtype),
@@ -124,24 +129,19 @@ class _Run:
         logps = reference_logps(
             self.scorer,
             everything,
-            [*steps, held_groups] if held else steps,
+            steps,
             cache=self.run.root / "reference.safetensors",
             key=key,
             processes=self.processes,
             report=lambda count: self._report("reference", count, len(everything)),
         )
-        broken = (~logps.isfinite()).any(dim=1).nonzero()
-        if len(broken):
-            name = everything[int(broken[0])].id
-            raise DivergedError(f"The reference's log-probability of pair {name} is not a finite number.")
+        check_finite(everything, logps, "reference")
         self.trainer.set_reference(logps[:first])
         self.heldout_reference = logps[first:]
-        self.held_groups = held_groups
-        self.everything = everything
 
     def _train(self) -> None:
         """All steps from the last checkpoint on."""
-        position = checkpoints.Position(0, 0, 0)
+        position = checkpoints.Position(0, 0, 0, 0)
         found = checkpoints.load_latest(self.run.checkpoints, self.fingerprint)
         if found:
             position, tensors, torn = found
@@ -150,12 +150,13 @@ class _Run:
             for name in torn:
                 self._note(f"Checkpoint {name} is torn and was passed over.")
         self.processes.wait()
-        self.step = position.step
+        self.step, self.evaluated = position.step, position.evaluated
         if self.processes.is_first:
             self.metrics = self.resources.enter_context(Log(self.run.metrics, position.metrics_size))
             self.evals = self.resources.enter_context(Log(self.run.evals, position.evals_size))
         self.interrupts.on_stop(self._checkpoint if self.processes.is_first else lambda: None)
         began, first = time.monotonic(), position.step
+        self._evaluate_if_due()  # the stop may have come between a step and its evaluation
         while self.step < self.trainer.total_steps:
             self._step()
             done = self.step - first
@@ -179,42 +180,61 @@ class _Run:
                 f"{skipped} steps gave a loss or gradient that is not finite, more than max_skipped_steps;"
                 " lower learning_rate or set dtype to float32."
             )
-        due = self.config.eval_steps and self.step % self.config.eval_steps == 0
-        figures = self._evaluate() if due and self.heldout else None
-        if not self.processes.is_first:
-            return
-        with self.interrupts.held():
-            if figures:
-                self.evals.append({"step": self.step} | figures)
-            if self.step % self.config.checkpoint_steps == 0 and self.step < self.trainer.total_steps:
+        self._evaluate_if_due()
+        due = self.step % self.config.checkpoint_steps == 0 and self.step < self.trainer.total_steps
+        if due and self.processes.is_first:
+            with self.interrupts.held():
                 self._checkpoint()
 
+    def _evaluate_if_due(self) -> None:
+        """The line of evals.jsonl that belongs to this step, unless it stands there already."""
+        every = self.config.eval_steps
+        if not (every and self.heldout and self.step % every == 0 and self.step > self.evaluated):
+            return
+        figures = self._held_out_figures(self._held_out_logps())
+        with self.interrupts.held():
+            if self.processes.is_first:
+                self.evals.append({"step": self.step} | figures)
+            self.evaluated = self.step
+
     def _checkpoint(self) -> None:
-        position = checkpoints.Position(self.step, self.metrics.sync(), self.evals.sync())
+        position = checkpoints.Position(self.step, self.metrics.sync(), self.evals.sync(), self.evaluated)
         checkpoints.save(self.run.checkpoints, position, self.trainer.state(), self.fingerprint)
 
-    def _evaluate(self) -> dict[str, Any]:
-        """Held-out accuracy, margin and loss of the policy as it stands, in every process."""
-        logps = torch.zeros(len(self.everything), 2, dtype=torch.float64)
-        rows = list(self.scorer.rows(self.everything, self.held_groups))
-        for row, chosen, rejected in self.scorer.score(self.processes.mine(rows)):
-            logps[list(row.pairs)] = torch.stack([chosen, rejected], dim=1)
-        self.processes.add_up([logps])
-        return held_out_figures(self.config, self.heldout, logps[len(self.pairs) :], self.heldout_reference)
+    def _held_out_logps(self) -> torch.Tensor:
+        """Log-probabilities (held-out pairs, 2) under the policy as it stands, in every process."""
+        logps = torch.empty_like(self.heldout_reference)
+        members = [at for group in self.held_groups for at in group]
+        logps[members] = shared_logps(self.scorer, self.heldout, self.held_groups, self.processes)
+        return logps
+
+    def _held_out_figures(self, logps: torch.Tensor) -> dict[str, Any]:
+        return held_out_figures(self.config, self.heldout, logps, self.heldout_reference)
+
+    def _check_trained(self) -> dict[str, Any] | None:
+        """Refuse a policy that its last steps have broken; returns the held-out figures of a sound one, if any."""
+        if not all(bool(weight.isfinite().all()) for weight in self.trainer.parameters.values()):
+            raise DivergedError(
+                "The last steps left adapter weights that are not finite; lower learning_rate."
+            )
+        if self.heldout:
+            logps = self._held_out_logps()
+            check_finite(self.heldout, logps, "trained policy")
+            return self._held_out_figures(logps)
+        row = self.trainer.groups(self.trainer.total_steps - 1)[:1]
+        logps = shared_logps(self.scorer, self.pairs, row, self.processes)
+        check_finite([self.pairs[at] for at in row[0]], logps, "trained policy")
+        return None
 
     def _finish(self) -> None:
         self._report("saving", self.trainer.total_steps, self.trainer.total_steps)
-        after = self._evaluate() if self.heldout else None
+        after = self._check_trained()
         if not self.processes.is_first:
             return
         self.metrics.sync()
         save_adapter(self.loaded.model, self.run.adapter)
         rows = [json.loads(line) for line in self.run.metrics.read_text(encoding="utf-8").splitlines()]
-        before = None
-        if self.heldout:
-            before = held_out_figures(
-                self.config, self.heldout, self.heldout_reference, self.heldout_reference
-            )
+        before = self._held_out_figures(self.heldout_reference) if self.heldout else None
         findings = diagnose(rows, self.config)
         summary = {
             "status": "trained",

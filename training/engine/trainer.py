@@ -104,12 +104,12 @@ class Trainer:
         count = sum(len(row.pairs) for row in rows)
         place = {pair: at for at, pair in enumerate(pair for row in rows for pair in row.pairs)}
         figures = torch.zeros(len(_COLUMNS), count, dtype=torch.float64, device=self.scorer.device)
-        self.scorer.dropout(on=True)
-        for row in self.processes.mine(rows):
-            losses, kept = self.pair_losses(row)
-            (losses.sum() / count).backward()
-            figures[:, [place[pair] for pair in row.pairs]] = kept
-        self.scorer.dropout(on=False)
+        with self.scorer.dropout():
+            for row, counts in self.processes.mine(rows):
+                losses, kept = self.pair_losses(row)
+                (losses.sum() / count * counts).backward()
+                if counts:
+                    figures[:, [place[pair] for pair in row.pairs]] = kept
         for weight in self.parameters.values():
             if weight.grad is None:  # this process had no row
                 weight.grad = torch.zeros_like(weight)

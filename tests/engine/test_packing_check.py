@@ -1,0 +1,103 @@
+"""The check at the start notices a model that computes otherwise when its rows are packed, and costs little."""
+
+import pytest
+import torch
+import transformers
+
+from tests.engine.conftest import SHAPE, make_model
+from training.engine import scoring
+from training.engine.config import TrainConfig
+from training.engine.model import Loaded
+from training.engine.packing import pack
+from training.engine.scoring import longest_pairs, make_scorer
+from training.engine.tokens import EncodedPair
+
+WINDOW = 16
+
+
+def windowed(*, told: bool) -> transformers.PreTrainedModel:
+    """Attention with a window; unless `told`, that lies in the mask alone, which packed rows do without."""
+    model = make_model(
+        transformers.Qwen2Config(
+            **SHAPE, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=0, pad_token_id=1
+        )
+    )
+    if not told:
+        for layer in model.model.layers:
+            layer.self_attn.sliding_window = None
+    return model
+
+
+def is_packed(model: transformers.PreTrainedModel, pairs: list[EncodedPair], **settings: object) -> bool:
+    config = TrainConfig.from_dict({"base_model": "m"} | settings)
+    events: list[str] = []
+    loaded = Loaded(model, None, torch.device("cpu"), model.dtype, frozenset(), 128)
+    scorer = make_scorer(loaded, config, pairs, events.append)
+    assert [event.split(",")[0] for event in events] == ([] if scorer.packed else ["Rows are not packed"])
+    return scorer.packed
+
+
+def pair(prompt: int, chosen: int, rejected: int) -> EncodedPair:
+    def ids(count: int, first: int) -> tuple[int, ...]:
+        return tuple(3 + (first + 7 * at) % 300 for at in range(count))
+
+    return EncodedPair(
+        id=f"{prompt}+{chosen}+{rejected}",
+        prompt=ids(prompt, 0),
+        chosen=ids(chosen, 11),
+        rejected=ids(rejected, 23),
+        label=1.0,
+        margin=0.0,
+        weight=1.0,
+    )
+
+
+SHORT = [pair(4, 5, 6), pair(3, 6, 4)]
+
+
+def test_a_window_that_matters_on_long_rows_only_is_noticed_wherever_they_stand() -> None:
+    assert is_packed(windowed(told=False), SHORT)
+    assert not is_packed(windowed(told=False), [*SHORT, pair(20, 10, 10), *SHORT])
+    assert is_packed(windowed(told=True), [*SHORT, pair(20, 10, 10), *SHORT])
+
+
+def test_a_few_tokens_that_are_far_off_are_noticed_though_most_agree() -> None:
+    # Only the last five tokens of the first chosen completion see a key more than they may: 0.6 nats apart at most
+    # and 0.02 on average, which all over the row would be bfloat16's rounding.
+    pairs = [pair(5, 16, 13), pair(1, 15, 14)]
+    assert not is_packed(windowed(told=False).bfloat16(), pairs)
+    assert is_packed(windowed(told=True).bfloat16(), pairs)
+
+
+def test_the_check_takes_the_two_longest_pairs_that_fit_into_one_row() -> None:
+    pairs = [pair(5, 5, size) for size in (1, 40, 8, 30, 20, 10)]  # 11, 50, 18, 40, 30 and 20 tokens
+    names = {
+        budget: [one.id for one in longest_pairs(pairs, budget)] for budget in (1000, 90, 89, 45, 30, 29, 5)
+    }
+    assert names == {
+        1000: ["5+5+40", "5+5+30"],
+        90: ["5+5+40", "5+5+30"],
+        89: ["5+5+40", "5+5+20"],
+        45: ["5+5+30"],  # 11 tokens are more than the 5 that are left
+        30: ["5+5+20"],
+        29: ["5+5+10"],
+        5: ["5+5+1"],  # none fits: the shortest
+    }
+
+
+def test_of_a_long_pair_only_some_tokens_are_projected_onto_the_vocabulary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "_PROBED", 4)
+    row = pack([pair(3, 6, 5), pair(2, 1, 2)], [0, 1])
+    thin = scoring._thinned(row)
+    kept = [0, 3, 7, 10, 11, 12, 13]  # of eleven tokens the first, the last and two between; of three all
+    assert thin.targets.tolist() == row.targets[kept].tolist()
+    assert thin.index.tolist() == row.index[kept].tolist()
+
+
+def test_an_architecture_without_a_body_of_its_own_is_trained_unpacked() -> None:
+    chunks = {"attention_chunk_size": 16, "no_rope_layers": [1, 1], "attn_temperature_tuning": False}
+    experts = {"num_local_experts": 2, "interleave_moe_layer_step": 1, "intermediate_size_mlp": 48}
+    shape = SHAPE | {"head_dim": 8, "pad_token_id": 1, "use_qk_norm": False} | chunks | experts
+    assert not is_packed(make_model(transformers.Llama4TextConfig(**shape)), SHORT)
