@@ -82,8 +82,8 @@ def test_recommended_settings_are_ones_that_the_engine_takes() -> None:
 def test_the_same_seed_builds_the_same_files_and_another_seed_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starter, "HELD_OUT", 20)
-    monkeypatch.setattr(starter, "SHOWN", 3)
+    for name, few in (("HELD_OUT", 20), ("SHOWN", 3), ("BATCH", 8)):
+        monkeypatch.setattr(starter, name, few)
 
     def built(name: str, seed: int) -> dict[str, bytes]:
         starter.build(tmp_path / name, seed=seed, steps=2)

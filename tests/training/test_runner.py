@@ -335,6 +335,20 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
     assert [row["margin"] for row in rows] == [pytest.approx(margin)] * 12
 
 
+def test_a_round_whose_held_out_prompts_all_fill_the_context_ends_without_a_gate(claimed: Round) -> None:
+    """What was trained is kept, and the prompts that nothing could be written for are counted."""
+    for number, prompt in enumerate(claimed.project.prompts.filter(held_out=True)):
+        prompt.set_content(f"Opening {number} " + "and on " * 600)
+        prompt.held_out = True
+        prompt.save()
+    runner.run(claimed)
+    round_ = Round.objects.get()
+    assert (round_.state, round_.reason) == ("ready", "")
+    assert (round_.fresh.count(), round_.gate.count()) == (4, 0)
+    assert round_.summary["passed_over"]["too_long"] == 4
+    assert round_.summary["train"]["left_out"]["dropped"] == {}
+
+
 def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
     assert len(ingest.gate_entries(claimed, 4)) == 4
     claimed.project.prompts.update(held_out=False)

@@ -78,7 +78,7 @@ def sample(run: RunDirectory) -> None:
         del loaded, writer  # the reference may not fit beside the policy
         lines = [sample_line(one, config.sampling) for one in samples]
         figures: dict[str, Any] = {}
-        if config.sampling.reference:
+        if config.sampling.reference and samples:
             run.progress("scoring", len(samples), len(samples))
             for line, logprob in zip(lines, reference_logprobs(config, samples), strict=True):
                 line["reference_logprob"] = logprob
@@ -135,7 +135,7 @@ def encode_prompts(
 ) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str]]:
     """Each prompt with its ids, and the ids of those passed over because they leave no room to write.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; and if none is left.
+    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long.
     """
     encoder = loaded.encoder(config)
     longest = config.sampling.max_new_tokens
@@ -153,11 +153,6 @@ def encode_prompts(
                 f"Prompt {prompt.id} is too long: its {len(ids)} tokens and {longest} new ones are more than the "
                 f"{loaded.max_positions} that the model can place; shorten it or lower sampling.max_new_tokens."
             )
-    if not encoded:
-        raise DataError(
-            f"None of the {len(too_long)} prompts leaves room for {longest} new tokens within the "
-            f"{loaded.max_positions} that the model can place; shorten them or lower sampling.max_new_tokens."
-        )
     return encoded, too_long
 
 
@@ -222,6 +217,8 @@ def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Writte
 
     Some tokenizers drop the space before a text's first word, so each is decoded behind the end of its prompt.
     """
+    if not written:
+        return []  # of which batch_decode would make one text
     how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     before = [request.prompt[-_CONTEXT:] for request in requests]
     heads = tokenizer.batch_decode([list(ids) for ids in before], **how)
