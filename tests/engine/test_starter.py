@@ -82,7 +82,7 @@ def test_recommended_settings_are_ones_that_the_engine_takes() -> None:
 def test_the_same_seed_builds_the_same_files_and_another_seed_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, few in (("HELD_OUT", 20), ("SHOWN", 3), ("BATCH", 8)):
+    for name, few in (("HELD_OUT", 20), ("SHOWN", 3), ("BATCH", 8), ("THREADS", 1)):
         monkeypatch.setattr(starter, name, few)
 
     def built(name: str, seed: int) -> dict[str, bytes]:
