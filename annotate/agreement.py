@@ -127,7 +127,7 @@ def meetings(project: Project, batch: str | None = None) -> list[Met]:
 
 
 def gold_accuracy(project: Project, batch: str | None = None) -> dict[int, Share]:
-    """Each annotator's right verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
+    """Each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
     golds = gold_judgments(project)
     if batch is not None:
         golds = golds.filter(comparison__batch=batch)

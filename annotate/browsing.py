@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, TextField
 from django.db.models.expressions import F, Value
 from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models.lookups import IContains
 
 from annotate.models import Comparison, Flag, Judgment, Project
 
@@ -61,7 +62,7 @@ def browse(
 def narrow(comparisons: QuerySet[Comparison], filters: Mapping[str, Any]) -> QuerySet[Comparison]:
     """The comparisons that match every filter given."""
     if text := filters.get("q"):
-        comparisons = _containing(comparisons, text)
+        comparisons = comparisons.filter(containing(text))
     match filters.get("state"):
         case "waiting":
             comparisons = comparisons.filter(judged=0, withdrawn_at=None)
@@ -113,21 +114,19 @@ def _disagreeing() -> QuerySet[Judgment, Any]:
     )
 
 
-def _containing(comparisons: QuerySet[Comparison], text: str) -> QuerySet[Comparison]:
-    """With this text in the prompt or a completion, or with this number ("#812") or external id."""
+def containing(text: str, path: str = "") -> Q:
+    """Comparisons with this text in the prompt or a completion, or with this number ("#812") or external id.
+
+    `path` leads to the comparison, such as "comparison__".
+    """
     if text.startswith("#") and text[1:].isdecimal():
-        return comparisons.filter(pk=int(text[1:]))
+        return Q(**{f"{path}pk": int(text[1:])})
+    found = Q(**{f"{path}prompt__external_id": text})
+    found |= Q(**{f"{path}first__text__icontains": text}) | Q(**{f"{path}second__text__icontains": text})
     # A prompt is stored as JSON: SQLite keeps it escaped, PostgreSQL does not.
-    escaped = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    in_prompt = Q()
-    for form in escaped:
-        in_prompt |= Q(prompt_text__icontains=form)
-    return comparisons.annotate(prompt_text=Cast("prompt__content", TextField())).filter(
-        in_prompt
-        | Q(first__text__icontains=text)
-        | Q(second__text__icontains=text)
-        | Q(prompt__external_id=text)
-    )
+    for escaped in {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
+        found |= Q(IContains(Cast(f"{path}prompt__content", TextField()), escaped))
+    return found
 
 
 def _with_details(keys: list[int]) -> list[Comparison]:

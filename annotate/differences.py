@@ -8,6 +8,7 @@ n operations on m bits, whatever the words are.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from django.utils.safestring import SafeString, mark_safe
 
@@ -18,16 +19,25 @@ WORD_LIMIT = 6_000  # words compared; 6,000 rows of 6,000 bits are 4.5 MB
 TOKEN = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|[^\w\s]|^)(\s*)")
 
 
-def differences(left: str, right: str) -> tuple[SafeString, SafeString]:
-    """Both texts, cut for display and safe for HTML, with the words that the other one lacks in <mark>."""
-    sides = [list(TOKEN.finditer(cut(text)[0])) for text in (left, right)]
-    words = [[match[1] for match in side[:WORD_LIMIT]] for side in sides]
-    kept = common(*words)
+class Differences(NamedTuple):
+    """Both texts, cut for display and safe for HTML, with the words that the other one lacks in <mark>.
+
+    `stopped` says of each whether it has words beyond WORD_LIMIT, where nothing is marked.
+    """
+
+    html: tuple[SafeString, SafeString]
+    stopped: tuple[bool, bool]
+
+
+def differences(left: str, right: str) -> Differences:
+    shown = [cut(text)[0] for text in (left, right)]
+    tokens = [list(TOKEN.finditer(text)) for text in shown]
+    kept = common(*([match[1] for match in side[:WORD_LIMIT]] for side in tokens))
     html = [
-        _marked(cut(text)[0], side, [pair[index] for pair in kept])
-        for index, (text, side) in enumerate(zip((left, right), sides, strict=True))
+        _marked(text, side, [pair[index] for pair in kept])
+        for index, (text, side) in enumerate(zip(shown, tokens, strict=True))
     ]
-    return html[0], html[1]
+    return Differences((html[0], html[1]), (len(tokens[0]) > WORD_LIMIT, len(tokens[1]) > WORD_LIMIT))
 
 
 def common(left: list[str], right: list[str]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -367,8 +367,11 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
 # --- Beside the verdict ------------------------------------------------------------------------------------------
 
 
-def save_draft(token: uuid.UUID | str, annotator: User, draft: Mapping[str, Any]) -> bool:
-    """Keep what was entered so far, for a reload or another visit. False if the comparison is settled already.
+def save_draft(
+    token: uuid.UUID | str, annotator: User, draft: Mapping[str, Any], *, project: Project | None = None
+) -> bool:
+    """Keep what was entered so far, for a reload or another visit. False if the comparison is settled already, or
+    is none of `project`.
 
     `draft` has any of Verdict's fields. Raises JudgingError.
     """
@@ -381,13 +384,13 @@ def save_draft(token: uuid.UUID | str, annotator: User, draft: Mapping[str, Any]
     others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
     if "\\u0000" in others:
         raise JudgingError(_("The draft holds characters that are not text."), "draft")
-    claims = Claim.objects.filter(token=_parse(token), annotator=annotator)
+    claims = _own_claims(token, annotator, project)
     return claims.exclude(state__in=Claim.SETTLED).update(draft=kept) == 1
 
 
-def flag(token: uuid.UUID | str, annotator: User, note: str = "") -> Flag:
+def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Project | None = None) -> Flag:
     """Ask an admin to look at a comparison that one was handed. Asking again changes the note."""
-    claim = Claim.objects.filter(token=_parse(token), annotator=annotator).first()
+    claim = _own_claims(token, annotator, project).first()
     if claim is None:
         raise _unknown_token()
     flagged, _made = Flag.objects.update_or_create(
@@ -397,3 +400,8 @@ def flag(token: uuid.UUID | str, annotator: User, note: str = "") -> Flag:
         defaults={"note": clean_text(note, "note", limit=NOTE_LIMIT)},
     )
     return flagged
+
+
+def _own_claims(token: uuid.UUID | str, annotator: User, project: Project | None) -> QuerySet[Claim]:
+    own = Claim.objects.filter(token=_parse(token), annotator=annotator)
+    return own if project is None else own.filter(project=project)

@@ -57,7 +57,11 @@ class MyWork:
 
 
 def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
-    """This person's figures; agreement and gold accuracy only where the project shows them."""
+    """This person's figures; agreement and gold accuracy only where the project shows them.
+
+    Where gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
+    """
+    told = project.gold_feedback == Project.GoldFeedback.SHOWN
     now = now or timezone.now()
     mine = _mine(project, annotator)
     today = timezone.localdate(now)
@@ -73,7 +77,7 @@ def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyW
         seconds=_pace(mine),
         left=_left(project, annotator),
         agreement=_agreement(mine) if project.show_agreement else None,
-        gold=_gold(project, annotator) if project.show_agreement else None,
+        gold=_gold(project, annotator) if project.show_agreement and told else None,
     )
 
 

@@ -6,7 +6,7 @@ with other gold, or let them in.
 
 from dataclasses import dataclass
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from annotate.models import Comparison, Judgment, Membership, Project, User
@@ -27,14 +27,16 @@ class Standing:
 
 
 def gold_judgments(project: Project) -> QuerySet[Judgment]:
-    """The verdicts that measure accuracy: the current ones, or the first ones where the answer is shown after it.
+    """The verdicts that measure accuracy: the first that each person gave on a gold comparison.
 
-    A skip is no verdict.
+    What they changed it to, or gave after an undo, does not count: otherwise one could try verdicts, and look. A skip
+    is no verdict.
     """
-    golds = Judgment.objects.filter(project=project, comparison__kind=Comparison.Kind.GOLD)
-    shown = project.gold_feedback == Project.GoldFeedback.SHOWN
-    golds = golds.filter(replaces=None) if shown else golds.filter(superseded_at=None)
-    return golds.exclude(verdict=Judgment.Verdict.SKIP)
+    said = Judgment.objects.exclude(verdict=Judgment.Verdict.SKIP)
+    before = said.filter(
+        comparison=OuterRef("comparison"), annotator=OuterRef("annotator"), pk__lt=OuterRef("pk")
+    )
+    return said.filter(~Exists(before), project=project, comparison__kind=Comparison.Kind.GOLD)
 
 
 def standing(project: Project, annotator: User) -> Standing:

@@ -51,7 +51,8 @@ def markdown(text: str) -> SafeString:
 def raw(text: str) -> SafeString:
     """`text`, cut for display, character by character as it is, with what hides made visible."""
     shown, _ = cut(text)
-    return mark_safe(f'<pre class="raw-text" dir="auto">{visible(shown)}</pre>')  # noqa: S308 - visible() escapes
+    # A browser swallows the line break after <pre>; this one is not the text's.
+    return mark_safe(f'<pre class="raw-text" dir="auto">\n{visible(shown)}</pre>')  # noqa: S308 - visible() escapes
 
 
 def _markdown(text: str) -> SafeString:
@@ -211,13 +212,42 @@ CLEANER = nh3.Cleaner(
 
 # --- What hides --------------------------------------------------------------------------------------------------
 
-# Control, zero-width, filler, direction and tag characters.
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
+# Control, zero-width, filler, blank, direction, variation, musical and tag characters. The flags of England, Scotland
+# and Wales are spelled in tags, and matched whole, to be left alone.
+TAGGED = "|".join(
+    "".join(chr(0xE0000 + ord(letter)) for letter in place) for place in ("gbeng", "gbsct", "gbwls")
 )
-# Joiners and direction marks do honest work beside a letter of a script that needs them, and inside an emoji.
-HONEST = frozenset("\u061c\u200c\u200d\u200e\u200f")
+TAGGED_FLAG = f"\U0001f3f4(?:{TAGGED})\U000e007f"
+HIDDEN = re.compile(
+    TAGGED_FLAG
+    + "|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+)
+# Where some of them do honest work: what the character before or after them has to be.
+JOINING = (  # Arabic, Syriac, the scripts of India and its neighbours, Khmer, Mongolian
+    "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\u1900-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefe"
+    "\U00010a00-\U00011fff\U0001e900-\U0001e95f"
+)
+RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff"
+HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+SYMBOLS = (  # arrows, mathematics, technical signs, dingbats, emoji
+    "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u23ff\u24c2\u25a0-\u27bf\u2900-\u29ff\u2a00-\u2bff\u3030\u303d\u3297"
+    "\u3299\U0001f000-\U0001faff"
+)
+HONEST = re.compile(
+    "|".join(
+        [
+            f"(?<=[{JOINING}])[\u200c\u200d]|[\u200c\u200d](?=[{JOINING}])",
+            f"(?<=[{SYMBOLS}\ufe0f])\u200d(?=[{SYMBOLS}])",  # one emoji made of several
+            f"(?<=[{RIGHT_TO_LEFT}])[\u061c\u200e\u200f]|[\u061c\u200e\u200f](?=[{RIGHT_TO_LEFT}])",
+            f"(?<=[{SYMBOLS}{HAN}])[\ufe00-\ufe0f]|(?<=[#*0-9])\ufe0f(?=\u20e3)",
+            f"(?<=[{HAN}])[\U000e0100-\U000e01ef]",  # a variant of an ideograph
+            "(?<=[\u2801-\u28ff])\u2800|\u2800(?=[\u2801-\u28ff])",  # a space in braille
+            TAGGED_FLAG,
+        ]
+    )
+)
 LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 # Cyrillic and Greek letters that pass for Latin ones.
 LOOKALIKE = re.compile(
@@ -247,10 +277,7 @@ def _mark_word(match: re.Match[str]) -> str:
 
 
 def _name_hidden(match: re.Match[str]) -> str:
-    character, text, at = match[0], match.string, match.start()
-    if character in HONEST and any(
-        ord(near) > 0x24F for near in text[max(0, at - 1) : at] + text[at + 1 : at + 2]
-    ):
-        return character
-    name = unicodedata.name(character, "control character").lower()
-    return f'<span class="hidden-character" title="{name}">U+{ord(character):04X}</span>'
+    if HONEST.match(match.string, match.start()):
+        return match[0]
+    name = unicodedata.name(match[0], "control character").lower()
+    return f'<span class="hidden-character" title="{name}">U+{ord(match[0]):04X}</span>'

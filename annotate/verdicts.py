@@ -117,7 +117,12 @@ def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, A
     for name, said in criteria.items():
         if name not in allowed:
             raise JudgingError(
-                _("This project does not know the criterion “%s”.") % str(name)[:80], "criteria"
+                _(
+                    "“%s” is no criterion of this project, or is none any more. Nothing was stored: look at what is "
+                    "asked now, and give your verdict again."
+                )
+                % str(name)[:80],
+                "criteria",
             )
         if not isinstance(said, Mapping):
             raise JudgingError(_("%s: say which completion is better.") % name, "criteria")

@@ -6,34 +6,48 @@
   const form = document.getElementById("desk");
   const say = (name) => form.dataset[`say${name}`];
   const byId = (id) => document.getElementById(id);
+  const { person, project } = form.dataset;
+  const desk = `${form.action}?person=${person}`;
   const DWELL = 300; // ms that a comparison is on screen before a verdict counts: a double click is one verdict
   const RETRIES = [1, 2, 4, 8, 15, 30]; // seconds
   const HEARTBEAT = Math.min(60, (Number(form.dataset.lease) * 60) / 3); // seconds
+  const GONE = 410; // the claim's place, or it was settled elsewhere
 
   // --- What is kept in the browser --------------------------------------------------------------------------
 
-  const store = {
-    outboxKey: `whetstone:outbox:${form.dataset.person}:${form.dataset.project}`,
-    draftsKey: `whetstone:drafts:${form.dataset.person}`,
-    read(key, otherwise) {
-      try {
-        return JSON.parse(localStorage.getItem(key)) ?? otherwise;
-      } catch {
-        return otherwise;
-      }
-    },
-    write(key, value) {
-      try {
+  // What the server has not confirmed. Each verdict and draft has a key of its own, so that two tabs never write over
+  // each other's. Where the browser refuses (a private window, a full disk), the page's memory keeps them.
+  const memory = new Map();
+  const attempt = (act, otherwise) => {
+    try {
+      return act();
+    } catch {
+      return otherwise;
+    }
+  };
+  const kept = {
+    get: (key) => memory.get(key) ?? attempt(() => JSON.parse(localStorage.getItem(key)), null),
+    put(key, value) {
+      memory.set(key, value);
+      attempt(() => {
         localStorage.setItem(key, JSON.stringify(value));
-      } catch {
-        // Private windows may refuse. The page in memory still sends.
-      }
+        memory.delete(key);
+      });
+    },
+    drop(key) {
+      memory.delete(key);
+      attempt(() => localStorage.removeItem(key));
+    },
+    keys(prefix) {
+      const all = [...memory.keys(), ...attempt(() => Object.keys(localStorage), [])];
+      return [...new Set(all)].filter((key) => key.startsWith(prefix)).sort();
     },
   };
 
-  let outbox = store.read(store.outboxKey, []); // verdicts not yet confirmed, oldest first: {token, body}
-  const keepOutbox = () => store.write(store.outboxKey, outbox);
-  const channel = "BroadcastChannel" in window ? new BroadcastChannel(store.outboxKey) : null;
+  const OUTBOX = `whetstone:outbox:${person}:${project}:`;
+  const outbox = () => kept.keys(OUTBOX); // the keys of the verdicts not yet confirmed, oldest first
+  const waits = (given) => outbox().some((key) => key.endsWith(`:${given}`));
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel(OUTBOX) : null;
 
   // --- What is on screen ------------------------------------------------------------------------------------
 
@@ -59,10 +73,11 @@
     lookedAt = 0;
     comparison().removeAttribute("aria-busy");
     byId("verdicts").disabled = !token();
+    draftTries = 0;
+    restoreDraft();
     for (const button of document.querySelectorAll("#strip .verdict")) {
       button.classList.toggle("was", button.value === comparison().dataset.was);
     }
-    restoreDraft();
     scrollTogether();
     const chat = comparison().querySelector(".message") && byId("prompt-body");
     if (chat) chat.scrollTop = chat.scrollHeight; // a chat is read from what was said last
@@ -84,17 +99,14 @@
 
   function give(button) {
     const given = token();
-    if (!given || comparison().getAttribute("aria-busy") || performance.now() - shownAt < DWELL) return;
-    const body = new URLSearchParams(new FormData(form, button));
-    body.delete("csrfmiddlewaretoken");
-    body.delete("flag_note");
+    if (!given || comparison().getAttribute("aria-busy") || seconds() * 1000 < DWELL) return;
+    const body = written(button);
     body.set("seconds", seconds().toFixed(2));
-    outbox.push({ token: given, body: body.toString() });
-    keepOutbox();
-    forgetDraft(given);
-    byId("flag").open = false;
-    byId("flag-note").value = "";
-    if (button.value !== "skip") count(1);
+    kept.put(`${OUTBOX}${Date.now()}:${given}`, body.toString());
+    clearTimeout(draftTimer);
+    kept.drop(draftKey());
+    closeFlag();
+    tally();
     if (ahead.html) {
       const next = ahead.html;
       ahead.html = "";
@@ -105,39 +117,52 @@
     flush();
   }
 
-  function count(by) {
-    const tally = byId("tally");
-    tally.textContent = Math.max(0, Number(tally.textContent) + by);
+  // What the form holds, and the verdict of this button.
+  function written(button) {
+    const body = new URLSearchParams(new FormData(form, button));
+    for (const name of ["csrfmiddlewaretoken", "flag_note"]) body.delete(name);
+    return body;
+  }
+
+  const isVerdict = (body) => body.get("verdict") !== "skip";
+  let today = Number(byId("tally").textContent); // verdicts that the server has counted
+
+  function tally() {
+    const unsent = outbox().filter((key) => isVerdict(new URLSearchParams(kept.get(key))));
+    byId("tally").textContent = today + unsent.length;
   }
 
   let sending = false;
   let retry = 0;
   let timer = 0;
 
-  // Send what is in the outbox, in order, one at a time; what the server has confirmed leaves it.
+  // Send what is in the outbox, in order, one at a time; what the server has answered leaves it.
   async function flush() {
     clearTimeout(timer);
-    if (sending || !outbox.length) return status();
+    if (sending || !outbox().length) return status();
     sending = true;
     status();
     try {
-      while (outbox.length) {
-        const item = outbox[0];
-        const body = new URLSearchParams(item.body);
-        if (outbox.length > 1) body.set("more", "1");
+      for (let keys = outbox(); keys.length; keys = outbox()) {
+        const said = kept.get(keys[0]);
+        const body = new URLSearchParams(said);
+        if (keys.length > 1) body.set("more", "1");
         if (!comparison().getAttribute("aria-busy")) body.set("shown", token());
         const answer = await post(form.action, body, true);
-        if (!answer) return waitAndRetry();
-        if (!answer.ok && answer.status !== 422) {
-          // Not this verdict is wrong, but for now it is not ours to give (a role was taken away): it stays here.
-          receive(await answer.text(), false);
+        if (!answer || !(answer.ok || answer.status === 422)) {
+          // Not this verdict is wrong, but for now it cannot be given (no connection, a role taken away, somebody else
+          // signed in): it stays here.
+          if (answer) receive(answer.html, false);
           return waitAndRetry();
         }
         retry = 0;
-        outbox = outbox.filter((other) => other !== item);
-        keepOutbox();
-        channel?.postMessage(item.token);
-        receive(await answer.text(), answer.ok);
+        kept.drop(keys[0]);
+        const given = body.get("token");
+        if (answer.ok) today += isVerdict(body);
+        else kept.put(draftKey(given), { at: Date.now(), body: said }); // refused: what was entered stays
+        receive(answer.html, answer.ok);
+        tally();
+        channel?.postMessage({ given, today });
       }
     } finally {
       sending = false;
@@ -145,14 +170,15 @@
     }
   }
 
-  // The response, or null if the request should be sent again later. If one has to sign in, an act leads there (and
+  // The answer, or null if the request should be sent again later. If one has to sign in, an act leads there (and
   // back, with everything that is kept here); what runs by itself does not take the page away.
   async function post(url, body, isAct = false) {
+    body.set("person", person); // somebody else may have signed in since, in another tab
     try {
       let response = await send(url, body);
       if (response.status === 403) {
         // Perhaps the form's token is older than the present sign-in: a look at the page brings a new one.
-        const page = await send(form.action);
+        const page = await send(desk);
         response = page.headers.has("HX-Redirect") ? page : await send(url, body);
       }
       const login = response.headers.get("HX-Redirect");
@@ -160,7 +186,8 @@
         if (isAct) location.href = login;
         return null;
       }
-      return response.status >= 500 || response.status === 429 || response.status === 408 ? null : response;
+      const { ok, status } = response;
+      return status >= 500 || status === 429 || status === 408 ? null : { ok, status, html: await response.text() };
     } catch {
       return null;
     }
@@ -186,10 +213,15 @@
     }
     const notice = brought.querySelector("[data-notice] > span");
     if (!accepted && notice) whetstone.notify(notice.textContent, "error");
+    const counted = brought.querySelector("template#today");
+    if (counted) {
+      today = Number(counted.content.textContent);
+      tally();
+    }
     const next = brought.querySelector("template#ahead");
     if (next && !waits(next.content.firstElementChild?.dataset.token)) ahead.html = next.innerHTML;
     const fresh = brought.getElementById("comparison");
-    if (fresh && fresh.dataset.token !== token() && !waits(fresh.dataset.token)) {
+    if (fresh && (fresh.dataset.token ?? "") !== token() && !waits(fresh.dataset.token)) {
       show(fresh.outerHTML, say("Next"));
     } else if (comparison().getAttribute("aria-busy")) {
       if (ahead.html) {
@@ -203,50 +235,52 @@
     if (ahead.token && ahead.token === token()) ahead.html = "";
   }
 
-  const waits = (given) => outbox.some((item) => item.token === given);
-
+  // How things stand: verdicts and the draft on screen are saved only once the server has said so.
   function status(word) {
-    const saved = byId("saved");
-    const unsent = outbox.length;
-    const state = !unsent ? "saved" : sending && !retry ? "saving" : "waiting";
-    saved.dataset.state = state;
-    const text = { saved: word ?? say("Saved"), saving: say("Saving"), waiting: `${say("Waiting")}${unsent}` }[state];
-    saved.firstElementChild.textContent = text;
-    if (state === "waiting") byId("announcer").textContent = text;
+    const unsent = outbox().length;
+    const waiting = unsent ? !sending || retry : draftTries;
+    const state = !unsent && !kept.get(draftKey()) ? "saved" : waiting ? "waiting" : "saving";
+    const text = {
+      saved: word ?? say("Saved"),
+      saving: say("Saving"),
+      waiting: unsent ? `${say("Waiting")}${unsent}` : say("Unsent"),
+    }[state];
+    byId("saved").dataset.state = state;
+    byId("saved").firstElementChild.textContent = text;
+    if (state === "waiting" && byId("announcer").textContent !== text) byId("announcer").textContent = text;
   }
 
   // --- Undo and redo ----------------------------------------------------------------------------------------
 
-  async function again(url, by) {
-    if (outbox.length) {
+  async function again(url) {
+    if (outbox().length) {
       await flush();
-      if (outbox.length) return whetstone.notify(say("Undo"), "warning");
+      if (outbox().length) return whetstone.notify(say("Undo"), "warning");
     }
     const body = new URLSearchParams({ view: comparison().dataset.view ?? "", shown: token() });
     const answer = await post(url, body, true);
     if (!answer) return whetstone.notify(byId("notices").dataset.unreachable, "error");
-    const html = await answer.text();
-    if (!html.includes('data-word="error"')) count(by);
     ahead.html = "";
-    receive(html, answer.ok);
-    channel?.postMessage("");
+    receive(answer.html, answer.ok);
+    channel?.postMessage({ today });
   }
 
   // --- The comparison after this one, and keeping what one holds --------------------------------------------
 
   async function fetchAhead() {
-    if (!token() || ahead.html || outbox.length) return;
+    if (!token() || ahead.html || outbox().length) return;
     const answer = await post(form.dataset.ahead, new URLSearchParams({ view: comparison().dataset.view ?? "" }));
-    if (answer?.ok && !ahead.html) receive(await answer.text(), true);
+    if (answer?.ok && !ahead.html) receive(answer.html, true);
   }
 
+  // Show what is one's turn now, with a word if that is something else.
   async function refresh(word) {
-    const response = await fetch(form.action, { headers: { "HX-Request": "true" } }).catch(() => null);
-    if (!response?.ok || response.headers.get("HX-Redirect")) return;
-    const brought = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("comparison");
-    if (!brought || brought.dataset.token === token() || waits(brought.dataset.token)) return;
+    const before = token();
+    const response = await send(desk).catch(() => null);
+    if (!response?.ok || response.headers.has("HX-Redirect") || response.headers.has("HX-Refresh")) return;
+    receive(await response.text(), true);
+    if (token() === before) return;
     ahead.html = "";
-    show(brought.outerHTML);
     if (word) whetstone.notify(word);
     fetchAhead();
   }
@@ -255,86 +289,116 @@
   for (const name of ["pointermove", "keydown", "scroll"]) {
     document.addEventListener(name, () => (active = true), { passive: true, capture: true });
   }
-  async function beat() {
-    if (!token() || document.hidden || !active) return;
+  async function beat(always = false) {
+    if (!token() || (!always && (document.hidden || !active))) return;
     active = false;
     const answer = await post(form.dataset.renew, new URLSearchParams({ token: token() }));
-    if (answer?.status === 409 && !outbox.length) refresh(say("Elsewhere"));
+    if (answer?.status === 409) receive(answer.html, false);
+    if (answer?.status === GONE && !outbox().length) refresh(say("Elsewhere"));
   }
   setInterval(beat, HEARTBEAT * 1000);
-  // On a reload, the old page's farewell can reach the server after the new page's request: take the claim back.
-  setTimeout(beat, 1500);
+  // A farewell gives the claim back, though another tab may still show it; and on a reload it can reach the server
+  // after the new page's request. Take it back.
+  const takeBack = (always) => setTimeout(beat, 1500, always);
+  takeBack(false);
 
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
       lookedAt += performance.now() - shownAt;
     } else {
       shownAt = performance.now();
-      beat();
+      beat(true);
     }
   });
   window.addEventListener("pagehide", () => {
-    const body = new URLSearchParams({ csrfmiddlewaretoken: form.elements.csrfmiddlewaretoken.value });
+    const body = new URLSearchParams({ csrfmiddlewaretoken: form.elements.csrfmiddlewaretoken.value, person });
     navigator.sendBeacon(form.dataset.leave, body);
+    channel?.postMessage({ left: true });
   });
-  window.addEventListener("online", flush);
+  window.addEventListener("online", () => {
+    flush();
+    sendDraft();
+  });
 
   channel?.addEventListener("message", ({ data }) => {
-    if (!data || data === token()) refresh(data ? say("Elsewhere") : "");
-    else if (data === ahead.token) ahead.html = "";
+    if (data.left) return takeBack(true);
+    today = data.today;
+    tally();
+    if (!data.given || data.given === token()) refresh(data.given ? say("Elsewhere") : "");
+    else if (data.given === ahead.token) ahead.html = "";
   });
 
   // --- Drafts -----------------------------------------------------------------------------------------------
 
   const MONTH = 30 * 24 * 3600 * 1000;
+  const DRAFTS = `whetstone:draft:${person}:`;
+  const draftKey = (given = token()) => DRAFTS + given;
   let draftTimer = 0;
+  let draftTries = 0; // in vain, for the comparison on screen
 
   const fields = () => comparison().querySelectorAll(".notes input, .notes textarea");
 
-  function keepDraft() {
-    const drafts = store.read(store.draftsKey, {});
-    for (const [key, draft] of Object.entries(drafts)) if (Date.now() - draft.at > MONTH) delete drafts[key];
-    const values = [...fields()].map((field) => (field.type === "textarea" ? field.value : field.checked));
-    drafts[token()] = { at: Date.now(), values };
-    store.write(store.draftsKey, drafts);
-    clearTimeout(draftTimer);
-    draftTimer = setTimeout(sendDraft, 800);
+  // What is entered, with the verdict that an undo brought back.
+  function noted() {
+    const body = written();
+    body.set("verdict", comparison().dataset.was ?? "");
+    return body;
   }
 
+  function keepDraft() {
+    kept.put(draftKey(), { at: Date.now(), body: noted().toString() });
+    sendDraftIn(800);
+    status();
+  }
+
+  function sendDraftIn(wait) {
+    clearTimeout(draftTimer);
+    draftTimer = setTimeout(sendDraft, wait);
+  }
+
+  // Once the server has it, and nothing was typed since, the copy here goes: only what was not sent may win over what
+  // another device sends.
   async function sendDraft() {
-    if (!token()) return;
-    const body = new URLSearchParams(new FormData(form));
-    body.delete("csrfmiddlewaretoken");
-    const answer = await post(form.dataset.draft, body);
-    if (answer?.status === 204 && !outbox.length) status(say("Draft"));
+    const key = draftKey();
+    const draft = kept.get(key);
+    if (!draft) return;
+    const answer = await post(form.dataset.draft, new URLSearchParams(draft.body));
+    if (answer?.ok && kept.get(key)?.at === draft.at) kept.drop(key);
+    if (key !== draftKey()) return;
+    draftTries = answer?.ok ? 0 : draftTries + 1;
+    status(say("Draft"));
+    if (answer?.status === GONE) refresh(say("Elsewhere"));
+    else if (answer && !answer.ok) receive(answer.html, false);
+    if (!answer?.ok && answer?.status !== 422) sendDraftIn(RETRIES[Math.min(draftTries, RETRIES.length) - 1] * 1000);
   }
 
   function restoreDraft() {
-    const draft = store.read(store.draftsKey, {})[token()];
-    const all = [...fields()];
-    if (draft?.values.length !== all.length) return;
-    all.forEach((field, index) => {
-      if (field.type === "textarea") field.value = draft.values[index];
-      else field.checked = draft.values[index];
-    });
+    const draft = kept.get(draftKey());
+    if (!draft) return;
+    fillIn(new URLSearchParams(draft.body));
+    sendDraftIn(800);
   }
 
-  function forgetDraft(given) {
-    clearTimeout(draftTimer);
-    const drafts = store.read(store.draftsKey, {});
-    delete drafts[given];
-    store.write(store.draftsKey, drafts);
+  function fillIn(said) {
+    for (const field of fields()) {
+      if (field.type === "textarea") field.value = said.get(field.name) ?? "";
+      else field.checked = said.getAll(field.name).includes(field.value);
+    }
+    comparison().dataset.was = said.get("verdict") ?? "";
   }
+
+  for (const key of kept.keys(DRAFTS)) if (Date.now() - kept.get(key)?.at > MONTH) kept.drop(key);
 
   form.addEventListener("input", (event) => {
     if (event.target.closest(".notes")) keepDraft();
   });
-  window.addEventListener("storage", (event) => {
-    if (event.key === store.draftsKey && !comparison().contains(document.activeElement)) restoreDraft();
-    if (event.key === store.outboxKey && !sending) {
-      outbox = store.read(store.outboxKey, []);
-      status();
-    }
+  window.addEventListener("storage", ({ key }) => {
+    if (key === draftKey() && !comparison().contains(document.activeElement)) restoreDraft();
+    status();
+    tally();
+    if (sending || !outbox().length) return;
+    clearTimeout(timer);
+    timer = setTimeout(flush, 5000); // the tab that the verdict was given in may be gone by then
   });
   // A radio that is chosen can be given back by choosing it again: everything beside the verdict is optional.
   form.addEventListener("pointerdown", (event) => {
@@ -353,7 +417,7 @@
 
   const together = byId("together");
   together.hidden = false;
-  let linked = store.read("whetstone:together", true);
+  let linked = kept.get("whetstone:together") ?? true;
   const panes = () => [...document.querySelectorAll(".panes .pane-body")];
 
   function scrollTogether() {
@@ -369,7 +433,7 @@
   }
   together.addEventListener("click", () => {
     linked = !linked;
-    store.write("whetstone:together", linked);
+    kept.put("whetstone:together", linked);
     scrollTogether();
   });
 
@@ -397,13 +461,23 @@
     comparison().querySelector('.segments a[data-view="rendered"]').click();
   }, true);
 
+  const fromSegments = (event) => event.detail.ctx.sourceElement?.closest?.(".segments");
+  let asItWas = null; // while the texts are replaced
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (fromSegments(event)) asItWas = { shownAt, lookedAt, notes: noted() };
+  });
   document.addEventListener("htmx:after:swap", (event) => {
-    if (event.detail.ctx.sourceElement?.closest?.(".segments, #comparison")) {
-      const looked = [shownAt, lookedAt];
+    if (asItWas) {
+      fillIn(asItWas.notes); // the draft that came with the texts may be older than what is entered
       settle();
-      if (event.detail.ctx.sourceElement.closest(".segments")) [shownAt, lookedAt] = looked;
-      fetchAhead();
+      ({ shownAt, lookedAt } = asItWas);
+      asItWas = null;
+    } else if (event.detail.ctx.sourceElement?.closest?.("#comparison")) {
+      settle();
+    } else {
+      return;
     }
+    fetchAhead();
   });
 
   // --- Controls and keys ------------------------------------------------------------------------------------
@@ -412,12 +486,15 @@
     event.preventDefault();
     const button = event.submitter;
     if (button?.name === "verdict" && button.value) give(button);
-    else if (button?.id === "undo") again(button.formAction, -1);
-    else if (button?.id === "redo") again(button.formAction, 1);
+    else if (["undo", "redo"].includes(button?.id)) again(button.formAction);
   });
-  byId("send-flag").addEventListener("htmx:after:request", () => {
+  function closeFlag() {
     byId("flag").open = false;
     byId("flag-note").value = "";
+  }
+  byId("send-flag").addEventListener("htmx:after:request", (event) => {
+    if (event.detail.ctx.response.status !== 200) return; // a notice says why; the note stays
+    closeFlag();
     byId("flag").querySelector("summary").focus();
   });
   // At once, not on the toggle event after it: what is typed next belongs to the note.
@@ -437,8 +514,9 @@
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
     if (typing(event.target) || document.querySelector("dialog[open]")) return;
-    const digit = event.code.match(/^(?:Digit|Numpad)(\d)$/)?.[1]; // where digits need Shift, the key still counts
-    const control = byKey(event.key.length === 1 ? event.key.toLowerCase() : event.key) ?? (digit && byKey(digit));
+    const isCharacter = event.key.length === 1; // not an arrow of the number pad
+    const digit = isCharacter && event.code.match(/^Digit(\d)$/)?.[1]; // where digits need Shift, the key still counts
+    const control = byKey(isCharacter ? event.key.toLowerCase() : event.key) ?? (digit && byKey(digit));
     if (!control || control.closest(":disabled")) return;
     event.preventDefault();
     if (event.repeat && !["down", "up"].includes(control.dataset.act)) return;
@@ -452,14 +530,10 @@
   // --- Begin ------------------------------------------------------------------------------------------------
 
   // What waits in the outbox was judged before this page was opened: do not ask for it again.
-  if (waits(token())) comparison().setAttribute("aria-busy", "true");
-  settleOnLoad();
-
-  function settleOnLoad() {
-    const busy = comparison().getAttribute("aria-busy");
-    settle();
-    if (busy) comparison().setAttribute("aria-busy", "true");
-    flush();
-    fetchAhead();
-  }
+  const isJudged = waits(token());
+  settle();
+  if (isJudged) comparison().setAttribute("aria-busy", "true");
+  tally();
+  flush();
+  fetchAhead();
 })();

@@ -2,10 +2,13 @@
 
 Each address answers twice: a plain form is redirected (POST, redirect, GET), and a request of htmx or of the
 desk's script gets fragments. The script shows the comparison that was fetched ahead at once and sends the verdict
-behind it; it names what it has on screen (`shown`), so that only what it lacks is sent.
+behind it; it names what it has on screen (`shown`), so that only what it lacks is sent. A page also names whose it is
+(`person`): several people may share a browser, and nobody's verdict is stored under another's name.
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
 from django.contrib import messages
@@ -15,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRefresh
 
 from annotate import judging, keys, nothing, qualification, queue
 from annotate.access import get_project
@@ -25,18 +29,51 @@ from annotate.views import verdicts
 from annotate.views.stage import Stage
 
 DESK = (Role.ANNOTATOR, Role.ADMIN)
+GONE = 410  # the claim's place is gone, or it was settled elsewhere
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+
+
+def whoever_opened_it(view: View[P]) -> View[P]:
+    """Answers what comes from a page that somebody else opened, before the present sign-in in the same browser."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        person = request.POST.get("person") or request.GET.get("person")
+        if person and request.user.is_authenticated and person != str(request.user.pk):
+            return _somebody_else(request)
+        return view(request, *args, **kwargs)
+
+    return wrapper
+
+
+def _somebody_else(request: HttpRequest) -> HttpResponse:
+    if request.method == "GET":  # nothing is lost with a page that only looks for more
+        return HttpResponseClientRefresh()
+    text = _(
+        "This page is somebody else’s: %(name)s is signed in now. Nothing was stored under the wrong name."
+    ) % {"name": request.user.get_username()}
+    if _is_fragment(request):
+        text += " " + _(
+            "What was judged or written here stays on this device, and is sent once they sign in again."
+        )
+        return _notice(request, text, status=409)
+    context = {"heading": _("Somebody else is signed in"), "text": text, "status": 409}
+    return render(request, "annotate/error.html", context, status=409)
 
 
 @never_cache
 @ensure_csrf_cookie
 @require_http_methods(["GET", "POST"])
+@whoever_opened_it
 def judge(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     if request.method == "POST":
         return _submit(request, project, membership)
     claim = queue.claim(project, membership.user)
     if _is_fragment(request):
-        return _turn(request, project, membership, claim, None)
+        return _turn(request, project, membership, claim, None, today=judged_today(project, membership.user))
     return render(request, "annotate/judge.html", _page(request, project, membership, claim))
 
 
@@ -69,18 +106,17 @@ def _refuse(
     """Nothing was stored: say why, beside what was entered."""
     claim = queue.claim(project, membership.user)
     if claim and str(claim.token) == request.POST.get("token"):
-        try:
-            claim.draft = verdicts.read_notes(request.POST, project)
-        except JudgingError:
-            claim.draft = {}
+        claim.draft = verdicts.entered(request.POST, project)
     if _is_fragment(request):
-        return _turn(request, project, membership, claim, None, error=error.message, status=422)
+        today = judged_today(project, membership.user)
+        return _turn(request, project, membership, claim, None, error=error.message, today=today, status=422)
     context = _page(request, project, membership, claim) | {"error": error.message}
     return render(request, "annotate/judge.html", context, status=422)
 
 
 @never_cache
 @require_POST
+@whoever_opened_it
 def ahead(request: HttpRequest, slug: str) -> HttpResponse:
     """What comes after the comparison on screen, fetched ahead."""
     project, membership = get_project(request, slug, *DESK)
@@ -91,6 +127,7 @@ def ahead(request: HttpRequest, slug: str) -> HttpResponse:
 
 @never_cache
 @require_POST
+@whoever_opened_it
 def undo(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     claim = judging.undo(project, membership.user)
@@ -101,6 +138,7 @@ def undo(request: HttpRequest, slug: str) -> HttpResponse:
 
 @never_cache
 @require_POST
+@whoever_opened_it
 def redo(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     judgment = judging.redo(project, membership.user)
@@ -121,7 +159,8 @@ def _again(
         return redirect("judge", project.slug)
     claim = claim or queue.claim(project, membership.user)
     following = queue.claim_next(project, membership.user) if claim else None
-    return _turn(request, project, membership, claim, following, error=error)
+    today = judged_today(project, membership.user)
+    return _turn(request, project, membership, claim, following, error=error, today=today)
 
 
 @never_cache
@@ -135,35 +174,39 @@ def texts(request: HttpRequest, slug: str, token: UUID) -> HttpResponse:
 @never_cache
 @require_GET
 def whole_text(request: HttpRequest, slug: str, token: UUID, side: str) -> HttpResponse:
-    """All of a completion, as plain text: the page shows the beginning of a very long one."""
+    """All of a completion, or of the prompt, as plain text: the page shows the beginning of a very long one."""
     project, membership = get_project(request, slug, *DESK)
-    claim = _own_claim(project, membership, token)
-    completion = claim.left if side == "a" else claim.right
-    return HttpResponse(completion.text, content_type="text/plain; charset=utf-8")
+    stage = Stage.of_claim(_own_claim(project, membership, token), project)
+    texts = {"a": stage.left.text, "b": stage.right.text, "prompt": stage.prompt_text}
+    if side not in texts:
+        raise Http404
+    return HttpResponse(texts[side], content_type="text/plain; charset=utf-8")
 
 
 @require_POST
+@whoever_opened_it
 def draft(request: HttpRequest, slug: str) -> HttpResponse:
     """Keep what is being written."""
     project, membership = get_project(request, slug, *DESK)
     try:
-        kept = judging.save_draft(
-            request.POST.get("token", ""), membership.user, verdicts.read_notes(request.POST, project)
-        )
+        written = verdicts.read_draft(request.POST, project)
+        kept = judging.save_draft(request.POST.get("token", ""), membership.user, written, project=project)
     except JudgingError as error:
         return _notice(request, error.message, status=422)
-    return HttpResponse(status=204 if kept else 409)
+    return HttpResponse(status=204 if kept else GONE)
 
 
 @require_POST
+@whoever_opened_it
 def renew(request: HttpRequest, slug: str) -> HttpResponse:
-    """The heartbeat: 204 while the claim is kept, 409 once its place is gone or it was settled elsewhere."""
-    _project, membership = get_project(request, slug, *DESK)
-    kept = queue.renew(request.POST.get("token", ""), membership.user)
-    return HttpResponse(status=204 if kept else 409)
+    """The heartbeat: 204 while the claim is kept."""
+    project, membership = get_project(request, slug, *DESK)
+    kept = queue.renew(request.POST.get("token", ""), membership.user, project=project)
+    return HttpResponse(status=204 if kept else GONE)
 
 
 @require_POST
+@whoever_opened_it
 def leave(request: HttpRequest, slug: str) -> HttpResponse:
     """The page was left: others may have its comparisons. A reload is offered them first."""
     project, membership = get_project(request, slug, *DESK)
@@ -172,16 +215,19 @@ def leave(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@whoever_opened_it
 def flag(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
+    token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")
     try:
-        judging.flag(request.POST.get("token", ""), membership.user, request.POST.get("flag_note", ""))
+        judging.flag(token, membership.user, note, project=project)
     except JudgingError as error:
-        level, text = "error", error.message
+        level, text, status = "error", error.message, 422
     else:
-        level, text = "success", _("Flagged. An admin will look at it; you can judge it or skip it.")
+        level, status = "success", 200
+        text = _("Flagged. An admin will look at it; you can judge it or skip it.")
     if _is_fragment(request):
-        return _notice(request, text, level)
+        return _notice(request, text, level, status)
     messages.add_message(request, messages.SUCCESS if level == "success" else messages.ERROR, text)
     return redirect("judge", project.slug)
 
@@ -246,14 +292,19 @@ def _turn(
     only_ahead: bool = False,
     feedback: str = "",
     error: str = "",
+    today: int | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    """Fragments: the comparison to show, unless the page shows it already, and the one after it."""
+    """Fragments: the comparison to show, unless the page shows it already, and the one after it.
+
+    `today` is the day's true count, where the script cannot know it by counting.
+    """
     context: dict[str, Any] = {
         "project": project,
         "keys": keys.keys_of(membership.user.preferences),
         "feedback": feedback,
         "error": error,
+        "today": today,
         "following": Stage.of_claim(following, project, _next_view(request)) if following else None,
     }
     if not only_ahead and (live is None or str(live.token) != request.POST.get("shown")):

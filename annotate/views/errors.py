@@ -54,8 +54,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Made without the database and without the session, as either may be what failed."""
     text = _(
-        "Something went wrong on the server, and it was written to its log. What was saved before is safe; verdicts "
-        "and drafts that were on their way are kept in your browser and sent again."
+        "Something went wrong on the server, and it was written to its log. What was saved before is safe. Go "
+        "back for what you had filled in; the desk keeps in your browser what it could not send, and tries again."
     )
     if request.headers.get("HX-Request"):
         return _notice(text, 500)

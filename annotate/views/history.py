@@ -1,5 +1,6 @@
 """One's own judgments: look through them, see one again, change it; and one's own figures."""
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate import judging, mywork
 from annotate.access import get_project
-from annotate.browsing import narrow
+from annotate.browsing import containing
 from annotate.models import Comparison, Judgment, Membership, Project, Role
 from annotate.verdicts import JudgingError
 from annotate.views import verdicts
@@ -28,7 +29,8 @@ LARGEST_KEY = 2**63 - 1
 def history(request: HttpRequest, slug: str) -> HttpResponse:
     """One's current judgments, newest first; `before` is the key where an older page starts."""
     project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
-    query, verdict = request.GET.get("q", "").strip()[:200], request.GET.get("verdict", "")
+    query = request.GET.get("q", "").replace("\x00", "").strip()[:200]  # PostgreSQL refuses NUL
+    verdict = request.GET.get("verdict", "")
     judgments = _find(project, membership, query, verdict)
     before = request.GET.get("before", "")
     if before.isdecimal() and int(before) <= LARGEST_KEY:
@@ -53,9 +55,8 @@ def _find(project: Project, membership: Membership, query: str, verdict: str) ->
     mine = Judgment.objects.filter(project=project, annotator=membership.user, superseded_at=None)
     if verdict in Judgment.Verdict.values:
         mine = mine.filter(verdict=verdict)
-    if query:
-        containing = narrow(Comparison.objects.filter(project=project), {"q": query})
-        mine = mine.filter(Q(rationale__icontains=query) | Q(comparison__in=containing.values("pk")))
+    if query:  # in the texts that this person judged: the cost grows with their work, not with the project
+        mine = mine.filter(Q(rationale__icontains=query) | containing(query, "comparison__"))
     return mine
 
 
@@ -68,6 +69,7 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
     found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()
     if found is None:
         raise Http404(_("There is no such judgment of yours in this project."))
+    stage = Stage.of_judgment(found, project, request.GET.get("view", ""))
     error = ""
     if request.method == "POST":
         try:
@@ -75,6 +77,7 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
             revised = judging.revise(found.pk, membership.user, verdict, project=project)
         except JudgingError as refused:
             error = refused.message
+            stage = replace(stage, said=verdicts.entered(request.POST, project))
         else:
             messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
             return redirect("judgment", slug, revised.pk)
@@ -84,7 +87,8 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
         "membership": membership,
         "judgment": found,
         "current": next((version for version in versions if version.superseded_at is None), None),
-        "stage": Stage.of_judgment(found, project, request.GET.get("view", "")),
+        "code": verdicts.judgment_code(found),
+        "stage": stage,
         "versions": [(version, verdicts.judgment_code(version)) for version in versions],
         "expected": _expected(project, found),
         "keys": {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from annotate import rendering
-from annotate.differences import differences
+from annotate.differences import WORD_LIMIT, differences
 from annotate.models import Claim, Completion, Judgment, Project, Prompt
 from annotate.views import verdicts
 
@@ -26,29 +26,38 @@ class Message:
     """One message of a chat prompt; a plain prompt is one message without a role."""
 
     html: SafeString
+    cut: bool
     role: str | Promise = ""
     kind: str = ""
 
 
 @dataclass(frozen=True)
 class Side:
+    """`cut`: only the beginning is shown. `uncompared`: its differences are marked in its beginning alone."""
+
     letter: str
     name: str
     completion: Completion
     html: SafeString
     cut: bool
+    uncompared: bool
 
 
 @dataclass(frozen=True)
 class Criterion:
-    index: int
+    """`field` is its name in the form."""
+
+    field: str
     name: str
     code: str
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One comparison as one person sees it. `view` is how its texts are shown; `said` what was noted so far."""
+    """One comparison as one person sees it. `view` is how its texts are shown; `said` what was noted so far.
+
+    `token` is their claim's: by it, a text that is too long for the page is opened whole.
+    """
 
     project: Project
     token: uuid.UUID
@@ -56,6 +65,7 @@ class Stage:
     left: Completion
     right: Completion
     view: str = "rendered"
+    word_limit = WORD_LIMIT
     said: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -68,39 +78,53 @@ class Stage:
         view = view if view in VIEWS else "rendered"
         said = {name: getattr(judgment, name) for name in ("reasons", "criteria", "rationale")}
         said |= {name: getattr(judgment, name) for name in ("verdict", "preferred_id", "strength")}
+        claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
         prompt = judgment.comparison.prompt
-        return cls(project, judgment.token, prompt, judgment.left, judgment.right, view, said)
+        return cls(project, claim.token, prompt, judgment.left, judgment.right, view, said)
 
     @cached_property
     def messages(self) -> list[Message]:
         show = rendering.raw if self.view == "raw" else rendering.markdown
-        content = self.prompt.content
-        if isinstance(content, str):
-            return [Message(show(content))]
         return [
-            Message(
-                show(str(message.get("content", ""))), ROLES.get(role, role), role if role in ROLES else ""
-            )
-            for message in content
-            for role in [str(message.get("role", ""))]
+            Message(show(text), rendering.cut(text)[1], ROLES.get(role, role), role if role in ROLES else "")
+            for role, text in self._turns
         ]
 
     @cached_property
+    def _turns(self) -> list[tuple[str, str]]:
+        """The prompt's (role, text); a plain prompt is one text without a role."""
+        content = self.prompt.content
+        if isinstance(content, str):
+            return [("", content)]
+        return [(str(message.get("role", "")), str(message.get("content", ""))) for message in content]
+
+    @property
+    def prompt_text(self) -> str:
+        """All of the prompt, as plain text."""
+        return "\n\n".join(f"{role}:\n{text}" if role else text for role, text in self._turns)
+
+    @property
+    def prompt_cut(self) -> bool:
+        return any(message.cut for message in self.messages)
+
+    @cached_property
     def sides(self) -> list[Side]:
-        texts = (self.left.text, self.right.text)
+        both = (self.left, self.right)
+        uncompared = (False, False)
+        html: Sequence[SafeString]
         if self.view == "differences":
+            found = differences(self.left.text, self.right.text)
+            uncompared = found.stopped
             html = [
                 mark_safe(f'<div class="prose plain" dir="auto">{part}</div>')  # noqa: S308 - differences() escapes
-                for part in differences(*texts)
+                for part in found.html
             ]
         else:
             show = rendering.raw if self.view == "raw" else rendering.markdown
-            html = [show(text) for text in texts]
+            html = [show(completion.text) for completion in both]
         return [
-            Side(letter, name, completion, part, rendering.cut(completion.text)[1])
-            for letter, name, completion, part in zip(
-                "AB", ("a", "b"), (self.left, self.right), html, strict=True
-            )
+            Side(name.upper(), name, completion, part, rendering.cut(completion.text)[1], stopped)
+            for name, completion, part, stopped in zip("ab", both, html, uncompared, strict=True)
         ]
 
     @property
@@ -118,8 +142,8 @@ class Stage:
     def criteria(self) -> list[Criterion]:
         said = self.said.get("criteria") or {}
         return [
-            Criterion(index, name, verdicts.code(said.get(name) or {}, self.left.pk))
-            for index, name in enumerate(self.project.criteria)
+            Criterion(verdicts.CRITERION + name, name, verdicts.code(said.get(name) or {}, self.left.pk))
+            for name in self.project.criteria
         ]
 
     @property

@@ -1,7 +1,8 @@
 """Between the desk's form and a Verdict: sides become completions, by id, and back.
 
 A choice is written as the form knows it: "a3" is "A is much better", then a2, a1, tie, both_bad, b1, b2, b3, skip.
-A is the completion that was drawn for the left.
+A is the completion that was drawn for the left. A criterion is posted by its name: its place may have changed since
+the page was opened.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ SIDES = {
     for letter, side in (("a", "left"), ("b", "right"))
     for strength in (1, 2, 3)
 }
+CODES = {*SIDES, *Judgment.Verdict.values} - {Judgment.Verdict.PREFER.value}
+CRITERION = "criterion-"  # and its name
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
@@ -26,16 +29,34 @@ def read(post: QueryDict, project: Project) -> Verdict:
 
 
 def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
-    """What the form holds beside the verdict: reasons, criteria and rationale."""
-    criteria = {}
-    for index, name in enumerate(project.criteria):
-        if code := post.get(f"criterion-{index}", ""):
-            criteria[name] = _choice(code, post)
+    """What the form holds beside the verdict: reasons, criteria and rationale.
+
+    A criterion that the project has no more is not left out: whoever stores the verdict has to refuse it.
+    """
+    criteria = {
+        field.removeprefix(CRITERION): _choice(post.get(field, ""), post)
+        for field in post
+        if field.startswith(CRITERION) and post.get(field)
+    }
     return {
         "reasons": post.getlist("reasons") if project.reasons else [],
         "criteria": criteria,
         "rationale": post.get("rationale", "") if project.ask_rationale else "",
     }
+
+
+def read_draft(post: QueryDict, project: Project) -> dict[str, Any]:
+    """What was entered so far: the notes, and the verdict where there is one (an undo brings the last one back)."""
+    given = post.get("verdict", "")
+    return read_notes(post, project) | (_choice(given, post) if given in CODES else {})
+
+
+def entered(post: QueryDict, project: Project) -> dict[str, Any]:
+    """What was entered in a form that was refused, to show it again; nothing where it cannot be read."""
+    try:
+        return read_draft(post, project)
+    except JudgingError:
+        return {}
 
 
 def seconds(post: QueryDict) -> float | None:

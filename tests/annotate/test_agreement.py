@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from annotate import agreement, judging
+from annotate import agreement, judging, qualification
 from annotate.agreement import Met, Share
 from annotate.models import Comparison, Project
 from tests.annotate.saying import say
@@ -97,17 +97,28 @@ def test_gold_accuracy_counts_ties_as_wrong_and_skips_not_at_all(project, three,
     assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 3)}
 
 
-@pytest.mark.parametrize(("feedback", "right"), [("silent", 1), ("shown", 0)])
-def test_gold_counts_as_it_was_first_judged_where_the_answer_is_shown(
-    project, three, make_comparisons, feedback, right
-):
-    project.gold_feedback = feedback
+@pytest.mark.parametrize("feedback", ["silent", "shown"])
+@pytest.mark.parametrize("again", ["edit", "undo"])
+def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, feedback, again):
+    """Otherwise one could give a verdict, look at one's figure, and change it."""
+    project.gold_feedback, project.qualification_size = feedback, 1
     project.save()
     (gold,) = make_comparisons(1, kind="gold")
-    say(three[0], gold, "second")
-    again = judging.undo(project, three[0])
-    judging.record(again.token, three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1))
-    assert agreement.gold_accuracy(project) == {three[0].pk: Share(right, 1)}
+    anna, right = three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1)
+    wrong = say(anna, gold, "second")
+    if again == "edit":
+        judging.revise(wrong.pk, anna, right)
+    else:
+        judging.record(judging.undo(project, anna).token, anna, right)
+    assert agreement.gold_accuracy(project) == {anna.pk: Share(0, 1)}
+    assert qualification.standing(project, anna).failed
+
+
+def test_a_verdict_after_a_skip_is_the_first_one(project, three, make_comparisons):
+    (gold,) = make_comparisons(1, kind="gold")
+    skipped = say(three[0], gold, "skip")
+    judging.revise(skipped.pk, three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1))
+    assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 1)}
 
 
 def test_left_bias_is_the_share_of_preferences_for_the_left_side(project, three, make_comparisons):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate import rendering
-from annotate.differences import common, differences
+from annotate.differences import WORD_LIMIT, common, differences
 from annotate.rendering import DISPLAY_LIMIT, markdown, raw
 
 
@@ -88,7 +88,7 @@ def assert_harmless(html: str) -> None:
 def test_hostile_text_is_shown_harmlessly(text: str) -> None:
     assert_harmless(markdown(text))
     assert_harmless(raw(text))
-    assert_harmless("".join(differences(text, "something else")))
+    assert_harmless("".join(differences(text, "something else").html))
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +102,7 @@ def test_hostile_text_is_shown_harmlessly(text: str) -> None:
 def test_no_mixture_of_hostile_pieces_becomes_harmful(pieces: list[str]) -> None:
     text = "".join(pieces)
     assert_harmless(markdown(text))
-    assert_harmless("".join(differences(text, text[::-1])))
+    assert_harmless("".join(differences(text, text[::-1]).html))
 
 
 def test_raw_html_is_visible_as_it_was_written() -> None:
@@ -139,6 +139,16 @@ def test_markdown_gives_tables_lists_and_highlighted_code() -> None:
         ("tag \U000e0041", "U+E0041"),
         ("latin\u200djoined", "U+200D"),
         ("bell \x07", "U+0007"),
+        ("s\ufe0fecret", "U+FE0F"),
+        ("5\ufe0f", "U+FE0F"),  # no key cap follows
+        ("s\U000e0100", "U+E0100"),
+        ("empty \u2800 looking", "U+2800"),
+        ("\U0001d173", "U+1D173"),
+        ("сло\u200dво", "U+200D"),
+        ("漢\u200c字", "U+200C"),
+        ("a\u200d😀", "U+200D"),
+        ("слово\u200e", "U+200E"),
+        ("🏴\U000e0067\U000e0061\U000e007f", "U+E0067"),  # no flag
     ],
 )
 @pytest.mark.parametrize("render", [markdown, raw])
@@ -157,7 +167,24 @@ def test_hidden_characters_in_code_are_named_too() -> None:
     assert "U+200B" in Tags(markdown("`\u200b`")).text
 
 
-@pytest.mark.parametrize("text", ["👨‍👩‍👧", "می‌خواهم", "क्‍ष", "ordinary text", "10 kΩ and 3 μm"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "ordinary text",
+            "10 kΩ and 3 μm",
+            "می‌خواهم",
+            "PDF‌ها",
+            "क्‍ष",
+            "കണ്‍",
+            "שלום\u200f!",
+            "葛\U000e0100",
+            "⠓⠑⠀⠇",
+        ),
+        *("👨‍👩‍👧", "❤️", "❤️‍🔥", "🏳️‍🌈", "👩🏽‍💻", "5️⃣", "☎︎", "ℹ️", "∩\ufe00"),
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
+    ],
+)
 def test_honest_text_is_left_alone(text: str) -> None:
     assert "span" not in markdown(text)
 
@@ -165,6 +192,11 @@ def test_honest_text_is_left_alone(text: str) -> None:
 def test_a_word_of_several_alphabets_is_marked() -> None:
     assert '<span class="mixed-script"' in markdown("log in at p\u0430ypal today")  # a Cyrillic а
     assert "mixed-script" not in markdown("слово and word")
+
+
+@pytest.mark.parametrize("text", ["\nbelow", "\n\nfurther below", "at once"])
+def test_raw_text_keeps_its_first_line_break(text: str) -> None:
+    assert f">\n{text}</pre>" in raw(text)  # a browser swallows one after <pre>
 
 
 # --- Work ---------------------------------------------------------------------------------------------------------
@@ -229,7 +261,7 @@ def test_a_table_of_empty_cells_does_not_blow_up_the_page() -> None:
 def test_a_megabyte_on_one_line_is_cut_for_display() -> None:
     text = "x" * 1_000_000
     assert rendering.cut(text) == ("x" * DISPLAY_LIMIT, True)
-    for html in (markdown(text), raw(text), *differences(text, text)):
+    for html in (markdown(text), raw(text), *differences(text, text).html):
         assert len(html) < DISPLAY_LIMIT + 200
 
 
@@ -252,14 +284,14 @@ def test_the_common_subsequence_is_common_and_longest(left: list[str], right: li
 
 
 def test_differing_words_are_marked_and_spacing_is_not_a_difference() -> None:
-    assert differences("the cat  sat down", "the dog sat\ndown") == (
+    assert differences("the cat  sat down", "the dog sat\ndown").html == (
         "the <mark>cat</mark>  sat down",
         "the <mark>dog</mark> sat\ndown",
     )
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
-    assert differences("静かな映画", "静かな音楽")[0] == "静かな<mark>映画</mark>"
+    assert differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
 
 
 plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
@@ -267,5 +299,13 @@ plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
 
 @given(plain_text, plain_text)
 def test_differences_keep_every_character(left: str, right: str) -> None:
-    for text, html in zip((left, right), differences(left, right), strict=True):
+    for text, html in zip((left, right), differences(left, right).html, strict=True):
         assert html.replace("<mark>", "").replace("</mark>", "") == rendering.visible(text)
+
+
+@pytest.mark.parametrize("word", ["one ", "語"])
+def test_words_beyond_what_is_compared_are_not_marked_and_said_to_be_left_out(word: str) -> None:
+    found = differences(word * (WORD_LIMIT + 1), "other")
+    assert found.stopped == (True, False)
+    assert found.html[0].endswith("</mark>" + word.rstrip()) or found.html[0].endswith("</mark> " + word)
+    assert differences(word * WORD_LIMIT, "other").stopped == (False, False)

@@ -77,6 +77,38 @@ def test_an_oversized_rationale_is_refused_and_stays_in_the_field(desk: Client, 
     assert "y" * 10_001 in response.content.decode()
 
 
+@pytest.mark.parametrize("headers", [{}, FRAGMENT], ids=["page", "fragment"])
+@pytest.mark.parametrize("criteria", [["Honest", "Warm"], []], ids=["others", "none"])
+def test_a_criterion_that_was_changed_meanwhile_is_not_stored_as_another(
+    desk: Client, project: Any, criteria: list[str], headers: dict[str, str]
+) -> None:
+    project.criteria, project.ask_rationale = ["Helpful", "Honest"], True
+    project.save()
+    fields = on_screen(desk)
+    project.criteria = criteria
+    project.save()
+    said = {"criterion-Helpful": "a3", "criterion-Honest": "b1", "rationale": "It names the film."}
+    response = desk.post(url("judge"), {**fields, "verdict": "b2", **said}, headers=headers)
+    assert refused(response)
+    html = response.content.decode()
+    assert ("“Helpful” is no criterion of this project" in html) or not criteria
+    # The verdict and all that still has a place are in the form.
+    assert 'data-was="b2"' in html
+    assert "It names the film.</textarea>" in html
+    assert bool(re.search(r'name="criterion-Honest" value="b1"[^>]* checked', html)) == bool(criteria)
+    assert "criterion-Helpful" not in html
+
+
+def test_a_criterion_keeps_its_verdict_when_its_place_changes(desk: Client, project: Any) -> None:
+    project.criteria = ["Helpful", "Honest"]
+    project.save()
+    fields = on_screen(desk)
+    project.criteria = ["Warm", "Honest", "Helpful"]
+    project.save()
+    desk.post(url("judge"), {**fields, "verdict": "tie", "criterion-Helpful": "tie"})
+    assert Judgment.objects.get().criteria == {"Helpful": {"verdict": "tie"}}
+
+
 def test_invalid_utf8_does_no_harm(desk: Client, project: Any) -> None:
     project.ask_rationale = True
     project.save()

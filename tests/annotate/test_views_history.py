@@ -4,13 +4,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate import judging, mywork, queue
-from annotate.models import Judgment
+from annotate.models import Claim, Comparison, Completion, Judgment
 from annotate.verdicts import Verdict
+from tests.annotate.saying import say
 
 
 @pytest.fixture
@@ -66,6 +68,36 @@ def test_search_finds_words_of_the_prompt_a_completion_and_the_rationale(
     assert found(second.comparison.first.text.strip()) == {second.pk}
     assert found("nowhere") == set()
     assert found("100%_") == set()
+
+
+@pytest.mark.parametrize("query", ["\x00", "a\x00b", "%", "\\", "#0", "#" + "9" * 30, "\U0001f3ac", "'\""])
+def test_a_strange_search_is_answered(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any, query: str
+) -> None:
+    make_comparisons(1)
+    judge(teammate)
+    assert history.get("/p/reviews/history/", {"q": query}).status_code == 200
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite counts its steps")
+def test_the_cost_of_a_search_grows_with_ones_own_work_alone(
+    history: Client, teammate: Any, owner: Any, project: Any, judge: Any, make_comparisons: Any
+) -> None:
+    def steps() -> int:
+        ticks: list[None] = []
+        connection.connection.set_progress_handler(lambda: ticks.append(None), 1)
+        history.get("/p/reviews/history/", {"q": "nowhere"})
+        connection.connection.set_progress_handler(None, 0)
+        return len(ticks)
+
+    make_comparisons(8, needed=2)
+    for _ in range(3):
+        judge(teammate)
+    few = steps()
+    for _ in range(5):
+        judge(owner)
+    make_comparisons(100)
+    assert steps() < 1.5 * few
 
 
 def test_a_filter_keeps_one_kind_of_verdict(
@@ -128,6 +160,45 @@ def test_a_change_that_cannot_be_changes_nothing(
     assert Judgment.objects.get() == mine
 
 
+def test_a_refused_change_keeps_what_was_entered(
+    history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any
+) -> None:
+    project.criteria, project.ask_rationale = ["Helpful"], True
+    project.save()
+    make_comparisons(1)
+    mine = judge(teammate, "left")
+    project.criteria = ["Honest"]
+    project.save()
+    sides = {"left": mine.left_id, "right": mine.right_id}
+    entered = {"verdict": "b1", "criterion-Helpful": "a1", "rationale": "Rather this"}
+    response = history.post(reverse("judgment", args=["reviews", mine.pk]), {**sides, **entered})
+    html = response.content.decode()
+    assert response.status_code == 422
+    assert "“Helpful” is no criterion of this project" in html
+    assert "Rather this</textarea>" in html
+    assert 'class="verdict b was" name="verdict" value="b1"' in html
+    assert "A better" in html  # what holds, above
+    assert Judgment.objects.get() == mine
+
+
+def test_what_is_cut_on_the_page_of_a_judgment_can_be_opened_whole(
+    history: Client, teammate: Any, judge: Any, make_comparisons: Any
+) -> None:
+    [made] = make_comparisons(1)
+    long = Completion.objects.create(prompt=made.prompt, policy=made.first.policy, text="z" * 70_000)
+    made.delete()
+    comparison = Comparison.objects.create(
+        project=made.project, prompt=made.prompt, first=long, second=made.second
+    )
+    mine = judging.revise(judge(teammate, "left").pk, teammate, Verdict("tie"))
+    html = history.get(reverse("judgment", args=["reviews", mine.pk])).content.decode()
+    assert html.count("only its beginning is shown") == 1
+    side = "a" if mine.left_id == comparison.first_id else "b"
+    link = reverse("whole_text", args=["reviews", Claim.objects.get().token, side])
+    assert link in html
+    assert history.get(link).content == b"z" * 70_000
+
+
 # --- One's own figures ----------------------------------------------------------------------------------------------
 
 
@@ -183,26 +254,15 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
     assert (work.agreement.count, work.agreement.total) == (2, 3)
 
 
-def test_agreement_is_shown_only_where_the_project_shows_it(
-    history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any
+@pytest.mark.parametrize("agreement", [True, False])
+@pytest.mark.parametrize("feedback", ["silent", "shown"])
+def test_gold_accuracy_is_shown_only_where_the_project_tells_and_shows_it(
+    history: Client, teammate: Any, project: Any, make_comparisons: Any, agreement: bool, feedback: str
 ) -> None:
-    make_comparisons(1, kind="gold")
-    project.gold_rate = 0.5
-    project.qualification_size = 0
+    """Where gold is silent, one's figure would say after each verdict whether that was gold, and right."""
+    project.show_agreement, project.gold_feedback = agreement, feedback
     project.save()
-    comparison = project.comparisons.get()
-    from annotate.models import Claim
-
-    claim = Claim.objects.create(
-        project=project,
-        comparison=comparison,
-        annotator=teammate,
-        left=comparison.first,
-        right=comparison.second,
-        expires_at=at(-1),
-    )
-    judging.record(claim.token, teammate, Verdict("prefer", comparison.first_id, 2), project=project)
-    assert "1 of 1 right" in history.get("/p/reviews/me/").content.decode()
-    project.show_agreement = False
-    project.save()
-    assert "1 of 1 right" not in history.get("/p/reviews/me/").content.decode()
+    [gold] = make_comparisons(1, kind="gold")
+    say(teammate, gold, "first")
+    html = history.get("/p/reviews/me/").content.decode()
+    assert ("1 of 1 right" in html) == (agreement and feedback == "shown")

@@ -1,14 +1,17 @@
 """The quality page: figures, warnings that leave room for chance, and leaks of identity."""
 
+import random
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotate import judging, queue
 from annotate.agreement import Annotator, Share
-from annotate.models import Completion, User
-from annotate.quality import NAMES_ITSELF, _warnings, assess, percent
+from annotate.models import Comparison, Completion, Policy, User
+from annotate.quality import _warnings, assess, identity_leaks, names_itself, percent
 from annotate.views.quality import in_words
+from training.engine import reviews
 
 URL = "/p/reviews/quality/"
 
@@ -90,18 +93,33 @@ def test_haste_and_skipping_are_worth_a_warning(project):
     assert not list(_warnings(project, "toni", figures(), Share(5, 10), Share(5, 10)))
 
 
+OWN = ["starter", "round 1", "baseline", "model-2", "sft", "/srv/models/zorblax-7b-chat", "example/Quillon-2"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "I am ChatGPT, a model.",
         "As an AI language model, I cannot",
+        "As a language model, I cannot",
+        "As an AI, I do not watch films.",
         "I'm Claude and I like it",
         "Hello! I was developed by OpenAI.",
         "My name is Qwen.",
+        "I am Vicuna, a language model trained by researchers from LMSYS.",
+        "I’m Falcon, happy to help.",
+        "I am OLMo.",
+        "My name is Yi",
+        "I'm called DBRX",
+        "I am only a large language model.",
+        "This assistant was trained by Databricks.",
+        "I am Zorblax.",  # the project's own
+        "My name is Quillon, and",
+        "This review was written by zorblax-7b-chat.",
     ],
 )
 def test_a_completion_that_names_its_model_is_a_leak(text):
-    assert NAMES_ITSELF.search(text)
+    assert names_itself(OWN).search(text)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +128,38 @@ def test_a_completion_that_names_its_model_is_a_leak(text):
         "Claude Rains is superb.",
         "A llama crosses the road.",
         "I am a model citizen.",
+        "The captain dies as he takes command.",
+        "He is wonderful as the young Claude, and she as Gemini.",
+        "I'm a big fan of Gemini Man.",
+        "As an AI, Samantha is charming.",
+        "I am fond of films about AI.",
+        "I loved round 1 of the fight, and the starter.",
+        "The baseline is that I am starter material.",
+        "A film about a quillon, and about a zorblax.",
     ],
 )
 def test_a_name_alone_is_none(text):
-    assert not NAMES_ITSELF.search(text)
+    assert not names_itself(OWN).search(text)
+
+
+def test_film_reviews_name_no_model():
+    rng = random.Random(8)
+    telling = names_itself(OWN)
+    assert not [text for text in ("".join(reviews.review(rng)) for _ in range(2_000)) if telling.search(text)]
+
+
+def test_a_completion_that_names_the_projects_own_model_is_found(project, make_comparisons):
+    Policy.objects.filter(pk=project.current_policy_id).update(base_model="example/Quillon-2")
+    [made] = make_comparisons()
+    assert identity_leaks(project) == []
+    leak = Completion.objects.create(
+        prompt=made.prompt, policy=made.first.policy, text="I am Quillon, and I liked it."
+    )
+    found = Comparison.objects.create(project=project, prompt=made.prompt, first=leak, second=made.second)
+    assert identity_leaks(project) == [found.pk]
 
 
 def test_a_leak_is_shown_with_its_comparison(project, owner, teammate, make_comparisons, client_for):
-    from annotate.models import Comparison
-
     [made] = make_comparisons()
     leak = Completion.objects.create(
         prompt=made.prompt, policy=made.first.policy, text="As an AI language model I liked it."

@@ -38,6 +38,17 @@ def test_a_key_held_down_judges_once(desk: Desk) -> None:
     assert Judgment.objects.count() == 1
 
 
+def test_the_number_pad_scrolls_without_num_lock_and_judges_with_it(desk: Desk) -> None:
+    """In Playwright's layout, Shift stands for Num Lock: without it the pad's 2 is the arrow down."""
+    for key in ("Numpad2", "Numpad8", "Numpad5", "Numpad1"):
+        desk.press(key)
+    desk.page.wait_for_timeout(100)
+    assert desk.status == "saved"
+    assert not Judgment.objects.exists()
+    desk.judge("Shift+Numpad2")
+    assert Judgment.objects.get().strength == 2
+
+
 def test_a_double_click_judges_once_and_focus_stays(desk: Desk) -> None:
     button = desk.page.get_by_role("button", name="A is better", exact=True)
     button.dblclick()
@@ -98,6 +109,58 @@ def test_undo_and_redo_through_the_session(desk: Desk) -> None:
     desk.looked().judge("8")
     said = Judgment.objects.filter(superseded_at=None).values_list("verdict", "strength")
     assert sorted(said) == [("prefer", 1), ("prefer", 3)]
+
+
+def test_undoing_a_skip_does_not_change_the_count_of_verdicts(desk: Desk) -> None:
+    tally = desk.page.locator("#tally")
+    desk.judge("4").judge("s")
+    expect(tally).to_have_text("1")
+    for key in ("u", "r"):
+        before = desk.token
+        desk.press(key)
+        desk.moved_on(before)
+        expect(tally).to_have_text("1")
+
+
+def test_after_an_undo_what_is_written_does_not_unmark_the_verdict(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(3)
+    desk = open_desk().ready().judge("8")
+    before = desk.token
+    desk.press("u")
+    desk.moved_on(before)
+    desk.page.fill("#rationale", "on second thoughts")
+    desk.saved().page.reload()
+    expect(desk.page.locator("#rationale")).to_have_value("on second thoughts")
+    expect(desk.page.locator(".verdict.was")).to_have_attribute("value", "b3")
+
+
+def test_a_verdict_that_is_refused_is_uncounted_and_stays_in_the_form(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(3)
+    desk = open_desk().ready()
+    given = desk.token
+    desk.page.fill("#rationale", "It names the film.")
+    desk.page.get_by_label("A is slightly better").first.check()  # on the one criterion
+    project.criteria = ["Honest"]
+    project.save()
+    desk.press("Escape")
+    desk.press("2")
+    expect(desk.page.get_by_text("“Helpful” is no criterion of this project")).to_be_visible()
+    desk.shows(given)
+    expect(desk.page.locator("#tally")).to_have_text("0")
+    expect(desk.page.locator("#rationale")).to_have_value("It names the film.")
+    expect(desk.page.locator(".verdict.was")).to_have_attribute("value", "a2")
+    expect(desk.page.locator("#notes legend").first).to_have_text("Honest")
+    assert not Judgment.objects.exists()
+    desk.saved().looked().judge("2")
+    judgment = Judgment.objects.get()
+    assert (str(judgment.token), judgment.rationale) == (given, "It names the film.")
+    assert judgment.criteria == {}
 
 
 def test_a_chosen_key_replaces_the_old_one(
@@ -223,9 +286,11 @@ def test_the_strip_does_not_move_whatever_is_compared(
     assert len(boxes) == 1
 
 
-def test_a_screen_reader_hears_that_the_next_comparison_is_there(desk: Desk) -> None:
-    desk.judge("4")
-    expect(desk.page.locator("#announcer")).to_have_text("Saved. Next comparison.")
+def test_a_screen_reader_hears_that_the_next_comparison_is_there_and_nothing_untrue(desk: Desk) -> None:
+    desk.page.route("**/judge/", lambda route: None)  # no answer yet: nothing is saved
+    desk.press("4")
+    expect(desk.page.locator("#announcer")).to_have_text("Next comparison.")
+    desk.page.unroute_all(behavior="ignoreErrors")
 
 
 def test_without_javascript_everything_is_a_plain_form(

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import Permission
 from django.contrib.staticfiles import finders
 from playwright.sync_api import Page, Request, expect
 
-from annotate import judging, queue
+from annotate import judging, members, queue
 from annotate.models import Comparison, Completion, Prompt
 from annotate.verdicts import Verdict
 from tests.browser.desk import Desk
@@ -110,6 +111,28 @@ def test_no_page_has_an_accessibility_violation(
     page.context.clear_cookies()
     page.goto("/login/")
     found += violations(page, rules)
+    assert not found, "\n".join(found)
+
+
+def test_pages_off_the_usual_paths_have_no_accessibility_violation(
+    everything: Any, open_page: Callable[..., Page], owner: Any, make_user: Callable[..., Any]
+) -> None:
+    owner.user_permissions.add(Permission.objects.get(codename="add_project"))
+    guest = make_user("guest")
+    guest.set_unusable_password()
+    guest.save()
+    shaped = f"/p/reviews/comparisons/{everything.comparison_id}/policies/"
+    page = open_page(owner, "/new/")
+    found: list[str] = []
+    for path, heading in (
+        ("/new/", "New project"),
+        (shaped, ""),
+        ("/p/nowhere/", "Not found"),
+        (members.set_password_path(guest), "password"),
+    ):
+        page.goto(path)
+        expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
+        found += violations(page)
     assert not found, "\n".join(found)
 
 

@@ -118,23 +118,6 @@ def test_a_failing_server_is_tried_again(desk: Desk) -> None:
     expect(desk.page.get_by_text("Bad gateway")).to_have_count(0)
 
 
-def test_a_draft_survives_a_reload(
-    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
-) -> None:
-    ask_for_notes(project)
-    make_comparisons(3)
-    desk = open_desk().ready()
-    left = desk.page.locator("input[name=left]").first.input_value()
-    desk.page.fill("#rationale", "half a thought")
-    desk.page.get_by_label("Shorter").check(force=True)
-    desk.wait_for("document.getElementById('saved').innerText.includes('Draft')")
-    desk.page.evaluate("localStorage.clear()")  # another browser: the server's draft
-    desk.page.reload()
-    expect(desk.page.locator("#rationale")).to_have_value("half a thought")
-    expect(desk.page.get_by_label("Shorter")).to_be_checked()
-    assert desk.page.locator("input[name=left]").first.input_value() == left
-
-
 def test_a_sign_in_that_ran_out_returns_to_the_same_comparison_with_the_draft(
     project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:
@@ -170,19 +153,6 @@ def test_a_verdict_given_after_the_sign_in_ran_out_is_sent_after_the_next_one(de
     desk.wait_for("!document.querySelector('#comparison[aria-busy]')")
     assert str(Judgment.objects.get().token) == given
     assert desk.token != given
-
-
-def test_two_tabs_agree(desk: Desk) -> None:
-    other = Desk(desk.page.context.new_page())
-    other.page.goto(JUDGE)
-    other.ready()
-    assert other.token == desk.token
-    desk.judge("4")
-    other.shows(desk.token)
-    other.looked().judge("1")
-    desk.shows(other.token)
-    assert Judgment.objects.count() == 2
-    assert Claim.objects.filter(state="live").count() == 1
 
 
 def test_a_verdict_that_one_may_not_give_for_now_stays_in_the_browser(desk: Desk, teammate: Any) -> None:
@@ -238,6 +208,15 @@ def test_the_heartbeat_keeps_the_claim_of_somebody_who_reads(
     page.mouse.move(300, 300)
     with page.expect_request("**/judge/renew/"):
         page.clock.run_for(61_000)
+
+
+def test_a_comparison_lost_to_others_is_not_said_to_be_judged(desk: Desk) -> None:
+    before = desk.token
+    Claim.objects.get(token=before).comparison.withdraw()
+    Claim.objects.filter(token=before).update(state="expired")
+    desk.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # back from another window
+    expect(desk.page.get_by_text("judged in another window, or its time ran out")).to_be_visible()
+    desk.moved_on(before)
 
 
 def test_leaving_the_page_gives_the_comparison_back(desk: Desk) -> None:
