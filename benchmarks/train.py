@@ -135,9 +135,9 @@ def _search(case: Case, options: argparse.Namespace, scratch: Path) -> list[tupl
     """TRL's configurations for one case with pairs a second and peak bytes, fastest first; one run of each.
 
     The first of each family tells how fast this machine computes that way; the others of the fastest are tried too.
-    Where a model is large, a run is a step.
+    A run is a step where a model is large, and a few where it is small.
     """
-    steps = 1 if case.model else case.steps
+    steps = 1 if case.model else min(4, case.steps)
     bench = Workbench(dataclasses.replace(case, steps=steps), options.device, options.threads, scratch)
     found: list[tuple[str, float, int]] = []
 

@@ -137,7 +137,7 @@ class Migration(migrations.Migration):
                 ('reasons', models.JSONField(blank=True, default=list, help_text='Reasons to pick from, one short phrase each.')),
                 ('criteria', models.JSONField(blank=True, default=list, help_text='Further criteria, such as helpful, honest, harmless.')),
                 ('ask_rationale', models.BooleanField(default=False)),
-                ('show_agreement', models.BooleanField(default=True, help_text='Annotators see their own agreement and gold accuracy.')),
+                ('show_agreement', models.BooleanField(default=True, help_text='Annotators see their own agreement, and with feedback on gold their accuracy.')),
                 ('held_out_share', models.FloatField(default=0.1, help_text='The share of prompts, chosen by a hash of their text, that training never sees.', validators=[django.core.validators.MinValueValidator(0), django.core.validators.MaxValueValidator(0.5)])),
                 ('training_settings', models.JSONField(blank=True, default=dict, help_text="Defaults for a round's config.json.")),
                 ('sampling_settings', models.JSONField(blank=True, default=dict)),

@@ -90,6 +90,12 @@ def raw(text: str) -> SafeString:
     return rendering.raw(text)
 
 
+@register.filter
+def is_cut(text: str) -> bool:
+    """Whether the filters above show only the beginning of this text."""
+    return rendering.cut(text)[1]
+
+
 ARROWS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
 
 

@@ -259,3 +259,13 @@ def test_flags_are_listed_with_their_note_and_resolved(owner, teammate, make_com
     assert b"No open flags" in after.content
     flag.refresh_from_db()
     assert flag.resolved_at
+
+
+def test_a_long_text_is_said_to_be_cut(project, owner, client_for, make_comparisons):
+    long, short = make_comparisons(2)
+    long.prompt.set_content("word " * 13_000)
+    long.prompt.save()
+    page = client_for(owner).get(f"/p/reviews/comparisons/{long.pk}/").content.decode()
+    assert page.count("Very long: only its beginning is shown.") == 1
+    page = client_for(owner).get(f"/p/reviews/comparisons/{short.pk}/").content.decode()
+    assert "Very long" not in page
