@@ -55,7 +55,7 @@ format: setup ## Format the code
 test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite, then on PostgreSQL and Redis
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
-	$(BIN)/python -m tests.servers $(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
+	$(BIN)/python -m tests.servers $(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/annotate tests/training tests/test_*.py
 
 screenshots: setup chromium ## Take the pictures in docs/ again
 	$(BIN)/python -m docs.screenshots

@@ -58,10 +58,10 @@ def shown(*claims: int | None) -> dict[int, Claim]:
 
 
 def _with_texts() -> QuerySet[Claim]:
-    unread = ("token_ids", "sampling")  # large, and on no page that judges
-    return Claim.objects.select_related("comparison__prompt", "left", "right").defer(
-        *(f"{side}__{name}" for side in ("left", "right") for name in unread)
-    )
+    # What a page that judges reads, and no more: each column costs, in every cycle.
+    own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
+    texts = ("comparison__prompt__content", "left__text", "right__text")
+    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts)
 
 
 # --- Claiming ----------------------------------------------------------------------------------------------------

@@ -172,8 +172,8 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=3000, help="verdicts of each case without pauses")
     parser.add_argument("--rounds", type=int, default=2, help="times that each size is measured, in turn")
     parser.add_argument("--paced", type=float, default=40, help="seconds of the case with pauses")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--database", choices=("PostgreSQL", "SQLite"), help="one of the two; both if left out"
     )

@@ -105,6 +105,7 @@ def database(url: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA mmap_size=134217728;",
         }
     else:
+        settings["ENGINE"] = "config.postgresql"
         settings["CONN_HEALTH_CHECKS"] = True
         if env.bool("WHETSTONE_PREPARED_STATEMENTS", True):
             # What comes again and again, such as the queue's statements, is planned once for a connection.

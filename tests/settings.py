@@ -16,7 +16,9 @@ os.environ["WHETSTONE_VAR"] = str(SCRATCH)
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 # Several test workers share the cores: a tiny model gains nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take them from the others
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # threads that spin while they wait take them from the others
 
 from config.settings import *  # noqa: E402, F403 - the environment above must be set first
 from config.settings import DATABASES, INSTALLED_APPS, STATIC_ROOT, STORAGES  # noqa: E402

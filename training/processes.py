@@ -51,8 +51,9 @@ class Service:
 
 def web_server(host: str, port: int, log: Path, *, workers: int = 2, threads: int = 4) -> Service:
     """The production server: gunicorn with several processes of several threads."""
-    # What a request may take before its process is replaced, and how long a stop waits for it.
-    limits = ("--timeout", "60", "--graceful-timeout", "5", "--no-control-socket")
+    # What a request may take before its process is replaced, how long a stop waits for it, and how long a connection
+    # is kept: longer than people read, since a verdict on one that is closing meanwhile would have to be sent again.
+    limits = ("--timeout", "60", "--graceful-timeout", "5", "--keep-alive", "75", "--no-control-socket")
     where = ("--bind", f"{host}:{port}", "--workers", str(workers), "--threads", str(threads))
     command = (sys.executable, "-m", "gunicorn", "config.wsgi", *where, *limits)
     return Service("web server", command, log)

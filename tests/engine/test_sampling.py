@@ -390,7 +390,9 @@ def test_prompts_that_leave_no_room_are_passed_over_and_named_if_asked_to(sample
     assert done["sample"]["too_long"] == ["long"]
 
 
-def test_if_all_prompts_are_passed_over_nothing_is_written_and_they_are_named(sampled, tmp_path: Path) -> None:
+def test_if_all_prompts_are_passed_over_nothing_is_written_and_they_are_named(
+    sampled, tmp_path: Path
+) -> None:
     """A round whose only held-out prompt is too long still ends with what it trained."""
     long = [{"id": "long", "prompt": "film " * 2000}]
     assert sampled("all", long, skip_long=True) == []
