@@ -164,6 +164,14 @@ class TrlConfiguration:
 
 # By how they compute, then by pairs a forward. Within a family, the first is tried first.
 TRL = {
+    "float32": {
+        "float32, 1 pair": TrlConfiguration(dtype="float32", autocast=False),
+        "float32, 4 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=4),
+        "float32, 16 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=16),
+        "float32, 16 pairs, reference in step": TrlConfiguration(
+            dtype="float32", autocast=False, micro_batch=16, precompute=False
+        ),
+    },
     "bfloat16": {
         "bfloat16, 1 pair": TrlConfiguration(),
         "bfloat16, 4 pairs": TrlConfiguration(micro_batch=4),
@@ -178,14 +186,6 @@ TRL = {
     "float32 under autocast": {
         "float32 under autocast, 1 pair": TrlConfiguration(dtype="float32"),
         "float32 under autocast, 4 pairs": TrlConfiguration(dtype="float32", micro_batch=4),
-    },
-    "float32": {
-        "float32, 1 pair": TrlConfiguration(dtype="float32", autocast=False),
-        "float32, 4 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=4),
-        "float32, 16 pairs": TrlConfiguration(dtype="float32", autocast=False, micro_batch=16),
-        "float32, 16 pairs, reference in step": TrlConfiguration(
-            dtype="float32", autocast=False, micro_batch=16, precompute=False
-        ),
     },
     "TRL's defaults": {
         "TRL's defaults, 4 pairs": TrlConfiguration(

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -83,8 +84,8 @@ class Workbench:
             dtype=done["dtype"],
         )
 
-    def theirs(self, configuration: TrlConfiguration) -> Measured:
-        """Train with TRL. Exits if the ids that it trained on, or their order, are not ours."""
+    def theirs(self, configuration: TrlConfiguration, limit: float = math.inf) -> Measured:
+        """Train with TRL. Exits if the ids that it trained on, or their order, are not ours, or after `limit` seconds."""
         micro = min(configuration.micro_batch, self.case.batch_size)
         spec, result = self.folder / "spec.json", self.folder / "result.json"
         write_json(
@@ -104,7 +105,8 @@ class Workbench:
                 "device": self.device,
             },
         )
-        wall, peak = watch([str(TRL_PYTHON), str(ROOT / "benchmarks/trl_side.py"), str(spec), str(result)])
+        command = [str(TRL_PYTHON), str(ROOT / "benchmarks/trl_side.py"), str(spec), str(result)]
+        wall, peak = watch(command, limit)
         done = json.loads(result.read_text())
         if done["ids_sha256"] != ids_sha256(self.encoded):
             raise SystemExit(f"{self.case.name}: the two sides do not train on the same token ids.")
@@ -160,10 +162,10 @@ def ids_sha256(pairs: Sequence[EncodedPair]) -> str:
     return state.hexdigest()
 
 
-def watch(command: Sequence[str]) -> tuple[float, int]:
+def watch(command: Sequence[str], limit: float = math.inf) -> tuple[float, int]:
     """Run a command; return its seconds and its largest resident memory in bytes (0 where there is no /proc).
 
-    Exits with its last lines if it fails.
+    Exits with its last lines if it fails, and if it takes more than `limit` seconds.
     """
     # Threads sleep while they wait, on both sides: on a shared machine spinning costs either many times more.
     environment = os.environ | {
@@ -178,6 +180,10 @@ def watch(command: Sequence[str]) -> tuple[float, int]:
         peak = 0
         while child.poll() is None:
             peak = max(peak, _high_water(child.pid))
+            if time.perf_counter() - started > limit:
+                child.kill()
+                child.wait()
+                raise SystemExit(f"stopped after {limit:.0f} s")
             time.sleep(0.02)
         wall = time.perf_counter() - started
         said.seek(0)

@@ -9,6 +9,7 @@ the whole process (VmHWM), on CUDA that of PyTorch's allocator.
 import argparse
 import dataclasses
 import json
+import math
 import shutil
 import statistics
 import tempfile
@@ -135,18 +136,21 @@ def _search(case: Case, options: argparse.Namespace, scratch: Path) -> list[tupl
     """TRL's configurations for one case with pairs a second and peak bytes, fastest first; one run of each.
 
     The first of each family tells how fast this machine computes that way; the others of the fastest are tried too.
+    What takes three times as long as the fastest so far is stopped: bfloat16 without hardware for it takes for ever.
     A run is a step where a model is large, and a few where it is small.
     """
     steps = 1 if case.model else min(4, case.steps)
     bench = Workbench(dataclasses.replace(case, steps=steps), options.device, options.threads, scratch)
     found: list[tuple[str, float, int]] = []
+    walls = [math.inf]
 
     def attempt(name: str, configuration: TrlConfiguration) -> None:
         try:
-            run = bench.theirs(configuration)
+            run = bench.theirs(configuration, 3 * min(walls))
         except SystemExit as failure:
             print(f"  {name}: {failure}", flush=True)
             return
+        walls.append(run.wall_seconds)
         found.append((name, bench.case.pairs / run.seconds, run.peak_bytes))
         print(f"  {name}: {found[-1][1]:.3g} pairs/s, {_gigabytes(run.peak_bytes)} GB", flush=True)
 

@@ -38,17 +38,18 @@ BEFORE = (
     ("judge", "ben", "/p/{project}/judge/"),
 )
 DURING = (("round-live", "ada", "/p/{project}/rounds/{second}/"),)
+DECIDING = (("round-ready", "ada", "/p/{project}/rounds/{second}/"),)
 AFTER = (
     ("home", "ada", "/"),
     ("project", "ada", "/p/{project}/"),
     ("project-annotator", "ben", "/p/{project}/"),
     ("guidelines", "ben", "/p/{project}/guidelines/"),
     ("history", "ben", "/p/{project}/history/"),
+    ("judgment", "ben", "/p/{project}/history/{judgment}/"),
     ("me", "ben", "/p/{project}/me/"),
     ("keys", "ben", "/keys/"),
     ("rounds", "ada", "/p/{project}/rounds/"),
     ("round", "ada", "/p/{project}/rounds/{first}/"),
-    ("round-ready", "ada", "/p/{project}/rounds/{second}/"),
     ("gallery", "ada", "/p/{project}/rounds/{first}/gallery/"),
     ("policies", "ada", "/p/{project}/policies/"),
     ("policy", "ada", "/p/{project}/policies/{policy}/"),
@@ -60,11 +61,17 @@ AFTER = (
     ("members", "ada", "/p/{project}/members/"),
     ("settings", "ada", "/p/{project}/settings/"),
     ("import", "ada", "/p/{project}/import/"),
+    ("import-checked", "ada", "/p/{project}/import/{upload}/"),
     ("new-project", "ada", "/new/"),
     ("snapshots", "rosa", "/p/{project}/snapshots/"),
+    ("snapshot", "rosa", "/p/{project}/snapshots/{snapshot}/"),
     ("export", "rosa", "/p/{project}/export/"),
     ("tokens", "rosa", "/tokens/"),
+    ("round-written", "ada", "/p/{project}/rounds/{third}/"),
+    ("set-password", "", "{password}"),
+    ("error", "ada", "/p/no-such-project/"),
 )
+EXPECTED = {"error": 404}  # status of a page; others are 200
 
 
 class Photographer:
@@ -93,7 +100,7 @@ class Photographer:
         for look in LOOKS:
             page = self.page(person, look)
             answer = page.goto(path)
-            if answer is None or answer.status != 200:
+            if answer is None or answer.status != EXPECTED.get(name, 200):
                 self.problems.append(f"{path}: status {answer.status if answer else 'none'}")
                 continue
             page.wait_for_load_state("networkidle")
@@ -139,6 +146,33 @@ def instance(var: Path) -> Iterator[str]:
     finally:
         demo.terminate()
         demo.wait(60)
+
+
+def upload(page: Page, slug: str) -> int:
+    """Paste prompts to import, as an admin does; returns the number of the import, which was checked."""
+    page.goto(f"/p/{slug}/import/")
+    page.get_by_label("Or paste prompts").fill(
+        "Here is a quiet film about a lighthouse that\nFor a debut this long,\n"
+    )
+    page.get_by_role("button", name="Check the file").click()
+    page.get_by_text("Nothing has been changed yet.").wait_for()
+    return int(page.url.rstrip("/").rpartition("/")[2])
+
+
+def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str, Any]:
+    """A round that only writes, an invitation, and what the other pages are about, by name."""
+    from annotate import members
+    from training import loop, rounds
+
+    third = rounds.write(project, ada, 12)
+    loop.wait_for(third, lambda: None, print)
+    invited = members.invite(project, username="dora", email="", role="annotator").user
+    return {
+        "third": third.number,
+        "snapshot": first.snapshot.digest,
+        "judgment": ben.judgments.filter(project=project, verdict="prefer")[0].pk,
+        "password": members.set_password_path(invited),
+    }
 
 
 def take_all(browser: Browser, address: str) -> list[str]:
@@ -199,6 +233,11 @@ def take_all(browser: Browser, address: str) -> list[str]:
     loop.wait_for(second, lambda: None, print)
     judged = second.gate.filter(judged__gte=1)
     simulation.take_turns(project, people, lambda: judged.count() >= 25)
+    take(DECIDING)
+    rounds.promote(second, ada)
+    project.refresh_from_db()
+    names |= what_else_there_is(project, ada, ben, first)
+    names["upload"] = upload(photographer.page("ada", ""), project.slug)
     take(AFTER)
     return photographer.problems
 

@@ -150,6 +150,36 @@ def test_who_writes_what(owner, teammate, researcher, outsider, caller, path, bo
     assert caller(outsider).post(f"reviews/{path}", body).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404), (None, 401)],
+)
+@pytest.mark.parametrize("below", ["", "pairs/", "exact/"])
+def test_who_reads_one_snapshot(request, judged, researcher, caller, who, status, below):
+    digest = caller(researcher).post("reviews/snapshots/").json()["digest"]
+    someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
+    assert someone.get(f"reviews/snapshots/{digest}/{below}").status_code == status
+
+
+@pytest.mark.parametrize(("who", "status"), [("researcher", 403), ("outsider", 404), (None, 401)])
+@pytest.mark.parametrize("act", ["renew/", "release/"])
+def test_who_cannot_have_a_claim_keeps_or_frees_none(
+    request, project, teammate, make_comparisons, caller, who, status, act
+):
+    make_comparisons(1)
+    token = caller(teammate).post("reviews/next/").json()["claim"]["token"]
+    someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
+    assert someone.post(f"reviews/claims/{token}/{act}").status_code == status
+    assert queue.renew(token, teammate)
+
+
+@pytest.mark.parametrize(("who", "status"), [("outsider", 404), (None, 401)])
+@pytest.mark.parametrize("path", ["", "judgments/", "prompts/", "comparisons/", "pairs/"])
+def test_to_an_outsider_a_project_is_none(request, project, caller, who, status, path):
+    someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
+    assert someone.get(f"reviews/{path}").status_code == status
+
+
 def test_one_sees_ones_own_projects(project, teammate, outsider, caller):
     assert [one["slug"] for one in caller(teammate).get().json()["projects"]] == ["reviews"]
     assert caller(outsider).get().json()["projects"] == []

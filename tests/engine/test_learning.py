@@ -1,0 +1,48 @@
+"""The engine learns: the paper's controlled-sentiment experiment in miniature, on the starter model."""
+
+import json
+import random
+import statistics
+from pathlib import Path
+
+from training.engine import reviews, starter
+from training.engine.config import TrainConfig
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.sampling import sample
+from training.engine.train import train
+
+STARTER = Path(starter.__file__).parents[1] / "starter"
+
+
+def review_pairs(count: int) -> list[dict[str, str]]:
+    """Continuations of two openings, the one that praises more preferred."""
+    rng = random.Random(0)
+    rows: list[dict[str, str]] = []
+    while len(rows) < count:
+        (opening, first), (_, second) = reviews.review(rng), reviews.review(rng)
+        better, worse = sorted((first, second), key=reviews.reward, reverse=True)
+        if reviews.reward(better) > reviews.reward(worse):
+            rows.append({"id": str(len(rows)), "prompt": opening, "chosen": better, "rejected": worse})
+    return rows
+
+
+def test_preferences_for_praise_make_the_model_praise(tmp_path: Path) -> None:
+    recommended = json.loads((STARTER / "recommended.json").read_text())
+    sampling = {"max_new_tokens": 96, "samples_per_prompt": 1}
+    run = RunDirectory(tmp_path)
+    config = TrainConfig.from_dict(
+        {"base_model": str(STARTER), **recommended["training"], "sampling": sampling}
+    )
+    run.write_config(config)
+    write_jsonl(run.pairs, review_pairs(120))
+    openings = enumerate(reviews.openings(200, seed=7))
+    write_jsonl(run.prompts, ({"id": str(at), "prompt": text} for at, text in openings))
+
+    def mean_reward() -> float:
+        sample(run)
+        return statistics.fmean(reviews.reward(row["completion"]) for _, row in read_jsonl(run.samples))
+
+    before = mean_reward()
+    train(run)
+    # The standard error of each mean is about 0.05: less than a fifth of the difference asked for.
+    assert mean_reward() > before + 0.25
