@@ -85,7 +85,7 @@ class Workbench:
         )
 
     def theirs(self, configuration: TrlConfiguration, limit: float = math.inf) -> Measured:
-        """Train with TRL. Exits if the ids that it trained on, or their order, are not ours, or after `limit` seconds."""
+        """Train with TRL. Exits after `limit` seconds, or if the ids it trained on, or their order, are not ours."""
         micro = min(configuration.micro_batch, self.case.batch_size)
         spec, result = self.folder / "spec.json", self.folder / "result.json"
         write_json(
