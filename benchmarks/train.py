@@ -94,6 +94,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--case", action="append", default=[], help="only this one; may be given again")
+    parser.add_argument(
+        "--family", action="append", choices=TRL, default=[], help="of TRL's configurations; all are tried"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side (2)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of both sides (all)")
     parser.add_argument("--quick", action="store_true", help="two steps of two pairs: does it work?")
@@ -154,10 +157,11 @@ def _search(case: Case, options: argparse.Namespace, scratch: Path) -> list[tupl
         found.append((name, bench.case.pairs / run.seconds, run.peak_bytes))
         print(f"  {name}: {found[-1][1]:.3g} pairs/s, {_gigabytes(run.peak_bytes)} GB", flush=True)
 
-    for family in TRL.values():
+    families = [TRL[name] for name in options.family or TRL]
+    for family in families:
         attempt(*next(iter(family.items())))
     fastest = max(found, key=lambda one: one[1])[0]
-    for name, configuration in next(family for family in TRL.values() if fastest in family).items():
+    for name, configuration in next(family for family in families if fastest in family).items():
         if name != fastest and configuration.micro_batch <= max(4, case.batch_size):
             attempt(name, configuration)
     shutil.rmtree(bench.folder)
