@@ -52,7 +52,7 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite, then on PostgreSQL and Redis
+test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite; the application's on PostgreSQL and Redis
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
 	$(BIN)/python -m tests.servers $(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/annotate tests/training tests/test_*.py
