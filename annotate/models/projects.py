@@ -60,7 +60,8 @@ class Project(models.Model):
     )
     ask_rationale = models.BooleanField(default=False)
     show_agreement = models.BooleanField(
-        default=True, help_text=_("Annotators see their own agreement, and with feedback on gold their accuracy.")
+        default=True,
+        help_text=_("Annotators see their own agreement, and with feedback on gold their accuracy."),
     )
 
     held_out_share = models.FloatField(
