@@ -239,7 +239,7 @@ def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
     except BaseException:
         rounds.cancel(round_)
         raise
-    if round_.state != Round.State.READY:
+    if round_.state not in (Round.State.READY, Round.State.WRITTEN):
         raise LoopError(f"Round {round_.number} {round_.state}: {round_.reason or 'no reason was given.'}")
 
 
