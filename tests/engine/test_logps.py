@@ -9,6 +9,7 @@ import transformers
 from torch.nn import functional
 
 from tests.engine.conftest import SHAPE, VOCABULARY, make_model, make_pairs, tiny_llama
+from training.engine import logps
 from training.engine.logps import Head, Scorer, TokenLogps
 
 _COMMON = {key: value for key, value in SHAPE.items() if key != "num_hidden_layers"} | {
@@ -183,14 +184,14 @@ def test_the_last_prompt_token_predicts_the_first_token_of_both_completions() ->
     assert row.targets[len(pair.chosen)] == pair.rejected[0]
 
 
+@pytest.mark.parametrize("block", [7, 50], ids=["blocks", "one block"])
 @pytest.mark.parametrize("softcap", [None, 3.0], ids=["plain", "softcap"])
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-def test_the_chunked_projection_has_the_gradient_of_log_softmax(
-    softcap: float | None, bias: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_projection_in_blocks_has_the_gradient_of_log_softmax(
+    softcap: float | None, bias: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr("training.engine.logps._CHUNK_BYTES", 50 * 8 * 3)  # three tokens a chunk
-    monkeypatch.setattr("training.engine.logps._SOFTMAX_BYTES", 50 * 4 * 2)
+    monkeypatch.setitem(logps._BLOCK, "cpu", block)
     weight, hidden = torch.randn(50, 8).double(), torch.randn(11, 8).double().requires_grad_()
     offset = torch.randn(50).double() if bias else None
     targets = torch.randint(50, (11,))

@@ -5,7 +5,8 @@ interface can be packed. The row's spans travel to it as the model's keyword arg
 
 Each pair is two attentions: prompt and chosen together, causal; and the rejected completion, whose keys are
 the prompt's and its own. On CUDA in half precision all of them are one call of the flash kernel for sequences of
-differing lengths; elsewhere they are scaled_dot_product_attention calls.
+differing lengths; elsewhere they are scaled_dot_product_attention calls, or where all pairs are short, batched
+products over the pairs side by side, padded: many small calls would cost more than what they compute.
 
 Not supported, and left to the plain form by the start-up check: attention sinks, position biases, linear
 attention and recurrent layers.
@@ -24,6 +25,7 @@ from training.engine.packing import Span
 
 PACKED = "whetstone_packed"
 _FLASH_HEAD_SIZE = 256
+_SHORT = 256  # tokens of a pair; above, the masked half of a padded square costs more than the calls do
 
 
 class Kind(NamedTuple):
@@ -66,6 +68,11 @@ def packed_attention(
     if key.shape[1] != query.shape[1]:
         repeats = query.shape[1] // key.shape[1]
         key, value = (one.repeat_interleave(repeats, dim=1) for one in (key, value))
+    padded = softcap is None and query.dtype == torch.float32 and len(spans) > 1
+    if padded and max(span.prompt + span.chosen + span.rejected for span in spans) <= _SHORT:
+        layout = _padded_layout(tuple(spans), sliding_window, query.device, query.dtype)
+        attended = _PaddedAttention.apply(query[0], key[0], value[0], layout, kind.scale)
+        return attended.transpose(0, 1).contiguous()[None], None
     sizes = [size for span in spans for size in (span.prompt + span.chosen, span.rejected)]
     # One split, whose backward is one concatenation; slices would each write a gradient of the whole row.
     parts = list(
@@ -133,17 +140,170 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of query, key and value."""
         query, key, value = (one[0] for one in ctx.saved_tensors)
-        scale, grad = ctx.kind.scale, upstream[0][0]
-        fed, seen = query.shape[1], key.shape[1]
-        hidden = ~_visible(fed, seen, ctx.kind.window, query.device)
-        bias = query.new_zeros(fed, seen).masked_fill_(hidden, float("-inf"))
-        weights = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale).softmax(dim=-1)
-        by_value = torch.bmm(weights.transpose(1, 2), grad)
-        by_weight = torch.bmm(grad, value.transpose(1, 2))
-        by_score = torch.ops.aten._softmax_backward_data(by_weight, weights, -1, weights.dtype)
-        by_query = torch.bmm(by_score, key).mul_(scale)
-        by_key = torch.bmm(by_score.transpose(1, 2), query).mul_(scale)
-        return by_query[None], by_key[None], by_value[None], None
+        visible = _visible(query.shape[1], key.shape[1], ctx.kind.window, query.device)
+        weights = _weights(query, key, _bias(visible[None], query.dtype), ctx.kind.scale)
+        slopes = _slopes(query, key, value, weights, upstream[0][0], ctx.kind.scale)
+        return *(slope[None] for slope in slopes), None
+
+
+class _PaddedAttention(torch.autograd.Function):
+    """Attention of a row of short pairs, (heads, T, size) each, with its weights kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layout: "PaddedLayout",
+        scale: float,
+    ) -> torch.Tensor:
+        """Return (heads, T, size)."""
+        kept, attended = [], []
+        for part in layout.parts:
+            fed, keys, values = part.queries.take(query), part.keys.take(key), part.keys.take(value)
+            weights = _weights(fed, keys, part.bias, scale)
+            attended.append(torch.bmm(weights, values))
+            kept += [fed, keys, values, weights]
+        ctx.save_for_backward(*kept)
+        ctx.layout, ctx.scale = layout, scale
+        return layout.to_row(attended, layout.query_home)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of query, key and value."""
+        layout, kept = ctx.layout, ctx.saved_tensors
+        slopes = [
+            _slopes(*kept[at : at + 4], part.queries.take(upstream[0], zero=True), ctx.scale)
+            for at, part in zip((0, 4), layout.parts, strict=True)
+        ]
+        by_query, by_key, by_value = (list(both) for both in zip(*slopes, strict=True))
+        row = layout.to_row(by_query, layout.query_home)
+        return row, layout.to_row_of_keys(by_key), layout.to_row_of_keys(by_value), None, None
+
+
+def _bias(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to scores, of the shape of `visible`: 0 where a key is seen, else minus infinity."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
+
+
+def _weights(query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention weights (N, Tq, Tk) of (N, Tq, size) and (N, Tk, size); `bias` (B, Tq, Tk) repeats itself over N."""
+    scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
+    scores.view(len(scores) // len(bias), *bias.shape).add_(bias)
+    return scores.softmax(dim=-1)
+
+
+def _slopes(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    weights: torch.Tensor,
+    grad: torch.Tensor,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of query, key and value, given that of weights @ value; all (N, T, size)."""
+    by_value = torch.bmm(weights.transpose(1, 2), grad)
+    by_weight = torch.bmm(grad, value.transpose(1, 2))
+    by_score = torch.ops.aten._softmax_backward_data(by_weight, weights, -1, weights.dtype)
+    by_query = torch.bmm(by_score, key).mul_(scale)
+    by_key = torch.bmm(by_score.transpose(1, 2), query).mul_(scale)
+    return by_query, by_key, by_value
+
+
+class _Slots:
+    """Tokens of a row set out in B lines of equal width, with padding at their ends."""
+
+    def __init__(self, lines: Sequence[Sequence[int]], device: torch.device) -> None:
+        self.width = max(map(len, lines))
+        padded = [[*line, *[-1] * (self.width - len(line))] for line in lines]
+        tokens = torch.tensor(padded, dtype=torch.long, device=device)
+        self.real = tokens >= 0  # (B, width)
+        self.tokens = tokens.clamp(min=0).view(-1)  # padding repeats the row's first token
+
+    def take(self, row: torch.Tensor, *, zero: bool = False) -> torch.Tensor:
+        """(heads, T, size) to (heads * B, width, size), with `zero` 0 in padding."""
+        taken = row.index_select(1, self.tokens)
+        if zero:
+            taken.mul_(self.real.view(-1, 1))
+        return taken.view(len(row) * len(self.real), self.width, row.shape[2])
+
+
+class _Part(NamedTuple):
+    """One of the two attentions of every pair of a row."""
+
+    queries: _Slots
+    keys: _Slots
+    bias: torch.Tensor  # (B, Tq, Tk)
+
+
+class PaddedLayout:
+    """Where a row's tokens stand when its B pairs lie side by side: prompts with chosen, and rejected completions.
+
+    `window` counts the keys a token sees, itself included. Padding is seen by nothing but padding.
+    """
+
+    def __init__(
+        self, spans: Sequence[Span], window: int | None, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        prompts, first, second, start = [], [], [], 0
+        for span in spans:
+            ends = [*itertools.accumulate((span.prompt, span.chosen, span.rejected), initial=start)]
+            prompts.append([*range(ends[0], ends[1])])
+            first.append([*range(ends[0], ends[2])])
+            second.append([*range(ends[2], ends[3])])
+            start = ends[3]
+        keys = [before + own for before, own in zip(prompts, second, strict=True)]
+        self.parts = tuple(
+            self._part(_Slots(fed, device), _Slots(seen, device), window, dtype)
+            for fed, seen in ((first, first), (second, keys))
+        )
+        one, two = (part.queries for part in self.parts)
+        self.query_home = _homes((one.tokens, one.real), (two.tokens, two.real))
+        seen = self.parts[1].keys
+        lengths = torch.tensor([len(line) for line in prompts], device=device)[:, None]
+        shared = seen.real & (torch.arange(seen.width, device=device) < lengths)  # prompts, which the first part has too
+        self.key_home = _homes((one.tokens, one.real), (seen.tokens, seen.real & ~shared))
+        self.shared = shared.view(-1).nonzero()[:, 0]  # their slots among the second part's keys
+        self.shared_tokens = seen.tokens[self.shared]
+
+    @staticmethod
+    def _part(queries: _Slots, keys: _Slots, window: int | None, dtype: torch.dtype) -> _Part:
+        """Causal from the end: the last query of a pair stands at its last key."""
+        behind = keys.real.sum(dim=1) - queries.real.sum(dim=1)  # (B,) keys before the first query
+        device = behind.device
+        place = behind[:, None, None] + torch.arange(queries.width, device=device)[:, None]
+        other = torch.arange(keys.width, device=device)
+        visible = (other <= place) & (True if window is None else other > place - window)
+        visible |= ~queries.real[:, :, None]  # a query that sees nothing would have no softmax
+        return _Part(queries, keys, _bias(visible, dtype))
+
+    def to_row(self, parts: Sequence[torch.Tensor], home: torch.Tensor) -> torch.Tensor:
+        """(heads * B, width, size) of both parts to (heads, T, size)."""
+        pairs = len(self.parts[0].bias)
+        slots = [part.view(len(part) // pairs, pairs * part.shape[1], part.shape[2]) for part in parts]
+        return torch.cat(slots, dim=1).index_select(1, home)
+
+    def to_row_of_keys(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The same for gradients by keys or values, where a prompt's token has one of each part."""
+        row = self.to_row(parts, self.key_home)
+        slots = parts[1].view(len(row), self.parts[1].keys.real.numel(), row.shape[2])
+        return row.index_add_(1, self.shared_tokens, slots.index_select(1, self.shared))
+
+
+def _homes(*parts: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Slot of each token of a row, counted through `parts` of (tokens, which of them to count)."""
+    tokens = torch.cat([tokens for tokens, _ in parts])
+    counted = torch.cat([which.reshape(-1) for _, which in parts]).nonzero()[:, 0]
+    return counted[tokens[counted].argsort()]
+
+
+@functools.lru_cache(maxsize=8)
+def _padded_layout(
+    spans: tuple[Span, ...], window: int | None, device: torch.device, dtype: torch.dtype
+) -> PaddedLayout:
+    """The layout of one row, made once for all layers."""
+    return PaddedLayout(spans, window, device, dtype)
 
 
 def _flash(

@@ -1,13 +1,15 @@
 """Log-probabilities of completions: of rows of pairs, under the policy or the reference.
 
-The vocabulary projection is taken only where a completion token is predicted, in chunks, and no logits
-are kept: the head is frozen, so the derivative of a token's log-probability by its hidden state,
+The vocabulary projection is taken only where a completion token is predicted, and no logits are kept: the head
+is frozen, so the derivative of a token's log-probability by its hidden state,
 
     d log p(y) / d h = W[y] - softmax(W h) W        (1)
 
-does not depend on what comes after it, and is computed in the forward pass while the chunk's logits are at
-hand. The backward pass multiplies it by a number per token. Log-probabilities are float32 from the softmax
-on, and their sums over a completion float64.
+does not depend on what comes after it, and is computed in the forward pass. Both terms come from one pass over
+blocks of the vocabulary, each multiplied while it is in the cache, with the softmax's largest score and sum
+corrected from block to block (Milakov & Gimelshein, 1805.02867, as FlashAttention does over keys). The backward
+pass multiplies by a number per token. Log-probabilities are float32 from the softmax on, and their sums over a
+completion float64.
 """
 
 import contextlib
@@ -24,8 +26,7 @@ from training.engine.errors import ConfigError
 from training.engine.packing import Row, pack, pad, share_pairs
 from training.engine.tokens import EncodedPair
 
-_CHUNK_BYTES = 64 << 20  # of one chunk's logits
-_SOFTMAX_BYTES = 2 << 20  # of the float32 copy the softmax works on: stays in a core's cache
+_BLOCK = {"cpu": 2048, "cuda": 16_384}  # vocabulary entries multiplied at once; measured on the CPU
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class Head:
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         return cls(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
 
+    def finish(self, logits: torch.Tensor, slope: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Scores (N, n) that the softmax takes, in the logits' memory; with `slope` and a softcap, their derivative
+        by the scaled logits."""
+        scores = logits.mul_(self.scale) if self.scale != 1 else logits
+        if self.softcap is None:
+            return scores, None
+        bent = scores.div_(self.softcap).tanh_()
+        bend = 1 - bent**2 if slope else None
+        return bent.mul_(self.softcap), bend
+
 
 class TokenLogps(torch.autograd.Function):
     """Log-probabilities (N,) of `targets` (N,) given hidden states (N, H), without keeping logits."""
@@ -53,50 +64,43 @@ class TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, head: Head) -> torch.Tensor:
         """Return float32 (N,); keeps equation (1), of hidden's shape and type, if a gradient is wanted."""
-        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        rows = max(1, _CHUNK_BYTES // (head.weight.shape[0] * hidden.element_size()))
-        chunks = -(-len(targets) // rows) or 1
-        rows = max(1, -(-len(targets) // chunks))  # even chunks: the last is as efficient as the first
-        for start in range(0, len(targets), rows):
-            part = slice(start, start + rows)
-            logits = functional.linear(hidden[part], head.weight, head.bias)
-            logps[part] = _softmax_in_place(logits, targets[part], head, slope is not None)
-            if slope is not None:
-                torch.mm(logits, head.weight, out=slope[part])
-        if slope is not None:
-            ctx.save_for_backward(slope)
-        return logps
+        wants_slope = ctx.needs_input_grad[0]
+        largest = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float32)
+        total = torch.zeros_like(largest)  # of exp(score - largest)
+        found = torch.zeros_like(largest)  # the target's score
+        mean = torch.zeros_like(hidden, dtype=torch.float32) if wants_slope else None  # of W, times total
+        bends = torch.ones_like(largest)  # derivative of the target's score by its logit
+        for start in range(0, len(head.weight), block := _BLOCK[hidden.device.type]):
+            weight = head.weight[start : start + block].to(hidden.dtype)
+            bias = None if head.bias is None else head.bias[start : start + block]
+            scores, bend = head.finish(functional.linear(hidden, weight, bias).float(), wants_slope)
+            inside = (targets[:, None] >= start) & (targets[:, None] < start + len(weight))
+            place = (targets[:, None] - start).clamp(0, len(weight) - 1)
+            found = torch.where(inside, scores.gather(1, place), found)
+            before, largest = largest, torch.maximum(largest, scores.amax(dim=1, keepdim=True))
+            shrunk = (before - largest).exp_()
+            odds = scores.sub_(largest).exp_()
+            total = total.mul_(shrunk).add_(odds.sum(dim=1, keepdim=True))
+            if mean is None:
+                continue
+            if bend is not None:
+                bends = torch.where(inside, bend.gather(1, place), bends)
+                odds = odds.mul_(bend)
+            mean.mul_(shrunk)
+            if hidden.dtype == torch.float32:
+                mean.addmm_(odds, weight)
+            else:
+                mean.add_(odds.to(hidden.dtype) @ weight)
+        if mean is not None:
+            wanted = head.weight[targets].float().mul_(bends)
+            ctx.save_for_backward(wanted.sub_(mean.div_(total)).mul_(head.scale).to(hidden.dtype))
+        return (found - largest - total.log())[:, 0]
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """(N, H): the upstream gradient of each token times equation (1)."""
         (slope,) = ctx.saved_tensors
         return slope * upstream[0][:, None].to(slope.dtype), None, None
-
-
-def _softmax_in_place(logits: torch.Tensor, targets: torch.Tensor, head: Head, slope: bool) -> torch.Tensor:
-    """Log-probabilities (n,) of `targets`; with `slope`, logits (n, V) become d log p(target) / d W h."""
-    found = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
-    rows = max(1, _SOFTMAX_BYTES // (logits.shape[1] * 4)) if logits.device.type == "cpu" else len(targets)
-    for start in range(0, len(targets), rows):
-        part = slice(start, start + rows)
-        scores = logits[part].float()
-        scores = scores.mul_(head.scale) if head.scale != 1 else scores
-        if head.softcap is not None:
-            scores = scores.div_(head.softcap).tanh_().mul_(head.softcap)
-        wanted = targets[part, None]
-        logsumexp = scores.logsumexp(dim=-1, keepdim=True)
-        found[part] = (scores.gather(1, wanted) - logsumexp)[:, 0]
-        if not slope:
-            continue
-        bend = None if head.softcap is None else 1 - (scores / head.softcap) ** 2
-        grad = scores.sub_(logsumexp).exp_().neg_()
-        grad.scatter_add_(1, wanted, torch.ones_like(wanted, dtype=grad.dtype))
-        if bend is not None:
-            grad.mul_(bend)
-        logits[part] = grad.mul_(head.scale) if head.scale != 1 else grad
-    return found
 
 
 class Scorer:

@@ -3,73 +3,158 @@
 PEFT's own forward widens the input to the adapter's float32, and scales and adds in passes of their own over the
 layer's whole output, which on a CPU takes longer than the frozen product itself. Here the adapter's product is
 accumulated into that of the frozen weight (y = x W^T + s (x A^T) B^T), and backward keeps x and x A^T alone.
-The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x.
+The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x. In a gated
+feed-forward block the last layer's x, the widest of all, is computed again from what it is the product of.
 
 What this does not cover is left to PEFT: dropout, quantized or transposed base weights, variants such as DoRA.
 """
 
 import types
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from peft.tuners.lora import Linear
 from torch import nn
 from torch.nn import functional
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+
+class _Layer(NamedTuple):
+    """A frozen weight (O, I) and bias (O,) with its adapter a (r, I), b (O, r), in the precision of the input.
+
+    A weight that is narrower (`training.engine.stored`) is widened in each pass anew.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    a: torch.Tensor
+    b: torch.Tensor
+    scale: float
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(T, O): x W^T + bias + scale (x A^T) B^T; and x A^T (T, r), which `backward` wants again."""
+        low = x @ self.a.t()
+        y = functional.linear(x, self.weight.to(x.dtype), self.bias)
+        y.addmm_(low, self.b.t(), alpha=self.scale)
+        return y, low
+
+    def backward(
+        self, dy: torch.Tensor, x: torch.Tensor, low: torch.Tensor, wants_dx: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """Gradients of x, a and b, the last two float32."""
+        dlow = (dy @ self.b).mul_(self.scale)
+        da = (dlow.t() @ x).float()
+        db = (dy.t() @ low).float().mul_(self.scale)
+        dx = None
+        if wants_dx:
+            dx = dy @ self.weight.to(dy.dtype)
+            dx.addmm_(dlow, self.a)
+        return dx, da, db
 
 
 class _Product(torch.autograd.Function):
-    """x (T, I), frozen weight (O, I) and bias (O,), adapter a (r, I), b (O, r): y (T, O)."""
+    """x (T, I) through one layer: (T, O)."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes the inputs by position
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        """Return x W^T + bias + scale (x A^T) B^T."""
-        narrow_a, narrow_b = a.to(x.dtype), b.to(x.dtype)
-        low = x @ narrow_a.t()
-        y = functional.linear(x, weight, bias)
-        y.addmm_(low, narrow_b.t(), alpha=scale)
-        ctx.save_for_backward(x, weight, narrow_a, narrow_b, low)
-        ctx.scale, ctx.adapter_dtype = scale, a.dtype
+    def forward(ctx: Any, x: torch.Tensor, *layer: Any) -> torch.Tensor:
+        """`layer` is what `_Layer` holds, the adapter in float32."""
+        cast = _cast(x.dtype, *layer)
+        y, low = cast.forward(x)
+        ctx.save_for_backward(x, low, cast.weight, cast.a, cast.b)
+        ctx.scale = cast.scale
         return y
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, a and b."""
-        x, weight, a, b, low = ctx.saved_tensors
-        dy = upstream[0]
-        dlow = (dy @ b).mul_(ctx.scale)
-        da = (dlow.t() @ x).to(ctx.adapter_dtype)
-        db = (dy.t() @ low).to(ctx.adapter_dtype).mul_(ctx.scale)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = dy @ weight
-            dx.addmm_(dlow, a)
+        x, low, weight, a, b = ctx.saved_tensors
+        layer = _Layer(weight, None, a, b, ctx.scale)
+        dx, da, db = layer.backward(upstream[0], x, low, ctx.needs_input_grad[0])
         return dx, None, None, da, db, None
+
+
+class _GatedProduct(torch.autograd.Function):
+    """act(gate) * up, both (T, I), through one layer: (T, O). Keeps gate and up, and computes the rest again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gate: torch.Tensor, up: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor], *layer: Any
+    ) -> torch.Tensor:
+        """`layer` is what `_Layer` holds, the adapter in float32."""
+        cast = _cast(gate.dtype, *layer)
+        y, low = cast.forward(act(gate) * up)
+        ctx.save_for_backward(gate, up, low, cast.weight, cast.a, cast.b)
+        ctx.act, ctx.scale = act, cast.scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of gate, up, a and b."""
+        gate, up, low, weight, a, b = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = gate.detach().requires_grad_()
+            opened = ctx.act(leaf)
+        layer = _Layer(weight, None, a, b, ctx.scale)
+        dx, da, db = layer.backward(upstream[0], opened.detach() * up, low, wants_dx=True)
+        assert dx is not None
+        dup = dx * opened.detach()
+        (dgate,) = torch.autograd.grad(opened, leaf, dx.mul_(up))
+        return dgate, dup, None, None, None, da, db, None
+
+
+def _cast(
+    dtype: torch.dtype, weight: torch.Tensor, bias: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scale: float
+) -> _Layer:
+    return _Layer(weight, bias, a.to(dtype), b.to(dtype), scale)
 
 
 def fuse(model: nn.Module) -> None:
     """Let every plain LoRA layer of a PEFT model compute this way; adapters may still be switched or disabled."""
-    for layer in model.modules():
-        if isinstance(layer, Linear) and type(layer.base_layer) is nn.Linear:
-            layer.forward = types.MethodType(_forward, layer)
+    for module in model.modules():
+        if isinstance(module, Linear) and type(module.base_layer) is nn.Linear:
+            module.forward = types.MethodType(_forward, module)
+    for module in model.modules():
+        if _is_gated(module):
+            module.forward = types.MethodType(_forward_gated, module)
+
+
+def _is_gated(module: nn.Module) -> bool:
+    """Whether a module computes down(act(gate(x)) * up(x)) just as Llama's does, to the byte code, and is fused."""
+    ours, llamas = getattr(type(module).forward, "__code__", None), LlamaMLP.forward.__code__
+    same = ours is not None and all(
+        getattr(ours, part) == getattr(llamas, part) for part in ("co_code", "co_names", "co_consts")
+    )
+    return same and "forward" in vars(module.down_proj)
 
 
 def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """The layer's forward with the one active adapter, or PEFT's where there is more to it."""
-    active = [name for name in layer.active_adapters if name in layer.lora_A]
-    if args or kwargs or layer.disable_adapters or layer.merged or len(active) != 1:
+    inside = None if args or kwargs else _plain(layer, x.dtype)
+    if inside is None:
         return type(layer).forward(layer, x, *args, **kwargs)
+    return _Product.apply(x.flatten(0, -2), *inside).view(*x.shape[:-1], -1)
+
+
+def _forward_gated(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """The feed-forward block's forward; with its last layer's forward as it is, where there is more to that."""
+    gate, up = block.gate_proj(x), block.up_proj(x)
+    inside = _plain(block.down_proj, gate.dtype)
+    if inside is None:
+        return block.down_proj(block.act_fn(gate) * up)
+    y = _GatedProduct.apply(gate.flatten(0, -2), up.flatten(0, -2), block.act_fn, *inside)
+    return y.view(*x.shape[:-1], -1)
+
+
+def _plain(layer: Any, dtype: torch.dtype) -> _Layer | None:
+    """What an input of `dtype` is multiplied by; None where the layer does more than this module covers."""
+    active = [name for name in layer.active_adapters if name in layer.lora_A]
+    if layer.disable_adapters or layer.merged or len(active) != 1:
+        return None
     name, base = active[0], layer.base_layer
     plain = isinstance(layer.lora_dropout[name], nn.Identity) and not layer.lora_bias[name]
-    if not plain or name in layer.lora_variant or x.dtype != base.weight.dtype:
-        return type(layer).forward(layer, x)
-    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-    y = _Product.apply(x.flatten(0, -2), base.weight, base.bias, a, b, layer.scaling[name])
-    return y.view(*x.shape[:-1], -1)
+    if not plain or name in layer.lora_variant or torch.promote_types(dtype, base.weight.dtype) != dtype:
+        return None
+    return _Layer(
+        base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    )

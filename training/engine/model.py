@@ -6,6 +6,7 @@ the chosen precision.
 """
 
 import contextlib
+import copy
 import os
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import transformers
 from safetensors import SafetensorError
 from torch import nn
 
-from training.engine import lora
+from training.engine import lora, stored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
 from training.engine.rundir import digest, whole_directory, write_json, write_whole
@@ -171,7 +172,7 @@ def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool)
 
 def load_sampled(config: TrainConfig, adapter: Path | str | None) -> Loaded:
     """The base model as `adapter` changes it, ready to generate from, not trainable."""
-    loaded = load_base(config)
+    loaded = load_base(config, merging=True)
     if adapter:
         model = _attach(loaded.model, str(adapter), POLICY)
         loaded.model = for_sampling(model, merged=config.quantization == "none")
@@ -187,11 +188,12 @@ def for_sampling(model: Any, *, merged: bool) -> Any:
     return model.merge_and_unload().eval() if merged else model.get_base_model()
 
 
-def load_base(config: TrainConfig, *, placed: bool = True) -> Loaded:
+def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
     """The frozen base model and its tokenizer, from safetensors, without running code that comes with it.
 
-    Unless `placed`, the weights stay on the CPU, to be spread over devices. Raises ModelError with one
-    sentence if either cannot be loaded, ConfigError if a revision of a folder is asked for.
+    Unless `placed`, the weights stay on the CPU, to be spread over devices. With `merging` they are all in the
+    precision that is computed in, so that an adapter can be added to them. Raises ModelError with one sentence if
+    either cannot be loaded, ConfigError if a revision of a folder is asked for.
     """
     name, revision = config.base_model, config.revision
     if Path(name).is_dir() and revision:
@@ -204,15 +206,7 @@ def load_base(config: TrainConfig, *, placed: bool = True) -> Loaded:
         model_config = transformers.AutoConfig.from_pretrained(name, **where)
         dtype = choose_dtype(config, device, model_config.get_text_config().hidden_size)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            name,
-            config=model_config,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            **where,
-            **_quantization(config, device, dtype),
-        )
+        model, loading = _load_weights(config, model_config, dtype, device, keep=placed and not merging)
     except Exception as error:  # a model's files can make the libraries raise anything
         if isinstance(error, EngineError) or memory_short(error):
             raise
@@ -324,6 +318,36 @@ def _available_cpus() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cpus = min(cpus, max(1, int(quota) // int(period)))
     return cpus
+
+
+def _load_weights(
+    config: TrainConfig, model_config: Any, dtype: torch.dtype, device: torch.device, *, keep: bool
+) -> tuple[Any, dict[str, Any]]:
+    """The model, computing in `dtype`, and what transformers tells of its loading.
+
+    With `keep`, weights that are stored in half precision stay so where the model computes in float32.
+    """
+    half = None
+    if keep and dtype == torch.float32 and config.quantization == "none":
+        half = stored.stored_dtype(config.base_model, config.revision)
+
+    def load(dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            config.base_model,
+            config=copy.deepcopy(model_config),
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({"revision": config.revision} if config.revision else {}),
+            **_quantization(config, device, dtype),
+        )
+        return model, loading
+
+    if half:
+        model, loading = load(half)
+        if stored.widen(model, dtype):
+            return model, loading
+    return load(dtype)
 
 
 def _quantization(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

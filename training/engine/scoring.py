@@ -24,7 +24,7 @@ from training.engine.trainer import accuracy
 _DEFAULT_MAX_TOKENS = {"cpu": 2048, "cuda": 16384}
 # What is still rounding between the packed and the plain form: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
-_PROBED = 256  # completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory
+_PROBED = 64  # completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory
 
 
 def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
@@ -147,7 +147,7 @@ def make_scorer(
 ) -> Scorer:
     """A scorer in packed rows where the model's architecture allows it, else in the plain form.
 
-    Under packing "auto" the longest pairs are scored both ways, and a disagreement is told to `note`.
+    Under packing "auto" the longest pair is scored both ways, and a disagreement is told to `note`.
     """
     scorer = Scorer(
         loaded.model,
@@ -158,7 +158,7 @@ def make_scorer(
     if config.packing == "off":
         scorer.use(packed=False)
         return scorer
-    problem = _packing_problem(scorer, longest_pairs(pairs, scorer.max_tokens), *_TOLERANCE[loaded.dtype])
+    problem = _packing_problem(scorer, probe(pairs, scorer.max_tokens), *_TOLERANCE[loaded.dtype])
     if problem and config.packing == "on":
         raise DataError(f"packing is 'on', but this model cannot be packed: {problem}.")
     if problem:
@@ -167,24 +167,25 @@ def make_scorer(
     return scorer
 
 
-def longest_pairs(pairs: Sequence[EncodedPair], max_tokens: int) -> list[EncodedPair]:
-    """The two longest pairs that fit into one row together: an attention window may matter on long rows only."""
+def probe(pairs: Sequence[EncodedPair], max_tokens: int) -> list[EncodedPair]:
+    """The pair to check, behind another one in its row: the longest, as an attention window may matter on it only.
+
+    Of those that fit into a row together; the neighbour is the shortest, or missing where none fits.
+    """
     order = sorted(pairs, key=lambda pair: pair.tokens)
     fitting = [pair for pair in order if pair.tokens <= max_tokens] or order[:1]
-    first = fitting.pop()
-    beside = [pair for pair in fitting if pair.tokens <= max_tokens - first.tokens]
-    return [first, *beside[-1:]]
+    longest = fitting.pop()
+    return [pair for pair in fitting[:1] if pair.tokens + longest.tokens <= max_tokens] + [longest]
 
 
 def _packing_problem(scorer: Scorer, pairs: Sequence[EncodedPair], mean: float, most: float) -> str:
-    """Why packed rows of this model cannot be trusted, or ""."""
+    """Why packed rows of this model cannot be trusted, told by the last of `pairs`, or ""."""
     with torch.no_grad():
         scorer.use(packed=False)
-        alone = [_thinned(pad(pairs, [at])) for at in range(len(pairs))]
-        plain = torch.cat([scorer.token_logps(row) for row in alone])
+        plain = scorer.token_logps(_thinned(pad(pairs, [len(pairs) - 1])))
         try:
             scorer.use(packed=True)
-            packed = scorer.token_logps(_thinned(pack(pairs, range(len(pairs)))))
+            packed = scorer.token_logps(_thinned(pack(pairs, range(len(pairs)))))[-len(plain) :]
         except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
             if memory_short(error):
                 raise

@@ -218,7 +218,11 @@ def accuracy(h: torch.Tensor) -> float:
 def _optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    # On CUDA the usual form is as fast, and keeps its count of steps on the CPU, as a checkpoint does.
+    fused = all(weight.device.type == "cpu" for weight in parameters)
+    return torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
+    )
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

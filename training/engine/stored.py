@@ -1,0 +1,92 @@
+"""Frozen weights kept as they are stored, in half precision, and widened as they are multiplied in float32.
+
+The numbers are those of a model loaded in float32, as widening is exact; the memory of the weights is half of it,
+and mapped from the file, so that processes share it. Widening a matrix costs what multiplying a token or two by it
+does. Small weights, and those of layers that are not known here, are widened once, when the model is loaded.
+"""
+
+import json
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file, cached_files
+
+_LARGE = 1 << 20  # weights of a matrix that is kept narrow
+_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
+class _Product(torch.autograd.Function):
+    """x (..., I) by a narrower frozen weight (O, I): y (..., O), keeping no widened copy for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return x W^T + bias."""
+        ctx.save_for_backward(weight)
+        return functional.linear(x, weight.to(x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """The gradient of x."""
+        (weight,) = ctx.saved_tensors
+        return upstream[0] @ weight.to(upstream[0].dtype), None, None
+
+
+def stored_dtype(name: str, revision: str | None) -> torch.dtype | None:
+    """The half precision in which all weights of a model are stored, a folder or on the hub; None if there is none."""
+    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    files = [SAFE_WEIGHTS_NAME]
+    if not cached_file(name, SAFE_WEIGHTS_NAME, **where):
+        index = cached_file(name, SAFE_WEIGHTS_INDEX_NAME, **where)
+        if not index:
+            return None
+        with open(index, encoding="utf-8") as file:
+            files = sorted(set(json.load(file)["weight_map"].values()))
+    kinds = set()
+    for path in cached_files(name, files, **where) or []:
+        with safe_open(path, framework="pt") as weights:
+            kinds |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 - not a dict
+    return _NARROW.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+def widen(model: nn.Module, dtype: torch.dtype) -> bool:
+    """Make a frozen model that was loaded in half precision compute in `dtype`, exactly; False if it cannot.
+
+    It cannot where the architecture made a constant in half precision, which is rounded already.
+    """
+    if any(buffer.is_floating_point() and buffer.dtype != dtype for buffer in model.buffers()):
+        return False
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            if type(module) not in _FORWARDS or weight.numel() < _LARGE:
+                weight.data = weight.data.to(dtype)
+    for module in model.modules():
+        forward = _FORWARDS.get(type(module))
+        if forward and module.weight.dtype != dtype:
+            module.forward = types.MethodType(forward(dtype), module)
+    return True
+
+
+def _linear(dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    def forward(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)
+        return y
+
+    return forward
+
+
+def _embedding(dtype: torch.dtype) -> Callable[..., torch.Tensor]:
+    def forward(layer: nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
+        return functional.embedding(ids, layer.weight).to(dtype)
+
+    return forward
+
+
+_FORWARDS = {nn.Linear: _linear, nn.Embedding: _embedding}
