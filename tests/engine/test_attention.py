@@ -64,6 +64,38 @@ def test_the_kernel_call_equals_the_pairwise_form(
         torch.testing.assert_close(*slopes)
 
 
+@pytest.mark.parametrize("spans", [SPANS, (Span(2, 3, 0), Span(4, 1, 0))], ids=["mixed", "no rejected"])
+@pytest.mark.parametrize("window", [None, 3])
+def test_short_pairs_side_by_side_attend_as_they_do_one_by_one(
+    window: int | None, spans: tuple[Span, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    total = sum(span.prompt + span.chosen + span.rejected for span in spans)
+    inputs = [torch.randn(1, heads, total, 8, requires_grad=True) for heads in (4, 2, 2)]
+    weights = torch.randn(1, total, 4, 8)
+    forms = []
+    for short in (256, 0):
+        monkeypatch.setattr(attention, "_SHORT", short)
+        attended, _ = packed_attention(
+            torch.nn.Module(), *inputs, None, spans=spans, scaling=0.3, sliding_window=window
+        )
+        forms.append((attended, *torch.autograd.grad((attended * weights).sum(), inputs)))
+        assert ("_PaddedAttention" in _names(attended.grad_fn)) == bool(short)
+    for padded, one_by_one in zip(*forms, strict=True):
+        torch.testing.assert_close(padded, one_by_one)
+
+
+def _names(node: object) -> str:
+    """The names of an autograd graph's first few nodes."""
+    found = []
+    for _ in range(6):
+        if node is None:
+            break
+        found.append(type(node).__name__)
+        node = node.next_functions[0][0] if node.next_functions else None
+    return " ".join(found)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_bfloat16_gradients_on_a_cpu_equal_those_of_float32_up_to_rounding(window: int | None) -> None:
     torch.manual_seed(0)

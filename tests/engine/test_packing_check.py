@@ -4,12 +4,12 @@ import pytest
 import torch
 import transformers
 
-from tests.engine.conftest import SHAPE, make_model
-from training.engine import scoring
+from tests.engine.conftest import SHAPE, make_model, tiny_llama
+from training.engine import attention, scoring
 from training.engine.config import TrainConfig
 from training.engine.model import Loaded
 from training.engine.packing import pack
-from training.engine.scoring import longest_pairs, make_scorer
+from training.engine.scoring import make_scorer, probe
 from training.engine.tokens import EncodedPair
 
 WINDOW = 16
@@ -69,20 +69,37 @@ def test_a_few_tokens_that_are_far_off_are_noticed_though_most_agree() -> None:
     assert is_packed(windowed(told=True).bfloat16(), pairs)
 
 
-def test_the_check_takes_the_two_longest_pairs_that_fit_into_one_row() -> None:
-    pairs = [pair(5, 5, size) for size in (1, 40, 8, 30, 20, 10)]  # 11, 50, 18, 40, 30 and 20 tokens
-    names = {
-        budget: [one.id for one in longest_pairs(pairs, budget)] for budget in (1000, 90, 89, 45, 30, 29, 5)
-    }
+def test_the_check_takes_the_longest_pair_that_fits_a_row_behind_the_shortest() -> None:
+    pairs = [pair(5, 5, size) for size in (8, 40, 1, 30, 20, 10)]  # 18, 50, 11, 40, 30 and 20 tokens
+    names = {budget: [one.id for one in probe(pairs, budget)] for budget in (1000, 61, 60, 45, 29, 5)}
     assert names == {
-        1000: ["5+5+40", "5+5+30"],
-        90: ["5+5+40", "5+5+30"],
-        89: ["5+5+40", "5+5+20"],
-        45: ["5+5+30"],  # 11 tokens are more than the 5 that are left
-        30: ["5+5+20"],
+        1000: ["5+5+1", "5+5+40"],
+        61: ["5+5+1", "5+5+40"],
+        60: ["5+5+40"],  # the shortest has 11 tokens: one more than are left
+        45: ["5+5+30"],
         29: ["5+5+10"],
         5: ["5+5+1"],  # none fits: the shortest
     }
+
+
+def test_a_row_in_which_pairs_see_each_other_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = attention._attend
+
+    def leaking(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: attention.Kind
+    ) -> torch.Tensor:
+        """Attends to the tokens of the call before too."""
+        nonlocal before
+        keys, values = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
+        before = key, value
+        return whole(query, keys, values, kind)
+
+    pairs = [pair(4, 5, 6), pair(9, 6, 8)]
+    monkeypatch.setattr(attention, "_SHORT", 0)
+    assert is_packed(make_model(tiny_llama()), pairs)
+    before = (torch.zeros(1, 4, 0, 8),) * 2
+    monkeypatch.setattr(attention, "_attend", leaking)
+    assert not is_packed(make_model(tiny_llama()), pairs)
 
 
 def test_of_a_long_pair_only_some_tokens_are_projected_onto_the_vocabulary(

@@ -142,7 +142,7 @@ class _Attention(torch.autograd.Function):
         query, key, value = (one[0] for one in ctx.saved_tensors)
         visible = _visible(query.shape[1], key.shape[1], ctx.kind.window, query.device)
         weights = _weights(query, key, _bias(visible[None], query.dtype), ctx.kind.scale)
-        slopes = _slopes(query, key, value, weights, upstream[0][0], ctx.kind.scale)
+        slopes = _slopes(query, key, value, weights, grad=upstream[0][0], scale=ctx.kind.scale)
         return *(slope[None] for slope in slopes), None
 
 
@@ -150,7 +150,7 @@ class _PaddedAttention(torch.autograd.Function):
     """Attention of a row of short pairs, (heads, T, size) each, with its weights kept for the backward pass."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd passes the inputs by position
         ctx: Any,
         query: torch.Tensor,
         key: torch.Tensor,
@@ -173,10 +173,10 @@ class _PaddedAttention(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of query, key and value."""
         layout, kept = ctx.layout, ctx.saved_tensors
-        slopes = [
-            _slopes(*kept[at : at + 4], part.queries.take(upstream[0], zero=True), ctx.scale)
-            for at, part in zip((0, 4), layout.parts, strict=True)
-        ]
+        slopes = []
+        for part, (query, key, value, weights) in zip(layout.parts, (kept[:4], kept[4:]), strict=True):
+            grad = part.queries.take(upstream[0], zero=True)
+            slopes.append(_slopes(query, key, value, weights, grad=grad, scale=ctx.scale))
         by_query, by_key, by_value = (list(both) for both in zip(*slopes, strict=True))
         row = layout.to_row(by_query, layout.query_home)
         return row, layout.to_row_of_keys(by_key), layout.to_row_of_keys(by_value), None, None
@@ -199,6 +199,7 @@ def _slopes(
     key: torch.Tensor,
     value: torch.Tensor,
     weights: torch.Tensor,
+    *,
     grad: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -262,7 +263,9 @@ class PaddedLayout:
         self.query_home = _homes((one.tokens, one.real), (two.tokens, two.real))
         seen = self.parts[1].keys
         lengths = torch.tensor([len(line) for line in prompts], device=device)[:, None]
-        shared = seen.real & (torch.arange(seen.width, device=device) < lengths)  # prompts, which the first part has too
+        shared = seen.real & (
+            torch.arange(seen.width, device=device) < lengths
+        )  # prompts, which the first part has too
         self.key_home = _homes((one.tokens, one.real), (seen.tokens, seen.real & ~shared))
         self.shared = shared.view(-1).nonzero()[:, 0]  # their slots among the second part's keys
         self.shared_tokens = seen.tokens[self.shared]

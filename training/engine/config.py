@@ -146,11 +146,13 @@ class TrainConfig:
         None, "Longest prompt plus completion in tokens; unset is the model's limit, at most 2048.", low=4
     )
     max_tokens: int | None = _option(
-        None, "Token budget of one packed forward; unset is 2048 on a CPU, 16384 on a GPU.", low=8
+        None,
+        "Token budget of one packed forward; unset is 1024 on a CPU (2048 below hidden size 512), 16384 on a GPU.",
+        low=8,
     )
     packing: str = _option(
         "auto",
-        "Prompt, chosen and rejected in one row: auto checks on the longest pairs and falls back, on insists.",
+        "Prompt, chosen and rejected in one row: auto checks on the longest pair and falls back, on insists.",
         choices=("auto", "on", "off"),
     )
     dtype: str = _option("auto", "Precision of the matrix products.", choices=("auto", "float32", "bfloat16"))

@@ -113,6 +113,7 @@ class Scorer:
         self.head = Head.of(base)
         self.packed = False
         self._plain_attention = base.config._attn_implementation
+        self._dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
         self._drop(False)  # PEFT makes its layers in training mode
 
     def use(self, *, packed: bool) -> None:
@@ -130,9 +131,8 @@ class Scorer:
             self._drop(False)
 
     def _drop(self, on: bool) -> None:
-        for name, module in self.model.named_modules():
-            if "lora_dropout" in name:
-                module.train(on)
+        for module in self._dropouts:
+            module.train(on)
 
     def groups(
         self, pairs: Sequence[EncodedPair], positions: Sequence[int], at_least: int = 1

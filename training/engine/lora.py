@@ -2,11 +2,12 @@
 
 PEFT's own forward widens the input to the adapter's float32, and scales and adds in passes of their own over the
 layer's whole output, which on a CPU takes longer than the frozen product itself. Here the adapter's product is
-accumulated into that of the frozen weight (y = x W^T + s (x A^T) B^T), and backward keeps x and x A^T alone.
+accumulated into that of the frozen weight (y = x W^T + s (x A^T) B^T), or for long rows in float32 the adapter
+into the weight (y = x (W + s B A)^T); backward keeps x alone.
 The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x. In a gated
 feed-forward block the last layer's x, the widest of all, is computed again from what it is the product of.
 
-What this does not cover is left to PEFT: dropout, quantized or transposed base weights, variants such as DoRA.
+What this does not cover is left to PEFT: dropping inputs, quantized or transposed base weights, variants such as DoRA.
 """
 
 import types
@@ -32,25 +33,36 @@ class _Layer(NamedTuple):
     b: torch.Tensor
     scale: float
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(T, O): x W^T + bias + scale (x A^T) B^T; and x A^T (T, r), which `backward` wants again."""
-        low = x @ self.a.t()
+    def cast(self, dtype: torch.dtype) -> "_Layer":
+        """The same with the adapter in `dtype`."""
+        return self._replace(a=self.a.to(dtype), b=self.b.to(dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(T, O): x W^T + bias + scale (x A^T) B^T."""
+        if self._merges(x):
+            return functional.linear(x, self._merged(x), self.bias)
         y = functional.linear(x, self.weight.to(x.dtype), self.bias)
-        y.addmm_(low, self.b.t(), alpha=self.scale)
-        return y, low
+        return y.addmm_(x @ self.a.t(), self.b.t(), alpha=self.scale)
 
     def backward(
-        self, dy: torch.Tensor, x: torch.Tensor, low: torch.Tensor, wants_dx: bool
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        """Gradients of x, a and b, the last two float32."""
+        self, dy: torch.Tensor, x: torch.Tensor, wants_dx: bool
+    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """Gradients of x (None unless `wants_dx`), a and b, the last two float32."""
         dlow = (dy @ self.b).mul_(self.scale)
         da = (dlow.t() @ x).float()
-        db = (dy.t() @ low).float().mul_(self.scale)
-        dx = None
-        if wants_dx:
-            dx = dy @ self.weight.to(dy.dtype)
-            dx.addmm_(dlow, self.a)
-        return dx, da, db
+        db = (dy.t() @ (x @ self.a.t())).float().mul_(self.scale)
+        if not wants_dx:
+            return None, da, db
+        if self._merges(x):
+            return dy @ self._merged(x), da, db
+        return (dy @ self.weight.to(dy.dtype)).addmm_(dlow, self.a), da, db
+
+    def _merges(self, x: torch.Tensor) -> bool:
+        """Whether to add B A to W, not its product to that of W: exact in float32, and here fewer operations."""
+        return x.dtype == torch.float32 and len(x) * sum(self.weight.shape) > self.weight.numel()
+
+    def _merged(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight.to(x.dtype, copy=True).addmm_(self.b, self.a, alpha=self.scale)
 
 
 class _Product(torch.autograd.Function):
@@ -59,18 +71,17 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, *layer: Any) -> torch.Tensor:
         """`layer` is what `_Layer` holds, the adapter in float32."""
-        cast = _cast(x.dtype, *layer)
-        y, low = cast.forward(x)
-        ctx.save_for_backward(x, low, cast.weight, cast.a, cast.b)
+        cast = _Layer(*layer).cast(x.dtype)
+        ctx.save_for_backward(x, cast.weight, cast.a, cast.b)
         ctx.scale = cast.scale
-        return y
+        return cast.forward(x)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, a and b."""
-        x, low, weight, a, b = ctx.saved_tensors
+        x, weight, a, b = ctx.saved_tensors
         layer = _Layer(weight, None, a, b, ctx.scale)
-        dx, da, db = layer.backward(upstream[0], x, low, ctx.needs_input_grad[0])
+        dx, da, db = layer.backward(upstream[0], x, ctx.needs_input_grad[0])
         return dx, None, None, da, db, None
 
 
@@ -79,34 +90,30 @@ class _GatedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gate: torch.Tensor, up: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor], *layer: Any
+        ctx: Any,
+        gate: torch.Tensor,
+        up: torch.Tensor,
+        act: Callable[[torch.Tensor], torch.Tensor],
+        *layer: Any,
     ) -> torch.Tensor:
         """`layer` is what `_Layer` holds, the adapter in float32."""
-        cast = _cast(gate.dtype, *layer)
-        y, low = cast.forward(act(gate) * up)
-        ctx.save_for_backward(gate, up, low, cast.weight, cast.a, cast.b)
+        cast = _Layer(*layer).cast(gate.dtype)
+        ctx.save_for_backward(gate, up, cast.weight, cast.a, cast.b)
         ctx.act, ctx.scale = act, cast.scale
-        return y
+        return cast.forward(act(gate) * up)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of gate, up, a and b."""
-        gate, up, low, weight, a, b = ctx.saved_tensors
+        gate, up, weight, a, b = ctx.saved_tensors
         with torch.enable_grad():
             leaf = gate.detach().requires_grad_()
             opened = ctx.act(leaf)
         layer = _Layer(weight, None, a, b, ctx.scale)
-        dx, da, db = layer.backward(upstream[0], opened.detach() * up, low, wants_dx=True)
-        assert dx is not None
+        dx, da, db = layer.backward(upstream[0], opened.detach() * up, wants_dx=True)
         dup = dx * opened.detach()
         (dgate,) = torch.autograd.grad(opened, leaf, dx.mul_(up))
         return dgate, dup, None, None, None, da, db, None
-
-
-def _cast(
-    dtype: torch.dtype, weight: torch.Tensor, bias: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scale: float
-) -> _Layer:
-    return _Layer(weight, bias, a.to(dtype), b.to(dtype), scale)
 
 
 def fuse(model: nn.Module) -> None:
@@ -115,17 +122,19 @@ def fuse(model: nn.Module) -> None:
         if isinstance(module, Linear) and type(module.base_layer) is nn.Linear:
             module.forward = types.MethodType(_forward, module)
     for module in model.modules():
-        if _is_gated(module):
+        if _is_gated(module) and "forward" in vars(module.down_proj):
             module.forward = types.MethodType(_forward_gated, module)
 
 
 def _is_gated(module: nn.Module) -> bool:
-    """Whether a module computes down(act(gate(x)) * up(x)) just as Llama's does, to the byte code, and is fused."""
+    """Whether a module computes down(act(gate(x)) * up(x)): whether its code is that of Llama's, to the byte.
+
+    The library repeats that code in each architecture's file, so the class says little.
+    """
     ours, llamas = getattr(type(module).forward, "__code__", None), LlamaMLP.forward.__code__
-    same = ours is not None and all(
+    return ours is not None and all(
         getattr(ours, part) == getattr(llamas, part) for part in ("co_code", "co_names", "co_consts")
     )
-    return same and "forward" in vars(module.down_proj)
 
 
 def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -148,11 +157,14 @@ def _forward_gated(block: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _plain(layer: Any, dtype: torch.dtype) -> _Layer | None:
     """What an input of `dtype` is multiplied by; None where the layer does more than this module covers."""
+    if not isinstance(layer, Linear):  # the adapter was merged into the weight since
+        return None
     active = [name for name in layer.active_adapters if name in layer.lora_A]
     if layer.disable_adapters or layer.merged or len(active) != 1:
         return None
     name, base = active[0], layer.base_layer
-    plain = isinstance(layer.lora_dropout[name], nn.Identity) and not layer.lora_bias[name]
+    dropout = layer.lora_dropout[name]
+    plain = (isinstance(dropout, nn.Identity) or not dropout.training) and not layer.lora_bias[name]
     if not plain or name in layer.lora_variant or torch.promote_types(dtype, base.weight.dtype) != dtype:
         return None
     return _Layer(

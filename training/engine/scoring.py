@@ -21,10 +21,14 @@ from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.tokens import EncodedPair
 from training.engine.trainer import accuracy
 
-_DEFAULT_MAX_TOKENS = {"cpu": 2048, "cuda": 16384}
+# On a CPU longer rows of a large model only cost memory; those of a small one, of this hidden size, save calls.
+_DEFAULT_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
+_SMALL_HIDDEN, _SMALL_MAX_TOKENS = 512, 2048
 # What is still rounding between the packed and the plain form: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
-_PROBED = 64  # completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory
+_PROBED = (
+    64  # completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory
+)
 
 
 def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
@@ -153,7 +157,7 @@ def make_scorer(
         loaded.model,
         loaded.base,
         device=loaded.device,
-        max_tokens=config.max_tokens or _DEFAULT_MAX_TOKENS[loaded.device.type],
+        max_tokens=config.max_tokens or _default_max_tokens(loaded),
     )
     if config.packing == "off":
         scorer.use(packed=False)
@@ -165,6 +169,11 @@ def make_scorer(
         note(f"Rows are not packed, which is slower: {problem}.")
     scorer.use(packed=not problem)
     return scorer
+
+
+def _default_max_tokens(loaded: Loaded) -> int:
+    small = loaded.base.config.get_text_config().hidden_size < _SMALL_HIDDEN
+    return max(_DEFAULT_MAX_TOKENS[loaded.device.type], _SMALL_MAX_TOKENS if small else 0)
 
 
 def probe(pairs: Sequence[EncodedPair], max_tokens: int) -> list[EncodedPair]:

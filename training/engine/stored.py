@@ -25,9 +25,7 @@ class _Product(torch.autograd.Function):
     """x (..., I) by a narrower frozen weight (O, I): y (..., O), keeping no widened copy for the backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return x W^T + bias."""
         ctx.save_for_backward(weight)
         return functional.linear(x, weight.to(x.dtype), bias)
