@@ -5,15 +5,19 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from threading import Barrier, Event
 
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
+from training.engine import decoding, threads
 from training.engine.config import SamplingConfig
-from training.engine.decoding import Decoder, Request, Written, draw, make_groups, uniforms
+from training.engine.decoding import Decoder, Request, Written, close_ranks, draw, make_groups, uniforms
 from training.engine.errors import ModelError
 
 SHAPE = {
@@ -95,6 +99,83 @@ def test_greedy_completions_are_those_of_transformers_token_for_token(name: str)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_threads_that_write_groups_of_their_own_write_the_same(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = some_prompts(30)
+    alone = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
+    monkeypatch.setattr(decoding, "_ROWS_ALONE", 4)
+    monkeypatch.setattr(decoding, "_PROMPTS", 2)  # fed in parts, of differing width
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    ran = spy_threads(monkeypatch)
+    apart = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
+    assert ran == [3]
+    assert [one.token_ids for one in apart] == [one.token_ids for one in alone]
+    for ours, theirs in zip(apart, alone, strict=True):
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+
+
+def spy_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """On how many threads groups are written, as it happens."""
+    ran: list[int] = []
+
+    def spy(jobs: Sequence[threads.Job], count: int) -> None:
+        ran.append(count)
+        threads.run_apart(jobs, count)
+
+    monkeypatch.setattr(decoding, "run_apart", spy)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("rows", "hidden", "expected"),
+    [(128, 32, 2), (1024, 32, 2), (127, 32, 1), (1024, 512, 1)],
+    ids=["enough rows", "many rows", "too few rows", "a large model"],
+)
+def test_threads_write_apart_where_there_are_rows_enough_and_products_are_small(
+    rows: int, hidden: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    model = transformers.AutoModelForCausalLM.from_config(tiny_llama(hidden_size=hidden, num_hidden_layers=1))
+    assert decoder(model)._threads(rows) == expected
+
+
+def test_the_first_error_ends_all_threads_and_is_raised() -> None:
+    begun, ended = [], []
+
+    def fail(stopping: Event) -> None:
+        barrier.wait(10)
+        raise ModelError("damaged")
+
+    def go_on(stopping: Event) -> None:
+        begun.append(1)
+        barrier.wait(10)
+        assert stopping.wait(10)
+        ended.append(1)
+
+    before, barrier = torch.get_num_threads(), Barrier(2)
+    with pytest.raises(ModelError, match="damaged"):
+        threads.run_apart([go_on, fail], 2)
+    assert begun == ended == [1]
+    assert torch.get_num_threads() == before
+
+
+def test_a_thread_computes_on_one_thread() -> None:
+    found: list[int] = []
+    threads.run_apart([lambda stopping: found.append(torch.get_num_threads())] * 2, 2)
+    assert found == [1, 1]
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_rows_that_go_on_close_ranks_and_few_of_them_move(goes_on: list[bool]) -> None:
+    alive = torch.tensor(goes_on, dtype=torch.bool).nonzero()[:, 0]
+    kept, moved = close_ranks(alive)
+    assert sorted(kept.tolist()) == alive.tolist()
+    assert [at for at, row in enumerate(kept.tolist()) if row != at] == moved.tolist()
+    assert all(row >= len(alive) for row in kept[moved].tolist())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_the_recorded_logprob_is_that_of_the_policy_itself_whatever_was_cut_off(name: str) -> None:
     model = make_model(CONFIGS[name])
     prompts = some_prompts(6)
@@ -172,7 +253,8 @@ def test_damaged_weights_are_reported_and_not_sampled_from() -> None:
 def test_groups_hold_prompts_of_like_length_and_keep_one_prompt_together() -> None:
     prompts = some_prompts(30)
     requests = [Request(ids, at) for at, ids in enumerate(prompts * 2)]
-    groups = make_groups(requests, 10)
+    groups = make_groups(requests, 10, 2)
+    assert [len(group) for group in groups] == [10] * 6
     assert sorted(itertools.chain.from_iterable(groups)) == list(range(60))
     lengths = [[len(requests[at].prompt) for at in group] for group in groups]
     assert all(min(before) >= max(after) for before, after in itertools.pairwise(lengths))

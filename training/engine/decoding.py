@@ -1,29 +1,42 @@
 """Writing completions with a causal language model: many rows at once, each as if it were alone.
 
 A group of prompts of like length is fed once, left-padded; its keys and values are then repeated for every
-completion that a prompt gets. Each step writes into the cache in place, and once a quarter of the rows have
-ended they leave the batch. The log-probability of each token comes from the same forward that it was drawn from.
+completion that a prompt gets. Each step writes into the cache in place, and once some of the rows have ended they
+leave the batch, and the last ones take their places. The log-probability of each token comes from the same
+forward that it was drawn from.
 
 A row draws one uniform number per token from a generator seeded for it alone, and takes the token where the
 cumulative distribution passes that number (inverse transform sampling). So a completion depends on its prompt
 and seed and not on the rows beside it, up to rounding: matrix products of another shape differ in the last
 float32 bits, which moves a token only where the number lies within about 1e-6 of the edge between two.
+
+On a CPU the products of a small model are too small to be shared by threads: there each thread writes a group of
+its own.
 """
 
+import copy
+import queue
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import Cache
 
 from training.engine.config import SamplingConfig
 from training.engine.errors import ModelError
-from training.engine.kvcache import ONE_QUERY, make_cache
+from training.engine.kvcache import ONE_QUERY, can_join, join, keep_rows, make_cache
+from training.engine.threads import run_apart
 
+_SMALL_HIDDEN = 512  # hidden size below which a thread writes alone
+_ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
+_PROMPTS = 64  # that are fed at once
 _ELEMENTS = 1 << 22  # of the distributions that are worked on at once
-_CROWD = 0.75  # when no more than this share of a batch's rows is still writing, the others leave it
+_CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,6 @@ class Decoder:
         # Of a prompt only the last position's logits are wanted: (P, 1, V) in place of (P, T, V).
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
-    @torch.inference_mode()
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
     ) -> list[Written]:
@@ -70,28 +82,66 @@ class Decoder:
         Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
         fits into the device's memory.
         """
+        threads = self._threads(len(requests))
+        groups = make_groups(requests, self.settings.batch_size, threads)
+        models = self._models(threads)
+        tally = _Tally(len(groups), report)
         found: dict[int, Written] = {}
-        groups = make_groups(requests, self.settings.batch_size)
-        while groups:
-            group = groups.pop(0)
-            try:
-                some = self._write_group(
-                    [requests[position] for position in group], lambda ended: report(len(found) + ended)
-                )
-            except torch.OutOfMemoryError:
-                if len(group) == 1:
-                    raise
-                # No completion depends on the group that it is written in, so smaller ones write the same.
-                half = len(group) // 2
-                groups[:0] = [group[:half], group[half:]]
-            else:
-                found.update(zip(group, some, strict=True))
-        return [found[position] for position in range(len(requests))]
 
-    def _write_group(self, requests: Sequence[Request], report: Callable[[int], None]) -> list[Written]:
+        def job(number: int, stopping: threading.Event) -> None:
+            def tell(ended: int) -> None:
+                if stopping.is_set():
+                    raise _StoppedError
+                tally.tell(number, ended)
+
+            model = models.get()
+            try:
+                some = self._write_halving(model, [requests[at] for at in groups[number]], tell)
+            finally:
+                models.put(model)
+            tell(len(some))  # with those that were cut, which did not end before
+            found.update(zip(groups[number], some, strict=True))
+
+        run_apart([partial(job, number) for number in range(len(groups))], threads)
+        return [found[at] for at in range(len(requests))]
+
+    def _models(self, count: int) -> queue.SimpleQueue[Any]:
+        """The model, for each of `count` threads: weights are shared, what modules keep as they compute is not."""
+        models: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        models.put(self.model)
+        for _ in range(count - 1):
+            models.put(copy.deepcopy(self.model, {id(weight): weight for weight in self.model.parameters()}))
+        return models
+
+    def _threads(self, rows: int) -> int:
+        """How many groups to write at once."""
+        if self.device.type != "cpu" or self.model.config.get_text_config().hidden_size >= _SMALL_HIDDEN:
+            return 1
+        return max(1, min(torch.get_num_threads(), rows // _ROWS_ALONE))
+
+    @torch.inference_mode()
+    def _write_halving(
+        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+    ) -> list[Written]:
+        """Complete a group, or where it does not fit into memory one half after the other.
+
+        No completion depends on the group that it is written in, so smaller ones write the same.
+        """
+        try:
+            return self._write_group(model, requests, report)
+        except torch.OutOfMemoryError:
+            if len(requests) == 1:
+                raise
+        half = len(requests) // 2
+        first = self._write_halving(model, requests[:half], report)
+        return first + self._write_halving(model, requests[half:], lambda ended: report(half + ended))
+
+    def _write_group(
+        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+    ) -> list[Written]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
-        logits, cache, mask = self._read_prompts(requests)
+        logits, cache, mask = self._read_prompts(model, requests)
         draws = torch.stack([uniforms(request.seed, longest) for request in requests]).to(self.device)
         tokens = torch.zeros(len(requests), longest, dtype=torch.long, device=self.device)
         logps = torch.zeros(len(requests), dtype=torch.float64, device=self.device)
@@ -110,10 +160,11 @@ class Decoder:
             if not len(alive) or step + 1 == longest:
                 break
             if len(alive) <= _CROWD * len(rows):
-                cache.reorder_cache(alive)
-                rows, mask, places, drawn = rows[alive], mask[alive], places[alive], drawn[alive]
+                kept, moved = close_ranks(alive)
+                keep_rows(cache, kept, moved)
+                rows, mask, places, drawn = rows[kept], mask[kept], places[kept], drawn[kept]
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = self.model(
+            logits = model(
                 input_ids=drawn[:, None],
                 attention_mask=mask,
                 position_ids=(places + step)[:, None],
@@ -127,7 +178,9 @@ class Decoder:
             )
         ]
 
-    def _read_prompts(self, requests: Sequence[Request]) -> tuple[torch.Tensor, Cache, torch.Tensor]:
+    def _read_prompts(
+        self, model: Any, requests: Sequence[Request]
+    ) -> tuple[torch.Tensor, Cache, torch.Tensor]:
         """Feed each distinct prompt once, for all its requests.
 
         Returns, with a row per request, the logits (R, V) of the first token to write, the cache, and the mask
@@ -135,11 +188,27 @@ class Decoder:
         """
         prompts = list(dict.fromkeys(request.prompt for request in requests))
         at = {prompt: place for place, prompt in enumerate(prompts)}
+        repeats = torch.tensor([at[request.prompt] for request in requests], device=self.device)
+        # Prompts come longest first: a few at a time are padded little.
+        few = _PROMPTS if can_join(model.config) else len(prompts)
+        parts = [
+            self._feed(model, prompts[start : start + few], make_cache(model.config))
+            for start in range(0, len(prompts), few)
+        ]
+        width = max(map(len, prompts))
+        mask = torch.cat([functional.pad(mask, (width - mask.shape[1], 0)) for _, _, mask in parts])
+        cache = join([cache for _, cache, _ in parts], width)
+        cache.reorder_cache(repeats)
+        return torch.cat([logits for logits, _, _ in parts])[repeats], cache, mask[repeats]
+
+    def _feed(
+        self, model: Any, prompts: Sequence[tuple[int, ...]], cache: Cache
+    ) -> tuple[torch.Tensor, Cache, torch.Tensor]:
+        """The last logits (P, V) of prompts padded on the left, `cache`, which it fills, and the mask (P, T)."""
         width = max(map(len, prompts))
         ids = torch.tensor([[0] * (width - len(one)) + list(one) for one in prompts]).to(self.device)
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts]).to(self.device)
-        cache = make_cache(self.model.config)
-        logits = self.model(
+        logits = model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
@@ -147,16 +216,51 @@ class Decoder:
             use_cache=True,
             **self._last_only,
         ).logits[:, -1]
-        repeats = torch.tensor([at[request.prompt] for request in requests], device=self.device)
-        cache.reorder_cache(repeats)
-        return logits[repeats], cache, mask[repeats]
+        return logits, cache, mask
 
 
-def make_groups(requests: Sequence[Request], most: int) -> list[list[int]]:
-    """Positions of `requests` in groups of at most `most`: like lengths together, the longest prompts first,
-    so that a memory too small is met at once; requests of one prompt stay side by side."""
+class _StoppedError(Exception):
+    """Ends a group that is no longer wanted."""
+
+
+class _Tally:
+    """How many completions have ended, over groups that are written side by side."""
+
+    def __init__(self, groups: int, report: Callable[[int], None]) -> None:
+        self.ended, self.report, self.lock = [0] * groups, report, threading.Lock()
+
+    def tell(self, group: int, ended: int) -> None:
+        """Report the sum, in which `group` counts `ended` from now on."""
+        with self.lock:
+            self.ended[group] = ended
+            self.report(sum(self.ended))
+
+
+def make_groups(requests: Sequence[Request], most: int, threads: int = 1) -> list[list[int]]:
+    """Positions of `requests` in groups of at most `most`, as many for each thread.
+
+    Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
+    prompt stay side by side.
+    """
     order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
-    return [order[start : start + most] for start in range(0, len(order), most)]
+    rounds = -(-len(order) // (most * threads)) or 1
+    size = min(most, -(-len(order) // (rounds * threads)) or 1)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows `alive` (n,), ascending, in an order in which those before n keep their places.
+
+    Returns it, (n,), and the places that rows from n on take.
+    """
+    count = len(alive)
+    stay = alive < count
+    taken = torch.zeros(count, dtype=torch.bool, device=alive.device)
+    taken[alive[stay]] = True
+    moved = (~taken).nonzero()[:, 0]
+    kept = torch.arange(count, device=alive.device)
+    kept[moved] = alive[~stay]
+    return kept, moved
 
 
 def uniforms(seed: int, count: int) -> torch.Tensor:

@@ -4,9 +4,11 @@ transformers' dynamic cache copies everything it holds at each token, and its at
 many queries. Both cost more than the rest of a step of a small model.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -54,6 +56,21 @@ class InPlaceLayer(CacheLayerMixin):
         """Keep the rows `beam_idx` (n,), in this order; a row may come more than once."""
         self.keys, self.values = (one.index_select(0, beam_idx) for one in (self.keys, self.values))
 
+    def join(self, others: Sequence["InPlaceLayer"], width: int) -> None:
+        """Take in the rows of other layers, each padded on the left to `width` columns."""
+        layers = [self, *others]
+        self.keys, self.values = (
+            torch.cat([functional.pad(columns, (0, 0, width - columns.shape[2], 0)) for columns in parts])
+            for parts in ([layer.keys for layer in layers], [layer.values for layer in layers])
+        )
+        self.length = width
+
+    def keep(self, kept: torch.Tensor, moved: torch.Tensor) -> None:
+        """Keep the rows `kept` (n,), of which only those at `moved` come from another place, at n or after it."""
+        for one in (self.keys, self.values):
+            one[moved] = one[kept[moved]]
+        self.keys, self.values = self.keys[: len(kept)], self.values[: len(kept)]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns that a query of this length attends to, and the place of the first."""
         return self.length + query_length, 0
@@ -67,12 +84,34 @@ class InPlaceLayer(CacheLayerMixin):
         return -1
 
 
+def can_join(config: Any) -> bool:
+    """Whether caches for this model are written in place, so that they can be joined."""
+    layers = DynamicCache(config=config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
 def make_cache(config: Any) -> Cache:
     """A cache written in place; for layers that hold something else than keys and values, transformers' own."""
     usual = DynamicCache(config=config)
-    if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in usual.layers):
-        return Cache(layers=[InPlaceLayer() for _ in usual.layers])
-    return usual
+    return Cache(layers=[InPlaceLayer() for _ in usual.layers]) if can_join(config) else usual
+
+
+def join(caches: Sequence[Cache], width: int) -> Cache:
+    """One cache of the rows of all, written in place, each padded on the left to `width` columns."""
+    if len(caches) == 1:
+        return caches[0]
+    for layer, *others in zip(*(cache.layers for cache in caches), strict=True):
+        layer.join(others, width)
+    return caches[0]
+
+
+def keep_rows(cache: Cache, kept: torch.Tensor, moved: torch.Tensor) -> None:
+    """Let a cache hold the rows `kept` (n,) only; of its own layers' rows just those at `moved` are copied."""
+    for layer in cache.layers:
+        if isinstance(layer, InPlaceLayer):
+            layer.keep(kept, moved)
+        else:
+            layer.reorder_cache(kept)
 
 
 def one_query_attention(
