@@ -5,7 +5,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from threading import Barrier, Event
 
 import pytest
 import torch
@@ -15,10 +14,11 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
-from training.engine import decoding, threads
+from training.engine import decoding
 from training.engine.config import SamplingConfig
 from training.engine.decoding import Decoder, Request, Written, close_ranks, draw, make_groups, uniforms
 from training.engine.errors import ModelError
+from training.engine.threads import Crew, Job
 
 SHAPE = {
     "vocab_size": VOCABULARY,
@@ -119,51 +119,32 @@ def spy_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """On how many threads groups are written, as it happens."""
     ran: list[int] = []
 
-    def spy(jobs: Sequence[threads.Job], count: int) -> None:
-        ran.append(count)
-        threads.run_apart(jobs, count)
+    class Spy(Crew):
+        def run(self, jobs: Sequence[Job]) -> None:
+            ran.append(self.threads)
+            super().run(jobs)
 
-    monkeypatch.setattr(decoding, "run_apart", spy)
+    monkeypatch.setattr(decoding, "Crew", Spy)
     return ran
 
 
 @pytest.mark.parametrize(
     ("rows", "hidden", "expected"),
-    [(128, 32, 2), (1024, 32, 2), (127, 32, 1), (1024, 512, 1)],
+    [(128, 32, 2), (300, 32, 2), (127, 32, 1), (128, 512, 1)],
     ids=["enough rows", "many rows", "too few rows", "a large model"],
 )
 def test_threads_write_apart_where_there_are_rows_enough_and_products_are_small(
     rows: int, hidden: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    model = transformers.AutoModelForCausalLM.from_config(tiny_llama(hidden_size=hidden, num_hidden_layers=1))
-    assert decoder(model)._threads(rows) == expected
-
-
-def test_the_first_error_ends_all_threads_and_is_raised() -> None:
-    begun, ended = [], []
-
-    def fail(stopping: Event) -> None:
-        barrier.wait(10)
-        raise ModelError("damaged")
-
-    def go_on(stopping: Event) -> None:
-        begun.append(1)
-        barrier.wait(10)
-        assert stopping.wait(10)
-        ended.append(1)
-
-    before, barrier = torch.get_num_threads(), Barrier(2)
-    with pytest.raises(ModelError, match="damaged"):
-        threads.run_apart([go_on, fail], 2)
-    assert begun == ended == [1]
-    assert torch.get_num_threads() == before
-
-
-def test_a_thread_computes_on_one_thread() -> None:
-    found: list[int] = []
-    threads.run_apart([lambda stopping: found.append(torch.get_num_threads())] * 2, 2)
-    assert found == [1, 1]
+    ran = spy_threads(monkeypatch)
+    write(
+        make_model(tiny_llama(hidden_size=hidden, num_hidden_layers=1)),
+        some_prompts(rows),
+        max_new_tokens=1,
+        batch_size=rows,
+    )
+    assert ran == [expected]
 
 
 @given(st.lists(st.booleans(), max_size=40))

@@ -30,9 +30,8 @@ from transformers import Cache
 from training.engine.config import SamplingConfig
 from training.engine.errors import ModelError
 from training.engine.kvcache import ONE_QUERY, can_join, join, keep_rows, make_cache
-from training.engine.threads import run_apart
+from training.engine.threads import Crew, threads_apart
 
-_SMALL_HIDDEN = 512  # hidden size below which a thread writes alone
 _ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
 _PROMPTS = 64  # that are fed at once
 _ELEMENTS = 1 << 22  # of the distributions that are worked on at once
@@ -82,7 +81,8 @@ class Decoder:
         Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
         fits into the device's memory.
         """
-        threads = self._threads(len(requests))
+        apart = threads_apart(self.model.config, self.device)
+        threads = max(1, min(apart, len(requests) // _ROWS_ALONE))
         groups = make_groups(requests, self.settings.batch_size, threads)
         models = self._models(threads)
         tally = _Tally(len(groups), report)
@@ -102,7 +102,8 @@ class Decoder:
             tell(len(some))  # with those that were cut, which did not end before
             found.update(zip(groups[number], some, strict=True))
 
-        run_apart([partial(job, number) for number in range(len(groups))], threads)
+        with Crew(threads) as crew:
+            crew.run([partial(job, number) for number in range(len(groups))])
         return [found[at] for at in range(len(requests))]
 
     def _models(self, count: int) -> queue.SimpleQueue[Any]:
@@ -112,12 +113,6 @@ class Decoder:
         for _ in range(count - 1):
             models.put(copy.deepcopy(self.model, {id(weight): weight for weight in self.model.parameters()}))
         return models
-
-    def _threads(self, rows: int) -> int:
-        """How many groups to write at once."""
-        if self.device.type != "cpu" or self.model.config.get_text_config().hidden_size >= _SMALL_HIDDEN:
-            return 1
-        return max(1, min(torch.get_num_threads(), rows // _ROWS_ALONE))
 
     @torch.inference_mode()
     def _write_halving(

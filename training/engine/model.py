@@ -25,13 +25,11 @@ from training.engine import lora, stored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
 from training.engine.rundir import digest, whole_directory, write_json, write_whole
+from training.engine.threads import SMALL_HIDDEN
 from training.engine.tokens import Encoder
 
 POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a PeftModel
 DEFAULT_MAX_LENGTH = 2048
-# From this hidden size on `auto` takes bfloat16 on a CPU. An estimate, not a measured crossover: the smaller the
-# matrix products, the less they save over the conversions around them.
-_BFLOAT16_HIDDEN = 512
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -95,7 +93,7 @@ def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) ->
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     native = torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native and hidden_size >= _BFLOAT16_HIDDEN else torch.float32
+    return torch.bfloat16 if native and hidden_size >= SMALL_HIDDEN else torch.float32
 
 
 def load_policy(config: TrainConfig) -> Loaded:

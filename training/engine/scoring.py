@@ -18,12 +18,13 @@ from training.engine.model import Loaded, as_reference, load_scored, set_threads
 from training.engine.packing import Row, pack, pad
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.threads import is_small
 from training.engine.tokens import EncodedPair
 from training.engine.trainer import accuracy
 
-# On a CPU longer rows of a large model only cost memory; those of a small one, of this hidden size, save calls.
+# On a CPU longer rows of a large model only cost memory; those of a small one save calls.
 _DEFAULT_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
-_SMALL_HIDDEN, _SMALL_MAX_TOKENS = 512, 2048
+_SMALL_MAX_TOKENS = 2048
 # What is still rounding between the packed and the plain form: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
 _PROBED = (
@@ -172,8 +173,8 @@ def make_scorer(
 
 
 def _default_max_tokens(loaded: Loaded) -> int:
-    small = loaded.base.config.get_text_config().hidden_size < _SMALL_HIDDEN
-    return max(_DEFAULT_MAX_TOKENS[loaded.device.type], _SMALL_MAX_TOKENS if small else 0)
+    usual = _DEFAULT_MAX_TOKENS[loaded.device.type]
+    return max(usual, _SMALL_MAX_TOKENS) if is_small(loaded.base.config) else usual
 
 
 def probe(pairs: Sequence[EncodedPair], max_tokens: int) -> list[EncodedPair]:

@@ -1,41 +1,62 @@
 """Jobs side by side, each computing on one thread: on a CPU, products too small to be shared by threads."""
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, Self
 
 import torch
 
+SMALL_HIDDEN = 512  # an estimate: threads were measured to pay at 128, and not to at 896
 Job = Callable[[threading.Event], None]
 
 
-def run_apart(jobs: Sequence[Job], threads: int) -> None:
-    """Run jobs, `threads` at a time; with one, they run here, one after the other, on all the threads there are.
+def is_small(config: Any) -> bool:
+    """Whether a transformers model's matrix products are so small that what surrounds them takes as long."""
+    size: int = config.get_text_config().hidden_size
+    return size < SMALL_HIDDEN
 
-    The first error is raised; the event that each job is given is set then, for the others to end.
-    """
-    stopping = threading.Event()
-    if threads == 1:
-        for job in jobs:
-            job(stopping)
-        return
-    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(job, stopping) for job in jobs]
+
+def threads_apart(config: Any, device: torch.device) -> int:
+    """How many jobs of a model to run side by side: one a thread where it is small and on a CPU, else one."""
+    return torch.get_num_threads() if device.type == "cpu" and is_small(config) else 1
+
+
+class Crew:
+    """Threads that each compute on one thread while it is entered; a crew of one is whoever calls it, as it was."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> Self:
+        """Start the threads."""
+        self._before = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.threads)
+        if self.threads > 1:
+            torch.set_num_threads(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for jobs that still run, and end."""
+        self._pool.shutdown()
+        torch.set_num_threads(self._before)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run jobs, as many at a time as there are threads.
+
+        The first error is raised; the event that each job is given is set then, for the others to end.
+        """
+        stopping = threading.Event()
+        if self.threads == 1:
+            for job in jobs:
+                job(stopping)
+            return
+        futures = [self._pool.submit(job, stopping) for job in jobs]
         try:
             for future in as_completed(futures):
                 future.result()
         except BaseException:
             stopping.set()
+            for future in futures:
+                future.cancel()
             raise
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let threads that start inside compute on one thread each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
