@@ -106,7 +106,7 @@ def test_threads_that_write_groups_of_their_own_write_the_same(
     alone = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
     monkeypatch.setattr(decoding, "_ROWS_ALONE", 4)
     monkeypatch.setattr(decoding, "_PROMPTS", 2)  # fed in parts, of differing width
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(decoding, "threads_apart", lambda *_: 3)
     ran = spy_threads(monkeypatch)
     apart = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
     assert ran == [3]
@@ -129,21 +129,14 @@ def spy_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "hidden", "expected"),
-    [(128, 32, 2), (300, 32, 2), (127, 32, 1), (128, 512, 1)],
-    ids=["enough rows", "many rows", "too few rows", "a large model"],
+    ("rows", "expected"), [(128, 2), (300, 2), (127, 1)], ids=["enough", "many", "too few"]
 )
-def test_threads_write_apart_where_there_are_rows_enough_and_products_are_small(
-    rows: int, hidden: int, expected: int, monkeypatch: pytest.MonkeyPatch
+def test_threads_write_apart_where_each_has_rows_enough(
+    rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(decoding, "threads_apart", lambda *_: 2)
     ran = spy_threads(monkeypatch)
-    write(
-        make_model(tiny_llama(hidden_size=hidden, num_hidden_layers=1)),
-        some_prompts(rows),
-        max_new_tokens=1,
-        batch_size=rows,
-    )
+    write(make_model(tiny_llama()), some_prompts(rows), max_new_tokens=1, batch_size=rows)
     assert ran == [expected]
 
 
