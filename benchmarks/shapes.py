@@ -141,8 +141,8 @@ CPU_CASES = (
         steps=32,
         learning_rate=1e-3,
     ),
-    _hh("qwen2-8-hh", QWEN_8, batch_size=4, steps=3, learning_rate=2e-4),
-    _long("qwen2-8-long", QWEN_8, batch_size=2, steps=2, learning_rate=2e-4),
+    _hh("qwen2-8-hh", QWEN_8, batch_size=4, steps=6, learning_rate=2e-4),
+    _long("qwen2-8-long", QWEN_8, batch_size=2, steps=3, learning_rate=2e-4),
 )
 CUDA_CASES = tuple(
     make(f"{label}-{suffix}", model, batch_size=32, steps=steps, learning_rate=1e-4)
