@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 
 from tests.engine.conftest import make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
+from training.engine.adapters import load_policy
 from training.engine.config import TrainConfig
-from training.engine.model import load_policy, model_files
+from training.engine.model import model_files
 from training.engine.records import read_pairs
 from training.engine.reference import cache_key
 from training.engine.rundir import RunDirectory, write_jsonl

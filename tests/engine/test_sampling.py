@@ -11,17 +11,11 @@ import transformers
 from tests.engine.conftest import make_tokenizer
 from training.engine import vllm_writer
 from training.engine.__main__ import main
+from training.engine.adapters import for_sampling, load_policy, load_sampled, load_scored, save_adapter
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.decoding import Decoder, Request, Written
 from training.engine.errors import ConfigError, DataError, ModelError
-from training.engine.model import (
-    for_sampling,
-    load_base,
-    load_policy,
-    load_sampled,
-    load_scored,
-    save_adapter,
-)
+from training.engine.model import load_base
 from training.engine.records import Prompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
 from training.engine.sampling import decode, sample, seed_of

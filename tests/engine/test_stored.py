@@ -11,8 +11,9 @@ from torch import nn
 from tests.engine.conftest import SHAPE, make_pairs, make_tokenizer, tiny_llama
 from tests.engine.test_logps import ARCHITECTURES
 from training.engine import stored
+from training.engine.adapters import load_policy, load_sampled, save_adapter, trainable_parameters
 from training.engine.config import TrainConfig
-from training.engine.model import load_base, load_policy, load_sampled, trainable_parameters
+from training.engine.model import load_base
 from training.engine.scoring import make_scorer
 
 WIDE = torch.float32
@@ -21,6 +22,7 @@ WIDE = torch.float32
 @pytest.fixture(autouse=True)
 def every_matrix_counts_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "_LARGE", 1000)
+    monkeypatch.setattr(stored, "_AT_ONCE", 4000)  # the head, of 320 x 32, in three parts
 
 
 def save(
@@ -95,6 +97,19 @@ def test_no_widened_copy_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
     assert kept.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_matrix_widened_in_parts_gives_the_product_and_the_gradient_of_the_whole(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(32, 300, bias=bias).requires_grad_(False)
+    layer.weight.data = layer.weight.data.bfloat16()
+    x, dy = torch.randn(2, 5, 32, requires_grad=True), torch.randn(2, 5, 300)
+    y = stored._Product.apply(x, layer.weight, layer.bias)
+    expected = nn.functional.linear(x, layer.weight.float(), layer.bias)
+    torch.testing.assert_close(y, expected)
+    slopes = [torch.autograd.grad(one, x, dy)[0] for one in (y, expected)]
+    torch.testing.assert_close(*slopes)
+
+
 def test_weights_of_several_precisions_are_widened_at_the_start(tmp_path: Path) -> None:
     config = save(tmp_path, tiny_llama(), torch.bfloat16)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -116,6 +131,18 @@ def test_a_constant_that_half_precision_would_round_is_computed_in_float32(tmp_p
 def test_a_model_that_an_adapter_is_merged_into_is_widened(tmp_path: Path) -> None:
     config = save(tmp_path, tiny_llama(), torch.bfloat16)
     assert not kept_narrow(load_sampled(config, None).model)
+
+
+def test_a_start_adapter_keeps_its_float32_weights_over_a_narrow_base(tmp_path: Path) -> None:
+    config = save(tmp_path / "model", tiny_llama(), torch.bfloat16)
+    first = load_policy(config).model
+    for weight in trainable_parameters(first).values():
+        nn.init.normal_(weight)
+    save_adapter(first, tmp_path / "adapter")
+    again = TrainConfig.from_dict(config.to_dict() | {"start_adapter": str(tmp_path / "adapter")})
+    loaded = trainable_parameters(load_policy(again).model)
+    for name, weight in trainable_parameters(first).items():
+        assert torch.equal(loaded[name], weight)
 
 
 def test_computing_in_the_stored_precision_changes_no_weight(tmp_path: Path) -> None:

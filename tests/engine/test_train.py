@@ -13,9 +13,9 @@ import transformers
 
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
 from training.engine import health, rundir
+from training.engine.adapters import POLICY, as_reference, load_policy, load_scored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, DivergedError, ModelError
-from training.engine.model import POLICY, as_reference, load_policy, load_scored
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.scoring import score
 from training.engine.train import train

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.engine.conftest import make_model, make_pairs, tiny_llama
+from training.engine.adapters import recompute_activations, wrap
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
 from training.engine.logps import Scorer
-from training.engine.model import recompute_activations, wrap
 from training.engine.trainer import Trainer, accuracy
 
 PAIRS = [

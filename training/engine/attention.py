@@ -262,10 +262,9 @@ class PaddedLayout:
         one, two = (part.queries for part in self.parts)
         self.query_home = _homes((one.tokens, one.real), (two.tokens, two.real))
         seen = self.parts[1].keys
+        # Prompts, which the first part has too, come first in each line.
         lengths = torch.tensor([len(line) for line in prompts], device=device)[:, None]
-        shared = seen.real & (
-            torch.arange(seen.width, device=device) < lengths
-        )  # prompts, which the first part has too
+        shared = torch.arange(seen.width, device=device) < lengths
         self.key_home = _homes((one.tokens, one.real), (seen.tokens, seen.real & ~shared))
         self.shared = shared.view(-1).nonzero()[:, 0]  # their slots among the second part's keys
         self.shared_tokens = seen.tokens[self.shared]

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import torch
 
 from training.engine import vllm_writer
+from training.engine.adapters import load_sampled, load_scored
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.decoding import Decoder, Request, Written
 from training.engine.errors import ConfigError, DataError, MemoryShortError
-from training.engine.model import Loaded, load_base, load_sampled, load_scored, set_threads
+from training.engine.model import Loaded, load_base, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.scoring import make_scorer, score_pairs

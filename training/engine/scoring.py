@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from training.engine.adapters import as_reference, load_scored
 from training.engine.attention import PACKED
 from training.engine.config import TrainConfig
 from training.engine.errors import DataError, DivergedError, first_line, memory_short
 from training.engine.logps import Scorer
 from training.engine.losses import make_loss
-from training.engine.model import Loaded, as_reference, load_scored, set_threads
+from training.engine.model import Loaded, set_threads
 from training.engine.packing import Row, pack, pad
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl

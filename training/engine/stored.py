@@ -18,6 +18,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, cached_files
 
 _LARGE = 1 << 20  # weights of a matrix that is kept narrow
+_AT_ONCE = 1 << 24  # weights that are widened at once: the head's matrix may be larger than all others
 _NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -28,13 +29,27 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return x W^T + bias."""
         ctx.save_for_backward(weight)
-        return functional.linear(x, weight.to(x.dtype), bias)
+        y = torch.cat([functional.linear(x, part.to(x.dtype)) for part in _parts(weight)], dim=-1)
+        return y if bias is None else y.add_(bias)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """The gradient of x."""
-        (weight,) = ctx.saved_tensors
-        return upstream[0] @ weight.to(upstream[0].dtype), None, None
+        (weight,), dy = ctx.saved_tensors, upstream[0]
+        slopes = dy.split(_rows(weight), dim=-1)
+        dx = slopes[0].new_zeros(*dy.shape[:-1], weight.shape[1])
+        for slope, part in zip(slopes, _parts(weight), strict=True):
+            dx += slope @ part.to(dy.dtype)
+        return dx, None, None
+
+
+def _rows(weight: torch.Tensor) -> int:
+    """Rows of a matrix that are widened at once."""
+    return max(1, _AT_ONCE // weight.shape[1])
+
+
+def _parts(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return weight.split(_rows(weight))
 
 
 def stored_dtype(name: str, revision: str | None) -> torch.dtype | None:

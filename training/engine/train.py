@@ -15,20 +15,14 @@ from typing import Any
 import torch
 
 from training.engine import checkpoints, distributed
+from training.engine.adapters import load_policy, save_adapter
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
 from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.health import diagnose
 from training.engine.interrupts import Interrupts
 from training.engine.losses import check_honoured
-from training.engine.model import (
-    Loaded,
-    choose_device,
-    load_policy,
-    model_files,
-    save_adapter,
-    set_threads,
-)
+from training.engine.model import Loaded, choose_device, model_files, set_threads
 from training.engine.records import read_pairs
 from training.engine.reference import cache_key, reference_logps, shared_logps
 from training.engine.rundir import Log, RunDirectory, digest, library_versions

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from training.engine.adapters import trainable_parameters
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
 from training.engine.logps import Scorer
 from training.engine.losses import make_loss
-from training.engine.model import trainable_parameters
 from training.engine.packing import Row
 from training.engine.tokens import EncodedPair
 
