@@ -9,7 +9,7 @@ from pathlib import Path
 from training.engine import errors, rundir
 from training.engine.config import explain
 from training.engine.rundir import RunDirectory
-from training.engine.startup import give_back_memory, import_transformers
+from training.engine.startup import import_transformers
 
 _TRAIN = """\
 Train a LoRA adapter on the preference pairs of a run directory with DPO.
@@ -42,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait by spinning starve whatever shares the processor, down to a tenth of their own speed;
     # PyTorch's OpenMP reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    give_back_memory()
     chosen = _parser().parse_args(arguments)
     try:
         chosen.command(chosen)

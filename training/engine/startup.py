@@ -11,7 +11,6 @@ where transformers has been imported already.
 """
 
 import contextlib
-import ctypes
 import importlib
 import importlib.util
 import os
@@ -29,22 +28,6 @@ _VMAP = "torch._dynamo._trace_wrapped_higher_order_op"
 _HARMLESS = frozenset(
     {"disable", "allow_in_graph", "assume_constant_result", "disallow_in_graph", "graph_break"}
 )
-
-
-# mallopt's numbers for the size from which memory is mapped, and for what may lie unused at the heap's end.
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-_MAPPED_FROM, _UNUSED = 1 << 20, 16 << 20  # bytes
-
-
-def give_back_memory() -> None:
-    """Let large tensors' memory go back to the system when they are freed, where the C library is glibc.
-
-    By itself it soon keeps them on its heap, in whose gaps later ones do not fit: a fifth of a training's peak.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, _MAPPED_FROM)
-        mallopt(_TRIM_THRESHOLD, _UNUSED)
 
 
 def import_transformers() -> None:
