@@ -70,7 +70,7 @@ def packed_attention(
         key, value = (one.repeat_interleave(repeats, dim=1) for one in (key, value))
     padded = softcap is None and query.dtype == torch.float32 and len(spans) > 1
     if padded and max(span.prompt + span.chosen + span.rejected for span in spans) <= _SHORT:
-        layout = _padded_layout(tuple(spans), sliding_window, query.device, query.dtype)
+        layout = _padded_layout(tuple(spans), sliding_window, query.device)
         attended = _PaddedAttention.apply(query[0], key[0], value[0], layout, kind.scale)
         return attended.transpose(0, 1).contiguous()[None], None
     sizes = [size for span in spans for size in (span.prompt + span.chosen, span.rejected)]
@@ -147,7 +147,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _PaddedAttention(torch.autograd.Function):
-    """Attention of a row of short pairs, (heads, T, size) each, with its weights kept for the backward pass."""
+    """Attention of a row of short pairs in float32, with its weights kept for the backward pass."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd passes the inputs by position
@@ -158,7 +158,7 @@ class _PaddedAttention(torch.autograd.Function):
         layout: "PaddedLayout",
         scale: float,
     ) -> torch.Tensor:
-        """Return (heads, T, size)."""
+        """(heads, T, size) each, as it returns."""
         kept, attended = [], []
         for part in layout.parts:
             fed, keys, values = part.queries.take(query), part.keys.take(key), part.keys.take(value)
@@ -235,7 +235,7 @@ class _Part(NamedTuple):
 
     queries: _Slots
     keys: _Slots
-    bias: torch.Tensor  # (B, Tq, Tk)
+    bias: torch.Tensor  # (B, Tq, Tk), float32
 
 
 class PaddedLayout:
@@ -244,9 +244,7 @@ class PaddedLayout:
     `window` counts the keys a token sees, itself included. Padding is seen by nothing but padding.
     """
 
-    def __init__(
-        self, spans: Sequence[Span], window: int | None, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, spans: Sequence[Span], window: int | None, device: torch.device) -> None:
         prompts, first, second, start = [], [], [], 0
         for span in spans:
             ends = [*itertools.accumulate((span.prompt, span.chosen, span.rejected), initial=start)]
@@ -256,7 +254,7 @@ class PaddedLayout:
             start = ends[3]
         keys = [before + own for before, own in zip(prompts, second, strict=True)]
         self.parts = tuple(
-            self._part(_Slots(fed, device), _Slots(seen, device), window, dtype)
+            self._part(_Slots(fed, device), _Slots(seen, device), window)
             for fed, seen in ((first, first), (second, keys))
         )
         one, two = (part.queries for part in self.parts)
@@ -270,7 +268,7 @@ class PaddedLayout:
         self.shared_tokens = seen.tokens[self.shared]
 
     @staticmethod
-    def _part(queries: _Slots, keys: _Slots, window: int | None, dtype: torch.dtype) -> _Part:
+    def _part(queries: _Slots, keys: _Slots, window: int | None) -> _Part:
         """Causal from the end: the last query of a pair stands at its last key."""
         behind = keys.real.sum(dim=1) - queries.real.sum(dim=1)  # (B,) keys before the first query
         device = behind.device
@@ -278,7 +276,7 @@ class PaddedLayout:
         other = torch.arange(keys.width, device=device)
         visible = (other <= place) & (True if window is None else other > place - window)
         visible |= ~queries.real[:, :, None]  # a query that sees nothing would have no softmax
-        return _Part(queries, keys, _bias(visible, dtype))
+        return _Part(queries, keys, _bias(visible, torch.float32))
 
     def to_row(self, parts: Sequence[torch.Tensor], home: torch.Tensor) -> torch.Tensor:
         """(heads * B, width, size) of both parts to (heads, T, size)."""
@@ -301,11 +299,9 @@ def _homes(*parts: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def _padded_layout(
-    spans: tuple[Span, ...], window: int | None, device: torch.device, dtype: torch.dtype
-) -> PaddedLayout:
+def _padded_layout(spans: tuple[Span, ...], window: int | None, device: torch.device) -> PaddedLayout:
     """The layout of one row, made once for all layers."""
-    return PaddedLayout(spans, window, device, dtype)
+    return PaddedLayout(spans, window, device)
 
 
 def _flash(

@@ -28,9 +28,8 @@ _DEFAULT_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
 _SMALL_MAX_TOKENS = 2048
 # What is still rounding between the packed and the plain form: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
-_PROBED = (
-    64  # completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory
-)
+# Completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory.
+_PROBED = 64
 
 
 def score(run: RunDirectory, pairs_file: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """Frozen weights kept as they are stored, in half precision, and widened as they are multiplied in float32.
 
 The numbers are those of a model loaded in float32, as widening is exact; the memory of the weights is half of it,
-and mapped from the file, so that processes share it. Widening a matrix costs what multiplying a token or two by it
+and mapped from the file, so that processes share it. Widening a matrix costs what multiplying some ten tokens by it
 does. Small weights, and those of layers that are not known here, are widened once, when the model is loaded.
 """
 
