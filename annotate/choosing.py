@@ -68,6 +68,7 @@ FROM annotate_comparison WHERE id = ({candidates} LIMIT 1)
 ON CONFLICT (comparison_id, annotator_id) DO UPDATE SET
     state = excluded.state, claimed_at = excluded.claimed_at, seen_at = excluded.seen_at,
     expires_at = excluded.expires_at
+WHERE annotate_claim.state IN ('released', 'expired') -- not one that another tab took while this one waited
 RETURNING id
 """
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from annotate import queue
 from annotate.models import Claim, Comparison, Flag, Judgment, Project, User
-from annotate.queue import again_on_race
+from annotate.queue import Race, again_on_race
 from annotate.verdicts import DRAFT_KEYS, NOTE_LIMIT, JudgingError, Verdict, check_shown, clean_text
 
 __all__ = [
@@ -129,7 +129,7 @@ def _record(
 ) -> Judgment:
     key = _parse(token)
     fields = verdict.check(project)
-    settled = _settle(key, annotator, project, fields["verdict"])
+    settled = _settle(key, annotator, project, fields["verdict"], now)
     if settled is None:
         return _record_again(key, annotator, project, fields, now)
     claim, was_late = settled
@@ -152,23 +152,32 @@ def _record(
     )
 
 
+# The lease of a claim that was freed is over, also where the clock that freed it is ahead of this verdict's `now`.
 SETTLE = """
-UPDATE annotate_claim SET state = %s, draft = '{}'
-WHERE token = %s AND annotator_id = %s AND project_id = %s AND state NOT IN ('judged', 'skipped')
+UPDATE annotate_claim SET state = %(state)s, draft = '{}',
+    expires_at = CASE WHEN state IN ('released', 'expired') AND expires_at > %(now)s THEN %(now)s ELSE expires_at END
+WHERE token = %(token)s AND annotator_id = %(annotator)s AND project_id = %(project)s
+AND state NOT IN ('judged', 'skipped')
 RETURNING id, comparison_id, left_id, right_id, claimed_at, seen_at, expires_at, undone_id,
     (SELECT late FROM annotate_judgment WHERE id = undone_id) AS was_late
 """
 
 
-def _settle(token: uuid.UUID, annotator: User, project: Project, verdict: str) -> tuple[Claim, bool] | None:
+def _settle(
+    token: uuid.UUID, annotator: User, project: Project, verdict: str, now: datetime
+) -> tuple[Claim, bool] | None:
     """Settle the claim with this token, in one statement: of several submissions at once, one gets the row.
 
     Also says whether an undo of a late judgment had opened it: then it holds no place of its own.
     """
-    key = Claim._meta.get_field("token").get_db_prep_value(token, connection)
-    settled: list[Any] = list(
-        Claim.objects.raw(SETTLE, [_settled(verdict).value, key, annotator.pk, project.pk])
-    )
+    parameters = {
+        "state": _settled(verdict).value,
+        "now": connection.ops.adapt_datetimefield_value(now),
+        "token": Claim._meta.get_field("token").get_db_prep_value(token, connection),
+        "annotator": annotator.pk,
+        "project": project.pk,
+    }
+    settled: list[Any] = list(Claim.objects.raw(SETTLE, parameters))
     return (settled[0], bool(settled[0].was_late)) if settled else None
 
 
@@ -301,6 +310,8 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
         if latest is None:
             return None
         claim = _make_way(latest, now)
+        if latest.verdict == Judgment.Verdict.SKIP and not _has_place(claim.comparison):
+            raise Race("Its place was taken between the look and the lock.")
         Judgment.objects.filter(pk=latest.pk).update(superseded_at=now)
         Claim.objects.filter(pk=claim.pk).update(
             state=Claim.State.LIVE,
@@ -315,7 +326,8 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
 
 
 def _make_way(judgment: Judgment, now: datetime) -> Claim:
-    """The claim that `judgment` settled, with this person's other claims moved back so that it can be live."""
+    """The claim that `judgment` settled, its comparison locked, and this person's other claims moved back so that
+    it can be live."""
     claims = (
         Claim.objects.select_for_update()
         .filter(
@@ -328,12 +340,15 @@ def _make_way(judgment: Judgment, now: datetime) -> Claim:
     by_state = {claim.state: claim for claim in claims}
     touched = [claim.comparison_id for claim in by_state.values()]
     # Both comparisons whose counters change are locked before either is written, in one order.
-    list(Comparison.objects.select_for_update().filter(pk__in=touched).order_by("pk").values_list("pk"))
+    locked = Comparison.objects.select_for_update().filter(pk__in=touched).order_by("pk")
+    comparisons = {comparison.pk: comparison for comparison in locked}
     if ahead := by_state.get(Claim.State.NEXT):
         queue.release(ahead, now=now)
     if live := by_state.get(Claim.State.LIVE):
         Claim.objects.filter(pk=live.pk).update(state=Claim.State.NEXT, expires_at=now + queue.NEXT_LEASE)
-    return by_state[_settled(judgment.verdict)]
+    claim = by_state[_settled(judgment.verdict)]
+    claim.comparison = comparisons[claim.comparison_id]
+    return claim
 
 
 @again_on_race

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -33,19 +33,32 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Race(IntegrityError):
+    """Somebody else was faster: roll back and look again, as when a unique index says so."""
+
+
 def again_on_race(function: Callable[P, T]) -> Callable[P, T]:
-    """Try again when one person's two tabs met: a unique index refused the second, which now sees the first."""
+    """Try again when two met, mostly two tabs of one person: the second was refused, and now sees the first.
+
+    An index refuses it, or PostgreSQL, where the two wait for each other. `function` opens its own transactions.
+    """
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         for _ in range(ATTEMPTS - 1):
             try:
                 return function(*args, **kwargs)
-            except IntegrityError:
+            except DatabaseError as error:
+                if not isinstance(error, IntegrityError) and not _is_deadlock(error):
+                    raise
                 time.sleep(random.uniform(0, 0.02))  # so that the two do not meet again
         return function(*args, **kwargs)
 
     return wrapper
+
+
+def _is_deadlock(error: DatabaseError) -> bool:
+    return getattr(error.__cause__, "sqlstate", None) == "40P01"
 
 
 def lease(project: Project) -> timedelta:
@@ -191,6 +204,7 @@ def advance(project: Project, annotator: User, now: datetime) -> tuple[int | Non
 # --- Keeping and giving back -------------------------------------------------------------------------------------
 
 
+@again_on_race
 def renew(
     token: uuid.UUID | str, annotator: User, *, project: Project | None = None, now: datetime | None = None
 ) -> bool:
@@ -226,13 +240,14 @@ def _take_back(mine: Claim, now: datetime) -> bool:
     own = Claim.objects.filter(project=mine.project_id, annotator=mine.annotator_id)
     try:
         with transaction.atomic():
+            freed = own.select_for_update().filter(pk=mine.pk, state__in=Claim.FREED).first()
             comparison = Comparison.objects.select_for_update(skip_locked=True).filter(
                 Q(open=True) | Q(kind=Comparison.Kind.GOLD), pk=mine.comparison_id
             )
-            if not comparison.exists() or own.filter(state=Claim.State.LIVE).exists():
+            if freed is None or not comparison.first() or own.filter(state=Claim.State.LIVE).exists():
                 return False
-            freed = own.filter(pk=mine.pk, state__in=Claim.FREED)
-            return freed.update(state=Claim.State.LIVE, expires_at=now + lease(mine.project)) == 1
+            own.filter(pk=mine.pk).update(state=Claim.State.LIVE, expires_at=now + lease(mine.project))
+            return True
     except IntegrityError:  # another tab went live meanwhile
         return False
 
@@ -242,6 +257,7 @@ def release(claim: Claim, *, now: datetime | None = None) -> bool:
     return _free(Claim.objects.filter(pk=claim.pk), Claim.State.RELEASED, now or timezone.now()) == 1
 
 
+@again_on_race
 def leave(project: Project, annotator: User, *, now: datetime | None = None) -> int:
     """Give back all that this person holds in the project; returns how many. They are offered it first again."""
     own = Claim.objects.filter(project=project, annotator=annotator, state__in=Claim.HOLDING)

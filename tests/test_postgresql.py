@@ -1,10 +1,15 @@
 """What is ours of the PostgreSQL backend."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import DataError, connection, transaction
+
+from annotate.models import User
+from annotate.queue import again_on_race
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -36,3 +41,45 @@ def test_a_health_check_asks_the_server_nothing(monkeypatch: pytest.MonkeyPatch)
     connection.ensure_connection()
     monkeypatch.setattr(psycopg.Cursor, "execute", lambda *_args, **_how: pytest.fail("it asked"))
     assert connection.is_usable()
+
+
+def test_two_that_wait_for_each_other_both_get_through(owner: User, teammate: User) -> None:
+    """The server ends one of the two; its transaction is rolled back whole, and made again."""
+    met = threading.Barrier(2)
+    attempts = []
+
+    @again_on_race
+    def take(first: User, second: User) -> str:
+        attempts.append(first)
+        with transaction.atomic():
+            User.objects.select_for_update().get(pk=first.pk)
+            if len(attempts) <= 2:
+                met.wait(10)
+            User.objects.select_for_update().get(pk=second.pk)
+        return second.username
+
+    def in_a_connection_of_its_own(*users: User) -> str:
+        try:
+            return take(*users)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(in_a_connection_of_its_own, owner, teammate)
+        other = pool.submit(in_a_connection_of_its_own, teammate, owner)
+        assert {one.result(30), other.result(30)} == {owner.username, teammate.username}
+    assert len(attempts) == 3
+
+
+def test_an_error_that_is_no_race_is_not_tried_again() -> None:
+    attempts = []
+
+    @again_on_race
+    def fail() -> None:
+        attempts.append(1)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+
+    with pytest.raises(DataError):
+        fail()
+    assert len(attempts) == 1

@@ -91,6 +91,19 @@ def test_a_late_verdict_is_accepted_and_marked(project, teammate, owner, claim):
     assert not broken_rules(project)
 
 
+def test_a_verdict_on_a_freed_claim_is_late_whatever_the_clocks_say(
+    project, teammate, owner, make_comparisons
+):
+    """A verdict that waited for the database, or another server's clock, can be behind what freed its claim."""
+    make_comparisons(1)
+    mine = queue.claim(project, teammate)
+    queue.expire_claims(project, now=later(11))
+    theirs = queue.claim(project, owner)
+    assert judging.record(mine.token, teammate, left(mine)).late
+    assert not judging.record(theirs.token, owner, left(theirs)).late
+    assert broken_rules(project) == []
+
+
 def test_a_late_verdict_on_a_comparison_given_away_counts_beside_the_other(
     project, teammate, owner, make_comparisons
 ):

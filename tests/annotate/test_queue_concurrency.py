@@ -6,12 +6,15 @@ label-studio on SQLite judged 47 of 567 tasks twice at overlap 1; doccano#1236 l
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from annotate import judging, queue
 from annotate.judging import Verdict
@@ -51,6 +54,54 @@ def test_processes_judging_at_once_keep_every_rule(project, make_member, make_co
     assert broken_rules(project) == []
     for comparison in Comparison.objects.exclude(kind="gold"):
         assert comparison.judged >= comparison.needed or comparison.skipped == len(people) - comparison.judged
+
+
+@pytest.fixture
+def first() -> Iterator[Any]:
+    """Call it with what is to run in a transaction of another connection: it has run, and is committed only when
+    this one has had time to start waiting for it."""
+    done, commit = threading.Event(), threading.Event()
+
+    def run(act: Callable[[], Any]) -> None:
+        try:
+            with transaction.atomic():
+                act()
+                done.set()
+                commit.wait(0.5)
+        finally:
+            done.set()
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda act: (pool.submit(run, act), done.wait(10))
+        commit.set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_skip_whose_place_is_being_taken_is_not_undone(project, teammate, owner, make_comparisons, first):
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    judging.record(claim.token, teammate, Verdict("skip"))
+    (theirs, _) = first(lambda: queue.claim(project, owner))
+    assert judging.undo(project, teammate) is None
+    theirs.result(10)
+    assert broken_rules(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammate, make_comparisons, first):
+    make_comparisons(1, needed=2)
+
+    def judge() -> None:
+        claim = queue.claim(project, teammate)
+        assert claim is not None
+        judging.record(claim.token, teammate, Verdict("tie"))
+
+    (other, _) = first(judge)
+    assert queue.claim(project, teammate) is None
+    other.result(10)
+    assert Judgment.objects.count() == 1
+    assert broken_rules(project) == []
 
 
 def spawn(name: str, seed: int, start: float, reaps: str) -> "subprocess.Popen[str]":
