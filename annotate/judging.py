@@ -5,7 +5,6 @@ of a slow network, a reload), it is one judgment. Counters follow a claim's stat
 here moves the claim and the judgment together, in one transaction.
 """
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,25 +12,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate import queue
-from annotate.models import Claim, Comparison, Flag, Judgment, Project, User
+from annotate.models import Claim, Comparison, Judgment, Project, User
 from annotate.queue import Race, again_on_race
-from annotate.verdicts import DRAFT_KEYS, NOTE_LIMIT, JudgingError, Verdict, check_shown, clean_text
+from annotate.verdicts import DRAFT_KEYS, JudgingError, Verdict, check_shown, parse_token, unknown_token
 
 __all__ = [
     "JudgingError",
     "Turn",
     "Verdict",
-    "flag",
     "judge_and_next",
     "record",
     "redo",
     "revise",
-    "save_draft",
     "undo",
 ]
 
@@ -97,25 +94,12 @@ def judge_and_next(
 
 
 def _project_of(token: uuid.UUID | str, annotator: User) -> Project:
-    key = _parse(token)
+    key = parse_token(token)
     for rows in (Claim.objects, Judgment.objects):  # an undo gives the claim a new token
         found = rows.select_related("project").filter(token=key, annotator=annotator).first()
         if found is not None:
             return found.project
-    raise _unknown_token()
-
-
-def _parse(token: uuid.UUID | str) -> uuid.UUID:
-    try:
-        return uuid.UUID(str(token))
-    except ValueError:
-        raise _unknown_token() from None
-
-
-def _unknown_token() -> JudgingError:
-    return JudgingError(
-        _("This comparison was not handed to you. Nothing was stored; reload the page."), "token"
-    )
+    raise unknown_token()
 
 
 def _record(
@@ -127,7 +111,7 @@ def _record(
     seconds: float | None,
     now: datetime,
 ) -> Judgment:
-    key = _parse(token)
+    key = parse_token(token)
     fields = verdict.check(project)
     settled = _settle(key, annotator, project, fields["verdict"], now)
     if settled is None:
@@ -203,7 +187,7 @@ def _record_again(
         return judgment
     claim = Claim.objects.filter(token=token, annotator=annotator, project=project).first()
     if claim is None:
-        raise _unknown_token()
+        raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
     current = mine.select_for_update().get(comparison=claim.comparison_id, superseded_at=None)
     check_shown(fields, (claim.left_id, claim.right_id))
@@ -377,46 +361,3 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
         judgment.save(update_fields=["superseded_at", "late"])
         Claim.objects.filter(pk=claim.pk).update(state=state, undone=None, draft={})
     return judgment
-
-
-# --- Beside the verdict ------------------------------------------------------------------------------------------
-
-
-def save_draft(
-    token: uuid.UUID | str, annotator: User, draft: Mapping[str, Any], *, project: Project | None = None
-) -> bool:
-    """Keep what was entered so far, for a reload or another visit. False if the comparison is settled already, or
-    is none of `project`.
-
-    `draft` has any of Verdict's fields. Raises JudgingError.
-    """
-    for name in draft:
-        if name not in DRAFT_KEYS:
-            raise JudgingError(_("A draft has no field “%s”.") % str(name)[:80], "draft")
-    kept = dict(draft)
-    if "rationale" in kept:
-        kept["rationale"] = clean_text(kept["rationale"], "rationale", strip=False)
-    others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
-    if "\\u0000" in others:
-        raise JudgingError(_("The draft holds characters that are not text."), "draft")
-    claims = _own_claims(token, annotator, project)
-    return claims.exclude(state__in=Claim.SETTLED).update(draft=kept) == 1
-
-
-def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Project | None = None) -> Flag:
-    """Ask an admin to look at a comparison that one was handed. Asking again changes the note."""
-    claim = _own_claims(token, annotator, project).first()
-    if claim is None:
-        raise _unknown_token()
-    flagged, _made = Flag.objects.update_or_create(
-        comparison_id=claim.comparison_id,
-        annotator=annotator,
-        resolved_at=None,
-        defaults={"note": clean_text(note, "note", limit=NOTE_LIMIT)},
-    )
-    return flagged
-
-
-def _own_claims(token: uuid.UUID | str, annotator: User, project: Project | None) -> QuerySet[Claim]:
-    own = Claim.objects.filter(token=_parse(token), annotator=annotator)
-    return own if project is None else own.filter(project=project)

@@ -1,5 +1,6 @@
 """What an annotator says about a comparison, checked before anything is written."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,21 @@ class Verdict:
             "criteria": _criteria(self.criteria or {}, project.criteria),
             "rationale": clean_text(self.rationale, "rationale"),
         }
+
+
+def parse_token(token: uuid.UUID | str) -> uuid.UUID:
+    """The token that a browser sent, as it is stored. Raises JudgingError."""
+    try:
+        return uuid.UUID(str(token))
+    except ValueError:
+        raise unknown_token() from None
+
+
+def unknown_token() -> JudgingError:
+    """The error for a token that no claim of this person has."""
+    return JudgingError(
+        _("This comparison was not handed to you. Nothing was stored; reload the page."), "token"
+    )
 
 
 def check_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> None:

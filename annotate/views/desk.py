@@ -20,7 +20,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from annotate import judging, keys, nothing, qualification, queue
+from annotate import judging, keys, nothing, qualification, queue, remarks
 from annotate.access import get_project
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, Role
 from annotate.mywork import judged_today
@@ -190,7 +190,7 @@ def draft(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     try:
         written = verdicts.read_draft(request.POST, project)
-        kept = judging.save_draft(request.POST.get("token", ""), membership.user, written, project=project)
+        kept = remarks.save_draft(request.POST.get("token", ""), membership.user, written, project=project)
     except JudgingError as error:
         return _notice(request, error.message, status=422)
     return HttpResponse(status=204 if kept else GONE)
@@ -220,7 +220,7 @@ def flag(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")
     try:
-        judging.flag(token, membership.user, note, project=project)
+        remarks.flag(token, membership.user, note, project=project)
     except JudgingError as error:
         level, text, status = "error", error.message, 422
     else:

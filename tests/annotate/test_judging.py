@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from annotate import judging, queue
 from annotate.judging import JudgingError, Verdict
-from annotate.models import Claim, Comparison, Flag, Judgment, Membership, Project
+from annotate.models import Claim, Comparison, Judgment, Membership, Project
 from annotate.verdicts import RATIONALE_LIMIT
 from tests.annotate.invariants import broken_rules
 
@@ -430,49 +430,6 @@ def test_an_edit_of_a_verdict_into_a_skip_frees_the_place(project, teammate, own
     judging.revise(judgment.pk, teammate, SKIP)
     assert queue.claim(project, owner) is not None
     assert not broken_rules(project)
-
-
-# --- Beside the verdict ------------------------------------------------------------------------------------------
-
-
-def test_a_draft_is_back_after_a_reload_and_gone_with_the_verdict(project, teammate, claim):
-    assert judging.save_draft(claim.token, teammate, {"rationale": "So far ", "strength": 2})
-    assert queue.claim(project, teammate).draft == {"rationale": "So far ", "strength": 2}
-    judging.record(claim.token, teammate, TIE)
-    claim.refresh_from_db()
-    assert claim.draft == {}
-    assert not judging.save_draft(claim.token, teammate, {"rationale": "Too late"})
-
-
-@pytest.mark.parametrize(
-    "draft",
-    [
-        {"rationale": "x" * (RATIONALE_LIMIT + 1)},
-        {"rationale": "\x00"},
-        {"reasons": ["x" * RATIONALE_LIMIT]},
-        {"criteria": {"a": "\x00"}},
-        {"is_admin": True},
-    ],
-)
-def test_a_draft_that_cannot_be_kept_is_refused(teammate, claim, draft):
-    with pytest.raises(JudgingError):
-        judging.save_draft(claim.token, teammate, draft)
-    claim.refresh_from_db()
-    assert claim.draft == {}
-
-
-def test_a_draft_is_ones_own(owner, claim):
-    assert not judging.save_draft(claim.token, owner, {"rationale": "Not mine"})
-
-
-def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, claim):
-    judging.flag(claim.token, teammate, "Broken")
-    judging.flag(claim.token, teammate, "Broken text")
-    assert Flag.objects.get().note == "Broken text"
-    with pytest.raises(JudgingError):
-        judging.flag(claim.token, owner)
-    with pytest.raises(JudgingError):
-        judging.flag(claim.token, teammate, "x" * 2001)
 
 
 def test_nobody_has_two_current_judgments_whatever_they_do(project, teammate, claim):

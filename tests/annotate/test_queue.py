@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from annotate import judging, nothing, qualification, queue
+from annotate import judging, nothing, qualification, queue, remarks
 from annotate.choosing import GOLD, RAISED, RESERVED, STANDARD
 from annotate.judging import Verdict
 from annotate.models import Claim, Comparison, Completion, Judgment, Membership, Priority, Project, Prompt
@@ -54,7 +54,7 @@ def test_an_expired_and_returned_comparison_is_offered_first_to_who_left_it(
 ):
     make_comparisons(50)
     claim = queue.claim(project, teammate)
-    judging.save_draft(claim.token, teammate, {"rationale": "Half a thought"})
+    remarks.save_draft(claim.token, teammate, {"rationale": "Half a thought"})
     assert queue.expire_claims(project, now=later(60)) == 1
     again = queue.claim(project, teammate, now=later(61))
     assert (again.pk, again.left_id, again.token) == (claim.pk, claim.left_id, claim.token)

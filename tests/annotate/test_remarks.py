@@ -1,0 +1,58 @@
+"""Drafts of a verdict, and flags for an admin."""
+
+from typing import Any
+
+import pytest
+
+from annotate import judging, queue, remarks
+from annotate.judging import JudgingError, Verdict
+from annotate.models import Claim, Flag, Project
+from annotate.verdicts import RATIONALE_LIMIT
+
+
+@pytest.fixture
+def claim(project: Project, teammate: Any, make_comparisons: Any) -> Claim:
+    make_comparisons(8)
+    found = queue.claim(project, teammate)
+    assert found is not None
+    return found
+
+
+def test_a_draft_is_back_after_a_reload_and_gone_with_the_verdict(project, teammate, claim):
+    assert remarks.save_draft(claim.token, teammate, {"rationale": "So far ", "strength": 2})
+    assert queue.claim(project, teammate).draft == {"rationale": "So far ", "strength": 2}
+    judging.record(claim.token, teammate, Verdict("tie"))
+    claim.refresh_from_db()
+    assert claim.draft == {}
+    assert not remarks.save_draft(claim.token, teammate, {"rationale": "Too late"})
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        {"rationale": "x" * (RATIONALE_LIMIT + 1)},
+        {"rationale": "\x00"},
+        {"reasons": ["x" * RATIONALE_LIMIT]},
+        {"criteria": {"a": "\x00"}},
+        {"is_admin": True},
+    ],
+)
+def test_a_draft_that_cannot_be_kept_is_refused(teammate, claim, draft):
+    with pytest.raises(JudgingError):
+        remarks.save_draft(claim.token, teammate, draft)
+    claim.refresh_from_db()
+    assert claim.draft == {}
+
+
+def test_a_draft_is_ones_own(owner, claim):
+    assert not remarks.save_draft(claim.token, owner, {"rationale": "Not mine"})
+
+
+def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, claim):
+    remarks.flag(claim.token, teammate, "Broken")
+    remarks.flag(claim.token, teammate, "Broken text")
+    assert Flag.objects.get().note == "Broken text"
+    with pytest.raises(JudgingError):
+        remarks.flag(claim.token, owner)
+    with pytest.raises(JudgingError):
+        remarks.flag(claim.token, teammate, "x" * 2001)
