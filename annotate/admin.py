@@ -1,5 +1,7 @@
 """Django's admin, for whoever runs the site: accounts and projects. What people judged can be read, not changed."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import Model
@@ -43,8 +45,13 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
     list_display = ("name", "slug", "current_policy", "created_at", "archived_at")
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
-    raw_id_fields = ("current_policy",)
+    readonly_fields = (
+        "current_policy",
+    )  # promoting and rolling back write it; an old page must not undo them
     inlines = (MembershipInline,)
+
+    def save_model(self, request: HttpRequest, obj: models.Project, form: Any, change: bool) -> None:
+        obj.save(update_fields=form.changed_data if change else None)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

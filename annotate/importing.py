@@ -249,17 +249,21 @@ def write(project: Project, items: Iterable[tuple[int, Item]]) -> Counter[str]:
 
 
 def _policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
-    """The external policies that the pairs name, made where they are missing."""
+    """The external policies that the pairs name, made where they are missing.
+
+    They are locked: of two imports into one policy, as of a request sent again, the second sees what the first wrote.
+    """
     named = {name: line for line, item in reversed(rows) if item.completions for name in item.policies}
-    found = {policy.name: policy for policy in Policy.objects.filter(project=project, name__in=named)}
+    of_project = Policy.objects.filter(project=project, name__in=named)
+    for name in sorted(named.keys() - set(of_project.values_list("name", flat=True))):
+        Policy.objects.get_or_create(project=project, name=name, defaults={"kind": Policy.Kind.EXTERNAL})
+    found = {policy.name: policy for policy in of_project.select_for_update(no_key=True).order_by("pk")}
     for name, policy in found.items():
         if policy.kind != Policy.Kind.EXTERNAL:
             sentence = _(
                 "“%(name)s” is a policy that this project samples itself; name the source otherwise."
             )
             raise ImportRefused([(named[name], sentence % {"name": name})], 1)
-    for name in named.keys() - found.keys():
-        found[name] = Policy.objects.create(project=project, name=name, kind=Policy.Kind.EXTERNAL)
     return found
 
 

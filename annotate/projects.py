@@ -1,10 +1,11 @@
 """What is done to a project as a whole: make it, change how many judgments it needs, put it away."""
 
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
 from django.db import transaction
-from django.db.models import F, Max, Min
+from django.db.models import F, Max, Min, RestrictedError
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
@@ -51,15 +52,25 @@ def may_choose_base_model(project: Project) -> bool:
 
 
 def start_from(project: Project, base_model: str) -> Policy:
-    """Make a base model the project's current policy, in the place of one that was never used."""
+    """Make a base model the project's current policy, in the place of one that was never used.
+
+    Never by changing a policy's model: a round that started from it may be writing with it at this moment.
+    """
     with transaction.atomic():
-        unused = project.current_policy if may_choose_base_model(project) else None
-        policy = unused or Policy(project=project, kind=Policy.Kind.BASE)
-        if policy.base_model != base_model:
-            policy.name, policy.base_model, policy.revision = _free_name(project, base_model), base_model, ""
-            policy.save()
+        # Locked as `rounds.open_round` locks it: no round starts between the look and the change.
+        before = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        old, unused = before.current_policy, may_choose_base_model(before)
+        if old is not None and unused and old.base_model == base_model:
+            return old
+        name = _free_name(project, base_model)
+        policy = Policy.objects.create(
+            project=project, name=name, kind=Policy.Kind.BASE, base_model=base_model
+        )
         project.current_policy = policy
         project.save(update_fields=["current_policy"])
+        if old is not None and unused:
+            with suppress(RestrictedError):  # a round started from it
+                old.delete()
     return policy
 
 

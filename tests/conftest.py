@@ -1,6 +1,8 @@
 """The small fixed cast of the tests, on whatever database DATABASE_URL names (SQLite by default)."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -107,3 +109,26 @@ def make_comparisons(project: Any) -> Callable[..., list[Any]]:
         return comparisons
 
     return make
+
+
+@pytest.fixture
+def first() -> Iterator[Any]:
+    """Call it with what is to run in a transaction of another connection: it has run, and is committed only when
+    this one has had time to start waiting for it."""
+    from django.db import connection, transaction
+
+    done, commit = threading.Event(), threading.Event()
+
+    def run(act: Callable[[], Any]) -> None:
+        try:
+            with transaction.atomic():
+                act()
+                done.set()
+                commit.wait(0.5)
+        finally:
+            done.set()
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda act: (pool.submit(run, act), done.wait(10))
+        commit.set()

@@ -18,7 +18,7 @@ from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 from kombu.exceptions import ChannelError, KombuError
 
-from annotate.models import Policy, Priority, Project, User
+from annotate.models import Comparison, Policy, Priority, Project, User
 from annotate.pairs import take_snapshot
 from training.models import Round, RoundEvent
 from training.plan import Plan, RoundError, check_lengths, check_policy
@@ -75,6 +75,7 @@ def move(
 # --- What an admin does ------------------------------------------------------------------------------------------
 
 
+@transaction.atomic
 def open_round(
     project: Project, by: User | None, chosen: Mapping[str, Any] | None = None, *, trains: bool = True
 ) -> Round:
@@ -83,6 +84,8 @@ def open_round(
     `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Raises RoundError, naming the
     field at fault, if a round cannot be opened.
     """
+    # Not as the caller read it: a promotion or a roll-back may have been committed since.
+    project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     policy = check_policy(project.current_policy)
     plan = Plan.for_project(project, policy, chosen or {})
     check_lengths(plan)
@@ -191,6 +194,8 @@ def promote(round_: Round, by: User | None = None) -> bool:
     if round_.state != State.READY:
         return False
     with transaction.atomic():
+        # The project before the round, as `open_round` and the worker's last step take them.
+        Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
         if not move(round_, State.PROMOTED, by=by):
             return False
         Project.objects.filter(pk=round_.project_id).update(current_policy=round_.result_policy)
@@ -207,7 +212,9 @@ def reject(round_: Round, by: User | None = None) -> bool:
         if not move(round_, State.REJECTED, by=by):
             return False
         for comparisons in (round_.fresh, round_.gate):
-            comparisons.filter(judged__lt=F("needed"), withdrawn_at=None).update(withdrawn_at=timezone.now())
+            # The condition is on the row that is updated: what is judged in full while this waits stays.
+            unfinished = Comparison.objects.filter(judged__lt=F("needed"), withdrawn_at=None)
+            unfinished.filter(pk__in=comparisons.values("pk")).update(withdrawn_at=timezone.now())
     return True
 
 
@@ -218,7 +225,7 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
     last. Raises RoundError if the policy never was current.
     """
     with transaction.atomic():
-        project = Project.objects.select_for_update().get(pk=project.pk)
+        project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         if policy.project_id != project.pk or policy not in once_current(project):
             raise RoundError(f"Policy {policy.name} never was current in this project.", "policy")
         if policy == project.current_policy:

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from annotate.models import Policy
+from annotate.models import Policy, Project
 from annotate.pairs import training_rows
 from training import ingest, presence, rounds
 from training.engine.config import TrainConfig
@@ -87,6 +88,8 @@ def previous_files(files: RunDirectory) -> RunDirectory:
 
 def prepare(round_: Round, files: RunDirectory) -> None:
     """Write what `train` reads. On a later attempt the same files are there already, and stay."""
+    if not rounds.heartbeat(round_):  # lost before it began: the child and the files are the successor's
+        raise Lost
     end_orphan(files)
     end_orphan(previous_files(files))
     if round_.attempts == 1 and files.root.exists():
@@ -219,9 +222,9 @@ def end_orphan(files: RunDirectory) -> None:
             overdue = time.monotonic() > deadline
             if time.monotonic() > deadline + GRACE_SECONDS:
                 raise
-            holder = (files.root / ".lock").read_text().strip()
-            if holder.isdecimal():
-                _signal_group(int(holder), signal.SIGKILL if overdue else signal.SIGTERM)
+            pid, _, host = (files.root / ".lock").read_text().partition(" ")
+            if pid.isdecimal() and host == socket.gethostname():  # elsewhere, the number is another process's
+                _signal_group(int(pid), signal.SIGKILL if overdue else signal.SIGTERM)
             time.sleep(0.2)
 
 
@@ -318,8 +321,14 @@ def finish(round_: Round, files: RunDirectory) -> None:
     message = f"{len(batch.fresh)} fresh comparisons"
     message += f", {len(batch.gate)} for the gate." if new else "."
     with transaction.atomic():
+        # Hours may have passed since the project was read. The project before the round, as `rounds.promote` has it.
+        project = Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
+        if not rounds.heartbeat(round_):  # holds the round: however long this takes, no sweep takes it back
+            raise Lost
         if new:
             new.save()
+        for comparison in batch.fresh + batch.gate:
+            comparison.needed = project.judgments_needed
         batch.save(round_)
         ended = rounds.advance(
             round_,

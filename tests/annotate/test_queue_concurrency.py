@@ -6,19 +6,18 @@ label-studio on SQLite judged 47 of 567 tasks twice at overlap 1; doccano#1236 l
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 
-from annotate import judging, queue
+from annotate import importing, judging, members, queue
 from annotate.judging import Verdict
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Completion, Judgment, Membership, Project
 from tests.annotate.invariants import broken_rules
 
 COMPARISONS = 40
@@ -56,27 +55,6 @@ def test_processes_judging_at_once_keep_every_rule(project, make_member, make_co
         assert comparison.judged >= comparison.needed or comparison.skipped == len(people) - comparison.judged
 
 
-@pytest.fixture
-def first() -> Iterator[Any]:
-    """Call it with what is to run in a transaction of another connection: it has run, and is committed only when
-    this one has had time to start waiting for it."""
-    done, commit = threading.Event(), threading.Event()
-
-    def run(act: Callable[[], Any]) -> None:
-        try:
-            with transaction.atomic():
-                act()
-                done.set()
-                commit.wait(0.5)
-        finally:
-            done.set()
-            connection.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        yield lambda act: (pool.submit(run, act), done.wait(10))
-        commit.set()
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a_skip_whose_place_is_being_taken_is_not_undone(project, teammate, owner, make_comparisons, first):
     make_comparisons(1)
@@ -102,6 +80,58 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammat
     other.result(10)
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_comparisons, monkeypatch):
+    make_comparisons(4)
+    live = queue.claim(project, teammate)
+    queue.claim_next(project, teammate)
+    real = queue.advance
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.5)  # the removal waits meanwhile
+        return real(*arguments)
+
+    monkeypatch.setattr(queue, "advance", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(closing, judging.judge_and_next, project, teammate, live.token, Verdict("tie"))
+        time.sleep(0.2)
+        members.remove_member(project, Membership.objects.get(user=teammate).pk)
+        other.result(10)
+    assert Judgment.objects.count() == 1
+    assert broken_rules(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_sent_again_while_it_is_written_brings_nothing_in_twice(project, first):
+    bring_in(project, "A review begins", "fair")  # so that the prompt and the policy are there
+    (other, _) = first(lambda: bring_in(project, "A review begins", "good"))
+    bring_in(Project.objects.get(), "A review begins", "good")
+    other.result(10)
+    assert Completion.objects.filter(text="good").count() == 1
+    assert Comparison.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_first_imports_at_once_both_arrive(project, first):
+    (other, _) = first(lambda: bring_in(project, "One begins", "fair"))
+    bring_in(Project.objects.get(), "Another begins", "good")
+    other.result(10)
+    assert Comparison.objects.count() == 2
+
+
+def bring_in(project: Project, prompt: str, completion: str) -> None:
+    item = importing.parse({"prompt": prompt, "completion_a": completion, "completion_b": "bad"})
+    importing.write(project, [(1, item)])
+
+
+def closing(act: Callable[..., Any], *arguments: Any) -> Any:
+    """Call this in a thread: it closes the thread's own connection."""
+    try:
+        return act(*arguments)
+    finally:
+        connection.close()
 
 
 def spawn(name: str, seed: int, start: float, reaps: str) -> "subprocess.Popen[str]":

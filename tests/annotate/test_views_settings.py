@@ -177,8 +177,9 @@ def test_a_mistyped_base_model_can_be_put_right_until_it_has_written(
 ):
     client = client_for(owner)
     client.post(URL, fields | {"base_model": "hub/right"})
-    policy = Policy.objects.get()  # the same row: whatever points at it goes on doing so
-    assert (policy.pk, policy.name, policy.base_model) == (project.current_policy_id, "right", "hub/right")
+    project.refresh_from_db()
+    policy = Policy.objects.get()  # and no other: nothing came of the first
+    assert (policy, policy.name, policy.base_model) == (project.current_policy, "right", "hub/right")
     make_comparisons(1, policy=policy)
     client.post(URL, fields | {"base_model": "hub/third"})
     assert Policy.objects.get().base_model == "hub/right"

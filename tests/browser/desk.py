@@ -48,7 +48,7 @@ class Desk:
 
     def looked(self) -> "Desk":
         """Wait as long as a comparison has to be on screen before a verdict counts."""
-        self.page.wait_for_timeout(330)
+        self.page.wait_for_timeout(400)
         return self
 
     def press(self, key: str) -> None:

@@ -76,7 +76,7 @@ def test_what_waits_survives_closing_the_tab(desk: Desk) -> None:
     assert not Judgment.objects.exists()
     page = context.new_page()
     page.goto(JUDGE)
-    Desk(page).saved().moved_on(given)
+    Desk(page).moved_on(given).saved()
     assert str(Judgment.objects.get().token) == given
 
 

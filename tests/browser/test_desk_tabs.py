@@ -135,7 +135,10 @@ def test_a_verdict_given_on_somebody_elses_page_waits_for_its_own_person(
     expect(desk.page.get_by_text("olive is signed in now")).to_be_visible()
     assert desk.status == "waiting"
     assert not Judgment.objects.exists()
+    # Sent with olive's cookie while toni signs in, it would be nobody's, and lead to the sign-in page.
+    desk.page.route("**/judge/", lambda route: route.abort())
     sign_in(tab, "toni")
+    desk.page.unroute("**/judge/")
     desk.saved()
     judgment = Judgment.objects.get()
     assert (str(judgment.token), judgment.annotator) == (given, teammate)

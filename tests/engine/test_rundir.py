@@ -5,6 +5,7 @@ import json
 import math
 import os
 import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_a_lock_that_cannot_be_written_is_one_sentence_and_leaves_the_directory_
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with run.locked():
-        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        assert (tmp_path / ".lock").read_text() == f"{os.getpid()} {socket.gethostname()}"
 
 
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:

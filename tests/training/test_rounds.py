@@ -135,7 +135,7 @@ def test_a_base_model_that_does_not_exist_is_refused_by_name(ready_project: Proj
 
 
 def test_a_project_without_a_policy_says_what_to_do(ready_project: Project, owner: Any) -> None:
-    ready_project.current_policy = None
+    Project.objects.update(current_policy=None)
     with pytest.raises(RoundError, match="no current policy; choose a base model in its settings"):
         rounds.start(ready_project, owner)
 
@@ -144,6 +144,7 @@ def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any
     ready_project.current_policy = Policy.objects.create(
         project=ready_project, name="human", kind=Policy.Kind.EXTERNAL
     )
+    ready_project.save()
     with pytest.raises(RoundError, match="Policy human is external"):
         rounds.start(ready_project, owner)
 

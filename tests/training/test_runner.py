@@ -328,7 +328,9 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
     ready_project: Project, owner: Any, loss: str, margin: float
 ) -> None:
     """Every judgment said "better", strength 2, at a third of a nat a step; the engine refuses idle margins."""
-    round_ = rounds.start(ready_project, owner, {"training": {"loss": loss}})
+    started = rounds.start(ready_project, owner, {"training": {"loss": loss}})
+    round_ = rounds.claim_round(started.pk, "a worker")
+    assert round_ is not None
     files = runner.RunDirectory(round_.run_dir)
     runner.prepare(round_, files)
     rows = [json.loads(line) for line in files.pairs.read_text().splitlines()]

@@ -80,7 +80,7 @@ def trainer_pid(run_dir: Path) -> int | None:
         metrics, holder = (run_dir / "metrics.jsonl").read_text(), (run_dir / ".lock").read_text()
     except FileNotFoundError:
         return None
-    return int(holder) if metrics and holder else None
+    return int(holder.split()[0]) if metrics and holder else None
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

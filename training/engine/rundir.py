@@ -26,6 +26,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -129,11 +130,12 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 lock.seek(0)
-                holder = lock.read().decode().strip() or "another process"
-                raise LockedError(f"{self.root} is in use by process {holder}.") from None
+                pid, _, host = lock.read().decode().partition(" ")
+                holder = f"process {pid} on {host}" if host else "another process"
+                raise LockedError(f"{self.root} is in use by {holder}.") from None
             with storing(self.root):
                 lock.truncate(0)
-                lock.write(str(os.getpid()).encode())
+                lock.write(f"{os.getpid()} {socket.gethostname()}".encode())
                 for folder in (self.root, self.checkpoints):
                     for stale in folder.glob(".*.part"):
                         _remove(stale)

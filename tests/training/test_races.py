@@ -1,0 +1,205 @@
+"""What an admin and a worker do at the same moment as others: nothing is taken back, doubled or attributed wrongly."""
+
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate import judging, projects, queue
+from annotate.forms import ProjectForm
+from annotate.judging import Verdict
+from annotate.models import Comparison, Policy, Project, Prompt
+from training import ingest, rounds, runner
+from training.engine.errors import LockedError
+from training.engine.rundir import RunDirectory, write_jsonl
+from training.models import Round
+from training.rounds import State
+
+
+def as_sent(form: Any) -> dict[str, Any]:
+    """What a browser sends of this form when nothing was changed."""
+    values = {name: form[name].value() for name in form.fields}
+    empty = {"reasons": "", "criteria": "", "training_settings": "{}", "sampling_settings": "{}"}
+    return {name: value for name, value in values.items() if value is not None and value is not False} | empty
+
+
+@pytest.fixture
+def writing(project: Project, owner: Any) -> Round:
+    """A first round that a worker has claimed, with the samples it wrote: two for one prompt."""
+    prompt = Prompt(project=project)
+    prompt.set_content("A review begins")
+    prompt.save()
+    claimed = rounds.claim_round(rounds.write(project, owner, 1).pk, "a worker")
+    assert claimed is not None
+    sample = {"id": f"fresh/{claimed.number}/{prompt.pk}", "token_ids": [1], "logprob": -1.0, "seed": 1}
+    files = RunDirectory(claimed.run_dir)
+    files.root.mkdir(parents=True)
+    texts = [{"completion": text, "finish_reason": "stop"} for text in ("good", "bad")]
+    write_jsonl(files.samples, [sample | text for text in texts])
+    return claimed
+
+
+@pytest.mark.django_db
+def test_a_policy_that_a_round_writes_with_keeps_its_base_model(writing, owner, client_for):
+    address = reverse("settings", args=["reviews"])
+    client = client_for(owner)
+    data = as_sent(client.get(address).context["form"]) | {"base_model": "hub/other"}
+    assert client.post(address, data).status_code == 302
+    assert Project.objects.get().current_policy.base_model == "hub/other"
+    runner.finish(writing, RunDirectory(writing.run_dir))
+    comparison = Comparison.objects.get()
+    assert comparison.first.policy == comparison.second.policy == writing.start_policy
+    assert Policy.objects.get(pk=writing.start_policy.pk).base_model == "starter"
+
+
+@pytest.mark.django_db
+def test_saving_the_settings_takes_no_promotion_back(make_round, owner, client_for, monkeypatch):
+    round_ = make_round("ready")
+    address = reverse("settings", args=["reviews"])
+    data = as_sent(client_for(owner).get(address).context["form"])
+    check = ProjectForm.full_clean
+
+    def meanwhile(form: Any) -> None:
+        check(form)
+        if form.is_bound and rounds.promote(Round.objects.get(), owner):
+            projects.archive(Project.objects.get())
+
+    monkeypatch.setattr(ProjectForm, "full_clean", meanwhile)
+    assert client_for(owner).post(address, data).status_code == 302
+    project = Project.objects.get()
+    assert project.current_policy == round_.result_policy
+    assert project.archived_at
+
+
+@pytest.mark.django_db
+def test_an_old_page_of_the_sites_administration_takes_no_promotion_back(make_round, owner, client_for):
+    owner.is_staff = owner.is_superuser = True
+    owner.save()
+    round_ = make_round("ready")
+    address = reverse("admin:annotate_project_change", args=[round_.project_id])
+    client = client_for(owner)
+    opened = as_sent(client.get(address).context["adminform"].form)
+    data = opened | {"name": "Another name", "reasons": "[]", "criteria": "[]", "guidelines": "Be kind."}
+    data |= {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+    assert rounds.promote(round_, owner)
+    answer = client.post(address, data)
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
+    project = Project.objects.get()
+    assert (project.name, project.current_policy) == ("Another name", round_.result_policy)
+
+
+@pytest.mark.django_db
+def test_a_round_starts_from_the_policy_that_is_current_when_it_starts(make_round, owner, tiny, settings):
+    round_ = make_round("ready")
+    (settings.VAR / round_.result_policy.adapter).mkdir(parents=True)
+    project = Project.objects.get()  # as a request to start the next one read it
+    assert rounds.promote(round_, owner)
+    assert rounds.start(project, owner, tiny).start_policy == round_.result_policy
+
+
+@pytest.mark.django_db
+def test_what_a_round_wrote_needs_as_many_judgments_as_the_project_asks_by_then(writing):
+    assert writing.project.judgments_needed == 1
+    Project.objects.update(judgments_needed=3)
+    projects.change_needed(Project.objects.get(), 3)
+    runner.finish(writing, RunDirectory(writing.run_dir))
+    assert Comparison.objects.get().needed == 3
+
+
+@pytest.mark.django_db
+def test_a_worker_that_lost_its_round_before_it_began_leaves_the_successors_files_alone(make_round, settings):
+    slow = rounds.claim_round(make_round("queued").pk, "slow")  # its machine sleeps from here on
+    Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
+    rounds.sweep()
+    quick = rounds.claim_round(slow.pk, "quick")
+    files = RunDirectory(quick.run_dir)
+    runner.prepare(quick, files)
+    files.checkpoints.mkdir()
+    runner.run(slow)
+    assert files.checkpoints.exists()
+
+
+def test_a_process_of_another_machine_is_not_looked_for_on_this_one(tmp_path, monkeypatch):
+    """Workers that share the files do not share the numbers of their processes."""
+    monkeypatch.setattr(runner, "GRACE_SECONDS", 0.2)
+    files = RunDirectory(tmp_path)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as bystander, files.locked():
+        (tmp_path / ".lock").write_text(f"{bystander.pid} elsewhere")
+        with pytest.raises(LockedError, match=f"in use by process {bystander.pid} on elsewhere"):
+            runner.end_orphan(files)
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_writes_its_results_for_long_is_not_silent(writing, monkeypatch, settings):
+    settings.SILENT_SECONDS = 0
+    save = ingest.Batch.save
+
+    def slowly(batch: Any, round_: Round) -> None:
+        save(batch, round_)
+        sweeping.start()
+        sweeping.join(0.5)
+
+    sweeping = threading.Thread(target=in_another_connection, args=[rounds.sweep])
+    monkeypatch.setattr(ingest.Batch, "save", slowly)
+    runner.finish(writing, RunDirectory(writing.run_dir))
+    sweeping.join(10)
+    assert Round.objects.get().state == State.WRITTEN
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
+    make_round, owner, make_member, make_comparisons
+):
+    round_ = make_round("promoted")
+    project = Project.objects.get()
+    comparison = make_comparisons(1, needed=2)[0]
+    round_.fresh.set([comparison])
+    person = make_member("pia", "annotator")
+    claim = queue.claim(project, person)
+    settled = threading.Event()
+
+    def judge() -> None:
+        with transaction.atomic():
+            judging.record(claim.token, person, Verdict("tie"))
+            settled.set()
+            threading.Event().wait(0.5)  # the roll-back has the project, and waits for the comparison
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(in_another_connection, judge)
+        assert settled.wait(10)
+        rounds.roll_back(project, round_.start_policy, owner)
+        other.result(10)
+    assert Project.objects.get().current_policy == round_.start_policy
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_judged_while_a_round_is_rejected_is_not_withdrawn(
+    make_round, owner, make_member, make_comparisons, first
+):
+    round_ = make_round("ready")
+    comparison = make_comparisons(1)[0]
+    round_.fresh.set([comparison])
+    person = make_member("pia", "annotator")
+    claim = queue.claim(Project.objects.get(), person)
+    (other, _) = first(lambda: judging.record(claim.token, person, Verdict("tie")))
+    assert rounds.reject(round_, owner)
+    other.result(10)
+    comparison.refresh_from_db()
+    assert comparison.judged == comparison.needed
+    assert comparison.withdrawn_at is None
+
+
+def in_another_connection(act: Callable[[], Any]) -> None:
+    try:
+        act()
+    finally:
+        connection.close()
