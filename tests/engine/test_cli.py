@@ -1,5 +1,11 @@
 """The command line teaches, and every failure is one sentence with an exit code of its own."""
 
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from tests.engine.conftest import pair_lines
@@ -83,6 +89,31 @@ def test_running_out_of_memory_is_told_with_the_remedy(
     monkeypatch.setattr("training.engine.trainer.Trainer.step", no_room)
     assert main(["train", str(make_run().root)]) == 9
     assert "lower max_tokens" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_sampling_with_a_sentence_and_leaves_nothing_half_written(make_run, children) -> None:
+    run = make_run()
+    write_jsonl(run.prompts, [{"id": str(number), "prompt": "the film"} for number in range(3000)])
+    told = run.root / "told.txt"
+    child = children.Process(target=run_command, args=(["sample", str(run.root)], told))
+    child.start()
+    deadline = time.monotonic() + 60
+    while not run.progress_file.exists():
+        assert child.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGINT)
+    child.join(10)
+    assert child.exitcode == 130
+    assert told.read_text() == "Stopped; what was begun was not written.\n"
+    assert not run.samples.exists()
+    assert not list(run.root.glob(".*.part"))
+
+
+def run_command(arguments: list[str], told: Path) -> None:
+    with told.open("w") as sys.stderr:
+        code = main(arguments)
+    sys.exit(code)
 
 
 def test_score_takes_another_file_of_pairs(make_run) -> None:

@@ -11,6 +11,8 @@ from training.engine.config import explain
 from training.engine.rundir import RunDirectory
 from training.engine.startup import import_transformers
 
+INTERRUPTED = 130  # as a shell names what SIGINT ended
+
 _TRAIN = """\
 Train a LoRA adapter on the preference pairs of a run directory with DPO.
 
@@ -48,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # `train` writes a checkpoint and ends by itself
+        print("Stopped; what was begun was not written.", file=sys.stderr)
+        return INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         short = errors.memory_short(error)
         if short is None:
@@ -143,6 +148,7 @@ def _options(prefix: str = "") -> str:
 def _codes() -> str:
     known = sorted(errors.EngineError.__subclasses__(), key=lambda kind: kind.exit_code)
     lines = [f"  {kind.exit_code:<3} {(kind.__doc__ or '').splitlines()[0]}" for kind in known]
+    lines.append(f"  {INTERRUPTED} Ctrl-C stopped what keeps no checkpoint.")
     return "exit codes:\n  0   Done.\n" + "\n".join(lines)
 
 
