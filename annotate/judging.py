@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from annotate import queue
 from annotate.models import Claim, Comparison, Judgment, Project, User
-from annotate.queue import Race, again_on_race
+from annotate.races import Race, again_on_race
 from annotate.verdicts import DRAFT_KEYS, JudgingError, Verdict, check_shown, parse_token, unknown_token
 
 __all__ = [

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from annotate.models import Comparison, Membership, Policy, Project, Role, User
+from annotate.races import again_on_race
 
 ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
 
@@ -92,9 +93,8 @@ def change_needed(project: Project, needed: int) -> None:
     if ends["first"] is None:
         return
     for start in range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME):
-        comparisons.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME).exclude(needed=needed).update(
-            needed=Greatest(needed, F("judged") + F("claimed"))
-        )
+        some = comparisons.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME).exclude(needed=needed)
+        again_on_race(some.update)(needed=Greatest(needed, F("judged") + F("claimed")))
 
 
 def archive(project: Project) -> None:

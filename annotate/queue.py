@@ -9,56 +9,20 @@ out, also when it is only fetched ahead. An unseen one gives way when somebody w
 Locks are taken in one order, claims before comparisons, and nothing waits for a comparison while it holds another.
 """
 
-import random
-import time
 import uuid
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from annotate import qualification
 from annotate.choosing import choose
 from annotate.models import Claim, Comparison, Project, User
+from annotate.races import again_on_race
 
 NEXT_LEASE = timedelta(minutes=2)  # of a comparison fetched ahead
 REAPED_AT_A_TIME = 200
-ATTEMPTS = 10
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Race(IntegrityError):
-    """Somebody else was faster: roll back and look again, as when a unique index says so."""
-
-
-def again_on_race(function: Callable[P, T]) -> Callable[P, T]:
-    """Try again when two met, mostly two tabs of one person: the second was refused, and now sees the first.
-
-    An index refuses it, or PostgreSQL, where the two wait for each other. `function` opens its own transactions.
-    """
-
-    @wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return function(*args, **kwargs)
-            except DatabaseError as error:
-                if not isinstance(error, IntegrityError) and not _is_deadlock(error):
-                    raise
-                time.sleep(random.uniform(0, 0.02))  # so that the two do not meet again
-        return function(*args, **kwargs)
-
-    return wrapper
-
-
-def _is_deadlock(error: DatabaseError) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) == "40P01"
 
 
 def lease(project: Project) -> timedelta:

@@ -20,6 +20,7 @@ from kombu.exceptions import ChannelError, KombuError
 
 from annotate.models import Comparison, Policy, Priority, Project, User
 from annotate.pairs import take_snapshot
+from annotate.races import again_on_race
 from training.models import Round, RoundEvent
 from training.plan import Plan, RoundError, check_lengths, check_policy
 
@@ -189,8 +190,10 @@ def resume(round_: Round, by: User | None = None) -> None:
         enqueue(round_)
 
 
+@again_on_race
 def promote(round_: Round, by: User | None = None) -> bool:
     """Make the round's policy the one that the next round starts from. False if it was decided already."""
+    round_.refresh_from_db(fields=["state"])
     if round_.state != State.READY:
         return False
     with transaction.atomic():
@@ -204,8 +207,10 @@ def promote(round_: Round, by: User | None = None) -> bool:
     return True
 
 
+@again_on_race
 def reject(round_: Round, by: User | None = None) -> bool:
     """Keep the policy before it, and withdraw the comparisons of its samples that nobody has judged in full."""
+    round_.refresh_from_db(fields=["state"])
     if round_.state != State.READY:
         return False
     with transaction.atomic():
@@ -218,6 +223,7 @@ def reject(round_: Round, by: User | None = None) -> bool:
     return True
 
 
+@again_on_race
 def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
     """Make a policy that was current before current again.
 
