@@ -66,6 +66,9 @@ urlpatterns = [
     path("p/<slug:slug>/import/<int:import_id>/", imports.import_file, name="import-file"),
     path("p/<slug:slug>/import/<int:import_id>/start/", imports.start_import, name="start-import"),
     path("p/<slug:slug>/import/<int:import_id>/cancel/", imports.cancel_import, name="cancel-import"),
+    path(
+        "p/<slug:slug>/import/<int:import_id>/withdraw/", imports.withdraw_import, name="withdraw-import"
+    ),
     path("p/<slug:slug>/export/", exports.export, name="export"),
     path("p/<slug:slug>/export/pairs.jsonl", exports.export_pairs, name="export-pairs"),
     path("p/<slug:slug>/export/judgments.jsonl", exports.export_judgments, name="export-judgments"),

@@ -16,9 +16,9 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from annotate import judging, queue
+from annotate import judging, queue, uploads
 from annotate.judging import Verdict
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Import, Judgment, Project
 from tests.annotate.invariants import broken_rules
 
 COMPARISONS = 40
@@ -102,6 +102,19 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammat
     other.result(10)
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, make_comparisons, first):
+    upload = Import.objects.create(
+        project=project, filename="pairs.jsonl", format="jsonl", size=1, state=Import.State.DONE
+    )
+    (one,) = make_comparisons(1, batch=uploads.batch(upload))
+    (theirs, _) = first(lambda: queue.claim(project, owner))
+    assert uploads.withdraw(upload) == 0
+    theirs.result(10)
+    one.refresh_from_db()
+    assert (one.claimed, one.withdrawn_at) == (1, None)
 
 
 def spawn(name: str, seed: int, start: float, reaps: str) -> "subprocess.Popen[str]":
