@@ -249,7 +249,7 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
         prompts, new_prompts = _write_prompts(project, [item for _line, item in rows])
         pairs = [item for _line, item in rows if item.completions is not None]
         completions = _write_completions(prompts, policies, pairs)
-        new = _write_comparisons(project, prompts, completions, policies, pairs, batch)
+        new = _write_comparisons(project, prompts, completions, policies, pairs, batch=batch)
     counts = Counter({"prompts": len(new_prompts), **new})
     fresh_pairs = new["pairs"] + new["gold"]
     fresh_lines = {
@@ -321,6 +321,7 @@ def _write_comparisons(
     written: Written,
     policies: Mapping[str, Policy],
     pairs: list[Item],
+    *,
     batch: str,
 ) -> Counter[str]:
     wanted: dict[tuple[int, int], Comparison] = {}

@@ -202,7 +202,11 @@ def test_what_is_wrong_with_the_whole_file_is_said_once_and_of_no_line(project, 
 @pytest.mark.parametrize(
     ("content", "line", "says"),
     [
-        ("text,id\na,b\n", 1, "one of them must be “prompt”. It names “text”, “id”; the columns are prompt, id,"),
+        (
+            "text,id\na,b\n",
+            1,
+            "one of them must be “prompt”. It names “text”, “id”; the columns are prompt, id,",
+        ),
         ("prompt;id\na;b\n", 1, "Separate them by commas."),
         ("prompt,id\na,b\nc\n", 3, "1 values for 2 columns"),
         ('prompt\n"a\nb"\n"open', 4, "not CSV"),
