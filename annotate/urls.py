@@ -69,8 +69,20 @@ urlpatterns = [
     path("p/<slug:slug>/import/<int:import_id>/cancel/", imports.cancel_import, name="cancel-import"),
     path("p/<slug:slug>/import/<int:import_id>/withdraw/", imports.withdraw_import, name="withdraw-import"),
     path("p/<slug:slug>/export/", exports.export, name="export"),
-    path("p/<slug:slug>/export/pairs.jsonl", exports.export_pairs, name="export-pairs"),
-    path("p/<slug:slug>/export/judgments.jsonl", exports.export_judgments, name="export-judgments"),
+    path("p/<slug:slug>/export/pairs.jsonl", exports.export_pairs, {"format": "jsonl"}, name="export-pairs"),
+    path("p/<slug:slug>/export/pairs.csv", exports.export_pairs, {"format": "csv"}, name="export-pairs-csv"),
+    path(
+        "p/<slug:slug>/export/judgments.jsonl",
+        exports.export_judgments,
+        {"format": "jsonl"},
+        name="export-judgments",
+    ),
+    path(
+        "p/<slug:slug>/export/judgments.csv",
+        exports.export_judgments,
+        {"format": "csv"},
+        name="export-judgments-csv",
+    ),
     path("p/<slug:slug>/snapshots/", exports.snapshots, name="snapshots"),
     path("p/<slug:slug>/snapshots/<slug:digest>/", exports.snapshot, name="snapshot"),
     path(
