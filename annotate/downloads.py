@@ -1,6 +1,7 @@
 """Files that are sent while they are made: memory stays at a chunk, whatever their length."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from django.http import StreamingHttpResponse
 
@@ -8,6 +9,13 @@ from annotate import exporting
 from annotate.models import Snapshot
 
 CHUNK = 64 * 1024  # bytes sent together
+
+
+def rows_download(rows: Iterable[Mapping[str, Any]], name: str, format: str) -> StreamingHttpResponse:
+    """Rows as a file of this format: jsonl, or csv."""
+    if format == "csv":
+        return download(exporting.csv_lines(rows), f"{name}.csv", "text/csv; charset=utf-8")
+    return download(exporting.lines(rows), f"{name}.jsonl")
 
 
 def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
@@ -19,11 +27,13 @@ def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
     return download(exporting.lines(rows), name)
 
 
-def download(lines: Iterable[bytes], filename: str) -> StreamingHttpResponse:
-    """Lines of JSON as a file."""
+def download(
+    lines: Iterable[bytes], filename: str, content_type: str = "application/x-ndjson"
+) -> StreamingHttpResponse:
+    """Lines as a file."""
     return StreamingHttpResponse(
         _chunks(lines),
-        content_type="application/x-ndjson",
+        content_type=content_type,
         headers={"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"},
     )
 

@@ -1,9 +1,11 @@
-"""Preference pairs in TRL's preference format, and judgments, as JSON Lines with their provenance.
+"""Preference pairs in TRL's preference format, and judgments, as JSON Lines or CSV with their provenance.
 
 Rows are streamed: a batch of pairs is in memory at a time. Free-form objects (metadata, sampling settings) are JSON
 text inside their column, so that every row has the same types and any reader of tables takes the file.
 """
 
+import csv
+import io
 import json
 import os
 import tempfile
@@ -22,6 +24,7 @@ from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPai
 from annotate.pairs import PairSettings, as_prompted, canonical, stored_pairs
 
 AT_A_TIME = 500
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a cell begins with that a spreadsheet may compute
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,29 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Rows as JSON Lines in UTF-8."""
     for row in rows:
         yield json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Rows as CSV in UTF-8 with a header, for spreadsheets: what is no text or number is JSON in its cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    for number, row in enumerate(rows):
+        if number == 0:
+            buffer.write("\ufeff")  # by which a spreadsheet knows that it is UTF-8
+            writer.writerow(row)
+        writer.writerow([_cell(value) for value in row.values()])
+        yield buffer.getvalue().encode("utf-8", "surrogatepass")
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _cell(value: Any) -> str:
+    """A text that a spreadsheet would take for a formula gets an apostrophe in front: nobody's words are run."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return f"'{value}" if value.startswith(FORMULA) else value
 
 
 def write_file(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -286,7 +286,7 @@ class ExportForm(forms.Form):
         User.objects.none(), to_field_name="username", empty_label=_("Everybody"), label=_("Judged by")
     )
     since = forms.DateField(label=_("Judged since"), widget=forms.DateInput(attrs={"type": "date"}))
-    batch = forms.CharField(max_length=60, label=_("Batch"), help_text=_("Such as “import” or “round 2”."))
+    batch = forms.CharField(max_length=60, label=_("Batch"), help_text=_("Such as “import 3” or “round 2”."))
     votes = forms.ChoiceField(
         choices=[("equal", _("Every vote the same")), ("reliability", _("By the annotator’s reliability"))],
         label=_("Votes count"),

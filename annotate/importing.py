@@ -18,7 +18,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
-from annotate.reading import FORMATS, KEYS, Reader, RowError, guess_format
+from annotate.reading import FORMATS, KEYS, WHOLE_FILE, Reader, RowError, guess_format, nothing_in
 
 __all__ = [
     "FORMATS",
@@ -30,6 +30,7 @@ __all__ = [
     "guess_format",
     "import_file",
     "parse",
+    "placed",
     "write",
 ]
 
@@ -42,13 +43,22 @@ Content = str | list[dict[str, str]]
 
 
 class ImportRefused(Exception):
-    """The file cannot be imported; nothing was changed. `errors` holds (line, sentence) of the first ones."""
+    """The file cannot be imported; nothing was changed. `errors` holds (line, sentence) of the first ones.
+
+    The line is WHOLE_FILE where the file as such is wrong.
+    """
 
     def __init__(self, errors: list[tuple[int, str]], count: int) -> None:
         self.errors, self.count = errors, count
-        line, sentence = errors[0]
         more = _(" (and %(count)s more)") % {"count": count - 1} if count > 1 else ""
-        super().__init__(_("Line %(line)s: %(sentence)s") % {"line": line, "sentence": sentence} + more)
+        super().__init__(placed(*errors[0]) + more)
+
+
+def placed(line: int, sentence: str) -> str:
+    """An error with its place, for where there are no columns."""
+    if line == WHOLE_FILE:
+        return sentence
+    return _("Line %(line)s: %(sentence)s") % {"line": line, "sentence": sentence}
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,8 @@ def check(file: BinaryIO, format: str) -> Counter[str]:
     counts: Counter[str] = Counter()
     errors: list[tuple[int, str]] = []
     wrong = 0
-    for line, row in Reader(file, format):
+    rows = Reader(file, format)
+    for line, row in rows:
         try:
             if isinstance(row, RowError):
                 raise row
@@ -203,7 +214,7 @@ def check(file: BinaryIO, format: str) -> Counter[str]:
         else:
             counts["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
     if not wrong and not counts:
-        wrong, errors = 1, [(1, _("The file holds no records."))]
+        wrong, errors = 1, [(WHOLE_FILE, nothing_in(rows))]
     if errors:
         raise ImportRefused(errors, wrong)
     return counts
@@ -226,8 +237,8 @@ def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
     return counts
 
 
-def write(project: Project, items: Iterable[tuple[int, Item]]) -> Counter[str]:
-    """Write a batch of (line, item) in one transaction, in a handful of queries.
+def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATCH) -> Counter[str]:
+    """Write some (line, item) in one transaction, in a handful of queries. `batch` names what made the comparisons.
 
     Returns how many `prompts`, `pairs` and `gold` comparisons are new, and how many records were `duplicates`: all
     that they say was there already. Raises ImportRefused, with nothing written.
@@ -238,7 +249,7 @@ def write(project: Project, items: Iterable[tuple[int, Item]]) -> Counter[str]:
         prompts, new_prompts = _write_prompts(project, [item for _line, item in rows])
         pairs = [item for _line, item in rows if item.completions is not None]
         completions = _write_completions(prompts, policies, pairs)
-        new = _write_comparisons(project, prompts, completions, policies, pairs)
+        new = _write_comparisons(project, prompts, completions, policies, pairs, batch=batch)
     counts = Counter({"prompts": len(new_prompts), **new})
     fresh_pairs = new["pairs"] + new["gold"]
     fresh_lines = {
@@ -314,6 +325,8 @@ def _write_comparisons(
     written: Written,
     policies: Mapping[str, Policy],
     pairs: list[Item],
+    *,
+    batch: str,
 ) -> Counter[str]:
     wanted: dict[tuple[int, int], Comparison] = {}
     for item in pairs:
@@ -333,7 +346,7 @@ def _write_comparisons(
                 kind=Comparison.Kind.GOLD if gold else Comparison.Kind.STANDARD,
                 gold_preferred_id=gold,
                 needed=project.judgments_needed,
-                batch=BATCH,
+                batch=batch,
             ),
         )
     both = [*{key for keys in wanted for key in keys}]

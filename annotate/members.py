@@ -7,9 +7,9 @@ A project always keeps an admin, also when two admins act on each other at once.
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.contrib.auth.tokens import default_token_generator
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.db import transaction
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -54,7 +54,7 @@ def add_member(project: Project, person: User, role: str) -> Membership:
 
 
 def invite(project: Project, *, username: str, email: str, role: str) -> Membership:
-    """A new account without a password, as a member. `set_password_path` gives the link to hand over."""
+    """A new account without a password, as a member. `password_path` gives the link to hand over."""
     with transaction.atomic():
         person = User(username=username, email=email)
         person.set_unusable_password()
@@ -67,12 +67,46 @@ def awaits_password(person: User) -> bool:
     return person.is_active and person.last_login is None and not person.has_usable_password()
 
 
-def set_password_path(person: User) -> str:
+def may_have_link(admin: User) -> QuerySet[User]:
+    """The people for whom this admin may make a password link.
+
+    Whoever holds the link can use the account. So it must open nothing that the admin does not look after already:
+    no other project, no part of the site's administration, no permission of its own. And not the admin's own account:
+    a browser left open would be enough to keep it.
+    """
+    own = Membership.objects.filter(user=admin, role=Role.ADMIN).values("project")
+    elsewhere = Membership.objects.exclude(project__in=own)
+    return (
+        User.objects.filter(is_active=True, is_staff=False, is_superuser=False)
+        .filter(groups=None, user_permissions=None)
+        .exclude(pk=admin.pk)
+        .exclude(pk__in=elsewhere.values("user"))
+    )
+
+
+class PasswordLinks(PasswordResetTokenGenerator):
+    """Their tokens work once, within PASSWORD_RESET_TIMEOUT, and only while the account opens what it opened then."""
+
+    def _make_hash_value(self, user: User, timestamp: int) -> str:
+        projects = sorted(user.memberships.values_list("project", flat=True))
+        return f"{super()._make_hash_value(user, timestamp)}{projects}{user.is_staff}{user.is_superuser}"
+
+
+password_links = PasswordLinks()
+
+
+def password_path(person: User, by: User) -> str:
     """A link that lets whoever holds it choose the account's password, once, within PASSWORD_RESET_TIMEOUT."""
-    if not awaits_password(person):
-        raise MemberError(_("%(person)s has chosen a password already.") % {"person": person})
+    if not may_have_link(by).filter(pk=person.pk).exists():
+        raise MemberError(
+            _(
+                "You cannot make a password link for %(person)s: the account is yours, closed, or opens more than the "
+                "projects that you look after. An administrator of the site can."
+            )
+            % {"person": person}
+        )
     uid = urlsafe_base64_encode(force_bytes(person.pk))
-    return reverse("set-password", args=[uid, default_token_generator.make_token(person)])
+    return reverse("set-password", args=[uid, password_links.make_token(person)])
 
 
 def change_role(project: Project, membership_id: int, role: str) -> Membership:
@@ -128,10 +162,11 @@ class Member:
     judgments: int
     last_active: datetime | None
     awaits_password: bool
+    may_have_link: bool
 
 
-def member_list(project: Project) -> list[Member]:
-    """The members by username, in two queries."""
+def member_list(project: Project, admin: User) -> list[Member]:
+    """The members by username, as this admin may act on them, in three queries."""
     activity: dict[int, tuple[int, datetime]] = {
         row["annotator"]: (row["judgments"], row["last"])
         for row in Judgment.objects.filter(project=project)
@@ -139,6 +174,7 @@ def member_list(project: Project) -> list[Member]:
         .annotate(judgments=Count("pk", filter=Q(superseded_at__isnull=True)), last=Max("created_at"))
         .order_by()
     }
+    linked = set(may_have_link(admin).filter(memberships__project=project).values_list("pk", flat=True))
     members = []
     for membership in project.memberships.select_related("user").order_by("user__username"):
         judgments, last = activity.get(membership.user_id, (0, None))
@@ -148,6 +184,7 @@ def member_list(project: Project) -> list[Member]:
                 judgments=judgments,
                 last_active=last or membership.user.last_login,
                 awaits_password=awaits_password(membership.user),
+                may_have_link=membership.user_id in linked,
             )
         )
     return members

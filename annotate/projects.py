@@ -4,6 +4,7 @@ from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Max, Min, RestrictedError
 from django.db.models.functions import Greatest
@@ -41,6 +42,27 @@ def model_folder(base_model: str) -> Path | None:
     if base_model.startswith(("/", ".", "~")) or base_model.count("/") > 1:
         return Path(base_model).expanduser()
     return None
+
+
+def unchecked_base_model(project: Project) -> str:
+    """The base model's name where only the first samples will show whether there is such a model; else empty.
+
+    What this machine has is found without asking anybody: the starter model, a folder, a copy from the hub.
+    """
+    policy = project.current_policy
+    if policy is None or _is_at_hand(policy.base_model) or not may_choose_base_model(project):
+        return ""
+    return policy.base_model
+
+
+def _is_at_hand(base_model: str) -> bool:
+    if base_model in ("", "starter"):
+        return True
+    cached = settings.HUB_CACHE / f"models--{base_model.replace('/', '--')}" / "snapshots"
+    try:
+        return (model_folder(base_model) or cached).is_dir()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def may_choose_base_model(project: Project) -> bool:

@@ -40,4 +40,5 @@ class Throttle:
 
 
 LOGIN = Throttle("login", limit=10, seconds=600)
+PASSWORD = Throttle("password", limit=10, seconds=600)  # of somebody signed in, about to choose a new one
 TOKEN = Throttle("token", limit=30, seconds=60)

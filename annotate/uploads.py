@@ -16,10 +16,12 @@ from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
 from django.db import transaction
+from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.importing import (
+    BATCH,
     ERRORS_KEPT,
     ROWS_AT_A_TIME,
     ImportRefused,
@@ -28,10 +30,12 @@ from annotate.importing import (
     parse,
     write,
 )
-from annotate.models import Import, Policy, Project, User
-from annotate.reading import Reader
+from annotate.models import Comparison, Import, Policy, Project, User
+from annotate.races import again_on_race
+from annotate.reading import WHOLE_FILE, Reader, nothing_in
 
 ROWS_CHECKED_AT_A_TIME = 5_000
+ROWS_WITHDRAWN_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
 PREVIEWED = 5
 
 State = Import.State
@@ -62,7 +66,7 @@ def work(import_id: int, seconds: float) -> Import:
             else:
                 _write_some(upload)
         except FileNotFoundError:  # another window cancelled it, or somebody tidied the storage up
-            gone = [[upload.line, _("The file is no longer in the server’s storage: upload it again.")]]
+            gone = [[WHOLE_FILE, _("The file is no longer in the server’s storage: upload it again.")]]
             Import.objects.filter(pk=upload.pk, state=upload.state).update(state=State.REFUSED, errors=gone)
         upload.refresh_from_db()
         if time.monotonic() > until:
@@ -84,6 +88,39 @@ def cancel(upload: Import) -> bool:
     if stopped:
         upload.file.delete(save=False)
     return stopped
+
+
+def batch(upload: Import) -> str:
+    """The Comparison.batch of what this import brings in."""
+    return f"{BATCH} {upload.pk}"
+
+
+def unjudged(upload: Import) -> QuerySet[Comparison]:
+    """What it brought in that is in the queue and that nobody judged, skipped or holds.
+
+    Asked of the comparison's own row alone: an UPDATE that had to wait for somebody's verdict asks it again.
+    """
+    return Comparison.objects.filter(
+        project=upload.project_id,
+        batch=batch(upload),
+        kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
+        withdrawn_at=None,
+        judged=0,
+        claimed=0,
+        skipped=0,
+    )
+
+
+def withdraw(upload: Import) -> int:
+    """Withdraw what it brought in and nobody judged; returns how many. Each can be restored as any other."""
+    comparisons, count = unjudged(upload), 0
+    ends = comparisons.aggregate(first=Min("pk"), last=Max("pk"))
+    if ends["first"] is None:
+        return 0
+    for start in range(ends["first"], ends["last"] + 1, ROWS_WITHDRAWN_AT_A_TIME):
+        some = comparisons.filter(pk__gte=start, pk__lt=start + ROWS_WITHDRAWN_AT_A_TIME)
+        count += again_on_race(some.update)(withdrawn_at=timezone.now())
+    return count
 
 
 @dataclass(frozen=True)
@@ -145,7 +182,7 @@ def _check_some(upload: Import) -> None:
                 found["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
     over = count < ROWS_CHECKED_AT_A_TIME
     if over and not wrong and not found:
-        wrong, errors = 1, [[1, _("The file holds no records.")]]
+        wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
     state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
     counts = {**upload.counts, "found": dict(found), "wrong": wrong}
     if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
@@ -176,7 +213,7 @@ def _write_some(upload: Import) -> None:
             # The row first: a second window waits for it here, and then finds that this step is done.
             if not _advance(upload, rows, state, upload.counts, upload.errors):
                 return
-            made += write(upload.project, items)
+            made += write(upload.project, items, batch(upload))
             Import.objects.filter(pk=upload.pk).update(counts={**upload.counts, "made": dict(made)})
     except ImportRefused as refused:  # something that came up after the check
         _advance(upload, rows, State.REFUSED, upload.counts, [list(error) for error in refused.errors])

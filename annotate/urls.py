@@ -44,6 +44,7 @@ urlpatterns = [
     path("p/<slug:slug>/me/", history.me, name="me"),
     # --- One's account ---
     path("set-password/<uidb64>/<token>/", members.SetPassword.as_view(), name="set-password"),
+    path("password/", account.ChangePassword.as_view(), name="password"),
     path("tokens/", account.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", account.revoke_token, name="revoke-token"),
     # --- A project's settings and people ---
@@ -66,9 +67,22 @@ urlpatterns = [
     path("p/<slug:slug>/import/<int:import_id>/", imports.import_file, name="import-file"),
     path("p/<slug:slug>/import/<int:import_id>/start/", imports.start_import, name="start-import"),
     path("p/<slug:slug>/import/<int:import_id>/cancel/", imports.cancel_import, name="cancel-import"),
+    path("p/<slug:slug>/import/<int:import_id>/withdraw/", imports.withdraw_import, name="withdraw-import"),
     path("p/<slug:slug>/export/", exports.export, name="export"),
-    path("p/<slug:slug>/export/pairs.jsonl", exports.export_pairs, name="export-pairs"),
-    path("p/<slug:slug>/export/judgments.jsonl", exports.export_judgments, name="export-judgments"),
+    path("p/<slug:slug>/export/pairs.jsonl", exports.export_pairs, {"format": "jsonl"}, name="export-pairs"),
+    path("p/<slug:slug>/export/pairs.csv", exports.export_pairs, {"format": "csv"}, name="export-pairs-csv"),
+    path(
+        "p/<slug:slug>/export/judgments.jsonl",
+        exports.export_judgments,
+        {"format": "jsonl"},
+        name="export-judgments",
+    ),
+    path(
+        "p/<slug:slug>/export/judgments.csv",
+        exports.export_judgments,
+        {"format": "csv"},
+        name="export-judgments-csv",
+    ),
     path("p/<slug:slug>/snapshots/", exports.snapshots, name="snapshots"),
     path("p/<slug:slug>/snapshots/<slug:digest>/", exports.snapshot, name="snapshot"),
     path(

@@ -214,6 +214,7 @@ CELERY_TIMEZONE = TIME_ZONE
 
 RUNS = VAR / "runs"
 STARTER_MODEL = BASE_DIR / "training" / "starter"
+HUB_CACHE = Path(env("HF_HUB_CACHE", "") or Path(env("HF_HOME", "~/.cache/huggingface"), "hub")).expanduser()
 HEARTBEAT_SECONDS = env.int("WHETSTONE_HEARTBEAT_SECONDS", 5)
 SILENT_SECONDS = env.int(
     "WHETSTONE_SILENT_SECONDS", 60

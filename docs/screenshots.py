@@ -172,7 +172,7 @@ def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str
         "third": third.number,
         "snapshot": first.snapshot.digest,
         "judgment": ben.judgments.filter(project=project, verdict="prefer")[0].pk,
-        "password": members.set_password_path(invited),
+        "password": members.password_path(invited, ada),
     }
 
 

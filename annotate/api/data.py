@@ -16,7 +16,7 @@ from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.errors import RowsRefused
 from annotate.api.serializers import SnapshotIn, SnapshotOut
-from annotate.downloads import download, snapshot_download
+from annotate.downloads import rows_download, snapshot_download
 from annotate.forms import ExportForm
 from annotate.models import Project, Role, Snapshot
 
@@ -75,14 +75,12 @@ def _item(row: Any, pair: bool) -> importing.Item:
 
 
 @api_view(["GET"])
-def export_pairs(request: Request, slug: str) -> HttpResponseBase:
-    """Pairs as JSON Lines in TRL's format. The query is that of the export page."""
+def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseBase:
+    """Pairs as JSON Lines in TRL's format, or as CSV. The query is that of the export page."""
     project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     form = _form(request.query_params, project)
-    return download(
-        exporting.lines(exporting.export_rows(project, form.filters(), form.settings())),
-        f"{slug}-pairs.jsonl",
-    )
+    rows = exporting.export_rows(project, form.filters(), form.settings())
+    return rows_download(rows, f"{slug}-pairs", file_format)
 
 
 def _form(query: Mapping[str, Any], project: Project) -> ExportForm:

@@ -1,12 +1,14 @@
-"""One's account: signing in, and the tokens of the API."""
+"""One's account: signing in, the password, and the tokens of the API."""
 
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth import views as auth_views
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
@@ -14,7 +16,7 @@ from django.views.decorators.http import require_POST
 from annotate.access import get_user
 from annotate.forms import TokenForm
 from annotate.models import ApiToken
-from annotate.throttle import LOGIN
+from annotate.throttle import LOGIN, PASSWORD
 
 NEW_TOKEN = "new_token"  # noqa: S105 - a session key: the token just made, shown once
 MOST_TOKENS = 20
@@ -38,11 +40,41 @@ class LoginForm(AuthenticationForm):
         return cleaned
 
 
+class PasswordForm(PasswordChangeForm):
+    """After ten wrong guesses at the present password its account has to wait: the browser may be somebody else's."""
+
+    def clean_old_password(self) -> str:
+        key = str(self.user.pk)
+        wait = PASSWORD.wait(key)
+        if wait:
+            raise ValidationError(_too_many(wait // 60 + 1), code="throttled")
+        try:
+            given: str = super().clean_old_password()
+        except ValidationError:
+            PASSWORD.count(key)
+            raise
+        PASSWORD.forget(key)
+        return given
+
+
+class ChangePassword(auth_views.PasswordChangeView):
+    """Choosing another password. Whoever does it stays signed in here, and is signed out everywhere else."""
+
+    form_class = PasswordForm
+    template_name = "annotate/password.html"
+    success_url = reverse_lazy("home")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        answer = super().form_valid(form)
+        messages.success(self.request, _("Password changed. Other browsers are signed out."))
+        return answer
+
+
 def _too_many(minutes: int) -> str:
     return (
         ngettext(
-            "Too many attempts with this username: try again in %d minute.",
-            "Too many attempts with this username: try again in %d minutes.",
+            "Too many attempts: try again in %d minute.",
+            "Too many attempts: try again in %d minutes.",
             minutes,
         )
         % minutes

@@ -11,7 +11,7 @@ from django_htmx.middleware import HtmxDetails
 
 from annotate import exporting
 from annotate.access import get_project
-from annotate.downloads import download, snapshot_download
+from annotate.downloads import rows_download, snapshot_download
 from annotate.forms import ExportForm
 from annotate.models import Judgment, Project, Role, Snapshot
 from annotate.pairs import EXCLUSIONS, PairSettings, aggregate, take_snapshot
@@ -47,23 +47,23 @@ def account(project: Project, form: ExportForm) -> dict[str, Any]:
 
 
 @require_GET
-def export_pairs(request: HttpRequest, slug: str) -> HttpResponse | StreamingHttpResponse:
+def export_pairs(request: HttpRequest, slug: str, format: str) -> HttpResponse | StreamingHttpResponse:
     project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     form = ExportForm(request.GET, project=project)
     if not form.is_valid():
         return export(request, slug)
     rows = exporting.export_rows(project, form.filters(), form.settings())
-    return download(exporting.lines(rows), f"{slug}-pairs.jsonl")
+    return rows_download(rows, f"{slug}-pairs", format)
 
 
 @require_GET
-def export_judgments(request: HttpRequest, slug: str) -> HttpResponse | StreamingHttpResponse:
+def export_judgments(request: HttpRequest, slug: str, format: str) -> HttpResponse | StreamingHttpResponse:
     project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     form = ExportForm(request.GET, project=project)
     if not form.is_valid():
         return export(request, slug)
     rows = exporting.judgment_rows(project, form.filters())
-    return download(exporting.lines(rows), f"{slug}-judgments.jsonl")
+    return rows_download(rows, f"{slug}-judgments", format)
 
 
 # --- Snapshots ---------------------------------------------------------------------------------------------------

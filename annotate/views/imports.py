@@ -5,6 +5,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
@@ -53,6 +54,8 @@ def import_file(request: HttpRequest, slug: str, import_id: int) -> HttpResponse
         "found": _labelled(upload.counts.get("found", {})),
         "made": _labelled(upload.counts.get("made", {})),
         "preview": uploads.preview(upload) if upload.state == Import.State.READY else [],
+        "batch": uploads.batch(upload),
+        "unjudged": uploads.unjudged(upload).count() if upload.state not in Import.LIVE else 0,
     }
     if HtmxDetails(request):
         return render(request, "annotate/_import.html", context)
@@ -84,6 +87,30 @@ def start_import(request: HttpRequest, slug: str, import_id: int) -> HttpRespons
 def cancel_import(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
     project, _membership = get_project(request, slug, Role.ADMIN)
     upload = get_object_or_404(Import, project=project, pk=import_id)
-    if uploads.cancel(upload):
-        messages.success(request, _("Import cancelled. What was brought in before is kept."))
+    if not uploads.cancel(upload):
+        return redirect("import-file", slug, import_id)
+    upload.refresh_from_db()  # a step may have ended meanwhile
+    if upload.counts.get("made"):
+        return redirect(
+            "import-file", slug, import_id
+        )  # which says what was brought in, and can take it back
+    messages.success(request, _("Import cancelled. Nothing was changed."))
     return redirect("import", slug)
+
+
+@require_POST
+def withdraw_import(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
+    """Take a mistaken import out of the queue, as far as nobody has judged it."""
+    project, _membership = get_project(request, slug, Role.ADMIN)
+    upload = get_object_or_404(Import, project=project, pk=import_id)
+    count = uploads.withdraw(upload)
+    messages.success(
+        request,
+        ngettext(
+            "%(count)s comparison withdrawn: nobody is handed it.",
+            "%(count)s comparisons withdrawn: nobody is handed them.",
+            count,
+        )
+        % {"count": f"{count:,}"},
+    )
+    return redirect("import-file", slug, import_id)

@@ -1,5 +1,7 @@
 """Who belongs to a project: the list, adding, inviting, changing a role, removing."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth import views as auth_views
 from django.http import HttpRequest, HttpResponse
@@ -18,10 +20,11 @@ from annotate.members import (
     find_person,
     invite,
     member_list,
+    password_links,
+    password_path,
     remove_member,
-    set_password_path,
 )
-from annotate.models import Membership, Project, Role
+from annotate.models import Membership, Project, Role, User
 
 INVITATION = "invitation"  # session key: a link to hand over, shown once
 
@@ -54,7 +57,7 @@ def new_account(request: HttpRequest, slug: str) -> HttpResponse:
     if not form.is_valid():
         return _list(request, project, membership, invite_form=form)
     added = invite(project, **form.cleaned_data)
-    _hand_over(request, added)
+    _hand_over(request, added, membership.user)
     return redirect("members", slug)
 
 
@@ -74,7 +77,8 @@ def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
         elif action in ("admit", "again"):
             _qualification(request, project, membership_id, let_in=action == "admit")
         elif action == "link":
-            _hand_over(request, project.memberships.select_related("user").get(pk=membership_id))
+            found = project.memberships.select_related("user").get(pk=membership_id)
+            _hand_over(request, found, membership.user)
         else:
             form = RoleForm(request.POST)
             if not form.is_valid():
@@ -94,10 +98,17 @@ def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
 
 
 class SetPassword(auth_views.PasswordResetConfirmView):
-    """Where an invitation leads: whoever holds the link chooses the account's password, once."""
+    """Where a password link leads: whoever holds it chooses the account's password, once, and is signed in."""
 
     template_name = "annotate/set_password.html"
-    success_url = reverse_lazy("login")
+    success_url = reverse_lazy("home")
+    token_generator = password_links
+    post_reset_login = True
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        answer = super().form_valid(form)
+        messages.success(self.request, _("Your password is set, and you are signed in."))
+        return answer
 
 
 def _qualification(request: HttpRequest, project: Project, membership_id: int, *, let_in: bool) -> None:
@@ -116,9 +127,9 @@ def _invitation_for(name: str, role: str) -> InviteForm:
     return InviteForm(initial={"username": username, "email": name if host else "", "role": role})
 
 
-def _hand_over(request: HttpRequest, added: Membership) -> None:
-    link = request.build_absolute_uri(set_password_path(added.user))
-    request.session[INVITATION] = {"username": added.user.username, "link": link}
+def _hand_over(request: HttpRequest, member: Membership, admin: User) -> None:
+    link = request.build_absolute_uri(password_path(member.user, admin))
+    request.session[INVITATION] = {"username": member.user.username, "link": link}
 
 
 def _list(
@@ -132,7 +143,7 @@ def _list(
     context = {
         "project": project,
         "membership": membership,
-        "members": member_list(project),
+        "members": member_list(project, membership.user),
         "roles": Role.choices,
         "add_form": add_form,
         "invite_form": invite_form,

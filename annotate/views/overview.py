@@ -5,6 +5,7 @@ from django.shortcuts import render
 
 from annotate.models import Membership, Project
 from annotate.overview import overview
+from annotate.projects import unchecked_base_model
 from annotate.views.quality import bars
 
 
@@ -15,6 +16,7 @@ def overview_page(request: HttpRequest, project: Project, membership: Membership
         "project": project,
         "membership": membership,
         "overview": found,
+        "unchecked_model": unchecked_base_model(project),
         "bars": bars(found.days),
         "most": max(day.count for day in found.days),
         "lately": sum(day.count for day in found.days),

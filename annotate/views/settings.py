@@ -24,6 +24,14 @@ def new_project(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         project = projects.create_project(user, **form.cleaned_data)
         messages.success(request, _("Project created. Import prompts or pairs to judge next."))
+        if unchecked := projects.unchecked_base_model(project):
+            messages.warning(
+                request,
+                _(
+                    "The base model “%(name)s” is not on this server and could not be checked. See the settings."
+                )
+                % {"name": unchecked},
+            )
         return redirect("import", project.slug)
     return render(request, "annotate/new_project.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -41,7 +49,12 @@ def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
         return redirect("settings", slug)
     if form.errors:
         project.refresh_from_db()  # validation has written what was refused into the instance
-    context = {"project": project, "membership": membership, "form": form}
+    context = {
+        "project": project,
+        "membership": membership,
+        "form": form,
+        "unchecked_model": projects.unchecked_base_model(project),
+    }
     return render(request, "annotate/settings.html", context, status=422 if form.errors else 200)
 
 

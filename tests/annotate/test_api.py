@@ -374,11 +374,20 @@ def test_pairs_and_snapshots_say_the_same_as_the_pages(judged, researcher, calle
     pairs = lines(script.get("reviews/pairs/"))
     page = client_for(researcher).get("/p/reviews/export/pairs.jsonl")
     assert pairs == lines(page)
+    table = script.get("reviews/pairs.csv", held_out="leave")
+    assert table["Content-Type"] == "text/csv; charset=utf-8"
+    assert b"".join(table.streaming_content).count(b"\r\n") == 1 + len(pairs)
     snapshot = script.post("reviews/snapshots/", {"votes": "equal"}).json()
     exact = b"".join(script.get(f"reviews/snapshots/{snapshot['digest']}/exact/").streaming_content)
     assert hashlib.sha256(exact).hexdigest() == snapshot["digest"]
     assert len(lines(script.get(f"reviews/snapshots/{snapshot['digest']}/pairs/"))) == len(pairs) == 2
     assert script.get("reviews/snapshots/").json()["results"] == [snapshot]
+
+
+@pytest.mark.parametrize("path", ["reviews/pairs/", "reviews/pairs.csv"])
+def test_pairs_are_for_researchers_and_admins(judged, teammate, outsider, caller, path):
+    assert caller(teammate).get(path).status_code == 403
+    assert caller(outsider).get(path).status_code == 404
 
 
 @pytest.mark.parametrize(("name", "value"), [("votes", "loudest"), ("colour", "red"), ("since", "x")])

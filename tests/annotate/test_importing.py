@@ -162,15 +162,15 @@ def test_a_row_that_cannot_be_used_is_named_by_its_line(project, row, says):
 @pytest.mark.parametrize(
     ("content", "line", "says"),
     [
-        (b'{"prompt": "a"}\nnot json\n', 2, "not JSON"),
+        (b'{"prompt": "a"}\nnot json\n', 2, "not valid JSON at column 1: Expecting value."),
+        (b'{"prompt": "a"}\n  {"prompt": "b", "id": x}\n', 2, "at column 25: Expecting value."),
         (b'{"prompt": "a"}\n["a"]\n', 2, "must be a JSON object"),
         (b'{"prompt": "a", "metadata": {"x": NaN}}\n', 1, "NaN"),
         (b'{"prompt": "a"}\n\n{"prompt": "caf\xe9"}\n', 3, "Byte 16 of the line is not UTF-8"),
-        (b'{"prompt": "\x00"}\n', 1, "NUL"),
-        ("{}".encode("utf-16"), 1, "not UTF-8"),
+        (b'{"prompt": "caf\xe9"}\n', 1, "it looks like Latin-1 or Windows-1252."),
+        ('{"prompt": "漢字"}\n'.encode("shift_jis"), 1, "Save the file as UTF-8."),
+        (b'{"prompt": "a"}\n' * 1_000 + b'{"prompt": "\x00"}\n', 1_001, "NUL"),
         (b"[" * 100_000, 1, "not JSON"),
-        (b"", 1, "no records"),
-        (b"\n\n", 1, "no records"),
     ],
 )
 def test_a_file_that_is_no_json_lines_is_named_by_its_line(project, content, line, says):
@@ -178,11 +178,36 @@ def test_a_file_that_is_no_json_lines_is_named_by_its_line(project, content, lin
     assert says in found[0][1]
 
 
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 20
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "txt"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "The file is empty."),
+        (b"\n\n", "no records"),
+        (PNG, "This is not a text file: line 3 holds a NUL byte."),
+        ("prompt\r\na\r\n".encode("utf-16"), "it looks like UTF-16."),
+    ],
+)
+def test_what_is_wrong_with_the_whole_file_is_said_once_and_of_no_line(project, content, format, says):
+    with pytest.raises(ImportRefused) as caught:
+        import_file(project, io.BytesIO(content), format)
+    assert len(caught.value.errors) == 1
+    assert says in str(caught.value)
+    assert not str(caught.value).startswith("Line")
+
+
 @pytest.mark.parametrize(
     ("content", "line", "says"),
     [
-        ("text,id\na,b\n", 1, "one of them must be “prompt”"),
-        ("", 1, "one of them must be “prompt”"),
+        (
+            "text,id\na,b\n",
+            1,
+            "one of them must be “prompt”. It names “text”, “id”; the columns are prompt, id,",
+        ),
+        ("prompt;id\na;b\n", 1, "Separate them by commas."),
         ("prompt,id\na,b\nc\n", 3, "1 values for 2 columns"),
         ('prompt\n"a\nb"\n"open', 4, "not CSV"),
         ("prompt,metadata\na,{}\n", 2, "a column for each"),
@@ -268,8 +293,8 @@ def test_memory_does_not_grow_with_the_file(project):
         """As many lines as asked for, made as they are read."""
 
         def __init__(self, count: int) -> None:
-            self.rows = self.make(count)
-            self.rest = b""
+            self.count = count
+            self.seek(0)
 
         def make(self, count: int) -> Iterable[bytes]:
             return (f"Prompt {number} ".encode() + b"x" * 500 + b"\n" for number in range(count))
@@ -281,12 +306,14 @@ def test_memory_does_not_grow_with_the_file(project):
             return True
 
         def seek(self, position: int, whence: int = 0) -> int:
-            return position
+            self.rows, self.rest, self.at = self.make(self.count), b"", 0
+            return 0
 
         def readinto(self, buffer: Any) -> int:
             self.rest = self.rest or next(iter(self.rows), b"")
             count = min(len(buffer), len(self.rest))
             buffer[:count], self.rest = self.rest[:count], self.rest[count:]
+            self.at += count
             return count
 
     def peak(count: int) -> int:

@@ -15,9 +15,9 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from annotate import importing, judging, members, queue
+from annotate import importing, judging, members, queue, uploads
 from annotate.judging import Verdict
-from annotate.models import Comparison, Completion, Judgment, Membership, Project
+from annotate.models import Comparison, Completion, Import, Judgment, Membership, Project
 from tests.annotate.invariants import broken_rules
 
 COMPARISONS = 40
@@ -80,6 +80,19 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammat
     other.result(10)
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, make_comparisons, first):
+    upload = Import.objects.create(
+        project=project, filename="pairs.jsonl", format="jsonl", size=1, state=Import.State.DONE
+    )
+    (one,) = make_comparisons(1, batch=uploads.batch(upload))
+    (theirs, _) = first(lambda: queue.claim(project, owner))
+    assert uploads.withdraw(upload) == 0
+    theirs.result(10)
+    one.refresh_from_db()
+    assert (one.claimed, one.withdrawn_at) == (1, None)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -123,7 +123,9 @@ def test_a_search_that_takes_long_says_how_far_it_got_and_can_go_on(
     page = browsing.browse(project, {"state": "withdrawn"}, seconds=0)
     assert (page.comparisons, page.cut) == ([], True)
     found = []
-    while page.cut and not found:  # PostgreSQL goes on counting ids from test to test: there may be far to look
+    while (
+        page.cut and not found
+    ):  # PostgreSQL goes on counting ids from test to test: there may be far to look
         page = browsing.browse(project, {"state": "withdrawn"}, page.older, seconds=0)
         found += page.comparisons
     assert found == [first]

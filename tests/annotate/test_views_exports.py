@@ -1,15 +1,24 @@
 """Taking pairs, judgments and snapshots out."""
 
+import csv
 import hashlib
+import io
 import json
 
 import pytest
 
 from annotate import judging, queue
-from annotate.models import Comparison, Prompt, Snapshot
+from annotate.models import Comparison, Completion, Prompt, Snapshot
 from annotate.pairs import take_snapshot
 
-PAGES = ["export/", "export/pairs.jsonl", "export/judgments.jsonl", "snapshots/"]
+PAGES = [
+    "export/",
+    "export/pairs.jsonl",
+    "export/pairs.csv",
+    "export/judgments.jsonl",
+    "export/judgments.csv",
+    "snapshots/",
+]
 
 
 @pytest.fixture
@@ -50,6 +59,48 @@ def test_pairs_come_in_trls_format_without_held_out_prompts(judged, researcher, 
         comparison = Comparison.objects.get(pk=row["comparison"])
         assert row["prompt"] == comparison.prompt.content
         assert (row["chosen"], row["rejected"]) == (comparison.first.text, comparison.second.text)
+
+
+@pytest.mark.parametrize("name", ["pairs", "judgments"])
+def test_csv_holds_the_rows_of_the_json_lines(judged, researcher, client_for, name):
+    client = client_for(researcher)
+    answer = client.get(f"/p/reviews/export/{name}.csv?held_out=include")
+    assert answer["Content-Disposition"] == f'attachment; filename="reviews-{name}.csv"'
+    found = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
+    expected = rows(client.get(f"/p/reviews/export/{name}.jsonl?held_out=include"))
+    assert len(found) == len(expected) > 0
+    for row, other in zip(found, expected, strict=True):
+        assert row.keys() == other.keys()
+        for column, value in other.items():
+            assert row[column] == (
+                "" if value is None else value if isinstance(value, str) else json.dumps(value)
+            )
+
+
+def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, client_for):
+    chat = [{"role": "user", "content": 'Hé, "you"\n=1'}]
+    prompt = Prompt(project=project)
+    prompt.set_content(chat)
+    prompt.save()
+    first, second = (
+        Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text)
+        for text in ("=HYPERLINK(1)", "- a list")
+    )
+    made = Comparison.objects.create(project=project, prompt=prompt, first=first, second=second)
+    judging.record(
+        queue.claim(project, researcher).token,
+        researcher,
+        judging.Verdict("prefer", first.pk, 2, rationale="=1+1"),
+    )
+    client = client_for(researcher)
+    body = b"".join(client.get("/p/reviews/export/judgments.csv").streaming_content).decode("utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(body))
+    assert row["rationale"] == "'=1+1"
+    body = b"".join(client.get("/p/reviews/export/pairs.csv").streaming_content).decode("utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(body))
+    assert json.loads(row["prompt"]) == chat
+    assert json.loads(row["chosen"]) == [{"role": "assistant", "content": "=HYPERLINK(1)"}]
+    assert int(row["comparison"]) == made.pk
 
 
 @pytest.mark.parametrize(

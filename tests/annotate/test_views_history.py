@@ -1,5 +1,6 @@
 """One's own judgments and figures: nobody else's, found again, changed without losing what was said."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -147,6 +148,30 @@ def test_a_change_keeps_what_was_said_before(
     # The old page's form, sent again from another tab, does not overwrite what holds now.
     assert history.post(address, {**sides, "verdict": "tie"}).status_code == 422
     assert Judgment.objects.get(superseded_at=None) == current
+
+
+@pytest.mark.parametrize("verdict", ["right", "tie", "skip"])
+def test_reasons_and_rationale_are_saved_with_the_verdict_as_it_stands(
+    history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any, verdict: str
+) -> None:
+    project.reasons, project.ask_rationale = ["shorter"], True
+    project.save()
+    make_comparisons(1)
+    mine = judge(teammate, verdict, rationale="Before")
+    address = reverse("judgment", args=["reviews", mine.pk])
+    button = re.search(
+        r'name="verdict" value="(\w+)">Save reasons and rationale', history.get(address).content.decode()
+    )
+    assert button is not None
+    entered = {"verdict": button[1], "reasons": "shorter", "rationale": "After"}
+    history.post(address, {"left": mine.left_id, "right": mine.right_id, **entered})
+    current = Judgment.objects.get(superseded_at=None)
+    assert (current.reasons, current.rationale) == (["shorter"], "After")
+    assert (current.verdict, current.preferred_id, current.strength) == (
+        mine.verdict,
+        mine.preferred_id,
+        mine.strength,
+    )
 
 
 def test_a_change_that_cannot_be_changes_nothing(

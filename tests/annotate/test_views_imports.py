@@ -8,7 +8,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from annotate import uploads
+from annotate import judging, queue, uploads
 from annotate.models import Comparison, Completion, Import, Policy, Prompt
 
 URL = "/p/reviews/import/"
@@ -97,7 +97,8 @@ def test_a_file_with_errors_cannot_be_started(owner, upload, client_for):
 def test_an_empty_file_is_refused(upload):
     page, made = upload(b"")
     assert made.state == Import.State.REFUSED
-    assert b"holds no records" in page.content
+    assert b"The file is empty." in page.content
+    assert b"1 line cannot be used" not in page.content
 
 
 def test_only_the_first_errors_are_kept_and_all_are_counted(upload):
@@ -191,7 +192,9 @@ def test_cancelling_keeps_what_was_brought_in(project, owner, client_for, monkey
     uploads.work(made.pk, 0)
     name = made.file.name
     page = client_for(owner).post(f"{URL}{made.pk}/cancel/", follow=True)
-    assert b"What was brought in before is kept" in page.content
+    assert "Brought in before that, and kept: Prompts: 1, Pairs to judge: 1." in " ".join(
+        page.content.decode().split()
+    )
     assert Comparison.objects.count() == 1
     assert not default_storage.exists(name)
     assert uploads.work(made.pk, 5).state == Import.State.CANCELLED
@@ -244,3 +247,71 @@ def test_another_projects_import_cannot_be_seen(project, owner, upload, make_mem
     _page, made = upload(jsonl(pair(1)))
     assert client_for(stranger).get(f"/p/other/import/{made.pk}/").status_code == 404
     assert client_for(stranger).post(f"/p/other/import/{made.pk}/start/").status_code == 404
+
+
+@pytest.fixture
+def imported(project, owner, upload, client_for):
+    """Three pairs and a gold comparison of one import, and a pair of another."""
+    _page, made = upload(jsonl(pair(1), pair(2), pair(3), pair(4, gold="a")))
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    _page, other = upload(jsonl(pair(5)))
+    client_for(owner).post(f"{URL}{other.pk}/start/")
+    return made
+
+
+def in_queue():
+    return Comparison.objects.filter(withdrawn_at=None)
+
+
+def test_an_import_is_withdrawn_as_far_as_nobody_judged_skipped_or_holds_it(
+    project, owner, teammate, make_member, imported, client_for
+):
+    Comparison.objects.exclude(batch=f"import {imported.pk}").delete()
+    people = owner, teammate, make_member("mia", "annotator")
+    judged, skipped, held = (queue.claim(project, person) for person in people)
+    judging.record(judged.token, owner, judging.Verdict("tie"))
+    judging.record(skipped.token, teammate, judging.Verdict("skip"))
+    touched = {claim.comparison_id for claim in (judged, skipped, held)}
+    client = client_for(owner)
+    page = client.get(f"{URL}{imported.pk}/").content.decode()
+    assert "Withdraw the 1 unjudged comparison of this import" in page
+    page = client.post(f"{URL}{imported.pk}/withdraw/", follow=True).content.decode()
+    assert "1 comparison withdrawn" in page
+    assert "unjudged comparison" not in page
+    assert set(in_queue().values_list("pk", flat=True)) == touched
+    page = client.post(f"{URL}{imported.pk}/withdraw/", follow=True).content.decode()
+    assert "0 comparisons withdrawn" in page
+    assert set(in_queue().values_list("pk", flat=True)) == touched
+
+
+def test_another_import_stays_and_each_comparison_can_be_put_back(project, owner, imported, client_for):
+    client = client_for(owner)
+    client.post(f"{URL}{imported.pk}/withdraw/")
+    assert [comparison.prompt.text for comparison in in_queue()] == ["prompt 5"]
+    one = Comparison.objects.filter(batch=f"import {imported.pk}").first()
+    client.post(f"/p/reviews/comparisons/{one.pk}/change/", {"action": "restore"})
+    assert {comparison.prompt.text for comparison in in_queue()} == {"prompt 5", one.prompt.text}
+
+
+@pytest.mark.parametrize(
+    ("who", "status"), [("teammate", 403), ("researcher", 403), ("outsider", 404), (None, 302)]
+)
+def test_nobody_but_an_admin_withdraws_an_import(request, imported, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.post(f"{URL}{imported.pk}/withdraw/").status_code == status
+    assert in_queue().count() == 5
+
+
+def test_an_import_that_was_stopped_says_how_much_came_in_and_can_be_withdrawn(
+    project, owner, client_for, monkeypatch
+):
+    monkeypatch.setattr(uploads, "ROWS_AT_A_TIME", 2)
+    content = jsonl(*(pair(number) for number in range(6)))
+    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    uploads.start(uploads.work(made.pk, 5))
+    uploads.work(made.pk, 0)
+    client = client_for(owner)
+    page = client.post(f"{URL}{made.pk}/cancel/", follow=True).content.decode()
+    assert "Withdraw the 2 unjudged comparisons of this import" in page
+    client.post(f"{URL}{made.pk}/withdraw/")
+    assert not in_queue().exists()

@@ -3,11 +3,18 @@
 import re
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.core.cache import cache
 from django.urls import reverse
 
 from annotate.models import Claim, Judgment, Membership, Project, User
 
 URL = "/p/reviews/members/"
+
+
+@pytest.fixture(autouse=True)
+def _no_failures_counted():
+    cache.clear()
 
 
 def role_of(user):
@@ -78,18 +85,124 @@ def test_a_new_account_gets_a_link_that_sets_a_password_once(project, owner, cli
     visitor = client_for()
     form = visitor.get(link, follow=True)
     chosen = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
-    assert visitor.post(form.request["PATH_INFO"], chosen).status_code == 302
+    page = visitor.post(form.request["PATH_INFO"], chosen, follow=True)
+    assert page.request["PATH_INFO"] == "/"
+    assert page.context["user"].username == "nora"
+    assert b"you are signed in" in page.content
     assert client_for().login(username="nora", password="a long phrase of hers")
     again = client_for().get(link, follow=True)
     assert b"does not work any more" in again.content
 
 
-def test_no_link_is_made_for_somebody_who_has_a_password(owner, teammate, client_for):
+def link_for(client, person, project):
+    """The password link that this admin gets for a member of the project, or None."""
+    membership = Membership.objects.get(user=person, project=project)
+    page = client.post(f"/p/{project.slug}/members/{membership.pk}/", {"action": "link"}, follow=True)
+    found = re.search(rb'value="http://testserver(/set-password/[^"]+)"', page.content)
+    assert (found is None) == (b"You cannot make a password link" in page.content)
+    return found and found[1].decode()
+
+
+def choose(client, link, password):
+    form = client.get(link, follow=True)
+    return client.post(
+        form.request["PATH_INFO"], {"new_password1": password, "new_password2": password}, follow=True
+    )
+
+
+def test_a_member_who_forgot_the_password_gets_a_link_and_is_signed_out_elsewhere(
+    project, owner, teammate, client_for
+):
+    elsewhere = client_for(teammate)
+    link = link_for(client_for(owner), teammate, project)
+    choose(client_for(), link, "a long phrase of hers")
+    assert client_for().login(username="toni", password="a long phrase of hers")
+    assert elsewhere.get("/p/reviews/").status_code == 302
+    assert b"does not work any more" in client_for().get(link, follow=True).content
+
+
+@pytest.fixture
+def other(db):
+    return Project.objects.create(slug="other", name="Other")
+
+
+@pytest.mark.parametrize("role", ["annotator", "researcher", "admin"])
+def test_an_admin_gets_no_link_to_an_account_that_opens_another_project(
+    project, owner, teammate, other, client_for, role
+):
     """Or an admin of one project could take over anybody's account by adding them."""
-    membership = Membership.objects.get(user=teammate)
-    page = client_for(owner).post(f"{URL}{membership.pk}/", {"action": "link"}, follow=True)
-    assert b"/set-password/" not in page.content
-    assert b"has chosen a password already" in page.content
+    other.memberships.create(user=teammate, role=role)
+    other.memberships.create(user=owner, role="researcher")
+    assert link_for(client_for(owner), teammate, project) is None
+    assert f"Password link for {teammate}" not in client_for(owner).get(URL).content.decode()
+
+
+def test_an_admin_of_both_projects_gets_a_link(project, owner, teammate, other, client_for):
+    other.memberships.create(user=teammate, role="annotator")
+    other.memberships.create(user=owner, role="admin")
+    assert link_for(client_for(owner), teammate, project)
+
+
+def test_a_link_dies_when_its_account_joins_another_project(project, owner, teammate, other, client_for):
+    link = link_for(client_for(owner), teammate, project)
+    other.memberships.create(user=teammate, role="annotator")
+    assert b"does not work any more" in client_for().get(link, follow=True).content
+
+
+@pytest.mark.parametrize("more", ["is_staff", "is_superuser", "permission", "closed", "own"])
+def test_no_link_opens_the_sites_administration_a_closed_account_or_ones_own(
+    project, owner, teammate, client_for, more
+):
+    person = owner if more == "own" else teammate
+    if more == "permission":
+        person.user_permissions.add(Permission.objects.get(codename="add_project"))
+    elif more == "closed":
+        person.is_active = False
+    elif more != "own":
+        setattr(person, more, True)
+    person.save()
+    assert link_for(client_for(owner), person, project) is None
+
+
+@pytest.mark.parametrize("who", ["teammate", "researcher", "outsider", None])
+def test_nobody_but_an_admin_makes_a_link(request, project, owner, make_member, client_for, who):
+    person = make_member("mia", "annotator")
+    client = client_for(request.getfixturevalue(who) if who else None)
+    membership = Membership.objects.get(user=person)
+    answer = client.post(f"{URL}{membership.pk}/", {"action": "link"})
+    assert answer.status_code == {"outsider": 404, None: 302}.get(who, 403)
+    assert "invitation" not in client.session
+
+
+def test_the_password_is_changed_with_the_present_one_and_the_session_stays(teammate, client_for):
+    client, elsewhere = client_for(teammate), client_for(teammate)
+    new = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
+    wrong = client.post("/password/", {"old_password": "guess", **new})
+    assert b"was entered incorrectly" in wrong.content
+    page = client.post("/password/", {"old_password": "password", **new}, follow=True)
+    assert b"Password changed." in page.content
+    assert page.context["user"] == teammate
+    assert elsewhere.get("/password/").status_code == 302
+    assert client_for().login(username="toni", password="a long phrase of hers")
+    assert client_for().get("/password/").url == "/login/?next=/password/"
+
+
+def test_guesses_at_the_present_password_have_to_wait(teammate, client_for):
+    client = client_for(teammate)
+    new = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
+    for _ in range(10):
+        client.post("/password/", {"old_password": "guess", **new})
+    page = client.post("/password/", {"old_password": "password", **new})
+    assert b"Too many attempts" in page.content
+    teammate.refresh_from_db()
+    assert teammate.check_password("password")
+
+
+@pytest.mark.parametrize(("next", "said"), [("/", False), ("/p/reviews/", True)])
+def test_only_who_was_on_a_page_is_told_to_go_on_there(db, client_for, next, said):
+    page = client_for().get("/login/", {"next": next}).content.decode()
+    assert ("go on where you were" in page) == said
+    assert "Ask your project’s admin" in page
 
 
 @pytest.mark.parametrize("change", [{"action": "remove"}, {"action": "role", "role": "researcher"}])

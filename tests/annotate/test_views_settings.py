@@ -221,3 +221,38 @@ def test_two_projects_of_one_name_get_two_addresses(admin_client, db):
         admin_client.post("/new/", {"name": "Poems", "base_model": "", "judgments_needed": "1"})
     assert set(Project.objects.values_list("slug", flat=True)) == {"poems", "poems-2"}
     assert Policy.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "n" * 400])
+def test_a_base_model_that_nothing_here_can_check_is_warned_of_until_it_has_written(
+    project, owner, fields, make_comparisons, client_for, name
+):
+    client = client_for(owner)
+    client.post(URL, fields | {"base_model": name})
+    for page in (client.get("/p/reviews/"), client.get(URL)):
+        assert "has not been checked" in page.content.decode()
+        assert f"<strong>{name}</strong>" in page.content.decode()
+    project.refresh_from_db()
+    make_comparisons(1)
+    for page in (client.get("/p/reviews/"), client.get(URL)):
+        assert "has not been checked" not in page.content.decode()
+    assert f"Samples come from {name}." in client.get("/p/reviews/").content.decode()
+
+
+def test_a_base_model_that_this_machine_has_is_not_warned_of(
+    project, owner, fields, client_for, settings, tmp_path
+):
+    settings.HUB_CACHE = tmp_path
+    (tmp_path / "models--hub--here" / "snapshots").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    client = client_for(owner)
+    for name in ("starter", "hub/here", str(tmp_path / "model")):
+        client.post(URL, fields | {"base_model": name})
+        assert Policy.objects.get().base_model == name
+        assert b"has not been checked" not in client.get("/p/reviews/").content
+
+
+def test_a_new_project_says_at_once_that_its_base_model_was_not_checked(admin_client):
+    data = {"name": "Poems", "base_model": "no/such-model", "judgments_needed": "1"}
+    page = admin_client.post("/new/", data, follow=True)
+    assert "“no/such-model” is not on this server" in page.content.decode()

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.core.files.base import ContentFile
 from playwright.sync_api import expect
 
 from annotate import judging, queue, uploads
@@ -84,6 +85,50 @@ def test_a_file_is_imported_with_its_progress_shown(project, owner, open_page, t
     expect(page.get_by_role("link", name="Review 6:")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_first_rows_of_a_file_are_shown_whole_however_long_they_are(
+    project, owner, open_page, tmp_path, width
+):
+    row = {"prompt": "word " * 200, "completion_a": "x" * 500, "completion_b": "Bad.", "gold": "a"}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(row))
+    page = open_page(owner, "/p/reviews/import/", width=width)
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Check the file").click()
+    frame = page.locator(".table-frame")
+    expect(frame.get_by_text("Bad.")).to_be_visible()
+    assert frame.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_going_on_by_hand_is_offered_where_an_import_does_not_go_on_by_itself(
+    project, owner, open_page, script
+):
+    made = uploads.receive(project, owner, ContentFile(b'{"prompt": "a"}\n', "rows.jsonl"), "jsonl")
+    page = open_page(owner, "/keys/", java_script_enabled=script)
+    page.route("**/import/*/", lambda route: route.fallback() if route.request.method == "GET" else None)
+    page.goto(f"/p/reviews/import/{made.pk}/")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible(visible=not script)
+
+
+def test_an_import_is_withdrawn_after_a_question(project, owner, open_page, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps({"prompt": "A", "completion_a": "Good.", "completion_b": "Bad."}))
+    page = open_page(owner, "/p/reviews/import/")
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Check the file").click()
+    page.get_by_role("button", name="Import it").click()
+    withdraw = page.get_by_role("button", name="Withdraw the 1 unjudged comparison of this import")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    withdraw.click()
+    assert Comparison.objects.get().withdrawn_at is None
+    page.once("dialog", lambda dialog: dialog.accept())
+    withdraw.click()
+    expect(page.get_by_text("1 comparison withdrawn")).to_be_visible()
+    assert Comparison.objects.get().withdrawn_at
+
+
 def test_errors_in_a_file_are_listed_by_line(project, owner, open_page, tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "fine"}\n{broken\n')
@@ -91,7 +136,7 @@ def test_errors_in_a_file_are_listed_by_line(project, owner, open_page, tmp_path
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Check the file").click()
     expect(page.get_by_text("Nothing was imported.")).to_be_visible()
-    expect(page.get_by_role("row", name=re.compile("^2 This is not JSON"))).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^2 This is not valid JSON at column 2"))).to_be_visible()
 
 
 def test_guidelines_are_previewed_without_leaving_the_form(project, owner, open_page):
@@ -128,9 +173,7 @@ def test_somebody_new_is_invited_and_signs_in(project, owner, open_page, open_co
     for label in ("New password", "New password confirmation"):
         visitor.get_by_label(label, exact=True).fill("a long phrase of hers")
     visitor.get_by_role("button", name="Set the password").click()
-    visitor.get_by_label("Username").fill("nora")
-    visitor.get_by_label("Password").fill("a long phrase of hers")
-    visitor.get_by_role("button", name="Sign in").click()
+    expect(visitor.get_by_text("you are signed in")).to_be_visible()
     expect(visitor.get_by_role("link", name="Film reviews")).to_be_visible()
 
 

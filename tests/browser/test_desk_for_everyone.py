@@ -128,7 +128,8 @@ def test_pages_off_the_usual_paths_have_no_accessibility_violation(
         ("/new/", "New project"),
         (shaped, ""),
         ("/p/nowhere/", "Not found"),
-        (members.set_password_path(guest), "password"),
+        ("/password/", "Change password"),
+        (members.password_path(guest, owner), "password"),
     ):
         page.goto(path)
         expect(page.get_by_role("heading", level=1)).to_contain_text(heading)

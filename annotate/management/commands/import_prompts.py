@@ -40,7 +40,7 @@ class Command(BaseCommand):
             except OSError as error:
                 raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
             except importing.ImportRefused as refused:
-                told = [f"Line {line}: {sentence}" for line, sentence in refused.errors]
+                told = [importing.placed(line, sentence) for line, sentence in refused.errors]
                 if refused.count > len(told):
                     told.append(f"and {refused.count - len(told)} more.")
                 raise CommandError("\n".join([*told, "Nothing was imported."])) from refused
