@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import Count, F, IntegerField, Q, Sum
 from django.db.models.functions import Least
@@ -9,6 +10,8 @@ from django.utils import timezone
 
 from annotate.models import Comparison, Flag, Judgment, Membership, Policy, Project, Prompt, Role
 from annotate.quality import Day, days_of
+
+MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,13 @@ class Overview:
     flags: int
     policies: list[Policy]
     days: list[Day]
+    open_round: Any  # the training.Round that runs or waits for a decision, or None: no import knows it here
 
     @property
     def step(self) -> str:
-        """What comes first now: import, sample, people, judge or round."""
+        """What comes first now: running, decide, import, sample, people, judge or round."""
+        if self.open_round:
+            return "running" if self.open_round.is_live else "decide"
         if not self.total:
             return "sample" if self.prompts else "import"
         if not self.annotators and not self.judgments:
@@ -52,9 +58,10 @@ class Overview:
 
     @property
     def days_left(self) -> int | None:
-        """At the pace of the last seven days; None without one, or when nothing is left."""
+        """At the pace of the last seven days; None without one, when nothing is left, or too far off to mean much."""
         pace = sum(day.count for day in self.days[-7:]) / 7
-        return round(self.left / pace) if pace and self.left > 0 else None
+        days = round(self.left / pace) if pace and self.left > 0 else None
+        return None if days is None or days > MOST_DAYS_LEFT else days
 
 
 def overview(project: Project) -> Overview:
@@ -80,4 +87,5 @@ def overview(project: Project) -> Overview:
         flags=Flag.objects.filter(comparison__project=project, resolved_at=None).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),
+        open_round=project.rounds.open().select_related("project").first(),
     )
