@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import F
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -224,6 +225,10 @@ def _outcome(round_: Round) -> dict[str, Any]:
         "gallery": _gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
         "fresh_total": round_.fresh.count(),
+        "to_withdraw": sum(
+            comparisons.filter(judged__lt=F("needed"), withdrawn_at=None).count()
+            for comparisons in (round_.fresh, round_.gate)
+        ),
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from annotate.models import Completion, Policy, Project, Prompt, Snapshot
 from training import rounds
@@ -86,9 +86,44 @@ def test_an_admin_promotes_from_the_page(
 ) -> None:
     finish(training_round)
     page = open_page(owner, training_round.get_absolute_url())
+    page.once("dialog", lambda asked: asked.accept())
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("the next round starts from its policy")).to_be_visible()
     assert Project.objects.get().current_policy == Policy.objects.get(name="round 1")
+
+
+def test_an_act_that_cannot_be_undone_asks_first_and_a_no_keeps_everything(
+    training_round: Round, owner: Any, teammate: Any, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(owner, training_round.get_absolute_url())
+    asked: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    page.get_by_role("button", name="Cancel the round").click()
+    finish(training_round)
+    page.reload()
+    page.get_by_role("button", name="Reject").click()
+    page.get_by_role("button", name="Promote").click()
+    page.goto("/p/reviews/members/")
+    page.get_by_role("button", name="Remove toni").click()
+    page.goto("/p/reviews/settings/")
+    page.get_by_role("button", name="Archive this project").click()
+    assert [question.partition("?")[0] for question in asked] == [
+        "Cancel round 1",
+        "Reject round 1",
+        "Promote round 1",
+        "Remove toni from Film reviews",
+        "Archive Film reviews",
+    ]
+    assert "1 comparison that is not judged in full is withdrawn" in asked[1]
+    training_round.refresh_from_db()
+    assert training_round.state == "ready"
+    assert training_round.project.memberships.filter(user=teammate).exists()
+    assert Project.objects.get().archived_at is None
 
 
 @pytest.mark.parametrize("width", [1400, 390])

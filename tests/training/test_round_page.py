@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project
 from tests.training.pages import FRAGMENT, address, text
-from training import rounds
+from training import rounds, standings
+from training.evaluation import confidence_sequence
 from training.models import Round, Worker
 
 pytestmark = pytest.mark.django_db
@@ -162,6 +163,22 @@ def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
     assert page.index("Before · starter") < page.index("After · round 1")
     assert "<b>starter</b>" not in page
     assert "&lt;b&gt;starter&lt;/b&gt; wrote 0" in page
+
+
+def test_promote_asks_first_unless_the_gate_shows_that_the_policy_is_better(
+    finished: Round, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert 'data-confirm="Promote round 1? None of its 3 gate comparisons is judged' in page
+
+    def stands(wins: int) -> standings.Gate:
+        return standings.Gate(30, 30, wins, 0, 30 - wins, confidence_sequence(wins, 30))
+
+    monkeypatch.setattr("training.standings.gate", lambda _round: stands(16))
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert "it wins 53 % (95 % interval 27 – 78 %), with 30 of 30 comparisons judged." in page
+    monkeypatch.setattr("training.standings.gate", lambda _round: stands(27))
+    assert "Promote round 1?" not in text(client_for(owner).get(finished.get_absolute_url()))
 
 
 def test_promote_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
