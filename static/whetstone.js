@@ -73,6 +73,18 @@ document.addEventListener("htmx:before:swap", (event) => {
   }
 });
 
+// Where a page is morphed, what had the focus may be gone, such as a button that no longer applies. The focus then
+// stays with the page, not with the top of the window.
+let focused = null;
+document.addEventListener("htmx:before:swap", () => {
+  focused = document.activeElement;
+});
+document.addEventListener("htmx:after:swap", () => {
+  const main = document.getElementById("main");
+  if (focused?.isConnected === false && document.activeElement === document.body) main.focus({ preventScroll: true });
+  focused = null;
+});
+
 document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx) whetstone.notify(document.getElementById("notices").dataset.unreachable, "error");
 });

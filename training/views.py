@@ -104,10 +104,12 @@ def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     if request.method == "POST":
         return _act(request, slug, number)
     project, membership = get_project(request, slug, *READERS)
-    round_ = _round(project, number)
-    context = {
-        "project": project,
-        "membership": membership,
+    context = {"project": project, "membership": membership, **_page(_round(project, number))}
+    return render(request, "training/round.html", context)
+
+
+def _page(round_: Round) -> dict[str, Any]:
+    return {
         "round": round_,
         "plan": round_.settings,
         "settings_list": list(_flat(round_.settings)),
@@ -116,7 +118,6 @@ def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         **_live(round_),
         **(_outcome(round_) if round_.result_policy_id or not round_.trains else {}),
     }
-    return render(request, "training/round.html", context)
 
 
 def _act(request: HttpRequest, slug: str, number: int) -> HttpResponse:
@@ -162,13 +163,18 @@ _MOVES = {
 
 @require_GET
 def round_live(request: HttpRequest, slug: str, number: int) -> HttpResponse:
-    """The live part of a round's page, polled. When the state has changed, the whole page is asked for again."""
+    """The live part of a round's page, polled. When the state has changed, all that the page's <main> holds.
+
+    It is morphed into the open page: what is unfolded there, and what has the focus, stays.
+    """
     project, membership = get_project(request, slug, *READERS)
     round_ = _round(project, number)
-    context = {"project": project, "membership": membership, "round": round_, **_live(round_)}
-    response = render(request, "training/_live.html", context)
-    if request.GET.get("state") != round_.state:
-        response.headers["HX-Refresh"] = "true"
+    context: dict[str, Any] = {"project": project, "membership": membership, "round": round_}
+    if request.GET.get("state") == round_.state:
+        return render(request, "training/_live.html", context | _live(round_))
+    context |= _page(round_) | {"layout": "content.html"}
+    response = render(request, "training/round.html", context)
+    response["HX-Retarget"], response["HX-Reswap"] = "#main", "innerMorph"
     return response
 
 

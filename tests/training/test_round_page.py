@@ -76,16 +76,19 @@ def test_progress_is_shown_with_phase_step_and_time_left(
     assert f'hx-get="{address("round_live", round_)}?state=training"' in page
 
 
-def test_the_live_fragment_asks_for_the_whole_page_only_when_the_state_has_changed(
+def test_the_live_fragment_becomes_the_page_only_when_the_state_has_changed(
     make_round: Any, owner: Any, client_for: Any
 ) -> None:
     round_ = make_round("training")
     client = client_for(owner)
     same = client.get(address("round_live", round_), {"state": "training"}, headers=FRAGMENT)
-    assert "HX-Refresh" not in same.headers
-    assert "<html" not in text(same)
+    assert "HX-Retarget" not in same.headers
+    assert "<h1" not in text(same)
     moved = client.get(address("round_live", round_), {"state": "queued"}, headers=FRAGMENT)
-    assert moved.headers["HX-Refresh"] == "true"
+    assert (moved.headers["HX-Retarget"], moved.headers["HX-Reswap"]) == ("#main", "innerMorph")
+    assert "<h1" in text(moved)
+    assert "<html" not in text(moved)
+    assert "?state=training" in text(moved)
 
 
 @pytest.mark.parametrize("state", ["ready", "promoted", "failed", "cancelled"])
@@ -100,6 +103,26 @@ def test_the_curves_are_drawn_without_a_script(finished: Round, owner: Any, clie
     assert 'aria-label="Loss by step, now 0.54"' in page
     assert 'aria-label="Accuracy on the batch by step, now 0.9"' in page
     assert "style=" not in page
+
+
+def test_curves_that_are_awaited_are_empty_frames_so_that_nothing_moves_when_they_come(
+    make_round: Any, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("queued")
+    client = client_for(owner)
+    page = text(client.get(round_.get_absolute_url()))
+    assert 'aria-label="Loss by step: nothing yet"' in page
+    assert page.count('<figure class="chart">') == 4
+    rounds.cancel(round_)
+    assert '<figure class="chart">' not in text(client.get(round_.get_absolute_url()))
+
+
+def test_no_time_left_is_told_from_the_first_steps(make_round: Any, owner: Any, client_for: Any) -> None:
+    round_ = make_round("sampling")
+    client = client_for(owner)
+    for step, told in ((1, False), (9, False), (10, True)):  # 5 % of 200
+        rounds.heartbeat(round_, phase="sampling", step=step, total_steps=200, seconds_left=492)
+        assert ("8 min 12 s left" in text(client.get(round_.get_absolute_url()))) is told
 
 
 def test_pairs_that_training_dropped_or_cut_are_counted_by_reason(
