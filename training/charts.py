@@ -105,7 +105,9 @@ def line_chart(
     Without data None, or an empty frame of the same size where data is `awaited`.
     """
     if not steps:
-        empty = Chart(title, note, latest="", line="", smooth="", x_ticks=[], y_ticks=[], rule=None, points="")
+        empty = Chart(
+            title, note, latest="", line="", smooth="", x_ticks=[], y_ticks=[], rule=None, points=""
+        )
         return empty if awaited else None
     low, high = bounds or _bounds(values, rule)
     last = max(total_steps, steps[-1])

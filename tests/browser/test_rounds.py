@@ -164,6 +164,21 @@ def test_an_act_that_cannot_be_undone_asks_first_and_a_no_keeps_everything(
     assert Project.objects.get().archived_at is None
 
 
+def test_a_round_without_pairs_cannot_be_started_and_the_page_says_why(
+    transactional_db: None,
+    project: Project,
+    owner: Any,
+    make_comparisons: Any,
+    open_page: Callable[..., Page],
+) -> None:
+    make_comparisons(1)
+    page = open_page(owner, "/p/reviews/rounds/")
+    start = page.get_by_role("button", name="Start the round")
+    expect(start).to_be_disabled()
+    expect(start).to_have_accessible_description("A round needs 8 pairs to train on.")
+    expect(start).to_have_count(1)
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 def test_the_pages_of_rounds_and_policies_are_accessible_and_fit(
     width: int, training_round: Round, owner: Any, open_page: Callable[..., Page]

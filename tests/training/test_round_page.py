@@ -188,6 +188,34 @@ def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
     assert "&lt;b&gt;starter&lt;/b&gt; wrote 0" in page
 
 
+@pytest.mark.parametrize(
+    ("state", "offered"),
+    [
+        ("ready", ["Judge</a>"]),
+        ("promoted", ["Judge the fresh comparisons", "Start the next round"]),
+        ("rejected", ["Start the next round"]),
+    ],
+)
+def test_after_each_key_moment_the_page_offers_what_comes_next(
+    state: str,
+    offered: list[str],
+    finished: Round,
+    owner: Any,
+    researcher: Any,
+    client_for: Any,
+    make_comparisons: Any,
+) -> None:
+    finished.fresh.add(*make_comparisons(2))
+    if state != "ready":
+        {"promoted": rounds.promote, "rejected": rounds.reject}[state](finished)
+    page = text(client_for(owner).get(finished.get_absolute_url())).partition("<main")[2]
+    look = text(client_for(researcher).get(finished.get_absolute_url())).partition("<main")[2]
+    for label in offered:
+        assert label in page
+        assert label not in look
+    assert "0 of 3 gate comparisons judged" in page  # a rejection does not make them never have been
+
+
 def test_promote_asks_first_unless_the_gate_shows_that_the_policy_is_better(
     finished: Round, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
