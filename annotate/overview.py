@@ -1,9 +1,11 @@
 """Where a project stands, and what to do next: for those who look after it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.db.models import Count, F, IntegerField, Q, Sum
 from django.db.models.functions import Least
 from django.utils import timezone
@@ -18,7 +20,8 @@ MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 class Overview:
     """`finished` of `total` comparisons have the judgments they need; gold and repeats are not counted.
 
-    `judgments` of `judgments_needed` count what those still need, not what was given beyond.
+    `judgments` of `judgments_needed` count what those still need, not what was given beyond. `open_round` is the
+    training.Round that runs or waits for a decision, or None.
     """
 
     prompts: int
@@ -31,7 +34,7 @@ class Overview:
     flags: int
     policies: list[Policy]
     days: list[Day]
-    open_round: Any  # the training.Round that runs or waits for a decision, or None: no import knows it here
+    open_round: Any
 
     @property
     def step(self) -> str:
@@ -64,6 +67,15 @@ class Overview:
         return None if days is None or days > MOST_DAYS_LEFT else days
 
 
+def open_rounds(projects: Iterable[Project]) -> dict[int, Any]:
+    """By project, its training.Round that runs or waits for a decision, if there is one: asked for by its name."""
+    rounds: Any = apps.get_model("training", "Round")
+    return {
+        one.project_id: one
+        for one in rounds.objects.open().filter(project__in=projects).select_related("project")
+    }
+
+
 def overview(project: Project) -> Overview:
     """In a number of queries that does not depend on the project's size."""
     work = Comparison.objects.filter(
@@ -87,5 +99,5 @@ def overview(project: Project) -> Overview:
         flags=Flag.objects.filter(comparison__project=project, resolved_at=None).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),
-        open_round=project.rounds.open().select_related("project").first(),
+        open_round=open_rounds([project]).get(project.pk),
     )

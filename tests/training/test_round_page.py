@@ -278,7 +278,7 @@ def test_a_policy_leads_back_to_the_judgments_that_shaped_it(
     finished: Round, owner: Any, client_for: Any
 ) -> None:
     page = text(client_for(owner).get(reverse("policy", args=["reviews", finished.result_policy_id])))
-    assert f'<a href="{finished.get_absolute_url()}">round 1</a>' in page
+    assert f'the policy that <a href="{finished.get_absolute_url()}">round 1</a> trained' in page
     assert str(finished.snapshot) in page
     assert (
         "16 judgments in its round&#x27;s snapshot" in page or "16 judgments in its round's snapshot" in page
@@ -306,6 +306,20 @@ def test_a_comparison_leads_on_to_the_policies_that_it_shaped(
     assert "toni: Better" in page
     assert descendant.name in page
     assert "came from round 1" in page
+
+
+def test_gold_is_not_said_to_go_into_the_next_round(
+    project: Project, owner: Any, make_comparisons: Any, client_for: Any
+) -> None:
+    [gold], [plain] = make_comparisons(1, kind="gold"), make_comparisons(1)
+    client = client_for(owner)
+
+    def page(comparison: Any) -> str:
+        return text(client.get(reverse("shaped", args=["reviews", comparison.pk])))
+
+    assert "takes them up" in page(plain)
+    assert "takes them up" not in page(gold)
+    assert "rounds leave gold and repeats out" in page(gold)
 
 
 def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
