@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from statistics import median
+from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from annotate.agreement import LONGEST_SECONDS, Share
-from annotate.models import Claim, Comparison, Judgment, Project, User
+from annotate.models import Claim, Comparison, Judgment, Membership, Project, User
 from annotate.qualification import gold_judgments
 
 Verdict = Judgment.Verdict
@@ -115,10 +116,26 @@ def _pace(mine: QuerySet[Judgment]) -> float | None:
 
 
 def _left(project: Project, annotator: User) -> int:
+    return _waiting(project, annotator).count()
+
+
+def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
+    """The comparisons that are open to this person, and at most one more than is counted."""
     had = Claim.objects.filter(comparison=OuterRef("pk"), annotator=annotator, state__in=Claim.SETTLED)
     waiting = Comparison.objects.filter(~Exists(had), project=project, open=True)
     for_me = waiting.filter(Q(reserved_for=None) | Q(reserved_for=annotator))
-    return for_me.values("pk")[: MOST_LEFT + 1].count()
+    return for_me.values("pk")[: MOST_LEFT + 1]
+
+
+class _CountOf(Subquery):
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
+    output_field = IntegerField()
+
+
+def memberships_of(annotator: User) -> QuerySet[Membership]:
+    """This person's memberships with their projects, and `left` as in MyWork: one query for all of them."""
+    mine = Membership.objects.filter(user=annotator).select_related("project").order_by("project__name")
+    return mine.annotate(left=_CountOf(_waiting(OuterRef("project"), annotator)))
 
 
 def _agreement(mine: QuerySet[Judgment]) -> Share:

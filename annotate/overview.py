@@ -1,8 +1,11 @@
 """Where a project stands, and what to do next: for those who look after it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+from django.apps import apps
 from django.db.models import Count, F, IntegerField, Q, Sum
 from django.db.models.functions import Least
 from django.utils import timezone
@@ -10,12 +13,15 @@ from django.utils import timezone
 from annotate.models import Comparison, Flag, Judgment, Membership, Policy, Project, Prompt, Role
 from annotate.quality import Day, days_of
 
+MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
+
 
 @dataclass(frozen=True)
 class Overview:
     """`finished` of `total` comparisons have the judgments they need; gold and repeats are not counted.
 
-    `judgments` of `judgments_needed` count what those still need, not what was given beyond.
+    `judgments` of `judgments_needed` count what those still need, not what was given beyond. `open_round` is the
+    training.Round that runs or waits for a decision, or None.
     """
 
     prompts: int
@@ -28,10 +34,13 @@ class Overview:
     flags: int
     policies: list[Policy]
     days: list[Day]
+    open_round: Any
 
     @property
     def step(self) -> str:
-        """What comes first now: import, sample, people, judge or round."""
+        """What comes first now: running, decide, import, sample, people, judge or round."""
+        if self.open_round:
+            return "running" if self.open_round.is_live else "decide"
         if not self.total:
             return "sample" if self.prompts else "import"
         if not self.annotators and not self.judgments:
@@ -52,9 +61,19 @@ class Overview:
 
     @property
     def days_left(self) -> int | None:
-        """At the pace of the last seven days; None without one, or when nothing is left."""
+        """At the pace of the last seven days; None without one, when nothing is left, or too far off to mean much."""
         pace = sum(day.count for day in self.days[-7:]) / 7
-        return round(self.left / pace) if pace and self.left > 0 else None
+        days = round(self.left / pace) if pace and self.left > 0 else None
+        return None if days is None or days > MOST_DAYS_LEFT else days
+
+
+def open_rounds(projects: Iterable[Project]) -> dict[int, Any]:
+    """By project, its training.Round that runs or waits for a decision, if there is one: asked for by its name."""
+    rounds: Any = apps.get_model("training", "Round")
+    return {
+        one.project_id: one
+        for one in rounds.objects.open().filter(project__in=projects).select_related("project")
+    }
 
 
 def overview(project: Project) -> Overview:
@@ -80,4 +99,5 @@ def overview(project: Project) -> Overview:
         flags=Flag.objects.filter(comparison__project=project, resolved_at=None).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),
+        open_round=open_rounds([project]).get(project.pk),
     )

@@ -161,6 +161,7 @@ IMPORT_LIMIT = (
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = env.str("WHETSTONE_TIME_ZONE", "UTC")
 USE_TZ = True
 MESSAGE_TAGS = {messages.ERROR: "error"}

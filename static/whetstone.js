@@ -49,7 +49,8 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) {
+  const question = event.submitter?.dataset.confirm ?? form.dataset.confirm; // buttons of one form ask for themselves
+  if (question && !window.confirm(question)) {
     event.preventDefault();
     event.stopImmediatePropagation();
   } else if (form.hasAttribute("data-theme-toggle")) {
@@ -70,6 +71,18 @@ document.addEventListener("htmx:before:swap", (event) => {
     event.preventDefault();
     whetstone.notify(document.getElementById("notices").dataset.failed, "error");
   }
+});
+
+// Where a page is morphed, what had the focus may be gone, such as a button that no longer applies. The focus then
+// stays with the page, not with the top of the window.
+let focused = null;
+document.addEventListener("htmx:before:swap", () => {
+  focused = document.activeElement;
+});
+document.addEventListener("htmx:after:swap", () => {
+  const main = document.getElementById("main");
+  if (focused?.isConnected === false && document.activeElement === document.body) main.focus({ preventScroll: true });
+  focused = null;
 });
 
 document.addEventListener("htmx:error", (event) => {

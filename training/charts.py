@@ -44,7 +44,11 @@ class Chart:
 
 
 def round_charts(round_: Round) -> list[Chart]:
-    """The curves of a round's training so far; the x axis reaches to the last step it will make."""
+    """The curves of a round's training so far; the x axis reaches to the last step it will make.
+
+    While it is on its way, curves without data are empty frames, so that nothing moves when the data comes.
+    """
+    awaited = round_.is_live and round_.trains
     metrics = list(round_.metrics.values_list("step", "values"))
     total = round_.summary.get("train", {}).get("steps", 0)
     if round_.phase == "training":
@@ -55,11 +59,12 @@ def round_charts(round_: Round) -> list[Chart]:
         return [step for step, _value in kept], [value for _step, value in kept]
 
     charts = [
-        line_chart(_("Loss"), *series("loss"), total_steps=total),
+        line_chart(_("Loss"), *series("loss"), total_steps=total, awaited=awaited),
         line_chart(
             _("Accuracy on the batch"),
             *series("rewards/accuracies"),
             total_steps=total,
+            awaited=awaited,
             bounds=(0.0, 1.0),
             rule=0.5,
             note=_("pairs whose chosen completion has the higher implicit reward; dashed: chance"),
@@ -68,6 +73,7 @@ def round_charts(round_: Round) -> list[Chart]:
             _("Reward margin"),
             *series("rewards/margins"),
             total_steps=total,
+            awaited=awaited,
             rule=0.0,
             note=_("implicit reward of the chosen minus the rejected completion"),
         ),
@@ -75,6 +81,7 @@ def round_charts(round_: Round) -> list[Chart]:
             _("Log-probability of the chosen"),
             *series("displacement"),
             total_steps=total,
+            awaited=awaited,
             rule=0.0,
             note=_("change against the reference, in nats"),
         ),
@@ -91,10 +98,17 @@ def line_chart(
     bounds: tuple[float, float] | None = None,
     rule: float | None = None,
     note: str = "",
+    awaited: bool = False,
 ) -> Chart | None:
-    """A chart of `values` over `steps`, the x axis reaching to `total_steps`. None without data."""
+    """A chart of `values` over `steps`, the x axis reaching to `total_steps`.
+
+    Without data None, or an empty frame of the same size where data is `awaited`.
+    """
     if not steps:
-        return None
+        empty = Chart(
+            title, note, latest="", line="", smooth="", x_ticks=[], y_ticks=[], rule=None, points=""
+        )
+        return empty if awaited else None
     low, high = bounds or _bounds(values, rule)
     last = max(total_steps, steps[-1])
     first = min(steps[0], 1)

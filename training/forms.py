@@ -1,6 +1,7 @@
 """The form that starts a round: the engine's own options, with their explanations, in groups."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
@@ -10,7 +11,9 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
 from annotate.pairs import PairSettings
-from training.engine.config import explain
+from training.engine.config import TrainConfig, explain
+from training.engine.errors import ConfigError
+from training.models import Round
 from training.plan import COUNTS, Plan, RoundError, check_policy
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
@@ -65,11 +68,15 @@ COUNT_FIELDS = {
 
 
 class RoundForm(forms.Form):
-    """Starts out from the project's defaults. `chosen()` is what `rounds.start` takes; it has the last word."""
+    """Starts out from the project's defaults, or from the settings of a round `like` which it is to be.
 
-    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+    `chosen()` is what `rounds.start` takes; it has the last word.
+    """
+
+    def __init__(self, project: Project, *args: Any, like: Round | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        defaults = _defaults(project)
+        self.like = like
+        defaults = _flat(Plan.from_dict(like.settings)) if like else _defaults(project)
         for name, (label, help_text) in COUNT_FIELDS.items():
             self.fields[name] = forms.IntegerField(
                 label=label, help_text=help_text, min_value=0, max_value=100_000, initial=defaults.get(name)
@@ -80,6 +87,8 @@ class RoundForm(forms.Form):
                 default, text, choices = options[name]
                 self.fields[name] = _field(name, defaults.get(name, default), default, text, choices)
         self.pair_fields = _pair_fields()
+        for name, field in self.pair_fields.items() if like else ():
+            field.initial = defaults[f"pairs.{name}"]
         self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
 
     def in_sight(self) -> list[BoundField]:
@@ -92,6 +101,22 @@ class RoundForm(forms.Form):
             if title:
                 bound = [self[name] for name in names]
                 yield title, bound, any(field.errors for field in bound)
+
+    def clean(self) -> dict[str, Any]:
+        """Each option by itself, so that everything that is wrong is said at once; how they go together comes later."""
+        cleaned: dict[str, Any] = dict(self.cleaned_data)
+        loss = {"loss": cleaned["loss"]} if "loss" in cleaned else {}
+        for name, value in cleaned.items():
+            group, _dot, key = name.rpartition(".")
+            try:
+                if group == "pairs":
+                    PairSettings(**{key: value})
+                elif name not in COUNTS:
+                    options = {group: {key: value}} if group else {key: value}
+                    TrainConfig.from_dict({"base_model": "-", **loss, **options})
+            except (ConfigError, ValueError) as error:
+                self.add_error(name, _without_name(str(error), key if group == "pairs" else name))
+        return self.cleaned_data
 
     def chosen(self) -> dict[str, Any]:
         """The settings of a valid form, nested as `Plan.for_project` takes them. Left empty means unset."""
@@ -113,7 +138,8 @@ class RoundForm(forms.Form):
     def refuse(self, error: RoundError) -> None:
         """Show why `rounds.start` refused, at the field that it named."""
         names = (error.field or "", f"sampling.{error.field}", f"lora.{error.field}", f"pairs.{error.field}")
-        self.add_error(next((name for name in names if name in self.fields), None), error.message)
+        field = next((name for name in names if name in self.fields), None)
+        self.add_error(field, _without_name(error.message, error.field or "") if field else error.message)
 
 
 class WriteForm(forms.Form):
@@ -131,23 +157,33 @@ class WriteForm(forms.Form):
         self.add_error("count" if error.field == "count" else None, error.message)
 
 
+def _without_name(message: str, name: str) -> str:
+    """What is said of an option, without its name in files: a form says it under the field's label."""
+    said = message.removeprefix(name).lstrip(": ")
+    return said[:1].upper() + said[1:]
+
+
 def _defaults(project: Project) -> dict[str, Any]:
     """The project's settings by field name; the engine's where a policy or a setting is at fault."""
     try:
         plan = Plan.for_project(project, check_policy(project.current_policy), {})
     except RoundError:
         return {name: getattr(Plan, name) for name in COUNTS}
+    return _flat(plan)
+
+
+def _flat(plan: Plan) -> dict[str, Any]:
     flat: dict[str, Any] = {name: getattr(plan, name) for name in COUNTS}
     for key, value in plan.config.to_dict().items():
         if isinstance(value, dict):
             flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
         else:
             flat[key] = value
-    return flat
+    return flat | {f"pairs.{name}": value for name, value in asdict(plan.pairs).items()}
 
 
 def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
-    """A form field for one option. The engine checks the bounds, in its own words."""
+    """A form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
     label = LABELS.get(key) or key.replace("_", " ").capitalize()
     if choices:

@@ -12,12 +12,18 @@ from typing import Any
 
 from django.conf import settings as site
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Policy, Project, Snapshot
+
+
+class RoundQuerySet(models.QuerySet["Round"]):
+    def open(self) -> RoundQuerySet:
+        """The rounds that run or wait for a decision: at most one in a project."""
+        return self.filter(state__in=[*Round.LIVE, Round.State.READY])
 
 
 class Round(models.Model):
@@ -90,6 +96,8 @@ class Round(models.Model):
     started_at = models.DateTimeField(null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    objects = RoundQuerySet.as_manager()
+
     class Meta:
         ordering = ["-number"]
         constraints = [
@@ -137,6 +145,18 @@ class Round(models.Model):
     @property
     def is_running(self) -> bool:
         return self.state in self.RUNNING
+
+    @property
+    def gate_total(self) -> int:
+        """The gate comparisons that count: neither withdrawn, nor set aside because everybody skips them."""
+        if self.state == self.State.REJECTED:  # which withdrew what nobody had judged in full
+            return self.gate.count()
+        counts = Q(open=True) | Q(claimed__gt=0) | Q(judged__gte=F("needed"))
+        return self.gate.filter(counts).count()
+
+    @property
+    def gate_judged(self) -> int:
+        return self.gate.filter(judged__gte=F("needed")).count()
 
     @property
     def may_resume(self) -> bool:

@@ -62,8 +62,7 @@ def gate(round_: Round) -> Gate:
         .values_list("share", flat=True)
     )
     return Gate(
-        # Neither withdrawn, nor set aside because everybody skips it.
-        total=round_.gate.filter(Q(open=True) | Q(claimed__gt=0) | Q(judged__gte=F("needed"))).count(),
+        total=round_.gate_total,
         judged=len(shares),
         wins=sum(share > 0.5 for share in shares),
         draws=sum(share == 0.5 for share in shares),

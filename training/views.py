@@ -1,12 +1,13 @@
 """The pages of rounds and policies. Admins act; researchers look; annotators stay blind to which policy wrote what."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import F
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_GET
 
 from annotate.access import get_project
 from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role
-from annotate.pairs import EXCLUSIONS, aggregate
+from annotate.pairs import EXCLUSIONS, PairSettings, aggregate
 from training import lineage, rounds, standings
 from training.charts import round_charts
 from training.forms import RoundForm, WriteForm
@@ -59,7 +60,9 @@ def round_list(request: HttpRequest, slug: str) -> HttpResponse:
         "workers": Worker.for_training(),
     }
     if membership.role == Role.ADMIN:
-        context["form"] = form if isinstance(form, RoundForm) else RoundForm(project)
+        context["form"] = (
+            form if isinstance(form, RoundForm) else RoundForm(project, like=_like(request, project))
+        )
         context["write_form"] = form if isinstance(form, WriteForm) else WriteForm(project)
         context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
@@ -71,22 +74,44 @@ def _start(project: Project, membership: Membership, form: RoundForm | WriteForm
     return rounds.start(project, membership.user, form.chosen())
 
 
+def _like(request: HttpRequest, project: Project) -> Round | None:
+    """The round whose settings are asked for again, by its number."""
+    number = request.GET.get("like", "")
+    return project.rounds.filter(number=number).first() if number.isdecimal() and len(number) < 10 else None
+
+
 def _list_gate(round_: Round) -> standings.Gate | None:
     return standings.gate(round_) if round_.result_policy_id else None
 
 
 @require_GET
 def ready_pairs(request: HttpRequest, slug: str) -> HttpResponse:
-    """How many pairs a round would have now, and what became of the other judgments: a fragment of the list."""
+    """How many pairs a round would have now, and what became of the other judgments: a fragment of the list.
+
+    With `start` in the query it may disable the button that starts one, and says why.
+    """
     project, membership = get_project(request, slug, *READERS)
     context: dict[str, Any] = {"project": project, "membership": membership, "min_pairs": rounds.MIN_PAIRS}
+    context["starts"] = "start" in request.GET
     try:
         plan = Plan.for_project(project, check_policy(project.current_policy), {})
         context["account"] = _account(aggregate(project, plan.pairs).counts)
+        context["cannot_start"] = _too_few(project, plan.pairs, context["account"].train)
         context |= _since_last_round(project)
     except RoundError as error:
         context["refused"] = error.message
+        context["cannot_start"] = _("See above what is missing.")
     return render(request, "training/_ready.html", context)
+
+
+def _too_few(project: Project, chosen: PairSettings, train: int) -> str:
+    """Why there are too few pairs for a round, whatever its form chooses; empty if there may be enough."""
+    if train >= rounds.MIN_PAIRS:
+        return ""
+    widest = replace(chosen, ties="half", min_judgments=1, include_too_fast=True)
+    if aggregate(project, widest).counts["train"] >= rounds.MIN_PAIRS:
+        return ""
+    return _("A round needs %(min)d pairs to train on.") % {"min": rounds.MIN_PAIRS}
 
 
 def _since_last_round(project: Project) -> dict[str, Any]:
@@ -103,10 +128,12 @@ def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     if request.method == "POST":
         return _act(request, slug, number)
     project, membership = get_project(request, slug, *READERS)
-    round_ = _round(project, number)
-    context = {
-        "project": project,
-        "membership": membership,
+    context = {"project": project, "membership": membership, **_page(_round(project, number))}
+    return render(request, "training/round.html", context)
+
+
+def _page(round_: Round) -> dict[str, Any]:
+    return {
         "round": round_,
         "plan": round_.settings,
         "settings_list": list(_flat(round_.settings)),
@@ -115,7 +142,6 @@ def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         **_live(round_),
         **(_outcome(round_) if round_.result_policy_id or not round_.trains else {}),
     }
-    return render(request, "training/round.html", context)
 
 
 def _act(request: HttpRequest, slug: str, number: int) -> HttpResponse:
@@ -161,13 +187,18 @@ _MOVES = {
 
 @require_GET
 def round_live(request: HttpRequest, slug: str, number: int) -> HttpResponse:
-    """The live part of a round's page, polled. When the state has changed, the whole page is asked for again."""
+    """The live part of a round's page, polled. When the state has changed, all that the page's <main> holds.
+
+    It is morphed into the open page: what is unfolded there, and what has the focus, stays.
+    """
     project, membership = get_project(request, slug, *READERS)
     round_ = _round(project, number)
-    context = {"project": project, "membership": membership, "round": round_, **_live(round_)}
-    response = render(request, "training/_live.html", context)
-    if request.GET.get("state") != round_.state:
-        response.headers["HX-Refresh"] = "true"
+    context: dict[str, Any] = {"project": project, "membership": membership, "round": round_}
+    if request.GET.get("state") == round_.state:
+        return render(request, "training/_live.html", context | _live(round_))
+    context |= _page(round_) | {"layout": "content.html"}
+    response = render(request, "training/round.html", context)
+    response["HX-Retarget"], response["HX-Reswap"] = "#main", "innerMorph"
     return response
 
 
@@ -224,6 +255,12 @@ def _outcome(round_: Round) -> dict[str, Any]:
         "gallery": _gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
         "fresh_total": round_.fresh.count(),
+        "fresh_open": round_.fresh.filter(open=True).count(),
+        "is_last": not round_.project.rounds.filter(number__gt=round_.number).exists(),
+        "to_withdraw": sum(
+            comparisons.filter(judged__lt=F("needed"), withdrawn_at=None).count()
+            for comparisons in (round_.fresh, round_.gate)
+        ),
     }
 
 

@@ -1,10 +1,14 @@
 """What went wrong, what was kept, and what to do: for a page, and for a fragment as a notice."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
+
+from annotate.access import find_membership
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -80,9 +84,17 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def _answer(request: HttpRequest, status: int, heading: str, text: str) -> HttpResponse:
     if request.headers.get("HX-Request"):
         return _notice(text, status)
-    return render(
-        request, "annotate/error.html", {"heading": heading, "text": text, "status": status}, status=status
-    )
+    context = {"heading": heading, "text": text, "status": status, **_where(request)}
+    return render(request, "annotate/error.html", context, status=status)
+
+
+def _where(request: HttpRequest) -> dict[str, Any]:
+    """The project that the address is in, for its members: they keep its navigation."""
+    user, match = getattr(request, "user", None), request.resolver_match
+    if user is None or not user.is_authenticated or match is None or "slug" not in match.kwargs:
+        return {}
+    membership = find_membership(user, match.kwargs["slug"])
+    return {"project": membership.project, "membership": membership} if membership else {}
 
 
 def _notice(text: str, status: int) -> HttpResponse:

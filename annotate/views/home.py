@@ -10,7 +10,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate import keys as key_choices
 from annotate.access import get_project, get_user
-from annotate.models import Membership, Role
+from annotate.models import Role
+from annotate.mywork import MOST_LEFT, memberships_of
+from annotate.overview import open_rounds
 from annotate.views.overview import overview_page
 
 THEME_SECONDS = 60 * 60 * 24 * 365
@@ -19,11 +21,13 @@ THEME_SECONDS = 60 * 60 * 24 * 365
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """The projects of the person who asks."""
-    memberships = list(
-        Membership.objects.filter(user=get_user(request)).select_related("project").order_by("project__name")
-    )
+    memberships = list(memberships_of(get_user(request)))
+    rounds = open_rounds([one.project for one in memberships if one.role != Role.ANNOTATOR])
     context = {
-        "memberships": [one for one in memberships if not one.project.archived_at],
+        "memberships": [
+            (one, rounds.get(one.project_id)) for one in memberships if not one.project.archived_at
+        ],
+        "most_left": MOST_LEFT,
         "archived": [one for one in memberships if one.project.archived_at and one.role != Role.ANNOTATOR],
     }
     return render(request, "annotate/home.html", context)

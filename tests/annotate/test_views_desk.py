@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from annotate import judging
+from annotate import judging, queue
 from annotate.models import Claim, Comparison, Flag, Judgment
 from annotate.verdicts import Verdict
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, url
@@ -366,3 +366,21 @@ def test_judging_elsewhere_is_seen_here(desk: Client, project: Any, teammate: An
     fields = on_screen(desk)
     judging.record(fields["token"], teammate, Verdict("tie"))
     assert on_screen(desk)["token"] != fields["token"]
+
+
+def test_an_admin_who_has_judged_everything_is_offered_the_next_round(
+    project: Any, owner: Any, teammate: Any, make_comparisons: Any, client_for: Any
+) -> None:
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    assert claim is not None
+    judging.record(claim.token, teammate, Verdict("tie"))
+    start = 'href="/p/reviews/rounds/#start">Start a round</a>'
+    assert start in client_for(owner).get("/p/reviews/judge/").content.decode()
+    assert start not in client_for(teammate).get("/p/reviews/judge/").content.decode()
+    project.rounds.create(
+        number=1, state="sampling", trains=False, start_policy=project.current_policy, folder="runs/desk"
+    )
+    page = client_for(owner).get("/p/reviews/judge/").content.decode()
+    assert 'href="/p/reviews/rounds/1/">Open round 1</a>' in page
+    assert start not in page

@@ -1,12 +1,16 @@
 """The pages around the work: projects, keys, the theme, signing in, and what is said when something goes wrong."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.template import Context, Template
 from django.test import Client, RequestFactory, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
-from annotate import keys
+from annotate import judging, keys, queue
 from annotate.models import Membership, Project
 from annotate.templatetags.whetstone import navigation
 from annotate.views import errors
@@ -17,6 +21,54 @@ def test_home_lists_ones_own_projects(client_for: Any, teammate: Any, outsider: 
     assert "Film reviews" in client_for(teammate).get("/").content.decode()
     assert "Somebody else’s" not in client_for(teammate).get("/").content.decode()
     assert "No project yet" in client_for(outsider).get("/").content.decode()
+
+
+def test_a_card_says_what_is_left_and_what_the_round_waits_for(
+    client_for: Any, project: Any, owner: Any, teammate: Any, researcher: Any, make_comparisons: Any
+) -> None:
+    make_comparisons(3)
+    claim = queue.claim(project, teammate)
+    assert claim is not None
+    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    round_ = project.rounds.create(
+        number=1, state="training", trains=False, start_policy=project.current_policy, folder="runs/home"
+    )
+
+    def card(person: Any) -> str:
+        return str(client_for(person).get("/").content.decode().partition("<main")[2])
+
+    assert "Annotator · 2 left" in card(teammate)
+    assert "Round 1" not in card(teammate)
+    assert "Round 1 is training" in card(owner)
+    new = project.policies.create(name="round 1", kind="adapter", base_model="starter", adapter="a")
+    snapshot = project.snapshots.create(digest="d", counts={})
+    type(round_).objects.update(state="ready", trains=True, result_policy=new, snapshot=snapshot)
+    assert "Round 1 waits for your decision" in card(owner)
+    assert "Round 1 waits for a decision" in card(researcher)
+    assert " left" not in card(researcher)
+
+
+def test_home_asks_as_often_for_many_projects_as_for_one(
+    client_for: Any, project: Any, owner: Any, django_assert_num_queries: Any
+) -> None:
+    client = client_for(owner)
+    with CaptureQueriesContext(connection) as one:
+        client.get("/")
+    for number in range(5):
+        other = Project.objects.create(slug=f"other-{number}", name=f"Other {number}")
+        Membership.objects.create(project=other, user=owner, role="admin")
+    with django_assert_num_queries(len(one)):
+        client.get("/")
+
+
+def test_researchers_are_offered_nothing_that_the_desk_refuses(
+    client_for: Any, researcher: Any, teammate: Any
+) -> None:
+    look = client_for(researcher).get("/p/reviews/guidelines/").content.decode()
+    desk = client_for(teammate).get("/p/reviews/guidelines/").content.decode()
+    for offered in ("My judgments", "My work", "Keyboard"):
+        assert offered not in look
+        assert offered in desk
 
 
 def test_a_project_begins_where_ones_role_works(client_for: Any, teammate: Any, researcher: Any) -> None:
@@ -67,6 +119,19 @@ def test_signing_in_returns_to_where_one_was(client_for: Any, teammate: Any) -> 
     assert "What you judged or wrote at the desk is kept in this browser." in page
     credentials = {"username": "toni", "password": "password", "next": "/p/reviews/judge/"}
     assert client.post("/login/", credentials).url == "/p/reviews/judge/"
+
+
+def test_dates_are_written_one_way_everywhere() -> None:
+    at = datetime(2026, 11, 26, 0, 52, tzinfo=UTC)
+    bare, named, short = (
+        "{{ at }}",
+        "{{ at|date:'DATETIME_FORMAT' }}",
+        "{{ at|date:'SHORT_DATETIME_FORMAT' }}",
+    )
+    for way in (bare, named, short):
+        assert Template(way).render(Context({"at": at})) == "26 Nov 2026, 00:52"
+    for day in ("{{ at|date }}", "{{ at|date:'SHORT_DATE_FORMAT' }}"):
+        assert Template(day).render(Context({"at": at})) == "26 Nov 2026"
 
 
 # --- Keys -----------------------------------------------------------------------------------------------------------
@@ -146,6 +211,18 @@ def test_a_missing_page_says_where_to_go(client_for: Any, teammate: Any, headers
     assert response.status_code == 404
     assert "Nothing was changed" in response.content.decode()
     assert response.headers.get("HX-Retarget") == ("#notices" if headers else None)
+
+
+def test_a_page_that_is_refused_or_missing_keeps_the_navigation_of_ones_project(
+    client_for: Any, teammate: Any, outsider: Any
+) -> None:
+    for address, status in (("/p/reviews/rounds/", 403), ("/p/reviews/history/99/", 404)):
+        response = client_for(teammate).get(address)
+        assert response.status_code == status
+        assert 'class="navigation"' in response.content.decode()
+    page = client_for(outsider).get("/p/reviews/rounds/").content.decode()
+    assert 'class="navigation"' not in page
+    assert "Film reviews" not in page
 
 
 def test_too_large_a_form_is_refused_in_words(client_for: Any, teammate: Any) -> None:

@@ -75,5 +75,41 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
     for _ in range(10):
         judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
     client = client_for(owner)
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(14):
         client.get(URL)
+
+
+def test_a_round_that_runs_or_waits_comes_before_everything_else(
+    project, owner, researcher, make_comparisons, client_for
+):
+    make_comparisons(2)
+    [gate] = make_comparisons(1, kind="gate")
+    round_ = project.rounds.create(
+        number=1, state="sampling", trains=False, start_policy=project.current_policy, folder="runs/overview"
+    )
+    page = client_for(owner).get(URL).content.decode()
+    assert "Round 1 is sampling" in page
+    assert f'href="{round_.get_absolute_url()}">Follow it</a>' in page
+    assert "Start a round" not in page
+
+    new = project.policies.create(name="round 1", kind="adapter", base_model="starter", adapter="a")
+    snapshot = project.snapshots.create(digest="d", counts={})
+    type(round_).objects.update(state="ready", trains=True, result_policy=new, snapshot=snapshot)
+    round_.gate.add(gate)
+    page = client_for(owner).get(URL).content.decode()
+    assert "Round 1: 0 of 1 gate comparisons judged" in page
+    assert f'href="{round_.get_absolute_url()}">Open round</a>' in page
+    assert "Start a round" not in page
+    assert "Open round" not in client_for(researcher).get(URL).content.decode()  # who cannot decide
+
+
+def test_a_pace_that_leads_nowhere_near_an_end_gives_no_days_left(
+    project, owner, teammate, make_comparisons, client_for
+):
+    make_comparisons(40)
+    claim = queue.claim(project, teammate)
+    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    assert client_for(owner).get(URL).context["overview"].days_left is None  # 39 at one a week
+    for _ in range(9):
+        judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
+    assert client_for(owner).get(URL).context["overview"].days_left == 21  # 30 at ten a week

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from annotate.models import Completion, Policy, Project, Prompt, Snapshot
 from training import rounds
@@ -67,18 +67,56 @@ def test_the_page_follows_a_round_to_its_outcome(
     rounds.heartbeat(training_round, step=20, total_steps=40, seconds_left=61)
     expect(live).to_contain_text("20 of 40")
     expect(live).to_contain_text("about 1 min 1 s left")
-    expect(live.locator(".chart svg")).to_have_count(1)
+    expect(live.locator(".chart svg[data-points]")).to_have_count(1)
     assert page.evaluate("window.sameDocument")
     expect(page.get_by_role("button", name="Cancel the round")).to_be_focused()
 
-    live.locator(".chart svg").hover()
-    expect(live.locator("[data-readout]")).to_contain_text("step ")
+    live.locator(".chart svg").first.hover()
+    expect(live.locator("[data-readout]").first).to_contain_text("step ")
 
     finish(training_round)
     expect(page.get_by_text("Ready for a decision").first).to_be_visible()
     expect(page.get_by_text("Keep judging.")).to_be_visible()
     expect(page.get_by_text("pleases round 1.")).to_be_visible()
-    assert not page.evaluate("window.sameDocument")
+    assert page.evaluate("window.sameDocument")
+    expect(live).to_have_count(0)
+
+
+def test_a_change_of_state_keeps_what_is_unfolded_the_focus_and_the_heights(
+    training_round: Round, owner: Any, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(owner, training_round.get_absolute_url())
+    events = page.get_by_role("heading", name="Events")
+    before = events.bounding_box()
+    Metric.objects.create(
+        round=training_round,
+        step=1,
+        values={"loss": 1, "rewards/accuracies": 1, "rewards/margins": 1, "displacement": 1},
+    )
+    expect(page.locator(".chart svg[data-points]")).to_have_count(4)
+    assert events.bounding_box() == before
+
+    page.locator("summary", has_text="Settings").click()
+    page.get_by_role("button", name="Cancel the round").focus()
+    assert rounds.advance(training_round, Round.State.SAMPLING)
+    expect(page.locator("h1 .badge")).to_have_text("Sampling")
+    assert events.bounding_box() == before
+    expect(page.get_by_role("button", name="Cancel the round")).to_be_focused()
+    expect(page.get_by_text("learning_rate", exact=True)).to_be_visible()
+
+    polls: list[str] = []
+    page.on("request", lambda request: polls.append(request.url))
+    page.wait_for_timeout(2500)
+    assert 2 <= len(polls) <= 3  # one poll a second, as before
+    assert all(url.endswith("?state=sampling") for url in polls)
+
+    rounds.cancel(training_round)
+    expect(page.locator("h1 .badge")).to_have_text("Cancelled")
+    expect(page.locator("#main")).to_be_focused()  # the button is gone, and no other took its place
+    expect(page.get_by_text("learning_rate", exact=True)).to_be_visible()
+    polls.clear()
+    page.wait_for_timeout(1500)
+    assert not polls
 
 
 def test_an_admin_promotes_from_the_page(
@@ -86,9 +124,59 @@ def test_an_admin_promotes_from_the_page(
 ) -> None:
     finish(training_round)
     page = open_page(owner, training_round.get_absolute_url())
+    page.once("dialog", lambda asked: asked.accept())
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("the next round starts from its policy")).to_be_visible()
     assert Project.objects.get().current_policy == Policy.objects.get(name="round 1")
+
+
+def test_an_act_that_cannot_be_undone_asks_first_and_a_no_keeps_everything(
+    training_round: Round, owner: Any, teammate: Any, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(owner, training_round.get_absolute_url())
+    asked: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    page.get_by_role("button", name="Cancel the round").click()
+    finish(training_round)
+    page.reload()
+    page.get_by_role("button", name="Reject").click()
+    page.get_by_role("button", name="Promote").click()
+    page.goto("/p/reviews/members/")
+    page.get_by_role("button", name="Remove toni").click()
+    page.goto("/p/reviews/settings/")
+    page.get_by_role("button", name="Archive this project").click()
+    assert [question.partition("?")[0] for question in asked] == [
+        "Cancel round 1",
+        "Reject round 1",
+        "Promote round 1",
+        "Remove toni from Film reviews",
+        "Archive Film reviews",
+    ]
+    assert "1 comparison that is not judged in full is withdrawn" in asked[1]
+    training_round.refresh_from_db()
+    assert training_round.state == "ready"
+    assert training_round.project.memberships.filter(user=teammate).exists()
+    assert Project.objects.get().archived_at is None
+
+
+def test_a_round_without_pairs_cannot_be_started_and_the_page_says_why(
+    transactional_db: None,
+    project: Project,
+    owner: Any,
+    make_comparisons: Any,
+    open_page: Callable[..., Page],
+) -> None:
+    make_comparisons(1)
+    page = open_page(owner, "/p/reviews/rounds/")
+    start = page.get_by_role("button", name="Start the round")
+    expect(start).to_be_disabled()
+    expect(start).to_have_accessible_description("A round needs 8 pairs to train on.")
+    expect(start).to_have_count(1)
 
 
 @pytest.mark.parametrize("width", [1400, 390])

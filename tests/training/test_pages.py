@@ -150,11 +150,11 @@ def test_what_is_changed_in_the_form_reaches_the_round(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("beta", "0", "beta must be greater than 0"),
-        ("lora.r", "0", "lora.r must be at least 1"),
+        ("beta", "0", "Must be greater than 0, not 0.0."),
+        ("lora.r", "0", "Must be at least 1, not 0."),
         ("sampling.max_new_tokens", "9999", "leave no room for a prompt"),
         ("epochs", "many", "Enter a whole number"),
-        ("pairs.smoothing", "-1", "smoothing must be from 0 to 100"),
+        ("pairs.smoothing", "-1", "Must be from 0 to 100"),
         ("loss", "mystery", "Select a valid choice"),
     ],
 )
@@ -168,6 +168,72 @@ def test_a_bad_value_is_named_at_its_field_and_starts_nothing(
     assert message in response.context["form"].errors[field][0]
     assert message in text(response)
     assert not Round.objects.exists()
+
+
+def test_everything_that_is_wrong_is_said_at_once_by_the_names_that_the_form_shows(
+    ready_project: Project, owner: Any, client_for: Any
+) -> None:
+    client = client_for(owner)
+    wrong = {
+        "epochs": "0",
+        "learning_rate": "-1",
+        "loss": "ipo",
+        "label_smoothing": "0.1",
+        "pairs.smoothing": "-1",
+    }
+    response = client.post(
+        reverse("rounds", args=[ready_project.slug]), form_values(client, ready_project, **wrong)
+    )
+    assert set(response.context["form"].errors) == set(wrong) - {"loss"}
+    page = text(response)
+    assert "Nothing was changed:" in page
+    assert '<a href="#id_epochs">Epochs</a>: Must be at least 1, not 0.' in page
+    assert '<a href="#id_learning_rate">Learning rate</a>: Must be at least 0, not -1.0.' in page
+    assert "Has no effect with loss &#x27;ipo&#x27;" in page
+
+
+def test_a_round_can_be_started_again_with_the_settings_of_one_that_was_cancelled(
+    make_round: Any, ready_project: Project, owner: Any, client_for: Any
+) -> None:
+    again = Round.objects.get(pk=make_round("cancelled").pk)
+    again.settings["config"]["lora"]["r"], again.settings["pairs"]["ties"] = 4, "half"
+    again.settings["config"]["threads"] = 0  # which no form chooses
+    again.save()
+    client = client_for(owner)
+    where = reverse("rounds", args=[ready_project.slug])
+    assert f"{where}?like=1#start" in text(client.get(again.get_absolute_url()))
+    shown = {field.name: field.value() for field in client.get(f"{where}?like=1").context["form"]}
+    assert (shown["lora.r"], shown["pairs.ties"], shown["fresh_comparisons"]) == (4, "half", 4)
+    response = client.post(
+        where, {name: value for name, value in shown.items() if value is not None and value is not False}
+    )
+    assert response.status_code == 302
+    assert Round.objects.get(number=2).settings == again.settings
+    for nonsense in ("99", "x", "9" * 30):
+        assert client.get(f"{where}?like={nonsense}").context["form"].like is None
+
+
+def test_too_few_pairs_disable_the_button_that_starts_a_round_and_say_why(
+    project: Project, owner: Any, teammate: Any, make_comparisons: Any, judge: Any, client_for: Any
+) -> None:
+    where = reverse("ready_pairs", args=[project.slug])
+    client = client_for(owner)
+
+    def button(query: str = "?start") -> bool:
+        return "disabled" in text(client.get(where + query, headers=FRAGMENT))
+
+    make_comparisons(7)
+    judge(project, teammate)
+    assert button()
+    assert "A round needs 8 pairs to train on." in text(client.get(where + "?start"))
+    assert not button("")  # where there is no form
+    from annotate import judging, queue
+
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    assert claim is not None
+    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    assert not button()  # the form may choose to keep ties
 
 
 def test_too_few_pairs_are_said_on_the_page(project: Project, owner: Any, client_for: Any) -> None:

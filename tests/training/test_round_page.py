@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from annotate.models import Policy, Project
 from tests.training.pages import FRAGMENT, address, text
-from training import rounds
+from training import rounds, standings
+from training.evaluation import confidence_sequence
 from training.models import Round, Worker
 
 pytestmark = pytest.mark.django_db
@@ -75,16 +76,19 @@ def test_progress_is_shown_with_phase_step_and_time_left(
     assert f'hx-get="{address("round_live", round_)}?state=training"' in page
 
 
-def test_the_live_fragment_asks_for_the_whole_page_only_when_the_state_has_changed(
+def test_the_live_fragment_becomes_the_page_only_when_the_state_has_changed(
     make_round: Any, owner: Any, client_for: Any
 ) -> None:
     round_ = make_round("training")
     client = client_for(owner)
     same = client.get(address("round_live", round_), {"state": "training"}, headers=FRAGMENT)
-    assert "HX-Refresh" not in same.headers
-    assert "<html" not in text(same)
+    assert "HX-Retarget" not in same.headers
+    assert "<h1" not in text(same)
     moved = client.get(address("round_live", round_), {"state": "queued"}, headers=FRAGMENT)
-    assert moved.headers["HX-Refresh"] == "true"
+    assert (moved.headers["HX-Retarget"], moved.headers["HX-Reswap"]) == ("#main", "innerMorph")
+    assert "<h1" in text(moved)
+    assert "<html" not in text(moved)
+    assert "?state=training" in text(moved)
 
 
 @pytest.mark.parametrize("state", ["ready", "promoted", "failed", "cancelled"])
@@ -99,6 +103,26 @@ def test_the_curves_are_drawn_without_a_script(finished: Round, owner: Any, clie
     assert 'aria-label="Loss by step, now 0.54"' in page
     assert 'aria-label="Accuracy on the batch by step, now 0.9"' in page
     assert "style=" not in page
+
+
+def test_curves_that_are_awaited_are_empty_frames_so_that_nothing_moves_when_they_come(
+    make_round: Any, owner: Any, client_for: Any
+) -> None:
+    round_ = make_round("queued")
+    client = client_for(owner)
+    page = text(client.get(round_.get_absolute_url()))
+    assert 'aria-label="Loss by step: nothing yet"' in page
+    assert page.count('<figure class="chart">') == 4
+    rounds.cancel(round_)
+    assert '<figure class="chart">' not in text(client.get(round_.get_absolute_url()))
+
+
+def test_no_time_left_is_told_from_the_first_steps(make_round: Any, owner: Any, client_for: Any) -> None:
+    round_ = make_round("sampling")
+    client = client_for(owner)
+    for step, told in ((1, False), (9, False), (10, True)):  # 5 % of 200
+        rounds.heartbeat(round_, phase="sampling", step=step, total_steps=200, seconds_left=492)
+        assert ("8 min 12 s left" in text(client.get(round_.get_absolute_url()))) is told
 
 
 def test_pairs_that_training_dropped_or_cut_are_counted_by_reason(
@@ -164,6 +188,50 @@ def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
     assert "&lt;b&gt;starter&lt;/b&gt; wrote 0" in page
 
 
+@pytest.mark.parametrize(
+    ("state", "offered"),
+    [
+        ("ready", ["Judge</a>"]),
+        ("promoted", ["Judge the fresh comparisons", "Start the next round"]),
+        ("rejected", ["Start the next round"]),
+    ],
+)
+def test_after_each_key_moment_the_page_offers_what_comes_next(
+    state: str,
+    offered: list[str],
+    finished: Round,
+    owner: Any,
+    researcher: Any,
+    client_for: Any,
+    make_comparisons: Any,
+) -> None:
+    finished.fresh.add(*make_comparisons(2))
+    if state != "ready":
+        {"promoted": rounds.promote, "rejected": rounds.reject}[state](finished)
+    page = text(client_for(owner).get(finished.get_absolute_url())).partition("<main")[2]
+    look = text(client_for(researcher).get(finished.get_absolute_url())).partition("<main")[2]
+    for label in offered:
+        assert label in page
+        assert label not in look
+    assert "0 of 3 gate comparisons judged" in page  # a rejection does not make them never have been
+
+
+def test_promote_asks_first_unless_the_gate_shows_that_the_policy_is_better(
+    finished: Round, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert 'data-confirm="Promote round 1? None of its 3 gate comparisons is judged' in page
+
+    def stands(wins: int) -> standings.Gate:
+        return standings.Gate(30, 30, wins, 0, 30 - wins, confidence_sequence(wins, 30))
+
+    monkeypatch.setattr("training.standings.gate", lambda _round: stands(16))
+    page = text(client_for(owner).get(finished.get_absolute_url()))
+    assert "it wins 53 % (95 % interval 27 – 78 %), with 30 of 30 comparisons judged." in page
+    monkeypatch.setattr("training.standings.gate", lambda _round: stands(27))
+    assert "Promote round 1?" not in text(client_for(owner).get(finished.get_absolute_url()))
+
+
 def test_promote_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
     client_for(owner).post(finished.get_absolute_url(), {"action": "promote"})
     finished.refresh_from_db()
@@ -210,7 +278,7 @@ def test_a_policy_leads_back_to_the_judgments_that_shaped_it(
     finished: Round, owner: Any, client_for: Any
 ) -> None:
     page = text(client_for(owner).get(reverse("policy", args=["reviews", finished.result_policy_id])))
-    assert f'<a href="{finished.get_absolute_url()}">round 1</a>' in page
+    assert f'the policy that <a href="{finished.get_absolute_url()}">round 1</a> trained' in page
     assert str(finished.snapshot) in page
     assert (
         "16 judgments in its round&#x27;s snapshot" in page or "16 judgments in its round's snapshot" in page
@@ -238,6 +306,20 @@ def test_a_comparison_leads_on_to_the_policies_that_it_shaped(
     assert "toni: Better" in page
     assert descendant.name in page
     assert "came from round 1" in page
+
+
+def test_gold_is_not_said_to_go_into_the_next_round(
+    project: Project, owner: Any, make_comparisons: Any, client_for: Any
+) -> None:
+    [gold], [plain] = make_comparisons(1, kind="gold"), make_comparisons(1)
+    client = client_for(owner)
+
+    def page(comparison: Any) -> str:
+        return text(client.get(reverse("shaped", args=["reviews", comparison.pk])))
+
+    assert "takes them up" in page(plain)
+    assert "takes them up" not in page(gold)
+    assert "rounds leave gold and repeats out" in page(gold)
 
 
 def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
