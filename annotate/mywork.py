@@ -75,7 +75,7 @@ def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyW
             for day in (today - timedelta(days=n) for n in range(DAYS - 1, -1, -1))
         ],
         seconds=_pace(mine),
-        left=_left(project, annotator),
+        left=left(project, annotator),
         agreement=_agreement(mine) if project.show_agreement else None,
         gold=_gold(project, annotator) if project.show_agreement and told else None,
     )
@@ -114,11 +114,19 @@ def _pace(mine: QuerySet[Judgment]) -> float | None:
     return median(recent) if recent else None
 
 
-def _left(project: Project, annotator: User) -> int:
-    had = Claim.objects.filter(comparison=OuterRef("pk"), annotator=annotator, state__in=Claim.SETTLED)
+def left(project: Project, annotator: User) -> int:
+    """How many comparisons are open to this person, and those in their hands; at most MOST_LEFT are told apart.
+
+    Gold is left out, in their hands too: the figure on a page must not tell which comparison it is.
+    """
+    mine = Claim.objects.filter(annotator=annotator)
+    had = mine.filter(comparison=OuterRef("pk"), state__in=(*Claim.SETTLED, *Claim.HOLDING))
     waiting = Comparison.objects.filter(~Exists(had), project=project, open=True)
     for_me = waiting.filter(Q(reserved_for=None) | Q(reserved_for=annotator))
-    return for_me.values("pk")[: MOST_LEFT + 1].count()
+    held = mine.filter(project=project, state__in=Claim.HOLDING).exclude(
+        comparison__kind=Comparison.Kind.GOLD
+    )
+    return for_me.values("pk")[: MOST_LEFT + 1].count() + held.count()
 
 
 def _agreement(mine: QuerySet[Judgment]) -> Share:
