@@ -159,3 +159,31 @@ def test_a_comparison_is_withdrawn_found_again_and_put_back(busy, owner, open_pa
     page.locator("tbody tr").get_by_role("link").click()
     page.get_by_role("button", name="Put it back").click()
     expect(page.get_by_role("button", name="Withdraw")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["judge", "comparisons", "members", "settings"])
+def test_on_a_phone_the_row_of_pages_shows_the_one_that_is_open(busy, owner, open_page, name):
+    page = open_page(owner, f"/p/{busy.slug}/{name}/", width=390)
+    box = page.locator(".navigation [aria-current]").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    row = page.locator(".navigation")
+    assert (row.get_attribute("data-more-left") is not None) == (name != "judge")
+    assert (row.get_attribute("data-more-right") is not None) == (name in ("judge", "comparisons"))
+
+
+def test_on_a_phone_a_row_is_a_card_and_nothing_of_it_is_out_of_sight(busy, owner, open_page):
+    page = open_page(owner, "/tokens/", width=390)
+    for name in ("comparisons", "members", "quality", "snapshots"):
+        page.goto(f"/p/{busy.slug}/{name}/")
+        hidden = page.evaluate(
+            "[...document.querySelectorAll('table.cards tbody tr > *')]"
+            ".filter(cell => cell.getBoundingClientRect().right > 390 || cell.scrollWidth > cell.clientWidth)"
+            ".map(cell => cell.textContent.trim())"
+        )
+        assert page.locator("table.cards tbody tr").count() > 0, name
+        assert not hidden, name
+    words = page.locator("table.cards td").first.evaluate(
+        "cell => getComputedStyle(cell, '::before').content"
+    )
+    assert words == '"Pairs"'
