@@ -278,8 +278,8 @@ def test_all_of_a_long_text_can_be_read_as_plain_text(
 def test_differences_that_stop_early_say_so(
     client_for: Any, teammate: Any, project: Any, make_comparisons: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotate.differences.WORD_LIMIT", 3)
-    make_comparisons(1)  # two words and a stop, then a number and another stop
+    monkeypatch.setattr("annotate.differences.WORD_LIMIT", 2)
+    make_comparisons(1)  # a word, a number and a stop
     client = client_for(teammate)
     token = on_screen(client)["token"]
     for view, words in (("differences", 2), ("rendered", 0)):
