@@ -111,6 +111,8 @@
     closeFlag();
     tally();
     button.classList.add("given");
+    possible("undo", true);
+    possible("redo", false);
     if (ahead.html) {
       const next = ahead.html;
       ahead.html = "";
@@ -261,6 +263,10 @@
 
   // --- Undo and redo ----------------------------------------------------------------------------------------
 
+  // Whether there is something to undo or redo, as far as this page knows. No more than a look: another device may have
+  // judged meanwhile, so a press is sent all the same.
+  const possible = (id, is) => byId(id).setAttribute("aria-disabled", String(!is));
+
   async function again(url) {
     if (outbox().length) {
       await flush();
@@ -272,7 +278,12 @@
     ahead.html = "";
     const before = token();
     receive(answer.html, answer.ok);
-    if (token() !== before) left += url === byId("undo").formAction ? 1 : -1;
+    const [act, back] = url === byId("undo").formAction ? ["undo", "redo"] : ["redo", "undo"];
+    possible(act, token() !== before);
+    if (token() !== before) {
+      possible(back, true);
+      left += act === "undo" ? 1 : -1;
+    }
     tally();
     channel?.postMessage({ today, left });
   }
@@ -291,7 +302,7 @@
     const response = await send(desk).catch(() => null);
     if (!response?.ok || response.headers.has("HX-Redirect") || response.headers.has("HX-Refresh")) return;
     receive(await response.text(), true);
-    if (token() === before) return;
+    if (token() === before) return fetchAhead(); // it was taken back; the one after it was not
     ahead.html = "";
     if (word) whetstone.notify(word);
     fetchAhead();
@@ -337,6 +348,8 @@
     today = data.today;
     if (!Number.isNaN(data.left)) left = data.left;
     tally();
+    possible("undo", true);
+    possible("redo", !data.given);
     if (!data.given || data.given === token()) refresh(data.given ? say("Elsewhere") : "");
     else if (data.given === ahead.token) ahead.html = "";
   });

@@ -257,6 +257,8 @@ def _page(
         "section": "judge",
         "today": judged_today(project, membership.user),
         "left": _left(project, membership),
+        "can_undo": judging.can_undo(project, membership.user),
+        "can_redo": judging.can_redo(project, membership.user),
         "standing": _standing(project, membership),
         "keys": chosen,
         "sheet": [(act, chosen[act.name]) for act in keys.ACTS],
