@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
-WORKERS ?= 2
+WORKERS ?= 3 # on two cores: browsers, brokers and children are waited for a third of the time
 
 .DEFAULT_GOAL := help
 .PHONY: help setup chromium demo stop loop test lint format screenshots bench-train bench-sample bench-web starter clean

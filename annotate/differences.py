@@ -16,11 +16,12 @@ from annotate.rendering import cut, visible
 
 WORD_LIMIT = 6_000  # words compared; 6,000 rows of 6,000 bits are 4.5 MB
 # A word with the space after it. Scripts that write no spaces are compared character by character.
-TOKEN = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|[^\w\s]|^)(\s*)")
+TOKEN = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|[^\w\s])(\s*)")
 
 
 class Differences(NamedTuple):
-    """Both texts, cut for display and safe for HTML, with the words that the other one lacks in <mark>.
+    """Both texts, cut for display and safe for HTML, from their first word on, with the words that the
+    other one lacks in <mark>.
 
     `stopped` says of each whether it has words beyond WORD_LIMIT, where nothing is marked.
     """
@@ -30,7 +31,8 @@ class Differences(NamedTuple):
 
 
 def differences(left: str, right: str) -> Differences:
-    shown = [cut(text)[0] for text in (left, right)]
+    # A completion often begins with the blank that parts it from its prompt.
+    shown = [cut(text)[0].lstrip() for text in (left, right)]
     tokens = [list(TOKEN.finditer(text)) for text in shown]
     kept = common(*([match[1] for match in side[:WORD_LIMIT]] for side in tokens))
     html = [

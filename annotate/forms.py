@@ -240,6 +240,15 @@ class FilterForm(forms.Form):
         ("set_aside", _("Set aside (often skipped)")),
         ("withdrawn", _("Withdrawn")),
     ]
+    IN_SIGHT = ("state", "verdict")
+    MORE = (
+        "kind",
+        "annotator",
+        "policy",
+        "held_out",
+        "disagreement",
+        "flagged",
+    )  # folded, unless one is in use
     HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
 
     q = forms.CharField(required=False, max_length=200, label=_("Search"))

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -25,6 +25,8 @@ __all__ = [
     "JudgingError",
     "Turn",
     "Verdict",
+    "can_redo",
+    "can_undo",
     "judge_and_next",
     "record",
     "redo",
@@ -273,6 +275,27 @@ HAS_PLACE = Q(comparison__kind=Comparison.Kind.GOLD) | Q(
 )
 
 
+def can_undo(project: Project, annotator: User, *, now: datetime | None = None) -> bool:
+    """Whether `undo` would find something, as far as can be told now."""
+    return _undoable(project, annotator, now or timezone.now()).exists()
+
+
+def can_redo(project: Project, annotator: User) -> bool:
+    """Whether `redo` may find something: what was judged since is not looked at."""
+    return _undone(project, annotator).exists()
+
+
+def _undoable(project: Project, annotator: User, now: datetime) -> QuerySet[Judgment]:
+    return Judgment.objects.filter(~Q(verdict=Judgment.Verdict.SKIP) | HAS_PLACE).filter(
+        project=project, annotator=annotator, superseded_at=None, created_at__gt=now - SESSION
+    )
+
+
+def _undone(project: Project, annotator: User) -> QuerySet[Claim]:
+    opened = Claim.objects.filter(project=project, annotator=annotator, undone__isnull=False)
+    return opened.exclude(state__in=Claim.SETTLED)
+
+
 @again_on_race
 def undo(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
     """Take back one's latest judgment and open its comparison again, with the verdict as the draft; None if there
@@ -284,13 +307,8 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
     """
     now = now or timezone.now()
     with transaction.atomic():
-        latest = (
-            Judgment.objects.select_for_update(of=("self",))
-            .filter(~Q(verdict=Judgment.Verdict.SKIP) | HAS_PLACE)
-            .filter(project=project, annotator=annotator, superseded_at=None, created_at__gt=now - SESSION)
-            .order_by("-created_at", "-pk")
-            .first()
-        )
+        undoable = _undoable(project, annotator, now).select_for_update(of=("self",))
+        latest = undoable.order_by("-created_at", "-pk").first()
         if latest is None:
             return None
         claim = _make_way(latest, now)
@@ -342,10 +360,9 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
     judgments = Judgment.objects.filter(project=project, annotator=annotator)
     with transaction.atomic():
         claim = (
-            Claim.objects.select_for_update(of=("self",))
+            _undone(project, annotator)
+            .select_for_update(of=("self",))
             .select_related("undone")
-            .filter(project=project, annotator=annotator, undone__isnull=False)
-            .exclude(state__in=Claim.SETTLED)
             .order_by("-undone__superseded_at", "-undone__created_at")
             .first()
         )

@@ -76,7 +76,7 @@ def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyW
             for day in (today - timedelta(days=n) for n in range(DAYS - 1, -1, -1))
         ],
         seconds=_pace(mine),
-        left=_left(project, annotator),
+        left=left(project, annotator),
         agreement=_agreement(mine) if project.show_agreement else None,
         gold=_gold(project, annotator) if project.show_agreement and told else None,
     )
@@ -115,16 +115,19 @@ def _pace(mine: QuerySet[Judgment]) -> float | None:
     return median(recent) if recent else None
 
 
-def _left(project: Project, annotator: User) -> int:
-    return _waiting(project, annotator).count()
+def left(project: Project, annotator: User) -> int:
+    """How many comparisons are open to this person, and those in their hands; at most MOST_LEFT are told apart.
+
+    Gold is left out, in their hands too: the figure on a page must not tell which comparison it is.
+    """
+    return _waiting(project, annotator).count() + _held(project, annotator).count()
 
 
-def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
-    """The comparisons that are open to this person, and at most one more than is counted."""
-    had = Claim.objects.filter(comparison=OuterRef("pk"), annotator=annotator, state__in=Claim.SETTLED)
-    waiting = Comparison.objects.filter(~Exists(had), project=project, open=True)
-    for_me = waiting.filter(Q(reserved_for=None) | Q(reserved_for=annotator))
-    return for_me.values("pk")[: MOST_LEFT + 1]
+def memberships_of(annotator: User) -> QuerySet[Membership]:
+    """This person's memberships with their projects, and `left` of each: one query for all of them."""
+    mine = Membership.objects.filter(user=annotator).select_related("project").order_by("project__name")
+    waiting, held = (of(OuterRef("project"), annotator) for of in (_waiting, _held))
+    return mine.annotate(left=_CountOf(waiting) + _CountOf(held))
 
 
 class _CountOf(Subquery):
@@ -132,10 +135,19 @@ class _CountOf(Subquery):
     output_field = IntegerField()
 
 
-def memberships_of(annotator: User) -> QuerySet[Membership]:
-    """This person's memberships with their projects, and `left` as in MyWork: one query for all of them."""
-    mine = Membership.objects.filter(user=annotator).select_related("project").order_by("project__name")
-    return mine.annotate(left=_CountOf(_waiting(OuterRef("project"), annotator)))
+def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
+    """What is open to this person and not in their hands, and at most one more than is told apart."""
+    had = Claim.objects.filter(
+        comparison=OuterRef("pk"), annotator=annotator, state__in=(*Claim.SETTLED, *Claim.HOLDING)
+    )
+    waiting = Comparison.objects.filter(~Exists(had), project=project, open=True)
+    for_me = waiting.filter(Q(reserved_for=None) | Q(reserved_for=annotator))
+    return for_me.values("pk")[: MOST_LEFT + 1]
+
+
+def _held(project: Project | OuterRef, annotator: User) -> QuerySet[Claim, Any]:
+    held = Claim.objects.filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    return held.exclude(comparison__kind=Comparison.Kind.GOLD).values("pk")
 
 
 def _agreement(mine: QuerySet[Judgment]) -> Share:

@@ -63,7 +63,9 @@
     const focused = document.activeElement?.id;
     htmx.swap({ text: html, target: comparison(), swap: "outerHTML", sourceElement: form });
     if (focused && document.activeElement?.id !== focused) byId(focused)?.focus({ preventScroll: true });
+    if (stacked.matches) window.scrollTo(0, 0); // it is read from the top
     settle();
+    announcement = byId("undone")?.textContent ?? announcement;
     if (announcement) byId("announcer").textContent = announcement;
   }
 
@@ -73,6 +75,7 @@
     lookedAt = 0;
     comparison().removeAttribute("aria-busy");
     byId("verdicts").disabled = !token();
+    byId("left-words")?.toggleAttribute("hidden", !token());
     draftTries = 0;
     restoreDraft();
     for (const button of document.querySelectorAll("#strip .verdict")) {
@@ -107,6 +110,9 @@
     kept.drop(draftKey());
     closeFlag();
     tally();
+    button.classList.add("given");
+    possible("undo", true);
+    possible("redo", false);
     if (ahead.html) {
       const next = ahead.html;
       ahead.html = "";
@@ -126,10 +132,13 @@
 
   const isVerdict = (body) => body.get("verdict") !== "skip";
   let today = Number(byId("tally").textContent); // verdicts that the server has counted
+  let left = Number(byId("left")?.textContent); // comparisons for this person, counted down from the page's figure
 
   function tally() {
-    const unsent = outbox().filter((key) => isVerdict(new URLSearchParams(kept.get(key))));
-    byId("tally").textContent = today + unsent.length;
+    const unsent = outbox();
+    const verdicts = unsent.filter((key) => isVerdict(new URLSearchParams(kept.get(key))));
+    byId("tally").textContent = today + verdicts.length;
+    if (byId("left")) byId("left").textContent = Math.max(0, left - unsent.length);
   }
 
   let sending = false;
@@ -158,11 +167,13 @@
         retry = 0;
         kept.drop(keys[0]);
         const given = body.get("token");
-        if (answer.ok) today += isVerdict(body);
-        else kept.put(draftKey(given), { at: Date.now(), body: said }); // refused: what was entered stays
+        if (answer.ok) {
+          today += isVerdict(body);
+          left -= 1;
+        } else kept.put(draftKey(given), { at: Date.now(), body: said }); // refused: what was entered stays
         receive(answer.html, answer.ok);
         tally();
-        channel?.postMessage({ given, today });
+        channel?.postMessage({ given, today, left });
       }
     } finally {
       sending = false;
@@ -252,6 +263,10 @@
 
   // --- Undo and redo ----------------------------------------------------------------------------------------
 
+  // Whether there is something to undo or redo, as far as this page knows. No more than a look: another device may have
+  // judged meanwhile, so a press is sent all the same.
+  const possible = (id, is) => byId(id).setAttribute("aria-disabled", String(!is));
+
   async function again(url) {
     if (outbox().length) {
       await flush();
@@ -261,8 +276,16 @@
     const answer = await post(url, body, true);
     if (!answer) return whetstone.notify(byId("notices").dataset.unreachable, "error");
     ahead.html = "";
+    const before = token();
     receive(answer.html, answer.ok);
-    channel?.postMessage({ today });
+    const [act, back] = url === byId("undo").formAction ? ["undo", "redo"] : ["redo", "undo"];
+    possible(act, token() !== before);
+    if (token() !== before) {
+      possible(back, true);
+      left += act === "undo" ? 1 : -1;
+    }
+    tally();
+    channel?.postMessage({ today, left });
   }
 
   // --- The comparison after this one, and keeping what one holds --------------------------------------------
@@ -279,7 +302,7 @@
     const response = await send(desk).catch(() => null);
     if (!response?.ok || response.headers.has("HX-Redirect") || response.headers.has("HX-Refresh")) return;
     receive(await response.text(), true);
-    if (token() === before) return;
+    if (token() === before) return fetchAhead(); // it was taken back; the one after it was not
     ahead.html = "";
     if (word) whetstone.notify(word);
     fetchAhead();
@@ -313,7 +336,7 @@
   window.addEventListener("pagehide", () => {
     const body = new URLSearchParams({ csrfmiddlewaretoken: form.elements.csrfmiddlewaretoken.value, person });
     navigator.sendBeacon(form.dataset.leave, body);
-    channel?.postMessage({ left: true });
+    channel?.postMessage({ closed: true });
   });
   window.addEventListener("online", () => {
     flush();
@@ -321,9 +344,12 @@
   });
 
   channel?.addEventListener("message", ({ data }) => {
-    if (data.left) return takeBack(true);
+    if (data.closed) return takeBack(true);
     today = data.today;
+    if (!Number.isNaN(data.left)) left = data.left;
     tally();
+    possible("undo", true);
+    possible("redo", !data.given);
     if (!data.given || data.given === token()) refresh(data.given ? say("Elsewhere") : "");
     else if (data.given === ahead.token) ahead.html = "";
   });
@@ -481,6 +507,8 @@
   });
 
   // --- Controls and keys ------------------------------------------------------------------------------------
+
+  form.addEventListener("animationend", (event) => event.target.classList.remove("given"));
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();

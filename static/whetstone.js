@@ -97,3 +97,25 @@ document.addEventListener("htmx:after:settle", () => {
 });
 
 for (const notice of document.querySelectorAll("#notices [data-notice]")) whetstone.fade(notice);
+
+// Where the row of a project's pages is longer than the screen: show the one that is open, and on which side there is more.
+{
+  const row = document.querySelector(".navigation");
+  const middle = (element) => {
+    const { left, width } = element.getBoundingClientRect();
+    return left + width / 2;
+  };
+  const fade = () => {
+    const { left, right } = row.getBoundingClientRect();
+    const items = [...row.children].map((item) => item.getBoundingClientRect());
+    row.toggleAttribute("data-more-left", items.some((item) => item.left < left - 1));
+    row.toggleAttribute("data-more-right", items.some((item) => item.right > right + 1));
+  };
+  const current = row?.querySelector("[aria-current]");
+  if (current) row.scrollLeft += middle(current) - middle(row);
+  if (row) {
+    row.addEventListener("scroll", fade, { passive: true });
+    window.addEventListener("resize", fade);
+    fade();
+  }
+}

@@ -20,7 +20,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from annotate import judging, keys, nothing, qualification, queue, remarks
+from annotate import judging, keys, mywork, nothing, qualification, queue, remarks
 from annotate.access import get_project
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, Role
 from annotate.mywork import judged_today
@@ -93,8 +93,8 @@ def _submit(request: HttpRequest, project: Project, membership: Membership) -> H
     feedback = _gold_feedback(project, judgment)
     if fragment:
         if "more" in request.POST:
-            return render(request, "annotate/_turn.html", {"feedback": feedback})
-        return _turn(request, project, membership, live, following, feedback=feedback)
+            return render(request, "annotate/_turn.html", {"word": feedback})
+        return _turn(request, project, membership, live, following, word=feedback)
     if feedback:
         messages.info(request, feedback)
     return redirect("judge", project.slug)
@@ -132,7 +132,7 @@ def undo(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     claim = judging.undo(project, membership.user)
     if claim is None:
-        return _again(request, project, membership, error=_("There is nothing to undo."))
+        return _again(request, project, membership, word=_("There is nothing to undo."))
     return _again(request, project, membership, claim=claim)
 
 
@@ -142,7 +142,7 @@ def undo(request: HttpRequest, slug: str) -> HttpResponse:
 def redo(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     judgment = judging.redo(project, membership.user)
-    return _again(request, project, membership, error="" if judgment else _("There is nothing to redo."))
+    return _again(request, project, membership, word="" if judgment else _("There is nothing to redo."))
 
 
 def _again(
@@ -151,16 +151,16 @@ def _again(
     membership: Membership,
     *,
     claim: Claim | None = None,
-    error: str = "",
+    word: str = "",
 ) -> HttpResponse:
     if not _is_fragment(request):
-        if error:
-            messages.warning(request, error)
+        if word:
+            messages.info(request, word)
         return redirect("judge", project.slug)
     claim = claim or queue.claim(project, membership.user)
     following = queue.claim_next(project, membership.user) if claim else None
     today = judged_today(project, membership.user)
-    return _turn(request, project, membership, claim, following, error=error, today=today)
+    return _turn(request, project, membership, claim, following, word=word, today=today)
 
 
 @never_cache
@@ -256,11 +256,20 @@ def _page(
         "membership": membership,
         "section": "judge",
         "today": judged_today(project, membership.user),
+        "left": _left(project, membership),
+        "can_undo": judging.can_undo(project, membership.user),
+        "can_redo": judging.can_redo(project, membership.user),
         "standing": _standing(project, membership),
         "keys": chosen,
         "sheet": [(act, chosen[act.name]) for act in keys.ACTS],
         **_stage(request, project, membership, claim),
     }
+
+
+def _left(project: Project, membership: Membership) -> int | None:
+    """What is left for this person, where it is few enough to be counted. The script counts on from here."""
+    left = mywork.left(project, membership.user)
+    return left if left <= mywork.MOST_LEFT else None
 
 
 def _standing(project: Project, membership: Membership) -> qualification.Standing | None:
@@ -290,7 +299,7 @@ def _turn(
     following: Claim | None,
     *,
     only_ahead: bool = False,
-    feedback: str = "",
+    word: str = "",
     error: str = "",
     today: int | None = None,
     status: int = 200,
@@ -302,7 +311,7 @@ def _turn(
     context: dict[str, Any] = {
         "project": project,
         "keys": keys.keys_of(membership.user.preferences),
-        "feedback": feedback,
+        "word": word,
         "error": error,
         "today": today,
         "following": Stage.of_claim(following, project, _next_view(request)) if following else None,

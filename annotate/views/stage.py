@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
-from annotate import rendering
+from annotate import keys, rendering
 from annotate.differences import WORD_LIMIT, differences
 from annotate.models import Claim, Completion, Judgment, Project, Prompt
 from annotate.views import verdicts
@@ -54,7 +54,8 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Stage:
-    """One comparison as one person sees it. `view` is how its texts are shown; `said` what was noted so far.
+    """One comparison as one person sees it. `view` is how its texts are shown; `said` what was noted so far; `undone`
+    whether a verdict on it was taken back.
 
     `token` is their claim's: by it, a text that is too long for the page is opened whole.
     """
@@ -67,11 +68,21 @@ class Stage:
     view: str = "rendered"
     word_limit = WORD_LIMIT
     said: Mapping[str, Any] = field(default_factory=dict)
+    undone: bool = False
 
     @classmethod
     def of_claim(cls, claim: Claim, project: Project, view: str = "") -> Stage:
         view = view if view in VIEWS else "rendered"
-        return cls(project, claim.token, claim.comparison.prompt, claim.left, claim.right, view, claim.draft)
+        return cls(
+            project,
+            claim.token,
+            claim.comparison.prompt,
+            claim.left,
+            claim.right,
+            view,
+            claim.draft,
+            claim.undone_id is not None,
+        )
 
     @classmethod
     def of_judgment(cls, judgment: Judgment, project: Project, view: str = "") -> Stage:
@@ -131,6 +142,10 @@ class Stage:
     def was(self) -> str:
         """The verdict given before, in the form's words; empty if none was."""
         return verdicts.code(self.said, self.left.pk)
+
+    @property
+    def was_in_words(self) -> str:
+        return next((str(act.label) for act in keys.ACTS if act.name == self.was), "")
 
     @property
     def reasons(self) -> list[tuple[str, bool]]:

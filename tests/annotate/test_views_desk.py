@@ -278,8 +278,8 @@ def test_all_of_a_long_text_can_be_read_as_plain_text(
 def test_differences_that_stop_early_say_so(
     client_for: Any, teammate: Any, project: Any, make_comparisons: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotate.differences.WORD_LIMIT", 3)
-    make_comparisons(1)  # two words and a stop, then a number and another stop
+    monkeypatch.setattr("annotate.differences.WORD_LIMIT", 2)
+    make_comparisons(1)  # a word, a number and a stop
     client = client_for(teammate)
     token = on_screen(client)["token"]
     for view, words in (("differences", 2), ("rendered", 0)):
@@ -345,9 +345,33 @@ def test_judge_and_next_takes_at_most_eight_queries(desk: Client, make_compariso
     assert len(queries) <= 8, "\n".join(queries)
 
 
-def test_a_refused_redo_says_so(desk: Client, teammate: Any) -> None:
+def test_nothing_to_redo_is_a_word_and_no_error(desk: Client, teammate: Any) -> None:
     html = desk.post(url("redo"), headers=FRAGMENT).content.decode()
-    assert "There is nothing to redo." in html
+    assert '<template data-word="info">There is nothing to redo.</template>' in html
+    assert 'data-word="error"' not in html
+
+
+def test_the_page_says_how_much_is_left_and_what_was_undone(desk: Client) -> None:
+    page = desk.get(url("judge")).content.decode()
+    assert '<b id="left">3</b>' in page  # with the one on screen
+    assert "Undone" not in page
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "b2"})
+    assert '<b id="left">2</b>' in desk.get(url("judge")).content.decode()
+    html = desk.post(url("undo"), headers=FRAGMENT).content.decode()
+    assert "Undone: you said “B is better”. Judge again." in html.split("<template")[0]
+    assert "Undone" not in html.split("<template", maxsplit=1)[1]  # the one after it
+
+
+def test_what_is_left_does_not_tell_gold(
+    client_for: Any, teammate: Any, project: Any, make_comparisons: Any
+) -> None:
+    [gold] = make_comparisons(1, kind="gold")
+    make_comparisons(2)
+    Claim.objects.create(
+        project=project, comparison=gold, annotator=teammate, left=gold.first, right=gold.second,
+        expires_at=timezone.now() + timedelta(minutes=5),
+    )  # fmt: skip
+    assert '<b id="left">2</b>' in client_for(teammate).get(url("judge")).content.decode()
 
 
 def test_a_replay_after_other_work_changes_nothing(desk: Client, project: Any, teammate: Any) -> None:

@@ -197,8 +197,62 @@ def test_a_comparison_is_withdrawn_found_again_and_put_back(busy, owner, open_pa
     expect(page.get_by_text("Withdrawn", exact=True)).to_be_visible()
     page.get_by_role("link", name="Comparisons").first.click()
     page.get_by_label("State").select_option("Withdrawn")
-    page.get_by_role("button", name="Show").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     page.locator("tbody tr").get_by_role("link").click()
     page.get_by_role("button", name="Put it back").click()
     expect(page.get_by_role("button", name="Withdraw")).to_be_visible()
+
+
+def test_a_filter_that_is_chosen_narrows_the_list_at_once(busy, owner, open_page):
+    page = open_page(owner, "/p/reviews/comparisons/")
+    page.get_by_text("More filters").click()
+    kind, found = page.get_by_label("Kind"), page.locator("tbody tr")
+    expect(found).to_have_count(5)
+    kind.focus()
+    kind.select_option("Gold")
+    expect(found).to_have_count(1)
+    expect(page.locator("#found-word")).to_have_text("1 comparison shown")
+    expect(kind).to_be_focused()
+    page.reload()  # the address says what is shown
+    expect(found).to_have_count(1)
+    expect(kind).to_be_visible()
+    page.get_by_role("link", name="Clear").click()
+    expect(found).to_have_count(5)
+    expect(kind).to_be_hidden()
+
+
+@pytest.mark.parametrize("name", ["judge", "comparisons", "members", "settings"])
+def test_on_a_phone_the_row_of_pages_shows_the_one_that_is_open(busy, owner, open_page, name):
+    page = open_page(owner, f"/p/{busy.slug}/{name}/", width=390)
+    box = page.locator(".navigation [aria-current]").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    row = page.locator(".navigation")
+    assert (row.get_attribute("data-more-left") is not None) == (name != "judge")
+    assert (row.get_attribute("data-more-right") is not None) == (name in ("judge", "comparisons"))
+
+
+def test_on_a_phone_a_row_is_a_card_and_nothing_of_it_is_out_of_sight(busy, owner, open_page):
+    page = open_page(owner, "/tokens/", width=390)
+    for name in ("comparisons", "members", "quality", "snapshots"):
+        page.goto(f"/p/{busy.slug}/{name}/")
+        hidden = page.evaluate(
+            "[...document.querySelectorAll('table.cards tbody tr > *')]"
+            ".filter(cell => cell.getBoundingClientRect().right > 390 || cell.scrollWidth > cell.clientWidth)"
+            ".map(cell => cell.textContent.trim())"
+        )
+        assert page.locator("table.cards tbody tr").count() > 0, name
+        assert not hidden, name
+    words = page.locator("table.cards td").first.evaluate(
+        "cell => getComputedStyle(cell, '::before').content"
+    )
+    assert words == '"Pairs"'
+
+
+def test_a_word_in_the_corner_leaves_the_button_free_that_brought_it(busy, owner, open_page):
+    for width in (390, 1400):
+        page = open_page(owner, "/p/reviews/settings/", width=width)
+        button = page.get_by_role("button", name="Save settings")
+        button.click()
+        word = page.get_by_text("Settings saved.").locator("xpath=..").bounding_box()
+        assert word["y"] + word["height"] <= button.bounding_box()["y"]

@@ -111,6 +111,47 @@ def test_undo_and_redo_through_the_session(desk: Desk) -> None:
     assert sorted(said) == [("prefer", 1), ("prefer", 3)]
 
 
+def test_what_is_left_is_counted_on_in_the_page_and_an_undo_says_what_it_undid(desk: Desk) -> None:
+    left, undone = desk.page.locator("#left"), desk.page.locator("#undone")
+    expect(left).to_have_text("8")
+    desk.judge("3").judge("s")
+    expect(left).to_have_text("6")
+    expect(undone).to_have_count(0)
+    for key, said in (("u", "Skip"), ("u", "A is slightly better")):
+        before = desk.token
+        desk.press(key)
+        desk.moved_on(before)
+        expect(undone).to_have_text(f"Undone: you said “{said}”. Judge again.")
+        expect(desk.page.locator("#announcer")).to_contain_text(said)
+    expect(left).to_have_text("8")
+    desk.looked().judge("8")
+    expect(left).to_have_text("7")
+    desk.page.reload()
+    expect(left).to_have_text("7")
+
+
+def test_undo_and_redo_look_possible_where_they_are(desk: Desk) -> None:
+    undo, redo = desk.page.locator("#undo"), desk.page.locator("#redo")
+
+    def looks() -> tuple[bool, bool]:
+        undo_off, redo_off = (button.get_attribute("aria-disabled") == "true" for button in (undo, redo))
+        return not undo_off, not redo_off
+
+    assert looks() == (False, False)
+    desk.judge("3")
+    assert looks() == (True, False)
+    before = desk.token
+    desk.press("u")
+    desk.moved_on(before)
+    assert looks() == (True, True)
+    desk.page.reload()
+    assert looks() == (False, True)
+    desk.ready().judge("3")
+    assert looks() == (True, False)
+    desk.press("r")
+    expect(desk.page.locator("#notices .info")).to_have_text("There is nothing to redo.Dismiss")
+
+
 def test_undoing_a_skip_does_not_change_the_count_of_verdicts(desk: Desk) -> None:
     tally = desk.page.locator("#tally")
     desk.judge("4").judge("s")

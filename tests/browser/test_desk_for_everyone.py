@@ -172,6 +172,31 @@ def test_a_phone_shows_everything_within_reach_of_a_thumb(
     assert top["y"] + top["height"] <= bottom["y"]
 
 
+def test_under_a_thumb_the_verdicts_stay_where_they_are(
+    compare: Callable[..., Comparison], open_page: Callable[..., Page], teammate: Any
+) -> None:
+    for number, length in enumerate([1, 400, 3, 90, 40, 1500, 60, 10, 200, 25, 5, 700]):
+        compare(f"Number {number}", "word " * length, "other " * length)
+    page = open_page(teammate, JUDGE, **PHONE)
+    desk = Desk(page).ready()
+    button = page.get_by_role("button", name="A is better", exact=True)
+    at_rest = button.evaluate("button => getComputedStyle(button).backgroundColor")
+    tops = set()
+    for _ in range(10):
+        box = page.locator("#strip").bounding_box()
+        assert box is not None
+        tops.add(box["y"])
+        before = desk.token
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        button.tap()
+        desk.moved_on(before).saved().looked()
+        assert page.evaluate("window.scrollY") == 0  # the next one is read from the top
+        assert (
+            button.evaluate("button => getComputedStyle(button).backgroundColor") == at_rest
+        )  # nobody judged it
+    assert len(tops) == 1
+
+
 def test_each_paragraph_runs_in_its_own_direction(
     compare: Callable[..., Comparison], open_page: Callable[..., Page], teammate: Any
 ) -> None:
