@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 HEAVY = {"torch", "transformers", "peft"}
 WEB = {"django", "celery", "rest_framework", "annotate", "config"}
 

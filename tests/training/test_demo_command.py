@@ -2,7 +2,6 @@
 
 import http.cookiejar
 import json
-import os
 import re
 import signal
 import socket
@@ -20,9 +19,7 @@ import pytest
 from tests.instances import ROOT, Demo, laptop
 from tests.servers import free_port
 
-pytestmark = pytest.mark.skipif(
-    "DATABASE_URL" in os.environ, reason="these instances bring their own SQLite and broker: once is enough"
-)
+pytestmark = pytest.mark.once  # these instances bring their own SQLite and broker
 
 
 @pytest.fixture
@@ -166,7 +163,13 @@ def test_an_option_out_of_range_is_one_sentence(environment):
 @pytest.mark.timeout(500)
 def test_a_loop_with_too_few_pairs_ends_with_the_reason(environment, tmp_path):
     done = run(
-        environment, "simulate", "--judgments=10", "--overlap=2", "--json", str(tmp_path / "loop.json")
+        environment,
+        "simulate",
+        "--judgments=10",
+        "--overlap=2",
+        "--fresh=8",
+        "--json",
+        str(tmp_path / "loop.json"),
     )
     assert done.returncode == 1
     assert "CommandError: Round 1: Preference pairs" in done.stderr

@@ -23,6 +23,8 @@ from training.processes import (
     require_port,
 )
 
+pytestmark = pytest.mark.once
+
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 
 

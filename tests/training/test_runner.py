@@ -229,6 +229,7 @@ def test_a_step_that_no_attempt_reached_before_forgives_the_workers_that_went_si
     assert losses_after(1, 2, 3, 4) == 0
 
 
+@pytest.mark.once
 def test_a_child_that_outlived_its_worker_is_ended_before_the_next_one_starts(long_round: Round) -> None:
     files = runner.RunDirectory(long_round.run_dir)
     runner.prepare(long_round, files)
@@ -282,6 +283,7 @@ def test_what_a_worker_did_before_it_lost_its_round_is_neither_done_nor_written_
     assert Policy.objects.count() == 2
 
 
+@pytest.mark.once
 def test_a_base_model_that_vanished_after_the_start_is_named_in_the_reason(
     claimed: Round, tmp_path: Path
 ) -> None:
@@ -337,6 +339,7 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
     assert [row["margin"] for row in rows] == [pytest.approx(margin)] * 12
 
 
+@pytest.mark.once
 def test_a_round_whose_held_out_prompts_all_fill_the_context_ends_without_a_gate(claimed: Round) -> None:
     """What was trained is kept, and the prompts that nothing could be written for are counted."""
     for number, prompt in enumerate(claimed.project.prompts.filter(held_out=True)):
