@@ -92,14 +92,14 @@ def test_running_out_of_memory_is_told_with_the_remedy(
 
 
 def test_ctrl_c_ends_sampling_with_a_sentence_and_leaves_nothing_half_written(make_run, children) -> None:
-    run = make_run()
+    run = make_run(sampling={"max_new_tokens": 64})
     write_jsonl(run.prompts, [{"id": str(number), "prompt": "the film"} for number in range(3000)])
     told = run.root / "told.txt"
     child = children.Process(target=run_command, args=(["sample", str(run.root)], told))
     child.start()
     deadline = time.monotonic() + 60
     while not run.progress_file.exists():
-        assert child.is_alive()
+        assert child.is_alive(), told.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGINT)

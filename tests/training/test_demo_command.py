@@ -191,7 +191,7 @@ def test_interrupting_the_loop_ends_its_worker(environment, tmp_path):
             time.sleep(0.1)
         tree = psutil.Process(loop.pid).children(recursive=True)
         loop.send_signal(signal.SIGINT)
-        _, complaint = loop.communicate(timeout=40)
+        _, complaint = loop.communicate(timeout=120)
     finally:
         loop.kill()
     assert loop.returncode == 1
