@@ -36,7 +36,8 @@ class Desk:
             if self.page.evaluate(condition, argument):
                 return
             self.page.wait_for_timeout(25)
-        raise AssertionError(f"Never came true: {condition} {argument or ''}")
+        state = f"{self.status}, token {self.token}, ahead {self.ahead or 'nothing'}"
+        raise AssertionError(f"Never came true: {condition} {argument or ''}\nThe desk: {state}")
 
     def ready(self) -> "Desk":
         """Wait until a comparison is on screen, and the next one is fetched ahead."""
@@ -47,7 +48,8 @@ class Desk:
         return self.looked()
 
     def looked(self) -> "Desk":
-        """Wait as long as a comparison has to be on screen before a verdict counts."""
+        """Wait as long as a comparison has to be on screen before a verdict counts: a new window may be hidden first."""
+        self.wait_for("!document.hidden")
         self.page.wait_for_timeout(400)
         return self
 

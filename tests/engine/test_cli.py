@@ -98,7 +98,7 @@ def test_ctrl_c_ends_sampling_with_a_sentence_and_leaves_nothing_half_written(ma
     child = children.Process(target=run_command, args=(["sample", str(run.root)], told))
     child.start()
     deadline = time.monotonic() + 60
-    while not run.progress_file.exists():
+    while not (run.progress_file.exists() and "sampling" in run.progress_file.read_text()):
         assert child.is_alive(), told.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.01)
