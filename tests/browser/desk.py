@@ -48,7 +48,7 @@ class Desk:
         return self.looked()
 
     def looked(self) -> "Desk":
-        """Wait as long as a comparison has to be on screen before a verdict counts: a new window may be hidden first."""
+        """Wait as long as a comparison is on screen before a verdict counts. A new window may be hidden first."""
         self.wait_for("!document.hidden")
         self.page.wait_for_timeout(400)
         return self
