@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
-WORKERS ?= 3 # on two cores: browsers, brokers and children are waited for a third of the time
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium demo stop loop test lint format screenshots bench-train bench-sample bench-web starter clean
+.PHONY: help setup chromium demo stop loop test test-sqlite test-servers lint format screenshots bench-train bench-sample bench-web starter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,10 +52,17 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Both halves at once: each waits for browsers, brokers and children a quarter of its time.
 test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite; the application's on PostgreSQL and Redis
 	$(BIN)/python manage.py makemigrations --check --dry-run
+	@echo "The tests take some minutes; those on SQLite and those on PostgreSQL and Redis report when they end."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-sqlite test-servers
+
+test-sqlite: setup
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
-	$(BIN)/python -m tests.servers $(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/annotate tests/training tests/test_*.py
+
+test-servers: setup
+	$(BIN)/python -m tests.servers $(BIN)/pytest -n 2 --dist worksteal -q tests/annotate tests/training tests/test_*.py
 
 screenshots: setup chromium ## Take the pictures in docs/ again
 	$(BIN)/python -m docs.screenshots

@@ -111,7 +111,7 @@ def open_round(
 
 
 def _why_no_other(project: Project) -> str:
-    other = project.rounds.filter(Q(state__in=Round.LIVE) | Q(state=State.READY)).first()
+    other = project.rounds.open().first()
     if other is None:
         return "Another round was opened at the same moment; look at the list again."
     if other.state == State.READY:
