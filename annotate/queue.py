@@ -180,11 +180,11 @@ def renew(
     """
     now = now or timezone.now()
     mine = _by_token(token, annotator)
-    if mine is None or mine.state not in (Claim.State.LIVE, *Claim.FREED):
+    if mine is None or mine.state in Claim.SETTLED:
         return False
     if project is not None and mine.project_id != project.pk:
         return False
-    if mine.state in Claim.FREED and not _take_back(mine, now):
+    if mine.state != Claim.State.LIVE and not _take_back(mine, now):
         return False
     own = Claim.objects.filter(project=mine.project, annotator=annotator)
     own.filter(state=Claim.State.NEXT).update(expires_at=now + NEXT_LEASE)
@@ -200,17 +200,24 @@ def _by_token(token: uuid.UUID | str, annotator: User) -> Claim | None:
 
 
 def _take_back(mine: Claim, now: datetime) -> bool:
-    """Make one's own freed claim live again, if its comparison still has a place and nothing else is live."""
+    """Make one's own claim live again, if nothing else is and its comparison still has a place.
+
+    One that was given back may have been fetched ahead since: then it holds its place.
+    """
     own = Claim.objects.filter(project=mine.project_id, annotator=mine.annotator_id)
     try:
         with transaction.atomic():
-            freed = own.select_for_update().filter(pk=mine.pk, state__in=Claim.FREED).first()
+            found = own.select_for_update().exclude(state__in=Claim.SETTLED).filter(pk=mine.pk).first()
             comparison = Comparison.objects.select_for_update(skip_locked=True).filter(
                 Q(open=True) | Q(kind=Comparison.Kind.GOLD), pk=mine.comparison_id
             )
-            if freed is None or not comparison.first() or own.filter(state=Claim.State.LIVE).exists():
+            if found is None or own.filter(state=Claim.State.LIVE).exists():
                 return False
-            own.filter(pk=mine.pk).update(state=Claim.State.LIVE, expires_at=now + lease(mine.project))
+            if found.state in Claim.FREED and not comparison.first():
+                return False
+            own.filter(pk=mine.pk).update(
+                state=Claim.State.LIVE, seen_at=found.seen_at or now, expires_at=now + lease(mine.project)
+            )
             return True
     except IntegrityError:  # another tab went live meanwhile
         return False

@@ -252,6 +252,19 @@ def test_a_machine_that_slept_takes_its_claim_back_while_a_place_is_free(
     assert not broken_rules(project)
 
 
+def test_what_is_on_screen_is_taken_back_also_when_it_was_fetched_ahead_since(
+    project, teammate, make_comparisons
+):
+    """On a reload, the old page's farewell can arrive after the new page's request, and before it fetches ahead."""
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    queue.leave(project, teammate)
+    assert queue.claim_next(project, teammate) == claim
+    assert queue.renew(claim.token, teammate)
+    claim.refresh_from_db()
+    assert claim.state == "live"
+
+
 def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, make_comparisons):
     make_comparisons(2)
     first = queue.claim(project, teammate)
