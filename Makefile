@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
 WORKERS ?= 3
+# Dozens of processes import the same modules: compiled once, when they are first used, and not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium demo stop loop test test-sqlite test-servers lint format screenshots bench-train bench-sample bench-web starter clean
+.PHONY: help setup chromium demo stop loop test lint format screenshots bench-train bench-sample bench-web starter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing: on Debian, 'apt-get install python3.11-venv'."; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
 chromium: # Browser tests and screenshots need one; where apt may, it is installed.
@@ -52,17 +54,10 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Both halves at once: each waits for browsers, brokers and children a quarter of its time.
 test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite; the application's on PostgreSQL and Redis
 	$(BIN)/python manage.py makemigrations --check --dry-run
-	@echo "The tests take some minutes; those on SQLite and those on PostgreSQL and Redis report when they end."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-sqlite test-servers
-
-test-sqlite: setup
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
-
-test-servers: setup
-	$(BIN)/python -m tests.servers $(BIN)/pytest -n 2 --dist worksteal -q tests/annotate tests/training tests/test_*.py
+	$(BIN)/python -m tests.servers $(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/annotate tests/training tests/test_*.py
 
 screenshots: setup chromium ## Take the pictures in docs/ again
 	$(BIN)/python -m docs.screenshots
