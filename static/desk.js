@@ -318,6 +318,7 @@
     const answer = await post(form.dataset.renew, new URLSearchParams({ token: token() }));
     if (answer?.status === 409) receive(answer.html, false);
     if (answer?.status === GONE && !outbox().length) refresh(say("Elsewhere"));
+    if (answer?.ok) fetchAhead(); // what was fetched ahead may have been what was taken back
   }
   setInterval(beat, HEARTBEAT * 1000);
   // A farewell gives the claim back, though another tab may still show it; and on a reload it can reach the server
