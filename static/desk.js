@@ -301,7 +301,9 @@
     const before = token();
     const response = await send(desk).catch(() => null);
     if (!response?.ok || response.headers.has("HX-Redirect") || response.headers.has("HX-Refresh")) return;
-    receive(await response.text(), true);
+    const html = await response.text();
+    if (token() !== before) return; // an act was answered meanwhile: this is older
+    receive(html, true);
     if (token() === before) return fetchAhead(); // it was taken back; the one after it was not
     ahead.html = "";
     if (word) whetstone.notify(word);
@@ -315,7 +317,9 @@
   async function beat(always = false) {
     if (!token() || (!always && (document.hidden || !active))) return;
     active = false;
-    const answer = await post(form.dataset.renew, new URLSearchParams({ token: token() }));
+    const asked = token();
+    const answer = await post(form.dataset.renew, new URLSearchParams({ token: asked }));
+    if (token() !== asked) return;
     if (answer?.status === 409) receive(answer.html, false);
     if (answer?.status === GONE && !outbox().length) refresh(say("Elsewhere"));
     if (answer?.ok) fetchAhead(); // what was fetched ahead may have been what was taken back

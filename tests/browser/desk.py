@@ -1,8 +1,9 @@
 """The desk as its annotator uses it, for the tests beside this file."""
 
+from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 JUDGE = "/p/reviews/judge/"
 
@@ -52,6 +53,15 @@ class Desk:
         self.wait_for("!document.hidden")
         self.page.wait_for_timeout(400)
         return self
+
+    def intercept(self, handler: Callable[[Route], object], path: str = "**/judge/") -> None:
+        """Let `handler` decide about requests, if nothing else is said to the desk's own address.
+
+        A page that is open already may send a little longer past the handler: wait until it does not.
+        """
+        self.page.route(path, handler)
+        self.page.route("**/probe", lambda route: route.fulfill(status=204))
+        self.wait_for("fetch('/probe').then((answer) => answer.status === 204)")
 
     def press(self, key: str) -> None:
         self.page.keyboard.press(key)

@@ -12,9 +12,7 @@ from tests.browser.desk import JUDGE, Desk, ask_for_notes
 
 def test_the_next_comparison_is_there_before_the_server_has_answered(desk: Desk) -> None:
     held: list[Route] = []
-    desk.page.route(
-        "**/judge/", lambda route: held.append(route) if route.request.method == "POST" else route.continue_()
-    )
+    desk.intercept(lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
     ahead = desk.ahead
     desk.press("2")
     assert desk.token == ahead  # at once: nothing was awaited
@@ -37,7 +35,7 @@ def test_verdicts_faster_than_the_network_all_arrive_in_order(desk: Desk) -> Non
         else:
             route.continue_()
 
-    desk.page.route("**/judge/", hold)
+    desk.intercept(hold)
     first, second = desk.token, desk.ahead
     desk.press("1")
     desk.looked().press("8")
@@ -66,9 +64,7 @@ def test_without_a_connection_verdicts_wait_and_are_sent_once(desk: Desk) -> Non
 
 def test_what_waits_survives_closing_the_tab(desk: Desk) -> None:
     given = desk.token
-    desk.page.route(
-        "**/judge/", lambda route: route.abort() if route.request.method == "POST" else route.continue_()
-    )
+    desk.intercept(lambda route: route.abort() if route.request.method == "POST" else route.continue_())
     desk.press("1")
     desk.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
     context = desk.page.context
@@ -91,7 +87,7 @@ def test_an_answer_lost_on_the_way_is_recorded_once(desk: Desk) -> None:
         route.fetch()  # it arrives, and its answer does not
         return route.abort()
 
-    desk.page.route("**/judge/", lose_the_first)
+    desk.intercept(lose_the_first)
     desk.press("1")
     desk.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
     desk.saved()
@@ -110,7 +106,7 @@ def test_a_failing_server_is_tried_again(desk: Desk) -> None:
         else:
             route.continue_()
 
-    desk.page.route("**/judge/", fail_once)
+    desk.intercept(fail_once)
     desk.press("1")
     desk.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
     desk.saved()

@@ -51,15 +51,12 @@ def test_two_tabs_agree(desk: Desk) -> None:
 def test_a_tab_in_the_middle_of_sending_does_not_lose_the_verdict_of_another(desk: Desk) -> None:
     other = another_tab(desk).ready()
     held: list[Route] = []
-    desk.page.route(
-        "**/judge/",
+    desk.intercept(
         lambda route: (
             held.append(route) if route.request.method == "POST" and not held else route.continue_()
         ),
     )
-    other.page.route(
-        "**/judge/", lambda route: route.abort() if route.request.method == "POST" else route.continue_()
-    )
+    other.intercept(lambda route: route.abort() if route.request.method == "POST" else route.continue_())
     second = other.ahead
     desk.press("1")
     desk.wait_for("document.getElementById('saved').dataset.state === 'saving'")
@@ -79,7 +76,7 @@ def test_a_tab_in_the_middle_of_sending_does_not_lose_the_verdict_of_another(des
 def test_a_verdict_is_sent_by_the_tab_that_is_left(desk: Desk) -> None:
     other = another_tab(desk).ready()
     given = other.token
-    other.page.route("**/judge/", lambda route: route.abort())
+    other.intercept(lambda route: route.abort())
     other.press("1")
     other.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
     other.page.close()
@@ -128,7 +125,7 @@ def test_a_verdict_given_on_somebody_elses_page_waits_for_its_own_person(
 ) -> None:
     given = desk.token
     # A request on its way while somebody signs in would sign them out again: Django forgets the old session's cookie.
-    desk.page.route("**/renew/", lambda route: route.abort())
+    desk.intercept(lambda route: route.abort(), "**/renew/")
     tab = desk.page.context.new_page()
     sign_in(tab, "olive")
     desk.press("2")
@@ -136,7 +133,7 @@ def test_a_verdict_given_on_somebody_elses_page_waits_for_its_own_person(
     assert desk.status == "waiting"
     assert not Judgment.objects.exists()
     # Sent with olive's cookie while toni signs in, it would be nobody's, and lead to the sign-in page.
-    desk.page.route("**/judge/", lambda route: route.abort())
+    desk.intercept(lambda route: route.abort())
     sign_in(tab, "toni")
     desk.page.unroute("**/judge/")
     desk.saved()
@@ -183,7 +180,7 @@ def test_what_was_written_last_wins_over_what_this_browser_had_sent_before(notes
 
 
 def test_what_was_not_sent_is_there_after_a_reload_and_is_sent(notes: Desk) -> None:
-    notes.page.route("**/draft/", lambda route: route.abort())
+    notes.intercept(lambda route: route.abort(), "**/draft/")
     notes.page.fill("#rationale", "never sent")
     notes.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
     notes.page.unroute("**/draft/")
@@ -207,7 +204,7 @@ def test_texts_that_come_with_an_older_draft_do_not_undo_what_was_written(notes:
 
 
 def test_a_local_draft_finds_its_criterion_by_name(notes: Desk, project: Any) -> None:
-    notes.page.route("**/draft/", lambda route: route.abort())
+    notes.intercept(lambda route: route.abort(), "**/draft/")
     notes.page.get_by_label("A is slightly better").first.check()
     notes.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
     project.criteria = ["Honest"]
