@@ -214,7 +214,8 @@ def krippendorff_alpha(met: Iterable[Met]) -> float | None:
     coincidences: Counter[tuple[str, str]] = Counter()
     for meeting in met:
         weight = meeting.count / (meeting.judged - 1)
-        coincidences[meeting.one_said, meeting.other_said] += weight  # type: ignore[assignment] # typed as int
+        # typeshed has a Counter count in whole numbers; these are fractions.
+        coincidences[meeting.one_said, meeting.other_said] += weight  # type: ignore[assignment]
         coincidences[meeting.other_said, meeting.one_said] += weight  # type: ignore[assignment]
     marginals: Counter[str] = Counter()
     for (said, _other), weight in coincidences.items():

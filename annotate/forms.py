@@ -241,14 +241,8 @@ class FilterForm(forms.Form):
         ("withdrawn", _("Withdrawn")),
     ]
     IN_SIGHT = ("state", "verdict")
-    MORE = (
-        "kind",
-        "annotator",
-        "policy",
-        "held_out",
-        "disagreement",
-        "flagged",
-    )  # folded, unless one is in use
+    # Folded, unless one is in use.
+    MORE = ("kind", "annotator", "policy", "held_out", "disagreement", "flagged")
     HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
 
     q = forms.CharField(required=False, max_length=200, label=_("Search"))

@@ -6,15 +6,13 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max, Min, RestrictedError
+from django.db.models import F, RestrictedError
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
 from annotate.models import Comparison, Membership, Policy, Project, Role, User
-from annotate.races import again_on_race
-
-ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
+from annotate.races import update_in_parts
 
 
 def free_slug(name: str) -> str:
@@ -110,13 +108,8 @@ def change_needed(project: Project, needed: int) -> None:
 
     One that has more judgments or live claims already keeps them: it needs what it has.
     """
-    comparisons = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD)
-    ends = comparisons.aggregate(first=Min("pk"), last=Max("pk"))
-    if ends["first"] is None:
-        return
-    for start in range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME):
-        some = comparisons.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME).exclude(needed=needed)
-        again_on_race(some.update)(needed=Greatest(needed, F("judged") + F("claimed")))
+    others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD).exclude(needed=needed)
+    update_in_parts(others, needed=Greatest(needed, F("judged") + F("claimed")))
 
 
 def archive(project: Project) -> None:

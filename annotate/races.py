@@ -1,14 +1,16 @@
-"""What meets in the database: it is made again."""
+"""What meets in the database: it is made again, and large changes are made in parts."""
 
 import random
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import DatabaseError, IntegrityError
+from django.db.models import Max, Min, QuerySet
 
 ATTEMPTS = 10
+ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,3 +42,13 @@ def again_on_race(function: Callable[P, T]) -> Callable[P, T]:
 
 def _is_deadlock(error: DatabaseError) -> bool:
     return getattr(error.__cause__, "sqlstate", None) == "40P01"
+
+
+def update_in_parts(rows: "QuerySet[Any]", **changes: Any) -> int:
+    """`rows.update(**changes)`, a part of their keys at a time; returns how many. Not all of it or nothing."""
+    ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    if ends["first"] is None:
+        return 0
+    starts = range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME)
+    parts = (rows.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME) for start in starts)
+    return sum(again_on_race(part.update)(**changes) for part in parts)

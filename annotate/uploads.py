@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
 from django.db import transaction
-from django.db.models import Max, Min, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -31,11 +31,10 @@ from annotate.importing import (
     write,
 )
 from annotate.models import Comparison, Import, Policy, Project, User
-from annotate.races import again_on_race
+from annotate.races import update_in_parts
 from annotate.reading import WHOLE_FILE, Reader, nothing_in
 
 ROWS_CHECKED_AT_A_TIME = 5_000
-ROWS_WITHDRAWN_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
 PREVIEWED = 5
 
 State = Import.State
@@ -113,14 +112,7 @@ def unjudged(upload: Import) -> QuerySet[Comparison]:
 
 def withdraw(upload: Import) -> int:
     """Withdraw what it brought in and nobody judged; returns how many. Each can be restored as any other."""
-    comparisons, count = unjudged(upload), 0
-    ends = comparisons.aggregate(first=Min("pk"), last=Max("pk"))
-    if ends["first"] is None:
-        return 0
-    for start in range(ends["first"], ends["last"] + 1, ROWS_WITHDRAWN_AT_A_TIME):
-        some = comparisons.filter(pk__gte=start, pk__lt=start + ROWS_WITHDRAWN_AT_A_TIME)
-        count += again_on_race(some.update)(withdrawn_at=timezone.now())
-    return count
+    return update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,8 @@ def cancel_import(request: HttpRequest, slug: str, import_id: int) -> HttpRespon
         return redirect("import-file", slug, import_id)
     upload.refresh_from_db()  # a step may have ended meanwhile
     if upload.counts.get("made"):
-        return redirect(
-            "import-file", slug, import_id
-        )  # which says what was brought in, and can take it back
+        # Its page says what was brought in, and can take it back.
+        return redirect("import-file", slug, import_id)
     messages.success(request, _("Import cancelled. Nothing was changed."))
     return redirect("import", slug)
 

@@ -28,14 +28,6 @@ def later(minutes: float) -> Any:
     return timezone.now() + timedelta(minutes=minutes)
 
 
-@pytest.fixture
-def claim(project: Project, teammate: Any, make_comparisons: Any) -> Claim:
-    make_comparisons(8)
-    found = queue.claim(project, teammate)
-    assert found is not None
-    return found
-
-
 # --- Recording ---------------------------------------------------------------------------------------------------
 
 

@@ -11,10 +11,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from annotate import judging, nothing, qualification, queue, remarks
+from annotate import judging, nothing, queue, remarks
 from annotate.choosing import GOLD, RAISED, RESERVED, STANDARD
 from annotate.judging import Verdict
-from annotate.models import Claim, Comparison, Completion, Judgment, Membership, Priority, Project, Prompt
+from annotate.models import Claim, Comparison, Completion, Judgment, Priority, Project, Prompt
 from annotate.repeats import APART
 from tests.annotate.invariants import broken_rules
 
@@ -277,7 +277,7 @@ def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, ma
     assert not queue.renew(first.token, teammate)
 
 
-# --- Priorities, gold, repeats, qualification --------------------------------------------------------------------
+# --- Priorities, gold, repeats -----------------------------------------------------------------------------------
 
 
 def test_raised_priorities_go_first_and_the_highest_before_the_others(project, teammate, make_comparisons):
@@ -342,50 +342,6 @@ def test_repeats_come_back_to_the_same_person_alone_and_not_at_once(
     while claim := queue.claim(project, owner):
         assert claim.comparison.kind == "standard"
         judging.record(claim.token, owner, TIE)
-
-
-@pytest.fixture
-def strict(project: Project, make_comparisons: Any) -> Project:
-    project.qualification_size, project.qualification_pass = 3, 0.6
-    project.save()
-    make_comparisons(10)
-    make_comparisons(8, kind="gold")
-    return project
-
-
-def judge_gold(project: Project, user: Any, right: bool) -> None:
-    claim = queue.claim(project, user)
-    assert claim.comparison.kind == "gold"
-    gold = claim.comparison.gold_preferred_id
-    wrong = claim.right_id if gold == claim.left_id else claim.left_id
-    judging.record(claim.token, user, Verdict("prefer", gold if right else wrong, 1))
-
-
-def test_real_work_begins_when_the_qualification_is_passed(strict, teammate):
-    for right in (True, False, True):
-        assert queue.claim_next(strict, teammate) is None
-        judge_gold(strict, teammate, right)
-    assert queue.claim(strict, teammate).comparison.kind == "standard"
-    assert Membership.objects.get(user=teammate).qualified_at is not None
-
-
-def test_who_does_not_pass_is_told_so_and_may_be_let_try_again_or_in(strict, teammate, owner):
-    for _ in range(3):
-        judge_gold(strict, teammate, right=False)
-    assert queue.claim(strict, teammate) is None
-    found = nothing.why(strict, teammate)
-    assert found.reason == nothing.Reason.NOT_QUALIFIED
-    assert (found.standing.correct, found.standing.judged, found.standing.size) == (0, 3, 3)
-    qualification.try_again(strict, teammate)
-    judge_gold(strict, teammate, right=True)
-    qualification.admit(strict, teammate)
-    assert queue.claim(strict, teammate).comparison.kind == "standard"
-
-
-def test_a_qualification_with_too_little_gold_says_so(strict, teammate):
-    Comparison.objects.filter(kind="gold").update(withdrawn_at=timezone.now())
-    assert queue.claim(strict, teammate) is None
-    assert nothing.why(strict, teammate).reason == nothing.Reason.TOO_LITTLE_GOLD
 
 
 # --- Cost --------------------------------------------------------------------------------------------------------

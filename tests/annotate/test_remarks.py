@@ -1,21 +1,12 @@
 """Drafts of a verdict, and flags for an admin."""
 
-from typing import Any
 
 import pytest
 
 from annotate import judging, queue, remarks
 from annotate.judging import JudgingError, Verdict
-from annotate.models import Claim, Flag, Project
+from annotate.models import Flag
 from annotate.verdicts import RATIONALE_LIMIT
-
-
-@pytest.fixture
-def claim(project: Project, teammate: Any, make_comparisons: Any) -> Claim:
-    make_comparisons(8)
-    found = queue.claim(project, teammate)
-    assert found is not None
-    return found
 
 
 def test_a_draft_is_back_after_a_reload_and_gone_with_the_verdict(project, teammate, claim):

@@ -1,0 +1,16 @@
+"""What the tests of judging share."""
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def claim(project: Any, teammate: Any, make_comparisons: Any) -> Any:
+    """What the teammate is judging: one of eight comparisons."""
+    from annotate import queue
+
+    make_comparisons(8)
+    found = queue.claim(project, teammate)
+    assert found is not None
+    return found
