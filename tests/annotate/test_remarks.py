@@ -1,6 +1,5 @@
 """Drafts of a verdict, and flags for an admin."""
 
-
 import pytest
 
 from annotate import judging, queue, remarks
