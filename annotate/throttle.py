@@ -1,44 +1,63 @@
-"""Slowing down whoever guesses: how many failures a key may have within a window of time.
+"""Limits on guessing: how many attempts a key has within a window of time.
 
-Counts live in the cache that all processes share. Two failures at the very same moment may count as one: that
-costs a guesser's opponent nothing.
+Counts live in the database, so every process sees the same ones and no cache can lose them. An attempt is counted
+before the password is checked: of sixty guesses that arrive at once, ten are checked.
 """
 
 import hashlib
-import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from django.core.cache import cache
+from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, When
+from django.utils import timezone
+
+from annotate.models import Attempts
+
+KEPT = timedelta(days=1)  # longer than any window
 
 
 @dataclass(frozen=True)
 class Throttle:
-    """At most `limit` failures of one key in each window of `seconds`."""
+    """At most `limit` attempts of one key within any `seconds`; a success gives them back (`forget`)."""
 
     name: str
     limit: int
     seconds: int
 
-    def wait(self, key: str) -> int:
-        """Seconds until this key may try again: 0 while it may."""
-        if cache.get(self._slot(key), 0) < self.limit:
-            return 0
-        return self.seconds - int(time.time()) % self.seconds
-
-    def count(self, key: str) -> None:
-        """Note a failure."""
-        slot = self._slot(key)
-        if not cache.add(slot, 1, timeout=self.seconds):
-            cache.set(slot, cache.get(slot, 0) + 1, timeout=self.seconds)
+    def admit(self, key: str) -> int:
+        """Count an attempt and return 0, or return the seconds until the key may try again."""
+        slot, now, window = self._slot(key), timezone.now(), timedelta(seconds=self.seconds)
+        rows = Attempts.objects.filter(pk=slot)
+        # The second half is for a clock that was ahead and has been put right.
+        is_over = Q(last_at__lt=now - window) | Q(last_at__gt=now + window)
+        for _ in range(2):
+            counted = rows.filter(is_over | Q(count__lt=self.limit)).update(
+                count=Case(When(is_over, then=1), default=F("count") + 1), last_at=now
+            )
+            if counted:
+                return 0
+            last = rows.values_list("last_at", flat=True).first()
+            if last is not None:
+                return max(1, int((last + window - now).total_seconds()))
+            if _create(slot, now):
+                return 0
+        return 1
 
     def forget(self, key: str) -> None:
-        cache.delete(self._slot(key))
+        """Give a key its attempts back, after a success."""
+        Attempts.objects.filter(pk=self._slot(key)).delete()
 
     def _slot(self, key: str) -> str:
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{self.name}:{digest}:{int(time.time()) // self.seconds}"
+        return f"{self.name}:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-LOGIN = Throttle("login", limit=10, seconds=600)
-PASSWORD = Throttle("password", limit=10, seconds=600)  # of somebody signed in, about to choose a new one
-TOKEN = Throttle("token", limit=30, seconds=60)
+def _create(slot: str, now: datetime) -> bool:
+    """Start counting for a slot, and drop what is old. Return False if another process was first."""
+    Attempts.objects.filter(last_at__lt=now - KEPT).delete()
+    try:
+        with transaction.atomic():
+            Attempts.objects.create(key=slot, count=1, last_at=now)
+    except IntegrityError:
+        return False
+    return True

@@ -18,9 +18,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path(
         "login/",
-        auth_views.LoginView.as_view(
-            template_name="annotate/login.html", authentication_form=account.LoginForm
-        ),
+        auth_views.LoginView.as_view(template_name="annotate/login.html"),
         name="login",
     ),
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),

@@ -19,7 +19,10 @@ env = Env()
 env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 VAR = Path(env.str("WHETSTONE_VAR", str(BASE_DIR / "var"))).resolve()
+os.umask(0o077)  # whatever a process of the site writes is for its own account alone
 VAR.mkdir(parents=True, exist_ok=True)
+with suppress(PermissionError):  # another account's folder keeps the mode that its owner chose
+    VAR.chmod(0o700)
 
 
 def stored_secret_key(path: Path) -> str:
@@ -55,6 +58,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.headers.SecurityHeadersMiddleware",  # first, so that no answer goes out without them
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -65,9 +69,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "config.csp.ContentSecurityPolicyMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "annotate.access.LoginMiddleware",
+    "annotate.authentication.KnownBrowserMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -132,9 +136,10 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = True  # pages name no others
 # --- People ------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "annotate.User"
+AUTHENTICATION_BACKENDS = ["annotate.authentication.ThrottledBackend"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
+    for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
 ]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
@@ -151,6 +156,13 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "annotate.views.errors.csrf_failure"
+TRUSTED_PROXIES = env.int("WHETSTONE_TRUSTED_PROXIES", 0)  # that append to X-Forwarded-For
+FILE_UPLOAD_HANDLERS = [
+    "annotate.upload_limits.ImportsOnly",  # before anything is written
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to disk and do not count
 IMPORT_LIMIT = (
     env.int("WHETSTONE_IMPORT_MEGABYTES", 1024) * 1024 * 1024
@@ -165,15 +177,6 @@ FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = env.str("WHETSTONE_TIME_ZONE", "UTC")
 USE_TZ = True
 MESSAGE_TAGS = {messages.ERROR: "error"}
-
-# --- Cache: the counters that slow down guessing, shared by all processes -------------------------------------------
-
-CACHE_URL = env.str("WHETSTONE_CACHE_URL", "")
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CACHE_URL}
-    if CACHE_URL
-    else {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": VAR / "cache"}
-}
 
 # --- Celery ------------------------------------------------------------------------------------------------------
 

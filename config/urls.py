@@ -1,10 +1,13 @@
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 urlpatterns = [
     path("", include("annotate.urls")),
     path("", include("training.urls")),
     path("api/v1/", include("annotate.api.urls")),
+    # One form changes a password, and it limits guesses.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="password")),
     path("admin/", admin.site.urls),
 ]
 

@@ -47,10 +47,6 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     set_rollback()
     sentence, field = first_error(error.detail)
     headers = {}
-    if isinstance(error, exceptions.Throttled):
-        seconds = int(getattr(error, "wait", None) or 1)
-        headers["Retry-After"] = str(seconds)
-        sentence = _("Too many wrong tokens: try again in %(seconds)d seconds.") % {"seconds": seconds}
     if getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = str(getattr(error, "auth_header", ""))
     body: dict[str, Any] = {"error": sentence, "field": field}

@@ -5,6 +5,7 @@ The database holds the rules (constraints, unique indexes, and the triggers of t
 Round points at them.
 """
 
+from annotate.models.attempts import Attempts
 from annotate.models.comparisons import SHUFFLE_KEYS, Claim, Comparison, Priority, new_shuffle_key
 from annotate.models.inbox import ApiToken, Import, token_digest
 from annotate.models.judgments import Flag, Judgment
@@ -16,6 +17,7 @@ from annotate.models.texts import Completion, Policy, Prompt, is_held_out, promp
 __all__ = [
     "SHUFFLE_KEYS",
     "ApiToken",
+    "Attempts",
     "Claim",
     "Comparison",
     "Completion",

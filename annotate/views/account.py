@@ -4,56 +4,31 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import views as auth_views
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
-from django.core.exceptions import ValidationError
+from django.contrib.auth.forms import PasswordChangeForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from annotate.access import get_user
+from annotate.authentication import OWN_PASSWORD, TooManyAttempts
 from annotate.forms import TokenForm
 from annotate.models import ApiToken
-from annotate.throttle import LOGIN, PASSWORD
 
 NEW_TOKEN = "new_token"  # noqa: S105 - a session key: the token just made, shown once
 MOST_TOKENS = 20
 
 
-class LoginForm(AuthenticationForm):
-    """After ten failures a name has to wait, from the address that they came from."""
-
-    def clean(self) -> dict[str, Any]:
-        address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
-        key = f"{self.cleaned_data.get('username', '').lower()} {address}"
-        wait = LOGIN.wait(key)
-        if wait:
-            raise ValidationError(_too_many(wait // 60 + 1), code="throttled")
-        try:
-            cleaned: dict[str, Any] = super().clean()
-        except ValidationError:
-            LOGIN.count(key)
-            raise
-        LOGIN.forget(key)
-        return cleaned
-
-
 class PasswordForm(PasswordChangeForm):
-    """After ten wrong guesses at the present password its account has to wait: the browser may be somebody else's."""
+    """Limits guesses at the present password: the browser may have been left open."""
 
     def clean_old_password(self) -> str:
         key = str(self.user.pk)
-        wait = PASSWORD.wait(key)
-        if wait:
-            raise ValidationError(_too_many(wait // 60 + 1), code="throttled")
-        try:
-            given: str = super().clean_old_password()
-        except ValidationError:
-            PASSWORD.count(key)
-            raise
-        PASSWORD.forget(key)
+        if wait := OWN_PASSWORD.admit(key):
+            raise TooManyAttempts(wait)
+        given: str = super().clean_old_password()
+        OWN_PASSWORD.forget(key)
         return given
 
 
@@ -68,17 +43,6 @@ class ChangePassword(auth_views.PasswordChangeView):
         answer = super().form_valid(form)
         messages.success(self.request, _("Password changed. Other browsers are signed out."))
         return answer
-
-
-def _too_many(minutes: int) -> str:
-    return (
-        ngettext(
-            "Too many attempts: try again in %d minute.",
-            "Too many attempts: try again in %d minutes.",
-            minutes,
-        )
-        % minutes
-    )
 
 
 def tokens(request: HttpRequest) -> HttpResponse:

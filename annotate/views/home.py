@@ -79,10 +79,12 @@ def theme(request: HttpRequest) -> HttpResponse:
     """Flip between light and dark for this browser; a script does the same without a request."""
     response = redirect(_safe_next(request))
     chosen = "light" if request.COOKIES.get("theme") == "dark" else "dark"
-    response.set_cookie("theme", chosen, max_age=THEME_SECONDS, samesite="Lax")
+    response.set_cookie("theme", chosen, max_age=THEME_SECONDS, samesite="Lax", secure=request.is_secure())
     return response
 
 
 def _safe_next(request: HttpRequest) -> str:
     url = request.POST.get("next", "") or request.GET.get("next", "")
-    return url if url_has_allowed_host_and_scheme(url, {request.get_host()}) else "/"
+    # A bare word is a name of a view to `redirect`, and leads nowhere as an address.
+    is_safe = url.startswith("/") and url_has_allowed_host_and_scheme(url, {request.get_host()})
+    return url if is_safe else "/"

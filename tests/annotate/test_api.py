@@ -9,7 +9,6 @@ from django.test import Client
 
 from annotate import queue
 from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot
-from annotate.throttle import TOKEN
 
 API = "/api/v1/projects/"
 
@@ -85,13 +84,12 @@ def test_a_closed_accounts_token_opens_nothing(owner, caller):
     assert script.get().status_code == 401
 
 
-def test_guessing_tokens_is_slowed_down(project, owner, caller):
-    for _ in range(TOKEN.limit):
-        assert Caller("wst_guess").get().status_code == 401
-    refused = Caller("wst_guess").get()
-    assert refused.status_code == 429
-    assert 0 < int(refused["Retry-After"]) <= TOKEN.seconds
+def test_wrong_tokens_never_delay_a_good_one(project, owner, caller):
+    for _ in range(40):
+        refused = Caller("wst_guess").get()
+        assert refused.status_code == 401
     assert refused.json().keys() == {"error", "field"}
+    assert caller(owner).get().status_code == 200
 
 
 def test_a_browsers_session_needs_the_csrf_token(project, owner):
@@ -101,15 +99,6 @@ def test_a_browsers_session_needs_the_csrf_token(project, owner):
     refused = client.post(f"{API}reviews/next/", "{}", content_type="application/json")
     assert refused.status_code == 403
     assert "CSRF" in refused.json()["error"]
-
-
-def test_guessing_a_password_is_slowed_down_for_that_name_alone(owner, teammate, client_for):
-    client = client_for()
-    for _ in range(10):
-        client.post("/login/", {"username": "olive", "password": "wrong"})
-    right = client.post("/login/", {"username": "Olive", "password": "password"})
-    assert b"Too many attempts" in right.content
-    assert client.post("/login/", {"username": "toni", "password": "password"}).status_code == 302
 
 
 # --- Roles -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,52 @@
+"""The first upload handler: it refuses large bodies before any of them is read.
+
+Django parses a form, and writes its files to disk, as soon as the CSRF check looks for its token. That is before any
+view can ask who is sending.
+"""
+
+from typing import IO, Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from annotate.access import find_membership
+from annotate.models import Role, User
+
+FORM_FIELDS = 64 * 1024  # bytes that an import may add to its file: names, boundaries, other fields
+
+
+class ImportsOnly(FileUploadHandler):
+    """Lets a file pass only where an admin of a project imports one."""
+
+    def handle_raw_input(
+        self,
+        input_data: IO[bytes],
+        META: dict[str, Any],
+        content_length: int,
+        boundary: bytes,
+        encoding: str | None = None,
+    ) -> None:
+        """Raise RequestDataTooBig if the body is longer than this address takes from this user."""
+        assert self.request is not None
+        if content_length > _most_bytes(self.request):
+            raise RequestDataTooBig(_("The body is larger than this address takes."))
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+        return raw_data
+
+    def file_complete(self, file_size: int) -> None:
+        return None
+
+
+def _most_bytes(request: HttpRequest) -> int:
+    small: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+    match, user = request.resolver_match, getattr(request, "user", None)
+    if match is None or match.view_name != "import" or not isinstance(user, User):
+        return small
+    membership = find_membership(user, match.kwargs["slug"])
+    if membership is None or membership.role != Role.ADMIN:
+        return small
+    return int(settings.IMPORT_LIMIT) + FORM_FIELDS
