@@ -11,13 +11,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.core import signing
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import ngettext
 
 from annotate.addresses import client_address
+from annotate.models import User
 from annotate.throttle import Throttle
 
 AT_ADDRESS = Throttle("address", limit=10, seconds=600)  # of one account, from one address
@@ -51,8 +51,8 @@ class ThrottledBackend(ModelBackend):
         request: HttpRequest | None,
         username: str | None = None,
         password: str | None = None,
-        **credentials: Any,
-    ) -> AbstractBaseUser | None:
+        **kwargs: Any,
+    ) -> User | None:
         """Return the account if the password is right. Raise TooManyAttempts before looking if none is left."""
         if username is None or password is None:
             return None
@@ -65,7 +65,7 @@ class ThrottledBackend(ModelBackend):
         for throttle, key in limits:
             if wait := throttle.admit(key):
                 raise TooManyAttempts(wait)
-        user = super().authenticate(request, username=username, password=password, **credentials)
+        user = super().authenticate(request, username=username, password=password, **kwargs)
         if user is not None:
             for throttle, key in limits:
                 throttle.forget(key)

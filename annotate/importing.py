@@ -9,6 +9,7 @@ Keys of a record: `prompt` (text, or a list of chat messages), `id`, `metadata`;
 columns; further columns become metadata.
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -313,6 +314,7 @@ def _write_completions(
         for row in known.values("pk", "prompt_id", "policy_id", "text")
     }
     missing = [key for key in wanted if key not in written]
+    random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
     rows = Completion.objects.bulk_create(
         Completion(prompt_id=prompt, policy_id=policy, text=text) for prompt, policy, text in missing
     )

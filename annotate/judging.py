@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from annotate import queue
 from annotate.models import Claim, Comparison, Judgment, Project, User
 from annotate.races import Race, again_on_race
-from annotate.verdicts import DRAFT_KEYS, JudgingError, Verdict, check_shown, parse_token, unknown_token
+from annotate.verdicts import DRAFT_KEYS, JudgingError, Verdict, name_shown, parse_token, unknown_token
 
 __all__ = [
     "JudgingError",
@@ -119,7 +119,7 @@ def _record(
     if settled is None:
         return _record_again(key, annotator, project, fields, now)
     claim, was_late = settled
-    check_shown(fields, (claim.left_id, claim.right_id))
+    fields = name_shown(fields, (claim.left_id, claim.right_id))
     taken = _seconds(seconds, claim, now)
     hasty = taken is not None and taken < project.min_seconds
     return Judgment.objects.create(
@@ -192,8 +192,7 @@ def _record_again(
         raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
     current = mine.select_for_update().get(comparison=claim.comparison_id, superseded_at=None)
-    check_shown(fields, (claim.left_id, claim.right_id))
-    return _replace(current, fields, token, now)
+    return _replace(current, name_shown(fields, (claim.left_id, claim.right_id)), token, now)
 
 
 # --- Changing one's mind -----------------------------------------------------------------------------------------
@@ -217,8 +216,7 @@ def revise(
         judgment = mine.filter(pk=judgment_id, annotator=annotator).first()
         if judgment is None:
             raise JudgingError(_("There is no such judgment of yours."), "judgment")
-        fields = verdict.check(judgment.project)
-        check_shown(fields, (judgment.left_id, judgment.right_id))
+        fields = name_shown(verdict.check(judgment.project), (judgment.left_id, judgment.right_id))
         if judgment.superseded_at is not None:
             judgment = _successor(judgment, fields)
         return _replace(judgment, fields, uuid.uuid4(), now or timezone.now())

@@ -9,7 +9,15 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.models import Claim, Flag, Project, User
-from annotate.verdicts import DRAFT_KEYS, NOTE_LIMIT, JudgingError, clean_text, parse_token, unknown_token
+from annotate.verdicts import (
+    DRAFT_KEYS,
+    NOTE_LIMIT,
+    JudgingError,
+    clean_text,
+    name_shown,
+    parse_token,
+    unknown_token,
+)
 
 
 def save_draft(
@@ -29,8 +37,9 @@ def save_draft(
     others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
     if "\\u0000" in others:
         raise JudgingError(_("The draft holds characters that are not text."), "draft")
-    claims = _own_claims(token, annotator, project)
-    return claims.exclude(state__in=Claim.SETTLED).update(draft=kept) == 1
+    claims = _own_claims(token, annotator, project).exclude(state__in=Claim.SETTLED)
+    shown = claims.values_list("left", "right").first()
+    return shown is not None and claims.update(draft=name_shown(kept, shown)) == 1
 
 
 def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Project | None = None) -> Flag:

@@ -26,11 +26,10 @@ class ImportsOnly(FileUploadHandler):
         input_data: IO[bytes],
         META: dict[str, Any],
         content_length: int,
-        boundary: bytes,
+        boundary: str,
         encoding: str | None = None,
     ) -> None:
         """Raise RequestDataTooBig if the body is longer than this address takes from this user."""
-        assert self.request is not None
         if content_length > _most_bytes(self.request):
             raise RequestDataTooBig(_("The body is larger than this address takes."))
 
@@ -41,9 +40,9 @@ class ImportsOnly(FileUploadHandler):
         return None
 
 
-def _most_bytes(request: HttpRequest) -> int:
+def _most_bytes(request: HttpRequest | None) -> int:
     small: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
-    match, user = request.resolver_match, getattr(request, "user", None)
+    match, user = getattr(request, "resolver_match", None), getattr(request, "user", None)
     if match is None or match.view_name != "import" or not isinstance(user, User):
         return small
     membership = find_membership(user, match.kwargs["slug"])

@@ -11,6 +11,7 @@ from annotate.models import Judgment, Project
 
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
+SIDES = ("a", "b")  # left and right, as they were drawn for this annotator
 DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
 Choice = Judgment.Verdict
 
@@ -25,14 +26,17 @@ class JudgingError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One annotator's verdict. `preferred_id` is the completion's id, never a side; `strength` is 1 to 3.
+    """One annotator's verdict. `strength` is 1 to 3.
+
+    `preferred_id` is a completion's id, or "a" or "b": the names that annotators know the left and the right one by,
+    since ids would tell which policy wrote what. What is stored is the id (`name_shown`).
 
     `criteria` maps a criterion of the project to {"verdict": "prefer" | "tie" | "both_bad"} with `preferred_id`
     and `strength` for a preference.
     """
 
     verdict: str
-    preferred_id: int | None = None
+    preferred_id: int | str | None = None
     strength: int | None = None
     reasons: Sequence[str] = ()
     criteria: Mapping[str, Mapping[str, Any]] | None = None
@@ -41,7 +45,7 @@ class Verdict:
     def check(self, project: Project) -> dict[str, Any]:
         """The fields of a Judgment, as the project allows them. Raises JudgingError.
 
-        Whether the preferred completion was shown is for `check_shown`, once the claim is known.
+        Which completion is preferred is for `name_shown`, once the claim is known.
         """
         return {
             **_choice(self.verdict, self.preferred_id, self.strength, list(Choice), ""),
@@ -66,13 +70,26 @@ def unknown_token() -> JudgingError:
     )
 
 
-def check_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> None:
-    """Raise JudgingError unless each preference in `fields` is for one of the two completions shown."""
-    preferences = [("preferred_id", fields["preferred_id"])]
-    preferences += [("criteria", said.get("preferred_id")) for said in fields["criteria"].values()]
-    for name, preferred in preferences:
-        if preferred is not None and preferred not in shown:
-            raise JudgingError(_("The preferred completion is not one of the two that were compared."), name)
+def name_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> dict[str, Any]:
+    """Return `fields` with each preference as the id of one of the two completions `shown`, left and right.
+
+    Raises JudgingError for a preference that is neither.
+    """
+
+    def named(said: Mapping[str, Any], field: str) -> dict[str, Any]:
+        preferred = said.get("preferred_id")
+        if preferred is None:
+            return dict(said)
+        preferred = dict(zip(SIDES, shown, strict=True)).get(preferred, preferred)
+        if preferred not in shown:
+            raise JudgingError(_("The preferred completion is not one of the two that were compared."), field)
+        return {**said, "preferred_id": preferred}
+
+    resolved = named(fields, "preferred_id")
+    if "criteria" in fields:
+        criteria = fields["criteria"].items()
+        resolved["criteria"] = {criterion: named(said, "criteria") for criterion, said in criteria}
+    return resolved
 
 
 def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: bool = True) -> str:
@@ -110,8 +127,8 @@ def _choice(
         if strength is not None:
             raise wrong(_("Only a preference has a strength."), "strength")
     else:
-        if type(preferred) is not int:
-            raise wrong(_("Say which completion is better."), "preferred_id")
+        if type(preferred) is not int and preferred not in SIDES:
+            raise wrong(_("Say which completion is better: “a” or “b”."), "preferred_id")
         if type(strength) is not int or strength not in Judgment.Strength.values:
             raise wrong(_("Say how much better it is: 1, 2 or 3."), "strength")
     return {"verdict": str(verdict), "preferred_id": preferred, "strength": strength}

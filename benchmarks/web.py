@@ -60,8 +60,7 @@ def queries_per_cycle(slug: str, cookie: str) -> int:
     ahead = find(client.post(path + "ahead/", headers=fragment).content.decode())
     if not found or not ahead:
         raise SystemExit("The pool is too small: a further annotator finds nothing to judge.")
-    token, left, right = found
-    form = {"token": token, "left": left, "right": right, "verdict": "tie", "seconds": "3", "shown": ahead[0]}
+    form = {"token": found, "verdict": "tie", "seconds": "3", "shown": ahead}
     with CaptureQueriesContext(connection) as queries:
         client.post(path, form, headers=fragment)
     return sum(query["sql"].split()[0] not in {"BEGIN", "COMMIT"} for query in queries)

@@ -14,9 +14,7 @@ from urllib.parse import urlencode
 
 from benchmarks.web_pool import Annotator
 
-COMPARISON = re.compile(
-    r'data-token="([0-9a-f-]{36})".*?name="left" value="(\d+)".*?name="right" value="(\d+)"', re.DOTALL
-)
+COMPARISON = re.compile(r'data-token="([0-9a-f-]{36})"')
 AHEAD = '<template id="ahead">'
 VERDICTS = {
     "a3": "prefer",
@@ -140,11 +138,10 @@ async def _annotate(
             if pause:
                 await asyncio.sleep(chance.expovariate(1 / pause))
             load.cycles -= 1
-            token, left, right = current
-            choice = chance.choice(list(VERDICTS))
-            form = {"token": token, "left": left, "right": right, "verdict": choice, "seconds": "3.5"}
+            token, choice = current, chance.choice(list(VERDICTS))
+            form = {"token": token, "verdict": choice, "seconds": "3.5"}
             start = time.perf_counter()
-            status, answer = await browser.request("POST", path, form | {"shown": ahead[0] if ahead else ""})
+            status, answer = await browser.request("POST", path, form | {"shown": ahead or ""})
             took = time.perf_counter() - start
             if status != 200 or 'data-word="error"' in answer:
                 load.errors[f"status {status}"] += 1
@@ -161,10 +158,10 @@ async def _annotate(
     browser.close()
 
 
-def find(html: str) -> tuple[str, str, str] | None:
-    """The first comparison in a page or fragment: its token, and the ids of its left and right completion."""
+def find(html: str) -> str | None:
+    """The token of the first comparison in a page or fragment."""
     found = COMPARISON.search(html)
-    return (found[1], found[2], found[3]) if found else None
+    return found[1] if found else None
 
 
 def run(

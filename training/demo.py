@@ -5,6 +5,7 @@
 
 import json
 import os
+import random
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -192,11 +193,12 @@ def contrast(pair: samples.Pair) -> float:
 
 def compare(project: Project, pair: samples.Pair, *, gold: bool = False) -> Comparison:
     """A comparison of the pair, not saved; as gold it knows which completion speaks better of its film."""
+    first, second = random.sample(pair, 2)  # ids must not tell which was written first
     comparison = Comparison(
         project=project,
-        prompt_id=pair[0].prompt_id,
-        first=pair[0],
-        second=pair[1],
+        prompt_id=first.prompt_id,
+        first=first,
+        second=second,
         needed=project.judgments_needed,
         batch="first samples",
     )

@@ -12,7 +12,7 @@ from rest_framework.serializers import ModelSerializer
 
 from annotate.api.access import get_project, get_user
 from annotate.api.pagination import ByKey
-from annotate.api.serializers import ComparisonOut, JudgmentOut, PromptOut, project_data
+from annotate.api.serializers import ComparisonOut, JudgmentOut, OwnJudgmentOut, PromptOut, project_data
 from annotate.models import Comparison, Judgment, Membership, Prompt, Role
 
 
@@ -59,11 +59,12 @@ def judgments(request: Request, slug: str) -> Response:
     """All of them for admins and researchers; an annotator's own for an annotator. `?history=1` adds replaced ones."""
     found, membership = get_project(request, slug)
     rows = Judgment.objects.filter(project=found).select_related("annotator")
-    if membership.role == Role.ANNOTATOR:
+    blind = membership.role == Role.ANNOTATOR
+    if blind:
         rows = rows.filter(annotator=membership.user)
     if request.query_params.get("history") != "1":
         rows = rows.filter(superseded_at=None)
-    return _page(request, rows, JudgmentOut)
+    return _page(request, rows, OwnJudgmentOut if blind else JudgmentOut)
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -16,6 +16,7 @@ from annotate.models import (
     Role,
     Snapshot,
 )
+from annotate.verdicts import SIDES
 
 
 def project_data(project: Project, membership: Membership) -> dict[str, Any]:
@@ -82,6 +83,31 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
         ]  # fmt: skip
 
 
+class OwnJudgmentOut(JudgmentOut):
+    """For whoever judged: the preferred completion by the name it was shown under."""
+
+    preferred_id = serializers.SerializerMethodField()
+    criteria = serializers.SerializerMethodField()
+
+    class Meta(JudgmentOut.Meta):
+        fields = [name for name in JudgmentOut.Meta.fields if name != "left_id"]
+
+    def get_preferred_id(self, judgment: Judgment) -> str | None:
+        return _side(judgment, judgment.preferred_id)
+
+    def get_criteria(self, judgment: Judgment) -> dict[str, Any]:
+        return {
+            criterion: {
+                key: _side(judgment, value) if key == "preferred_id" else value for key, value in said.items()
+            }
+            for criterion, said in judgment.criteria.items()
+        }
+
+
+def _side(judgment: Judgment, completion: int | None) -> str | None:
+    return dict(zip((judgment.left_id, judgment.right_id), SIDES, strict=True)).get(completion or 0)
+
+
 class SnapshotOut(serializers.ModelSerializer[Snapshot]):
     created_by = serializers.CharField(source="created_by.username", default=None)
 
@@ -96,8 +122,8 @@ def claim_data(claim: Claim) -> dict[str, Any]:
         "token": str(claim.token),
         "comparison_id": claim.comparison_id,
         "prompt": claim.comparison.prompt.content,
-        "left": {"id": claim.left_id, "text": claim.left.text},
-        "right": {"id": claim.right_id, "text": claim.right.text},
+        "left": {"id": "a", "text": claim.left.text},
+        "right": {"id": "b", "text": claim.right.text},
         "expires_at": claim.expires_at,
     }
 
@@ -118,7 +144,7 @@ class JudgmentIn(StrictSerializer):
 
     token = serializers.CharField(max_length=64)
     verdict = serializers.CharField(max_length=20)
-    preferred_id = serializers.IntegerField(required=False, allow_null=True)
+    preferred_id = serializers.ChoiceField(SIDES, required=False, allow_null=True)
     strength = serializers.IntegerField(required=False, allow_null=True)
     reasons = serializers.ListField(child=serializers.CharField(), required=False)
     criteria = serializers.DictField(child=serializers.DictField(), required=False)

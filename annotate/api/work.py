@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from annotate import judging, nothing, queue
 from annotate.api import projects
 from annotate.api.access import get_project
-from annotate.api.serializers import JudgmentIn, JudgmentOut, claim_data
+from annotate.api.serializers import JudgmentIn, OwnJudgmentOut, claim_data
 from annotate.models import Claim, Role
 
 
@@ -63,7 +63,7 @@ def judge(request: Request, slug: str) -> Response:
         )
     except judging.JudgingError as error:
         raise ValidationError({error.field: [error.message]}) from error
-    return Response(JudgmentOut(judgment).data, status=201)
+    return Response(OwnJudgmentOut(judgment).data, status=201)
 
 
 def _own_claim(project_id: int, user_id: int, token: UUID) -> Claim:

@@ -106,7 +106,7 @@ def _refuse(
     """Nothing was stored: say why, beside what was entered."""
     claim = queue.claim(project, membership.user)
     if claim and str(claim.token) == request.POST.get("token"):
-        claim.draft = verdicts.entered(request.POST, project)
+        claim.draft = verdicts.entered(request.POST, project, (claim.left_id, claim.right_id))
     if _is_fragment(request):
         today = judged_today(project, membership.user)
         return _turn(request, project, membership, claim, None, error=error.message, today=today, status=422)

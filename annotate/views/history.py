@@ -77,7 +77,9 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
             revised = judging.revise(found.pk, membership.user, verdict, project=project)
         except JudgingError as refused:
             error = refused.message
-            stage = replace(stage, said=verdicts.entered(request.POST, project))
+            stage = replace(
+                stage, said=verdicts.entered(request.POST, project, (found.left_id, found.right_id))
+            )
         else:
             messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
             return redirect("judgment", slug, revised.pk)

@@ -1,31 +1,26 @@
-"""Between the desk's form and a Verdict: sides become completions, by id, and back.
+"""Between the desk's form and a Verdict.
 
 A choice is written as the form knows it: "a3" is "A is much better", then a2, a1, tie, both_bad, b1, b2, b3, skip.
-A is the completion that was drawn for the left. A criterion is posted by its name: its place may have changed since
-the page was opened.
+A is the completion that was drawn for the left; pages name completions by their side alone, since ids would tell which
+policy wrote what. A criterion is posted by its name: its place may have changed since the page was opened.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from django.http import QueryDict
-from django.utils.translation import gettext as _
 
 from annotate.models import Judgment, Project
-from annotate.verdicts import JudgingError, Verdict
+from annotate.verdicts import SIDES, Verdict, name_shown
 
-SIDES = {
-    f"{letter}{strength}": (side, strength)
-    for letter, side in (("a", "left"), ("b", "right"))
-    for strength in (1, 2, 3)
-}
-CODES = {*SIDES, *Judgment.Verdict.values} - {Judgment.Verdict.PREFER.value}
+PREFERENCES = {f"{side}{strength}": (side, strength) for side in SIDES for strength in (1, 2, 3)}
+CODES = {*PREFERENCES, *Judgment.Verdict.values} - {Judgment.Verdict.PREFER.value}
 CRITERION = "criterion-"  # and its name
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
     """The verdict in a submitted form. Raises JudgingError; what the project does not ask for is left out."""
-    return Verdict(**_choice(post.get("verdict", ""), post), **read_notes(post, project))
+    return Verdict(**_choice(post.get("verdict", "")), **read_notes(post, project))
 
 
 def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
@@ -34,7 +29,7 @@ def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
     A criterion that the project has no more is not left out: whoever stores the verdict has to refuse it.
     """
     criteria = {
-        field.removeprefix(CRITERION): _choice(post.get(field, ""), post)
+        field.removeprefix(CRITERION): _choice(post.get(field, ""))
         for field in post
         if field.startswith(CRITERION) and post.get(field)
     }
@@ -48,15 +43,12 @@ def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
 def read_draft(post: QueryDict, project: Project) -> dict[str, Any]:
     """What was entered so far: the notes, and the verdict where there is one (an undo brings the last one back)."""
     given = post.get("verdict", "")
-    return read_notes(post, project) | (_choice(given, post) if given in CODES else {})
+    return read_notes(post, project) | (_choice(given) if given in CODES else {})
 
 
-def entered(post: QueryDict, project: Project) -> dict[str, Any]:
-    """What was entered in a form that was refused, to show it again; nothing where it cannot be read."""
-    try:
-        return read_draft(post, project)
-    except JudgingError:
-        return {}
+def entered(post: QueryDict, project: Project, shown: tuple[int, int]) -> dict[str, Any]:
+    """Return what was entered in a form that was refused, to show it again."""
+    return name_shown(read_draft(post, project), shown)
 
 
 def seconds(post: QueryDict) -> float | None:
@@ -67,17 +59,11 @@ def seconds(post: QueryDict) -> float | None:
         return None
 
 
-def _choice(code: str, post: QueryDict) -> dict[str, Any]:
-    if code not in SIDES:
+def _choice(code: str) -> dict[str, Any]:
+    if code not in PREFERENCES:
         return {"verdict": code}
-    side, strength = SIDES[code]
-    try:
-        preferred = int(post.get(side, ""))
-    except ValueError:
-        raise JudgingError(
-            _("The page does not say which completion is on which side; reload it."), side
-        ) from None
-    return {"verdict": Judgment.Verdict.PREFER.value, "preferred_id": preferred, "strength": strength}
+    side, strength = PREFERENCES[code]
+    return {"verdict": Judgment.Verdict.PREFER.value, "preferred_id": side, "strength": strength}
 
 
 def code(said: Mapping[str, Any], left_id: int) -> str:

@@ -5,6 +5,8 @@ import re
 from django.test import Client
 from django.urls import reverse
 
+from annotate.models import Claim
+
 FRAGMENT = {"HX-Request": "true"}
 
 
@@ -14,12 +16,17 @@ def url(name: str, *args: object) -> str:
 
 def hidden_fields(html: str) -> dict[str, str]:
     """The hidden fields of the comparison on a page or in a fragment."""
-    names = "token|view|left|right"
+    names = "token|view"
     return dict(
         re.findall(
             rf'<input type="hidden" name="({names})" value="([^"]*)"', html.split("<template", maxsplit=1)[0]
         )
     )
+
+
+def shown(token: str) -> tuple[int, int]:
+    """The ids of the completions that a claim shows, left and right. No page tells them."""
+    return Claim.objects.values_list("left", "right").get(token=token)
 
 
 def on_screen(desk: Client) -> dict[str, str]:

@@ -207,7 +207,7 @@ def test_a_comparison_is_claimed_judged_and_stored_once(project, teammate, make_
     assert first.status_code == 201
     assert first.json() == second.json()
     judgment = Judgment.objects.get()
-    assert (judgment.preferred_id, judgment.left_id) == (claim["right"]["id"], claim["left"]["id"])
+    assert (judgment.preferred.text, judgment.left.text) == (claim["right"]["text"], claim["left"]["text"])
     assert script.post("reviews/next/").json()["claim"]["token"] != claim["token"]
 
 
@@ -215,7 +215,26 @@ def test_the_sides_are_those_that_were_drawn(project, teammate, make_comparisons
     make_comparisons(1)
     drawn = queue.claim(project, teammate)
     shown = caller(teammate).post("reviews/next/").json()["claim"]
-    assert (shown["left"]["id"], shown["right"]["id"]) == (drawn.left_id, drawn.right_id)
+    assert (shown["left"]["text"], shown["right"]["text"]) == (drawn.left.text, drawn.right.text)
+
+
+def test_annotators_are_told_sides_and_never_ids(project, owner, teammate, make_comparisons, caller):
+    project.criteria = ["helpful"]
+    project.save()
+    make_comparisons(1)
+    script = caller(teammate)
+    claim = script.post("reviews/next/").json()["claim"]
+    helpful = {"verdict": "prefer", "preferred_id": "a", "strength": 1}
+    body = {"token": claim["token"], "verdict": "prefer", "preferred_id": "b", "strength": 2}
+    said = script.post("reviews/judgments/", body | {"criteria": {"helpful": helpful}}).json()
+    judgment = Judgment.objects.get()
+    assert judgment.criteria["helpful"]["preferred_id"] == judgment.left_id
+    assert (said["preferred_id"], said["criteria"]["helpful"]["preferred_id"]) == ("b", "a")
+    assert said == script.get("reviews/judgments/").json()["results"][0]
+    for hidden in (judgment.left_id, judgment.right_id):
+        assert hidden not in (said["preferred_id"], said["criteria"]["helpful"]["preferred_id"])
+    known = caller(owner).get("reviews/judgments/").json()["results"][0]
+    assert (known["preferred_id"], known["left_id"]) == (judgment.right_id, judgment.left_id)
 
 
 @pytest.mark.parametrize(

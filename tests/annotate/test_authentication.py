@@ -18,13 +18,13 @@ from annotate.throttle import Throttle
 DOORS = ["/login/", "/admin/login/"]
 
 
-def sign_in(client: Client, name: str = "olive", password: str = "password", door: str = "/login/", **extra):
-    return client.post(door, {"username": name, "password": password}, **extra)
+def sign_in(client: Client, name: str = "olive", *, door: str = "/login/", **extra):
+    return client.post(door, {"username": name, "password": "password"}, **extra)
 
 
-def guess(times: int = 10, client: Client | None = None, **options) -> None:
+def guess(times: int = 10, client: Client | None = None, *, door: str = "/login/", **extra) -> None:
     for _ in range(times):
-        sign_in(client or Client(), password="wrong", **options)
+        (client or Client()).post(door, {"username": "olive", "password": "wrong"}, **extra)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.utils import timezone
 from annotate import judging, queue
 from annotate.models import Claim, Comparison, Flag, Judgment
 from annotate.verdicts import Verdict
-from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, url
+from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
 
 @pytest.fixture
@@ -29,32 +29,35 @@ def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
 @pytest.mark.parametrize(
     ("choice", "verdict", "side", "strength"),
     [
-        ("a3", "prefer", "left", 3),
-        ("a2", "prefer", "left", 2),
-        ("a1", "prefer", "left", 1),
-        ("b1", "prefer", "right", 1),
-        ("b2", "prefer", "right", 2),
-        ("b3", "prefer", "right", 3),
+        ("a3", "prefer", 0, 3),
+        ("a2", "prefer", 0, 2),
+        ("a1", "prefer", 0, 1),
+        ("b1", "prefer", 1, 1),
+        ("b2", "prefer", 1, 2),
+        ("b3", "prefer", 1, 3),
         ("tie", "tie", None, None),
         ("both_bad", "both_bad", None, None),
         ("skip", "skip", None, None),
     ],
 )
 def test_a_form_records_its_verdict_by_completion_and_leads_to_the_next(
-    desk: Client, choice: str, verdict: str, side: str | None, strength: int | None
+    desk: Client, choice: str, verdict: str, side: int | None, strength: int | None
 ) -> None:
     fields = on_screen(desk)
+    sides = shown(fields["token"])
     response = desk.post(url("judge"), {**fields, "verdict": choice})
     assert response.status_code == 302
     assert response.url == url("judge")
     judgment = Judgment.objects.get()
     assert (judgment.verdict, judgment.strength) == (verdict, strength)
-    assert judgment.preferred_id == (int(fields[side]) if side else None)
+    assert judgment.preferred_id == (None if side is None else sides[side])
     assert on_screen(desk)["token"] != fields["token"]
 
 
 def test_the_same_comparison_with_the_same_sides_after_a_reload(desk: Client) -> None:
-    assert on_screen(desk) == on_screen(desk)
+    before, after = on_screen(desk), on_screen(desk)
+    assert before == after
+    assert shown(before["token"]) == shown(after["token"])
 
 
 def test_a_form_sent_twice_is_one_judgment(desk: Client) -> None:
@@ -66,14 +69,15 @@ def test_a_form_sent_twice_is_one_judgment(desk: Client) -> None:
 
 def test_undo_and_redo_work_as_plain_forms(desk: Client) -> None:
     fields = on_screen(desk)
+    sides = shown(fields["token"])
     desk.post(url("judge"), {**fields, "verdict": "b1"})
     assert desk.post(url("undo")).url == url("judge")
     page = desk.get(url("judge")).content.decode()
-    assert hidden_fields(page)["left"] == fields["left"]
+    assert shown(hidden_fields(page)["token"]) == sides
     assert re.search(r'class="verdict b was" name="verdict" value="b1"', page)  # what was said before
     assert Judgment.objects.filter(superseded_at=None).count() == 0
     desk.post(url("redo"))
-    assert Judgment.objects.get(superseded_at=None).preferred_id == int(fields["right"])
+    assert Judgment.objects.get(superseded_at=None).preferred_id == sides[1]
 
 
 def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) -> None:
@@ -84,6 +88,7 @@ def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) ->
     )
     project.save()
     fields = on_screen(desk)
+    _left, right = shown(fields["token"])
     noted = {
         "reasons": ["Truer"],
         "criterion-Helpful": "b2",
@@ -95,7 +100,7 @@ def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) ->
     assert judgment.reasons == ["Truer"]
     assert judgment.rationale == "It names the film."
     assert judgment.criteria == {
-        "Helpful": {"verdict": "prefer", "preferred_id": int(fields["right"]), "strength": 2},
+        "Helpful": {"verdict": "prefer", "preferred_id": right, "strength": 2},
         "Honest": {"verdict": "tie"},
     }
 
@@ -214,11 +219,11 @@ def test_the_heartbeat_renews_and_says_when_the_place_is_gone(desk: Client) -> N
 
 
 def test_leaving_gives_back_and_a_reload_is_offered_the_same(desk: Client) -> None:
-    fields = on_screen(desk)
+    sides = shown(on_screen(desk)["token"])
     desk.post(url("ahead"), headers=FRAGMENT)
     desk.post(url("leave"))
     assert not Claim.objects.filter(state__in=["live", "next"]).exists()
-    assert on_screen(desk)["left"] == fields["left"]
+    assert shown(on_screen(desk)["token"]) == sides
 
 
 def test_a_flag_reaches_the_admins_with_its_note(desk: Client, teammate: Any) -> None:
