@@ -1,0 +1,133 @@
+"""Every address of the site, from its own URL configuration, and who may open it.
+
+A new address without a line here fails `test_every_address_has_its_readers`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+ANYONE = ("",)
+JUDGES = ("admin", "annotator")
+READERS = ("admin", "researcher")
+ADMINS = ("admin",)
+MEMBERS = ("admin", "annotator", "researcher")
+
+# Route after "p/<slug:slug>/" -> the roles that may use it.
+PROJECT = {
+    "": MEMBERS,
+    "guidelines/": MEMBERS,
+    "judge/": JUDGES,
+    "history/": JUDGES,
+    "me/": JUDGES,
+    "settings/": ADMINS,
+    "members/": ADMINS,
+    "comparisons/": READERS,
+    "comparisons/<int:comparison_id>/change/": ADMINS,
+    "import/": ADMINS,
+    "export/": READERS,
+    "snapshots/": READERS,
+    "quality/": READERS,
+    "flags/": READERS,
+    "flags/<int:flag_id>/resolve/": ADMINS,
+    "rounds/": READERS,
+    "rounds/ready/": READERS,
+    "policies/": READERS,
+}
+# Route after "api/v1/projects/<slug:slug>/".
+API = {
+    "": MEMBERS,
+    "prompts/": READERS,
+    "comparisons/": READERS,
+    "next/": JUDGES,
+    "judgments/": MEMBERS,
+    "claims/": JUDGES,
+    "pairs/": READERS,
+    "pairs.csv": READERS,
+    "snapshots/": READERS,
+}
+# Addresses of no project.
+OWN = {
+    "": True,
+    "keys/": True,
+    "password/": True,
+    "tokens/": True,
+    "tokens/<int:token_id>/revoke/": True,
+    "new/": True,
+    "api/v1/projects/": True,
+    "api/v1/<path:path>": True,
+    "login/": False,
+    "logout/": False,
+    "theme/": False,
+    "set-password/<uidb64>/<token>/": False,
+}
+# Changes that fewer may make than may look.
+WRITERS = {
+    "rounds/": ADMINS,
+    "rounds/<int:number>/": ADMINS,
+    "policies/<int:policy_id>/": ADMINS,
+    "snapshots/": READERS,
+    "api/prompts/": ADMINS,
+    "api/comparisons/": ADMINS,
+    "api/judgments/": JUDGES,
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A route, whether it belongs to the API, and the roles that may read and write there."""
+
+    route: str
+    readers: tuple[str, ...]
+    writers: tuple[str, ...]
+    of_project: bool
+    needs_sign_in: bool = True
+
+    @property
+    def is_api(self) -> bool:
+        return self.route.startswith("api/")
+
+    def path(self, values: dict[str, Any]) -> str:
+        return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda match: str(values[match[1]]), self.route)
+
+
+def routes() -> Iterator[str]:
+    """Every route that the project's own code answers. Django's administration has tests of its own."""
+
+    def walk(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[str]:
+        for pattern in patterns:
+            route = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                yield from walk(pattern.url_patterns, route)
+            else:
+                yield route
+
+    return (route for route in walk(get_resolver().url_patterns, "") if not route.startswith("admin/"))
+
+
+def addresses() -> list[Address]:
+    return [_address(route) for route in routes()]
+
+
+def _address(route: str) -> Address:
+    for prefix, table, key in (
+        ("api/v1/projects/<slug:slug>/", API, "api/"),
+        ("p/<slug:slug>/", PROJECT, ""),
+    ):
+        if route.startswith(prefix):
+            rest = route.removeprefix(prefix)
+            readers = _longest(table, rest)
+            writers = WRITERS.get(key + rest) or readers
+            return Address(route, readers, writers, of_project=True)
+    return Address(route, ANYONE, ANYONE, of_project=False, needs_sign_in=OWN[route])
+
+
+def _longest(table: dict[str, tuple[str, ...]], rest: str) -> tuple[str, ...]:
+    """The line of the longest prefix: what lies below an address is for the same people, unless it says otherwise."""
+    found = max((prefix for prefix in table if prefix and rest.startswith(prefix)), key=len, default="")
+    if not found and rest:
+        raise KeyError(rest)
+    return table[found]

@@ -1,0 +1,202 @@
+"""A site to attack: two projects with one of everything each, and the people who have no business there."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.test import Client
+
+from annotate import judging, pairs, queue, remarks
+from annotate.importing import Item, write
+from annotate.models import (
+    ApiToken,
+    Comparison,
+    Completion,
+    Import,
+    Membership,
+    Policy,
+    Project,
+    Prompt,
+    User,
+)
+from training import rounds
+from training.models import Round
+
+ROLES = ("admin", "annotator", "researcher")
+SLUGS = ("ours", "theirs")
+
+
+@dataclass
+class Tenant:
+    """One project, and the values that its addresses are filled in with."""
+
+    project: Project
+    people: dict[str, User]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Site:
+    ours: Tenant
+    theirs: Tenant
+    people: dict[str, User | None]
+    tokens: dict[str, str]
+
+    def tenants(self) -> tuple[Tenant, Tenant]:
+        return self.ours, self.theirs
+
+    def role(self, person: str, tenant: Tenant) -> str:
+        """The person's role in a project; empty for none."""
+        user = self.people[person]
+        found = tenant.project.memberships.filter(user=user).first() if user else None
+        return found.role if found else ""
+
+    def browser(self, person: str, **options: Any) -> Client:
+        client = Client(**options)
+        user = self.people[person]
+        if user is not None:
+            client.force_login(user)
+        return client
+
+    def script(self, person: str) -> Client:
+        """A caller of the API with the person's token."""
+        token = self.tokens.get(person)
+        return Client(headers={"Authorization": f"Bearer {token}"} if token else {})
+
+
+def build(payload: str = "") -> Site:
+    """Make the site. `payload` is written wherever a person, a file or a model can write text."""
+    ours, theirs = (_tenant(slug, payload) for slug in SLUGS)
+    people: dict[str, User | None] = {f"our {role}": ours.people[role] for role in ROLES}
+    people |= {f"their {role}": theirs.people[role] for role in ROLES}
+    both = User.objects.create_user("both", password="password")
+    Membership.objects.create(project=ours.project, user=both, role="annotator")
+    Membership.objects.create(project=theirs.project, user=both, role="admin")
+    people |= {
+        "both": both,
+        "outsider": User.objects.create_user("outsider", password="password"),
+        "staff": User.objects.create_user("staff", password="password", is_staff=True),
+        "keeper": User.objects.create_superuser("keeper", password="password"),
+        "anonymous": None,
+    }
+    tokens = {
+        name: ApiToken.issue(user, f"of {name} {payload}"[:60])[1] for name, user in people.items() if user
+    }
+    return Site(ours, theirs, people, tokens)
+
+
+def _tenant(slug: str, payload: str) -> Tenant:
+    project = Project.objects.create(
+        slug=slug,
+        name=f"{slug} {payload}"[:120],
+        guidelines=f"# Rules\n\n{payload}",
+        reasons=["Shorter", payload[:60]] if payload else ["Shorter"],
+        criteria=["helpful", payload[:40]] if payload else ["helpful"],
+        ask_rationale=True,
+        judgments_needed=2,
+        gold_rate=0.0,
+        held_out_share=0.0,
+        training_settings={"note": payload} if payload else {},
+    )
+    project.current_policy = Policy.objects.create(
+        project=project, name="starter", kind=Policy.Kind.BASE, base_model="starter"
+    )
+    project.save()
+    people = {role: User.objects.create_user(f"{slug}-{role}", password="password") for role in ROLES}
+    for role, user in people.items():
+        user.first_name = payload[:100]
+        user.save()
+        Membership.objects.create(project=project, user=user, role=role)
+    tenant = Tenant(project, people)
+    _content(tenant, payload)
+    return tenant
+
+
+def _content(tenant: Tenant, payload: str) -> None:
+    project, people = tenant.project, tenant.people
+    annotator, admin = people["annotator"], people["admin"]
+    policies = (f"ours {payload}"[:120], f"others {payload}"[:120])
+    rows = [
+        Item(
+            prompt
+            if number
+            else [{"role": "system", "content": payload or "s"}, {"role": "user", "content": prompt}],
+            external_id=f"row-{number} {payload}"[:200],
+            metadata={"source": payload, payload[:50]: 1},
+            completions=(f"One {number} {payload}", f"Two {number} {payload}"),
+            policies=policies,
+            gold="a" if number == 11 else None,
+        )
+        for number in range(12)
+        for prompt in [f"Prompt {number} {payload}"]
+    ]
+    write(project, enumerate(rows), batch=f"import {payload}"[:60])
+    for _ in range(10):
+        claim = queue.claim(project, annotator)
+        assert claim is not None
+        said = judging.Verdict("prefer", "a", 2, rationale=payload, reasons=project.reasons[-1:])
+        judgment = judging.record(claim.token, annotator, said, project=project)
+    live = queue.claim(project, annotator)
+    assert live is not None
+    flag = remarks.flag(live.token, annotator, payload or "Look at this.", project=project)
+    remarks.save_draft(live.token, annotator, {"rationale": payload}, project=project)
+    upload = Import(
+        project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], format="jsonl", size=30
+    )
+    upload.errors, upload.state = [[1, f"Wrong: {payload}"]], Import.State.REFUSED
+    upload.file.save(f"{uuid.uuid4()}.jsonl", ContentFile(b'{"prompt": "A film opens:"}\n'))
+    snapshot = pairs.take_snapshot(project, admin)
+    round_ = _round(tenant, payload)
+    token, _secret = ApiToken.issue(annotator, "theirs")
+    membership = Membership.objects.get(project=project, user=annotator)
+    tenant.values = {
+        "slug": project.slug,
+        "token": live.token,
+        "side": "a",
+        "judgment_id": judgment.pk,
+        "token_id": token.pk,
+        "membership_id": membership.pk,
+        "comparison_id": judgment.comparison_id,
+        "import_id": upload.pk,
+        "flag_id": flag.pk,
+        "digest": snapshot.digest,
+        "number": round_.number,
+        "name": "config.json",
+        "policy_id": project.current_policy_id,
+        "uidb64": "MQ",
+        "path": "nothing",
+    }
+
+
+def _round(tenant: Tenant, payload: str) -> Round:
+    """A round that is ready, with its policy, samples and a file."""
+    project, admin = tenant.project, tenant.people["admin"]
+    round_ = rounds.start(project, admin, {"fresh_comparisons": 1, "gate_comparisons": 1})
+    claimed = rounds.claim_round(round_.pk, f"worker {payload}"[:120])
+    assert claimed is not None
+    rounds.advance(claimed, Round.State.SAMPLING)
+    policy = Policy.objects.create(
+        project=project,
+        name=f"round 1 {payload}"[:120],
+        kind=Policy.Kind.ADAPTER,
+        base_model="starter",
+        adapter=f"{claimed.folder}/adapter",
+        parent=claimed.start_policy,
+    )
+    rounds.advance(claimed, Round.State.READY, result_policy=policy)
+    prompt = Prompt.objects.filter(project=project).earliest("pk")
+    first, second = (
+        Completion.objects.create(prompt=prompt, policy=one, text=f"{one.pk} {payload}", token_ids=[1])
+        for one in (policy, claimed.start_policy)
+    )
+    gate = Comparison.objects.create(project=project, prompt=prompt, first=first, second=second, kind="gate")
+    claimed.gate.set([gate])
+    folder = settings.RUNS / claimed.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"note": payload}))
+    return Round.objects.get(pk=claimed.pk)
