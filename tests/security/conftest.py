@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.conftest import browser, open_context  # noqa: F401 - fixtures
 from tests.security import site as sites
 
 TALLY: Counter[str] = Counter()

@@ -101,7 +101,6 @@ def _tenant(slug: str, payload: str) -> Tenant:
         judgments_needed=2,
         gold_rate=0.0,
         held_out_share=0.0,
-        training_settings={"note": payload} if payload else {},
     )
     project.current_policy = Policy.objects.create(
         project=project, name="starter", kind=Policy.Kind.BASE, base_model="starter"
@@ -114,6 +113,8 @@ def _tenant(slug: str, payload: str) -> Tenant:
         Membership.objects.create(project=project, user=user, role=role)
     tenant = Tenant(project, people)
     _content(tenant, payload)
+    if payload:  # after the round, which would refuse it
+        Project.objects.filter(pk=project.pk).update(training_settings={"note": payload, payload: 1})
     return tenant
 
 
