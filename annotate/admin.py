@@ -4,10 +4,11 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
-from django.db.models import Model
+from django.db.models import JSONField, Model
 from django.http import HttpRequest
 
 from annotate import models
+from annotate.fields import CheckedJSONField
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript at run time
@@ -49,6 +50,7 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
         "current_policy",
     )  # promoting and rolling back write it; an old page must not undo them
     inlines = (MembershipInline,)
+    formfield_overrides = {JSONField: {"form_class": CheckedJSONField}}
 
     def save_model(self, request: HttpRequest, obj: models.Project, form: Any, change: bool) -> None:
         obj.save(update_fields=form.changed_data if change else None)

@@ -14,62 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.exporting import Filters
+from annotate.fields import LinesField, ObjectField
 from annotate.importing import guess_format
 from annotate.models import Comparison, Judgment, Policy, Project, Role, User
 from annotate.pairs import PairSettings
 from annotate.projects import may_choose_base_model, model_folder
-
-
-class LinesField(forms.CharField):
-    """A JSON list of short phrases, edited as text with one phrase a line."""
-
-    widget = forms.Textarea(attrs={"rows": 4})
-
-    def __init__(self, *, most: int, longest: int = 60, **kwargs: Any) -> None:
-        self.most, self.longest = most, longest
-        super().__init__(required=False, **kwargs)
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        lines = [" ".join(line.split()) for line in str(value or "").splitlines()]
-        return list(dict.fromkeys(line for line in lines if line))
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return bool(self.to_python(self.prepare_value(initial)) != self.to_python(data))
-
-    def validate(self, value: Any) -> None:
-        super().validate(value)
-        if len(value) > self.most:
-            raise forms.ValidationError(
-                _("At most %(most)d lines: this has %(count)d."),
-                params={"most": self.most, "count": len(value)},
-            )
-        for number, line in enumerate(value, start=1):
-            if len(line) > self.longest:
-                raise forms.ValidationError(
-                    _("Line %(number)d is longer than %(longest)d characters."),
-                    params={"number": number, "longest": self.longest},
-                )
-
-
-class ObjectField(forms.JSONField):
-    """A JSON object: {"key": value, ...}."""
-
-    widget = forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"})
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, **kwargs)
-
-    def clean(self, value: Any) -> Any:
-        value = super().clean(value)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise forms.ValidationError(_('Write a JSON object, such as {"beta": 0.1}.'))
-        return value
-
 
 BASE_MODEL_HELP = _(
     "“starter” is the small model that comes with Whetstone; else a hub id or the path of a model on the server. "

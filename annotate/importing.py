@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from annotate.json_values import DEPTH, JSONError, clean_json, is_storable, printable
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
-from annotate.reading import FORMATS, KEYS, WHOLE_FILE, Reader, RowError, guess_format, nothing_in
+from annotate.reading import FORMATS, KEYS, WHOLE_FILE, Portion, Reader, RowError, guess_format, nothing_in
 
 __all__ = [
     "FORMATS",
@@ -31,13 +32,19 @@ __all__ = [
     "guess_format",
     "import_file",
     "parse",
+    "parse_record",
     "placed",
+    "portion",
     "write",
 ]
 
 TEXT_LIMIT = 100_000  # characters of a prompt or a completion
+MESSAGES = 1_000  # of a chat
+METADATA_LIMIT = 64 * 1024  # bytes, as JSON
 ERRORS_KEPT = 20
 ROWS_AT_A_TIME = 500
+BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
+SECONDS_AT_A_TIME = 1.5
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
 
 Content = str | list[dict[str, str]]
@@ -77,6 +84,13 @@ class Item:
 # --- Checking ----------------------------------------------------------------------------------------------------
 
 
+def parse_record(record: Mapping[str, Any] | RowError) -> Item:
+    """What a Reader gave, as an Item. Raises RowError."""
+    if isinstance(record, RowError):
+        raise record
+    return parse(record)
+
+
 def parse(row: Mapping[str, Any]) -> Item:
     """A record as an Item. Raises RowError."""
     if {"chosen", "rejected"} & row.keys():
@@ -88,14 +102,10 @@ def parse(row: Mapping[str, Any]) -> Item:
     if unknown := sorted(row.keys() - set(KEYS)):
         raise RowError(
             _("There is no key “%(key)s”; the keys are %(keys)s. Put the rest into metadata.")
-            % {"key": unknown[0][:80], "keys": ", ".join(KEYS)}
+            % {"key": printable(unknown[0]), "keys": ", ".join(KEYS)}
         )
     if "prompt" not in row:
         raise RowError(_("The prompt is missing."))
-    metadata = row.get("metadata", {})
-    if not isinstance(metadata, dict):
-        raise RowError(_("metadata must be an object."))
-    _check_text(metadata, "metadata")
     completions = _completions(row)
     gold = row.get("gold")
     if gold is not None and (completions is None or gold not in ("a", "b")):
@@ -103,11 +113,20 @@ def parse(row: Mapping[str, Any]) -> Item:
     return Item(
         prompt=_prompt(row["prompt"]),
         external_id=_short(row.get("id", ""), "id", 200),
-        metadata=metadata,
+        metadata=_metadata(row.get("metadata", {})),
         completions=completions,
         policies=(_policy(row, "policy_a"), _policy(row, "policy_b")),
         gold=gold,
     )
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RowError(_("metadata must be an object."))
+    try:
+        return dict(clean_json(value, depth=DEPTH, size=METADATA_LIMIT))
+    except JSONError as error:
+        raise RowError(_("metadata: %(error)s") % {"error": error}) from error
 
 
 def _prompt(content: object) -> Content:
@@ -115,6 +134,11 @@ def _prompt(content: object) -> Content:
         return _text(content, "prompt")
     if not isinstance(content, list) or not content:
         raise RowError(_("The prompt must be text or a list of chat messages."))
+    if len(content) > MESSAGES:
+        raise RowError(
+            _("The prompt has %(count)s messages; at most %(limit)s are taken.")
+            % {"count": f"{len(content):,}", "limit": f"{MESSAGES:,}"}
+        )
     messages = []
     for number, message in enumerate(content, start=1):
         where = _("message %(number)s of the prompt") % {"number": number}
@@ -180,18 +204,9 @@ def _too_long(name: str, count: int) -> str:
     }
 
 
-def _check_text(value: object, name: str) -> None:
-    """Refuse, however deep in `value`, what the database or UTF-8 cannot hold: NUL, and half characters."""
-    if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise RowError(_("%(name)s holds a NUL or half a character.") % {"name": name})
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check_text(key, name)
-            _check_text(inner, name)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_text(inner, name)
+def _check_text(text: str, name: str) -> None:
+    if not is_storable(text):
+        raise RowError(_("%(name)s holds a NUL or half a character.") % {"name": name})
 
 
 # --- Writing -----------------------------------------------------------------------------------------------------
@@ -205,9 +220,7 @@ def check(file: BinaryIO, format: str) -> Counter[str]:
     rows = Reader(file, format)
     for line, row in rows:
         try:
-            if isinstance(row, RowError):
-                raise row
-            item = parse(row)
+            item = parse_record(row)
         except RowError as error:
             wrong += 1
             if len(errors) < ERRORS_KEPT:
@@ -226,16 +239,17 @@ def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
     check(file, format)
     counts: Counter[str] = Counter()
     with transaction.atomic():
-        batch: list[tuple[int, Item]] = []
-        for line, row in Reader(file, format):
-            if isinstance(row, RowError):
-                raise row
-            batch.append((line, parse(row)))
-            if len(batch) == ROWS_AT_A_TIME:
-                counts += write(project, batch)
-                batch = []
-        counts += write(project, batch)
+        rows, over = Reader(file, format), False
+        while not over:
+            some = portion(rows, ROWS_AT_A_TIME)
+            counts += write(project, [(line, parse_record(record)) for line, record in some])
+            over = some.over
     return counts
+
+
+def portion(rows: Reader, most: int) -> Portion:
+    """Return the next rows, as many as one step may check or write: bounded by bytes and time too."""
+    return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME)
 
 
 def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATCH) -> Counter[str]:
@@ -246,6 +260,8 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
     """
     rows = list(items)
     with transaction.atomic():
+        # Of two imports into one project, as of a request sent again, the second sees what the first wrote.
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         policies = _policies(project, rows)
         prompts, new_prompts = _write_prompts(project, [item for _line, item in rows])
         pairs = [item for _line, item in rows if item.completions is not None]
@@ -261,21 +277,18 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
 
 
 def _policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
-    """The external policies that the pairs name, made where they are missing.
-
-    They are locked: of two imports into one policy, as of a request sent again, the second sees what the first wrote.
-    """
+    """The external policies that the pairs name, made where they are missing."""
     named = {name: line for line, item in reversed(rows) if item.completions for name in item.policies}
     of_project = Policy.objects.filter(project=project, name__in=named)
     for name in sorted(named.keys() - set(of_project.values_list("name", flat=True))):
         Policy.objects.get_or_create(project=project, name=name, defaults={"kind": Policy.Kind.EXTERNAL})
-    found = {policy.name: policy for policy in of_project.select_for_update(no_key=True).order_by("pk")}
+    found = {policy.name: policy for policy in of_project}
     for name, policy in found.items():
         if policy.kind != Policy.Kind.EXTERNAL:
             sentence = _(
                 "“%(name)s” is a policy that this project samples itself; name the source otherwise."
             )
-            raise ImportRefused([(named[name], sentence % {"name": name})], 1)
+            raise ImportRefused([(named[name], sentence % {"name": printable(name)})], 1)
     return found
 
 
@@ -289,10 +302,14 @@ def _write_prompts(project: Project, items: list[Item]) -> tuple[dict[str, Promp
             prompt = Prompt(project=project, external_id=item.external_id, metadata=dict(item.metadata))
             prompt.set_content(item.prompt)
             missing.append(prompt)
-    # Another import of the same prompts may be running.
-    Prompt.objects.bulk_create(reversed(missing), ignore_conflicts=True)
-    stored = Prompt.objects.filter(project=project, digest__in=wanted).only("digest")
-    return {prompt.digest: prompt for prompt in stored}, wanted.keys() - known
+    Prompt.objects.bulk_create(reversed(missing))
+    stored = {
+        prompt.digest: prompt
+        for prompt in Prompt.objects.filter(project=project, digest__in=wanted).only("digest")
+    }
+    if lost := len(wanted.keys() - stored.keys()):
+        raise IntegrityError(f"{lost} of {len(missing)} prompts were not stored.")
+    return stored, wanted.keys() - known
 
 
 Written = dict[tuple[int, int, str], int]  # (prompt, policy, text) -> completion

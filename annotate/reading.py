@@ -4,16 +4,19 @@ What a record must hold is for `importing.py`; here it is only told apart from i
 """
 
 import csv
-import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
+from annotate.json_values import DEPTH, JSONError, parse_json, printable
+
 FORMATS = ("jsonl", "csv", "txt")
 KEYS = ("prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold")
-LINE_LIMIT = 8 * 1024 * 1024  # bytes
+LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
+COLUMNS = 200  # of a CSV record at most
 WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
 HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
 
@@ -47,44 +50,24 @@ class Reader:
         self.file, self.format = file, format
         self.position, self.line = 0, 0
         self._broken: RowError | None = None
+        self._width = _Width()
         self._lines = self._read()
         self.file.seek(0)
         self._no_text = _no_text(self.file.read(HEAD))
         self.file.seek(0)
-        self.columns = next(filter(None, csv.reader(self._lines)), []) if format == "csv" else []
+        self.columns = self._read_columns() if format == "csv" else []
         if position:
             self.file.seek(position)
             self.position, self.line = position, line
             self._lines = self._read()
 
-    def _read(self) -> Iterator[str]:
-        """Lines as text. One that is no text comes as a blank, and its error is kept for the record it belongs to."""
-        while raw := self.file.readline(LINE_LIMIT + 1):
-            first = self.position == 0
-            self.position += len(raw)
-            self.line += 1
-            yield self._decode(raw.removeprefix(b"\xef\xbb\xbf") if first else raw)
-
-    def _decode(self, raw: bytes) -> str:
-        if len(raw) > LINE_LIMIT:
-            while raw and not raw.endswith(b"\n"):  # pass over the rest of it
-                raw = self.file.readline(64 * 1024)
-                self.position += len(raw)
-            self._broken = RowError(
-                _("The line is longer than %(limit)s MiB.") % {"limit": LINE_LIMIT // 1024 // 1024}
-            )
-            return "\n"
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError as error:
-            self._broken = RowError(_not_utf8(raw, error.start + 1))
-            return "\n"
-        if "\x00" in text:
-            self._broken = RowError(_("The line holds a NUL character."))
-            return "\n"
-        return text
-
     def __iter__(self) -> Iterator[tuple[int, Record | RowError]]:
+        for line, record in self.records():
+            if record is not None:
+                yield line, record
+
+    def records(self) -> Iterator[tuple[int, Record | RowError | None]]:
+        """Yield each record, and None for a blank line: a file of nothing else can be left at any of them."""
         if self._no_text:
             yield WHOLE_FILE, RowError(self._no_text)
             return
@@ -95,8 +78,44 @@ class Reader:
         for line, record in self._csv() if self.format == "csv" else self._plain():
             found = self._broken or record
             self._broken = None
-            if found is not None:
-                yield line, found
+            yield line, found
+
+    # --- Lines ---------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Iterator[str]:
+        """Lines as text. One that is no text comes as a blank, and its error is kept for the record it belongs to."""
+        while raw := self.file.readline(LINE_LIMIT + 1):
+            first = self.position == 0
+            self.position += len(raw)
+            self.line += 1
+            yield self._decode(raw.removeprefix(b"\xef\xbb\xbf") if first else raw)
+            if len(raw) > LINE_LIMIT:
+                return  # its end may be gigabytes away
+
+    def _decode(self, raw: bytes) -> str:
+        try:
+            return self._text(raw)
+        except RowError as error:
+            self._broken = error
+            return "\n"
+
+    def _text(self, raw: bytes) -> str:
+        if len(raw) > LINE_LIMIT:
+            raise RowError(
+                _("The line is longer than %(limit)s MiB; nothing after it was read.")
+                % {"limit": LINE_LIMIT // 1024 // 1024}
+            )
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise RowError(_not_utf8(raw, error.start + 1)) from error
+        if "\x00" in text:
+            raise RowError(_("The line holds a NUL character."))
+        if self.format == "csv":
+            self._width.add(text)
+        return text
+
+    # --- Records -------------------------------------------------------------------------------------------------
 
     def _plain(self) -> Iterator[tuple[int, Record | RowError | None]]:
         for text in self._lines:
@@ -108,6 +127,15 @@ class Reader:
             else:
                 yield self.line, _from_json(text.rstrip())
 
+    def _read_columns(self) -> list[str]:
+        try:
+            for values in csv.reader(self._lines):
+                if values or self._broken:
+                    return values
+        except csv.Error as error:
+            self._broken = _not_csv(error)
+        return []
+
     def _csv(self) -> Iterator[tuple[int, Record | RowError | None]]:
         records = csv.reader(self._lines, strict=True)
         while True:
@@ -115,7 +143,8 @@ class Reader:
             try:
                 values = next(records, None)
             except csv.Error as error:
-                yield line, RowError(_("This is not CSV: %(error)s.") % {"error": error})
+                self._width = _Width()  # the next line begins a record
+                yield line, _not_csv(error)
                 continue
             if values is None:
                 return
@@ -135,23 +164,68 @@ class Reader:
         return {**known, "prompt": row["prompt"]} | ({"metadata": others} if others else {})
 
 
+class Portion:
+    """Records of a Reader, as many as one step may take: at least one line of them.
+
+    It ends after `rows` records, `size` bytes or `seconds`, whatever comes first. `over`: the file ended.
+    """
+
+    def __init__(self, reader: Reader, *, rows: int, size: int, seconds: float) -> None:
+        self.reader = reader
+        self.rows, self.size, self.seconds = rows, size, seconds
+        self.over = False
+
+    def __iter__(self) -> Iterator[tuple[int, Record | RowError]]:
+        count, start, until = 0, self.reader.position, time.monotonic() + self.seconds
+        for line, record in self.reader.records():
+            if record is not None:
+                count += 1
+                yield line, record
+            read = self.reader.position - start
+            if count >= self.rows or read >= self.size or time.monotonic() >= until:
+                return
+        self.over = True
+
+
+class _Width:
+    """The separators and characters of a CSV record, counted line by line before it is split."""
+
+    QUOTED = re.compile(
+        r'(?<![^,])"(?:[^"]++|"")*+("?)'
+    )  # a value in quotes, with the last one if it is there
+
+    def __init__(self) -> None:
+        self.in_quotes = False
+        self.separators = self.characters = 0
+
+    def add(self, line: str) -> None:
+        """Take in the record's next line, or the first line of another record. Raises RowError if it is too much."""
+        if not self.in_quotes:
+            self.separators = self.characters = 0
+        self.characters += len(line)
+        text = f'"{line}' if self.in_quotes else line
+        at, in_quotes = 0, False
+        while self.separators < COLUMNS and (value := self.QUOTED.search(text, at)):
+            self.separators += text.count(",", at, value.start())
+            at, in_quotes = value.end(), not value[1]
+        self.separators += text.count(",", at)
+        if self.separators >= COLUMNS:
+            raise RowError(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
+        if self.characters > LINE_LIMIT:
+            raise RowError(
+                _("The record is longer than %(limit)s characters.") % {"limit": f"{LINE_LIMIT:,}"}
+            )
+        self.in_quotes = in_quotes
+
+
 def _from_json(text: str) -> Record | RowError:
     try:
-        row = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        return RowError(
-            _("This is not valid JSON at column %(column)s: %(error)s.")
-            % {"column": error.colno, "error": error.msg.rstrip(".")}
-        )
-    except (ValueError, RecursionError) as error:
-        return RowError(_("This is not JSON: %(error)s.") % {"error": str(error).rstrip(".")})
+        row = parse_json(text, depth=DEPTH + 1)  # the record around what may be so deep
+    except JSONError as error:
+        return RowError(str(error))
     if not isinstance(row, dict):
         return RowError(_("Each line must be a JSON object."))
     return row
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(_("%(name)s is no JSON number") % {"name": name})
 
 
 # --- Files that are something else -------------------------------------------------------------------------------
@@ -182,12 +256,16 @@ def _not_utf8(raw: bytes, byte: int) -> str:
     return _("Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8.") % {"byte": byte}
 
 
+def _not_csv(error: csv.Error) -> RowError:
+    return RowError(_("This is not CSV: %(error)s.") % {"error": error})
+
+
 def _wrong_columns(columns: list[str]) -> str:
     sentence = _(
         "The first line must name the columns, and one of them must be “prompt”. It names %(found)s; the columns are "
         "%(keys)s, and any others become metadata."
     ) % {
-        "found": ", ".join(f"“{column[:40]}”" for column in columns[:12]),
+        "found": ", ".join(f"“{printable(column, 40)}”" for column in columns[:12]),
         "keys": ", ".join(key for key in KEYS if key != "metadata"),
     }
     if len(columns) == 1 and {";", "\t"} & set(columns[0]):

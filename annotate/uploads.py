@@ -1,21 +1,27 @@
 """Working through an uploaded file in steps: checked whole, looked at, then brought in.
 
-Each step is short: it reads some rows from where the last one stopped and moves `Import.position` in the transaction
-that writes them. So no request is long, memory is bounded by a step, a closed page only pauses the work, and of two
-windows on one import one does each step. Nothing is written before the whole file was found right.
+Each step is short: it reads some megabytes from where the last one stopped, for a second or two at most, and moves
+`Import.position` in the transaction that writes them. So no request is long, memory is bounded by a step, a closed
+page only pauses the work, and of two windows on one import one does each step. Nothing is written before the whole
+file was found right. An error that nobody expected ends an import: none is left running for ever.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
+import sqlite3
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -28,20 +34,31 @@ from annotate.importing import (
     Item,
     RowError,
     parse,
+    parse_record,
+    portion,
     write,
 )
+from annotate.json_values import printable
 from annotate.models import Comparison, Import, Policy, Project, User
 from annotate.races import update_in_parts
 from annotate.reading import WHOLE_FILE, Reader, nothing_in
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 PREVIEWED = 5
+FOLDER = str(Import._meta.get_field("file").upload_to)
+KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
 
+logger = logging.getLogger(__name__)
 State = Import.State
 
 
+class StorageError(Exception):
+    """The server has no room for what it should store. The message says what to do."""
+
+
 def receive(project: Project, by: User, file: File[Any], format: str) -> Import:
-    """Store the file, under a name of our own, to be worked through."""
+    """Store the file, under a name of our own, to be worked through. Raises StorageError, with nothing stored."""
+    sweep_files()
     upload = Import(
         project=project,
         created_by=by,
@@ -50,12 +67,35 @@ def receive(project: Project, by: User, file: File[Any], format: str) -> Import:
         size=file.size or 0,
     )
     upload.counts = {"since": time.time()}
-    upload.file.save(f"{uuid.uuid4()}.{format}", file)
+    name = f"{uuid.uuid4()}.{format}"
+    try:
+        upload.file.save(name, file)
+    except BaseException as error:
+        stored = upload.file.name or upload.file.field.generate_filename(upload, name)
+        with suppress(OSError):
+            upload.file.storage.delete(stored)  # what there is of it
+        if isinstance(error, OSError) or _is_disk_full(error):
+            raise _storage_error(error) from error
+        raise
     return upload
 
 
+def sweep_files() -> None:
+    """Delete the files of uploads that no Import names: of a process that was killed, of a deleted project."""
+    storage = Import._meta.get_field("file").storage
+    with suppress(OSError, NotImplementedError):  # no upload yet, or a storage that is away or lists nothing
+        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
+        named = set(Import.objects.filter(file__in=names).values_list("file", flat=True))
+        for name in names - named:
+            if timezone.now() - storage.get_modified_time(name) > KEPT:
+                storage.delete(name)
+
+
 def work(import_id: int, seconds: float) -> Import:
-    """Do steps for about so long, or until the check or the import is over."""
+    """Do steps for about so long, or until the check or the import is over.
+
+    Raises StorageError where the database's disk is full: then the step is as if it had not been tried.
+    """
     until = time.monotonic() + seconds
     upload = Import.objects.select_related("project").get(pk=import_id)
     while upload.state in (State.CHECKING, State.RUNNING):
@@ -65,8 +105,20 @@ def work(import_id: int, seconds: float) -> Import:
             else:
                 _write_some(upload)
         except FileNotFoundError:  # another window cancelled it, or somebody tidied the storage up
-            gone = [[WHOLE_FILE, _("The file is no longer in the server’s storage: upload it again.")]]
-            Import.objects.filter(pk=upload.pk, state=upload.state).update(state=State.REFUSED, errors=gone)
+            _fail(upload, _("The file is no longer in the server’s storage: upload it again."))
+        except Exception as error:
+            if _is_disk_full(error):
+                raise _storage_error(error) from error
+            if _will_pass(error):
+                raise
+            logger.exception("Import %s failed", upload.pk)
+            _fail(
+                upload,
+                _(
+                    "Something went wrong on the server, and it was written to its log. What was brought in before "
+                    "is kept."
+                ),
+            )
         upload.refresh_from_db()
         if time.monotonic() > until:
             break
@@ -125,10 +177,13 @@ class Preview:
 
 
 def preview(upload: Import) -> list[Preview]:
-    """The first records of a file that was checked."""
-    with _opened(upload) as file:
-        rows = islice(Reader(file, upload.format), PREVIEWED)
-        items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
+    """The first records of a file that was checked; none where the file is gone."""
+    try:
+        with _opened(upload) as file:
+            rows = islice(Reader(file, upload.format), PREVIEWED)
+            items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
+    except FileNotFoundError:  # starting the import says so
+        return []
     return [
         Preview(
             item.prompt if isinstance(item.prompt, str) else item.prompt[-1]["content"],
@@ -161,9 +216,8 @@ def _check_some(upload: Import) -> None:
     wrong = upload.counts.get("wrong", 0)
     with _opened(upload) as file:
         rows = Reader(file, upload.format, upload.position, upload.line)
-        count = 0
-        for line, row in islice(rows, ROWS_CHECKED_AT_A_TIME):
-            count += 1
+        some = portion(rows, ROWS_CHECKED_AT_A_TIME)
+        for line, row in some:
             try:
                 item = _checked(row, own)
             except RowError as error:
@@ -172,7 +226,7 @@ def _check_some(upload: Import) -> None:
                     errors.append([line, str(error)])
             else:
                 found["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
-    over = count < ROWS_CHECKED_AT_A_TIME
+    over = some.over
     if over and not wrong and not found:
         wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
     state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
@@ -182,14 +236,12 @@ def _check_some(upload: Import) -> None:
 
 
 def _checked(row: Any, own: set[str]) -> Item:
-    if isinstance(row, RowError):
-        raise row
-    item = parse(row)
+    item = parse_record(row)
     named = own.intersection(item.policies) if item.completions else None
     if named:
         raise RowError(
             _("“%(name)s” is a policy that this project samples itself; name the source otherwise.")
-            % {"name": min(named)}
+            % {"name": printable(min(named))}
         )
     return item
 
@@ -197,8 +249,9 @@ def _checked(row: Any, own: set[str]) -> Item:
 def _write_some(upload: Import) -> None:
     with _opened(upload) as file:
         rows = Reader(file, upload.format, upload.position, upload.line)
-        items = [(line, _checked(row, set())) for line, row in islice(rows, ROWS_AT_A_TIME)]
-    state = State.RUNNING if len(items) == ROWS_AT_A_TIME else State.DONE
+        some = portion(rows, ROWS_AT_A_TIME)
+        items = [(line, _checked(row, set())) for line, row in some]
+    state = State.DONE if some.over else State.RUNNING
     try:
         with transaction.atomic():
             made = Counter(upload.counts.get("made", {}))
@@ -229,3 +282,48 @@ def _advance(upload: Import, read: Reader, state: State, counts: dict[str, Any],
         )
         == 1
     )
+
+
+def _fail(upload: Import, sentence: str) -> None:
+    """End an import that cannot go on; what it brought in stays."""
+    here = Import.objects.filter(pk=upload.pk, state=upload.state)
+    if here.update(state=State.REFUSED, errors=[[WHOLE_FILE, sentence]], finished_at=timezone.now()):
+        with suppress(OSError):
+            upload.file.delete(save=False)
+
+
+def _storage_error(error: BaseException) -> StorageError:
+    if _is_disk_full(error):
+        return StorageError(
+            _(
+                "The server’s disk is full. Nothing was lost. Ask who runs this site to make room, then try again."
+            )
+        )
+    return StorageError(
+        _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again.")
+        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
+    )
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sqlstate, sqlite = _codes(error)
+    return sqlstate == "53100" or sqlite == sqlite3.SQLITE_FULL
+
+
+def _will_pass(error: BaseException) -> bool:
+    """Return whether the database was away, busy or short of something: the next step may succeed."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    sqlstate, sqlite = _codes(error)
+    if sqlite is not None:
+        return sqlite & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
+    # Connections, deadlocks, resources, locks, a shutdown; without a code the connection is lost.
+    return sqlstate is None or sqlstate[:2] in ("08", "40", "53", "55", "57")
+
+
+def _codes(error: BaseException) -> tuple[str | None, int | None]:
+    """The driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.json_values import is_storable
 from annotate.models import Judgment, Project
 
 RATIONALE_LIMIT = 10_000  # characters
@@ -104,7 +105,7 @@ def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: 
             % {"field": name, "count": f"{len(text):,}", "limit": f"{limit:,}"},
             name,
         )
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_storable(text):
         raise JudgingError(_("The %(field)s holds characters that are not text.") % {"field": name}, name)
     return text.strip() if strip else text
 

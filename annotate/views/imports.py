@@ -15,18 +15,25 @@ from annotate.forms import UploadForm
 from annotate.models import Import, Role
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
+INSUFFICIENT_STORAGE = 507
 
 
 def imports(request: HttpRequest, slug: str) -> HttpResponse:
     """Upload a file, or see what became of earlier ones."""
     project, membership = get_project(request, slug, Role.ADMIN)
     form = UploadForm(request.POST or None, request.FILES or None)
+    status = 200
     if request.method == "POST" and form.is_valid():
-        upload = uploads.receive(
-            project, membership.user, form.cleaned_data["file"], form.cleaned_data["format"]
-        )
-        uploads.work(upload.pk, STEP_SECONDS)
-        return redirect("import-file", slug, upload.pk)
+        try:
+            upload = uploads.receive(
+                project, membership.user, form.cleaned_data["file"], form.cleaned_data["format"]
+            )
+        except uploads.StorageError as error:
+            form.add_error("file", str(error))
+            status = INSUFFICIENT_STORAGE
+        else:
+            _work(upload.pk)
+            return redirect("import-file", slug, upload.pk)
     context = {
         "project": project,
         "membership": membership,
@@ -35,20 +42,34 @@ def imports(request: HttpRequest, slug: str) -> HttpResponse:
         "imports": project.imports.select_related("created_by")[:20],
         "limit": settings.IMPORT_LIMIT,
     }
-    return render(request, "annotate/imports.html", context, status=422 if form.errors else 200)
+    if form.errors:
+        status = max(status, 422)
+    return render(request, "annotate/imports.html", context, status=status)
+
+
+def _work(import_id: int) -> str:
+    """Do a little of the work; returns what hinders it, if something does."""
+    try:
+        uploads.work(import_id, STEP_SECONDS)
+    except uploads.StorageError as error:
+        return str(error)
+    return ""
 
 
 def import_file(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
     """One file: its check, its preview, its progress. A POST does a little more of the work, and polls for more."""
     project, membership = get_project(request, slug, Role.ADMIN)
     upload = get_object_or_404(Import, project=project, pk=import_id)
+    hindered = ""
     if request.method == "POST":
-        upload = uploads.work(upload.pk, STEP_SECONDS)
+        hindered = _work(upload.pk)
+        upload.refresh_from_db()
     context = {
         "project": project,
         "membership": membership,
         "section": "comparisons",
         "upload": upload,
+        "hindered": hindered,
         "percent": round(100 * upload.position / upload.size) if upload.size else 100,
         "seconds_left": uploads.seconds_left(upload),
         "found": _labelled(upload.counts.get("found", {})),
@@ -57,8 +78,10 @@ def import_file(request: HttpRequest, slug: str, import_id: int) -> HttpResponse
         "batch": uploads.batch(upload),
         "unjudged": uploads.unjudged(upload).count() if upload.state not in Import.LIVE else 0,
     }
-    if HtmxDetails(request):
+    if HtmxDetails(request):  # at 200 also when hindered: the fragment takes the place of the progress
         return render(request, "annotate/_import.html", context)
+    if hindered:
+        return render(request, "annotate/import.html", context, status=INSUFFICIENT_STORAGE)
     if request.method == "POST":
         return redirect("import-file", slug, import_id)
     return render(request, "annotate/import.html", context)
@@ -79,7 +102,7 @@ def start_import(request: HttpRequest, slug: str, import_id: int) -> HttpRespons
     project, _membership = get_project(request, slug, Role.ADMIN)
     upload = get_object_or_404(Import, project=project, pk=import_id)
     if uploads.start(upload):
-        uploads.work(upload.pk, STEP_SECONDS)
+        _work(upload.pk)
     return redirect("import-file", slug, import_id)
 
 

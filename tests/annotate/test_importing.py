@@ -1,5 +1,6 @@
 """Bringing prompts, pairs and gold in: what is read, what is refused by its line, and that nothing is half done."""
 
+import csv
 import io
 import json
 import tracemalloc
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from hypothesis import given
+from hypothesis import strategies as st
 
-from annotate import importing
+from annotate import importing, reading
 from annotate.importing import ImportRefused, Reader, RowError, import_file, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
 from annotate.reading import LINE_LIMIT
@@ -148,6 +151,9 @@ def test_many_rows_are_written_in_batches(project, monkeypatch):
         ({"prompt": "a", "gold": "a"}, "gold must be"),
         ({"prompt": "a", "metadata": "b"}, "metadata must be an object"),
         ({"prompt": "a", "metadata": {"deep": [{"b\x00": 1}]}}, "NUL"),
+        ({"prompt": "a", "metadata": {"x": "x" * 65_536}}, "has 65,545 bytes as JSON; at most 65,536"),
+        ({"prompt": "a", "metadata": {"x": [[[]] * 40_000]}}, "too many values"),
+        ({"prompt": [CHAT[1]] * 1_001}, "1,001 messages; at most 1,000"),
         ({"prompt": "a", "id": "x" * 201}, "id must be text"),
         ({**PAIR, "policy_a": ["x"]}, "policy_a must be text"),
     ],
@@ -170,7 +176,13 @@ def test_a_row_that_cannot_be_used_is_named_by_its_line(project, row, says):
         (b'{"prompt": "caf\xe9"}\n', 1, "it looks like Latin-1 or Windows-1252."),
         ('{"prompt": "漢字"}\n'.encode("shift_jis"), 1, "Save the file as UTF-8."),
         (b'{"prompt": "a"}\n' * 1_000 + b'{"prompt": "\x00"}\n', 1_001, "NUL"),
-        (b"[" * 100_000, 1, "not JSON"),
+        (b"[" * 5_000, 1, "nested more than 33 deep"),
+        (b"[" * 100_000, 1, "too many values"),
+        (b'{"prompt": "a"}\n{"prompt": ' + b"9" * 5_000 + b"}", 2, "larger than 64 bits"),
+        (b'{"prompt": "a", "metadata": {"x": [1e999]}}', 1, "metadata.x.0 is not a finite number."),
+        (b'{"prompt": "a", "metadata": {"x\\ud800": 1}}', 1, "The key metadata.x\\ud800 holds"),
+        (b'{"prompt": "a", "\\u0000": 1}', 1, "The key \\u0000 holds"),
+        (b'{"prompt": "a", "\xe2\x80\xae": 1}', 1, "There is no key “\\u202e”"),
     ],
 )
 def test_a_file_that_is_no_json_lines_is_named_by_its_line(project, content, line, says):
@@ -213,11 +225,48 @@ def test_what_is_wrong_with_the_whole_file_is_said_once_and_of_no_line(project, 
         ("prompt,metadata\na,{}\n", 2, "a column for each"),
         ("prompt,completion_a\na,b\n", 2, "needs both"),
         ("prompt,id\n,b\n", 2, "prompt is empty"),
+        ("prompt" + ",x" * 200 + "\n", 1, "more than 200 columns"),
+        ("prompt,id\na" + "," * 200 + "\nb,c\n", 2, "more than 200 columns"),
+        ('prompt,id\n"a",' + '"\n",' * 200 + "b\n", 2, "more than 200 columns"),
+        ("prompt," + "x" * 200_000 + "\na,b\n", 1, "field larger than field limit"),
     ],
 )
 def test_a_bad_csv_is_named_by_its_line(project, content, line, says):
     assert (found := refusal(project, text(content), "csv"))[0][0] == line
     assert says in found[0][1]
+
+
+def test_commas_inside_quotes_are_not_columns(project):
+    commas = "," * 300
+    records = [f'"one{commas}",1', f'"two""{commas}\n{commas}",2', f'"""{commas}",3', 'a",4']
+    assert import_file(project, text("\n".join(["prompt,id", *records])), "csv") == {"prompts": 4}
+    assert set(Prompt.objects.values_list("external_id", flat=True)) == {"1", "2", "3", "4"}
+
+
+@given(st.text(st.sampled_from('",a\n'), max_size=30))
+def test_columns_are_counted_as_csv_splits_them(content):
+    width = reading._Width()
+
+    def counted():
+        for line in content.splitlines(keepends=True):
+            width.add(line)
+            yield line
+
+    records = csv.reader(counted(), strict=True)
+    while True:
+        try:
+            values = next(records, None)
+        except csv.Error:
+            width = reading._Width()
+            continue
+        if values is None:
+            return
+        assert width.separators == max(len(values) - 1, 0)
+
+
+def test_a_chat_of_a_thousand_messages_is_taken(project):
+    row = {"prompt": [CHAT[1]] * 1_000, "metadata": {"deep": json.loads("[" * 31 + "]" * 31)}}
+    assert import_file(project, jsonl(row), "jsonl") == {"prompts": 1}
 
 
 def test_every_bad_line_is_counted_and_the_first_ones_are_told(project):
