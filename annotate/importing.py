@@ -139,16 +139,7 @@ def _prompt(content: object) -> Content:
             _("The prompt has %(count)s messages; at most %(limit)s are taken.")
             % {"count": f"{len(content):,}", "limit": f"{MESSAGES:,}"}
         )
-    messages = []
-    for number, message in enumerate(content, start=1):
-        where = _("message %(number)s of the prompt") % {"number": number}
-        if not isinstance(message, dict) or message.keys() != {"role", "content"}:
-            raise RowError(_("%(where)s must have role and content, and nothing else.") % {"where": where})
-        if message["role"] not in ("system", "user", "assistant", "tool"):
-            raise RowError(
-                _("%(where)s must have the role system, user, assistant or tool.") % {"where": where}
-            )
-        messages.append({"role": message["role"], "content": _text(message["content"], where)})
+    messages = [_message(message, number) for number, message in enumerate(content, start=1)]
     if messages[-1]["role"] == "assistant":
         raise RowError(
             _("The last message of the prompt is the assistant's; its completion is what is judged.")
@@ -156,6 +147,20 @@ def _prompt(content: object) -> Content:
     if sum(len(message["content"]) for message in messages) > TEXT_LIMIT:
         raise RowError(_too_long("prompt", sum(len(message["content"]) for message in messages)))
     return messages
+
+
+def _message(message: object, number: int) -> dict[str, str]:
+    if not isinstance(message, dict) or message.keys() != {"role", "content"}:
+        sentence = _("%(where)s must have role and content, and nothing else.")
+        raise RowError(sentence % {"where": _message_name(number)})
+    if message["role"] not in ("system", "user", "assistant", "tool"):
+        sentence = _("%(where)s must have the role system, user, assistant or tool.")
+        raise RowError(sentence % {"where": _message_name(number)})
+    return {"role": message["role"], "content": _text(message["content"], number)}
+
+
+def _message_name(number: int) -> str:
+    return _("message %(number)s of the prompt") % {"number": number}
 
 
 def _completions(row: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -181,19 +186,23 @@ def _short(value: object, name: str, limit: int) -> str:
         raise RowError(
             _("%(name)s must be text of at most %(limit)s characters.") % {"name": name, "limit": limit}
         )
-    _check_text(value, name)
+    if not is_storable(value):
+        raise RowError(_unstorable(name))
     return value.strip()
 
 
-def _text(value: object, name: str) -> str:
+def _text(value: object, name: str | int) -> str:
+    """The text of what is called `name`, or of the message with this number."""
+    if isinstance(value, str) and value.strip() and len(value) <= TEXT_LIMIT and is_storable(value):
+        return value
+    called = name if isinstance(name, str) else _message_name(name)
     if not isinstance(value, str):
-        raise RowError(_("%(name)s must be text.") % {"name": name})
+        raise RowError(_("%(name)s must be text.") % {"name": called})
     if not value.strip():
-        raise RowError(_("%(name)s is empty.") % {"name": name})
+        raise RowError(_("%(name)s is empty.") % {"name": called})
     if len(value) > TEXT_LIMIT:
-        raise RowError(_too_long(name, len(value)))
-    _check_text(value, name)
-    return value
+        raise RowError(_too_long(called, len(value)))
+    raise RowError(_unstorable(called))
 
 
 def _too_long(name: str, count: int) -> str:
@@ -204,9 +213,8 @@ def _too_long(name: str, count: int) -> str:
     }
 
 
-def _check_text(text: str, name: str) -> None:
-    if not is_storable(text):
-        raise RowError(_("%(name)s holds a NUL or half a character.") % {"name": name})
+def _unstorable(name: str) -> str:
+    return _("%(name)s holds a NUL or half a character.") % {"name": name}
 
 
 # --- Writing -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from annotate.api.errors import RowsRefused
 from annotate.api.serializers import SnapshotIn, SnapshotOut
 from annotate.downloads import rows_download, snapshot_download
 from annotate.forms import ExportForm
+from annotate.json_values import printable
 from annotate.models import Project, Role, Snapshot
 
 ROWS_AT_MOST = 1_000
@@ -86,7 +87,7 @@ def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseB
 def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
     for name in query:
         if name not in ExportForm.base_fields:
-            raise ValidationError({name: [_("Unknown filter.")]})
+            raise ValidationError({printable(name): [_("Unknown filter.")]})
     form = ExportForm(query, project=project)
     if not form.is_valid():
         raise ValidationError(
@@ -104,6 +105,7 @@ def snapshots(request: Request, slug: str) -> Response:
         return Response({"results": SnapshotOut(found, many=True).data})
     given = SnapshotIn(data=request.data)
     given.is_valid(raise_exception=True)
+    _check_policies(project, given.validated_data.get("policies", []))
     try:
         settings = pairs.PairSettings(**given.validated_data)
     except ValueError as error:
@@ -111,6 +113,15 @@ def snapshots(request: Request, slug: str) -> Response:
         raise ValidationError({sentence.partition(" ")[0]: [sentence]}) from error
     snapshot = pairs.take_snapshot(project, membership.user, settings)
     return Response(SnapshotOut(snapshot).data, status=201)
+
+
+def _check_policies(project: Project, ids: list[int]) -> None:
+    known = set(project.policies.values_list("pk", flat=True))
+    for position, policy in enumerate(ids):
+        if policy not in known:
+            raise ValidationError(
+                {f"policies.{position}": [_("This project has no policy %(id)s.") % {"id": policy}]}
+            )
 
 
 @api_view(["GET"])

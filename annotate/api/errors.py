@@ -12,6 +12,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+SENTENCE_LIMIT = 1_000  # characters
+
 
 class TooLarge(exceptions.APIException):
     status_code = 413
@@ -49,7 +51,8 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     headers = {}
     if getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = str(getattr(error, "auth_header", ""))
-    body: dict[str, Any] = {"error": sentence, "field": field}
+    # Some of Django's and the framework's sentences hold the whole value that was sent.
+    body: dict[str, Any] = {"error": sentence[:SENTENCE_LIMIT], "field": field}
     if isinstance(error, RowsRefused):
         body["rows"] = [{"row": position, "error": sentence} for position, sentence in error.rows]
     return Response(body, status=error.status_code, headers=headers)

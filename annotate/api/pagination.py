@@ -1,6 +1,14 @@
 """Pages of a list by cursor: stable while rows arrive, and as fast at the end as at the start."""
 
-from rest_framework.pagination import CursorPagination
+import re
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
+
+from annotate.json_values import INTEGER
 
 
 class ByKey(CursorPagination):
@@ -10,3 +18,23 @@ class ByKey(CursorPagination):
     page_size = 100
     page_size_query_param = "page_size"
     max_page_size = 1000
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Return the request's cursor, whose position is a key. Raises ValidationError for any other."""
+        try:
+            cursor: Any = super().decode_cursor(request)
+        except NotFound:
+            raise _unknown_cursor() from None
+        if cursor and cursor.position is not None and not _is_key(cursor.position):
+            raise _unknown_cursor()
+        return cursor  # type: ignore[no-any-return] # a named tuple
+
+
+def _is_key(position: str) -> bool:
+    return re.fullmatch("[0-9]{1,19}", position) is not None and int(position) < INTEGER
+
+
+def _unknown_cursor() -> ValidationError:
+    return ValidationError(
+        {"cursor": [_("This cursor is unknown. Take it from “next” of the page before it.")]}
+    )

@@ -1,14 +1,19 @@
-"""Reading a body of JSON. Django bounds its size (DATA_UPLOAD_MAX_MEMORY_SIZE); its depth is bounded here."""
+"""Reading a body of JSON. Django bounds its size (DATA_UPLOAD_MAX_MEMORY_SIZE), `json_values` what is in it."""
 
 from collections.abc import Mapping
 from typing import IO, Any
 
-from django.utils.translation import gettext as _
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import JSONParser
+
+from annotate.json_values import DEPTH, JSONError, parse_json, printable
+
+MARKS = 200_000  # for 2 MB of rows: their memory stays below 50 MB
 
 
 class BoundedJSONParser(JSONParser):
+    """JSON that can be stored. The error names the value at fault as its field."""
+
     def parse(
         self,
         stream: IO[Any],
@@ -16,6 +21,10 @@ class BoundedJSONParser(JSONParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError:
-            raise ParseError(_("The JSON is nested too deeply.")) from None
+            # {"prompts": [{"metadata": what may be so deep}]}
+            return parse_json(stream.read(), depth=DEPTH + 3, marks=MARKS)
+        except JSONError as error:
+            if not error.path:
+                raise ParseError(str(error)) from None
+            field = ".".join(printable(str(step)) for step in error.path)
+            raise ValidationError({field: [str(error)]}) from None

@@ -5,6 +5,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
+from annotate.json_values import INTEGER, printable
 from annotate.models import (
     Claim,
     Comparison,
@@ -135,8 +136,15 @@ class StrictSerializer(serializers.Serializer[None]):
         if isinstance(data, dict):
             for name in data:
                 if name not in self.fields:
-                    raise serializers.ValidationError({str(name): _("Unknown field.")})
+                    raise serializers.ValidationError({printable(str(name)): _("Unknown field.")})
         return super().to_internal_value(data)
+
+
+class WholeNumber(serializers.IntegerField):
+    """A whole number that a column can hold, written as text too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"min_value": -INTEGER, "max_value": INTEGER - 1, **options})
 
 
 class JudgmentIn(StrictSerializer):
@@ -145,7 +153,7 @@ class JudgmentIn(StrictSerializer):
     token = serializers.CharField(max_length=64)
     verdict = serializers.CharField(max_length=20)
     preferred_id = serializers.ChoiceField(SIDES, required=False, allow_null=True)
-    strength = serializers.IntegerField(required=False, allow_null=True)
+    strength = WholeNumber(required=False, allow_null=True)
     reasons = serializers.ListField(child=serializers.CharField(), required=False)
     criteria = serializers.DictField(child=serializers.DictField(), required=False)
     rationale = serializers.CharField(required=False, allow_blank=True)
@@ -155,11 +163,11 @@ class JudgmentIn(StrictSerializer):
 class SnapshotIn(StrictSerializer):
     """The shape of `pairs.PairSettings`, which checks what the values mean."""
 
-    ties = serializers.CharField(required=False)
-    votes = serializers.CharField(required=False)
-    weights = serializers.CharField(required=False)
+    ties = serializers.CharField(required=False, max_length=20)
+    votes = serializers.CharField(required=False, max_length=20)
+    weights = serializers.CharField(required=False, max_length=20)
     smoothing = serializers.FloatField(required=False)
-    min_judgments = serializers.IntegerField(required=False)
+    min_judgments = WholeNumber(required=False)
     include_gold = serializers.BooleanField(required=False)
     include_too_fast = serializers.BooleanField(required=False)
-    policies = serializers.ListField(child=serializers.IntegerField(), required=False)
+    policies = serializers.ListField(child=WholeNumber(), required=False)

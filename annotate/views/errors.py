@@ -1,8 +1,8 @@
-"""What went wrong, what was kept, and what to do: for a page, and for a fragment as a notice."""
+"""What went wrong, what was kept, and what to do: for a page, for a fragment as a notice, and for the API."""
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -61,6 +61,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         "Something went wrong on the server, and it was written to its log. What was saved before is safe. Go "
         "back for what you had filled in; the desk keeps in your browser what it could not send, and tries again."
     )
+    if _is_api(request):
+        return _api_error(_("Something went wrong on the server, and it was written to its log."), 500)
     if request.headers.get("HX-Request"):
         return _notice(text, 500)
     context = {"heading": _("That did not work"), "text": text, "status": 500}
@@ -82,10 +84,21 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def _answer(request: HttpRequest, status: int, heading: str, text: str) -> HttpResponse:
+    if _is_api(request):
+        return _api_error(text, status)
     if request.headers.get("HX-Request"):
         return _notice(text, status)
     context = {"heading": heading, "text": text, "status": status, **_where(request)}
     return render(request, "annotate/error.html", context, status=status)
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return f"{request.path_info}/".startswith("/api/")
+
+
+def _api_error(text: str, status: int) -> HttpResponse:
+    """An error in the API's own shape, of what went wrong before or outside its views."""
+    return JsonResponse({"error": text, "field": None}, status=status)
 
 
 def _where(request: HttpRequest) -> dict[str, Any]:

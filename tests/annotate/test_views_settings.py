@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import connection
 
 from annotate.models import Comparison, Membership, Policy, Project
 
@@ -89,6 +90,21 @@ def test_settings_are_saved(project, owner, fields, client_for):
         ("criteria", "\n".join(f"criterion {n}" for n in range(9))),
         ("training_settings", "[1]"),
         ("training_settings", "{beta"),
+        ("training_settings", '{"a": "\\u0000"}'),
+        ("training_settings", '{"a": "\\ud800"}'),
+        ("training_settings", '{"\\ud800": 1}'),
+        ("training_settings", '{"a": 1e999}'),
+        ("training_settings", '{"a": NaN}'),
+        ("training_settings", '{"a": ' * 33 + "1" + "}" * 33),
+        ("training_settings", '{"a": ' * 990 + "1" + "}" * 990),
+        ("training_settings", "[" * 5_000),
+        ("training_settings", '{"a": ' + "9" * 5_000 + "}"),
+        ("sampling_settings", '{"a": ' + "9" * 20 + "}"),
+        ("sampling_settings", '{"a": "' + "x" * 70_000 + '"}'),
+        ("sampling_settings", "{\x00}"),
+        ("reasons", "vivid\x00"),
+        ("criteria", "honest\n\x00"),
+        ("guidelines", "\x00"),
         ("gold_feedback", "loud"),
     ],
 )
@@ -100,6 +116,23 @@ def test_a_bad_value_is_refused_naming_its_field_and_nothing_is_saved(
     assert answer.status_code == 422
     assert f'id="id_{field}_error"' in answer.content.decode()
     assert Project.objects.values().get() == before
+
+
+def test_a_setting_that_no_page_can_hold_does_not_break_the_page(
+    project, owner, researcher, fields, client_for
+):
+    """As an earlier version stored it, on a database that takes it."""
+    if connection.vendor == "postgresql":
+        project.sampling_settings = {"a": 1e300}
+    else:
+        project.sampling_settings = {"a": "\ud800"}
+    project.save()
+    client = client_for(owner)
+    assert client.get(URL).status_code == 200
+    assert client.get("/p/reviews/rounds/").status_code == 200
+    assert client.post(URL, fields).status_code == 302
+    project.refresh_from_db()
+    assert project.sampling_settings == {}
 
 
 def test_a_refused_name_is_not_shown_as_the_projects_name(project, owner, fields, client_for):
