@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPai
 from annotate.pairs import PairSettings, as_prompted, canonical, stored_pairs
 
 AT_A_TIME = 500
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a cell begins with that a spreadsheet may compute
+FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,22 @@ def _cell(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return f"'{value}" if value.startswith(FORMULA) else value
+    return f"'{value}" if _is_formula(value) else value
+
+
+def _is_formula(text: str) -> bool:
+    """Return whether a spreadsheet may compute this text: by an operator, in full width or behind blanks too."""
+    if text.startswith(("\t", "\r", "\n")):
+        return True  # some programs drop these
+    first = next((letter for letter in text if not _is_blank(letter)), "")
+    return unicodedata.normalize("NFKC", first) in FORMULA
+
+
+def _is_blank(letter: str) -> bool:
+    return letter.isspace() or unicodedata.category(letter) in (
+        "Cc",
+        "Cf",
+    )  # without width, as U+200B and U+FEFF
 
 
 def write_file(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -53,3 +53,12 @@ def test_a_token_can_be_revoked_and_not_read(owner, admin_client):
     assert row.digest not in page
     admin_client.post(reverse("admin:annotate_apitoken_delete", args=[row.pk]), {"post": "yes"})
     assert not ApiToken.objects.exists()
+
+
+@pytest.mark.parametrize("text", ['{"a": 1e999}', '{"a": "\\ud800"}', "[" * 5_000, "9" * 5_000])
+def test_json_that_cannot_be_stored_is_refused(project, admin_client, text):
+    address = reverse("admin:annotate_project_change", args=[project.pk])
+    page = admin_client.post(address, {"name": "Changed", "training_settings": text})
+    assert page.status_code == 200
+    assert page.context["adminform"].form.errors["training_settings"]
+    assert not Project.objects.filter(name="Changed").exists()

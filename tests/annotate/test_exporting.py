@@ -1,5 +1,6 @@
 """Exports: what the annotators said, in TRL's format, with where each row came from, whole or not at all."""
 
+import csv
 import io
 import json
 import math
@@ -210,6 +211,30 @@ def test_judgments_are_exported_one_a_row_with_their_history(project, three, jud
     assert (new["verdict"], new["preferred"], new["strength"]) == ("prefer", judged[1].first_id, 3)
     assert (new["rationale"], new["left"], new["current"]) == ("On reflection", judged[1].first_id, True)
     assert {row["verdict"] for row in rows} == {"prefer", "tie", "both_bad", "skip"}
+
+
+# --- CSV ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operator", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
+@pytest.mark.parametrize(
+    "lead",
+    ["", " ", "\t", "\r", "\n", "\u00a0", "\u200b", "\ufeff", "\u3000", "\u2060", "\x00", " \u200b\u00a0"],
+)
+def test_no_cell_of_a_csv_begins_a_formula(lead, operator):
+    assert cell(f"{lead}{operator}1+1") == f"'{lead}{operator}1+1"
+
+
+@pytest.mark.parametrize("text", ["a=1", "1-1", "", " ", "\u200b", "“=”", "é@", "\u200ba=1"])
+def test_other_text_of_a_csv_stays_as_it_is(text):
+    assert cell(text) == text
+
+
+def cell(text):
+    """What a table's reader finds of a text."""
+    table = b"".join(exporting.csv_lines([{"text": text, "more": 1}])).decode("utf-8-sig")
+    [_header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
+    return found
 
 
 # --- Files and the command ---------------------------------------------------------------------------------------
