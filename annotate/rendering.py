@@ -8,10 +8,13 @@ renderer is not a hole in the page.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import threading
 import unicodedata
-from collections.abc import MutableMapping, Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterable, MutableMapping, Sequence
+from sys import getsizeof
 from typing import Any
 
 import nh3
@@ -28,8 +31,11 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
 DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
-CACHE_LIMIT = 8_000  # longer texts are rendered anew, so that the cache stays below some tens of megabytes
-HIGHLIGHT_LIMIT = 10_000
+MARK_ROOM = 10  # characters that a marked one counts as: its name and tags are longer still
+CACHE_SIZE = 32 * 1024 * 1024  # bytes of HTML
+# Characters of code that are highlighted, in a block and in a text: some lexers take the square of the time.
+HIGHLIGHTED_BLOCK = 2_000
+HIGHLIGHTED_TEXT = 10_000
 # The lexers that hostile text may choose from: common languages, none known to be slow.
 LANGUAGES = re.compile(
     "bash|c|cpp|css|diff|go|html|java|javascript|js|json|kotlin|lua|php|python|py|r|ruby|rust|sh|sql|swift|toml|ts|"
@@ -39,13 +45,40 @@ LANGUAGES = re.compile(
 
 def cut(text: str) -> tuple[str, bool]:
     """The part of `text` that a page shows, and whether that is not all of it."""
-    return text[:DISPLAY_LIMIT], len(text) > DISPLAY_LIMIT
+    shown, _ = _fit(text, DISPLAY_LIMIT)
+    return shown, len(shown) < len(text)
+
+
+def cut_turns(turns: Iterable[tuple[str, str]]) -> list[tuple[str, str, bool]]:
+    """The (role, text, cut) of a chat, as far as a page has room for: `cut` is true of the last, if more follows."""
+    room, fitted = DISPLAY_LIMIT, []
+    for role, text in turns:
+        shown, taken = _fit(text, room)
+        room -= taken
+        fitted.append((role, shown, len(shown) < len(text)))
+        if len(shown) < len(text):
+            break
+    return fitted
+
+
+def _fit(text: str, room: int) -> tuple[str, int]:
+    """The beginning of `text` that there is room for, and the room it takes."""
+    shown = text[:room]
+    if shown.isascii() and not HIDDEN.search(shown):
+        return shown, len(shown)
+    marked = [found.start() for found in HIDDEN.finditer(shown) if not HONEST.match(shown, found.start())]
+    marked += [found.start() for found in WORD.finditer(shown) if _is_mixed(found[0])]
+    for count, start in enumerate(sorted(marked), start=1):
+        if start + count * MARK_ROOM > room:
+            return shown[:start], room
+    return shown, len(shown) + len(marked) * MARK_ROOM
 
 
 def markdown(text: str) -> SafeString:
     """`text`, cut for display, as clean HTML."""
     shown, _ = cut(text)
-    return _cached_markdown(shown) if len(shown) <= CACHE_LIMIT else _markdown(shown)
+    # A completion never changes, so neither does what it renders to.
+    return CACHE.find(shown) or CACHE.keep(shown, _markdown(shown))
 
 
 def raw(text: str) -> SafeString:
@@ -56,7 +89,8 @@ def raw(text: str) -> SafeString:
 
 
 def _markdown(text: str) -> SafeString:
-    environment: dict[str, Any] = {"work": len(text) + 2_000}  # honest text takes less than a third
+    # Honest text takes less than a third of this work.
+    environment: dict[str, Any] = {"work": len(text) + 2_000, "highlighted": HIGHLIGHTED_TEXT}
     try:
         tokens = PARSER.parse(text, environment)
         # A table can hold a square of empty cells for a line of text.
@@ -68,8 +102,40 @@ def _markdown(text: str) -> SafeString:
     return mark_safe(CLEANER.clean(html))  # noqa: S308 - cleaned on this line
 
 
-# A completion never changes, so neither does what it renders to.
-_cached_markdown = lru_cache(maxsize=2048)(_markdown)
+class HtmlCache:
+    """What texts were rendered to, by the digest of the text: the latest ones, in a bounded number of bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.used = size, 0
+        self._found: OrderedDict[bytes, SafeString] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, text: str) -> SafeString | None:
+        digest = self._digest(text)
+        with self._lock:
+            html = self._found.get(digest)
+            if html is not None:
+                self._found.move_to_end(digest)
+        return html
+
+    def keep(self, text: str, html: SafeString) -> SafeString:
+        """Keep `html` in the place of what was not asked for the longest; returns it."""
+        digest = self._digest(text)
+        with self._lock:
+            if digest not in self._found:
+                self._found[digest] = html
+                self.used += getsizeof(html)
+            while self.used > self.size:
+                _digest, oldest = self._found.popitem(last=False)
+                self.used -= getsizeof(oldest)
+        return html
+
+    @staticmethod
+    def _digest(text: str) -> bytes:
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+CACHE = HtmlCache(CACHE_SIZE)
 
 
 # --- The Markdown parser -----------------------------------------------------------------------------------------
@@ -124,7 +190,7 @@ def _code_block(
 ) -> str:
     token = tokens[index]
     language = token.info.strip().partition(" ")[0].lower()
-    return f'<pre dir="ltr"><code>{_code(token.content, language)}</code></pre>\n'
+    return f'<pre dir="ltr"><code>{_code(token.content, language, env)}</code></pre>\n'
 
 
 def _image(
@@ -183,9 +249,10 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def _code(text: str, language: str) -> str:
-    if not LANGUAGES.fullmatch(language) or len(text) > HIGHLIGHT_LIMIT:
+def _code(text: str, language: str, env: MutableMapping[str, Any]) -> str:
+    if not LANGUAGES.fullmatch(language) or len(text) > min(HIGHLIGHTED_BLOCK, env["highlighted"]):
         return visible(text)
+    env["highlighted"] -= len(text)
     html = highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
     # Between its tags, Pygments' output is escaped text: only that may be marked.
     return re.sub(r"(?<=>)[^<]+|^[^<]+", lambda match: _mark(match[0]), html)
@@ -271,9 +338,13 @@ def _mark(escaped: str) -> str:
 
 def _mark_word(match: re.Match[str]) -> str:
     word = match[0]
-    if word.isascii() or not LATIN.search(word) or not LOOKALIKE.search(word):
+    if not _is_mixed(word):
         return word
     return f'<span class="mixed-script" title="Letters of several alphabets">{word}</span>'
+
+
+def _is_mixed(word: str) -> bool:
+    return bool(not word.isascii() and LATIN.search(word) and LOOKALIKE.search(word))
 
 
 def _name_hidden(match: re.Match[str]) -> str:

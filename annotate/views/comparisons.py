@@ -13,6 +13,7 @@ from annotate.access import get_project
 from annotate.browsing import browse
 from annotate.forms import FilterForm
 from annotate.models import Comparison, Flag, Role
+from annotate.rendering import cut_turns
 
 
 @require_GET
@@ -67,11 +68,11 @@ def comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpRespo
     return render(request, "annotate/comparison.html", context)
 
 
-def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str]]:
-    """A prompt as (role, text); the role of plain text is empty."""
+def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str, bool]]:
+    """A prompt as (role, text, whether it is cut); the role of plain text is empty."""
     if isinstance(content, str):
-        return [("", content)]
-    return [(turn["role"], turn["content"]) for turn in content]
+        return cut_turns([("", content)])
+    return cut_turns((turn["role"], turn["content"]) for turn in content)
 
 
 @require_POST

@@ -97,8 +97,8 @@ class Stage:
     def messages(self) -> list[Message]:
         show = rendering.raw if self.view == "raw" else rendering.markdown
         return [
-            Message(show(text), rendering.cut(text)[1], ROLES.get(role, role), role if role in ROLES else "")
-            for role, text in self._turns
+            Message(show(text), cut, ROLES.get(role, role), role if role in ROLES else "")
+            for role, text, cut in rendering.cut_turns(self._turns)
         ]
 
     @cached_property

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from django.utils.safestring import SafeString
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -263,6 +264,68 @@ def test_a_megabyte_on_one_line_is_cut_for_display() -> None:
     assert rendering.cut(text) == ("x" * DISPLAY_LIMIT, True)
     for html in (markdown(text), raw(text), *differences(text, text).html):
         assert len(html) < DISPLAY_LIMIT + 200
+
+
+def test_hidden_characters_do_not_blow_up_the_page() -> None:
+    for text in ("\u200b" * 60_000, "а\u200bb " * 20_000, "аb " * 20_000, "\u202e<" * 30_000):
+        shown, is_cut = rendering.cut(text)
+        assert is_cut
+        assert text.startswith(shown)
+        for html in (markdown(text), raw(text), *differences(text, text).html):
+            assert len(html) < 10 * DISPLAY_LIMIT
+
+
+@given(st.text(st.sampled_from("аb \u200b"), max_size=60), st.integers(0, 200))
+def test_a_text_takes_no_more_room_than_there_is(text: str, room: int) -> None:
+    shown, taken = rendering._fit(text, room)
+    assert taken <= room or shown == text
+    assert text.startswith(shown)
+
+
+def test_a_chat_is_cut_together_as_one_text_is() -> None:
+    turns = [("user", "x" * 50_000), ("assistant", "y" * 5_000), ("user", "z" * 20_000), ("user", "more")]
+    cut = rendering.cut_turns(turns)
+    assert [(role, len(text), is_cut) for role, text, is_cut in cut] == [
+        ("user", 50_000, False),
+        ("assistant", 5_000, False),
+        ("user", 5_000, True),
+    ]
+    assert [is_cut for _role, _text, is_cut in rendering.cut_turns(turns[:2])] == [False, False]
+
+
+def code(language: str, length: int) -> str:
+    pattern = {"yaml": "- a\n", "html": "<a>"}.get(language, "a.b.")
+    return f"```{language}\n{(pattern * length)[: length - 2]}x\n```\n"
+
+
+def highlighted(html: str) -> list[bool]:
+    """Of each block of code, whether its language is told apart."""
+    return ["<span" in block for block in html.split("<pre")[1:]]
+
+
+def test_highlighting_has_a_budget_for_a_block_and_for_a_text() -> None:
+    most, all_ = rendering.HIGHLIGHTED_BLOCK, rendering.HIGHLIGHTED_TEXT
+    for language in ("ts", "yaml", "html", "js"):
+        assert highlighted(markdown(code(language, most) + code(language, most + 1))) == [True, False]
+        blocks = all_ // most
+        assert highlighted(markdown(code(language, most) * (blocks + 2))) == [True] * blocks + [False] * 2
+    # What a block leaves over is for the ones after it.
+    assert highlighted(markdown(code("js", most) * 4 + code("js", 1_500) + code("js", 501) + code("js", 500))) == [
+        *[True] * 5, False, True,
+    ]  # fmt: skip
+
+
+def test_a_text_is_rendered_once_while_the_cache_has_room() -> None:
+    text = "once " * 9_000
+    assert markdown(text) is markdown(text)
+    cache = rendering.HtmlCache(3_000)
+    kept = {name: cache.keep(name, SafeString(name * 1_000)) for name in "abc"}
+    assert cache.find("a") is None  # it was not asked for the longest
+    assert cache.find("b") is kept["b"]
+    cache.keep("d", SafeString("d" * 1_000))
+    assert [cache.find(name) is not None for name in "bcd"] == [True, False, True]
+    cache.keep("e", SafeString("e" * 5_000))
+    assert cache.used == 0
 
 
 # --- Differences --------------------------------------------------------------------------------------------------
