@@ -94,10 +94,13 @@ class Reader:
 
     def _decode(self, raw: bytes) -> str:
         try:
-            return self._text(raw)
+            text = self._text(raw)
+            if self.format == "csv":
+                self._width.add(text)
         except RowError as error:
             self._broken = error
-            return "\n"
+            return self._width.close() if isinstance(error, _TooWide) else "\n"
+        return text
 
     def _text(self, raw: bytes) -> str:
         if len(raw) > LINE_LIMIT:
@@ -111,8 +114,6 @@ class Reader:
             raise RowError(_not_utf8(raw, error.start + 1)) from error
         if "\x00" in text:
             raise RowError(_("The line holds a NUL character."))
-        if self.format == "csv":
-            self._width.add(text)
         return text
 
     # --- Records -------------------------------------------------------------------------------------------------
@@ -187,19 +188,22 @@ class Portion:
         self.over = True
 
 
+class _TooWide(RowError):
+    pass
+
+
 class _Width:
     """The separators and characters of a CSV record, counted line by line before it is split."""
 
-    QUOTED = re.compile(
-        r'(?<![^,])"(?:[^"]++|"")*+("?)'
-    )  # a value in quotes, with the last one if it is there
+    # A value in quotes, with its last one if that is there.
+    QUOTED = re.compile(r'(?<![^,])"(?:[^"]++|"")*+("?)')
 
     def __init__(self) -> None:
         self.in_quotes = False
         self.separators = self.characters = 0
 
     def add(self, line: str) -> None:
-        """Take in the record's next line, or the first line of another record. Raises RowError if it is too much."""
+        """Take in the record's next line, or the first line of another record. Raises _TooWide."""
         if not self.in_quotes:
             self.separators = self.characters = 0
         self.characters += len(line)
@@ -210,12 +214,18 @@ class _Width:
             at, in_quotes = value.end(), not value[1]
         self.separators += text.count(",", at)
         if self.separators >= COLUMNS:
-            raise RowError(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
+            raise _TooWide(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
         if self.characters > LINE_LIMIT:
-            raise RowError(
+            raise _TooWide(
                 _("The record is longer than %(limit)s characters.") % {"limit": f"{LINE_LIMIT:,}"}
             )
         self.in_quotes = in_quotes
+
+    def close(self) -> str:
+        """Return a line that ends the record where it is."""
+        line = '"\n' if self.in_quotes else "\n"
+        self.in_quotes = False
+        return line
 
 
 def _from_json(text: str) -> Record | RowError:

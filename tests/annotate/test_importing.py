@@ -305,6 +305,27 @@ def test_a_line_without_end_is_refused_without_being_held_in_memory(project):
     assert peak < 4 * LINE_LIMIT
 
 
+@pytest.mark.parametrize(
+    ("format", "head", "pattern", "says"),
+    [
+        ("jsonl", b'{"prompt": "a", "metadata": {"a": [', b"[],", "too many values"),
+        ("jsonl", b'{"prompt": "a", "metadata": {"a": [', b'"","",', "too many values"),
+        ("csv", b"prompt,id\n", b"ab,", "more than 200 columns"),
+        ("csv", b"prompt,", b"ab,", "more than 200 columns"),
+        ("csv", b"prompt,id\n", b'ab,"\n",', "more than 200 columns"),
+    ],
+)
+def test_a_line_of_many_values_is_refused_before_it_is_split(format, head, pattern, says):
+    content = head + pattern * ((LINE_LIMIT - len(head)) // len(pattern))
+    tracemalloc.start()
+    _line, found = next(iter(Reader(io.BytesIO(content), format)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(found, RowError)
+    assert says in str(found)
+    assert peak < 8 * LINE_LIMIT  # split, it would be up to 25 times as much
+
+
 def test_a_completion_of_a_policy_that_is_trained_here_is_refused(project):
     ((line, sentence),) = refusal(project, jsonl({"prompt": "Fine"}, {**PAIR, "policy_b": "starter"}))
     assert line == 2
