@@ -332,6 +332,13 @@ def test_a_completion_of_a_policy_that_is_trained_here_is_refused(project):
     assert "“starter”" in sentence
 
 
+@pytest.mark.django_db(transaction=True)
+def test_of_two_imports_the_second_sees_what_the_first_wrote(project, first):
+    rows = [(1, parse(PAIR)), (2, parse({"prompt": "Alone"}))]
+    first(lambda: importing.write(project, rows))
+    assert importing.write(project, rows[::-1]) == {"duplicates": 2}
+
+
 # --- In steps ----------------------------------------------------------------------------------------------------
 
 
