@@ -85,7 +85,7 @@ class Item:
 
 
 def parse_record(record: Mapping[str, Any] | RowError) -> Item:
-    """What a Reader gave, as an Item. Raises RowError."""
+    """Return the Item that a Reader's record describes. Raises RowError."""
     if isinstance(record, RowError):
         raise record
     return parse(record)
@@ -192,7 +192,7 @@ def _short(value: object, name: str, limit: int) -> str:
 
 
 def _text(value: object, name: str | int) -> str:
-    """The text of what is called `name`, or of the message with this number."""
+    """Return `value`, text that can be used. `name` is for the error: a key, or the number of a message."""
     if isinstance(value, str) and value.strip() and len(value) <= TEXT_LIMIT and is_storable(value):
         return value
     called = name if isinstance(name, str) else _message_name(name)
@@ -256,7 +256,7 @@ def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
 
 
 def portion(rows: Reader, most: int) -> Portion:
-    """Return the next rows, as many as one step may check or write: bounded by bytes and time too."""
+    """Return the next rows, as many as one step may check or write. Bytes and time bound them too."""
     return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME)
 
 
@@ -285,7 +285,7 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
 
 
 def _policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
-    """The external policies that the pairs name, made where they are missing."""
+    """Return the external policies that the pairs name, creating those that are missing."""
     named = {name: line for line, item in reversed(rows) if item.completions for name in item.policies}
     of_project = Policy.objects.filter(project=project, name__in=named)
     for name in sorted(named.keys() - set(of_project.values_list("name", flat=True))):

@@ -148,7 +148,7 @@ def _too_deep(depth: int) -> str:
 
 
 def _place(path: Sequence[str | int]) -> str:
-    """The way to a value, such as metadata.scores.3; a long way is shortened in the middle."""
+    """Return a path as text, such as metadata.scores.3. A long one is shortened in the middle."""
     if not path:
         return _("The value")
     steps = [printable(str(step), 30) for step in path]

@@ -50,7 +50,7 @@ def cut(text: str) -> tuple[str, bool]:
 
 
 def cut_turns(turns: Iterable[tuple[str, str]]) -> list[tuple[str, str, bool]]:
-    """The (role, text, cut) of a chat, as far as a page has room for: `cut` is true of the last, if more follows."""
+    """Return the (role, text, cut) of a chat that a page has room for. `cut` is true of the last if more follows."""
     room, fitted = DISPLAY_LIMIT, []
     for role, text in turns:
         shown, taken = _fit(text, room)
@@ -62,7 +62,7 @@ def cut_turns(turns: Iterable[tuple[str, str]]) -> list[tuple[str, str, bool]]:
 
 
 def _fit(text: str, room: int) -> tuple[str, int]:
-    """The beginning of `text` that there is room for, and the room it takes."""
+    """Return the beginning of `text` that fits into `room`, and the room that it takes."""
     shown = text[:room]
     if shown.isascii() and not HIDDEN.search(shown):
         return shown, len(shown)
@@ -103,7 +103,7 @@ def _markdown(text: str) -> SafeString:
 
 
 class HtmlCache:
-    """What texts were rendered to, by the digest of the text: the latest ones, in a bounded number of bytes."""
+    """Rendered texts by the digest of their source: the latest ones, in a bounded number of bytes."""
 
     def __init__(self, size: int) -> None:
         self.size, self.used = size, 0
@@ -119,7 +119,7 @@ class HtmlCache:
         return html
 
     def keep(self, text: str, html: SafeString) -> SafeString:
-        """Keep `html` in the place of what was not asked for the longest; returns it."""
+        """Store `html` and return it. Evict what was not asked for the longest."""
         digest = self._digest(text)
         with self._lock:
             if digest not in self._found:

@@ -1,14 +1,15 @@
-"""The first upload handler: it refuses large bodies before any of them is read.
+"""Upload handlers: large bodies are refused before any of them is read, and a full disk is told.
 
 Django parses a form, and writes its files to disk, as soon as the CSRF check looks for its token. That is before any
-view can ask who is sending.
+view can ask who is sending, or say what went wrong.
 """
 
+from contextlib import suppress
 from typing import IO, Any
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
-from django.core.files.uploadhandler import FileUploadHandler
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -38,6 +39,38 @@ class ImportsOnly(FileUploadHandler):
 
     def file_complete(self, file_size: int) -> None:
         return None
+
+
+class NoRoom(SuspiciousOperation):
+    """The server could not write a file to its disk. Answered by `views.errors.bad_request`."""
+
+
+class TemporaryFile(TemporaryFileUploadHandler):
+    """Django's own handler for large files. Raises NoRoom where that would be a server error."""
+
+    def new_file(self, *args: Any, **options: Any) -> None:
+        try:
+            super().new_file(*args, **options)
+        except OSError as error:
+            raise NoRoom from error
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        try:
+            super().receive_data_chunk(raw_data, start)
+        except OSError as error:
+            raise self._give_up() from error
+
+    def file_complete(self, file_size: int) -> Any:
+        try:
+            return super().file_complete(file_size)
+        except OSError as error:
+            raise self._give_up() from error
+
+    def _give_up(self) -> NoRoom:
+        """Delete the file. Closing it tries to write what is left, and fails once more."""
+        with suppress(OSError):
+            self.file.close()
+        return NoRoom()
 
 
 def _most_bytes(request: HttpRequest | None) -> int:

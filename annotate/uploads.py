@@ -53,7 +53,7 @@ State = Import.State
 
 
 class StorageError(Exception):
-    """The server has no room for what it should store. The message says what to do."""
+    """The server could not store something. The message says what to do."""
 
 
 def receive(project: Project, by: User, file: File[Any], format: str) -> Import:
@@ -94,7 +94,7 @@ def sweep_files() -> None:
 def work(import_id: int, seconds: float) -> Import:
     """Do steps for about so long, or until the check or the import is over.
 
-    Raises StorageError where the database's disk is full: then the step is as if it had not been tried.
+    Raises StorageError if the database's disk is full. The step can then be tried again.
     """
     until = time.monotonic() + seconds
     upload = Import.objects.select_related("project").get(pk=import_id)
@@ -177,7 +177,7 @@ class Preview:
 
 
 def preview(upload: Import) -> list[Preview]:
-    """The first records of a file that was checked; none where the file is gone."""
+    """Return the first records of a file that was checked, or none if the file is gone."""
     try:
         with _opened(upload) as file:
             rows = islice(Reader(file, upload.format), PREVIEWED)
@@ -324,6 +324,6 @@ def _will_pass(error: BaseException) -> bool:
 
 
 def _codes(error: BaseException) -> tuple[str | None, int | None]:
-    """The driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
+    """Return the driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)

@@ -162,7 +162,7 @@ TRUSTED_PROXIES = env.int("WHETSTONE_TRUSTED_PROXIES", 0)  # that append to X-Fo
 FILE_UPLOAD_HANDLERS = [
     "annotate.upload_limits.ImportsOnly",  # before anything is written
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+    "annotate.upload_limits.TemporaryFile",
 ]
 FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to disk and do not count

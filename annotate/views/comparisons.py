@@ -69,7 +69,7 @@ def comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpRespo
 
 
 def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str, bool]]:
-    """A prompt as (role, text, whether it is cut); the role of plain text is empty."""
+    """Return a prompt as (role, text, whether it is cut). The role of plain text is empty."""
     if isinstance(content, str):
         return cut_turns([("", content)])
     return cut_turns((turn["role"], turn["content"]) for turn in content)

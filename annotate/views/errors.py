@@ -9,6 +9,7 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
 from annotate.access import find_membership
+from annotate.upload_limits import NoRoom
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -20,6 +21,16 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
             _("That is too much at once"),
             _(
                 "What was sent is larger than this site takes in one form. Nothing was changed. Send less, or in parts."
+            ),
+        )
+    if isinstance(exception, NoRoom):
+        return _answer(
+            request,
+            507,
+            _("There is no room for that"),
+            _(
+                "The server could not store what was sent: its disk is full. Nothing was changed. Ask who runs this "
+                "site to make room, then send it again."
             ),
         )
     broken = isinstance(exception, MultiPartParserError)
@@ -97,7 +108,7 @@ def _is_api(request: HttpRequest) -> bool:
 
 
 def _api_error(text: str, status: int) -> HttpResponse:
-    """An error in the API's own shape, of what went wrong before or outside its views."""
+    """Return an error in the API's own shape, for what went wrong outside its views."""
     return JsonResponse({"error": text, "field": None}, status=status)
 
 

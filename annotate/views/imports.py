@@ -48,7 +48,7 @@ def imports(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _work(import_id: int) -> str:
-    """Do a little of the work; returns what hinders it, if something does."""
+    """Do a little of the work. Return what hinders it, or an empty text."""
     try:
         uploads.work(import_id, STEP_SECONDS)
     except uploads.StorageError as error:
@@ -78,7 +78,7 @@ def import_file(request: HttpRequest, slug: str, import_id: int) -> HttpResponse
         "batch": uploads.batch(upload),
         "unjudged": uploads.unjudged(upload).count() if upload.state not in Import.LIVE else 0,
     }
-    if HtmxDetails(request):  # at 200 also when hindered: the fragment takes the place of the progress
+    if HtmxDetails(request):  # with status 200 even when hindered: it replaces the progress
         return render(request, "annotate/_import.html", context)
     if hindered:
         return render(request, "annotate/import.html", context, status=INSUFFICIENT_STORAGE)

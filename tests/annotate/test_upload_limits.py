@@ -48,6 +48,13 @@ def test_an_admin_imports_a_large_file(owner, client_for):
     assert Import.objects.get().size > 2_900_000
 
 
+def test_a_disk_that_takes_no_upload_is_told(owner, client_for, temporary):
+    refused = post(client_for(owner), "/p/reviews/import/", 3_000_000)
+    assert refused.status_code == 507
+    assert b"its disk is full" in refused.content
+    assert not Import.objects.exists()
+
+
 def test_an_import_beyond_the_limit_is_refused_unread(owner, client_for, settings, temporary):
     settings.IMPORT_LIMIT = 3_000_000
     refused = post(client_for(owner), "/p/reviews/import/", 4_000_000)
