@@ -41,7 +41,7 @@ def refusal(name: str) -> str:
     """Say that `locate` found nothing, in a sentence that does not tell why."""
     return _(
         "The base model “%(name)s” does not exist, or is not among those that this site allows (WHETSTONE_MODELS)."
-    ) % {"name": Truncator(name).chars(100)}
+    ) % {"name": Truncator("".join(one if one.isprintable() else "?" for one in name)).chars(100)}
 
 
 def is_here(name: str) -> bool:

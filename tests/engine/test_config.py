@@ -18,6 +18,7 @@ def build(**settings: object) -> TrainConfig:
     ("settings", "message"),
     [
         ({"learningrate": 1e-4}, r"^Unknown setting learningrate\. Did you mean learning_rate\?$"),
+        ({"\ud800" + "x" * 1000: 1}, r"^Unknown setting \?x{99}\.$"),
         ({"lora": {"rank": 8}}, r"^Unknown setting lora\.rank\.$"),
         ({"sampling": {"temprature": 1}}, r"sampling\.temprature\. Did you mean sampling\.temperature\?"),
         ({"beta": 0}, r"^beta must be greater than 0, not 0\.$"),

@@ -265,9 +265,10 @@ def _build(cls: Any, data: Any, prefix: str) -> Any:
     options = {option.name: option for option in dataclasses.fields(cls)}
     for key in data:
         if key not in options:
-            near = difflib.get_close_matches(str(key), options, n=1)
+            name = "".join(one if one.isprintable() else "?" for one in str(key)[:100])
+            near = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {prefix}{near[0]}?" if near else ""
-            raise ConfigError(f"Unknown setting {prefix}{key}.{hint}")
+            raise ConfigError(f"Unknown setting {prefix}{name}.{hint}")
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, option in options.items():
