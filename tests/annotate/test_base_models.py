@@ -130,7 +130,7 @@ def test_every_refusal_has_one_sentence_and_one_status(
     assert Project.objects.count() == Policy.objects.count() == 1
 
 
-def test_a_project_keeps_its_pages_when_its_model_is_no_longer_allowed(
+def test_pages_stay_when_a_model_is_no_longer_allowed(
     models: Path, project: Any, owner: Any, client_for: Any
 ) -> None:
     Policy.objects.update(base_model="eve/model")

@@ -278,7 +278,7 @@ def test_undo_and_redo_go_through_the_whole_session(project, teammate, claim):
     assert Judgment.objects.count() == 6
 
 
-def test_undo_and_redo_follow_the_order_of_verdicts_not_their_times(project, teammate, claim):
+def test_undo_and_redo_go_by_order_not_by_time(project, teammate, claim):
     """The clock was two hours ahead for the first verdict, and put right before the second and third."""
     order = []
     for at in (later(120), later(1), later(2)):

@@ -156,7 +156,7 @@ def test_the_rounds_say_when_the_last_sweep_was(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("seconds", [3600, -3600], ids=["ahead", "behind"])
-def test_a_worker_an_hour_off_finishes_a_round_that_it_finds_itself(
+def test_a_worker_an_hour_off_finds_and_finishes_a_round(
     seconds: int, project: Project, owner: Any, make_comparisons: Any, tmp_path: Path
 ) -> None:
     """Without beat and with the round's message lost: its own sweep sends it. The sweeps here have another clock."""

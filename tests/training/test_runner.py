@@ -284,7 +284,7 @@ def test_what_a_worker_did_before_it_lost_its_round_is_neither_done_nor_written_
 
 
 @pytest.mark.parametrize("name", ["gone", "secret"])
-def test_what_the_site_does_not_allow_any_more_is_refused_by_the_worker(
+def test_a_worker_refuses_what_is_no_longer_allowed(
     claimed: Round, settings: Any, tmp_path: Path, name: str
 ) -> None:
     settings.BASE_MODELS = [str(tmp_path / "models")]

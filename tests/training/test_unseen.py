@@ -63,7 +63,7 @@ def test_a_round_that_no_worker_took_has_no_files(make_round: Any, owner: Any, c
     assert "There are none." in page
 
 
-def test_a_round_with_settings_of_an_older_version_can_be_repeated(
+def test_settings_that_are_refused_now_can_be_repeated(
     make_round: Any, ready_project: Project, owner: Any, client_for: Any
 ) -> None:
     round_ = make_round("cancelled")
