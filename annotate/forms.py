@@ -13,24 +13,24 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from annotate import base_models
 from annotate.exporting import Filters
 from annotate.fields import LinesField, ObjectField
 from annotate.importing import guess_format
 from annotate.models import Comparison, Judgment, Policy, Project, Role, User
 from annotate.pairs import PairSettings
-from annotate.projects import may_choose_base_model, model_folder
+from annotate.projects import may_choose_base_model
 
 BASE_MODEL_HELP = _(
-    "“starter” is the small model that comes with Whetstone; else a hub id or the path of a model on the server. "
+    "“starter” is the small model that comes with Whetstone; else a hub id or a folder that this site allows. "
     "Leave it empty to judge completions that you import."
 )
 
 
 def check_base_model(name: str) -> str:
-    """The name, unless it can only be a folder and there is none."""
-    folder = model_folder(name)
-    if folder is not None and not folder.is_dir():
-        raise forms.ValidationError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
+    """Return the name of a base model that this site allows, or none at all. Raises ValidationError."""
+    if name and base_models.locate(name) is None:
+        raise forms.ValidationError(base_models.refusal(name))
     return name
 
 
@@ -139,7 +139,9 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         return project
 
     def clean_base_model(self) -> str:
-        return check_base_model(self.cleaned_data["base_model"])
+        name: str = self.cleaned_data["base_model"]
+        # One that was allowed when it was chosen does not keep the other settings from being saved.
+        return name if name == self.fields["base_model"].initial else check_base_model(name)
 
     def clean_min_seconds(self) -> float:
         seconds: float = self.cleaned_data["min_seconds"]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -306,7 +306,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
     now = now or timezone.now()
     with transaction.atomic():
         undoable = _undoable(project, annotator, now).select_for_update(of=("self",))
-        latest = undoable.order_by("-created_at", "-pk").first()
+        latest = undoable.order_by("-pk").first()  # clocks are set now and then, ids only grow
         if latest is None:
             return None
         claim = _make_way(latest, now)
@@ -364,8 +364,11 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
             .order_by("-undone__superseded_at", "-undone__created_at")
             .first()
         )
-        newest = judgments.filter(superseded_at=None).aggregate(newest=Max("created_at"))["newest"]
-        if claim is None or claim.undone is None or (newest and newest > claim.undone.superseded_at):
+        if claim is None or claim.undone is None:
+            return None
+        # A skip that could not be undone was passed over, and is newer than what was undone in its place.
+        since = ~Q(verdict=Judgment.Verdict.SKIP) | Q(created_at__gt=claim.undone.superseded_at)
+        if judgments.filter(since, superseded_at=None, pk__gt=claim.undone.pk).exists():
             return None
         comparison = Comparison.objects.select_for_update().get(pk=claim.comparison_id)
         judgment = claim.undone

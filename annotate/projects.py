@@ -2,15 +2,14 @@
 
 from contextlib import suppress
 from itertools import chain, count
-from pathlib import Path
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, RestrictedError
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
+from annotate import base_models
 from annotate.models import Comparison, Membership, Policy, Project, Role, User
 from annotate.races import update_in_parts
 
@@ -35,32 +34,16 @@ def create_project(by: User, *, name: str, base_model: str = "", judgments_neede
         return project
 
 
-def model_folder(base_model: str) -> Path | None:
-    """The folder that a base model's name can only mean; None for a hub id, which is `name` or `owner/name`."""
-    if base_model.startswith(("/", ".", "~")) or base_model.count("/") > 1:
-        return Path(base_model).expanduser()
-    return None
-
-
 def unchecked_base_model(project: Project) -> str:
-    """The base model's name where only the first samples will show whether there is such a model; else empty.
+    """Return the base model's name where only the first samples will show whether the hub has it; else "".
 
-    What this machine has is found without asking anybody: the starter model, a folder, a copy from the hub.
+    Models that this machine has are found without asking anybody: the starter model, a folder, a copy from the hub.
     """
     policy = project.current_policy
-    if policy is None or _is_at_hand(policy.base_model) or not may_choose_base_model(project):
+    if policy is None or not policy.base_model or not may_choose_base_model(project):
         return ""
-    return policy.base_model
-
-
-def _is_at_hand(base_model: str) -> bool:
-    if base_model in ("", "starter"):
-        return True
-    cached = settings.HUB_CACHE / f"models--{base_model.replace('/', '--')}" / "snapshots"
-    try:
-        return (model_folder(base_model) or cached).is_dir()
-    except OSError:  # a name that no file can have
-        return False
+    name = policy.base_model
+    return "" if base_models.locate(name) is None or base_models.is_here(name) else name
 
 
 def may_choose_base_model(project: Project) -> bool:
@@ -76,6 +59,7 @@ def start_from(project: Project, base_model: str) -> Policy:
     """Make a base model the project's current policy, in the place of one that was never used.
 
     Never by changing a policy's model: a round that started from it may be writing with it at this moment.
+    Raises ModelRefused if the model is missing, or not allowed on this site.
     """
     with transaction.atomic():
         # Locked as `rounds.open_round` locks it: no round starts between the look and the change.
@@ -83,6 +67,8 @@ def start_from(project: Project, base_model: str) -> Policy:
         old, unused = before.current_policy, may_choose_base_model(before)
         if old is not None and unused and old.base_model == base_model:
             return old
+        if base_models.locate(base_model) is None:
+            raise base_models.ModelRefused(base_model)
         name = _free_name(project, base_model)
         policy = Policy.objects.create(
             project=project, name=name, kind=Policy.Kind.BASE, base_model=base_model

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate import qualification
@@ -236,8 +237,12 @@ def leave(project: Project, annotator: User, *, now: datetime | None = None) -> 
     return sum(release(claim, now=now) for claim in own.order_by("-state"))
 
 
-def expire_claims(project: Project | None = None, *, now: datetime | None = None) -> int:
-    """Return the comparisons of claims whose lease ran out, in one project or in all; returns how many."""
+def expire_claims(project: Project | None = None, *, now: datetime | Now | None = None) -> int:
+    """Return the comparisons of claims whose lease ran out, in one project or in all; returns how many.
+
+    A lease is given, renewed and found expired by the web server's clock. A worker, whose clock may be another,
+    passes the database's, `Now()`.
+    """
     now = now or timezone.now()
     expired = Claim.objects.filter(state__in=Claim.HOLDING, expires_at__lte=now)
     if project is not None:
@@ -257,6 +262,6 @@ def expire_claims(project: Project | None = None, *, now: datetime | None = None
             return count
 
 
-def _free(claims: QuerySet[Claim], state: Claim.State, now: datetime) -> int:
+def _free(claims: QuerySet[Claim], state: Claim.State, now: datetime | Now) -> int:
     """Set these claims, where they are held, to a freed state. `expires_at` remembers when."""
     return claims.filter(state__in=Claim.HOLDING).update(state=state, expires_at=now)

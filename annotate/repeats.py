@@ -18,7 +18,7 @@ def make_repeat(project: Project, annotator: User) -> Comparison | None:
         .filter(~Exists(repeated), comparison__kind=Comparison.Kind.STANDARD, comparison__withdrawn_at=None)
         .exclude(verdict=Judgment.Verdict.SKIP)
         .select_related("comparison")
-        .order_by("-created_at")[APART : APART + 1]
+        .order_by("-pk")[APART : APART + 1]
     )
     for judgment in earlier:
         original = judgment.comparison

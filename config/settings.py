@@ -220,20 +220,33 @@ CELERY_TIMEZONE = TIME_ZONE
 
 RUNS = VAR / "runs"
 STARTER_MODEL = BASE_DIR / "training" / "starter"
+# Folders, hub ids and patterns of hub ids that projects may take as base models, besides the starter.
+BASE_MODELS: list[str] = [
+    entry.strip() for entry in env.list("WHETSTONE_MODELS", [str(VAR / "models")]) if entry.strip()
+]
+# Variables that a training is given besides those it needs.
+CHILD_ENVIRONMENT: list[str] = [
+    entry.strip() for entry in env.list("WHETSTONE_CHILD_ENVIRONMENT", [], subcast=str) if entry.strip()
+]
 HUB_CACHE = Path(env("HF_HUB_CACHE", "") or Path(env("HF_HOME", "~/.cache/huggingface"), "hub")).expanduser()
 HEARTBEAT_SECONDS = env.int("WHETSTONE_HEARTBEAT_SECONDS", 5)
 SILENT_SECONDS = env.int(
     "WHETSTONE_SILENT_SECONDS", 60
 )  # a round without a heartbeat for so long is re-queued
 SWEEP_SECONDS = env.int("WHETSTONE_SWEEP_SECONDS", 15)
-CELERY_BEAT_SCHEDULE = {
-    "sweep": {
-        "task": "training.tasks.sweep",
-        "schedule": SWEEP_SECONDS,
-        "options": {"expires": SWEEP_SECONDS},
-    },
-}
-CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
+# Kept in memory: a file would remember a time that a wrong clock told, and nothing would be swept until then.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_BEAT_SCHEDULE = (
+    {
+        "sweep": {
+            "task": "training.tasks.sweep",
+            "schedule": SWEEP_SECONDS,
+            "options": {"expires": SWEEP_SECONDS},
+        }
+    }
+    if SWEEP_SECONDS
+    else {}
+)
 
 # --- API ---------------------------------------------------------------------------------------------------------
 

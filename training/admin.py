@@ -24,3 +24,8 @@ class RoundEventAdmin(ReadOnlyAdmin):
 @admin.register(models.Worker)
 class WorkerAdmin(ReadOnlyAdmin):
     list_display = ("name", "queues", "seen_at", "stopping")
+
+
+@admin.register(models.Sweep)
+class SweepAdmin(ReadOnlyAdmin):
+    list_display = ("at", "by")

@@ -76,7 +76,7 @@ class RoundForm(forms.Form):
     def __init__(self, project: Project, *args: Any, like: Round | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.like = like
-        defaults = _flat(Plan.from_dict(like.settings)) if like else _defaults(project)
+        defaults = _like(like) if like else _defaults(project)
         for name, (label, help_text) in COUNT_FIELDS.items():
             self.fields[name] = forms.IntegerField(
                 label=label, help_text=help_text, min_value=0, max_value=100_000, initial=defaults.get(name)
@@ -88,7 +88,7 @@ class RoundForm(forms.Form):
                 self.fields[name] = _field(name, defaults.get(name, default), default, text, choices)
         self.pair_fields = _pair_fields()
         for name, field in self.pair_fields.items() if like else ():
-            field.initial = defaults[f"pairs.{name}"]
+            field.initial = defaults.get(f"pairs.{name}", field.initial)
         self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
 
     def in_sight(self) -> list[BoundField]:
@@ -170,6 +170,14 @@ def _defaults(project: Project) -> dict[str, Any]:
     except RoundError:
         return {name: getattr(Plan, name) for name in COUNTS}
     return _flat(plan)
+
+
+def _like(round_: Round) -> dict[str, Any]:
+    """A round's settings by field name; the project's where an older version allowed what this one does not."""
+    try:
+        return _flat(Plan.from_dict(round_.settings))
+    except ConfigError:
+        return _defaults(round_.project)
 
 
 def _flat(plan: Plan) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def own_worker(say: Say) -> Iterator[Callable[[], None]]:
         if parent is None or not parent.is_running():
             processes.end_leftovers(record)
             shutil.rmtree(record.parent, ignore_errors=True)
-    environment = dict(os.environ)
+    environment = os.environ | {"WHETSTONE_SWEEP_SECONDS": "0"}  # other rounds are not its affair
     with tempfile.TemporaryDirectory(prefix="own-", dir=workers, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if settings.CELERY_BROKER_URL.startswith("filesystem:"):

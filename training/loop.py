@@ -24,12 +24,13 @@ from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
+from annotate.base_models import STARTER
 from annotate.models import Membership, Policy, Project, Role, User
 from training import demo, rounds, samples, simulation, standings
 from training.engine import reviews
 from training.evaluation import mean_estimate
 from training.models import Round
-from training.plan import STARTER, RoundError
+from training.plan import RoundError
 
 Say = Callable[[str], None]
 ADMIN = "simulated-admin"
@@ -282,7 +283,7 @@ def make_member(project: Project, username: str, role: Role) -> User:
 
 def phase_seconds(round_: Round) -> tuple[float, float]:
     """Seconds from the start of training to its end, and from there to the end of sampling, start-up included."""
-    reached = {event.to_state: event.created_at for event in round_.events.order_by("created_at")}
+    reached = {event.to_state: event.created_at for event in round_.events.all()}
     trained = reached[Round.State.SAMPLING] - reached[Round.State.TRAINING]
     sampled = reached[Round.State.READY] - reached[Round.State.SAMPLING]
     return trained.total_seconds(), sampled.total_seconds()

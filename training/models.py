@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings as site
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -50,6 +51,7 @@ class Round(models.Model):
 
     RUNNING = (State.TRAINING, State.SAMPLING)  # a worker has it
     LIVE = (State.DRAFT, State.QUEUED, *RUNNING)  # can be cancelled, and can fail
+    DECIDED = (State.PROMOTED, State.REJECTED)
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rounds")
     number = models.PositiveIntegerField(help_text=_("Counts from 1 in each project."))
@@ -167,6 +169,15 @@ class Round(models.Model):
     def run_dir(self) -> Path:
         return Path(site.VAR) / self.folder
 
+    @property
+    def unseen(self) -> str:
+        """The folder below var/ that a worker has written and that this machine does not see; empty if it does."""
+        has_ended_well = self.state in (*self.DECIDED, self.State.READY, self.State.WRITTEN)
+        if not (has_ended_well or self.phase):  # before the first phase there is no folder anywhere
+            return ""
+        wanted = f"{self.folder}/adapter" if self.result_policy_id else self.folder
+        return "" if (Path(site.VAR) / wanted).is_dir() else wanted
+
 
 class RoundEvent(models.Model):
     """One line of a round's history: each move from state to state, and what else people did to it."""
@@ -179,7 +190,7 @@ class RoundEvent(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
-        ordering = ["created_at", "pk"]
+        ordering = ["pk"]
 
     def __str__(self) -> str:
         return f"{self.round}: {self.from_state} -> {self.to_state}"
@@ -203,8 +214,9 @@ class Metric(models.Model):
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def present(self) -> WorkerQuerySet:
         """The workers that were seen lately and are not stopping."""
-        since = timezone.now() - timedelta(seconds=3 * site.HEARTBEAT_SECONDS)
-        return self.filter(seen_at__gte=since, stopping=False)
+        lately = timedelta(seconds=3 * site.HEARTBEAT_SECONDS)
+        # One that is ahead was written while the database's clock was.
+        return self.filter(seen_at__range=(Now() - lately, Now() + lately), stopping=False)
 
 
 class Worker(models.Model):
@@ -224,3 +236,32 @@ class Worker(models.Model):
     def for_training(cls) -> list[Worker]:
         """The present workers that take rounds. A handful of rows, so the queue names are read in Python."""
         return [worker for worker in cls.objects.present() if "training" in worker.queues]
+
+
+class Sweep(models.Model):
+    """The last look after silent workers, lost messages and expired claims: one row."""
+
+    at = models.DateTimeField()
+    by = models.CharField(max_length=255, help_text=_("The worker that did it."))
+
+    def __str__(self) -> str:
+        return f"{self.at} by {self.by}"
+
+    @classmethod
+    def last(cls) -> Sweep | None:
+        return cls.objects.first()
+
+    @classmethod
+    def is_overdue(cls) -> bool:
+        """Check whether so many were missed that nobody can be sweeping."""
+        return cls.is_due(max(60, 6 * site.SWEEP_SECONDS))
+
+    @classmethod
+    def record(cls, by: str) -> None:
+        cls.objects.update_or_create(pk=1, defaults={"at": Now(), "by": by})
+
+    @classmethod
+    def is_due(cls, seconds: float) -> bool:
+        """Check whether there was none for so long, by the database's clock, which may have been put back."""
+        lately = timedelta(seconds=seconds)
+        return not cls.objects.filter(at__range=(Now() - lately, Now() + lately)).exists()

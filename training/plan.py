@@ -8,15 +8,16 @@ from typing import Any, Self
 
 from django.conf import settings as site
 
+from annotate import base_models
 from annotate.models import Policy, Project
 from annotate.pairs import PairSettings
-from annotate.projects import model_folder
 from training.engine.config import LOSS_OPTIONS, TrainConfig
 from training.engine.errors import ConfigError
 
-STARTER = "starter"  # the base model that comes with Whetstone, by this name in the database
 COUNTS = ("fresh_comparisons", "gate_comparisons")
-DECIDED = ("samples_per_prompt", "policy")  # options of `sample` that a round fills in for itself
+# Options that a round fills in for itself, of config.json and of its `sampling`: among them all that name a file.
+OF_THE_POLICY = ("base_model", "revision", "start_adapter")
+DECIDED = ("samples_per_prompt", "policy", "reference")
 
 
 class RoundError(Exception):
@@ -59,11 +60,6 @@ class Plan:
             **project.sampling_settings,
             **chosen.get("sampling", {}),
         }
-        for name in DECIDED:
-            if name in sampling:
-                raise RoundError(
-                    f"{name} is not chosen for a round: the numbers of comparisons decide it.", name
-                )
         counts = {name: sampling.pop(name) for name in COUNTS if name in sampling}
         counts |= {name: chosen[name] for name in COUNTS if name in chosen}
         for name, value in counts.items():
@@ -78,6 +74,9 @@ class Plan:
         training = merged(
             merged(project.training_settings, {"lora": shape} if shape else {}), chosen.get("training", {})
         )
+        for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
+            for name in given.keys() & set(decided):
+                raise RoundError(f"{name} is not chosen for a round: Whetstone decides it.", name)
         for name, has in shape.items():
             if training["lora"][name] != has:
                 raise RoundError(
@@ -138,12 +137,23 @@ def adapter_shape(policy: Policy) -> dict[str, Any]:
 
 
 def model_path(base_model: str) -> str:
-    """The path or hub id that the database's name for a base model stands for."""
-    return str(site.STARTER_MODEL) if base_model == STARTER else str(model_folder(base_model) or base_model)
+    """Return the folder or hub id that the database's name for a base model stands for. Raises RoundError."""
+    found = base_models.locate(base_model)
+    if found is None:
+        raise RoundError(base_models.refusal(base_model), "base_model")
+    return found
+
+
+def adapter_folder(adapter: str) -> Path:
+    """Return the folder of a policy's adapter. Raises RoundError for a name that leads out of var/runs."""
+    folder = Path(site.VAR) / adapter
+    if ".." in folder.parts or not folder.resolve().is_relative_to(site.RUNS.resolve()):
+        raise RoundError(f"Adapter: {adapter} does not lie below {site.RUNS}.", "start_adapter")
+    return folder
 
 
 def check_policy(policy: Policy | None) -> Policy:
-    """The policy, if a round can start from it. Raises RoundError saying what is missing."""
+    """Return the policy if a round can start from it. Raises RoundError saying what is missing."""
     if policy is None:
         raise RoundError(
             "The project has no current policy; choose a base model in its settings.", "base_model"
@@ -152,14 +162,11 @@ def check_policy(policy: Policy | None) -> Policy:
         raise RoundError(
             f"Policy {policy.name} is external: Whetstone has no weights of it to train.", "base_model"
         )
-    path = model_path(policy.base_model)
-    if model_folder(path) and not Path(path).is_dir():
+    model_path(policy.base_model)
+    if policy.adapter and not adapter_folder(policy.adapter).is_dir():
         raise RoundError(
-            f"Base model: the folder {path} of policy {policy.name} does not exist.", "base_model"
-        )
-    if policy.adapter and not (Path(site.VAR) / policy.adapter).is_dir():
-        raise RoundError(
-            f"Adapter: the folder {policy.adapter} of policy {policy.name} does not exist below {site.VAR}.",
+            f"Adapter: the folder {policy.adapter} of policy {policy.name} does not exist below {site.VAR}; "
+            "share WHETSTONE_VAR/runs between web servers and workers.",
             "start_adapter",
         )
     return policy
@@ -184,9 +191,14 @@ def check_lengths(plan: Plan) -> None:
 
 def length_limit(base_model: str) -> int | None:
     """The model's longest input in tokens, from its config.json; None for a model that is not on this machine."""
+    path = model_path(base_model)
+    if not path.startswith("/"):  # a hub id is nothing to look for among this machine's files
+        return None
     try:
-        data = json.loads((Path(model_path(base_model)) / "config.json").read_text())
+        data = json.loads((Path(path) / "config.json").read_text())
     except (OSError, ValueError):
+        return None
+    if not isinstance(data, dict):
         return None
     limit = data.get("max_position_embeddings") or data.get("n_positions")
     return limit if isinstance(limit, int) else None

@@ -14,7 +14,7 @@ from typing import Any
 from celery import bootsteps, signals
 from django.conf import settings as site
 from django.db import DatabaseError, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from training.models import Worker
 
@@ -62,9 +62,9 @@ class Presence(bootsteps.StartStopStep):
         """Upsert the row. A database that is away for a moment must not end the worker."""
         try:
             Worker.objects.update_or_create(
-                name=self.worker_name, defaults={"seen_at": timezone.now(), "stopping": False, **fields}
+                name=self.worker_name, defaults={"seen_at": Now(), "stopping": False, **fields}
             )
-            Worker.objects.filter(seen_at__lt=timezone.now() - KEPT).delete()
+            Worker.objects.filter(seen_at__lt=Now() - KEPT).delete()
         except DatabaseError:
             logger.warning("The worker's presence could not be recorded.", exc_info=True)
             return False

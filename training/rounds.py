@@ -4,6 +4,8 @@ The only writer of Round.state and RoundEvent. Every move is one UPDATE that nam
 RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
 a hint: `sweep`, run every few seconds, sends again what was lost and takes rounds back from silent workers.
 How a round does its work is in `runner.py`.
+
+Every time that decides something is the database's (`Now()`): workers' clocks may disagree.
 """
 
 import logging
@@ -15,6 +17,7 @@ from celery import current_app
 from django.conf import settings as site
 from django.db import IntegrityError, transaction
 from django.db.models import F, Max, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from kombu.exceptions import ChannelError, KombuError
 
@@ -42,6 +45,7 @@ MOVES: Final[Mapping[str, frozenset[State]]] = {
 RUN_TASK = "training.tasks.run_round"
 MIN_PAIRS = 8  # fewer teach a model little but their noise
 MAX_WRITTEN = 10_000  # comparisons of one round that only writes
+MESSAGE_LIFE = timedelta(days=1)  # by the sender's clock and the receiver's, which may be that far apart
 MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rather than being tried for ever
 FRESH_PRIORITY = (
     5  # what the policy in use writes goes before older samples, behind what was chosen on purpose
@@ -68,9 +72,16 @@ def move(
         here = Round.objects.filter(pk=round_.pk, state=round_.state, **(fence or {}))
         if here.update(state=to, **fields) != 1:
             return False
-        RoundEvent.objects.create(round=round_, from_state=round_.state, to_state=to, message=message, by=by)
+        _note(round_, to, message, by)
     round_.refresh_from_db()
     return True
+
+
+def _note(round_: Round, to: str, message: str, by: User | None) -> None:
+    """Write a line of the round's history."""
+    RoundEvent.objects.create(
+        round=round_, from_state=round_.state, to_state=to, message=message, by=by, created_at=Now()
+    )
 
 
 # --- What an admin does ------------------------------------------------------------------------------------------
@@ -104,9 +115,7 @@ def open_round(
             )
     except IntegrityError:
         raise RoundError(_why_no_other(project)) from None
-    RoundEvent.objects.create(
-        round=round_, from_state=State.DRAFT, to_state=State.DRAFT, message="Opened.", by=by
-    )
+    _note(round_, State.DRAFT, "Opened.", by)
     return round_
 
 
@@ -162,7 +171,7 @@ def write(project: Project, by: User | None, count: int) -> Round:
 def cancel(round_: Round, by: User | None = None) -> bool:
     """Stop a live round. Its worker loses the round and ends the child process. False if it is over already."""
     while round_.state in Round.LIVE:
-        if move(round_, State.CANCELLED, by=by, finished_at=timezone.now()):
+        if move(round_, State.CANCELLED, by=by, finished_at=Now()):
             return True
         round_.refresh_from_db()
     return False
@@ -240,9 +249,7 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
         Project.objects.filter(pk=project.pk).update(current_policy=policy)
         message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
         for round_ in project.rounds.filter(result_policy__in=[p for p in (left, policy) if p]):
-            RoundEvent.objects.create(
-                round=round_, from_state=round_.state, to_state=round_.state, message=message, by=by
-            )
+            _note(round_, round_.state, message, by)
         in_use = {policy.pk, *(ancestor.pk for ancestor in ancestors(policy))}
         for round_ in project.rounds.filter(state=State.PROMOTED):
             wanted = FRESH_PRIORITY if round_.result_policy_id in in_use else Priority.STANDARD
@@ -276,7 +283,6 @@ def claim_round(round_id: int, worker: str) -> Round | None:
     round_ = Round.objects.select_related("project").filter(pk=round_id, state=State.QUEUED).first()
     if round_ is None:
         return None
-    now = timezone.now()
     with transaction.atomic():
         attempt = round_.attempts + 1
         claimed = move(
@@ -286,8 +292,8 @@ def claim_round(round_id: int, worker: str) -> Round | None:
             fence={"attempts": round_.attempts},
             attempts=attempt,
             worker=worker,
-            heartbeat_at=now,
-            started_at=round_.started_at or now,
+            heartbeat_at=Now(),
+            started_at=Coalesce("started_at", Now()),
             phase="",
             seconds_left=None,
         )
@@ -297,17 +303,17 @@ def claim_round(round_id: int, worker: str) -> Round | None:
 def heartbeat(round_: Round, **progress: Any) -> bool:
     """Say that the worker is alive and how far it is. False if the round is no longer this worker's."""
     mine = Round.objects.filter(pk=round_.pk, attempts=round_.attempts, state__in=Round.RUNNING)
-    return mine.update(heartbeat_at=timezone.now(), **progress) == 1
+    return mine.update(heartbeat_at=Now(), **progress) == 1
 
 
 def advance(round_: Round, to: State, **fields: Any) -> bool:
     """Move on in the worker's own round. False if it is no longer this worker's."""
-    return move(round_, to, fence={"attempts": round_.attempts}, heartbeat_at=timezone.now(), **fields)
+    return move(round_, to, fence={"attempts": round_.attempts}, heartbeat_at=Now(), **fields)
 
 
 def fail(round_: Round, reason: str) -> bool:
     """End the worker's own round with a reason in one sentence."""
-    return advance(round_, State.FAILED, message=reason, reason=reason, finished_at=timezone.now())
+    return advance(round_, State.FAILED, message=reason, reason=reason, finished_at=Now())
 
 
 def hand_back(round_: Round) -> bool:
@@ -335,14 +341,16 @@ def enqueue(round_: Round) -> None:
 def send(round_id: int) -> bool:
     """Give the broker a queued round's message. A broker that is away costs nothing but time: `sweep` tries again.
 
-    Messages expire when the sweep would send the next one, so they do not pile up while every worker is busy.
+    Messages expire after a day, so that few pile up while every worker is busy: one for each time that the sweep
+    takes a round's message for lost.
     """
     try:
-        current_app.send_task(RUN_TASK, args=[round_id], expires=site.SILENT_SECONDS, retry=False)
+        life = MESSAGE_LIFE.total_seconds()
+        current_app.send_task(RUN_TASK, args=[round_id], expires=life, retry=False)
     except (KombuError, ChannelError, OSError) as error:
         logger.warning("The broker did not take round %s: %s", round_id, error)
         return False
-    Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=timezone.now())
+    Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=Now())
     return True
 
 
@@ -352,21 +360,34 @@ def sweep(among: QuerySet[Round] | None = None) -> None:
     Of all rounds, or of those `among` them. Safe to run at any time, twice, and in two places at once.
     """
     among = Round.objects.all() if among is None else among
-    silent_since = timezone.now() - timedelta(seconds=site.SILENT_SECONDS)
-    for round_ in among.filter(state__in=Round.RUNNING, heartbeat_at__lt=silent_since):
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    running, queued = among.filter(state__in=Round.RUNNING), among.filter(state=State.QUEUED)
+    # Written while the database's clock was ahead: the silence counts from now on.
+    running.filter(heartbeat_at__gt=Now() + silence).update(heartbeat_at=Now())
+    for round_ in running.filter(heartbeat_at__lt=Now() - silence):
         _take_back(round_)
-    unsent = Q(enqueued_at=None) | Q(enqueued_at__lt=silent_since)
-    for round_ in among.filter(unsent, state=State.QUEUED):
+    is_lost = Q(enqueued_at__lt=Now() - silence) | Q(enqueued_at__gt=Now() + silence)
+    for round_ in queued.filter(is_lost | Q(enqueued_at=None)):
         send(round_.pk)
 
 
 def _take_back(round_: Round) -> None:
-    fence = {"attempts": round_.attempts, "heartbeat_at": round_.heartbeat_at}
+    fence = {
+        "attempts": round_.attempts,
+        "heartbeat_at__lt": Now() - timedelta(seconds=site.SILENT_SECONDS),
+    }
     losses = round_.losses + 1
     if losses >= MAX_LOSSES:
         reason = f"Its worker went silent {losses} times in a row, the last one being {round_.worker}."
-        now = timezone.now()
-        move(round_, State.FAILED, message=reason, fence=fence, reason=reason, losses=losses, finished_at=now)
+        move(
+            round_,
+            State.FAILED,
+            message=reason,
+            fence=fence,
+            reason=reason,
+            losses=losses,
+            finished_at=Now(),
+        )
         return
     message = f"{round_.worker} has been silent for {site.SILENT_SECONDS} s; another worker will go on."
     move(round_, State.QUEUED, message=message, fence=fence, losses=losses, enqueued_at=None)

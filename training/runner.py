@@ -8,37 +8,30 @@ ends its child.
 
 import json
 import logging
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings as site
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from annotate.models import Policy, Project
 from annotate.pairs import training_rows
-from training import ingest, presence, rounds
+from training import children, ingest, presence, rounds
 from training.engine.config import TrainConfig
-from training.engine.errors import EngineError, LockedError
-from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.errors import EngineError, disk_full
+from training.engine.rundir import RunDirectory, read_jsonl, storing, write_jsonl
 from training.models import Metric, Round
-from training.plan import Plan, RoundError, model_path
+from training.plan import Plan, RoundError, adapter_folder, model_path
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
-GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 
 
 class Lost(Exception):
@@ -75,7 +68,8 @@ def run(round_: Round) -> None:
         logger.exception("%s: the database cannot be reached.", round_)
     except Exception as error:
         logger.exception("%s failed in the worker.", round_)
-        rounds.fail(round_, f"The worker could not go on: {type(error).__name__}: {error}")
+        known = disk_full(error)
+        rounds.fail(round_, str(known or f"The worker could not go on: {type(error).__name__}: {error}"))
 
 
 # --- Files -------------------------------------------------------------------------------------------------------
@@ -90,8 +84,8 @@ def prepare(round_: Round, files: RunDirectory) -> None:
     """Write what `train` reads. On a later attempt the same files are there already, and stay."""
     if not rounds.heartbeat(round_):  # lost before it began: the child and the files are the successor's
         raise Lost
-    end_orphan(files)
-    end_orphan(previous_files(files))
+    children.end_orphan(files)
+    children.end_orphan(previous_files(files))
     if round_.attempts == 1 and files.root.exists():
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
@@ -103,12 +97,18 @@ def prepare(round_: Round, files: RunDirectory) -> None:
 
 
 def on_this_machine(config: TrainConfig) -> TrainConfig:
-    """The configuration with paths in place of the database's names."""
-    adapter = config.start_adapter
+    """The configuration with paths in place of the database's names.
+
+    They are checked once more, as what the site allows may have changed since the round was planned. Raises
+    RoundError.
+    """
+    adapter, reference = config.start_adapter, config.sampling.reference
+    if reference not in (None, "base", "start"):
+        raise RoundError("reference is not chosen for a round: Whetstone decides it.", "reference")
     return replace(
         config,
         base_model=model_path(config.base_model),
-        start_adapter=str(Path(site.VAR) / adapter) if adapter else None,
+        start_adapter=str(adapter_folder(adapter)) if adapter else None,
     )
 
 
@@ -156,15 +156,10 @@ def follow(
     """
     log = files.root / f"{verb}.log"
     files.progress_file.unlink(missing_ok=True)
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "training.engine", verb, str(files.root)],
-            cwd=site.BASE_DIR,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C is for the worker, which then ends the child in good order
-        )
+    with storing(log):
+        output = log.open("wb")
+    with output:
+        child = children.start(verb, files.root, stdout=output, stderr=subprocess.STDOUT)
     try:
         while not _ended(child):
             try:
@@ -178,10 +173,10 @@ def follow(
                 logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)
                 connection.close()
     finally:
-        end(child)
+        children.end(child)
     each_tick()
     if child.returncode != 0:
-        raise ChildFailed(reason(verb, child.returncode, log))
+        raise ChildFailed(children.reason(verb, child.returncode, log))
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
@@ -191,56 +186,6 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def end(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started: first with SIGTERM, so that it writes its checkpoint, then with SIGKILL."""
-    _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
-    try:
-        child.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        _signal_group(child.pid, signal.SIGKILL)
-        child.wait()
-
-
-def _signal_group(leader: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
-
-
-def end_orphan(files: RunDirectory) -> None:
-    """End a child that outlived its worker, as when the worker alone was killed. It holds the directory's lock.
-
-    Raises LockedError if the lock is not given up.
-    """
-    deadline = time.monotonic() + GRACE_SECONDS
-    while files.root.is_dir():
-        try:
-            with files.locked():
-                return
-        except LockedError:
-            overdue = time.monotonic() > deadline
-            if time.monotonic() > deadline + GRACE_SECONDS:
-                raise
-            pid, _, host = (files.root / ".lock").read_text().partition(" ")
-            if pid.isdecimal() and host == socket.gethostname():  # elsewhere, the number is another process's
-                _signal_group(int(pid), signal.SIGKILL if overdue else signal.SIGTERM)
-            time.sleep(0.2)
-
-
-def reason(verb: str, code: int, log: Path) -> str:
-    """Why a child ended, in a sentence: its last line, or what its exit code means."""
-    what = {"train": "Training", "sample": "Sampling"}[verb]
-    if code == -signal.SIGKILL:
-        return (
-            f"{what} was killed (signal 9), as the system does when memory runs out; "
-            "resume the round, with a smaller max_tokens if it happens again."
-        )
-    if code < 0:
-        return f"{what} was ended by signal {-code} ({signal.strsignal(-code)})."
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1].strip().removeprefix("error: ") if lines else f"exit code {code}."
-    return f"{what} failed: {last}"
 
 
 def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:
@@ -336,7 +281,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
             message=message,
             result_policy=new,
             summary=summary,
-            finished_at=timezone.now(),
+            finished_at=Now(),
         )
         if not ended:
             raise Lost  # rolls everything back

@@ -5,17 +5,14 @@ The first samples of the demo, and what a simulation measures, are made here. Sa
 """
 
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
 from annotate.models import Completion, Policy, Prompt
-from training import ingest
+from training import children, ingest
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.plan import Plan, RoundError
 from training.runner import on_this_machine
@@ -41,10 +38,15 @@ def sample(
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
     write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
-    command = [sys.executable, "-m", "training.engine", "sample", str(folder)]
-    done = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last_words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    child = children.start("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, said = child.communicate()
+    finally:
+        children.end(child)
+    if child.returncode:
+        last_words = (
+            said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
+        )[-1]
         raise SamplingFailed(f"Sampling with policy {policy.name} failed: {last_words}")
     return [row for _, row in read_jsonl(run.samples)]
 

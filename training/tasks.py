@@ -2,11 +2,10 @@
 
 from celery import shared_task
 
-from annotate import queue
 from config.celery import app
-from training import presence, rounds, runner
+from training import presence, rounds, runner, sweeping
 
-app.steps["worker"].add(presence.Presence)
+app.steps["worker"].update((presence.Presence, sweeping.Sweeper))
 
 
 @shared_task(name=rounds.RUN_TASK)
@@ -19,10 +18,5 @@ def run_round(round_id: int) -> None:
 
 @shared_task(name="training.tasks.sweep")
 def sweep() -> None:
-    """Every few seconds: rounds whose worker went silent, messages that were lost, claims whose lease ran out.
-
-    The queue itself takes expired claims back before it says that nothing is left; here they come back also while
-    there is other work, so that what goes first (a gate, a reserved comparison) is not held up by who left it.
-    """
-    rounds.sweep()
-    queue.expire_claims()
+    """What beat asks for every few seconds."""
+    sweeping.sweep(presence.own_name())

@@ -20,7 +20,7 @@ from annotate.pairs import EXCLUSIONS, PairSettings, aggregate
 from training import lineage, rounds, standings
 from training.charts import round_charts
 from training.forms import RoundForm, WriteForm
-from training.models import Round, Worker
+from training.models import Round, Sweep, Worker
 from training.plan import Plan, RoundError, check_policy
 
 READERS = (Role.ADMIN, Role.RESEARCHER)
@@ -58,6 +58,8 @@ def round_list(request: HttpRequest, slug: str) -> HttpResponse:
         "rounds": [(round_, _list_gate(round_)) for round_ in listed],
         "open_round": next((r for r in listed if r.is_live or r.state == Round.State.READY), None),
         "workers": Worker.for_training(),
+        "sweep": Sweep.last(),
+        "sweep_overdue": Sweep.is_overdue(),
     }
     if membership.role == Role.ADMIN:
         context["form"] = (
@@ -371,6 +373,7 @@ def policy_page(request: HttpRequest, slug: str, policy_id: int) -> HttpResponse
         "membership": membership,
         "policy": policy,
         "history": history,
+        "round": history[0].round,
         "descendants": lineage.descendants(policy),
         "judgments": _judgments_page(history[0].round, request.GET.get("page")),
         "is_current": policy.pk == project.current_policy_id,

@@ -278,6 +278,18 @@ def test_undo_and_redo_go_through_the_whole_session(project, teammate, claim):
     assert Judgment.objects.count() == 6
 
 
+def test_undo_and_redo_go_by_order_not_by_time(project, teammate, claim):
+    """The clock was two hours ahead for the first verdict, and put right before the second and third."""
+    order = []
+    for at in (later(120), later(1), later(2)):
+        current = queue.claim(project, teammate, now=at)
+        order.append(judging.record(current.token, teammate, left(current), now=at).pk)
+    undone = [judging.undo(project, teammate, now=later(3 + number)).undone_id for number in range(3)]
+    assert undone == order[::-1]
+    assert [judging.redo(project, teammate, now=later(9)).pk for _ in order] == order
+    assert not broken_rules(project)
+
+
 def test_a_new_verdict_ends_what_can_be_redone(project, teammate, claim):
     judging.record(claim.token, teammate, left(claim))
     second = queue.claim(project, teammate)

@@ -9,6 +9,11 @@ from annotate.models import Comparison, Membership, Policy, Project
 URL = "/p/reviews/settings/"
 
 
+@pytest.fixture(autouse=True)
+def _every_model_is_allowed(settings, tmp_path):
+    settings.BASE_MODELS = ["*", str(tmp_path)]
+
+
 @pytest.fixture
 def fields():
     """A form as the browser sends it, every setting at its default."""
@@ -229,7 +234,7 @@ def test_a_base_model_whose_name_an_imported_policy_has_gets_another_name(projec
 def test_a_folder_that_does_not_exist_is_refused_and_changes_nothing(project, owner, fields, client_for):
     answer = client_for(owner).post(URL, fields | {"name": "Other", "base_model": "/no/such/model"})
     assert answer.status_code == 422
-    assert "There is no folder /no/such/model on the server." in answer.content.decode()
+    assert "The base model “/no/such/model” does not exist, or is not among" in answer.content.decode()
     assert Project.objects.get().name == "Film reviews"
     assert Policy.objects.get().base_model == "starter"
 
@@ -256,10 +261,10 @@ def test_two_projects_of_one_name_get_two_addresses(admin_client, db):
     assert Policy.objects.count() == 0
 
 
-@pytest.mark.parametrize("name", ["no/such-model", "n" * 400])
 def test_a_base_model_that_nothing_here_can_check_is_warned_of_until_it_has_written(
-    project, owner, fields, make_comparisons, client_for, name
+    project, owner, fields, make_comparisons, client_for
 ):
+    name = "no/such-model"
     client = client_for(owner)
     client.post(URL, fields | {"base_model": name})
     for page in (client.get("/p/reviews/"), client.get(URL)):

@@ -18,6 +18,7 @@ def build(**settings: object) -> TrainConfig:
     ("settings", "message"),
     [
         ({"learningrate": 1e-4}, r"^Unknown setting learningrate\. Did you mean learning_rate\?$"),
+        ({"\ud800" + "x" * 1000: 1}, r"^Unknown setting \?x{99}\.$"),
         ({"lora": {"rank": 8}}, r"^Unknown setting lora\.rank\.$"),
         ({"sampling": {"temprature": 1}}, r"sampling\.temprature\. Did you mean sampling\.temperature\?"),
         ({"beta": 0}, r"^beta must be greater than 0, not 0\.$"),
@@ -39,6 +40,15 @@ def build(**settings: object) -> TrainConfig:
         ({"loss": "rao_kupper", "tie_nu": 1.0}, r"^tie_nu must be greater than 1 with loss 'rao_kupper'\.$"),
         ({"quantization": "nf4", "device": "cpu"}, r"^quantization needs device 'cuda'"),
         ({"quantization": "nf4", "shard": True}, r"^shard and quantization cannot be combined"),
+        ({"threads": 1025}, r"^threads must be at most 1024, not 1025\.$"),
+        ({"beta": 10**400}, r"^beta must be a number of at most 9007199254740992\.$"),
+        ({"seed": 10**30}, r"^seed must be a number of at most 9007199254740992\.$"),
+        ({"base_model": "m" * 5000}, r"^base_model must be at most 4096 characters, not 5000\.$"),
+        ({"chat_template": "x" * 65_537}, r"^chat_template must be at most 65536 characters, not 65537\.$"),
+        ({"chat_template_kwargs": {"a": "x" * 10_000}}, r"^chat_template_kwargs must be at most 10000 char"),
+        ({"lora": {"target_modules": "x" * 501}}, r"^lora\.target_modules must be at most 500 char"),
+        ({"lora": {"target_modules": ["x"] * 1001}}, r"^lora\.target_modules must be at most 1000 names"),
+        ({"lora": {"target_modules": ["x" * 201]}}, r"^lora\.target_modules must be at most 1000 names"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(settings: dict, message: str) -> None:

@@ -122,6 +122,7 @@ def finished(make_round: Any, ready_project: Any) -> Any:
     from training.models import Metric
 
     round_ = make_round("ready")
+    (round_.run_dir / "adapter").mkdir(parents=True)
     Metric.objects.bulk_create(
         Metric(
             round=round_, step=step, values={"loss": 0.7 - step / 100, "rewards/accuracies": 0.5 + step / 40}

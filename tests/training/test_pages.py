@@ -250,7 +250,7 @@ def test_a_missing_base_model_is_said_on_the_page(
     client = client_for(owner)
     response = client.post(reverse("rounds", args=[ready_project.slug]), form_values(client, ready_project))
     assert response.status_code == 422
-    assert "the folder /nowhere of policy starter does not exist" in text(response)
+    assert "The base model “/nowhere” does not exist, or is not among" in text(response)
 
 
 def test_a_second_start_is_refused_on_the_page(

@@ -54,19 +54,51 @@ def test_another_shape_than_the_adapters_is_refused_by_name(
 
 
 def test_a_model_below_ones_home_is_found_and_given_to_the_engine_by_its_path(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    settings.BASE_MODELS = ["~/models"]
     policy = Policy.objects.create(
         project=project, name="mine", kind=Policy.Kind.BASE, base_model="~/models/mine"
     )
-    with pytest.raises(RoundError, match="models/mine of policy mine does not exist"):
+    with pytest.raises(RoundError, match="The base model “~/models/mine” does not exist, or is not among"):
         check_policy(policy)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     assert check_policy(policy) == policy
     assert model_path("~/models/mine") == str(tmp_path / "models" / "mine")
 
 
-def test_hub_ids_and_the_starter_are_no_paths_below_home() -> None:
+def test_hub_ids_and_the_starter_are_no_paths_below_home(settings: Any) -> None:
+    settings.BASE_MODELS = ["Qwen/*"]
     assert model_path("starter") == str(settings.STARTER_MODEL)
     assert model_path("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("sampling", "reference"),
+        ("sampling", "policy"),
+        ("training", "start_adapter"),
+        ("training", "base_model"),
+        ("training", "revision"),
+    ],
+)
+def test_no_setting_names_a_file_or_another_policy(project: Project, part: str, name: str) -> None:
+    foreign = {name: "/srv/whetstone/runs/other-1/adapter"}
+    for of_the_project, chosen in ((foreign, {}), ({}, {part: foreign})):
+        setattr(project, f"{part}_settings", of_the_project)
+        with pytest.raises(RoundError, match=f"^{name} is not chosen for a round: Whetstone") as refused:
+            Plan.for_project(project, project.current_policy, chosen)
+        assert refused.value.field == name
+
+
+@pytest.mark.parametrize("adapter", ["../outside", "runs/../../outside", "/etc", "files/x", "runs/link/x"])
+def test_an_adapter_lies_below_the_runs(project: Project, adapter: str) -> None:
+    settings.RUNS.mkdir(exist_ok=True)
+    (settings.RUNS / "link").unlink(missing_ok=True)
+    (settings.RUNS / "link").symlink_to("/etc")
+    policy = Policy(project=project, name="p", kind="adapter", base_model="starter", adapter=adapter)
+    with pytest.raises(RoundError, match=r"^Adapter: .* does not lie below") as refused:
+        check_policy(policy)
+    assert refused.value.field == "start_adapter"

@@ -16,7 +16,7 @@ from annotate import judging, projects, queue
 from annotate.forms import ProjectForm
 from annotate.judging import Verdict
 from annotate.models import Comparison, Policy, Project, Prompt
-from training import ingest, rounds, runner
+from training import children, ingest, rounds, runner
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
@@ -47,7 +47,8 @@ def writing(project: Project, owner: Any) -> Round:
 
 
 @pytest.mark.django_db
-def test_a_policy_that_a_round_writes_with_keeps_its_base_model(writing, owner, client_for):
+def test_a_policy_that_a_round_writes_with_keeps_its_base_model(writing, owner, client_for, settings):
+    settings.BASE_MODELS = ["hub/*"]
     address = reverse("settings", args=["reviews"])
     client = client_for(owner)
     data = as_sent(client.get(address).context["form"]) | {"base_model": "hub/other"}
@@ -128,12 +129,12 @@ def test_a_worker_that_lost_its_round_before_it_began_leaves_the_successors_file
 
 def test_a_process_of_another_machine_is_not_looked_for_on_this_one(tmp_path, monkeypatch):
     """Workers that share the files do not share the numbers of their processes."""
-    monkeypatch.setattr(runner, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(children, "GRACE_SECONDS", 0.2)
     files = RunDirectory(tmp_path)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as bystander, files.locked():
         (tmp_path / ".lock").write_text(f"{bystander.pid} elsewhere")
         with pytest.raises(LockedError, match=f"in use by process {bystander.pid} on elsewhere"):
-            runner.end_orphan(files)
+            children.end_orphan(files)
         assert bystander.poll() is None
         bystander.kill()
 

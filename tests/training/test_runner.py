@@ -283,18 +283,34 @@ def test_what_a_worker_did_before_it_lost_its_round_is_neither_done_nor_written_
     assert Policy.objects.count() == 2
 
 
-@pytest.mark.once
-def test_a_base_model_that_vanished_after_the_start_is_named_in_the_reason(
-    claimed: Round, tmp_path: Path
+@pytest.mark.parametrize("name", ["gone", "secret"])
+def test_a_worker_refuses_what_is_no_longer_allowed(
+    claimed: Round, settings: Any, tmp_path: Path, name: str
 ) -> None:
-    claimed.settings["config"]["base_model"] = str(tmp_path / "gone")
+    settings.BASE_MODELS = [str(tmp_path / "models")]
+    (tmp_path / "secret").mkdir()
+    path = {"gone": tmp_path / "models" / "gone", "secret": tmp_path / "secret"}[name]
+    claimed.settings["config"]["base_model"] = str(path)
     claimed.save()
     runner.run(claimed)
     claimed.refresh_from_db()
     assert claimed.state == "failed"
-    assert claimed.reason.startswith("Training failed: base_model")
-    assert f"{tmp_path}/gone" in claimed.reason
-    assert "Traceback" not in claimed.reason
+    assert claimed.reason.startswith("The base model “")
+    assert claimed.reason.endswith(
+        "does not exist, or is not among those that this site allows (WHETSTONE_MODELS)."
+    )
+    assert not claimed.run_dir.exists()
+
+
+def test_a_worker_scores_under_no_adapter_that_a_setting_names(claimed: Round) -> None:
+    claimed.settings["config"]["sampling"]["reference"] = str(settings.RUNS / "other-1" / "adapter")
+    claimed.save()
+    runner.run(claimed)
+    claimed.refresh_from_db()
+    assert (claimed.state, claimed.reason) == (
+        "failed",
+        "reference is not chosen for a round: Whetstone decides it.",
+    )
 
 
 def test_a_run_directory_that_cannot_be_written_fails_the_round_in_one_sentence(claimed: Round) -> None:
@@ -393,24 +409,3 @@ def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) 
     assert [{one.first.text, one.second.text} for one in batch.fresh] == [{" fine", " bad"}]
     assert dict(batch.counts) == {"empty": 1, "equal": 1}
     assert batch.completions[0].sampling == {"temperature": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("code", "log", "said"),
-    [
-        (3, "error: beta must be greater than 0.\n", "Training failed: beta must be greater than 0."),
-        (
-            1,
-            "Traceback (most recent call last):\n  File x\nRuntimeError: odd\n",
-            "Training failed: RuntimeError: odd",
-        ),
-        (1, "", "Training failed: exit code 1."),
-        (-11, "", "Training was ended by signal 11 (Segmentation fault)."),
-    ],
-)
-def test_the_reason_is_the_childs_last_word_in_one_line(
-    code: int, log: str, said: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "train.log"
-    path.write_text(log)
-    assert runner.reason("train", code, path) == said

@@ -29,18 +29,12 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def celery_worker(log: Path, *arguments: str, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of both queues with a beat of its own. Whatever is left of it is killed at the end."""
-    command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-B", "-Q", "default,training"]
-    command += [
-        "--concurrency",
-        "2",
-        "--loglevel",
-        "INFO",
-        "-s",
-        str(log.with_suffix(".schedule")),
-        *arguments,
-    ]
+def celery_worker(
+    log: Path, *arguments: str, beat: bool = True, **changes: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of both queues, with a beat of its own or not. Whatever is left of it is killed at the end."""
+    command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-Q", "default,training"]
+    command += ["--concurrency", "2", "--loglevel", "INFO", *(["-B"] if beat else []), *arguments]
     command += ["--without-gossip", "--without-mingle", "-n", f"{log.stem}@%h"]
     with log.open("ab") as output:
         worker = subprocess.Popen(

@@ -48,18 +48,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen.command(chosen)
     except errors.EngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _refuse(error)
     except KeyboardInterrupt:  # `train` writes a checkpoint and ends by itself
-        print("Stopped; what was begun was not written.", file=sys.stderr)
+        _say("Stopped; what was begun was not written.")
         return INTERRUPTED
-    except (MemoryError, RuntimeError) as error:
-        short = errors.memory_short(error)
-        if short is None:
+    except (MemoryError, RuntimeError, OSError) as error:
+        known = errors.memory_short(error) or errors.disk_full(error)
+        if known is None:
             raise
-        print(f"error: {short}", file=sys.stderr)
-        return short.exit_code
+        return _refuse(known)
     return 0
+
+
+def _refuse(error: errors.EngineError) -> int:
+    _say(f"error: {error}")
+    return error.exit_code
+
+
+def _say(sentence: str) -> None:
+    """Print on standard error. Where that goes to a full disk, the exit code alone tells what happened."""
+    try:
+        print(sentence, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # Python tries again when it ends
 
 
 def _parser() -> argparse.ArgumentParser:

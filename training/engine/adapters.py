@@ -5,6 +5,7 @@ weights are kept in float32, so that small steps are not rounded away.
 """
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from torch import nn
 from training.engine import lora
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
+from training.engine.limits import within
 from training.engine.model import Loaded, load_base
 from training.engine.rundir import whole_directory, write_json, write_whole
 
 POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a PeftModel
+_PATTERN_SECONDS = 5  # of processor time, for what takes a few milliseconds
 
 
 def load_policy(config: TrainConfig) -> Loaded:
@@ -48,6 +51,8 @@ def load_policy(config: TrainConfig) -> Loaded:
 def wrap(model: Any, config: TrainConfig) -> Any:
     """`model` with a fresh adapter that changes nothing yet. Raises ConfigError if its targets fit no layer."""
     target = config.lora.target_modules
+    if isinstance(target, str):
+        _check_pattern(target, model)
     conv = any(isinstance(module, transformers.pytorch_utils.Conv1D) for module in model.modules())
     torch.manual_seed(config.seed)
     with warnings.catch_warnings():
@@ -67,6 +72,17 @@ def wrap(model: Any, config: TrainConfig) -> Any:
             )
         except ValueError as error:
             raise ConfigError(f"lora.target_modules fits no layer of the model: {error}.") from None
+
+
+def _check_pattern(pattern: str, model: Any) -> None:
+    """Refuse a regular expression that is none, or that takes for ever on the names of the model's layers."""
+    overtime = ConfigError(f"lora.target_modules: matching takes longer than {_PATTERN_SECONDS} s.")
+    try:
+        with within(_PATTERN_SECONDS, overtime):
+            for name, _ in model.named_modules():
+                re.fullmatch(pattern, name)
+    except re.error as error:
+        raise ConfigError(f"lora.target_modules is not a regular expression: {error}.") from None
 
 
 def recompute_activations(base: Any) -> None:

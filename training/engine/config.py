@@ -9,6 +9,7 @@ Imports nothing heavy, so that the web application can write configurations with
 
 import dataclasses
 import difflib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,18 @@ LOSS_OPTIONS: dict[str, frozenset[str]] = {
     "davidson": frozenset({"tie_nu"}),
 }
 
+# What the tokenizer's apply_chat_template does with these names is not the template's affair, nor the caller's.
+TEMPLATE_PARAMETERS = frozenset(
+    {
+        *("conversation", "messages", "tools", "documents", "chat_template"),
+        *("add_generation_prompt", "continue_final_message", "sanitize_control_tokens"),
+        *("tokenize", "tokenizer_kwargs", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
+    }
+)
+_LARGEST = 2**53  # of whole numbers: what every reader of JSON keeps exactly
+_MOST_NAMES, _LONGEST_NAME, _LONGEST_OBJECT = 1000, 200, 10_000  # of a list of names; an object as JSON
+
 
 def _about(
     text: str,
@@ -37,9 +50,18 @@ def _about(
     high: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
+    longest: int = 4096,
 ) -> dict[str, Any]:
-    """An option's metadata: its explanation and its bounds."""
-    return {"text": text, "low": low, "above": above, "high": high, "below": below, "choices": choices}
+    """An option's metadata: its explanation and its bounds; `longest` is in characters."""
+    return {
+        "text": text,
+        "low": low,
+        "above": above,
+        "high": high,
+        "below": below,
+        "choices": choices,
+        "longest": longest,
+    }
 
 
 def _option(default: Any, text: str, **bounds: Any) -> Any:
@@ -54,7 +76,9 @@ class LoraConfig:
     alpha: float = _option(32.0, "The adapter's product is scaled by alpha / r.", above=0)
     dropout: float = _option(0.0, "Dropout before the adapter while training.", low=0, below=1)
     target_modules: str | tuple[str, ...] = _option(
-        "all-linear", 'Names of the layers to adapt, or "all-linear" for every linear layer but the head.'
+        "all-linear",
+        'Names of the layers to adapt, or "all-linear" for every linear layer but the head, or a regular expression.',
+        longest=500,
     )
 
 
@@ -110,6 +134,11 @@ class TrainConfig:
             'What the chat template is given besides the messages, such as {"enable_thinking": false}.'
         ),
     )
+    chat_template: str | None = _option(
+        None,
+        "Jinja template of chats in place of the tokenizer's own, at most 65,536 characters.",
+        longest=65_536,
+    )
 
     loss: str = _option("sigmoid", "The loss; see the table of losses.", choices=tuple(LOSS_OPTIONS))
     beta: float = _option(0.1, "Strength of the pull towards the reference.", above=0)
@@ -157,7 +186,7 @@ class TrainConfig:
     )
     dtype: str = _option("auto", "Precision of the matrix products.", choices=("auto", "float32", "bfloat16"))
     device: str = _option("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
-    threads: int = _option(0, "CPU threads; 0 takes what the process may use.", low=0)
+    threads: int = _option(0, "CPU threads; 0 takes what the process may use.", low=0, high=1024)
     gradient_checkpointing: bool = _option(
         False, "Recompute activations in the backward pass: less memory, about a third slower."
     )
@@ -180,7 +209,15 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what the chosen loss, device or optimizer would ignore or cannot do."""
+        """Refuse what the chosen loss, device or optimizer would ignore or cannot do, and what is ours to say."""
+        for name in self.chat_template_kwargs:
+            if name in TEMPLATE_PARAMETERS:
+                own = (
+                    " has an option of its own"
+                    if name == "chat_template"
+                    else " is not the template's to know"
+                )
+                raise ConfigError(f"chat_template_kwargs: {name}{own}.")
         honoured = LOSS_OPTIONS[self.loss]
         for name, unset in (("label_smoothing", 0.0), ("offset_scale", None), ("tie_nu", None)):
             if getattr(self, name) != unset and name not in honoured:
@@ -228,9 +265,10 @@ def _build(cls: Any, data: Any, prefix: str) -> Any:
     options = {option.name: option for option in dataclasses.fields(cls)}
     for key in data:
         if key not in options:
-            near = difflib.get_close_matches(str(key), options, n=1)
+            name = "".join(one if one.isprintable() else "?" for one in str(key)[:100])
+            near = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {prefix}{near[0]}?" if near else ""
-            raise ConfigError(f"Unknown setting {prefix}{key}.{hint}")
+            raise ConfigError(f"Unknown setting {prefix}{name}.{hint}")
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, option in options.items():
@@ -254,18 +292,35 @@ def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
     if isinstance(value, (list, tuple)) and any(get_origin(other) is tuple for other in kinds):
         if not value or not all(isinstance(item, str) and item for item in value):
             raise ConfigError(f"{name} must be a non-empty list of names.")
+        if len(value) > _MOST_NAMES or max(map(len, value)) > _LONGEST_NAME:
+            raise ConfigError(
+                f"{name} must be at most {_MOST_NAMES} names of at most {_LONGEST_NAME} characters."
+            )
         return tuple(value)
     if not isinstance(value, kind) or value == "":
         wanted = {bool: "true or false", dict: "an object", str: "a non-empty string"}[kind]
-        raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
+        raise ConfigError(f"{name} must be {wanted}, not {_shortened(value)}.")
+    if kind is str and len(value) > bounds["longest"]:
+        raise ConfigError(f"{name} must be at most {bounds['longest']} characters, not {len(value)}.")
+    if kind is dict and len(json.dumps(value)) > _LONGEST_OBJECT:
+        raise ConfigError(f"{name} must be at most {_LONGEST_OBJECT} characters of JSON.")
     if bounds["choices"] and value not in bounds["choices"]:
-        raise ConfigError(f"{name} must be one of {', '.join(bounds['choices'])}, not {value!r}.")
+        raise ConfigError(f"{name} must be one of {', '.join(bounds['choices'])}, not {_shortened(value)}.")
     return value
 
 
+def _shortened(value: Any) -> str:
+    """What was given in place of a setting, as Python writes it, at a length that a sentence holds."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def _check_number(name: str, value: Any, fractional: bool, bounds: Mapping[str, Any]) -> float | int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{name} must be a number, not {value!r}.")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{name} must be a number, not {_shortened(value)}.")
+    if abs(value) > _LARGEST and (isinstance(value, int) or not fractional):
+        raise ConfigError(f"{name} must be a number of at most {_LARGEST}.")
     if not fractional and value != int(value):
         raise ConfigError(f"{name} must be a whole number, not {value!r}.")
     number: float | int = float(value) if fractional else int(value)

@@ -3,6 +3,10 @@
 Every message is one sentence a person can act on; the command line prints it without a traceback.
 """
 
+import errno
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class EngineError(Exception):
     """A failure with a known cause. `exit_code` is what `python -m training.engine` exits with."""
@@ -77,3 +81,11 @@ def memory_short(error: BaseException) -> MemoryShortError | None:
             "Out of memory: lower max_tokens, or set gradient_checkpointing, and start again."
         )
     return None
+
+
+def disk_full(error: BaseException, path: object = None) -> StorageError | None:
+    """The sentence for a write to `path`, or to whatever the error names, without room; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    what = path or error.filename or "a file"
+    return StorageError(f"The disk is full: {what} could not be written; free some space and start again.")

@@ -50,6 +50,7 @@ class Loaded:
             eos_ids=self.eos_ids,
             vocab_size=self.base.get_input_embeddings().num_embeddings,
             max_length=config.max_length or min(DEFAULT_MAX_LENGTH, self.max_positions),
+            chat_template=config.chat_template,
             chat_template_kwargs=config.chat_template_kwargs,
         )
 
@@ -98,9 +99,17 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     if not Path(name).is_dir() and not _is_hub_id(name):
         raise ModelError(f"base_model {name} does not exist: it is neither a directory nor a hub id.")
     device = choose_device(config)
+    if Path(name).is_dir() and _is_hub_id(name):
+        raise ConfigError(
+            f"base_model {name} may be a hub id or a folder here; write ./{name} for the folder."
+        )
     where: dict[str, Any] = {"revision": revision} if revision else {}
+    where |= {"trust_remote_code": False}  # left out, the library asks on standard input
     try:
+        _refuse_adapter(name, revision)
         model_config = transformers.AutoConfig.from_pretrained(name, **where)
+        # Both are set on what is inside it too. A config.json may name a kernel of the hub, which is code.
+        model_config._attn_implementation = model_config._experts_implementation = None
         dtype = choose_dtype(config, device, model_config.get_text_config().hidden_size)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
         model, loading = _load_weights(config, model_config, dtype, device, keep=placed and not merging)
@@ -145,6 +154,18 @@ def model_files(config: TrainConfig) -> dict[str, str]:
             if file.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
                 found[f"{label}/{file.name}"] = digest(file)
     return found
+
+
+def _refuse_adapter(name: str, revision: str | None) -> None:
+    """Refuse a base model with adapter files, which would be loaded unsaid, on a base that they name themselves."""
+    config = transformers.utils.find_adapter_config_file(name, revision=revision)
+    found = (
+        Path(config).name if config else next((file.name for file in Path(name).glob("adapter_model*")), None)
+    )
+    if found:
+        raise ModelError(
+            f"base_model {name} holds an adapter ({found}); name the base model that it belongs to."
+        )
 
 
 def _is_hub_id(name: str) -> bool:
@@ -193,6 +214,7 @@ def _load_weights(
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
+            trust_remote_code=False,
             **({"revision": config.revision} if config.revision else {}),
             **_quantization(config, device, dtype),
         )

@@ -19,7 +19,6 @@ Imports nothing heavy, so that the web application can write and read run direct
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from training.engine.config import TrainConfig
-from training.engine.errors import ConfigError, DataError, LockedError, StorageError
+from training.engine.errors import ConfigError, DataError, LockedError, StorageError, disk_full
 
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 _DIGEST_WHOLE = 256 << 20
@@ -175,10 +174,8 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"The disk is full: {path} could not be written; free some space and start again."
-            ) from error
+        if full := disk_full(error, path):
+            raise full from error
         raise StorageError(f"{path} could not be written: {error.strerror or error}.") from error
 
 

@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.engine.errors import DataError, ModelError
+from training.engine.errors import DataError, ModelError, first_line
+from training.engine.limits import within
 from training.engine.records import Completion, Message, Pair, Text
 
+_TEMPLATE_SECONDS = 5  # of processor time, for what takes a millisecond
+_LONGEST_RENDERED = 1 << 24  # characters
 _SENTINEL = "whetstone"  # stands for a completion while the chat template is probed
 
 
@@ -73,6 +76,7 @@ class Encoder:
         eos_ids: frozenset[int],
         vocab_size: int,
         max_length: int,
+        chat_template: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """`eos_ids` are all ids on which generation ends; `max_length` bounds prompt plus completion."""
@@ -80,6 +84,7 @@ class Encoder:
         self.eos_ids = eos_ids
         self.vocab_size = vocab_size
         self.max_length = max_length
+        self.chat_template = chat_template  # None for the tokenizer's own
         self.chat_template_kwargs = chat_template_kwargs or {}
         plain, special = self._ids(["a"])[0], tokenizer("a", verbose=False)["input_ids"]
         self.bos: tuple[int, ...] = ()
@@ -242,18 +247,26 @@ class Encoder:
         return eos if eos is not None else min(self.eos_ids, default=None)
 
     def _template(self, messages: Sequence[Message], **how: bool) -> str:
+        """Render a chat. Raises DataError if the template refuses it, or gives too much or takes too long."""
+        if self.chat_template is None and self.tokenizer.chat_template is None:
+            raise ModelError("The prompts are chat messages, but the model's tokenizer has no chat template.")
+        overtime = DataError(f"The chat template takes longer than {_TEMPLATE_SECONDS} s for one prompt.")
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, **how, **self.chat_template_kwargs
+            with within(_TEMPLATE_SECONDS, overtime):
+                rendered = self.tokenizer.apply_chat_template(
+                    list(messages),
+                    chat_template=self.chat_template,
+                    tokenize=False,
+                    **how,
+                    **self.chat_template_kwargs,
                 )
-            )
+        except DataError:
+            raise
         except Exception as error:  # noqa: BLE001 - templates are programs that come with the model
-            if self.tokenizer.chat_template is None:
-                raise ModelError(
-                    "The prompts are chat messages, but the model's tokenizer has no chat template."
-                ) from None
-            raise DataError(f"The chat template refused a prompt: {error}.") from None
+            raise DataError(f"The chat template refused a prompt: {first_line(error)}.") from None
+        if len(rendered) > _LONGEST_RENDERED:
+            raise DataError(f"The chat template makes {len(rendered)} characters of one prompt.")
+        return str(rendered)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text as it stands, nothing added."""

@@ -264,6 +264,8 @@ class _Run:
     def _fingerprint(self) -> dict[str, str]:
         """What the result depends on, by name; a checkpoint of another fingerprint is not resumed from."""
         settings = {key: value for key, value in self.config.to_dict().items() if key not in _NO_EFFECT}
+        if self.config.chat_template is None:  # as it was before there was such an option
+            del settings["chat_template"]
         return {
             "configuration": _hash(settings),
             "pairs.jsonl": digest(self.run.pairs),

@@ -1,0 +1,84 @@
+"""Base models by name: the folder or hub id that a name stands for, and whether this site allows it.
+
+Asked wherever a name comes in or is used: for a new project, its settings, a round's plan, and once more by the
+worker before it writes config.json. "Not there" and "not allowed" are one answer, so that nothing can be probed.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from django.conf import settings
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+
+STARTER = "starter"  # the model that comes with Whetstone, by this name in the database
+LONGEST = 450  # characters
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_HUB_ID = 96
+_FOLDER = ("/", "~/")  # what a folder's name begins with; every other name is a hub id
+
+
+class ModelRefused(Exception):
+    """A base model that is missing, or that this site does not allow; the message is for people."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(refusal(name))
+
+
+def locate(name: str) -> str | None:
+    """Return the absolute folder or the hub id that a name stands for; None if it is missing or not allowed."""
+    if name == STARTER:
+        return str(settings.STARTER_MODEL)
+    if len(name) > LONGEST or not name.isprintable():
+        return None
+    return _allowed_folder(os.path.expanduser(name)) if name.startswith(_FOLDER) else _allowed_hub_id(name)
+
+
+def refusal(name: str) -> str:
+    """Say that `locate` found nothing, in a sentence that does not tell why."""
+    return _(
+        "The base model “%(name)s” does not exist, or is not among those that this site allows (WHETSTONE_MODELS)."
+    ) % {"name": Truncator("".join(one if one.isprintable() else "?" for one in name)).chars(100)}
+
+
+def is_here(name: str) -> bool:
+    """Check whether an allowed model needs no download: a folder, or a hub id whose files are in the cache."""
+    found = locate(name)
+    if found is None or found.startswith("/"):
+        return found is not None
+    return (settings.HUB_CACHE / f"models--{found.replace('/', '--')}" / "snapshots").is_dir()
+
+
+def _allowed_folder(name: str) -> str | None:
+    """Return the folder with its links resolved. Outside of the allowed roots, nothing is looked at."""
+    path, roots = Path(name), list(_roots())
+    if ".." in path.parts or not any(path.is_relative_to(root) for root in roots):
+        return None
+    try:
+        folder = path.resolve()
+        is_allowed = any(folder.is_relative_to(root) for root in roots) and folder.is_dir()
+    except (OSError, RuntimeError):  # a name that no file can have, or links in a circle
+        return None
+    return str(folder) if is_allowed else None
+
+
+def _roots() -> Iterator[Path]:
+    """Yield the allowed roots, each as it is written and as it is with its links resolved."""
+    for entry in settings.BASE_MODELS:
+        if entry.startswith(_FOLDER):
+            root = Path(entry).expanduser()
+            yield root
+            yield root.resolve()
+
+
+def _allowed_hub_id(name: str) -> str | None:
+    if len(name) > _LONGEST_HUB_ID or not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
+        return None
+    patterns = [entry for entry in settings.BASE_MODELS if not entry.startswith(_FOLDER)]
+    if not any(fnmatchcase(name, pattern) for pattern in patterns):
+        return None
+    # The engine runs in the checkout: a folder there must not be taken for a model of the hub.
+    return None if (settings.BASE_DIR / name).exists() else name

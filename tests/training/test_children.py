@@ -1,0 +1,115 @@
+"""The engine's child processes: what they are given, and what is said when they end badly."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from annotate.models import Project
+from tests.training.test_runner import LONG, once_training
+from tests.training.workers import until
+from training import children, rounds, runner
+
+SECRETS = {
+    "DATABASE_URL": "postgresql://whetstone:secret@db/whetstone",
+    "WHETSTONE_SECRET_KEY": "secret",
+    "CELERY_BROKER_URL": "redis://:secret@broker",
+    "WHETSTONE_CACHE_URL": "redis://:secret@broker",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "PGPASSWORD": "secret",
+    "EMAIL_URL": "smtp://:secret@mail",
+}
+NEEDED = {
+    "HF_TOKEN": "needed",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "https_proxy": "http://127.0.0.1:9",
+    "LD_LIBRARY_PATH": "/nowhere",
+    "PYTHONUNBUFFERED": "1",
+    "OURS": "needed",
+}
+
+
+@pytest.mark.once
+def test_a_child_is_given_no_secret_of_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    for name, value in (SECRETS | NEEDED).items():
+        monkeypatch.setenv(name, value)
+    settings.CHILD_ENVIRONMENT = ["OURS"]
+    child = children.start("sample", tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    given = until(Path(f"/proc/{child.pid}/environ").read_text)
+    children.end(child)
+    environment = dict(entry.split("=", 1) for entry in given.split("\0") if entry)
+    assert not environment.keys() & SECRETS.keys()
+    assert "secret" not in "".join(environment.values())
+    assert {name: environment.get(name) for name in NEEDED} == NEEDED
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.django_db
+def test_a_disk_that_fills_up_while_training_is_said_and_resumed(ready_project: Project, owner: Any) -> None:
+    round_ = rounds.claim_round(rounds.start(ready_project, owner, LONG).pk, "worker of the tests")
+    assert round_ is not None
+
+    def fill(pid: int) -> None:
+        """No file of the child grows any more, its log included."""
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+    thread = once_training(round_.run_dir, fill)
+    runner.run(round_)
+    thread.join()
+    round_.refresh_from_db()
+    assert round_.state == "failed"
+    assert round_.reason == (
+        f"Training failed: the disk is full, or {round_.run_dir} cannot be written; free some space and "
+        "resume the round."
+    )
+    assert list(round_.run_dir.rglob("*.part")) == []
+    rounds.resume(round_, owner)
+    again = rounds.claim_round(round_.pk, "another worker")
+    assert again is not None
+    runner.run(again)
+    again.refresh_from_db()
+    assert (again.state, again.reason) == ("ready", "")
+    assert "Resumed from the checkpoint" in (again.run_dir / "train.log").read_text()
+
+
+@pytest.mark.once
+def test_a_log_on_a_full_disk_changes_no_exit_code(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "training.engine", "train", str(tmp_path)]
+        done = subprocess.run(command, stderr=full, cwd=settings.BASE_DIR, check=False)
+    assert done.returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "said"),
+    [
+        (3, "error: beta must be greater than 0.\n", "Training failed: beta must be greater than 0."),
+        (
+            1,
+            "Traceback (most recent call last):\n  File x\nRuntimeError: odd\n",
+            "Training failed: RuntimeError: odd",
+        ),
+        (1, "", "Training failed: exit code 1."),
+        (7, "error: The disk is full: x.\n", "Training failed: The disk is full: x."),
+        (
+            7,
+            "Resumed from the checkpoint at step 5.\n",
+            "Training failed: the disk is full, or {folder} cannot be written; free some space and resume the round.",
+        ),
+        (-11, "", "Training was ended by signal 11 (Segmentation fault)."),
+    ],
+)
+def test_the_reason_is_the_childs_last_word_in_one_line(
+    code: int, log: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(log)
+    assert children.reason("train", code, path) == said.format(folder=tmp_path)

@@ -1,0 +1,126 @@
+"""Child processes of the engine: how they are started, what they are given, how they end, and why they did."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as site
+
+from training.engine.errors import LockedError, StorageError
+from training.engine.rundir import RunDirectory
+
+GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
+NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
+
+# What a child needs of this process's environment. Everything else stays here: the database's address, the broker's,
+# the cache's, the key of the site.
+KEPT = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "XDG_CACHE_HOME"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),  # in lower case too
+    }
+)
+KEPT_PREFIXES = (
+    *("LC_", "PYTHON", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_", "VLLM_"),
+    *(
+        "TORCH",
+        "PYTORCH_",
+        "TRITON_",
+        "CUDA_",
+        "CUBLAS_",
+        "CUDNN_",
+        "NVIDIA_",
+        "NCCL_",
+        "BNB_",
+        "HIP_",
+        "ROCR_",
+    ),
+    *("OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "OPENBLAS_"),
+)
+
+
+def environment() -> dict[str, str]:
+    """Return what a child is given of this process's environment."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in KEPT or name.startswith(KEPT_PREFIXES) or name in site.CHILD_ENVIRONMENT
+    }
+
+
+def start(verb: str, folder: Path, **where: Any) -> subprocess.Popen[bytes]:
+    """Start `python -m training.engine VERB` over a run directory; `where` its output goes is Popen's.
+
+    It leads a session of its own: a Ctrl-C is for the worker, which then ends the child in good order.
+    """
+    command = [sys.executable, "-m", "training.engine", verb, str(folder)]
+    return subprocess.Popen(
+        command,
+        cwd=site.BASE_DIR,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        **where,
+    )
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and what it started: first with SIGTERM, so that it writes its checkpoint, then with SIGKILL."""
+    _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def end_orphan(files: RunDirectory) -> None:
+    """End a child that outlived its worker, as when the worker alone was killed. It holds the directory's lock.
+
+    Raises LockedError if the lock is not given up.
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    while files.root.is_dir():
+        try:
+            with files.locked():
+                return
+        except LockedError:
+            overdue = time.monotonic() > deadline
+            if time.monotonic() > deadline + GRACE_SECONDS:
+                raise
+            pid, _, host = (files.root / ".lock").read_text().partition(" ")
+            if pid.isdecimal() and host == socket.gethostname():  # elsewhere, the number is another process's
+                _signal_group(int(pid), signal.SIGKILL if overdue else signal.SIGTERM)
+            time.sleep(0.2)
+
+
+def reason(verb: str, code: int, log: Path) -> str:
+    """Say why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
+    what = {"train": "Training", "sample": "Sampling"}[verb]
+    if code == -signal.SIGKILL:
+        return (
+            f"{what} was killed (signal 9), as the system does when memory runs out; "
+            "resume the round, with a smaller max_tokens if it happens again."
+        )
+    if code < 0:
+        return f"{what} was ended by signal {-code} ({signal.strsignal(-code)})."
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else f"exit code {code}."
+    is_full = code == StorageError.exit_code or shutil.disk_usage(log.parent).free < NEARLY_FULL
+    if is_full and not last.startswith("error: "):  # which went to a log on the same disk
+        last = f"the disk is full, or {log.parent} cannot be written; free some space and resume the round."
+    return f"{what} failed: {last.removeprefix('error: ')}"
