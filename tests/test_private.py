@@ -49,7 +49,9 @@ def test_an_unknown_host_is_answered_with_the_policy_too(client) -> None:
     assert answer["Content-Security-Policy"] == POLICY
 
 
-@pytest.mark.parametrize("next_", ["abc", "home", "//evil.example", "https://evil.example/", "/\\evil.example", ""])
+@pytest.mark.parametrize(
+    "next_", ["abc", "home", "//evil.example", "https://evil.example/", "/\\evil.example", ""]
+)
 def test_the_theme_leads_back_to_a_page_of_this_site(db, client, next_) -> None:
     answer = client.post("/theme/", {"next": next_})
     assert (answer.status_code, answer.url) == (302, "/")
