@@ -30,20 +30,18 @@ KEPT = frozenset(
     }
 )
 KEPT_PREFIXES = (
-    *("LC_", "PYTHON", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_", "VLLM_"),
     *(
-        "TORCH",
-        "PYTORCH_",
-        "TRITON_",
-        "CUDA_",
-        "CUBLAS_",
-        "CUDNN_",
-        "NVIDIA_",
-        "NCCL_",
+        "LC_",
+        "PYTHON",
+        "HF_",
+        "HUGGINGFACE_",
+        "TRANSFORMERS_",
+        "TOKENIZERS_",
+        "SAFETENSORS_",
+        "VLLM_",
         "BNB_",
-        "HIP_",
-        "ROCR_",
     ),
+    *("TORCH", "PYTORCH_", "TRITON_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "HIP_", "ROCR_"),
     *("OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "OPENBLAS_"),
 )
 
