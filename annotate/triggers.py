@@ -23,6 +23,9 @@ IMMUTABLE = {
     "annotate_snapshotpair_judgments": "",
 }
 
+# Rows are added, and neither changed nor deleted.
+TRAIL = "annotate_trailentry"
+
 MISFIT = """NOT EXISTS (
     SELECT 1 FROM annotate_prompt p, annotate_completion a, annotate_completion b
     WHERE p.id = NEW.prompt_id AND p.project_id = NEW.project_id
@@ -32,8 +35,13 @@ MISFIT_MESSAGE = "A comparison is made of two completions of its own prompt, in 
 
 def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Create or replace the triggers (the signature is that of a migration's RunPython)."""
-    statements = {"sqlite": sqlite, "postgresql": postgresql}[schema_editor.connection.vendor]
-    for statement in statements():
+    connection = schema_editor.connection
+    rules = {"sqlite": [sqlite, keep_trail_sqlite], "postgresql": [postgresql, keep_trail_postgresql]}
+    others, trail = rules[connection.vendor]
+    statements = list(others())
+    if TRAIL in connection.introspection.table_names():  # not yet in the first migrations
+        statements += trail()
+    for statement in statements:
         schema_editor.execute(statement, params=None)
 
 
@@ -114,3 +122,24 @@ def postgresql() -> Iterator[str]:
         f"IF {MISFIT} THEN RAISE EXCEPTION '{MISFIT_MESSAGE}' USING ERRCODE = 'integrity_constraint_violation';"
         " END IF; RETURN NEW;",
     )
+
+
+def keep_trail_sqlite() -> Iterator[str]:
+    for event in ("update", "delete"):
+        yield f"DROP TRIGGER IF EXISTS keep_trail_on_{event}"
+        yield (
+            f"CREATE TRIGGER keep_trail_on_{event} BEFORE {event} ON {TRAIL} FOR EACH ROW "
+            "BEGIN SELECT RAISE(ABORT, 'The trail is append-only'); END"
+        )
+
+
+def keep_trail_postgresql() -> Iterator[str]:
+    yield (
+        "CREATE OR REPLACE FUNCTION annotate_keep_trail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'The trail is append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
+    for event in ("update", "delete"):
+        yield (
+            f"CREATE OR REPLACE TRIGGER keep_trail_on_{event} BEFORE {event} ON {TRAIL} "
+            "FOR EACH ROW EXECUTE FUNCTION annotate_keep_trail()"
+        )

@@ -18,6 +18,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = again
 
 
+@pytest.fixture(autouse=True)
+def _flushable_trail(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test with real transactions end: on SQLite it empties every table, the append-only trail too."""
+    marker = request.node.get_closest_marker("django_db")
+    transactional = {"transactional_db", "live_server"} & set(request.fixturenames)
+    if not transactional and not (marker and marker.kwargs.get("transaction")):
+        yield
+        return
+    request.getfixturevalue("_django_db_helper")  # whose end is the flush, after this one's
+
+    from django.db import connection
+
+    from annotate import triggers
+
+    with connection.schema_editor() as editor:
+        triggers.install(None, editor)
+    yield
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER IF EXISTS keep_trail_on_delete")
+
+
 @pytest.fixture
 def make_user(db: None) -> Callable[..., Any]:
     from annotate.models import User

@@ -1,18 +1,20 @@
 """What people see and judge: projects, prompts, completions, comparisons, judgments, snapshots.
 
-The database holds the rules (constraints, unique indexes, and the triggers of the migration `0002_triggers`);
+The database holds the rules (constraints, unique indexes, and the triggers of `annotate/triggers.py`);
 `queue.py` hands out claims, `judging.py` is the only writer of Judgment. Rows here never point at training: a
 Round points at them.
 """
 
 from annotate.models.attempts import Attempts
 from annotate.models.comparisons import SHUFFLE_KEYS, Claim, Comparison, Priority, new_shuffle_key
+from annotate.models.handovers import Invitation, PasswordLink
 from annotate.models.inbox import ApiToken, Import, token_digest
 from annotate.models.judgments import Flag, Judgment
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project
 from annotate.models.snapshots import Snapshot, SnapshotPair
 from annotate.models.texts import Completion, Policy, Prompt, is_held_out, prompt_digest
+from annotate.models.trail import TrailEntry
 
 __all__ = [
     "SHUFFLE_KEYS",
@@ -23,8 +25,10 @@ __all__ = [
     "Completion",
     "Flag",
     "Import",
+    "Invitation",
     "Judgment",
     "Membership",
+    "PasswordLink",
     "Policy",
     "Priority",
     "Project",
@@ -32,6 +36,7 @@ __all__ = [
     "Role",
     "Snapshot",
     "SnapshotPair",
+    "TrailEntry",
     "User",
     "is_held_out",
     "new_shuffle_key",

@@ -2,18 +2,108 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import AbstractUser
-from django.db import models
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.projects import Project
+from annotate.models.trail import TrailEntry
+from annotate.names import check_scripts, fold, name_key
+
+
+class UsernameKey(models.CharField):  # type: ignore[type-arg] # no subscript at run time
+    """The key of the row's username, computed whenever it is written.
+
+    An account that looked like another before keys existed has a key of its own, "KEY NUMBER": it keeps that one until
+    its username changes.
+    """
+
+    def pre_save(self, person: Any, add: bool) -> str:
+        key = name_key(person.username)
+        if person.username_key.partition(" ")[0] != key:
+            person.username_key = key
+        return str(person.username_key)
 
 
 class User(AbstractUser):
-    """A person. `preferences` holds what they chose for themselves: remapped keys, theme, scroll together."""
+    """A person. `preferences` holds what they chose for themselves: remapped keys, theme, scroll together.
 
+    An address identifies an account only while it is the one in `confirmed_email`, so that changing `email` by whatever
+    means unconfirms it.
+    """
+
+    confirmed_email = models.EmailField(blank=True, editable=False)
+    username_key = UsernameKey(max_length=500, unique=True, editable=False, default="")
     preferences = models.JSONField(default=dict, blank=True)
+
+    # Set before `save` by whoever asked the account's owner and heard that the API tokens shall stay.
+    keeps_tokens = False
+    _loses_password = False
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"),
+                condition=~models.Q(email=""),
+                name="one_account_per_email",
+                violation_error_message=_("Another account has this email address."),
+            )
+        ]
+
+    @property
+    def has_confirmed_email(self) -> bool:
+        return bool(self.email) and fold(self.email) == fold(self.confirmed_email)
+
+    def clean(self) -> None:
+        """Refuse a new username that looks like another account's, or mixes scripts."""
+        super().clean()
+        stored = User.objects.filter(pk=self.pk).values_list("username", flat=True).first()
+        if self.username == stored:
+            return
+        try:
+            check_scripts(self.username)
+        except ValidationError as mixed:
+            raise ValidationError({"username": mixed}) from mixed
+        if User.objects.filter(username_key=name_key(self.username)).exclude(pk=self.pk).exists():
+            raise ValidationError({"username": self.unique_error_message(User, ("username",))})
+
+    def set_unusable_password(self) -> None:
+        super().set_unusable_password()
+        self._loses_password = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Write the row, and end what the old password opened where there is a new one.
+
+        Django keeps a chosen password in `_password` until it is saved, and clears it where only the hash is
+        upgraded, so that signing in never counts as a change.
+        """
+        if (fields := kwargs.get("update_fields")) and "username" in fields:
+            kwargs["update_fields"] = {*fields, "username_key"}
+        is_chosen = self._password is not None  # type: ignore[attr-defined]
+        replaced = not self._state.adding and (is_chosen or self._loses_password)
+        if not replaced:
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            self._loses_password = False
+            self._end_old_password()
+
+    def _end_old_password(self) -> None:
+        revoked = 0 if self.keeps_tokens else self.api_tokens.all().delete()[0]
+        # What was told may have been told to whoever had the old password.
+        self.password_links.exclude(told_at=None).filter(opens_new_account=False).update(told_at=None)
+        TrailEntry.objects.create(
+            verb=TrailEntry.Verb.PASSWORD,
+            subject=self,
+            target=self.username,
+            details={"tokens revoked": revoked} if revoked else {},
+        )
 
 
 class Role(models.TextChoices):
@@ -39,3 +129,12 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.role}) in {self.project}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Write the row. What an admin made ends with the role: it does not come back with it."""
+        with transaction.atomic():
+            created = self._state.adding
+            super().save(*args, **kwargs)
+            if not created and self.role != Role.ADMIN:
+                self.invitations_made.all().delete()
+                self.links_made.filter(used_at=None).update(by=None)

@@ -329,4 +329,6 @@ def test_every_trigger_is_in_place_after_all_migrations():
     assert found >= immutable | counting | {
         "keep_annotate_snapshotpair_judgments",
         "comparisons_fit_together",
+        "keep_trail_on_update",
+        "keep_trail_on_delete",
     }
