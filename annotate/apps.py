@@ -1,6 +1,12 @@
 from django.apps import AppConfig
+from django.contrib.auth.signals import user_logged_in
 
 
 class AnnotateConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
     name = "annotate"
+
+    def ready(self) -> None:
+        from annotate.views.account import tell_about_links  # noqa: PLC0415 - models are loaded only now
+
+        user_logged_in.connect(tell_about_links, dispatch_uid="tell_about_links")

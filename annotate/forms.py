@@ -17,7 +17,7 @@ from annotate import base_models
 from annotate.exporting import Filters
 from annotate.fields import LinesField, ObjectField
 from annotate.importing import guess_format
-from annotate.models import Comparison, Judgment, Policy, Project, Role, User
+from annotate.models import Comparison, Judgment, Policy, Project, User
 from annotate.pairs import PairSettings
 from annotate.projects import may_choose_base_model
 
@@ -156,30 +156,6 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         return text
 
 
-class AddMemberForm(forms.Form):
-    person = forms.CharField(max_length=254, label=_("Username or email address"))
-    role = forms.ChoiceField(choices=Role.choices, initial=Role.ANNOTATOR)
-
-
-class InviteForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at run time
-    role = forms.ChoiceField(choices=Role.choices, initial=Role.ANNOTATOR)
-
-    class Meta:
-        model = User
-        fields = ["username", "email"]
-        help_texts = {"username": _("Letters, digits and @ . + - _ only.")}
-
-
-class RoleForm(forms.Form):
-    role = forms.ChoiceField(choices=Role.choices)
-
-
-class TokenForm(forms.Form):
-    name = forms.CharField(
-        max_length=60, label=_("Name"), help_text=_("What the token is for, such as a script.")
-    )
-
-
 class FilterForm(forms.Form):
     """What the list of comparisons is narrowed by."""
 
@@ -278,6 +254,14 @@ class ExportForm(forms.Form):
         people, policies = self.fields["annotator"], self.fields["policy"]
         people.queryset = User.objects.filter(memberships__project=project).order_by("username")  # type: ignore[attr-defined]
         policies.queryset = Policy.objects.filter(project=project).order_by("pk")  # type: ignore[attr-defined]
+
+    def chosen(self) -> dict[str, Any]:
+        """What differs from FIRST, in words, for the trail."""
+        return {
+            name: str(value)
+            for name, value in self.cleaned_data.items()
+            if value not in ("", None) and value != self.FIRST.get(name)
+        }
 
     def filters(self) -> Filters:
         """The rows that were chosen."""

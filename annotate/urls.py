@@ -41,7 +41,10 @@ urlpatterns = [
     path("p/<slug:slug>/history/<int:judgment_id>/", history.judgment, name="judgment"),
     path("p/<slug:slug>/me/", history.me, name="me"),
     # --- One's account ---
-    path("set-password/<uidb64>/<token>/", members.SetPassword.as_view(), name="set-password"),
+    path("set-password/", account.choose_password, name="choose-password"),
+    path("set-password/<str:secret>/", account.open_link, name="set-password"),
+    path("account/", account.account, name="account"),
+    path("invitations/<int:invitation_id>/", home.answer_invitation, name="answer-invitation"),
     path("password/", account.ChangePassword.as_view(), name="password"),
     path("tokens/", account.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", account.revoke_token, name="revoke-token"),
@@ -51,8 +54,15 @@ urlpatterns = [
     path("p/<slug:slug>/settings/preview/", settings.guidelines_preview, name="guidelines-preview"),
     path("p/<slug:slug>/settings/archive/", settings.archive, name="archive"),
     path("p/<slug:slug>/members/", members.members, name="members"),
+    path("p/<slug:slug>/members/invite/", members.invite, name="invite"),
     path("p/<slug:slug>/members/new/", members.new_account, name="new-account"),
+    path(
+        "p/<slug:slug>/members/invitations/<int:invitation_id>/withdraw/",
+        members.withdraw_invitation,
+        name="withdraw-invitation",
+    ),
     path("p/<slug:slug>/members/<int:membership_id>/", members.member, name="member"),
+    path("p/<slug:slug>/trail/", members.project_trail, name="trail"),
     # --- A project's comparisons ---
     path("p/<slug:slug>/comparisons/", comparisons.comparisons, name="comparisons"),
     path("p/<slug:slug>/comparisons/<int:comparison_id>/", comparisons.comparison, name="comparison"),

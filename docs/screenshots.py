@@ -162,17 +162,19 @@ def upload(page: Page, slug: str) -> int:
 
 def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str, Any]:
     """A round that only writes, an invitation, and what the other pages are about, by name."""
-    from annotate import members
+    from annotate import invitations, password_links
+    from annotate.models import Membership
     from training import loop, rounds
 
     third = rounds.write(project, ada, 12)
     loop.wait_for(third, lambda: None, print)
-    invited = members.invite(project, username="dora", email="", role="annotator").user
+    admin = Membership.objects.get(project=project, user=ada)
+    invited = invitations.make_account(admin, "dora", "annotator")
     return {
         "third": third.number,
         "snapshot": first.snapshot.digest,
         "judgment": ben.judgments.filter(project=project, verdict="prefer")[0].pk,
-        "password": members.password_path(invited, ada),
+        "password": password_links.make_link(invited, admin),
     }
 
 

@@ -15,3 +15,8 @@ document.addEventListener("click", async (event) => {
   button.textContent = button.dataset.copied;
   setTimeout(() => { button.textContent = label; }, 2000);
 });
+
+// A page with a secret answers a form: reloaded, or come back to, it is the plain page and sends nothing again.
+for (const shown of document.querySelectorAll("[data-shown-once]")) {
+  history.replaceState(null, "", shown.dataset.shownOnce);
+}

@@ -8,6 +8,7 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from annotate import invitations
 from annotate import keys as key_choices
 from annotate.access import get_project, get_user
 from annotate.models import Role
@@ -29,8 +30,28 @@ def home(request: HttpRequest) -> HttpResponse:
         ],
         "most_left": MOST_LEFT,
         "archived": [one for one in memberships if one.project.archived_at and one.role != Role.ANNOTATOR],
+        "invitations": invitations.open_invitations(get_user(request)),
     }
     return render(request, "annotate/home.html", context)
+
+
+@require_POST
+def answer_invitation(request: HttpRequest, invitation_id: int) -> HttpResponse:
+    """Join the project, or decline."""
+    user = get_user(request)
+    if "decline" in request.POST:
+        if declined := invitations.decline(user, invitation_id):
+            messages.success(request, _("You declined to join %(project)s.") % {"project": declined.project})
+            return redirect("home")
+    elif joined := invitations.accept(user, invitation_id):
+        messages.success(
+            request,
+            _("You are a member of %(project)s now (%(role)s).")
+            % {"project": joined.project, "role": joined.get_role_display()},
+        )
+        return redirect("project", joined.project.slug)
+    messages.info(request, _("That invitation was withdrawn, or has ended."))
+    return redirect("home")
 
 
 @require_GET

@@ -1,89 +1,114 @@
-"""Who belongs to a project: the list, adding, inviting, changing a role, removing."""
+"""Members of a project: list, invite, make an account, change a role, remove, and the trail of it all."""
 
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth import views as auth_views
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import qualification
+from annotate import invitations, password_links, qualification, trail
 from annotate.access import get_project
-from annotate.forms import AddMemberForm, InviteForm, RoleForm
-from annotate.members import (
-    MemberError,
-    add_member,
-    change_role,
-    find_person,
-    invite,
-    member_list,
-    password_links,
-    password_path,
-    remove_member,
-)
-from annotate.models import Membership, Project, Role, User
-
-INVITATION = "invitation"  # session key: a link to hand over, shown once
+from annotate.account_forms import AddMemberForm, NewAccountForm, RoleForm
+from annotate.members import MemberError, change_role, member_list, remove_member
+from annotate.models import Invitation, Membership, Role
 
 
+@never_cache
+@require_http_methods(["GET", "POST"])
 def members(request: HttpRequest, slug: str) -> HttpResponse:
-    """The list; a POST adds a person who has an account, or offers to make one for somebody who has not."""
-    project, membership = get_project(request, slug, Role.ADMIN)
+    """Show the list. A POST asks whether the person named is meant, and invites nobody yet."""
+    _project, membership = get_project(request, slug, Role.ADMIN)
     form = AddMemberForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        name, role = form.cleaned_data["person"].strip(), form.cleaned_data["role"]
+        name = form.cleaned_data["person"]
         try:
-            person = find_person(name)
-            if person is None:
-                return _list(
-                    request, project, membership, add_form=form, invite_form=_invitation_for(name, role)
-                )
-            add_member(project, person, role)
+            invitations.check(membership, name)
         except MemberError as error:
             form.add_error(error.field or None, str(error))
         else:
-            messages.success(request, _("%(person)s is a member now.") % {"person": person})
+            return _list(request, membership, add_form=form, asked=_question(membership, form))
+    return _list(request, membership, add_form=form)
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def invite(request: HttpRequest, slug: str) -> HttpResponse:
+    """Invite the person who was asked about."""
+    _project, membership = get_project(request, slug, Role.ADMIN)
+    if request.method == "GET":
+        return redirect("members", slug)
+    form = AddMemberForm(request.POST)
+    if form.is_valid():
+        try:
+            invited = invitations.invite(membership, form.cleaned_data["person"], form.cleaned_data["role"])
+        except MemberError as error:
+            form.add_error(error.field or None, str(error))
+        else:
+            messages.success(
+                request,
+                _("%(person)s is invited, and becomes a member by accepting.") % {"person": invited.name},
+            )
             return redirect("members", slug)
-    return _list(request, project, membership, add_form=form)
+    return _list(request, membership, add_form=form)
 
 
 @require_POST
-def new_account(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ADMIN)
-    form = InviteForm(request.POST)
-    if not form.is_valid():
-        return _list(request, project, membership, invite_form=form)
-    added = invite(project, **form.cleaned_data)
-    _hand_over(request, added, membership.user)
+def withdraw_invitation(request: HttpRequest, slug: str, invitation_id: int) -> HttpResponse:
+    _project, membership = get_project(request, slug, Role.ADMIN)
+    name = invitations.withdraw(membership, invitation_id)
+    if name is None:
+        messages.info(request, _("That invitation is answered or withdrawn already."))
+    else:
+        messages.success(request, _("The invitation of %(person)s is withdrawn.") % {"person": name})
     return redirect("members", slug)
 
 
-@require_POST
+@never_cache
+@require_http_methods(["GET", "POST"])
+def new_account(request: HttpRequest, slug: str) -> HttpResponse:
+    """Make an account, and answer with its link: nothing but this page ever holds it."""
+    _project, membership = get_project(request, slug, Role.ADMIN)
+    if request.method == "GET":  # the page with the link, opened again
+        return redirect("members", slug)
+    form = NewAccountForm(request.POST)
+    if form.is_valid():
+        try:
+            added = invitations.make_account(membership, **form.cleaned_data)
+            return _hand_over(request, membership, added)
+        except MemberError as error:
+            form.add_error(error.field or None, str(error))
+    return _list(request, membership, account_form=form)
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
 def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
-    """What is done to one member: `action` is role, remove, link, admit or again."""
+    """Act on one member: `action` is role, remove, link, admit or again."""
     project, membership = get_project(request, slug, Role.ADMIN)
+    if request.method == "GET":  # the page with the link, opened again
+        return redirect("members", slug)
     action = request.POST.get("action")
     try:
         if action == "remove":
-            person = remove_member(project, membership_id)
+            person = remove_member(membership, membership_id)
             messages.success(
                 request, _("%(person)s is no longer a member. Their judgments are kept.") % {"person": person}
             )
             if person == request.user:
                 return redirect("home")
         elif action in ("admit", "again"):
-            _qualification(request, project, membership_id, let_in=action == "admit")
+            _qualification(request, membership, membership_id, let_in=action == "admit")
         elif action == "link":
             found = project.memberships.select_related("user").get(pk=membership_id)
-            _hand_over(request, found, membership.user)
+            return _hand_over(request, membership, found)
         else:
             form = RoleForm(request.POST)
             if not form.is_valid():
                 raise MemberError(_("Choose one of the three roles."))
-            changed = change_role(project, membership_id, form.cleaned_data["role"])
+            changed = change_role(membership, membership_id, form.cleaned_data["role"])
             messages.success(
                 request,
                 _("%(person)s: %(role)s.") % {"person": changed.user, "role": changed.get_role_display()},
@@ -97,57 +122,84 @@ def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
     return redirect("members", slug)
 
 
-class SetPassword(auth_views.PasswordResetConfirmView):
-    """Where a password link leads: whoever holds it chooses the account's password, once, and is signed in."""
+@never_cache
+@require_GET
+def project_trail(request: HttpRequest, slug: str) -> HttpResponse:
+    """Who did what to the project's members and data."""
+    project, membership = get_project(request, slug, Role.ADMIN)
+    chosen = {name: request.GET.get(name, "") for name in ("person", "verb")}
+    page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))
+    older = request.GET.copy()
+    older["before"] = str(page.older)
+    context = {
+        "project": project,
+        "membership": membership,
+        "section": "members",
+        "entries": page.entries,
+        "older": older.urlencode() if page.older else "",
+        "filtered": any(chosen.values()),
+        "people": trail.people(project),
+        "verbs": [choice for choice in trail.Verb.choices if choice[0] not in trail.ACCOUNT_VERBS],
+        **chosen,
+    }
+    return render(request, "annotate/trail.html", context)
 
-    template_name = "annotate/set_password.html"
-    success_url = reverse_lazy("home")
-    token_generator = password_links
-    post_reset_login = True
 
-    def form_valid(self, form: Any) -> HttpResponse:
-        answer = super().form_valid(form)
-        messages.success(self.request, _("Your password is set, and you are signed in."))
-        return answer
-
-
-def _qualification(request: HttpRequest, project: Project, membership_id: int, *, let_in: bool) -> None:
-    """Let somebody in without a passed qualification, or let them try once more."""
+def _qualification(request: HttpRequest, membership: Membership, membership_id: int, *, let_in: bool) -> None:
+    """Let a member in without a passed qualification, or let them retry it."""
+    project = membership.project
     person = project.memberships.select_related("user").get(pk=membership_id).user
     if let_in:
         qualification.admit(project, person)
+        trail.record(trail.Verb.ADMITTED, membership.user, project=project, subject=person)
         messages.success(request, _("%(person)s may judge now.") % {"person": person})
     else:
         qualification.try_again(project, person)
         messages.success(request, _("%(person)s begins the qualification anew.") % {"person": person})
 
 
-def _invitation_for(name: str, role: str) -> InviteForm:
-    username, _at, host = name.partition("@")
-    return InviteForm(initial={"username": username, "email": name if host else "", "role": role})
+def _question(membership: Membership, form: AddMemberForm) -> dict[str, Any]:
+    """What is asked before an invitation: whom, as what, or whether to make an account instead.
+
+    The second is offered unless the admin knows the person from another project. It says nothing of other accounts.
+    """
+    name, role = form.cleaned_data["person"], form.cleaned_data["role"]
+    known = invitations.known_person(name, membership.user)
+    return {
+        "name": name,
+        "full_name": known.get_full_name() if known else "",
+        "role": role,
+        "role_label": Role(role).label,
+        "account_form": None
+        if known
+        else NewAccountForm(initial={"username": name.partition("@")[0], "role": role}),
+    }
 
 
-def _hand_over(request: HttpRequest, member: Membership, admin: User) -> None:
-    link = request.build_absolute_uri(password_path(member.user, admin))
-    request.session[INVITATION] = {"username": member.user.username, "link": link}
+def _hand_over(request: HttpRequest, by: Membership, to: Membership) -> HttpResponse:
+    """Answer with the page and a new link on it. The link is in no redirect and in no session."""
+    link = request.build_absolute_uri(password_links.make_link(to, by))
+    return _list(request, by, handover={"username": to.user.username, "link": link})
 
 
 def _list(
     request: HttpRequest,
-    project: Project,
     membership: Membership,
     add_form: AddMemberForm | None = None,
-    invite_form: InviteForm | None = None,
+    account_form: NewAccountForm | None = None,
+    **more: Any,
 ) -> HttpResponse:
     add_form = add_form or AddMemberForm()
+    project = membership.project
     context = {
         "project": project,
         "membership": membership,
-        "members": member_list(project, membership.user),
+        "members": member_list(project, password_links.can_have_link(membership.user)),
+        "invited": Invitation.objects.filter(project=project).select_related("by__user"),
         "roles": Role.choices,
         "add_form": add_form,
-        "invite_form": invite_form,
-        "invitation": request.session.pop(INVITATION, None),
+        "account_form": account_form,
+        **more,
     }
-    refused = add_form.errors or (invite_form is not None and invite_form.errors)
+    refused = add_form.errors or (account_form is not None and account_form.errors)
     return render(request, "annotate/members.html", context, status=422 if refused else 200)

@@ -100,6 +100,7 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
     make_comparisons(4)
     live = queue.claim(project, teammate)
     queue.claim_next(project, teammate)
+    admin = Membership.objects.get(user=owner)
     real = queue.advance
 
     def slowly(*arguments: Any) -> Any:
@@ -110,7 +111,7 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(closing, judging.judge_and_next, project, teammate, live.token, Verdict("tie"))
         time.sleep(0.2)
-        members.remove_member(project, Membership.objects.get(user=teammate).pk)
+        members.remove_member(admin, Membership.objects.get(user=teammate).pk)
         other.result(10)
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []

@@ -40,9 +40,9 @@ def pages(project):
     names = [
         "", "settings/", "members/", "import/", f"import/{Import.objects.first().pk}/", "export/", "snapshots/",
         f"snapshots/{project.snapshots.first().digest}/", "quality/", "comparisons/", f"comparisons/{comparison.pk}/",
-        "flags/",
+        "flags/", "trail/",
     ]  # fmt: skip
-    return ["/tokens/", *(f"/p/{project.slug}/{name}" for name in names)]
+    return ["/tokens/", "/account/", *(f"/p/{project.slug}/{name}" for name in names)]
 
 
 def violations(page, **options):
@@ -177,6 +177,26 @@ def test_somebody_new_is_invited_and_signs_in(project, owner, open_page, open_co
     expect(visitor.get_by_role("link", name="Film reviews")).to_be_visible()
 
 
+def test_a_person_with_an_account_is_invited_and_joins(project, owner, outsider, open_page, open_context):
+    page = open_page(owner, "/p/reviews/members/")
+    page.get_by_label("Username or email address").fill("otto")
+    page.get_by_role("button", name="Add member").click()
+    page.get_by_role("button", name="Invite").click()
+    expect(page.get_by_role("button", name="Withdraw the invitation of otto")).to_be_visible()
+    invited = open_page(outsider, "/")
+    invited.get_by_role("button", name="Join Film reviews").click()
+    expect(invited.get_by_text("You are a member of Film reviews now")).to_be_visible()
+
+
+def test_a_page_with_a_password_link_is_sent_once(project, owner, teammate, open_page):
+    page = open_page(owner, "/p/reviews/members/")
+    page.get_by_role("button", name="Password link for toni").click()
+    expect(page.get_by_label("Link to set a password")).to_be_visible()
+    page.reload()
+    expect(page.get_by_label("Link to set a password")).to_have_count(0)
+    assert teammate.password_links.count() == 1
+
+
 def test_a_token_is_copied(owner, open_page):
     page = open_page(owner, "/tokens/", permissions=["clipboard-read", "clipboard-write"])
     page.get_by_label("Name").fill("nightly export")
@@ -188,6 +208,7 @@ def test_a_token_is_copied(owner, open_page):
     assert copied.startswith("wst_")
     page.reload()
     expect(page.get_by_label("New token")).to_have_count(0)
+    assert owner.api_tokens.count() == 1
 
 
 def test_a_comparison_is_withdrawn_found_again_and_put_back(busy, owner, open_page):

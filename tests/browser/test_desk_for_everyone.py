@@ -11,8 +11,8 @@ from django.contrib.auth.models import Permission
 from django.contrib.staticfiles import finders
 from playwright.sync_api import Page, Request, expect
 
-from annotate import judging, members, queue
-from annotate.models import Comparison, Completion, Prompt
+from annotate import invitations, judging, password_links, queue
+from annotate.models import Comparison, Completion, Membership, Prompt
 from annotate.verdicts import Verdict
 from tests.browser.desk import Desk
 
@@ -115,12 +115,11 @@ def test_no_page_has_an_accessibility_violation(
 
 
 def test_pages_off_the_usual_paths_have_no_accessibility_violation(
-    everything: Any, open_page: Callable[..., Page], owner: Any, make_user: Callable[..., Any]
+    everything: Any, open_page: Callable[..., Page], owner: Any
 ) -> None:
     owner.user_permissions.add(Permission.objects.get(codename="add_project"))
-    guest = make_user("guest")
-    guest.set_unusable_password()
-    guest.save()
+    admin = Membership.objects.get(user=owner)
+    guest = invitations.make_account(admin, "guest", "annotator")
     shaped = f"/p/reviews/comparisons/{everything.comparison_id}/policies/"
     page = open_page(owner, "/new/")
     found: list[str] = []
@@ -129,7 +128,9 @@ def test_pages_off_the_usual_paths_have_no_accessibility_violation(
         (shaped, ""),
         ("/p/nowhere/", "Not found"),
         ("/password/", "Change password"),
-        (members.password_path(guest, owner), "password"),
+        ("/account/", "Your account"),
+        ("/p/reviews/trail/", "Trail"),
+        (password_links.make_link(guest, admin), "password"),
     ):
         page.goto(path)
         expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
