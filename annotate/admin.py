@@ -2,12 +2,21 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
-from django.db.models import JSONField, Model
+from django.contrib.auth.forms import UserChangeForm
+from django.db import transaction
+from django.db.models import JSONField, Model, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
-from annotate import models
+from annotate import models, trail
+from annotate.access import get_user
 from annotate.fields import CheckedJSONField
 
 
@@ -27,9 +36,80 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript 
         return False
 
 
+class PersonForm(UserChangeForm):  # type: ignore[type-arg] # no subscript at run time
+    """An account, with a box that says whether its address was checked. Changing the address clears it."""
+
+    email_confirmed = forms.BooleanField(
+        required=False,
+        label=_("Email address confirmed"),
+        help_text=_("The address identifies this account: admins of projects can invite by it."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["email_confirmed"] = self.instance.has_confirmed_email
+
+    def save(self, commit: bool = True) -> models.User:
+        if "email_confirmed" in self.changed_data:
+            self.instance.confirmed_email = (
+                self.instance.email if self.cleaned_data["email_confirmed"] else ""
+            )
+        person: models.User = super().save(commit)
+        return person
+
+
 @admin.register(models.User)
 class PersonAdmin(UserAdmin):  # type: ignore[type-arg] # no subscript at run time
     """Accounts. One that has judged is closed by clearing "active": its judgments keep their author."""
+
+    form = PersonForm
+    list_display = (
+        "username",
+        "email",
+        "email_confirmed",
+        "first_name",
+        "last_name",
+        "is_staff",
+        "is_active",
+    )
+    readonly_fields = ("tokens",)
+    actions = ("confirm_email",)
+    fieldsets = (
+        (None, {"fields": ("username", "password", "tokens")}),
+        (_("Personal info"), {"fields": ("first_name", "last_name", "email", "email_confirmed")}),
+        *UserAdmin.fieldsets[2:],  # type: ignore[index] # permissions and dates
+    )
+
+    @admin.display(description=_("confirmed"), boolean=True)
+    def email_confirmed(self, person: models.User) -> bool:
+        return person.has_confirmed_email
+
+    @admin.display(description=_("API tokens"))
+    def tokens(self, person: models.User) -> SafeString | str:
+        """How many tokens open the API as this person, with a link to them. A new password revokes them."""
+        count = person.api_tokens.count()
+        if not count:
+            return gettext("None")
+        address = f"{reverse('admin:annotate_apitoken_changelist')}?user__id__exact={person.pk}"
+        return format_html('<a href="{}">{}</a>', address, ngettext("%d token", "%d tokens", count) % count)
+
+    def save_model(self, request: HttpRequest, obj: models.User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if "email_confirmed" in form.changed_data and obj.has_confirmed_email:
+            trail.record(trail.Verb.EMAIL, get_user(request), subject=obj)
+        elif obj.confirmed_email and not obj.has_confirmed_email:
+            messages.warning(request, gettext("The new email address is not confirmed."))
+
+    @admin.action(description=_("Confirm the email addresses of these accounts"))
+    def confirm_email(self, request: HttpRequest, people: QuerySet[models.User]) -> None:
+        with transaction.atomic():
+            unconfirmed = [person for person in people if person.email and not person.has_confirmed_email]
+            for person in unconfirmed:
+                person.confirmed_email = person.email
+                person.save(update_fields=["confirmed_email"])
+                trail.record(trail.Verb.EMAIL, get_user(request), subject=person)
+        told = ngettext("%d address confirmed.", "%d addresses confirmed.", len(unconfirmed))
+        messages.success(request, told % len(unconfirmed))
 
 
 class MembershipInline(admin.TabularInline):  # type: ignore[type-arg] # no subscript at run time
@@ -55,6 +135,22 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
     def save_model(self, request: HttpRequest, obj: models.Project, form: Any, change: bool) -> None:
         obj.save(update_fields=form.changed_data if change else None)
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Save the members, and leave the same trail as the page of members does."""
+        super().save_formset(request, form, formset, change)
+        by = get_user(request)
+        for added in formset.new_objects:
+            trail.record(trail.Verb.ADDED, by, project=added.project, subject=added.user, role=added.role)
+        for changed, fields in formset.changed_objects:
+            if "role" in fields:
+                trail.record(
+                    trail.Verb.ROLE, by, project=changed.project, subject=changed.user, role=changed.role
+                )
+        for removed in formset.deleted_objects:
+            trail.record(
+                trail.Verb.REMOVED, by, project=removed.project, subject=removed.user, role=removed.role
+            )
+
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
@@ -69,6 +165,15 @@ class ApiTokenAdmin(ReadOnlyAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return bool(request.user.has_perm("annotate.delete_apitoken"))
+
+    def delete_model(self, request: HttpRequest, obj: models.ApiToken) -> None:
+        with transaction.atomic():
+            super().delete_model(request, obj)
+            trail.record(trail.Verb.TOKEN_REVOKED, get_user(request), subject=obj.user, target=obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[models.ApiToken]) -> None:
+        for token in queryset.select_related("user"):
+            self.delete_model(request, token)
 
 
 @admin.register(models.Policy)
@@ -113,6 +218,16 @@ class SnapshotAdmin(ReadOnlyAdmin):
 class ImportAdmin(ReadOnlyAdmin):
     list_display = ("filename", "project", "state", "created_by", "created_at")
     list_select_related = ("project", "created_by")
+
+
+@admin.register(models.TrailEntry)
+class TrailAdmin(ReadOnlyAdmin):
+    """Who did what, on the whole site."""
+
+    list_display = ("at", "who_name", "verb", "target", "project")
+    list_filter = ("verb",)
+    list_select_related = ("project",)
+    search_fields = ("=who_name", "=target")
 
 
 admin.site.site_header = admin.site.site_title = "Whetstone"

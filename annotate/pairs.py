@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
+from annotate import trail
 from annotate.aggregating import EXCLUSIONS, Aggregation, Pair, PairSettings, aggregate
 from annotate.models import Comparison, Project, Snapshot, SnapshotPair, User
 
@@ -42,6 +43,7 @@ def take_snapshot(project: Project, by: User | None, settings: PairSettings | No
         )
         if made:
             _store(snapshot, found.pairs)
+            trail.record(trail.Verb.SNAPSHOT, by, project=project, target=digest[:12])
     return snapshot
 
 

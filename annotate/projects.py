@@ -9,7 +9,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
-from annotate import base_models
+from annotate import base_models, trail
 from annotate.models import Comparison, Membership, Policy, Project, Role, User
 from annotate.races import update_in_parts
 
@@ -29,6 +29,7 @@ def create_project(by: User, *, name: str, base_model: str = "", judgments_neede
     with transaction.atomic():
         project = Project.objects.create(slug=free_slug(name), name=name, judgments_needed=judgments_needed)
         Membership.objects.create(project=project, user=by, role=Role.ADMIN)
+        trail.record(trail.Verb.CREATED, by, project=project, target=name)
         if base_model:
             start_from(project, base_model)
         return project

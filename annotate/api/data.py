@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate import exporting, importing, pairs
+from annotate import exporting, importing, pairs, trail
 from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.errors import RowsRefused
@@ -19,7 +19,7 @@ from annotate.api.serializers import SnapshotIn, SnapshotOut
 from annotate.downloads import rows_download, snapshot_download
 from annotate.forms import ExportForm
 from annotate.json_values import printable
-from annotate.models import Project, Role, Snapshot
+from annotate.models import ApiToken, Project, Role, Snapshot
 
 ROWS_AT_MOST = 1_000
 
@@ -41,7 +41,7 @@ def comparisons(request: Request, slug: str) -> Response:
 
 
 def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response:
-    project, _membership = get_project(request, slug, Role.ADMIN)
+    project, membership = get_project(request, slug, Role.ADMIN)
     rows = request.data.get(name) if isinstance(request.data, dict) else None
     if not isinstance(rows, list) or not 1 <= len(rows) <= ROWS_AT_MOST:
         raise ValidationError(
@@ -55,6 +55,13 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
             wrong.append((position, str(error)))
     if wrong:
         raise RowsRefused(name, wrong, len(rows))
+    trail.record(
+        trail.Verb.IMPORTED,
+        membership.user,
+        project=project,
+        target=name,
+        **_by_token(request, rows=len(rows)),
+    )
     try:
         made = importing.write(project, items)
     except importing.ImportRefused as refused:
@@ -78,8 +85,15 @@ def _item(row: Any, pair: bool) -> importing.Item:
 @api_view(["GET"])
 def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseBase:
     """Pairs as JSON Lines in TRL's format, or as CSV. The query is that of the export page."""
-    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     form = _form(request.query_params, project)
+    trail.record(
+        trail.Verb.EXPORTED,
+        membership.user,
+        project=project,
+        target=f"pairs.{file_format}",
+        **_by_token(request, **form.chosen()),
+    )
     rows = exporting.export_rows(project, form.filters(), form.settings())
     return rows_download(rows, f"{slug}-pairs", file_format)
 
@@ -133,5 +147,20 @@ def snapshot(request: Request, slug: str, digest: str) -> Response:
 @api_view(["GET"])
 def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> HttpResponseBase:
     """A snapshot's pairs: `exact` lines hash to its digest; `trl` lines are for training."""
-    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
-    return snapshot_download(get_object_or_404(Snapshot, project=project, digest=digest), shape)
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found = get_object_or_404(Snapshot, project=project, digest=digest)
+    trail.record(
+        trail.Verb.SNAPSHOT_EXPORTED,
+        membership.user,
+        project=project,
+        target=found.digest[:12],
+        **_by_token(request, shape=shape),
+    )
+    return snapshot_download(found, shape)
+
+
+def _by_token(request: Request, **details: Any) -> dict[str, Any]:
+    """The details of an entry in the trail, with the token that was used, if one was."""
+    if isinstance(request.auth, ApiToken):
+        return {**details, "token": str(request.auth)}
+    return details

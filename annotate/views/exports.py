@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.middleware import HtmxDetails
 
-from annotate import exporting
+from annotate import exporting, trail
 from annotate.access import get_project
 from annotate.downloads import rows_download, snapshot_download
 from annotate.forms import ExportForm
@@ -48,20 +48,26 @@ def account(project: Project, form: ExportForm) -> dict[str, Any]:
 
 @require_GET
 def export_pairs(request: HttpRequest, slug: str, format: str) -> HttpResponse | StreamingHttpResponse:
-    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     form = ExportForm(request.GET, project=project)
     if not form.is_valid():
         return export(request, slug)
+    trail.record(
+        trail.Verb.EXPORTED, membership.user, project=project, target=f"pairs.{format}", **form.chosen()
+    )
     rows = exporting.export_rows(project, form.filters(), form.settings())
     return rows_download(rows, f"{slug}-pairs", format)
 
 
 @require_GET
 def export_judgments(request: HttpRequest, slug: str, format: str) -> HttpResponse | StreamingHttpResponse:
-    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     form = ExportForm(request.GET, project=project)
     if not form.is_valid():
         return export(request, slug)
+    trail.record(
+        trail.Verb.EXPORTED, membership.user, project=project, target=f"judgments.{format}", **form.chosen()
+    )
     rows = exporting.judgment_rows(project, form.filters())
     return rows_download(rows, f"{slug}-judgments", format)
 
@@ -107,6 +113,9 @@ def snapshot(request: HttpRequest, slug: str, digest: str) -> HttpResponse:
 @require_GET
 def snapshot_file(request: HttpRequest, slug: str, digest: str, shape: str) -> StreamingHttpResponse:
     """A snapshot's pairs: `exact`, the lines whose SHA-256 is its name, or `trl`, for training with TRL."""
-    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     found = get_object_or_404(Snapshot, project=project, digest=digest)
+    trail.record(
+        trail.Verb.SNAPSHOT_EXPORTED, membership.user, project=project, target=found.digest[:12], shape=shape
+    )
     return snapshot_download(found, shape)

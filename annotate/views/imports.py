@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -9,7 +10,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
-from annotate import uploads
+from annotate import trail, uploads
 from annotate.access import get_project
 from annotate.forms import UploadForm
 from annotate.models import Import, Role
@@ -99,9 +100,13 @@ def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 @require_POST
 def start_import(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:
-    project, _membership = get_project(request, slug, Role.ADMIN)
+    project, membership = get_project(request, slug, Role.ADMIN)
     upload = get_object_or_404(Import, project=project, pk=import_id)
-    if uploads.start(upload):
+    with transaction.atomic():
+        started = uploads.start(upload)
+        if started:
+            trail.record(trail.Verb.IMPORTED, membership.user, project=project, target=upload.filename)
+    if started:
         _work(upload.pk)
     return redirect("import-file", slug, import_id)
 

@@ -2,13 +2,14 @@
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 from django_htmx.middleware import HtmxDetails
 
-from annotate import projects
+from annotate import projects, trail
 from annotate.access import get_project, get_user
 from annotate.forms import NewProjectForm, ProjectForm
 from annotate.models import Role
@@ -40,7 +41,12 @@ def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, Role.ADMIN)
     form = ProjectForm(request.POST or None, instance=project)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            if form.changed_data:
+                trail.record(
+                    trail.Verb.SETTINGS, membership.user, project=project, target=", ".join(form.changed_data)
+                )
         if form.cleaned_data.get("base_model"):
             projects.start_from(project, form.cleaned_data["base_model"])
         if form.cleaned_data["apply_needed"]:
@@ -74,12 +80,16 @@ def guidelines_preview(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def archive(request: HttpRequest, slug: str) -> HttpResponse:
     """Put a project away, or (`restore` in the form) take it out again."""
-    project, _membership = get_project(request, slug, Role.ADMIN)
+    project, membership = get_project(request, slug, Role.ADMIN)
     if "restore" in request.POST:
-        projects.restore(project)
+        with transaction.atomic():
+            projects.restore(project)
+            trail.record(trail.Verb.RESTORED, membership.user, project=project)
         messages.success(request, _("%(project)s is open again.") % {"project": project})
     else:
-        projects.archive(project)
+        with transaction.atomic():
+            projects.archive(project)
+            trail.record(trail.Verb.ARCHIVED, membership.user, project=project)
         messages.success(
             request,
             _("%(project)s is archived: it hands nothing out. Everything in it is kept.")

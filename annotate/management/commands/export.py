@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from annotate import exporting
+from annotate import exporting, trail
 from annotate.models import Comparison, Policy, Project, Snapshot, User
 from annotate.pairs import PairSettings
 
@@ -61,6 +61,7 @@ class Command(BaseCommand):
         if format == "judgments":
             options["held_out"] = options["held_out"] or "include"
         filters = self.filters(project, options)
+        trail.record(trail.Verb.EXPORTED, None, project=project, target=f"{format} to {output}")
         if format == "judgments":
             rows = exporting.judgment_rows(project, filters)
         else:
