@@ -142,7 +142,11 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
         for added in formset.new_objects:
             trail.record(trail.Verb.ADDED, by, project=added.project, subject=added.user, role=added.role)
         for changed, fields in formset.changed_objects:
-            if "role" in fields:
+            if "user" in fields:
+                trail.record(
+                    trail.Verb.ADDED, by, project=changed.project, subject=changed.user, role=changed.role
+                )
+            elif "role" in fields:
                 trail.record(
                     trail.Verb.ROLE, by, project=changed.project, subject=changed.user, role=changed.role
                 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_OPEN = 200  # of one project
 
 
-def find_person(name: str) -> User | None:
+def find_person(name: str, among: QuerySet[User] | None = None) -> User | None:
     """Return the account with this username, or with this address if it is confirmed.
 
     A name with an @ is an address and nothing else: whoever makes an account chooses its username.
@@ -34,7 +34,7 @@ def find_person(name: str) -> User | None:
     match = Q(username_key=key) | Q(username_key__startswith=f"{key} ")  # the second where two look alike
     if "@" in typed:
         match = Q(address=typed, confirmed=typed)
-    accounts = User.objects.alias(address=Lower("email"), confirmed=Lower("confirmed_email"))
+    accounts = (User.objects.all() if among is None else among).alias(address=Lower("email"), confirmed=Lower("confirmed_email"))
     found = list(accounts.filter(match, is_active=True))
     if "@" not in typed:
         exact = [person for person in found if person.username == name]
@@ -44,11 +44,9 @@ def find_person(name: str) -> User | None:
 
 def known_person(name: str, admin: User) -> User | None:
     """Return whom the admin means if the two share a project, so that showing them tells the admin nothing new."""
-    person = find_person(name)
-    mine = Membership.objects.filter(user=admin).values("project")
-    if person is None or not person.memberships.filter(project__in=mine).exists():
-        return None
-    return person
+    projects = Membership.objects.filter(user=admin).values("project")
+    sharing = Membership.objects.filter(project__in=projects).values("user")
+    return find_person(name, User.objects.filter(pk__in=sharing))
 
 
 def check(by: Membership, name: str) -> None:

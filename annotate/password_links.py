@@ -144,6 +144,8 @@ def _working(links: QuerySet[PasswordLink]) -> PasswordLink | None:
     )
     if link is None or link.by is None or link.state != _state(link.person):
         return None
+    if link.by.user.username != link.maker_name:  # the site's keeper gave the membership to another person
+        return None
     return link if can_have_link(link.by.user).filter(pk=link.person_id).exists() else None
 
 

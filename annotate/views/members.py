@@ -194,6 +194,7 @@ def _list(
     context = {
         "project": project,
         "membership": membership,
+        "section": "members",
         "members": member_list(project, password_links.can_have_link(membership.user)),
         "invited": Invitation.objects.filter(project=project).select_related("by__user"),
         "roles": Role.choices,
