@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0002_triggers'),
+        ('annotate', '0003_accounts'),
     ]
 
     operations = [

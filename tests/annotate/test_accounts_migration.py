@@ -7,13 +7,13 @@ from django.db.migrations.executor import MigrationExecutor
 
 @pytest.mark.django_db(transaction=True)
 def test_accounts_that_collide_keep_their_names(caplog):
-    def migrate(name):
-        executor = MigrationExecutor(connection)
-        executor.migrate([("annotate", name)])
-        return MigrationExecutor(connection).loader.project_state([("annotate", name)]).apps
+    def migrate(targets):
+        MigrationExecutor(connection).migrate(targets)
+        return MigrationExecutor(connection).loader.project_state(targets).apps
 
+    newest = MigrationExecutor(connection).loader.graph.leaf_nodes()
     try:
-        accounts = migrate("0002_triggers").get_model("annotate", "User")
+        accounts = migrate([("annotate", "0002_triggers")]).get_model("annotate", "User")
         for username, email, is_superuser in (
             ("ada", "Ada@example.org", False),
             ("ADA", "ada@example.org", True),
@@ -23,7 +23,7 @@ def test_accounts_that_collide_keep_their_names(caplog):
         ):
             accounts.objects.create(username=username, email=email, is_superuser=is_superuser)
     finally:
-        migrate("0003_accounts")
+        migrate(newest)
 
     from annotate.models import TrailEntry, User
 

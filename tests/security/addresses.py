@@ -25,6 +25,7 @@ PROJECT = {
     "me/": JUDGES,
     "settings/": ADMINS,
     "members/": ADMINS,
+    "trail/": ADMINS,
     "comparisons/": READERS,
     "comparisons/<int:comparison_id>/change/": ADMINS,
     "import/": ADMINS,
@@ -62,7 +63,10 @@ OWN = {
     "login/": False,
     "logout/": False,
     "theme/": False,
-    "set-password/<uidb64>/<token>/": False,
+    "set-password/": False,
+    "set-password/<str:secret>/": False,
+    "account/": True,
+    "invitations/<int:invitation_id>/": True,
 }
 # Changes that fewer may make than may look.
 WRITERS = {

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.test import Client
 
-from annotate import judging, pairs, queue, remarks
+from annotate import invitations, judging, pairs, queue, remarks
 from annotate.importing import Item, write
 from annotate.models import (
     ApiToken,
@@ -155,6 +155,8 @@ def _content(tenant: Tenant, payload: str) -> None:
     round_ = _round(tenant, payload)
     token, _secret = ApiToken.issue(annotator, "theirs")
     membership = Membership.objects.get(project=project, user=annotator)
+    maker = Membership.objects.get(project=project, user=admin)
+    invitation = invitations.invite(maker, f"guest-of-{project.slug}", "annotator")
     tenant.values = {
         "slug": project.slug,
         "token": live.token,
@@ -169,7 +171,8 @@ def _content(tenant: Tenant, payload: str) -> None:
         "number": round_.number,
         "name": "config.json",
         "policy_id": project.current_policy_id,
-        "uidb64": "MQ",
+        "secret": "a-guess",
+        "invitation_id": invitation.pk,
         "path": "nothing",
     }
 
