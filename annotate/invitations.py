@@ -34,7 +34,9 @@ def find_person(name: str, among: QuerySet[User] | None = None) -> User | None:
     match = Q(username_key=key) | Q(username_key__startswith=f"{key} ")  # the second where two look alike
     if "@" in typed:
         match = Q(address=typed, confirmed=typed)
-    accounts = (User.objects.all() if among is None else among).alias(address=Lower("email"), confirmed=Lower("confirmed_email"))
+    accounts = (User.objects.all() if among is None else among).alias(
+        address=Lower("email"), confirmed=Lower("confirmed_email")
+    )
     found = list(accounts.filter(match, is_active=True))
     if "@" not in typed:
         exact = [person for person in found if person.username == name]

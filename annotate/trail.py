@@ -36,9 +36,14 @@ def record(
         who_name=by.username if by else "",
         project=project,
         subject=subject,
-        target=str(target or subject or "")[:300],
+        target=_storable(str(target or subject or ""))[:300],
         details=details,
     )
+
+
+def _storable(text: str) -> str:
+    """The text without what no database takes: a file's name on the server may be any bytes."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 @dataclass(frozen=True)

@@ -162,5 +162,5 @@ def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> Http
 def _by_token(request: Request, **details: Any) -> dict[str, Any]:
     """The details of an entry in the trail, with the token that was used, if one was."""
     if isinstance(request.auth, ApiToken):
-        return {**details, "token": str(request.auth)}
+        return {**details, "token": request.auth.name}
     return details
