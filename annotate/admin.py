@@ -93,6 +93,12 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg] # no subscript at run ti
         address = f"{reverse('admin:annotate_apitoken_changelist')}?user__id__exact={person.pk}"
         return format_html('<a href="{}">{}</a>', address, ngettext("%d token", "%d tokens", count) % count)
 
+    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> models.User | None:
+        person: models.User | None = super().get_object(request, *args, **kwargs)
+        if person is not None:
+            person.password_set_by = get_user(request)
+        return person
+
     def save_model(self, request: HttpRequest, obj: models.User, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if "email_confirmed" in form.changed_data and obj.has_confirmed_email:

@@ -138,7 +138,7 @@ def _notice(link: PasswordLink) -> str:
 def _working(links: QuerySet[PasswordLink]) -> PasswordLink | None:
     since = timezone.now() - timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT)
     link = (
-        links.filter(used_at=None, made_at__gt=since, by__role=Role.ADMIN)
+        links.filter(used_at=None, made_at__gt=since, by__isnull=False)
         .select_related("person", "by__user", "by__project")
         .first()
     )

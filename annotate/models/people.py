@@ -41,7 +41,8 @@ class User(AbstractUser):
     username_key = UsernameKey(max_length=500, unique=True, editable=False, default="")
     preferences = models.JSONField(default=dict, blank=True)
 
-    # Set before `save` by whoever asked the account's owner and heard that the API tokens shall stay.
+    # For the next `save` with a new password: who chose it, and whether they asked to keep the API tokens.
+    password_set_by: User | None = None
     keeps_tokens = False
     _loses_password = False
 
@@ -100,6 +101,8 @@ class User(AbstractUser):
         self.password_links.exclude(told_at=None).filter(opens_new_account=False).update(told_at=None)
         TrailEntry.objects.create(
             verb=TrailEntry.Verb.PASSWORD,
+            who=self.password_set_by,
+            who_name=self.password_set_by.username if self.password_set_by else "",
             subject=self,
             target=self.username,
             details={"tokens revoked": revoked} if revoked else {},

@@ -82,7 +82,7 @@ class TrailEntry(models.Model):
             return self.who_name
         if self.verb == self.Verb.LINK_USED:
             return _now("the holder of the link")
-        # Its own entry tells who chose a password by a link. Otherwise the account's owner or the site's keeper did.
+        # By a link, which has an entry of its own, or by a command on the server.
         return "–" if self.verb == self.Verb.PASSWORD else _now("a command on the server")
 
     @property

@@ -42,6 +42,7 @@ class PasswordForm(PasswordChangeForm):
             del self.fields["revoke_tokens"]
 
     def save(self, commit: bool = True) -> Any:
+        self.user.password_set_by = self.user
         self.user.keeps_tokens = not self.cleaned_data.get("revoke_tokens", True)
         return super().save(commit)
 

@@ -321,6 +321,8 @@ def test_a_new_password_ends_the_tokens(project, owner, teammate, token, client_
     assert not opens(token, client_for)
     entry = TrailEntry.objects.get(subject=teammate, verb="password")
     assert entry.details == {"tokens revoked": 1}
+    keeper = {by_the_sites_keeper: "admin", by_taking_the_password_away: "admin", by_oneself: "toni"}
+    assert entry.who_name == keeper.get(change, "")
 
 
 def test_on_ones_own_change_the_tokens_may_stay(teammate, token, client_for):
