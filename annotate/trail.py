@@ -36,13 +36,13 @@ def record(
         who_name=by.username if by else "",
         project=project,
         subject=subject,
-        target=_storable(str(target or subject or ""))[:300],
+        target=storable(str(target or subject or ""))[:300],
         details=details,
     )
 
 
-def _storable(text: str) -> str:
-    """The text without what no database takes: a file's name on the server may be any bytes."""
+def storable(text: str) -> str:
+    """Return the text without what a database refuses: the name of a file on the server may be any bytes."""
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 

@@ -127,7 +127,7 @@ def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
 def project_trail(request: HttpRequest, slug: str) -> HttpResponse:
     """Who did what to the project's members and data."""
     project, membership = get_project(request, slug, Role.ADMIN)
-    chosen = {name: request.GET.get(name, "") for name in ("person", "verb")}
+    chosen = {name: trail.storable(request.GET.get(name, "")) for name in ("person", "verb")}
     page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))
     older = request.GET.copy()
     older["before"] = str(page.older)

@@ -202,5 +202,6 @@ def test_the_trail_is_filtered_and_read_page_by_page(project, owner, teammate, c
     older = client.get(f"{URL}?{page.context['older']}")
     assert [entry.target for entry in older.context["entries"]] == ["file 0"]
     assert older.context["older"] == ""
+    assert client.get(URL, {"person": "\0", "verb": "\0"}).status_code == 200
     for before in ("abc", "-1", "²", "9" * 40):
         assert client.get(URL, {"before": before}).status_code == 200
