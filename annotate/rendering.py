@@ -68,10 +68,14 @@ def _fit(text: str, room: int) -> tuple[str, int]:
         return shown, len(shown)
     marked = [found.start() for found in HIDDEN.finditer(shown) if not HONEST.match(shown, found.start())]
     marked += [found.start() for found in WORD.finditer(shown) if _is_mixed(found[0])]
-    for count, start in enumerate(sorted(marked), start=1):
-        if start + count * MARK_ROOM > room:
-            return shown[:start], room
-    return shown, len(shown) + len(marked) * MARK_ROOM
+    marks, end = 0, len(shown)
+    for start in sorted(marked):
+        if start + (marks + 1) * MARK_ROOM >= room:
+            end = start
+            break
+        marks += 1
+    end = min(end, room - marks * MARK_ROOM)
+    return shown[:end], end + marks * MARK_ROOM
 
 
 def markdown(text: str) -> SafeString:

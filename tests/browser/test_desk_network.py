@@ -120,7 +120,7 @@ def test_a_sign_in_that_ran_out_returns_to_the_same_comparison_with_the_draft(
     ask_for_notes(project)
     make_comparisons(3)
     desk = open_desk().ready()
-    before, left = desk.token, desk.page.locator("input[name=left]").first.input_value()
+    before, sides = desk.token, desk.page.locator(".pane-body").all_text_contents()
     desk.page.context.clear_cookies()
     desk.page.fill("#rationale", "written after the session ended")
     desk.page.wait_for_timeout(1_000)  # the draft's own request is refused; the page stays
@@ -132,7 +132,7 @@ def test_a_sign_in_that_ran_out_returns_to_the_same_comparison_with_the_draft(
     desk.page.fill("[name=password]", "password")
     desk.page.get_by_role("main").get_by_role("button", name="Sign in", exact=True).click()
     desk.page.wait_for_url("**/judge/")
-    assert desk.page.locator("input[name=left]").first.input_value() == left
+    assert desk.page.locator(".pane-body").all_text_contents() == sides
     expect(desk.page.locator("#rationale")).to_have_value("written after the session ended")
 
 
