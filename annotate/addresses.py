@@ -1,9 +1,12 @@
 """The network address that a request came from."""
 
 import ipaddress
+import re
 
 from django.conf import settings
 from django.http import HttpRequest
+
+PORT = re.compile(r"\A(?:\[([^\]]+)\]|([0-9.]+))(?::\d+)?\Z")  # some proxies write it behind the address
 
 
 def client_address(request: HttpRequest | None) -> str:
@@ -18,7 +21,7 @@ def client_address(request: HttpRequest | None) -> str:
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hops else []
     given = forwarded[-hops] if len(forwarded) >= hops > 0 else request.META.get("REMOTE_ADDR", "")
     try:
-        address = ipaddress.ip_address(given.strip())
+        address = ipaddress.ip_address(PORT.sub(r"\1\2", given.strip()))
     except ValueError:
         return ""
     if address.version == 6 and address.ipv4_mapped is None:

@@ -7,6 +7,9 @@ class AnnotateConfig(AppConfig):
     name = "annotate"
 
     def ready(self) -> None:
-        from annotate.views.account import tell_about_links  # noqa: PLC0415 - models are loaded only now
+        # Models are loaded only now.
+        from annotate.authentication import remember_browser  # noqa: PLC0415
+        from annotate.views.account import tell_about_links  # noqa: PLC0415
 
+        user_logged_in.connect(remember_browser, dispatch_uid="remember_browser")
         user_logged_in.connect(tell_about_links, dispatch_uid="tell_about_links")

@@ -58,7 +58,8 @@ class ThrottledBackend(ModelBackend):
             return None
         account = _digest(username)
         browser, accounts = _read_cookie(request)
-        if account in accounts:
+        named = User.objects.filter(username=username).first()
+        if named is not None and _entry(named) in accounts:
             limits = [(AT_BROWSER, f"{account} {browser}")]
         else:
             limits = [(AT_ADDRESS, f"{account} {client_address(request)}"), (ANYWHERE, account)]
@@ -69,17 +70,17 @@ class ThrottledBackend(ModelBackend):
         if user is not None:
             for throttle, key in limits:
                 throttle.forget(key)
-            remember_browser(request, username)
         return user
 
 
-def remember_browser(request: HttpRequest | None, username: str) -> None:
-    """Let the answer to this request carry the cookie by which the account knows its browser."""
-    if request is not None:
-        browser, accounts = _read_cookie(request)
-        account = _digest(username)
-        kept = [account, *(other for other in accounts if other != account)][:MOST_ACCOUNTS]
-        request.known_browser = [browser, *kept]  # type: ignore[attr-defined]
+def remember_browser(request: HttpRequest, user: User, **_signal: Any) -> None:
+    """Let the answer to this request carry the cookie by which the account knows its browser.
+
+    Receives `user_logged_in`, which every way to sign in sends, and is called when a password is changed.
+    """
+    browser, accounts = _read_cookie(request)
+    kept = [_entry(user), *(other for other in accounts if other != _entry(user))][:MOST_ACCOUNTS]
+    request.known_browser = [browser, *kept]  # type: ignore[attr-defined]
 
 
 class KnownBrowserMiddleware:
@@ -113,6 +114,11 @@ def _read_cookie(request: HttpRequest | None) -> tuple[str, list[str]]:
     return browser, accounts
 
 
+def _entry(user: User) -> str:
+    """An account in the cookie. It ends with the password: whoever knew the old one is a stranger again."""
+    return f"{_digest(user.username)[:12]}{user.get_session_auth_hash()[:20]}"
+
+
 def _digest(username: str) -> str:
-    """A key for an account name, whatever its case. The cookie must not name accounts in clear."""
+    """A key for an account name, whatever its case. Neither rows nor cookies name accounts in clear."""
     return hashlib.sha256(username.casefold().encode("utf-8", "surrogatepass")).hexdigest()[:32]

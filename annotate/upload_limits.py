@@ -4,18 +4,21 @@ Django parses a form, and writes its files to disk, as soon as the CSRF check lo
 view can ask who is sending, or say what went wrong.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
 from annotate.access import find_membership
 from annotate.models import Role, User
 
+DISCARDED = 32 * 1024 * 1024  # bytes of a refused body
+CHUNK = 64 * 1024
 FORM_FIELDS = 64 * 1024  # bytes that an import may add to its file: names, boundaries, other fields
 
 
@@ -71,6 +74,26 @@ class TemporaryFile(TemporaryFileUploadHandler):
         with suppress(OSError):
             self.file.close()
         return NoRoom()
+
+
+class RefusedBodyMiddleware:
+    """Reads a refused body to its end, and keeps nothing of it.
+
+    A server that closes a connection with unread data resets it, so that the client sees a broken pipe, or the
+    proxy a bad gateway, instead of the sentence. What is longer than DISCARDED is cut off all the same.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.status_code == 413:
+            left = DISCARDED
+            with suppress(OSError):  # the client went away
+                while left > 0 and (part := request.read(CHUNK)):
+                    left -= len(part)
+        return response
 
 
 def _most_bytes(request: HttpRequest | None) -> int:

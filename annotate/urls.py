@@ -72,6 +72,7 @@ urlpatterns = [
         name="change-comparison",
     ),
     path("p/<slug:slug>/import/", imports.imports, name="import"),
+    path("p/<slug:slug>/import/allowed/", imports.is_import_allowed, name="import-allowed"),
     path("p/<slug:slug>/import/<int:import_id>/", imports.import_file, name="import-file"),
     path("p/<slug:slug>/import/<int:import_id>/start/", imports.start_import, name="start-import"),
     path("p/<slug:slug>/import/<int:import_id>/cancel/", imports.cancel_import, name="cancel-import"),

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
+from annotate import trail
 from annotate.access import get_project
 from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role
 from annotate.pairs import EXCLUSIONS, PairSettings, aggregate
@@ -322,10 +323,14 @@ def _files(round_: Round) -> list[tuple[str, str, int]]:
 @require_GET
 def round_file(request: HttpRequest, slug: str, number: int, name: str) -> FileResponse:
     """One file of the run directory, if it is one of those that are offered."""
-    project, _membership = get_project(request, slug, *READERS)
+    project, membership = get_project(request, slug, *READERS)
     path = _round(project, number).run_dir / name
     if name not in DOWNLOADS or not path.is_file():
         raise Http404
+    if request.method == "GET":
+        trail.record(
+            trail.Verb.EXPORTED, membership.user, project=project, target=f"{name} of round {number}"
+        )
     return FileResponse(
         path.open("rb"), as_attachment=True, filename=f"{project.slug}-{number}-{Path(name).name}"
     )

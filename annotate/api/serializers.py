@@ -91,7 +91,8 @@ class OwnJudgmentOut(JudgmentOut):
     criteria = serializers.SerializerMethodField()
 
     class Meta(JudgmentOut.Meta):
-        fields = [name for name in JudgmentOut.Meta.fields if name != "left_id"]
+        # Ids of comparisons follow one another by kind: they would tell gold and gate.
+        fields = [name for name in JudgmentOut.Meta.fields if name not in ("left_id", "comparison_id")]
 
     def get_preferred_id(self, judgment: Judgment) -> str | None:
         return _side(judgment, judgment.preferred_id)
@@ -121,7 +122,6 @@ def claim_data(claim: Claim) -> dict[str, Any]:
     """A comparison to judge: blind, on the sides that were drawn for this annotator."""
     return {
         "token": str(claim.token),
-        "comparison_id": claim.comparison_id,
         "prompt": claim.comparison.prompt.content,
         "left": {"id": "a", "text": claim.left.text},
         "right": {"id": "b", "text": claim.right.text},

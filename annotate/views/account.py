@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate import password_links, trail
 from annotate.access import get_user
 from annotate.account_forms import TokenForm
-from annotate.authentication import OWN_PASSWORD, TooManyAttempts
+from annotate.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
 from annotate.models import ApiToken, User
 
 LINK = "password_link"  # session key: the number of the link that this browser opened
@@ -64,6 +64,7 @@ class ChangePassword(auth_views.PasswordChangeView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         answer = super().form_valid(form)
+        remember_browser(self.request, form.user)
         messages.success(self.request, _("Password changed. Other browsers are signed out."))
         return answer
 

@@ -15,14 +15,15 @@ from annotate.upload_limits import NoRoom
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     too_large = type(exception).__name__ in ("RequestDataTooBig", "TooManyFieldsSent", "TooManyFilesSent")
     if too_large:
-        return _answer(
-            request,
-            413,
-            _("That is too much at once"),
-            _(
-                "What was sent is larger than this site takes in one form. Nothing was changed. Send less, or in parts."
-            ),
+        text = _(
+            "What was sent is larger than this site takes in one form. Nothing was changed. Send less, or in parts."
         )
+        user = getattr(request, "user", None)
+        if user is None or not user.is_authenticated:  # a session that ended takes no file
+            text = _(
+                "You are not signed in, and only an admin imports a file. Nothing was changed. Sign in first."
+            )
+        return _answer(request, 413, _("That is too much at once"), text)
     if isinstance(exception, NoRoom):
         return _answer(
             request,

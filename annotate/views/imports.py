@@ -7,11 +7,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_GET, require_POST
 from django_htmx.middleware import HtmxDetails
 
 from annotate import trail, uploads
-from annotate.access import get_project
+from annotate.access import find_membership, get_project
 from annotate.forms import UploadForm
 from annotate.models import Import, Role
 
@@ -55,6 +55,15 @@ def _work(import_id: int) -> str:
     except uploads.StorageError as error:
         return str(error)
     return ""
+
+
+@require_GET
+def is_import_allowed(request: HttpRequest, slug: str) -> HttpResponse:
+    """Tell the proxy whether to take a file at all: 204 for an admin of the project, 403 for everybody else."""
+    user = request.user
+    membership = find_membership(user, slug) if user.is_authenticated else None
+    is_allowed = membership is not None and membership.role == Role.ADMIN
+    return HttpResponse(status=204 if is_allowed else 403)
 
 
 def import_file(request: HttpRequest, slug: str, import_id: int) -> HttpResponse:

@@ -16,6 +16,7 @@ from annotate.authentication import ANYWHERE, COOKIE, KnownBrowserMiddleware, re
 from annotate.models import Attempts
 from annotate.throttle import Throttle
 
+CHANGED = {"username": "olive", "password": "another password"}
 DOORS = ["/login/", "/admin/login/"]
 
 
@@ -142,15 +143,34 @@ def test_a_browser_is_known_to_its_own_account_alone(owner, teammate):
 def test_a_forged_cookie_knows_no_account(owner, forged):
     guess()
     browser = Client()
-    account = signing.loads(remembered(), salt=COOKIE)
+    account = signing.loads(remembered(owner), salt=COOKIE)
     browser.cookies[COOKIE] = signing.dumps(account, salt="other") if forged.startswith("signed") else forged
     assert b"Too many attempts" in sign_in(browser).content
 
 
-def remembered() -> str:
+def test_a_browser_is_a_stranger_again_after_a_reset(owner):
+    browser = Client()
+    browser.cookies[COOKIE] = remembered(owner)
+    owner.set_password("another password")
+    owner.save()
+    guess()
+    assert b"Too many attempts" in browser.post("/login/", CHANGED).content
+
+
+def test_a_browser_stays_known_when_its_user_changes_the_password(owner):
+    browser = Client()
+    sign_in(browser)
+    new = {"new_password1": "another password", "new_password2": "another password"}
+    browser.post("/password/", {"old_password": "password", **new})
+    browser.post("/logout/")
+    guess()
+    assert browser.post("/login/", CHANGED).status_code == 302
+
+
+def remembered(user) -> str:
     """The cookie of a browser that the account knows."""
     request = RequestFactory().get("/")
-    remember_browser(request, "olive")
+    remember_browser(request, user)
     return KnownBrowserMiddleware(lambda _: HttpResponse())(request).cookies[COOKIE].value
 
 
@@ -190,6 +210,8 @@ def test_guesses_from_everywhere_are_limited_too(owner, settings):
         (2, "1.1.1.1, 203.0.113.5, 10.0.0.1", "203.0.113.5"),
         (2, "203.0.113.5", "192.0.2.1"),  # the request went round the first proxy
         (1, "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        (1, "203.0.113.5:4711", "203.0.113.5"),
+        (1, "[2001:db8:1:2:3::4]:4711", "2001:db8:1:2::/64"),
         (1, "nonsense", ""),
     ],
 )

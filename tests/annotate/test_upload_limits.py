@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.test.client import FakePayload
 
 from annotate.models import Import
 
@@ -41,6 +42,25 @@ def test_an_admin_uploads_nothing_but_imports(owner, temporary, client_for: Call
 def test_only_an_admin_of_the_project_imports(project, temporary, client_for, request, who):
     client = client_for(request.getfixturevalue(who), enforce_csrf_checks=True)
     assert post(client, "/p/reviews/import/", 3_000_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 204), ("teammate", 403), ("researcher", 403), ("outsider", 403), (None, 403)],
+)
+def test_the_proxy_is_told_who_may_send_a_file(project, client_for, request, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.get("/p/reviews/import/allowed/").status_code == status
+
+
+def test_a_refused_body_is_read_to_its_end(owner, client_for):
+    form, rows = "application/x-www-form-urlencoded", "application/json"
+    for address, kind in (("/p/reviews/judge/", form), ("/api/v1/projects/reviews/prompts/", rows)):
+        body = FakePayload(b"x" * 3_000_000)
+        length = {"CONTENT_LENGTH": len(body), "CONTENT_TYPE": kind}
+        environ = {"PATH_INFO": address, "REQUEST_METHOD": "POST", "wsgi.input": body, **length}
+        assert client_for(owner).request(**environ).status_code == 413
+        assert body.read(1) == b""
 
 
 def test_an_admin_imports_a_large_file(owner, client_for):

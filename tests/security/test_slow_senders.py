@@ -98,8 +98,19 @@ def test_a_request_that_never_ends_holds_no_thread(proxy: int, tally: Tally) -> 
 
 def test_a_large_body_ends_at_the_proxy(proxy: int, tally: Tally) -> None:
     for path in ("/login/", "/p/ours/judge/", "/api/v1/projects/"):
-        with socket.create_connection(("127.0.0.1", proxy), timeout=10) as sender:
-            sender.sendall(
-                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n\r\n".encode()
-            )
-            tally.refuse(b" 413 " in sender.recv(100), path)
+        answer = begin(proxy, path, 300_000_000)
+        tally.refuse(b" 413 " in answer, path)
+        assert path != "/api/v1/projects/" or b'"field": null' in answer
+
+
+def test_a_file_of_a_stranger_is_not_taken_by_the_proxy(proxy: int, tally: Tally) -> None:
+    answer = begin(proxy, "/p/ours/import/", 900_000_000)
+    tally.refuse(b" 403 " in answer, answer)
+
+
+def begin(port: int, path: str, length: int) -> bytes:
+    """Announce a body, send none of it, and return the answer."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sender:
+        sender.sendall(head.encode())
+        return b"".join(iter(lambda: sender.recv(4096), b""))
