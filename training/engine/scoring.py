@@ -14,6 +14,7 @@ from training.engine.attention import PACKED
 from training.engine.config import TrainConfig
 from training.engine.errors import DataError, DivergedError, first_line, memory_short
 from training.engine.logps import Scorer
+from training.engine.lora import rounding_events
 from training.engine.losses import make_loss
 from training.engine.model import Loaded, set_threads
 from training.engine.packing import Row, pack, pad
@@ -51,7 +52,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         encoded, left_out = loaded.encoder(config).encode_pairs(pairs)
         if not encoded:
             raise DataError(f"No pair of {source.name} is left to score.")
-        events: list[str] = []
+        events = rounding_events(loaded.model, loaded.dtype)
         scorer = make_scorer(loaded, config, encoded, events.append)
 
         def measure(offset: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ from training.engine.distributed import Processes
 from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.health import diagnose
 from training.engine.interrupts import Interrupts
+from training.engine.lora import rounding_events
 from training.engine.losses import check_honoured
 from training.engine.model import Loaded, choose_device, model_files, set_threads
 from training.engine.records import read_pairs
@@ -84,6 +85,8 @@ class _Run:
             self._say("This run is done: nothing to train.")
             return
         loaded = load_policy(self.config)
+        for event in rounding_events(loaded.model, loaded.dtype):
+            self._note(event)
         if self.config.shard:
             distributed.shard_base(loaded.base, loaded.device)
         encoder = loaded.encoder(self.config)
@@ -117,7 +120,7 @@ class _Run:
             model=self.fingerprint["model"],
             dtype=str(self.loaded.dtype),
             device=self.loaded.device.type,
-            quantization=self.config.quantization,
+            quantization=getattr(self.loaded.base.config, "quantization_config", None),
             versions=library_versions(),
         )
         logps = reference_logps(
