@@ -18,7 +18,13 @@ from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
 STEPS = 12  # of ten pairs in batches of four, four epochs
-SETTINGS = {"epochs": 4, "lora": {"r": 4, "alpha": 8, "dropout": 0.1}, "warmup_steps": 3, "eval_steps": 5}
+SETTINGS = {
+    "epochs": 4,
+    "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
+    "warmup_steps": 3,
+    "eval_steps": 5,
+    "device": "cpu",
+}
 
 
 def child_main(root: str, pause: float, before: str) -> None:
