@@ -15,6 +15,7 @@ import transformers
 from training.engine import stored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.precision import bfloat16_pays
 from training.engine.rundir import digest
 from training.engine.threads import SMALL_HIDDEN
 from training.engine.tokens import Encoder
@@ -78,13 +79,12 @@ def choose_device(config: TrainConfig) -> torch.device:
 
 
 def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively and the model is large enough to gain from it."""
+    """bfloat16 where the hardware is faster in it and the model is large enough to gain from that."""
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
-    native = torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native and hidden_size >= SMALL_HIDDEN else torch.float32
+    return torch.bfloat16 if hidden_size >= SMALL_HIDDEN and bfloat16_pays() else torch.float32
 
 
 def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
