@@ -36,10 +36,12 @@ def sampled(make_run):
         prompts: list[dict] | None = None,
         start_adapter: Path | None = None,
         adapter: Path | None = None,
+        base_model: str | None = None,
         **sampling: object,
     ) -> list[dict]:
+        base = {"base_model": base_model} if base_model else {}
         start = {"start_adapter": str(start_adapter)} if start_adapter else {}
-        run = make_run(name, sampling={"max_new_tokens": 10, **sampling}, **start)
+        run = make_run(name, sampling={"max_new_tokens": 10, **sampling}, **start, **base)
         write_jsonl(run.prompts, PROMPTS if prompts is None else prompts)
         if adapter:
             shutil.copytree(adapter, run.adapter)
@@ -403,3 +405,26 @@ def test_if_all_prompts_are_passed_over_nothing_is_written_and_they_are_named(
     assert sampled("all", long, skip_long=True) == []
     done = json.loads((tmp_path / "all" / "done.json").read_text())["sample"]
     assert (done["too_long"], done["completions"]) == (["long"], 0)
+
+
+def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny_model: Path) -> None:
+    chats = {
+        "a": [{"role": "user", "content": "a"}],
+        "b": [{"role": "user", "content": "a "}, {"role": "fool"}],
+    }
+    rows = [{"id": name, "prompt": chat} for name, chat in chats.items()]
+    rows[1]["prompt"][1]["content"] = "b"
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% if message['role'] == 'fool' %}{{ raise_exception('no fools') }}"
+        "{% endif %}{{ message['content'] }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(model)
+    assert {line["id"] for line in sampled(prompts=rows, base_model=str(model))} == {"a"}
+    done = RunDirectory(tmp_path / "run").read_done()["sample"]
+    assert done["refused"] == 1
+    told = "Prompt b (prompts.jsonl line 2) is left out: The chat template refused it: no fools."
+    assert done["events"] == [told]
+    with pytest.raises(DataError, match=r"No prompt is left\. Prompt b"):
+        sampled("alone", prompts=rows[1:], base_model=str(model))

@@ -27,6 +27,7 @@ from training.engine.model import Loaded, load_base, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.tokens import ChatRefusedError, EncodingReport
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
 _REPORT_SECONDS = 0.5
@@ -66,7 +67,7 @@ def sample(run: RunDirectory) -> None:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_policy(run, config)
         loaded, writer = load_writer(config, adapter)
-        encoded, too_long = encode_prompts(prompts, loaded, config)
+        encoded, too_long, refused = encode_prompts(prompts, loaded, config)
         begun = time.monotonic()
         try:
             samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
@@ -78,7 +79,11 @@ def sample(run: RunDirectory) -> None:
         native = isinstance(writer, Decoder)
         trained = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
         del loaded, writer  # another model may not fit beside this one
-        events = check_written(trained or load_scored(config, adapter, beside_start=False), samples, native)
+        events = refused.refusals
+        if samples:
+            policy = trained or load_scored(config, adapter, beside_start=False)
+            events += check_written(policy, samples, native)
+            del policy
         del trained
         lines = [sample_line(one, config.sampling) for one in samples]
         figures: dict[str, Any] = {}
@@ -94,6 +99,7 @@ def sample(run: RunDirectory) -> None:
             "policy": str(adapter) if adapter else "base_model",
             "prompts": len(prompts),
             "too_long": too_long,
+            "refused": refused.dropped.total(),
             "completions": len(samples),
             "tokens": tokens,
             "ended": sum(one.written.finish_reason == "stop" for one in samples),
@@ -139,16 +145,21 @@ def load_writer(config: TrainConfig, adapter: Path | None) -> tuple[Loaded, Writ
 
 def encode_prompts(
     prompts: Sequence[Prompt], loaded: Loaded, config: TrainConfig
-) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str]]:
-    """Each prompt with its ids, and the ids of those passed over because they leave no room to write.
+) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str], EncodingReport]:
+    """Each prompt with its ids, the ids of those that leave no room to write, and what the chat template refused.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long.
+    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; also where the template
+    refused all of them.
     """
     encoder = loaded.encoder(config)
     longest = config.sampling.max_new_tokens
-    encoded, too_long = [], []
+    encoded, too_long, report = [], [], EncodingReport()
     for prompt in prompts:
-        ids = encoder.prompt_ids(prompt.prompt)
+        try:
+            ids = encoder.prompt_ids(prompt.prompt, prompt.tools)
+        except ChatRefusedError as refusal:
+            report.refuse(prompt, refusal)
+            continue
         if not ids:
             raise DataError(f"Prompt {prompt.id} is empty, and the model has no token to begin a text with.")
         if len(ids) + longest <= loaded.max_positions:
@@ -160,7 +171,9 @@ def encode_prompts(
                 f"Prompt {prompt.id} is too long: its {len(ids)} tokens and {longest} new ones are more than the "
                 f"{loaded.max_positions} that the model can place; shorten it or lower sampling.max_new_tokens."
             )
-    return encoded, too_long
+    if report.refusals and not encoded and not too_long:
+        raise DataError(f"No prompt is left. {report.refusals[0]}")
+    return encoded, too_long, report
 
 
 def write_samples(

@@ -51,8 +51,8 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         loaded = load_scored(config, policy, beside_start=trained)
         encoded, left_out = loaded.encoder(config).encode_pairs(pairs)
         if not encoded:
-            raise DataError(f"No pair of {source.name} is left to score.")
-        events = rounding_events(loaded.model, loaded.dtype)
+            raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
+        events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)
         scorer = make_scorer(loaded, config, encoded, events.append)
 
         def measure(offset: int) -> torch.Tensor:

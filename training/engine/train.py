@@ -92,9 +92,14 @@ class _Run:
         encoder = loaded.encoder(self.config)
         self.pairs, self.encoding = encoder.encode_pairs(pairs)
         self.heldout, self.heldout_encoding = encoder.encode_pairs(heldout)
+        refusals = [*self.encoding.refusals, *self.heldout_encoding.refusals]
         if not self.pairs:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.encoding.dropped.items())
-            raise DataError(f"No pair is left to train on{': ' + reasons if reasons else ''}.")
+            raise DataError(
+                " ".join([f"No pair is left to train on{': ' + reasons if reasons else ''}.", *refusals[:1]])
+            )
+        for event in refusals:
+            self._note(event)
         check_honoured(self.config, [*self.pairs, *self.heldout])
         self.loaded = loaded
         began = time.monotonic()
