@@ -1,5 +1,8 @@
 """A run that does not fit into memory goes on in shorter rows, and says so; one that cannot says what to do."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -42,3 +45,10 @@ def test_memory_too_short_for_one_pair_is_told(make_run, monkeypatch: pytest.Mon
     monkeypatch.setattr("training.engine.trainer.Trainer.step", short_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         train(make_run())
+
+
+def test_the_memory_of_the_process_that_started_a_run_is_not_counted() -> None:
+    child = "from training.engine.memory import own_peak; print(own_peak())"
+    parent = f"import subprocess, sys; held = b'1' * (400 << 20); subprocess.run([sys.executable, '-c', {child!r}])"
+    told = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert 1 << 20 < int(told.stdout) < 200 << 20

@@ -204,8 +204,8 @@ def test_a_log_is_visible_line_by_line_while_it_is_written(tmp_path) -> None:
 def test_each_verb_keeps_its_own_entry_in_done(tmp_path) -> None:
     run = RunDirectory(tmp_path)
     write_jsonl(run.pairs, [GOOD])
-    run.finish("train", {"steps": 3}, [run.pairs], [])
-    run.finish("score", {"pairs": 1}, [run.pairs, run.heldout], [])
+    run.finish("train", {"steps": 3}, run.hashes([run.pairs]), [])
+    run.finish("score", {"pairs": 1}, run.hashes([run.pairs, run.heldout]), [])
     done = run.read_done()
     assert done["train"]["steps"] == 3
     assert done["score"]["inputs"] == {"pairs.jsonl": digest(run.pairs)}

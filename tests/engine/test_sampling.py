@@ -424,7 +424,7 @@ def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny
     assert {line["id"] for line in sampled(prompts=rows, base_model=str(model))} == {"a"}
     done = RunDirectory(tmp_path / "run").read_done()["sample"]
     assert done["refused"] == 1
-    told = "Prompt b (prompts.jsonl line 2) is left out: The chat template refused it: no fools."
+    told = "Prompt b (prompts.jsonl line 2) is left out: The chat template refused a prompt: no fools."
     assert done["events"] == [told]
     with pytest.raises(DataError, match=r"No prompt is left\. Prompt b"):
         sampled("alone", prompts=rows[1:], base_model=str(model))

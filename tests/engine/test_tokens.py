@@ -291,7 +291,7 @@ def test_a_refused_chat_is_named_left_out_and_counted() -> None:
     assert [one.id for one in encoded] == ["fine"]
     assert report.dropped == {"refused_by_template": 2}
     assert report.refusals == [
-        "Pair system (line 2) is left out: The chat template refused it: System role not supported.",
+        "Pair system (line 2) is left out: The chat template refused a prompt: System role not supported.",
         "Pair lost (line 3) is left out: The chat template leaves out what the user says.",
     ]
 

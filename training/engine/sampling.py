@@ -27,6 +27,7 @@ from training.engine.model import Loaded, load_base, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.scoring import check_causal
 from training.engine.tokens import ChatRefusedError, EncodingReport
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
@@ -66,8 +67,11 @@ def sample(run: RunDirectory) -> None:
         if not prompts:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_policy(run, config)
+        inputs = run.hashes([run.config_file, run.prompts, *([adapter] if adapter else [])])
         loaded, writer = load_writer(config, adapter)
         encoded, too_long, refused = encode_prompts(prompts, loaded, config)
+        if encoded and isinstance(writer, Decoder):
+            check_causal(loaded, max((ids for _, ids in encoded), key=len))
         begun = time.monotonic()
         try:
             samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
@@ -109,8 +113,7 @@ def sample(run: RunDirectory) -> None:
             "tokens_per_second": round(tokens / spent, 1),
             "seconds": round(time.monotonic() - started, 3),
         }
-        read = [run.config_file, run.prompts, *([adapter] if adapter else [])]
-        run.finish("sample", summary, read, [run.samples])
+        run.finish("sample", summary, inputs, [run.samples])
         run.progress("done", len(samples), len(samples))
     for event in events:
         print(event, file=sys.stderr)

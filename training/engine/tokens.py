@@ -285,7 +285,7 @@ class Encoder:
         return eos if eos is not None else min(self.eos_ids, default=None)
 
     def _template(self, messages: Sequence[Message], **how: Any) -> str:
-        """Render a chat. Raises ChatRefusedError if the template refuses it, DataError if it gives or takes too much."""
+        """Render a chat. Raises ChatRefusedError if the template refuses it, DataError if it does too much."""
         if self.chat_template is None and self.tokenizer.chat_template is None:
             raise ModelError("The prompts are chat messages, but the model's tokenizer has no chat template.")
         overtime = DataError(f"The chat template takes longer than {_TEMPLATE_SECONDS} s for one prompt.")
@@ -300,7 +300,7 @@ class Encoder:
         except DataError:
             raise
         except Exception as error:  # noqa: BLE001 - templates are programs that come with the model
-            raise ChatRefusedError(f"The chat template refused it: {first_line(error)}.") from None
+            raise ChatRefusedError(f"The chat template refused a prompt: {first_line(error)}.") from None
         if len(rendered) > _LONGEST_RENDERED:
             raise DataError(f"The chat template makes {len(rendered)} characters of one prompt.")
         return str(rendered)

@@ -7,7 +7,6 @@ metrics, byte for byte on a CPU, but for the measured `pairs_per_second`.
 import contextlib
 import hashlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from training.engine.health import diagnose
 from training.engine.interrupts import Interrupts
 from training.engine.lora import rounding_events
 from training.engine.losses import check_honoured
+from training.engine.memory import own_peak
 from training.engine.model import Loaded, choose_device, model_files, set_threads
 from training.engine.records import read_pairs
 from training.engine.reference import cache_key, reference_logps, shared_logps
@@ -86,6 +86,7 @@ class _Run:
             raise ConfigError(
                 f"eval_steps has no effect without pairs to score: {self.run.heldout} is missing."
             )
+        self.inputs = self.run.hashes([self.run.config_file, self.run.pairs, self.run.heldout])
         self.fingerprint = self._fingerprint()
         if self._is_done():
             self._say("This run is done: nothing to train.")
@@ -300,8 +301,7 @@ class _Run:
             "peak_memory_bytes": _peak_memory(self.loaded),
             "fingerprint": self.fingerprint,
         }
-        inputs = [self.run.config_file, self.run.pairs, self.run.heldout]
-        self.run.finish("train", summary, inputs, [self.run.adapter, self.run.metrics])
+        self.run.finish("train", summary, self.inputs, [self.run.adapter, self.run.metrics])
         for finding in findings:
             self._say(f"{finding['message']} {finding['remedy']}")
         self._report("done", self.trainer.total_steps, self.trainer.total_steps)
@@ -344,5 +344,4 @@ def _peak_memory(loaded: Loaded) -> int:
     """Bytes: of the CUDA device, or of this process."""
     if loaded.device.type == "cuda":
         return torch.cuda.max_memory_allocated(loaded.device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return own_peak()
