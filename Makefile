@@ -10,7 +10,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots bench-train bench-sample bench-web starter clean
+.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots bench-train bench-sample bench-web gpu-check starter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench-sample: setup ## Our sampler against plain generate
 
 bench-web: setup ## Annotators under load
 	$(BIN)/python -m benchmarks.web
+
+gpu-check: setup ## What only a GPU can show: tests, precision, speed
+	$(BIN)/python -m benchmarks.gpu_check
 
 clean: ## Remove the environment and caches (var/ is kept)
 	rm -rf $(VENV) .venv-trl .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

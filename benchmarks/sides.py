@@ -65,11 +65,11 @@ class Workbench:
         self.mean_lengths = [sum(column) / len(lengths) for column in zip(*lengths, strict=True)]
         self.flops = total_flops(case.model or STARTER, lengths)
 
-    def ours(self) -> Measured:
-        """Train with our engine. Exits if it did not pack its rows."""
+    def ours(self, **settings: Any) -> Measured:
+        """Train with our engine, under other `settings` than the usual ones. Exits if it did not pack its rows."""
         run = RunDirectory(self.folder / "ours")
         shutil.rmtree(run.root, ignore_errors=True)
-        run.write_config(self._config())
+        run.write_config(self._config(**settings))
         shutil.copy(self.pairs, run.pairs)
         wall, peak = watch([sys.executable, "-m", "training.engine", "train", str(run.root)])
         done = run.read_done()["train"]
@@ -86,29 +86,12 @@ class Workbench:
 
     def theirs(self, configuration: TrlConfiguration, limit: float = math.inf) -> Measured:
         """Train with TRL. Exits after `limit` seconds, or if the ids it trained on, or their order, are not ours."""
-        micro = min(configuration.micro_batch, self.case.batch_size)
         spec, result = self.folder / "spec.json", self.folder / "result.json"
-        write_json(
-            spec,
-            {
-                "model": str(self.model),
-                "adapter": str(self.adapter),
-                "pairs": str(self.in_order),
-                "scratch": str(self.folder / "trl"),
-                "configuration": dataclasses.asdict(configuration) | {"micro_batch": micro},
-                "batch_size": self.case.batch_size,
-                "learning_rate": self.case.learning_rate,
-                "beta": BETA,
-                "seed": SEED,
-                "max_length": MAX_LENGTH,
-                "threads": self.threads,
-                "device": self.device,
-            },
-        )
+        write_json(spec, trl_spec(self, configuration))
         command = [str(TRL_PYTHON), str(ROOT / "benchmarks/trl_side.py"), str(spec), str(result)]
         wall, peak = watch(command, limit)
         done = json.loads(result.read_text())
-        if done["ids_sha256"] != ids_sha256(self.encoded):
+        if done["ids_sha256"] != self.ids_sha256():
             raise SystemExit(f"{self.case.name}: the two sides do not train on the same token ids.")
         return Measured(
             losses=tuple(done["losses"]),
@@ -132,8 +115,8 @@ class Workbench:
             raise SystemExit(f"{self.case.name}: pairs were dropped or cut: {left_out.to_dict()}")
         return encoded
 
-    def _config(self) -> TrainConfig:
-        settings: dict[str, Any] = {
+    def _config(self, **settings: Any) -> TrainConfig:
+        usual: dict[str, Any] = {
             "base_model": str(self.model),
             "start_adapter": str(self.adapter),
             "beta": BETA,
@@ -145,7 +128,14 @@ class Workbench:
             "device": self.device,
             "seed": SEED,
         }
-        return TrainConfig.from_dict(settings)
+        return TrainConfig.from_dict(usual | settings)
+
+    def ids_sha256(self) -> str:
+        """Hash of the ids of the pairs in order, as `trl_side.py` takes it."""
+        state = hashlib.sha256()
+        for pair in self.encoded:
+            state.update(repr((list(pair.prompt), list(pair.chosen), list(pair.rejected))).encode())
+        return state.hexdigest()
 
     def matmul_rate(self, dtype: str) -> float:
         """Floating-point operations a second of matrix products alone, in the precision of our run."""
@@ -154,12 +144,23 @@ class Workbench:
         return models.matmul_rate(getattr(torch, dtype), self.device)
 
 
-def ids_sha256(pairs: Sequence[EncodedPair]) -> str:
-    """Hash of the ids of pairs in order, as `trl_side.py` takes it."""
-    state = hashlib.sha256()
-    for pair in pairs:
-        state.update(repr((list(pair.prompt), list(pair.chosen), list(pair.rejected))).encode())
-    return state.hexdigest()
+def trl_spec(bench: Workbench, configuration: TrlConfiguration) -> dict[str, Any]:
+    """What `trl_side.py` is to train, and how."""
+    micro = min(configuration.micro_batch, bench.case.batch_size)
+    return {
+        "model": str(bench.model),
+        "adapter": str(bench.adapter),
+        "pairs": str(bench.in_order),
+        "scratch": str(bench.folder / "trl"),
+        "configuration": dataclasses.asdict(configuration) | {"micro_batch": micro},
+        "batch_size": bench.case.batch_size,
+        "learning_rate": bench.case.learning_rate,
+        "beta": BETA,
+        "seed": SEED,
+        "max_length": MAX_LENGTH,
+        "threads": bench.threads,
+        "device": bench.device,
+    }
 
 
 def watch(command: Sequence[str], limit: float = math.inf) -> tuple[float, int]:

@@ -1,9 +1,11 @@
 """TRL's side of the training benchmark; runs in an environment of its own, so it imports nothing of ours.
 
-`python benchmarks/trl_side.py SPEC.json RESULT.json`: trains the pairs that SPEC names, in their order, from the
-adapter that it names, and writes step losses, seconds, peak CUDA memory and a hash of the ids it trained on.
+`python benchmarks/trl_side.py SPEC.json RESULT.json [SPEC.json RESULT.json ...]`: trains the pairs that SPEC names, in
+their order, from the adapter that it names, and writes step losses, seconds, peak CUDA memory and a hash of the ids it
+trained on.
 """
 
+import gc
 import hashlib
 import json
 import sys
@@ -117,4 +119,9 @@ def main(spec_file: str, result_file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for spec_and_result in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        if torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        main(*spec_and_result)

@@ -271,6 +271,7 @@ _ENCODING = {  # what `training.engine.tokens` reports of pairs that did not fit
     "empty_prompt": gettext_lazy("had an empty prompt"),
     "empty_completion": gettext_lazy("had an empty completion"),
     "identical_completions": gettext_lazy("had two completions of the same tokens"),
+    "refused_by_template": gettext_lazy("are chats that the model's chat template refused"),
     "identical_after_truncation": gettext_lazy("differed only beyond max_length"),
     "prompt": gettext_lazy("lost the beginning of their prompt"),
     "completion": gettext_lazy("lost the end of a completion"),

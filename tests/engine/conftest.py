@@ -145,6 +145,8 @@ def make_run(tmp_path: Path, tiny_model: Path):
             "checkpoint_steps": 2,
             "lora": {"r": 4, "alpha": 8},
         }
+        if torch.cuda.is_available():  # where `auto` would round what the tests compare
+            defaults["dtype"] = "float32"
         run.write_config(TrainConfig.from_dict(defaults | settings))
         write_jsonl(run.pairs, pair_lines(10) if pairs is None else pairs)
         return run

@@ -145,15 +145,37 @@ def test_switching_adapters_switches_what_is_computed() -> None:
     torch.testing.assert_close(model(x), first, rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_is_left_to_peft() -> None:
-    model, x = make_adapted(lora_dropout=0.5), torch.randn(3, 12)
+def test_dropout_drops_what_the_adapter_sees_and_nothing_else() -> None:
+    model, x = make_adapted(lora_dropout=0.5), torch.randn(3, 12, requires_grad=True)
+    layer, dy = model.base_model.model.first, torch.randn(3, 20)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     lora.fuse(model)
     model.train()
-    assert not is_fused(model, x)
     torch.manual_seed(1)
-    one = model(x)
+    found = layer(x)
+    torch.manual_seed(1)
+    expected = layer.base_layer(x) + nn.functional.dropout(x, 0.5) @ a.t() @ b.t() * layer.scaling["default"]
+    torch.testing.assert_close(found, expected)
+    slopes = (torch.autograd.grad(y, (x, a, b), dy) for y in (found, expected))
+    for ours, autograds in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, autograds)
     torch.manual_seed(2)
-    assert not torch.equal(model(x), one)
+    assert not torch.equal(layer(x), found)
+    model.eval()
+    assert torch.equal(layer(x), layer(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [3, 64], ids=["short row", "long row"])
+def test_a_fresh_adapter_gives_the_numbers_of_none_to_the_bit(dtype: torch.dtype, rows: int) -> None:
+    model, x = make_adapted(dtype), torch.randn(rows, 12).to(dtype)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.zeros_(weight)
+    lora.fuse(model)
+    with model.disable_adapter():
+        base = model(x)
+    assert torch.equal(model(x), base)
 
 
 def test_dora_is_left_to_peft() -> None:

@@ -1,11 +1,14 @@
 """Which precision is chosen, and what bfloat16 changes: a measured little, and nothing between policy and reference."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.engine.conftest import read_metrics
+from training.engine import precision
 from training.engine.config import TrainConfig
 from training.engine.model import choose_dtype
 from training.engine.rundir import RunDirectory, read_jsonl
@@ -54,15 +57,43 @@ def test_policy_and_reference_are_computed_in_the_same_precision(make_run) -> No
         ("bfloat16", CPU, 64, False, torch.bfloat16),
         ("auto", CUDA, 64, True, torch.bfloat16),  # from compute capability 8.0, Ampere, on
         ("auto", CUDA, 4096, False, torch.float32),
-        ("auto", CPU, 512, True, torch.bfloat16),  # with AMX, for models that are large enough
+        (
+            "auto",
+            CPU,
+            512,
+            True,
+            torch.bfloat16,
+        ),  # where it was measured to pay, for models that are large enough
         ("auto", CPU, 511, True, torch.float32),
         ("auto", CPU, 4096, False, torch.float32),
     ],
 )
 def test_auto_takes_bfloat16_where_the_hardware_gains_from_it(
-    monkeypatch: pytest.MonkeyPatch, dtype: str, device, hidden_size: int, able: bool, expected
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    dtype: str,
+    device,
+    hidden_size: int,
+    able: bool,
+    expected,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0) if able else (7, 5))
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: able)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        precision, "product_rate", lambda kind: 2.0 if able and kind == torch.bfloat16 else 1.0
+    )
     config = TrainConfig.from_dict({"base_model": "m", "dtype": dtype})
     assert choose_dtype(config, device, hidden_size) == expected
+
+
+def test_products_are_measured_once_per_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    decided = precision.bfloat16_pays()
+    file = tmp_path / "whetstone" / "products.json"
+    ((machine, rates),) = json.loads(file.read_text()).items()
+    assert decided == (rates["bfloat16"] > 1.3 * rates["float32"])
+    assert min(rates.values()) > 1e6
+    file.write_text(json.dumps({machine: {"float32": 1.0, "bfloat16": 1.0 if decided else 2.0}}))
+    assert precision.bfloat16_pays() != decided
+    file.write_text("[broken")
+    assert precision.bfloat16_pays() == decided

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.engine.conftest import pair_lines, read_metrics
 from training.engine import checkpoints
@@ -18,7 +21,13 @@ from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
 STEPS = 12  # of ten pairs in batches of four, four epochs
-SETTINGS = {"epochs": 4, "lora": {"r": 4, "alpha": 8, "dropout": 0.1}, "warmup_steps": 3, "eval_steps": 5}
+SETTINGS = {
+    "epochs": 4,
+    "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
+    "warmup_steps": 3,
+    "eval_steps": 5,
+    "device": "cpu",
+}
 
 
 def child_main(root: str, pause: float, before: str) -> None:
@@ -164,7 +173,11 @@ def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> No
 
 
 def test_checkpoints_of_other_settings_or_pairs_are_refused_by_name(make_run, children) -> None:
-    run = again(make_run, "stale")
+    settings = SETTINGS | {"lora": {"r": 4, "alpha": 8}}  # masks of dropout depend on the rows
+    whole, run = (make_run(name, **settings) for name in ("whole", "stale"))
+    for one in (whole, run):
+        write_jsonl(one.heldout, pair_lines(3, seed=5))
+    train(whole)
     child = start(children, run, pause=0.05)
     wait_for_step(run, child, 3)
     child.kill()
@@ -178,8 +191,14 @@ def test_checkpoints_of_other_settings_or_pairs_are_refused_by_name(make_run, ch
     with pytest.raises(StaleCheckpointError, match=r"belong to another pairs\.jsonl;"):
         train(run)
     write_jsonl(run.pairs, pair_lines(10))
-    run.config_file.write_text(kept.replace('"checkpoint_steps": 2', '"checkpoint_steps": 7'))
+    for setting, value in (("checkpoint_steps", 7), ("max_tokens", 50), ("gradient_checkpointing", True)):
+        kept = json.dumps(json.loads(kept) | {setting: value})
+    run.config_file.write_text(kept)
     train(run)  # what does not change the result does not matter
+    assert "Resumed from the checkpoint" in run.read_done()["train"]["events"][0]
+    ours, theirs = (load_file(one.adapter / "adapter_model.safetensors") for one in (run, whole))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(

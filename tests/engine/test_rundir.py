@@ -44,10 +44,13 @@ def pairs_of(tmp_path, *lines: object) -> list:
         (GOOD, r"^pairs\.jsonl line 3 repeats the id '1' of line 1\.$"),
         (GOOD | {"id": None}, r"line 3: id must be a string or a whole number"),
         (GOOD | {"id": 2, "prompt": 5}, r"line 3: prompt must be a string or a list of chat messages"),
-        (GOOD | {"id": 2, "prompt": [{"role": "user"}]}, r"line 3: prompt must be a string or a list"),
+        (
+            GOOD | {"id": 2, "prompt": [{"role": "user"}]},
+            r"line 3: prompt has a message whose content is not text",
+        ),
         (
             GOOD | {"id": 2, "chosen": [{"role": "user", "content": "a"}]},
-            r"line 3: chosen must be text or exactly one",
+            r"line 3: chosen must be text, one assistant message, or the whole chat",
         ),
         (GOOD | {"id": 2, "chosen": "\ud83d"}, r"line 3: chosen holds half a character"),
         (GOOD | {"id": 2, "label": 1.2}, r"line 3: label must be from 0 to 1, not 1\.2"),
@@ -201,8 +204,8 @@ def test_a_log_is_visible_line_by_line_while_it_is_written(tmp_path) -> None:
 def test_each_verb_keeps_its_own_entry_in_done(tmp_path) -> None:
     run = RunDirectory(tmp_path)
     write_jsonl(run.pairs, [GOOD])
-    run.finish("train", {"steps": 3}, [run.pairs], [])
-    run.finish("score", {"pairs": 1}, [run.pairs, run.heldout], [])
+    run.finish("train", {"steps": 3}, run.hashes([run.pairs]), [])
+    run.finish("score", {"pairs": 1}, run.hashes([run.pairs, run.heldout]), [])
     done = run.read_done()
     assert done["train"]["steps"] == 3
     assert done["score"]["inputs"] == {"pairs.jsonl": digest(run.pairs)}

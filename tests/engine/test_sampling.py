@@ -11,9 +11,9 @@ import transformers
 from tests.engine.conftest import make_tokenizer
 from training.engine import vllm_writer
 from training.engine.__main__ import main
-from training.engine.adapters import for_sampling, load_policy, load_sampled, load_scored, save_adapter
+from training.engine.adapters import has_adapter, load_policy, load_sampled, load_scored, save_adapter
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.decoding import Decoder, Request, Written
+from training.engine.decoding import Request, Written
 from training.engine.errors import ConfigError, DataError, ModelError
 from training.engine.model import load_base
 from training.engine.records import Prompt
@@ -36,10 +36,12 @@ def sampled(make_run):
         prompts: list[dict] | None = None,
         start_adapter: Path | None = None,
         adapter: Path | None = None,
+        base_model: str | None = None,
         **sampling: object,
     ) -> list[dict]:
+        base = {"base_model": base_model} if base_model else {}
         start = {"start_adapter": str(start_adapter)} if start_adapter else {}
-        run = make_run(name, sampling={"max_new_tokens": 10, **sampling}, **start)
+        run = make_run(name, sampling={"max_new_tokens": 10, **sampling}, **start, **base)
         write_jsonl(run.prompts, PROMPTS if prompts is None else prompts)
         if adapter:
             shutil.copytree(adapter, run.adapter)
@@ -57,13 +59,13 @@ def lines(run: RunDirectory) -> list[dict]:
 def make_adapter(tmp_path: Path, tiny_model: Path):
     """Save an adapter with weights large enough to matter."""
 
-    def make(name: str, seed: int) -> Path:
+    def make(name: str, seed: int, size: float = 0.2) -> Path:
         config = TrainConfig.from_dict({"base_model": str(tiny_model), "lora": {"r": 4, "alpha": 8}})
         model = load_policy(config).model
         torch.manual_seed(seed)
         for weight in model.parameters():
             if weight.requires_grad:
-                torch.nn.init.normal_(weight, std=0.2)
+                torch.nn.init.normal_(weight, std=size)
         save_adapter(model, tmp_path / name)
         return tmp_path / name
 
@@ -213,26 +215,37 @@ def test_a_reference_that_is_not_there_is_refused(sampled, tmp_path: Path) -> No
     assert not RunDirectory(tmp_path / "run").samples.exists()
 
 
-def test_an_adapter_beside_quantized_weights_writes_what_a_merged_one_does(
-    make_adapter, tiny_model: Path
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_policy_that_writes_is_the_one_that_was_trained(
+    dtype: str, make_run, make_adapter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """4-bit weights would be rounded anew by a merge; a sum of float32 weights here differs in its last bits."""
-    config = TrainConfig.from_dict({"base_model": str(tiny_model)})
-    adapter, requests = make_adapter("adapter", 1), [Request((5, 6, 7), seed) for seed in range(8)]
+    run = make_run(dtype=dtype, sampling={"max_new_tokens": 30})
+    write_jsonl(run.prompts, PROMPTS)
+    shutil.copytree(make_adapter("small", 1, size=2e-3), run.adapter)
+    config = run.read_config()
+    writing, trained = load_sampled(config, run.adapter), load_scored(config, run.adapter, beside_start=False)
+    assert has_adapter(writing.model) == (
+        dtype == "bfloat16"
+    )  # there a merge would round it to the weights' grid
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        logits = [loaded.model(input_ids=ids, use_cache=False).logits for loaded in (writing, trained)]
+    torch.testing.assert_close(*logits, rtol=0, atol=0 if dtype == "bfloat16" else 1e-5)
+    sample(run)
+    assert run.read_done()["sample"]["events"] == []
 
-    def write(merged: bool) -> tuple[list[Written], torch.Tensor]:
-        model = for_sampling(load_scored(config, adapter, beside_start=False).model, merged=merged)
-        settings = SamplingConfig(max_new_tokens=10)
-        written = Decoder(model, frozenset({1}), torch.device("cpu"), settings).write(requests)
-        weights = {name.replace("base_layer.", ""): weight for name, weight in model.named_parameters()}
-        return written, weights["model.layers.0.self_attn.q_proj.weight"]
 
-    (beside, kept), (merged, moved) = write(False), write(True)
-    assert torch.equal(kept, load_base(config).model.model.layers[0].self_attn.q_proj.weight)
-    assert not torch.equal(kept, moved)
-    assert [one.token_ids for one in beside] == [one.token_ids for one in merged]
-    for ours, theirs in zip(beside, merged, strict=True):
-        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+def test_completions_that_the_policy_scores_otherwise_are_not_kept(
+    make_run, make_adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(sampling={"max_new_tokens": 10})
+    write_jsonl(run.prompts, PROMPTS)
+    other, policy = make_adapter("other", 1), load_sampled
+    monkeypatch.setattr("training.engine.sampling.load_sampled", lambda config, _: policy(config, other))
+    shutil.copytree(make_adapter("trained", 2), run.adapter)
+    with pytest.raises(ModelError, match=r"does not write what it scores: the completion of prompt a was"):
+        sample(run)
+    assert not run.samples.exists()
 
 
 def test_sampling_leaves_the_base_weights_on_disk_alone(sampled, make_adapter, tiny_model: Path) -> None:
@@ -331,10 +344,10 @@ def config(backend: str) -> TrainConfig:
 
 
 def test_vllm_is_left_alone_where_it_cannot_run_and_refused_where_it_is_asked_for() -> None:
-    assert not vllm_writer.wanted(config("auto"))
-    assert not vllm_writer.wanted(config("native"))
+    assert not vllm_writer.wanted(config("auto"), None)
+    assert not vllm_writer.wanted(config("native"), None)
     with pytest.raises(ConfigError, match="vllm"):
-        vllm_writer.wanted(config("vllm"))
+        vllm_writer.wanted(config("vllm"), None)
 
 
 def test_vllm_is_given_the_same_settings() -> None:
@@ -392,3 +405,26 @@ def test_if_all_prompts_are_passed_over_nothing_is_written_and_they_are_named(
     assert sampled("all", long, skip_long=True) == []
     done = json.loads((tmp_path / "all" / "done.json").read_text())["sample"]
     assert (done["too_long"], done["completions"]) == (["long"], 0)
+
+
+def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny_model: Path) -> None:
+    chats = {
+        "a": [{"role": "user", "content": "a"}],
+        "b": [{"role": "user", "content": "a "}, {"role": "fool"}],
+    }
+    rows = [{"id": name, "prompt": chat} for name, chat in chats.items()]
+    rows[1]["prompt"][1]["content"] = "b"
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% if message['role'] == 'fool' %}{{ raise_exception('no fools') }}"
+        "{% endif %}{{ message['content'] }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(model)
+    assert {line["id"] for line in sampled(prompts=rows, base_model=str(model))} == {"a"}
+    done = RunDirectory(tmp_path / "run").read_done()["sample"]
+    assert done["refused"] == 1
+    told = "Prompt b (prompts.jsonl line 2) is left out: The chat template refused a prompt: no fools."
+    assert done["events"] == [told]
+    with pytest.raises(DataError, match=r"No prompt is left\. Prompt b"):
+        sampled("alone", prompts=rows[1:], base_model=str(model))

@@ -295,7 +295,21 @@ def test_the_smallest_top_p_keeps_one_token() -> None:
 def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, numbers = torch.randn(9, 50, generator=torch.Generator().manual_seed(0)), uniforms(0, 9)
     whole = draw(logits, numbers, SamplingConfig(top_p=0.9))
-    monkeypatch.setattr("training.engine.decoding._ELEMENTS", 100)
+    monkeypatch.setitem(decoding._ELEMENTS, "cpu", 100)
     parts = draw(logits, numbers, SamplingConfig(top_p=0.9))
     assert torch.equal(whole[0], parts[0])
     assert torch.equal(whole[1], parts[1])
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_k": 50}, {"top_p": 0.7}, {"temperature": 0.5}])
+def test_a_large_vocabulary_is_searched_in_parts_to_the_same_token(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    logits, numbers = 3 * torch.randn(300, 20_001), torch.rand(300)
+    numbers[:3] = torch.tensor([0.0, 1.0 - 2**-24, 0.5])
+    found, logps = draw(logits, numbers, SamplingConfig(**settings))
+    monkeypatch.setattr(decoding, "_LARGE_VOCABULARY", 1 << 20)
+    expected, _ = draw(logits, numbers, SamplingConfig(**settings))
+    assert int((found != expected).sum()) <= 1  # a number on the edge between two tokens
+    assert bool(logps.isfinite().all())

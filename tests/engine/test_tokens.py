@@ -258,3 +258,46 @@ def test_ids_outside_the_vocabulary_are_refused_by_pair() -> None:
     broken = dataclasses.replace(pair(), id="93", prompt_token_ids=(VOCABULARY,))
     with pytest.raises(DataError, match=rf"Pair 93 .*{VOCABULARY}"):
         encode(broken)
+
+
+def refusing_encoder() -> Encoder:
+    """Its template, as Gemma's once did, raises for a system message; and it passes over a critic's words."""
+    using = encoder()
+    using.tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for message in messages %}<|turn|>{% if 'critic' not in message['content'] %}{{ message['content'] }}"
+        "{% endif %}</s>{% endfor %}"
+    )
+    return using
+
+
+def test_a_refused_chat_is_named_left_out_and_counted() -> None:
+    chats = {
+        "fine": [{"role": "user", "content": "a"}],
+        "system": [{"role": "system", "content": "b"}, {"role": "user", "content": "a"}],
+        "lost": [{"role": "user", "content": "the critic said so"}],
+    }
+    pairs = [
+        Pair(
+            id=name,
+            prompt=chat,
+            chosen=Completion(text="46"),
+            rejected=Completion(text="47"),
+            where=f"line {at}",
+        )
+        for at, (name, chat) in enumerate(chats.items(), start=1)
+    ]
+    encoded, report = refusing_encoder().encode_pairs(pairs)
+    assert [one.id for one in encoded] == ["fine"]
+    assert report.dropped == {"refused_by_template": 2}
+    assert report.refusals == [
+        "Pair system (line 2) is left out: The chat template refused a prompt: System role not supported.",
+        "Pair lost (line 3) is left out: The chat template leaves out what the user says.",
+    ]
+
+
+def test_tools_reach_the_chat_template() -> None:
+    using = encoder()
+    using.tokenizer.chat_template = "{% if tools %}{{ tools[0]['name'] }}{% endif %}" + CHAT_TEMPLATE
+    ids = using.prompt_ids([{"role": "user", "content": "a"}], [{"name": "search"}])
+    assert using.tokenizer.decode(ids).startswith("search")

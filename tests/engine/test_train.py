@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 import transformers
 
+import training.engine.train
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
 from training.engine import health, rundir
 from training.engine.adapters import POLICY, as_reference, load_policy, load_scored
@@ -354,3 +355,16 @@ def test_one_odd_batch_raises_no_alarm() -> None:
     config = TrainConfig.from_dict({"base_model": "m", "displacement_bound": 5})
     healthy = {"skipped": 0, "displacement": -1.0, "kl": 2.0, "lengths/chosen": 10, "lengths/rejected": 10}
     assert health.diagnose([*[healthy] * 8, healthy | {"displacement": -30.0}], config) == []
+
+
+def test_the_inputs_in_done_json_are_those_that_were_read(make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    read, real = run.hashes([run.pairs]), training.engine.train.save_adapter
+
+    def replace_and_save(model: object, target: Path) -> None:
+        write_jsonl(run.pairs, pair_lines(3, seed=9))
+        real(model, target)
+
+    monkeypatch.setattr("training.engine.train.save_adapter", replace_and_save)
+    train(run)
+    assert done(run)["inputs"]["pairs.jsonl"] == read["pairs.jsonl"]

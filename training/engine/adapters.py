@@ -15,6 +15,7 @@ import peft
 import safetensors.torch
 import torch
 import transformers
+from peft.tuners.lora.layer import LoraLayer
 from safetensors import SafetensorError
 from torch import nn
 
@@ -22,7 +23,7 @@ from training.engine import lora
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
 from training.engine.limits import within
-from training.engine.model import Loaded, load_base
+from training.engine.model import Loaded, is_quantized, load_base
 from training.engine.rundir import whole_directory, write_json, write_whole
 
 POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a PeftModel
@@ -118,18 +119,37 @@ def load_sampled(config: TrainConfig, adapter: Path | str | None) -> Loaded:
     """The base model as `adapter` changes it, ready to generate from, not trainable."""
     loaded = load_base(config, merging=True)
     if adapter:
-        model = _attach(loaded.model, str(adapter), POLICY)
-        loaded.model = for_sampling(model, merged=config.quantization == "none")
+        loaded.model = for_sampling(_attach(loaded.model, str(adapter), POLICY), loaded.dtype)
     return loaded
 
 
-def for_sampling(model: Any, *, merged: bool) -> Any:
-    """The transformers model that computes what the PeftModel `model` does.
+def for_sampling(model: Any, dtype: torch.dtype) -> Any:
+    """Return the transformers model that computes what the PeftModel `model` does, in `dtype`.
 
-    `merged`, the adapter is added to the weights, which is fastest. In 4 bits they would be rounded anew, to
-    another policy than was trained: there the adapter stays beside them.
+    Where that is exact, the adapter is merged into the weights, which is fastest. Otherwise it stays beside them and
+    is computed as in training.
     """
-    return model.merge_and_unload().eval() if merged else model.get_base_model()
+    if can_merge(model):
+        return model.merge_and_unload().eval()
+    lora.fuse(model)
+    lora.freeze(model, dtype)
+    return model.get_base_model()
+
+
+def has_adapter(model: Any) -> bool:
+    """Return whether a model has layers with an adapter beside their weights."""
+    return any(isinstance(module, LoraLayer) for module in model.modules())
+
+
+def can_merge(model: Any) -> bool:
+    """Return whether merging the adapter changes no number: never into weights below float32 or quantized ones.
+
+    Those would be rounded to their own grid, and most of a small adapter with them.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    return not is_quantized(model.get_base_model()) and not any(
+        lora.is_narrow(layer) or any(layer.lora_bias.values()) for layer in layers
+    )
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ attention and recurrent layers.
 import functools
 import itertools
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -308,8 +309,10 @@ def _flash(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, spans: Sequence[Span], kind: Kind
 ) -> torch.Tensor:
     """All attentions of a row in one kernel call. Returns (1, T, heads, size)."""
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention.varlen import varlen_attn  # which brings the compiler along
 
+    # Fewer key heads than query heads are taken without a word before PyTorch 2.12.
+    grouped: Any = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
     layout = _layout(tuple(spans), query.device)
     keys = key[0].transpose(0, 1)[layout.gather]
     values = value[0].transpose(0, 1)[layout.gather]
@@ -323,7 +326,7 @@ def _flash(
         layout.longest_key,
         scale=kind.scale,
         window_size=(-1 if kind.window is None else kind.window - 1, 0),
-        enable_gqa=True,
+        **grouped,
     )
     return attended[None]
 

@@ -113,7 +113,7 @@ class SamplingConfig:
     batch_size: int = _option(256, "Most completions that are written at once.", low=1)
     backend: str = _option(
         "auto",
-        "What generates: this engine's own loop, or vLLM, which auto takes where it is installed with a GPU.",
+        "This engine's own loop, or vLLM, which auto takes for a base model alone where it is installed with a GPU.",
         choices=("auto", "native", "vllm"),
     )
 

@@ -34,7 +34,9 @@ from training.engine.threads import Crew, threads_apart
 
 _ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
 _PROMPTS = 64  # that are fed at once
-_ELEMENTS = 1 << 22  # of the distributions that are worked on at once
+_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
+_SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
+_LARGE_VOCABULARY = 1 << 14
 _CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
 
 
@@ -272,7 +274,7 @@ def draw(
     ModelError if there is a logit that is not a number.
     """
     ids, logps = [], []
-    rows = max(1, _ELEMENTS // logits.shape[1])
+    rows = max(1, _ELEMENTS[logits.device.type] // logits.shape[1])
     for some, number in zip(logits.split(rows), numbers.split(rows), strict=True):
         logprobs = some.float().log_softmax(dim=-1)
         if bool(logprobs[:, 0].isnan().any()):  # one logit that is not a number makes its whole row so
@@ -287,10 +289,24 @@ def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfi
     """Ids (R,): where the cumulative distribution passes the number; a token without probability never is."""
     if settings.temperature == 0:
         return logprobs.argmax(dim=-1)
-    cumulative = _kept(logprobs, settings).cumsum(dim=-1)
+    odds = _kept(logprobs, settings)
+    if odds.shape[1] < _LARGE_VOCABULARY:
+        cumulative = odds.cumsum(dim=-1)
+        return _first_above(cumulative, numbers[:, None] * cumulative[:, -1:])[:, 0]
+    parts = functional.pad(odds, (0, -odds.shape[1] % _SEARCHED)).view(len(odds), -1, _SEARCHED)
+    cumulative = parts.sum(dim=-1).cumsum(dim=-1)
+    passed = numbers[:, None] * cumulative[:, -1:]
+    part = _first_above(cumulative, passed)
+    before = functional.pad(cumulative, (1, 0)).gather(1, part)
+    inside = parts.gather(1, part[:, :, None].expand(-1, 1, _SEARCHED))[:, 0].cumsum(dim=-1)
+    return (part * _SEARCHED + _first_above(inside, passed - before))[:, 0]
+
+
+def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Where sums (R, N) first pass numbers (R, 1), which are cut to stay below the last: (R, 1)."""
     total = cumulative[:, -1:]
-    passed = torch.minimum(numbers[:, None] * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, passed, right=True)[:, 0]
+    cut = torch.minimum(numbers, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, cut, right=True)
 
 
 def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:

@@ -130,7 +130,7 @@ def one_query_attention(
     where a column is seen; returns (R, 1, heads, size).
     """
     rows, heads, queries, size = query.shape
-    if queries != 1 or query.is_cuda or any(settings.get(name) is not None for name in _UNUSUAL):
+    if queries != 1 or any(settings.get(name) is not None for name in _UNUSUAL):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **settings)
     groups, columns = rows * key.shape[1], key.shape[2]
     scale = size**-0.5 if scaling is None else scaling
@@ -139,7 +139,8 @@ def one_query_attention(
     ).mul_(scale)
     if attention_mask is not None:
         scores.view(rows, -1, columns).masked_fill_(~attention_mask[:, 0], -torch.inf)
-    attended = torch.bmm(scores.softmax(dim=-1), value.reshape(groups, columns, -1))
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    attended = torch.bmm(weights, value.reshape(groups, columns, -1))
     return attended.view(rows, 1, heads, -1), None
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional
 
@@ -26,6 +27,7 @@ from training.engine.errors import ConfigError
 from training.engine.packing import Row, pack, pad, share_pairs
 from training.engine.tokens import EncodedPair
 
+_TAKES_MASK = hasattr(transformers.modeling_utils, "slice_logits_to_keep")
 _BLOCK = {"cpu": 2048, "cuda": 16_384}  # vocabulary entries multiplied at once; measured on the CPU
 
 
@@ -153,12 +155,15 @@ class Scorer:
         if row.spans is None:
             predicting = torch.zeros_like(row.input_ids, dtype=torch.bool)
             predicting.view(-1)[row.index] = True  # the index ascends: logits come back in its order
+            # Before 5.23, transformers took columns here, the same for every sequence, and no mask.
+            columns = None if _TAKES_MASK else predicting.any(dim=0).nonzero()[:, 0]
             logits = self.model(
                 input_ids=row.input_ids,
                 attention_mask=row.attention_mask,
                 position_ids=row.position_ids,
-                logits_to_keep=predicting,
-            ).logits.float()
+                logits_to_keep=predicting if columns is None else columns,
+            ).logits
+            logits = (logits if columns is None else logits[predicting[:, columns]]).float()
             return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
         hidden = self.base.base_model(
             input_ids=row.input_ids, position_ids=row.position_ids, spans=row.spans, use_cache=False

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import transformers
 from training.engine import stored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.precision import bfloat16_pays
 from training.engine.rundir import digest
 from training.engine.threads import SMALL_HIDDEN
 from training.engine.tokens import Encoder
@@ -77,13 +79,12 @@ def choose_device(config: TrainConfig) -> torch.device:
 
 
 def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively and the model is large enough to gain from it."""
+    """bfloat16 where the hardware is faster in it and the model is large enough to gain from that."""
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
-    native = torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native and hidden_size >= SMALL_HIDDEN else torch.float32
+    return torch.bfloat16 if hidden_size >= SMALL_HIDDEN and bfloat16_pays() else torch.float32
 
 
 def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
@@ -103,6 +104,12 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         raise ConfigError(
             f"base_model {name} may be a hub id or a folder here; write ./{name} for the folder."
         )
+    if device.type == "cuda":
+        importlib.import_module(
+            "torch.nn.attention.varlen"
+        )  # takes seconds, which are no part of the first step
+        # Sums over parts of a product are made in float32, as those within a part are.
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     where: dict[str, Any] = {"revision": revision} if revision else {}
     where |= {"trust_remote_code": False}  # left out, the library asks on standard input
     try:
@@ -119,7 +126,7 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         raise ModelError(f"base_model {name} cannot be loaded: {first_line(error)}") from error
     if loading["missing_keys"]:
         raise ModelError(f"base_model {name} lacks weights, such as {min(loading['missing_keys'])}.")
-    if config.quantization == "none" and placed:
+    if placed and not is_quantized(model):
         model.to(device)
     model.eval()
     model.requires_grad_(False)
@@ -204,7 +211,8 @@ def _load_weights(
     With `keep`, weights that are stored in half precision stay so where the model computes in float32.
     """
     half = None
-    if keep and dtype == torch.float32 and config.quantization == "none":
+    settings = _quantization(config, model_config, device, dtype)
+    if keep and dtype == torch.float32 and not settings:
         half = stored.stored_dtype(config.base_model, config.revision)
 
     def load(dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
@@ -216,7 +224,7 @@ def _load_weights(
             output_loading_info=True,
             trust_remote_code=False,
             **({"revision": config.revision} if config.revision else {}),
-            **_quantization(config, device, dtype),
+            **settings,
         )
         return model, loading
 
@@ -227,9 +235,18 @@ def _load_weights(
     return load(dtype)
 
 
-def _quantization(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def is_quantized(model: Any) -> bool:
+    """Return whether a transformers model holds quantized weights, by our option or as they are stored."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def _quantization(
+    config: TrainConfig, model_config: Any, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return how to load weights that are to be quantized, or are so already: such a model cannot be moved later."""
     if config.quantization == "none":
-        return {}
+        stored_so = getattr(model_config, "quantization_config", None)
+        return {"device_map": {"": device}} if stored_so else {}
     try:
         import bitsandbytes  # noqa: F401 - transformers imports it itself; this is to say so in a sentence
     except ImportError:

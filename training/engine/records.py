@@ -39,6 +39,8 @@ class Pair:
     prompt: Text
     chosen: Completion
     rejected: Completion
+    where: str = ""  # file and line
+    tools: list[dict[str, Any]] | None = None  # what the chat template is told the model may call
     prompt_token_ids: tuple[int, ...] | None = None
     label: float = 1.0
     margin: float = 0.0
@@ -53,6 +55,8 @@ class Prompt:
     prompt: Text
     n: int | None = None
     seed: int | None = None
+    where: str = ""  # file and line
+    tools: list[dict[str, Any]] | None = None
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -69,13 +73,17 @@ def read_pairs(path: Path) -> list[Pair]:
         if identity in seen:
             raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
         seen[identity] = number
+        prompt, chosen, rejected = (_text(row, key, where) for key in ("prompt", "chosen", "rejected"))
+        prompt, chosen, rejected = _without_prompt(prompt, chosen, rejected)
         pairs.append(
             Pair(
                 id=identity,
-                prompt=_text(row, "prompt", where),
+                where=where,
+                prompt=prompt,
+                tools=_tools(row, where),
                 prompt_token_ids=_token_ids(row, "prompt_token_ids", where),
-                chosen=_completion(row, "chosen", where),
-                rejected=_completion(row, "rejected", where),
+                chosen=_completion(row, "chosen", chosen, where),
+                rejected=_completion(row, "rejected", rejected, where),
                 label=_number(row, "label", where, 1.0, high=1.0),
                 margin=_number(row, "margin", where, 0.0),
                 weight=_number(row, "weight", where, 1.0),
@@ -98,6 +106,8 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
             _text(row, "prompt", where),
             n=_whole(row, "n", where, 1),
             seed=_whole(row, "seed", where, 0),
+            where=where,
+            tools=_tools(row, where),
         )
 
 
@@ -118,21 +128,58 @@ def _text(row: dict[str, Any], key: str, where: str) -> Text:
         isinstance(value, list)
         and value
         and all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in value)
-        and all("content" in message for message in value)
     ):
-        return value
+        return [message | {"content": _content(message, key, where)} for message in value]
     raise DataError(f"{where}: {key} must be a string or a list of chat messages with role and content.")
 
 
-def _completion(row: dict[str, Any], key: str, where: str) -> Completion:
+def _content(message: Message, key: str, where: str) -> str | None:
+    """The text of a message: many templates lose or garble what comes in parts, so those are joined here."""
+    content = message.get("content")
+    if isinstance(content, str) or (content is None and message.get("tool_calls")):
+        return content
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        kinds = {str(part.get("type")) for part in content} - {"text"}
+        if kinds:
+            raise DataError(
+                f"{where}: {key} holds content of type {min(kinds)}; only text can be trained on."
+            )
+        if all(isinstance(part.get("text"), str) for part in content):
+            return "".join(part["text"] for part in content)
+    raise DataError(f"{where}: {key} has a message whose content is not text.")
+
+
+def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
+    """Prompt and completions, where both completions are whole chats that begin with the prompt.
+
+    A prompt that is the user's only message as plain text becomes that chat.
+    """
+    before = [one[:-1] if isinstance(one, list) else [] for one in completions]
+    opening = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if before[0] and all(one == opening for one in before):
+        return opening, *(one[-1:] for one in completions)
+    return prompt, *completions
+
+
+def _tools(row: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
+    tools = row.get("tools")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise DataError(f"{where}: tools must be a list of objects.")
+    return tools or None
+
+
+def _completion(row: dict[str, Any], key: str, text: Text, where: str) -> Completion:
     reason = row.get(f"{key}_finish_reason")
     if reason not in (None, "stop", "length"):
         raise DataError(f'{where}: {key}_finish_reason must be "stop" or "length", not {reason!r}.')
-    text = _text(row, key, where)
-    if isinstance(text, list) and (
-        len(text) != 1 or text[0]["role"] != "assistant" or not isinstance(text[0]["content"], str)
-    ):
-        raise DataError(f"{where}: {key} must be text or exactly one assistant message with text.")
+    if isinstance(text, list) and (len(text) != 1 or text[0]["role"] != "assistant"):
+        raise DataError(
+            f"{where}: {key} must be text, one assistant message, or the whole chat: the prompt and that message."
+        )
+    if isinstance(text, list):
+        for part in ("tool_calls", "reasoning_content"):
+            if text[0].get(part):
+                raise DataError(f"{where}: {key} holds {part}, which cannot be trained on; only content can.")
     token_ids = _token_ids(row, f"{key}_token_ids", where)
     return Completion(text=text, token_ids=token_ids, finish_reason=reason)
 

@@ -82,11 +82,14 @@ class RunDirectory:
             return {}
 
     def finish(
-        self, verb: str, summary: dict[str, Any], inputs: Iterable[Path], outputs: Iterable[Path]
+        self, verb: str, summary: dict[str, Any], inputs: dict[str, str], outputs: Iterable[Path]
     ) -> None:
-        """Record that `verb` ended: its summary, hashes of what it read and wrote, library versions."""
+        """Record that `verb` ended: its summary, hashes of what it read and wrote, library versions.
+
+        `inputs` are hashes of what was read, taken then: a file may have been replaced since.
+        """
         entry = summary | {
-            "inputs": self.hashes(inputs),
+            "inputs": inputs,
             "outputs": self.hashes(outputs),
             "versions": library_versions(),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -7,7 +7,6 @@ temperature, top_p or top_k they were drawn with.
 """
 
 import hashlib
-import itertools
 import statistics
 import sys
 import time
@@ -19,15 +18,17 @@ from typing import Any, Protocol
 import torch
 
 from training.engine import vllm_writer
-from training.engine.adapters import load_sampled, load_scored
+from training.engine.adapters import has_adapter, load_sampled, load_scored
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.decoding import Decoder, Request, Written
-from training.engine.errors import ConfigError, DataError, MemoryShortError
+from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError
+from training.engine.lora import rounding_events
 from training.engine.model import Loaded, load_base, set_threads
 from training.engine.records import Prompt, read_prompts
+from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.scoring import make_scorer, score_pairs
-from training.engine.tokens import EncodedPair
+from training.engine.scoring import check_causal
+from training.engine.tokens import ChatRefusedError, EncodingReport
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
 _REPORT_SECONDS = 0.5
@@ -66,8 +67,11 @@ def sample(run: RunDirectory) -> None:
         if not prompts:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_policy(run, config)
+        inputs = run.hashes([run.config_file, run.prompts, *([adapter] if adapter else [])])
         loaded, writer = load_writer(config, adapter)
-        encoded, too_long = encode_prompts(prompts, loaded, config)
+        encoded, too_long, refused = encode_prompts(prompts, loaded, config)
+        if encoded and isinstance(writer, Decoder):
+            check_causal(loaded, max((ids for _, ids in encoded), key=len))
         begun = time.monotonic()
         try:
             samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
@@ -76,7 +80,15 @@ def sample(run: RunDirectory) -> None:
                 "Out of memory: not even one completion fits beside the model; lower sampling.max_new_tokens."
             ) from None
         spent = time.monotonic() - begun
-        del loaded, writer  # the reference may not fit beside the policy
+        native = isinstance(writer, Decoder)
+        trained = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
+        del loaded, writer  # another model may not fit beside this one
+        events = refused.refusals
+        if samples:
+            policy = trained or load_scored(config, adapter, beside_start=False)
+            events += check_written(policy, samples, native)
+            del policy
+        del trained
         lines = [sample_line(one, config.sampling) for one in samples]
         figures: dict[str, Any] = {}
         if config.sampling.reference and samples:
@@ -91,17 +103,20 @@ def sample(run: RunDirectory) -> None:
             "policy": str(adapter) if adapter else "base_model",
             "prompts": len(prompts),
             "too_long": too_long,
+            "refused": refused.dropped.total(),
             "completions": len(samples),
             "tokens": tokens,
             "ended": sum(one.written.finish_reason == "stop" for one in samples),
             "repeated": len(repeats(samples)),
+            "events": events,
             **figures,
             "tokens_per_second": round(tokens / spent, 1),
             "seconds": round(time.monotonic() - started, 3),
         }
-        read = [run.config_file, run.prompts, *([adapter] if adapter else [])]
-        run.finish("sample", summary, read, [run.samples])
+        run.finish("sample", summary, inputs, [run.samples])
         run.progress("done", len(samples), len(samples))
+    for event in events:
+        print(event, file=sys.stderr)
 
 
 def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
@@ -120,10 +135,10 @@ def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
 def load_writer(config: TrainConfig, adapter: Path | None) -> tuple[Loaded, Writer]:
     """The policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
 
-    Our own loop merges the adapter into the weights in memory, unless they are quantized; those on disk are not
-    touched.
+    Our own loop merges the adapter into float32 weights in memory; beside others it stays as it is. The weights on
+    disk are not touched.
     """
-    if vllm_writer.wanted(config):
+    if vllm_writer.wanted(config, adapter):
         # vLLM loads the weights into the GPU itself; here they are only mapped, for what tokenizing asks of them.
         mapped = load_base(replace(config, device="cpu", dtype="bfloat16"))
         return mapped, vllm_writer.VllmWriter(config, adapter, mapped.eos_ids)
@@ -133,16 +148,21 @@ def load_writer(config: TrainConfig, adapter: Path | None) -> tuple[Loaded, Writ
 
 def encode_prompts(
     prompts: Sequence[Prompt], loaded: Loaded, config: TrainConfig
-) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str]]:
-    """Each prompt with its ids, and the ids of those passed over because they leave no room to write.
+) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str], EncodingReport]:
+    """Each prompt with its ids, the ids of those that leave no room to write, and what the chat template refused.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long.
+    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; also where the template
+    refused all of them.
     """
     encoder = loaded.encoder(config)
     longest = config.sampling.max_new_tokens
-    encoded, too_long = [], []
+    encoded, too_long, report = [], [], EncodingReport()
     for prompt in prompts:
-        ids = encoder.prompt_ids(prompt.prompt)
+        try:
+            ids = encoder.prompt_ids(prompt.prompt, prompt.tools)
+        except ChatRefusedError as refusal:
+            report.refuse(prompt, refusal)
+            continue
         if not ids:
             raise DataError(f"Prompt {prompt.id} is empty, and the model has no token to begin a text with.")
         if len(ids) + longest <= loaded.max_positions:
@@ -154,7 +174,9 @@ def encode_prompts(
                 f"Prompt {prompt.id} is too long: its {len(ids)} tokens and {longest} new ones are more than the "
                 f"{loaded.max_positions} that the model can place; shorten it or lower sampling.max_new_tokens."
             )
-    return encoded, too_long
+    if report.refusals and not encoded and not too_long:
+        raise DataError(f"No prompt is left. {report.refusals[0]}")
+    return encoded, too_long, report
 
 
 def write_samples(
@@ -194,6 +216,18 @@ def write_samples(
     return samples
 
 
+def check_written(policy: Loaded, samples: Sequence[Sample], native: bool) -> list[str]:
+    """Check that `policy`, computed as in training, is what wrote the completions. Returns what is to be said.
+
+    Raises ModelError if our own loop wrote something else: it cannot generate from this architecture.
+    """
+    problem = find_disagreement(policy, samples)
+    if problem and native:
+        raise ModelError(f"The model does not write what it scores: {problem}. No completion was kept.")
+    events = [f"vLLM wrote by another policy than the trained one: {problem}."] if problem else []
+    return events + rounding_events(policy.model, policy.dtype)
+
+
 def seed_of(settings: SamplingConfig, prompt: Prompt, index: int, attempt: int = 0) -> int:
     """The seed of one completion, 48 bits: other prompts, batches and their order have no part in it."""
     chosen = settings.seed if prompt.seed is None else prompt.seed
@@ -227,43 +261,6 @@ def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Writte
         [[*ids, *one.token_ids] for ids, one in zip(before, written, strict=True)], **how
     )
     return [whole.removeprefix(head) for head, whole in zip(heads, wholes, strict=True)]
-
-
-def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[float]:
-    """Log-probabilities of the completions under `sampling.reference`, in nats.
-
-    Raises ConfigError if the reference is "start" and there is no start adapter.
-    """
-    reference = config.sampling.reference
-    if reference == "start" and not config.start_adapter:
-        raise ConfigError("sampling.reference is 'start', but start_adapter is not set.")
-    adapter = {"base": None, "start": config.start_adapter}.get(str(reference), reference)
-    loaded = load_scored(config, Path(adapter) if adapter else None, beside_start=False)
-    # The scorer takes pairs, whose prompt it computes once: two completions of a prompt, or one of them twice.
-    groups = [list(group) for _, group in itertools.groupby(samples, key=lambda one: one.request.prompt)]
-    places = itertools.accumulate(map(len, groups), initial=0)
-    couples = [
-        (start + first, start + min(first + 1, len(group) - 1))
-        for start, group in zip(places, groups, strict=False)
-        for first in range(0, len(group), 2)
-    ]
-    pairs = [
-        EncodedPair(
-            id=samples[one].prompt.id,
-            prompt=samples[one].request.prompt,
-            chosen=samples[one].written.token_ids,
-            rejected=samples[other].written.token_ids,
-            label=1.0,
-            margin=0.0,
-            weight=1.0,
-        )
-        for one, other in couples
-    ]
-    scorer = make_scorer(loaded, config, pairs, lambda event: print(event, file=sys.stderr))
-    found: dict[int, float] = {}
-    for couple, scores in zip(couples, score_pairs(scorer, pairs).tolist(), strict=True):
-        found.update(zip(couple, scores, strict=True))
-    return [found[place] for place in range(len(samples))]
 
 
 def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import torch
 from training.engine.adapters import as_reference, load_scored
 from training.engine.attention import PACKED
 from training.engine.config import TrainConfig
-from training.engine.errors import DataError, DivergedError, first_line, memory_short
+from training.engine.errors import DataError, DivergedError, ModelError, first_line, memory_short
 from training.engine.logps import Scorer
+from training.engine.lora import rounding_events
 from training.engine.losses import make_loss
 from training.engine.model import Loaded, set_threads
 from training.engine.packing import Row, pack, pad
@@ -28,6 +29,9 @@ _DEFAULT_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
 _SMALL_MAX_TOKENS = 2048
 # What is still rounding between the packed and the plain form: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
+# How much of the largest logit may change at a token when a later one does, which is rounding.
+_CHANGE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
+_PROBED_TOKENS = 16
 # Completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory.
 _PROBED = 64
 
@@ -44,14 +48,14 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         started = time.monotonic()
         run.progress("loading")
         source = pairs_file or run.pairs
-        pairs = read_pairs(source)
+        inputs, pairs = run.hashes([run.config_file, source]), read_pairs(source)
         trained = (run.adapter / "adapter_model.safetensors").is_file()
         policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
         loaded = load_scored(config, policy, beside_start=trained)
         encoded, left_out = loaded.encoder(config).encode_pairs(pairs)
         if not encoded:
-            raise DataError(f"No pair of {source.name} is left to score.")
-        events: list[str] = []
+            raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
+        events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)
         scorer = make_scorer(loaded, config, encoded, events.append)
 
         def measure(offset: int) -> torch.Tensor:
@@ -91,7 +95,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
             "dtype": str(loaded.dtype).removeprefix("torch."),
             "seconds": round(time.monotonic() - started, 3),
         }
-        run.finish("score", summary, [run.config_file, source], [run.scores])
+        run.finish("score", summary, inputs, [run.scores])
         run.progress("done", len(encoded), len(encoded))
     for event in events:
         print(event, file=sys.stderr)
@@ -152,7 +156,8 @@ def make_scorer(
 ) -> Scorer:
     """A scorer in packed rows where the model's architecture allows it, else in the plain form.
 
-    Under packing "auto" the longest pair is scored both ways, and a disagreement is told to `note`.
+    Under packing "auto" the longest pair is scored both ways, and a disagreement is told to `note`. Raises ModelError
+    if the model is not causal.
     """
     scorer = Scorer(
         loaded.model,
@@ -160,6 +165,7 @@ def make_scorer(
         device=loaded.device,
         max_tokens=config.max_tokens or _default_max_tokens(loaded),
     )
+    check_causal(loaded, (*pairs[0].prompt, *pairs[0].chosen))
     if config.packing == "off":
         scorer.use(packed=False)
         return scorer
@@ -170,6 +176,26 @@ def make_scorer(
         note(f"Rows are not packed, which is slower: {problem}.")
     scorer.use(packed=not problem)
     return scorer
+
+
+def check_causal(loaded: Loaded, ids: Sequence[int]) -> None:
+    """Check that no token sees a later one, as in BERT, on the first of `ids`. Raises ModelError.
+
+    Dropout must be off, as a scorer turns it.
+    """
+    some = list(ids[:_PROBED_TOKENS])
+    if len(some) < 2:
+        return  # nothing to see
+    other = [*some[:-1], (some[-1] + 1) % loaded.base.get_input_embeddings().num_embeddings]
+    with torch.no_grad():
+        both = (
+            loaded.model(input_ids=torch.tensor([some, other], device=loaded.device)).logits[:, :-1].float()
+        )
+    if float((both[0] - both[1]).abs().max()) > _CHANGE[loaded.dtype] * float(both.abs().max()):
+        raise ModelError(
+            f"The base model ({loaded.base.config.model_type}) is not a causal language model:"
+            " what it says of a token depends on those that follow."
+        )
 
 
 def _default_max_tokens(loaded: Loaded) -> int:

@@ -87,6 +87,18 @@ def widen(model: nn.Module, dtype: torch.dtype) -> bool:
     return True
 
 
+def accept_wider_inputs(layer: nn.Linear) -> None:
+    """Let a frozen layer multiply inputs of its own precision as it did, and wider ones in theirs."""
+    layer.forward = types.MethodType(_wider, layer)  # type: ignore[method-assign]
+
+
+def _wider(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    if x.dtype == layer.weight.dtype:
+        return nn.Linear.forward(layer, x)
+    y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)
+    return y
+
+
 def _linear(dtype: torch.dtype) -> Callable[..., torch.Tensor]:
     def forward(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)

@@ -17,11 +17,18 @@ from typing import Any
 
 from training.engine.errors import DataError, ModelError, first_line
 from training.engine.limits import within
-from training.engine.records import Completion, Message, Pair, Text
+from training.engine.records import Completion, Message, Pair, Prompt, Text
 
 _TEMPLATE_SECONDS = 5  # of processor time, for what takes a millisecond
 _LONGEST_RENDERED = 1 << 24  # characters
 _SENTINEL = "whetstone"  # stands for a completion while the chat template is probed
+_SPEAKERS = ("system", "user", "assistant")  # what a tool returned may be rendered as JSON
+_NAMED = 5  # of the pairs or prompts that are left out for one reason
+_THOUGHTS_END = "</think>"  # templates drop the thoughts of earlier turns
+
+
+class ChatRefusedError(DataError):
+    """The chat template cannot render one chat."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +56,21 @@ class EncodingReport:
     dropped: Counter[str] = field(default_factory=Counter)
     truncated: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)  # a sentence for each of the first chats refused
 
     def note(self, counter: Counter[str], reason: str, identity: str) -> None:
         """Count one pair under `reason`."""
         counter[reason] += 1
         names = self.examples.setdefault(reason, [])
-        if len(names) < 5:
+        if len(names) < _NAMED:
             names.append(identity)
+
+    def refuse(self, one: Pair | Prompt, refusal: ChatRefusedError) -> None:
+        """Count a pair or prompt whose chat the template refused."""
+        self.note(self.dropped, "refused_by_template", one.id)
+        if len(self.refusals) < _NAMED:
+            kind = "Pair" if isinstance(one, Pair) else "Prompt"
+            self.refusals.append(f"{kind} {one.id} ({one.where}) is left out: {refusal}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values for `done.json`."""
@@ -96,20 +111,32 @@ class Encoder:
         self.eos = self._plain_eos()
         self._turn_end: int | None = None
 
-    def prompt_ids(self, prompt: Text) -> tuple[int, ...]:
+    def prompt_ids(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> tuple[int, ...]:
         """Ids of one prompt as the model is given it, with BOS, before truncation. May be empty.
 
-        Raises ModelError if chat messages come without a chat template to render them.
+        Raises ModelError if chat messages come without a chat template to render them, ChatRefusedError if that
+        cannot.
         """
         if isinstance(prompt, str):
             ids = self._ids([prompt])[0]
             return self._with_bos(ids)
-        return tuple(self._ids([self.render(prompt)])[0])
+        return tuple(self._ids([self.render(prompt, tools)])[0])
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text of a chat up to where the assistant begins, or goes on, to write."""
+    def render(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> str:
+        """The text of a chat up to where the assistant begins, or goes on, to write.
+
+        Raises ChatRefusedError if the template refuses it or leaves out what a message says.
+        """
         prefill = messages[-1]["role"] == "assistant"
-        return self._template(messages, add_generation_prompt=not prefill, continue_final_message=prefill)
+        told = {"tools": tools} if tools else {}
+        rendered = self._template(
+            messages, add_generation_prompt=not prefill, continue_final_message=prefill, **told
+        )
+        for message in messages:
+            said = str(message.get("content") or "").rpartition(_THOUGHTS_END)[2].strip()
+            if message["role"] in _SPEAKERS and said not in rendered:
+                raise ChatRefusedError(f"The chat template leaves out what the {message['role']} says.")
+        return rendered
 
     def truncate_prompt(self, ids: Sequence[int], room: int) -> tuple[int, ...]:
         """The end of a prompt in `room` tokens, its BOS kept if there is room for that and one token more."""
@@ -124,14 +151,22 @@ class Encoder:
         Raises DataError if token ids lie outside the vocabulary.
         """
         report = EncodingReport()
-        texts = [pair.prompt if isinstance(pair.prompt, str) else self.render(pair.prompt) for pair in pairs]
+        texts, kept = [], []
+        for pair in pairs:
+            try:
+                prompt = pair.prompt
+                texts.append(prompt if isinstance(prompt, str) else self.render(prompt, pair.tools))
+                kept.append(pair)
+            except ChatRefusedError as refusal:
+                report.refuse(pair, refusal)
+        pairs = kept
         prompts = self._ids(texts)
         chosen = self._completions(pairs, texts, prompts, [pair.chosen for pair in pairs])
         rejected = self._completions(pairs, texts, prompts, [pair.rejected for pair in pairs])
         encoded = []
         for pair, ids, *both in zip(pairs, prompts, chosen, rejected, strict=True):
-            prompt = tuple(ids) if isinstance(pair.prompt, list) else self._with_bos(ids)
-            one = self._fit(pair, pair.prompt_token_ids or prompt, both[0], both[1], report)
+            given = tuple(ids) if isinstance(pair.prompt, list) else self._with_bos(ids)
+            one = self._fit(pair, pair.prompt_token_ids or given, both[0], both[1], report)
             if one is not None:
                 encoded.append(one)
         return encoded, report
@@ -237,7 +272,10 @@ class Encoder:
             return self.eos
         if self._turn_end is None:
             turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-            rendered = self._template(turn, add_generation_prompt=False, continue_final_message=False)
+            try:
+                rendered = self._template(turn, add_generation_prompt=False, continue_final_message=False)
+            except ChatRefusedError:  # it asks for more than a user's turn
+                rendered = _SENTINEL
             ids = self._ids([rendered.rpartition(_SENTINEL)[2]])[0]
             self._turn_end = next((one for one in ids if one in self.eos_ids), self.eos)
         return self._turn_end
@@ -246,8 +284,8 @@ class Encoder:
         eos: int | None = self.tokenizer.eos_token_id
         return eos if eos is not None else min(self.eos_ids, default=None)
 
-    def _template(self, messages: Sequence[Message], **how: bool) -> str:
-        """Render a chat. Raises DataError if the template refuses it, or gives too much or takes too long."""
+    def _template(self, messages: Sequence[Message], **how: Any) -> str:
+        """Render a chat. Raises ChatRefusedError if the template refuses it, DataError if it does too much."""
         if self.chat_template is None and self.tokenizer.chat_template is None:
             raise ModelError("The prompts are chat messages, but the model's tokenizer has no chat template.")
         overtime = DataError(f"The chat template takes longer than {_TEMPLATE_SECONDS} s for one prompt.")
@@ -257,13 +295,12 @@ class Encoder:
                     list(messages),
                     chat_template=self.chat_template,
                     tokenize=False,
-                    **how,
-                    **self.chat_template_kwargs,
+                    **(self.chat_template_kwargs | how),
                 )
         except DataError:
             raise
         except Exception as error:  # noqa: BLE001 - templates are programs that come with the model
-            raise DataError(f"The chat template refused a prompt: {first_line(error)}.") from None
+            raise ChatRefusedError(f"The chat template refused a prompt: {first_line(error)}.") from None
         if len(rendered) > _LONGEST_RENDERED:
             raise DataError(f"The chat template makes {len(rendered)} characters of one prompt.")
         return str(rendered)

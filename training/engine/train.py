@@ -7,10 +7,10 @@ metrics, byte for byte on a CPU, but for the measured `pairs_per_second`.
 import contextlib
 import hashlib
 import json
-import resource
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,10 +18,12 @@ from training.engine import checkpoints, distributed
 from training.engine.adapters import load_policy, save_adapter
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
-from training.engine.errors import ConfigError, DataError, DivergedError
+from training.engine.errors import ConfigError, DataError, DivergedError, memory_short
 from training.engine.health import diagnose
 from training.engine.interrupts import Interrupts
+from training.engine.lora import rounding_events
 from training.engine.losses import check_honoured
+from training.engine.memory import own_peak
 from training.engine.model import Loaded, choose_device, model_files, set_threads
 from training.engine.records import read_pairs
 from training.engine.reference import cache_key, reference_logps, shared_logps
@@ -29,8 +31,13 @@ from training.engine.rundir import Log, RunDirectory, digest, library_versions
 from training.engine.scoring import check_finite, held_out_figures, make_scorer
 from training.engine.trainer import Trainer
 
-# Settings that change how a run is watched or where its results go, not what it computes.
-_NO_EFFECT = ("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "threads")
+# Settings that change how a run is watched, where its results go, or how it is fitted into memory: the result is the
+# same, up to the order of sums. They may change before a run is resumed.
+_NO_EFFECT = (
+    *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling"),
+    *("threads", "max_tokens", "packing", "gradient_checkpointing"),
+)
+T = TypeVar("T")
 
 
 def train(run: RunDirectory) -> None:
@@ -79,25 +86,33 @@ class _Run:
             raise ConfigError(
                 f"eval_steps has no effect without pairs to score: {self.run.heldout} is missing."
             )
+        self.inputs = self.run.hashes([self.run.config_file, self.run.pairs, self.run.heldout])
         self.fingerprint = self._fingerprint()
         if self._is_done():
             self._say("This run is done: nothing to train.")
             return
         loaded = load_policy(self.config)
+        for event in rounding_events(loaded.model, loaded.dtype):
+            self._note(event)
         if self.config.shard:
             distributed.shard_base(loaded.base, loaded.device)
         encoder = loaded.encoder(self.config)
         self.pairs, self.encoding = encoder.encode_pairs(pairs)
         self.heldout, self.heldout_encoding = encoder.encode_pairs(heldout)
+        refusals = [*self.encoding.refusals, *self.heldout_encoding.refusals]
         if not self.pairs:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.encoding.dropped.items())
-            raise DataError(f"No pair is left to train on{': ' + reasons if reasons else ''}.")
+            raise DataError(
+                " ".join([f"No pair is left to train on{': ' + reasons if reasons else ''}.", *refusals[:1]])
+            )
+        for event in refusals:
+            self._note(event)
         check_honoured(self.config, [*self.pairs, *self.heldout])
         self.loaded = loaded
         began = time.monotonic()
         self.scorer = make_scorer(loaded, self.config, self.pairs, self._note)
         self.trainer = Trainer(self.config, loaded.model, self.scorer, self.pairs, self.processes)
-        self._measure_reference()
+        self._within_memory(self._measure_reference)
         self.reference_seconds = time.monotonic() - began
         self._train()
         self._finish()
@@ -107,9 +122,7 @@ class _Run:
         steps = [self.trainer.groups(step) for step in range(self.trainer.steps_per_epoch)]
         everything, first = [*self.pairs, *self.heldout], len(self.pairs)
         if self.heldout:
-            held = range(len(self.heldout))
-            self.held_groups = self.scorer.groups(self.heldout, held, self.processes.world)
-            steps.append([[first + at for at in group] for group in self.held_groups])
+            steps.append([[first + at for at in group] for group in self._held_groups()])
         key = cache_key(
             everything,
             steps,
@@ -117,7 +130,7 @@ class _Run:
             model=self.fingerprint["model"],
             dtype=str(self.loaded.dtype),
             device=self.loaded.device.type,
-            quantization=self.config.quantization,
+            quantization=getattr(self.loaded.base.config, "quantization_config", None),
             versions=library_versions(),
         )
         logps = reference_logps(
@@ -161,7 +174,7 @@ class _Run:
     def _step(self) -> None:
         """One optimizer step with its metrics, evaluation and checkpoint."""
         started = time.perf_counter()
-        row = self.trainer.step(self.step)
+        row = self._within_memory(lambda: self.trainer.step(self.step))
         with self.interrupts.held():  # a stop finds the step wholly done or not begun
             self.trainer.apply()
             count = len(self.trainer.batch(self.step))
@@ -197,10 +210,43 @@ class _Run:
 
     def _held_out_logps(self) -> torch.Tensor:
         """Log-probabilities (held-out pairs, 2) under the policy as it stands, in every process."""
-        logps = torch.empty_like(self.heldout_reference)
-        members = [at for group in self.held_groups for at in group]
-        logps[members] = shared_logps(self.scorer, self.heldout, self.held_groups, self.processes)
-        return logps
+
+        def compute() -> torch.Tensor:
+            logps, groups = torch.empty_like(self.heldout_reference), self._held_groups()
+            members = [at for group in groups for at in group]
+            logps[members] = shared_logps(self.scorer, self.heldout, groups, self.processes)
+            return logps
+
+        return self._within_memory(compute)
+
+    def _held_groups(self) -> list[list[int]]:
+        """Which held-out pairs share a row."""
+        return self.scorer.groups(self.heldout, range(len(self.heldout)), self.processes.world)
+
+    def _within_memory(self, compute: Callable[[], T]) -> T:
+        """Return what `compute` does. Where memory is short, retry in shorter rows, down to those of one pair.
+
+        Several processes would lose step with one another: there the error is raised.
+        """
+        while True:
+            try:
+                return compute()
+            except (MemoryError, RuntimeError) as error:
+                if not memory_short(error) or self.processes.world > 1 or not self._shorten_rows():
+                    raise
+
+    def _shorten_rows(self) -> bool:
+        """Halve the token budget of a row; False if the longest pair has a row of its own already."""
+        before = self.scorer.max_tokens
+        longest = max(pair.tokens for pair in (*self.pairs, *self.heldout))
+        if before <= longest:
+            return False
+        self.scorer.max_tokens = max(longest, before // 2)
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        if self.loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._note(f"Memory was short: rows hold {self.scorer.max_tokens} tokens from here on, not {before}.")
+        return True
 
     def _held_out_figures(self, logps: torch.Tensor) -> dict[str, Any]:
         return held_out_figures(self.config, self.heldout, logps, self.heldout_reference)
@@ -255,8 +301,7 @@ class _Run:
             "peak_memory_bytes": _peak_memory(self.loaded),
             "fingerprint": self.fingerprint,
         }
-        inputs = [self.run.config_file, self.run.pairs, self.run.heldout]
-        self.run.finish("train", summary, inputs, [self.run.adapter, self.run.metrics])
+        self.run.finish("train", summary, self.inputs, [self.run.adapter, self.run.metrics])
         for finding in findings:
             self._say(f"{finding['message']} {finding['remedy']}")
         self._report("done", self.trainer.total_steps, self.trainer.total_steps)
@@ -299,5 +344,4 @@ def _peak_memory(loaded: Loaded) -> int:
     """Bytes: of the CUDA device, or of this process."""
     if loaded.device.type == "cuda":
         return torch.cuda.max_memory_allocated(loaded.device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return own_peak()

@@ -19,8 +19,12 @@ from training.engine.model import choose_device
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM reserves memory for
 
 
-def wanted(config: TrainConfig) -> bool:
-    """Whether vLLM is to write. Raises ConfigError if it is asked for and cannot."""
+def wanted(config: TrainConfig, adapter: Path | None) -> bool:
+    """Whether vLLM is to write. Raises ConfigError if it is asked for and cannot.
+
+    vLLM rounds each layer's product before it adds the adapter's, which loses most of a small adapter. So only a
+    bare base model is left to it, unless it is asked for.
+    """
     backend = config.sampling.backend
     if backend == "native":
         return False
@@ -33,7 +37,7 @@ def wanted(config: TrainConfig) -> bool:
         raise ConfigError(
             "sampling.backend 'vllm' needs vLLM, a CUDA device and base weights in full precision."
         )
-    return able
+    return able and (backend == "vllm" or adapter is None)
 
 
 class VllmWriter:

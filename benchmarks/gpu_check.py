@@ -1,0 +1,114 @@
+"""Everything that only a GPU can show, in one command: `make gpu-check`, or `python -m benchmarks.gpu_check --help`.
+
+Needs torch, transformers, PEFT and pytest, and neither Django nor a network; TRL and bitsandbytes are used where they
+are installed. Each part is a process of its own with a time limit, so that one that fails costs the others nothing.
+What a part has found is on the disk as soon as it is known.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+# Parts with their limits in seconds. Those of one line share the GPU, which is for what is not timed.
+GROUPS = (
+    {"products": 60},
+    {"sample": 100},
+    {"tests": 150, "margins": 150, "resume": 150},
+    {"train": 330},
+    {"qlora": 90},
+)
+PARTS = [part for group in GROUPS for part in group]
+
+
+def main() -> None:
+    """Run the parts that are asked for and write one JSON after each."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": _machine(options.device),
+        "parts": {},
+    }
+    until = time.monotonic() + options.seconds
+    for group in GROUPS:
+        wanted = {part: limit for part, limit in group.items() if part in (options.part or PARTS)}
+        if not wanted:
+            continue
+        began = time.monotonic()
+        children = {part: _start(part, options) for part in wanted}
+        for part, child in children.items():
+            problem = _finish(child, min(wanted[part], until - began) - (time.monotonic() - began))
+            found = options.out / f"{part}.json"
+            figures = json.loads(found.read_text()) if found.exists() else {}
+            if problem:
+                figures["problem"] = f"{problem}: {(options.out / f'{part}.log').read_text()[-1500:]}"
+            report["parts"][part] = figures | {"seconds": round(time.monotonic() - began, 1)}
+            (options.out / "gpu-check.json").write_text(json.dumps(report, indent=1) + "\n")
+            print(f"{part}: {json.dumps(report['parts'][part])}\n", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "var" / "gpu-check", help="folder of the results")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this one; may be given again")
+    parser.add_argument(
+        "--case", action="append", default=[], help="only this training case; may be given again"
+    )
+    parser.add_argument("--seconds", type=float, default=480, help="for all parts together (480)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes: does the script work?")
+    return parser.parse_args()
+
+
+def _machine(device: str) -> dict[str, Any]:
+    import torch
+
+    names = ("torch", "transformers", "peft", "trl", "bitsandbytes")
+    versions = {name: metadata.version(name) for name in names if importlib.util.find_spec(name)}
+    card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    return {"card": card, "cuda": torch.version.cuda, "versions": versions}
+
+
+def _start(part: str, options: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """Start one part in a process of its own, which leads a group."""
+    command = [sys.executable, "-m", "benchmarks.gpu_parts", part, str(options.out), options.device]
+    command += (["--tiny"] if options.tiny else []) + options.case
+    environment = os.environ | {
+        "OMP_WAIT_POLICY": "passive",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with (options.out / f"{part}.log").open("w") as said:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _finish(child: subprocess.Popen[bytes], seconds: float) -> str:
+    """Wait for a part and return what went wrong, if anything did. What takes too long is ended, with its children."""
+    try:
+        code = child.wait(max(seconds, 1))
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        return "it was stopped, as its time was up"
+    return f"it ended with code {code}" if code else ""
+
+
+if __name__ == "__main__":
+    main()

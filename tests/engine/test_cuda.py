@@ -1,0 +1,124 @@
+"""What only a GPU computes: the flash kernel over packed rows, sums in bfloat16, decoding. Skipped without one."""
+
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from torch import nn
+
+from tests.engine.conftest import VOCABULARY, make_model, make_pairs, read_metrics, tiny_llama
+from training.engine import lora
+from training.engine.adapters import (
+    load_policy,
+    load_sampled,
+    load_scored,
+    save_adapter,
+    trainable_parameters,
+)
+from training.engine.config import SamplingConfig
+from training.engine.decoding import Decoder, Request
+from training.engine.logps import Scorer
+from training.engine.packing import pack, pad
+from training.engine.rundir import write_jsonl
+from training.engine.sampling import sample
+from training.engine.scoring import score
+from training.engine.train import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+DEVICE = torch.device("cuda")
+
+
+def adapted(dtype: torch.dtype, size: float, **changes: object) -> peft.PeftModel:
+    model = (
+        make_model(tiny_llama(**({"hidden_size": 64, "intermediate_size": 96} | changes)))
+        .bfloat16()
+        .to(dtype)
+    )
+    model = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
+    torch.manual_seed(1)
+    for name, weight in sorted(model.named_parameters()):
+        if "lora_" in name:
+            nn.init.normal_(weight, std=size if "lora_B" in name else 0.1)
+    return model.to(DEVICE).eval()
+
+
+def scorer_of(model: peft.PeftModel, packed: bool) -> Scorer:
+    scorer = Scorer(model, model.get_base_model(), max_tokens=1 << 15, device=DEVICE)
+    scorer.use(packed=packed)
+    return scorer
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+def test_the_flash_kernel_gives_outputs_and_gradients_of_two_sequences(key_heads: int) -> None:
+    pairs, found = make_pairs(12, longest=30), []
+    for dtype, packed in ((torch.float32, False), (torch.bfloat16, True)):
+        model = adapted(dtype, 0.1, num_key_value_heads=key_heads)
+        lora.fuse(model)
+        logps = scorer_of(model, packed).token_logps((pack if packed else pad)(pairs, range(12)))
+        (logps * torch.arange(len(logps), device=DEVICE).cos()).sum().backward()
+        slopes = torch.cat([weight.grad.flatten() for weight in trainable_parameters(model).values()])
+        found.append((logps.detach(), slopes))
+    (expected, slope), (ours, our_slope) = found
+    assert float((ours - expected).abs().mean()) < 0.03
+    assert float((our_slope - slope).norm() / slope.norm()) < 0.05
+
+
+def test_a_small_adapter_arrives_in_bfloat16() -> None:
+    pairs = make_pairs(400, longest=30)
+    gains = []
+    for dtype, packed in ((torch.float32, False), (torch.bfloat16, True)):
+        model = adapted(dtype, 3e-4)
+        if packed:
+            lora.fuse(model)
+        scorer, row = scorer_of(model, packed), (pack if packed else pad)(pairs, range(400))
+        with torch.no_grad():
+            policy = scorer.token_logps(row)
+            with model.disable_adapter():
+                gains.append(policy - scorer.token_logps(row))
+    true, found = gains
+    assert float((found * true).sum() / (true * true).sum()) == pytest.approx(1.0, abs=0.15)
+
+
+def test_policy_and_reference_agree_to_the_bit_before_the_first_step(make_run) -> None:
+    run = make_run(dtype="bfloat16", batch_size=10, learning_rate=0.0)
+    train(run)
+    opening = read_metrics(run)[0]
+    assert opening["rewards/margins"] == opening["displacement"] == opening["kl"] == 0
+    score(run)
+    assert run.read_done()["score"]["margin"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_sampling_and_scoring_run_and_agree(dtype: str, make_run) -> None:
+    run = make_run(dtype=dtype, epochs=3, sampling={"max_new_tokens": 20, "reference": "base"})
+    write_jsonl(
+        run.prompts, [{"id": number, "prompt": "the film " * (1 + number % 3)} for number in range(40)]
+    )
+    train(run)
+    sample(run)  # which checks a few completions against the trained policy
+    assert run.read_done()["train"]["device"] == "cuda"
+    assert run.read_done()["sample"]["completions"] == 80
+
+
+def test_greedy_decoding_takes_the_likeliest_tokens(make_run, tmp_path: Path) -> None:
+    config = make_run(dtype="float32").read_config()
+    model = load_policy(config).model
+    for weight in trainable_parameters(model).values():
+        nn.init.normal_(weight, std=0.2)
+    save_adapter(model, tmp_path / "adapter")
+    loaded, plain = (
+        load_sampled(config, tmp_path / "adapter"),
+        load_scored(config, tmp_path / "adapter", beside_start=False),
+    )
+    settings = SamplingConfig(temperature=0.0, max_new_tokens=12)
+    torch.manual_seed(0)
+    prompts = [tuple(torch.randint(3, VOCABULARY, (3 + number,)).tolist()) for number in range(20)]
+    written = Decoder(loaded.model, frozenset({1}), DEVICE, settings).write(
+        [Request(ids, 0) for ids in prompts]
+    )
+    for ids, one in zip(prompts, written, strict=True):
+        whole = torch.tensor([[*ids, *one.token_ids]], device=DEVICE)
+        with torch.no_grad():
+            likeliest = plain.model(input_ids=whole, use_cache=False).logits[0].argmax(dim=-1)
+        assert likeliest[len(ids) - 1 : -1].tolist() == list(one.token_ids)

@@ -1,0 +1,81 @@
+"""Log-probabilities of written completions by scoring them: under the reference, and to check those reported."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from training.engine.adapters import load_scored
+from training.engine.config import TrainConfig
+from training.engine.errors import ConfigError
+from training.engine.logps import Scorer
+from training.engine.model import Loaded
+from training.engine.packing import pad
+from training.engine.scoring import make_scorer, score_pairs
+from training.engine.tokens import EncodedPair
+
+if TYPE_CHECKING:
+    from training.engine.sampling import Sample
+
+_CHECKED = 4  # completions, spread over all
+# What is still rounding, in nats, times the root of a completion's tokens.
+_APART = {torch.float32: 2e-3, torch.bfloat16: 0.1}
+
+
+def reference_logprobs(config: TrainConfig, samples: Sequence["Sample"]) -> list[float]:
+    """Return the log-probabilities of the completions under `sampling.reference`, in nats.
+
+    Raises ConfigError if the reference is "start" and there is no start adapter.
+    """
+    reference = config.sampling.reference
+    if reference == "start" and not config.start_adapter:
+        raise ConfigError("sampling.reference is 'start', but start_adapter is not set.")
+    adapter = {"base": None, "start": config.start_adapter}.get(str(reference), reference)
+    loaded = load_scored(config, Path(adapter) if adapter else None, beside_start=False)
+    # The scorer takes pairs, whose prompt it computes once: two completions of a prompt, or one of them twice.
+    groups = [list(group) for _, group in itertools.groupby(samples, key=lambda one: one.request.prompt)]
+    places = itertools.accumulate(map(len, groups), initial=0)
+    couples = [
+        (start + first, start + min(first + 1, len(group) - 1))
+        for start, group in zip(places, groups, strict=False)
+        for first in range(0, len(group), 2)
+    ]
+    pairs = [_as_pair(samples[one], samples[other]) for one, other in couples]
+    scorer = make_scorer(loaded, config, pairs, lambda event: print(event, file=sys.stderr))
+    found: dict[int, float] = {}
+    for couple, scores in zip(couples, score_pairs(scorer, pairs).tolist(), strict=True):
+        found.update(zip(couple, scores, strict=True))
+    return [found[place] for place in range(len(samples))]
+
+
+def find_disagreement(policy: Loaded, samples: Sequence["Sample"]) -> str:
+    """Return how the log-probability of a completion as written differs from that under `policy`, or "".
+
+    A few completions are scored, each by one plain forward of the whole text.
+    """
+    scorer = Scorer(policy.model, policy.base, max_tokens=1, device=policy.device)
+    scorer.use(packed=False)
+    for one in samples[:: -(-len(samples) // _CHECKED) or 1]:
+        scored = float(scorer.score(pad([_as_pair(one, one)], [0]))[0, 0])
+        apart = abs(scored - one.written.logprob)
+        if not apart <= _APART[policy.dtype] * len(one.written.token_ids) ** 0.5:
+            return (
+                f"the completion of prompt {one.prompt.id} was written at a log-probability of"
+                f" {one.written.logprob:.2f}, but the policy gives it {scored:.2f}"
+            )
+    return ""
+
+
+def _as_pair(one: "Sample", other: "Sample") -> EncodedPair:
+    return EncodedPair(
+        id=one.prompt.id,
+        prompt=one.request.prompt,
+        chosen=one.written.token_ids,
+        rejected=other.written.token_ids,
+        label=1.0,
+        margin=0.0,
+        weight=1.0,
+    )
