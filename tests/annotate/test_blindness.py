@@ -8,6 +8,8 @@ from annotate.importing import Item, write
 from annotate.models import Claim, Comparison, Completion, Project, Prompt
 from tests.annotate.desk import FRAGMENT, url
 
+pytestmark = pytest.mark.once  # ids are drawn in Python
+
 PAIRS = 60
 
 

@@ -14,6 +14,8 @@ from annotate import rendering
 from annotate.differences import WORD_LIMIT, common, differences
 from annotate.rendering import DISPLAY_LIMIT, markdown, raw
 
+pytestmark = pytest.mark.once  # no text is rendered by a database
+
 
 class Tags(HTMLParser):
     """What a browser would see: each tag with its attributes."""
