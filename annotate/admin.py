@@ -140,6 +140,11 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
 
     def save_model(self, request: HttpRequest, obj: models.Project, form: Any, change: bool) -> None:
         obj.save(update_fields=form.changed_data if change else None)
+        if not change:
+            trail.record(trail.Verb.CREATED, get_user(request), project=obj, target=obj.name)
+        elif form.changed_data:
+            fields = ", ".join(form.changed_data)
+            trail.record(trail.Verb.SETTINGS, get_user(request), project=obj, target=fields)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Save the members, and leave the same trail as the page of members does."""
