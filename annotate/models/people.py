@@ -13,7 +13,29 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models.projects import Project
 from annotate.models.trail import TrailEntry
-from annotate.names import check_scripts, fold, name_key
+from annotate.names import check_scripts, check_visible, fold, name_key
+
+
+class Username(models.CharField):  # type: ignore[type-arg] # no subscript at run time
+    """A username. A new one is refused when it looks like another account's, mixes scripts or hides characters.
+
+    `createsuperuser` asks the field alone, without an account.
+    """
+
+    def clean(self, value: Any, person: Any) -> str:
+        username: str = super().clean(value, person)
+        pk: int = getattr(person, "pk", None) or 0  # of no account
+        if not User.objects.filter(pk=pk, username=username).exists():
+            check_visible(username)
+            check_scripts(username)
+            if User.objects.filter(username_key=name_key(username)).exclude(pk=pk).exists():
+                raise ValidationError(self.error_messages["unique"], code="unique")
+        return username
+
+    def deconstruct(self) -> Any:
+        """Return the column that it is for migrations, the one of Django's account."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
 
 
 class UsernameKey(models.CharField):  # type: ignore[type-arg] # no subscript at run time
@@ -37,6 +59,14 @@ class User(AbstractUser):
     means unconfirms it.
     """
 
+    username = Username(
+        _("username"),
+        max_length=150,
+        unique=True,
+        help_text=_("Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only."),
+        validators=[AbstractUser.username_validator],
+        error_messages={"unique": _("A user with that username already exists.")},
+    )
     confirmed_email = models.EmailField(blank=True, editable=False)
     username_key = UsernameKey(max_length=500, unique=True, editable=False, default="")
     preferences = models.JSONField(default=dict, blank=True)
@@ -59,19 +89,6 @@ class User(AbstractUser):
     @property
     def has_confirmed_email(self) -> bool:
         return bool(self.email) and fold(self.email) == fold(self.confirmed_email)
-
-    def clean(self) -> None:
-        """Refuse a new username that looks like another account's, or mixes scripts."""
-        super().clean()
-        stored = User.objects.filter(pk=self.pk).values_list("username", flat=True).first()
-        if self.username == stored:
-            return
-        try:
-            check_scripts(self.username)
-        except ValidationError as mixed:
-            raise ValidationError({"username": mixed}) from mixed
-        if User.objects.filter(username_key=name_key(self.username)).exclude(pk=self.pk).exists():
-            raise ValidationError({"username": self.unique_error_message(User, ("username",))})
 
     def set_unusable_password(self) -> None:
         super().set_unusable_password()

@@ -50,7 +50,9 @@ class TrailEntry(models.Model):
         "annotate.User", null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
     who_name = models.CharField(
-        max_length=150, blank=True, help_text=_("Empty for a command on the server, or the holder of a link.")
+        max_length=150,
+        blank=True,
+        help_text=_("Empty for a command on the server, the holder of a link, or who declined."),
     )
     verb = models.CharField(max_length=20, choices=Verb.choices)
     subject = models.ForeignKey(

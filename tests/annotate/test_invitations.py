@@ -278,6 +278,14 @@ def test_the_offer_to_make_an_account_is_filled_in(project, owner, client_for):
         ("аре", "This name cannot be used for a new account"),  # all Cyrillic, and looks like ape
         ("ｏtto", "This name cannot be used for a new account"),  # a wide letter
         ("Admin", "This name cannot be used for a new account"),
+        ("admin.", "This name cannot be used for a new account"),
+        *((f"otto{filler}", "cannot be seen") for filler in "\u3164\u115f\u1160\uffa0"),
+        ("\uffa0otto", "cannot be seen"),
+        ("ᴏᴛᴛᴏ", "This name cannot be used for a new account"),  # small capitals
+        ("ottoˑ", "This name cannot be used for a new account"),  # modifier letters
+        ("ottoʼ", "This name cannot be used for a new account"),
+        ("ottoـ", "This name cannot be used for a new account"),
+        ("otto.", "This name cannot be used for a new account"),
         ("otto@example.org", "has no @"),
         ("o tto", "Enter a valid username"),
         ("", "required"),
@@ -294,7 +302,7 @@ def test_a_name_that_could_pass_for_anothers_is_refused(
     assert User.objects.count() == before
 
 
-@pytest.mark.parametrize("username", ["nora", "Zoë", "иван", "桜さくら", "o.tto"])
+@pytest.mark.parametrize("username", ["nora", "Zoë", "иван", "桜さくら", "まりー", "o.tto", "_"])
 def test_names_of_one_alphabet_are_taken(owner, outsider, client_for, username):
     page = client_for(owner).post(f"{URL}new/", {"username": username, "role": "annotator"})
     assert page.status_code == 200
@@ -315,7 +323,7 @@ def test_a_new_account_does_not_start_as_an_admin(project, owner, client_for):
 
 
 def test_the_database_refuses_a_username_that_looks_like_another(outsider):
-    for name in ("OTTO", "оttо"):
+    for name in ("OTTO", "оttо", "otto\u3164", "ot\u200bto", "ᴏᴛᴛᴏ", "ottoˑ", "ottoـ", "otto."):
         assert refuses(lambda name=name: User.objects.create(username=name))
         assert refuses(lambda name=name: User.objects.bulk_create([User(username=name)]))
 
