@@ -112,6 +112,10 @@ class User(AbstractUser):
             self._loses_password = False
             self._end_old_password()
 
+    def end_links(self) -> None:
+        """End the password links that were made while the account opened something else than now."""
+        self.password_links.filter(used_at=None).update(by=None)
+
     def _end_old_password(self) -> None:
         revoked = 0 if self.keeps_tokens else self.api_tokens.all().delete()[0]
         # What was told may have been told to whoever had the old password.
@@ -158,3 +162,19 @@ class Membership(models.Model):
             if not created and self.role != Role.ADMIN:
                 self.invitations_made.all().delete()
                 self.links_made.filter(used_at=None).update(by=None)
+            self._end_offers()
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic():
+            self._end_offers()
+            return super().delete(*args, **kwargs)
+
+    def _end_offers(self) -> None:
+        """End what was handed to this person before: invitations to the project, and password links.
+
+        An invitation by address stays in the list, and opens nothing: its end would tell admins whose address it is.
+        """
+        invitations = self.user.invitations.filter(project=self.project_id)
+        invitations.filter(name=fold(self.user.username)).delete()
+        invitations.update(person=None)
+        self.user.end_links()

@@ -84,6 +84,8 @@ class TrailEntry(models.Model):
             return self.who_name
         if self.verb == self.Verb.LINK_USED:
             return _now("the holder of the link")
+        if self.verb == self.Verb.DECLINED:  # a username would tell whose address was invited
+            return self.target
         # By a link, which has an entry of its own, or by a command on the server.
         return "–" if self.verb == self.Verb.PASSWORD else _now("a command on the server")
 
