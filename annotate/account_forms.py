@@ -5,7 +5,7 @@ from django.contrib.auth.forms import UsernameField
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Role, User
-from annotate.names import RESERVED, fold, name_key
+from annotate.names import RESERVED, check_visible, fold, name_key
 
 LONGEST_NAME = 254
 NAME_REFUSED = _("This name cannot be used for a new account: choose another.")
@@ -21,6 +21,7 @@ class AddMemberForm(forms.Form):
 
     def clean_person(self) -> str:
         person: str = self.cleaned_data["person"]
+        check_visible(person)
         if len(fold(person)) > LONGEST_NAME:  # folding makes some characters several
             raise forms.ValidationError(_("No username or address is so long."))
         return person

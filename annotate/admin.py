@@ -19,6 +19,8 @@ from annotate import models, trail
 from annotate.access import get_user
 from annotate.fields import CheckedJSONField
 
+AUTHORITY = {"is_active", "is_staff", "is_superuser", "groups", "user_permissions"}  # fields of an account
+
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript at run time
     """Rows that only the application's own functions may write: its counters and history depend on them."""
@@ -105,6 +107,8 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg] # no subscript at run ti
             trail.record(trail.Verb.EMAIL, get_user(request), subject=obj)
         elif obj.confirmed_email and not obj.has_confirmed_email:
             messages.warning(request, gettext("The new email address is not confirmed."))
+        if change and not AUTHORITY.isdisjoint(form.changed_data):
+            obj.end_links()  # for good: they do not come back with what the account was
 
     @admin.action(description=_("Confirm the email addresses of these accounts"))
     def confirm_email(self, request: HttpRequest, people: QuerySet[models.User]) -> None:
@@ -140,6 +144,11 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
 
     def save_model(self, request: HttpRequest, obj: models.Project, form: Any, change: bool) -> None:
         obj.save(update_fields=form.changed_data if change else None)
+        if not change:
+            trail.record(trail.Verb.CREATED, get_user(request), project=obj, target=obj.name)
+        elif form.changed_data:
+            fields = ", ".join(form.changed_data)
+            trail.record(trail.Verb.SETTINGS, get_user(request), project=obj, target=fields)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Save the members, and leave the same trail as the page of members does."""

@@ -66,12 +66,13 @@ def check(by: Membership, name: str) -> None:
 
 
 def invite(by: Membership, name: str, role: str) -> Invitation:
-    """Invite whoever has this username or confirmed address now."""
+    """Invite whoever has this username or confirmed address now and is not a member."""
     check(by, name)
+    strangers = User.objects.exclude(memberships__project=by.project)
     try:
         with transaction.atomic():
             invitation = Invitation.objects.create(
-                project=by.project, name=fold(name), person=find_person(name), role=role, by=by
+                project=by.project, name=fold(name), person=find_person(name, strangers), role=role, by=by
             )
             trail.record(trail.Verb.INVITED, by.user, project=by.project, target=invitation.name, role=role)
     except IntegrityError as invited:  # by another admin, at the same moment
@@ -102,6 +103,7 @@ def accept(person: User, invitation_id: int) -> Membership | None:
         invitation = _locked(person, invitation_id)
         if invitation is None:
             return None
+        invitation.delete()
         membership = Membership.objects.create(project=invitation.project, user=person, role=invitation.role)
         trail.record(
             trail.Verb.ACCEPTED,
@@ -111,17 +113,19 @@ def accept(person: User, invitation_id: int) -> Membership | None:
             role=invitation.role,
             invited_by=invitation.by.user.username,
         )
-        Invitation.objects.filter(project=invitation.project, person=person).delete()
         return membership
 
 
 def decline(person: User, invitation_id: int) -> Invitation | None:
+    """Refuse one invitation. Its entry in the trail names what the admin typed, not whom it meant."""
     with transaction.atomic():
         invitation = _locked(person, invitation_id)
         if invitation is None:
             return None
-        trail.record(trail.Verb.DECLINED, person, project=invitation.project, subject=person)
-        Invitation.objects.filter(project=invitation.project, person=person).delete()
+        trail.record(
+            trail.Verb.DECLINED, None, project=invitation.project, subject=person, target=invitation.name
+        )
+        invitation.delete()
         return invitation
 
 
@@ -144,7 +148,11 @@ def make_account(by: Membership, username: str, role: str) -> Membership:
 
 
 def _locked(person: User, invitation_id: int) -> Invitation | None:
-    """The open invitation, with its maker's membership locked so that it cannot end meanwhile."""
+    """The open invitation, with its maker's membership locked so that it cannot end meanwhile.
+
+    The person is locked first: the second of two invitations accepted at once then sees the membership of the first.
+    """
+    list(User.objects.select_for_update(no_key=True).filter(pk=person.pk))
     maker = Invitation.objects.filter(pk=invitation_id).values("by")
     list(Membership.objects.select_for_update().filter(pk__in=maker))
     return open_invitations(person).select_for_update(of=("self",)).filter(pk=invitation_id).first()

@@ -1,11 +1,13 @@
 """Usernames: when two are the same to the eye, and which ones are refused.
 
-Two names have one key when they differ only by case, by compatibility forms, or by letters that look alike
-(Unicode's list of confusable characters), such as a Cyrillic а in place of a Latin a.
+Two names have one key when they differ only by case, by compatibility forms, by letters that look alike (Unicode's
+list of confusable characters), such as a Cyrillic а in place of a Latin a, or by what is easily overlooked: invisible
+characters, modifier letters, small capitals, a full stop at the end.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from confusable_homoglyphs import categories, confusables
@@ -19,6 +21,13 @@ WRITTEN_TOGETHER = (
     {"LATIN", "HAN", "HANGUL"},
 )
 SHARED = {"COMMON", "INHERITED"}  # digits, punctuation, combining marks
+
+# Characters without a shape of their own: controls, format characters, fillers, variation selectors, joiners.
+INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zl", "Zp"}
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+PUNCTUATION = ".+-_@"  # of usernames
 
 # What a project's admin may not call a new account: people would take it for the site's keeper.
 RESERVED = {
@@ -34,7 +43,17 @@ def fold(name: str) -> str:
 
 def name_key(name: str) -> str:
     """Return the key that names which look the same share."""
-    return "".join(map(_latin_twin, fold(name)))
+    visible = "".join(character for character in name if not _is_invisible(character))
+    letters = "".join(map(_latin_twin, filter(_is_noticed, fold(visible))))
+    return letters.rstrip(PUNCTUATION) or letters
+
+
+def check_visible(name: str) -> None:
+    """Raise ValidationError if the name has a character that cannot be seen."""
+    if any(map(_is_invisible, name)):
+        raise ValidationError(
+            _("This name has a character that cannot be seen: retype it."), code="invisible"
+        )
 
 
 def check_scripts(name: str) -> None:
@@ -48,10 +67,24 @@ def check_scripts(name: str) -> None:
         )
 
 
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in INVISIBLE_CATEGORIES or bool(INVISIBLE.match(character))
+
+
+def _is_noticed(character: str) -> bool:
+    """Return whether a reader notices this character. Of modifier letters only wide ones, such as the Japanese ー."""
+    if unicodedata.category(character) == "Lm":
+        return unicodedata.east_asian_width(character) == "W"
+    return not character.isspace()
+
+
 def _latin_twin(character: str) -> str:
     """Return the ASCII letter or digit that looks like this character, or else the character."""
     if character.isascii():
         return character
+    small_capital = unicodedata.name(character, "").removeprefix("LATIN LETTER SMALL CAPITAL ")
+    if len(small_capital) == 1:
+        return small_capital.lower()
     found = confusables.is_confusable(character, greedy=True) or [{"homoglyphs": []}]
     twins = [twin["c"].lower() for twin in found[0]["homoglyphs"]]
     return next((twin for twin in twins if twin.isascii() and twin.isalnum()), character)

@@ -1,5 +1,6 @@
-"""Which static files are collected."""
+"""Apps of Django that are set up here: which static files are collected, and the admin site."""
 
+from django.contrib.admin.apps import AdminConfig as DefaultAdmin
 from django.contrib.staticfiles.apps import StaticFilesConfig as Default
 
 
@@ -8,3 +9,7 @@ class StaticFilesConfig(Default):
     longer than all the rest."""
 
     ignore_patterns = [*Default.ignore_patterns, "rest_framework", "django_htmx"]
+
+
+class AdminConfig(DefaultAdmin):
+    default_site = "config.admin.AdminSite"

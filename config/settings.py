@@ -45,7 +45,7 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("WHETSTONE_ORIGINS", [])
 INSTALLED_APPS = [
     "annotate",
     "training",
-    "django.contrib.admin",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -27,7 +27,7 @@ class Invitation(models.Model):
     """An offer to join a project, waiting for an answer.
 
     `name` is what the admin typed. `person` is the account that it meant at that moment, or None: an account made
-    later under that name is not invited. Admins are never shown which of the two it is.
+    later under that name is not invited, and a member never is. Admins are never shown which of the two it is.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="invitations")

@@ -13,7 +13,29 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models.projects import Project
 from annotate.models.trail import TrailEntry
-from annotate.names import check_scripts, fold, name_key
+from annotate.names import check_scripts, check_visible, fold, name_key
+
+
+class Username(models.CharField):  # type: ignore[type-arg] # no subscript at run time
+    """A username. A new one is refused when it looks like another account's, mixes scripts or hides characters.
+
+    `createsuperuser` asks the field alone, without an account.
+    """
+
+    def clean(self, value: Any, person: Any) -> str:
+        username: str = super().clean(value, person)
+        pk: int = getattr(person, "pk", None) or 0  # of no account
+        if not User.objects.filter(pk=pk, username=username).exists():
+            check_visible(username)
+            check_scripts(username)
+            if User.objects.filter(username_key=name_key(username)).exclude(pk=pk).exists():
+                raise ValidationError(self.error_messages["unique"], code="unique")
+        return username
+
+    def deconstruct(self) -> Any:
+        """Return the column that it is for migrations, the one of Django's account."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
 
 
 class UsernameKey(models.CharField):  # type: ignore[type-arg] # no subscript at run time
@@ -37,6 +59,14 @@ class User(AbstractUser):
     means unconfirms it.
     """
 
+    username = Username(
+        _("username"),
+        max_length=150,
+        unique=True,
+        help_text=_("Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only."),
+        validators=[AbstractUser.username_validator],
+        error_messages={"unique": _("A user with that username already exists.")},
+    )
     confirmed_email = models.EmailField(blank=True, editable=False)
     username_key = UsernameKey(max_length=500, unique=True, editable=False, default="")
     preferences = models.JSONField(default=dict, blank=True)
@@ -60,19 +90,6 @@ class User(AbstractUser):
     def has_confirmed_email(self) -> bool:
         return bool(self.email) and fold(self.email) == fold(self.confirmed_email)
 
-    def clean(self) -> None:
-        """Refuse a new username that looks like another account's, or mixes scripts."""
-        super().clean()
-        stored = User.objects.filter(pk=self.pk).values_list("username", flat=True).first()
-        if self.username == stored:
-            return
-        try:
-            check_scripts(self.username)
-        except ValidationError as mixed:
-            raise ValidationError({"username": mixed}) from mixed
-        if User.objects.filter(username_key=name_key(self.username)).exclude(pk=self.pk).exists():
-            raise ValidationError({"username": self.unique_error_message(User, ("username",))})
-
     def set_unusable_password(self) -> None:
         super().set_unusable_password()
         self._loses_password = True
@@ -94,6 +111,10 @@ class User(AbstractUser):
             super().save(*args, **kwargs)
             self._loses_password = False
             self._end_old_password()
+
+    def end_links(self) -> None:
+        """End the password links that were made while the account opened something else than now."""
+        self.password_links.filter(used_at=None).update(by=None)
 
     def _end_old_password(self) -> None:
         revoked = 0 if self.keeps_tokens else self.api_tokens.all().delete()[0]
@@ -141,3 +162,19 @@ class Membership(models.Model):
             if not created and self.role != Role.ADMIN:
                 self.invitations_made.all().delete()
                 self.links_made.filter(used_at=None).update(by=None)
+            self._end_offers()
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic():
+            self._end_offers()
+            return super().delete(*args, **kwargs)
+
+    def _end_offers(self) -> None:
+        """End what was handed to this person before: invitations to the project, and password links.
+
+        An invitation by address stays in the list, and opens nothing: its end would tell admins whose address it is.
+        """
+        invitations = self.user.invitations.filter(project=self.project_id)
+        invitations.filter(name=fold(self.user.username)).delete()
+        invitations.update(person=None)
+        self.user.end_links()

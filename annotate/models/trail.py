@@ -50,7 +50,9 @@ class TrailEntry(models.Model):
         "annotate.User", null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
     who_name = models.CharField(
-        max_length=150, blank=True, help_text=_("Empty for a command on the server, or the holder of a link.")
+        max_length=150,
+        blank=True,
+        help_text=_("Empty for a command on the server, the holder of a link, or who declined."),
     )
     verb = models.CharField(max_length=20, choices=Verb.choices)
     subject = models.ForeignKey(
@@ -82,6 +84,8 @@ class TrailEntry(models.Model):
             return self.who_name
         if self.verb == self.Verb.LINK_USED:
             return _now("the holder of the link")
+        if self.verb == self.Verb.DECLINED:  # a username would tell whose address was invited
+            return self.target
         # By a link, which has an entry of its own, or by a command on the server.
         return "–" if self.verb == self.Verb.PASSWORD else _now("a command on the server")
 

@@ -37,7 +37,46 @@ def test_accounts_that_collide_keep_their_names(caplog):
         ("ada", "Ada@example.org"),
         ("ben", "ada@EXAMPLE.org"),
     }
-    for user in found.values():  # each goes on as it was
+    _go_on(found.values())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_accounts_that_collide_by_later_rules_keep_their_names(caplog):
+    newest = MigrationExecutor(connection).loader.graph.leaf_nodes()
+    old_keys = {
+        "eva.": "eva.",
+        "eva": "eva",
+        "EVA": "eva 3",
+        "eva\u1160": "eva\u1160",
+        "ᴋɪᴍ": "ᴋɪᴍ",
+        "zoe": "zoe",
+    }
+    executor = MigrationExecutor(connection)
+    try:
+        executor.migrate([("annotate", "0004_sign_in_attempts")])
+        from annotate.models import User
+
+        for username, key in old_keys.items():
+            person = User.objects.create(username=f"new-{len(username)}-{User.objects.count()}")
+            User.objects.filter(pk=person.pk).update(username=username, username_key=key)
+    finally:
+        MigrationExecutor(connection).migrate(newest)
+    found = {user.username: user for user in User.objects.all()}
+    assert set(found) == set(old_keys)
+    assert [found[name].username_key for name in ("eva", "EVA", "ᴋɪᴍ", "zoe")] == [
+        "eva",
+        "eva 3",
+        "kim",
+        "zoe",
+    ]
+    for name in ("eva.", "eva\u1160"):
+        assert found[name].username_key == f"eva {found[name].pk}"
+    assert caplog.text.count("look alike") == 2
+    _go_on(found.values())
+
+
+def _go_on(users):
+    for user in users:  # each goes on as it was
         user.first_name = "Same"
         user.full_clean(exclude=["password"])
         user.save()

@@ -27,6 +27,15 @@ def test_every_list_opens(judged, admin_client):
             assert admin_client.get(url).status_code == 200, url
 
 
+def test_no_list_hands_a_nul_to_the_database(judged, admin_client):
+    for model, page in admin.site._registry.items():
+        url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        names = [field.name for field in model._meta.fields]
+        for name in (*names, "q", "o", "p", *page.list_filter):
+            assert admin_client.get(url, {name: "\0"}).status_code == 400, (url, name)
+    assert admin_client.get("/admin/annotate/user/%00/change/").status_code == 400
+
+
 @pytest.mark.parametrize("name", SACRED)
 def test_sacred_rows_are_neither_added_nor_changed_nor_deleted(judged, admin_client, name):
     row = judged.judgments.first() if name == "judgment" else None

@@ -1,8 +1,11 @@
 """How people come into a project: what an admin may learn, who is meant, and that the person decides."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -139,6 +142,42 @@ def test_open_invitations_are_bounded(project, admin, client_for, monkeypatch):
     assert Invitation.objects.count() == 1
 
 
+@pytest.mark.parametrize("name", ["\u200botto", "a\u202eb", "ot\u3164to", "otto@ex\u00adample.org", "o\nt"])
+def test_a_name_that_hides_characters_is_not_invited(project, owner, client_for, name):
+    page = invite(client_for(owner), name)
+    assert page.status_code == 422
+    assert "cannot be seen" in page.content.decode()
+    assert not Invitation.objects.exists()
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+@pytest.mark.parametrize("ends", ["the page", "the site's keeper"])
+def test_an_invitation_does_not_outlive_a_removal(
+    project, owner, outsider, make_member, client_for, admin_client, ends, when
+):
+    """Invited as an admin by address, before or while a member in a lesser role, and removed."""
+    confirm(outsider, "otto@example.org")
+    for step in ("before", "while"):
+        if step == when:
+            invite(client_for(owner), "otto@example.org", "admin")
+        if step == "before":
+            membership = Membership.objects.create(project=project, user=outsider, role="annotator")
+    number, client = Invitation.objects.get().pk, client_for(outsider)
+    accept = {"path": f"/invitations/{number}/", "data": {"accept": ""}}
+    client.post(**accept)
+    membership.refresh_from_db()
+    assert membership.role == "annotator"
+    if ends == "the page":
+        client_for(owner).post(f"{URL}{membership.pk}/", {"action": "remove"})
+    else:
+        membership.delete()
+    assert "invites you" not in client.get("/").content.decode()
+    client.post(**accept)
+    assert not Membership.objects.filter(user=outsider).exists()
+    # That it stays in the list tells no admin whose address it is.
+    assert "otto@example.org" in client_for(owner).get(URL).content.decode()
+
+
 # --- What an admin does not learn -----------------------------------------------------------------------------------
 
 
@@ -168,6 +207,25 @@ def _anonymous(html: str, name: str) -> str:
     main = re.sub(r'csrfmiddlewaretoken" value="\w+|/invitations/\d+/', "", html.partition("<main")[2])
     main = re.sub(r"<time.*?</time>|<option>ott.*?</option>", "", main, flags=re.DOTALL)
     return main.replace(name, "NAME").replace(name.partition("@")[0], "NAME")
+
+
+@pytest.mark.parametrize("button", ["accept", "decline"])
+def test_an_answer_does_not_tell_whose_address_it_is(project, owner, outsider, client_for, button):
+    confirm(outsider, "mail@example.org")
+    admin = client_for(owner)
+    by_name, by_address = "otto", "mail@example.org"
+    for name in (by_name, by_address):
+        invite(admin, name)
+    declined = Invitation.objects.get(name=by_address if button == "decline" else by_name)
+    client_for(outsider).post(f"/invitations/{declined.pk}/", {button: ""})
+    if button == "accept":
+        assert Invitation.objects.get().name == by_address
+    else:
+        assert Invitation.objects.get().name == by_name
+        entry = TrailEntry.objects.get(verb="declined")
+        assert (entry.who, entry.actor, entry.target) == (None, by_address, by_address)
+        page = client_for(outsider).get("/account/").content.decode()
+        assert "Declined the invitation" in page
 
 
 def test_the_members_page_shows_no_email_address(project, owner, teammate, outsider, client_for):
@@ -278,6 +336,14 @@ def test_the_offer_to_make_an_account_is_filled_in(project, owner, client_for):
         ("аре", "This name cannot be used for a new account"),  # all Cyrillic, and looks like ape
         ("ｏtto", "This name cannot be used for a new account"),  # a wide letter
         ("Admin", "This name cannot be used for a new account"),
+        ("admin.", "This name cannot be used for a new account"),
+        *((f"otto{filler}", "cannot be seen") for filler in "\u3164\u115f\u1160\uffa0"),
+        ("\uffa0otto", "cannot be seen"),
+        ("ᴏᴛᴛᴏ", "This name cannot be used for a new account"),  # small capitals
+        ("ottoˑ", "This name cannot be used for a new account"),  # modifier letters
+        ("ottoʼ", "This name cannot be used for a new account"),
+        ("ottoـ", "This name cannot be used for a new account"),
+        ("otto.", "This name cannot be used for a new account"),
         ("otto@example.org", "has no @"),
         ("o tto", "Enter a valid username"),
         ("", "required"),
@@ -294,7 +360,7 @@ def test_a_name_that_could_pass_for_anothers_is_refused(
     assert User.objects.count() == before
 
 
-@pytest.mark.parametrize("username", ["nora", "Zoë", "иван", "桜さくら", "o.tto"])
+@pytest.mark.parametrize("username", ["nora", "Zoë", "иван", "桜さくら", "まりー", "o.tto", "_"])
 def test_names_of_one_alphabet_are_taken(owner, outsider, client_for, username):
     page = client_for(owner).post(f"{URL}new/", {"username": username, "role": "annotator"})
     assert page.status_code == 200
@@ -315,7 +381,7 @@ def test_a_new_account_does_not_start_as_an_admin(project, owner, client_for):
 
 
 def test_the_database_refuses_a_username_that_looks_like_another(outsider):
-    for name in ("OTTO", "оttо"):
+    for name in ("OTTO", "оttо", "otto\u3164", "ot\u200bto", "ᴏᴛᴛᴏ", "ottoˑ", "ottoـ", "otto."):
         assert refuses(lambda name=name: User.objects.create(username=name))
         assert refuses(lambda name=name: User.objects.bulk_create([User(username=name)]))
 
@@ -335,7 +401,36 @@ def test_every_answer_leaves_a_trail(project, owner, outsider, client_for):
     entries = TrailEntry.objects.filter(project=project).order_by("pk")
     assert list(entries.values_list("verb", "who_name", "target")) == [
         ("invited", "olive", "otto"),
-        ("declined", "otto", "otto"),
+        ("declined", "", "otto"),
         ("invited", "olive", "otto"),
         ("accepted", "otto", "otto"),
     ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_invitations_accepted_at_once_make_one_member(project, admin, make_member, make_user):
+    makers = [admin, Membership.objects.get(user=make_member("adminb", "admin"))]
+    for number in range(8):
+        person = make_user(f"mia{number}")
+        confirm(person, f"mia{number}@example.org")
+        names = (person.username, person.email)
+        sent = [invitations.invite(by, name, "annotator") for by, name in zip(makers, names, strict=True)]
+        start = threading.Barrier(2)
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(_accept, start, person, one.pk) for one in sent]
+        assert sum(answer.result() is not None for answer in answers) == 1
+        assert project.memberships.filter(user=person).count() == 1
+
+
+def _accept(start, person, number):
+    try:
+        start.wait(10)
+        return invitations.accept(person, number)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("username", ["otto", "OTTO", "оttо", "otto.", "ᴏᴛᴛᴏ", "new\u3164"])
+def test_createsuperuser_refuses_a_look_alike_in_a_sentence(outsider, username):
+    with pytest.raises(CommandError, match=r"already|cannot be seen|mixes"):
+        call_command("createsuperuser", username=username, email="", interactive=False)

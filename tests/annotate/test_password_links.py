@@ -14,6 +14,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from annotate.models import ApiToken, Membership, PasswordLink, Project, TrailEntry, User
+from tests.annotate.test_admin import change as change_account
 
 URL = "/p/reviews/members/"
 NEW = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
@@ -205,6 +206,27 @@ def test_a_link_ends_when_its_account_comes_to_open_more(
         User.objects.filter(pk=teammate.pk).update(is_staff=True)
     else:
         teammate.user_permissions.add(Permission.objects.get(codename="add_project"))
+    assert b"does not work any more" in client_for().get(link, follow=True).content
+
+
+@pytest.mark.parametrize("change", ["role", "removed", "joined", "staff"])
+def test_a_dead_link_does_not_revive(project, adminb, teammate, other, client_for, admin_client, change):
+    link = link_for(client_for(adminb), teammate, project)
+    row = membership_of(teammate, project)
+    if change == "role":
+        for role in ("admin", "annotator"):
+            row.role = role
+            row.save()
+    elif change == "removed":
+        row.delete()
+        project.memberships.create(user=teammate, role="annotator")
+    elif change == "joined":
+        other.memberships.create(user=teammate, role="annotator").delete()
+    else:
+        for fields in ({"is_staff": "on"}, {"is_staff": False}):
+            change_account(admin_client, teammate, **fields)
+    teammate.refresh_from_db()
+    assert not teammate.is_staff
     assert b"does not work any more" in client_for().get(link, follow=True).content
 
 

@@ -150,6 +150,12 @@ def test_the_sites_keeper_leaves_a_trail_too(project, owner, teammate, outsider,
     }
     assert admin_client.post(address, form).status_code == 302
     assert verbs(project=project) == [("added", "admin", "otto"), ("role", "admin", "toni")]
+    again = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+    admin_client.post(address, form | again | {"name": "Reviews of films", "guidelines": "Be fair."})
+    new = form | again | {"name": "Other", "slug": "other"}
+    admin_client.post(reverse("admin:annotate_project_add"), new)
+    assert verbs(project=project)[2:] == [("settings", "admin", "name, guidelines")]
+    assert verbs(project__slug="other") == [("created", "admin", "Other")]
 
 
 def _fields(page):
@@ -160,6 +166,11 @@ def _fields(page):
         "criteria": "[]",
         "training_settings": "{}",
         "sampling_settings": "{}",
+        # What a browser sends along, to tell what was changed.
+        "initial-reasons": "[]",
+        "initial-criteria": "[]",
+        "initial-training_settings": "{}",
+        "initial-sampling_settings": "{}",
     }
 
 
