@@ -17,7 +17,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
@@ -30,6 +29,7 @@ from annotate.importing import (
     BATCH,
     ERRORS_KEPT,
     ROWS_AT_A_TIME,
+    SECONDS_AT_A_TIME,
     ImportRefused,
     Item,
     RowError,
@@ -41,10 +41,11 @@ from annotate.importing import (
 from annotate.json_values import printable
 from annotate.models import Comparison, Import, Policy, Project, User
 from annotate.races import update_in_parts
-from annotate.reading import WHOLE_FILE, Reader, nothing_in
+from annotate.reading import WHOLE_FILE, Portion, Reader, nothing_in
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 PREVIEWED = 5
+PREVIEW_BYTES = 256 * 1024  # of a file that may begin with blank lines, read by each look at its page
 FOLDER = str(Import._meta.get_field("file").upload_to)
 KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
 
@@ -180,7 +181,8 @@ def preview(upload: Import) -> list[Preview]:
     """Return the first records of a file that was checked, or none if the file is gone."""
     try:
         with _opened(upload) as file:
-            rows = islice(Reader(file, upload.format), PREVIEWED)
+            reader = Reader(file, upload.format)
+            rows = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=SECONDS_AT_A_TIME)
             items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
     except FileNotFoundError:  # starting the import says so
         return []

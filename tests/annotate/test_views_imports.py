@@ -180,6 +180,17 @@ def test_a_step_ends_by_bytes_and_by_time(project, owner, monkeypatch, content, 
     assert uploads.work(made.pk, 60).state in (Import.State.REFUSED, Import.State.READY)
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl", "txt"])
+def test_a_preview_reads_no_further_than_its_bytes(project, owner, monkeypatch, format):
+    monkeypatch.setattr(uploads, "PREVIEW_BYTES", 100)
+    rows = {"csv": ("prompt\nOne", "Two"), "jsonl": ('{"prompt": "One"}', '{"prompt": "Two"}')}
+    first, second = rows.get(format, ("One", "Two"))
+    content = f"{first}\n" + "\n" * 200 + f"{second}\n"
+    made = uploads.receive(project, owner, ContentFile(content.encode(), "rows"), format)
+    assert [row.text for row in uploads.preview(made)] == ["One"]
+    assert uploads.work(made.pk, 60).counts["found"] == {"prompts": 2}
+
+
 def test_a_step_does_a_little_and_says_how_far_it_is(project, owner, client_for, monkeypatch):
     monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 2)
     content = jsonl(*(pair(number) for number in range(5)))
