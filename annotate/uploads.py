@@ -31,15 +31,14 @@ from annotate.importing import (
     ROWS_AT_A_TIME,
     SECONDS_AT_A_TIME,
     ImportRefused,
-    Item,
     RowError,
+    Sources,
     parse,
     parse_record,
     portion,
     write,
 )
-from annotate.json_values import printable
-from annotate.models import Comparison, Import, Policy, Project, User
+from annotate.models import Comparison, Import, Project, User
 from annotate.races import update_in_parts
 from annotate.reading import WHOLE_FILE, Portion, Reader, nothing_in
 
@@ -209,11 +208,7 @@ def _opened(upload: Import) -> BinaryIO:
 
 
 def _check_some(upload: Import) -> None:
-    own = set(
-        Policy.objects.filter(project=upload.project)
-        .exclude(kind=Policy.Kind.EXTERNAL)
-        .values_list("name", flat=True)
-    )
+    sources = Sources(upload.project, upload.counts.get("policies", ()))
     found, errors = Counter(upload.counts.get("found", {})), list(upload.errors)
     wrong = upload.counts.get("wrong", 0)
     with _opened(upload) as file:
@@ -221,7 +216,8 @@ def _check_some(upload: Import) -> None:
         some = portion(rows, ROWS_CHECKED_AT_A_TIME)
         for line, row in some:
             try:
-                item = _checked(row, own)
+                item = parse_record(row)
+                sources.add(item)
             except RowError as error:
                 wrong += 1
                 if len(errors) < ERRORS_KEPT:
@@ -232,27 +228,16 @@ def _check_some(upload: Import) -> None:
     if over and not wrong and not found:
         wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
     state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
-    counts = {**upload.counts, "found": dict(found), "wrong": wrong}
+    counts = {**upload.counts, "found": dict(found), "wrong": wrong, "policies": sorted(sources.new)}
     if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
         upload.file.delete(save=False)
-
-
-def _checked(row: Any, own: set[str]) -> Item:
-    item = parse_record(row)
-    named = own.intersection(item.policies) if item.completions else None
-    if named:
-        raise RowError(
-            _("“%(name)s” is a policy that this project samples itself; name the source otherwise.")
-            % {"name": printable(min(named))}
-        )
-    return item
 
 
 def _write_some(upload: Import) -> None:
     with _opened(upload) as file:
         rows = Reader(file, upload.format, upload.position, upload.line)
         some = portion(rows, ROWS_AT_A_TIME)
-        items = [(line, _checked(row, set())) for line, row in some]
+        items = [(line, parse_record(row)) for line, row in some]
     state = State.DONE if some.over else State.RUNNING
     try:
         with transaction.atomic():

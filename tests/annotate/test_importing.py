@@ -346,6 +346,19 @@ def test_a_completion_of_a_policy_that_is_trained_here_is_refused(project):
     assert "“starter”" in sentence
 
 
+def test_more_policies_than_a_project_may_have_are_refused(project, monkeypatch):
+    monkeypatch.setattr(importing, "POLICIES", 3)
+    named = [{**PAIR, "prompt": name, "policy_a": name} for name in ("gpt", "gpt", "human", "mistral")]
+    # The fourth row names the third and the fourth, "import" being the other side of each.
+    ((line, sentence),) = refusal(project, jsonl(*named))
+    assert (line, sentence) == (4, "The project would have more than 3 policies from elsewhere.")
+    assert import_file(project, jsonl(*named[:3]), "jsonl")["pairs"] == 2
+    assert import_file(project, jsonl({**PAIR, "policy_a": "human"}, {"prompt": "Alone"}), "jsonl")
+    with pytest.raises(ImportRefused, match="Line 1: The project would have"):
+        import_file(project, jsonl({**PAIR, "prompt": "Other", "policy_b": "mistral"}), "jsonl")
+    assert not Prompt.objects.filter(content="Other").exists()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_imports_the_second_sees_what_the_first_wrote(project, first):
     rows = [(1, parse(PAIR)), (2, parse({"prompt": "Alone"}))]

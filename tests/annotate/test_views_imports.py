@@ -258,6 +258,16 @@ def test_completions_cannot_pretend_to_be_of_a_policy_that_the_project_samples(u
     assert set(Policy.objects.values_list("name", flat=True)) == {"starter"}
 
 
+def test_policies_are_counted_over_all_steps_of_the_check(project, owner, monkeypatch):
+    monkeypatch.setattr(importing, "POLICIES", 3)
+    monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 1)
+    rows = [pair(number, policy_a=f"policy {number}") for number in range(4)]
+    made = uploads.receive(project, owner, ContentFile(jsonl(*rows), "rows.jsonl"), "jsonl")
+    made = uploads.work(made.pk, 60)
+    assert (made.state, made.counts["wrong"]) == (Import.State.REFUSED, 2)
+    assert made.errors[0] == [3, "The project would have more than 3 policies from elsewhere."]
+
+
 def test_a_file_that_was_lost_is_said_to_be_lost(owner, upload, client_for):
     _page, made = upload(jsonl(pair(1)))
     default_storage.delete(made.file.name)
