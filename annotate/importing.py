@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from annotate import trail
 from annotate.json_values import DEPTH, JSONError, clean_json, is_storable, printable
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
 from annotate.reading import FORMATS, KEYS, WHOLE_FILE, Portion, Reader, RowError, guess_format, nothing_in
@@ -32,6 +33,7 @@ __all__ = [
     "check",
     "guess_format",
     "import_file",
+    "is_new",
     "parse",
     "parse_record",
     "placed",
@@ -269,8 +271,11 @@ def check(file: BinaryIO, format: str) -> Counter[str]:
     return counts
 
 
-def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
-    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefused."""
+def import_file(project: Project, file: BinaryIO, format: str, name: str = "") -> Counter[str]:
+    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefused.
+
+    If it held anything new, the trail says so, and calls the file by `name`.
+    """
     check(file, format)
     counts: Counter[str] = Counter()
     with transaction.atomic():
@@ -279,6 +284,8 @@ def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
             some = portion(rows, ROWS_AT_A_TIME)
             counts += write(project, [(line, parse_record(record)) for line, record in some])
             over = some.over
+        if is_new(counts):
+            trail.record(trail.Verb.IMPORTED, None, project=project, target=name)
     return counts
 
 
@@ -309,6 +316,11 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
     } & new_prompts
     counts["duplicates"] = len(rows) - fresh_pairs - len(fresh_lines)
     return +counts
+
+
+def is_new(counts: Counter[str]) -> bool:
+    """Return whether any of what `write` counted was new to the project."""
+    return bool(counts.keys() - {"duplicates"})
 
 
 def _write_policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
@@ -55,15 +56,17 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
             wrong.append((position, str(error)))
     if wrong:
         raise RowsRefused(name, wrong, len(rows))
-    trail.record(
-        trail.Verb.IMPORTED,
-        membership.user,
-        project=project,
-        target=name,
-        **_by_token(request, rows=len(rows)),
-    )
     try:
-        made = importing.write(project, items)
+        with transaction.atomic():
+            made = importing.write(project, items)
+            if importing.is_new(made):
+                trail.record(
+                    trail.Verb.IMPORTED,
+                    membership.user,
+                    project=project,
+                    target=name,
+                    **_by_token(request, rows=len(rows)),
+                )
     except importing.ImportRefused as refused:
         raise RowsRefused(name, refused.errors, len(rows)) from refused
     return Response(
