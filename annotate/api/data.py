@@ -122,9 +122,10 @@ def snapshots(request: Request, slug: str) -> Response:
         return Response({"results": SnapshotOut(found, many=True).data})
     given = SnapshotIn(data=request.data)
     given.is_valid(raise_exception=True)
-    _check_policies(project, given.validated_data.get("policies", []))
+    policies = given.validated_data.get("policies", [])
+    _check_policies(project, policies)
     try:
-        settings = pairs.PairSettings(**given.validated_data)
+        settings = pairs.PairSettings(**{**given.validated_data, "policies": tuple(dict.fromkeys(policies))})
     except ValueError as error:
         sentence = str(error)
         raise ValidationError({sentence.partition(" ")[0]: [sentence]}) from error
