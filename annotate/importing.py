@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from annotate import trail
 from annotate.json_values import DEPTH, JSONError, clean_json, is_storable, printable
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
 from annotate.reading import FORMATS, KEYS, WHOLE_FILE, Portion, Reader, RowError, guess_format, nothing_in
@@ -28,9 +29,11 @@ __all__ = [
     "Item",
     "Reader",
     "RowError",
+    "Sources",
     "check",
     "guess_format",
     "import_file",
+    "is_new",
     "parse",
     "parse_record",
     "placed",
@@ -41,6 +44,7 @@ __all__ = [
 TEXT_LIMIT = 100_000  # characters of a prompt or a completion
 MESSAGES = 1_000  # of a chat
 METADATA_LIMIT = 64 * 1024  # bytes, as JSON
+POLICIES = 200  # from elsewhere, of a project: its pages list them all
 ERRORS_KEPT = 20
 ROWS_AT_A_TIME = 500
 BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
@@ -217,6 +221,31 @@ def _unstorable(name: str) -> str:
     return _("%(name)s holds a NUL or half a character.") % {"name": name}
 
 
+class Sources:
+    """The policies that pairs say they are from. `new`: the names among them that the project does not have."""
+
+    def __init__(self, project: Project, new: Iterable[str] = ()) -> None:
+        kinds = dict(Policy.objects.filter(project=project).values_list("name", "kind"))
+        self.external = {name for name, kind in kinds.items() if kind == Policy.Kind.EXTERNAL}
+        self.own = kinds.keys() - self.external
+        self.new = set(new) - kinds.keys()
+
+    def add(self, item: Item) -> None:
+        """Take in the names of an item's policies. Raises RowError."""
+        named = set(item.policies) if item.completions else set()
+        if named & self.own:
+            raise RowError(
+                _("“%(name)s” is a policy that this project samples itself; name the source otherwise.")
+                % {"name": printable(min(named & self.own))}
+            )
+        new = self.new | (named - self.external)
+        if len(new) > len(self.new) and len(self.external) + len(new) > POLICIES:
+            raise RowError(
+                _("The project would have more than %(limit)s policies from elsewhere.") % {"limit": POLICIES}
+            )
+        self.new = new
+
+
 # --- Writing -----------------------------------------------------------------------------------------------------
 
 
@@ -242,8 +271,11 @@ def check(file: BinaryIO, format: str) -> Counter[str]:
     return counts
 
 
-def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
-    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefused."""
+def import_file(project: Project, file: BinaryIO, format: str, name: str = "") -> Counter[str]:
+    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefused.
+
+    If it held anything new, the trail says so, and calls the file by `name`.
+    """
     check(file, format)
     counts: Counter[str] = Counter()
     with transaction.atomic():
@@ -252,6 +284,8 @@ def import_file(project: Project, file: BinaryIO, format: str) -> Counter[str]:
             some = portion(rows, ROWS_AT_A_TIME)
             counts += write(project, [(line, parse_record(record)) for line, record in some])
             over = some.over
+        if is_new(counts):
+            trail.record(trail.Verb.IMPORTED, None, project=project, target=name)
     return counts
 
 
@@ -270,7 +304,7 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
     with transaction.atomic():
         # Of two imports into one project, as of a request sent again, the second sees what the first wrote.
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        policies = _policies(project, rows)
+        policies = _write_policies(project, rows)
         prompts, new_prompts = _write_prompts(project, [item for _line, item in rows])
         pairs = [item for _line, item in rows if item.completions is not None]
         completions = _write_completions(prompts, policies, pairs)
@@ -284,20 +318,24 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
     return +counts
 
 
-def _policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
-    """Return the external policies that the pairs name, creating those that are missing."""
-    named = {name: line for line, item in reversed(rows) if item.completions for name in item.policies}
-    of_project = Policy.objects.filter(project=project, name__in=named)
-    for name in sorted(named.keys() - set(of_project.values_list("name", flat=True))):
-        Policy.objects.get_or_create(project=project, name=name, defaults={"kind": Policy.Kind.EXTERNAL})
-    found = {policy.name: policy for policy in of_project}
-    for name, policy in found.items():
-        if policy.kind != Policy.Kind.EXTERNAL:
-            sentence = _(
-                "“%(name)s” is a policy that this project samples itself; name the source otherwise."
-            )
-            raise ImportRefused([(named[name], sentence % {"name": printable(name)})], 1)
-    return found
+def is_new(counts: Counter[str]) -> bool:
+    """Return whether any of what `write` counted was new to the project."""
+    return bool(counts.keys() - {"duplicates"})
+
+
+def _write_policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
+    """Return the external policies that the pairs name, creating those that are missing. Raises ImportRefused."""
+    sources = Sources(project)
+    for line, item in rows:
+        try:
+            sources.add(item)
+        except RowError as error:
+            raise ImportRefused([(line, str(error))], 1) from error
+    Policy.objects.bulk_create(
+        Policy(project=project, name=name, kind=Policy.Kind.EXTERNAL) for name in sorted(sources.new)
+    )
+    named = {name for _line, item in rows if item.completions for name in item.policies}
+    return {policy.name: policy for policy in Policy.objects.filter(project=project, name__in=named)}
 
 
 def _write_prompts(project: Project, items: list[Item]) -> tuple[dict[str, Prompt], set[str]]:

@@ -17,6 +17,8 @@ FORMATS = ("jsonl", "csv", "txt")
 KEYS = ("prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold")
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
 COLUMNS = 200  # of a CSV record at most
+RECORD_LINES = 10_000  # of a CSV record at most
+HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
 WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
 HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
 
@@ -84,7 +86,8 @@ class Reader:
 
     def _read(self) -> Iterator[str]:
         """Lines as text. One that is no text comes as a blank, and its error is kept for the record it belongs to."""
-        while raw := self.file.readline(LINE_LIMIT + 1):
+        readline = self.file.readline  # looked up once: a file of Django's passes it on through properties
+        while raw := readline(LINE_LIMIT + 1):
             first = self.position == 0
             self.position += len(raw)
             self.line += 1
@@ -99,7 +102,7 @@ class Reader:
                 self._width.add(text)
         except RowError as error:
             self._broken = error
-            return self._width.close() if isinstance(error, _TooWide) else "\n"
+            return self._width.close() if isinstance(error, _TooLarge) else "\n"
         return text
 
     def _text(self, raw: bytes) -> str:
@@ -130,12 +133,24 @@ class Reader:
 
     def _read_columns(self) -> list[str]:
         try:
-            for values in csv.reader(self._lines):
+            for values in csv.reader(self._first_lines()):
                 if values or self._broken:
-                    return values
+                    return [] if self._broken else values
         except csv.Error as error:
             self._broken = _not_csv(error)
         return []
+
+    def _first_lines(self) -> Iterator[str]:
+        for text in self._lines:
+            if self.line > HEADER_LINES or self.position > HEADER_BYTES:
+                self._broken = self._broken or RowError(
+                    _(
+                        "The columns must be named within the first %(lines)s lines and %(size)s KB of the file."
+                    )
+                    % {"lines": f"{HEADER_LINES:,}", "size": HEADER_BYTES // 1024}
+                )
+                return
+            yield text
 
     def _csv(self) -> Iterator[tuple[int, Record | RowError | None]]:
         records = csv.reader(self._lines, strict=True)
@@ -188,25 +203,26 @@ class Portion:
         self.over = True
 
 
-class _TooWide(RowError):
+class _TooLarge(RowError):
     pass
 
 
 class _Width:
-    """The separators and characters of a CSV record, counted line by line before it is split."""
+    """The separators, characters and lines of a CSV record, counted line by line before it is split."""
 
     # A value in quotes, with its last one if that is there.
     QUOTED = re.compile(r'(?<![^,])"(?:[^"]++|"")*+("?)')
 
     def __init__(self) -> None:
         self.in_quotes = False
-        self.separators = self.characters = 0
+        self.separators = self.characters = self.lines = 0
 
     def add(self, line: str) -> None:
-        """Take in the record's next line, or the first line of another record. Raises _TooWide."""
+        """Take in the record's next line, or the first line of another record. Raises _TooLarge."""
         if not self.in_quotes:
-            self.separators = self.characters = 0
+            self.separators = self.characters = self.lines = 0
         self.characters += len(line)
+        self.lines += 1
         text = f'"{line}' if self.in_quotes else line
         at, in_quotes = 0, False
         while self.separators < COLUMNS and (value := self.QUOTED.search(text, at)):
@@ -214,11 +230,13 @@ class _Width:
             at, in_quotes = value.end(), not value[1]
         self.separators += text.count(",", at)
         if self.separators >= COLUMNS:
-            raise _TooWide(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
+            raise _TooLarge(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
         if self.characters > LINE_LIMIT:
-            raise _TooWide(
+            raise _TooLarge(
                 _("The record is longer than %(limit)s characters.") % {"limit": f"{LINE_LIMIT:,}"}
             )
+        if self.lines > RECORD_LINES:
+            raise _TooLarge(_("The record has more than %(limit)s lines.") % {"limit": f"{RECORD_LINES:,}"})
         self.in_quotes = in_quotes
 
     def close(self) -> str:

@@ -17,7 +17,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
@@ -30,21 +29,22 @@ from annotate.importing import (
     BATCH,
     ERRORS_KEPT,
     ROWS_AT_A_TIME,
+    SECONDS_AT_A_TIME,
     ImportRefused,
-    Item,
     RowError,
+    Sources,
     parse,
     parse_record,
     portion,
     write,
 )
-from annotate.json_values import printable
-from annotate.models import Comparison, Import, Policy, Project, User
+from annotate.models import Comparison, Import, Project, User
 from annotate.races import update_in_parts
-from annotate.reading import WHOLE_FILE, Reader, nothing_in
+from annotate.reading import WHOLE_FILE, Portion, Reader, nothing_in
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 PREVIEWED = 5
+PREVIEW_BYTES = 256 * 1024  # of a file that may begin with blank lines, read by each look at its page
 FOLDER = str(Import._meta.get_field("file").upload_to)
 KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
 
@@ -180,7 +180,8 @@ def preview(upload: Import) -> list[Preview]:
     """Return the first records of a file that was checked, or none if the file is gone."""
     try:
         with _opened(upload) as file:
-            rows = islice(Reader(file, upload.format), PREVIEWED)
+            reader = Reader(file, upload.format)
+            rows = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=SECONDS_AT_A_TIME)
             items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
     except FileNotFoundError:  # starting the import says so
         return []
@@ -207,11 +208,7 @@ def _opened(upload: Import) -> BinaryIO:
 
 
 def _check_some(upload: Import) -> None:
-    own = set(
-        Policy.objects.filter(project=upload.project)
-        .exclude(kind=Policy.Kind.EXTERNAL)
-        .values_list("name", flat=True)
-    )
+    sources = Sources(upload.project, upload.counts.get("policies", ()))
     found, errors = Counter(upload.counts.get("found", {})), list(upload.errors)
     wrong = upload.counts.get("wrong", 0)
     with _opened(upload) as file:
@@ -219,7 +216,8 @@ def _check_some(upload: Import) -> None:
         some = portion(rows, ROWS_CHECKED_AT_A_TIME)
         for line, row in some:
             try:
-                item = _checked(row, own)
+                item = parse_record(row)
+                sources.add(item)
             except RowError as error:
                 wrong += 1
                 if len(errors) < ERRORS_KEPT:
@@ -230,27 +228,16 @@ def _check_some(upload: Import) -> None:
     if over and not wrong and not found:
         wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
     state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
-    counts = {**upload.counts, "found": dict(found), "wrong": wrong}
+    counts = {**upload.counts, "found": dict(found), "wrong": wrong, "policies": sorted(sources.new)}
     if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
         upload.file.delete(save=False)
-
-
-def _checked(row: Any, own: set[str]) -> Item:
-    item = parse_record(row)
-    named = own.intersection(item.policies) if item.completions else None
-    if named:
-        raise RowError(
-            _("“%(name)s” is a policy that this project samples itself; name the source otherwise.")
-            % {"name": printable(min(named))}
-        )
-    return item
 
 
 def _write_some(upload: Import) -> None:
     with _opened(upload) as file:
         rows = Reader(file, upload.format, upload.position, upload.line)
         some = portion(rows, ROWS_AT_A_TIME)
-        items = [(line, _checked(row, set())) for line, row in some]
+        items = [(line, parse_record(row)) for line, row in some]
     state = State.DONE if some.over else State.RUNNING
     try:
         with transaction.atomic():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
@@ -55,15 +56,17 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
             wrong.append((position, str(error)))
     if wrong:
         raise RowsRefused(name, wrong, len(rows))
-    trail.record(
-        trail.Verb.IMPORTED,
-        membership.user,
-        project=project,
-        target=name,
-        **_by_token(request, rows=len(rows)),
-    )
     try:
-        made = importing.write(project, items)
+        with transaction.atomic():
+            made = importing.write(project, items)
+            if importing.is_new(made):
+                trail.record(
+                    trail.Verb.IMPORTED,
+                    membership.user,
+                    project=project,
+                    target=name,
+                    **_by_token(request, rows=len(rows)),
+                )
     except importing.ImportRefused as refused:
         raise RowsRefused(name, refused.errors, len(rows)) from refused
     return Response(
@@ -119,9 +122,10 @@ def snapshots(request: Request, slug: str) -> Response:
         return Response({"results": SnapshotOut(found, many=True).data})
     given = SnapshotIn(data=request.data)
     given.is_valid(raise_exception=True)
-    _check_policies(project, given.validated_data.get("policies", []))
+    policies = given.validated_data.get("policies", [])
+    _check_policies(project, policies)
     try:
-        settings = pairs.PairSettings(**given.validated_data)
+        settings = pairs.PairSettings(**{**given.validated_data, "policies": tuple(dict.fromkeys(policies))})
     except ValueError as error:
         sentence = str(error)
         raise ValidationError({sentence.partition(" ")[0]: [sentence]}) from error

@@ -5,6 +5,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
+from annotate.importing import POLICIES
 from annotate.json_values import INTEGER, printable
 from annotate.models import (
     Claim,
@@ -170,4 +171,4 @@ class SnapshotIn(StrictSerializer):
     min_judgments = WholeNumber(required=False)
     include_gold = serializers.BooleanField(required=False)
     include_too_fast = serializers.BooleanField(required=False)
-    policies = serializers.ListField(child=WholeNumber(), required=False)
+    policies = serializers.ListField(child=WholeNumber(), required=False, max_length=POLICIES)

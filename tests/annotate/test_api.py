@@ -419,6 +419,15 @@ def test_a_bad_setting_of_a_snapshot_is_refused_by_name(judged, researcher, call
     assert not Snapshot.objects.exists()
 
 
+def test_a_policy_of_a_snapshot_counts_once_and_there_are_not_many(project, judged, researcher, caller):
+    [policy, *_others] = project.policies.values_list("pk", flat=True)
+    snapshots = [caller(researcher).post("reviews/snapshots/", {"policies": [policy] * n}) for n in (1, 2)]
+    assert snapshots[0].json()["digest"] == snapshots[1].json()["digest"]
+    assert Snapshot.objects.get().settings["policies"] == [policy]
+    refused = caller(researcher).post("reviews/snapshots/", {"policies": [policy] * 201})
+    assert (refused.status_code, refused.json()["field"]) == (400, "policies")
+
+
 @pytest.mark.parametrize("path", ["nothing/", "reviews/nothing/", "reviews/snapshots/0123/"])
 def test_an_unknown_address_answers_in_the_same_shape(project, owner, caller, path):
     answer = caller(owner).get(path)

@@ -228,12 +228,26 @@ def test_what_is_wrong_with_the_whole_file_is_said_once_and_of_no_line(project, 
         ("prompt" + ",x" * 200 + "\n", 1, "more than 200 columns"),
         ("prompt,id\na" + "," * 200 + "\nb,c\n", 2, "more than 200 columns"),
         ('prompt,id\n"a",' + '"\n",' * 200 + "b\n", 2, "more than 200 columns"),
-        ("prompt," + "x" * 200_000 + "\na,b\n", 1, "field larger than field limit"),
+        ("prompt,id\na," + "x" * 200_000 + "\n", 2, "field larger than field limit"),
+        ("prompt," + "x" * 70_000 + "\na,b\n", 1, "within the first 1,000 lines and 64 KB"),
+        ("\n" * 1_000 + "prompt\na\n", 1, "within the first 1,000 lines and 64 KB"),
+        ('prompt,"' + "\n" * 1_000 + '"\na,b\n', 1, "within the first 1,000 lines and 64 KB"),
+        ('prompt\nb\n"a' + "\n" * 10_000 + '"\n', 3, "more than 10,000 lines"),
     ],
 )
 def test_a_bad_csv_is_named_by_its_line(project, content, line, says):
     assert (found := refusal(project, text(content), "csv"))[0][0] == line
     assert says in found[0][1]
+
+
+def test_no_more_of_a_csv_is_read_for_its_header_than_allowed():
+    file = text("\n" * 100_000 + "prompt\na\n")
+    assert Reader(file, "csv").line <= reading.HEADER_LINES + 1
+
+
+def test_a_csv_record_of_many_lines_is_read(project):
+    lines = "\n" * 9_998
+    assert import_file(project, text(f'prompt\n"a{lines}b"\n"c{lines}d"\n'), "csv") == {"prompts": 2}
 
 
 def test_commas_inside_quotes_are_not_columns(project):
@@ -330,6 +344,19 @@ def test_a_completion_of_a_policy_that_is_trained_here_is_refused(project):
     ((line, sentence),) = refusal(project, jsonl({"prompt": "Fine"}, {**PAIR, "policy_b": "starter"}))
     assert line == 2
     assert "“starter”" in sentence
+
+
+def test_more_policies_than_a_project_may_have_are_refused(project, monkeypatch):
+    monkeypatch.setattr(importing, "POLICIES", 3)
+    named = [{**PAIR, "prompt": name, "policy_a": name} for name in ("gpt", "gpt", "human", "mistral")]
+    # The fourth row names the third and the fourth, "import" being the other side of each.
+    ((line, sentence),) = refusal(project, jsonl(*named))
+    assert (line, sentence) == (4, "The project would have more than 3 policies from elsewhere.")
+    assert import_file(project, jsonl(*named[:3]), "jsonl")["pairs"] == 2
+    assert import_file(project, jsonl({**PAIR, "policy_a": "human"}, {"prompt": "Alone"}), "jsonl")
+    with pytest.raises(ImportRefused, match="Line 1: The project would have"):
+        import_file(project, jsonl({**PAIR, "prompt": "Other", "policy_b": "mistral"}), "jsonl")
+    assert not Prompt.objects.filter(content="Other").exists()
 
 
 @pytest.mark.django_db(transaction=True)

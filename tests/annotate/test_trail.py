@@ -1,12 +1,14 @@
 """The trail: every act is in it, it cannot be changed, and who may read it."""
 
+import json
+from contextlib import suppress
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from annotate import projects, trail
+from annotate import importing, projects, trail
 from annotate.models import ApiToken, Import, Membership, Project, TrailEntry
 from annotate.pairs import take_snapshot
 from tests.annotate.test_models import refuses
@@ -114,6 +116,20 @@ def test_what_is_brought_in_is_in_the_trail(project, owner, client_for, tmp_path
         ("imported", "olive", "prompts"),
         ("imported", "", str(tmp_path / "more.txt")),
     ]
+
+
+@pytest.mark.parametrize("policy", ["starter", "twice"])
+def test_an_import_that_takes_nothing_is_not_in_the_trail(project, owner, client_for, tmp_path, policy):
+    row = {"prompt": "Once", "completion_a": "upon", "completion_b": "more", "policy_a": policy}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    if policy == "twice":
+        importing.write(project, [(1, importing.parse(row))])
+    body = {"comparisons": [row]}
+    client_for(owner).post("/api/v1/projects/reviews/comparisons/", body, content_type="application/json")
+    with suppress(CommandError):
+        call_command("import_prompts", "reviews", str(path), stdout=StringIO())
+    assert verbs(project=project) == []
 
 
 def test_what_is_done_to_a_project_is_in_the_trail(project, owner, client_for):

@@ -180,6 +180,17 @@ def test_a_step_ends_by_bytes_and_by_time(project, owner, monkeypatch, content, 
     assert uploads.work(made.pk, 60).state in (Import.State.REFUSED, Import.State.READY)
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl", "txt"])
+def test_a_preview_reads_no_further_than_its_bytes(project, owner, monkeypatch, format):
+    monkeypatch.setattr(uploads, "PREVIEW_BYTES", 100)
+    rows = {"csv": ("prompt\nOne", "Two"), "jsonl": ('{"prompt": "One"}', '{"prompt": "Two"}')}
+    first, second = rows.get(format, ("One", "Two"))
+    content = f"{first}\n" + "\n" * 200 + f"{second}\n"
+    made = uploads.receive(project, owner, ContentFile(content.encode(), "rows"), format)
+    assert [row.text for row in uploads.preview(made)] == ["One"]
+    assert uploads.work(made.pk, 60).counts["found"] == {"prompts": 2}
+
+
 def test_a_step_does_a_little_and_says_how_far_it_is(project, owner, client_for, monkeypatch):
     monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 2)
     content = jsonl(*(pair(number) for number in range(5)))
@@ -245,6 +256,16 @@ def test_completions_cannot_pretend_to_be_of_a_policy_that_the_project_samples(u
     assert made.state == Import.State.REFUSED
     assert "samples itself" in made.errors[0][1]
     assert set(Policy.objects.values_list("name", flat=True)) == {"starter"}
+
+
+def test_policies_are_counted_over_all_steps_of_the_check(project, owner, monkeypatch):
+    monkeypatch.setattr(importing, "POLICIES", 3)
+    monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 1)
+    rows = [pair(number, policy_a=f"policy {number}") for number in range(4)]
+    made = uploads.receive(project, owner, ContentFile(jsonl(*rows), "rows.jsonl"), "jsonl")
+    made = uploads.work(made.pk, 60)
+    assert (made.state, made.counts["wrong"]) == (Import.State.REFUSED, 2)
+    assert made.errors[0] == [3, "The project would have more than 3 policies from elsewhere."]
 
 
 def test_a_file_that_was_lost_is_said_to_be_lost(owner, upload, client_for):

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate import importing, trail
+from annotate import importing
 from annotate.models import Project
 
 
@@ -36,8 +36,7 @@ class Command(BaseCommand):
         with ExitStack() as stack:
             try:
                 source = stack.enter_context(spooled() if file == "-" else Path(file).open("rb"))  # noqa: SIM115 - the stack closes it
-                trail.record(trail.Verb.IMPORTED, None, project=project, target=file)
-                counts = importing.import_file(project, source, format or importing.guess_format(file))
+                counts = importing.import_file(project, source, format or importing.guess_format(file), file)
             except OSError as error:
                 raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
             except importing.ImportRefused as refused:
