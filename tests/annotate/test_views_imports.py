@@ -275,6 +275,7 @@ def test_a_file_that_was_lost_is_said_to_be_lost(owner, upload, client_for):
     assert b"upload it again" in page.content
 
 
+@pytest.mark.once  # the memory is the reader's
 def test_memory_does_not_grow_with_the_file(project, owner):
     """8 MB are checked with less than 2 MB at a time: a row, and the reader's buffer."""
     rows = jsonl(*({"prompt": f"{number} " + "x" * 2_000} for number in range(4_000)))
