@@ -88,7 +88,7 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg] # no subscript at run ti
 
     @admin.display(description=_("API tokens"))
     def tokens(self, person: models.User) -> SafeString | str:
-        """How many tokens open the API as this person, with a link to them. A new password revokes them."""
+        """Return the number of API tokens, with a link to them. A new password revokes them."""
         count = person.api_tokens.count()
         if not count:
             return gettext("None")
@@ -241,7 +241,7 @@ class ImportAdmin(ReadOnlyAdmin):
 
 @admin.register(models.TrailEntry)
 class TrailAdmin(ReadOnlyAdmin):
-    """Who did what, on the whole site."""
+    """The trail of the whole site."""
 
     list_display = ("at", "who_name", "verb", "target", "project")
     list_filter = ("verb",)

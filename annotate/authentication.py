@@ -1,4 +1,4 @@
-"""The one door for passwords: every form that signs somebody in goes through `ThrottledBackend`.
+"""The one door for passwords. Every form that signs a user in goes through `ThrottledBackend`.
 
 A wrong password costs an attempt of the account at that address, and one of the account as a whole. A browser in
 which the account has signed in before counts for itself alone, so strangers cannot lock its owner out of it.
@@ -115,7 +115,7 @@ def _read_cookie(request: HttpRequest | None) -> tuple[str, list[str]]:
 
 
 def _entry(user: User) -> str:
-    """An account in the cookie. It ends with the password: whoever knew the old one is a stranger again."""
+    """An account in the cookie. It ends with the password, so a browser that knew the old one is a stranger again."""
     return f"{_digest(user.username)[:12]}{user.get_session_auth_hash()[:20]}"
 
 

@@ -256,7 +256,7 @@ class ExportForm(forms.Form):
         policies.queryset = Policy.objects.filter(project=project).order_by("pk")  # type: ignore[attr-defined]
 
     def chosen(self) -> dict[str, Any]:
-        """What differs from FIRST, in words, for the trail."""
+        """Return what differs from FIRST, in words, for the trail."""
         return {
             name: str(value)
             for name, value in self.cleaned_data.items()

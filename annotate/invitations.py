@@ -1,4 +1,4 @@
-"""How people come into a project: an admin invites, the invited person accepts. Or the admin makes an account.
+"""Invitations to a project. An admin invites, the invited person accepts. Or the admin makes an account.
 
 Inviting says and does the same whether or not there is an account of that name, so that it tells nobody which accounts
 the site has. An account made later under the name is not invited.

@@ -20,7 +20,7 @@ GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine ne
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 
 # What a child needs of this process's environment. Everything else stays here: the database's address, the broker's,
-# the cache's, the key of the site.
+# the key of the site.
 KEPT = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP"),

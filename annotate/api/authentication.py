@@ -14,7 +14,7 @@ USED_EVERY = timedelta(minutes=1)  # how exact "last used" is: an answer should 
 
 
 class TokenAuthentication(BaseAuthentication):
-    """Looks a token up by its digest. Wrong ones are not counted: nobody guesses 256 bits."""
+    """Sign-in by token, looked up by its digest. Wrong ones are not counted, since 256 bits cannot be guessed."""
 
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
         scheme, _space, given = request.headers.get("Authorization", "").partition(" ")

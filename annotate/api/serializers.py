@@ -86,7 +86,7 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
 
 
 class OwnJudgmentOut(JudgmentOut):
-    """For whoever judged: the preferred completion by the name it was shown under."""
+    """An annotator's own judgment, which names the preferred completion by the side it was shown on."""
 
     preferred_id = serializers.SerializerMethodField()
     criteria = serializers.SerializerMethodField()

@@ -53,7 +53,7 @@ def outside(models: Path) -> list[str]:
         f"{models}/circle",
         f"{models}/missing",
         f"{models}x",
-        "/root/.ssh",
+        "/etc/ssh",
         "/proc/self/fd",
         str(site.VAR),
         "~",
@@ -89,7 +89,7 @@ def test_nothing_outside_of_the_roots_is_looked_at(models: Path, monkeypatch: py
         monkeypatch.setattr(
             os, name, lambda path, *a, ask=ask, **k: looked_at.append(str(path)) or ask(path, *a, **k)
         )
-    for name in ("/root/.ssh", "/proc/self/fd", f"{models}/../secret", "eve/model"):
+    for name in ("/etc/ssh", "/proc/self/fd", f"{models}/../secret", "eve/model"):
         base_models.locate(name)
     assert [path for path in looked_at if not str(models).startswith(path)] == []
     base_models.locate(f"{models}/mine")
@@ -117,7 +117,7 @@ def test_every_refusal_has_one_sentence_and_one_status(
         "sampling_settings": "{}",
     }
     said = set()
-    for name in ("/root/.ssh", f"{models}/missing", "eve/model", "~nosuchuser/x", f"/{'n' * 449}"):
+    for name in ("/etc/ssh", f"{models}/missing", "eve/model", "~nosuchuser/x", f"/{'n' * 449}"):
         answer = client.post(address, data | {"base_model": name})
         (error,) = answer.context["form"].errors["base_model"]
         said.add((answer.status_code, error.partition("“")[0] + error.partition("”")[2]))
