@@ -31,7 +31,7 @@ from training.engine.model import load_base
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.engine.scoring import make_scorer, score_pairs
 
-Keep = Callable[..., None]
+TRL_COMMAND = Path(sys.executable) if importlib.util.find_spec("trl") else TRL_PYTHON
 TINY = ModelShape(name="tiny", layers=2, hidden=64, intermediate=96, heads=4, key_heads=2, vocabulary=512)
 TINY_CASE = Case(
     name="tiny",
@@ -219,7 +219,7 @@ class Part:
                 "losses": ours.losses,
             }
             self.keep(case.name, figures)
-            theirs = self._trl(bench)
+            theirs = self._trl(bench) if TRL_COMMAND.exists() else {}
             best = max(theirs, key=lambda name: theirs[name].get("pairs/s", 0.0), default="")
             if best and "pairs/s" in theirs[best]:
                 losses = theirs[best]["losses"]
@@ -239,8 +239,7 @@ class Part:
             spec, result = (bench.folder / f"{kind}-{number}.json" for kind in ("spec", "result"))
             spec.write_text(json.dumps(trl_spec(bench, configuration)))
             arguments += [str(spec), str(result)]
-        python = sys.executable if importlib.util.find_spec("trl") else str(TRL_PYTHON)
-        command = [python, str(ROOT / "benchmarks/trl_side.py"), *arguments]
+        command = [str(TRL_COMMAND), str(ROOT / "benchmarks/trl_side.py"), *arguments]
         try:
             ended = subprocess.run(
                 command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=100
