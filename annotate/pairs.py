@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from annotate import trail
 from annotate.aggregating import EXCLUSIONS, Aggregation, Pair, PairSettings, aggregate
-from annotate.models import Comparison, Project, Snapshot, SnapshotPair, User
+from annotate.models import Comparison, Completion, Project, Snapshot, SnapshotPair, User
 
 __all__ = [
     "EXCLUSIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "aggregate",
     "as_prompted",
     "canonical",
+    "shared_prompt_ids",
     "stored_pairs",
     "take_snapshot",
     "training_rows",
@@ -122,7 +123,7 @@ def training_rows(
     """The lines of a run directory's `pairs.jsonl` (or of its held-out pairs), streamed.
 
     Their margin is the pair's strength times `margin_scale`. With the token ids that were sampled, and why each
-    completion ended, where they are known.
+    completion ended, where they are known; and the prompt's ids, where both completions were sampled after the same.
     """
     for pair in stored_pairs(snapshot).filter(held_out=held_out).iterator(chunk_size=AT_A_TIME):
         row: dict[str, Any] = {
@@ -139,7 +140,15 @@ def training_rows(
                 row[f"{name}_token_ids"] = completion.token_ids
             if completion.finish_reason != completion.FinishReason.UNKNOWN:
                 row[f"{name}_finish_reason"] = completion.finish_reason
+        if given := shared_prompt_ids(pair.chosen, pair.rejected):
+            row["prompt_token_ids"] = given
         yield row
+
+
+def shared_prompt_ids(chosen: Completion, rejected: Completion) -> list[int] | None:
+    """Return the prompt's ids that both completions were sampled after, or None if they differ or are not known."""
+    given: list[int] | None = chosen.prompt_token_ids
+    return given if given and given == rejected.prompt_token_ids else None
 
 
 def as_prompted(prompt: str | list[dict[str, str]], text: str) -> str | list[dict[str, str]]:
