@@ -84,6 +84,10 @@ def test_thoughts_that_the_prompt_opens_and_the_text_ends_match() -> None:
     assert written(make_encoder("r1"), "<think>\na sum\n</think>\n\n46") == "a sum\n</think>\n\n46</s>"
 
 
+def test_thoughts_behind_other_words_do_not_match() -> None:
+    assert refusal(make_encoder("r1"), "so <think>\na sum\n</think>\n\n46")
+
+
 @pytest.mark.parametrize(("name", "before"), [("qwen3", "<think>\n"), ("qwen3.5", "")])
 def test_thoughts_in_a_text_are_not_doubled(name: str, before: str) -> None:
     text = "<think>\na sum\n</think>\n\n46"

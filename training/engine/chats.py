@@ -109,10 +109,12 @@ class Chats:
             if not is_text:
                 raise
             # Thoughts that the generation prompt begins and the completion ends are written right behind it.
-            within_thoughts = before.rstrip().endswith(THOUGHTS) and THOUGHTS_END in text
-            if not within_thoughts and self.unmatched_turns == "refuse":
+            behind = _without_repeated_tag(before, text)
+            thoughts, closed, _ = behind.partition(THOUGHTS_END)
+            is_opened = before.rstrip().endswith(THOUGHTS) and THOUGHTS not in thoughts
+            if not (is_opened and closed) and self.unmatched_turns == "refuse":
                 raise
-            return _without_repeated_tag(before, text) + (self.ending.text if completion.ended else "")
+            return behind + (self.ending.text if completion.ended else "")
 
     @cached_property
     def ending(self) -> Ending:
@@ -186,7 +188,7 @@ class Chats:
             return found[0] + len(found[1])
         if found := _last(self.markers.special, whole[start:]):
             return start + found[0] + len(found[1])
-        return start
+        return len(whole.rstrip()) if whole[start:].strip() else start
 
     def _end_of_call(self, chat: list[Message], tools: Tools, said: str) -> str:
         """Return the end token with which a template begins what a tool returned to the last message; or ""."""
