@@ -10,7 +10,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots bench-train bench-sample bench-web gpu-check starter clean
+.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check starter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ $(TRL_STAMP): benchmarks/constraints-trl.txt # TRL in an environment of its own
 	@.venv-trl/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv-trl; $(PYTHON) -m venv .venv-trl; }
 	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check -c $< trl peft
 	@touch $@
+
+templates: setup $(TRL_STAMP) ## What becomes of chats under TRL's chat templates (docs/templates.md)
+	$(BIN)/python -m benchmarks.templates .venv-trl/lib/python3*/site-packages/trl/chat_templates
 
 bench-sample: setup ## Our sampler against plain generate
 	$(BIN)/python -m benchmarks.sample

@@ -20,6 +20,7 @@ from annotate.models import Comparison, Flag, Judgment, Project
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
+_LONG = ("token_ids", "prompt_token_ids", "text")  # columns of completions that a line does not show
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _with_details(keys: list[int]) -> list[Comparison]:
     comparisons = (
         Comparison.objects.filter(pk__in=keys)
         .select_related("prompt", "first__policy", "second__policy")
-        .defer("first__token_ids", "second__token_ids", "first__text", "second__text")
+        .defer(*(f"{side}__{name}" for side in ("first", "second") for name in _LONG))
         .prefetch_related(
             Prefetch("judgments", _current().select_related("annotator").order_by("created_at"), "current"),
             Prefetch("flags", Flag.objects.filter(resolved_at=None), "open_flags"),

@@ -22,7 +22,7 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from annotate.aggregating import Pair, decide
 from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPair
-from annotate.pairs import PairSettings, as_prompted, canonical, stored_pairs
+from annotate.pairs import PairSettings, as_prompted, canonical, shared_prompt_ids, stored_pairs
 
 AT_A_TIME = 500
 FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
@@ -156,6 +156,7 @@ def _with_texts(rows: list[_Row], snapshot: Snapshot | None) -> Iterator[dict[st
             "prompt_id": prompt.pk,
             "prompt_external_id": prompt.external_id,
             "prompt_metadata": _json(prompt.metadata),
+            "prompt_token_ids": shared_prompt_ids(chosen, rejected),
             **_provenance("chosen", chosen),
             **_provenance("rejected", rejected),
             "judgments": list(row.judgments),
@@ -173,6 +174,7 @@ def _provenance(name: str, completion: Any) -> dict[str, Any]:
     return {
         f"{name}_completion": completion.pk,
         f"{name}_policy": completion.policy.name,
+        f"{name}_token_ids": completion.token_ids,
         f"{name}_finish_reason": completion.finish_reason,
         f"{name}_seed": completion.seed,
         f"{name}_logprob": completion.logprob,

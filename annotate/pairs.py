@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from annotate import trail
 from annotate.aggregating import EXCLUSIONS, Aggregation, Pair, PairSettings, aggregate
-from annotate.models import Comparison, Project, Snapshot, SnapshotPair, User
+from annotate.models import Comparison, Completion, Project, Snapshot, SnapshotPair, User
 
 __all__ = [
     "EXCLUSIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "aggregate",
     "as_prompted",
     "canonical",
+    "shared_prompt_ids",
     "stored_pairs",
     "take_snapshot",
     "training_rows",
@@ -117,12 +118,13 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 
 
 def training_rows(
-    snapshot: Snapshot, held_out: bool = False, margin_scale: float = 1.0
+    snapshot: Snapshot, held_out: bool = False, margin_scale: float = 1.0, base_model: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """The lines of a run directory's `pairs.jsonl` (or of its held-out pairs), streamed.
 
     Their margin is the pair's strength times `margin_scale`. With the token ids that were sampled, and why each
-    completion ended, where they are known.
+    completion ended, where they are known; and the prompt's ids, where both completions were sampled after the same.
+    Ids of another model than `base_model` mean other words to it: of those completions there is the text alone.
     """
     for pair in stored_pairs(snapshot).filter(held_out=held_out).iterator(chunk_size=AT_A_TIME):
         row: dict[str, Any] = {
@@ -135,11 +137,20 @@ def training_rows(
             "weight": pair.weight,
         }
         for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-            if completion.token_ids:
+            if completion.token_ids and base_model in (None, completion.policy.base_model):
                 row[f"{name}_token_ids"] = completion.token_ids
             if completion.finish_reason != completion.FinishReason.UNKNOWN:
                 row[f"{name}_finish_reason"] = completion.finish_reason
+        given = shared_prompt_ids(pair.chosen, pair.rejected)
+        if given and "chosen_token_ids" in row and "rejected_token_ids" in row:
+            row["prompt_token_ids"] = given
         yield row
+
+
+def shared_prompt_ids(chosen: Completion, rejected: Completion) -> list[int] | None:
+    """Return the prompt's ids that both completions were sampled after, or None if they differ or are not known."""
+    given: list[int] | None = chosen.prompt_token_ids
+    return given if given and given == rejected.prompt_token_ids else None
 
 
 def as_prompted(prompt: str | list[dict[str, str]], text: str) -> str | list[dict[str, str]]:
@@ -151,6 +162,6 @@ def stored_pairs(snapshot: Snapshot) -> QuerySet[SnapshotPair]:
     """The snapshot's pairs with their texts, in the order of their comparisons."""
     return (
         SnapshotPair.objects.filter(snapshot=snapshot)
-        .select_related("comparison__prompt", "chosen", "rejected")
+        .select_related("comparison__prompt", "chosen__policy", "rejected__policy")
         .order_by("comparison_id")
     )

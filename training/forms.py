@@ -42,6 +42,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     ),
     _("Length, memory and hardware"): (
         "max_length",
+        "unmatched_turns",
         "max_tokens",
         "dtype",
         "device",

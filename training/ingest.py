@@ -153,6 +153,7 @@ def completions(
             policy=policy,
             text=sample["completion"],
             token_ids=sample["token_ids"],
+            prompt_token_ids=sample.get("prompt_token_ids"),
             logprob=sample["logprob"],
             finish_reason=sample["finish_reason"],
             seed=sample["seed"],
@@ -165,4 +166,6 @@ def _sampling(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sample.items() if key not in _COLUMNS}
 
 
-_COLUMNS = {"id", "index", "completion", "token_ids", "logprob", "finish_reason", "seed"}
+_COLUMNS = {
+    *("id", "index", "completion", "token_ids", "prompt_token_ids", "logprob", "finish_reason", "seed"),
+}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from django.conf import settings as site
+from django.utils import timezone
 
 from annotate import base_models
 from annotate.models import Policy, Project
@@ -84,7 +85,9 @@ class Plan:
                     f"lora.{name}",
                 )
         try:
-            config = TrainConfig.from_dict({**training, **from_policy, "sampling": sampling})
+            # All that a round writes and trains on is told the same day, whenever its worker comes to it.
+            today = {"template_date": timezone.now().date().isoformat()}
+            config = TrainConfig.from_dict({**today, **training, **from_policy, "sampling": sampling})
             pairs = PairSettings(**chosen.get("pairs", {}))
         except ConfigError as error:
             raise RoundError(str(error), str(error).split(" ", 1)[0]) from error

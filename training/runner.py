@@ -93,7 +93,8 @@ def prepare(round_: Round, files: RunDirectory) -> None:
     files.write_config(on_this_machine(plan.config))
     for path, held_out in ((files.heldout, True), (files.pairs, False)):
         if round_.snapshot is not None and not path.exists():
-            write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale))
+            base_model = plan.config.base_model
+            write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
 
 
 def on_this_machine(config: TrainConfig) -> TrainConfig:

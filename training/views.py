@@ -271,6 +271,8 @@ _ENCODING = {  # what `training.engine.tokens` reports of pairs that did not fit
     "empty_prompt": gettext_lazy("had an empty prompt"),
     "empty_completion": gettext_lazy("had an empty completion"),
     "identical_completions": gettext_lazy("had two completions of the same tokens"),
+    "identical_to_tokenizer": gettext_lazy("differed only in blanks that the tokenizer drops"),
+    "unmatched_turn": gettext_lazy("are chats whose end the model's chat template begins in another way"),
     "refused_by_template": gettext_lazy("are chats that the model's chat template refused"),
     "identical_after_truncation": gettext_lazy("differed only beyond max_length"),
     "prompt": gettext_lazy("lost the beginning of their prompt"),

@@ -52,7 +52,8 @@ def comparisons(request: Request, slug: str) -> Response:
     rows = Comparison.objects.filter(project=found).select_related(
         "prompt", "first__policy", "second__policy"
     )
-    return _page(request, rows.defer("first__token_ids", "second__token_ids"), ComparisonOut)
+    ids = [f"{side}__{name}" for side in ("first", "second") for name in ("token_ids", "prompt_token_ids")]
+    return _page(request, rows.defer(*ids), ComparisonOut)
 
 
 def judgments(request: Request, slug: str) -> Response:

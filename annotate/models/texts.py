@@ -106,6 +106,9 @@ class Completion(models.Model):
     policy = models.ForeignKey(Policy, on_delete=models.RESTRICT, related_name="completions")
     text = models.TextField()
     token_ids = models.JSONField(null=True, blank=True)
+    prompt_token_ids = models.JSONField(
+        null=True, blank=True, help_text=_("What the policy was given, as tokens.")
+    )
     logprob = models.FloatField(null=True, blank=True, help_text=_("Sum over tokens under its own policy."))
     finish_reason = models.CharField(
         max_length=10, choices=FinishReason.choices, default=FinishReason.UNKNOWN

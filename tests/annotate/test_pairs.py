@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from annotate import agreement, judging, pairs
+from annotate.exporting import export_rows
 from annotate.models import Comparison, Completion, Project, Prompt, Snapshot
 from annotate.pairs import PairSettings, aggregate, take_snapshot, training_rows
 from tests.annotate.saying import say
@@ -299,6 +300,28 @@ def test_a_line_of_training_carries_the_sampled_tokens(project, owner, three):
         "rejected_token_ids": [5, 2],
         "rejected_finish_reason": "stop",
     }
+
+
+def test_shared_prompt_ids_are_trained_on_and_exported(project, owner, three):
+    for name, ids in (("Once", ([7, 8], [7, 8])), ("Twice", ([7, 8], [7, 9])), ("Never", ([7, 8], None))):
+        prompt = Prompt(project=project)
+        prompt.set_content(name)
+        prompt.save()
+        common = {"prompt": prompt, "policy": project.current_policy}
+        first, second = (
+            Completion.objects.create(**common, text=f" {at}", token_ids=[5, at], prompt_token_ids=given)
+            for at, given in enumerate(ids)
+        )
+        comparison = Comparison.objects.create(project=project, prompt=prompt, first=first, second=second)
+        say(three[0], comparison, "first", 1)
+    snapshot = take_snapshot(project, owner)
+    expected = {"Once": [7, 8], "Twice": None, "Never": None}
+    for rows in (training_rows(snapshot), export_rows(project)):
+        assert {row["prompt"]: row.get("prompt_token_ids") for row in rows} == expected
+    for row in training_rows(snapshot, base_model="another"):
+        assert not any(key.endswith("token_ids") for key in row)
+    named = training_rows(snapshot, base_model=project.current_policy.base_model)
+    assert {row["prompt"]: row.get("prompt_token_ids") for row in named} == expected
 
 
 def test_a_chat_is_answered_by_an_assistants_message(project, owner, three):

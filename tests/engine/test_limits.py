@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
-from training.engine import adapters, tokens
+from training.engine import adapters, chats
 from training.engine.adapters import wrap
 from training.engine.config import TEMPLATE_PARAMETERS, TrainConfig
 from training.engine.errors import ConfigError, DataError
@@ -31,25 +31,25 @@ def encoder(**settings: Any) -> Encoder:
 def test_a_chat_template_of_ones_own_takes_the_tokenizers_place() -> None:
     template = "{% for message in messages %}[{{ message.content }}]{% endfor %}{{ mood }}"
     using = encoder(chat_template=template, chat_template_kwargs={"mood": "!"})
-    assert using.render(CHAT) == "[the film]!"
-    assert encoder().render(CHAT) == "<|turn|>user\nthe film</s>\n<|turn|>assistant\n"
+    assert using.chats.render(CHAT) == "[the film]!"
+    assert encoder().chats.render(CHAT) == "<|turn|>user\nthe film</s>\n<|turn|>assistant\n"
 
 
 @pytest.mark.parametrize("template", [LOOP, "{{ 9 ** (9 ** 9) }}"], ids=["loop", "power"])
 def test_a_chat_template_that_never_ends_is_ended(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_TEMPLATE_SECONDS", 0.2)
+    monkeypatch.setattr(chats, "_TEMPLATE_SECONDS", 0.2)
     with pytest.raises(DataError, match=r"^The chat template takes longer than 0\.2 s for one prompt\.$"):
-        encoder(chat_template=template).render(CHAT)
+        encoder(chat_template=template).chats.render(CHAT)
 
 
 def test_a_chat_template_cannot_flood_a_prompt() -> None:
     with pytest.raises(DataError, match=r"^The chat template makes 20000000 characters of one prompt\.$"):
-        encoder(chat_template="{{ 'x' * 20000000 }}").render(CHAT)
+        encoder(chat_template="{{ 'x' * 20000000 }}").chats.render(CHAT)
 
 
 def test_a_broken_chat_template_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"^The chat template refused a prompt: .+") as told:
-        encoder(chat_template="{% for %}").render(CHAT)
+        encoder(chat_template="{% for %}").chats.render(CHAT)
     assert "\n" not in str(told.value)
 
 

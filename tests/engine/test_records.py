@@ -9,6 +9,7 @@ from training.engine.errors import DataError
 from training.engine.records import Pair, read_pairs
 
 USER = {"role": "user", "content": "a"}
+CALL = {"function": {"name": "search"}}
 ANSWER, OTHER = ({"role": "assistant", "content": text} for text in "bc")
 
 
@@ -46,10 +47,14 @@ def test_whole_chats_are_split_behind_the_prompt(prompt: object, tmp_path: Path)
             "prompt holds content of type image_url; only text can be trained on",
         ),
         (
-            {"chosen": [ANSWER | {"tool_calls": [{"id": 1}]}]},
-            "chosen holds tool_calls, which cannot be trained on",
+            {"prompt": "a", "chosen": [ANSWER | {"tool_calls": [CALL]}]},
+            "chosen holds tool_calls, which needs a prompt of chat messages",
         ),
-        ({"chosen": [ANSWER | {"reasoning_content": "so"}]}, "chosen holds reasoning_content, which cannot"),
+        (
+            {"prompt": "a", "chosen": [ANSWER | {"reasoning_content": "so"}]},
+            "chosen holds reasoning_content, which",
+        ),
+        ({"chosen": [ANSWER | {"tool_calls": [{"id": 1}]}]}, "chosen has tool_calls that are not a list of"),
         (
             {"chosen": [OTHER, ANSWER], "rejected": [OTHER, OTHER]},
             "chosen must be text, one assistant message, or",
@@ -60,6 +65,13 @@ def test_whole_chats_are_split_behind_the_prompt(prompt: object, tmp_path: Path)
 def test_what_cannot_be_trained_on_is_refused_by_line(row: dict, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"^pairs.jsonl line 1: {sentence}"):
         read(tmp_path, **row)
+
+
+def test_calls_and_reasoning_stay_with_a_completion(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    thought = ANSWER | {"reasoning_content": "so"}
+    pair = read(tmp_path, chosen=[call], rejected=[thought])
+    assert (pair.chosen.text, pair.rejected.text) == ([call], [thought])
 
 
 def test_a_call_of_a_tool_needs_no_content_in_a_prompt(tmp_path: Path) -> None:

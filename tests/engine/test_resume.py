@@ -188,7 +188,7 @@ def test_checkpoints_of_other_settings_or_pairs_are_refused_by_name(make_run, ch
         train(run)
     run.config_file.write_text(kept)
     write_jsonl(run.pairs, pair_lines(9))
-    with pytest.raises(StaleCheckpointError, match=r"belong to another pairs\.jsonl;"):
+    with pytest.raises(StaleCheckpointError, match=r"belong to another pairs\.jsonl and"):
         train(run)
     write_jsonl(run.pairs, pair_lines(10))
     for setting, value in (("checkpoint_steps", 7), ("max_tokens", 50), ("gradient_checkpointing", True)):

@@ -428,3 +428,15 @@ def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny
     assert done["events"] == [told]
     with pytest.raises(DataError, match=r"No prompt is left\. Prompt b"):
         sampled("alone", prompts=rows[1:], base_model=str(model))
+
+
+def test_writing_ends_with_the_turn_even_where_no_file_names_its_end(make_run) -> None:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|turn|>{% endfor %}"
+    sampling = {"max_new_tokens": 60, "samples_per_prompt": 30, "temperature": 2.0}
+    run = make_run("turn", chat_template=template, sampling=sampling)
+    write_jsonl(run.prompts, [{"id": 1, "prompt": [{"role": "user", "content": "it cost"}]}])
+    sample(run)
+    ended = [row for row in lines(run) if 2 in row["token_ids"]]
+    assert ended
+    for row in ended:
+        assert (row["token_ids"].index(2), row["finish_reason"]) == (len(row["token_ids"]) - 1, "stop")

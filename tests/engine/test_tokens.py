@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from tokenizers import AddedToken
 
 from tests.engine.conftest import CHAT_TEMPLATE, EOS, VOCABULARY, make_tokenizer
 from training.engine.errors import DataError, ModelError
@@ -10,14 +11,24 @@ from training.engine.records import Completion, Pair
 from training.engine.tokens import Encoder
 
 BOS_ID, EOS_ID, TURN_ID = 0, 1, 2
+# Of the assistant's last turn as Qwen3 has it: with the block of thoughts that it left out.
+BLOCK = "{% if message['role'] == 'assistant' and loop.last %}<think></think>{% endif %}"
 
 
-def encoder(max_length: int = 256, **tokenizer: bool) -> Encoder:
+def encoder(
+    max_length: int = 256,
+    ends: frozenset[int] = frozenset({EOS_ID}),
+    template: str | None = None,
+    settings: dict | None = None,
+    **tokenizer: bool,
+) -> Encoder:
     return Encoder(
         make_tokenizer(**tokenizer),
-        eos_ids=frozenset({EOS_ID}),
+        eos_ids=ends,
         vocab_size=VOCABULARY,
         max_length=max_length,
+        chat_template=template,
+        **(settings or {}),
     )
 
 
@@ -99,8 +110,8 @@ def test_a_chat_prompt_is_rendered_once_up_to_the_assistants_turn(messages: list
 
 
 def test_a_thinking_block_that_the_template_opens_belongs_to_the_prompt() -> None:
-    using = encoder()
-    using.chat_template_kwargs = {"enable_thinking": False}
+    template = CHAT_TEMPLATE.replace("{{ message['content'] }}", BLOCK + "{{ message['content'] }}")
+    using = encoder(template=template, settings={"chat_template_kwargs": {"enable_thinking": False}})
     encoded, _ = encode(pair([{"role": "user", "content": "a"}], "46", "47"), using)
     assert using.tokenizer.decode(encoded.prompt).endswith("<think></think>")
     assert using.tokenizer.decode(encoded.chosen) == "46" + EOS
@@ -144,8 +155,7 @@ def test_one_bos_also_where_the_prompt_brings_its_own() -> None:
 
 
 def test_a_bos_that_the_chat_template_writes_is_not_doubled() -> None:
-    using = encoder(bos=True)
-    using.tokenizer.chat_template = "<s>" + CHAT_TEMPLATE
+    using = encoder(bos=True, template="<s>" + CHAT_TEMPLATE)
     chat = [{"role": "user", "content": "a"}]
     encoded, _ = encode(pair(chat), using)
     assert encoded.prompt[0] == BOS_ID
@@ -154,9 +164,8 @@ def test_a_bos_that_the_chat_template_writes_is_not_doubled() -> None:
 
 
 def test_a_completion_after_a_chat_ends_with_the_end_of_the_turn_and_after_plain_text_with_eos() -> None:
-    using = encoder()
-    using.eos_ids = frozenset({EOS_ID, TURN_ID})
-    using.tokenizer.chat_template = CHAT_TEMPLATE.replace("</s>", "<|turn|>")
+    template = CHAT_TEMPLATE.replace("</s>", "<|turn|>")
+    using = encoder(ends=frozenset({EOS_ID, TURN_ID}), template=template)
     chat, _ = encode(pair([{"role": "user", "content": "a"}]), using)
     plain, _ = encode(pair(), using)
     assert (chat.chosen[-1], plain.chosen[-1]) == (TURN_ID, EOS_ID)
@@ -262,13 +271,11 @@ def test_ids_outside_the_vocabulary_are_refused_by_pair() -> None:
 
 def refusing_encoder() -> Encoder:
     """Its template, as Gemma's once did, raises for a system message; and it passes over a critic's words."""
-    using = encoder()
-    using.tokenizer.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    return encoder(
+        template="{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
         "{% for message in messages %}<|turn|>{% if 'critic' not in message['content'] %}{{ message['content'] }}"
         "{% endif %}</s>{% endfor %}"
     )
-    return using
 
 
 def test_a_refused_chat_is_named_left_out_and_counted() -> None:
@@ -297,7 +304,21 @@ def test_a_refused_chat_is_named_left_out_and_counted() -> None:
 
 
 def test_tools_reach_the_chat_template() -> None:
-    using = encoder()
-    using.tokenizer.chat_template = "{% if tools %}{{ tools[0]['name'] }}{% endif %}" + CHAT_TEMPLATE
+    using = encoder(template="{% if tools %}{{ tools[0]['name'] }}{% endif %}" + CHAT_TEMPLATE)
     ids = using.prompt_ids([{"role": "user", "content": "a"}], [{"name": "search"}])
     assert using.tokenizer.decode(ids).startswith("search")
+
+
+def test_blanks_that_the_tokenizer_drops_are_reported_as_such() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|answer|>", rstrip=True, special=True)], special_tokens=True)
+    template = "{% for m in messages %}<|answer|>{{ m.content }}</s>{% endfor %}"
+    using = Encoder(
+        tokenizer,
+        eos_ids=frozenset({EOS_ID}),
+        vocab_size=len(tokenizer),
+        max_length=99,
+        chat_template=template + "{% if add_generation_prompt %}<|answer|>{% endif %}",
+    )
+    one = pair([{"role": "user", "content": "a"}], " good", "good")
+    assert encode(one, using)[1].dropped == {"identical_to_tokenizer": 1}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
 from annotate.models import Policy, Project
 from training.plan import Plan, RoundError, check_policy, model_path
@@ -102,3 +103,11 @@ def test_an_adapter_lies_below_the_runs(project: Project, adapter: str) -> None:
     with pytest.raises(RoundError, match=r"^Adapter: .* does not lie below") as refused:
         check_policy(policy)
     assert refused.value.field == "start_adapter"
+
+
+def test_a_round_tells_chat_templates_one_day(project: Project) -> None:
+    plan = Plan.for_project(project, project.current_policy, {})
+    assert plan.config.template_date == timezone.now().date().isoformat()
+    assert Plan.from_dict(plan.to_dict()).config.template_date == plan.config.template_date
+    chosen = {"training": {"template_date": "2026-01-02"}}
+    assert Plan.for_project(project, project.current_policy, chosen).config.template_date == "2026-01-02"

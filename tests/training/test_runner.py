@@ -105,6 +105,7 @@ def test_a_round_ends_with_a_policy_metrics_fresh_and_gate_comparisons_and_the_n
 
     completion = round_.fresh.all()[0].first
     assert completion.token_ids
+    assert completion.prompt_token_ids
     assert completion.logprob is not None
     assert completion.logprob < 0
     assert completion.seed is not None

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -139,6 +140,20 @@ class TrainConfig:
         "Jinja template of chats in place of the tokenizer's own, at most 65,536 characters.",
         longest=65_536,
     )
+    template_date: str | None = _option(
+        None,
+        "Day that chat templates are told, such as 2026-11-27; unset is that of the run's first start.",
+        longest=10,
+    )
+    unmatched_turns: str = _option(
+        "refuse",
+        "A text completion after a chat whose finished turn does not begin with the template's generation prompt: "
+        "refuse leaves the pair out, append puts the text right behind that prompt.",
+        choices=("refuse", "append"),
+    )
+    control_tokens_in_text: bool = _option(
+        False, "Encode control tokens, such as <|im_end|>, that stand in texts as such, not as plain text."
+    )
 
     loss: str = _option("sigmoid", "The loss; see the table of losses.", choices=tuple(LOSS_OPTIONS))
     beta: float = _option(0.1, "Strength of the pull towards the reference.", above=0)
@@ -218,6 +233,10 @@ class TrainConfig:
                     else " is not the template's to know"
                 )
                 raise ConfigError(f"chat_template_kwargs: {name}{own}.")
+        if self.template_date is not None and not _is_day(self.template_date):
+            raise ConfigError(
+                f"template_date must be a day such as 2026-11-27, not {_shortened(self.template_date)}."
+            )
         honoured = LOSS_OPTIONS[self.loss]
         for name, unset in (("label_smoothing", 0.0), ("offset_scale", None), ("tie_nu", None)):
             if getattr(self, name) != unset and name not in honoured:
@@ -307,6 +326,13 @@ def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
     if bounds["choices"] and value not in bounds["choices"]:
         raise ConfigError(f"{name} must be one of {', '.join(bounds['choices'])}, not {_shortened(value)}.")
     return value
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _shortened(value: Any) -> str:

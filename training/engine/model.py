@@ -13,10 +13,11 @@ import torch
 import transformers
 
 from training.engine import stored
+from training.engine.chats import uses_date
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
 from training.engine.precision import bfloat16_pays
-from training.engine.rundir import digest
+from training.engine.rundir import RunDirectory, digest
 from training.engine.threads import SMALL_HIDDEN
 from training.engine.tokens import Encoder
 
@@ -41,12 +42,18 @@ class Loaded:
         """The transformers model; its linear layers are PEFT's where there is an adapter."""
         return self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
 
-    def encoder(self, config: TrainConfig) -> Encoder:
-        """The encoder for this model. Raises ConfigError if max_length is more than the model can place."""
+    def encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
+        """The encoder for this model. Raises ConfigError if max_length is more than the model can place.
+
+        A chat template that asks for the date is told `template_date`, or the day that `run` keeps.
+        """
         if config.max_length is not None and config.max_length > self.max_positions:
             raise ConfigError(
                 f"max_length is {config.max_length}, but the model places at most {self.max_positions} tokens."
             )
+        day = config.template_date
+        if run and not day and uses_date(config.chat_template or self.tokenizer.chat_template):
+            day = run.keep_template_date()
         return Encoder(
             self.tokenizer,
             eos_ids=self.eos_ids,
@@ -54,6 +61,9 @@ class Loaded:
             max_length=config.max_length or min(DEFAULT_MAX_LENGTH, self.max_positions),
             chat_template=config.chat_template,
             chat_template_kwargs=config.chat_template_kwargs,
+            template_date=day,
+            unmatched_turns=config.unmatched_turns,
+            control_tokens_in_text=config.control_tokens_in_text,
         )
 
 

@@ -30,6 +30,11 @@ class Completion:
     token_ids: tuple[int, ...] | None = None
     finish_reason: FinishReason | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Return whether the model ended it, as far as is known."""
+        return self.finish_reason == "stop" or (self.finish_reason is None and self.token_ids is None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
@@ -75,6 +80,8 @@ def read_pairs(path: Path) -> list[Pair]:
         seen[identity] = number
         prompt, chosen, rejected = (_text(row, key, where) for key in ("prompt", "chosen", "rejected"))
         prompt, chosen, rejected = _without_prompt(prompt, chosen, rejected)
+        if isinstance(prompt, str):
+            chosen, rejected = _plain(chosen, "chosen", where), _plain(rejected, "rejected", where)
         pairs.append(
             Pair(
                 id=identity,
@@ -129,7 +136,10 @@ def _text(row: dict[str, Any], key: str, where: str) -> Text:
         and value
         and all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in value)
     ):
-        return [message | {"content": _content(message, key, where)} for message in value]
+        return [
+            message | {"content": _content(message, key, where), **_calls(message, key, where)}
+            for message in value
+        ]
     raise DataError(f"{where}: {key} must be a string or a list of chat messages with role and content.")
 
 
@@ -161,6 +171,27 @@ def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
     return prompt, *completions
 
 
+def _calls(message: Message, key: str, where: str) -> dict[str, Any]:
+    """The tool calls of a message. Raises DataError if they are not a list of objects with a function's name."""
+    calls = message.get("tool_calls")
+    if calls is None:
+        return {}
+    if isinstance(calls, list) and all(isinstance(call, dict) for call in calls):
+        functions = [call.get("function", call) for call in calls]
+        if all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in functions):
+            return {"tool_calls": calls}
+    raise DataError(f"{where}: {key} has tool_calls that are not a list of objects with a function's name.")
+
+
+def _plain(completion: Text, key: str, where: str) -> Text:
+    """Return a completion after plain text: only a chat template can write more than the content of a message."""
+    if isinstance(completion, list) and len(completion) == 1:
+        for part in ("tool_calls", "reasoning_content", "reasoning", "thinking"):
+            if completion[0].get(part):
+                raise DataError(f"{where}: {key} holds {part}, which needs a prompt of chat messages.")
+    return completion
+
+
 def _tools(row: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
     tools = row.get("tools")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
@@ -176,10 +207,6 @@ def _completion(row: dict[str, Any], key: str, text: Text, where: str) -> Comple
         raise DataError(
             f"{where}: {key} must be text, one assistant message, or the whole chat: the prompt and that message."
         )
-    if isinstance(text, list):
-        for part in ("tool_calls", "reasoning_content"):
-            if text[0].get(part):
-                raise DataError(f"{where}: {key} holds {part}, which cannot be trained on; only content can.")
     token_ids = _token_ids(row, f"{key}_token_ids", where)
     return Completion(text=text, token_ids=token_ids, finish_reason=reason)
 

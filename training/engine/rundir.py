@@ -6,6 +6,7 @@
 | pairs.jsonl     | caller           | preference pairs to train on or to score                       |
 | heldout.jsonl   | caller, optional | pairs that `train` scores before and after, never trains on    |
 | prompts.jsonl   | caller           | prompts for `sample`                                           |
+| template_date.txt | each verb      | the day that a chat template was told first, where it asks for one |
 | metrics.jsonl   | train            | one object per optimizer step                                  |
 | evals.jsonl     | train            | held-out figures every `eval_steps` steps                      |
 | progress.json   | each verb        | phase, step, total_steps, eta_seconds: replaced as work goes on |
@@ -28,6 +29,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ class RunDirectory:
         self.pairs = self.root / "pairs.jsonl"
         self.heldout = self.root / "heldout.jsonl"
         self.prompts = self.root / "prompts.jsonl"
+        self.template_date = self.root / "template_date.txt"
         self.metrics = self.root / "metrics.jsonl"
         self.evals = self.root / "evals.jsonl"
         self.progress_file = self.root / "progress.json"
@@ -73,6 +76,21 @@ class RunDirectory:
         with storing(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         write_json(self.config_file, config.to_dict())
+
+    def keep_template_date(self) -> str:
+        """Return the day of the first call in this directory, today's the first time. Raises StorageError.
+
+        Of several processes that call it at once, one writes, and all return what it wrote.
+        """
+        path = self.template_date
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with storing(path):
+            if not path.exists():
+                part.write_text(date.today().isoformat())  # noqa: DTZ011 - as a template's clock tells it
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)
+                part.unlink()
+            return path.read_text().strip()
 
     def read_done(self) -> dict[str, Any]:
         """What each verb left behind, by verb; {} before the first one ended."""

@@ -23,12 +23,13 @@ from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.decoding import Decoder, Request, Written
 from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError
 from training.engine.lora import rounding_events
+from training.engine.markers import ChatRefusedError
 from training.engine.model import Loaded, load_base, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.scoring import check_causal
-from training.engine.tokens import ChatRefusedError, EncodingReport
+from training.engine.tokens import Encoder, EncodingReport
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
 _REPORT_SECONDS = 0.5
@@ -68,8 +69,10 @@ def sample(run: RunDirectory) -> None:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_policy(run, config)
         inputs = run.hashes([run.config_file, run.prompts, *([adapter] if adapter else [])])
-        loaded, writer = load_writer(config, adapter)
-        encoded, too_long, refused = encode_prompts(prompts, loaded, config)
+        loaded, writer = load_writer(
+            config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
+        )
+        encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.encoder(config, run))
         if encoded and isinstance(writer, Decoder):
             check_causal(loaded, max((ids for _, ids in encoded), key=len))
         begun = time.monotonic()
@@ -132,29 +135,35 @@ def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
     return Path(config.start_adapter) if config.start_adapter and wanted != "base" else None
 
 
-def load_writer(config: TrainConfig, adapter: Path | None) -> tuple[Loaded, Writer]:
+def load_writer(config: TrainConfig, adapter: Path | None, *, chats: bool = False) -> tuple[Loaded, Writer]:
     """The policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
 
     Our own loop merges the adapter into float32 weights in memory; beside others it stays as it is. The weights on
-    disk are not touched.
+    disk are not touched. With `chats` a completion also ends with the token that ends a turn in the chat template,
+    which the model's files may not name.
     """
     if vllm_writer.wanted(config, adapter):
         # vLLM loads the weights into the GPU itself; here they are only mapped, for what tokenizing asks of them.
         mapped = load_base(replace(config, device="cpu", dtype="bfloat16"))
-        return mapped, vllm_writer.VllmWriter(config, adapter, mapped.eos_ids)
+        return mapped, vllm_writer.VllmWriter(config, adapter, _ends(mapped, config, chats))
     loaded = load_sampled(config, adapter)
-    return loaded, Decoder(loaded.model, loaded.eos_ids, loaded.device, config.sampling)
+    return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling)
+
+
+def _ends(loaded: Loaded, config: TrainConfig, chats: bool) -> frozenset[int]:
+    """The ids on which writing ends."""
+    turn = loaded.encoder(config).chats.ending.id if chats else None
+    return loaded.eos_ids if turn is None else loaded.eos_ids | {turn}
 
 
 def encode_prompts(
-    prompts: Sequence[Prompt], loaded: Loaded, config: TrainConfig
+    prompts: Sequence[Prompt], loaded: Loaded, config: TrainConfig, encoder: Encoder
 ) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str], EncodingReport]:
     """Each prompt with its ids, the ids of those that leave no room to write, and what the chat template refused.
 
     Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; also where the template
     refused all of them.
     """
-    encoder = loaded.encoder(config)
     longest = config.sampling.max_new_tokens
     encoded, too_long, report = [], [], EncodingReport()
     for prompt in prompts:
@@ -269,6 +278,7 @@ def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
         "id": one.prompt.id,
         "index": one.index,
         "completion": one.text,
+        "prompt_token_ids": list(one.request.prompt),
         "token_ids": list(one.written.token_ids),
         "logprob": one.written.logprob,
         "finish_reason": one.written.finish_reason,

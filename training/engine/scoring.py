@@ -52,7 +52,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         trained = (run.adapter / "adapter_model.safetensors").is_file()
         policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
         loaded = load_scored(config, policy, beside_start=trained)
-        encoded, left_out = loaded.encoder(config).encode_pairs(pairs)
+        encoded, left_out = loaded.encoder(config, run).encode_pairs(pairs)
         if not encoded:
             raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
         events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)

@@ -5,30 +5,26 @@ Rules that hold for every pair:
 - The prompt's ids are an exact prefix of both sequences, also where the tokenizer would merge characters
   across the boundary; ids that were sampled are the ids that are trained on.
 - One BOS where the tokenizer adds one. EOS is scored once when the model ended, and absent when it was cut.
+- After a chat a completion is what the chat template's rendering of the finished turn adds to the prompt's.
+- Control tokens come from the tokenizer and the chat template. In a text they are plain text, unless asked for.
 - Truncation takes from the start of the prompt (its BOS stays), and from the end of a completion only when
   the completions leave the prompt less than a quarter of the room. No pair comes out empty, identical or
   without a prompt; what was dropped is counted by reason.
 """
 
+import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from training.engine.errors import DataError, ModelError, first_line
-from training.engine.limits import within
-from training.engine.records import Completion, Message, Pair, Prompt, Text
+from training.engine.chats import Chats, UnmatchedTurnError, without_end
+from training.engine.errors import DataError
+from training.engine.markers import ChatRefusedError
+from training.engine.records import Completion, Pair, Prompt, Text
 
-_TEMPLATE_SECONDS = 5  # of processor time, for what takes a millisecond
-_LONGEST_RENDERED = 1 << 24  # characters
-_SENTINEL = "whetstone"  # stands for a completion while the chat template is probed
-_SPEAKERS = ("system", "user", "assistant")  # what a tool returned may be rendered as JSON
 _NAMED = 5  # of the pairs or prompts that are left out for one reason
-_THOUGHTS_END = "</think>"  # templates drop the thoughts of earlier turns
-
-
-class ChatRefusedError(DataError):
-    """The chat template cannot render one chat."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +62,9 @@ class EncodingReport:
             names.append(identity)
 
     def refuse(self, one: Pair | Prompt, refusal: ChatRefusedError) -> None:
-        """Count a pair or prompt whose chat the template refused."""
-        self.note(self.dropped, "refused_by_template", one.id)
+        """Count a pair or prompt whose chat the template refused, or finishes otherwise than it begins it."""
+        unmatched = isinstance(refusal, UnmatchedTurnError)
+        self.note(self.dropped, "unmatched_turn" if unmatched else "refused_by_template", one.id)
         if len(self.refusals) < _NAMED:
             kind = "Pair" if isinstance(one, Pair) else "Prompt"
             self.refusals.append(f"{kind} {one.id} ({one.where}) is left out: {refusal}")
@@ -79,6 +76,15 @@ class EncodingReport:
             "truncated": dict(self.truncated),
             "examples": self.examples,
         }
+
+
+class _Texts(NamedTuple):
+    """The texts of one pair, with their control tokens marked; None in place of ids that were sampled."""
+
+    pair: Pair
+    prompt: str
+    chosen: str | None
+    rejected: str | None
 
 
 class Encoder:
@@ -93,23 +99,36 @@ class Encoder:
         max_length: int,
         chat_template: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
+        template_date: str | None = None,
+        unmatched_turns: str = "refuse",
+        control_tokens_in_text: bool = False,
     ) -> None:
-        """`eos_ids` are all ids on which generation ends; `max_length` bounds prompt plus completion."""
+        """`eos_ids` are all ids on which generation ends; `max_length` bounds prompt plus completion.
+
+        The last five are settings of the run; `chat_template` is None for the tokenizer's own.
+        """
         self.tokenizer = tokenizer
         self.eos_ids = eos_ids
         self.vocab_size = vocab_size
         self.max_length = max_length
-        self.chat_template = chat_template  # None for the tokenizer's own
-        self.chat_template_kwargs = chat_template_kwargs or {}
+        self.chats = Chats(
+            tokenizer,
+            eos_ids=eos_ids,
+            template=chat_template,
+            variables=chat_template_kwargs,
+            today=template_date,
+            unmatched_turns=unmatched_turns,
+            control_tokens_in_text=control_tokens_in_text,
+        )
         plain, special = self._ids(["a"])[0], tokenizer("a", verbose=False)["input_ids"]
         self.bos: tuple[int, ...] = ()
         for start in range(1, len(special) - len(plain) + 1):
             if special[start : start + len(plain)] == plain:
                 self.bos = tuple(special[:start])
                 break
+        self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(list(self.chats.markers.special)))
         self._prefixes_words = tokenizer.convert_ids_to_tokens(plain)[0].startswith("\u2581")
         self.eos = self._plain_eos()
-        self._turn_end: int | None = None
 
     def prompt_ids(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> tuple[int, ...]:
         """Ids of one prompt as the model is given it, with BOS, before truncation. May be empty.
@@ -117,26 +136,19 @@ class Encoder:
         Raises ModelError if chat messages come without a chat template to render them, ChatRefusedError if that
         cannot.
         """
-        if isinstance(prompt, str):
-            ids = self._ids([prompt])[0]
-            return self._with_bos(ids)
-        return tuple(self._ids([self.render(prompt, tools)])[0])
+        ids = self._ids([self.prompt_text(prompt, tools)])[0]
+        return tuple(ids) if isinstance(prompt, list) else self._with_bos(ids)
 
-    def render(self, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None) -> str:
-        """The text of a chat up to where the assistant begins, or goes on, to write.
+    def prompt_text(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> str:
+        """The text of a prompt, without the BOS that plain text may bring, its control tokens marked.
 
-        Raises ChatRefusedError if the template refuses it or leaves out what a message says.
+        Raises ChatRefusedError.
         """
-        prefill = messages[-1]["role"] == "assistant"
-        told = {"tools": tools} if tools else {}
-        rendered = self._template(
-            messages, add_generation_prompt=not prefill, continue_final_message=prefill, **told
-        )
-        for message in messages:
-            said = str(message.get("content") or "").rpartition(_THOUGHTS_END)[2].strip()
-            if message["role"] in _SPEAKERS and said not in rendered:
-                raise ChatRefusedError(f"The chat template leaves out what the {message['role']} says.")
-        return rendered
+        if isinstance(prompt, list):
+            return self.chats.render(prompt, tools)
+        if self.bos == (self.tokenizer.bos_token_id,):
+            prompt = prompt.removeprefix(self.tokenizer.bos_token)
+        return self.chats.markers.mark_text(prompt)
 
     def truncate_prompt(self, ids: Sequence[int], room: int) -> tuple[int, ...]:
         """The end of a prompt in `room` tokens, its BOS kept if there is room for that and one token more."""
@@ -151,25 +163,41 @@ class Encoder:
         Raises DataError if token ids lie outside the vocabulary.
         """
         report = EncodingReport()
-        texts, kept = [], []
+        texts = []
         for pair in pairs:
             try:
-                prompt = pair.prompt
-                texts.append(prompt if isinstance(prompt, str) else self.render(prompt, pair.tools))
-                kept.append(pair)
+                texts.append(self._texts(pair))
             except ChatRefusedError as refusal:
                 report.refuse(pair, refusal)
-        pairs = kept
-        prompts = self._ids(texts)
-        chosen = self._completions(pairs, texts, prompts, [pair.chosen for pair in pairs])
-        rejected = self._completions(pairs, texts, prompts, [pair.rejected for pair in pairs])
+        prompts = self._ids([one.prompt for one in texts])
+        chosen = self._completions(texts, prompts, [(one.pair.chosen, one.chosen) for one in texts])
+        rejected = self._completions(texts, prompts, [(one.pair.rejected, one.rejected) for one in texts])
         encoded = []
-        for pair, ids, *both in zip(pairs, prompts, chosen, rejected, strict=True):
+        for one, ids, better, worse in zip(texts, prompts, chosen, rejected, strict=True):
+            pair = one.pair
             given = tuple(ids) if isinstance(pair.prompt, list) else self._with_bos(ids)
-            one = self._fit(pair, pair.prompt_token_ids or given, both[0], both[1], report)
-            if one is not None:
-                encoded.append(one)
+            fitted = self._fit(pair, pair.prompt_token_ids or given, better, worse, report)
+            if fitted is not None:
+                encoded.append(fitted)
         return encoded, report
+
+    def _texts(self, pair: Pair) -> "_Texts":
+        """The texts of a pair. Raises ChatRefusedError."""
+        known = (pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids)
+        before = "" if None not in known else self.prompt_text(pair.prompt, pair.tools)
+        both = [self._completion_text(pair, one, before) for one in (pair.chosen, pair.rejected)]
+        for text in (before, *both):
+            self.chats.markers.ids(text or "")  # refuses what cannot be encoded
+        return _Texts(pair, before, *both)
+
+    def _completion_text(self, pair: Pair, completion: Completion, before: str) -> str | None:
+        """What follows the prompt's text `before`, or None for sampled ids. Raises ChatRefusedError."""
+        if completion.token_ids is not None:
+            return None
+        if isinstance(pair.prompt, list):
+            return self.chats.render_turn(pair.prompt, pair.tools, before, completion)
+        text = completion.text if isinstance(completion.text, str) else str(completion.text[0]["content"])
+        return self.chats.markers.mark_text(without_end(text, list(self.chats.ends)))
 
     def _fit(
         self,
@@ -192,6 +220,8 @@ class Encoder:
             reason = "empty_completion"
         elif chosen == rejected:
             reason = "identical_completions"
+            if pair.chosen.token_ids is pair.rejected.token_ids and pair.chosen.text != pair.rejected.text:
+                reason = "identical_to_tokenizer"  # which drops the blanks that they differ in
         longest = max(len(chosen), len(rejected))
         if not reason and len(prompt) + longest > self.max_length:
             room = max(self.max_length - longest, self.max_length // 4, 1)
@@ -219,36 +249,36 @@ class Encoder:
 
     def _completions(
         self,
-        pairs: Sequence[Pair],
-        prompt_texts: Sequence[str],
-        prompt_ids: Sequence[list[int]],
-        completions: Sequence[Completion],
+        texts: Sequence["_Texts"],
+        prompts: Sequence[list[int]],
+        completions: Sequence[tuple[Completion, str | None]],
     ) -> list[list[int]]:
         """Ids of each completion after its prompt, ended as its finish reason says.
 
         Prompt and completion are tokenized together and split, which gives the completion the ids that it
         would have as running text; where the split falls inside a token, the completion is tokenized alone.
         """
-        texts = [
-            one.text if isinstance(one.text, str) else str(one.text[0]["content"]) for one in completions
-        ]
-        together = self._ids([prompt + text for prompt, text in zip(prompt_texts, texts, strict=True)])
+        together = self._ids(
+            [one.prompt + text if text else "" for one, (_, text) in zip(texts, completions, strict=True)]
+        )
         encoded: list[list[int]] = []
-        for index, one in enumerate(completions):
-            before, joint = prompt_ids[index], together[index]
-            if one.token_ids is not None:
-                ids = list(one.token_ids)
-            elif not texts[index]:
+        for one, before, joint, (completion, text) in zip(texts, prompts, together, completions, strict=True):
+            is_chat = isinstance(one.pair.prompt, list)
+            if text is None:
+                ids = list(completion.token_ids or ())
+            elif not text:
                 encoded.append([])
                 continue
             elif joint[: len(before)] == before and len(joint) > len(before):
                 ids = joint[len(before) :]
             else:
-                ids = self._alone(texts[index])
-            ended = one.finish_reason == "stop" or (one.finish_reason is None and one.token_ids is None)
-            eos = self._eos_after(pairs[index].prompt)
-            if ended and eos is not None and (not ids or ids[-1] not in self.eos_ids):
-                ids = [*ids, eos]
+                ids = self._alone(text)
+            end = self.chats.ending.id if is_chat else self.eos
+            ends = self.eos_ids | {end}
+            if is_chat and text is not None:  # whose special tokens the template wrote
+                ends |= self.special_ids
+            if completion.ended and end is not None and (not ids or ids[-1] not in ends):
+                ids = [*ids, end]
             encoded.append(ids)
         return encoded
 
@@ -266,50 +296,27 @@ class Encoder:
             return tuple(ids)
         return self.bos + tuple(ids)
 
-    def _eos_after(self, prompt: Text) -> int | None:
-        """The id that ends a completion: EOS, or after a chat the one that ends the assistant's turn."""
-        if isinstance(prompt, str):
-            return self.eos
-        if self._turn_end is None:
-            turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-            try:
-                rendered = self._template(turn, add_generation_prompt=False, continue_final_message=False)
-            except ChatRefusedError:  # it asks for more than a user's turn
-                rendered = _SENTINEL
-            ids = self._ids([rendered.rpartition(_SENTINEL)[2]])[0]
-            self._turn_end = next((one for one in ids if one in self.eos_ids), self.eos)
-        return self._turn_end
-
     def _plain_eos(self) -> int | None:
         eos: int | None = self.tokenizer.eos_token_id
         return eos if eos is not None else min(self.eos_ids, default=None)
 
-    def _template(self, messages: Sequence[Message], **how: Any) -> str:
-        """Render a chat. Raises ChatRefusedError if the template refuses it, DataError if it does too much."""
-        if self.chat_template is None and self.tokenizer.chat_template is None:
-            raise ModelError("The prompts are chat messages, but the model's tokenizer has no chat template.")
-        overtime = DataError(f"The chat template takes longer than {_TEMPLATE_SECONDS} s for one prompt.")
-        try:
-            with within(_TEMPLATE_SECONDS, overtime):
-                rendered = self.tokenizer.apply_chat_template(
-                    list(messages),
-                    chat_template=self.chat_template,
-                    tokenize=False,
-                    **(self.chat_template_kwargs | how),
-                )
-        except DataError:
-            raise
-        except Exception as error:  # noqa: BLE001 - templates are programs that come with the model
-            raise ChatRefusedError(f"The chat template refused a prompt: {first_line(error)}.") from None
-        if len(rendered) > _LONGEST_RENDERED:
-            raise DataError(f"The chat template makes {len(rendered)} characters of one prompt.")
-        return str(rendered)
-
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text as it stands, nothing added."""
+        """Ids of each text, in which control tokens may be marked, nothing added."""
         if not texts:
             return []
         batch = self.tokenizer(
             list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
         )
-        return [list(ids) for ids in batch["input_ids"]]
+        return [
+            self.chats.markers.ids(text) or list(ids)
+            for text, ids in zip(texts, batch["input_ids"], strict=True)
+        ]
+
+
+def digest_pairs(pairs: Sequence[EncodedPair]) -> str:
+    """SHA-256 of the ids of all pairs, in their order."""
+    sha = hashlib.sha256()
+    for pair in pairs:
+        for ids in (pair.prompt, pair.chosen, pair.rejected):
+            sha.update(array("q", (len(ids), *ids)).tobytes())
+    return sha.hexdigest()

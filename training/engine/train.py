@@ -29,6 +29,7 @@ from training.engine.records import read_pairs
 from training.engine.reference import cache_key, reference_logps, shared_logps
 from training.engine.rundir import Log, RunDirectory, digest, library_versions
 from training.engine.scoring import check_finite, held_out_figures, make_scorer
+from training.engine.tokens import digest_pairs
 from training.engine.trainer import Trainer
 
 # Settings that change how a run is watched, where its results go, or how it is fitted into memory: the result is the
@@ -37,6 +38,13 @@ _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
+# Options that came later, with their defaults: a run that leaves them so is what it was before them.
+_LATER = {
+    "chat_template": None,
+    "template_date": None,
+    "unmatched_turns": "refuse",
+    "control_tokens_in_text": False,
+}
 T = TypeVar("T")
 
 
@@ -96,9 +104,11 @@ class _Run:
             self._note(event)
         if self.config.shard:
             distributed.shard_base(loaded.base, loaded.device)
-        encoder = loaded.encoder(self.config)
+        encoder = loaded.encoder(self.config, self.run)
         self.pairs, self.encoding = encoder.encode_pairs(pairs)
         self.heldout, self.heldout_encoding = encoder.encode_pairs(heldout)
+        # The chat template, the date that it is told and the tokenizer have their part in these.
+        self.encoded = {"encoding of the pairs": digest_pairs([*self.pairs, *self.heldout])}
         refusals = [*self.encoding.refusals, *self.heldout_encoding.refusals]
         if not self.pairs:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.encoding.dropped.items())
@@ -149,7 +159,7 @@ class _Run:
     def _train(self) -> None:
         """All steps from the last checkpoint on."""
         position = checkpoints.Position(0, 0, 0, 0)
-        found = checkpoints.load_latest(self.run.checkpoints, self.fingerprint)
+        found = checkpoints.load_latest(self.run.checkpoints, self.fingerprint | self.encoded)
         if found:
             position, tensors, torn = found
             self.trainer.load_state(tensors)
@@ -206,7 +216,8 @@ class _Run:
 
     def _checkpoint(self) -> None:
         position = checkpoints.Position(self.step, self.metrics.sync(), self.evals.sync(), self.evaluated)
-        checkpoints.save(self.run.checkpoints, position, self.trainer.state(), self.fingerprint)
+        fingerprint = self.fingerprint | self.encoded
+        checkpoints.save(self.run.checkpoints, position, self.trainer.state(), fingerprint)
 
     def _held_out_logps(self) -> torch.Tensor:
         """Log-probabilities (held-out pairs, 2) under the policy as it stands, in every process."""
@@ -309,8 +320,9 @@ class _Run:
     def _fingerprint(self) -> dict[str, str]:
         """What the result depends on, by name; a checkpoint of another fingerprint is not resumed from."""
         settings = {key: value for key, value in self.config.to_dict().items() if key not in _NO_EFFECT}
-        if self.config.chat_template is None:  # as it was before there was such an option
-            del settings["chat_template"]
+        for name, unset in _LATER.items():
+            if settings[name] == unset:
+                del settings[name]
         return {
             "configuration": _hash(settings),
             "pairs.jsonl": digest(self.run.pairs),
