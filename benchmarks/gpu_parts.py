@@ -242,7 +242,7 @@ class Part:
         command = [str(TRL_COMMAND), str(ROOT / "benchmarks/trl_side.py"), *arguments]
         try:
             ended = subprocess.run(
-                command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=100
+                command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=140
             )
             print(ended.stdout[-2000:], ended.stderr[-4000:], flush=True)
         except subprocess.TimeoutExpired as late:

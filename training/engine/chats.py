@@ -7,12 +7,11 @@ answer and the end of the turn.
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
-from unittest import mock
 
 from transformers.utils import chat_template_utils
 
@@ -76,7 +75,7 @@ class Chats:
             for identity, token in tokenizer.added_tokens_decoder.items()
             if identity in eos_ids
         }
-        self._eos_ids, self._clock = eos_ids, _stopped_clock(today) if today else None
+        self._eos_ids, self._today = eos_ids, today
         own = template or tokenizer.chat_template or ""
         text = own if isinstance(own, str) else "\n".join(own.values())
         self.markers = Markers(tokenizer, text, in_text=control_tokens_in_text)
@@ -277,11 +276,8 @@ class Chats:
     ) -> str:
         overtime = DataError(f"The chat template takes longer than {_TEMPLATE_SECONDS} s for one prompt.")
         told = {"tools": tools} if tools else {}
-        clock: AbstractContextManager[Any] = (
-            mock.patch.object(chat_template_utils, "datetime", self._clock) if self._clock else nullcontext()
-        )
         try:
-            with within(_TEMPLATE_SECONDS, overtime), clock:
+            with within(_TEMPLATE_SECONDS, overtime), _stopped_clock(self._today):
                 rendered = self.tokenizer.apply_chat_template(
                     list(chat),
                     chat_template=self.template,
@@ -334,13 +330,22 @@ def _last(names: Any, text: str) -> tuple[int, str] | None:
     return (at, name) if name else None
 
 
-def _stopped_clock(today: str) -> type:
-    """Return what stands in for `datetime` where templates ask for the time: the first moment of a day, always."""
-    moment = datetime.combine(date.fromisoformat(today), datetime.min.time())
+@contextmanager
+def _stopped_clock(today: str | None) -> Iterator[None]:
+    """Let the library tell templates the first moment of a day. It gives them no function of ours."""
+    if today is None:
+        yield
+        return
+    moment = datetime.fromisoformat(today)
 
     class Clock:
         @staticmethod
         def now() -> datetime:
             return moment
 
-    return Clock
+    library: Any = chat_template_utils
+    library.datetime, kept = Clock, library.datetime
+    try:
+        yield
+    finally:
+        library.datetime = kept
