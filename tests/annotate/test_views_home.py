@@ -35,7 +35,7 @@ def test_a_card_says_what_is_left_and_what_the_round_waits_for(
     )
 
     def card(person: Any) -> str:
-        return str(client_for(person).get("/").content.decode().partition("<main")[2])
+        return " ".join(client_for(person).get("/").content.decode().partition("<main")[2].split())
 
     assert "Annotator · 2 left" in card(teammate)
     assert "Round 1" not in card(teammate)
