@@ -176,7 +176,7 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert "0 of 3 gate comparisons judged" in page
     assert "Chosen ones are longer.</b> Balance the lengths." in page
     assert "3 prompts fill the model" in page
-    assert "2 pairs said the same and 0 were empty" in page
+    assert "2 pairs were identical and 0 were empty" in page
 
 
 def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
