@@ -126,7 +126,7 @@ STORAGES = {
     "default": {
         "BACKEND": env.str("WHETSTONE_STORAGE", "django.core.files.storage.FileSystemStorage"),
     },
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "config.static_files.StaticFilesStorage"},
 }
 MEDIA_ROOT = VAR / "files"
 STATIC_URL = "static/"

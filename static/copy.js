@@ -1,5 +1,4 @@
 // A button that copies a field: <button data-copy="#field" data-copied="Copied">.
-"use strict";
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest?.("[data-copy]");

@@ -1,5 +1,4 @@
 // Choosing a key by pressing it. Without this script the fields take the key's name.
-"use strict";
 
 for (const field of document.querySelectorAll("[data-key-field]")) {
   field.addEventListener("keydown", (event) => {

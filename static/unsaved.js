@@ -1,6 +1,5 @@
 // A form that is not left by mistake: <form data-unsaved>. The browser asks before a page with changes in it goes;
 // data-unsaved="changed" says that what the form came with is not saved either.
-"use strict";
 
 for (const form of document.querySelectorAll("[data-unsaved]")) {
   const entered = () => new URLSearchParams(new FormData(form)).toString();

@@ -1,29 +1,34 @@
 // What every page shares: the theme switch, menus that close, notices, and what to say when a request fails.
 // Everything here improves a page that already works without it.
-"use strict";
 
-const whetstone = {
-  // Show a notice in the corner. `level` is success, warning, error or info; errors stay until dismissed.
-  notify(text, level = "info") {
-    const notices = document.getElementById("notices");
-    const notice = document.getElementById("notice-template").content.firstElementChild.cloneNode(true);
-    notice.classList.add(level);
-    notice.querySelector("span").textContent = text;
-    for (const other of notices.querySelectorAll("[data-notice] > span")) {
-      if (other.textContent === text) other.parentElement.remove();
-    }
-    notices.append(notice);
-    whetstone.fade(notice);
-  },
+const notices = document.getElementById("notices");
 
-  fade(notice) {
-    if (!notice.classList.contains("error")) setTimeout(() => notice.remove(), 8000);
-  },
+// Show a notice in the corner. `level` is success, warning, error or info; errors stay until dismissed.
+export function notify(text, level = "info") {
+  const notice = document.getElementById("notice-template").content.firstElementChild.cloneNode(true);
+  notice.classList.add(level);
+  notice.querySelector("span").textContent = text;
+  for (const other of notices.querySelectorAll("[data-notice] > span")) {
+    if (other.textContent === text) other.parentElement.remove();
+  }
+  notices.append(notice);
+  fade(notice);
+}
 
-  csrfToken() {
-    return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
-  },
-};
+function fade(notice) {
+  if (!notice.classList.contains("error")) setTimeout(() => notice.remove(), 8000);
+}
+
+document.addEventListener("htmx:after:settle", () => {
+  for (const notice of notices.querySelectorAll("[data-notice]:not([data-seen])")) {
+    notice.dataset.seen = "";
+    fade(notice);
+  }
+});
+
+for (const notice of notices.querySelectorAll("[data-notice]")) fade(notice);
+
+// --- Menus and dialogs ---
 
 document.addEventListener("click", (event) => {
   event.target.closest?.("[data-dismiss]")?.closest("[data-notice]")?.remove();
@@ -47,76 +52,74 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// --- Forms that ask first, and the theme ---
+
 document.addEventListener("submit", (event) => {
-  const form = event.target;
-  const question = event.submitter?.dataset.confirm ?? form.dataset.confirm; // buttons of one form ask for themselves
-  if (question && !window.confirm(question)) {
-    event.preventDefault();
-    event.stopImmediatePropagation();
-  } else if (form.hasAttribute("data-theme-toggle")) {
-    event.preventDefault();
-    const root = document.documentElement;
-    const dark = root.dataset.theme
-      ? root.dataset.theme === "dark"
-      : window.matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
-    const secure = location.protocol === "https:" ? "; secure" : "";
-    document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax${secure}`;
-  }
+  const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm; // buttons may ask for themselves
+  if (!question || window.confirm(question)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
 }, true);
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.hasAttribute("data-theme-toggle")) return;
+  event.preventDefault();
+  const { dataset } = document.documentElement;
+  const isDark = dataset.theme ? dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  dataset.theme = isDark ? "light" : "dark";
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `theme=${dataset.theme}; path=/; max-age=31536000; samesite=lax${secure}`;
+}, true);
+
+// --- Requests of htmx ---
 
 // Our own error pages name where they want to go (HX-Retarget). Anything else, such as a proxy's page, stays out.
 document.addEventListener("htmx:before:swap", (event) => {
   const { response, hx } = event.detail.ctx;
   if (response?.status >= 500 && !hx?.retarget) {
     event.preventDefault();
-    whetstone.notify(document.getElementById("notices").dataset.failed, "error");
+    notify(notices.dataset.failed, "error");
   }
+});
+
+document.addEventListener("htmx:error", (event) => {
+  if (event.detail.ctx) notify(notices.dataset.unreachable, "error");
 });
 
 // Where a page is morphed, what had the focus may be gone, such as a button that no longer applies. The focus then
 // stays with the page, not with the top of the window.
-let focused = null;
-document.addEventListener("htmx:before:swap", () => {
-  focused = document.activeElement;
-});
-document.addEventListener("htmx:after:swap", () => {
-  const main = document.getElementById("main");
-  if (focused?.isConnected === false && document.activeElement === document.body) main.focus({ preventScroll: true });
-  focused = null;
-});
-
-document.addEventListener("htmx:error", (event) => {
-  if (event.detail.ctx) whetstone.notify(document.getElementById("notices").dataset.unreachable, "error");
-});
-
-document.addEventListener("htmx:after:settle", () => {
-  for (const notice of document.querySelectorAll("#notices [data-notice]:not([data-seen])")) {
-    notice.dataset.seen = "";
-    whetstone.fade(notice);
-  }
-});
-
-for (const notice of document.querySelectorAll("#notices [data-notice]")) whetstone.fade(notice);
-
-// Where the row of a project's pages is longer than the screen: show the one that is open, and on which side there is more.
 {
-  const row = document.querySelector(".navigation");
+  let focused = null;
+  document.addEventListener("htmx:before:swap", () => {
+    focused = document.activeElement;
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    const isLost = focused?.isConnected === false && document.activeElement === document.body;
+    if (isLost) document.getElementById("main").focus({ preventScroll: true });
+    focused = null;
+  });
+}
+
+// --- The row of a project's pages ---
+
+// Where the row is longer than the screen, show the page that is open, and on which side there is more.
+function scrollNavigation(row) {
   const middle = (element) => {
     const { left, width } = element.getBoundingClientRect();
     return left + width / 2;
   };
-  const fade = () => {
+  const showMore = () => {
     const { left, right } = row.getBoundingClientRect();
     const items = [...row.children].map((item) => item.getBoundingClientRect());
     row.toggleAttribute("data-more-left", items.some((item) => item.left < left - 1));
     row.toggleAttribute("data-more-right", items.some((item) => item.right > right + 1));
   };
-  const current = row?.querySelector("[aria-current]");
+  const current = row.querySelector("[aria-current]");
   if (current) row.scrollLeft += middle(current) - middle(row);
-  if (row) {
-    row.addEventListener("scroll", fade, { passive: true });
-    window.addEventListener("resize", fade);
-    fade();
-  }
+  row.addEventListener("scroll", showMore, { passive: true });
+  window.addEventListener("resize", showMore);
+  showMore();
 }
+
+const navigation = document.querySelector(".navigation");
+if (navigation) scrollNavigation(navigation);

@@ -106,3 +106,9 @@ def keycap(key: str) -> SafeString:
         return SafeString("")
     shown = key.upper() if len(key) == 1 else ARROWS.get(key, key)
     return format_html('<kbd class="key" aria-hidden="true">{}</kbd>', shown)
+
+
+@register.filter(is_safe=True)
+def one_line(text: str) -> str:
+    """Text on one line, for an attribute that a template writes on several."""
+    return " ".join(text.split())

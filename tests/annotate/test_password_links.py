@@ -38,7 +38,7 @@ def test_a_new_account_gets_a_link_that_sets_a_password_once(project, owner, cli
     assert b"you are signed in" in page.content
     assert client_for().login(username="nora", password="a long phrase of hers")
     again = client_for().get(link, follow=True)
-    assert b"does not work any more" in again.content
+    assert b"no longer works" in again.content
 
 
 def link_for(client, person, project):
@@ -65,7 +65,7 @@ def test_a_member_who_forgot_the_password_gets_a_link_and_is_signed_out_elsewher
     choose(client_for(), link, "a long phrase of hers")
     assert client_for().login(username="toni", password="a long phrase of hers")
     assert elsewhere.get("/p/reviews/").status_code == 302
-    assert b"does not work any more" in client_for().get(link, follow=True).content
+    assert b"no longer works" in client_for().get(link, follow=True).content
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_an_admin_of_both_projects_gets_a_link(project, owner, teammate, other, 
 def test_a_link_dies_when_its_account_joins_another_project(project, owner, teammate, other, client_for):
     link = link_for(client_for(owner), teammate, project)
     other.memberships.create(user=teammate, role="annotator")
-    assert b"does not work any more" in client_for().get(link, follow=True).content
+    assert b"no longer works" in client_for().get(link, follow=True).content
 
 
 @pytest.mark.parametrize("more", ["is_staff", "is_superuser", "permission", "closed", "own"])
@@ -129,21 +129,21 @@ def test_a_link_works_for_three_days(project, owner, teammate, client_for):
     link = link_for(client_for(owner), teammate, project)
     long_ago = timezone.now() - timedelta(days=3, seconds=1)
     PasswordLink.objects.update(made_at=long_ago)
-    assert b"does not work any more" in client_for().get(link, follow=True).content
+    assert b"no longer works" in client_for().get(link, follow=True).content
     PasswordLink.objects.update(made_at=long_ago + timedelta(minutes=1))
-    assert b"does not work any more" not in client_for().get(link, follow=True).content
+    assert b"no longer works" not in client_for().get(link, follow=True).content
 
 
 def test_a_link_dies_when_its_account_signs_in(project, owner, teammate, client_for):
     link = link_for(client_for(owner), teammate, project)
     client_for().post("/login/", {"username": "toni", "password": "password"})
-    assert b"does not work any more" in client_for().get(link, follow=True).content
+    assert b"no longer works" in client_for().get(link, follow=True).content
 
 
 def test_two_links_of_one_account_work_once(project, owner, teammate, client_for):
     first, second = (link_for(client_for(owner), teammate, project) for _ in range(2))
     choose(client_for(), first, "a long phrase of hers")
-    assert b"does not work any more" in client_for().get(second, follow=True).content
+    assert b"no longer works" in client_for().get(second, follow=True).content
 
 
 # --- A link ends with the authority of its maker --------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_a_link_ends_when_its_maker_loses_the_role(
     if lost.endswith("promoted again"):
         client.post(f"{URL}{row.pk}/", {"action": "role", "role": "admin"})
     page = visitor.post("/set-password/", NEW, follow=True) if opened else visitor.get(link, follow=True)
-    assert b"does not work any more" in page.content
+    assert b"no longer works" in page.content
     assert User.objects.get(pk=teammate.pk).check_password("password")
 
 
@@ -206,7 +206,7 @@ def test_a_link_ends_when_its_account_comes_to_open_more(
         User.objects.filter(pk=teammate.pk).update(is_staff=True)
     else:
         teammate.user_permissions.add(Permission.objects.get(codename="add_project"))
-    assert b"does not work any more" in client_for().get(link, follow=True).content
+    assert b"no longer works" in client_for().get(link, follow=True).content
 
 
 @pytest.mark.parametrize("change", ["role", "removed", "joined", "staff"])
@@ -227,7 +227,7 @@ def test_a_dead_link_does_not_revive(project, adminb, teammate, other, client_fo
             change_account(admin_client, teammate, **fields)
     teammate.refresh_from_db()
     assert not teammate.is_staff
-    assert b"does not work any more" in client_for().get(link, follow=True).content
+    assert b"no longer works" in client_for().get(link, follow=True).content
 
 
 # --- The owner is told ----------------------------------------------------------------------------------------------

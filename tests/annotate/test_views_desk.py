@@ -74,7 +74,7 @@ def test_undo_and_redo_work_as_plain_forms(desk: Client) -> None:
     assert desk.post(url("undo")).url == url("judge")
     page = desk.get(url("judge")).content.decode()
     assert shown(hidden_fields(page)["token"]) == sides
-    assert re.search(r'class="verdict b was" name="verdict" value="b1"', page)  # what was said before
+    assert re.search(r'class="verdict b was" name="verdict"\s+value="b1"', page)  # what was said before
     assert Judgment.objects.filter(superseded_at=None).count() == 0
     desk.post(url("redo"))
     assert Judgment.objects.get(superseded_at=None).preferred_id == sides[1]
@@ -411,5 +411,5 @@ def test_an_admin_who_has_judged_everything_is_offered_the_next_round(
         number=1, state="sampling", trains=False, start_policy=project.current_policy, folder="runs/desk"
     )
     page = client_for(owner).get("/p/reviews/judge/").content.decode()
-    assert 'href="/p/reviews/rounds/1/">Open round 1</a>' in page
+    assert re.search(r'href="/p/reviews/rounds/1/">\s+Open round 1', page)
     assert start not in page

@@ -78,8 +78,8 @@ def test_who_is_not_signed_in_is_sent_to_sign_in_and_back(page: str, client_for:
 def test_the_sign_in_page_promises_only_what_the_desk_keeps(client_for: Any, project: Any) -> None:
     for address, promises in ((url("judge"), True), (url("history"), False), (reverse("keys"), False)):
         page = client_for().get("/login/", {"next": address}).content.decode()
-        assert "Sign in to go on where you were." in page
-        assert ("is kept in this browser" in page) == promises
+        assert "Sign in to pick up where you left off." in page
+        assert ("are kept in this browser" in page) == promises
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -160,7 +160,7 @@ def test_reasons_and_rationale_are_saved_with_the_verdict_as_it_stands(
     mine = judge(teammate, verdict, rationale="Before")
     address = reverse("judgment", args=["reviews", mine.pk])
     button = re.search(
-        r'name="verdict" value="(\w+)">Save reasons and rationale', history.get(address).content.decode()
+        r'name="verdict" value="(\w+)">\s+Save reasons and rationale', history.get(address).content.decode()
     )
     assert button is not None
     entered = {"verdict": button[1], "reasons": "shorter", "rationale": "After"}
@@ -201,7 +201,7 @@ def test_a_refused_change_keeps_what_was_entered(
     assert response.status_code == 422
     assert "“Helpful” is no criterion of this project" in html
     assert "Rather this</textarea>" in html
-    assert 'class="verdict b was" name="verdict" value="b1"' in html
+    assert re.search(r'class="verdict b was" name="verdict"\s+value="b1"', html)
     assert "A better" in html  # what holds, above
     assert Judgment.objects.get() == mine
 

@@ -35,7 +35,7 @@ def test_a_card_says_what_is_left_and_what_the_round_waits_for(
     )
 
     def card(person: Any) -> str:
-        return str(client_for(person).get("/").content.decode().partition("<main")[2])
+        return " ".join(client_for(person).get("/").content.decode().partition("<main")[2].split())
 
     assert "Annotator · 2 left" in card(teammate)
     assert "Round 1" not in card(teammate)
@@ -116,7 +116,7 @@ def test_nobody_is_sent_to_another_site(client_for: Any, teammate: Any, target: 
 def test_signing_in_returns_to_where_one_was(client_for: Any, teammate: Any) -> None:
     client = client_for()
     page = client.get("/login/?next=/p/reviews/judge/").content.decode()
-    assert "What you judged or wrote at the desk is kept in this browser." in page
+    assert "Your judgments and drafts at the desk are kept in this browser." in page
     credentials = {"username": "toni", "password": "password", "next": "/p/reviews/judge/"}
     assert client.post("/login/", credentials).url == "/p/reviews/judge/"
 

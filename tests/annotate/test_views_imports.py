@@ -232,7 +232,7 @@ def test_cancelling_keeps_what_was_brought_in(project, owner, client_for, monkey
     uploads.work(made.pk, 0)
     name = made.file.name
     page = client_for(owner).post(f"{URL}{made.pk}/cancel/", follow=True)
-    assert "Brought in before that, and kept: Prompts: 1, Pairs to judge: 1." in " ".join(
+    assert "Already imported, and kept: Prompts: 1, Pairs to judge: 1." in " ".join(
         page.content.decode().split()
     )
     assert Comparison.objects.count() == 1

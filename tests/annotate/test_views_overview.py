@@ -97,7 +97,7 @@ def test_a_round_that_runs_or_waits_comes_before_everything_else(
     type(round_).objects.update(state="ready", trains=True, result_policy=new, snapshot=snapshot)
     round_.gate.add(gate)
     page = client_for(owner).get(URL).content.decode()
-    assert "Round 1: 0 of 1 gate comparisons judged" in page
+    assert "Round 1: 0 of 1 gate comparison judged" in page
     assert f'href="{round_.get_absolute_url()}">Open round</a>' in page
     assert "Start a round" not in page
     assert "Open round" not in client_for(researcher).get(URL).content.decode()  # who cannot decide

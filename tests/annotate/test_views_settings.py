@@ -185,7 +185,7 @@ def test_an_archived_project_leaves_the_annotators_lists_and_can_be_opened_again
     client.post(f"{URL}archive/")
     project.refresh_from_db()
     assert project.archived_at
-    assert b"Open it again" in client.get(URL).content
+    assert b"Reopen it" in client.get(URL).content
     assert b"Film reviews" not in client_for(teammate).get("/").content
     assert b"Archived" in client.get("/").content  # where an admin finds it
     client.post(f"{URL}archive/", {"restore": ""})

@@ -109,7 +109,7 @@ def test_going_on_by_hand_is_offered_where_an_import_does_not_go_on_by_itself(
     page.route("**/import/*/", lambda route: route.fallback() if route.request.method == "GET" else None)
     page.goto(f"/p/reviews/import/{made.pk}/")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    expect(page.get_by_role("button", name="Go on")).to_be_visible(visible=not script)
+    expect(page.get_by_role("button", name="Continue")).to_be_visible(visible=not script)
 
 
 def test_an_import_is_withdrawn_after_a_question(project, owner, open_page, tmp_path):

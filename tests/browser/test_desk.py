@@ -149,7 +149,7 @@ def test_undo_and_redo_look_possible_where_they_are(desk: Desk) -> None:
     desk.ready().judge("3")
     assert looks() == (True, False)
     desk.press("r")
-    expect(desk.page.locator("#notices .info")).to_have_text("There is nothing to redo.Dismiss")
+    expect(desk.page.locator("#notices .info span")).to_have_text("There is nothing to redo.")
 
 
 def test_undoing_a_skip_does_not_change_the_count_of_verdicts(desk: Desk) -> None:

@@ -273,7 +273,7 @@ def test_hostile_completions_run_nothing_and_load_nothing(
 def test_the_first_page_is_light(
     everything: Any, open_context: Any, teammate: Any, client_for: Callable[..., Any]
 ) -> None:
-    """At most 60 kB over the wire in at most 6 requests, static files compressed as in production, at their worst
+    """At most 60 kB over the wire in at most 8 requests, static files compressed as in production, at their worst
     (gzip; browsers are sent Brotli, which is smaller)."""
     page = open_context(teammate).new_page()
     requested: list[Request] = []
@@ -281,8 +281,8 @@ def test_the_first_page_is_light(
     page.goto(JUDGE)
     page.wait_for_load_state("networkidle")
     fetched = [request for request in requested if not request.url.startswith("data:")]
-    assert len(fetched) <= 6, [request.url for request in fetched]
-    assert len([request for request in fetched if request.url.endswith(".js")]) <= 3
+    assert len(fetched) <= 8, [request.url for request in fetched]
+    assert len([request for request in fetched if request.url.endswith(".js")]) <= 5
     assert len([request for request in fetched if request.url.endswith(".css")]) == 1
     total = 0
     for request in fetched:

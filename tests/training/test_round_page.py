@@ -176,7 +176,7 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert "0 of 3 gate comparisons judged" in page
     assert "Chosen ones are longer.</b> Balance the lengths." in page
     assert "3 prompts fill the model" in page
-    assert "2 pairs said the same and 0 were empty" in page
+    assert "2 pairs were identical and 0 were empty" in page
 
 
 def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
@@ -317,9 +317,9 @@ def test_gold_is_not_said_to_go_into_the_next_round(
     def page(comparison: Any) -> str:
         return text(client.get(reverse("shaped", args=["reviews", comparison.pk])))
 
-    assert "takes them up" in page(plain)
-    assert "takes them up" not in page(gold)
-    assert "rounds leave gold and repeats out" in page(gold)
+    assert "includes them" in page(plain)
+    assert "includes them" not in page(gold)
+    assert "Rounds never train on gold or repeats" in page(gold)
 
 
 def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:

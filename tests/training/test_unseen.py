@@ -38,7 +38,12 @@ def test_promoting_what_is_elsewhere_is_asked_about_and_done(
 ) -> None:
     round_, client = make_round("ready"), client_for(owner)
     question = f"{UNSEEN}{round_.folder}/adapter: no round can start from its policy until it does."
-    asked = page_of(round_, client).partition('value="promote" data-confirm="')[2].partition('"')[0]
+    asked = (
+        page_of(round_, client)
+        .partition('value="promote"')[2]
+        .partition('data-confirm="')[2]
+        .partition('"')[0]
+    )
     assert asked.startswith("Promote round 1? It has no gate")
     assert asked.strip().endswith(question)
     client.post(round_.get_absolute_url(), {"action": "promote"})

@@ -1,0 +1,9 @@
+"""How static files are named and compressed for production."""
+
+from whitenoise.storage import CompressedManifestStaticFilesStorage  # type: ignore[import-untyped]
+
+
+class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
+    """Name each file by the hash of its content, in the imports of JavaScript modules too."""
+
+    support_js_module_import_aggregation = True

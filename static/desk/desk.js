@@ -1,0 +1,381 @@
+// The judging page. Every act here is a form or a link that works without this script; the script makes it fast:
+// the comparison fetched ahead is on screen at once, and the verdict travels behind it.
+
+import { notify } from "../whetstone.js";
+import { Drafts, Outbox, Sender, Server, Store, retryDelay } from "./outbox.js";
+import { FlagMenu, Screen, Tally, clearRadios, leaveViews, listenToKeys } from "./screen.js";
+
+const DWELL = 300; // ms that a comparison is on screen before a verdict counts: a double click is one verdict
+const GONE = 410; // the claim's place, or it was settled elsewhere
+
+class Desk {
+  constructor(form) {
+    const { person, project } = form.dataset;
+    const store = new Store(() => localStorage);
+    const prefix = `whetstone:outbox:${person}:${project}:`;
+    this.form = form;
+    this.server = new Server(form);
+    this.screen = new Screen(form, store);
+    this.tally = new Tally();
+    this.flag = new FlagMenu();
+    this.outbox = new Outbox(store, prefix);
+    this.sender = new Sender(this.outbox, this);
+    this.drafts = new DraftKeeper(this, new Drafts(store, `whetstone:draft:${person}:`));
+    this.heartbeat = new Heartbeat(this);
+    this.tabs = new Tabs(this, prefix);
+  }
+
+  begin() {
+    this.#listen();
+    // What waits in the outbox was judged before this page was opened: do not ask for it again.
+    const isJudged = this.outbox.holds(this.screen.token);
+    this.screen.settle();
+    if (isJudged) this.screen.wait();
+    this.showTally();
+    this.sender.flush();
+    this.fetchAhead();
+    this.heartbeat.start();
+  }
+
+  // --- Verdicts ---
+
+  give(button) {
+    const { screen } = this;
+    if (!screen.token || screen.isBusy || screen.shownFor < DWELL) return;
+    this.outbox.add(screen.token, screen.verdict(button));
+    this.drafts.drop();
+    this.flag.close();
+    this.showTally();
+    button.classList.add("given");
+    this.enable("undo", true);
+    this.enable("redo", false);
+    if (!screen.showAhead()) screen.wait();
+    this.sender.flush();
+  }
+
+  // Post one verdict. The answer brings the next comparison, unless more verdicts are on their way.
+  send({ body }, isMoreToCome) {
+    if (isMoreToCome) body.set("more", "1");
+    if (!this.screen.isBusy) body.set("shown", this.screen.token);
+    return this.server.post(this.form.action, body, { isAct: true });
+  }
+
+  taken(verdict, answer) {
+    if (answer.ok) this.tally.count(verdict);
+    else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
+    this.receive(answer);
+    this.showTally();
+    this.tabs.tell({ given: verdict.token });
+  }
+
+  postponed(answer) {
+    if (answer) this.receive(answer);
+  }
+
+  // --- Undo and redo ---
+
+  async step(button) {
+    if (this.outbox.size) {
+      await this.sender.flush();
+      if (this.outbox.size) return notify(this.screen.say("Undo"), "warning");
+    }
+    const { view, token: before } = this.screen;
+    const answer = await this.server.post(button.formAction, { view, shown: before }, { isAct: true });
+    if (!answer) return notify(document.getElementById("notices").dataset.unreachable, "error");
+    this.screen.ahead = "";
+    this.receive(answer);
+    const isMoved = this.screen.token !== before;
+    this.enable(button.id, isMoved);
+    if (isMoved) {
+      this.enable(button.id === "undo" ? "redo" : "undo", true);
+      this.tally.left += button.id === "undo" ? 1 : -1;
+    }
+    this.showTally();
+    this.tabs.tell({});
+  }
+
+  // Show whether there is something to undo or redo, as far as this page knows. Another device may have judged
+  // meanwhile, so a press is sent all the same.
+  enable(id, isPossible) {
+    document.getElementById(id).setAttribute("aria-disabled", String(!isPossible));
+  }
+
+  // --- What comes next ---
+
+  async fetchAhead() {
+    const { screen } = this;
+    if (!screen.token || screen.hasAhead || this.outbox.size) return;
+    const answer = await this.server.post(this.form.dataset.ahead, { view: screen.view });
+    if (answer?.ok && !screen.hasAhead) this.receive(answer);
+  }
+
+  // Show the comparison that is due now, and say `reason` if it is another one.
+  async refresh(reason) {
+    const before = this.screen.token;
+    const html = await this.server.page();
+    if (!html || this.screen.token !== before) return; // an act was answered meanwhile: this is older
+    this.receive({ ok: true, html });
+    if (this.screen.token !== before) {
+      this.screen.ahead = "";
+      if (reason) notify(reason);
+    }
+    this.fetchAhead();
+  }
+
+  // Take in what an answer brings: a comparison unless it is judged already, the one ahead, the day's count, notices.
+  receive({ ok, html }) {
+    const { screen } = this;
+    const brought = new DOMParser().parseFromString(html, "text/html");
+    for (const word of brought.querySelectorAll("template[data-word]")) {
+      notify(word.content.textContent, word.dataset.word);
+    }
+    const notice = brought.querySelector("[data-notice] > span");
+    if (!ok && notice) notify(notice.textContent, "error");
+    const today = brought.querySelector("template#today");
+    if (today) {
+      this.tally.today = Number(today.content.textContent);
+      this.showTally();
+    }
+    const ahead = brought.querySelector("template#ahead");
+    if (ahead && !this.outbox.holds(ahead.content.firstElementChild?.dataset.token)) screen.ahead = ahead.innerHTML;
+    const fresh = brought.getElementById("comparison");
+    const freshToken = fresh?.dataset.token ?? "";
+    if (fresh && freshToken !== screen.token && !this.outbox.holds(freshToken)) screen.show(fresh.outerHTML);
+    else if (screen.isBusy && !screen.showAhead() && fresh) screen.settle();
+    if (screen.aheadToken && screen.aheadToken === screen.token) screen.ahead = "";
+  }
+
+  // --- What the page says ---
+
+  showTally() {
+    this.tally.show(this.outbox.verdicts);
+  }
+
+  // Show how things are: verdicts and the draft on screen are saved only once the server has said so.
+  status(whenSaved = this.screen.say("Saved")) {
+    const unsent = this.outbox.size;
+    const isWaiting = unsent ? !this.sender.isSending || this.sender.failures : this.drafts.failures;
+    const state = !unsent && !this.drafts.isUnsent ? "saved" : isWaiting ? "waiting" : "saving";
+    const text = {
+      saved: whenSaved,
+      saving: this.screen.say("Saving"),
+      waiting: unsent ? `${this.screen.say("Waiting")}${unsent}` : this.screen.say("Unsent"),
+    }[state];
+    const saved = document.getElementById("saved");
+    saved.dataset.state = state;
+    saved.firstElementChild.textContent = text;
+    if (state === "waiting") this.screen.announce(text);
+  }
+
+  // --- Events ---
+
+  #listen() {
+    const { form, screen } = this;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const button = event.submitter;
+      if (button?.name === "verdict" && button.value) this.give(button);
+      else if (["undo", "redo"].includes(button?.id)) this.step(button);
+    });
+    window.addEventListener("online", () => {
+      this.sender.flush();
+      this.drafts.send();
+    });
+    clearRadios(form, () => this.drafts.keepEntered());
+    leaveViews(form, screen);
+    listenToKeys(screen, {
+      down: () => screen.scroll(1),
+      up: () => screen.scroll(-1),
+      notes: () => screen.focusNotes(),
+    });
+    this.#listenToSwaps();
+  }
+
+  // Views of the same texts, and the page of an empty queue, are swapped in by htmx.
+  #listenToSwaps() {
+    let notes = null; // what is entered, while the texts are replaced
+    document.addEventListener("htmx:before:swap", ({ detail }) => {
+      if (detail.ctx.sourceElement?.closest?.(".segments")) notes = this.screen.notes;
+    });
+    document.addEventListener("htmx:after:swap", ({ detail }) => {
+      if (notes) {
+        this.screen.notes = notes; // the draft that came with the texts may be older than what is entered
+        this.screen.settle({ isSame: true });
+        notes = null;
+      } else if (detail.ctx.sourceElement?.closest?.("#comparison")) {
+        this.screen.settle();
+      } else {
+        return;
+      }
+      this.fetchAhead();
+    });
+  }
+}
+
+// Keeps what is entered beside a verdict: in this browser at once, on the server soon after.
+class DraftKeeper {
+  failures = 0; // in a row, for the comparison on screen
+  #desk;
+  #drafts;
+  #timer = 0;
+
+  constructor(desk, drafts) {
+    this.#desk = desk;
+    this.#drafts = drafts;
+    drafts.dropOld();
+    desk.screen.settled = () => {
+      this.failures = 0;
+      this.restore();
+    };
+    desk.form.addEventListener("input", (event) => {
+      if (event.target.closest(".notes")) this.keepEntered();
+    });
+  }
+
+  get isUnsent() {
+    return Boolean(this.#drafts.get(this.#token));
+  }
+
+  get #token() {
+    return this.#desk.screen.token;
+  }
+
+  keep(token, body) {
+    this.#drafts.put(token, body);
+  }
+
+  keepEntered() {
+    this.keep(this.#token, this.#desk.screen.notes);
+    this.#sendIn(800);
+    this.#desk.status();
+  }
+
+  drop() {
+    clearTimeout(this.#timer);
+    this.#drafts.drop(this.#token);
+  }
+
+  restore() {
+    const draft = this.#drafts.get(this.#token);
+    if (!draft) return;
+    this.#desk.screen.notes = new URLSearchParams(draft.body);
+    this.#sendIn(800);
+  }
+
+  // Another tab wrote `key`.
+  takeOver(key) {
+    const isHere = this.#drafts.isKey(key, this.#token);
+    if (isHere && !this.#desk.screen.comparison.contains(document.activeElement)) this.restore();
+  }
+
+  async send() {
+    const token = this.#token;
+    const draft = this.#drafts.get(token);
+    if (!draft) return;
+    const { form, screen, server } = this.#desk;
+    const answer = await server.post(form.dataset.draft, draft.body);
+    if (answer?.ok) this.#drafts.confirm(token, draft);
+    if (token !== this.#token) return;
+    this.failures = answer?.ok ? 0 : this.failures + 1;
+    this.#desk.status(screen.say("Draft"));
+    if (answer?.status === GONE) this.#desk.refresh(screen.say("Elsewhere"));
+    else if (answer && !answer.ok) this.#desk.receive(answer);
+    if (!answer?.ok && answer?.status !== 422) this.#sendIn(retryDelay(this.failures));
+  }
+
+  #sendIn(wait) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.send(), wait);
+  }
+}
+
+// Keeps the claim while its annotator is active, and gives it back when the page is left.
+class Heartbeat {
+  #desk;
+  #isActive = true; // since the last beat
+
+  constructor(desk) {
+    this.#desk = desk;
+  }
+
+  start() {
+    const { form } = this.#desk;
+    for (const name of ["pointermove", "keydown", "scroll"]) {
+      document.addEventListener(name, () => (this.#isActive = true), { passive: true, capture: true });
+    }
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.beat(true);
+    });
+    window.addEventListener("pagehide", () => {
+      this.#desk.server.leave(form.dataset.leave);
+      this.#desk.tabs.close();
+    });
+    const seconds = Math.min(60, (Number(form.dataset.lease) * 60) / 3);
+    setInterval(() => this.beat(), seconds * 1000);
+    this.takeBack();
+  }
+
+  async beat(isForced = false) {
+    const { form, outbox, screen, server } = this.#desk;
+    if (!screen.token || (!isForced && (document.hidden || !this.#isActive))) return;
+    this.#isActive = false;
+    const { token } = screen;
+    const answer = await server.post(form.dataset.renew, { token });
+    if (screen.token !== token) return;
+    if (answer?.status === 409) this.#desk.receive(answer);
+    if (answer?.status === GONE && !outbox.size) this.#desk.refresh(screen.say("Elsewhere"));
+    if (answer?.ok) this.#desk.fetchAhead(); // what was fetched ahead may have been what was taken back
+  }
+
+  // A farewell gives the claim back, though another tab may still show it; and on a reload it can reach the server
+  // after the new page's request.
+  takeBack(isForced = false) {
+    setTimeout(() => this.beat(isForced), 1500);
+  }
+}
+
+// The other tabs of this annotator in this browser.
+class Tabs {
+  #desk;
+  #channel;
+
+  constructor(desk, name) {
+    this.#desk = desk;
+    this.#channel = "BroadcastChannel" in window ? new BroadcastChannel(name) : null;
+    this.#channel?.addEventListener("message", ({ data }) => {
+      if (data.closed) desk.heartbeat.takeBack(true);
+      else this.#hear(data);
+    });
+    window.addEventListener("storage", ({ key }) => {
+      desk.drafts.takeOver(key);
+      desk.status();
+      desk.showTally();
+      if (desk.sender.isSending || !desk.outbox.size) return;
+      desk.sender.flushIn(5000); // the tab that the verdict was given in may be gone by then
+    });
+  }
+
+  // Tell them that a verdict was given, or that one was undone or redone.
+  tell({ given }) {
+    const { today, left } = this.#desk.tally;
+    this.#channel?.postMessage({ given, today, left });
+  }
+
+  close() {
+    this.#channel?.postMessage({ closed: true });
+  }
+
+  #hear({ given, today, left }) {
+    const { screen, tally } = this.#desk;
+    tally.today = today;
+    if (!Number.isNaN(left)) tally.left = left;
+    this.#desk.showTally();
+    this.#desk.enable("undo", true);
+    this.#desk.enable("redo", !given);
+    if (!given) this.#desk.refresh();
+    else if (given === screen.token) this.#desk.refresh(screen.say("Elsewhere"));
+    else if (given === screen.aheadToken) screen.ahead = "";
+  }
+}
+
+new Desk(document.getElementById("desk")).begin();

@@ -1,0 +1,317 @@
+// What is on screen: the comparison, the one fetched ahead, the counts, and how they are read and reached by key.
+
+const byId = (id) => document.getElementById(id);
+const isStacked = () => window.matchMedia("(max-width: 60rem)").matches;
+
+// How long a comparison has been visible, in ms.
+export class Clock {
+  #now;
+  #elapsed = 0;
+  #since; // when it became visible; null while the page is hidden
+
+  constructor(now = () => performance.now(), isHidden = false) {
+    this.#now = now;
+    this.#since = isHidden ? null : now();
+  }
+
+  get time() {
+    return this.#elapsed + (this.#since === null ? 0 : this.#now() - this.#since);
+  }
+
+  restart() {
+    this.#elapsed = 0;
+    if (this.#since !== null) this.#since = this.#now();
+  }
+
+  pause() {
+    this.#elapsed = this.time;
+    this.#since = null;
+  }
+
+  resume() {
+    this.#since ??= this.#now();
+  }
+}
+
+// The comparison that is judged, its form, and the one after it. `settled` is called when another one is on screen,
+// before its earlier verdict is marked.
+export class Screen {
+  settled = () => {};
+  #form;
+  #clock = new Clock(undefined, document.hidden);
+  #panes;
+
+  constructor(form, store) {
+    this.#form = form;
+    this.#panes = new Panes(store);
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#clock.pause();
+      else this.#clock.resume();
+    });
+    form.addEventListener("animationend", (event) => event.target.classList.remove("given"));
+  }
+
+  // The page's own words, translated.
+  say(name) {
+    return this.#form.dataset[`say${name}`];
+  }
+
+  announce(text) {
+    if (byId("announcer").textContent !== text) byId("announcer").textContent = text;
+  }
+
+  get comparison() {
+    return byId("comparison");
+  }
+
+  get token() {
+    return this.comparison.dataset.token ?? "";
+  }
+
+  get view() {
+    return this.comparison.dataset.view ?? "";
+  }
+
+  get shownFor() {
+    return this.#clock.time;
+  }
+
+  get isBusy() {
+    return this.comparison.hasAttribute("aria-busy");
+  }
+
+  // The comparison on screen is judged, and the next one is not here yet.
+  wait() {
+    this.comparison.setAttribute("aria-busy", "true");
+  }
+
+  // Put a comparison on screen. Focus stays on the control, or on the part of the page that it was on.
+  show(html) {
+    const focused = document.activeElement?.id;
+    htmx.swap({ text: html, target: this.comparison, swap: "outerHTML", sourceElement: this.#form });
+    if (focused && document.activeElement?.id !== focused) byId(focused)?.focus({ preventScroll: true });
+    if (isStacked()) window.scrollTo(0, 0); // it is read from the top
+    this.settle();
+    byId("announcer").textContent = byId("undone")?.textContent ?? this.say("Next");
+  }
+
+  // Bring clock, controls and draft in line with the comparison on screen. If only its texts changed, time goes on.
+  settle({ isSame = false } = {}) {
+    if (!isSame) this.#clock.restart();
+    this.comparison.removeAttribute("aria-busy");
+    byId("verdicts").disabled = !this.token;
+    byId("left-words")?.toggleAttribute("hidden", !this.token);
+    this.settled();
+    for (const button of document.querySelectorAll("#strip .verdict")) {
+      button.classList.toggle("was", button.value === this.comparison.dataset.was);
+    }
+    this.#panes.link();
+    const chat = this.comparison.querySelector(".message") && byId("prompt-body");
+    if (chat) chat.scrollTop = chat.scrollHeight; // a chat is read from what was said last
+  }
+
+  scroll(screens) {
+    if (isStacked()) window.scrollBy({ top: screens * window.innerHeight * 0.4 });
+    else this.#panes.scroll(screens * 0.6);
+  }
+
+  // --- The comparison after this one ---
+
+  get aheadToken() {
+    return byId("ahead").content.firstElementChild?.dataset.token ?? "";
+  }
+
+  get hasAhead() {
+    return byId("ahead").innerHTML.trim() !== "";
+  }
+
+  set ahead(html) {
+    byId("ahead").innerHTML = html;
+  }
+
+  // Show the comparison that was fetched ahead, if there is one, and return whether there was.
+  showAhead() {
+    if (!this.hasAhead) return false;
+    const html = byId("ahead").innerHTML.trim();
+    this.ahead = "";
+    this.show(html);
+    return true;
+  }
+
+  // --- What is entered ---
+
+  // Return what the form holds, with the verdict of this button.
+  verdict(button) {
+    const body = this.#entered(button);
+    body.set("seconds", (this.shownFor / 1000).toFixed(2));
+    return body;
+  }
+
+  // Return what the form holds, with the verdict that an undo brought back.
+  get notes() {
+    const body = this.#entered();
+    body.set("verdict", this.comparison.dataset.was ?? "");
+    return body;
+  }
+
+  set notes(body) {
+    for (const field of this.comparison.querySelectorAll(".notes input, .notes textarea")) {
+      if (field.type === "textarea") field.value = body.get(field.name) ?? "";
+      else field.checked = body.getAll(field.name).includes(field.value);
+    }
+    this.comparison.dataset.was = body.get("verdict") ?? "";
+  }
+
+  focusNotes() {
+    const notes = this.comparison.querySelector(".notes");
+    (notes?.querySelector("textarea") ?? notes?.querySelector("input"))?.focus();
+  }
+
+  #entered(button) {
+    const body = new URLSearchParams(new FormData(this.#form, button));
+    for (const name of ["csrfmiddlewaretoken", "flag_note"]) body.delete(name);
+    return body;
+  }
+}
+
+// Both completions: they scroll together, unless the annotator wants them apart.
+class Panes {
+  #button = byId("together");
+  #store;
+  #isLinked;
+
+  constructor(store) {
+    this.#store = store;
+    this.#isLinked = store.get("whetstone:together") ?? true;
+    this.#button.hidden = false;
+    this.#button.addEventListener("click", () => this.#toggle());
+  }
+
+  get #bodies() {
+    return [...document.querySelectorAll(".panes .pane-body")];
+  }
+
+  link() {
+    this.#button.setAttribute("aria-pressed", String(this.#isLinked));
+    this.#bodies.forEach((pane, index, both) => {
+      pane.onscroll = () => this.#follow(pane, both[1 - index]);
+    });
+  }
+
+  scroll(share) {
+    for (const pane of this.#bodies) pane.scrollTop += share * pane.clientHeight;
+  }
+
+  #follow(pane, other) {
+    const leads = this.#isLinked && pane.matches(":hover, :focus-within");
+    if (leads && other.scrollTop !== pane.scrollTop) other.scrollTop = pane.scrollTop;
+  }
+
+  #toggle() {
+    this.#isLinked = !this.#isLinked;
+    this.#store.put("whetstone:together", this.#isLinked);
+    this.link();
+  }
+}
+
+// The day's verdicts, and the comparisons left for this annotator: as the server counted them, and what waits here.
+export class Tally {
+  today = Number(byId("tally").textContent);
+  left = Number(byId("left")?.textContent);
+
+  show(unsent) {
+    byId("tally").textContent = this.today + unsent.filter(({ body }) => isVerdict(body)).length;
+    if (byId("left")) byId("left").textContent = Math.max(0, this.left - unsent.length);
+  }
+
+  count({ body }) {
+    if (isVerdict(body)) this.today += 1;
+    this.left -= 1;
+  }
+}
+
+const isVerdict = (body) => body.get("verdict") !== "skip";
+
+// A note to the admins, in a menu beside the verdicts.
+export class FlagMenu {
+  #menu = byId("flag");
+  #note = byId("flag-note");
+  #opener = this.#menu.querySelector("summary");
+
+  constructor() {
+    // Open at once, not on the toggle event after it: what is typed next belongs to the note.
+    this.#opener.addEventListener("click", (event) => {
+      event.preventDefault();
+      this.#menu.open = !this.#menu.open;
+      if (this.#menu.open) this.#note.focus();
+    });
+    byId("send-flag").addEventListener("htmx:after:request", (event) => {
+      if (event.detail.ctx.response.status !== 200) return; // a notice says why; the note stays
+      this.close();
+      this.#opener.focus();
+    });
+  }
+
+  close() {
+    this.#menu.open = false;
+    this.#note.value = "";
+  }
+}
+
+// Press the control whose key was pressed: acts by name are called, all others are clicked.
+export function listenToKeys(screen, acts) {
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && screen.comparison.contains(event.target) && isTyping(event.target)) {
+      event.target.blur();
+      return byId("main").focus({ preventScroll: true });
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
+    if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    const keys = keysOf(event);
+    const controls = [...document.querySelectorAll("[data-key]")];
+    const control = keys.map((key) => controls.find(({ dataset }) => dataset.key === key)).find(Boolean);
+    if (!control || control.closest(":disabled")) return;
+    event.preventDefault();
+    const { act } = control.dataset;
+    if (event.repeat && !["down", "up"].includes(act)) return;
+    if (act) acts[act]();
+    else control.click();
+  });
+}
+
+// Return the names of the pressed key, the likeliest first. Where digits need Shift, the key still counts as a digit;
+// an arrow of the number pad does not.
+export function keysOf({ key, code }) {
+  if (key.length > 1) return [key];
+  const digit = code.match(/^Digit(\d)$/)?.[1];
+  return digit ? [key.toLowerCase(), digit] : [key.toLowerCase()];
+}
+
+function isTyping(element) {
+  return element?.isContentEditable || element?.matches?.("textarea, select, input:not([type=checkbox], [type=radio])");
+}
+
+// Let a chosen radio be given back by choosing it again: everything beside the verdict is optional.
+export function clearRadios(form, cleared) {
+  form.addEventListener("pointerdown", (event) => {
+    const radio = event.target.closest?.(".criterion label")?.querySelector("input");
+    if (radio) radio.dataset.clear = radio.checked ? "yes" : "";
+  });
+  form.addEventListener("click", (event) => {
+    if (!event.target.matches?.(".criterion input") || !event.target.dataset.clear) return;
+    event.target.checked = false;
+    event.target.dataset.clear = "";
+    cleared();
+  });
+}
+
+// Let the key or link of a view that is on lead back to the plain one.
+export function leaveViews(form, screen) {
+  form.addEventListener("click", (event) => {
+    const link = event.target.closest?.(".segments a[aria-current]");
+    if (!link || link.dataset.view === "rendered") return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    screen.comparison.querySelector('.segments a[data-view="rendered"]').click();
+  }, true);
+}
