@@ -59,7 +59,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.headers.SecurityHeadersMiddleware",  # first, so that no answer goes out without them
-    "annotate.upload_limits.RefusedBodyMiddleware",
+    "annotate.imports.upload_limits.RefusedBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -71,8 +71,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "annotate.access.LoginMiddleware",
-    "annotate.authentication.KnownBrowserMiddleware",
+    "annotate.people.access.LoginMiddleware",
+    "annotate.people.authentication.KnownBrowserMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -137,7 +137,7 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = True  # pages name no others
 # --- People ------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "annotate.User"
-AUTHENTICATION_BACKENDS = ["annotate.authentication.ThrottledBackend"]
+AUTHENTICATION_BACKENDS = ["annotate.people.authentication.ThrottledBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
     for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
@@ -161,9 +161,9 @@ X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "annotate.views.errors.csrf_failure"
 TRUSTED_PROXIES = env.int("WHETSTONE_TRUSTED_PROXIES", 0)  # that append to X-Forwarded-For
 FILE_UPLOAD_HANDLERS = [
-    "annotate.upload_limits.ImportsOnly",  # before anything is written
+    "annotate.imports.upload_limits.ImportsOnly",  # before anything is written
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "annotate.upload_limits.TemporaryFile",
+    "annotate.imports.upload_limits.TemporaryFile",
 ]
 FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to disk and do not count

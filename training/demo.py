@@ -16,8 +16,8 @@ from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.db import transaction
 
-from annotate.base_models import STARTER
 from annotate.models import Comparison, Completion, Membership, Policy, Project, Prompt, Role, User
+from annotate.projects.base_models import STARTER
 from training import samples
 from training.engine import reviews
 from training.plan import DECIDED

@@ -24,8 +24,8 @@ from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.base_models import STARTER
 from annotate.models import Membership, Policy, Project, Role, User
+from annotate.projects.base_models import STARTER
 from training import demo, rounds, samples, simulation, standings
 from training.engine import reviews
 from training.evaluation import mean_estimate

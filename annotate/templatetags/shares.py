@@ -4,8 +4,8 @@ from typing import Any
 
 from django import template
 
-from annotate.agreement import Share
-from annotate.quality import percent
+from annotate.reports.agreement import Share
+from annotate.reports.quality import percent
 
 register = template.Library()
 register.filter("percent", percent)

@@ -10,8 +10,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from annotate import rendering
 from annotate.models import Role
+from annotate.text import rendering
 
 register = template.Library()
 

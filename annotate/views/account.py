@@ -16,11 +16,12 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import password_links, trail
-from annotate.access import get_user
-from annotate.account_forms import TokenForm
-from annotate.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
+from annotate.forms.account import TokenForm
 from annotate.models import ApiToken, User
+from annotate.people import password_links
+from annotate.people.access import get_user
+from annotate.people.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
+from annotate.projects import trail
 
 LINK = "password_link"  # session key: the number of the link that this browser opened
 MOST_TOKENS = 20

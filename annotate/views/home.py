@@ -8,12 +8,12 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import invitations
-from annotate import keys as key_choices
-from annotate.access import get_project, get_user
 from annotate.models import Role
-from annotate.mywork import MOST_LEFT, memberships_of
-from annotate.overview import open_rounds
+from annotate.people import invitations
+from annotate.people import keyboard as key_choices
+from annotate.people.access import get_project, get_user
+from annotate.reports.my_work import MOST_LEFT, memberships_of
+from annotate.reports.overview import open_rounds
 from annotate.views.overview import overview_page
 
 THEME_SECONDS = 60 * 60 * 24 * 365

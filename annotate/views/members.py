@@ -9,11 +9,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import invitations, password_links, qualification, trail
-from annotate.access import get_project
-from annotate.account_forms import AddMemberForm, NewAccountForm, RoleForm
-from annotate.members import MemberError, change_role, member_list, remove_member
+from annotate.forms.account import AddMemberForm, NewAccountForm, RoleForm
 from annotate.models import Invitation, Membership, Role
+from annotate.people import invitations, password_links
+from annotate.people.access import get_project
+from annotate.people.members import MemberError, change_role, member_list, remove_member
+from annotate.projects import trail
+from annotate.queueing import qualification
 
 
 @never_cache

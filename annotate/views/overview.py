@@ -4,8 +4,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from annotate.models import Membership, Project
-from annotate.overview import overview
-from annotate.projects import unchecked_base_model
+from annotate.projects.lifecycle import unchecked_base_model
+from annotate.reports.overview import overview
 from annotate.views.quality import bars
 
 

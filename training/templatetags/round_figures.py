@@ -5,7 +5,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from annotate.rendering import markdown
+from annotate.text.rendering import markdown
 from training.evaluation import Estimate
 from training.models import Round
 

@@ -1,0 +1,262 @@
+"""What an admin should know of the judging: each annotator's figures, warnings in plain words, progress by day.
+
+The figures are `agreement`'s; here they are put together, and held against bars that leave room for chance: a warning
+needs enough verdicts, and an interval that does not reach the bar.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
+
+from django.db.models import Count, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.models import Comparison, Completion, Judgment, Policy, Project, User
+from annotate.reports import agreement
+from annotate.reports.agreement import Annotator, Share
+
+DAYS = 30
+ENOUGH_GOLD, ENOUGH_REPEATS, ENOUGH_PREFERENCES, ENOUGH_JUDGMENTS = 10, 10, 30, 20
+LEFT_FROM_HALF = 0.1  # a share of left verdicts further from one half than this matters
+MOST_TOO_FAST, MOST_SKIPPED, LEAST_CONSISTENT = 0.1, 0.3, 0.6
+LEAKS_LOOKED_AT = 2_000  # the newest completions
+
+# A completion that says who wrote it. Names alone are left out: films have characters called Claude, too.
+MODELS = (
+    "ChatGPT|GPT|Claude|Gemini|Bard|Copilot|Llama|Vicuna|Alpaca|Mistral|Mixtral|Qwen|DeepSeek|Grok|Phi|Gemma|Falcon|"
+    "OLMo|T[uü]lu|Yi|DBRX|PaLM|LaMDA|ERNIE|Baichuan|ChatGLM|GLM|InternLM|Kimi|Zephyr|StableLM|SmolLM|Pythia|"
+    "Nemotron|Granite|Jamba|Hunyuan|Doubao|MiniMax|Reka|BLOOM|OPT|Guanaco|WizardLM|OpenAssistant|MPT|Command R"
+)
+MAKERS = (
+    "OpenAI|Anthropic|Google|DeepMind|Meta|Mistral|Alibaba|DeepSeek|xAI|Microsoft|Cohere|LMSYS|Databricks|Ai2|"
+    "the Allen Institute|the Technology Innovation Institute|TII|01.AI|Hugging ?Face|Stability AI|Baidu|Tencent|"
+    "Zhipu|Moonshot|NVIDIA|EleutherAI|MosaicML"
+)
+A_MODEL = r"(?:(?:AI |large |generative |artificial intelligence )*language model|AI model|LLM)"
+AN_AI = rf"(?:{A_MODEL}|AI(?: assistant| chatbot| system)?|artificial intelligence)"
+I_AM = r"\b(?:I am|I['’]m|my name is|call me)\s+(?:(?:called|named)\s+)?"
+# Words that a policy is called by when nobody gave it a name: a text that has them says nothing of who wrote it.
+NO_NAME = re.compile(
+    "starter|round|model|policy|base|adapter|checkpoint|step|version|run|test|new|old|human|reference|baseline",
+    re.IGNORECASE,
+)
+
+
+def names_itself(names: Iterable[str] = ()) -> re.Pattern[str]:
+    """What a text matches that says who wrote it. `names` are a project's own: of policies and base models.
+
+    Such a name counts anywhere if it could be nothing else ("vicuna-13b"); what it begins with ("vicuna"), as the
+    names of well-known models, only where somebody introduces themselves.
+    """
+    known, anywhere = [MODELS], []
+    for name in names:
+        own = name.rstrip("/").rpartition("/")[2]
+        family = re.match(r"[^\W\d_]*", own)[0]  # type: ignore[index] # it matches the empty text, too
+        if len(family) < 3 or NO_NAME.fullmatch(family):
+            continue
+        known.append(re.escape(family))
+        if re.search(r"\d", own):
+            anywhere.append(rf"(?<!\w){re.escape(own)}(?!\w)")
+    return re.compile(
+        "|".join(
+            [
+                rf"{I_AM}(?:{'|'.join(known)})\b(?!['’]s)",
+                rf"\b(?:I am|I['’]m)\s+(?:\w+, )?(?:just |only |merely )?an? {AN_AI}(?=[,.:;!\n]|\s\w+ed\b|$)",
+                rf"\bas an? (?:{A_MODEL}\b|{AN_AI},? I\b)",
+                r"\b(?:I am|I['’]m|I was|model|assistant|chatbot|AI)\b[^.!?\n]{0,80}"
+                r"\b(?:created|made|built|developed|trained|fine-?tuned)\s+by\s+"
+                rf"(?:[\w ]{{0,40}} (?:at|from) )?(?:{MAKERS})\b",
+                *anywhere,
+            ]
+        ),
+        re.IGNORECASE,
+    )
+
+
+@dataclass(frozen=True)
+class Person:
+    """An annotator's figures with what the page makes of them."""
+
+    user: User
+    figures: Annotator
+    total: int
+    too_fast: Share
+    skipped: Share
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Day:
+    date: date
+    count: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The whole page. `kappas` holds (one, other, comparisons both judged, Cohen's kappa or None)."""
+
+    people: list[Person]
+    verdicts: list[tuple[str, Share]]
+    pairwise: Share
+    alpha: float | None
+    gold: Share
+    left: Share
+    kappas: list[tuple[User, User, int, float | None]]
+    days: list[Day]
+    leaks: list[int]
+
+    @property
+    def total(self) -> int:
+        return sum(person.total for person in self.people)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [warning for person in self.people for warning in person.warnings]
+
+
+def assess(project: Project) -> Quality:
+    """Everything that the page shows, in a number of queries that does not depend on the project's size."""
+    found = agreement.annotators(project)
+    users = User.objects.in_bulk([one.annotator for one in found])
+    people = [_person(project, users[one.annotator], one) for one in found]
+    met = agreement.meetings(project)
+    return Quality(
+        people=sorted(people, key=lambda person: -person.total),
+        verdicts=_mix(project),
+        pairwise=agreement.pairwise_agreement(met),
+        alpha=agreement.krippendorff_alpha(met),
+        gold=_sum(one.gold for one in found),
+        left=_sum(one.left for one in found),
+        kappas=_kappas(met, users),
+        days=days_of(project),
+        leaks=identity_leaks(project),
+    )
+
+
+def _person(project: Project, user: User, figures: Annotator) -> Person:
+    total = sum(figures.verdicts.values())
+    too_fast = Share(figures.too_fast, total)
+    skipped = Share(figures.verdicts[Judgment.Verdict.SKIP], total)
+    warnings = list(_warnings(project, user.get_username(), figures, too_fast, skipped))
+    return Person(user, figures, total, too_fast, skipped, warnings)
+
+
+def _warnings(
+    project: Project, name: str, figures: Annotator, too_fast: Share, skipped: Share
+) -> Iterable[str]:
+    gold, left, repeats = figures.gold, figures.left, figures.repeats
+    if gold.total >= ENOUGH_GOLD and gold.interval[1] < project.qualification_pass:
+        yield _(
+            "%(name)s is right on %(count)d of %(total)d gold comparisons (%(share)s): below the %(bar)s that this "
+            "project asks for. Look at their verdicts, and talk about the guidelines."
+        ) % _words(name, gold, bar=percent(project.qualification_pass))
+    low, high = left.interval
+    if (
+        left.total >= ENOUGH_PREFERENCES
+        and not low <= 0.5 <= high
+        and abs((left.share or 0) - 0.5) > LEFT_FROM_HALF
+    ):
+        side = _("left") if (left.share or 0) > 0.5 else _("right")
+        yield _(
+            "%(name)s prefers the %(side)s completion far more often than chance allows (%(share)s left of %(total)d): "
+            "sides are drawn at random, so something else than the text decides."
+        ) % _words(name, left, side=side)
+    if repeats.total >= ENOUGH_REPEATS and repeats.interval[1] < LEAST_CONSISTENT:
+        yield _(
+            "%(name)s gave the same verdict on %(count)d of %(total)d repeated comparisons only (%(share)s)."
+        ) % _words(name, repeats)
+    if too_fast.total >= ENOUGH_JUDGMENTS and (too_fast.share or 0) > MOST_TOO_FAST:
+        yield _(
+            "%(name)s judged %(count)d of %(total)d comparisons faster than they can be read (%(share)s)."
+        ) % _words(name, too_fast)
+    if skipped.total >= ENOUGH_JUDGMENTS and (skipped.share or 0) > MOST_SKIPPED:
+        yield _(
+            "%(name)s skipped %(count)d of %(total)d comparisons (%(share)s): ask what is unclear."
+        ) % _words(name, skipped)
+
+
+def _words(name: str, share: Share, **more: str) -> dict[str, str | int]:
+    return {"name": name, "count": share.count, "total": share.total, "share": percent(share.share), **more}
+
+
+def percent(share: float | None) -> str:
+    """0.583 -> "58 %"; "–" for what was not measured."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def _sum(shares: Iterable[Share]) -> Share:
+    listed = list(shares)
+    return Share(sum(share.count for share in listed), sum(share.total for share in listed))
+
+
+def _mix(project: Project) -> list[tuple[str, Share]]:
+    """Each verdict's share of the current judgments, strengths apart."""
+    rows = (
+        Judgment.objects.filter(project=project, superseded_at=None)
+        .values("verdict", "strength")
+        .annotate(count=Count("pk"))
+        .order_by()
+    )
+    counts = {(row["verdict"], row["strength"]): row["count"] for row in rows}
+    total = sum(counts.values())
+    verdicts = [
+        *((Judgment.Verdict.PREFER.value, strength) for strength in reversed(Judgment.Strength.values)),
+        *((verdict, None) for verdict in Judgment.Verdict.values if verdict != Judgment.Verdict.PREFER),
+    ]
+    labels: dict[str | int, object] = {}
+    labels.update(Judgment.Verdict.choices)
+    labels.update(Judgment.Strength.choices)
+    return [
+        (str(labels[strength or verdict]), Share(counts.get((verdict, strength), 0), total))
+        for verdict, strength in verdicts
+    ]
+
+
+def _kappas(met: list[agreement.Met], users: dict[int, User]) -> list[tuple[User, User, int, float | None]]:
+    together: dict[tuple[int, int], int] = {}
+    for meeting in met:
+        both = (meeting.one, meeting.other)
+        together[both] = together.get(both, 0) + meeting.count
+    most = sorted(together.items(), key=lambda item: -item[1])[:20]
+    return [
+        (users[one], users[other], count, agreement.cohen_kappa(met, one, other))
+        for (one, other), count in most
+    ]
+
+
+def days_of(project: Project) -> list[Day]:
+    """Judgments on each of the last days, those without any too.
+
+    One count with a condition for each day: SQLite has no date functions of its own, and would call Python for each
+    row to group by day.
+    """
+    today = timezone.localdate()
+    days = [today - timedelta(days=DAYS - 1 - number) for number in range(DAYS)]
+    starts = [
+        timezone.make_aware(datetime.combine(day, time())) for day in [*days, today + timedelta(days=1)]
+    ]
+    counts = Judgment.objects.filter(
+        project=project, superseded_at=None, created_at__gte=starts[0]
+    ).aggregate(
+        **{
+            f"day_{number}": Count("pk", filter=Q(created_at__gte=start, created_at__lt=end))
+            for number, (start, end) in enumerate(pairwise(starts))
+        }
+    )
+    return [Day(day, counts[f"day_{number}"]) for number, day in enumerate(days)]
+
+
+def identity_leaks(project: Project) -> list[int]:
+    """Comparisons with a completion, among the newest, that says which model wrote it: the judging is not blind."""
+    policies = list(Policy.objects.filter(project=project).only("name", "base_model"))
+    telling = names_itself({name for policy in policies for name in (policy.name, policy.base_model)})
+    newest = Completion.objects.filter(policy__in=policies).order_by("-pk").values_list("pk", "text")
+    leaking = [pk for pk, text in newest[:LEAKS_LOOKED_AT] if telling.search(text[:20_000])]
+    return list(
+        Comparison.objects.filter(Q(first__in=leaking) | Q(second__in=leaking), withdrawn_at=None)
+        .order_by("-pk")
+        .values_list("pk", flat=True)[:50]
+    )
