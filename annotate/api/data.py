@@ -16,7 +16,7 @@ from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.errors import RowsRefused
 from annotate.api.serializers import SnapshotIn, SnapshotOut
-from annotate.forms.projects import ExportForm
+from annotate.forms.exports import ExportForm
 from annotate.imports import records
 from annotate.models import ApiToken, Project, Role, Snapshot
 from annotate.pairs import exports

@@ -5,10 +5,9 @@ from django.contrib.auth.forms import UsernameField
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Role, User
-from annotate.text.usernames import RESERVED, check_visible, fold, name_key
+from annotate.text.usernames import NAME_REFUSED, RESERVED, check_visible, fold, name_key
 
 LONGEST_NAME = 254
-NAME_REFUSED = _("This name cannot be used for a new account: choose another.")
 
 
 class AddMemberForm(forms.Form):

@@ -13,11 +13,10 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
 
-from annotate.forms.account import NAME_REFUSED
 from annotate.models import Invitation, Membership, Role, User
 from annotate.people.members import MemberError
 from annotate.projects import trail
-from annotate.text.usernames import fold, name_key
+from annotate.text.usernames import NAME_REFUSED, fold, name_key
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

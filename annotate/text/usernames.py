@@ -34,6 +34,7 @@ RESERVED = {
     "admin", "administrator", "anonymous", "everybody", "help", "moderator", "operator", "root", "security", "staff",
     "superuser", "support", "sysadmin", "system", "webmaster", "whetstone",
 }  # fmt: skip
+NAME_REFUSED = _("This name cannot be used for a new account: choose another.")
 
 
 def fold(name: str) -> str:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.forms.projects import FilterForm
+from annotate.forms.search import FilterForm
 from annotate.models import Comparison, Flag, Role
 from annotate.people.access import get_project
 from annotate.reports.search import browse

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.middleware import HtmxDetails
 
-from annotate.forms.projects import ExportForm
+from annotate.forms.exports import ExportForm
 from annotate.models import Judgment, Project, Role, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.downloads import rows_download, snapshot_download

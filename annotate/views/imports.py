@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.middleware import HtmxDetails
 
-from annotate.forms.projects import UploadForm
+from annotate.forms.uploads import UploadForm
 from annotate.imports import uploads
 from annotate.models import Import, Role
 from annotate.people.access import find_membership, get_project

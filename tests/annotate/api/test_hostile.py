@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import get_resolver
 
-from annotate.forms.projects import ExportForm
+from annotate.forms.exports import ExportForm
 from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Judgment, Policy, Project, Prompt, Snapshot
 from annotate.queueing import queue
