@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from django.utils.safestring import SafeString, mark_safe
 
-from annotate.text.rendering import cut, visible
+from annotate.text.hidden_characters import visible
+from annotate.text.rendering import cut
 
 WORD_LIMIT = 6_000  # words compared; 6,000 rows of 6,000 bits are 4.5 MB
 # A word with the space after it. Scripts that write no spaces are compared character by character.

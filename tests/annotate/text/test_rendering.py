@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from annotate.text import rendering
+from annotate.text import hidden_characters, rendering
 from annotate.text.differences import WORD_LIMIT, common, differences
 from annotate.text.rendering import DISPLAY_LIMIT, markdown, raw
 
@@ -158,7 +158,7 @@ def test_markdown_gives_tables_lists_and_highlighted_code() -> None:
 def test_what_hides_is_named(text: str, shown: str, render: Callable[[str], str]) -> None:
     html = render(text)
     assert shown in Tags(html).text
-    assert not rendering.HIDDEN.search(html)
+    assert not hidden_characters.HIDDEN.search(html)
 
 
 def test_headings_stay_below_those_of_the_page() -> None:
@@ -366,7 +366,7 @@ plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
 @given(plain_text, plain_text)
 def test_differences_keep_every_character_from_the_first_word_on(left: str, right: str) -> None:
     for text, html in zip((left, right), differences(left, right).html, strict=True):
-        assert html.replace("<mark>", "").replace("</mark>", "") == rendering.visible(text.lstrip())
+        assert html.replace("<mark>", "").replace("</mark>", "") == hidden_characters.visible(text.lstrip())
 
 
 @pytest.mark.parametrize("word", ["one ", "語"])

@@ -1,7 +1,5 @@
 """The quality page: figures, warnings that leave room for chance, and leaks of identity."""
 
-import random
-
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -10,9 +8,8 @@ from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Policy, User
 from annotate.queueing import queue
 from annotate.reports.agreement import Annotator, Share
-from annotate.reports.quality import _warnings, assess, identity_leaks, names_itself, percent
+from annotate.reports.quality import _warnings, assess, identity_leaks, percent
 from annotate.views.quality import in_words
-from training.engine import reviews
 
 URL = "/p/reviews/quality/"
 
@@ -92,61 +89,6 @@ def test_haste_and_skipping_are_worth_a_warning(project):
     assert "faster than they can be read" in fast
     assert "skipped 40 of 100" in skipped
     assert not list(_warnings(project, "toni", figures(), Share(5, 10), Share(5, 10)))
-
-
-OWN = ["starter", "round 1", "baseline", "model-2", "sft", "/srv/models/zorblax-7b-chat", "example/Quillon-2"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I am ChatGPT, a model.",
-        "As an AI language model, I cannot",
-        "As a language model, I cannot",
-        "As an AI, I do not watch films.",
-        "I'm Claude and I like it",
-        "Hello! I was developed by OpenAI.",
-        "My name is Qwen.",
-        "I am Vicuna, a language model trained by researchers from LMSYS.",
-        "I’m Falcon, happy to help.",
-        "I am OLMo.",
-        "My name is Yi",
-        "I'm called DBRX",
-        "I am only a large language model.",
-        "This assistant was trained by Databricks.",
-        "I am Zorblax.",  # the project's own
-        "My name is Quillon, and",
-        "This review was written by zorblax-7b-chat.",
-    ],
-)
-def test_a_completion_that_names_its_model_is_a_leak(text):
-    assert names_itself(OWN).search(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Claude Rains is superb.",
-        "A llama crosses the road.",
-        "I am a model citizen.",
-        "The captain dies as he takes command.",
-        "He is wonderful as the young Claude, and she as Gemini.",
-        "I'm a big fan of Gemini Man.",
-        "As an AI, Samantha is charming.",
-        "I am fond of films about AI.",
-        "I loved round 1 of the fight, and the starter.",
-        "The baseline is that I am starter material.",
-        "A film about a quillon, and about a zorblax.",
-    ],
-)
-def test_a_name_alone_is_none(text):
-    assert not names_itself(OWN).search(text)
-
-
-def test_film_reviews_name_no_model():
-    rng = random.Random(8)
-    telling = names_itself(OWN)
-    assert not [text for text in ("".join(reviews.review(rng)) for _ in range(2_000)) if telling.search(text)]
 
 
 def test_a_completion_that_names_the_projects_own_model_is_found(project, make_comparisons):
