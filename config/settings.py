@@ -5,7 +5,6 @@ docs/operating.md lists each variable; `WHETSTONE_VAR` is the folder that holds 
 
 import os
 import secrets
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import dj_database_url
 from django.contrib.messages import constants as messages
 from environs import Env
+
+from primitives.files import create_once
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -28,12 +29,7 @@ with suppress(PermissionError):  # another account's folder keeps the mode that 
 def stored_secret_key(path: Path) -> str:
     """The key in `path`, made on first use; several processes that start at once agree on one."""
     if not path.exists():
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # readable by its owner alone
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(50))
-        with suppress(FileExistsError):
-            os.link(part, path)  # whole or not at all, and the first one stays
-        os.unlink(part)
+        create_once(path, secrets.token_urlsafe(50).encode())
     return path.read_text()
 
 

@@ -58,6 +58,11 @@ def test_the_engine_loads_nothing_of_the_web_application():
     assert "torch" in modules  # the program above did import the engine
 
 
+def test_primitives_need_the_standard_library_alone():
+    # -S leaves out everything that is installed.
+    subprocess.run([sys.executable, "-S", "-c", ALL_OF.format(package="primitives")], check=True)
+
+
 def test_annotate_never_loads_training():
     # The site's settings install both, so this looks at the source of the imports: a site with annotate alone.
     program = f"""

@@ -23,7 +23,7 @@ from annotate.pairs import exports
 from annotate.pairs.downloads import rows_download, snapshot_download
 from annotate.pairs.snapshots import PairSettings, take_snapshot
 from annotate.projects import trail
-from annotate.text.json_values import printable
+from primitives.text import printable
 
 ROWS_AT_MOST = 1_000
 

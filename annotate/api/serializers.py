@@ -18,7 +18,8 @@ from annotate.models import (
     Role,
     Snapshot,
 )
-from annotate.text.json_values import INTEGER, printable
+from annotate.text.json_values import INTEGER
+from primitives.text import printable
 
 
 def project_data(project: Project, membership: Membership) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.forms.fields import InvalidJSONInput
 from django.utils.translation import gettext_lazy as _
 
-from annotate.text.json_values import JSONError, is_storable, parse_json
+from annotate.text.json_values import JSONError, parse_json
+from primitives.text import is_storable
 
 OBJECT_LIMIT = 64 * 1024  # characters of JSON typed into a form
 _refuse_null = ProhibitNullCharactersValidator()

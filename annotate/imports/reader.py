@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
-from annotate.text.json_values import DEPTH, JSONError, parse_json, printable
+from annotate.text.json_values import DEPTH, JSONError, parse_json
+from primitives.text import printable
 
 FORMATS = ("jsonl", "csv", "txt")
 KEYS = ("prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold")

@@ -30,7 +30,8 @@ from annotate.imports.reader import (
 )
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
 from annotate.projects import trail
-from annotate.text.json_values import DEPTH, JSONError, clean_json, is_storable, printable
+from annotate.text.json_values import DEPTH, JSONError, clean_json
+from primitives.text import is_storable, printable
 
 __all__ = [
     "FORMATS",

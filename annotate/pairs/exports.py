@@ -7,11 +7,8 @@ text inside their column, so that every row has the same types and any reader of
 import csv
 import io
 import json
-import os
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -23,6 +20,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPair
 from annotate.pairs.aggregation import Pair, decide
 from annotate.pairs.snapshots import PairSettings, as_prompted, canonical, shared_prompt_ids, stored_pairs
+from primitives.files import whole_file
 
 AT_A_TIME = 500
 FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
@@ -272,22 +270,10 @@ def _is_blank(letter: str) -> bool:
 def write_file(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows to a file that appears whole or not at all; returns how many."""
     count = 0
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for line in lines(rows):
-                file.write(line)
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)  # mkstemp makes it private; an export is an ordinary file
-        os.replace(part, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
+    with whole_file(path) as file:
+        for line in lines(rows):
+            file.write(line)
+            count += 1
     return count
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from annotate.models import Project, TrailEntry, User
+from primitives.text import make_storable
 
 Verb = TrailEntry.Verb
 PAGE = 50
@@ -36,14 +37,9 @@ def record(
         who_name=by.username if by else "",
         project=project,
         subject=subject,
-        target=storable(str(target or subject or ""))[:300],
+        target=make_storable(str(target or subject or ""))[:300],
         details=details,
     )
-
-
-def storable(text: str) -> str:
-    """Return the text without what a database refuses: the name of a file on the server may be any bytes."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 @dataclass(frozen=True)

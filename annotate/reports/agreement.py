@@ -4,7 +4,6 @@ Counting is done by the database; what comes back is a small table, whatever the
 for self-consistency alone. Categories name completions, never sides: first, second, tie, both_bad.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,35 +12,12 @@ from django.db.models import Avg, Case, CharField, Count, F, Q, QuerySet, Value,
 
 from annotate.models import Comparison, Judgment, Project
 from annotate.queueing.qualification import gold_judgments
+from primitives.statistics import UNMEASURED, Share, sum_shares
 
 Verdict = Judgment.Verdict
-NORMAL_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
-PRIOR_ACCURACY, PRIOR_WEIGHT = (
-    0.75,
-    8,
-)  # before any evidence: right three times of four, as sure as 8 gold verdicts
+# Before any evidence: right three times of four, as sure as 8 gold verdicts.
+PRIOR_ACCURACY, PRIOR_WEIGHT = 0.75, 8
 LONGEST_SECONDS = 600  # somebody who took longer was away
-
-
-@dataclass(frozen=True)
-class Share:
-    """`count` of `total`, with its 95 % interval by Wilson's score (1927), which holds for small totals too."""
-
-    count: int = 0
-    total: int = 0
-
-    @property
-    def share(self) -> float | None:
-        return self.count / self.total if self.total else None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        if not self.total:
-            return 0.0, 1.0
-        p, n, z = self.count / self.total, self.total, NORMAL_95
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True)
@@ -66,11 +42,11 @@ class Annotator:
 
     annotator: int
     verdicts: Counter[str] = field(default_factory=Counter)
-    left: Share = Share()
-    gold: Share = Share()
-    agreement: Share = Share()
-    repeats: Share = Share()
-    swapped_repeats: Share = Share()
+    left: Share = UNMEASURED
+    gold: Share = UNMEASURED
+    agreement: Share = UNMEASURED
+    repeats: Share = UNMEASURED
+    swapped_repeats: Share = UNMEASURED
     reliability: float = PRIOR_ACCURACY
     mean_seconds: float | None = None
     too_fast: int = 0
@@ -159,13 +135,9 @@ def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
     for row in rows:
         found[row["annotator"]][bool(row["swapped"])] = Share(row["same"], row["total"])
     return {
-        annotator: (_sum(shares.values()), shares.get(True, Share())) for annotator, shares in found.items()
+        annotator: (sum_shares(shares.values()), shares.get(True, UNMEASURED))
+        for annotator, shares in found.items()
     }
-
-
-def _sum(shares: Iterable[Share]) -> Share:
-    listed = list(shares)
-    return Share(sum(share.count for share in listed), sum(share.total for share in listed))
 
 
 # --- Coefficients ------------------------------------------------------------------------------------------------
@@ -173,7 +145,7 @@ def _sum(shares: Iterable[Share]) -> Share:
 
 def pairwise_agreement(met: Iterable[Met]) -> Share:
     """Of all pairs of verdicts on the same comparison, how many say the same."""
-    return _sum(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
+    return sum_shares(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
 
 
 def agreement_with_others(met: Iterable[Met]) -> dict[int, Share]:
@@ -183,7 +155,7 @@ def agreement_with_others(met: Iterable[Met]) -> dict[int, Share]:
         share = Share(one.count if one.one_said == one.other_said else 0, one.count)
         found[one.one].append(share)
         found[one.other].append(share)
-    return {annotator: _sum(shares) for annotator, shares in found.items()}
+    return {annotator: sum_shares(shares) for annotator, shares in found.items()}
 
 
 def cohen_kappa(met: Iterable[Met], one: int, other: int) -> float | None:
@@ -255,7 +227,7 @@ def estimate_reliability(
     c = dict.fromkeys(sorted({*counted, *gold}), prior)
     for _ in range(rounds):
         for one in c:
-            right = gold.get(one, Share())
+            right = gold.get(one, UNMEASURED)
             above = PRIOR_WEIGHT * prior + 2 * right.count - right.total
             above += sum(sign * c[other] for other, sign in agreed[one].items())
             below = PRIOR_WEIGHT + right.total + sum(n * c[other] ** 2 for other, n in counted[one].items())
@@ -291,9 +263,9 @@ def annotators(project: Project, batch: str | None = None) -> list[Annotator]:
     agreed, reliable = agreement_with_others(met), estimate_reliability(met, gold)
     consistent, seconds = self_consistency(project), _mean_seconds(project, batch)
     for one in found.values():
-        one.agreement = agreed.get(one.annotator, Share())
-        one.gold = gold.get(one.annotator, Share())
-        one.repeats, one.swapped_repeats = consistent.get(one.annotator, (Share(), Share()))
+        one.agreement = agreed.get(one.annotator, UNMEASURED)
+        one.gold = gold.get(one.annotator, UNMEASURED)
+        one.repeats, one.swapped_repeats = consistent.get(one.annotator, (UNMEASURED, UNMEASURED))
         one.reliability = reliable.get(one.annotator, PRIOR_ACCURACY)
         one.mean_seconds = seconds.get(one.annotator)
     return sorted(found.values(), key=lambda one: one.annotator)

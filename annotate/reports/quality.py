@@ -6,19 +6,17 @@ needs enough verdicts, and an interval that does not reach the bar.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from itertools import pairwise
 
 from django.db.models import Count, Q
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Completion, Judgment, Policy, Project, User
 from annotate.reports import agreement
-from annotate.reports.agreement import Annotator, Share
+from annotate.reports.agreement import Annotator
+from annotate.reports.days import Day, days_of
 from annotate.text.model_names import names_itself
+from primitives.statistics import Share, percent, sum_shares
 
-DAYS = 30
 ENOUGH_GOLD, ENOUGH_REPEATS, ENOUGH_PREFERENCES, ENOUGH_JUDGMENTS = 10, 10, 30, 20
 LEFT_FROM_HALF = 0.1  # a share of left verdicts further from one half than this matters
 MOST_TOO_FAST, MOST_SKIPPED, LEAST_CONSISTENT = 0.1, 0.3, 0.6
@@ -35,12 +33,6 @@ class Person:
     too_fast: Share
     skipped: Share
     warnings: list[str]
-
-
-@dataclass(frozen=True)
-class Day:
-    date: date
-    count: int
 
 
 @dataclass(frozen=True)
@@ -77,8 +69,8 @@ def assess(project: Project) -> Quality:
         verdicts=_mix(project),
         pairwise=agreement.pairwise_agreement(met),
         alpha=agreement.krippendorff_alpha(met),
-        gold=_sum(one.gold for one in found),
-        left=_sum(one.left for one in found),
+        gold=sum_shares(one.gold for one in found),
+        left=sum_shares(one.left for one in found),
         kappas=_kappas(met, users),
         days=days_of(project),
         leaks=identity_leaks(project),
@@ -131,16 +123,6 @@ def _words(name: str, share: Share, **more: str) -> dict[str, str | int]:
     return {"name": name, "count": share.count, "total": share.total, "share": percent(share.share), **more}
 
 
-def percent(share: float | None) -> str:
-    """0.583 -> "58 %"; "–" for what was not measured."""
-    return "–" if share is None else f"{100 * share:.0f} %"
-
-
-def _sum(shares: Iterable[Share]) -> Share:
-    listed = list(shares)
-    return Share(sum(share.count for share in listed), sum(share.total for share in listed))
-
-
 def _mix(project: Project) -> list[tuple[str, Share]]:
     """Each verdict's share of the current judgments, strengths apart."""
     rows = (
@@ -174,28 +156,6 @@ def _kappas(met: list[agreement.Met], users: dict[int, User]) -> list[tuple[User
         (users[one], users[other], count, agreement.cohen_kappa(met, one, other))
         for (one, other), count in most
     ]
-
-
-def days_of(project: Project) -> list[Day]:
-    """Judgments on each of the last days, those without any too.
-
-    One count with a condition for each day: SQLite has no date functions of its own, and would call Python for each
-    row to group by day.
-    """
-    today = timezone.localdate()
-    days = [today - timedelta(days=DAYS - 1 - number) for number in range(DAYS)]
-    starts = [
-        timezone.make_aware(datetime.combine(day, time())) for day in [*days, today + timedelta(days=1)]
-    ]
-    counts = Judgment.objects.filter(
-        project=project, superseded_at=None, created_at__gte=starts[0]
-    ).aggregate(
-        **{
-            f"day_{number}": Count("pk", filter=Q(created_at__gte=start, created_at__lt=end))
-            for number, (start, end) in enumerate(pairwise(starts))
-        }
-    )
-    return [Day(day, counts[f"day_{number}"]) for number, day in enumerate(days)]
 
 
 def identity_leaks(project: Project) -> list[int]:

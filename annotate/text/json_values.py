@@ -12,10 +12,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from primitives.text import UNSTORABLE, is_storable, printable
+
 DEPTH = 32  # objects and lists inside one another
 MARKS = 60_000  # brackets and commas outside strings: what decides how much memory parsing takes
 INTEGER = 2**63  # a whole number is smaller, on either side of zero
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL holds no NUL, UTF-8 no half of a surrogate pair
 
 # A string, or what there is of it. Possessive, so that a hostile one is passed over once.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -63,19 +64,6 @@ def clean_json(value: Any, *, depth: int = DEPTH, size: int | None = None) -> An
             % {"length": f"{length:,}", "size": f"{size:,}"}
         )
     return value
-
-
-def is_storable(text: str) -> bool:
-    """Return whether a database and UTF-8 can hold `text`."""
-    return UNSTORABLE.search(text) is None
-
-
-def printable(text: str, most: int = 80) -> str:
-    """Return `text` for a message: shortened, with the code points of characters that cannot be printed."""
-    shown = "".join(
-        character if character.isprintable() else f"\\u{ord(character):04x}" for character in text[:most]
-    )
-    return f"{shown}…" if len(text) > most else shown
 
 
 # --- Before parsing ----------------------------------------------------------------------------------------------

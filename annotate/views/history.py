@@ -17,9 +17,11 @@ from annotate.judgments.verdicts import JudgingError
 from annotate.models import Comparison, Judgment, Membership, Project, Role
 from annotate.people.access import get_project
 from annotate.reports import my_work
+from annotate.reports.days import Day
 from annotate.reports.search import containing
 from annotate.views import verdict_form
 from annotate.views.comparison_view import Stage
+from primitives.text import make_storable
 
 PAGE = 50
 LARGEST_KEY = 2**63 - 1
@@ -30,7 +32,7 @@ LARGEST_KEY = 2**63 - 1
 def history(request: HttpRequest, slug: str) -> HttpResponse:
     """One's current judgments, newest first; `before` is the key where an older page starts."""
     project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
-    query = request.GET.get("q", "").replace("\x00", "").strip()[:200]  # PostgreSQL refuses NUL
+    query = make_storable(request.GET.get("q", "")).strip()[:200]
     verdict = request.GET.get("verdict", "")
     judgments = _find(project, membership, query, verdict)
     before = request.GET.get("before", "")
@@ -123,7 +125,7 @@ def me(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "annotate/me.html", context)
 
 
-def _bars(days: list[my_work.Day]) -> list[tuple[my_work.Day, int, int]]:
+def _bars(days: list[Day]) -> list[tuple[my_work.Day, int, int]]:
     """Each day with the top and the height of its bar, in a drawing 72 high."""
     most = max((day.count for day in days), default=0) or 1
     heights = [round(72 * day.count / most) for day in days]

@@ -16,6 +16,7 @@ from annotate.people.access import get_project
 from annotate.people.members import MemberError, change_role, member_list, remove_member
 from annotate.projects import trail
 from annotate.queueing import qualification
+from primitives.text import make_storable
 
 
 @never_cache
@@ -129,7 +130,7 @@ def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
 def project_trail(request: HttpRequest, slug: str) -> HttpResponse:
     """Who did what to the project's members and data."""
     project, membership = get_project(request, slug, Role.ADMIN)
-    chosen = {name: trail.storable(request.GET.get(name, "")) for name in ("person", "verb")}
+    chosen = {name: make_storable(request.GET.get(name, "")) for name in ("person", "verb")}
     page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))
     older = request.GET.copy()
     older["before"] = str(page.older)

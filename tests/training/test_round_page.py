@@ -8,9 +8,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Policy, Project
+from primitives.statistics import confidence_sequence
 from tests.training.pages import FRAGMENT, address, text
 from training import rounds, standings
-from training.evaluation import confidence_sequence
 from training.models import Round, Worker
 
 pytestmark = pytest.mark.django_db

@@ -10,7 +10,8 @@ from annotate.judgments import judging
 from annotate.models import Comparison, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
-from annotate.reports.agreement import Met, Share
+from annotate.reports.agreement import Met
+from primitives.statistics import Share
 from tests.annotate.saying import say
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase as DatabaseTestCase
 
 from annotate.models import Project, Prompt
-from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json, printable
+from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
 
 
 def nested(depth: int) -> str:
@@ -65,11 +65,6 @@ def test_a_size_is_counted_in_bytes_of_json() -> None:
     assert clean_json({"a": "é"}, size=11) == {"a": "é"}
     with pytest.raises(JSONError, match="It has 11 bytes as JSON; at most 10 are taken"):
         clean_json({"a": "é"}, size=10)
-
-
-def test_text_is_shortened_and_escaped_for_a_message() -> None:
-    assert printable("a\x00\ud800\u202e\n") == "a\\u0000\\ud800\\u202e\\u000a"
-    assert printable("x" * 100, 5) == "xxxxx…"
 
 
 # Text as JSON allows it: any code unit, half a pair too.

@@ -7,9 +7,10 @@ from django.test.utils import CaptureQueriesContext
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Policy, User
 from annotate.queueing import queue
-from annotate.reports.agreement import Annotator, Share
-from annotate.reports.quality import _warnings, assess, identity_leaks, percent
+from annotate.reports.agreement import Annotator
+from annotate.reports.quality import _warnings, assess, identity_leaks
 from annotate.views.quality import in_words
+from primitives.statistics import Share, percent
 
 URL = "/p/reviews/quality/"
 
