@@ -11,18 +11,14 @@ from django.utils import timezone
 
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, User
 from annotate.queueing.qualification import gold_judgments
-from annotate.reports.agreement import LONGEST_SECONDS, Share
+from annotate.reports.agreement import LONGEST_SECONDS
+from annotate.reports.days import Day
+from primitives.statistics import Share
 
 Verdict = Judgment.Verdict
 DAYS = 14  # in the picture of one's days
 RECENT = 200  # judgments that the pace is measured on
 MOST_LEFT = 2_000  # comparisons counted as left; more are "more than"
-
-
-@dataclass(frozen=True)
-class Day:
-    date: date
-    count: int
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from django.db.models.functions import Least
 from django.utils import timezone
 
 from annotate.models import Comparison, Flag, Judgment, Membership, Policy, Project, Prompt, Role
-from annotate.reports.quality import Day, days_of
+from annotate.reports.days import Day, days_of
 
 MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 

@@ -10,7 +10,8 @@ from django.views.decorators.http import require_GET
 
 from annotate.models import Role
 from annotate.people.access import get_project
-from annotate.reports.quality import Day, assess
+from annotate.reports.days import Day
+from annotate.reports.quality import assess
 
 CHART_WIDTH, CHART_HEIGHT, GAP = 720, 120, 4
 
