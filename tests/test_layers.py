@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from django.conf import settings
 
 pytestmark = pytest.mark.once
 
@@ -93,3 +95,11 @@ except SystemExit:
     pass
 """
     assert imported_by(program) & HEAVY == set()
+
+
+def test_templates_of_annotate_read_no_round():
+    # They link by URL name and include fragments of templates/training, which get a project, a policy or a snapshot.
+    reading = re.compile(r"\brounds?\.|\.rounds?\b")
+    pages = sorted((settings.BASE_DIR / "templates" / "annotate").glob("*.html"))
+    assert pages
+    assert [page.name for page in pages if reading.search(page.read_text())] == []

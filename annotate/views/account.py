@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.forms.account import TokenForm
 from annotate.models import ApiToken, User
-from annotate.people import password_links
+from annotate.people import invitations, password_links
 from annotate.people.access import get_user
 from annotate.people.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
 from annotate.projects import trail
@@ -153,3 +153,22 @@ def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
             trail.record(trail.Verb.TOKEN_REVOKED, user, subject=user, target=token)
             messages.success(request, _("Token revoked: it opens nothing any more."))
     return redirect("tokens")
+
+
+@require_POST
+def answer_invitation(request: HttpRequest, invitation_id: int) -> HttpResponse:
+    """Join the project, or decline."""
+    user = get_user(request)
+    if "decline" in request.POST:
+        if declined := invitations.decline(user, invitation_id):
+            messages.success(request, _("You declined to join %(project)s.") % {"project": declined.project})
+            return redirect("home")
+    elif joined := invitations.accept(user, invitation_id):
+        messages.success(
+            request,
+            _("You are a member of %(project)s now (%(role)s).")
+            % {"project": joined.project, "role": joined.get_role_display()},
+        )
+        return redirect("project", joined.project.slug)
+    messages.info(request, _("That invitation was withdrawn, or has ended."))
+    return redirect("home")

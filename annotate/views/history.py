@@ -125,7 +125,7 @@ def me(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "annotate/me.html", context)
 
 
-def _bars(days: list[Day]) -> list[tuple[my_work.Day, int, int]]:
+def _bars(days: list[Day]) -> list[tuple[Day, int, int]]:
     """Each day with the top and the height of its bar, in a drawing 72 high."""
     most = max((day.count for day in days), default=0) or 1
     heights = [round(72 * day.count / most) for day in days]

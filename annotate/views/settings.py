@@ -1,4 +1,4 @@
-"""A project's settings, its guidelines' preview, and making a new project."""
+"""A project's settings, its guidelines, and making a new project."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -6,7 +6,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_GET, require_POST
 from django_htmx.middleware import HtmxDetails
 
 from annotate.forms.projects import NewProjectForm, ProjectForm
@@ -96,3 +96,9 @@ def archive(request: HttpRequest, slug: str) -> HttpResponse:
             % {"project": project},
         )
     return redirect("settings", slug)
+
+
+@require_GET
+def guidelines(request: HttpRequest, slug: str) -> HttpResponse:
+    found, membership = get_project(request, slug)
+    return render(request, "annotate/guidelines.html", {"project": found, "membership": membership})

@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from django.apps import apps
 from django.db.models import Count, F, IntegerField, Q, Sum
 from django.db.models.functions import Least
 from django.utils import timezone
 
 from annotate.models import Comparison, Flag, Judgment, Membership, Policy, Project, Prompt, Role
 from annotate.reports.days import Day, days_of
+from training.models import Round
 
 MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
@@ -21,7 +20,7 @@ class Overview:
     """`finished` of `total` comparisons have the judgments they need; gold and repeats are not counted.
 
     `judgments` of `judgments_needed` count what those still need, not what was given beyond. `open_round` is the
-    training.Round that runs or waits for a decision, or None.
+    round that runs or waits for a decision, or None.
     """
 
     prompts: int
@@ -34,7 +33,7 @@ class Overview:
     flags: int
     policies: list[Policy]
     days: list[Day]
-    open_round: Any
+    open_round: Round | None
 
     @property
     def step(self) -> str:
@@ -67,13 +66,10 @@ class Overview:
         return None if days is None or days > MOST_DAYS_LEFT else days
 
 
-def open_rounds(projects: Iterable[Project]) -> dict[int, Any]:
-    """By project, its training.Round that runs or waits for a decision, if there is one: asked for by its name."""
-    rounds: Any = apps.get_model("training", "Round")
-    return {
-        one.project_id: one
-        for one in rounds.objects.open().filter(project__in=projects).select_related("project")
-    }
+def open_rounds(projects: Iterable[Project]) -> dict[int, Round]:
+    """Map each project's id to its round that runs or waits for a decision, where there is one."""
+    found = Round.objects.open().filter(project__in=projects).select_related("project")
+    return {round_.project_id: round_ for round_ in found}
 
 
 def overview(project: Project) -> Overview:
