@@ -15,9 +15,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from annotate import models, trail
-from annotate.access import get_user
-from annotate.fields import CheckedJSONField
+from annotate import models
+from annotate.forms.fields import CheckedJSONField
+from annotate.people.access import get_user
+from annotate.projects import trail
 
 AUTHORITY = {"is_active", "is_staff", "is_superuser", "groups", "user_permissions"}  # fields of an account
 

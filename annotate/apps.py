@@ -8,7 +8,7 @@ class AnnotateConfig(AppConfig):
 
     def ready(self) -> None:
         # Models are loaded only now.
-        from annotate.authentication import remember_browser  # noqa: PLC0415
+        from annotate.people.authentication import remember_browser  # noqa: PLC0415
         from annotate.views.account import tell_about_links  # noqa: PLC0415
 
         user_logged_in.connect(remember_browser, dispatch_uid="remember_browser")

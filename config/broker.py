@@ -6,7 +6,6 @@ the seconds until the next sweep.
 """
 
 import logging
-import os
 import time
 import uuid
 from pathlib import Path
@@ -15,18 +14,18 @@ from typing import Any
 from kombu.transport import filesystem
 from kombu.utils.json import dumps
 
+from primitives.files import write_whole
+
 logger = logging.getLogger(__name__)
 
 
 class Channel(filesystem.Channel):
     # The base classes of kombu disagree on the second name, so no override can agree with both.
     def _put(self, queue: str, payload: Any, **_options: Any) -> None:  # type: ignore[override]
-        """Write aside, then rename. The name sorts by time, and ends as the base class looks for it."""
+        """Write a message whole. Its name sorts by time, and ends as the base class looks for it."""
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns():020d}_{uuid.uuid4()}.{queue}.msg"
-        part = folder / f".{name}.part"
-        part.write_text(dumps(payload))
-        os.replace(part, folder / name)
+        write_whole(folder / name, dumps(payload).encode(), durable=False)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         """The next whole message. Raises Empty if there is none."""

@@ -5,7 +5,6 @@ docs/operating.md lists each variable; `WHETSTONE_VAR` is the folder that holds 
 
 import os
 import secrets
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import dj_database_url
 from django.contrib.messages import constants as messages
 from environs import Env
+
+from primitives.files import create_once
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -28,12 +29,7 @@ with suppress(PermissionError):  # another account's folder keeps the mode that 
 def stored_secret_key(path: Path) -> str:
     """The key in `path`, made on first use; several processes that start at once agree on one."""
     if not path.exists():
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # readable by its owner alone
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(50))
-        with suppress(FileExistsError):
-            os.link(part, path)  # whole or not at all, and the first one stays
-        os.unlink(part)
+        create_once(path, secrets.token_urlsafe(50).encode())
     return path.read_text()
 
 
@@ -59,7 +55,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.headers.SecurityHeadersMiddleware",  # first, so that no answer goes out without them
-    "annotate.upload_limits.RefusedBodyMiddleware",
+    "annotate.imports.upload_limits.RefusedBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -71,8 +67,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "annotate.access.LoginMiddleware",
-    "annotate.authentication.KnownBrowserMiddleware",
+    "annotate.people.access.LoginMiddleware",
+    "annotate.people.authentication.KnownBrowserMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -137,7 +133,7 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = True  # pages name no others
 # --- People ------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "annotate.User"
-AUTHENTICATION_BACKENDS = ["annotate.authentication.ThrottledBackend"]
+AUTHENTICATION_BACKENDS = ["annotate.people.authentication.ThrottledBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
     for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
@@ -161,9 +157,9 @@ X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "annotate.views.errors.csrf_failure"
 TRUSTED_PROXIES = env.int("WHETSTONE_TRUSTED_PROXIES", 0)  # that append to X-Forwarded-For
 FILE_UPLOAD_HANDLERS = [
-    "annotate.upload_limits.ImportsOnly",  # before anything is written
+    "annotate.imports.upload_limits.ImportsOnly",  # before anything is written
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "annotate.upload_limits.TemporaryFile",
+    "annotate.imports.upload_limits.TemporaryFile",
 ]
 FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to disk and do not count

@@ -162,8 +162,8 @@ def upload(page: Page, slug: str) -> int:
 
 def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str, Any]:
     """A round that only writes, an invitation, and what the other pages are about, by name."""
-    from annotate import invitations, password_links
     from annotate.models import Membership
+    from annotate.people import invitations, password_links
     from training import loop, rounds
 
     third = rounds.write(project, ada, 12)

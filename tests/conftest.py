@@ -30,7 +30,7 @@ def _flushable_trail(request: pytest.FixtureRequest) -> Iterator[None]:
 
     from django.db import connection
 
-    from annotate import triggers
+    from annotate.models import triggers
 
     with connection.schema_editor() as editor:
         triggers.install(None, editor)

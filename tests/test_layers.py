@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from django.conf import settings
 
 pytestmark = pytest.mark.once
 
@@ -58,6 +60,11 @@ def test_the_engine_loads_nothing_of_the_web_application():
     assert "torch" in modules  # the program above did import the engine
 
 
+def test_primitives_need_the_standard_library_alone():
+    # -S leaves out everything that is installed.
+    subprocess.run([sys.executable, "-S", "-c", ALL_OF.format(package="primitives")], check=True)
+
+
 def test_annotate_never_loads_training():
     # The site's settings install both, so this looks at the source of the imports: a site with annotate alone.
     program = f"""
@@ -88,3 +95,11 @@ except SystemExit:
     pass
 """
     assert imported_by(program) & HEAVY == set()
+
+
+def test_templates_of_annotate_read_no_round():
+    # They link by URL name and include fragments of templates/training, which get a project, a policy or a snapshot.
+    reading = re.compile(r"\brounds?\.\w|\.rounds?\b")
+    pages = sorted((settings.BASE_DIR / "templates" / "annotate").glob("*.html"))
+    assert pages
+    assert [page.name for page in pages if reading.search(page.read_text())] == []

@@ -9,7 +9,7 @@ import pytest
 from django.db import DataError, connection, transaction
 
 from annotate.models import User
-from annotate.races import again_on_race
+from annotate.models.conflicts import again_on_race
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

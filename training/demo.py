@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import random
 import secrets
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.db import transaction
 
-from annotate.base_models import STARTER
 from annotate.models import Comparison, Completion, Membership, Policy, Project, Prompt, Role, User
+from annotate.projects.base_models import STARTER
+from primitives.files import PRIVATE, write_whole
 from training import samples
 from training.engine import reviews
 from training.plan import DECIDED
@@ -110,7 +110,8 @@ def make_people(project: Project) -> list[Login]:
     logins = [
         Login(str(role.label), name, passwords.get(name) or new_password()) for name, role in PEOPLE.items()
     ]
-    store_privately(settings.VAR / LOGINS, json.dumps([asdict(login) for login in logins], indent=2))
+    content = json.dumps([asdict(login) for login in logins], indent=2)
+    write_whole(settings.VAR / LOGINS, content.encode(), mode=PRIVATE, durable=False)
     for login in logins:
         email = f"{login.username}@{EMAIL_DOMAIN}"
         with transaction.atomic():
@@ -145,15 +146,6 @@ def new_password() -> str:
     """Speakable and long enough (40 bits) for a demo: six syllables."""
     syllables = [secrets.choice("bdfghjklmnprstvz") + secrets.choice("aeiou") for _ in range(6)]
     return "-".join("".join(syllables[start : start + 2]) for start in (0, 2, 4))
-
-
-def store_privately(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole."""
-    part = file.with_name(f".{file.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-        handle.write(text)
-    part.replace(file)
 
 
 def add_prompts(project: Project, openings: list[str]) -> list[Prompt]:

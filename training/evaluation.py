@@ -1,4 +1,4 @@
-"""How good a policy is: win rates, intervals, the gate's standing, Bradley-Terry strengths.
+"""How strong policies are, by the comparisons between them: Bradley-Terry strengths, with intervals.
 
 Plain Python over counts; the queries that produce the counts are in `standings.py`. A tie counts one half.
 """
@@ -6,96 +6,12 @@ Plain Python over counts; the queries that produce the counts are in `standings.
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
-Z = 1.959963984540054  # the standard normal quantile of CONFIDENCE, two-sided
+from primitives.statistics import CONFIDENCE, Estimate
+
 PRIOR_TIES = 1.0  # one tie for each pair of policies that met, so that a clean sweep has a finite strength
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval at CONFIDENCE. `count` is how many observations stand behind it."""
-
-    value: float
-    low: float
-    high: float
-    count: float
-
-
-def wilson(successes: float, count: float) -> Estimate | None:
-    """A proportion with Wilson's score interval (Wilson 1927). Ties are half a success. None without data.
-
-    For a figure that is looked at once, such as held-out accuracy. For one that is watched while it grows, use
-    `confidence_sequence`.
-    """
-    if count <= 0:
-        return None
-    share = successes / count
-    shrink = 1 + Z**2 / count
-    middle = (share + Z**2 / (2 * count)) / shrink
-    half = Z / shrink * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), count)
-
-
-def confidence_sequence(successes: float, count: float, confidence: float = CONFIDENCE) -> Estimate | None:
-    """The mean of observations in [0, 1] with an interval that holds at every moment at once.
-
-    One may look after each observation and stop when one likes: the chance that the true mean ever lies outside
-    is at most 1 - confidence. For each candidate mean m the mixture likelihood ratio
-
-        M(m) = B(1 + s, 1 + n - s) / (m^s (1 - m)^(n - s)),    s = sum of observations, n = their number,
-
-    is a nonnegative supermartingale if m is the mean. That is the beta-binomial mixture of Robbins (1970; Howard,
-    Ramdas, McAuliffe and Sekhon 2021, 1810.08240, section 3.2) with a uniform prior. It also covers ties counted
-    one half: (p/m)^x ((1-p)/(1-m))^(1-x) is convex in x, so its mean is largest for outcomes in {0, 1}. By
-    Ville's inequality the interval is the set of m with M(m) < 1 / (1 - confidence).
-
-    `successes` is the sum of the observations. None without data.
-    """
-    if count <= 0:
-        return None
-    losses = count - successes
-    share = successes / count
-    log_mixture = (
-        math.lgamma(1 + successes) + math.lgamma(1 + losses) - math.lgamma(2 + count)
-    )  # log B(1 + s, 1 + n - s)
-    threshold = -math.log1p(-confidence)
-
-    def rejected(mean: float) -> bool:
-        log_likelihood = (successes * math.log(mean) if successes else 0.0) + (
-            losses * math.log1p(-mean) if losses else 0.0
-        )
-        return log_mixture - log_likelihood >= threshold
-
-    low = 0.0 if successes == 0 else _boundary(rejected, 0.0, share)
-    high = 1.0 if losses == 0 else _boundary(rejected, 1.0, share)
-    return Estimate(share, low, high, count)
-
-
-def _boundary(rejected: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Where `rejected` changes between a rejected point and an accepted one, to 1e-12, by bisection."""
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        if middle in (outside, inside):
-            break
-        if rejected(middle):
-            outside = middle
-        else:
-            inside = middle
-    return (outside + inside) / 2
-
-
-def mean_estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean of some numbers with its normal interval; no interval width for a single number. None without data."""
-    count = len(values)
-    if count == 0:
-        return None
-    mean = math.fsum(values) / count
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, count - 1) / count)
-    return Estimate(mean, mean - Z * spread, mean + Z * spread, count)
-
 
 # --- Bradley-Terry -----------------------------------------------------------------------------------------------
 

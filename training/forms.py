@@ -10,7 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
-from annotate.pairs import PairSettings
+from annotate.pairs.snapshots import PairSettings
 from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
 from training.models import Round

@@ -24,11 +24,12 @@ from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.base_models import STARTER
 from annotate.models import Membership, Policy, Project, Role, User
+from annotate.projects.base_models import STARTER
+from primitives.files import write_whole
+from primitives.statistics import mean_estimate
 from training import demo, rounds, samples, simulation, standings
 from training.engine import reviews
-from training.evaluation import mean_estimate
 from training.models import Round
 from training.plan import RoundError
 
@@ -306,9 +307,7 @@ def write_result(path: Path, loop: Loop, rows: Sequence[Row], seconds: float) ->
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(result, indent=2) + "\n")
-        part.replace(path)
+        write_whole(path, (json.dumps(result, indent=2) + "\n").encode(), durable=False)
     except OSError as error:
         raise LoopError(f"{path} cannot be written: {error.strerror}.") from None
 

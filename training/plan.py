@@ -9,9 +9,9 @@ from typing import Any, Self
 from django.conf import settings as site
 from django.utils import timezone
 
-from annotate import base_models
 from annotate.models import Policy, Project
-from annotate.pairs import PairSettings
+from annotate.pairs.snapshots import PairSettings
+from annotate.projects import base_models
 from training.engine.config import LOSS_OPTIONS, TrainConfig
 from training.engine.errors import ConfigError
 

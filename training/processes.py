@@ -25,6 +25,8 @@ from typing import NoReturn
 import psutil
 from django.conf import settings
 
+from primitives.files import write_whole
+
 RESTARTS = 3  # deaths within RESTART_WINDOW seconds after which a service is not started again
 RESTART_WINDOW = 60.0
 PATIENCE = 12.0  # seconds that a service gets to stop by itself; a training writes a checkpoint meanwhile
@@ -174,9 +176,7 @@ class Supervisor:
             "parent": asdict(parent),
             "children": [asdict(c) for c in children],
         }
-        part = self.record.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=2))
-        part.replace(self.record)
+        write_whole(self.record, json.dumps(record, indent=2).encode(), durable=False)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from django.utils import timezone
 from kombu.exceptions import ChannelError, KombuError
 
 from annotate.models import Comparison, Policy, Priority, Project, User
-from annotate.pairs import take_snapshot
-from annotate.races import again_on_race
+from annotate.models.conflicts import again_on_race
+from annotate.pairs.snapshots import take_snapshot
 from training.models import Round, RoundEvent
 from training.plan import Plan, RoundError, check_lengths, check_policy
 

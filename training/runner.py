@@ -21,7 +21,7 @@ from django.db.models import Max
 from django.db.models.functions import Now
 
 from annotate.models import Policy, Project
-from annotate.pairs import training_rows
+from annotate.pairs.snapshots import training_rows
 from training import children, ingest, presence, rounds
 from training.engine.config import TrainConfig
 from training.engine.errors import EngineError, disk_full

@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 
 from django.db.models import F
 
-from annotate import judging, queue
-from annotate.judging import Verdict
+from annotate.judgments import judging
+from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Project, User
+from annotate.queueing import queue
 from training import rounds, standings
 from training.engine.reviews import reward
 from training.models import Round

@@ -7,7 +7,8 @@ from typing import Any
 from django.db.models import Avg, Case, Count, F, FloatField, Q, QuerySet, Value, When
 
 from annotate.models import Comparison, Judgment, Policy, Project
-from training.evaluation import Estimate, Strength, confidence_sequence, mean_estimate, rank, wilson
+from primitives.statistics import Estimate, confidence_sequence, mean_estimate, wilson
+from training.evaluation import Strength, rank
 from training.models import Round
 
 

@@ -13,7 +13,7 @@ from django.conf import settings as site
 from django.db import connection
 from django.db.models.functions import Now
 
-from annotate import queue
+from annotate.queueing import queue
 from training import presence, rounds
 from training.models import Sweep
 

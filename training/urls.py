@@ -1,8 +1,10 @@
 from django.urls import path
 
-from training import views
+from training import project_pages, views
 
 urlpatterns = [
+    path("", project_pages.home, name="home"),
+    path("p/<slug:slug>/", project_pages.project, name="project"),
     path("p/<slug:slug>/rounds/", views.round_list, name="rounds"),
     path("p/<slug:slug>/rounds/ready/", views.ready_pairs, name="ready_pairs"),
     path("p/<slug:slug>/rounds/<int:number>/", views.round_page, name="round"),

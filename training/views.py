@@ -14,10 +14,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
-from annotate import trail
-from annotate.access import get_project
 from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role
-from annotate.pairs import EXCLUSIONS, PairSettings, aggregate
+from annotate.pairs.snapshots import EXCLUSIONS, PairSettings, aggregate
+from annotate.people.access import get_project
+from annotate.projects import trail
 from training import lineage, rounds, standings
 from training.charts import round_charts
 from training.forms import RoundForm, WriteForm

@@ -1,12 +1,12 @@
-"""The same rules as on the pages (`annotate.access`); the framework has answered whoever is not logged in."""
+"""The same rules as on the pages (`annotate.people.access`); the framework has answered whoever is not logged in."""
 
 from typing import cast
 
 from django.http import HttpRequest
 from rest_framework.request import Request
 
-from annotate import access
 from annotate.models import Membership, Project, User
+from annotate.people import access
 
 
 def get_project(request: Request, slug: str, *roles: str) -> tuple[Project, Membership]:

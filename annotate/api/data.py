@@ -12,15 +12,18 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate import exporting, importing, pairs, trail
 from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.errors import RowsRefused
 from annotate.api.serializers import SnapshotIn, SnapshotOut
-from annotate.downloads import rows_download, snapshot_download
-from annotate.forms import ExportForm
-from annotate.json_values import printable
+from annotate.forms.exports import ExportForm
+from annotate.imports import records
 from annotate.models import ApiToken, Project, Role, Snapshot
+from annotate.pairs import exports
+from annotate.pairs.downloads import rows_download, snapshot_download
+from annotate.pairs.snapshots import PairSettings, take_snapshot
+from annotate.projects import trail
+from primitives.text import printable
 
 ROWS_AT_MOST = 1_000
 
@@ -52,14 +55,14 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
     for position, row in enumerate(rows):
         try:
             items.append((position, _item(row, pair)))
-        except importing.RowError as error:
+        except records.RowError as error:
             wrong.append((position, str(error)))
     if wrong:
         raise RowsRefused(name, wrong, len(rows))
     try:
         with transaction.atomic():
-            made = importing.write(project, items)
-            if importing.is_new(made):
+            made = records.write(project, items)
+            if records.is_new(made):
                 trail.record(
                     trail.Verb.IMPORTED,
                     membership.user,
@@ -67,21 +70,21 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
                     target=name,
                     **_by_token(request, rows=len(rows)),
                 )
-    except importing.ImportRefused as refused:
+    except records.ImportRefused as refused:
         raise RowsRefused(name, refused.errors, len(rows)) from refused
     return Response(
         {"made": {key: made[key] for key in ("prompts", "pairs", "gold", "duplicates")}}, status=201
     )
 
 
-def _item(row: Any, pair: bool) -> importing.Item:
+def _item(row: Any, pair: bool) -> records.Item:
     if not isinstance(row, dict):
-        raise importing.RowError(_("Each row must be an object."))
-    item = importing.parse(row)
+        raise records.RowError(_("Each row must be an object."))
+    item = records.parse(row)
     if pair and item.completions is None:
-        raise importing.RowError(_("A comparison needs completion_a and completion_b."))
+        raise records.RowError(_("A comparison needs completion_a and completion_b."))
     if not pair and item.completions is not None:
-        raise importing.RowError(_("Send rows with completions to comparisons/."))
+        raise records.RowError(_("Send rows with completions to comparisons/."))
     return item
 
 
@@ -97,7 +100,7 @@ def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseB
         target=f"pairs.{file_format}",
         **_by_token(request, **form.chosen()),
     )
-    rows = exporting.export_rows(project, form.filters(), form.settings())
+    rows = exports.export_rows(project, form.filters(), form.settings())
     return rows_download(rows, f"{slug}-pairs", file_format)
 
 
@@ -125,11 +128,11 @@ def snapshots(request: Request, slug: str) -> Response:
     policies = given.validated_data.get("policies", [])
     _check_policies(project, policies)
     try:
-        settings = pairs.PairSettings(**{**given.validated_data, "policies": tuple(dict.fromkeys(policies))})
+        settings = PairSettings(**{**given.validated_data, "policies": tuple(dict.fromkeys(policies))})
     except ValueError as error:
         sentence = str(error)
         raise ValidationError({sentence.partition(" ")[0]: [sentence]}) from error
-    snapshot = pairs.take_snapshot(project, membership.user, settings)
+    snapshot = take_snapshot(project, membership.user, settings)
     return Response(SnapshotOut(snapshot).data, status=201)
 
 

@@ -8,7 +8,7 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 
-from annotate.json_values import INTEGER
+from annotate.text.json_values import INTEGER
 
 
 class ByKey(CursorPagination):

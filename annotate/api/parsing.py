@@ -6,7 +6,8 @@ from typing import IO, Any
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import JSONParser
 
-from annotate.json_values import DEPTH, JSONError, parse_json, printable
+from annotate.text.json_values import DEPTH, JSONError, parse_json
+from primitives.text import printable
 
 MARKS = 200_000  # for 2 MB of rows: their memory stays below 50 MB
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
-from annotate.importing import POLICIES
-from annotate.json_values import INTEGER, printable
+from annotate.imports.records import POLICIES
+from annotate.judgments.verdicts import SIDES
 from annotate.models import (
     Claim,
     Comparison,
@@ -18,7 +18,8 @@ from annotate.models import (
     Role,
     Snapshot,
 )
-from annotate.verdicts import SIDES
+from annotate.text.json_values import INTEGER
+from primitives.text import printable
 
 
 def project_data(project: Project, membership: Membership) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class WholeNumber(serializers.IntegerField):
 
 
 class JudgmentIn(StrictSerializer):
-    """The shape alone: what the project allows is checked by `judging.Verdict`."""
+    """The shape alone: what the project allows is checked by `judgments.verdicts.Verdict`."""
 
     token = serializers.CharField(max_length=64)
     verdict = serializers.CharField(max_length=20)
@@ -162,7 +163,7 @@ class JudgmentIn(StrictSerializer):
 
 
 class SnapshotIn(StrictSerializer):
-    """The shape of `pairs.PairSettings`, which checks what the values mean."""
+    """The shape of `pairs.snapshots.PairSettings`, which checks what the values mean."""
 
     ties = serializers.CharField(required=False, max_length=20)
     votes = serializers.CharField(required=False, max_length=20)

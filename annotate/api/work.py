@@ -8,11 +8,12 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate import judging, nothing, queue
 from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.serializers import JudgmentIn, OwnJudgmentOut, claim_data
+from annotate.judgments import judging
 from annotate.models import Claim, Role
+from annotate.queueing import empty_queue, queue
 
 
 @api_view(["POST"])
@@ -22,7 +23,7 @@ def next_comparison(request: Request, slug: str) -> Response:
     claim = queue.claim(project, membership.user)
     if claim is not None:
         return Response({"claim": claim_data(claim), "reason": None})
-    reason = nothing.why(project, membership.user).reason
+    reason = empty_queue.why(project, membership.user).reason
     return Response({"claim": None, "reason": {"code": reason.value, "message": reason.label}})
 
 

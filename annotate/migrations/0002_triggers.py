@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from annotate import triggers
+from annotate.models import triggers
 
 
 class Migration(migrations.Migration):

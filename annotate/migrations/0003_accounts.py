@@ -9,8 +9,8 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-from annotate import triggers
-from annotate.names import fold, name_key
+from annotate.models import triggers
+from annotate.text.usernames import fold, name_key
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 
 from django.db import migrations, models
 
-from annotate.names import name_key
+from annotate.text.usernames import name_key
 
 log = logging.getLogger(__name__)
 

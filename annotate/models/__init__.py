@@ -1,8 +1,8 @@
 """What people see and judge: projects, prompts, completions, comparisons, judgments, snapshots.
 
-The database holds the rules (constraints, unique indexes, and the triggers of `annotate/triggers.py`);
-`queue.py` hands out claims, `judging.py` is the only writer of Judgment. Rows here never point at training: a
-Round points at them.
+The database holds the rules: constraints, unique indexes, and the triggers of `triggers.py`. `annotate.queueing` hands
+out claims, and `annotate.judgments` is the only writer of Judgment. Rows here never point at training: a Round points
+at them.
 """
 
 from annotate.models.attempts import Attempts

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Attempts(models.Model):
-    """How often a key was tried, and when last. `annotate.throttle` is its only reader and writer."""
+    """How often a key was tried, and when last. `annotate.people.throttle` is its only reader and writer."""
 
     key = models.CharField(max_length=100, primary_key=True, editable=False)
     count = models.PositiveIntegerField()

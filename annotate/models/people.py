@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models.projects import Project
 from annotate.models.trail import TrailEntry
-from annotate.names import check_scripts, check_visible, fold, name_key
+from annotate.text.usernames import check_scripts, check_visible, fold, name_key
 
 
 class Username(models.CharField):  # type: ignore[type-arg] # no subscript at run time

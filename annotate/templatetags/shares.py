@@ -4,8 +4,7 @@ from typing import Any
 
 from django import template
 
-from annotate.agreement import Share
-from annotate.quality import percent
+from primitives.statistics import Share, percent
 
 register = template.Library()
 register.filter("percent", percent)

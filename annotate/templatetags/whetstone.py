@@ -5,13 +5,13 @@ from typing import Any
 
 from django import template
 from django.template import Context
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from annotate import rendering
 from annotate.models import Role
+from annotate.text import rendering
 
 register = template.Library()
 
@@ -50,7 +50,7 @@ class NavigationItem:
 
 @register.simple_tag(takes_context=True)
 def navigation(context: Context) -> list[NavigationItem]:
-    """The current project's pages for the current member: empty outside a project. Pages not built in are left out.
+    """Return the current project's pages for the current member: none outside a project.
 
     Reads `project` and `membership` from the context, and `section` (a URL name) where a page wants to say which
     item is current.
@@ -64,10 +64,7 @@ def navigation(context: Context) -> list[NavigationItem]:
     for name, label, roles in NAVIGATION:
         if membership.role not in roles:
             continue
-        try:
-            url = reverse(name, args=[project.slug])
-        except NoReverseMatch:
-            continue
+        url = reverse(name, args=[project.slug])
         items.append(NavigationItem(str(label), url, current=name == section))
     return items
 

@@ -16,11 +16,12 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import password_links, trail
-from annotate.access import get_user
-from annotate.account_forms import TokenForm
-from annotate.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
+from annotate.forms.account import TokenForm
 from annotate.models import ApiToken, User
+from annotate.people import invitations, password_links
+from annotate.people.access import get_user
+from annotate.people.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
+from annotate.projects import trail
 
 LINK = "password_link"  # session key: the number of the link that this browser opened
 MOST_TOKENS = 20
@@ -152,3 +153,22 @@ def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
             trail.record(trail.Verb.TOKEN_REVOKED, user, subject=user, target=token)
             messages.success(request, _("Token revoked: it opens nothing any more."))
     return redirect("tokens")
+
+
+@require_POST
+def answer_invitation(request: HttpRequest, invitation_id: int) -> HttpResponse:
+    """Join the project, or decline."""
+    user = get_user(request)
+    if "decline" in request.POST:
+        if declined := invitations.decline(user, invitation_id):
+            messages.success(request, _("You declined to join %(project)s.") % {"project": declined.project})
+            return redirect("home")
+    elif joined := invitations.accept(user, invitation_id):
+        messages.success(
+            request,
+            _("You are a member of %(project)s now (%(role)s).")
+            % {"project": joined.project, "role": joined.get_role_display()},
+        )
+        return redirect("project", joined.project.slug)
+    messages.info(request, _("That invitation was withdrawn, or has ended."))
+    return redirect("home")

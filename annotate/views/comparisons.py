@@ -9,11 +9,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.access import get_project
-from annotate.browsing import browse
-from annotate.forms import FilterForm
+from annotate.forms.search import FilterForm
 from annotate.models import Comparison, Flag, Role
-from annotate.rendering import cut_turns
+from annotate.people.access import get_project
+from annotate.reports.search import browse
+from annotate.text.rendering import cut_turns
 
 
 @require_GET

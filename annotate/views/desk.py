@@ -20,13 +20,16 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from annotate import judging, keys, mywork, nothing, qualification, queue, remarks
-from annotate.access import get_project
+from annotate.judgments import drafts, judging
+from annotate.judgments.verdicts import JudgingError
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, Role
-from annotate.mywork import judged_today
-from annotate.verdicts import JudgingError
-from annotate.views import verdicts
-from annotate.views.stage import Stage
+from annotate.people import keyboard
+from annotate.people.access import get_project
+from annotate.queueing import empty_queue, qualification, queue
+from annotate.reports import my_work
+from annotate.reports.my_work import judged_today
+from annotate.views import verdict_form
+from annotate.views.comparison_view import Stage
 
 DESK = (Role.ANNOTATOR, Role.ADMIN)
 GONE = 410  # the claim's place is gone, or it was settled elsewhere
@@ -80,8 +83,8 @@ def judge(request: HttpRequest, slug: str) -> HttpResponse:
 def _submit(request: HttpRequest, project: Project, membership: Membership) -> HttpResponse:
     user, token, fragment = membership.user, request.POST.get("token", ""), _is_fragment(request)
     try:
-        verdict = verdicts.read(request.POST, project)
-        seconds = verdicts.seconds(request.POST)
+        verdict = verdict_form.read(request.POST, project)
+        seconds = verdict_form.seconds(request.POST)
         if fragment and "more" not in request.POST:
             turn = judging.judge_and_next(project, user, token, verdict, seconds=seconds)
             judgment, live, following = turn.judgment, turn.live, turn.next
@@ -106,7 +109,7 @@ def _refuse(
     """Nothing was stored: say why, beside what was entered."""
     claim = queue.claim(project, membership.user)
     if claim and str(claim.token) == request.POST.get("token"):
-        claim.draft = verdicts.entered(request.POST, project, (claim.left_id, claim.right_id))
+        claim.draft = verdict_form.entered(request.POST, project, (claim.left_id, claim.right_id))
     if _is_fragment(request):
         today = judged_today(project, membership.user)
         return _turn(request, project, membership, claim, None, error=error.message, today=today, status=422)
@@ -189,8 +192,8 @@ def draft(request: HttpRequest, slug: str) -> HttpResponse:
     """Keep what is being written."""
     project, membership = get_project(request, slug, *DESK)
     try:
-        written = verdicts.read_draft(request.POST, project)
-        kept = remarks.save_draft(request.POST.get("token", ""), membership.user, written, project=project)
+        written = verdict_form.read_draft(request.POST, project)
+        kept = drafts.save_draft(request.POST.get("token", ""), membership.user, written, project=project)
     except JudgingError as error:
         return _notice(request, error.message, status=422)
     return HttpResponse(status=204 if kept else GONE)
@@ -220,7 +223,7 @@ def flag(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, *DESK)
     token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")
     try:
-        remarks.flag(token, membership.user, note, project=project)
+        drafts.flag(token, membership.user, note, project=project)
     except JudgingError as error:
         level, text, status = "error", error.message, 422
     else:
@@ -250,7 +253,7 @@ def _own_claim(project: Project, membership: Membership, token: UUID) -> Claim:
 def _page(
     request: HttpRequest, project: Project, membership: Membership, claim: Claim | None
 ) -> dict[str, Any]:
-    chosen = keys.keys_of(membership.user.preferences)
+    chosen = keyboard.keys_of(membership.user.preferences)
     return {
         "project": project,
         "membership": membership,
@@ -261,15 +264,15 @@ def _page(
         "can_redo": judging.can_redo(project, membership.user),
         "standing": _standing(project, membership),
         "keys": chosen,
-        "sheet": [(act, chosen[act.name]) for act in keys.ACTS],
+        "sheet": [(act, chosen[act.name]) for act in keyboard.ACTS],
         **_stage(request, project, membership, claim),
     }
 
 
 def _left(project: Project, membership: Membership) -> int | None:
     """What is left for this person, where it is few enough to be counted. The script counts on from here."""
-    left = mywork.left(project, membership.user)
-    return left if left <= mywork.MOST_LEFT else None
+    left = my_work.left(project, membership.user)
+    return left if left <= my_work.MOST_LEFT else None
 
 
 def _standing(project: Project, membership: Membership) -> qualification.Standing | None:
@@ -283,7 +286,7 @@ def _stage(
     request: HttpRequest, project: Project, membership: Membership, claim: Claim | None
 ) -> dict[str, Any]:
     if claim is None:
-        return {"stage": None, "why": nothing.why(project, membership.user)}
+        return {"stage": None, "why": empty_queue.why(project, membership.user)}
     return {"stage": Stage.of_claim(claim, project, _view(request))}
 
 
@@ -310,7 +313,7 @@ def _turn(
     """
     context: dict[str, Any] = {
         "project": project,
-        "keys": keys.keys_of(membership.user.preferences),
+        "keys": keyboard.keys_of(membership.user.preferences),
         "word": word,
         "error": error,
         "today": today,

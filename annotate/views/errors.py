@@ -8,8 +8,8 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
-from annotate.access import find_membership
-from annotate.upload_limits import NoRoom
+from annotate.imports.upload_limits import NoRoom
+from annotate.people.access import find_membership
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

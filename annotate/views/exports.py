@@ -9,12 +9,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.middleware import HtmxDetails
 
-from annotate import exporting, trail
-from annotate.access import get_project
-from annotate.downloads import rows_download, snapshot_download
-from annotate.forms import ExportForm
+from annotate.forms.exports import ExportForm
 from annotate.models import Judgment, Project, Role, Snapshot
-from annotate.pairs import EXCLUSIONS, PairSettings, aggregate, take_snapshot
+from annotate.pairs import exports
+from annotate.pairs.downloads import rows_download, snapshot_download
+from annotate.pairs.snapshots import EXCLUSIONS, PairSettings, aggregate, take_snapshot
+from annotate.people.access import get_project
+from annotate.projects import trail
 
 
 @require_GET
@@ -55,7 +56,7 @@ def export_pairs(request: HttpRequest, slug: str, format: str) -> HttpResponse |
     trail.record(
         trail.Verb.EXPORTED, membership.user, project=project, target=f"pairs.{format}", **form.chosen()
     )
-    rows = exporting.export_rows(project, form.filters(), form.settings())
+    rows = exports.export_rows(project, form.filters(), form.settings())
     return rows_download(rows, f"{slug}-pairs", format)
 
 
@@ -68,7 +69,7 @@ def export_judgments(request: HttpRequest, slug: str, format: str) -> HttpRespon
     trail.record(
         trail.Verb.EXPORTED, membership.user, project=project, target=f"judgments.{format}", **form.chosen()
     )
-    rows = exporting.judgment_rows(project, form.filters())
+    rows = exports.judgment_rows(project, form.filters())
     return rows_download(rows, f"{slug}-judgments", format)
 
 

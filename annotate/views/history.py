@@ -12,13 +12,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate import judging, mywork
-from annotate.access import get_project
-from annotate.browsing import containing
+from annotate.judgments import judging
+from annotate.judgments.verdicts import JudgingError
 from annotate.models import Comparison, Judgment, Membership, Project, Role
-from annotate.verdicts import JudgingError
-from annotate.views import verdicts
-from annotate.views.stage import Stage
+from annotate.people.access import get_project
+from annotate.reports import my_work
+from annotate.reports.days import Day
+from annotate.reports.search import containing
+from annotate.views import verdict_form
+from annotate.views.comparison_view import Stage
+from primitives.text import make_storable
 
 PAGE = 50
 LARGEST_KEY = 2**63 - 1
@@ -29,7 +32,7 @@ LARGEST_KEY = 2**63 - 1
 def history(request: HttpRequest, slug: str) -> HttpResponse:
     """One's current judgments, newest first; `before` is the key where an older page starts."""
     project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
-    query = request.GET.get("q", "").replace("\x00", "").strip()[:200]  # PostgreSQL refuses NUL
+    query = make_storable(request.GET.get("q", "")).strip()[:200]
     verdict = request.GET.get("verdict", "")
     judgments = _find(project, membership, query, verdict)
     before = request.GET.get("before", "")
@@ -40,7 +43,7 @@ def history(request: HttpRequest, slug: str) -> HttpResponse:
     context = {
         "project": project,
         "membership": membership,
-        "judgments": [(judgment, verdicts.judgment_code(judgment)) for judgment in page[:PAGE]],
+        "judgments": [(judgment, verdict_form.judgment_code(judgment)) for judgment in page[:PAGE]],
         "older": urlencode({**asked, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
         "newest": urlencode(asked) if before else None,
         "query": query,
@@ -73,12 +76,12 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            verdict = verdicts.read(request.POST, project)
+            verdict = verdict_form.read(request.POST, project)
             revised = judging.revise(found.pk, membership.user, verdict, project=project)
         except JudgingError as refused:
             error = refused.message
             stage = replace(
-                stage, said=verdicts.entered(request.POST, project, (found.left_id, found.right_id))
+                stage, said=verdict_form.entered(request.POST, project, (found.left_id, found.right_id))
             )
         else:
             messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
@@ -89,9 +92,9 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
         "membership": membership,
         "judgment": found,
         "current": next((version for version in versions if version.superseded_at is None), None),
-        "code": verdicts.judgment_code(found),
+        "code": verdict_form.judgment_code(found),
         "stage": stage,
-        "versions": [(version, verdicts.judgment_code(version)) for version in versions],
+        "versions": [(version, verdict_form.judgment_code(version)) for version in versions],
         "expected": _expected(project, found),
         "keys": {},
         "error": error,
@@ -111,18 +114,18 @@ def _expected(project: Project, found: Judgment) -> str:
 @require_GET
 def me(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
-    work = mywork.of(project, membership.user)
+    work = my_work.of(project, membership.user)
     context: dict[str, Any] = {
         "project": project,
         "membership": membership,
         "work": work,
         "bars": _bars(work.days),
-        "most_left": mywork.MOST_LEFT,
+        "most_left": my_work.MOST_LEFT,
     }
     return render(request, "annotate/me.html", context)
 
 
-def _bars(days: list[mywork.Day]) -> list[tuple[mywork.Day, int, int]]:
+def _bars(days: list[Day]) -> list[tuple[Day, int, int]]:
     """Each day with the top and the height of its bar, in a drawing 72 high."""
     most = max((day.count for day in days), default=0) or 1
     heights = [round(72 * day.count / most) for day in days]

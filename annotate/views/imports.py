@@ -10,10 +10,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 from django_htmx.middleware import HtmxDetails
 
-from annotate import trail, uploads
-from annotate.access import find_membership, get_project
-from annotate.forms import UploadForm
+from annotate.forms.uploads import UploadForm
+from annotate.imports import uploads
 from annotate.models import Import, Role
+from annotate.people.access import find_membership, get_project
+from annotate.projects import trail
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
 INSUFFICIENT_STORAGE = 507

@@ -9,11 +9,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate import invitations, password_links, qualification, trail
-from annotate.access import get_project
-from annotate.account_forms import AddMemberForm, NewAccountForm, RoleForm
-from annotate.members import MemberError, change_role, member_list, remove_member
+from annotate.forms.account import AddMemberForm, NewAccountForm, RoleForm
 from annotate.models import Invitation, Membership, Role
+from annotate.people import invitations, password_links
+from annotate.people.access import get_project
+from annotate.people.members import MemberError, change_role, member_list, remove_member
+from annotate.projects import trail
+from annotate.queueing import qualification
+from primitives.text import make_storable
 
 
 @never_cache
@@ -127,7 +130,7 @@ def member(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
 def project_trail(request: HttpRequest, slug: str) -> HttpResponse:
     """Who did what to the project's members and data."""
     project, membership = get_project(request, slug, Role.ADMIN)
-    chosen = {name: trail.storable(request.GET.get(name, "")) for name in ("person", "verb")}
+    chosen = {name: make_storable(request.GET.get(name, "")) for name in ("person", "verb")}
     page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))
     older = request.GET.copy()
     older["before"] = str(page.older)

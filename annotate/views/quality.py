@@ -8,9 +8,10 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from annotate.access import get_project
 from annotate.models import Role
-from annotate.quality import Day, assess
+from annotate.people.access import get_project
+from annotate.reports.days import Day
+from annotate.reports.quality import assess
 
 CHART_WIDTH, CHART_HEIGHT, GAP = 720, 120, 4
 

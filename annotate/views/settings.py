@@ -1,4 +1,4 @@
-"""A project's settings, its guidelines' preview, and making a new project."""
+"""A project's settings, its guidelines, and making a new project."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -6,14 +6,14 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_GET, require_POST
 from django_htmx.middleware import HtmxDetails
 
-from annotate import projects, trail
-from annotate.access import get_project, get_user
-from annotate.forms import NewProjectForm, ProjectForm
+from annotate.forms.projects import NewProjectForm, ProjectForm
 from annotate.models import Role
-from annotate.rendering import markdown
+from annotate.people.access import get_project, get_user
+from annotate.projects import lifecycle, trail
+from annotate.text.rendering import markdown
 
 
 def new_project(request: HttpRequest) -> HttpResponse:
@@ -23,9 +23,9 @@ def new_project(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied(_("Ask an administrator of this site for the permission to add projects."))
     form = NewProjectForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        project = projects.create_project(user, **form.cleaned_data)
+        project = lifecycle.create_project(user, **form.cleaned_data)
         messages.success(request, _("Project created. Import prompts or pairs to judge next."))
-        if unchecked := projects.unchecked_base_model(project):
+        if unchecked := lifecycle.unchecked_base_model(project):
             messages.warning(
                 request,
                 _(
@@ -48,9 +48,9 @@ def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
                     trail.Verb.SETTINGS, membership.user, project=project, target=", ".join(form.changed_data)
                 )
         if form.cleaned_data.get("base_model"):
-            projects.start_from(project, form.cleaned_data["base_model"])
+            lifecycle.start_from(project, form.cleaned_data["base_model"])
         if form.cleaned_data["apply_needed"]:
-            projects.change_needed(project, project.judgments_needed)
+            lifecycle.change_needed(project, project.judgments_needed)
         messages.success(request, _("Settings saved."))
         return redirect("settings", slug)
     if form.errors:
@@ -59,7 +59,7 @@ def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
         "project": project,
         "membership": membership,
         "form": form,
-        "unchecked_model": projects.unchecked_base_model(project),
+        "unchecked_model": lifecycle.unchecked_base_model(project),
     }
     return render(request, "annotate/settings.html", context, status=422 if form.errors else 200)
 
@@ -83,12 +83,12 @@ def archive(request: HttpRequest, slug: str) -> HttpResponse:
     project, membership = get_project(request, slug, Role.ADMIN)
     if "restore" in request.POST:
         with transaction.atomic():
-            projects.restore(project)
+            lifecycle.restore(project)
             trail.record(trail.Verb.RESTORED, membership.user, project=project)
         messages.success(request, _("%(project)s is open again.") % {"project": project})
     else:
         with transaction.atomic():
-            projects.archive(project)
+            lifecycle.archive(project)
             trail.record(trail.Verb.ARCHIVED, membership.user, project=project)
         messages.success(
             request,
@@ -96,3 +96,9 @@ def archive(request: HttpRequest, slug: str) -> HttpResponse:
             % {"project": project},
         )
     return redirect("settings", slug)
+
+
+@require_GET
+def guidelines(request: HttpRequest, slug: str) -> HttpResponse:
+    found, membership = get_project(request, slug)
+    return render(request, "annotate/guidelines.html", {"project": found, "membership": membership})

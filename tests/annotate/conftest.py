@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture
 def claim(project: Any, teammate: Any, make_comparisons: Any) -> Any:
     """What the teammate is judging: one of eight comparisons."""
-    from annotate import queue
+    from annotate.queueing import queue
 
     make_comparisons(8)
     found = queue.claim(project, teammate)

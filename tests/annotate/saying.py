@@ -5,8 +5,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from annotate import judging
-from annotate.judging import Verdict
+from annotate.judgments import judging
+from annotate.judgments.judging import Verdict
 from annotate.models import Claim, Comparison, Judgment, User
 
 

@@ -4,9 +4,10 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from annotate import judging, queue
+from annotate.judgments import judging
 from annotate.models import ApiToken, Judgment, Project, TrailEntry, User
-from annotate.pairs import take_snapshot
+from annotate.pairs.snapshots import take_snapshot
+from annotate.queueing import queue
 
 SACRED = ["policy", "prompt", "comparison", "judgment", "flag", "snapshot", "import", "trailentry"]
 

@@ -8,9 +8,11 @@ from axe_playwright_python.sync_playwright import Axe
 from django.core.files.base import ContentFile
 from playwright.sync_api import expect
 
-from annotate import judging, queue, uploads
+from annotate.imports import uploads
+from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Flag, Import, Project
-from annotate.pairs import take_snapshot
+from annotate.pairs.snapshots import take_snapshot
+from annotate.queueing import queue
 from annotate.views import imports
 
 

@@ -11,9 +11,11 @@ from django.contrib.auth.models import Permission
 from django.contrib.staticfiles import finders
 from playwright.sync_api import Page, Request, expect
 
-from annotate import invitations, judging, password_links, queue
+from annotate.judgments import judging
+from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Completion, Membership, Prompt
-from annotate.verdicts import Verdict
+from annotate.people import invitations, password_links
+from annotate.queueing import queue
 from tests.browser.desk import Desk
 
 JUDGE = "/p/reviews/judge/"

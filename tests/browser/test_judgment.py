@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Dialog, Page, expect
 
-from annotate import judging, queue
+from annotate.judgments import judging
+from annotate.judgments.verdicts import Verdict
 from annotate.models import Judgment
-from annotate.verdicts import Verdict
+from annotate.queueing import queue
 from tests.browser.desk import ask_for_notes
 
 

@@ -11,8 +11,8 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.test import Client
 
-from annotate import invitations, judging, pairs, queue, remarks
-from annotate.importing import Item, write
+from annotate.imports.records import Item, write
+from annotate.judgments import drafts, judging
 from annotate.models import (
     ApiToken,
     Comparison,
@@ -24,6 +24,9 @@ from annotate.models import (
     Prompt,
     User,
 )
+from annotate.pairs import snapshots
+from annotate.people import invitations
+from annotate.queueing import queue
 from training import rounds
 from training.models import Round
 
@@ -144,14 +147,14 @@ def _content(tenant: Tenant, payload: str) -> None:
         judgment = judging.record(claim.token, annotator, said, project=project)
     live = queue.claim(project, annotator)
     assert live is not None
-    flag = remarks.flag(live.token, annotator, payload or "Look at this.", project=project)
-    remarks.save_draft(live.token, annotator, {"rationale": payload}, project=project)
+    flag = drafts.flag(live.token, annotator, payload or "Look at this.", project=project)
+    drafts.save_draft(live.token, annotator, {"rationale": payload}, project=project)
     upload = Import(
         project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], format="jsonl", size=30
     )
     upload.errors, upload.state = [[1, f"Wrong: {payload}"]], Import.State.REFUSED
     upload.file.save(f"{uuid.uuid4()}.jsonl", ContentFile(b'{"prompt": "A film opens:"}\n'))
-    snapshot = pairs.take_snapshot(project, admin)
+    snapshot = snapshots.take_snapshot(project, admin)
     round_ = _round(tenant, payload)
     token, _secret = ApiToken.issue(annotator, "theirs")
     membership = Membership.objects.get(project=project, user=annotator)

@@ -32,7 +32,8 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture
 def judge() -> Callable[..., None]:
     """judge(project, annotator): everything that is open, "splendidly" always being better."""
-    from annotate import judging, queue
+    from annotate.judgments import judging
+    from annotate.queueing import queue
 
     def judge(project: Any, annotator: Any, limit: int = 1000) -> None:
         for _ in range(limit):

@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate import queue
 from annotate.models import Claim, Project
+from annotate.queueing import queue
 from tests.training.pages import text
 from tests.training.workers import celery_worker, until
 from training import rounds, sweeping

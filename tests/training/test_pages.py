@@ -227,7 +227,8 @@ def test_too_few_pairs_disable_the_button_that_starts_a_round_and_say_why(
     assert button()
     assert "A round needs 8 pairs to train on." in text(client.get(where + "?start"))
     assert not button("")  # where there is no form
-    from annotate import judging, queue
+    from annotate.judgments import judging
+    from annotate.queueing import queue
 
     make_comparisons(1)
     claim = queue.claim(project, teammate)
@@ -275,7 +276,8 @@ def test_the_list_offers_no_start_while_a_round_is_open(make_round: Any, owner: 
 def test_how_many_pairs_are_ready_is_said_with_what_was_left_out(
     ready_project: Project, owner: Any, client_for: Any, make_comparisons: Any, teammate: Any
 ) -> None:
-    from annotate import judging, queue
+    from annotate.judgments import judging
+    from annotate.queueing import queue
 
     make_comparisons(1)
     claim = queue.claim(ready_project, teammate)

@@ -12,10 +12,12 @@ from django.db import connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate import judging, projects, queue
-from annotate.forms import ProjectForm
-from annotate.judging import Verdict
+from annotate.forms.projects import ProjectForm
+from annotate.judgments import judging
+from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Policy, Project, Prompt
+from annotate.projects import lifecycle
+from annotate.queueing import queue
 from training import children, ingest, rounds, runner
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
@@ -70,7 +72,7 @@ def test_saving_the_settings_takes_no_promotion_back(make_round, owner, client_f
     def meanwhile(form: Any) -> None:
         check(form)
         if form.is_bound and rounds.promote(Round.objects.get(), owner):
-            projects.archive(Project.objects.get())
+            lifecycle.archive(Project.objects.get())
 
     monkeypatch.setattr(ProjectForm, "full_clean", meanwhile)
     assert client_for(owner).post(address, data).status_code == 302
@@ -109,7 +111,7 @@ def test_a_round_starts_from_the_policy_that_is_current_when_it_starts(make_roun
 def test_what_a_round_wrote_needs_as_many_judgments_as_the_project_asks_by_then(writing):
     assert writing.project.judgments_needed == 1
     Project.objects.update(judgments_needed=3)
-    projects.change_needed(Project.objects.get(), 3)
+    lifecycle.change_needed(Project.objects.get(), 3)
     runner.finish(writing, RunDirectory(writing.run_dir))
     assert Comparison.objects.get().needed == 3
 

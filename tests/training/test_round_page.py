@@ -8,9 +8,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Policy, Project
+from primitives.statistics import confidence_sequence
 from tests.training.pages import FRAGMENT, address, text
 from training import rounds, standings
-from training.evaluation import confidence_sequence
 from training.models import Round, Worker
 
 pytestmark = pytest.mark.django_db
@@ -262,7 +262,8 @@ def test_only_the_files_of_the_list_can_be_downloaded(
 def test_policies_are_ranked_by_the_judgments_between_them(
     finished: Round, owner: Any, teammate: Any, client_for: Any
 ) -> None:
-    from annotate import judging, queue
+    from annotate.judgments import judging
+    from annotate.queueing import queue
 
     for _ in range(3):
         claim = queue.claim(finished.project, teammate)

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from annotate.judging import Verdict
+from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
 from training import simulation
 from training.loop import LoopError, Measured, Options, wait_for

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from primitives.files import write_whole
+
 _ROWS, _SIZE = 128, 512  # of the product that is timed
 _WORTH = 1.3  # times as fast: what surrounds the products is not faster in bfloat16
 
@@ -26,9 +28,7 @@ def bfloat16_pays() -> bool:
         known[key] = {name: product_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f".{os.getpid()}.part")
-            part.write_text(json.dumps(known, indent=1))
-            part.replace(file)
+            write_whole(file, json.dumps(known, indent=1).encode(), durable=False)
     return known[key]["bfloat16"] > _WORTH * known[key]["float32"]
 
 

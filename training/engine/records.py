@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from primitives.text import is_encodable
 from training.engine.errors import DataError
 from training.engine.rundir import read_jsonl
 
@@ -127,7 +128,7 @@ def _identity(row: dict[str, Any], where: str) -> str:
 
 def _text(row: dict[str, Any], key: str, where: str) -> Text:
     value = row.get(key)
-    if any("\ud800" <= char <= "\udfff" for char in str(value)):
+    if not is_encodable(str(value)):
         raise DataError(f"{where}: {key} holds half a character (a lone surrogate).")
     if isinstance(value, str):
         return value

@@ -34,6 +34,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from primitives import files
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, LockedError, StorageError, disk_full
 
@@ -201,34 +202,9 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write aside, then rename, so that a reader sees the old file or the new one and never a part.
-
-    `durable` also waits until it is on the disk. Raises StorageError.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with storing(path):
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            part.replace(path)
-            if durable:
-                sync_directory(path.parent)
-    except StorageError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Write a file whole, and unless `durable` is false wait until it is on the disk. Raises StorageError."""
+    with storing(path):
+        files.write_whole(path, content, durable=durable)
 
 
 @contextlib.contextmanager
@@ -246,7 +222,7 @@ def whole_directory(target: Path) -> Iterator[Path]:
                     os.fsync(handle.fileno())
             _remove(target)
             aside.rename(target)
-            sync_directory(target.parent)
+            files.sync_directory(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

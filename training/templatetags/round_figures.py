@@ -5,11 +5,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from annotate.rendering import markdown
-from training.evaluation import Estimate
+from annotate.text.rendering import markdown
+from primitives.statistics import Estimate, percent
 from training.models import Round
 
 register = template.Library()
+register.filter("percent", percent)
 
 BADGES = {
     Round.State.QUEUED: "warn",
@@ -26,12 +27,6 @@ BADGES = {
 def badge(round_: Round) -> str:
     """The classes of a state's badge."""
     return BADGES.get(Round.State(round_.state), "")
-
-
-@register.filter
-def percent(value: float | str | None) -> str:
-    """0.614 -> 61 %. A dash where a figure is missing, which a template passes on as an empty string."""
-    return f"{100 * value:.0f} %" if isinstance(value, (int, float)) else "–"
 
 
 @register.filter

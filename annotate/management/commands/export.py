@@ -10,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from annotate import exporting, trail
 from annotate.models import Comparison, Policy, Project, Snapshot, User
-from annotate.pairs import PairSettings
+from annotate.pairs import exports
+from annotate.pairs.snapshots import PairSettings
+from annotate.projects import trail
 
 HELD_OUT = {"leave": False, "include": True, "only": None}
 
@@ -63,17 +64,17 @@ class Command(BaseCommand):
         filters = self.filters(project, options)
         trail.record(trail.Verb.EXPORTED, None, project=project, target=f"{format} to {output}")
         if format == "judgments":
-            rows = exporting.judgment_rows(project, filters)
+            rows = exports.judgment_rows(project, filters)
         else:
             settings = PairSettings(include_gold=options["kind"] == Comparison.Kind.GOLD)
-            rows = exporting.export_rows(project, filters, settings, self.snapshot(project, options))
+            rows = exports.export_rows(project, filters, settings, self.snapshot(project, options))
         if output == "-":
-            for line in exporting.lines(rows):
+            for line in exports.lines(rows):
                 sys.stdout.buffer.write(line)
             sys.stdout.flush()
             return
         try:
-            count = exporting.write_file(Path(output), rows)
+            count = exports.write_file(Path(output), rows)
         except OSError as error:
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
         self.stderr.write(f"{count} {'judgments' if format == 'judgments' else 'pairs'} written to {output}.")
@@ -81,14 +82,14 @@ class Command(BaseCommand):
     def snapshot(self, project: Project, options: dict[str, Any]) -> Snapshot | None:
         if not options["snapshot"]:
             return None
-        found = exporting.find_snapshot(project, options["snapshot"])
+        found = exports.find_snapshot(project, options["snapshot"])
         if found is None:
             raise CommandError(
                 f"Project “{project.slug}” has no one snapshot that begins with {options['snapshot']}."
             )
         return found
 
-    def filters(self, project: Project, options: dict[str, Any]) -> exporting.Filters:
+    def filters(self, project: Project, options: dict[str, Any]) -> exports.Filters:
         annotator = policy = None
         if options["annotator"]:
             annotator = (
@@ -101,7 +102,7 @@ class Command(BaseCommand):
             policy = named.values_list("pk", flat=True).first()
             if policy is None:
                 raise CommandError(f"Project “{project.slug}” has no policy “{options['policy']}”.")
-        return exporting.Filters(
+        return exports.Filters(
             since=moment(options["since"]) if options["since"] else None,
             annotator=annotator,
             kind=options["kind"] or "",

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate import importing
+from annotate.imports import records
 from annotate.models import Project
 
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("file", help="the file; - is standard input")
         parser.add_argument(
             "--format",
-            choices=importing.FORMATS,
+            choices=records.FORMATS,
             help="default: by the file's name; txt is one prompt a line",
         )
 
@@ -36,11 +36,11 @@ class Command(BaseCommand):
         with ExitStack() as stack:
             try:
                 source = stack.enter_context(spooled() if file == "-" else Path(file).open("rb"))  # noqa: SIM115 - the stack closes it
-                counts = importing.import_file(project, source, format or importing.guess_format(file), file)
+                counts = records.import_file(project, source, format or records.guess_format(file), file)
             except OSError as error:
                 raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
-            except importing.ImportRefused as refused:
-                told = [importing.placed(line, sentence) for line, sentence in refused.errors]
+            except records.ImportRefused as refused:
+                told = [records.placed(line, sentence) for line, sentence in refused.errors]
                 if refused.count > len(told):
                     told.append(f"and {refused.count - len(told)} more.")
                 raise CommandError("\n".join([*told, "Nothing was imported."])) from refused

@@ -1,0 +1,147 @@
+"""The forms of a project: making one, and its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from annotate.forms.fields import LinesField, ObjectField
+from annotate.models import Project
+from annotate.projects import base_models
+from annotate.projects.lifecycle import may_choose_base_model
+
+BASE_MODEL_HELP = _(
+    "“starter” is the small model that comes with Whetstone; else a hub id or a folder that this site allows. "
+    "Leave it empty to judge completions that you import."
+)
+
+
+def check_base_model(name: str) -> str:
+    """Return the name of a base model that this site allows, or none at all. Raises ValidationError."""
+    if name and base_models.locate(name) is None:
+        raise forms.ValidationError(base_models.refusal(name))
+    return name
+
+
+class NewProjectForm(forms.Form):
+    name = forms.CharField(max_length=120)
+    base_model = forms.CharField(
+        max_length=500, required=False, initial="starter", label=_("Base model"), help_text=BASE_MODEL_HELP
+    )
+    judgments_needed = forms.IntegerField(
+        min_value=1,
+        max_value=50,
+        initial=1,
+        label=_("Judgments per comparison"),
+        help_text=_("How many annotators judge each comparison, independently."),
+    )
+
+    def clean_base_model(self) -> str:
+        return check_base_model(self.cleaned_data["base_model"])
+
+
+class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at run time
+    """Every setting of a project. `groups` gives the page its order."""
+
+    reasons = LinesField(
+        most=20, help_text=_("One short phrase a line. Annotators pick any that apply, after their verdict.")
+    )
+    criteria = LinesField(
+        most=8,
+        longest=40,
+        help_text=_(
+            "One a line, such as helpful, honest, harmless. Each is judged the same way as the whole."
+        ),
+    )
+    training_settings = ObjectField(
+        label=_("Training defaults"),
+        help_text=_("A JSON object with keys of a round's config.json. Each round can still change them."),
+    )
+    sampling_settings = ObjectField(
+        label=_("Sampling defaults"),
+        help_text=_('A JSON object, such as {"temperature": 0.9, "max_new_tokens": 64}.'),
+    )
+    base_model = forms.CharField(
+        max_length=500, required=False, label=_("Base model"), help_text=BASE_MODEL_HELP
+    )
+    apply_needed = forms.BooleanField(
+        required=False,
+        label=_("Also change the comparisons made so far"),
+        help_text=_("Otherwise a new number counts for comparisons made from now on."),
+    )
+
+    class Meta:
+        model = Project
+        fields = [
+            "name", "guidelines", "judgments_needed", "lease_minutes", "gold_rate", "gold_feedback",
+            "repeat_rate", "qualification_size", "qualification_pass", "min_seconds", "reasons", "criteria",
+            "ask_rationale", "show_agreement", "held_out_share", "training_settings", "sampling_settings",
+        ]  # fmt: skip
+        labels = {
+            "lease_minutes": _("Minutes a claim lasts"),
+            "gold_rate": _("Share of gold comparisons"),
+            "gold_feedback": _("Feedback on gold comparisons"),
+            "repeat_rate": _("Share of repeats"),
+            "qualification_size": _("Gold comparisons to qualify"),
+            "qualification_pass": _("Accuracy to qualify"),
+            "min_seconds": _("Fewest seconds for a verdict"),
+            "ask_rationale": _("Ask for a rationale"),
+            "show_agreement": _("Show annotators how they do"),
+            "held_out_share": _("Share of prompts held out"),
+        }
+        help_texts = {
+            "ask_rationale": _("A free text beside the verdict. It is never required."),
+            "gold_rate": _("From 0 to 0.5. Comparisons with a known verdict, mixed in to measure accuracy."),
+            "repeat_rate": _(
+                "From 0 to 0.2. Shown to the same annotator a second time, sides swapped half of the time."
+            ),
+            "qualification_pass": _(
+                "From 0 to 1. Reached on the gold comparisons above, it opens the real work."
+            ),
+            "held_out_share": _(
+                "From 0 to 0.5. Chosen by a hash of their text; training never sees them. A new share counts for "
+                "prompts imported from now on, so that a prompt never changes sides."
+            ),
+        }
+        widgets = {
+            "guidelines": forms.Textarea(attrs={"rows": 14, "spellcheck": "true"}),
+            "gold_rate": forms.NumberInput(attrs={"step": "0.01"}),
+            "repeat_rate": forms.NumberInput(attrs={"step": "0.01"}),
+            "qualification_pass": forms.NumberInput(attrs={"step": "0.01"}),
+            "held_out_share": forms.NumberInput(attrs={"step": "0.01"}),
+            "min_seconds": forms.NumberInput(attrs={"step": "0.1", "min": "0"}),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if may_choose_base_model(self.instance):
+            current = self.instance.current_policy
+            self.fields["base_model"].initial = current.base_model if current else ""
+        else:
+            del self.fields["base_model"]
+
+    def save(self, commit: bool = True) -> Project:
+        """Write the form's own columns alone: what else changed meanwhile, as by a promotion, stays."""
+        project: Project = super().save(commit=False)
+        if commit:
+            project.save(update_fields=self._meta.fields)
+        return project
+
+    def clean_base_model(self) -> str:
+        name: str = self.cleaned_data["base_model"]
+        # One that was allowed when it was chosen does not keep the other settings from being saved.
+        return name if name == self.fields["base_model"].initial else check_base_model(name)
+
+    def clean_min_seconds(self) -> float:
+        seconds: float = self.cleaned_data["min_seconds"]
+        if not 0 <= seconds <= 600:
+            raise forms.ValidationError(_("Give a number of seconds from 0 to 600."))
+        return seconds
+
+    def clean_guidelines(self) -> str:
+        text: str = self.cleaned_data["guidelines"]
+        if len(text) > 100_000:
+            raise forms.ValidationError(_("At most 100,000 characters."))
+        return text

@@ -1,0 +1,302 @@
+"""The records of a file, one at a time: JSON Lines, CSV, or one prompt a line.
+
+What a record must hold is for `records.py`; here it is only told apart from its neighbours, decoded and parsed.
+"""
+
+import csv
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
+
+from annotate.text.json_values import DEPTH, JSONError, parse_json
+from primitives.text import printable
+
+FORMATS = ("jsonl", "csv", "txt")
+KEYS = ("prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold")
+LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
+COLUMNS = 200  # of a CSV record at most
+RECORD_LINES = 10_000  # of a CSV record at most
+HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
+WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
+HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
+
+# Letters and typographic marks as the single bytes of Latin-1 and Windows-1252; other encodings use others too.
+_WESTERN = re.compile(rb"[\x00-\x7f\x80\x85\x91-\x97\xa0-\xff]*")
+
+Record = Mapping[str, Any]
+
+
+class RowError(Exception):
+    """A record that cannot be used; the message says why, without the line."""
+
+
+def guess_format(filename: str) -> str:
+    """The format that a file's name suggests."""
+    suffix = filename.rpartition(".")[2].lower()
+    return {"jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv"}.get(suffix, "txt")
+
+
+class Reader:
+    """The records of a binary file: (line, record or RowError) for each, blank lines passed over.
+
+    In CSV, columns other than KEYS become metadata.
+
+    `position` (bytes) and `line` say how far it has read; given to another Reader, it goes on from there.
+    """
+
+    def __init__(self, file: BinaryIO, format: str, position: int = 0, line: int = 0) -> None:
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
+        self.file, self.format = file, format
+        self.position, self.line = 0, 0
+        self._broken: RowError | None = None
+        self._width = _Width()
+        self._lines = self._read()
+        self.file.seek(0)
+        self._no_text = _no_text(self.file.read(HEAD))
+        self.file.seek(0)
+        self.columns = self._read_columns() if format == "csv" else []
+        if position:
+            self.file.seek(position)
+            self.position, self.line = position, line
+            self._lines = self._read()
+
+    def __iter__(self) -> Iterator[tuple[int, Record | RowError]]:
+        for line, record in self.records():
+            if record is not None:
+                yield line, record
+
+    def records(self) -> Iterator[tuple[int, Record | RowError | None]]:
+        """Yield each record, and None for a blank line: a file of nothing else can be left at any of them."""
+        if self._no_text:
+            yield WHOLE_FILE, RowError(self._no_text)
+            return
+        if self.format == "csv" and "prompt" not in self.columns:
+            if self.columns or self._broken:
+                yield 1, self._broken or RowError(_wrong_columns(self.columns))
+            return
+        for line, record in self._csv() if self.format == "csv" else self._plain():
+            found = self._broken or record
+            self._broken = None
+            yield line, found
+
+    # --- Lines ---------------------------------------------------------------------------------------------------
+
+    def _read(self) -> Iterator[str]:
+        """Lines as text. One that is no text comes as a blank, and its error is kept for the record it belongs to."""
+        readline = self.file.readline  # looked up once: a file of Django's passes it on through properties
+        while raw := readline(LINE_LIMIT + 1):
+            first = self.position == 0
+            self.position += len(raw)
+            self.line += 1
+            yield self._decode(raw.removeprefix(b"\xef\xbb\xbf") if first else raw)
+            if len(raw) > LINE_LIMIT:
+                return  # its end may be gigabytes away
+
+    def _decode(self, raw: bytes) -> str:
+        try:
+            text = self._text(raw)
+            if self.format == "csv":
+                self._width.add(text)
+        except RowError as error:
+            self._broken = error
+            return self._width.close() if isinstance(error, _TooLarge) else "\n"
+        return text
+
+    def _text(self, raw: bytes) -> str:
+        if len(raw) > LINE_LIMIT:
+            raise RowError(
+                _("The line is longer than %(limit)s MiB; nothing after it was read.")
+                % {"limit": LINE_LIMIT // 1024 // 1024}
+            )
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise RowError(_not_utf8(raw, error.start + 1)) from error
+        if "\x00" in text:
+            raise RowError(_("The line holds a NUL character."))
+        return text
+
+    # --- Records -------------------------------------------------------------------------------------------------
+
+    def _plain(self) -> Iterator[tuple[int, Record | RowError | None]]:
+        for text in self._lines:
+            stripped = text.strip()
+            if not stripped:
+                yield self.line, None
+            elif self.format == "txt":
+                yield self.line, {"prompt": stripped}
+            else:
+                yield self.line, _from_json(text.rstrip())
+
+    def _read_columns(self) -> list[str]:
+        try:
+            for values in csv.reader(self._first_lines()):
+                if values or self._broken:
+                    return [] if self._broken else values
+        except csv.Error as error:
+            self._broken = _not_csv(error)
+        return []
+
+    def _first_lines(self) -> Iterator[str]:
+        for text in self._lines:
+            if self.line > HEADER_LINES or self.position > HEADER_BYTES:
+                self._broken = self._broken or RowError(
+                    _(
+                        "The columns must be named within the first %(lines)s lines and %(size)s KB of the file."
+                    )
+                    % {"lines": f"{HEADER_LINES:,}", "size": HEADER_BYTES // 1024}
+                )
+                return
+            yield text
+
+    def _csv(self) -> Iterator[tuple[int, Record | RowError | None]]:
+        records = csv.reader(self._lines, strict=True)
+        while True:
+            line = self.line + 1
+            try:
+                values = next(records, None)
+            except csv.Error as error:
+                self._width = _Width()  # the next line begins a record
+                yield line, _not_csv(error)
+                continue
+            if values is None:
+                return
+            yield line, self._from_csv(values) if any(values) else None
+
+    def _from_csv(self, values: list[str]) -> Record | RowError:
+        if len(values) != len(self.columns):
+            return RowError(
+                _("There are %(values)s values for %(columns)s columns.")
+                % {"values": len(values), "columns": len(self.columns)}
+            )
+        row = dict(zip(self.columns, values, strict=True))
+        if row.get("metadata"):
+            return RowError(_("In CSV, metadata is a column for each of its keys."))
+        known = {key: value for key, value in row.items() if key in KEYS and value}
+        others = {key: value for key, value in row.items() if key not in KEYS and value}
+        return {**known, "prompt": row["prompt"]} | ({"metadata": others} if others else {})
+
+
+class Portion:
+    """Records of a Reader, as many as one step may take: at least one line of them.
+
+    It ends after `rows` records, `size` bytes or `seconds`, whatever comes first. `over`: the file ended.
+    """
+
+    def __init__(self, reader: Reader, *, rows: int, size: int, seconds: float) -> None:
+        self.reader = reader
+        self.rows, self.size, self.seconds = rows, size, seconds
+        self.over = False
+
+    def __iter__(self) -> Iterator[tuple[int, Record | RowError]]:
+        count, start, until = 0, self.reader.position, time.monotonic() + self.seconds
+        for line, record in self.reader.records():
+            if record is not None:
+                count += 1
+                yield line, record
+            read = self.reader.position - start
+            if count >= self.rows or read >= self.size or time.monotonic() >= until:
+                return
+        self.over = True
+
+
+class _TooLarge(RowError):
+    pass
+
+
+class _Width:
+    """The separators, characters and lines of a CSV record, counted line by line before it is split."""
+
+    # A value in quotes, with its last one if that is there.
+    QUOTED = re.compile(r'(?<![^,])"(?:[^"]++|"")*+("?)')
+
+    def __init__(self) -> None:
+        self.in_quotes = False
+        self.separators = self.characters = self.lines = 0
+
+    def add(self, line: str) -> None:
+        """Take in the record's next line, or the first line of another record. Raises _TooLarge."""
+        if not self.in_quotes:
+            self.separators = self.characters = self.lines = 0
+        self.characters += len(line)
+        self.lines += 1
+        text = f'"{line}' if self.in_quotes else line
+        at, in_quotes = 0, False
+        while self.separators < COLUMNS and (value := self.QUOTED.search(text, at)):
+            self.separators += text.count(",", at, value.start())
+            at, in_quotes = value.end(), not value[1]
+        self.separators += text.count(",", at)
+        if self.separators >= COLUMNS:
+            raise _TooLarge(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
+        if self.characters > LINE_LIMIT:
+            raise _TooLarge(
+                _("The record is longer than %(limit)s characters.") % {"limit": f"{LINE_LIMIT:,}"}
+            )
+        if self.lines > RECORD_LINES:
+            raise _TooLarge(_("The record has more than %(limit)s lines.") % {"limit": f"{RECORD_LINES:,}"})
+        self.in_quotes = in_quotes
+
+    def close(self) -> str:
+        """Return a line that ends the record where it is."""
+        line = '"\n' if self.in_quotes else "\n"
+        self.in_quotes = False
+        return line
+
+
+def _from_json(text: str) -> Record | RowError:
+    try:
+        row = parse_json(text, depth=DEPTH + 1)  # the record around what may be so deep
+    except JSONError as error:
+        return RowError(str(error))
+    if not isinstance(row, dict):
+        return RowError(_("Each line must be a JSON object."))
+    return row
+
+
+# --- Files that are something else -------------------------------------------------------------------------------
+
+
+def nothing_in(reader: Reader) -> str:
+    """What to say of a file that was read to its end without a record."""
+    return _("The file holds no records.") if reader.position else _("The file is empty.")
+
+
+def _no_text(head: bytes) -> str:
+    """Why a file that begins like this cannot be read as text; empty if it can."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _("Save the file as UTF-8: it looks like UTF-16.")
+    if (place := head.find(b"\x00")) >= 0:
+        return _(
+            "This is not a text file: line %(line)s holds a NUL byte. Upload JSON Lines, CSV, or text with one prompt "
+            "a line."
+        ) % {"line": head.count(b"\n", 0, place) + 1}
+    return ""
+
+
+def _not_utf8(raw: bytes, byte: int) -> str:
+    if _WESTERN.fullmatch(raw):
+        return _(
+            "Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8: it looks like Latin-1 or Windows-1252."
+        ) % {"byte": byte}
+    return _("Byte %(byte)s of the line is not UTF-8. Save the file as UTF-8.") % {"byte": byte}
+
+
+def _not_csv(error: csv.Error) -> RowError:
+    return RowError(_("This is not CSV: %(error)s.") % {"error": error})
+
+
+def _wrong_columns(columns: list[str]) -> str:
+    sentence = _(
+        "The first line must name the columns, and one of them must be “prompt”. It names %(found)s; the columns are "
+        "%(keys)s, and any others become metadata."
+    ) % {
+        "found": ", ".join(f"“{printable(column, 40)}”" for column in columns[:12]),
+        "keys": ", ".join(key for key in KEYS if key != "metadata"),
+    }
+    if len(columns) == 1 and {";", "\t"} & set(columns[0]):
+        sentence += " " + _("Separate them by commas.")
+    return sentence

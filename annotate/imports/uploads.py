@@ -1,0 +1,316 @@
+"""Working through an uploaded file in steps: checked whole, looked at, then brought in.
+
+Each step is short: it reads some megabytes from where the last one stopped, for a second or two at most, and moves
+`Import.position` in the transaction that writes them. So no request is long, memory is bounded by a step, a closed
+page only pauses the work, and of two windows on one import one does each step. Nothing is written before the whole
+file was found right. An error that nobody expected ends an import: none is left running for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+import time
+import uuid
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, BinaryIO, cast
+
+from django.core.files.base import File
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.imports.reader import WHOLE_FILE, Portion, Reader, nothing_in
+from annotate.imports.records import (
+    BATCH,
+    ERRORS_KEPT,
+    ROWS_AT_A_TIME,
+    SECONDS_AT_A_TIME,
+    ImportRefused,
+    RowError,
+    Sources,
+    parse,
+    parse_record,
+    portion,
+    write,
+)
+from annotate.models import Comparison, Import, Project, User
+from annotate.models.conflicts import update_in_parts
+
+ROWS_CHECKED_AT_A_TIME = 5_000
+PREVIEWED = 5
+PREVIEW_BYTES = 256 * 1024  # of a file that may begin with blank lines, read by each look at its page
+FOLDER = str(Import._meta.get_field("file").upload_to)
+KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
+
+logger = logging.getLogger(__name__)
+State = Import.State
+
+
+class StorageError(Exception):
+    """The server could not store something. The message says what to do."""
+
+
+def receive(project: Project, by: User, file: File[Any], format: str) -> Import:
+    """Store the file, under a name of our own, to be worked through. Raises StorageError, with nothing stored."""
+    sweep_files()
+    upload = Import(
+        project=project,
+        created_by=by,
+        filename=(file.name or _("pasted text"))[-200:],
+        format=format,
+        size=file.size or 0,
+    )
+    upload.counts = {"since": time.time()}
+    name = f"{uuid.uuid4()}.{format}"
+    try:
+        upload.file.save(name, file)
+    except BaseException as error:
+        stored = upload.file.name or upload.file.field.generate_filename(upload, name)
+        with suppress(OSError):
+            upload.file.storage.delete(stored)  # what there is of it
+        if isinstance(error, OSError) or _is_disk_full(error):
+            raise _storage_error(error) from error
+        raise
+    return upload
+
+
+def sweep_files() -> None:
+    """Delete the files of uploads that no Import names: of a process that was killed, of a deleted project."""
+    storage = Import._meta.get_field("file").storage
+    with suppress(OSError, NotImplementedError):  # no upload yet, or a storage that is away or lists nothing
+        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
+        named = set(Import.objects.filter(file__in=names).values_list("file", flat=True))
+        for name in names - named:
+            if timezone.now() - storage.get_modified_time(name) > KEPT:
+                storage.delete(name)
+
+
+def work(import_id: int, seconds: float) -> Import:
+    """Do steps for about so long, or until the check or the import is over.
+
+    Raises StorageError if the database's disk is full. The step can then be tried again.
+    """
+    until = time.monotonic() + seconds
+    upload = Import.objects.select_related("project").get(pk=import_id)
+    while upload.state in (State.CHECKING, State.RUNNING):
+        try:
+            if upload.state == State.CHECKING:
+                _check_some(upload)
+            else:
+                _write_some(upload)
+        except FileNotFoundError:  # another window cancelled it, or somebody tidied the storage up
+            _fail(upload, _("The file is no longer in the server’s storage: upload it again."))
+        except Exception as error:
+            if _is_disk_full(error):
+                raise _storage_error(error) from error
+            if _will_pass(error):
+                raise
+            logger.exception("Import %s failed", upload.pk)
+            _fail(
+                upload,
+                _(
+                    "Something went wrong on the server, and it was written to its log. What was brought in before "
+                    "is kept."
+                ),
+            )
+        upload.refresh_from_db()
+        if time.monotonic() > until:
+            break
+    return upload
+
+
+def start(upload: Import) -> bool:
+    """Begin to bring in a file that was checked. False if it is not waiting for that (any more)."""
+    counts = {**upload.counts, "since": time.time()}
+    waiting = Import.objects.filter(pk=upload.pk, state=State.READY)
+    return waiting.update(state=State.RUNNING, position=0, line=0, counts=counts) == 1
+
+
+def cancel(upload: Import) -> bool:
+    """Stop here. What was brought in stays; the file is deleted. False if it was over already."""
+    live = Import.objects.filter(pk=upload.pk, state__in=Import.LIVE)
+    stopped = live.update(state=State.CANCELLED, finished_at=timezone.now()) == 1
+    if stopped:
+        upload.file.delete(save=False)
+    return stopped
+
+
+def batch(upload: Import) -> str:
+    """The Comparison.batch of what this import brings in."""
+    return f"{BATCH} {upload.pk}"
+
+
+def unjudged(upload: Import) -> QuerySet[Comparison]:
+    """What it brought in that is in the queue and that nobody judged, skipped or holds.
+
+    Asked of the comparison's own row alone: an UPDATE that had to wait for somebody's verdict asks it again.
+    """
+    return Comparison.objects.filter(
+        project=upload.project_id,
+        batch=batch(upload),
+        kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
+        withdrawn_at=None,
+        judged=0,
+        claimed=0,
+        skipped=0,
+    )
+
+
+def withdraw(upload: Import) -> int:
+    """Withdraw what it brought in and nobody judged; returns how many. Each can be restored as any other."""
+    return update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A record as the page shows it; of a chat, the last message."""
+
+    text: str
+    completions: tuple[str, str] | None
+    gold: str | None
+
+
+def preview(upload: Import) -> list[Preview]:
+    """Return the first records of a file that was checked, or none if the file is gone."""
+    try:
+        with _opened(upload) as file:
+            reader = Reader(file, upload.format)
+            rows = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=SECONDS_AT_A_TIME)
+            items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
+    except FileNotFoundError:  # starting the import says so
+        return []
+    return [
+        Preview(
+            item.prompt if isinstance(item.prompt, str) else item.prompt[-1]["content"],
+            item.completions,
+            item.gold,
+        )
+        for item in items
+    ]
+
+
+def seconds_left(upload: Import) -> float | None:
+    """An estimate from the pace of this pass so far; None before there is one."""
+    if not upload.position or "since" not in upload.counts:
+        return None
+    spent: float = time.time() - upload.counts["since"]
+    return max(0.0, spent * (upload.size - upload.position) / upload.position)
+
+
+def _opened(upload: Import) -> BinaryIO:
+    return cast(BinaryIO, upload.file.open("rb"))
+
+
+def _check_some(upload: Import) -> None:
+    sources = Sources(upload.project, upload.counts.get("policies", ()))
+    found, errors = Counter(upload.counts.get("found", {})), list(upload.errors)
+    wrong = upload.counts.get("wrong", 0)
+    with _opened(upload) as file:
+        rows = Reader(file, upload.format, upload.position, upload.line)
+        some = portion(rows, ROWS_CHECKED_AT_A_TIME)
+        for line, row in some:
+            try:
+                item = parse_record(row)
+                sources.add(item)
+            except RowError as error:
+                wrong += 1
+                if len(errors) < ERRORS_KEPT:
+                    errors.append([line, str(error)])
+            else:
+                found["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
+    over = some.over
+    if over and not wrong and not found:
+        wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
+    state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
+    counts = {**upload.counts, "found": dict(found), "wrong": wrong, "policies": sorted(sources.new)}
+    if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
+        upload.file.delete(save=False)
+
+
+def _write_some(upload: Import) -> None:
+    with _opened(upload) as file:
+        rows = Reader(file, upload.format, upload.position, upload.line)
+        some = portion(rows, ROWS_AT_A_TIME)
+        items = [(line, parse_record(row)) for line, row in some]
+    state = State.DONE if some.over else State.RUNNING
+    try:
+        with transaction.atomic():
+            made = Counter(upload.counts.get("made", {}))
+            # The row first: a second window waits for it here, and then finds that this step is done.
+            if not _advance(upload, rows, state, upload.counts, upload.errors):
+                return
+            made += write(upload.project, items, batch(upload))
+            Import.objects.filter(pk=upload.pk).update(counts={**upload.counts, "made": dict(made)})
+    except ImportRefused as refused:  # something that came up after the check
+        _advance(upload, rows, State.REFUSED, upload.counts, [list(error) for error in refused.errors])
+        state = State.REFUSED
+    if state != State.RUNNING:
+        upload.file.delete(save=False)
+
+
+def _advance(upload: Import, read: Reader, state: State, counts: dict[str, Any], errors: list[Any]) -> bool:
+    """Record a step, unless another window was faster: then nothing is changed."""
+    here = Import.objects.filter(pk=upload.pk, state=upload.state, position=upload.position)
+    over = state not in Import.LIVE
+    return (
+        here.update(
+            position=read.position,
+            line=read.line,
+            state=state,
+            counts=counts,
+            errors=errors,
+            finished_at=timezone.now() if over else None,
+        )
+        == 1
+    )
+
+
+def _fail(upload: Import, sentence: str) -> None:
+    """End an import that cannot go on; what it brought in stays."""
+    here = Import.objects.filter(pk=upload.pk, state=upload.state)
+    if here.update(state=State.REFUSED, errors=[[WHOLE_FILE, sentence]], finished_at=timezone.now()):
+        with suppress(OSError):
+            upload.file.delete(save=False)
+
+
+def _storage_error(error: BaseException) -> StorageError:
+    if _is_disk_full(error):
+        return StorageError(
+            _(
+                "The server’s disk is full. Nothing was lost. Ask who runs this site to make room, then try again."
+            )
+        )
+    return StorageError(
+        _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again.")
+        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
+    )
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sqlstate, sqlite = _codes(error)
+    return sqlstate == "53100" or sqlite == sqlite3.SQLITE_FULL
+
+
+def _will_pass(error: BaseException) -> bool:
+    """Return whether the database was away, busy or short of something: the next step may succeed."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    sqlstate, sqlite = _codes(error)
+    if sqlite is not None:
+        return sqlite & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
+    # Connections, deadlocks, resources, locks, a shutdown; without a code the connection is lost.
+    return sqlstate is None or sqlstate[:2] in ("08", "40", "53", "55", "57")
+
+
+def _codes(error: BaseException) -> tuple[str | None, int | None]:
+    """Return the driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)

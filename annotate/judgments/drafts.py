@@ -1,0 +1,61 @@
+"""What an annotator says beside a verdict: a draft of it, and a flag for an admin."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from annotate.judgments.verdicts import (
+    DRAFT_KEYS,
+    NOTE_LIMIT,
+    JudgingError,
+    clean_text,
+    name_shown,
+    parse_token,
+    unknown_token,
+)
+from annotate.models import Claim, Flag, Project, User
+
+
+def save_draft(
+    token: uuid.UUID | str, annotator: User, draft: Mapping[str, Any], *, project: Project | None = None
+) -> bool:
+    """Keep what was entered so far, for a reload or another visit. False if the comparison is settled already, or
+    is none of `project`.
+
+    `draft` has any of Verdict's fields. Raises JudgingError.
+    """
+    for name in draft:
+        if name not in DRAFT_KEYS:
+            raise JudgingError(_("A draft has no field “%s”.") % str(name)[:80], "draft")
+    kept = dict(draft)
+    if "rationale" in kept:
+        kept["rationale"] = clean_text(kept["rationale"], "rationale", strip=False)
+    others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
+    if "\\u0000" in others:
+        raise JudgingError(_("The draft holds characters that are not text."), "draft")
+    claims = _own_claims(token, annotator, project).exclude(state__in=Claim.SETTLED)
+    shown = claims.values_list("left", "right").first()
+    return shown is not None and claims.update(draft=name_shown(kept, shown)) == 1
+
+
+def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Project | None = None) -> Flag:
+    """Ask an admin to look at a comparison that one was handed. Asking again changes the note."""
+    claim = _own_claims(token, annotator, project).first()
+    if claim is None:
+        raise unknown_token()
+    flagged, _made = Flag.objects.update_or_create(
+        comparison_id=claim.comparison_id,
+        annotator=annotator,
+        resolved_at=None,
+        defaults={"note": clean_text(note, "note", limit=NOTE_LIMIT)},
+    )
+    return flagged
+
+
+def _own_claims(token: uuid.UUID | str, annotator: User, project: Project | None) -> QuerySet[Claim]:
+    own = Claim.objects.filter(token=parse_token(token), annotator=annotator)
+    return own if project is None else own.filter(project=project)

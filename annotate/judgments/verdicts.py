@@ -1,0 +1,171 @@
+"""What an annotator says about a comparison, checked before anything is written."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.models import Judgment, Project
+from primitives.text import is_storable
+
+RATIONALE_LIMIT = 10_000  # characters
+NOTE_LIMIT = 2_000
+SIDES = ("a", "b")  # left and right, as they were drawn for this annotator
+DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
+Choice = Judgment.Verdict
+
+
+class JudgingError(Exception):
+    """A verdict that cannot be accepted: `message` is for the annotator, `field` names what is wrong with it."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.message, self.field = message, field
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One annotator's verdict. `strength` is 1 to 3.
+
+    `preferred_id` is a completion's id, or "a" or "b": the names that annotators know the left and the right one by,
+    since ids would tell which policy wrote what. What is stored is the id (`name_shown`).
+
+    `criteria` maps a criterion of the project to {"verdict": "prefer" | "tie" | "both_bad"} with `preferred_id`
+    and `strength` for a preference.
+    """
+
+    verdict: str
+    preferred_id: int | str | None = None
+    strength: int | None = None
+    reasons: Sequence[str] = ()
+    criteria: Mapping[str, Mapping[str, Any]] | None = None
+    rationale: str = ""
+
+    def check(self, project: Project) -> dict[str, Any]:
+        """The fields of a Judgment, as the project allows them. Raises JudgingError.
+
+        Which completion is preferred is for `name_shown`, once the claim is known.
+        """
+        return {
+            **_choice(self.verdict, self.preferred_id, self.strength, list(Choice), ""),
+            "reasons": _reasons(self.reasons, project.reasons),
+            "criteria": _criteria(self.criteria or {}, project.criteria),
+            "rationale": clean_text(self.rationale, "rationale"),
+        }
+
+
+def parse_token(token: uuid.UUID | str) -> uuid.UUID:
+    """The token that a browser sent, as it is stored. Raises JudgingError."""
+    try:
+        return uuid.UUID(str(token))
+    except ValueError:
+        raise unknown_token() from None
+
+
+def unknown_token() -> JudgingError:
+    """The error for a token that no claim of this person has."""
+    return JudgingError(
+        _("This comparison was not handed to you. Nothing was stored; reload the page."), "token"
+    )
+
+
+def name_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> dict[str, Any]:
+    """Return `fields` with each preference as the id of one of the two completions `shown`, left and right.
+
+    Raises JudgingError for a preference that is neither.
+    """
+
+    def named(said: Mapping[str, Any], field: str) -> dict[str, Any]:
+        preferred = said.get("preferred_id")
+        if preferred is None:
+            return dict(said)
+        preferred = dict(zip(SIDES, shown, strict=True)).get(preferred, preferred)
+        if preferred not in shown:
+            raise JudgingError(_("The preferred completion is not one of the two that were compared."), field)
+        return {**said, "preferred_id": preferred}
+
+    resolved = named(fields, "preferred_id")
+    if "criteria" in fields:
+        criteria = fields["criteria"].items()
+        resolved["criteria"] = {criterion: named(said, "criteria") for criterion, said in criteria}
+    return resolved
+
+
+def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: bool = True) -> str:
+    """Text that the database and everything after it can hold, without space around it. Raises JudgingError."""
+    if not isinstance(text, str):
+        raise JudgingError(_("%(field)s must be text.") % {"field": name}, name)
+    if len(text) > limit:
+        raise JudgingError(
+            _(
+                "The %(field)s has %(count)s characters; at most %(limit)s are kept. Shorten it and send again."
+            )
+            % {"field": name, "count": f"{len(text):,}", "limit": f"{limit:,}"},
+            name,
+        )
+    if not is_storable(text):
+        raise JudgingError(_("The %(field)s holds characters that are not text.") % {"field": name}, name)
+    return text.strip() if strip else text
+
+
+def _choice(
+    verdict: object, preferred: object, strength: object, allowed: Sequence[str], criterion: str
+) -> dict[str, Any]:
+    """A choice between two completions; `criterion` names which, or is empty for the verdict itself."""
+
+    def wrong(message: str, name: str) -> JudgingError:
+        return JudgingError(
+            f"{criterion}: {message}" if criterion else message, "criteria" if criterion else name
+        )
+
+    if verdict not in allowed:
+        raise wrong(_("Choose one of: %(choices)s.") % {"choices": ", ".join(allowed)}, "verdict")
+    if verdict != Choice.PREFER:
+        if preferred is not None:
+            raise wrong(_("Only a preference names a completion."), "preferred_id")
+        if strength is not None:
+            raise wrong(_("Only a preference has a strength."), "strength")
+    else:
+        if type(preferred) is not int and preferred not in SIDES:
+            raise wrong(_("Say which completion is better: “a” or “b”."), "preferred_id")
+        if type(strength) is not int or strength not in Judgment.Strength.values:
+            raise wrong(_("Say how much better it is: 1, 2 or 3."), "strength")
+    return {"verdict": str(verdict), "preferred_id": preferred, "strength": strength}
+
+
+def _reasons(reasons: object, allowed: Sequence[str]) -> list[str]:
+    if isinstance(reasons, str) or not isinstance(reasons, Sequence):
+        raise JudgingError(_("Reasons must be a list."), "reasons")
+    for reason in reasons:
+        if reason not in allowed:
+            raise JudgingError(_("This project does not know the reason “%s”.") % str(reason)[:80], "reasons")
+    return list(dict.fromkeys(reasons))
+
+
+def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    if not isinstance(criteria, Mapping):
+        raise JudgingError(_("Criteria must be a mapping."), "criteria")
+    checked = {}
+    for name, said in criteria.items():
+        if name not in allowed:
+            raise JudgingError(
+                _(
+                    "“%s” is no criterion of this project, or is none any more. Nothing was stored: look at what is "
+                    "asked now, and give your verdict again."
+                )
+                % str(name)[:80],
+                "criteria",
+            )
+        if not isinstance(said, Mapping):
+            raise JudgingError(_("%s: say which completion is better.") % name, "criteria")
+        choice = _choice(
+            said.get("verdict"),
+            said.get("preferred_id"),
+            said.get("strength"),
+            [Choice.PREFER, Choice.TIE, Choice.BOTH_BAD],
+            name,
+        )
+        checked[name] = {key: value for key, value in choice.items() if value is not None}
+    return checked

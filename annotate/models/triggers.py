@@ -1,0 +1,145 @@
+"""The rules that only triggers can hold: counters that equal their rows, what may never change, what belongs together.
+
+`install` puts them into the database and may be called again. On SQLite a migration that alters one of these
+tables builds it anew and loses its triggers: let such a migration end with `RunPython(triggers.install)`
+(tests/annotate/models/test_models.py fails otherwise).
+"""
+
+# ruff: noqa: S608 - only constants of this module are put together
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+# Comparison.claimed, .judged and .skipped count claims in these states.
+COUNTERS = {"claimed": "'live', 'next'", "judged": "'judged'", "skipped": "'skipped'"}
+
+# Table -> the columns that an UPDATE may not name; empty: none at all.
+IMMUTABLE = {
+    "annotate_completion": "",
+    "annotate_snapshot": "OF project_id, digest, settings, counts, created_at",
+    "annotate_snapshotpair": "",
+    "annotate_snapshotpair_judgments": "",
+}
+
+# Rows are added, and neither changed nor deleted.
+TRAIL = "annotate_trailentry"
+
+MISFIT = """NOT EXISTS (
+    SELECT 1 FROM annotate_prompt p, annotate_completion a, annotate_completion b
+    WHERE p.id = NEW.prompt_id AND p.project_id = NEW.project_id
+    AND a.id = NEW.first_id AND a.prompt_id = p.id AND b.id = NEW.second_id AND b.prompt_id = p.id)"""
+MISFIT_MESSAGE = "A comparison is made of two completions of its own prompt, in its own project."
+
+
+def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Create or replace the triggers (the signature is that of a migration's RunPython)."""
+    connection = schema_editor.connection
+    rules = {"sqlite": [sqlite, keep_trail_sqlite], "postgresql": [postgresql, keep_trail_postgresql]}
+    others, trail = rules[connection.vendor]
+    statements = list(others())
+    if TRAIL in connection.introspection.table_names():  # not yet in the first migrations
+        statements += trail()
+    for statement in statements:
+        schema_editor.execute(statement, params=None)
+
+
+def sqlite() -> Iterator[str]:
+    def trigger(name: str, when: str, body: str) -> Iterator[str]:
+        yield f"DROP TRIGGER IF EXISTS {name}"
+        yield f"CREATE TRIGGER {name} {when} BEGIN {body}; END"
+
+    def count(comparison: str, **signs: str) -> str:
+        """UPDATE the counters by the states of the row versions named, each with + or -."""
+        changes = ", ".join(
+            f"{column} = {column} "
+            + " ".join(f"{sign} ({row}.state IN ({states}))" for row, sign in signs.items())
+            for column, states in COUNTERS.items()
+        )
+        return f"UPDATE annotate_comparison SET {changes} WHERE id = {comparison}"
+
+    table = "annotate_claim FOR EACH ROW"
+    yield from trigger("count_new_claims", f"AFTER INSERT ON {table}", count("NEW.comparison_id", NEW="+"))
+    yield from trigger("count_lost_claims", f"AFTER DELETE ON {table}", count("OLD.comparison_id", OLD="-"))
+    yield from trigger(
+        "count_changed_claims",
+        f"AFTER UPDATE OF state ON {table} WHEN OLD.state <> NEW.state",
+        count("NEW.comparison_id", NEW="+", OLD="-"),
+    )
+    for name, columns in IMMUTABLE.items():
+        yield from trigger(
+            f"keep_{name}",
+            f"BEFORE UPDATE {columns} ON {name} FOR EACH ROW",
+            f"SELECT RAISE(ABORT, '{name} is immutable')",
+        )
+    yield from trigger(
+        "comparisons_fit_together",
+        f"BEFORE INSERT ON annotate_comparison FOR EACH ROW WHEN {MISFIT}",
+        f"SELECT RAISE(ABORT, '{MISFIT_MESSAGE}')",
+    )
+
+
+def postgresql() -> Iterator[str]:
+    def trigger(name: str, when: str, function: str, body: str) -> Iterator[str]:
+        yield f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$"
+        yield f"CREATE OR REPLACE TRIGGER {name} {when} FOR EACH ROW EXECUTE FUNCTION {function}()"
+
+    def count(comparison: str, **signs: str) -> str:
+        changes = ", ".join(
+            f"{column} = {column} "
+            + " ".join(f"{sign} ({row}.state IN ({states}))::int" for row, sign in signs.items())
+            for column, states in COUNTERS.items()
+        )
+        return f"UPDATE annotate_comparison SET {changes} WHERE id = {comparison};"
+
+    yield from trigger(
+        "count_claims",
+        "AFTER INSERT OR DELETE OR UPDATE OF state ON annotate_claim",
+        "annotate_count_claims",
+        f"""
+        IF TG_OP = 'INSERT' THEN {count("NEW.comparison_id", NEW="+")}
+        ELSIF TG_OP = 'DELETE' THEN {count("OLD.comparison_id", OLD="-")}
+        ELSIF OLD.state <> NEW.state
+            AND NOT (OLD.state IN ({COUNTERS["claimed"]}) AND NEW.state IN ({COUNTERS["claimed"]})) THEN
+            -- What stays held must not wait for a lock on its comparison.
+            {count("NEW.comparison_id", NEW="+", OLD="-")}
+        END IF;
+        RETURN NULL;
+        """,
+    )
+    for name, columns in IMMUTABLE.items():
+        yield from trigger(
+            f"keep_{name}",
+            f"BEFORE UPDATE {columns} ON {name}",
+            "annotate_refuse_update",
+            "RAISE EXCEPTION '% is immutable', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';",
+        )
+    yield from trigger(
+        "comparisons_fit_together",
+        "BEFORE INSERT ON annotate_comparison",
+        "annotate_check_comparison",
+        f"IF {MISFIT} THEN RAISE EXCEPTION '{MISFIT_MESSAGE}' USING ERRCODE = 'integrity_constraint_violation';"
+        " END IF; RETURN NEW;",
+    )
+
+
+def keep_trail_sqlite() -> Iterator[str]:
+    for event in ("update", "delete"):
+        yield f"DROP TRIGGER IF EXISTS keep_trail_on_{event}"
+        yield (
+            f"CREATE TRIGGER keep_trail_on_{event} BEFORE {event} ON {TRAIL} FOR EACH ROW "
+            "BEGIN SELECT RAISE(ABORT, 'The trail is append-only'); END"
+        )
+
+
+def keep_trail_postgresql() -> Iterator[str]:
+    yield (
+        "CREATE OR REPLACE FUNCTION annotate_keep_trail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'The trail is append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
+    for event in ("update", "delete"):
+        yield (
+            f"CREATE OR REPLACE TRIGGER keep_trail_on_{event} BEFORE {event} ON {TRAIL} "
+            "FOR EACH ROW EXECUTE FUNCTION annotate_keep_trail()"
+        )

@@ -1,0 +1,1 @@
+"""Preference pairs: judgments aggregated into pairs, frozen in snapshots, and exported."""

@@ -1,0 +1,110 @@
+"""What is done to a project as a whole: make it, change how many judgments it needs, put it away."""
+
+from contextlib import suppress
+from itertools import chain, count
+
+from django.db import transaction
+from django.db.models import F, RestrictedError
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from django.utils.text import slugify
+
+from annotate.models import Comparison, Membership, Policy, Project, Role, User
+from annotate.models.conflicts import update_in_parts
+from annotate.projects import base_models, trail
+
+
+def free_slug(name: str) -> str:
+    """A slug for this name that no project has: "Film reviews" -> "film-reviews", "film-reviews-2", ..."""
+    stem = slugify(name)[:50] or "project"
+    taken = set(Project.objects.filter(slug__startswith=stem).values_list("slug", flat=True))
+    slug, number = stem, 2
+    while slug in taken:
+        slug, number = f"{stem}-{number}", number + 1
+    return slug
+
+
+def create_project(by: User, *, name: str, base_model: str = "", judgments_needed: int = 1) -> Project:
+    """A project with `by` as its admin and, if a base model is named, the policy that writes its first samples."""
+    with transaction.atomic():
+        project = Project.objects.create(slug=free_slug(name), name=name, judgments_needed=judgments_needed)
+        Membership.objects.create(project=project, user=by, role=Role.ADMIN)
+        trail.record(trail.Verb.CREATED, by, project=project, target=name)
+        if base_model:
+            start_from(project, base_model)
+        return project
+
+
+def unchecked_base_model(project: Project) -> str:
+    """Return the base model's name where only the first samples will show whether the hub has it; else "".
+
+    Models that this machine has are found without asking anybody: the starter model, a folder, a copy from the hub.
+    """
+    policy = project.current_policy
+    if policy is None or not policy.base_model or not may_choose_base_model(project):
+        return ""
+    name = policy.base_model
+    return "" if base_models.locate(name) is None or base_models.is_here(name) else name
+
+
+def may_choose_base_model(project: Project) -> bool:
+    """Whether the project has no policy yet, or only a base model that wrote nothing and that nothing came of."""
+    current = project.current_policy
+    if current is None:
+        return True
+    used = current.completions.exists() or Policy.objects.filter(parent=current).exists()
+    return current.kind == Policy.Kind.BASE and not used
+
+
+def start_from(project: Project, base_model: str) -> Policy:
+    """Make a base model the project's current policy, in the place of one that was never used.
+
+    Never by changing a policy's model: a round that started from it may be writing with it at this moment.
+    Raises ModelRefused if the model is missing, or not allowed on this site.
+    """
+    with transaction.atomic():
+        # Locked as `rounds.open_round` locks it: no round starts between the look and the change.
+        before = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        old, unused = before.current_policy, may_choose_base_model(before)
+        if old is not None and unused and old.base_model == base_model:
+            return old
+        if base_models.locate(base_model) is None:
+            raise base_models.ModelRefused(base_model)
+        name = _free_name(project, base_model)
+        policy = Policy.objects.create(
+            project=project, name=name, kind=Policy.Kind.BASE, base_model=base_model
+        )
+        project.current_policy = policy
+        project.save(update_fields=["current_policy"])
+        if old is not None and unused:
+            with suppress(RestrictedError):  # a round started from it
+                old.delete()
+    return policy
+
+
+def _free_name(project: Project, base_model: str) -> str:
+    """What a policy of this base model is called: the last part of its name, or more where that is taken."""
+    taken = set(project.policies.values_list("name", flat=True))
+    short = base_model.rstrip("/").rsplit("/", 1)[-1][:100]
+    names = chain((short, base_model[-100:]), (f"{short} ({number})" for number in count(2)))
+    return next(name for name in names if name and name not in taken)
+
+
+def change_needed(project: Project, needed: int) -> None:
+    """Ask for this many judgments of each standard comparison made so far.
+
+    One that has more judgments or live claims already keeps them: it needs what it has.
+    """
+    others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD).exclude(needed=needed)
+    update_in_parts(others, needed=Greatest(needed, F("judged") + F("claimed")))
+
+
+def archive(project: Project) -> None:
+    """Put the project away: it hands nothing out and leaves the lists. Nothing is deleted."""
+    project.archived_at = timezone.now()
+    project.save(update_fields=["archived_at"])
+
+
+def restore(project: Project) -> None:
+    project.archived_at = None
+    project.save(update_fields=["archived_at"])

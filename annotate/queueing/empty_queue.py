@@ -1,0 +1,58 @@
+"""Why there is nothing to judge, and what happens next: asked when `queue.claim` found nothing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Exists, Min, OuterRef
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Claim, Comparison, Project, User
+from annotate.queueing import qualification
+
+
+class Reason(models.TextChoices):
+    ARCHIVED = "archived", _("The project is archived.")
+    EMPTY = "empty", _("The project has no comparisons yet.")
+    NOT_QUALIFIED = "not_qualified", _("You did not pass the qualification.")
+    TOO_LITTLE_GOLD = "too_little_gold", _("There are too few gold comparisons to qualify on.")
+    HELD = "held", _("Others are judging what is left.")
+    DONE = "done", _("Everything that you can judge is judged.")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """`back_at`: when something may come back at the latest, if others hold what is left; else None."""
+
+    reason: Reason
+    back_at: datetime | None = None
+    standing: qualification.Standing | None = None
+
+
+def why(project: Project, annotator: User) -> Nothing:
+    """Why this person gets nothing."""
+    if project.archived_at:
+        return Nothing(Reason.ARCHIVED)
+    standing = qualification.standing(project, annotator)
+    if not standing.passed:
+        reason = Reason.NOT_QUALIFIED if standing.failed else Reason.TOO_LITTLE_GOLD
+        return Nothing(reason, standing=standing)
+    if not Comparison.objects.filter(project=project).exists():
+        return Nothing(Reason.EMPTY)
+    back_at = _held_by_others(project, annotator)
+    return Nothing(Reason.HELD, back_at) if back_at else Nothing(Reason.DONE)
+
+
+def _held_by_others(project: Project, annotator: User) -> datetime | None:
+    """When the first lease of somebody else ends, on a comparison that this person has not had."""
+    had = Claim.objects.filter(comparison=OuterRef("comparison"), annotator=annotator).exclude(
+        state__in=Claim.FREED
+    )
+    held = (
+        Claim.objects.filter(~Exists(had), project=project, state__in=Claim.HOLDING)
+        .filter(comparison__reserved_for=None, comparison__withdrawn_at=None)
+        .exclude(annotator=annotator)
+        .exclude(comparison__kind=Comparison.Kind.GOLD)
+    )
+    first: datetime | None = held.aggregate(first=Min("expires_at"))["first"]
+    return first

@@ -1,0 +1,267 @@
+"""Handing out comparisons: claim, fetch ahead, renew, release, expire.
+
+`choosing.py` finds and takes the next comparison in one statement. Here is what surrounds it: one's own claims
+first, what is tried before somebody is told that nothing is left, and how long a claim lasts.
+
+A claim takes one of a comparison's places (`Comparison.claimed`, kept by triggers) from the moment it is handed
+out, also when it is only fetched ahead. An unseen one gives way when somebody would otherwise be left with nothing.
+
+Locks are taken in one order, claims before comparisons, and nothing waits for a comparison while it holds another.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from annotate.models import Claim, Comparison, Project, User
+from annotate.models.conflicts import again_on_race
+from annotate.queueing import qualification
+from annotate.queueing.choosing import choose
+
+NEXT_LEASE = timedelta(minutes=2)  # of a comparison fetched ahead
+REAPED_AT_A_TIME = 200
+
+
+def lease(project: Project) -> timedelta:
+    return timedelta(minutes=project.lease_minutes)
+
+
+def shown(*claims: int | None) -> dict[int, Claim]:
+    """These claims by id with everything a page shows of them, in one query."""
+    return {claim.pk: claim for claim in _with_texts().filter(pk__in=[claim for claim in claims if claim])}
+
+
+def _with_texts() -> QuerySet[Claim]:
+    # What a page that judges reads, and no more: each column costs, in every cycle.
+    own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
+    texts = ("comparison__prompt__content", "left__text", "right__text")
+    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts)
+
+
+# --- Claiming ----------------------------------------------------------------------------------------------------
+
+
+@again_on_race
+def claim(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
+    """What this person is to judge now: their live claim, else the one fetched ahead, else the next one chosen.
+
+    None if there is nothing for them; `empty_queue.why` says why, and what happens next.
+    """
+    now = now or timezone.now()
+    if mine := _keep(project, annotator, now):
+        return mine
+    if project.archived_at:
+        return None
+    chosen = choose(project, annotator, Claim.State.LIVE, now, lease(project)) or _search(
+        project, annotator, now
+    )
+    return shown(chosen).get(chosen) if chosen else None
+
+
+def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
+    """This person's live claim, else the one fetched ahead: renewed, and live from now on. None if they hold none.
+
+    The rows are locked, the live one first, as `advance` takes them: where another tab is giving its verdict, this
+    one waits for it and sees what it made live, instead of losing to it again and again.
+    """
+    own = _with_texts().filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    with transaction.atomic():
+        mine = own.select_for_update(of=("self",)).order_by("state").first()
+        if mine is not None:
+            mine.state, mine.seen_at = Claim.State.LIVE, mine.seen_at or now
+            mine.expires_at = now + lease(project)
+            mine.save(update_fields=["state", "seen_at", "expires_at"])
+    return mine
+
+
+def _search(project: Project, annotator: User, now: datetime) -> int | None:
+    """Look further when the first look found nothing: qualify, wait for locked rows, reap, take over.
+
+    Each step is a transaction of its own, so that nothing waits while it holds a comparison.
+    """
+    if project.qualification_size:
+        standing = qualification.settle(project, annotator)
+        if standing.failed:
+            return None
+        if not standing.passed:
+            lasting = lease(project)
+            return choose(project, annotator, Claim.State.LIVE, now, lasting, wait=True, only_gold=True)
+    expire_claims(project, now=now)
+    return choose(project, annotator, Claim.State.LIVE, now, lease(project), wait=True) or _take_over(
+        project, annotator, now
+    )
+
+
+def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
+    """Free a comparison that somebody else has fetched ahead and not seen, and choose again."""
+    had = Claim.objects.filter(comparison=OuterRef("comparison"), annotator=annotator).exclude(
+        state__in=Claim.FREED
+    )
+    with transaction.atomic():
+        unseen = (
+            Claim.objects.select_for_update(of=("self", "comparison"), skip_locked=True)
+            .select_related("comparison")
+            .filter(
+                ~Exists(had),
+                project=project,
+                state=Claim.State.NEXT,
+                comparison__reserved_for=None,
+                comparison__withdrawn_at=None,
+                comparison__skipped__lt=F("comparison__needed") + 2,
+            )
+            .exclude(annotator=annotator)
+            .exclude(comparison__kind=Comparison.Kind.GOLD)
+            .first()
+        )
+        if unseen is None:
+            return None
+        _free(Claim.objects.filter(pk=unseen.pk), Claim.State.RELEASED, now)
+        return choose(project, annotator, Claim.State.LIVE, now, lease(project))
+
+
+@again_on_race
+def claim_next(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
+    """What this person will be shown after their live claim, fetched ahead on a short lease of its own."""
+    now = now or timezone.now()
+    ahead = Claim.objects.filter(project=project, annotator=annotator, state=Claim.State.NEXT)
+    held = ahead.values_list("pk", flat=True).first()
+    if held:
+        ahead.filter(pk=held).update(expires_at=now + NEXT_LEASE)
+    elif not project.archived_at:
+        held = choose(project, annotator, Claim.State.NEXT, now, NEXT_LEASE)
+    return shown(held).get(held) if held else None
+
+
+def advance(project: Project, annotator: User, now: datetime) -> tuple[int | None, int | None]:
+    """The claim fetched ahead goes live, and another one is fetched: (live, next), in two statements.
+
+    (None, None) if there was nothing to move up. Call it in a transaction; raises IntegrityError on a race.
+    """
+    with connection.cursor() as cursor:
+        adapt = connection.ops.adapt_datetimefield_value
+        cursor.execute(
+            """
+            UPDATE annotate_claim SET state = 'live', seen_at = %(now)s, expires_at = %(expires)s
+            WHERE project_id = %(project)s AND annotator_id = %(annotator)s AND state = 'next'
+            AND NOT EXISTS (
+                SELECT 1 FROM annotate_claim live
+                WHERE live.project_id = %(project)s AND live.annotator_id = %(annotator)s AND live.state = 'live'
+            )
+            RETURNING id
+            """,
+            {
+                "project": project.pk,
+                "annotator": annotator.pk,
+                "now": adapt(now),
+                "expires": adapt(now + lease(project)),
+            },
+        )
+        live = cursor.fetchone()
+    if live is None or project.archived_at:
+        return (live[0] if live else None), None
+    return live[0], choose(project, annotator, Claim.State.NEXT, now, NEXT_LEASE)
+
+
+# --- Keeping and giving back -------------------------------------------------------------------------------------
+
+
+@again_on_race
+def renew(
+    token: uuid.UUID | str, annotator: User, *, project: Project | None = None, now: datetime | None = None
+) -> bool:
+    """The heartbeat of an open page: keep its claim, and the one fetched after it. False if the place is gone, or
+    if the claim is of another project than `project`.
+
+    A claim that expired while the machine slept is taken back where a place is free. Without one, a verdict is
+    still accepted, and marked late.
+    """
+    now = now or timezone.now()
+    mine = _by_token(token, annotator)
+    if mine is None or mine.state in Claim.SETTLED:
+        return False
+    if project is not None and mine.project_id != project.pk:
+        return False
+    if mine.state != Claim.State.LIVE and not _take_back(mine, now):
+        return False
+    own = Claim.objects.filter(project=mine.project, annotator=annotator)
+    own.filter(state=Claim.State.NEXT).update(expires_at=now + NEXT_LEASE)
+    return own.filter(pk=mine.pk, state=Claim.State.LIVE).update(expires_at=now + lease(mine.project)) == 1
+
+
+def _by_token(token: uuid.UUID | str, annotator: User) -> Claim | None:
+    try:
+        key = uuid.UUID(str(token))
+    except ValueError:
+        return None
+    return Claim.objects.select_related("project").filter(token=key, annotator=annotator).first()
+
+
+def _take_back(mine: Claim, now: datetime) -> bool:
+    """Make one's own claim live again, if nothing else is and its comparison still has a place.
+
+    One that was given back may have been fetched ahead since: then it holds its place.
+    """
+    own = Claim.objects.filter(project=mine.project_id, annotator=mine.annotator_id)
+    try:
+        with transaction.atomic():
+            found = own.select_for_update().exclude(state__in=Claim.SETTLED).filter(pk=mine.pk).first()
+            comparison = Comparison.objects.select_for_update(skip_locked=True).filter(
+                Q(open=True) | Q(kind=Comparison.Kind.GOLD), pk=mine.comparison_id
+            )
+            if found is None or own.filter(state=Claim.State.LIVE).exists():
+                return False
+            if found.state in Claim.FREED and not comparison.first():
+                return False
+            own.filter(pk=mine.pk).update(
+                state=Claim.State.LIVE, seen_at=found.seen_at or now, expires_at=now + lease(mine.project)
+            )
+            return True
+    except IntegrityError:  # another tab went live meanwhile
+        return False
+
+
+def release(claim: Claim, *, now: datetime | None = None) -> bool:
+    """Give a claim back. False if it was not held any more."""
+    return _free(Claim.objects.filter(pk=claim.pk), Claim.State.RELEASED, now or timezone.now()) == 1
+
+
+@again_on_race
+def leave(project: Project, annotator: User, *, now: datetime | None = None) -> int:
+    """Give back all that this person holds in the project; returns how many. They are offered it first again."""
+    own = Claim.objects.filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    # The live one last: what was given back last is offered first.
+    return sum(release(claim, now=now) for claim in own.order_by("-state"))
+
+
+def expire_claims(project: Project | None = None, *, now: datetime | Now | None = None) -> int:
+    """Return the comparisons of claims whose lease ran out, in one project or in all; returns how many.
+
+    A lease is given, renewed and found expired by the web server's clock. A worker, whose clock may be another,
+    passes the database's, `Now()`.
+    """
+    now = now or timezone.now()
+    expired = Claim.objects.filter(state__in=Claim.HOLDING, expires_at__lte=now)
+    if project is not None:
+        expired = expired.filter(project=project)
+    count = 0
+    while True:
+        with transaction.atomic():
+            # Rows that others hold are left to them: reapers never wait for each other, nor for a verdict.
+            claims = list(
+                expired.select_for_update(of=("self", "comparison"), skip_locked=True)
+                .order_by("pk")
+                .select_related("comparison")
+                .only("pk", "comparison__id")[:REAPED_AT_A_TIME]
+            )
+            count += _free(expired.filter(pk__in=[claim.pk for claim in claims]), Claim.State.EXPIRED, now)
+        if len(claims) < REAPED_AT_A_TIME:
+            return count
+
+
+def _free(claims: QuerySet[Claim], state: Claim.State, now: datetime | Now) -> int:
+    """Set these claims, where they are held, to a freed state. `expires_at` remembers when."""
+    return claims.filter(state__in=Claim.HOLDING).update(state=state, expires_at=now)

@@ -1,0 +1,279 @@
+"""How well annotators agree, with each other, with gold and with themselves; and what that says of each of them.
+
+Counting is done by the database; what comes back is a small table, whatever the size of the project. Repeats count
+for self-consistency alone. Categories name completions, never sides: first, second, tie, both_bad.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from django.db.models import Avg, Case, CharField, Count, F, Q, QuerySet, Value, When
+
+from annotate.models import Comparison, Judgment, Project
+from annotate.queueing.qualification import gold_judgments
+from primitives.statistics import UNMEASURED, Share, sum_shares
+
+Verdict = Judgment.Verdict
+# Before any evidence: right three times of four, as sure as 8 gold verdicts.
+PRIOR_ACCURACY, PRIOR_WEIGHT = 0.75, 8
+LONGEST_SECONDS = 600  # somebody who took longer was away
+
+
+@dataclass(frozen=True)
+class Met:
+    """How often two annotators' categories met on one comparison, among comparisons of `judged` judgments."""
+
+    one: int
+    other: int
+    one_said: str
+    other_said: str
+    judged: int
+    count: int
+
+
+@dataclass
+class Annotator:
+    """What is known of one annotator. `agreement` counts each colleague's verdict on the same comparison.
+
+    `left` is the share of preferences for the left side: about one half, unless the person favours a side.
+    `reliability` estimates how often their preference is right, see `reliability`.
+    """
+
+    annotator: int
+    verdicts: Counter[str] = field(default_factory=Counter)
+    left: Share = UNMEASURED
+    gold: Share = UNMEASURED
+    agreement: Share = UNMEASURED
+    repeats: Share = UNMEASURED
+    swapped_repeats: Share = UNMEASURED
+    reliability: float = PRIOR_ACCURACY
+    mean_seconds: float | None = None
+    too_fast: int = 0
+    late: int = 0
+
+
+# --- Counting ----------------------------------------------------------------------------------------------------
+
+
+def _current(project: Project, batch: str | None = None) -> QuerySet[Judgment]:
+    judgments = Judgment.objects.filter(project=project, superseded_at=None)
+    return judgments if batch is None else judgments.filter(comparison__batch=batch)
+
+
+def _said(path: str = "") -> Case:
+    """What a judgment says, by completion; `path` leads to the judgment."""
+    return Case(
+        When(
+            **{f"{path}verdict": Verdict.PREFER, f"{path}preferred": F("comparison__first")},
+            then=Value("first"),
+        ),
+        When(**{f"{path}verdict": Verdict.PREFER}, then=Value("second")),
+        default=F(f"{path}verdict"),
+        output_field=CharField(),
+    )
+
+
+def meetings(project: Project, batch: str | None = None) -> list[Met]:
+    """How often each two annotators said what of the same comparison. Skips and repeats are no opinion."""
+    rows = (
+        _current(project, batch)
+        .exclude(verdict=Verdict.SKIP)
+        .exclude(comparison__kind=Comparison.Kind.REPEAT)
+        .filter(
+            comparison__judged__gte=2,
+            comparison__judgments__superseded_at=None,
+            comparison__judgments__annotator__gt=F("annotator"),
+            comparison__judgments__verdict__in=[Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD],
+        )
+        .annotate(
+            other=F("comparison__judgments__annotator"),
+            one_said=_said(),
+            other_said=_said("comparison__judgments__"),
+            judged=F("comparison__judged"),
+        )
+        .values("annotator", "other", "one_said", "other_said", "judged")
+        .annotate(count=Count("pk"))
+        .order_by()
+    )
+    return [
+        Met(row["annotator"], row["other"], row["one_said"], row["other_said"], row["judged"], row["count"])
+        for row in rows
+    ]
+
+
+def gold_accuracy(project: Project, batch: str | None = None) -> dict[int, Share]:
+    """Each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
+    golds = gold_judgments(project)
+    if batch is not None:
+        golds = golds.filter(comparison__batch=batch)
+    right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
+    rows = golds.values("annotator").annotate(right=right, total=Count("pk")).order_by()
+    return {row["annotator"]: Share(row["right"], row["total"]) for row in rows}
+
+
+def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
+    """Each annotator's same verdicts on repeats: on all of them, and on those whose sides were swapped."""
+    original = "comparison__repeat_of__judgments__"
+    rows = (
+        _current(project)
+        .exclude(verdict=Verdict.SKIP)
+        .filter(
+            **{
+                "comparison__kind": Comparison.Kind.REPEAT,
+                f"{original}superseded_at": None,
+                f"{original}annotator": F("annotator"),
+                f"{original}verdict__in": [Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD],
+            }
+        )
+        .annotate(said=_said(), said_first=_said(original), swapped=~Q(left=F(f"{original}left")))
+        .values("annotator", "swapped")
+        .annotate(same=Count("pk", filter=Q(said=F("said_first"))), total=Count("pk"))
+        .order_by()
+    )
+    found: dict[int, dict[bool, Share]] = defaultdict(dict)
+    for row in rows:
+        found[row["annotator"]][bool(row["swapped"])] = Share(row["same"], row["total"])
+    return {
+        annotator: (sum_shares(shares.values()), shares.get(True, UNMEASURED))
+        for annotator, shares in found.items()
+    }
+
+
+# --- Coefficients ------------------------------------------------------------------------------------------------
+
+
+def pairwise_agreement(met: Iterable[Met]) -> Share:
+    """Of all pairs of verdicts on the same comparison, how many say the same."""
+    return sum_shares(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
+
+
+def agreement_with_others(met: Iterable[Met]) -> dict[int, Share]:
+    """The same, for each annotator."""
+    found: dict[int, list[Share]] = defaultdict(list)
+    for one in met:
+        share = Share(one.count if one.one_said == one.other_said else 0, one.count)
+        found[one.one].append(share)
+        found[one.other].append(share)
+    return {annotator: sum_shares(shares) for annotator, shares in found.items()}
+
+
+def cohen_kappa(met: Iterable[Met], one: int, other: int) -> float | None:
+    """Cohen's kappa (1960) of two annotators: agreement beyond chance, by each one's own mix of verdicts.
+
+    None if they never met, or if chance alone would always agree.
+    """
+    together = [meeting for meeting in met if {meeting.one, meeting.other} == {one, other}]
+    total = sum(meeting.count for meeting in together)
+    if not total:
+        return None
+    first: Counter[str] = Counter()
+    second: Counter[str] = Counter()
+    for meeting in together:
+        first[meeting.one_said] += meeting.count
+        second[meeting.other_said] += meeting.count
+    observed = sum(meeting.count for meeting in together if meeting.one_said == meeting.other_said) / total
+    chance = sum(first[said] * second[said] for said in first) / total**2
+    return None if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def krippendorff_alpha(met: Iterable[Met]) -> float | None:
+    """Krippendorff's alpha (2004, chapter 11) for nominal categories, any number of annotators, gaps allowed.
+
+    From the coincidence matrix: each ordered pair of verdicts on a comparison of m counts 1 / (m - 1). None without
+    two verdicts on one comparison, or if everybody always says the same one thing.
+    """
+    coincidences: Counter[tuple[str, str]] = Counter()
+    for meeting in met:
+        weight = meeting.count / (meeting.judged - 1)
+        # typeshed has a Counter count in whole numbers; these are fractions.
+        coincidences[meeting.one_said, meeting.other_said] += weight  # type: ignore[assignment]
+        coincidences[meeting.other_said, meeting.one_said] += weight  # type: ignore[assignment]
+    marginals: Counter[str] = Counter()
+    for (said, _other), weight in coincidences.items():
+        marginals[said] += weight
+    total = sum(marginals.values())
+    expected = total**2 - sum(count**2 for count in marginals.values())
+    if not expected:
+        return None
+    disagreed = sum(weight for (said, other), weight in coincidences.items() if said != other)
+    return 1 - (total - 1) * disagreed / expected
+
+
+def reliability(project: Project) -> dict[int, float]:
+    """Each annotator's estimated chance, from 0.5 to 0.99, that their preference is the right one."""
+    return estimate_reliability(meetings(project), gold_accuracy(project))
+
+
+def estimate_reliability(
+    met: Iterable[Met], gold: Mapping[int, Share], rounds: int = 100
+) -> dict[int, float]:
+    """The one-coin model of Dawid and Skene (1979), fitted to pairwise agreement alone.
+
+    If i is right with probability r_i whatever the comparison, two independent annotators agree on a preference
+    with probability (1 + c_i c_j) / 2 where c = 2 r - 1. Gold is an annotator with c = 1, and so is the prior.
+    The c_i are the least-squares solution of c_i c_j = a_ij, weighted by how often i met j, by coordinate descent.
+    """
+    agreed: dict[int, Counter[int]] = defaultdict(Counter)  # sum over meetings of +1 (agreed) or -1
+    counted: dict[int, Counter[int]] = defaultdict(Counter)
+    for meeting in met:
+        if not {meeting.one_said, meeting.other_said} <= {"first", "second"}:
+            continue
+        sign = meeting.count if meeting.one_said == meeting.other_said else -meeting.count
+        for one, other in ((meeting.one, meeting.other), (meeting.other, meeting.one)):
+            agreed[one][other] += sign
+            counted[one][other] += meeting.count
+    prior = 2 * PRIOR_ACCURACY - 1
+    c = dict.fromkeys(sorted({*counted, *gold}), prior)
+    for _ in range(rounds):
+        for one in c:
+            right = gold.get(one, UNMEASURED)
+            above = PRIOR_WEIGHT * prior + 2 * right.count - right.total
+            above += sum(sign * c[other] for other, sign in agreed[one].items())
+            below = PRIOR_WEIGHT + right.total + sum(n * c[other] ** 2 for other, n in counted[one].items())
+            c[one] = min(max(above / below, 0.0), 0.98)
+    return {one: (1 + value) / 2 for one, value in c.items()}
+
+
+# --- All of it ---------------------------------------------------------------------------------------------------
+
+
+def annotators(project: Project, batch: str | None = None) -> list[Annotator]:
+    """What is known of each annotator of the project, or of one batch of it, in five queries."""
+    found: dict[int, Annotator] = {}
+    rows = (
+        _current(project, batch)
+        .values("annotator", "verdict")
+        .annotate(
+            count=Count("pk"),
+            left=Count("pk", filter=Q(preferred=F("left"))),
+            too_fast_ones=Count("pk", filter=Q(too_fast=True)),
+            late_ones=Count("pk", filter=Q(late=True)),
+        )
+        .order_by()
+    )
+    for row in rows:
+        one = found.setdefault(row["annotator"], Annotator(row["annotator"]))
+        one.verdicts[row["verdict"]] = row["count"]
+        one.too_fast += row["too_fast_ones"]
+        one.late += row["late_ones"]
+        if row["verdict"] == Verdict.PREFER:
+            one.left = Share(row["left"], row["count"])
+    met, gold = meetings(project, batch), gold_accuracy(project, batch)
+    agreed, reliable = agreement_with_others(met), estimate_reliability(met, gold)
+    consistent, seconds = self_consistency(project), _mean_seconds(project, batch)
+    for one in found.values():
+        one.agreement = agreed.get(one.annotator, UNMEASURED)
+        one.gold = gold.get(one.annotator, UNMEASURED)
+        one.repeats, one.swapped_repeats = consistent.get(one.annotator, (UNMEASURED, UNMEASURED))
+        one.reliability = reliable.get(one.annotator, PRIOR_ACCURACY)
+        one.mean_seconds = seconds.get(one.annotator)
+    return sorted(found.values(), key=lambda one: one.annotator)
+
+
+def _mean_seconds(project: Project, batch: str | None) -> dict[int, float]:
+    timed = _current(project, batch).filter(seconds__lte=LONGEST_SECONDS)
+    return {
+        row["annotator"]: row["mean"]
+        for row in timed.values("annotator").annotate(mean=Avg("seconds")).order_by()
+    }

@@ -1,0 +1,42 @@
+"""Judgments by day: the figures behind the charts of progress."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
+
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from annotate.models import Judgment, Project
+
+DAYS = 30
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day, and how many judgments were given on it."""
+
+    date: date
+    count: int
+
+
+def days_of(project: Project) -> list[Day]:
+    """Judgments on each of the last days, those without any too.
+
+    One count with a condition for each day: SQLite has no date functions of its own, and would call Python for each
+    row to group by day.
+    """
+    today = timezone.localdate()
+    days = [today - timedelta(days=DAYS - 1 - number) for number in range(DAYS)]
+    starts = [
+        timezone.make_aware(datetime.combine(day, time())) for day in [*days, today + timedelta(days=1)]
+    ]
+    counts = Judgment.objects.filter(
+        project=project, superseded_at=None, created_at__gte=starts[0]
+    ).aggregate(
+        **{
+            f"day_{number}": Count("pk", filter=Q(created_at__gte=start, created_at__lt=end))
+            for number, (start, end) in enumerate(pairwise(starts))
+        }
+    )
+    return [Day(day, counts[f"day_{number}"]) for number, day in enumerate(days)]

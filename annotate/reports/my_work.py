@@ -1,0 +1,174 @@
+"""What one annotator sees of their own work in a project: calm figures, no ranking."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from statistics import median
+from typing import Any
+
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import TruncDate
+from django.utils import timezone
+
+from annotate.models import Claim, Comparison, Judgment, Membership, Project, User
+from annotate.queueing.qualification import gold_judgments
+from annotate.reports.agreement import LONGEST_SECONDS
+from annotate.reports.days import Day
+from primitives.statistics import Share
+
+Verdict = Judgment.Verdict
+DAYS = 14  # in the picture of one's days
+RECENT = 200  # judgments that the pace is measured on
+MOST_LEFT = 2_000  # comparisons counted as left; more are "more than"
+
+
+@dataclass(frozen=True)
+class MyWork:
+    """`seconds` is the median time for a verdict; `left` how many comparisons are open to this person, cut at
+    MOST_LEFT and shared with their colleagues; `streak` how many days in a row, up to today or yesterday, they
+    judged on."""
+
+    today: int
+    total: int
+    streak: int
+    days: list[Day]
+    seconds: float | None
+    left: int
+    agreement: Share | None
+    gold: Share | None
+
+    @property
+    def an_hour(self) -> int | None:
+        """Verdicts in an hour of judging."""
+        return round(3600 / self.seconds) if self.seconds else None
+
+    @property
+    def is_more_left(self) -> bool:
+        return self.left > MOST_LEFT
+
+    @property
+    def minutes_left(self) -> int | None:
+        """What is left, at one's own pace, if nobody else judged."""
+        return (
+            max(1, round(self.left * self.seconds / 60)) if self.seconds and not self.is_more_left else None
+        )
+
+
+def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
+    """This person's figures; agreement and gold accuracy only where the project shows them.
+
+    Where gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
+    """
+    told = project.gold_feedback == Project.GoldFeedback.SHOWN
+    now = now or timezone.now()
+    mine = _mine(project, annotator)
+    today = timezone.localdate(now)
+    per_day = _per_day(mine, now - timedelta(days=400))
+    return MyWork(
+        today=per_day.get(today, 0),
+        total=mine.count(),
+        streak=_streak(per_day, today),
+        days=[
+            Day(day, per_day.get(day, 0))
+            for day in (today - timedelta(days=n) for n in range(DAYS - 1, -1, -1))
+        ],
+        seconds=_pace(mine),
+        left=left(project, annotator),
+        agreement=_agreement(mine) if project.show_agreement else None,
+        gold=_gold(project, annotator) if project.show_agreement and told else None,
+    )
+
+
+def judged_today(project: Project, annotator: User) -> int:
+    """How many verdicts this person gave since midnight, in the site's time zone; a skip is none."""
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    return _mine(project, annotator).filter(created_at__gte=midnight).count()
+
+
+def _mine(project: Project, annotator: User) -> QuerySet[Judgment]:
+    current = Judgment.objects.filter(project=project, annotator=annotator, superseded_at=None)
+    return current.exclude(verdict=Verdict.SKIP)
+
+
+def _per_day(mine: QuerySet[Judgment], since: datetime) -> dict[date, int]:
+    rows = mine.filter(created_at__gte=since).annotate(day=TruncDate("created_at")).values("day")
+    return {row["day"]: row["count"] for row in rows.annotate(count=Count("pk")).order_by()}
+
+
+def _streak(per_day: dict[date, int], today: date) -> int:
+    day = today if today in per_day else today - timedelta(days=1)
+    streak = 0
+    while day in per_day:
+        streak += 1
+        day -= timedelta(days=1)
+    return streak
+
+
+def _pace(mine: QuerySet[Judgment]) -> float | None:
+    timed = (
+        mine.filter(seconds__lte=LONGEST_SECONDS).order_by("-created_at").values_list("seconds", flat=True)
+    )
+    recent = [seconds for seconds in timed[:RECENT] if seconds]
+    return median(recent) if recent else None
+
+
+def left(project: Project, annotator: User) -> int:
+    """How many comparisons are open to this person, and those in their hands; at most MOST_LEFT are told apart.
+
+    Gold is left out, in their hands too: the figure on a page must not tell which comparison it is.
+    """
+    return _waiting(project, annotator).count() + _held(project, annotator).count()
+
+
+def memberships_of(annotator: User) -> QuerySet[Membership]:
+    """This person's memberships with their projects, and `left` of each: one query for all of them."""
+    mine = Membership.objects.filter(user=annotator).select_related("project").order_by("project__name")
+    waiting, held = (of(OuterRef("project"), annotator) for of in (_waiting, _held))
+    return mine.annotate(left=_CountOf(waiting) + _CountOf(held))
+
+
+class _CountOf(Subquery):
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
+    output_field = IntegerField()
+
+
+def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
+    """What is open to this person and not in their hands, and at most one more than is told apart."""
+    had = Claim.objects.filter(
+        comparison=OuterRef("pk"), annotator=annotator, state__in=(*Claim.SETTLED, *Claim.HOLDING)
+    )
+    waiting = Comparison.objects.filter(~Exists(had), project=project, open=True)
+    for_me = waiting.filter(Q(reserved_for=None) | Q(reserved_for=annotator))
+    return for_me.values("pk")[: MOST_LEFT + 1]
+
+
+def _held(project: Project | OuterRef, annotator: User) -> QuerySet[Claim, Any]:
+    held = Claim.objects.filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    return held.exclude(comparison__kind=Comparison.Kind.GOLD).values("pk")
+
+
+def _agreement(mine: QuerySet[Judgment]) -> Share:
+    """With each colleague's verdict on the same comparison; how strongly one prefers does not matter."""
+    other = "comparison__judgments__"
+    # Greater or less, not a negation: Django would look for a negation in another row.
+    somebody_else = Q(**{f"{other}annotator__gt": F("annotator")}) | Q(
+        **{f"{other}annotator__lt": F("annotator")}
+    )
+    met = mine.exclude(comparison__kind=Comparison.Kind.REPEAT).filter(
+        somebody_else,
+        **{
+            f"{other}superseded_at": None,
+            f"{other}verdict__in": [Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD],
+        },
+    )
+    same = Q(verdict=F(f"{other}verdict")) & (
+        ~Q(verdict=Verdict.PREFER) | Q(preferred=F(f"{other}preferred"))
+    )
+    counts = met.aggregate(same=Count("pk", filter=same), total=Count("pk"))
+    return Share(counts["same"], counts["total"])
+
+
+def _gold(project: Project, annotator: User) -> Share:
+    golds = gold_judgments(project).filter(annotator=annotator)
+    right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
+    counts = golds.aggregate(right=right, total=Count("pk"))
+    return Share(counts["right"], counts["total"])

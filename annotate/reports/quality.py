@@ -1,0 +1,171 @@
+"""What an admin should know of the judging: each annotator's figures, warnings in plain words, progress by day.
+
+The figures are `agreement`'s; here they are put together, and held against bars that leave room for chance: a warning
+needs enough verdicts, and an interval that does not reach the bar.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Count, Q
+from django.utils.translation import gettext as _
+
+from annotate.models import Comparison, Completion, Judgment, Policy, Project, User
+from annotate.reports import agreement
+from annotate.reports.agreement import Annotator
+from annotate.reports.days import Day, days_of
+from annotate.text.model_names import names_itself
+from primitives.statistics import Share, percent, sum_shares
+
+ENOUGH_GOLD, ENOUGH_REPEATS, ENOUGH_PREFERENCES, ENOUGH_JUDGMENTS = 10, 10, 30, 20
+LEFT_FROM_HALF = 0.1  # a share of left verdicts further from one half than this matters
+MOST_TOO_FAST, MOST_SKIPPED, LEAST_CONSISTENT = 0.1, 0.3, 0.6
+LEAKS_LOOKED_AT = 2_000  # the newest completions
+
+
+@dataclass(frozen=True)
+class Person:
+    """An annotator's figures with what the page makes of them."""
+
+    user: User
+    figures: Annotator
+    total: int
+    too_fast: Share
+    skipped: Share
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The whole page. `kappas` holds (one, other, comparisons both judged, Cohen's kappa or None)."""
+
+    people: list[Person]
+    verdicts: list[tuple[str, Share]]
+    pairwise: Share
+    alpha: float | None
+    gold: Share
+    left: Share
+    kappas: list[tuple[User, User, int, float | None]]
+    days: list[Day]
+    leaks: list[int]
+
+    @property
+    def total(self) -> int:
+        return sum(person.total for person in self.people)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [warning for person in self.people for warning in person.warnings]
+
+
+def assess(project: Project) -> Quality:
+    """Everything that the page shows, in a number of queries that does not depend on the project's size."""
+    found = agreement.annotators(project)
+    users = User.objects.in_bulk([one.annotator for one in found])
+    people = [_person(project, users[one.annotator], one) for one in found]
+    met = agreement.meetings(project)
+    return Quality(
+        people=sorted(people, key=lambda person: -person.total),
+        verdicts=_mix(project),
+        pairwise=agreement.pairwise_agreement(met),
+        alpha=agreement.krippendorff_alpha(met),
+        gold=sum_shares(one.gold for one in found),
+        left=sum_shares(one.left for one in found),
+        kappas=_kappas(met, users),
+        days=days_of(project),
+        leaks=identity_leaks(project),
+    )
+
+
+def _person(project: Project, user: User, figures: Annotator) -> Person:
+    total = sum(figures.verdicts.values())
+    too_fast = Share(figures.too_fast, total)
+    skipped = Share(figures.verdicts[Judgment.Verdict.SKIP], total)
+    warnings = list(_warnings(project, user.get_username(), figures, too_fast, skipped))
+    return Person(user, figures, total, too_fast, skipped, warnings)
+
+
+def _warnings(
+    project: Project, name: str, figures: Annotator, too_fast: Share, skipped: Share
+) -> Iterable[str]:
+    gold, left, repeats = figures.gold, figures.left, figures.repeats
+    if gold.total >= ENOUGH_GOLD and gold.interval[1] < project.qualification_pass:
+        yield _(
+            "%(name)s is right on %(count)d of %(total)d gold comparisons (%(share)s): below the %(bar)s that this "
+            "project asks for. Look at their verdicts, and talk about the guidelines."
+        ) % _words(name, gold, bar=percent(project.qualification_pass))
+    low, high = left.interval
+    if (
+        left.total >= ENOUGH_PREFERENCES
+        and not low <= 0.5 <= high
+        and abs((left.share or 0) - 0.5) > LEFT_FROM_HALF
+    ):
+        side = _("left") if (left.share or 0) > 0.5 else _("right")
+        yield _(
+            "%(name)s prefers the %(side)s completion far more often than chance allows (%(share)s left of %(total)d): "
+            "sides are drawn at random, so something else than the text decides."
+        ) % _words(name, left, side=side)
+    if repeats.total >= ENOUGH_REPEATS and repeats.interval[1] < LEAST_CONSISTENT:
+        yield _(
+            "%(name)s gave the same verdict on %(count)d of %(total)d repeated comparisons only (%(share)s)."
+        ) % _words(name, repeats)
+    if too_fast.total >= ENOUGH_JUDGMENTS and (too_fast.share or 0) > MOST_TOO_FAST:
+        yield _(
+            "%(name)s judged %(count)d of %(total)d comparisons faster than they can be read (%(share)s)."
+        ) % _words(name, too_fast)
+    if skipped.total >= ENOUGH_JUDGMENTS and (skipped.share or 0) > MOST_SKIPPED:
+        yield _(
+            "%(name)s skipped %(count)d of %(total)d comparisons (%(share)s): ask what is unclear."
+        ) % _words(name, skipped)
+
+
+def _words(name: str, share: Share, **more: str) -> dict[str, str | int]:
+    return {"name": name, "count": share.count, "total": share.total, "share": percent(share.share), **more}
+
+
+def _mix(project: Project) -> list[tuple[str, Share]]:
+    """Each verdict's share of the current judgments, strengths apart."""
+    rows = (
+        Judgment.objects.filter(project=project, superseded_at=None)
+        .values("verdict", "strength")
+        .annotate(count=Count("pk"))
+        .order_by()
+    )
+    counts = {(row["verdict"], row["strength"]): row["count"] for row in rows}
+    total = sum(counts.values())
+    verdicts = [
+        *((Judgment.Verdict.PREFER.value, strength) for strength in reversed(Judgment.Strength.values)),
+        *((verdict, None) for verdict in Judgment.Verdict.values if verdict != Judgment.Verdict.PREFER),
+    ]
+    labels: dict[str | int, object] = {}
+    labels.update(Judgment.Verdict.choices)
+    labels.update(Judgment.Strength.choices)
+    return [
+        (str(labels[strength or verdict]), Share(counts.get((verdict, strength), 0), total))
+        for verdict, strength in verdicts
+    ]
+
+
+def _kappas(met: list[agreement.Met], users: dict[int, User]) -> list[tuple[User, User, int, float | None]]:
+    together: dict[tuple[int, int], int] = {}
+    for meeting in met:
+        both = (meeting.one, meeting.other)
+        together[both] = together.get(both, 0) + meeting.count
+    most = sorted(together.items(), key=lambda item: -item[1])[:20]
+    return [
+        (users[one], users[other], count, agreement.cohen_kappa(met, one, other))
+        for (one, other), count in most
+    ]
+
+
+def identity_leaks(project: Project) -> list[int]:
+    """Comparisons with a completion, among the newest, that says which model wrote it: the judging is not blind."""
+    policies = list(Policy.objects.filter(project=project).only("name", "base_model"))
+    telling = names_itself({name for policy in policies for name in (policy.name, policy.base_model)})
+    newest = Completion.objects.filter(policy__in=policies).order_by("-pk").values_list("pk", "text")
+    leaking = [pk for pk, text in newest[:LEAKS_LOOKED_AT] if telling.search(text[:20_000])]
+    return list(
+        Comparison.objects.filter(Q(first__in=leaking) | Q(second__in=leaking), withdrawn_at=None)
+        .order_by("-pk")
+        .values_list("pk", flat=True)[:50]
+    )

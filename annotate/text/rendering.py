@@ -1,0 +1,277 @@
+"""Untrusted text made safe to look at, as Markdown or raw.
+
+What a model wrote may be hostile by accident or on purpose. Nothing here trusts it: raw HTML is shown as text,
+images are named and not loaded, links cannot run scripts, characters that hide are made visible, and the work
+done for a text is bounded by its length. nh3 cleans the result once more, so that a mistake in the Markdown
+renderer is not a hole in the page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, MutableMapping, Sequence
+from sys import getsizeof
+from typing import Any
+
+import nh3
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+from annotate.text.hidden_characters import hidden_places, mark_hidden, visible
+
+DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
+MARK_ROOM = 10  # characters that a marked one counts as: its name and tags are longer still
+CACHE_SIZE = 32 * 1024 * 1024  # bytes of HTML
+# Characters of code that are highlighted, in a block and in a text: some lexers take the square of the time.
+HIGHLIGHTED_BLOCK = 2_000
+HIGHLIGHTED_TEXT = 10_000
+# The lexers that hostile text may choose from: common languages, none known to be slow.
+LANGUAGES = re.compile(
+    "bash|c|cpp|css|diff|go|html|java|javascript|js|json|kotlin|lua|php|python|py|r|ruby|rust|sh|sql|swift|toml|ts|"
+    "typescript|xml|yaml"
+)
+
+
+def cut(text: str) -> tuple[str, bool]:
+    """The part of `text` that a page shows, and whether that is not all of it."""
+    shown, _ = _fit(text, DISPLAY_LIMIT)
+    return shown, len(shown) < len(text)
+
+
+def cut_turns(turns: Iterable[tuple[str, str]]) -> list[tuple[str, str, bool]]:
+    """Return the (role, text, cut) of a chat that a page has room for. `cut` is true of the last if more follows."""
+    room, fitted = DISPLAY_LIMIT, []
+    for role, text in turns:
+        shown, taken = _fit(text, room)
+        room -= taken
+        fitted.append((role, shown, len(shown) < len(text)))
+        if len(shown) < len(text):
+            break
+    return fitted
+
+
+def _fit(text: str, room: int) -> tuple[str, int]:
+    """Return the beginning of `text` that fits into `room`, and the room that it takes."""
+    shown = text[:room]
+    marks, end = 0, len(shown)
+    for start in hidden_places(shown):
+        if start + (marks + 1) * MARK_ROOM >= room:
+            end = start
+            break
+        marks += 1
+    end = min(end, room - marks * MARK_ROOM)
+    return shown[:end], end + marks * MARK_ROOM
+
+
+def markdown(text: str) -> SafeString:
+    """`text`, cut for display, as clean HTML."""
+    shown, _ = cut(text)
+    # A completion never changes, so neither does what it renders to.
+    return CACHE.find(shown) or CACHE.keep(shown, _markdown(shown))
+
+
+def raw(text: str) -> SafeString:
+    """`text`, cut for display, character by character as it is, with what hides made visible."""
+    shown, _ = cut(text)
+    # A browser swallows the line break after <pre>; this one is not the text's.
+    return mark_safe(f'<pre class="raw-text" dir="auto">\n{visible(shown)}</pre>')  # noqa: S308 - visible() escapes
+
+
+def _markdown(text: str) -> SafeString:
+    # Honest text takes less than a third of this work.
+    environment: dict[str, Any] = {"work": len(text) + 2_000, "highlighted": HIGHLIGHTED_TEXT}
+    try:
+        tokens = PARSER.parse(text, environment)
+        # A table can hold a square of empty cells for a line of text.
+        if len(tokens) > 2 * len(text) + 1_000:
+            return raw(text)
+        html = PARSER.renderer.render(tokens, PARSER.options, environment)
+    except TooMuchWork:
+        return raw(text)
+    return mark_safe(CLEANER.clean(html))  # noqa: S308 - cleaned on this line
+
+
+class HtmlCache:
+    """Rendered texts by the digest of their source: the latest ones, in a bounded number of bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.used = size, 0
+        self._found: OrderedDict[bytes, SafeString] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, text: str) -> SafeString | None:
+        digest = self._digest(text)
+        with self._lock:
+            html = self._found.get(digest)
+            if html is not None:
+                self._found.move_to_end(digest)
+        return html
+
+    def keep(self, text: str, html: SafeString) -> SafeString:
+        """Store `html` and return it. Evict what was not asked for the longest."""
+        digest = self._digest(text)
+        with self._lock:
+            if digest not in self._found:
+                self._found[digest] = html
+                self.used += getsizeof(html)
+            while self.used > self.size:
+                _digest, oldest = self._found.popitem(last=False)
+                self.used -= getsizeof(oldest)
+        return html
+
+    @staticmethod
+    def _digest(text: str) -> bytes:
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+CACHE = HtmlCache(CACHE_SIZE)
+
+
+# --- The Markdown parser -----------------------------------------------------------------------------------------
+
+
+class TooMuchWork(Exception):
+    """The text makes the parser go over it again and again."""
+
+
+def _count_inline(state: StateInline, silent: bool) -> bool:
+    return _spend(state.env)
+
+
+def _count_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    return _spend(state.env)
+
+
+def _spend(environment: MutableMapping[str, Any]) -> bool:
+    """A rule that never matches and is tried at each position, so it sees all work that the parser does."""
+    environment["work"] -= 1
+    if environment["work"] < 0:
+        raise TooMuchWork
+    return False
+
+
+def _text(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return visible(tokens[index].content)
+
+
+def _code_inline(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return f"<code>{visible(tokens[index].content)}</code>"
+
+
+def _code_block(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    token = tokens[index]
+    language = token.info.strip().partition(" ")[0].lower()
+    return f'<pre dir="ltr"><code>{_code(token.content, language, env)}</code></pre>\n'
+
+
+def _image(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """An image could tell its server who is looking, so it is named and not loaded."""
+    token = tokens[index]
+    return f'<span class="image-held">[{visible(token.content)}: {visible(str(token.attrGet("src")))}]</span>'
+
+
+def _cell(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """A table cell; its alignment is a class, as style attributes are forbidden."""
+    token = tokens[index]
+    numeric = token.attrGet("style") == "text-align:right"
+    return f'<{token.tag} class="number">' if numeric else f"<{token.tag}>"
+
+
+def _heading(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """Two levels down: the page's own headings name the completions, and a text must not pose as one of them."""
+    token = tokens[index]
+    return f"<{'/' if token.nesting < 0 else ''}h{min(6, int(token.tag[1]) + 2)}>"
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
+    parser.inline.ruler.before("text", "count", _count_inline)
+    parser.block.ruler.before("table", "count", _count_block)
+    for name, rule in {
+        "text": _text,
+        "code_inline": _code_inline,
+        "code_block": _code_block,
+        "fence": _code_block,
+        "image": _image,
+        "th_open": _cell,
+        "td_open": _cell,
+        "heading_open": _heading,
+        "heading_close": _heading,
+    }.items():
+        parser.add_render_rule(name, rule)
+    return parser
+
+
+def _code(text: str, language: str, env: MutableMapping[str, Any]) -> str:
+    if not LANGUAGES.fullmatch(language) or len(text) > min(HIGHLIGHTED_BLOCK, env["highlighted"]):
+        return visible(text)
+    env["highlighted"] -= len(text)
+    html = highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
+    # Between its tags, Pygments' output is escaped text: only that may be marked.
+    return re.sub(r"(?<=>)[^<]+|^[^<]+", lambda match: mark_hidden(match[0]), html)
+
+
+PARSER = _parser()
+CLEANER = nh3.Cleaner(
+    tags={"p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "a", "span"}
+    | {"h3", "h4", "h5", "h6"}
+    | {"table", "thead", "tbody", "tr", "th", "td"},
+    attributes={
+        "a": {"href", "title"},
+        "ol": {"start"},
+        "pre": {"dir"},
+        "span": {"class", "title"},
+        "th": {"class"},
+        "td": {"class"},
+    },
+    url_schemes={"http", "https", "mailto"},
+    link_rel="noopener noreferrer nofollow",
+    set_tag_attribute_values={"a": {"target": "_blank"}},
+)

@@ -1,0 +1,174 @@
+"""What the desk and the history show of one comparison: its prompt, both completions, and what was noted."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Claim, Completion, Judgment, Project, Prompt
+from annotate.people import keyboard
+from annotate.text import rendering
+from annotate.text.differences import WORD_LIMIT, differences
+from annotate.views import verdict_form
+
+VIEWS = ("rendered", "raw", "differences")
+ROLES = {"system": _("System"), "user": _("User"), "assistant": _("Assistant"), "tool": _("Tool")}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat prompt; a plain prompt is one message without a role."""
+
+    html: SafeString
+    cut: bool
+    role: str | Promise = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """`cut`: only the beginning is shown. `uncompared`: its differences are marked in its beginning alone."""
+
+    letter: str
+    name: str
+    completion: Completion
+    html: SafeString
+    cut: bool
+    uncompared: bool
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """`field` is its name in the form."""
+
+    field: str
+    name: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One comparison as one person sees it. `view` is how its texts are shown; `said` what was noted so far; `undone`
+    whether a verdict on it was taken back.
+
+    `token` is their claim's: by it, a text that is too long for the page is opened whole.
+    """
+
+    project: Project
+    token: uuid.UUID
+    prompt: Prompt
+    left: Completion
+    right: Completion
+    view: str = "rendered"
+    word_limit = WORD_LIMIT
+    said: Mapping[str, Any] = field(default_factory=dict)
+    undone: bool = False
+
+    @classmethod
+    def of_claim(cls, claim: Claim, project: Project, view: str = "") -> Stage:
+        view = view if view in VIEWS else "rendered"
+        return cls(
+            project,
+            claim.token,
+            claim.comparison.prompt,
+            claim.left,
+            claim.right,
+            view,
+            claim.draft,
+            claim.undone_id is not None,
+        )
+
+    @classmethod
+    def of_judgment(cls, judgment: Judgment, project: Project, view: str = "") -> Stage:
+        view = view if view in VIEWS else "rendered"
+        said = {name: getattr(judgment, name) for name in ("reasons", "criteria", "rationale")}
+        said |= {name: getattr(judgment, name) for name in ("verdict", "preferred_id", "strength")}
+        claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
+        prompt = judgment.comparison.prompt
+        return cls(project, claim.token, prompt, judgment.left, judgment.right, view, said)
+
+    @cached_property
+    def messages(self) -> list[Message]:
+        show = rendering.raw if self.view == "raw" else rendering.markdown
+        return [
+            Message(show(text), cut, ROLES.get(role, role), role if role in ROLES else "")
+            for role, text, cut in rendering.cut_turns(self._turns)
+        ]
+
+    @cached_property
+    def _turns(self) -> list[tuple[str, str]]:
+        """The prompt's (role, text); a plain prompt is one text without a role."""
+        content = self.prompt.content
+        if isinstance(content, str):
+            return [("", content)]
+        return [(str(message.get("role", "")), str(message.get("content", ""))) for message in content]
+
+    @property
+    def prompt_text(self) -> str:
+        """All of the prompt, as plain text."""
+        return "\n\n".join(f"{role}:\n{text}" if role else text for role, text in self._turns)
+
+    @property
+    def prompt_cut(self) -> bool:
+        return any(message.cut for message in self.messages)
+
+    @cached_property
+    def sides(self) -> list[Side]:
+        both = (self.left, self.right)
+        uncompared = (False, False)
+        html: Sequence[SafeString]
+        if self.view == "differences":
+            found = differences(self.left.text, self.right.text)
+            uncompared = found.stopped
+            html = [
+                mark_safe(f'<div class="prose plain" dir="auto">{part}</div>')  # noqa: S308 - differences() escapes
+                for part in found.html
+            ]
+        else:
+            show = rendering.raw if self.view == "raw" else rendering.markdown
+            html = [show(completion.text) for completion in both]
+        return [
+            Side(name.upper(), name, completion, part, rendering.cut(completion.text)[1], stopped)
+            for name, completion, part, stopped in zip("ab", both, html, uncompared, strict=True)
+        ]
+
+    @property
+    def was(self) -> str:
+        """The verdict given before, in the form's words; empty if none was."""
+        return verdict_form.code(self.said, self.left.pk)
+
+    @property
+    def was_in_words(self) -> str:
+        return next((str(act.label) for act in keyboard.ACTS if act.name == self.was), "")
+
+    @property
+    def reasons(self) -> list[tuple[str, bool]]:
+        """The project's reasons, and whether each was picked."""
+        picked = self.said.get("reasons") or ()
+        return [(reason, reason in picked) for reason in self.project.reasons]
+
+    @property
+    def criteria(self) -> list[Criterion]:
+        said = self.said.get("criteria") or {}
+        return [
+            Criterion(
+                verdict_form.CRITERION + name, name, verdict_form.code(said.get(name) or {}, self.left.pk)
+            )
+            for name in self.project.criteria
+        ]
+
+    @property
+    def rationale(self) -> str:
+        return str(self.said.get("rationale") or "")
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to say beside the verdict."""
+        return bool(self.project.reasons or self.project.criteria or self.project.ask_rationale)

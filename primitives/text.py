@@ -1,0 +1,29 @@
+"""Text that a database and UTF-8 can hold."""
+
+import re
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL holds no NUL, UTF-8 no half of a surrogate pair
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a database and UTF-8 can hold `text`."""
+    return UNSTORABLE.search(text) is None
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether UTF-8 can hold `text`: it has no half of a surrogate pair."""
+    return _HALF.search(text) is None
+
+
+def make_storable(text: str) -> str:
+    """Return `text` without NULs, and with a question mark for each half of a surrogate pair."""
+    return _HALF.sub("?", text).replace("\0", "")
+
+
+def printable(text: str, most: int = 80) -> str:
+    """Return `text` for a message: shortened, with the code points of characters that cannot be printed."""
+    shown = "".join(
+        character if character.isprintable() else f"\\u{ord(character):04x}" for character in text[:most]
+    )
+    return f"{shown}…" if len(text) > most else shown

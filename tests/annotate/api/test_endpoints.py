@@ -1,0 +1,441 @@
+"""The API: tokens, roles, blindness, one shape of errors, batches taken whole or not at all."""
+
+import hashlib
+import json
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot
+from annotate.queueing import queue
+
+API = "/api/v1/projects/"
+
+
+@pytest.fixture(autouse=True)
+def _no_failures_counted():
+    cache.clear()
+
+
+class Caller:
+    """A script with a token."""
+
+    def __init__(self, token):
+        self.client = Client(enforce_csrf_checks=True, headers={"Authorization": f"Bearer {token}"})
+
+    def get(self, path="", **query):
+        return self.client.get(f"{API}{path}", query)
+
+    def post(self, path, body=None):
+        return self.client.post(f"{API}{path}", json.dumps(body or {}), content_type="application/json")
+
+
+@pytest.fixture
+def caller():
+    return lambda user: Caller(ApiToken.issue(user, "a test")[1])
+
+
+def lines(answer):
+    return [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+
+
+# --- Tokens ------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_token_nothing_is_said(project, db):
+    answer = Client().get(f"{API}reviews/")
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"].startswith("Bearer")
+    assert answer.json().keys() == {"error", "field"}
+
+
+def test_a_token_is_shown_once_and_stored_as_a_digest(owner, client_for):
+    client = client_for(owner)
+    page = client.post("/tokens/", {"name": "nightly export"}, follow=True).content.decode()
+    token = page.split('value="wst_')[1].split('"')[0]
+    token = f"wst_{token}"
+    assert Caller(token).get().json()["user"] == "olive"
+    assert token not in client.get("/tokens/").content.decode()
+    row = ApiToken.objects.get()
+    assert token not in str(ApiToken.objects.values().get())
+    assert row.digest == hashlib.sha256(token.encode()).hexdigest()
+    assert row.last_used_at
+
+
+def test_a_revoked_token_opens_nothing(owner, client_for):
+    row, token = ApiToken.issue(owner, "old")
+    client_for(owner).post(f"/tokens/{row.pk}/revoke/")
+    assert Caller(token).get().status_code == 401
+
+
+def test_nobody_revokes_or_sees_anothers_token(owner, teammate, client_for):
+    row, _token = ApiToken.issue(owner, "secret name")
+    client = client_for(teammate)
+    assert b"secret name" not in client.get("/tokens/").content
+    client.post(f"/tokens/{row.pk}/revoke/")
+    assert ApiToken.objects.filter(pk=row.pk).exists()
+
+
+def test_a_closed_accounts_token_opens_nothing(owner, caller):
+    script = caller(owner)
+    owner.is_active = False
+    owner.save()
+    assert script.get().status_code == 401
+
+
+def test_wrong_tokens_never_delay_a_good_one(project, owner, caller):
+    for _ in range(40):
+        refused = Caller("wst_guess").get()
+        assert refused.status_code == 401
+    assert refused.json().keys() == {"error", "field"}
+    assert caller(owner).get().status_code == 200
+
+
+def test_a_browsers_session_needs_the_csrf_token(project, owner):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(owner)
+    assert client.get(f"{API}reviews/").status_code == 200
+    refused = client.post(f"{API}reviews/next/", "{}", content_type="application/json")
+    assert refused.status_code == 403
+    assert "CSRF" in refused.json()["error"]
+
+
+# --- Roles -------------------------------------------------------------------------------------------------------
+
+READS = ["prompts/", "comparisons/", "pairs/", "snapshots/"]
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize(
+    ("who", "status"), [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404)]
+)
+def test_who_reads_what(request, project, caller, path, who, status):
+    answer = caller(request.getfixturevalue(who)).get(f"reviews/{path}")
+    assert answer.status_code == status
+    if status != 200:
+        assert answer.json().keys() == {"error", "field"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "allowed"),
+    [
+        ("prompts/", {"prompts": [{"prompt": "x"}]}, {"owner"}),
+        (
+            "comparisons/",
+            {"comparisons": [{"prompt": "x", "completion_a": "a", "completion_b": "b"}]},
+            {"owner"},
+        ),
+        ("next/", {}, {"owner", "teammate"}),
+        ("judgments/", {"token": "0" * 32, "verdict": "tie"}, {"owner", "teammate"}),
+        ("snapshots/", {}, {"owner", "researcher"}),
+    ],
+)
+def test_who_writes_what(owner, teammate, researcher, outsider, caller, path, body, allowed):
+    people = {"owner": owner, "teammate": teammate, "researcher": researcher}
+    for name, person in people.items():
+        status = caller(person).post(f"reviews/{path}", body).status_code
+        assert (status == 403) == (name not in allowed), (name, status)
+    assert caller(outsider).post(f"reviews/{path}", body).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404), (None, 401)],
+)
+@pytest.mark.parametrize("below", ["", "pairs/", "exact/"])
+def test_who_reads_one_snapshot(request, judged, researcher, caller, who, status, below):
+    digest = caller(researcher).post("reviews/snapshots/").json()["digest"]
+    someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
+    assert someone.get(f"reviews/snapshots/{digest}/{below}").status_code == status
+
+
+@pytest.mark.parametrize(("who", "status"), [("researcher", 403), ("outsider", 404), (None, 401)])
+@pytest.mark.parametrize("act", ["renew/", "release/"])
+def test_who_cannot_have_a_claim_keeps_or_frees_none(
+    request, project, teammate, make_comparisons, caller, who, status, act
+):
+    make_comparisons(1)
+    token = caller(teammate).post("reviews/next/").json()["claim"]["token"]
+    someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
+    assert someone.post(f"reviews/claims/{token}/{act}").status_code == status
+    assert queue.renew(token, teammate)
+
+
+@pytest.mark.parametrize(("who", "status"), [("outsider", 404), (None, 401)])
+@pytest.mark.parametrize("path", ["", "judgments/", "prompts/", "comparisons/", "pairs/"])
+def test_to_an_outsider_a_project_is_none(request, project, caller, who, status, path):
+    someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
+    assert someone.get(f"reviews/{path}").status_code == status
+
+
+def test_one_sees_ones_own_projects(project, teammate, outsider, caller):
+    assert [one["slug"] for one in caller(teammate).get().json()["projects"]] == ["reviews"]
+    assert caller(outsider).get().json()["projects"] == []
+
+
+def test_the_same_permission_counts_after_a_role_changed(project, teammate, caller):
+    script = caller(teammate)
+    assert script.get("reviews/prompts/").status_code == 403
+    Membership.objects.filter(user=teammate).update(role="researcher")
+    assert script.get("reviews/prompts/").status_code == 200
+
+
+# --- Judging -----------------------------------------------------------------------------------------------------
+
+
+def test_an_annotator_learns_neither_policy_nor_kind_nor_gold(project, teammate, make_comparisons, caller):
+    make_comparisons(1, kind="gold")
+    project.gold_rate = 0.5
+    project.save()
+    make_comparisons(1, kind="gate")
+    script = caller(teammate)
+    seen = [script.get("reviews/").content, script.post("reviews/next/").content]
+    seen.append(script.get("reviews/judgments/").content)
+    for content in seen:
+        for secret in (b"starter", b"gold", b"gate", b"policy", b"kind"):
+            assert secret not in content
+
+
+def test_a_comparison_is_claimed_judged_and_stored_once(project, teammate, make_comparisons, caller):
+    make_comparisons(2)
+    script = caller(teammate)
+    claim = script.post("reviews/next/").json()["claim"]
+    assert script.post("reviews/next/").json()["claim"]["token"] == claim["token"]
+    body = {"token": claim["token"], "verdict": "prefer", "preferred_id": claim["right"]["id"], "strength": 3}
+    first, second = (script.post("reviews/judgments/", body) for _ in range(2))
+    assert first.status_code == 201
+    assert first.json() == second.json()
+    judgment = Judgment.objects.get()
+    assert (judgment.preferred.text, judgment.left.text) == (claim["right"]["text"], claim["left"]["text"])
+    assert script.post("reviews/next/").json()["claim"]["token"] != claim["token"]
+
+
+def test_the_sides_are_those_that_were_drawn(project, teammate, make_comparisons, caller):
+    make_comparisons(1)
+    drawn = queue.claim(project, teammate)
+    shown = caller(teammate).post("reviews/next/").json()["claim"]
+    assert (shown["left"]["text"], shown["right"]["text"]) == (drawn.left.text, drawn.right.text)
+
+
+def test_annotators_are_told_sides_and_never_ids(project, owner, teammate, make_comparisons, caller):
+    project.criteria = ["helpful"]
+    project.save()
+    make_comparisons(1)
+    script = caller(teammate)
+    claim = script.post("reviews/next/").json()["claim"]
+    helpful = {"verdict": "prefer", "preferred_id": "a", "strength": 1}
+    body = {"token": claim["token"], "verdict": "prefer", "preferred_id": "b", "strength": 2}
+    said = script.post("reviews/judgments/", body | {"criteria": {"helpful": helpful}}).json()
+    judgment = Judgment.objects.get()
+    assert judgment.criteria["helpful"]["preferred_id"] == judgment.left_id
+    assert (said["preferred_id"], said["criteria"]["helpful"]["preferred_id"]) == ("b", "a")
+    assert said == script.get("reviews/judgments/").json()["results"][0]
+    for hidden in (judgment.left_id, judgment.right_id):
+        assert hidden not in (said["preferred_id"], said["criteria"]["helpful"]["preferred_id"])
+    known = caller(owner).get("reviews/judgments/").json()["results"][0]
+    assert (known["preferred_id"], known["left_id"]) == (judgment.right_id, judgment.left_id)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"verdict": "great"}, "verdict"),
+        ({"strength": 4}, "strength"),
+        ({"strength": None}, "strength"),
+        ({"preferred_id": None}, "preferred_id"),
+        ({"preferred_id": 10**30}, "preferred_id"),
+        ({"reasons": ["because"]}, "reasons"),
+        ({"reasons": "vivid"}, "reasons"),
+        ({"criteria": {"kind": {"verdict": "tie"}}}, "criteria"),
+        ({"rationale": "x" * 10_001}, "rationale"),
+        ({"rationale": "\ud800"}, "rationale"),
+        ({"seconds": -1}, "seconds"),
+        ({"token": "nonsense"}, "token"),
+        ({"strenght": 2}, "strenght"),
+    ],
+)
+def test_a_bad_verdict_is_refused_naming_its_field(
+    project, teammate, make_comparisons, caller, change, field
+):
+    make_comparisons(1)
+    script = caller(teammate)
+    claim = script.post("reviews/next/").json()["claim"]
+    body = {"token": claim["token"], "verdict": "prefer", "preferred_id": claim["left"]["id"], "strength": 2}
+    answer = script.post("reviews/judgments/", body | change)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == field
+    assert not Judgment.objects.exists()
+
+
+def test_anothers_claim_cannot_be_judged_renewed_or_released(
+    project, teammate, owner, make_comparisons, caller
+):
+    make_comparisons(1)
+    claim = queue.claim(project, owner)
+    script = caller(teammate)
+    assert script.post("reviews/judgments/", {"token": str(claim.token), "verdict": "tie"}).status_code == 400
+    for action in ("renew", "release"):
+        assert script.post(f"reviews/claims/{claim.token}/{action}/").status_code == 404
+    claim.refresh_from_db()
+    assert claim.state == "live"
+
+
+def test_a_released_claim_goes_back_to_the_queue(project, teammate, owner, make_comparisons, caller):
+    make_comparisons(1)
+    script = caller(teammate)
+    token = script.post("reviews/next/").json()["claim"]["token"]
+    assert script.post(f"reviews/claims/{token}/release/").status_code == 204
+    assert queue.claim(project, owner) is not None
+
+
+def test_an_annotator_lists_only_their_own_judgments(project, teammate, owner, make_comparisons, caller):
+    make_comparisons(1, needed=2)
+    for person in (teammate, owner):
+        script = caller(person)
+        token = script.post("reviews/next/").json()["claim"]["token"]
+        script.post("reviews/judgments/", {"token": token, "verdict": "tie"})
+    assert [one["annotator"] for one in caller(teammate).get("reviews/judgments/").json()["results"]] == [
+        "toni"
+    ]
+    assert len(caller(owner).get("reviews/judgments/").json()["results"]) == 2
+
+
+# --- Rows in -----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_with_one_bad_row_brings_nothing_in(project, owner, caller):
+    rows = [{"prompt": "good"}, {"prompt": ""}, "text", {"prompt": "x", "colour": "red"}]
+    answer = caller(owner).post("reviews/prompts/", {"prompts": rows})
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "prompts.1"
+    assert [row["row"] for row in answer.json()["rows"]] == [1, 2, 3]
+    assert not Prompt.objects.exists()
+
+
+def test_a_batch_sent_again_adds_nothing(project, owner, caller):
+    rows = [{"prompt": "p", "completion_a": "a", "completion_b": "b", "gold": "b"}]
+    first, again = (
+        caller(owner).post("reviews/comparisons/", {"comparisons": rows}).json() for _ in range(2)
+    )
+    assert first["made"] == {"prompts": 1, "pairs": 0, "gold": 1, "duplicates": 0}
+    assert again["made"] == {"prompts": 0, "pairs": 0, "gold": 0, "duplicates": 1}
+    assert Comparison.objects.get().gold_preferred.text == "b"
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], {"prompts": {}}, {"prompts": []}, {"prompts": [{"prompt": str(n)} for n in range(1001)]}]
+)
+def test_a_batch_is_a_list_of_up_to_a_thousand_rows(project, owner, caller, body):
+    answer = caller(owner).client.post(
+        f"{API}reviews/prompts/", json.dumps(body), content_type="application/json"
+    )
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "prompts"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("{broken", 400),
+        ("[" * 100_000, 400),
+        ('{"prompts": [{"prompt": NaN}]}', 400),
+        ("\xff\xfe", 400),
+        (json.dumps({"prompts": [{"prompt": "x" * 3_000_000}]}), 413),
+    ],
+)
+def test_a_body_that_is_no_json_or_too_large_is_refused_in_the_same_shape(
+    project, owner, caller, body, status
+):
+    answer = caller(owner).client.post(
+        f"{API}reviews/prompts/", body.encode("latin-1"), content_type="application/json"
+    )
+    assert answer.status_code == status
+    assert answer.json().keys() == {"error", "field"}
+    assert not Prompt.objects.exists()
+
+
+def test_lists_are_walked_by_cursor(project, owner, make_comparisons, caller):
+    made = [comparison.pk for comparison in make_comparisons(5)]
+    script, seen, address = caller(owner), [], f"{API}reviews/comparisons/?page_size=2"
+    while address:
+        page = script.client.get(address).json()
+        seen += [comparison["id"] for comparison in page["results"]]
+        address = page["next"]
+    assert seen == made
+
+
+# --- Rows out ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(project, teammate, make_comparisons):
+    from annotate.judgments import judging
+
+    make_comparisons(2)
+    while claim := queue.claim(project, teammate):
+        judging.record(claim.token, teammate, judging.Verdict("prefer", claim.left_id, 2))
+
+
+def test_pairs_and_snapshots_say_the_same_as_the_pages(judged, researcher, caller, client_for):
+    script = caller(researcher)
+    pairs = lines(script.get("reviews/pairs/"))
+    page = client_for(researcher).get("/p/reviews/export/pairs.jsonl")
+    assert pairs == lines(page)
+    table = script.get("reviews/pairs.csv", held_out="leave")
+    assert table["Content-Type"] == "text/csv; charset=utf-8"
+    assert b"".join(table.streaming_content).count(b"\r\n") == 1 + len(pairs)
+    snapshot = script.post("reviews/snapshots/", {"votes": "equal"}).json()
+    exact = b"".join(script.get(f"reviews/snapshots/{snapshot['digest']}/exact/").streaming_content)
+    assert hashlib.sha256(exact).hexdigest() == snapshot["digest"]
+    assert len(lines(script.get(f"reviews/snapshots/{snapshot['digest']}/pairs/"))) == len(pairs) == 2
+    assert script.get("reviews/snapshots/").json()["results"] == [snapshot]
+
+
+@pytest.mark.parametrize("path", ["reviews/pairs/", "reviews/pairs.csv"])
+def test_pairs_are_for_researchers_and_admins(judged, teammate, outsider, caller, path):
+    assert caller(teammate).get(path).status_code == 403
+    assert caller(outsider).get(path).status_code == 404
+
+
+@pytest.mark.parametrize(("name", "value"), [("votes", "loudest"), ("colour", "red"), ("since", "x")])
+def test_an_unknown_filter_is_refused_by_name(judged, researcher, caller, name, value):
+    answer = caller(researcher).get("reviews/pairs/", **{name: value})
+    assert (answer.status_code, answer.json()["field"]) == (400, name)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"ties": "perhaps"}, "ties"),
+        ({"smoothing": -1}, "smoothing"),
+        ({"smoothing": "x"}, "smoothing"),
+        ({"x": 1}, "x"),
+    ],
+)
+def test_a_bad_setting_of_a_snapshot_is_refused_by_name(judged, researcher, caller, body, field):
+    answer = caller(researcher).post("reviews/snapshots/", body)
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+    assert not Snapshot.objects.exists()
+
+
+def test_a_policy_of_a_snapshot_counts_once_and_there_are_not_many(project, judged, researcher, caller):
+    [policy, *_others] = project.policies.values_list("pk", flat=True)
+    snapshots = [caller(researcher).post("reviews/snapshots/", {"policies": [policy] * n}) for n in (1, 2)]
+    assert snapshots[0].json()["digest"] == snapshots[1].json()["digest"]
+    assert Snapshot.objects.get().settings["policies"] == [policy]
+    refused = caller(researcher).post("reviews/snapshots/", {"policies": [policy] * 201})
+    assert (refused.status_code, refused.json()["field"]) == (400, "policies")
+
+
+@pytest.mark.parametrize("path", ["nothing/", "reviews/nothing/", "reviews/snapshots/0123/"])
+def test_an_unknown_address_answers_in_the_same_shape(project, owner, caller, path):
+    answer = caller(owner).get(path)
+    assert answer.status_code == 404
+    assert answer.json().keys() == {"error", "field"}
+
+
+def test_a_wrong_method_answers_in_the_same_shape(project, owner, caller):
+    answer = caller(owner).client.delete(f"{API}reviews/prompts/")
+    assert answer.status_code == 405
+    assert answer.json().keys() == {"error", "field"}

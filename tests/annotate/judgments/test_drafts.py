@@ -1,0 +1,49 @@
+"""Drafts of a verdict, and flags for an admin."""
+
+import pytest
+
+from annotate.judgments import drafts, judging
+from annotate.judgments.judging import JudgingError, Verdict
+from annotate.judgments.verdicts import RATIONALE_LIMIT
+from annotate.models import Flag
+from annotate.queueing import queue
+
+
+def test_a_draft_is_back_after_a_reload_and_gone_with_the_verdict(project, teammate, claim):
+    assert drafts.save_draft(claim.token, teammate, {"rationale": "So far ", "strength": 2})
+    assert queue.claim(project, teammate).draft == {"rationale": "So far ", "strength": 2}
+    judging.record(claim.token, teammate, Verdict("tie"))
+    claim.refresh_from_db()
+    assert claim.draft == {}
+    assert not drafts.save_draft(claim.token, teammate, {"rationale": "Too late"})
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        {"rationale": "x" * (RATIONALE_LIMIT + 1)},
+        {"rationale": "\x00"},
+        {"reasons": ["x" * RATIONALE_LIMIT]},
+        {"criteria": {"a": "\x00"}},
+        {"is_admin": True},
+    ],
+)
+def test_a_draft_that_cannot_be_kept_is_refused(teammate, claim, draft):
+    with pytest.raises(JudgingError):
+        drafts.save_draft(claim.token, teammate, draft)
+    claim.refresh_from_db()
+    assert claim.draft == {}
+
+
+def test_a_draft_is_ones_own(owner, claim):
+    assert not drafts.save_draft(claim.token, owner, {"rationale": "Not mine"})
+
+
+def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, claim):
+    drafts.flag(claim.token, teammate, "Broken")
+    drafts.flag(claim.token, teammate, "Broken text")
+    assert Flag.objects.get().note == "Broken text"
+    with pytest.raises(JudgingError):
+        drafts.flag(claim.token, owner)
+    with pytest.raises(JudgingError):
+        drafts.flag(claim.token, teammate, "x" * 2001)

@@ -1,0 +1,153 @@
+"""Which base models a project may name: what the site's keeper lists, and nothing else can be told apart."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as site
+
+from annotate.models import Policy, Project, Prompt
+from annotate.projects import base_models
+
+URL = "/p/reviews/settings/"
+
+
+@pytest.fixture
+def models(settings: Any, tmp_path: Path) -> Path:
+    """A root with one model, which projects may take beside any model of Qwen's."""
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    settings.BASE_MODELS = [str(tmp_path / "models"), "Qwen/*"]
+    return tmp_path / "models"
+
+
+def test_by_default_only_the_starter_and_var_models_are_allowed() -> None:
+    assert [str(site.VAR / "models")] == site.BASE_MODELS
+    assert base_models.locate("starter") == str(site.STARTER_MODEL)
+    assert base_models.locate("Qwen/Qwen2.5-0.5B") is None
+
+
+def test_what_the_keeper_lists_is_found(models: Path) -> None:
+    assert base_models.locate(f"{models}/mine") == f"{models}/mine"
+    assert base_models.locate(f"{models}/mine/") == f"{models}/mine"
+    assert base_models.locate("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
+
+
+def test_a_root_may_be_a_link_and_is_followed(models: Path, settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(models)
+    settings.BASE_MODELS = [str(tmp_path / "linked")]
+    for name in (tmp_path / "linked" / "mine", models / "mine"):
+        assert base_models.locate(str(name)) == f"{models}/mine"
+
+
+def outside(models: Path) -> list[str]:
+    """Names of folders that exist, and are not below a root, or not once links are followed."""
+    secret = models.parent / "secret"
+    secret.mkdir()
+    (models / "link").symlink_to(secret)
+    (models / "circle").symlink_to(models / "circle")
+    return [
+        str(secret),
+        f"{models}/../secret",
+        f"{models}/link",
+        f"{models}/circle",
+        f"{models}/missing",
+        f"{models}x",
+        "/etc/ssh",
+        "/proc/self/fd",
+        str(site.VAR),
+        "~",
+        "~root/x",
+        "~nosuchuser/x",
+        "./training/starter",
+        "training/starter",
+        "annotate",
+        f"/{'n' * 449}",
+        f"{models}/{'n' * 300}",
+        "n" * 400,
+        f"{models}/mine\0",
+        f"{models}/\ud800",
+        "Qwen/../secret",
+        "Qwen/a/b",
+        "qwen/other",
+        "eve/Qwen",
+        "Qwen/" + "n" * 100,
+        "",
+    ]
+
+
+def test_what_is_missing_and_what_is_not_allowed_are_one_answer(models: Path) -> None:
+    for name in outside(models):
+        assert base_models.locate(name) is None, name
+        assert base_models.refusal(name).encode()  # can be shown
+
+
+def test_nothing_outside_of_the_roots_is_looked_at(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    for name in ("stat", "lstat"):
+        ask = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda path, *a, ask=ask, **k: looked_at.append(str(path)) or ask(path, *a, **k)
+        )
+    for name in ("/etc/ssh", "/proc/self/fd", f"{models}/../secret", "eve/model"):
+        base_models.locate(name)
+    assert [path for path in looked_at if not str(models).startswith(path)] == []
+    base_models.locate(f"{models}/mine")
+    assert f"{models}/mine" in looked_at
+
+
+def test_a_hub_id_never_stands_for_a_folder_of_the_checkout(settings: Any) -> None:
+    settings.BASE_MODELS = ["*"]
+    assert base_models.locate("training/starter") is None
+    assert base_models.locate("training/starting") == "training/starting"
+
+
+@pytest.mark.parametrize("page", ["settings", "new"])
+def test_every_refusal_has_one_sentence_and_one_status(
+    page: str, models: Path, project: Any, owner: Any, client_for: Any, admin_client: Any
+) -> None:
+    client, address = (client_for(owner), URL) if page == "settings" else (admin_client, "/new/")
+    initial = client.get(address).context["form"]
+    data = {name: initial[name].value() for name in initial.fields if initial[name].value() is not None}
+    data |= {
+        "name": "Poems",
+        "reasons": "",
+        "criteria": "",
+        "training_settings": "{}",
+        "sampling_settings": "{}",
+    }
+    said = set()
+    for name in ("/etc/ssh", f"{models}/missing", "eve/model", "~nosuchuser/x", f"/{'n' * 449}"):
+        answer = client.post(address, data | {"base_model": name})
+        (error,) = answer.context["form"].errors["base_model"]
+        said.add((answer.status_code, error.partition("“")[0] + error.partition("”")[2]))
+    assert said == {
+        (
+            422,
+            "The base model  does not exist, or is not among those that this site allows (WHETSTONE_MODELS).",
+        )
+    }
+    assert Project.objects.count() == Policy.objects.count() == 1
+
+
+def test_pages_stay_when_a_model_is_no_longer_allowed(
+    models: Path, project: Any, owner: Any, client_for: Any
+) -> None:
+    Policy.objects.update(base_model="eve/model")
+    client = client_for(owner)
+    for page in ("", "settings/", "rounds/", "rounds/ready/", "policies/"):
+        answer = client.get(f"/p/reviews/{page}", follow=True)
+        assert answer.status_code == 200, page
+    form = client.get(URL).context["form"]
+    data = {name: form[name].value() for name in form.fields if form[name].value() is not None}
+    data |= {"guidelines": "Anew.", "reasons": "", "criteria": ""}
+    data |= {"training_settings": "{}", "sampling_settings": "{}"}
+    assert client.post(URL, data).status_code == 302
+    assert Project.objects.get().guidelines == "Anew."
+    assert Policy.objects.get().base_model == "eve/model"
+    prompt = Prompt(project=project)
+    prompt.set_content("A review begins")
+    prompt.save()
+    answer = client.post("/p/reviews/rounds/", {"action": "write", "count": "1"})
+    assert answer.status_code == 422
+    assert "The base model “eve/model” does not exist, or is not among" in answer.content.decode()

@@ -1,0 +1,219 @@
+"""Agreement, against numbers worked out by hand."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from annotate.judgments import judging
+from annotate.models import Comparison, Project
+from annotate.queueing import qualification
+from annotate.reports import agreement
+from annotate.reports.agreement import Met
+from primitives.statistics import Share
+from tests.annotate.saying import say
+
+
+@pytest.fixture
+def three(make_member: Any) -> list[Any]:
+    return [make_member(name, "annotator") for name in ("anna", "bela", "cleo")]
+
+
+@pytest.fixture
+def table(project: Project, three: list[Any], make_comparisons: Any) -> list[Comparison]:
+    """Six comparisons. anna: 1 1 1 2 2 t; bela: 1 1 2 2 t t; cleo, on the first three: 1 2 1."""
+    comparisons: list[Comparison] = make_comparisons(6, needed=3)
+    names = {"1": "first", "2": "second", "t": "tie"}
+    for person, line in zip(three, ("11122t", "1122tt", "121"), strict=True):
+        for comparison, what in zip(comparisons, line, strict=False):
+            say(person, comparison, names[what])
+    return comparisons
+
+
+def test_pairwise_agreement(project, table):
+    # anna and bela agree on 4 of 6, anna and cleo on 2 of 3, bela and cleo on 1 of 3.
+    assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(7, 12)
+
+
+def test_agreement_with_others(project, three, table):
+    anna, bela, cleo = (person.pk for person in three)
+    found = agreement.agreement_with_others(agreement.meetings(project))
+    assert found == {anna: Share(6, 9), bela: Share(5, 9), cleo: Share(3, 6)}
+
+
+def test_cohen_kappa(project, three, table):
+    # anna: 3 first, 2 second, 1 tie; bela: 2, 2, 2. By chance 3/6 2/6 + 2/6 2/6 + 1/6 2/6 = 1/3; (4/6 - 1/3) / (2/3).
+    met = agreement.meetings(project)
+    anna, bela, _cleo = (person.pk for person in three)
+    assert agreement.cohen_kappa(met, anna, bela) == pytest.approx(0.5)
+    assert agreement.cohen_kappa(met, bela, anna) == pytest.approx(0.5)
+    assert agreement.cohen_kappa(met, anna, -1) is None
+
+
+def test_krippendorff_alpha(project, table):
+    # Coincidences: 11 5, 12 and 21 2 each, 22 2, 2t and t2 1 each, tt 2; marginals 7, 5, 3 of 15.
+    # Observed disagreement 6, expected (225 - 49 - 25 - 9) / 14 = 142 / 14.
+    assert agreement.krippendorff_alpha(agreement.meetings(project)) == pytest.approx(1 - 14 * 6 / 142)
+
+
+def test_coefficients_have_no_value_where_there_is_nothing_to_compare(project, three, make_comparisons):
+    assert agreement.krippendorff_alpha(agreement.meetings(project)) is None
+    (comparison,) = make_comparisons(1, needed=2)
+    for person in three[:2]:
+        say(person, comparison, "first")
+    met = agreement.meetings(project)
+    assert agreement.krippendorff_alpha(met) is None  # everybody always says the same one thing
+    assert agreement.cohen_kappa(met, three[0].pk, three[1].pk) is None
+    assert agreement.pairwise_agreement(met) == Share(1, 1)
+
+
+def test_agreement_reads_completions_not_sides(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1, needed=2)
+    say(three[0], comparison, "first", left="first")
+    say(three[1], comparison, "first", left="second")
+    assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(1, 1)
+
+
+def test_what_was_superseded_or_skipped_is_no_opinion(project, three, make_comparisons):
+    (comparison,) = make_comparisons(1, needed=3)
+    say(three[0], comparison, "first")
+    say(three[1], comparison, "second")
+    say(three[2], comparison, "skip")
+    assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(0, 1)
+    judging.undo(project, three[1])
+    assert agreement.meetings(project) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
+)
+def test_wilson_interval(count, total, low, high):
+    assert Share(count, total).interval == pytest.approx((low, high), abs=5e-5)
+
+
+def test_gold_accuracy_counts_ties_as_wrong_and_skips_not_at_all(project, three, make_comparisons):
+    golds = make_comparisons(4, kind="gold")
+    for comparison, what in zip(golds, ("first", "second", "tie", "skip"), strict=True):
+        say(three[0], comparison, what)
+    assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 3)}
+
+
+@pytest.mark.parametrize("feedback", ["silent", "shown"])
+@pytest.mark.parametrize("again", ["edit", "undo"])
+def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, feedback, again):
+    """Otherwise one could give a verdict, look at one's figure, and change it."""
+    project.gold_feedback, project.qualification_size = feedback, 1
+    project.save()
+    (gold,) = make_comparisons(1, kind="gold")
+    anna, right = three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1)
+    wrong = say(anna, gold, "second")
+    if again == "edit":
+        judging.revise(wrong.pk, anna, right)
+    else:
+        judging.record(judging.undo(project, anna).token, anna, right)
+    assert agreement.gold_accuracy(project) == {anna.pk: Share(0, 1)}
+    assert qualification.standing(project, anna).failed
+
+
+def test_a_verdict_after_a_skip_is_the_first_one(project, three, make_comparisons):
+    (gold,) = make_comparisons(1, kind="gold")
+    skipped = say(three[0], gold, "skip")
+    judging.revise(skipped.pk, three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1))
+    assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 1)}
+
+
+def test_left_bias_is_the_share_of_preferences_for_the_left_side(project, three, make_comparisons):
+    for comparison, (what, left) in zip(
+        make_comparisons(5),
+        [("first", "first"), ("second", "second"), ("first", "second"), ("tie", "first"), ("skip", "first")],
+        strict=True,
+    ):
+        say(three[0], comparison, what, left=left)
+    (anna,) = agreement.annotators(project)
+    assert anna.left == Share(2, 3)
+    assert anna.verdicts == {"prefer": 3, "tie": 1, "skip": 1}
+
+
+def test_figures_can_be_had_for_one_batch(project, three, make_comparisons):
+    (one,), (other,) = make_comparisons(1, batch="round 1"), make_comparisons(1, batch="round 2")
+    say(three[0], one, "first", left="first")
+    say(three[0], other, "first", left="second")
+    assert agreement.annotators(project, "round 1")[0].left == Share(1, 1)
+    assert agreement.annotators(project, "round 2")[0].left == Share(0, 1)
+
+
+def test_self_consistency_on_repeats_and_on_swapped_ones(project, three, make_comparisons):
+    anna = three[0]
+    said = [("first", "first", "first"), ("first", "second", "first"), ("second", "second", "tie")]
+    for comparison, (before, side, again) in zip(make_comparisons(3), said, strict=True):
+        say(anna, comparison, before)
+        repeat = Comparison.objects.create(
+            project=project,
+            prompt=comparison.prompt,
+            first=comparison.first,
+            second=comparison.second,
+            kind="repeat",
+            repeat_of=comparison,
+            reserved_for=anna,
+        )
+        say(anna, repeat, again, left=side)
+    assert agreement.self_consistency(project) == {anna.pk: (Share(2, 3), Share(1, 2))}
+    assert agreement.meetings(project) == []
+
+
+def test_pace_leaves_out_who_was_away(project, three, make_comparisons):
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    for comparison, seconds in zip(make_comparisons(3), (4, 8, 3000), strict=True):
+        say(three[0], comparison, "tie", seconds=seconds, now=timezone.now() + timedelta(hours=1))
+    (anna,) = agreement.annotators(project)
+    assert anna.mean_seconds == pytest.approx(6)
+    assert anna.late == 3
+
+
+# --- Reliability -------------------------------------------------------------------------------------------------
+
+
+def test_without_evidence_reliability_is_the_prior():
+    assert agreement.estimate_reliability([], {1: Share()}) == {1: agreement.PRIOR_ACCURACY}
+
+
+def test_gold_moves_reliability_from_the_prior_by_its_weight():
+    # c = (8 * 0.5 + right - wrong) / (8 + total); r = (1 + c) / 2.
+    found = agreement.estimate_reliability([], {1: Share(12, 12), 2: Share(6, 12), 3: Share(0, 12)})
+    assert found == pytest.approx({1: 0.9, 2: 0.6, 3: 0.5})
+
+
+def test_reliability_is_found_from_agreement_alone():
+    """Five annotators of known accuracy on 4,000 comparisons, each judged by all."""
+    rng = random.Random(5)
+    accuracy = {1: 0.95, 2: 0.9, 3: 0.8, 4: 0.7, 5: 0.6}
+    counts: Counter[tuple[int, int, str, str]] = Counter()
+    for _ in range(4_000):
+        said = {one: "first" if rng.random() < right else "second" for one, right in accuracy.items()}
+        counts.update(
+            (one, other, said[one], said[other]) for one in accuracy for other in accuracy if one < other
+        )
+    met = [Met(*key, judged=5, count=count) for key, count in counts.items()]
+    assert agreement.estimate_reliability(met, {}) == pytest.approx(accuracy, abs=0.03)
+
+
+def test_ties_say_nothing_of_reliability():
+    met = [Met(1, 2, "tie", "first", 2, 50), Met(1, 2, "both_bad", "both_bad", 2, 50)]
+    assert agreement.estimate_reliability(met, {}) == {}
+
+
+def test_figures_take_few_queries_however_many_annotators(
+    project, make_member, make_comparisons, django_assert_max_num_queries
+):
+    comparisons = make_comparisons(2, needed=8)
+    for number in range(8):
+        person = make_member(f"annotator{number}", "annotator")
+        for comparison in comparisons:
+            say(person, comparison, "first" if number % 2 else "second")
+    with django_assert_max_num_queries(5):
+        assert len(agreement.annotators(project)) == 8

@@ -1,0 +1,377 @@
+"""Model text is shown, never run: whatever it holds, the page stays safe, legible and quick."""
+
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from django.utils.safestring import SafeString
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from annotate.text import hidden_characters, rendering
+from annotate.text.differences import WORD_LIMIT, common, differences
+from annotate.text.rendering import DISPLAY_LIMIT, markdown, raw
+
+pytestmark = pytest.mark.once  # no text is rendered by a database
+
+
+class Tags(HTMLParser):
+    """What a browser would see: each tag with its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+KNOWN = {
+    "mark",
+    "p",
+    "br",
+    "hr",
+    "h3",
+    "h4",
+    "ul",
+    "ol",
+    "li",
+    "blockquote",
+    "pre",
+    "code",
+    "em",
+    "strong",
+    "s",
+    "a",
+} | {*("span", "table", "thead", "tbody", "tr", "th", "td")}
+HARMLESS = {"href", "title", "class", "rel", "target", "start", "dir"}
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "<style>body{display:none}</style>",
+    '<iframe srcdoc="<script>alert(1)</script>">',
+    "<a href=javascript:alert(1)>x</a>",
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](java\tscript:alert(1))",
+    "[x](data:text/html;base64,PHNjcmlwdD4=)",
+    "[x](vbscript:x)",
+    "<javascript:alert(1)>",
+    '[x](https://a.example/" onmouseover="alert(1))',
+    "![x](https://evil.example/pixel.png)",
+    '[ref]\n\n[ref]: javascript:alert(1) "title"',
+    "```html\n<script>alert(1)</script>\n```",
+    '```"><script>alert(1)</script>\nx\n```',
+    "`<script>`",
+    "| a |\n|---|\n| <img src=x onerror=alert(1)> |",
+    '<p style="position:fixed">x</p>',
+    "</div></main><h1>Take over</h1>",
+    "<!-- --><form action=https://evil.example><input name=password></form>",
+    "<textarea><title></title><base href=https://evil.example>",
+]
+
+
+def assert_harmless(html: str) -> None:
+    for tag, attributes in Tags(html).seen:
+        assert tag in KNOWN
+        assert set(attributes) <= HARMLESS
+        href = attributes.get("href")
+        assert href is None or href.startswith(("http://", "https://", "mailto:"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_harmlessly(text: str) -> None:
+    assert_harmless(markdown(text))
+    assert_harmless(raw(text))
+    assert_harmless("".join(differences(text, "something else").html))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [*HOSTILE, "**", "`", "```\n", "\n", "> ", "- ", "|", "\\", "&lt;", "\x00", "\u202e", "a"]
+        )
+    )
+)
+def test_no_mixture_of_hostile_pieces_becomes_harmful(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    assert_harmless(markdown(text))
+    assert_harmless("".join(differences(text, text[::-1]).html))
+
+
+def test_raw_html_is_visible_as_it_was_written() -> None:
+    assert "<b onclick=x>" in Tags(markdown("see <b onclick=x> here")).text
+
+
+def test_links_open_elsewhere_and_tell_nobody_where_they_were_followed() -> None:
+    [_, (tag, attributes)] = Tags(markdown("[x](https://a.example)")).seen
+    assert tag == "a"
+    assert attributes["target"] == "_blank"
+    assert attributes["rel"] == "noopener noreferrer nofollow"
+
+
+def test_an_image_is_named_and_not_loaded() -> None:
+    html = markdown("![a *cat*](https://evil.example/p.png)")
+    assert "<img" not in html
+    assert "[a *cat*: https://evil.example/p.png]" in Tags(html).text
+
+
+def test_markdown_gives_tables_lists_and_highlighted_code() -> None:
+    html = markdown("| a | n |\n|---|--:|\n| x | 1 |\n\n- *one*\n\n```python\ndef f(): pass\n```")
+    assert '<td class="number">1</td>' in html
+    assert "<li><em>one</em></li>" in html
+    assert '<span class="k">def</span>' in html
+    assert "style=" not in html
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("zero\u200bwidth", "U+200B"),
+        ("soft\u00adhyphen", "U+00AD"),
+        ("\u202egnirts", "U+202E"),
+        ("tag \U000e0041", "U+E0041"),
+        ("latin\u200djoined", "U+200D"),
+        ("bell \x07", "U+0007"),
+        ("s\ufe0fecret", "U+FE0F"),
+        ("5\ufe0f", "U+FE0F"),  # no key cap follows
+        ("s\U000e0100", "U+E0100"),
+        ("empty \u2800 looking", "U+2800"),
+        ("\U0001d173", "U+1D173"),
+        ("сло\u200dво", "U+200D"),
+        ("漢\u200c字", "U+200C"),
+        ("a\u200d😀", "U+200D"),
+        ("слово\u200e", "U+200E"),
+        ("🏴\U000e0067\U000e0061\U000e007f", "U+E0067"),  # no flag
+    ],
+)
+@pytest.mark.parametrize("render", [markdown, raw])
+def test_what_hides_is_named(text: str, shown: str, render: Callable[[str], str]) -> None:
+    html = render(text)
+    assert shown in Tags(html).text
+    assert not hidden_characters.HIDDEN.search(html)
+
+
+def test_headings_stay_below_those_of_the_page() -> None:
+    assert [tag for tag, _ in Tags(markdown("# a\n\n## b\n\n###### c")).seen] == ["h3", "h4", "h6"]
+
+
+def test_hidden_characters_in_code_are_named_too() -> None:
+    assert "U+200B" in Tags(markdown("```python\nx = '\u200b'\n```")).text
+    assert "U+200B" in Tags(markdown("`\u200b`")).text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "ordinary text",
+            "10 kΩ and 3 μm",
+            "می‌خواهم",
+            "PDF‌ها",
+            "क्‍ष",
+            "കണ്‍",
+            "שלום\u200f!",
+            "葛\U000e0100",
+            "⠓⠑⠀⠇",
+        ),
+        *("👨‍👩‍👧", "❤️", "❤️‍🔥", "🏳️‍🌈", "👩🏽‍💻", "5️⃣", "☎︎", "ℹ️", "∩\ufe00"),
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
+    ],
+)
+def test_honest_text_is_left_alone(text: str) -> None:
+    assert "span" not in markdown(text)
+
+
+def test_a_word_of_several_alphabets_is_marked() -> None:
+    assert '<span class="mixed-script"' in markdown("log in at p\u0430ypal today")  # a Cyrillic а
+    assert "mixed-script" not in markdown("слово and word")
+
+
+@pytest.mark.parametrize("text", ["\nbelow", "\n\nfurther below", "at once"])
+def test_raw_text_keeps_its_first_line_break(text: str) -> None:
+    assert f">\n{text}</pre>" in raw(text)  # a browser swallows one after <pre>
+
+
+# --- Work ---------------------------------------------------------------------------------------------------------
+
+
+def work(function: Callable[[], object]) -> int:
+    """How many Python functions are called: the same on every machine and every run."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    previous = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(previous)
+    return calls
+
+
+SLOW = {
+    "brackets": "[",
+    "images": "![",
+    "links": "[a](",
+    "emphasis": "*a **a ",
+    "underscores": "_a__ ",
+    "quotes": "> > > > > a\n",
+    "lists": "- - - - - a\n",
+    "ticks": "`a``b",
+    "cells": "|a",
+    "entities": "&",
+    "tags": "<a ",
+    "references": "[a]: b\n",
+    "fences": "```\n",
+    "headings": "# a\n===\n",
+    "code": "```python\n('(((\n```\n",
+}
+
+
+@pytest.mark.parametrize("pattern", SLOW.values(), ids=SLOW)
+def test_work_grows_no_faster_than_the_text(pattern: str) -> None:
+    def rendered(length: int) -> int:
+        text = (pattern * length)[:length]
+        return work(lambda: rendering._markdown(text))
+
+    rendered(500)  # what is set up once
+    assert rendered(4_000) < 2.5 * rendered(2_000) + 10_000
+
+
+def test_text_that_costs_too_much_is_shown_raw() -> None:
+    text = "![" * 20_000
+    assert markdown(text) == raw(text)
+
+
+def test_a_table_of_empty_cells_does_not_blow_up_the_page() -> None:
+    text = "|a" * 2_000 + "|\n" + "|-" * 2_000 + "|\n" + "a\n" * 500
+    assert len(markdown(text)) < 20 * len(text)
+
+
+def test_a_megabyte_on_one_line_is_cut_for_display() -> None:
+    text = "x" * 1_000_000
+    assert rendering.cut(text) == ("x" * DISPLAY_LIMIT, True)
+    for html in (markdown(text), raw(text), *differences(text, text).html):
+        assert len(html) < DISPLAY_LIMIT + 200
+
+
+def test_hidden_characters_do_not_blow_up_the_page() -> None:
+    for text in ("\u200b" * 60_000, "а\u200bb " * 20_000, "аb " * 20_000, "\u202e<" * 30_000):
+        shown, is_cut = rendering.cut(text)
+        assert is_cut
+        assert text.startswith(shown)
+        for html in (markdown(text), raw(text), *differences(text, text).html):
+            assert len(html) < 10 * DISPLAY_LIMIT
+
+
+@example("b" * 9 + "аb", 10)
+@given(st.text(st.sampled_from("аb \u200b"), max_size=60), st.integers(0, 200))
+def test_a_text_takes_no_more_room_than_there_is(text: str, room: int) -> None:
+    shown, taken = rendering._fit(text, room)
+    assert taken <= room
+    assert text.startswith(shown)
+
+
+def test_a_chat_is_cut_together_as_one_text_is() -> None:
+    turns = [("user", "x" * 50_000), ("assistant", "y" * 5_000), ("user", "z" * 20_000), ("user", "more")]
+    cut = rendering.cut_turns(turns)
+    assert [(role, len(text), is_cut) for role, text, is_cut in cut] == [
+        ("user", 50_000, False),
+        ("assistant", 5_000, False),
+        ("user", 5_000, True),
+    ]
+    assert [is_cut for _role, _text, is_cut in rendering.cut_turns(turns[:2])] == [False, False]
+
+
+def code(language: str, length: int) -> str:
+    pattern = {"yaml": "- a\n", "html": "<a>"}.get(language, "a.b.")
+    return f"```{language}\n{(pattern * length)[: length - 2]}x\n```\n"
+
+
+def highlighted(html: str) -> list[bool]:
+    """Of each block of code, whether its language is told apart."""
+    return ["<span" in block for block in html.split("<pre")[1:]]
+
+
+def test_highlighting_has_a_budget_for_a_block_and_for_a_text() -> None:
+    most, all_ = rendering.HIGHLIGHTED_BLOCK, rendering.HIGHLIGHTED_TEXT
+    for language in ("ts", "yaml", "html", "js"):
+        assert highlighted(markdown(code(language, most) + code(language, most + 1))) == [True, False]
+        blocks = all_ // most
+        assert highlighted(markdown(code(language, most) * (blocks + 2))) == [True] * blocks + [False] * 2
+    # What a block leaves over is for the ones after it.
+    assert highlighted(markdown(code("js", most) * 4 + code("js", 1_500) + code("js", 501) + code("js", 500))) == [
+        *[True] * 5, False, True,
+    ]  # fmt: skip
+
+
+def test_a_text_is_rendered_once_while_the_cache_has_room() -> None:
+    text = "once " * 9_000
+    assert markdown(text) is markdown(text)
+    cache = rendering.HtmlCache(3_000)
+    kept = {name: cache.keep(name, SafeString(name * 1_000)) for name in "abc"}
+    assert cache.find("a") is None  # it was not asked for the longest
+    assert cache.find("b") is kept["b"]
+    cache.keep("d", SafeString("d" * 1_000))
+    assert [cache.find(name) is not None for name in "bcd"] == [True, False, True]
+    cache.keep("e", SafeString("e" * 5_000))
+    assert cache.used == 0
+
+
+# --- Differences --------------------------------------------------------------------------------------------------
+
+words = st.lists(st.sampled_from("abcd"), max_size=12)
+
+
+@given(words, words)
+def test_the_common_subsequence_is_common_and_longest(left: list[str], right: list[str]) -> None:
+    pairs = common(left, right)
+    assert all(left[i] == right[j] for i, j in pairs)
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
+    # The textbook table.
+    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+    assert len(pairs) == table[-1][-1]
+
+
+def test_differing_words_are_marked_and_spacing_is_not_a_difference() -> None:
+    assert differences("the cat  sat down", "the dog sat\ndown").html == (
+        "the <mark>cat</mark>  sat down",
+        "the <mark>dog</mark> sat\ndown",
+    )
+
+
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    assert differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
+
+
+plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
+
+
+@given(plain_text, plain_text)
+def test_differences_keep_every_character_from_the_first_word_on(left: str, right: str) -> None:
+    for text, html in zip((left, right), differences(left, right).html, strict=True):
+        assert html.replace("<mark>", "").replace("</mark>", "") == hidden_characters.visible(text.lstrip())
+
+
+@pytest.mark.parametrize("word", ["one ", "語"])
+def test_words_beyond_what_is_compared_are_not_marked_and_said_to_be_left_out(word: str) -> None:
+    found = differences(word * (WORD_LIMIT + 1), "other")
+    assert found.stopped == (True, False)
+    assert found.html[0].endswith("</mark>" + word.rstrip()) or found.html[0].endswith("</mark> " + word)
+    assert differences(word * WORD_LIMIT, "other").stopped == (False, False)

@@ -1,0 +1,278 @@
+"""Looking through comparisons, one comparison's page, what an admin does there, and flags."""
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from annotate.judgments import judging
+from annotate.models import Comparison, Flag, Policy, Prompt
+from annotate.pairs.snapshots import take_snapshot
+from annotate.queueing import queue
+from annotate.reports import search
+
+URL = "/p/reviews/comparisons/"
+
+
+def numbers(page):
+    return [comparison.pk for comparison in page.context["page"].comparisons]
+
+
+def judge(project, person, verdicts):
+    """Judge all there is: `verdicts` maps a comparison to (verdict, position of the preferred) or a verdict."""
+    while claim := queue.claim(project, person):
+        said = verdicts.get(claim.comparison_id, "tie")
+        if isinstance(said, int):
+            one = claim.comparison
+            verdict = judging.Verdict("prefer", (one.first_id, one.second_id)[said], 2)
+        else:
+            verdict = judging.Verdict(said)
+        judging.record(claim.token, person, verdict)
+
+
+@pytest.mark.parametrize("page", ["comparisons/", "comparisons/{}/"])
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404), (None, 302)],
+)
+def test_annotators_see_no_list_and_no_comparison(request, make_comparisons, client_for, page, who, status):
+    """They must not learn policies, kinds, gold, or what others said."""
+    [comparison] = make_comparisons()
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.get(f"/p/reviews/{page.format(comparison.pk)}").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 403), ("teammate", 403), ("outsider", 404), (None, 302)],
+)
+def test_flags_are_for_admins(request, project, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.get("/p/reviews/flags/").status_code == status
+
+
+def test_the_newest_come_first_a_page_at_a_time(owner, make_comparisons, client_for, monkeypatch):
+    monkeypatch.setattr(search, "PAGE", 2)
+    made = [comparison.pk for comparison in make_comparisons(5)]
+    client, seen, address = client_for(owner), [], URL
+    while address:
+        page = client.get(address)
+        seen.append(numbers(page))
+        following = re.search(r'href="(\?[^"]+)" rel="next"', page.content.decode())
+        address = URL + following[1] if following else None
+    assert [pk for some in seen for pk in some] == sorted(made, reverse=True)
+    assert [len(some) for some in seen] == [2, 2, 1]
+
+
+def test_each_filter_narrows_the_list(project, owner, teammate, make_comparisons, client_for):
+    other_policy = Policy.objects.create(project=project, name="outside", kind="external")
+    waiting, split, agreed, gold, foreign = [
+        *make_comparisons(3, needed=2),
+        *make_comparisons(1, kind="gold"),
+        *make_comparisons(1, policy=other_policy, needed=3),
+    ]
+    Comparison.objects.filter(pk=waiting.pk).update(withdrawn_at="2026-01-01T00:00Z")
+    judge(project, owner, {split.pk: 0, agreed.pk: 1, foreign.pk: "skip"})
+    judge(project, teammate, {split.pk: 1, agreed.pk: 1})
+    Flag.objects.create(comparison=agreed, annotator=teammate, note="Look")
+    Prompt.objects.filter(pk=split.prompt_id).update(held_out=True)
+    Prompt.objects.filter(pk=gold.prompt_id).update(external_id="t3_x")
+    client = client_for(owner)
+    for query, expected in {
+        "": {waiting, split, agreed, gold, foreign},
+        "state=withdrawn": {waiting},
+        "state=waiting": {gold},
+        "state=partly": {foreign},
+        "state=finished": {split, agreed},
+        "kind=gold": {gold},
+        "verdict=skip": {foreign},
+        f"annotator={teammate.pk}": {split, agreed, foreign},
+        f"annotator={owner.pk}&verdict=prefer": {split, agreed},
+        "disagreement=on": {split},
+        f"policy={other_policy.pk}": {foreign},
+        "held_out=yes": {split},
+        "flagged=on": {agreed},
+        f"q=%23{gold.pk}": {gold},
+        "q=t3_x": {gold},
+        f"q=review+number+{split.prompt.text.split()[2]}+BEGINS": {split},
+        "q=no+such+text": set(),
+        "annotator=999999": {waiting, split, agreed, gold, foreign},  # no such choice: not a filter
+    }.items():
+        assert set(numbers(client.get(f"{URL}?{query}"))) == {one.pk for one in expected}, query
+
+
+@pytest.mark.parametrize("text", ["naïve “quotes” \\ 日本語", 'a "quoted" word', "50%", "under_score"])
+def test_search_finds_any_character_in_prompts_and_completions(
+    project, owner, make_comparisons, client_for, text
+):
+    """Prompts are JSON in the database: SQLite keeps it escaped, PostgreSQL does not."""
+    found, _other = make_comparisons(2)
+    prompt = Prompt.objects.get(pk=found.prompt_id)
+    prompt.set_content([{"role": "user", "content": f"before {text} after"}])
+    prompt.save()
+    page = client_for(owner).get(URL, {"q": text})
+    assert numbers(page) == [found.pk]
+
+
+def test_a_search_that_takes_long_says_how_far_it_got_and_can_go_on(
+    project, owner, make_comparisons, client_for, monkeypatch
+):
+    monkeypatch.setattr(search, "FIRST_WINDOW", 2)
+    monkeypatch.setattr(search, "LARGEST_WINDOW", 2)
+    first, *_others = make_comparisons(6)
+    Comparison.objects.filter(pk=first.pk).update(withdrawn_at="2026-01-01T00:00Z")
+    page = search.browse(project, {"state": "withdrawn"}, seconds=0)
+    assert (page.comparisons, page.cut) == ([], True)
+    found = []
+    while (
+        page.cut and not found
+    ):  # PostgreSQL goes on counting ids from test to test: there may be far to look
+        page = search.browse(project, {"state": "withdrawn"}, page.older, seconds=0)
+        found += page.comparisons
+    assert found == [first]
+
+
+def test_the_list_costs_the_same_number_of_queries_for_any_length(
+    project, owner, teammate, make_comparisons, client_for, monkeypatch
+):
+    # PostgreSQL goes on counting ids from test to test: without this, a look back over them takes a query more.
+    monkeypatch.setattr(search, "FIRST_WINDOW", 10**6)
+
+    def queries():
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            client.get(URL)
+        return len(captured)
+
+    client = client_for(owner)
+    make_comparisons(2)
+    judge(project, teammate, {})
+    few = queries()
+    make_comparisons(10)
+    judge(project, teammate, {})
+    assert queries() == few <= 12
+
+
+def test_the_list_neither_counts_nor_skips_rows(project, owner, make_comparisons, client_for):
+    make_comparisons(3)
+    with CaptureQueriesContext(connection) as captured:
+        client_for(owner).get(f"{URL}?state=finished&before=1000")
+    for query in captured:
+        assert "COUNT(*)" not in query["sql"]
+        assert "OFFSET" not in query["sql"]
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "0", "9" * 30])
+def test_a_mangled_page_address_is_the_first_page(owner, make_comparisons, client_for, before):
+    make_comparisons(2)
+    page = client_for(owner).get(f"{URL}?before={before}")
+    assert page.status_code == 200
+    assert len(numbers(page)) == 2
+
+
+def test_a_comparison_tells_everything(project, owner, teammate, researcher, make_comparisons, client_for):
+    [comparison] = make_comparisons(needed=2)
+    judge(project, teammate, {comparison.pk: 0})
+    judging.undo(project, teammate)
+    judge(project, teammate, {comparison.pk: 1})
+    snapshot = take_snapshot(project, owner)
+    claim = queue.claim(project, owner)
+    page = client_for(researcher).get(f"{URL}{comparison.pk}/").content.decode()
+    assert "toni" in page
+    assert "replaced" in page  # the history
+    assert snapshot.digest[:12] in page
+    assert "olive has had it on screen" in page
+    assert comparison.first.policy.name in page
+    left = "A" if claim.comparison.judgments.first().left_id == comparison.first_id else "B"
+    assert f"<td>{left}</td>" in page
+    assert "Withdraw" not in page  # a researcher only reads
+
+
+def test_hostile_completions_are_shown_harmlessly(project, owner, make_comparisons, client_for):
+    from annotate.models import Completion
+
+    [made] = make_comparisons()
+    hostile = Completion.objects.create(
+        prompt=made.prompt,
+        policy=made.first.policy,
+        text="<script>alert(1)</script><img src=x onerror=alert(1)>",
+    )
+    comparison = Comparison.objects.create(
+        project=project, prompt=made.prompt, first=hostile, second=made.second
+    )
+    page = client_for(owner).get(f"{URL}{comparison.pk}/").content.decode()
+    assert "<script>alert" not in page
+    assert "<img" not in page
+
+
+def test_withdrawing_and_restoring(project, owner, teammate, make_comparisons, client_for):
+    [comparison] = make_comparisons()
+    client, url = client_for(owner), f"{URL}{comparison.pk}/change/"
+    client.post(url, {"action": "withdraw"})
+    assert queue.claim(project, teammate) is None
+    client.post(url, {"action": "restore"})
+    assert queue.claim(project, teammate).comparison_id == comparison.pk
+
+
+def test_making_a_comparison_gold(owner, make_comparisons, client_for):
+    comparison, gate = [*make_comparisons(), *make_comparisons(kind="gate")]
+    client, url = client_for(owner), f"{URL}{comparison.pk}/change/"
+    refused = client.post(url, {"action": "gold", "preferred": gate.first_id}, follow=True)
+    assert b"Choose which completion" in refused.content
+    client.post(url, {"action": "gold", "preferred": comparison.second_id})
+    comparison.refresh_from_db()
+    assert (comparison.kind, comparison.gold_preferred_id) == ("gold", comparison.second_id)
+    client.post(f"{URL}{gate.pk}/change/", {"action": "gold", "preferred": gate.first_id})
+    gate.refresh_from_db()
+    assert gate.kind == "gate"
+
+
+@pytest.mark.parametrize("who", ["researcher", "teammate", "outsider"])
+def test_nobody_else_changes_a_comparison_or_a_flag(request, teammate, make_comparisons, client_for, who):
+    [comparison] = make_comparisons()
+    flag = Flag.objects.create(comparison=comparison, annotator=teammate)
+    client = client_for(request.getfixturevalue(who))
+    for data in ({"action": "withdraw"}, {"action": "gold", "preferred": comparison.first_id}):
+        assert client.post(f"{URL}{comparison.pk}/change/", data).status_code in (403, 404)
+    assert client.post(f"/p/reviews/flags/{flag.pk}/resolve/").status_code in (403, 404)
+    comparison.refresh_from_db()
+    flag.refresh_from_db()
+    assert (comparison.withdrawn_at, comparison.kind, flag.resolved_at) == (None, "standard", None)
+
+
+def test_another_projects_comparison_is_not_found(owner, make_comparisons, make_member, client_for):
+    from annotate.models import Project
+
+    [comparison] = make_comparisons()
+    other = Project.objects.create(slug="other", name="Other")
+    stranger = client_for(make_member("sam", "admin", in_project=other))
+    assert stranger.get(f"/p/other/comparisons/{comparison.pk}/").status_code == 404
+    assert (
+        stranger.post(f"/p/other/comparisons/{comparison.pk}/change/", {"action": "withdraw"}).status_code
+        == 404
+    )
+    comparison.refresh_from_db()
+    assert comparison.withdrawn_at is None
+
+
+def test_flags_are_listed_with_their_note_and_resolved(owner, teammate, make_comparisons, client_for):
+    [comparison] = make_comparisons()
+    flag = Flag.objects.create(comparison=comparison, annotator=teammate, note="Both are in Finnish.")
+    client = client_for(owner)
+    assert b"Both are in Finnish." in client.get("/p/reviews/flags/").content
+    after = client.post(f"/p/reviews/flags/{flag.pk}/resolve/", follow=True)
+    assert b"No open flags" in after.content
+    flag.refresh_from_db()
+    assert flag.resolved_at
+
+
+def test_a_long_text_is_said_to_be_cut(project, owner, client_for, make_comparisons):
+    long, short = make_comparisons(2)
+    long.prompt.set_content("word " * 13_000)
+    long.prompt.save()
+    page = client_for(owner).get(f"/p/reviews/comparisons/{long.pk}/").content.decode()
+    assert page.count("Very long: only its beginning is shown.") == 1
+    page = client_for(owner).get(f"/p/reviews/comparisons/{short.pk}/").content.decode()
+    assert "Very long" not in page

@@ -1,0 +1,228 @@
+"""Taking pairs, judgments and snapshots out."""
+
+import csv
+import hashlib
+import io
+import json
+
+import pytest
+
+from annotate.judgments import judging
+from annotate.models import Comparison, Completion, Prompt, Snapshot
+from annotate.pairs.snapshots import take_snapshot
+from annotate.queueing import queue
+
+PAGES = [
+    "export/",
+    "export/pairs.jsonl",
+    "export/pairs.csv",
+    "export/judgments.jsonl",
+    "export/judgments.csv",
+    "snapshots/",
+]
+
+
+@pytest.fixture
+def judged(project, teammate, make_comparisons):
+    """Six comparisons: three with a preference, a tie, both bad, and a skip; the first's prompt is held out."""
+    comparisons = make_comparisons(6)
+    Prompt.objects.filter(pk=comparisons[0].prompt_id).update(held_out=True)
+    said = ["prefer", "prefer", "prefer", "tie", "both_bad", "skip"]
+    verdicts = dict(zip((one.pk for one in comparisons), said, strict=True))
+    while claim := queue.claim(project, teammate):
+        verdict = verdicts[claim.comparison_id]
+        preferred = (claim.comparison.first_id, 2) if verdict == "prefer" else (None, None)
+        judging.record(claim.token, teammate, judging.Verdict(verdict, *preferred))
+    return comparisons
+
+
+def rows(answer):
+    assert answer.status_code == 200
+    return [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404), (None, 302)],
+)
+def test_admins_and_researchers_take_data_out(request, project, client_for, page, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.get(f"/p/reviews/{page}").status_code == status
+
+
+def test_pairs_come_in_trls_format_without_held_out_prompts(judged, researcher, client_for):
+    answer = client_for(researcher).get("/p/reviews/export/pairs.jsonl")
+    assert answer["Content-Disposition"] == 'attachment; filename="reviews-pairs.jsonl"'
+    found = rows(answer)
+    assert {row["comparison"] for row in found} == {judged[1].pk, judged[2].pk}
+    for row in found:
+        comparison = Comparison.objects.get(pk=row["comparison"])
+        assert row["prompt"] == comparison.prompt.content
+        assert (row["chosen"], row["rejected"]) == (comparison.first.text, comparison.second.text)
+
+
+@pytest.mark.parametrize("name", ["pairs", "judgments"])
+def test_csv_holds_the_rows_of_the_json_lines(judged, researcher, client_for, name):
+    client = client_for(researcher)
+    answer = client.get(f"/p/reviews/export/{name}.csv?held_out=include")
+    assert answer["Content-Disposition"] == f'attachment; filename="reviews-{name}.csv"'
+    found = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
+    expected = rows(client.get(f"/p/reviews/export/{name}.jsonl?held_out=include"))
+    assert len(found) == len(expected) > 0
+    for row, other in zip(found, expected, strict=True):
+        assert row.keys() == other.keys()
+        for column, value in other.items():
+            assert row[column] == (
+                "" if value is None else value if isinstance(value, str) else json.dumps(value)
+            )
+
+
+def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, client_for):
+    chat = [{"role": "user", "content": 'Hé, "you"\n=1'}]
+    prompt = Prompt(project=project)
+    prompt.set_content(chat)
+    prompt.save()
+    first, second = (
+        Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text)
+        for text in ("=HYPERLINK(1)", "- a list")
+    )
+    made = Comparison.objects.create(project=project, prompt=prompt, first=first, second=second)
+    judging.record(
+        queue.claim(project, researcher).token,
+        researcher,
+        judging.Verdict("prefer", first.pk, 2, rationale="=1+1"),
+    )
+    client = client_for(researcher)
+    body = b"".join(client.get("/p/reviews/export/judgments.csv").streaming_content).decode("utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(body))
+    assert row["rationale"] == "'=1+1"
+    body = b"".join(client.get("/p/reviews/export/pairs.csv").streaming_content).decode("utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(body))
+    assert json.loads(row["prompt"]) == chat
+    assert json.loads(row["chosen"]) == [{"role": "assistant", "content": "=HYPERLINK(1)"}]
+    assert int(row["comparison"]) == made.pk
+
+
+@pytest.mark.parametrize(
+    ("query", "positions"),
+    [
+        ("held_out=include", [0, 1, 2]),
+        ("held_out=only", [0]),
+        ("annotator=toni", [1, 2]),
+        ("annotator=olive", []),
+        ("policy=starter", [1, 2]),
+        ("kind=gate", []),
+        ("min_judgments=2", []),
+        ("since=2020-01-01", [1, 2]),
+        ("since=2120-01-01", []),
+        ("batch=nothing+of+the+sort", []),
+    ],
+)
+def test_filters_choose_the_pairs(judged, owner, researcher, client_for, query, positions):
+    found = rows(client_for(researcher).get(f"/p/reviews/export/pairs.jsonl?{query}"))
+    assert {row["comparison"] for row in found} == {judged[position].pk for position in positions}
+
+
+def test_the_account_adds_up_and_says_why_not(judged, researcher, client_for):
+    page = client_for(researcher).get("/p/reviews/export/?count=1&held_out=include").context["account"]
+    excluded = {str(reason): count for reason, count in page["excluded"]}
+    assert excluded == {"ties": 1, "both bad": 1, "skipped by everybody": 1}
+    assert (page["judgments"], page["comparisons"], page["pairs"], page["judgment_rows"]) == (6, 6, 3, 6)
+
+
+def test_the_account_promises_what_the_download_holds(judged, researcher, client_for):
+    client = client_for(researcher)
+    for query in ("held_out=leave", "held_out=include", "held_out=only", "kind=gate", "min_judgments=2"):
+        promised = client.get(f"/p/reviews/export/?count=1&{query}").context["account"]
+        assert promised["pairs"] == len(rows(client.get(f"/p/reviews/export/pairs.jsonl?{query}")))
+        assert promised["judgment_rows"] == len(
+            rows(client.get(f"/p/reviews/export/judgments.jsonl?{query}"))
+        )
+
+
+def test_the_account_is_a_fragment_for_htmx_and_waits_to_be_asked_for(judged, researcher, client_for):
+    client = client_for(researcher)
+    fragment = client.get("/p/reviews/export/", headers={"HX-Request": "true"}).content
+    assert b"<html" not in fragment
+    assert b"both bad" in fragment
+    assert client.get("/p/reviews/export/").context["account"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("votes=loudest", "votes"),
+        ("since=yesterday", "since"),
+        ("policy=none", "policy"),
+        ("smoothing=-1", "smoothing"),
+    ],
+)
+def test_a_bad_filter_is_named_and_nothing_is_sent(judged, researcher, client_for, query, field):
+    for page in ("export/", "export/pairs.jsonl", "export/judgments.jsonl"):
+        answer = client_for(researcher).get(f"/p/reviews/{page}?{query}")
+        assert answer.status_code == 422
+        assert f'id="id_{field}_error"' in answer.content.decode()
+
+
+def test_judgments_are_exported_with_their_history(project, judged, teammate, researcher, client_for):
+    judging.undo(project, teammate)
+    found = rows(client_for(researcher).get("/p/reviews/export/judgments.jsonl?held_out=include"))
+    assert len(found) == 6
+    assert sum(row["current"] for row in found) == 5
+
+
+def test_annotators_are_not_named_in_exports(judged, researcher, client_for):
+    for page in ("pairs", "judgments"):
+        answer = client_for(researcher).get(f"/p/reviews/export/{page}.jsonl")
+        assert b"toni" not in b"".join(answer.streaming_content)
+
+
+def test_the_exact_download_hashes_to_the_snapshots_name(project, judged, owner, researcher, client_for):
+    snapshot = take_snapshot(project, owner)
+    client = client_for(researcher)
+    url = f"/p/reviews/snapshots/{snapshot.digest}/"
+    content = b"".join(client.get(f"{url}exact.jsonl").streaming_content)
+    assert hashlib.sha256(content).hexdigest() == snapshot.digest
+    assert len(rows(client.get(f"{url}trl.jsonl"))) == 3
+    assert snapshot.digest in client.get(url).content.decode()
+
+
+def test_a_snapshot_stays_as_it_was(project, judged, teammate, owner, client_for):
+    snapshot = take_snapshot(project, owner)
+    client = client_for(owner)
+    url = f"/p/reviews/snapshots/{snapshot.digest}/exact.jsonl"
+    before = b"".join(client.get(url).streaming_content)
+    for _ in range(6):
+        judging.undo(project, teammate)
+    assert b"".join(client.get(url).streaming_content) == before
+
+
+def test_a_researcher_freezes_the_pairs_and_twice_is_once(project, judged, researcher, client_for):
+    client = client_for(researcher)
+    first, second = (client.post("/p/reviews/snapshots/") for _ in range(2))
+    snapshot = Snapshot.objects.get()
+    assert first.url == second.url == f"/p/reviews/snapshots/{snapshot.digest}/"
+    assert snapshot.created_by == researcher
+
+
+def test_nobody_else_freezes_them(judged, teammate, outsider, client_for):
+    assert client_for(teammate).post("/p/reviews/snapshots/").status_code == 403
+    assert client_for(outsider).post("/p/reviews/snapshots/").status_code == 404
+    assert not Snapshot.objects.exists()
+
+
+@pytest.mark.parametrize("page", ["", "exact.jsonl", "trl.jsonl"])
+def test_snapshots_are_read_by_admins_and_researchers_of_their_project(
+    project, judged, owner, teammate, make_member, client_for, page
+):
+    from annotate.models import Project
+
+    snapshot = take_snapshot(project, owner)
+    other = Project.objects.create(slug="other", name="Other")
+    stranger = make_member("sam", "admin", in_project=other)
+    url = f"snapshots/{snapshot.digest}/{page}"
+    assert client_for(owner).get(f"/p/reviews/{url}").status_code == 200
+    assert client_for(teammate).get(f"/p/reviews/{url}").status_code == 403
+    assert client_for(stranger).get(f"/p/reviews/{url}").status_code == 404
+    assert client_for(stranger).get(f"/p/other/{url}").status_code == 404

@@ -1,0 +1,478 @@
+"""Uploading files: checked whole before anything changes, worked through in short steps, never twice."""
+
+import errno
+import json
+import math
+import os
+import time
+import tracemalloc
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import DatabaseError, connection
+
+from annotate.imports import records, uploads
+from annotate.judgments import judging
+from annotate.models import Comparison, Completion, Import, Policy, Prompt
+from annotate.queueing import queue
+
+URL = "/p/reviews/import/"
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def pair(number, **more):
+    return {"prompt": f"prompt {number}", "completion_a": "one", "completion_b": "two", **more}
+
+
+@pytest.fixture
+def upload(owner, client_for):
+    """upload(bytes, name): the page after it, and the Import."""
+
+    def upload(content, name="rows.jsonl", **data):
+        page = client_for(owner).post(
+            URL, {"file": SimpleUploadedFile(name, content), "format": "", **data}, follow=True
+        )
+        return page, Import.objects.order_by("-pk").first()
+
+    return upload
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("teammate", 403), ("researcher", 403), ("outsider", 404), (None, 302)],
+)
+def test_only_admins_import(request, project, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.get(URL).status_code == status
+    sent = client.post(URL, {"file": SimpleUploadedFile("a.txt", b"a prompt"), "format": ""})
+    assert sent.status_code == (302 if status == 200 else status)
+    assert Import.objects.count() == (status == 200)
+
+
+@pytest.mark.parametrize("who", ["teammate", "researcher", "outsider"])
+def test_nobody_else_steps_starts_or_cancels_one(request, upload, client_for, who):
+    _page, made = upload(jsonl(pair(1)))
+    client = client_for(request.getfixturevalue(who))
+    for action in ("", "start/", "cancel/"):
+        assert client.post(f"{URL}{made.pk}/{action}").status_code in (403, 404)
+    made.refresh_from_db()
+    assert made.state == Import.State.READY
+
+
+def test_a_file_is_checked_and_shown_before_anything_changes(project, upload):
+    page, made = upload(jsonl(pair(1), pair(2, gold="b"), {"prompt": "alone"}))
+    assert made.state == Import.State.READY
+    assert made.counts["found"] == {"pairs": 1, "gold": 1, "prompts": 1}
+    assert b"Nothing has been changed yet" in page.content
+    assert b"alone" in page.content
+    assert not Prompt.objects.exists()
+
+
+def test_starting_it_brings_everything_in_and_forgets_the_file(project, owner, upload, client_for):
+    _page, made = upload(jsonl(pair(1), pair(2, gold="b"), {"prompt": "alone"}))
+    name = made.file.name
+    page = client_for(owner).post(f"{URL}{made.pk}/start/", follow=True)
+    made.refresh_from_db()
+    assert made.state == Import.State.DONE
+    assert made.counts["made"] == {"prompts": 3, "pairs": 1, "gold": 1}
+    assert Comparison.objects.get(kind="gold").gold_preferred.text == "two"
+    assert b"Imported." in page.content
+    assert not default_storage.exists(name)
+
+
+def test_errors_name_their_lines_and_nothing_is_changed(upload):
+    rows = jsonl(pair(1)) + b"\n{broken\n" + jsonl({"prompt": ""}, pair(4))
+    page, made = upload(rows)
+    assert made.state == Import.State.REFUSED
+    assert [line for line, _sentence in made.errors] == [3, 4]
+    assert b"Nothing was imported" in page.content
+    assert not Prompt.objects.exists()
+
+
+def test_a_file_with_errors_cannot_be_started(owner, upload, client_for):
+    _page, made = upload(b"{broken\n")
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    made.refresh_from_db()
+    assert made.state == Import.State.REFUSED
+
+
+def test_an_empty_file_is_refused(upload):
+    page, made = upload(b"")
+    assert made.state == Import.State.REFUSED
+    assert b"The file is empty." in page.content
+    assert b"1 line cannot be used" not in page.content
+
+
+def test_only_the_first_errors_are_kept_and_all_are_counted(upload):
+    page, made = upload(b"{broken\n" * 30)
+    assert (len(made.errors), made.counts["wrong"]) == (20, 30)
+    assert b"30 lines cannot be used" in page.content
+
+
+def test_neither_a_file_nor_text_is_an_error_that_names_the_field(project, owner, client_for):
+    answer = client_for(owner).post(URL, {"format": ""})
+    assert answer.status_code == 422
+    assert b'id="id_file_error"' in answer.content
+    assert not Import.objects.exists()
+
+
+def test_a_file_above_the_limit_is_refused(upload, settings):
+    settings.IMPORT_LIMIT = 100
+    page, made = upload(b"x" * 101, "prompts.txt")
+    assert made is None
+    assert b"Split it" in page.content
+
+
+def test_pasted_prompts_are_taken_a_line_each(project, owner, client_for):
+    client = client_for(owner)
+    client.post(URL, {"text": "one\r\n\r\n two words \n", "format": "csv"})
+    made = Import.objects.get()
+    client.post(f"{URL}{made.pk}/start/")
+    assert {prompt.content for prompt in Prompt.objects.all()} == {"one", "two words"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b'prompt,completion_a,completion_b\r\n"two\r\nlines",a,b\r\n"three, four",c,d\r\n'),
+        (
+            "rows.jsonl",
+            jsonl(*({"prompt": f"{n}", "completion_a": "a", "completion_b": "b"} for n in range(2))),
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "limit",
+    [
+        [(uploads, "ROWS_AT_A_TIME"), (uploads, "ROWS_CHECKED_AT_A_TIME")],
+        [(records, "BYTES_AT_A_TIME")],
+        [(records, "SECONDS_AT_A_TIME")],
+    ],
+)
+def test_steps_of_one_row_bring_in_what_one_step_would(
+    upload, owner, client_for, monkeypatch, name, content, limit
+):
+    """Each step opens the file anew where the last one stopped: also inside CSV with quoted line ends."""
+    for module, constant in limit:
+        monkeypatch.setattr(module, constant, int(module is uploads))
+    _page, made = upload(content, name)
+    assert made.counts["found"] == {"pairs": 2}
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    made.refresh_from_db()
+    assert made.counts["made"] == {"prompts": 2, "pairs": 2}
+    assert Comparison.objects.count() == 2
+
+
+@pytest.mark.parametrize("content", [b"\n" * 30, b'"\n' * 30])
+@pytest.mark.parametrize(("limit", "most"), [("BYTES_AT_A_TIME", 10), ("SECONDS_AT_A_TIME", 0)])
+def test_a_step_ends_by_bytes_and_by_time(project, owner, monkeypatch, content, limit, most):
+    """Blank lines too, of which no record comes."""
+    monkeypatch.setattr(records, limit, most)
+    made = uploads.receive(project, owner, ContentFile(content, "prompts.txt"), "txt")
+    uploads._check_some(made)
+    made.refresh_from_db()
+    assert (made.state, made.position) == (Import.State.CHECKING, max(most, content.index(b"\n") + 1))
+    assert uploads.work(made.pk, 60).state in (Import.State.REFUSED, Import.State.READY)
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "txt"])
+def test_a_preview_reads_no_further_than_its_bytes(project, owner, monkeypatch, format):
+    monkeypatch.setattr(uploads, "PREVIEW_BYTES", 100)
+    rows = {"csv": ("prompt\nOne", "Two"), "jsonl": ('{"prompt": "One"}', '{"prompt": "Two"}')}
+    first, second = rows.get(format, ("One", "Two"))
+    content = f"{first}\n" + "\n" * 200 + f"{second}\n"
+    made = uploads.receive(project, owner, ContentFile(content.encode(), "rows"), format)
+    assert [row.text for row in uploads.preview(made)] == ["One"]
+    assert uploads.work(made.pk, 60).counts["found"] == {"prompts": 2}
+
+
+def test_a_step_does_a_little_and_says_how_far_it_is(project, owner, client_for, monkeypatch):
+    monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 2)
+    content = jsonl(*(pair(number) for number in range(5)))
+    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    made = uploads.work(made.pk, seconds=0)
+    assert (made.state, made.line) == (Import.State.CHECKING, 2)
+    assert 0 < made.position < made.size
+    client = client_for(owner)
+    page = client.get(f"{URL}{made.pk}/")
+    assert b"2 lines read" in page.content
+    fragment = client.post(f"{URL}{made.pk}/", headers={"HX-Request": "true"})
+    assert b"<html" not in fragment.content
+    assert b"Import it" in fragment.content  # the step took it to the end
+
+
+def test_of_two_windows_one_does_each_step(project, owner):
+    """The second one has read the same rows: it must not write them again, nor move on."""
+    content = jsonl(*(pair(number) for number in range(3)))
+    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    uploads.work(made.pk, 5)
+    made.refresh_from_db()
+    uploads.start(made)
+    first, second = Import.objects.get(pk=made.pk), Import.objects.get(pk=made.pk)
+    uploads._write_some(first)
+    again = Import.objects.filter(pk=made.pk)
+    again.update(state=Import.State.RUNNING)  # as if more were left
+    second.file.storage.save(second.file.name, ContentFile(content))
+    uploads._write_some(second)
+    made.refresh_from_db()
+    assert made.counts["made"] == {"prompts": 3, "pairs": 3}
+    assert Completion.objects.count() == 6
+
+
+def test_cancelling_keeps_what_was_brought_in(project, owner, client_for, monkeypatch):
+    monkeypatch.setattr(uploads, "ROWS_AT_A_TIME", 1)
+    made = uploads.receive(project, owner, ContentFile(jsonl(pair(1), pair(2)), "rows.jsonl"), "jsonl")
+    made = uploads.work(made.pk, 5)
+    uploads.start(made)
+    uploads.work(made.pk, 0)
+    name = made.file.name
+    page = client_for(owner).post(f"{URL}{made.pk}/cancel/", follow=True)
+    assert "Already imported, and kept: Prompts: 1, Pairs to judge: 1." in " ".join(
+        page.content.decode().split()
+    )
+    assert Comparison.objects.count() == 1
+    assert not default_storage.exists(name)
+    assert uploads.work(made.pk, 5).state == Import.State.CANCELLED
+    assert Comparison.objects.count() == 1
+
+
+def test_importing_a_file_again_adds_nothing(owner, upload, client_for):
+    for _ in range(2):
+        _page, made = upload(jsonl(pair(1), {"prompt": "alone"}))
+        page = client_for(owner).post(f"{URL}{made.pk}/start/", follow=True)
+    made.refresh_from_db()
+    assert made.counts["made"] == {"duplicates": 2}
+    assert (Prompt.objects.count(), Comparison.objects.count()) == (2, 1)
+    assert b"There already: 2" in page.content
+
+
+def test_completions_cannot_pretend_to_be_of_a_policy_that_the_project_samples(upload):
+    _page, made = upload(jsonl(pair(1, policy_a="starter")))
+    assert made.state == Import.State.REFUSED
+    assert "samples itself" in made.errors[0][1]
+    assert set(Policy.objects.values_list("name", flat=True)) == {"starter"}
+
+
+def test_policies_are_counted_over_all_steps_of_the_check(project, owner, monkeypatch):
+    monkeypatch.setattr(records, "POLICIES", 3)
+    monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 1)
+    rows = [pair(number, policy_a=f"policy {number}") for number in range(4)]
+    made = uploads.receive(project, owner, ContentFile(jsonl(*rows), "rows.jsonl"), "jsonl")
+    made = uploads.work(made.pk, 60)
+    assert (made.state, made.counts["wrong"]) == (Import.State.REFUSED, 2)
+    assert made.errors[0] == [3, "The project would have more than 3 policies from elsewhere."]
+
+
+def test_a_file_that_was_lost_is_said_to_be_lost(owner, upload, client_for):
+    _page, made = upload(jsonl(pair(1)))
+    default_storage.delete(made.file.name)
+    page = client_for(owner).post(f"{URL}{made.pk}/start/", follow=True)
+    assert b"upload it again" in page.content
+
+
+@pytest.mark.once  # the memory is the reader's
+def test_memory_does_not_grow_with_the_file(project, owner):
+    """8 MB are checked with less than 2 MB at a time: a row, and the reader's buffer."""
+    rows = jsonl(*({"prompt": f"{number} " + "x" * 2_000} for number in range(4_000)))
+    made = uploads.receive(project, owner, ContentFile(rows, "rows.jsonl"), "jsonl")
+    del rows
+    tracemalloc.start()
+    made = uploads.work(made.pk, 60)
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.counts["found"] == {"prompts": 4_000}
+    assert peak < 2 * 1024 * 1024
+
+
+def test_another_projects_import_cannot_be_seen(project, owner, upload, make_member, client_for):
+    from annotate.models import Membership, Project
+
+    other = Project.objects.create(slug="other", name="Other")
+    stranger = make_member("sam", "admin", in_project=other)
+    Membership.objects.get(user=stranger)
+    _page, made = upload(jsonl(pair(1)))
+    assert client_for(stranger).get(f"/p/other/import/{made.pk}/").status_code == 404
+    assert client_for(stranger).post(f"/p/other/import/{made.pk}/start/").status_code == 404
+
+
+@pytest.fixture
+def imported(project, owner, upload, client_for):
+    """Three pairs and a gold comparison of one import, and a pair of another."""
+    _page, made = upload(jsonl(pair(1), pair(2), pair(3), pair(4, gold="a")))
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    _page, other = upload(jsonl(pair(5)))
+    client_for(owner).post(f"{URL}{other.pk}/start/")
+    return made
+
+
+def in_queue():
+    return Comparison.objects.filter(withdrawn_at=None)
+
+
+def test_an_import_is_withdrawn_as_far_as_nobody_judged_skipped_or_holds_it(
+    project, owner, teammate, make_member, imported, client_for
+):
+    Comparison.objects.exclude(batch=f"import {imported.pk}").delete()
+    people = owner, teammate, make_member("mia", "annotator")
+    judged, skipped, held = (queue.claim(project, person) for person in people)
+    judging.record(judged.token, owner, judging.Verdict("tie"))
+    judging.record(skipped.token, teammate, judging.Verdict("skip"))
+    touched = {claim.comparison_id for claim in (judged, skipped, held)}
+    client = client_for(owner)
+    page = client.get(f"{URL}{imported.pk}/").content.decode()
+    assert "Withdraw the 1 unjudged comparison of this import" in page
+    page = client.post(f"{URL}{imported.pk}/withdraw/", follow=True).content.decode()
+    assert "1 comparison withdrawn" in page
+    assert "unjudged comparison" not in page
+    assert set(in_queue().values_list("pk", flat=True)) == touched
+    page = client.post(f"{URL}{imported.pk}/withdraw/", follow=True).content.decode()
+    assert "0 comparisons withdrawn" in page
+    assert set(in_queue().values_list("pk", flat=True)) == touched
+
+
+def test_another_import_stays_and_each_comparison_can_be_put_back(project, owner, imported, client_for):
+    client = client_for(owner)
+    client.post(f"{URL}{imported.pk}/withdraw/")
+    assert [comparison.prompt.text for comparison in in_queue()] == ["prompt 5"]
+    one = Comparison.objects.filter(batch=f"import {imported.pk}").first()
+    client.post(f"/p/reviews/comparisons/{one.pk}/change/", {"action": "restore"})
+    assert {comparison.prompt.text for comparison in in_queue()} == {"prompt 5", one.prompt.text}
+
+
+@pytest.mark.parametrize(
+    ("who", "status"), [("teammate", 403), ("researcher", 403), ("outsider", 404), (None, 302)]
+)
+def test_nobody_but_an_admin_withdraws_an_import(request, imported, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.post(f"{URL}{imported.pk}/withdraw/").status_code == status
+    assert in_queue().count() == 5
+
+
+def test_an_import_that_was_stopped_says_how_much_came_in_and_can_be_withdrawn(
+    project, owner, client_for, monkeypatch
+):
+    monkeypatch.setattr(uploads, "ROWS_AT_A_TIME", 2)
+    content = jsonl(*(pair(number) for number in range(6)))
+    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    uploads.start(uploads.work(made.pk, 5))
+    uploads.work(made.pk, 0)
+    client = client_for(owner)
+    page = client.post(f"{URL}{made.pk}/cancel/", follow=True).content.decode()
+    assert "Withdraw the 2 unjudged comparisons of this import" in page
+    client.post(f"{URL}{made.pk}/withdraw/")
+    assert not in_queue().exists()
+
+
+# --- When things go wrong ----------------------------------------------------------------------------------------
+
+
+class FullStorage(FileSystemStorage):
+    """A disk with room for ten bytes more."""
+
+    def _save(self, name, content):
+        path = Path(self.path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.read(10))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class BrokenStorage(FileSystemStorage):
+    """A disk that takes files and gives none back."""
+
+    def _open(self, name, mode="rb"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture
+def use_storage(settings, tmp_path):
+    def use(storage=FileSystemStorage):
+        options = {"location": str(tmp_path)}
+        name = f"{storage.__module__}.{storage.__qualname__}"
+        settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": name, "OPTIONS": options}}
+        return tmp_path / "imports"
+
+    return use
+
+
+def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for, use_storage):
+    folder = use_storage(FullStorage)
+    data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1))), "format": ""}
+    answer = client_for(owner).post(URL, data)
+    assert answer.status_code == 507
+    assert "The server’s disk is full." in answer.content.decode()
+    assert 'id="id_file_error"' in answer.content.decode()
+    assert not list(folder.iterdir())
+    assert not Import.objects.exists()
+
+
+def test_an_unexpected_error_ends_an_import_with_a_sentence(project, owner, client_for, use_storage, caplog):
+    use_storage(BrokenStorage)
+    data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1))), "format": ""}
+    page = client_for(owner).post(URL, data, follow=True)
+    made = Import.objects.get()
+    assert (made.state, bool(made.finished_at)) == (Import.State.REFUSED, True)
+    assert b"Something went wrong on the server" in page.content
+    assert "Input/output error" in caplog.text
+
+
+@pytest.mark.once  # PostgreSQL cannot be told to be full
+def test_a_database_without_room_keeps_the_import_waiting(owner, upload, client_for, limited_database):
+    _page, made = upload(jsonl(*({"prompt": f"{number} " + "x" * 50_000} for number in range(30))))
+    uploads.start(made)
+    client = client_for(owner)
+    with limited_database():
+        answer = client.post(f"{URL}{made.pk}/")
+        assert answer.status_code == 507
+        assert "The server’s disk is full." in answer.content.decode()
+        fragment = client.post(f"{URL}{made.pk}/", headers={"HX-Request": "true"})
+        assert b"disk is full" in fragment.content
+        assert b"hx-trigger" not in fragment.content
+    made.refresh_from_db()
+    assert (made.state, made.position) == (Import.State.RUNNING, 0)
+    client.post(f"{URL}{made.pk}/")
+    assert Prompt.objects.count() == 30
+
+
+@pytest.fixture
+def limited_database():
+    """A database file that cannot grow, as on a full disk."""
+
+    @contextmanager
+    def limited():
+        with connection.cursor() as cursor:
+            [pages] = cursor.execute("PRAGMA page_count").fetchone()
+            cursor.execute(f"PRAGMA max_page_count = {pages}")
+            try:
+                yield
+            finally:
+                cursor.execute("PRAGMA max_page_count = 4294967294")
+
+    return limited
+
+
+def test_a_row_that_the_database_refuses_is_never_passed_over(project):
+    items = [records.Item(prompt="one", metadata={"x": math.inf}), records.Item(prompt="two")]
+    with pytest.raises(DatabaseError):
+        records.write(project, list(enumerate(items)))
+    assert not Prompt.objects.exists()
+
+
+def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_storage):
+    folder = use_storage()
+    made = uploads.receive(project, owner, ContentFile(b"a prompt", "a.txt"), "txt")
+    for name, age in (("old.txt", 2), ("fresh.txt", 0)):
+        (folder / name).write_bytes(b"torn")
+        os.utime(folder / name, (time.time() - age * 86_400,) * 2)
+    kept = folder.parent / made.file.name
+    os.utime(kept, (time.time() - 3 * 86_400,) * 2)
+    uploads.receive(project, owner, ContentFile(b"a prompt", "b.txt"), "txt")
+    assert not (folder / "old.txt").exists()
+    assert (folder / "fresh.txt").exists()
+    assert kept.exists()

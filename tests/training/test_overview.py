@@ -1,0 +1,116 @@
+"""A project's front page: where it stands, and what comes next."""
+
+import pytest
+
+from annotate.judgments import judging
+from annotate.models import Flag, Prompt
+from annotate.queueing import queue
+
+URL = "/p/reviews/"
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 302), ("outsider", 404), (None, 302)],
+)
+def test_annotators_go_to_the_desk_and_the_others_see_where_it_stands(
+    request, project, client_for, who, status
+):
+    answer = client_for(request.getfixturevalue(who) if who else None).get(URL)
+    assert answer.status_code == status
+    if who == "teammate":
+        assert answer.url == "/p/reviews/judge/"
+
+
+def test_the_next_step_follows_the_project(project, owner, make_member, make_comparisons, client_for):
+    def step():
+        return client_for(owner).get(URL).context["overview"].step
+
+    assert step() == "import"
+    prompt = Prompt(project=project)
+    prompt.set_content("Alone:")
+    prompt.save()
+    assert step() == "sample"
+    make_comparisons(2)
+    assert step() == "people"
+    teammate = make_member("toni", "annotator")
+    assert step() == "judge"
+    while claim := queue.claim(project, teammate):
+        judging.record(claim.token, teammate, judging.Verdict("tie"))
+    assert step() == "round"
+
+
+def test_gold_repeats_and_what_is_withdrawn_are_no_work_left(project, owner, make_comparisons, client_for):
+    make_comparisons(2, needed=2)
+    make_comparisons(1, kind="gold")
+    [withdrawn] = make_comparisons(1)
+    withdrawn.withdraw()
+    found = client_for(owner).get(URL).context["overview"]
+    assert (found.total, found.judgments_needed, found.left) == (2, 4, 4)
+
+
+def test_judgments_beyond_what_is_needed_do_not_make_up_for_others(
+    project, owner, teammate, make_comparisons, client_for
+):
+    one, _other = make_comparisons(2, needed=2)
+    for person in (owner, teammate):
+        for claim in iter(lambda: queue.claim(project, person), None):  # noqa: B023 - consumed in this round
+            verdict = "tie" if claim.comparison_id == one.pk else "skip"
+            judging.record(claim.token, person, judging.Verdict(verdict))
+    type(one).objects.filter(pk=one.pk).update(needed=1)
+    found = client_for(owner).get(URL).context["overview"]
+    assert (found.judgments, found.judgments_needed, found.finished) == (1, 3, 1)
+
+
+def test_open_flags_are_shown_to_admins(project, owner, researcher, teammate, make_comparisons, client_for):
+    [comparison] = make_comparisons()
+    Flag.objects.create(comparison=comparison, annotator=teammate)
+    assert b"1 comparison is flagged" in client_for(owner).get(URL).content
+    assert b"is flagged" not in client_for(researcher).get(URL).content
+
+
+def test_the_number_of_queries_does_not_depend_on_the_size(
+    project, owner, teammate, make_comparisons, client_for, django_assert_max_num_queries
+):
+    make_comparisons(20)
+    for _ in range(10):
+        judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
+    client = client_for(owner)
+    with django_assert_max_num_queries(14):
+        client.get(URL)
+
+
+def test_a_round_that_runs_or_waits_comes_before_everything_else(
+    project, owner, researcher, make_comparisons, client_for
+):
+    make_comparisons(2)
+    [gate] = make_comparisons(1, kind="gate")
+    round_ = project.rounds.create(
+        number=1, state="sampling", trains=False, start_policy=project.current_policy, folder="runs/overview"
+    )
+    page = client_for(owner).get(URL).content.decode()
+    assert "Round 1 is sampling" in page
+    assert f'href="{round_.get_absolute_url()}">Follow it</a>' in page
+    assert "Start a round" not in page
+
+    new = project.policies.create(name="round 1", kind="adapter", base_model="starter", adapter="a")
+    snapshot = project.snapshots.create(digest="d", counts={})
+    type(round_).objects.update(state="ready", trains=True, result_policy=new, snapshot=snapshot)
+    round_.gate.add(gate)
+    page = client_for(owner).get(URL).content.decode()
+    assert "Round 1: 0 of 1 gate comparison judged" in page
+    assert f'href="{round_.get_absolute_url()}">Open round</a>' in page
+    assert "Start a round" not in page
+    assert "Open round" not in client_for(researcher).get(URL).content.decode()  # who cannot decide
+
+
+def test_a_pace_that_leads_nowhere_near_an_end_gives_no_days_left(
+    project, owner, teammate, make_comparisons, client_for
+):
+    make_comparisons(40)
+    claim = queue.claim(project, teammate)
+    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    assert client_for(owner).get(URL).context["overview"].days_left is None  # 39 at one a week
+    for _ in range(9):
+        judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
+    assert client_for(owner).get(URL).context["overview"].days_left == 21  # 30 at ten a week

@@ -1,0 +1,99 @@
+"""Where a project stands, and what to do next: for those who look after it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import Count, F, IntegerField, Q, Sum
+from django.db.models.functions import Least
+from django.utils import timezone
+
+from annotate.models import Comparison, Flag, Judgment, Membership, Policy, Project, Prompt, Role
+from annotate.reports.days import Day, days_of
+from training.models import Round
+
+MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
+
+
+@dataclass(frozen=True)
+class Overview:
+    """`finished` of `total` comparisons have the judgments they need; gold and repeats are not counted.
+
+    `judgments` of `judgments_needed` count what those still need, not what was given beyond. `open_round` is the
+    round that runs or waits for a decision, or None.
+    """
+
+    prompts: int
+    total: int
+    finished: int
+    judgments: int
+    judgments_needed: int
+    active: int
+    annotators: int
+    flags: int
+    policies: list[Policy]
+    days: list[Day]
+    open_round: Round | None
+
+    @property
+    def step(self) -> str:
+        """What comes first now: running, decide, import, sample, people, judge or round."""
+        if self.open_round:
+            return "running" if self.open_round.is_live else "decide"
+        if not self.total:
+            return "sample" if self.prompts else "import"
+        if not self.annotators and not self.judgments:
+            return "people"
+        return "round" if self.judgments == self.judgments_needed else "judge"
+
+    @property
+    def left(self) -> int:
+        return self.judgments_needed - self.judgments
+
+    @property
+    def today(self) -> int:
+        return self.days[-1].count
+
+    @property
+    def percent(self) -> int:
+        return round(100 * self.judgments / self.judgments_needed) if self.judgments_needed else 0
+
+    @property
+    def days_left(self) -> int | None:
+        """At the pace of the last seven days; None without one, when nothing is left, or too far off to mean much."""
+        pace = sum(day.count for day in self.days[-7:]) / 7
+        days = round(self.left / pace) if pace and self.left > 0 else None
+        return None if days is None or days > MOST_DAYS_LEFT else days
+
+
+def open_rounds(projects: Iterable[Project]) -> dict[int, Round]:
+    """Map each project's id to its round that runs or waits for a decision, where there is one."""
+    found = Round.objects.open().filter(project__in=projects).select_related("project")
+    return {round_.project_id: round_ for round_ in found}
+
+
+def overview(project: Project) -> Overview:
+    """In a number of queries that does not depend on the project's size."""
+    work = Comparison.objects.filter(
+        project=project, kind__in=[Comparison.Kind.STANDARD, Comparison.Kind.GATE], withdrawn_at=None
+    )
+    counts = work.aggregate(
+        total=Count("pk"),
+        finished=Count("pk", filter=Q(judged__gte=F("needed"))),
+        judgments=Sum(Least("judged", "needed", output_field=IntegerField()), default=0),
+        judgments_needed=Sum("needed", default=0),
+    )
+    people = Membership.objects.filter(project=project)
+    recent = Judgment.objects.filter(
+        project=project, superseded_at=None, created_at__gte=timezone.now() - timedelta(days=7)
+    )
+    return Overview(
+        **counts,
+        prompts=Prompt.objects.filter(project=project).count(),
+        active=recent.values("annotator").distinct().count(),
+        annotators=people.filter(role=Role.ANNOTATOR).count(),
+        flags=Flag.objects.filter(comparison__project=project, resolved_at=None).count(),
+        policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
+        days=days_of(project),
+        open_round=open_rounds([project]).get(project.pk),
+    )
