@@ -26,8 +26,8 @@ from huggingface_hub.file_download import repo_folder_name
 
 from training.engine.errors import ModelError, first_line
 
-_ANSWER_SECONDS = 4  # for the connection, and again for the answer
-_PATIENCE_SECONDS = 8  # for both, and for the look-up of the host's address
+_ANSWER_SECONDS = 3  # for the connection, and again for the answer
+_PATIENCE_SECONDS = 5  # for both, and for the look-up of the host's address
 
 
 def is_hub_id(name: str) -> bool:
@@ -59,7 +59,7 @@ def cached_folder(repository: str, revision: str | None) -> Path | None:
 
 
 def list_names(repository: str, revision: str | None) -> list[str]:
-    """Return the names of a revision's files as the hub tells them. Raises ModelError within ten seconds.
+    """Return the names of a revision's files as the hub tells them. Raises ModelError, after seconds if it is silent.
 
     The look-up of a host's address knows no time limit, so it is left to a thread that may be abandoned.
     """
