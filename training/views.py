@@ -254,6 +254,7 @@ def _outcome(round_: Round) -> dict[str, Any]:
         "held_out": standings.held_out_accuracy(round_),
         "lengths": standings.sampled_lengths(round_),
         "health": round_.summary.get("train", {}).get("health", []),
+        "told": _told(round_),
         "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),
         "gallery": _gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
@@ -265,6 +266,12 @@ def _outcome(round_: Round) -> dict[str, Any]:
             for comparisons in (round_.fresh, round_.gate)
         ),
     }
+
+
+def _told(round_: Round) -> list[str]:
+    """Return what the engine had to say while it trained and sampled, each sentence once."""
+    verbs = (round_.summary.get(verb, {}) for verb in ("train", "sample", "sample_previous"))
+    return list(dict.fromkeys(event for verb in verbs for event in verb.get("events", [])))
 
 
 _ENCODING = {  # what `training.engine.tokens` reports of pairs that did not fit, by reason

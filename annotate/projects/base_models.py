@@ -1,4 +1,4 @@
-"""Base models by name: the folder or hub id that a name stands for, and whether this site allows it.
+"""Base models by name: the folder, GGUF file or hub id that a name stands for, and whether this site allows it.
 
 Asked wherever a name comes in or is used: for a new project, its settings, a round's plan, and once more by the
 worker before it writes config.json. "Not there" and "not allowed" are one answer, so that nothing can be probed.
@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 
 STARTER = "starter"  # the model that comes with Whetstone, by this name in the database
 LONGEST = 450  # characters
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_HUB_ID = re.compile(rf"({_PART}/{_PART})(/{_PART}\.gguf)?")  # a repository, and perhaps a file in it
 _LONGEST_HUB_ID = 96
-_FOLDER = ("/", "~/")  # what a folder's name begins with; every other name is a hub id
+_FOLDER = ("/", "~/")  # what the name of a folder or a file begins with; every other name is a hub id
 
 
 class ModelRefused(Exception):
@@ -29,12 +30,12 @@ class ModelRefused(Exception):
 
 
 def locate(name: str) -> str | None:
-    """Return the absolute folder or the hub id that a name stands for; None if it is missing or not allowed."""
+    """Return the absolute path or the hub id that a name stands for; None if it is missing or not allowed."""
     if name == STARTER:
         return str(settings.STARTER_MODEL)
     if len(name) > LONGEST or not name.isprintable():
         return None
-    return _allowed_folder(os.path.expanduser(name)) if name.startswith(_FOLDER) else _allowed_hub_id(name)
+    return _allowed_path(os.path.expanduser(name)) if name.startswith(_FOLDER) else _allowed_hub_id(name)
 
 
 def refusal(name: str) -> str:
@@ -45,24 +46,27 @@ def refusal(name: str) -> str:
 
 
 def is_here(name: str) -> bool:
-    """Check whether an allowed model needs no download: a folder, or a hub id whose files are in the cache."""
+    """Check whether an allowed model needs no download: a path, or a hub id whose files are in the cache."""
     found = locate(name)
     if found is None or found.startswith("/"):
         return found is not None
-    return (settings.HUB_CACHE / f"models--{found.replace('/', '--')}" / "snapshots").is_dir()
+    repository = "--".join(found.split("/")[:2])
+    return (settings.HUB_CACHE / f"models--{repository}" / "snapshots").is_dir()
 
 
-def _allowed_folder(name: str) -> str | None:
-    """Return the folder with its links resolved. Outside of the allowed roots, nothing is looked at."""
+def _allowed_path(name: str) -> str | None:
+    """Return a folder or a GGUF file with its links resolved. Outside of the allowed roots, nothing is looked at."""
     path, roots = Path(name), list(_roots())
     if ".." in path.parts or not any(path.is_relative_to(root) for root in roots):
         return None
     try:
-        folder = path.resolve()
-        is_allowed = any(folder.is_relative_to(root) for root in roots) and folder.is_dir()
+        found = path.resolve()
+        is_allowed = any(found.is_relative_to(root) for root in roots) and (
+            found.is_dir() or (found.suffix == ".gguf" and found.is_file())
+        )
     except (OSError, RuntimeError):  # a name that no file can have, or links in a circle
         return None
-    return str(folder) if is_allowed else None
+    return str(found) if is_allowed else None
 
 
 def _roots() -> Iterator[Path]:
@@ -75,10 +79,12 @@ def _roots() -> Iterator[Path]:
 
 
 def _allowed_hub_id(name: str) -> str | None:
-    if len(name) > _LONGEST_HUB_ID or not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
+    named = _HUB_ID.fullmatch(name)
+    repository = named[1] if named else ""
+    if not repository or len(repository) > _LONGEST_HUB_ID or ".." in name or "--" in repository:
         return None
     patterns = [entry for entry in settings.BASE_MODELS if not entry.startswith(_FOLDER)]
-    if not any(fnmatchcase(name, pattern) for pattern in patterns):
+    if not any(fnmatchcase(repository, pattern) for pattern in patterns):
         return None
-    # The engine runs in the checkout: a folder there must not be taken for a model of the hub.
+    # The engine runs in the checkout: what lies there must not be taken for a model of the hub.
     return None if (settings.BASE_DIR / name).exists() else name

@@ -130,5 +130,5 @@ def test_a_hub_repository_that_is_an_adapter_is_refused(
     adapter(snapshot)
     (tmp_path / "models--bob--adapter" / "refs").mkdir()
     (tmp_path / "models--bob--adapter" / "refs" / "main").write_text(commit)
-    with pytest.raises(ModelError, match=r"^base_model bob/adapter holds an adapter"):
+    with pytest.raises(ModelError, match=r"^base_model bob/adapter cannot be loaded: it holds an adapter"):
         load_base(TrainConfig.from_dict({"base_model": "bob/adapter"}))

@@ -101,7 +101,8 @@ def test_each_line_says_what_was_written_and_how(sampled, tmp_path: Path, tiny_m
     assert done["completions"] == 6
     assert done["tokens"] == sum(len(row["token_ids"]) for row in rows)
     assert done["outputs"] == {"samples.jsonl": digest(run.samples)}
-    assert set(done["inputs"]) == {"config.json", "prompts.jsonl"}
+    read = {"config.json", "prompts.jsonl", *(f"base_model/{file.name}" for file in tiny_model.iterdir())}
+    assert set(done["inputs"]) == read
     assert json.loads(run.progress_file.read_text())["phase"] == "done"
 
 

@@ -140,8 +140,11 @@ def finished(make_round: Any, ready_project: Any) -> Any:
             "health": [
                 {"kind": "length", "message": "Chosen ones are longer.", "remedy": "Balance the lengths."}
             ],
+            "events": ["Rows are not packed."],
         },
-        "passed_over": {"too_long": 3, "equal": 2},
+        "sample": {"events": ["Prompt 7 is left out: <refused>."]},
+        "sample_previous": {"events": ["Prompt 7 is left out: <refused>."]},
+        "passed_over": {"too_long": 3, "refused": 1, "equal": 2},
     }
     round_.save()
     prompt = ready_project.prompts.filter(held_out=True).first()

@@ -177,6 +177,9 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert "Chosen ones are longer.</b> Balance the lengths." in page
     assert "3 prompts fill the model" in page
     assert "2 pairs were identical and 0 were empty" in page
+    assert "1 chat was refused by the model" in page
+    assert "Rows are not packed." in page
+    assert page.count("Prompt 7 is left out: &lt;refused&gt;.") == 1
 
 
 def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(

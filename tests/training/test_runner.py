@@ -371,6 +371,13 @@ def test_a_round_whose_held_out_prompts_all_fill_the_context_ends_without_a_gate
     assert round_.summary["train"]["left_out"]["dropped"] == {}
 
 
+def test_prompts_that_nothing_was_written_for_are_counted(tmp_path: Path) -> None:
+    files = runner.RunDirectory(tmp_path)
+    assert runner._passed_over(files) == {}
+    files.finish("sample", {"too_long": ["4", "5"], "refused": 1}, {}, [])
+    assert runner._passed_over(files) == {"too_long": 2, "refused": 1}
+
+
 def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
     assert len(ingest.gate_entries(claimed, 4)) == 4
     claimed.project.prompts.update(held_out=False)

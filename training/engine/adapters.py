@@ -22,6 +22,7 @@ from torch import nn
 from training.engine import lora
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
+from training.engine.files import find_adapter
 from training.engine.limits import within
 from training.engine.model import Loaded, is_quantized, load_base
 from training.engine.rundir import whole_directory, write_json, write_whole
@@ -192,7 +193,7 @@ def save_adapter(model: Any, target: Path) -> None:
 
 def _adapter_config(path: str) -> Any:
     try:
-        adapter_config = peft.PeftConfig.from_pretrained(path)
+        adapter_config = peft.PeftConfig.from_pretrained(str(find_adapter(path)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"Adapter {path} cannot be loaded: {first_line(error)}") from None
     if adapter_config.peft_type != peft.PeftType.LORA:
@@ -203,6 +204,7 @@ def _adapter_config(path: str) -> Any:
 def _attach(model: Any, path: str, name: str, adapter_config: Any = None, *, trainable: bool = False) -> Any:
     """Load the adapter at `path` into `model` under `name`. Raises ModelError."""
     adapter_config = adapter_config or _adapter_config(path)
+    path = str(find_adapter(path))
     if not (Path(path) / "adapter_model.safetensors").is_file() and Path(path).is_dir():
         raise ModelError(f"Adapter {path} has no adapter_model.safetensors.")
     try:

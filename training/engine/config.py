@@ -123,7 +123,7 @@ class SamplingConfig:
 class TrainConfig:
     """Every setting of a run directory, defaults filled in."""
 
-    base_model: str = _option(dataclasses.MISSING, "Path or hub id of the base model.")
+    base_model: str = _option(dataclasses.MISSING, "Path or hub id of the base model, or of a GGUF file.")
     revision: str | None = _option(None, "Revision of the base model, if that is a hub id.")
     start_adapter: str | None = _option(
         None,

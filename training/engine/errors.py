@@ -4,8 +4,10 @@ Every message is one sentence a person can act on; the command line prints it wi
 """
 
 import errno
+import textwrap
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LONGEST_LINE = 500  # characters
 
 
 class EngineError(Exception):
@@ -69,8 +71,13 @@ class InterruptedRunError(EngineError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what `error` says, or its kind where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Return the first line of what `error` says, with those that an open end announces, or else its kind."""
+    said = ""
+    for line in str(error).split("\n"):
+        said = f"{said} {line.strip()}".strip()
+        if said and not said.endswith((":", ",")):
+            break
+    return textwrap.shorten(said, _LONGEST_LINE, placeholder=" …") or type(error).__name__
 
 
 def memory_short(error: BaseException) -> MemoryShortError | None:

@@ -12,12 +12,13 @@ import peft
 import torch
 import transformers
 
-from training.engine import stored
+from training.engine import hub, stored
 from training.engine.chats import uses_date
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.files import ModelFiles, adapter_digests, find_model
 from training.engine.precision import bfloat16_pays
-from training.engine.rundir import RunDirectory, digest
+from training.engine.rundir import RunDirectory
 from training.engine.threads import SMALL_HIDDEN
 from training.engine.tokens import Encoder
 
@@ -98,48 +99,43 @@ def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) ->
 
 
 def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
-    """The frozen base model and its tokenizer, from safetensors, without running code that comes with it.
+    """The frozen base model and its tokenizer, without running code that comes with it.
 
     Unless `placed`, the weights stay on the CPU, to be spread over devices. With `merging` they are all in the
     precision that is computed in, so that an adapter can be added to them. Raises ModelError with one sentence if
-    either cannot be loaded, ConfigError if a revision of a folder is asked for.
+    either cannot be loaded, ConfigError if a revision of a folder, or quantization of a GGUF file, is asked for.
     """
-    name, revision = config.base_model, config.revision
-    if Path(name).is_dir() and revision:
-        raise ConfigError(f"revision has no effect on base_model {name}, which is a folder; unset it.")
-    if not Path(name).is_dir() and not _is_hub_id(name):
-        raise ModelError(f"base_model {name} does not exist: it is neither a directory nor a hub id.")
+    name = config.base_model
+    files = find_model(name, config.revision)
+    if files.gguf and config.quantization != "none":
+        raise ConfigError(f"quantization has no effect on base_model {name}, a GGUF file; unset it.")
     device = choose_device(config)
-    if Path(name).is_dir() and _is_hub_id(name):
-        raise ConfigError(
-            f"base_model {name} may be a hub id or a folder here; write ./{name} for the folder."
-        )
     if device.type == "cuda":
         importlib.import_module(
             "torch.nn.attention.varlen"
         )  # takes seconds, which are no part of the first step
         # Sums over parts of a product are made in float32, as those within a part are.
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    where: dict[str, Any] = {"revision": revision} if revision else {}
-    where |= {"trust_remote_code": False}  # left out, the library asks on standard input
     try:
-        _refuse_adapter(name, revision)
-        model_config = transformers.AutoConfig.from_pretrained(name, **where)
+        model_config = files.read_config()
         # Both are set on what is inside it too. A config.json may name a kernel of the hub, which is code.
         model_config._attn_implementation = model_config._experts_implementation = None
         dtype = choose_dtype(config, device, model_config.get_text_config().hidden_size)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
-        model, loading = _load_weights(config, model_config, dtype, device, keep=placed and not merging)
+        tokenizer = files.read_tokenizer()
+        keep = placed and not merging
+        with hub.offline():
+            model, loading = _load_weights(config, files, model_config, dtype, device, keep=keep)
     except Exception as error:  # a model's files can make the libraries raise anything
         if isinstance(error, EngineError) or memory_short(error):
             raise
-        raise ModelError(f"base_model {name} cannot be loaded: {first_line(error)}") from error
+        raise files.refusal(first_line(error).rstrip(".")) from error
     if loading["missing_keys"]:
         raise ModelError(f"base_model {name} lacks weights, such as {min(loading['missing_keys'])}.")
     if placed and not is_quantized(model):
         model.to(device)
     model.eval()
     model.requires_grad_(False)
+    model.name_or_path = name  # which an adapter names as its base: a GGUF file, and not its folder
     model.config.use_cache = False
     text_config = model.config.get_text_config()
     return Loaded(
@@ -155,53 +151,10 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
 def model_files(config: TrainConfig) -> dict[str, str]:
     """Digests of the files that define the starting policy, by name, for cache keys and `done.json`.
 
-    What comes from the hub is named by id and commit instead, which already identify its content.
+    What comes from the hub is named by id and commit instead, which already identify its content. Raises ModelError.
     """
-    found: dict[str, str] = {}
-    for label, name, revision, file_name in (
-        ("base_model", config.base_model, config.revision, "config.json"),
-        ("start_adapter", config.start_adapter, None, "adapter_config.json"),
-    ):
-        if name is None:
-            continue
-        if not Path(name).is_dir():
-            found[label] = f"{name}@{_commit(name, file_name, revision) or revision or 'main'}"
-            continue
-        for file in sorted(Path(name).iterdir()):
-            if file.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
-                found[f"{label}/{file.name}"] = digest(file)
-    return found
-
-
-def _refuse_adapter(name: str, revision: str | None) -> None:
-    """Refuse a base model with adapter files, which would be loaded unsaid, on a base that they name themselves."""
-    config = transformers.utils.find_adapter_config_file(name, revision=revision)
-    found = (
-        Path(config).name if config else next((file.name for file in Path(name).glob("adapter_model*")), None)
-    )
-    if found:
-        raise ModelError(
-            f"base_model {name} holds an adapter ({found}); name the base model that it belongs to."
-        )
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
-def _commit(name: str, file_name: str, revision: str | None) -> str | None:
-    """The commit that a revision of a hub repository stands for now, as the place of a file in the cache tells it.
-
-    None where that cannot be known: the hub is out of reach and the file not in the cache.
-    """
-    if not _is_hub_id(name):
-        return None
-    try:
-        place = transformers.utils.hub.cached_file(name, file_name, revision=revision)
-    except OSError:
-        return None
-    commit: str | None = transformers.utils.hub.extract_commit_hash(place, None)
-    return commit
+    start = adapter_digests(config.start_adapter) if config.start_adapter else {}
+    return find_model(config.base_model, config.revision).digests | start
 
 
 def _available_cpus() -> int:
@@ -214,7 +167,13 @@ def _available_cpus() -> int:
 
 
 def _load_weights(
-    config: TrainConfig, model_config: Any, dtype: torch.dtype, device: torch.device, *, keep: bool
+    config: TrainConfig,
+    files: ModelFiles,
+    model_config: Any,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    keep: bool,
 ) -> tuple[Any, dict[str, Any]]:
     """The model, computing in `dtype`, and what transformers tells of its loading.
 
@@ -223,17 +182,16 @@ def _load_weights(
     half = None
     settings = _quantization(config, model_config, device, dtype)
     if keep and dtype == torch.float32 and not settings:
-        half = stored.stored_dtype(config.base_model, config.revision)
+        half = stored.stored_dtype(files.safetensors)
 
     def load(dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            config.base_model,
+            files.source,
             config=copy.deepcopy(model_config),
             dtype=dtype,
-            use_safetensors=True,
             output_loading_info=True,
-            trust_remote_code=False,
-            **({"revision": config.revision} if config.revision else {}),
+            **files.where,
+            **files.format,
             **settings,
         )
         return model, loading

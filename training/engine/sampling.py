@@ -24,7 +24,7 @@ from training.engine.decoding import Decoder, Request, Written
 from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError
 from training.engine.lora import rounding_events
 from training.engine.markers import ChatRefusedError
-from training.engine.model import Loaded, load_base, set_threads
+from training.engine.model import Loaded, load_base, model_files, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
@@ -69,6 +69,7 @@ def sample(run: RunDirectory) -> None:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_policy(run, config)
         inputs = run.hashes([run.config_file, run.prompts, *([adapter] if adapter else [])])
+        inputs |= model_files(config)
         loaded, writer = load_writer(
             config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
         )

@@ -16,7 +16,7 @@ from training.engine.errors import DataError, DivergedError, ModelError, first_l
 from training.engine.logps import Scorer
 from training.engine.lora import rounding_events
 from training.engine.losses import make_loss
-from training.engine.model import Loaded, set_threads
+from training.engine.model import Loaded, model_files, set_threads
 from training.engine.packing import Row, pack, pad
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
@@ -48,9 +48,11 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         started = time.monotonic()
         run.progress("loading")
         source = pairs_file or run.pairs
-        inputs, pairs = run.hashes([run.config_file, source]), read_pairs(source)
+        pairs = read_pairs(source)
         trained = (run.adapter / "adapter_model.safetensors").is_file()
         policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
+        inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
+        inputs |= model_files(config)
         loaded = load_scored(config, policy, beside_start=trained)
         encoded, left_out = loaded.encoder(config, run).encode_pairs(pairs)
         if not encoded:

@@ -32,6 +32,7 @@ _HARMLESS = frozenset(
 
 def import_transformers() -> None:
     """Import what the engine uses of transformers and PEFT; the rest of the engine may import them after this."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars would fill the log of a round
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     spared = alone and "transformers" not in sys.modules and importlib.util.find_spec("vllm") is None
     with _spared() if spared else contextlib.nullcontext():

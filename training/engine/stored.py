@@ -5,17 +5,15 @@ and mapped from the file, so that processes share it. Widening a matrix costs wh
 does. Small weights, and those of layers that are not known here, are widened once, when the model is loaded.
 """
 
-import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import nn
 from torch.nn import functional
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
-from transformers.utils.hub import cached_file, cached_files
 
 _LARGE = 1 << 20  # weights of a matrix that is kept narrow
 _AT_ONCE = 1 << 24  # weights that are widened at once: the head's matrix may be larger than all others
@@ -52,18 +50,10 @@ def _parts(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return weight.split(_rows(weight))
 
 
-def stored_dtype(name: str, revision: str | None) -> torch.dtype | None:
-    """The half precision in which all weights of a model are stored, a folder or on the hub; None if there is none."""
-    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    files = [SAFE_WEIGHTS_NAME]
-    if not cached_file(name, SAFE_WEIGHTS_NAME, **where):
-        index = cached_file(name, SAFE_WEIGHTS_INDEX_NAME, **where)
-        if not index:
-            return None
-        with open(index, encoding="utf-8") as file:
-            files = sorted(set(json.load(file)["weight_map"].values()))
+def stored_dtype(files: Iterable[Path]) -> torch.dtype | None:
+    """The half precision in which all weights in some safetensors files are stored; None if there is none."""
     kinds = set()
-    for path in cached_files(name, files, **where) or []:
+    for path in files:
         with safe_open(path, framework="pt") as weights:
             kinds |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 - not a dict
     return _NARROW.get(kinds.pop()) if len(kinds) == 1 else None

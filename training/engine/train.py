@@ -95,7 +95,9 @@ class _Run:
                 f"eval_steps has no effect without pairs to score: {self.run.heldout} is missing."
             )
         self.inputs = self.run.hashes([self.run.config_file, self.run.pairs, self.run.heldout])
-        self.fingerprint = self._fingerprint()
+        model = model_files(self.config)
+        self.inputs |= model
+        self.fingerprint = self._fingerprint(model)
         if self._is_done():
             self._say("This run is done: nothing to train.")
             return
@@ -317,7 +319,7 @@ class _Run:
             self._say(f"{finding['message']} {finding['remedy']}")
         self._report("done", self.trainer.total_steps, self.trainer.total_steps)
 
-    def _fingerprint(self) -> dict[str, str]:
+    def _fingerprint(self, model: dict[str, str]) -> dict[str, str]:
         """What the result depends on, by name; a checkpoint of another fingerprint is not resumed from."""
         settings = {key: value for key, value in self.config.to_dict().items() if key not in _NO_EFFECT}
         for name, unset in _LATER.items():
@@ -327,7 +329,7 @@ class _Run:
             "configuration": _hash(settings),
             "pairs.jsonl": digest(self.run.pairs),
             "heldout.jsonl": digest(self.run.heldout) if self.run.heldout.exists() else "",
-            "model": _hash(model_files(self.config)),
+            "model": _hash(model),
             "number of processes": str(self.processes.world),
         }
 

@@ -14,6 +14,7 @@ from typing import Any
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.decoding import Request, Written
 from training.engine.errors import ConfigError
+from training.engine.files import find_model
 from training.engine.model import choose_device
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM reserves memory for
@@ -32,10 +33,11 @@ def wanted(config: TrainConfig, adapter: Path | None) -> bool:
         find_spec("vllm") is not None
         and choose_device(config).type == "cuda"
         and config.quantization == "none"
+        and not find_model(config.base_model, config.revision).gguf
     )
     if backend == "vllm" and not able:
         raise ConfigError(
-            "sampling.backend 'vllm' needs vLLM, a CUDA device and base weights in full precision."
+            "sampling.backend 'vllm' needs vLLM, a CUDA device and base weights in full precision, not in a GGUF file."
         )
     return able and (backend == "vllm" or adapter is None)
 
@@ -55,8 +57,7 @@ class VllmWriter:
             lora = {"enable_lora": True, "max_lora_rank": reserved_rank(adapter)}
             self._request = LoRARequest("policy", 1, str(adapter))
         self._llm = vllm.LLM(
-            model=config.base_model,
-            revision=config.revision,
+            model=str(find_model(config.base_model, config.revision).folder),
             dtype=config.dtype,
             max_num_seqs=config.sampling.batch_size,
             logprobs_mode="raw_logprobs",

@@ -33,6 +33,15 @@ def test_what_the_keeper_lists_is_found(models: Path) -> None:
     assert base_models.locate("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
 
 
+def test_a_gguf_file_is_found_where_its_folder_may_be(models: Path) -> None:
+    (models / "tiny.Q4_0.gguf").touch()
+    (models / "tiny.bin").touch()
+    assert base_models.locate(f"{models}/tiny.Q4_0.gguf") == f"{models}/tiny.Q4_0.gguf"
+    assert base_models.locate("Qwen/tiny-GGUF/tiny.Q4_0.gguf") == "Qwen/tiny-GGUF/tiny.Q4_0.gguf"
+    for name in (f"{models}/tiny.bin", "eve/tiny-GGUF/tiny.Q4_0.gguf", "Qwen/tiny/a/b.gguf", "Qwen/a/..gguf"):
+        assert base_models.locate(name) is None, name
+
+
 def test_a_root_may_be_a_link_and_is_followed(models: Path, settings: Any, tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(models)
     settings.BASE_MODELS = [str(tmp_path / "linked")]
@@ -45,11 +54,14 @@ def outside(models: Path) -> list[str]:
     secret = models.parent / "secret"
     secret.mkdir()
     (models / "link").symlink_to(secret)
+    (secret / "weights.gguf").touch()
+    (models / "link.gguf").symlink_to(secret / "weights.gguf")
     (models / "circle").symlink_to(models / "circle")
     return [
         str(secret),
         f"{models}/../secret",
         f"{models}/link",
+        f"{models}/link.gguf",
         f"{models}/circle",
         f"{models}/missing",
         f"{models}x",

@@ -1,0 +1,159 @@
+"""Models in GGUF files: the weights and the tokenizer that are in them, quantized or not."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, make_model, make_tokenizer
+from training.engine.config import TrainConfig
+from training.engine.errors import ConfigError, ModelError
+from training.engine.files import find_model
+from training.engine.model import load_base, model_files
+from training.engine.rundir import write_jsonl
+from training.engine.sampling import sample
+from training.engine.train import train
+
+NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "model.layers": "blk",
+}
+
+
+def qwen2() -> Any:
+    return make_model(transformers.Qwen2Config(**SHAPE))  # type: ignore[arg-type]
+
+
+def write_gguf(path: Path, model: Any, *, quantized: str = "") -> dict[str, torch.Tensor]:
+    """Write a model of Qwen2's shape with the tests' tokenizer and return the weights that the file holds.
+
+    `quantized` is the part of a weight's name that is stored in 8 bits.
+    """
+    tokenizer = make_tokenizer()
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+    special = set(tokenizer.get_added_vocab())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_context_length(model.config.max_position_embeddings)
+    writer.add_embedding_length(model.config.hidden_size)
+    writer.add_block_count(model.config.num_hidden_layers)
+    writer.add_feed_forward_length(model.config.intermediate_size)
+    writer.add_head_count(model.config.num_attention_heads)
+    writer.add_head_count_kv(model.config.num_key_value_heads)
+    writer.add_rope_freq_base(model.config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
+    writer.add_vocab_size(model.config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in special else 1 for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in parts["merges"]])
+    writer.add_bos_token_id(tokenizer.convert_tokens_to_ids(BOS))
+    writer.add_eos_token_id(tokenizer.convert_tokens_to_ids(EOS))
+    writer.add_chat_template(CHAT_TEMPLATE)
+    held = {}
+    for name, weight in model.state_dict().items():
+        content, stored = weight.numpy(), None
+        if quantized and quantized in name:
+            stored = gguf.GGMLQuantizationType.Q8_0
+            content = gguf.quantize(content, stored)
+        held[name] = torch.from_numpy(gguf.dequantize(content, stored) if stored else content.copy())
+        for ours, theirs in NAMES.items():
+            name = name.replace(ours, theirs)  # noqa: PLW2901
+        writer.add_tensor(name, content, raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return held
+
+
+def test_training_on_a_gguf_file_is_training_on_its_model(make_run, tmp_path: Path) -> None:
+    model = qwen2()
+    model.save_pretrained(tmp_path / "folder")
+    make_tokenizer().save_pretrained(tmp_path / "folder")
+    write_gguf(tmp_path / "models" / "tiny.F32.gguf", model)
+    adapters = {}
+    for name in ("folder", "models", "models/tiny.F32.gguf"):
+        short = {"max_new_tokens": 8}
+        run = make_run(f"run-{Path(name).name}", base_model=str(tmp_path / name), sampling=short)
+        write_jsonl(run.prompts, [{"id": 1, "prompt": [{"role": "user", "content": "the film"}], "n": 1}])
+        train(run)
+        sample(run)
+        adapters[name] = load_file(run.adapter / "adapter_model.safetensors"), run.samples.read_text()
+    assert adapters["models"][1] == adapters["folder"][1] == adapters["models/tiny.F32.gguf"][1]
+    for weights, _ in adapters.values():
+        torch.testing.assert_close(weights, adapters["folder"][0])
+    assert set(run.read_done()["train"]["inputs"]) >= {"base_model/tiny.F32.gguf"}
+    settings = json.loads((run.adapter / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(tmp_path / "models/tiny.F32.gguf")
+
+
+def test_quantized_weights_are_unpacked_to_what_they_stand_for(tmp_path: Path) -> None:
+    held = write_gguf(tmp_path / "tiny.Q8_0.gguf", qwen2(), quantized="q_proj.weight")
+    loaded = load_base(TrainConfig.from_dict({"base_model": str(tmp_path), "dtype": "float32"}))
+    for name, weight in loaded.base.state_dict().items():
+        torch.testing.assert_close(weight, held[name], rtol=0, atol=0)
+    assert (
+        loaded.tokenizer("the film was $46")["input_ids"] == make_tokenizer()("the film was $46")["input_ids"]
+    )
+    assert loaded.tokenizer.chat_template == CHAT_TEMPLATE
+    assert loaded.eos_ids == {1}
+
+
+def test_what_a_gguf_file_cannot_be_used_for_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, qwen2())
+    whole = path.read_bytes()
+
+    def told(name: Path) -> str:
+        with pytest.raises(ModelError) as refused:
+            find_model(str(name), None)
+        return str(refused.value).removeprefix(f"base_model {name} cannot be loaded: ")
+
+    for content in (whole[:-100], whole[:1000], b"GGUF", whole.replace(b"GGUF", b"GGML", 1)):
+        path.write_bytes(content)
+        assert told(path).startswith("tiny.gguf is damaged or cut short; copy it again")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    assert told(path) == "tiny.gguf is a pointer of Git LFS and not the file; run git lfs pull in its folder."
+    path.write_bytes(whole)
+    shutil.copy(path, tmp_path / "tiny.Q4_1.gguf")
+    assert (
+        told(tmp_path)
+        == f"it holds tiny.Q4_1.gguf, tiny.gguf; name one of them, as {tmp_path}/tiny.Q4_1.gguf."
+    )
+    assert told(tmp_path / "gone.gguf").endswith("it is neither a file, nor a folder, nor a hub id.")
+    path.rename(tmp_path / "tiny-00001-of-00002.gguf")
+    assert "join them" in told(tmp_path / "tiny-00001-of-00002.gguf")
+    settings = {"base_model": str(tmp_path / "tiny.Q4_1.gguf"), "quantization": "nf4"}
+    with pytest.raises(ConfigError, match="quantization has no effect"):
+        load_base(TrainConfig.from_dict(settings))
+
+
+def test_another_quantization_of_a_model_is_another_model(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_gguf(tmp_path / f"{name}.gguf", qwen2(), quantized="q_proj.weight" if name == "b" else "")
+    one, other = (
+        model_files(TrainConfig.from_dict({"base_model": str(tmp_path / f"{name}.gguf")}))
+        for name in ("a", "b")
+    )
+    assert set(one) == {"base_model/a.gguf"}
+    assert set(one.values()) != set(other.values())
