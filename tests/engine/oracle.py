@@ -15,7 +15,7 @@ from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sampling import sample
 from training.engine.scoring import score
-from training.engine.tokens import Encoder
+from training.engine.tokens import EncodedPair, Encoder
 from training.engine.train import train
 
 SAMPLING = {"max_new_tokens": 4, "samples_per_prompt": 1, "temperature": 1.0}
@@ -75,6 +75,13 @@ def logp(model: nn.Module, prompt: tuple[int, ...], completion: tuple[int, ...])
     return sum(float(scores[place, token]) for place, token in zip(places, completion, strict=True))
 
 
+def encode(run: RunDirectory) -> list[EncodedPair]:
+    """The held-out pairs of a run as token ids."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.read_config().base_model)
+    encoder = Encoder(tokenizer, eos_ids=frozenset({1}), vocab_size=320, max_length=128)
+    return encoder.encode_pairs(read_pairs(run.heldout))[0]
+
+
 def check_run(run: RunDirectory) -> None:
     """Train, score and sample in `run`, and check all that it says against plain PEFT on a freshly loaded base."""
     config = run.read_config()
@@ -84,11 +91,9 @@ def check_run(run: RunDirectory) -> None:
     sample(run)
     policy, reference = fresh(model, run.adapter), fresh(model, start)
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    encoder = Encoder(tokenizer, eos_ids=frozenset({1}), vocab_size=320, max_length=128)
-    pairs, _ = encoder.encode_pairs(read_pairs(run.heldout))
     lines = [json.loads(line) for line in run.scores.read_text().splitlines()]
     margins = []
-    for pair, line in zip(pairs, lines, strict=True):
+    for pair, line in zip(encode(run), lines, strict=True):
         figures = [
             logp(one, pair.prompt, completion)
             for one in (policy, reference)
