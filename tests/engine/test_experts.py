@@ -12,8 +12,11 @@ from tests.engine.conftest import SHAPE, make_model, make_pairs, tiny_llama
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
 from training.engine.adapters import load_policy, save_adapter, trainable_parameters, wrap
 from training.engine.config import TrainConfig
-from training.engine.errors import ConfigError
+from training.engine.distributed import Processes
+from training.engine.errors import ConfigError, StaleCheckpointError
 from training.engine.scoring import make_scorer, score_pairs
+from training.engine.targets import find_targets
+from training.engine.trainer import Trainer
 
 _SHAPE = SHAPE | {"pad_token_id": 1, "head_dim": 8}
 _ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -103,9 +106,15 @@ def test_all_experts_get_the_rank_that_is_asked_for_each(name: str) -> None:
     assert set(routed) == {2 * (2 if name == "Llama 4" else 4)}  # experts lie one behind the other
 
 
-@pytest.mark.parametrize("name", MIXTURES.keys() - {"Laguna"})
-@pytest.mark.parametrize("experts", ["shared", "all"])
-def test_plain_peft_loads_an_adapter_of_a_mixture(experts: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "experts"),
+    [
+        *((name, "all") for name in MIXTURES if name != "Laguna"),
+        ("Qwen2-MoE", "shared"),
+        ("GLM-4-MoE", "shared"),
+    ],
+)
+def test_plain_peft_loads_an_adapter_of_a_mixture(name: str, experts: str, tmp_path: Path) -> None:
     model, pairs = save_model(tmp_path / "model", MIXTURES[name]()), make_pairs(2)
     config = settings(model, experts=experts)
     loaded = load_policy(config)
@@ -185,6 +194,27 @@ def test_a_name_that_fits_nothing_is_refused() -> None:
     lora = {"target_modules": ["mlp"]}
     with pytest.raises(ConfigError, match=r"mlp is not a linear layer"):
         wrap(make_model(tiny_llama()), settings(**lora))
+
+
+def test_a_quantized_mixture_leaves_out_what_peft_cannot_adapt() -> None:
+    """Layers that PEFT must be told of by their weight, which is packed there."""
+    model = make_model(MIXTURES["DeepSeek-V3"]())
+    model.is_quantized = True
+    assert not [name for name in find_targets(model, settings().lora).modules if "mlp" in name]
+    with pytest.raises(ConfigError, match=r"down_proj cannot be adapted in a quantized mixture"):
+        find_targets(model, settings(target_modules=["down_proj"]).lora)
+
+
+def test_checkpoints_of_an_adapter_of_other_layers_are_refused(tmp_path: Path) -> None:
+    """As a run of an earlier version left them, which adapted routed experts by default."""
+    config = settings(save_model(tmp_path, MIXTURES["Mixtral"]()))
+    pairs, trainers = make_pairs(2), []
+    for experts in ("all", "shared"):
+        loaded = load_policy(settings(tmp_path, experts=experts))
+        scorer = make_scorer(loaded, config, pairs, lambda event: None)
+        trainers.append(Trainer(config, loaded.model, scorer, pairs, Processes()))
+    with pytest.raises(StaleCheckpointError, match="an adapter of other layers"):
+        trainers[1].load_state(trainers[0].state())
 
 
 def test_a_dense_model_is_adapted_alike_under_every_choice() -> None:

@@ -13,7 +13,14 @@ from safetensors import safe_open
 
 from tests.engine.conftest import SHAPE, make_pairs
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
-from training.engine.adapters import load_policy, load_scored, save_adapter, trainable_parameters
+from training.engine.adapters import (
+    has_adapter,
+    load_policy,
+    load_sampled,
+    load_scored,
+    save_adapter,
+    trainable_parameters,
+)
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError
 from training.engine.model import load_base
@@ -98,42 +105,57 @@ def train_a_little(model: peft.PeftModel) -> None:
         torch.nn.init.normal_(weight, std=0.1)
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_adapters_fit_the_class_in_the_files(name: str, tmp_path: Path) -> None:
-    config = settings(save(tmp_path / "model", name))
-    loaded, pairs = load_policy(config), make_pairs(3)
-    train_a_little(loaded.model)
-    scorer = make_scorer(loaded, config, pairs, lambda event: None)
-    save_adapter(loaded.model, tmp_path / "adapter")
-    policy = fresh(tmp_path / "model", tmp_path / "adapter")
-    expected = [[logp(policy, pair.prompt, one) for one in (pair.chosen, pair.rejected)] for pair in pairs]
-    found = score_pairs(scorer, pairs)
+class Trained:
+    """A wrapper with an adapter that has random weights, and some pairs to score."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.pairs = folder, make_pairs(3)
+        self.config = settings(save(folder / "model", name))
+        self.loaded = load_policy(self.config)
+        train_a_little(self.loaded.model)
+        self.scorer = make_scorer(self.loaded, self.config, self.pairs, lambda event: None)
+
+
+@pytest.fixture(scope="module", params=WRAPPERS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("wrapper"), request.param)
+
+
+def test_adapters_fit_the_class_in_the_files(trained: Trained) -> None:
+    adapter = trained.folder / "adapter"
+    save_adapter(trained.loaded.model, adapter)
+    policy = fresh(trained.folder / "model", adapter)
+    expected = [
+        [logp(policy, pair.prompt, one) for one in (pair.chosen, pair.rejected)] for pair in trained.pairs
+    ]
+    found = score_pairs(trained.scorer, trained.pairs)
     torch.testing.assert_close(found.float(), torch.tensor(expected), atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_no_layer_without_part_in_text_is_adapted(name: str, tmp_path: Path) -> None:
-    config = settings(save(tmp_path / "model", name))
-    loaded, (pair,) = load_policy(config), make_pairs(1)
-    train_a_little(loaded.model)
-    scorer = make_scorer(loaded, config, [pair], lambda event: None)
-    (row,) = scorer.rows([pair], [[0]])
-    sum(scorer.pair_logps(row)).sum().backward()
-    idle = {name for name, weight in trainable_parameters(loaded.model).items() if weight.grad is None}
-    assert not idle
+def test_no_layer_without_part_in_text_is_adapted(trained: Trained) -> None:
+    (row,) = trained.scorer.rows(trained.pairs, [[0]])
+    sum(trained.scorer.pair_logps(row)).sum().backward()
+    weights = trainable_parameters(trained.loaded.model)
+    assert not {name for name, weight in weights.items() if weight.grad is None}
 
 
-@pytest.mark.parametrize("name", ["Qwen3-VL", "Llama 4"])
-def test_a_wrapper_goes_through_two_rounds(name: str, tmp_path: Path) -> None:
-    model = save(tmp_path / "model", name)
+def test_a_wrapper_goes_through_two_rounds(tmp_path: Path) -> None:
+    model = save(tmp_path / "model", "Llama 4")
     first = make_run(tmp_path / "first", model)
     check_run(first)
     check_run(make_run(tmp_path / "second", model, start_adapter=str(first.adapter)))
 
 
-def test_bfloat16_samples_of_a_wrapper_are_unmerged(tmp_path: Path) -> None:
-    from training.engine.adapters import has_adapter, load_sampled
+def test_a_long_list_of_layers_is_not_written(tmp_path: Path) -> None:
+    """Of every layer of Gemma 3's text, whose names end like those of what sees."""
+    save_adapter(load_policy(settings(save(tmp_path / "model", "Gemma 3"))).model, tmp_path / "adapter")
+    shape = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert shape["target_modules"] == sorted(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
 
+
+def test_bfloat16_samples_of_a_wrapper_are_unmerged(tmp_path: Path) -> None:
     config = settings(save(tmp_path / "model", "Gemma 3"), dtype="bfloat16")
     loaded = load_policy(config)
     save_adapter(loaded.model, tmp_path / "adapter")
@@ -161,7 +183,7 @@ def test_an_adapter_of_the_text_model_alone_is_mapped(name: str, tmp_path: Path)
     described = tmp_path / "adapter" / "adapter_config.json"
     shape = json.loads(described.read_text())
     names = {target.rsplit(".", 1)[-1] for target in shape["target_modules"]}
-    described.write_text(json.dumps(shape | {"target_modules": sorted(names)}))
+    described.write_text(json.dumps(shape | {"target_modules": sorted(names), "exclude_modules": None}))
 
     again = load_scored(config, tmp_path / "adapter", beside_start=False)
     found = score_pairs(make_scorer(again, config, pairs, lambda event: None), pairs)

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils.hub import cached_file
 
 from training.engine.errors import ModelError
-from training.engine.wrappers import is_wrapper, prefix_of, text_part
+from training.engine.wrappers import text_prefix
 
 _PREFIX = "base_model.model."  # of every name in an adapter's file
 # What the engine computes as PEFT does, and what does not change what an adapter computes.
@@ -87,9 +87,9 @@ class AdapterFiles:
         An adapter that was trained on the text model alone names the layers of that. Raises ModelError.
         """
         config, weights = self.config(), self.weights()
-        if not is_wrapper(base):
+        prefix = text_prefix(base)
+        if not prefix:
             return config, weights
-        prefix = prefix_of(base, text_part(base))
         modules = dict(base.named_modules())
         fitted = {_renamed(name, modules, prefix): weight for name, weight in weights.items()}
         if fitted.keys() != weights.keys():

@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 from training.engine.config import ALL_LINEAR, LoraConfig
 from training.engine.errors import ConfigError
 from training.engine.limits import within
-from training.engine.wrappers import head_of, is_wrapper, prefix_of, text_part
+from training.engine.model import is_quantized
+from training.engine.wrappers import head_of, text_prefix
 
 _PATTERN_SECONDS = 5  # of processor time, for what takes a few milliseconds
 _SHARED = re.compile(r"shared_(experts?|mlp)")
@@ -45,26 +46,32 @@ def find_targets(model: Any, lora: LoraConfig) -> Targets:
             {wanted: wanted} if isinstance(wanted, str) else {name: _as_pattern(name) for name in wanted}
         )
         found = layers.matching(patterns)
+    if is_quantized(model):
+        found = _without_misread(model, found, named=wanted != ALL_LINEAR)
     if not any(found):
         raise ConfigError("lora.target_modules fits no layer of the model.")
     return found
 
 
-def peft_targets(model: Any, targets: Targets) -> dict[str, list[str]]:
+def peft_targets(model: Any, targets: Targets) -> dict[str, Any]:
     """Return `targets` as arguments of peft.LoraConfig, in the fewest words that match nothing else.
 
     Some linear layers are named to PEFT by their weight, which adapts them alike: names such as gate_proj it takes for
     those of experts that transformers has stacked since, wherever they stand in a mixture of experts.
     """
+    prefix = text_prefix(model)
     misread = _names_misread(model, {_last(name) for name in targets.modules})
     weights = {f"{name}.weight" for name in targets.modules if _last(name) in misread}
     modules = {name for name in targets.modules if _last(name) not in misread}
-    return {
-        "target_modules": _shortened(modules, [name for name, _ in model.named_modules()]),
-        "target_parameters": _shortened(
-            weights | targets.experts, [name for name, _ in model.named_parameters()]
-        ),
+    inside = [name for name, _ in model.named_modules() if name.startswith(prefix)]
+    parameters = [name for name, _ in model.named_parameters()]
+    found: dict[str, Any] = {
+        "target_modules": _shortened(modules, inside),
+        "target_parameters": _shortened(weights | targets.experts, parameters),
     }
+    if prefix:
+        found["exclude_modules"] = rf"(?!{re.escape(prefix)}).*"
+    return found
 
 
 def adapted_layers(model: Any) -> Targets:
@@ -84,7 +91,7 @@ class _Layers:
 
     def __init__(self, model: Any) -> None:
         self.head = head_of(model)
-        prefix = prefix_of(model, text_part(model)) if is_wrapper(model) else ""
+        prefix = text_prefix(model)
         modules = {name: one for name, one in model.named_modules() if name.startswith(prefix) and name}
         self.linear = {name: one for name, one in modules.items() if isinstance(one, (nn.Linear, Conv1D))}
         self.embeddings = {name: one for name, one in modules.items() if isinstance(one, nn.Embedding)}
@@ -100,7 +107,7 @@ class _Layers:
             for name, one in modules.items()
             if "Experts" in type(one).__name__ and "Shared" not in type(one).__name__
             for parameter, weight in one.named_parameters(recurse=False)
-            if weight.dim() == 3
+            if weight.dim() == 3 and weight.is_floating_point()
         )
 
     def all_linear(self, experts: str) -> Targets:
@@ -165,6 +172,20 @@ def _matches(pattern: str, names: Iterable[str]) -> list[str]:
             return [name for name in names if re.fullmatch(pattern, name)]
     except re.error as error:
         raise ConfigError(f"lora.target_modules is not a regular expression: {error}.") from None
+
+
+def _without_misread(model: Any, found: Targets, *, named: bool) -> Targets:
+    """Return `found` without layers that PEFT must be told of by their weight, which it cannot adapt in 4 bits.
+
+    Raises ConfigError if there are such among those that were `named`.
+    """
+    misread = _names_misread(model, {_last(name) for name in found.modules})
+    lost = {name for name in found.modules if _last(name) in misread}
+    if lost and named:
+        raise ConfigError(
+            f"lora.target_modules: {min(lost)} cannot be adapted in a quantized mixture of experts."
+        )
+    return found._replace(modules=found.modules - lost)
 
 
 def _names_misread(model: Any, names: set[str]) -> set[str]:

@@ -53,7 +53,9 @@ def is_wrapper(base: Any) -> bool:
     return base.config.get_text_config(decoder=True) is not base.config
 
 
-def prefix_of(base: Any, part: Any) -> str:
-    """Return what the names of the modules inside `part` begin with, "" for the model itself."""
-    name = next(name for name, module in base.named_modules() if module is part)
-    return f"{name}." if name else ""
+def text_prefix(base: Any) -> str:
+    """Return what the names of all modules of a wrapper's text part begin with, "" for any other model."""
+    if not is_wrapper(base):
+        return ""
+    part = text_part(base)
+    return f"{next(name for name, module in base.named_modules() if module is part)}."
