@@ -14,6 +14,7 @@ from safetensors import safe_open
 from tests.engine.conftest import SHAPE, make_pairs
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
 from training.engine.adapters import (
+    as_reference,
     has_adapter,
     load_policy,
     load_sampled,
@@ -185,9 +186,12 @@ def test_an_adapter_of_the_text_model_alone_is_mapped(name: str, tmp_path: Path)
     names = {target.rsplit(".", 1)[-1] for target in shape["target_modules"]}
     described.write_text(json.dumps(shape | {"target_modules": sorted(names), "exclude_modules": None}))
 
-    again = load_scored(config, tmp_path / "adapter", beside_start=False)
-    found = score_pairs(make_scorer(again, config, pairs, lambda event: None), pairs)
-    torch.testing.assert_close(found, before, atol=1e-6, rtol=0)
+    config = settings(tmp_path / "model", start_adapter=str(tmp_path / "adapter"))
+    again = load_scored(config, tmp_path / "adapter", beside_start=True)
+    scorer = make_scorer(again, config, pairs, lambda event: None)
+    torch.testing.assert_close(score_pairs(scorer, pairs), before, atol=1e-6, rtol=0)
+    with as_reference(again.model):
+        torch.testing.assert_close(score_pairs(scorer, pairs), before, atol=1e-6, rtol=0)
 
 
 def test_a_model_that_encodes_one_text_and_writes_another_is_refused(tmp_path: Path) -> None:

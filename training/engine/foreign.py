@@ -4,12 +4,15 @@ An adapter whose configuration asks for something that the engine does not compu
 the model, is refused in a sentence. PEFT passes over both without a word, or with a warning.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -71,15 +74,13 @@ class AdapterFiles:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the adapter's tensors by their names in the file. Raises ModelError."""
-        try:
-            with safe_open(self._find(SAFETENSORS_WEIGHTS_NAME), framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"Adapter {self.path} cannot be loaded: {sentence(error)}") from None
+        with self._open() as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
     def replaces_weights(self) -> bool:
         """Return whether the file holds whole matrices of the base model. Raises ModelError."""
-        return any(is_whole(name) for name in self.weights())
+        with self._open() as file:
+            return any(is_whole(name) for name in file.keys())  # noqa: SIM118
 
     def fitted(self, base: Any) -> tuple[Any, dict[str, torch.Tensor]]:
         """Return configuration and weights as the class of the transformers model `base` has its names.
@@ -95,8 +96,16 @@ class AdapterFiles:
         if fitted.keys() != weights.keys():
             # By its last part alone a name may fit what sees, too.
             adapted = {name.removeprefix(_PREFIX).partition(".lora_")[0] for name in fitted}
-            config.target_modules = {name for name in adapted if isinstance(modules.get(name), _LAYERS)}
+            config.target_modules = {name for name in adapted if _is_layer(modules.get(name))}
         return config, fitted
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        try:
+            with safe_open(self._find(SAFETENSORS_WEIGHTS_NAME), framework="pt") as file:
+                yield file
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"Adapter {self.path} cannot be loaded: {sentence(error)}") from None
 
     def _find(self, name: str) -> str:
         try:
@@ -143,6 +152,11 @@ def sentence(error: BaseException) -> str:
             break
         said = f"{said} {line}"
     return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def _is_layer(module: Any) -> bool:
+    """Return whether a module is a layer that an adapter may be beside, or one that has one already."""
+    return isinstance(module.get_base_layer() if isinstance(module, BaseTunerLayer) else module, _LAYERS)
 
 
 def _renamed(name: str, modules: dict[str, Any], prefix: str) -> str:

@@ -226,7 +226,7 @@ def freeze(model: nn.Module, dtype: torch.dtype) -> None:
 def rounding_events(model: nn.Module, dtype: torch.dtype) -> list[str]:
     """Return a sentence if some layers, computing in `dtype`, add their adapter to a product that is rounded."""
     kinds = {
-        type(module).__name__
+        "expert" if isinstance(module, ParamWrapper) else type(module).__name__
         for module in model.modules()
         if isinstance(module, LoraLayer) and not is_covered(module) and is_narrow(module)
     }
