@@ -12,7 +12,7 @@ from django.utils import timezone
 from annotate.models import Policy, Project
 from annotate.pairs.snapshots import PairSettings
 from annotate.projects import base_models
-from training.engine.config import LOSS_OPTIONS, TrainConfig
+from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
@@ -134,7 +134,10 @@ def adapter_shape(policy: Policy) -> dict[str, Any]:
     """
     try:
         data = json.loads((Path(site.VAR) / policy.adapter / "adapter_config.json").read_text())
-        return {"r": data["r"], "alpha": data["lora_alpha"], "target_modules": data["target_modules"]}
+        shape = {"r": data["r"], "alpha": data["lora_alpha"]}
+        if data["target_modules"]:  # which say of a mixture's experts what there is to say
+            shape |= {"target_modules": data["target_modules"], "experts": LoraConfig().experts}
+        return shape
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

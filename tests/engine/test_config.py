@@ -67,7 +67,8 @@ def test_a_configuration_survives_its_file_with_defaults_filled_in(tmp_path) -> 
     run.write_config(config)
     assert run.read_config() == config
     written = json.loads(run.config_file.read_text())
-    assert written["lora"] == {"r": 4, "alpha": 32.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
+    shape = {"r": 4, "alpha": 32.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
+    assert written["lora"] == shape | {"experts": "shared"}
     assert written["epochs"] == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
-from training.engine import adapters, chats
+from training.engine import chats, targets
 from training.engine.adapters import wrap
 from training.engine.config import TEMPLATE_PARAMETERS, TrainConfig
 from training.engine.errors import ConfigError, DataError
@@ -72,7 +72,7 @@ def test_no_argument_of_the_tokenizer_reaches_it_by_the_template() -> None:
 def test_a_pattern_of_layers_that_never_ends_is_ended(
     pattern: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapters, "_PATTERN_SECONDS", 0.2)
+    monkeypatch.setattr(targets, "_PATTERN_SECONDS", 0.2)
     config = TrainConfig.from_dict({"base_model": "m", "lora": {"target_modules": pattern}})
     with pytest.raises(ConfigError, match=message):
         wrap(make_model(tiny_llama()), config)

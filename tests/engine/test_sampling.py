@@ -378,8 +378,9 @@ def test_vllm_completions_become_ours(theirs: str | None, ours: str) -> None:
 
 @pytest.mark.parametrize(("rank", "reserved"), [(4, 8), (8, 8), (24, 32), (512, 512)])
 def test_vllm_reserves_the_rank_that_holds_the_adapters(tmp_path: Path, rank: int, reserved: int) -> None:
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
-    assert vllm_writer.reserved_rank(tmp_path) == reserved
+    for shape in ({"r": rank}, {"r": 1, "rank_pattern": {"q_proj": rank}}):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(shape))
+        assert vllm_writer.reserved_rank(tmp_path) == reserved
 
 
 def test_vllm_takes_no_rank_above_its_largest(tmp_path: Path) -> None:

@@ -218,7 +218,11 @@ def test_lora_settings_that_the_start_adapter_cannot_honour_are_refused(make_run
         ({"base_model": "/nowhere/model"}, ModelError, "base_model /nowhere/model does not exist"),
         ({"start_adapter": "/nowhere/adapter"}, ModelError, "Adapter /nowhere/adapter cannot be loaded"),
         ({"max_length": 4096}, ConfigError, "max_length is 4096, but the model places at most 128"),
-        ({"lora": {"target_modules": ["nothing"]}}, ConfigError, "lora.target_modules fits no layer"),
+        (
+            {"lora": {"target_modules": ["nothing"]}},
+            ConfigError,
+            "lora.target_modules: nothing fits no layer",
+        ),
         ({"lora": {"target_modules": ["lm_head"]}}, ConfigError, "must not include the vocabulary head"),
         ({"loss": "ipo"}, ConfigError, "Pair m states a margin"),
     ],

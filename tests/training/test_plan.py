@@ -42,6 +42,11 @@ def test_a_round_from_an_adapter_keeps_its_shape_whatever_the_projects_defaults(
     assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (4, 8, 0.1)
     assert config.lora.target_modules == ("k_proj", "q_proj")
     assert Plan.for_project(project, project.current_policy, {}).config.lora.r == 8
+    project.training_settings = {
+        "lora": {"experts": "all"}
+    }  # which the names of the adapter's layers say already
+    assert Plan.for_project(project, trained, {}).config.lora.target_modules == ("k_proj", "q_proj")
+    assert Plan.for_project(project, project.current_policy, {}).config.lora.experts == "all"
 
 
 @pytest.mark.parametrize(("name", "value"), [("r", 16), ("alpha", 32.0), ("target_modules", ["v_proj"])])

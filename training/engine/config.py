@@ -39,6 +39,7 @@ TEMPLATE_PARAMETERS = frozenset(
         *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
     }
 )
+ALL_LINEAR = "all-linear"
 _LARGEST = 2**53  # of whole numbers: what every reader of JSON keeps exactly
 _MOST_NAMES, _LONGEST_NAME, _LONGEST_OBJECT = 1000, 200, 10_000  # of a list of names; an object as JSON
 
@@ -77,10 +78,22 @@ class LoraConfig:
     alpha: float = _option(32.0, "The adapter's product is scaled by alpha / r.", above=0)
     dropout: float = _option(0.0, "Dropout before the adapter while training.", low=0, below=1)
     target_modules: str | tuple[str, ...] = _option(
-        "all-linear",
+        ALL_LINEAR,
         'Names of the layers to adapt, or "all-linear" for every linear layer but the head, or a regular expression.',
         longest=500,
     )
+    experts: str = _option(
+        "shared",
+        'Experts of a mixture that "all-linear" adapts: none, the shared ones that every token goes to, or all.',
+        choices=("none", "shared", "all"),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a choice of experts that the names of layers make already."""
+        if self.target_modules != ALL_LINEAR and self.experts != "shared":
+            raise ConfigError(
+                "lora.experts has no effect with lora.target_modules; name the experts' layers there."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,12 @@ def first_line(error: BaseException) -> str:
     return textwrap.shorten(said, _LONGEST_LINE, placeholder=" …") or type(error).__name__
 
 
+def sentence(error: BaseException) -> str:
+    """Return the first line of what `error` says, as `first_line` does, as a sentence."""
+    said = first_line(error)
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
 def memory_short(error: BaseException) -> MemoryShortError | None:
     """The sentence for an allocation that failed, on a CPU or on CUDA; None for any other error."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -26,6 +26,7 @@ from training.engine.attention import PACKED
 from training.engine.errors import ConfigError
 from training.engine.packing import Row, pack, pad, share_pairs
 from training.engine.tokens import EncodedPair
+from training.engine.wrappers import head_of, text_part
 
 _TAKES_MASK = hasattr(transformers.modeling_utils, "slice_logits_to_keep")
 _BLOCK = {"cpu": 2048, "cuda": 16_384}  # vocabulary entries multiplied at once; measured on the CPU
@@ -43,7 +44,7 @@ class Head:
     @classmethod
     def of(cls, base: Any) -> "Head":
         """The head of a transformers causal language model. Raises ConfigError if it is being trained."""
-        layer, config = base.get_output_embeddings(), base.config.get_text_config()
+        layer, config = head_of(base), base.config.get_text_config()
         if not isinstance(layer, nn.Linear) or layer.weight.requires_grad:
             raise ConfigError("lora.target_modules must not include the vocabulary head.")
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
@@ -112,7 +113,7 @@ class Scorer:
         """`model` is the PeftModel or `base` itself; `use` decides on the form of its rows."""
         self.model, self.base, self.device = model, base, device
         self.max_tokens = max_tokens
-        self.head = Head.of(base)
+        self.head, self._text = Head.of(base), text_part(base)
         self.packed = False
         self._plain_attention = base.config._attn_implementation
         self._dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
@@ -165,7 +166,7 @@ class Scorer:
             ).logits
             logits = (logits if columns is None else logits[predicting[:, columns]]).float()
             return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
-        hidden = self.base.base_model(
+        hidden = self._text(
             input_ids=row.input_ids, position_ids=row.position_ids, spans=row.spans, use_cache=False
         ).last_hidden_state
         return TokenLogps.apply(hidden[0].index_select(0, row.index), row.targets, self.head)

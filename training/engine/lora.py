@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft.tuners.lora import Linear
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from torch import nn
 from torch.nn import functional
 from transformers.models.llama.modeling_llama import LlamaMLP
@@ -194,7 +194,7 @@ class _GatedProduct(torch.autograd.Function):
 def fuse(model: nn.Module) -> None:
     """Let every LoRA layer of a PEFT model compute this way; adapters may still be switched or disabled."""
     for module in model.modules():
-        if _is_covered(module):
+        if is_covered(module):
             module.forward = types.MethodType(_forward, module)
             if type(module.base_layer) is nn.Linear and "forward" not in vars(module.base_layer):
                 stored.accept_wider_inputs(module.base_layer)
@@ -207,7 +207,7 @@ def freeze(model: nn.Module, dtype: torch.dtype) -> None:
     """Prepare a fused model whose one adapter never changes again: each forward then does less, to the same effect."""
     layer: Any
     for layer in model.modules():
-        if not _is_covered(layer):
+        if not is_covered(layer):
             continue
         (name,) = layer.lora_A.keys()
         if layer.lora_bias[name] or name in layer.lora_variant:
@@ -226,9 +226,9 @@ def freeze(model: nn.Module, dtype: torch.dtype) -> None:
 def rounding_events(model: nn.Module, dtype: torch.dtype) -> list[str]:
     """Return a sentence if some layers, computing in `dtype`, add their adapter to a product that is rounded."""
     kinds = {
-        type(module).__name__
+        "expert" if isinstance(module, ParamWrapper) else type(module).__name__
         for module in model.modules()
-        if isinstance(module, LoraLayer) and not _is_covered(module) and is_narrow(module)
+        if isinstance(module, LoraLayer) and not is_covered(module) and is_narrow(module)
     }
     if not kinds or dtype == torch.float32:
         return []
@@ -243,10 +243,12 @@ def is_narrow(layer: Any) -> bool:
     return any(weight.dtype != torch.float32 for weight in layer.get_base_layer().parameters())
 
 
-def _is_covered(module: nn.Module) -> bool:
-    """Return whether a module is an adapted linear layer, dense, transposed (GPT-2's) or in 4 bits."""
+def is_covered(module: nn.Module) -> bool:
+    """Return whether a module is an adapted linear layer: dense (named by its weight, too), transposed or in 4 bits."""
     if type(module).__name__ == "Linear4bit" and isinstance(module, LoraLayer):
         return True
+    if isinstance(module, ParamWrapper):
+        return module.parameter_name == "weight" and type(module.base_layer) is nn.Linear
     return isinstance(module, Linear) and type(module.base_layer) in (nn.Linear, Conv1D)
 
 
@@ -291,7 +293,7 @@ def _forward_gated(block: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _plain(layer: Any, dtype: torch.dtype) -> _Layer | None:
     """Return what an input of `dtype` is multiplied by; None where the layer does more than this module covers."""
-    if not _is_covered(layer) or layer.merged:  # the adapter was merged into the weight since
+    if not is_covered(layer) or layer.merged:  # the adapter was merged into the weight since
         return None
     base = layer.base_layer
     weight, packing = base.weight, getattr(base.weight, "quant_state", None)

@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from peft.utils import AuxiliaryTrainingWrapper
 
 from training.engine import hub, stored
 from training.engine.chats import uses_date
@@ -21,6 +22,7 @@ from training.engine.precision import bfloat16_pays
 from training.engine.rundir import RunDirectory
 from training.engine.threads import SMALL_HIDDEN
 from training.engine.tokens import Encoder
+from training.engine.wrappers import model_class
 
 DEFAULT_MAX_LENGTH = 2048
 
@@ -43,6 +45,14 @@ class Loaded:
         """The transformers model; its linear layers are PEFT's where there is an adapter."""
         return self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
 
+    @property
+    def vocab_size(self) -> int:
+        """How many token ids the model knows."""
+        layer = self.base.get_input_embeddings()  # PEFT's, around the model's own, where they are adapted
+        layer = layer.original_module if isinstance(layer, AuxiliaryTrainingWrapper) else layer
+        known: int = getattr(layer, "base_layer", layer).num_embeddings
+        return known
+
     def encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
         """The encoder for this model. Raises ConfigError if max_length is more than the model can place.
 
@@ -58,7 +68,7 @@ class Loaded:
         return Encoder(
             self.tokenizer,
             eos_ids=self.eos_ids,
-            vocab_size=self.base.get_input_embeddings().num_embeddings,
+            vocab_size=self.vocab_size,
             max_length=config.max_length or min(DEFAULT_MAX_LENGTH, self.max_positions),
             chat_template=config.chat_template,
             chat_template_kwargs=config.chat_template_kwargs,
@@ -185,7 +195,7 @@ def _load_weights(
         half = stored.stored_dtype(files.safetensors)
 
     def load(dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        model, loading = model_class(model_config).from_pretrained(
             files.source,
             config=copy.deepcopy(model_config),
             dtype=dtype,

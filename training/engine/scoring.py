@@ -188,7 +188,7 @@ def check_causal(loaded: Loaded, ids: Sequence[int]) -> None:
     some = list(ids[:_PROBED_TOKENS])
     if len(some) < 2:
         return  # nothing to see
-    other = [*some[:-1], (some[-1] + 1) % loaded.base.get_input_embeddings().num_embeddings]
+    other = [*some[:-1], (some[-1] + 1) % loaded.vocab_size]
     with torch.no_grad():
         both = (
             loaded.model(input_ids=torch.tensor([some, other], device=loaded.device)).logits[:, :-1].float()

@@ -325,6 +325,8 @@ class _Run:
         for name, unset in _LATER.items():
             if settings[name] == unset:
                 del settings[name]
+        if self.config.lora.experts == "shared":
+            del settings["lora"]["experts"]
         return {
             "configuration": _hash(settings),
             "pairs.jsonl": digest(self.run.pairs),

@@ -15,6 +15,7 @@ import torch
 from training.engine.adapters import trainable_parameters
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
+from training.engine.errors import StaleCheckpointError
 from training.engine.logps import Scorer
 from training.engine.losses import make_loss
 from training.engine.packing import Row
@@ -185,7 +186,12 @@ class Trainer:
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned. Raises StaleCheckpointError if it is that of another adapter."""
+        names = {name.removeprefix("adapter.") for name in tensors if name.startswith("adapter.")}
+        if names != self.parameters.keys():
+            raise StaleCheckpointError(
+                "The checkpoints belong to an adapter of other layers; remove them to start over."
+            )
         self.skipped = int(tensors["skipped"])
         with torch.no_grad():
             for name, weight in self.parameters.items():

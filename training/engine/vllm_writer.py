@@ -105,7 +105,8 @@ def as_written(completion: Any) -> Written:
 
 def reserved_rank(adapter: Path) -> int:
     """The smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
-    rank = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    rank = max(int(shape["r"]), *(int(rank) for rank in (shape.get("rank_pattern") or {}).values()), 0)
     for reserved in _RANKS:
         if rank <= reserved:
             return reserved
