@@ -108,7 +108,10 @@ class AdapterFiles:
             raise ModelError(f"Adapter {self.path} cannot be loaded: {sentence(error)}") from None
 
     def _find(self, name: str) -> Path:
-        file = find_adapter(self.path) / name
+        folder = find_adapter(self.path)
+        if not folder.is_dir():
+            raise ModelError(f"Adapter {self.path} cannot be loaded: there is no such folder.")
+        file = folder / name
         if not file.is_file():
             raise ModelError(f"Adapter {self.path} has no {name}.")
         return file
