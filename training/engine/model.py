@@ -243,7 +243,7 @@ def _eos_ids(tokenizer: Any, model: Any) -> frozenset[int]:
     found: set[int] = set()
     for value in (
         tokenizer.eos_token_id,
-        model.config.get_text_config().eos_token_id,
+        getattr(model.config.get_text_config(), "eos_token_id", None),
         getattr(model.generation_config, "eos_token_id", None),
     ):
         found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])

@@ -122,7 +122,7 @@ class _Run:
         check_honoured(self.config, [*self.pairs, *self.heldout])
         self.loaded = loaded
         began = time.monotonic()
-        self.scorer = make_scorer(loaded, self.config, self.pairs, self._note)
+        self.scorer = make_scorer(loaded, self.config, [*self.pairs, *self.heldout], self._note)
         self.trainer = Trainer(self.config, loaded.model, self.scorer, self.pairs, self.processes)
         self._within_memory(self._measure_reference)
         self.reference_seconds = time.monotonic() - began
@@ -138,7 +138,7 @@ class _Run:
         key = cache_key(
             everything,
             steps,
-            packed=self.scorer.packed,
+            form=self.scorer.form,
             model=self.fingerprint["model"],
             dtype=str(self.loaded.dtype),
             device=self.loaded.device.type,
@@ -303,7 +303,8 @@ class _Run:
             },
             "health": findings,
             "events": self.events,
-            "packed": self.scorer.packed,
+            "packed": self.scorer.form == "packed",
+            "rows": self.scorer.form,
             "device": self.loaded.device.type,
             "dtype": str(self.loaded.dtype).removeprefix("torch."),
             "processes": self.processes.world,
