@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from training.engine.config import SamplingConfig
 from training.engine.errors import ModelError
+from training.engine.forwards import Attention
 from training.engine.kvcache import ONE_QUERY
 from training.engine.longrope import Sides
 from training.engine.reading import WAYS, Reader, Way
@@ -68,15 +69,18 @@ class Decoder:
     ) -> None:
         self.model, self.device, self.settings = model, device, settings
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
-        self._attention = model.config._attn_implementation
+        self._attention = Attention(model)
         self.reader, self.sides = Reader(model, device), Sides(model.config)
         self.use(WAYS[0])
 
     def use(self, way: Way) -> None:
         """Write in this way from now on."""
         self.way = way
-        swift = way.swift and self._attention == "sdpa"
-        self.model.set_attn_implementation(ONE_QUERY if swift else self._attention)
+        self._attention.use(ONE_QUERY if way.swift and self._attention.own[""] == "sdpa" else None)
+
+    def release(self) -> None:
+        """Give the model its own attention back."""
+        self._attention.use(None)
 
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None

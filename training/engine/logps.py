@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from training.engine.attention import PACKED
 from training.engine.errors import ConfigError
-from training.engine.forwards import Takes
-from training.engine.kvcache import ONE_QUERY
+from training.engine.forwards import Attention, Takes
 from training.engine.longrope import Sides
 from training.engine.packing import Row, pack, pad, share_pairs
 from training.engine.tokens import EncodedPair
@@ -128,21 +127,14 @@ class Scorer:
         self.form: Form = "padded"
         self.sides = Sides(base.config)
         self._takes = Takes(base)
-        attention = base.config._attn_implementation
-        self._plain_attention = "sdpa" if attention == ONE_QUERY else attention
+        self._attention = Attention(base)
         self._dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
         self._drop(False)  # PEFT makes its layers in training mode
 
     def use(self, form: Form) -> None:
         """Make rows of this form from now on."""
         self.form = form
-        self._attend(packed=form == "packed")
-
-    def _attend(self, *, packed: bool) -> None:
-        """Switch the model's attention, until the next row: its backward pass may compute it again."""
-        wanted = PACKED if packed else self._plain_attention
-        if self.base.config._attn_implementation != wanted:
-            self.base.set_attn_implementation(wanted)
+        self._attention.use(PACKED if form == "packed" else None)
 
     @contextlib.contextmanager
     def dropout(self) -> Iterator[None]:
@@ -193,7 +185,8 @@ class Scorer:
     def token_logps(self, row: Row) -> torch.Tensor:
         """Log-probabilities (N,) of the row's completion tokens, float32."""
         row = row.to(self.device)
-        self._attend(packed=row.spans is not None)
+        # Not changed back behind it: the row's backward pass may compute attention again.
+        self._attention.use(PACKED if row.spans is not None else None)
         if row.spans is not None:
             return self._packed_logps(row)
         predicting = torch.zeros_like(row.input_ids, dtype=torch.bool)

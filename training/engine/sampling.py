@@ -86,6 +86,8 @@ def sample(run: RunDirectory) -> None:
             ) from None
         spent = time.monotonic() - begun
         native = isinstance(writer, Decoder)
+        if isinstance(writer, Decoder):
+            writer.release()
         trained = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
         del loaded, writer  # another model may not fit beside this one
         if samples:
