@@ -89,7 +89,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "zaya": {"num_experts_per_tok": 1},
-    "reformer": {"is_decoder": True},
+    "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 16]},
     "phi3": {
         "original_max_position_embeddings": LONG,
         "rope_parameters": {

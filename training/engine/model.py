@@ -147,14 +147,15 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     model.requires_grad_(False)
     model.name_or_path = name  # which an adapter names as its base: a GGUF file, and not its folder
     model.config.use_cache = False
-    text_config = model.config.get_text_config()
+    # XLNet has -1 for a model without a limit.
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or -1
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
         eos_ids=_eos_ids(tokenizer, model),
-        max_positions=getattr(text_config, "max_position_embeddings", None) or 1 << 20,
+        max_positions=places if places > 0 else 1 << 20,
     )
 
 

@@ -81,6 +81,19 @@ def choose_form(
     scorer.use("alone")
 
 
+def check_gradient(scorer: Scorer, pairs: Sequence[EncodedPair]) -> None:
+    """Check that the shortest pair's log-probabilities have a gradient by the adapter. Raises ModelError."""
+    with computed_by(scorer.base):
+        (row,) = scorer.rows(some := probe(pairs)[:1], scorer.groups(some, [0]))
+        total = scorer.token_logps(row).sum()
+        if not total.requires_grad:
+            raise ModelError(
+                f"The model ({type(scorer.base).__name__}) cannot be trained: no gradient reaches its adapter."
+            )
+        total.backward()
+    scorer.model.zero_grad(set_to_none=True)
+
+
 def probe(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
     """The shortest pair and the longest: a window may matter on the one alone, padding on the other."""
     order = sorted(pairs, key=lambda pair: pair.tokens)

@@ -29,6 +29,7 @@ from training.engine.records import read_pairs
 from training.engine.reference import cache_key, reference_logps, shared_logps
 from training.engine.rundir import Log, RunDirectory, digest, library_versions
 from training.engine.scoring import check_finite, held_out_figures, make_scorer
+from training.engine.selfcheck import check_gradient
 from training.engine.tokens import digest_pairs
 from training.engine.trainer import Trainer
 
@@ -123,6 +124,7 @@ class _Run:
         self.loaded = loaded
         began = time.monotonic()
         self.scorer = make_scorer(loaded, self.config, [*self.pairs, *self.heldout], self._note)
+        check_gradient(self.scorer, self.pairs)
         self.trainer = Trainer(self.config, loaded.model, self.scorer, self.pairs, self.processes)
         self._within_memory(self._measure_reference)
         self.reference_seconds = time.monotonic() - began
