@@ -10,7 +10,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter clean
+.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench-sample: setup ## Our sampler against plain generate
 
 bench-web: setup ## Annotators under load
 	$(BIN)/python -m benchmarks.web
+
+architectures: setup ## Every causal class of transformers through the engine; writes docs/architectures.md (an hour)
+	$(BIN)/python -m tests.architectures
 
 gpu-check: setup ## What only a GPU can show: tests, precision, speed
 	$(BIN)/python -m benchmarks.gpu_check

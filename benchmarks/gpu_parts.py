@@ -165,7 +165,7 @@ class Part:
                     loaded.model = peft.PeftModel.from_pretrained(loaded.model, str(run.adapter)).eval()
                 scorer = make_scorer(loaded, chosen, bench.encoded, print)
                 if not name.startswith("engine"):
-                    scorer.use(packed=False)
+                    scorer.use("padded")
                 policy = score_pairs(scorer, bench.encoded)
                 with adapters.as_reference(loaded.model):
                     gains = policy - score_pairs(scorer, bench.encoded)

@@ -45,7 +45,7 @@ def adapted(dtype: torch.dtype, size: float, **changes: object) -> peft.PeftMode
 
 def scorer_of(model: peft.PeftModel, packed: bool) -> Scorer:
     scorer = Scorer(model, model.get_base_model(), max_tokens=1 << 15, device=DEVICE)
-    scorer.use(packed=packed)
+    scorer.use("packed" if packed else "padded")
     return scorer
 
 

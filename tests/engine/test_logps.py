@@ -53,7 +53,7 @@ def scorer_for(model, *, packed: bool, max_tokens: int = 4096) -> Scorer:
     # One scorer a model: it remembers the attention that packing replaces.
     scorer = base.__dict__.setdefault("scorer", Scorer(model, base, max_tokens=0, device=torch.device("cpu")))
     scorer.max_tokens = max_tokens
-    scorer.use(packed=packed)
+    scorer.use("packed" if packed else "padded")
     return scorer
 
 

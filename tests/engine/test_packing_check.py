@@ -5,11 +5,12 @@ import torch
 import transformers
 
 from tests.engine.conftest import SHAPE, make_model, tiny_llama
-from training.engine import attention, scoring
+from training.engine import attention, selfcheck
 from training.engine.config import TrainConfig
 from training.engine.model import Loaded
 from training.engine.packing import pack
-from training.engine.scoring import make_scorer, probe
+from training.engine.scoring import make_scorer
+from training.engine.selfcheck import probe
 from training.engine.tokens import EncodedPair
 
 WINDOW = 16
@@ -33,8 +34,10 @@ def is_packed(model: transformers.PreTrainedModel, pairs: list[EncodedPair], **s
     events: list[str] = []
     loaded = Loaded(model, None, torch.device("cpu"), model.dtype, frozenset(), 128)
     scorer = make_scorer(loaded, config, pairs, events.append)
-    assert [event.split(",")[0] for event in events] == ([] if scorer.packed else ["Rows are not packed"])
-    return scorer.packed
+    assert [event.split(",")[0] for event in events] == (
+        [] if scorer.form == "packed" else ["Rows are not packed"]
+    )
+    return scorer.form == "packed"
 
 
 def pair(prompt: int, chosen: int, rejected: int) -> EncodedPair:
@@ -69,17 +72,10 @@ def test_a_few_tokens_that_are_far_off_are_noticed_though_most_agree() -> None:
     assert is_packed(windowed(told=True).bfloat16(), pairs)
 
 
-def test_the_check_takes_the_longest_pair_that_fits_a_row_behind_the_shortest() -> None:
-    pairs = [pair(5, 5, size) for size in (8, 40, 1, 30, 20, 10)]  # 18, 50, 11, 40, 30 and 20 tokens
-    names = {budget: [one.id for one in probe(pairs, budget)] for budget in (1000, 61, 60, 45, 29, 5)}
-    assert names == {
-        1000: ["5+5+1", "5+5+40"],
-        61: ["5+5+1", "5+5+40"],
-        60: ["5+5+40"],  # the shortest has 11 tokens: one more than are left
-        45: ["5+5+30"],
-        29: ["5+5+10"],
-        5: ["5+5+1"],  # none fits: the shortest
-    }
+def test_the_check_takes_the_shortest_and_the_longest_pair() -> None:
+    pairs = [pair(5, 5, size) for size in (8, 40, 1, 30)]
+    assert [one.id for one in probe(pairs)] == ["5+5+1", "5+5+40"]
+    assert probe(pairs[:1]) == pairs[:1]
 
 
 def test_a_row_in_which_pairs_see_each_other_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,12 +101,13 @@ def test_a_row_in_which_pairs_see_each_other_is_noticed(monkeypatch: pytest.Monk
 def test_of_a_long_pair_only_some_tokens_are_projected_onto_the_vocabulary(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "_PROBED", 4)
+    monkeypatch.setattr(selfcheck, "_PROBED", 4)
     row = pack([pair(3, 6, 5), pair(2, 1, 2)], [0, 1])
-    thin = scoring._thinned(row)
+    thin = selfcheck._thinned(row)
     kept = [0, 3, 7, 10, 11, 12, 13]  # of eleven tokens the first, the last and two between; of three all
     assert thin.targets.tolist() == row.targets[kept].tolist()
     assert thin.index.tolist() == row.index[kept].tolist()
+    assert thin.lengths.tolist() == [2, 2, 1, 2]
 
 
 def test_an_architecture_without_a_body_of_its_own_is_trained_unpacked() -> None:

@@ -36,9 +36,7 @@ def test_the_reference_cache_key_covers_whatever_could_change_a_number(make_run,
         pairs, _ = loaded.encoder(config).encode_pairs(read_pairs(path))
         scorer = make_scorer(loaded, config, pairs, print)
         groups = [scorer.groups(pairs, range(len(pairs)))]
-        return cache_key(
-            pairs, groups, packed=scorer.packed, model=model_files(config), dtype=str(loaded.dtype)
-        )
+        return cache_key(pairs, groups, form=scorer.form, model=model_files(config), dtype=str(loaded.dtype))
 
     other_model, other_template = tmp_path / "other", tmp_path / "template"
     for path, seed_changed in ((other_model, True), (other_template, False)):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
-from training.engine import decoding
+from training.engine import decoding, reading
 from training.engine.config import SamplingConfig
 from training.engine.decoding import Decoder, Request, Written, close_ranks, draw, make_groups, uniforms
 from training.engine.errors import ModelError
@@ -105,7 +105,7 @@ def test_threads_that_write_groups_of_their_own_write_the_same(
     prompts = some_prompts(30)
     alone = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
     monkeypatch.setattr(decoding, "_ROWS_ALONE", 4)
-    monkeypatch.setattr(decoding, "_PROMPTS", 2)  # fed in parts, of differing width
+    monkeypatch.setattr(reading, "_PROMPTS", 2)  # fed in parts, of differing width
     monkeypatch.setattr(decoding, "threads_apart", lambda *_: 3)
     ran = spy_threads(monkeypatch)
     apart = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
@@ -198,10 +198,18 @@ class Narrow(torch.nn.Module):
         super().__init__()
         self.model, self.most, self.config = model, most, model.config
 
-    def forward(self, input_ids: torch.Tensor, logits_to_keep: int = 0, **inputs: object) -> object:
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        logits_to_keep: int = 0,
+        past_key_values: object = None,
+        **inputs: object,
+    ) -> object:
         if len(input_ids) > self.most:
             raise torch.OutOfMemoryError("too many rows")
-        return self.model(input_ids=input_ids, logits_to_keep=logits_to_keep, **inputs)
+        return self.model(
+            input_ids=input_ids, logits_to_keep=logits_to_keep, past_key_values=past_key_values, **inputs
+        )
 
     def set_attn_implementation(self, name: str) -> None:
         self.model.set_attn_implementation(name)

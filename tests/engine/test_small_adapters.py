@@ -130,7 +130,7 @@ def test_the_log_probabilities_of_a_model_show_a_small_adapter() -> None:
 
     def gains(model: peft.PeftModel, packed: bool) -> torch.Tensor:
         scorer = Scorer(model, model.get_base_model(), max_tokens=1 << 15, device=torch.device("cpu"))
-        scorer.use(packed=packed)
+        scorer.use("packed" if packed else "padded")
         row = (pack if packed else pad)(pairs, range(len(pairs)))
         with torch.no_grad():
             policy = scorer.token_logps(row)

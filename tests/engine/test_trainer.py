@@ -27,7 +27,7 @@ def make_trainer(pairs=PAIRS, *, moved: bool = True, max_tokens: int = 4096, **s
     model = wrap(make_model(tiny_llama()), config)
     base = model.get_base_model()
     scorer = Scorer(model, base, max_tokens=max_tokens, device=torch.device("cpu"))
-    scorer.use(packed=True)
+    scorer.use("packed")
     trainer = Trainer(config, model, scorer, pairs, Processes())
     reference = torch.empty(len(pairs), 2, dtype=torch.float64)
     for step in range(trainer.steps_per_epoch):  # on the very rows that are trained on, to the last bit

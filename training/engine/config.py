@@ -209,7 +209,7 @@ class TrainConfig:
     )
     packing: str = _option(
         "auto",
-        "Prompt, chosen and rejected in one row: auto checks on the longest pair and falls back, on insists.",
+        "Prompt, chosen and rejected in one row: auto checks that and falls back, on insists.",
         choices=("auto", "on", "off"),
     )
     dtype: str = _option("auto", "Precision of the matrix products.", choices=("auto", "float32", "bfloat16"))

@@ -17,23 +17,23 @@ its own.
 import copy
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import Cache
 
 from training.engine.config import SamplingConfig
 from training.engine.errors import ModelError
-from training.engine.kvcache import ONE_QUERY, can_join, join, keep_rows, make_cache
+from training.engine.forwards import Attention
+from training.engine.kvcache import ONE_QUERY
+from training.engine.longrope import Sides
+from training.engine.reading import WAYS, Reader, Way
 from training.engine.threads import Crew, threads_apart
 
 _ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
-_PROMPTS = 64  # that are fed at once
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
 _SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
 _LARGE_VOCABULARY = 1 << 14
@@ -69,11 +69,18 @@ class Decoder:
     ) -> None:
         self.model, self.device, self.settings = model, device, settings
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
-        if model.config._attn_implementation == "sdpa":
-            model.set_attn_implementation(ONE_QUERY)
-        takes = signature(model.forward).parameters
-        # Of a prompt only the last position's logits are wanted: (P, 1, V) in place of (P, T, V).
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        self._attention = Attention(model)
+        self.reader, self.sides = Reader(model, device), Sides(model.config)
+        self.use(WAYS[0])
+
+    def use(self, way: Way) -> None:
+        """Write in this way from now on."""
+        self.way = way
+        self._attention.use(ONE_QUERY if way.swift and self._attention.own[""] == "sdpa" else None)
+
+    def release(self) -> None:
+        """Give the model its own attention back."""
+        self._attention.use(None)
 
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
@@ -85,7 +92,7 @@ class Decoder:
         """
         apart = threads_apart(self.model.config, self.device)
         threads = max(1, min(apart, len(requests) // _ROWS_ALONE))
-        groups = make_groups(requests, self.settings.batch_size, threads)
+        groups = self.groups(requests, threads)
         models = self._models(threads)
         tally = _Tally(len(groups), report)
         found: dict[int, Written] = {}
@@ -107,6 +114,16 @@ class Decoder:
         with Crew(threads) as crew:
             crew.run([partial(job, number) for number in range(len(groups))])
         return [found[at] for at in range(len(requests))]
+
+    def groups(self, requests: Sequence[Request], threads: int = 1) -> list[list[int]]:
+        """Positions of `requests` in groups that are written side by side."""
+        return make_groups(requests, self.settings.batch_size, threads, self._company)
+
+    def _company(self, request: Request) -> Hashable:
+        """What requests of one group have in common: what keeps their prompts from being read together."""
+        length = len(request.prompt)
+        first, last = (self.sides.of(one) for one in (length, length + self.settings.max_new_tokens))
+        return first, last, length if first != last or not self.way.padded else None
 
     def _models(self, count: int) -> queue.SimpleQueue[Any]:
         """The model, for each of `count` threads: weights are shared, what modules keep as they compute is not."""
@@ -138,14 +155,13 @@ class Decoder:
     ) -> list[Written]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
-        logits, cache, mask = self._read_prompts(model, requests)
+        logits, read = self.reader.read(model, [request.prompt for request in requests], self.way)
         draws = torch.stack([uniforms(request.seed, longest) for request in requests]).to(self.device)
         tokens = torch.zeros(len(requests), longest, dtype=torch.long, device=self.device)
         logps = torch.zeros(len(requests), dtype=torch.float64, device=self.device)
         lengths = torch.full((len(requests),), longest, device=self.device)
         ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
         rows = torch.arange(len(requests), device=self.device)  # those that the batch still holds
-        places = mask.sum(dim=1)
         for step in range(longest):
             drawn, drawn_logps = draw(logits, draws[rows, step], settings)
             tokens[rows, step] = drawn
@@ -158,62 +174,15 @@ class Decoder:
                 break
             if len(alive) <= _CROWD * len(rows):
                 kept, moved = close_ranks(alive)
-                keep_rows(cache, kept, moved)
-                rows, mask, places, drawn = rows[kept], mask[kept], places[kept], drawn[kept]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = model(
-                input_ids=drawn[:, None],
-                attention_mask=mask,
-                position_ids=(places + step)[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+                read.keep(kept, moved)
+                rows, drawn = rows[kept], drawn[kept]
+            logits = read.add(drawn)
         return [
             Written(tuple(ids[:length]), logp, "stop" if stopped else "length")
             for ids, length, logp, stopped in zip(
                 tokens.tolist(), lengths.tolist(), logps.tolist(), ended.tolist(), strict=True
             )
         ]
-
-    def _read_prompts(
-        self, model: Any, requests: Sequence[Request]
-    ) -> tuple[torch.Tensor, Cache, torch.Tensor]:
-        """Feed each distinct prompt once, for all its requests.
-
-        Returns, with a row per request, the logits (R, V) of the first token to write, the cache, and the mask
-        (R, T) of prompt tokens, which is 0 where the prompt is padded on the left.
-        """
-        prompts = list(dict.fromkeys(request.prompt for request in requests))
-        at = {prompt: place for place, prompt in enumerate(prompts)}
-        repeats = torch.tensor([at[request.prompt] for request in requests], device=self.device)
-        # Prompts come longest first: a few at a time are padded little.
-        few = _PROMPTS if can_join(model.config) else len(prompts)
-        parts = [
-            self._feed(model, prompts[start : start + few], make_cache(model.config))
-            for start in range(0, len(prompts), few)
-        ]
-        width = max(map(len, prompts))
-        mask = torch.cat([functional.pad(mask, (width - mask.shape[1], 0)) for _, _, mask in parts])
-        cache = join([cache for _, cache, _ in parts], width)
-        cache.reorder_cache(repeats)
-        return torch.cat([logits for logits, _, _ in parts])[repeats], cache, mask[repeats]
-
-    def _feed(
-        self, model: Any, prompts: Sequence[tuple[int, ...]], cache: Cache
-    ) -> tuple[torch.Tensor, Cache, torch.Tensor]:
-        """The last logits (P, V) of prompts padded on the left, `cache`, which it fills, and the mask (P, T)."""
-        width = max(map(len, prompts))
-        ids = torch.tensor([[0] * (width - len(one)) + list(one) for one in prompts]).to(self.device)
-        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts]).to(self.device)
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            **self._last_only,
-        ).logits[:, -1]
-        return logits, cache, mask
 
 
 class _StoppedError(Exception):
@@ -233,16 +202,27 @@ class _Tally:
             self.report(sum(self.ended))
 
 
-def make_groups(requests: Sequence[Request], most: int, threads: int = 1) -> list[list[int]]:
+def make_groups(
+    requests: Sequence[Request],
+    most: int,
+    threads: int = 1,
+    company: Callable[[Request], Hashable] = lambda request: None,
+) -> list[list[int]]:
     """Positions of `requests` in groups of at most `most`, as many for each thread.
 
     Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
-    prompt stay side by side.
+    prompt stay side by side. Only those that `company` says the same of share a group.
     """
     order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
-    rounds = -(-len(order) // (most * threads)) or 1
-    size = min(most, -(-len(order) // (rounds * threads)) or 1)
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    kinds: dict[Hashable, list[int]] = {}
+    for at in order:
+        kinds.setdefault(company(requests[at]), []).append(at)
+    groups = []
+    for some in kinds.values():
+        rounds = -(-len(some) // (most * threads)) or 1
+        size = min(most, -(-len(some) // (rounds * threads)) or 1)
+        groups += [some[start : start + size] for start in range(0, len(some), size)]
+    return groups
 
 
 def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -130,7 +130,8 @@ def one_query_attention(
     where a column is seen; returns (R, 1, heads, size).
     """
     rows, heads, queries, size = query.shape
-    if queries != 1 or any(settings.get(name) is not None for name in _UNUSUAL):
+    usual = attention_mask is None or (attention_mask.dtype == torch.bool and attention_mask.shape[1] == 1)
+    if queries != 1 or not usual or any(settings.get(name) is not None for name in _UNUSUAL):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **settings)
     groups, columns = rows * key.shape[1], key.shape[2]
     scale = size**-0.5 if scaling is None else scaling

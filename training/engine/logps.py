@@ -15,7 +15,7 @@ completion float64.
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -24,9 +24,14 @@ from torch.nn import functional
 
 from training.engine.attention import PACKED
 from training.engine.errors import ConfigError
+from training.engine.forwards import Attention, Takes
+from training.engine.longrope import Sides
 from training.engine.packing import Row, pack, pad, share_pairs
 from training.engine.tokens import EncodedPair
 from training.engine.wrappers import head_of, text_part
+
+# How pairs become forwards: prompts computed once, sequences side by side, or each by itself.
+Form = Literal["packed", "padded", "alone"]
 
 _TAKES_MASK = hasattr(transformers.modeling_utils, "slice_logits_to_keep")
 _BLOCK = {"cpu": 2048, "cuda": 16_384}  # vocabulary entries multiplied at once; measured on the CPU
@@ -42,11 +47,16 @@ class Head:
     softcap: float | None = None  # Gemma 2: c * tanh(logits / c)
 
     @classmethod
-    def of(cls, base: Any) -> "Head":
-        """The head of a transformers causal language model. Raises ConfigError if it is being trained."""
+    def of(cls, base: Any) -> "Head | None":
+        """The head of a transformers causal language model, None if that is another kind of layer.
+
+        Raises ConfigError if it is being trained.
+        """
         layer, config = head_of(base), base.config.get_text_config()
-        if not isinstance(layer, nn.Linear) or layer.weight.requires_grad:
+        if layer is not None and any(weight.requires_grad for weight in layer.parameters()):
             raise ConfigError("lora.target_modules must not include the vocabulary head.")
+        if not isinstance(layer, nn.Linear):
+            return None
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         return cls(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
 
@@ -107,22 +117,24 @@ class TokenLogps(torch.autograd.Function):
 
 
 class Scorer:
-    """Computes log-probabilities with one model, in packed rows or in the plain form."""
+    """Computes log-probabilities with one model, in rows of one form."""
 
     def __init__(self, model: Any, base: Any, *, max_tokens: int, device: torch.device) -> None:
         """`model` is the PeftModel or `base` itself; `use` decides on the form of its rows."""
         self.model, self.base, self.device = model, base, device
         self.max_tokens = max_tokens
         self.head, self._text = Head.of(base), text_part(base)
-        self.packed = False
-        self._plain_attention = base.config._attn_implementation
+        self.form: Form = "padded"
+        self.sides = Sides(base.config)
+        self._takes = Takes(base)
+        self._attention = Attention(base)
         self._dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
         self._drop(False)  # PEFT makes its layers in training mode
 
-    def use(self, *, packed: bool) -> None:
-        """Switch to packed rows or to the plain form, and the model's attention with it."""
-        self.packed = packed
-        self.base.set_attn_implementation(PACKED if packed else self._plain_attention)
+    def use(self, form: Form) -> None:
+        """Make rows of this form from now on."""
+        self.form = form
+        self._attention.use(PACKED if form == "packed" else None)
 
     @contextlib.contextmanager
     def dropout(self) -> Iterator[None]:
@@ -140,32 +152,76 @@ class Scorer:
     def groups(
         self, pairs: Sequence[EncodedPair], positions: Sequence[int], at_least: int = 1
     ) -> list[list[int]]:
-        """Which of the pairs at `positions` share a row."""
-        return share_pairs(
-            pairs, positions, packed=self.packed, max_tokens=self.max_tokens, at_least=at_least
-        )
+        """Which of the pairs at `positions` share a row: none that its length would make compute otherwise."""
+        like: dict[object, list[int]] = {}
+        for at in positions:
+            sides = self._sides(pairs[at])
+            like.setdefault(at if len(sides) > 1 else sides, []).append(at)
+        return [
+            group
+            for some in like.values()
+            for group in share_pairs(
+                pairs, some, padded=self.form == "padded", max_tokens=self.max_tokens, at_least=at_least
+            )
+        ]
 
     def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[Row]:
         """The rows of `groups`, each made when it is asked for."""
-        form = pack if self.packed else pad
-        return (form(pairs, group) for group in groups)
+        for group in groups:
+            if self.is_alone(pairs[group[0]]):
+                yield pad(pairs, group, alone=True)
+            else:
+                yield pack(pairs, group) if self.form == "packed" else pad(pairs, group)
+
+    def is_alone(self, pair: EncodedPair) -> bool:
+        """Return whether the two sequences of a pair are computed apart."""
+        return self.form == "alone" or len(self._sides(pair)) > 1
+
+    def _sides(self, pair: EncodedPair) -> frozenset[int]:
+        """Return which position encodings the sequences of a pair are computed with."""
+        fed = (len(pair.prompt) + len(one) - 1 for one in (pair.chosen, pair.rejected))
+        return frozenset(self.sides.of(length) for length in fed)
 
     def token_logps(self, row: Row) -> torch.Tensor:
         """Log-probabilities (N,) of the row's completion tokens, float32."""
         row = row.to(self.device)
-        if row.spans is None:
-            predicting = torch.zeros_like(row.input_ids, dtype=torch.bool)
-            predicting.view(-1)[row.index] = True  # the index ascends: logits come back in its order
-            # Before 5.23, transformers took columns here, the same for every sequence, and no mask.
-            columns = None if _TAKES_MASK else predicting.any(dim=0).nonzero()[:, 0]
-            logits = self.model(
+        # Not changed back behind it: the row's backward pass may compute attention again.
+        self._attention.use(PACKED if row.spans is not None else None)
+        if row.spans is not None:
+            return self._packed_logps(row)
+        predicting = torch.zeros_like(row.input_ids, dtype=torch.bool)
+        predicting.view(-1)[row.index] = True  # the index ascends: logits come back in its order
+        if row.alone:
+            lengths: list[int] = [] if row.attention_mask is None else row.attention_mask.sum(dim=1).tolist()
+            parts = [
+                self._plain_logits(predicting[[at], :length], input_ids=row.input_ids[[at], :length])
+                for at, length in enumerate(lengths)
+            ]
+            logits = torch.cat(parts)
+        else:
+            logits = self._plain_logits(
+                predicting,
                 input_ids=row.input_ids,
                 attention_mask=row.attention_mask,
                 position_ids=row.position_ids,
-                logits_to_keep=predicting if columns is None else columns,
-            ).logits
-            logits = (logits if columns is None else logits[predicting[:, columns]]).float()
-            return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
+            )
+        return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
+
+    def _plain_logits(self, predicting: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
+        # Before 5.23, transformers took columns here, the same for every sequence, and no mask.
+        columns = None if _TAKES_MASK else predicting.any(dim=0).nonzero()[:, 0]
+        wanted: dict[str, Any] = {"logits_to_keep": predicting if columns is None else columns, **inputs}
+        logits: torch.Tensor = self.model(**self._takes.of(wanted)).logits
+        if logits.shape[:-1] == predicting.shape:  # of a model that keeps all
+            logits = logits[predicting]
+        elif columns is not None:
+            logits = logits[predicting[:, columns]]
+        return logits.float()
+
+    def _packed_logps(self, row: Row) -> torch.Tensor:
+        if self.head is None:
+            raise NotImplementedError("its vocabulary head is not a linear layer")
         hidden = self._text(
             input_ids=row.input_ids, position_ids=row.position_ids, spans=row.spans, use_cache=False
         ).last_hidden_state

@@ -147,14 +147,15 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     model.requires_grad_(False)
     model.name_or_path = name  # which an adapter names as its base: a GGUF file, and not its folder
     model.config.use_cache = False
-    text_config = model.config.get_text_config()
+    # XLNet has -1 for a model without a limit.
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or -1
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
         eos_ids=_eos_ids(tokenizer, model),
-        max_positions=getattr(text_config, "max_position_embeddings", None) or 1 << 20,
+        max_positions=places if places > 0 else 1 << 20,
     )
 
 
@@ -243,7 +244,7 @@ def _eos_ids(tokenizer: Any, model: Any) -> frozenset[int]:
     found: set[int] = set()
     for value in (
         tokenizer.eos_token_id,
-        model.config.get_text_config().eos_token_id,
+        getattr(model.config.get_text_config(), "eos_token_id", None),
         getattr(model.generation_config, "eos_token_id", None),
     ):
         found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])

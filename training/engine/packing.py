@@ -38,10 +38,11 @@ class Row:
     """
 
     pairs: tuple[int, ...]  # positions of its pairs in the list that was packed
-    input_ids: torch.Tensor  # (1, T) packed, (2B, L) plain
+    input_ids: torch.Tensor  # (1, T) packed, (2B, L) padded
     position_ids: torch.Tensor  # the same shape
-    attention_mask: torch.Tensor | None  # (2B, L) plain, None packed
+    attention_mask: torch.Tensor | None  # (2B, L) padded, None packed
     spans: tuple[Span, ...] | None  # packed only
+    alone: bool  # each sequence by a forward of its own, without its padding
     index: torch.Tensor  # (N,)
     targets: torch.Tensor  # (N,)
     lengths: torch.Tensor  # (2B,)
@@ -109,14 +110,15 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
         position_ids=torch.tensor([places]),
         attention_mask=None,
         spans=tuple(spans),
+        alone=False,
         index=torch.tensor(index),
         targets=torch.tensor(targets),
         lengths=torch.tensor(lengths),
     )
 
 
-def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
-    """The plain form: two sequences a pair, padded on the right, as the model itself takes them."""
+def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> Row:
+    """Two sequences a pair, padded on the right: one forward of all, or with `alone` one of each."""
     sequences = []
     for pair in (pairs[position] for position in chosen_positions):
         sequences += [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)]
@@ -138,6 +140,7 @@ def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
         position_ids=torch.arange(width).expand(len(sequences), width),
         attention_mask=mask,
         spans=None,
+        alone=alone,
         index=torch.tensor(index),
         targets=torch.tensor(targets),
         lengths=torch.tensor([len(completion) for _, completion in sequences]),
@@ -148,12 +151,12 @@ def share_pairs(
     pairs: Sequence[EncodedPair],
     positions: Sequence[int],
     *,
-    packed: bool,
+    padded: bool,
     max_tokens: int,
     at_least: int = 1,
 ) -> list[list[int]]:
     """The pairs at `positions` in groups of one row each, in at least `at_least` groups if there are pairs enough."""
-    if packed:
+    if not padded:
         costs = [pairs[at].tokens for at in positions]
     else:
         longest = max(

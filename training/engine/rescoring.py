@@ -58,9 +58,9 @@ def find_disagreement(policy: Loaded, samples: Sequence["Sample"]) -> str:
     A few completions are scored, each by one plain forward of the whole text.
     """
     scorer = Scorer(policy.model, policy.base, max_tokens=1, device=policy.device)
-    scorer.use(packed=False)
-    for one in samples[:: -(-len(samples) // _CHECKED) or 1]:
-        scored = float(scorer.score(pad([_as_pair(one, one)], [0]))[0, 0])
+    scorer.use("alone")
+    for one in _comparable(scorer, samples):
+        scored = float(scorer.score(pad([_as_pair(one, one)], [0], alone=True))[0, 0])
         apart = abs(scored - one.written.logprob)
         if not apart <= _APART[policy.dtype] * len(one.written.token_ids) ** 0.5:
             return (
@@ -68,6 +68,17 @@ def find_disagreement(policy: Loaded, samples: Sequence["Sample"]) -> str:
                 f" {one.written.logprob:.2f}, but the policy gives it {scored:.2f}"
             )
     return ""
+
+
+def _comparable(scorer: Scorer, samples: Sequence["Sample"]) -> Sequence["Sample"]:
+    """A few completions, spread over all, in which no token was written on another side of a LongRoPE's length."""
+    some = [
+        one
+        for one in samples
+        if scorer.sides.of(len(one.request.prompt))
+        == scorer.sides.of(len(one.request.prompt) + len(one.written.token_ids) - 1)
+    ]
+    return some[:: -(-len(some) // _CHECKED) or 1]
 
 
 def _as_pair(one: "Sample", other: "Sample") -> EncodedPair:

@@ -28,7 +28,7 @@ from training.engine.model import Loaded, load_base, model_files, set_threads
 from training.engine.records import Prompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.scoring import check_causal
+from training.engine.selfcheck import check_causal, choose_way
 from training.engine.tokens import Encoder, EncodingReport
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
@@ -74,8 +74,9 @@ def sample(run: RunDirectory) -> None:
             config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
         )
         encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.encoder(config, run))
+        events = refused.refusals
         if encoded and isinstance(writer, Decoder):
-            check_causal(loaded, max((ids for _, ids in encoded), key=len))
+            events += check_writing(loaded, writer, [ids for _, ids in encoded])
         begun = time.monotonic()
         try:
             samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
@@ -85,9 +86,10 @@ def sample(run: RunDirectory) -> None:
             ) from None
         spent = time.monotonic() - begun
         native = isinstance(writer, Decoder)
+        if isinstance(writer, Decoder):
+            writer.release()
         trained = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
         del loaded, writer  # another model may not fit beside this one
-        events = refused.refusals
         if samples:
             policy = trained or load_scored(config, adapter, beside_start=False)
             events += check_written(policy, samples, native)
@@ -155,6 +157,13 @@ def _ends(loaded: Loaded, config: TrainConfig, chats: bool) -> frozenset[int]:
     """The ids on which writing ends."""
     turn = loaded.encoder(config).chats.ending.id if chats else None
     return loaded.eos_ids if turn is None else loaded.eos_ids | {turn}
+
+
+def check_writing(loaded: Loaded, decoder: Decoder, prompts: Sequence[tuple[int, ...]]) -> list[str]:
+    """Choose how `decoder` writes, and return what is to be said of it. Raises ModelError if it cannot."""
+    check_causal(loaded, max(prompts, key=len))
+    event = choose_way(decoder, loaded, prompts)
+    return [event] if event else []
 
 
 def encode_prompts(

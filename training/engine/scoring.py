@@ -3,23 +3,21 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from training.engine.adapters import as_reference, load_scored
-from training.engine.attention import PACKED
 from training.engine.config import TrainConfig
-from training.engine.errors import DataError, DivergedError, ModelError, first_line, memory_short
+from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.logps import Scorer
 from training.engine.lora import rounding_events
 from training.engine.losses import make_loss
 from training.engine.model import Loaded, model_files, set_threads
-from training.engine.packing import Row, pack, pad
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.selfcheck import check_causal, choose_form
 from training.engine.threads import is_small
 from training.engine.tokens import EncodedPair
 from training.engine.trainer import accuracy
@@ -27,13 +25,6 @@ from training.engine.trainer import accuracy
 # On a CPU longer rows of a large model only cost memory; those of a small one save calls.
 _DEFAULT_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
 _SMALL_MAX_TOKENS = 2048
-# What is still rounding between the packed and the plain form: nats a token, on average and at most.
-_TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
-# How much of the largest logit may change at a token when a later one does, which is rounding.
-_CHANGE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
-_PROBED_TOKENS = 16
-# Completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory.
-_PROBED = 64
 
 
 def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
@@ -93,7 +84,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
             "margin": float(margins.mean()),
             "policy": str(policy) if policy else "base_model",
             "events": events,
-            "packed": scorer.packed,
+            "packed": scorer.form == "packed",
             "dtype": str(loaded.dtype).removeprefix("torch."),
             "seconds": round(time.monotonic() - started, 3),
         }
@@ -156,10 +147,9 @@ def held_out_figures(
 def make_scorer(
     loaded: Loaded, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
 ) -> Scorer:
-    """A scorer in packed rows where the model's architecture allows it, else in the plain form.
+    """A scorer that makes rows of the fastest form in which the model computes each sequence as if it were alone.
 
-    Under packing "auto" the longest pair is scored both ways, and a disagreement is told to `note`. Raises ModelError
-    if the model is not causal.
+    `note` hears of a slower one. Raises ModelError if the model is not causal, or cannot be computed.
     """
     scorer = Scorer(
         loaded.model,
@@ -168,80 +158,17 @@ def make_scorer(
         max_tokens=config.max_tokens or _default_max_tokens(loaded),
     )
     check_causal(loaded, (*pairs[0].prompt, *pairs[0].chosen))
-    if config.packing == "off":
-        scorer.use(packed=False)
-        return scorer
-    problem = _packing_problem(scorer, probe(pairs, scorer.max_tokens), *_TOLERANCE[loaded.dtype])
-    if problem and config.packing == "on":
-        raise DataError(f"packing is 'on', but this model cannot be packed: {problem}.")
-    if problem:
-        note(f"Rows are not packed, which is slower: {problem}.")
-    scorer.use(packed=not problem)
+    choose_form(scorer, pairs, config.packing, note)
+    if config.shard and any(scorer.is_alone(pair) for pair in pairs):
+        raise ConfigError(
+            "shard needs sequences that can be computed side by side, and those of this model cannot."
+        )
     return scorer
-
-
-def check_causal(loaded: Loaded, ids: Sequence[int]) -> None:
-    """Check that no token sees a later one, as in BERT, on the first of `ids`. Raises ModelError.
-
-    Dropout must be off, as a scorer turns it.
-    """
-    some = list(ids[:_PROBED_TOKENS])
-    if len(some) < 2:
-        return  # nothing to see
-    other = [*some[:-1], (some[-1] + 1) % loaded.vocab_size]
-    with torch.no_grad():
-        both = (
-            loaded.model(input_ids=torch.tensor([some, other], device=loaded.device)).logits[:, :-1].float()
-        )
-    if float((both[0] - both[1]).abs().max()) > _CHANGE[loaded.dtype] * float(both.abs().max()):
-        raise ModelError(
-            f"The base model ({loaded.base.config.model_type}) is not a causal language model:"
-            " what it says of a token depends on those that follow."
-        )
 
 
 def _default_max_tokens(loaded: Loaded) -> int:
     usual = _DEFAULT_MAX_TOKENS[loaded.device.type]
     return max(usual, _SMALL_MAX_TOKENS) if is_small(loaded.base.config) else usual
-
-
-def probe(pairs: Sequence[EncodedPair], max_tokens: int) -> list[EncodedPair]:
-    """The pair to check, behind another one in its row: the longest, as an attention window may matter on it only.
-
-    Of those that fit into a row together; the neighbour is the shortest, or missing where none fits.
-    """
-    order = sorted(pairs, key=lambda pair: pair.tokens)
-    fitting = [pair for pair in order if pair.tokens <= max_tokens] or order[:1]
-    longest = fitting.pop()
-    return [pair for pair in fitting[:1] if pair.tokens + longest.tokens <= max_tokens] + [longest]
-
-
-def _packing_problem(scorer: Scorer, pairs: Sequence[EncodedPair], mean: float, most: float) -> str:
-    """Why packed rows of this model cannot be trusted, told by the last of `pairs`, or ""."""
-    with torch.no_grad():
-        scorer.use(packed=False)
-        plain = scorer.token_logps(_thinned(pad(pairs, [len(pairs) - 1])))
-        try:
-            scorer.use(packed=True)
-            packed = scorer.token_logps(_thinned(pack(pairs, range(len(pairs)))))[-len(plain) :]
-        except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-            if memory_short(error):
-                raise
-            return f"its attention does not go through {PACKED} ({first_line(error)})"
-    apart = (plain - packed).abs()
-    if float(apart.mean()) <= mean and float(apart.max()) <= most:
-        return ""
-    return f"packed and plain log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
-
-
-def _thinned(row: Row) -> Row:
-    """The row with `_PROBED` evenly spread tokens of each pair to predict, its first and last among them."""
-    kept, start = [], 0
-    for count in row.lengths.view(-1, 2).sum(dim=1).tolist():
-        kept.append(start + torch.linspace(0, count - 1, min(count, _PROBED)).round().long())
-        start += count
-    places = torch.cat(kept)
-    return replace(row, index=row.index[places], targets=row.targets[places])
 
 
 def _progress(run: RunDirectory, done: int, total: int) -> None:

@@ -29,6 +29,7 @@ from training.engine.records import read_pairs
 from training.engine.reference import cache_key, reference_logps, shared_logps
 from training.engine.rundir import Log, RunDirectory, digest, library_versions
 from training.engine.scoring import check_finite, held_out_figures, make_scorer
+from training.engine.selfcheck import check_gradient
 from training.engine.tokens import digest_pairs
 from training.engine.trainer import Trainer
 
@@ -122,7 +123,8 @@ class _Run:
         check_honoured(self.config, [*self.pairs, *self.heldout])
         self.loaded = loaded
         began = time.monotonic()
-        self.scorer = make_scorer(loaded, self.config, self.pairs, self._note)
+        self.scorer = make_scorer(loaded, self.config, [*self.pairs, *self.heldout], self._note)
+        check_gradient(self.scorer, self.pairs)
         self.trainer = Trainer(self.config, loaded.model, self.scorer, self.pairs, self.processes)
         self._within_memory(self._measure_reference)
         self.reference_seconds = time.monotonic() - began
@@ -138,7 +140,7 @@ class _Run:
         key = cache_key(
             everything,
             steps,
-            packed=self.scorer.packed,
+            form=self.scorer.form,
             model=self.fingerprint["model"],
             dtype=str(self.loaded.dtype),
             device=self.loaded.device.type,
@@ -303,7 +305,8 @@ class _Run:
             },
             "health": findings,
             "events": self.events,
-            "packed": self.scorer.packed,
+            "packed": self.scorer.form == "packed",
+            "rows": self.scorer.form,
             "device": self.loaded.device.type,
             "dtype": str(self.loaded.dtype).removeprefix("torch."),
             "processes": self.processes.world,

@@ -1,0 +1,219 @@
+"""What a run checks of its model before it believes it: one function for each thing that could be wrong in silence.
+
+Architectures differ in ways that no table of names would cover. So each is tried on the shortest and the longest of
+the run's own texts, against the one computation that needs no argument: a plain forward of one sequence, without
+padding, mask or cache. What disagrees falls back to a slower way that does not, or is refused in one sentence.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from training.engine.attention import PACKED
+from training.engine.decoding import Decoder, Request, close_ranks
+from training.engine.errors import DataError, EngineError, ModelError, first_line, memory_short
+from training.engine.forwards import computed_by
+from training.engine.logps import Form, Scorer
+from training.engine.model import Loaded
+from training.engine.packing import Row, pad
+from training.engine.reading import WAYS
+from training.engine.tokens import EncodedPair
+
+# What is still rounding between two forms of a row: nats a token, on average and at most.
+_TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
+# The same for the distribution of a next token that is written.
+_WRITTEN_TOLERANCE = {torch.float32: (2e-4, 2e-3), torch.bfloat16: (0.1, 1.0)}
+# How much of the largest logit may change at a token when a later one does, which is rounding.
+_CHANGE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
+_PROBED_TOKENS = 16
+# Completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory.
+_PROBED = 64
+_STEPS = 3  # tokens that are written to compare
+_FALLBACKS: dict[Form, str] = {
+    "padded": "Rows are not packed",
+    "alone": "Each sequence is computed by itself",
+}
+
+
+def check_causal(loaded: Loaded, ids: Sequence[int]) -> None:
+    """Check that no token sees a later one, as in BERT, on the first of `ids`. Raises ModelError.
+
+    Dropout must be off, as a scorer turns it.
+    """
+    some = list(ids[:_PROBED_TOKENS])
+    if len(some) < 2:
+        return  # nothing to see
+    other = [*some[:-1], (some[-1] + 1) % loaded.vocab_size]
+    with torch.no_grad(), computed_by(loaded.base):
+        both = (
+            loaded.model(input_ids=torch.tensor([some, other], device=loaded.device)).logits[:, :-1].float()
+        )
+    if float((both[0] - both[1]).abs().max()) > _CHANGE[loaded.dtype] * float(both.abs().max()):
+        raise ModelError(
+            f"The base model ({loaded.base.config.model_type}) is not a causal language model:"
+            " what it says of a token depends on those that follow."
+        )
+
+
+def choose_form(
+    scorer: Scorer, pairs: Sequence[EncodedPair], packing: str, note: Callable[[str], None]
+) -> None:
+    """Let `scorer` make rows of the fastest form in which this model gives each sequence the log-probability it has
+    alone, and tell `note` if that is not the first of those that `packing` allows.
+
+    Raises DataError if packing is "on" and the model cannot be packed, ModelError if it cannot be computed at all.
+    """
+    some = probe(pairs)
+    with torch.no_grad():
+        with computed_by(scorer.base):
+            alone = [_thinned(pad([pair], [0], alone=True)) for pair in some]
+            truth = torch.cat([scorer.token_logps(row) for row in alone])
+        forms: tuple[Form, ...] = ("padded",) if packing == "off" else ("packed", "padded")
+        for form, next_form in zip(forms, [*forms[1:], "alone"], strict=True):
+            scorer.use(form)
+            problem = _row_problem(scorer, some, truth)
+            if not problem:
+                return
+            if packing == "on":
+                raise DataError(f"packing is 'on', but this model cannot be packed: {problem}.")
+            note(f"{_FALLBACKS[next_form]}, which is slower: {problem}.")
+    scorer.use("alone")
+
+
+def check_gradient(scorer: Scorer, pairs: Sequence[EncodedPair]) -> None:
+    """Check that the shortest pair's log-probabilities have a gradient by the adapter. Raises ModelError."""
+    with computed_by(scorer.base):
+        (row,) = scorer.rows(some := probe(pairs)[:1], scorer.groups(some, [0]))
+        total = scorer.token_logps(row).sum()
+        if not total.requires_grad:
+            raise ModelError(
+                f"The model ({type(scorer.base).__name__}) cannot be trained: no gradient reaches its adapter."
+            )
+        total.backward()
+    scorer.model.zero_grad(set_to_none=True)
+
+
+def probe(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
+    """The shortest pair and the longest: a window may matter on the one alone, padding on the other."""
+    order = sorted(pairs, key=lambda pair: pair.tokens)
+    return [order[0], order[-1]] if len(order) > 1 else order
+
+
+def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tensor) -> str:
+    """Why rows in the scorer's present form cannot be trusted, told by all of `pairs`, or ""."""
+    groups = scorer.groups(pairs, range(len(pairs)))
+    found: dict[int, torch.Tensor] = {}
+    try:
+        for row in scorer.rows(pairs, groups):
+            thin = _thinned(row)
+            counts = thin.lengths.view(-1, 2).sum(dim=1).tolist()
+            found.update(zip(row.pairs, scorer.token_logps(thin).split(counts), strict=True))
+    except Exception as error:  # a model's own code can raise anything
+        if isinstance(error, EngineError) or memory_short(error):
+            raise
+        if scorer.form == "packed":
+            return f"its attention does not go through {PACKED} ({first_line(error)})"
+        return f"it cannot be computed with padding ({first_line(error)})"
+    apart = (torch.cat([found[at] for at in range(len(pairs))]) - truth).abs()
+    if _is_rounding(apart, _TOLERANCE[scorer.base.dtype]):
+        return ""
+    what = "packed and plain" if scorer.form == "packed" else "padded and plain"
+    return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
+
+
+def _thinned(row: Row) -> Row:
+    """The row with `_PROBED` evenly spread tokens of each pair to predict, its first and last among them."""
+    kept, lengths, start = [], [], 0
+    for first, second in row.lengths.view(-1, 2).tolist():
+        count = first + second
+        places = torch.linspace(0, count - 1, min(count, _PROBED)).round().long()
+        kept.append(start + places)
+        lengths += [int((places < first).sum()), int((places >= first).sum())]
+        start += count
+    places = torch.cat(kept)
+    return replace(row, index=row.index[places], targets=row.targets[places], lengths=torch.tensor(lengths))
+
+
+def choose_way(decoder: Decoder, loaded: Loaded, prompts: Sequence[tuple[int, ...]]) -> str:
+    """Let `decoder` write in the fastest way in which each next token has the distribution of a plain forward.
+
+    Tried on the shortest and the longest prompt. Returns a sentence if that is not the usual way, or "". Raises
+    ModelError if there is no such way.
+    """
+    order = sorted(prompts, key=len)
+    some = list(dict.fromkeys([order[0], order[-1]]))
+    steps = min(_STEPS, decoder.settings.max_new_tokens - 1)
+    # Any tokens will do: those of the longest prompt, which the model has in its vocabulary.
+    continued = [order[-1][at % len(order[-1])] for at in range(steps)]
+    with torch.inference_mode():
+        decoder.use(WAYS[-1])
+        with computed_by(loaded.base):
+            truth = {ids: _next_tokens(decoder, ids, continued) for ids in some}
+        if not all(bool(one.isfinite().all()) for one in truth.values()):
+            decoder.use(WAYS[0])
+            return ""  # said of the first completion, with its name
+        first = ""
+        for way in WAYS:
+            decoder.use(way)
+            problem = _writing_problem(decoder, truth, continued, _WRITTEN_TOLERANCE[loaded.dtype])
+            if not problem:
+                return f"Completions are written {way.name}, which is slower: {first}." if first else ""
+            first = first or problem
+    raise ModelError(f"The base model ({type(loaded.base).__name__}) cannot be written with: {problem}.")
+
+
+def _next_tokens(decoder: Decoder, ids: tuple[int, ...], continued: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities (steps + 1, V) of what follows `ids` and each further token, by plain forwards of one row."""
+    whole, count = torch.tensor([[*ids, *continued]], device=decoder.device), len(continued) + 1
+    if len({decoder.sides.of(len(ids) + step) for step in range(count)}) > 1:  # the length has a part in it
+        parts = [whole[:, : len(ids) + step] for step in range(count)]
+        logits = torch.cat([decoder.reader.reread(decoder.model, part)[0] for part in parts])
+    else:
+        logits = decoder.reader.reread(decoder.model, whole, last=count)[0]
+    return logits.float().log_softmax(dim=-1)
+
+
+def _writing_problem(
+    decoder: Decoder,
+    truth: dict[tuple[int, ...], torch.Tensor],
+    continued: Sequence[int],
+    tolerance: tuple[float, float],
+) -> str:
+    """How next tokens in the decoder's present way differ from those of `truth`, or "".
+
+    The shortest prompt has two rows. One row leaves before the last token, as a completion that ended.
+    """
+    prompts = [*truth, next(iter(truth))]
+    requests = [Request(ids, 0) for ids in prompts]
+    apart = []
+    try:
+        for group in decoder.groups(requests):
+            rows = torch.tensor(group)
+            logits, read = decoder.reader.read(decoder.model, [prompts[at] for at in group], decoder.way)
+            for step in range(len(continued) + 1):
+                true = torch.stack([truth[prompts[at]][step] for at in rows.tolist()])
+                odds = logits.float().log_softmax(dim=-1)
+                apart.append((true.exp() * (odds - true).abs()).nan_to_num(posinf=1e9).sum(dim=1))
+                if step == len(continued):
+                    break
+                if step + 1 == len(continued) and len(rows) > 1:
+                    kept, moved = close_ranks(torch.arange(1, len(rows), device=decoder.device))
+                    read.keep(kept, moved)
+                    rows = rows[kept.cpu()]
+                logits = read.add(torch.full((len(rows),), continued[step], device=decoder.device))
+    except Exception as error:  # a model's own code can raise anything
+        if isinstance(error, EngineError) or memory_short(error):
+            raise
+        return f"its forward fails ({first_line(error)})"
+    found = torch.cat(apart)
+    if _is_rounding(found, tolerance):
+        return ""
+    return (
+        f"next tokens have other log-probabilities than in a plain forward, by {float(found.max()):.2g} nats"
+    )
+
+
+def _is_rounding(apart: torch.Tensor, tolerance: tuple[float, float]) -> bool:
+    mean, most = tolerance
+    return float(apart.mean()) <= mean and float(apart.max()) <= most
