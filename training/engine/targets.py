@@ -24,7 +24,7 @@ from training.engine.wrappers import head_of, text_prefix
 # Linear layers that "all-linear" leaves out, by model type. Mamba's kernels multiply by these weights themselves, past
 # any adapter, so PEFT refuses them; DeepSeek V4 multiplies by groups.
 _UNADAPTED = {
-    **{kind: "out_proj" for kind in ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")},
+    **dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), "out_proj"),
     "deepseek_v4": "o_a_proj",
 }
 _PATTERN_SECONDS = 5  # of processor time, for what takes a few milliseconds
