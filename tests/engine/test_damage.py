@@ -85,7 +85,7 @@ def test_a_damaged_adapter_is_one_sentence_to_every_verb(make_run, tmp_path: Pat
     other = make_run("other", start_adapter=str(tmp_path / "damaged"))
     write_jsonl(other.prompts, [{"id": 1, "prompt": "the"}])
     for verb in (train, score, sample):
-        with pytest.raises(ModelError, match=r"^Adapter .*damaged does not fit the base model: .+"):
+        with pytest.raises(ModelError, match=r"^Adapter .*damaged cannot be loaded: .+"):
             verb(other)
     shutil.copytree(run.adapter, tmp_path / "damaged", dirs_exist_ok=True)
     train(other)
