@@ -217,6 +217,14 @@ def test_checkpoints_of_an_adapter_of_other_layers_are_refused(tmp_path: Path) -
         trainers[1].load_state(trainers[0].state())
 
 
+def test_layers_that_kernels_multiply_by_are_left_out() -> None:
+    config = transformers.MambaConfig(vocab_size=320, hidden_size=32, state_size=4, num_hidden_layers=1)
+    names = {name.rsplit(".", 1)[-1] for name in find_targets(make_model(config), settings().lora).modules}
+    assert names == {"in_proj", "x_proj", "dt_proj"}
+    with pytest.raises(ConfigError, match=r"^lora\.target_modules cannot be adapted: .*out_proj"):
+        wrap(make_model(config), settings(target_modules=["out_proj"]))
+
+
 def test_a_dense_model_is_adapted_alike_under_every_choice() -> None:
     names = [
         sorted(name for name, _ in wrap(make_model(tiny_llama()), settings(experts=one)).named_parameters())

@@ -21,13 +21,13 @@ from training.engine.limits import within
 from training.engine.model import is_quantized
 from training.engine.wrappers import head_of, text_prefix
 
+_PATTERN_SECONDS = 5  # of processor time, for what takes a few milliseconds
 # Linear layers that "all-linear" leaves out, by model type. Mamba's kernels multiply by these weights themselves, past
 # any adapter, so PEFT refuses them; DeepSeek V4 multiplies by groups.
 _UNADAPTED = {
     **dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), "out_proj"),
     "deepseek_v4": "o_a_proj",
 }
-_PATTERN_SECONDS = 5  # of processor time, for what takes a few milliseconds
 _SHARED = re.compile(r"shared_(experts?|mlp)")
 
 
@@ -96,7 +96,7 @@ class _Layers:
     """The layers of a transformers model that an adapter may be asked for, by name."""
 
     def __init__(self, model: Any) -> None:
-        self.head = head_of(model)
+        self.head, self.unadapted = head_of(model), _UNADAPTED.get(model.config.get_text_config().model_type)
         prefix = text_prefix(model)
         modules = {name: one for name, one in model.named_modules() if name.startswith(prefix) and name}
         self.linear = {name: one for name, one in modules.items() if isinstance(one, (nn.Linear, Conv1D))}
@@ -108,7 +108,6 @@ class _Layers:
         self.skipped = tuple(
             f"{name}." for name, one in modules.items() if "CrossAttention" in type(one).__name__
         )
-        self.left_out = _UNADAPTED.get(model.config.get_text_config().model_type)
         self.experts = frozenset(
             f"{name}.{parameter}"
             for name, one in modules.items()
@@ -124,7 +123,7 @@ class _Layers:
             for name, layer in self.linear.items()
             if not self._is_router(name)
             and layer is not self.head
-            and _last(name) != self.left_out
+            and _last(name) != self.unadapted
             and not name.startswith(self.skipped)  # without a picture they are passed over
             and (experts == "all" or not self._is_routed(name))
             and (experts != "none" or not _SHARED.search(name))
