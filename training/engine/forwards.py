@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from inspect import signature
 from typing import Any
 
-from training.engine.errors import EngineError, ModelError, first_line, memory_short
+from training.engine.errors import EngineError, ModelError, memory_short, sentence
 
 
 class Takes:
@@ -52,5 +52,5 @@ def computed_by(base: Any) -> Iterator[None]:
         if isinstance(error, EngineError) or memory_short(error):
             raise
         raise ModelError(
-            f"The model ({type(base).__name__}) cannot be computed: {first_line(error)}."
+            f"The model ({type(base).__name__}) cannot be computed: {sentence(error)}"
         ) from error
