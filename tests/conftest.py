@@ -1,12 +1,16 @@
 """The small fixed cast of the tests, on whatever database DATABASE_URL names (SQLite by default)."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
+# A shell starts background jobs with SIGINT ignored, which every process that a test interrupts would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
