@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -428,27 +427,6 @@ def test_memory_does_not_grow_with_the_file(project):
         return most
 
     assert peak(5_000) < 1.5 * peak(500)
-
-
-# --- The command -------------------------------------------------------------------------------------------------
-
-
-def test_the_command_imports_by_the_files_name(project, tmp_path, capsys):
-    path = tmp_path / "prompts.csv"
-    path.write_text("prompt\nOne\nTwo\n")
-    call_command("import_prompts", "reviews", str(path))
-    assert "2 prompts" in capsys.readouterr().out
-
-
-def test_the_command_names_what_is_wrong_in_a_sentence(project, tmp_path):
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"prompt": ""}\n')
-    with pytest.raises(CommandError, match=r"Line 1: prompt is empty\.\nNothing was imported\."):
-        call_command("import_prompts", "reviews", str(bad))
-    with pytest.raises(CommandError, match="cannot be read: No such file"):
-        call_command("import_prompts", "reviews", str(tmp_path / "missing.txt"))
-    with pytest.raises(CommandError, match="no project “other”"):
-        call_command("import_prompts", "other", str(bad))
 
 
 def test_formats_are_guessed_by_the_name():

@@ -1,47 +1,17 @@
 """Uploading files: checked whole before anything changes, worked through in short steps, never twice."""
 
-import errno
-import json
-import math
-import os
-import time
 import tracemalloc
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
-from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import DatabaseError, connection
 
 from annotate.imports import records, uploads
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Import, Policy, Prompt
 from annotate.queueing import queue
-
-URL = "/p/reviews/import/"
-
-
-def jsonl(*rows):
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def pair(number, **more):
-    return {"prompt": f"prompt {number}", "completion_a": "one", "completion_b": "two", **more}
-
-
-@pytest.fixture
-def upload(owner, client_for):
-    """upload(bytes, name): the page after it, and the Import."""
-
-    def upload(content, name="rows.jsonl", **data):
-        page = client_for(owner).post(
-            URL, {"file": SimpleUploadedFile(name, content), "format": "", **data}, follow=True
-        )
-        return page, Import.objects.order_by("-pk").first()
-
-    return upload
+from tests.annotate.views.uploading import URL, jsonl, pair
 
 
 @pytest.mark.parametrize(
@@ -368,111 +338,3 @@ def test_an_import_that_was_stopped_says_how_much_came_in_and_can_be_withdrawn(
     assert "Withdraw the 2 unjudged comparisons of this import" in page
     client.post(f"{URL}{made.pk}/withdraw/")
     assert not in_queue().exists()
-
-
-# --- When things go wrong ----------------------------------------------------------------------------------------
-
-
-class FullStorage(FileSystemStorage):
-    """A disk with room for ten bytes more."""
-
-    def _save(self, name, content):
-        path = Path(self.path(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.read(10))
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class BrokenStorage(FileSystemStorage):
-    """A disk that takes files and gives none back."""
-
-    def _open(self, name, mode="rb"):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-@pytest.fixture
-def use_storage(settings, tmp_path):
-    def use(storage=FileSystemStorage):
-        options = {"location": str(tmp_path)}
-        name = f"{storage.__module__}.{storage.__qualname__}"
-        settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": name, "OPTIONS": options}}
-        return tmp_path / "imports"
-
-    return use
-
-
-def test_a_full_disk_is_told_and_leaves_no_torn_file(project, owner, client_for, use_storage):
-    folder = use_storage(FullStorage)
-    data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1))), "format": ""}
-    answer = client_for(owner).post(URL, data)
-    assert answer.status_code == 507
-    assert "The server’s disk is full." in answer.content.decode()
-    assert 'id="id_file_error"' in answer.content.decode()
-    assert not list(folder.iterdir())
-    assert not Import.objects.exists()
-
-
-def test_an_unexpected_error_ends_an_import_with_a_sentence(project, owner, client_for, use_storage, caplog):
-    use_storage(BrokenStorage)
-    data = {"file": SimpleUploadedFile("rows.jsonl", jsonl(pair(1))), "format": ""}
-    page = client_for(owner).post(URL, data, follow=True)
-    made = Import.objects.get()
-    assert (made.state, bool(made.finished_at)) == (Import.State.REFUSED, True)
-    assert b"Something went wrong on the server" in page.content
-    assert "Input/output error" in caplog.text
-
-
-@pytest.mark.once  # PostgreSQL cannot be told to be full
-def test_a_database_without_room_keeps_the_import_waiting(owner, upload, client_for, limited_database):
-    _page, made = upload(jsonl(*({"prompt": f"{number} " + "x" * 50_000} for number in range(30))))
-    uploads.start(made)
-    client = client_for(owner)
-    with limited_database():
-        answer = client.post(f"{URL}{made.pk}/")
-        assert answer.status_code == 507
-        assert "The server’s disk is full." in answer.content.decode()
-        fragment = client.post(f"{URL}{made.pk}/", headers={"HX-Request": "true"})
-        assert b"disk is full" in fragment.content
-        assert b"hx-trigger" not in fragment.content
-    made.refresh_from_db()
-    assert (made.state, made.position) == (Import.State.RUNNING, 0)
-    client.post(f"{URL}{made.pk}/")
-    assert Prompt.objects.count() == 30
-
-
-@pytest.fixture
-def limited_database():
-    """A database file that cannot grow, as on a full disk."""
-
-    @contextmanager
-    def limited():
-        with connection.cursor() as cursor:
-            [pages] = cursor.execute("PRAGMA page_count").fetchone()
-            cursor.execute(f"PRAGMA max_page_count = {pages}")
-            try:
-                yield
-            finally:
-                cursor.execute("PRAGMA max_page_count = 4294967294")
-
-    return limited
-
-
-def test_a_row_that_the_database_refuses_is_never_passed_over(project):
-    items = [records.Item(prompt="one", metadata={"x": math.inf}), records.Item(prompt="two")]
-    with pytest.raises(DatabaseError):
-        records.write(project, list(enumerate(items)))
-    assert not Prompt.objects.exists()
-
-
-def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_storage):
-    folder = use_storage()
-    made = uploads.receive(project, owner, ContentFile(b"a prompt", "a.txt"), "txt")
-    for name, age in (("old.txt", 2), ("fresh.txt", 0)):
-        (folder / name).write_bytes(b"torn")
-        os.utime(folder / name, (time.time() - age * 86_400,) * 2)
-    kept = folder.parent / made.file.name
-    os.utime(kept, (time.time() - 3 * 86_400,) * 2)
-    uploads.receive(project, owner, ContentFile(b"a prompt", "b.txt"), "txt")
-    assert not (folder / "old.txt").exists()
-    assert (folder / "fresh.txt").exists()
-    assert kept.exists()
