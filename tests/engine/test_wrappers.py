@@ -147,6 +147,11 @@ def test_a_wrapper_goes_through_two_rounds(tmp_path: Path) -> None:
     check_run(make_run(tmp_path / "second", model, start_adapter=str(first.adapter)))
 
 
+def test_layers_without_a_cache_of_their_own_are_written(tmp_path: Path) -> None:
+    """Mllama's cross-attention sees pictures alone: without one it is passed over, and so is its cache."""
+    check_run(make_run(tmp_path / "run", save(tmp_path / "model", "Mllama")))
+
+
 def test_a_long_list_of_layers_is_not_written(tmp_path: Path) -> None:
     """Of every layer of Gemma 3's text, whose names end like those of what sees."""
     save_adapter(load_policy(settings(save(tmp_path / "model", "Gemma 3"))).model, tmp_path / "adapter")
