@@ -1,5 +1,6 @@
 """How static files are named and compressed for production."""
 
+# WhiteNoise has no type annotations.
 from whitenoise.storage import CompressedManifestStaticFilesStorage  # type: ignore[import-untyped]
 
 

@@ -1,4 +1,4 @@
-"""The same rules as on the pages (`annotate.people.access`); the framework has answered whoever is not logged in."""
+"""Access to projects, by the rules of the pages (`annotate.people.access`). The framework refuses anonymous callers."""
 
 from typing import cast
 
@@ -14,5 +14,5 @@ def get_project(request: Request, slug: str, *roles: str) -> tuple[Project, Memb
 
 
 def get_user(request: Request) -> User:
-    """Who asks."""
+    """Return the user who asks."""
     return cast(User, request.user)

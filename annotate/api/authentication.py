@@ -1,4 +1,4 @@
-"""Who calls: `Authorization: Bearer wst_…`, with a token made on the page "API tokens"."""
+"""Authentication by `Authorization: Bearer wst_…`, with a token made on the page "API tokens"."""
 
 from datetime import timedelta
 

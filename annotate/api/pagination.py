@@ -27,7 +27,7 @@ class ByKey(CursorPagination):
             raise _unknown_cursor() from None
         if cursor and cursor.position is not None and not _is_key(cursor.position):
             raise _unknown_cursor()
-        return cursor  # type: ignore[no-any-return] # a named tuple
+        return cursor  # type: ignore[no-any-return] # the stubs take its position for a number
 
 
 def _is_key(position: str) -> bool:

@@ -1,4 +1,4 @@
-"""What one may see: oneself, one's projects, and the rows of a project in pages."""
+"""Read-only endpoints: the user, their projects, and the projects' rows in pages."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the API takes in and gives out. Input and output have serializers of their own."""
+"""Serializers of the API: some for what it takes in, others for what it gives out."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from primitives.text import printable
 
 
 def project_data(project: Project, membership: Membership) -> dict[str, Any]:
-    """What this member may know of the project: how to judge, and for those who look after it, every setting."""
+    """A project as its member may know it: how to judge, and for admins and researchers every setting."""
     data: dict[str, Any] = {
         "slug": project.slug,
         "name": project.name,

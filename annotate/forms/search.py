@@ -11,7 +11,7 @@ from annotate.models import Comparison, Judgment, Policy, Project, User
 
 
 class FilterForm(forms.Form):
-    """What the list of comparisons is narrowed by."""
+    """The filters of the list of comparisons."""
 
     STATES = [
         ("", _("Any state")),

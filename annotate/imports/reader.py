@@ -261,7 +261,7 @@ def _from_json(text: str) -> Record | RowError:
 
 
 def nothing_in(reader: Reader) -> str:
-    """What to say of a file that was read to its end without a record."""
+    """Explain why a file that was read to its end has no record."""
     return _("The file holds no records.") if reader.position else _("The file is empty.")
 
 

@@ -147,7 +147,7 @@ def batch(upload: Import) -> str:
 
 
 def unjudged(upload: Import) -> QuerySet[Comparison]:
-    """What it brought in that is in the queue and that nobody judged, skipped or holds.
+    """Return its comparisons in the queue that no annotator has judged, skipped or holds.
 
     Asked of the comparison's own row alone: an UPDATE that had to wait for somebody's verdict asks it again.
     """

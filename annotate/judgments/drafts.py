@@ -1,4 +1,4 @@
-"""What an annotator says beside a verdict: a draft of it, and a flag for an admin."""
+"""Drafts of a verdict, and flags that tell an admin of a problem."""
 
 import json
 import uuid

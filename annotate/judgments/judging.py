@@ -46,7 +46,7 @@ SESSION = timedelta(hours=24)  # how far back undo goes; older judgments are edi
 
 @dataclass(frozen=True)
 class Turn:
-    """What one submitted verdict leads to: the judgment, what is on screen now, and what comes after that."""
+    """The outcome of one submitted verdict: the judgment, the claim on screen now, and the one after it."""
 
     judgment: Judgment
     live: Claim | None
@@ -230,7 +230,7 @@ def revise(
 
 
 def _successor(judgment: Judgment, fields: Mapping[str, Any]) -> Judgment:
-    """What replaced this judgment, if it says the same: the edit was sent twice."""
+    """Return the judgment that replaced this one, if it says the same: the edit was sent twice."""
     successor = Judgment.objects.filter(replaces=judgment, superseded_at=None).first()
     if successor is not None and _says(successor, fields):
         return successor
@@ -269,7 +269,7 @@ def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, no
 
 
 def _has_place(comparison: Comparison) -> bool:
-    """Whether one more person may hold it. Gold is for everybody."""
+    """Return whether one more annotator may hold it. Gold is for all of them."""
     return (
         comparison.kind == Comparison.Kind.GOLD or comparison.judged + comparison.claimed < comparison.needed
     )
@@ -281,12 +281,12 @@ HAS_PLACE = Q(comparison__kind=Comparison.Kind.GOLD) | Q(
 
 
 def can_undo(project: Project, annotator: User, *, now: datetime | None = None) -> bool:
-    """Whether `undo` would find something, as far as can be told now."""
+    """Return whether `undo` would currently find something."""
     return _undoable(project, annotator, now or timezone.now()).exists()
 
 
 def can_redo(project: Project, annotator: User) -> bool:
-    """Whether `redo` may find something: what was judged since is not looked at."""
+    """Return whether `redo` may find something. Later judgments are not looked at."""
     return _undone(project, annotator).exists()
 
 

@@ -1,4 +1,4 @@
-"""What an annotator says about a comparison, checked before anything is written."""
+"""An annotator's verdict on a comparison, checked before anything is written."""
 
 import uuid
 from collections.abc import Mapping, Sequence

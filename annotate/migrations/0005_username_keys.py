@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 def renew_keys(apps, schema_editor):
     """Give each account the present key of its username. Of accounts that look alike, one has the plain key.
 
-    As in 0003_accounts, nobody's username is changed: the others get a key of their own, and are named in the log.
+    As in 0003_accounts, no username is changed. The others get a key of their own, and are named in the log.
     """
     User = apps.get_model("annotate", "User")
     accounts = list(User.objects.order_by("pk").values_list("pk", "username", "username_key"))

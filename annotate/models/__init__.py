@@ -1,4 +1,4 @@
-"""What people see and judge: projects, prompts, completions, comparisons, judgments, snapshots.
+"""The rows that people see and judge: projects, prompts, completions, comparisons, judgments, snapshots.
 
 The database holds the rules: constraints, unique indexes, and the triggers of `triggers.py`. `annotate.queueing` hands
 out claims, and `annotate.judgments` is the only writer of Judgment. Rows here never point at training: a Round points

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Attempts(models.Model):
-    """How often a key was tried, and when last. `annotate.people.throttle` is its only reader and writer."""
+    """The tries of one key. Only `annotate.people.throttle` reads and writes them."""
 
     key = models.CharField(max_length=100, primary_key=True, editable=False)
     count = models.PositiveIntegerField()

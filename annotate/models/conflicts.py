@@ -1,4 +1,4 @@
-"""What meets in the database: it is made again, and large changes are made in parts."""
+"""Database conflicts, which are retried, and large updates, which are made in chunks."""
 
 import random
 import time
@@ -10,20 +10,20 @@ from django.db import DatabaseError, IntegrityError
 from django.db.models import Max, Min, QuerySet
 
 ATTEMPTS = 10
-ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that nobody who judges meanwhile waits for long
+ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that annotators who judge meanwhile do not wait for long
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Race(IntegrityError):
-    """Somebody else was faster: roll back and look again, as when a unique index says so."""
+    """Another transaction was faster. Roll back and look again, as when a unique index says so."""
 
 
 def again_on_race(function: Callable[P, T]) -> Callable[P, T]:
-    """Try again when two met, mostly two tabs of one person: the second was refused, and now sees the first.
+    """Retry on a conflict, usually two tabs of the same user. The second was refused, and now sees the first.
 
-    An index refuses it, or PostgreSQL, where the two wait for each other. `function` opens its own transactions.
+    An index refuses it, or PostgreSQL in a deadlock. `function` opens its own transactions.
     """
 
     @wraps(function)
@@ -45,7 +45,7 @@ def _is_deadlock(error: DatabaseError) -> bool:
 
 
 def update_in_parts(rows: "QuerySet[Any]", **changes: Any) -> int:
-    """`rows.update(**changes)`, a part of their keys at a time; returns how many. Not all of it or nothing."""
+    """Do `rows.update(**changes)` in chunks of keys, and return how many rows changed. Not atomic."""
     ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
     if ends["first"] is None:
         return 0

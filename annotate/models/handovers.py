@@ -1,4 +1,4 @@
-"""What a project's admin hands to a person: an invitation to join, a link to choose a password.
+"""Invitations to a project and links to choose a password, as an admin hands them to a person.
 
 Both end with the authority of their maker: they point at the maker's membership, and are gone with it.
 """

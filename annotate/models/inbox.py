@@ -1,4 +1,4 @@
-"""What reaches a project from outside: keys to the API, and uploaded files."""
+"""Rows for what reaches a project from outside: keys to the API, and uploaded files."""
 
 from __future__ import annotations
 

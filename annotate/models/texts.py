@@ -20,12 +20,12 @@ def prompt_digest(content: str | list[dict[str, str]]) -> str:
 
 
 def is_held_out(digest: str, share: float) -> bool:
-    """Whether a prompt with this digest is held out: the same prompt always falls on the same side."""
+    """Return whether a prompt with this digest is held out. The same prompt is always on the same side."""
     return int(digest[:8], 16) < share * 2**32
 
 
 class Prompt(models.Model):
-    """What the model is given: `content` is plain text, or a list of {"role", "content"} chat messages."""
+    """A prompt for the model: `content` is plain text, or a list of {"role", "content"} chat messages."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
     content = models.JSONField()
@@ -58,7 +58,7 @@ class Prompt(models.Model):
 
 
 class Policy(models.Model):
-    """What writes completions: a base model, a base model with an adapter, or something outside Whetstone."""
+    """A writer of completions: a base model, a base model with an adapter, or something outside Whetstone."""
 
     class Kind(models.TextChoices):
         BASE = "base", _("Base model")
@@ -95,7 +95,7 @@ class Policy(models.Model):
 
 
 class Completion(models.Model):
-    """What a policy wrote for a prompt. Immutable: triggers in the database refuse an UPDATE."""
+    """A policy's text for a prompt. Immutable: triggers in the database refuse an UPDATE."""
 
     class FinishReason(models.TextChoices):
         STOP = "stop", _("The model ended it")

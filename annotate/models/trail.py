@@ -79,7 +79,7 @@ class TrailEntry(models.Model):
 
     @property
     def actor(self) -> str:
-        """Who did it, in words."""
+        """Return who did it, in words."""
         if self.who_name:
             return self.who_name
         if self.verb == self.Verb.LINK_USED:

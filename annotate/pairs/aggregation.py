@@ -33,7 +33,7 @@ EXCLUSIONS = {
 
 @dataclass(frozen=True)
 class PairSettings:
-    """How judgments become pairs. Raises ValueError naming the field for a value that has no meaning.
+    """Settings by which judgments become pairs. Raises ValueError naming the field for a value that has no meaning.
 
     `ties`: "drop" a comparison that ends even, or keep it with the label 0.5 ("half").
     `votes`: "equal" gives the label as the share of votes; "reliability" as the probability that the chosen

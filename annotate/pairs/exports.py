@@ -62,7 +62,7 @@ class Filters:
 
 
 def pseudonym(user_id: int) -> str:
-    """What an annotator is called in exports: the same everywhere, and not their name."""
+    """Return an annotator's pseudonym, which is the same in all exports."""
     return f"annotator-{user_id}"
 
 

@@ -1,7 +1,7 @@
-"""Who may see what: the first line of each view of a project.
+"""Access to projects: the first line of each view of a project.
 
-Somebody not logged in is sent to log in and back again; to an outsider a project does not exist; a member whose
-role does not allow it is told so. Superusers are not special: a site's keeper joins a project like anybody else.
+An anonymous visitor is sent to log in and back again. To an outsider a project does not exist. A member whose role
+does not allow it is told so. Superusers are not special: a site's keeper joins a project like any other user.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class LoginNeeded(Exception):
 
 
 def get_user(request: HttpRequest) -> User:
-    """Who asks. Anybody not logged in is sent to log in and back again."""
+    """Return the user who asks. An anonymous visitor is sent to log in and back again."""
     if not request.user.is_authenticated:
         raise LoginNeeded
     return request.user

@@ -65,7 +65,7 @@ def check(by: Membership, name: str) -> None:
 
 
 def invite(by: Membership, name: str, role: str) -> Invitation:
-    """Invite whoever has this username or confirmed address now and is not a member."""
+    """Invite the user who has this username or confirmed address now and is not a member."""
     check(by, name)
     strangers = User.objects.exclude(memberships__project=by.project)
     try:

@@ -150,6 +150,6 @@ def _working(links: QuerySet[PasswordLink]) -> PasswordLink | None:
 
 
 def _state(person: User) -> str:
-    """What ends a link when it changes: a new password, a sign-in, another project. `Membership` ends it too."""
+    """Return a digest of what ends a link by changing: password, sign-in, projects. `Membership` ends it too."""
     projects = sorted(person.memberships.values_list("project", flat=True))
     return hashlib.sha256(repr((person.password, person.last_login, projects)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What is done to a project as a whole: make it, change how many judgments it needs, put it away."""
+"""Changes of a project as a whole: make it, change how many judgments it needs, archive it."""
 
 from contextlib import suppress
 from itertools import chain, count
@@ -48,7 +48,7 @@ def unchecked_base_model(project: Project) -> str:
 
 
 def may_choose_base_model(project: Project) -> bool:
-    """Whether the project has no policy yet, or only a base model that wrote nothing and that nothing came of."""
+    """Return whether the project has no policy yet, or only a base model without completions or successors."""
     current = project.current_policy
     if current is None:
         return True
@@ -83,7 +83,7 @@ def start_from(project: Project, base_model: str) -> Policy:
 
 
 def _free_name(project: Project, base_model: str) -> str:
-    """What a policy of this base model is called: the last part of its name, or more where that is taken."""
+    """Return a name for a policy of this base model: the last part of its name, or more where that is taken."""
     taken = set(project.policies.values_list("name", flat=True))
     short = base_model.rstrip("/").rsplit("/", 1)[-1][:100]
     names = chain((short, base_model[-100:]), (f"{short} ({number})" for number in count(2)))

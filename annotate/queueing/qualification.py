@@ -1,7 +1,7 @@
 """A first block of gold comparisons to pass before real work, where a project asks for it.
 
-The result is kept on the membership. Who did not pass is told so, and by how much; an admin may let them try again
-with other gold, or let them in.
+The result is kept on the membership. Annotators who fail see their score. An admin may let them retry with other
+gold, or let them in.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from annotate.models import Comparison, Judgment, Membership, Project, User
 
 @dataclass(frozen=True)
 class Standing:
-    """Where somebody stands: `correct` of `judged` gold comparisons, of `size` to judge."""
+    """An annotator's progress: `correct` of `judged` gold comparisons, of `size` to judge."""
 
     size: int
     judged: int
@@ -29,8 +29,8 @@ class Standing:
 def gold_judgments(project: Project) -> QuerySet[Judgment]:
     """The verdicts that measure accuracy: the first that each person gave on a gold comparison.
 
-    What they changed it to, or gave after an undo, does not count: otherwise one could try verdicts, and look. A skip
-    is no verdict.
+    What they changed it to, or gave after an undo, does not count: otherwise annotators could try verdicts, and
+    look. A skip is not a verdict.
     """
     said = Judgment.objects.exclude(verdict=Judgment.Verdict.SKIP)
     before = said.filter(
@@ -40,7 +40,7 @@ def gold_judgments(project: Project) -> QuerySet[Judgment]:
 
 
 def standing(project: Project, annotator: User) -> Standing:
-    """Where this person stands. A tie on gold is a wrong verdict."""
+    """Return the annotator's progress. A tie on gold is a wrong verdict."""
     membership = Membership.objects.filter(project=project, user=annotator).first()
     if not project.qualification_size or (membership and membership.qualified_at):
         return Standing(project.qualification_size, 0, 0, passed=True)
@@ -56,7 +56,7 @@ def standing(project: Project, annotator: User) -> Standing:
 
 
 def settle(project: Project, annotator: User) -> Standing:
-    """Where this person stands; a pass is recorded on their membership."""
+    """Return the annotator's progress, and record a pass on the membership."""
     found = standing(project, annotator)
     if found.passed:
         admit(project, annotator)
@@ -64,12 +64,12 @@ def settle(project: Project, annotator: User) -> Standing:
 
 
 def admit(project: Project, annotator: User) -> None:
-    """Let somebody in, whether or not they passed."""
+    """Let an annotator in, whether or not they passed."""
     waiting = Membership.objects.filter(project=project, user=annotator, qualified_at=None)
     waiting.update(qualified_at=timezone.now())
 
 
 def try_again(project: Project, annotator: User) -> None:
-    """Let somebody who did not pass begin anew, with gold that they have not judged."""
+    """Let a failed annotator retry, with gold that they have not judged."""
     waiting = Membership.objects.filter(project=project, user=annotator, qualified_at=None)
     waiting.update(qualifies_from=timezone.now())

@@ -47,7 +47,7 @@ def _with_texts() -> QuerySet[Claim]:
 
 @again_on_race
 def claim(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
-    """What this person is to judge now: their live claim, else the one fetched ahead, else the next one chosen.
+    """Return the annotator's next claim: their live claim, else the one fetched ahead, else the next one chosen.
 
     None if there is nothing for them; `empty_queue.why` says why, and what happens next.
     """
@@ -125,7 +125,7 @@ def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
 
 @again_on_race
 def claim_next(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
-    """What this person will be shown after their live claim, fetched ahead on a short lease of its own."""
+    """Return the claim after the annotator's live one, fetched ahead on a short lease of its own."""
     now = now or timezone.now()
     ahead = Claim.objects.filter(project=project, annotator=annotator, state=Claim.State.NEXT)
     held = ahead.values_list("pk", flat=True).first()

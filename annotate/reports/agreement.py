@@ -1,4 +1,4 @@
-"""How well annotators agree, with each other, with gold and with themselves; and what that says of each of them.
+"""Agreement of annotators with each other, with gold and with themselves, and what it says of each of them.
 
 Counting is done by the database; what comes back is a small table, whatever the size of the project. Repeats count
 for self-consistency alone. Categories name completions, never sides: first, second, tie, both_bad.
@@ -22,7 +22,7 @@ LONGEST_SECONDS = 600  # somebody who took longer was away
 
 @dataclass(frozen=True)
 class Met:
-    """How often two annotators' categories met on one comparison, among comparisons of `judged` judgments."""
+    """A count of two annotators' categories on the same comparison, among comparisons of `judged` judgments."""
 
     one: int
     other: int
@@ -34,7 +34,7 @@ class Met:
 
 @dataclass
 class Annotator:
-    """What is known of one annotator. `agreement` counts each colleague's verdict on the same comparison.
+    """The figures of one annotator. `agreement` counts each colleague's verdict on the same comparison.
 
     `left` is the share of preferences for the left side: about one half, unless the person favours a side.
     `reliability` estimates how often their preference is right, see `reliability`.
@@ -62,7 +62,7 @@ def _current(project: Project, batch: str | None = None) -> QuerySet[Judgment]:
 
 
 def _said(path: str = "") -> Case:
-    """What a judgment says, by completion; `path` leads to the judgment."""
+    """Return a judgment's category, by completion. `path` leads to the judgment."""
     return Case(
         When(
             **{f"{path}verdict": Verdict.PREFER, f"{path}preferred": F("comparison__first")},
@@ -75,7 +75,7 @@ def _said(path: str = "") -> Case:
 
 
 def meetings(project: Project, batch: str | None = None) -> list[Met]:
-    """How often each two annotators said what of the same comparison. Skips and repeats are no opinion."""
+    """Count each pair of annotators' categories per comparison. Ignores skips and repeats."""
     rows = (
         _current(project, batch)
         .exclude(verdict=Verdict.SKIP)
@@ -144,7 +144,7 @@ def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
 
 
 def pairwise_agreement(met: Iterable[Met]) -> Share:
-    """Of all pairs of verdicts on the same comparison, how many say the same."""
+    """Share of verdict pairs on the same comparison that agree."""
     return sum_shares(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
 
 
@@ -239,7 +239,7 @@ def estimate_reliability(
 
 
 def annotators(project: Project, batch: str | None = None) -> list[Annotator]:
-    """What is known of each annotator of the project, or of one batch of it, in five queries."""
+    """Return the figures of each annotator of the project, or of one batch of it, in five queries."""
     found: dict[int, Annotator] = {}
     rows = (
         _current(project, batch)

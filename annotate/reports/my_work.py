@@ -1,4 +1,4 @@
-"""What one annotator sees of their own work in a project: calm figures, no ranking."""
+"""An annotator's own work in a project: calm figures, no ranking."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -47,7 +47,7 @@ class MyWork:
 
     @property
     def minutes_left(self) -> int | None:
-        """What is left, at one's own pace, if nobody else judged."""
+        """Return the time left at this annotator's pace, ignoring others."""
         return (
             max(1, round(self.left * self.seconds / 60)) if self.seconds and not self.is_more_left else None
         )
@@ -79,7 +79,7 @@ def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyW
 
 
 def judged_today(project: Project, annotator: User) -> int:
-    """How many verdicts this person gave since midnight, in the site's time zone; a skip is none."""
+    """Count the annotator's verdicts since midnight, in the site's time zone. Skips do not count."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     return _mine(project, annotator).filter(created_at__gte=midnight).count()
 
@@ -112,7 +112,7 @@ def _pace(mine: QuerySet[Judgment]) -> float | None:
 
 
 def left(project: Project, annotator: User) -> int:
-    """How many comparisons are open to this person, and those in their hands; at most MOST_LEFT are told apart.
+    """Count the comparisons open to this annotator, and those in their hands. Stops counting at MOST_LEFT.
 
     Gold is left out, in their hands too: the figure on a page must not tell which comparison it is.
     """
@@ -132,7 +132,7 @@ class _CountOf(Subquery):
 
 
 def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
-    """What is open to this person and not in their hands, and at most one more than is told apart."""
+    """Return what is open to this annotator and not in their hands, at most one more than is counted."""
     had = Claim.objects.filter(
         comparison=OuterRef("pk"), annotator=annotator, state__in=(*Claim.SETTLED, *Claim.HOLDING)
     )

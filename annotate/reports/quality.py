@@ -1,4 +1,4 @@
-"""What an admin should know of the judging: each annotator's figures, warnings in plain words, progress by day.
+"""Quality of the judging, for an admin: each annotator's figures, warnings in plain words, progress by day.
 
 The figures are `agreement`'s; here they are put together, and held against bars that leave room for chance: a warning
 needs enough verdicts, and an interval that does not reach the bar.

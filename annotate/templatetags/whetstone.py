@@ -89,7 +89,7 @@ def raw(text: str) -> SafeString:
 
 @register.filter
 def is_cut(text: str) -> bool:
-    """Whether the filters above show only the beginning of this text."""
+    """Return whether the filters above show only the beginning of this text."""
     return rendering.cut(text)[1]
 
 

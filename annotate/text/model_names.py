@@ -17,7 +17,7 @@ MAKERS = (
 A_MODEL = r"(?:(?:AI |large |generative |artificial intelligence )*language model|AI model|LLM)"
 AN_AI = rf"(?:{A_MODEL}|AI(?: assistant| chatbot| system)?|artificial intelligence)"
 I_AM = r"\b(?:I am|I['’]m|my name is|call me)\s+(?:(?:called|named)\s+)?"
-# Words that a policy is called by when nobody gave it a name: a text that has them says nothing of who wrote it.
+# Words of policies without a name of their own. A text that has them does not tell who wrote it.
 NO_NAME = re.compile(
     "starter|round|model|policy|base|adapter|checkpoint|step|version|run|test|new|old|human|reference|baseline",
     re.IGNORECASE,
@@ -25,15 +25,15 @@ NO_NAME = re.compile(
 
 
 def names_itself(names: Iterable[str] = ()) -> re.Pattern[str]:
-    """What a text matches that says who wrote it. `names` are a project's own: of policies and base models.
+    """Return the pattern of texts that tell who wrote them. `names` are a project's own, of policies and base models.
 
     Such a name counts anywhere if it could be nothing else ("vicuna-13b"); what it begins with ("vicuna"), as the
-    names of well-known models, only where somebody introduces themselves.
+    names of well-known models, only where the text introduces its writer.
     """
     known, anywhere = [MODELS], []
     for name in names:
         own = name.rstrip("/").rpartition("/")[2]
-        family = re.match(r"[^\W\d_]*", own)[0]  # type: ignore[index] # it matches the empty text, too
+        family = re.split(r"[\W\d_]", own, maxsplit=1)[0]
         if len(family) < 3 or NO_NAME.fullmatch(family):
             continue
         known.append(re.escape(family))

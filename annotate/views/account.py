@@ -73,7 +73,7 @@ class ChangePassword(auth_views.PasswordChangeView):
 @never_cache
 @require_GET
 def open_link(request: HttpRequest, secret: str) -> HttpResponse:
-    """Where a password link leads. The secret leaves the address before the page is shown."""
+    """Open a password link. The secret leaves the address before the page is shown."""
     link = password_links.find_link(secret)
     request.session.pop(LINK, None)
     if link is not None:

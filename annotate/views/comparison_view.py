@@ -1,4 +1,4 @@
-"""What the desk and the history show of one comparison: its prompt, both completions, and what was noted."""
+"""A comparison as the desk and the history show it: its prompt, both completions, and what was noted."""
 
 from __future__ import annotations
 
@@ -170,5 +170,5 @@ class Stage:
 
     @property
     def asks(self) -> bool:
-        """Whether there is anything to say beside the verdict."""
+        """Return whether there is anything to say beside the verdict."""
         return bool(self.project.reasons or self.project.criteria or self.project.ask_rationale)

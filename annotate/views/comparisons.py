@@ -77,7 +77,7 @@ def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str, bool]]:
 
 @require_POST
 def change_comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpResponse:
-    """What an admin does to a comparison: `action` is withdraw, restore, or gold with `preferred`."""
+    """Withdraw or restore a comparison, or make it gold: `action` is withdraw, restore, or gold with `preferred`."""
     project, _membership = get_project(request, slug, Role.ADMIN)
     found = get_object_or_404(Comparison, project=project, pk=comparison_id)
     match request.POST.get("action"):

@@ -121,7 +121,7 @@ def _refuse(
 @require_POST
 @whoever_opened_it
 def ahead(request: HttpRequest, slug: str) -> HttpResponse:
-    """What comes after the comparison on screen, fetched ahead."""
+    """Return what comes after the comparison on screen, fetched ahead."""
     project, membership = get_project(request, slug, *DESK)
     return _turn(
         request, project, membership, None, queue.claim_next(project, membership.user), only_ahead=True
@@ -270,13 +270,13 @@ def _page(
 
 
 def _left(project: Project, membership: Membership) -> int | None:
-    """What is left for this person, where it is few enough to be counted. The script counts on from here."""
+    """Return how much is left for this annotator, if it is few enough to count. The script counts on from here."""
     left = my_work.left(project, membership.user)
     return left if left <= my_work.MOST_LEFT else None
 
 
 def _standing(project: Project, membership: Membership) -> qualification.Standing | None:
-    """How far the qualification is, while there is one to pass."""
+    """Return the progress in the qualification, if there is one to pass."""
     if not project.qualification_size or membership.qualified_at:
         return None
     return qualification.standing(project, membership.user)
