@@ -24,12 +24,12 @@ from torch import nn
 from benchmarks import models
 from benchmarks.shapes import CUDA_CASES, QWEN_05B, QWEN_15B, Case, Lengths, ModelShape, TrlConfiguration
 from benchmarks.sides import ROOT, TRL_PYTHON, Workbench, trl_spec
-from training.engine import adapters, lora
+from training.engine.adapters import loading, lora
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.decoding import Decoder, Request
-from training.engine.model import load_base
+from training.engine.model.base import load_base
 from training.engine.rundir import RunDirectory, read_jsonl
-from training.engine.scoring import make_scorer, score_pairs
+from training.engine.sampling.decoding import Decoder, Request
+from training.engine.score import make_scorer, score_pairs
 
 TRL_COMMAND = Path(sys.executable) if importlib.util.find_spec("trl") else TRL_PYTHON
 TINY = ModelShape(name="tiny", layers=2, hidden=64, intermediate=96, heads=4, key_heads=2, vocabulary=512)
@@ -159,7 +159,7 @@ class Part:
             ):
                 chosen = dataclasses.replace(config, dtype=dtype)
                 if name.startswith("engine"):
-                    loaded = adapters.load_scored(chosen, run.adapter, beside_start=False)
+                    loaded = loading.load_scored(chosen, run.adapter, beside_start=False)
                 else:  # PEFT's layers as they are
                     loaded = load_base(chosen)
                     loaded.model = peft.PeftModel.from_pretrained(loaded.model, str(run.adapter)).eval()
@@ -167,7 +167,7 @@ class Part:
                 if not name.startswith("engine"):
                     scorer.use("padded")
                 policy = score_pairs(scorer, bench.encoded)
-                with adapters.as_reference(loaded.model):
+                with loading.as_reference(loaded.model):
                     gains = policy - score_pairs(scorer, bench.encoded)
                 figures[name] = round(float((gains[:, 0] - gains[:, 1]).mean()), 4)
                 del loaded, scorer
@@ -280,7 +280,7 @@ class Part:
             title = f"{name}, {2 * count} completions of {longest} tokens, tokens/s"
             figures: dict[str, float] = {}
             for way, adapter in (("ours, no adapter", None), ("ours, with an adapter", folder / "adapter")):
-                loaded = adapters.load_sampled(config, adapter)
+                loaded = loading.load_sampled(config, adapter)
                 settings = SamplingConfig(max_new_tokens=longest, batch_size=512)
                 decoder = Decoder(loaded.model, frozenset({256}), loaded.device, settings)
                 figures[way] = max(

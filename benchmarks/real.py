@@ -24,16 +24,16 @@ import torch
 import transformers
 
 from benchmarks import report
-from training.engine.adapters import as_reference, load_scored
+from training.engine.adapters.loading import as_reference, load_scored
 from training.engine.config import TrainConfig
-from training.engine.files import find_model
-from training.engine.model import load_base
-from training.engine.precision import bfloat16_pays
+from training.engine.data.tokens import EncodedPair
+from training.engine.model.base import load_base
+from training.engine.model.files import find_model
+from training.engine.model.precision import bfloat16_pays
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import make_scorer, score_pairs
-from training.engine.tokens import EncodedPair
+from training.engine.sample import sample
+from training.engine.score import make_scorer, score_pairs
 from training.engine.train import train
 
 ROOT = Path(__file__).parent.parent

@@ -21,10 +21,10 @@ import transformers
 from benchmarks import models
 from benchmarks.shapes import LORA_RANK, STARTER, Case, TrlConfiguration, text_pairs, total_flops
 from training.engine.config import TrainConfig
+from training.engine.data.tokens import EncodedPair, Encoder
+from training.engine.optimize.trainer import epoch_order
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_json, write_jsonl
-from training.engine.tokens import EncodedPair, Encoder
-from training.engine.trainer import epoch_order
 
 ROOT = Path(__file__).parent.parent
 TRL_PYTHON = ROOT / ".venv-trl" / "bin" / "python"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from training.engine.data.tokens import EncodedPair, Encoder
 from training.engine.records import Completion, Message, Pair
-from training.engine.tokens import EncodedPair, Encoder
 
 PAGE = Path("docs/templates.md")
 TITLE = """\

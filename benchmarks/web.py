@@ -29,14 +29,14 @@ HEADER = "| case | cycles | cycles/s | p50 ms | p95 ms | p99 ms | queries/cycle 
 @contextmanager
 def site(folder: Path, workers: int, threads: int) -> Iterator[int]:
     """The production server on a port of its own, on the database that DATABASE_URL names."""
-    from training import processes
+    from training.demo import supervisor
 
     port = servers.free_port()
-    service = processes.web_server("127.0.0.1", port, folder / "web.log", workers=workers, threads=threads)
+    service = supervisor.web_server("127.0.0.1", port, folder / "web.log", workers=workers, threads=threads)
     with service.log.open("w") as log:
         server = subprocess.Popen(service.command, stdout=log, stderr=log)
     try:
-        while not processes.answers(f"http://127.0.0.1:{port}/login/"):
+        while not supervisor.answers(f"http://127.0.0.1:{port}/login/"):
             if server.poll() is not None:
                 raise SystemExit(f"The web server ended:\n{service.log.read_text()}")
         yield port

@@ -164,9 +164,10 @@ def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str
     """A round that only writes, an invitation, and what the other pages are about, by name."""
     from annotate.models import Membership
     from annotate.people import invitations, password_links
-    from training import loop, rounds
+    from training.demo import loop
+    from training.rounds import state_machine
 
-    third = rounds.write(project, ada, 12)
+    third = state_machine.write(project, ada, 12)
     loop.wait_for(third, lambda: None, print)
     admin = Membership.objects.get(project=project, user=ada)
     invited = invitations.make_account(admin, "dora", "annotator")
@@ -186,12 +187,13 @@ def take_all(browser: Browser, address: str) -> list[str]:
     from django.utils import timezone
 
     from annotate.models import Comparison, Flag, User
-    from training import demo, loop, rounds, simulation
+    from training.demo import loop, seed, simulation
+    from training.rounds import state_machine
 
     photographer = Photographer(
-        browser, address, {login.username: login.password for login in demo.stored_logins()}
+        browser, address, {login.username: login.password for login in seed.stored_logins()}
     )
-    project = demo.make_project()
+    project = seed.make_project()
     names: dict[str, Any] = {"project": project.slug}
 
     def take(shots: tuple[tuple[str, str, str], ...]) -> None:
@@ -217,7 +219,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
         simulation.judge(project, people, 40 - 2 * days)
     for person in people:
         person.clock = timezone.now() - timedelta(minutes=20)
-    first = rounds.start(project, ada)
+    first = state_machine.start(project, ada)
     loop.wait_for(first, lambda: None, print)
     simulation.decide(first, people, ada)
     simulation.judge(project, people, 80)
@@ -226,7 +228,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
         comparison=flagged, annotator=ben, note="Both say the same thing in the last sentence."
     )
     project.refresh_from_db()
-    second = rounds.start(project, ada)
+    second = state_machine.start(project, ada)
     names |= {"first": first.number, "second": second.number}
     names |= {"policy": first.result_policy_id, "comparison": flagged.pk}
     while second.is_live and (second.phase != "training" or second.step < 8):
@@ -237,7 +239,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     judged = second.gate.filter(judged__gte=1)
     simulation.take_turns(project, people, lambda: judged.count() >= 25)
     take(DECIDING)
-    rounds.promote(second, ada)
+    state_machine.promote(second, ada)
     project.refresh_from_db()
     names |= what_else_there_is(project, ada, ben, first)
     names["upload"] = upload(photographer.page("ada", ""), project.slug)

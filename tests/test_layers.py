@@ -43,7 +43,7 @@ def imported_by(program: str) -> set[str]:
         SITE + "import config.wsgi, django.urls; django.urls.get_resolver().url_patterns",
         SITE
         + "import config.celery; config.celery.app.loader.import_default_modules(); import training.tasks",
-        SITE + "import training.loop, training.instance; import training.management.commands.demo",
+        SITE + "import training.demo.loop, training.demo.instance; import training.management.commands.demo",
         SITE + ALL_OF.format(package="annotate"),
     ],
     ids=["web server", "worker", "commands", "annotate"],

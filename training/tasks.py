@@ -1,17 +1,17 @@
-"""Celery's side of a round: fetch, call, return. What the calls do is in `rounds.py` and `runner.py`."""
+"""Celery's side of a round: fetch, call, return. What the calls do is in `state_machine.py` and `runner.py`."""
 
 from celery import shared_task
 
 from config.celery import app
-from training import presence, rounds, runner, sweeping
+from training.rounds import runner, state_machine, sweeping, workers
 
-app.steps["worker"].update((presence.Presence, sweeping.Sweeper))
+app.steps["worker"].update((workers.Presence, sweeping.Sweeper))
 
 
-@shared_task(name=rounds.RUN_TASK)
+@shared_task(name=state_machine.RUN_TASK)
 def run_round(round_id: int) -> None:
     """Work on a queued round. A message that comes twice, or too late, finds nothing to claim."""
-    claimed = rounds.claim_round(round_id, presence.own_name())
+    claimed = state_machine.claim_round(round_id, workers.own_name())
     if claimed is not None:
         runner.run(claimed)
 
@@ -19,4 +19,4 @@ def run_round(round_id: int) -> None:
 @shared_task(name="training.tasks.sweep")
 def sweep() -> None:
     """What beat asks for every few seconds."""
-    sweeping.sweep(presence.own_name())
+    sweeping.sweep(workers.own_name())

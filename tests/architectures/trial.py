@@ -20,12 +20,12 @@ import transformers
 
 from tests.architectures.shapes import tiny_config
 from tests.engine.conftest import VOCABULARY, make_model, make_tokenizer
-from training.engine.adapters import can_merge, load_policy
+from training.engine.adapters.loading import can_merge, load_policy
 from training.engine.config import TrainConfig
 from training.engine.errors import EngineError, first_line
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import score
+from training.engine.sample import sample
+from training.engine.score import score
 from training.engine.train import train
 
 _APART = 5e-3  # nats, of a whole completion: rounding is a hundredth of that

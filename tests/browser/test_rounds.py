@@ -8,8 +8,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Dialog, Page, expect
 
 from annotate.models import Completion, Policy, Project, Prompt, Snapshot
-from training import rounds
 from training.models import Metric, Round
+from training.rounds import state_machine
 
 COUNTS = {"judgments": 9, "comparisons": 9, "pairs": 9, "train": 9, "held_out": 0, "excluded": {}}
 
@@ -28,7 +28,7 @@ def training_round(transactional_db: None, project: Project) -> Round:
         worker="celery@here/1",
         phase="training",
     )
-    rounds.heartbeat(round_, step=1, total_steps=40)
+    state_machine.heartbeat(round_, step=1, total_steps=40)
     return round_
 
 
@@ -46,8 +46,8 @@ def finish(round_: Round) -> None:
     round_.gate.add(
         round_.project.comparisons.create(prompt=prompt, first=first, second=second, kind="gate", priority=20)
     )
-    assert rounds.advance(round_, Round.State.SAMPLING)
-    assert rounds.advance(
+    assert state_machine.advance(round_, Round.State.SAMPLING)
+    assert state_machine.advance(
         round_, Round.State.READY, result_policy=new, summary={"train": {"pairs": 9, "steps": 40}}
     )
 
@@ -64,7 +64,7 @@ def test_the_page_follows_a_round_to_its_outcome(
     Metric.objects.bulk_create(
         Metric(round=training_round, step=s, values={"loss": 1 / s}) for s in range(1, 21)
     )
-    rounds.heartbeat(training_round, step=20, total_steps=40, seconds_left=61)
+    state_machine.heartbeat(training_round, step=20, total_steps=40, seconds_left=61)
     expect(live).to_contain_text("20 of 40")
     expect(live).to_contain_text("about 1 min 1 s left")
     expect(live.locator(".chart svg[data-points]")).to_have_count(1)
@@ -103,7 +103,7 @@ def test_a_change_of_state_keeps_what_is_unfolded_the_focus_and_the_heights(
 
     page.locator("summary", has_text="Settings").click()
     page.get_by_role("button", name="Cancel the round").focus()
-    assert rounds.advance(training_round, Round.State.SAMPLING)
+    assert state_machine.advance(training_round, Round.State.SAMPLING)
     expect(page.locator("h1 .badge")).to_have_text("Sampling")
     assert events.bounding_box() == before
     expect(page.get_by_role("button", name="Cancel the round")).to_be_focused()
@@ -115,7 +115,7 @@ def test_a_change_of_state_keeps_what_is_unfolded_the_focus_and_the_heights(
     assert 2 <= len(polls) <= 3  # one poll a second, as before
     assert all(url.endswith("?state=sampling") for url in polls)
 
-    rounds.cancel(training_round)
+    state_machine.cancel(training_round)
     expect(page.locator("h1 .badge")).to_have_text("Cancelled")
     expect(page.locator("#main")).to_be_focused()  # the button is gone, and no other took its place
     expect(page.get_by_text("learning_rate", exact=True)).to_be_visible()

@@ -3,8 +3,8 @@
 from typing import Any
 
 from benchmarks.templates import make_tokenizer
+from training.engine.data.tokens import EncodedPair, Encoder, EncodingReport
 from training.engine.records import Completion, Message, Pair
-from training.engine.tokens import EncodedPair, Encoder, EncodingReport
 
 _CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ BODY }}<|im_end|>\n{% endfor %}"
 _ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -12,8 +12,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from training.engine.config import TrainConfig
+from training.engine.data.tokens import EncodedPair
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.tokens import EncodedPair
 
 VOCABULARY = 320
 BOS, EOS, TURN = "<s>", "</s>", "<|turn|>"
@@ -159,7 +159,7 @@ def children():
     """Processes that start in milliseconds, forked from one that has the engine loaded, and can be killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["training.engine.train", "training.engine.scoring", "training.engine.__main__"]
+        ["training.engine.train", "training.engine.score", "training.engine.__main__"]
     )
     return context
 

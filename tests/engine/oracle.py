@@ -11,11 +11,11 @@ from torch import nn
 
 from tests.engine.conftest import make_tokenizer, pair_lines
 from training.engine.config import TrainConfig
+from training.engine.data.tokens import EncodedPair, Encoder
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import score
-from training.engine.tokens import EncodedPair, Encoder
+from training.engine.sample import sample
+from training.engine.score import score
 from training.engine.train import train
 
 SAMPLING = {"max_new_tokens": 4, "samples_per_prompt": 1, "temperature": 1.0}

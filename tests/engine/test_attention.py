@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from training.engine import attention
-from training.engine.attention import VarlenLayout, packed_attention
-from training.engine.packing import Span
+from training.engine.data.packing import Span
+from training.engine.model import attention
+from training.engine.model.attention import VarlenLayout, packed_attention
 
 SPANS = (Span(5, 4, 0), Span(3, 0, 2), Span(1, 6, 3))
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_packed_is_refused(unsupported: dict) -> None:
 
 
 def test_rows_are_filled_evenly_and_keep_to_the_budget() -> None:
-    from training.engine.packing import share
+    from training.engine.data.packing import share
 
     rng = random.Random(0)
     for _ in range(200):

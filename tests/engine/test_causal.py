@@ -8,8 +8,8 @@ import transformers
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer
 from training.engine.errors import ModelError
 from training.engine.rundir import write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import score
+from training.engine.sample import sample
+from training.engine.score import score
 from training.engine.train import train
 
 KINDS = {kind: getattr(transformers, f"{kind}Config") for kind in ("Bert", "Roberta", "Electra")}

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tests.engine.conftest import VOCABULARY, make_model, make_pairs, read_metrics, tiny_llama
-from training.engine import lora
-from training.engine.adapters import (
+from training.engine.adapters import lora
+from training.engine.adapters.loading import (
     load_policy,
     load_sampled,
     load_scored,
@@ -17,12 +17,12 @@ from training.engine.adapters import (
     trainable_parameters,
 )
 from training.engine.config import SamplingConfig
-from training.engine.decoding import Decoder, Request
-from training.engine.logps import Scorer
-from training.engine.packing import pack, pad
+from training.engine.data.packing import pack, pad
+from training.engine.model.logps import Scorer
 from training.engine.rundir import write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import score
+from training.engine.sample import sample
+from training.engine.sampling.decoding import Decoder, Request
+from training.engine.score import score
 from training.engine.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -11,11 +11,11 @@ import transformers
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, tiny_llama
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError, first_line
-from training.engine.files import find_model
-from training.engine.model import load_base
+from training.engine.model.base import load_base
+from training.engine.model.files import find_model
 from training.engine.rundir import write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import score
+from training.engine.sample import sample
+from training.engine.score import score
 from training.engine.train import train
 
 

@@ -11,9 +11,9 @@ import torch
 from torch.distributed.distributed_c10d import Backend, BackendConfig
 
 from tests.engine.conftest import make_pairs, pair_lines, read_metrics
-from training.engine.distributed import Processes, backends
+from training.engine.data.packing import pack
 from training.engine.errors import ConfigError
-from training.engine.packing import pack
+from training.engine.optimize.distributed import Processes, backends
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 

@@ -10,13 +10,13 @@ import transformers
 
 from tests.engine.conftest import SHAPE, make_model, make_pairs, tiny_llama
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
-from training.engine.adapters import load_policy, save_adapter, trainable_parameters, wrap
+from training.engine.adapters.loading import load_policy, save_adapter, trainable_parameters, wrap
+from training.engine.adapters.targets import find_targets
 from training.engine.config import TrainConfig
-from training.engine.distributed import Processes
 from training.engine.errors import ConfigError, StaleCheckpointError
-from training.engine.scoring import make_scorer, score_pairs
-from training.engine.targets import find_targets
-from training.engine.trainer import Trainer
+from training.engine.optimize.distributed import Processes
+from training.engine.optimize.trainer import Trainer
+from training.engine.score import make_scorer, score_pairs
 
 _SHAPE = SHAPE | {"pad_token_id": 1, "head_dim": 8}
 _ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}

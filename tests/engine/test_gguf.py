@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, make_model, make_tokenizer
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
-from training.engine.files import find_model
-from training.engine.model import load_base, model_files
+from training.engine.model.base import load_base, model_files
+from training.engine.model.files import find_model
 from training.engine.rundir import write_jsonl
-from training.engine.sampling import sample
+from training.engine.sample import sample
 from training.engine.train import train
 
 NAMES = {

@@ -13,7 +13,7 @@ import pytest
 
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
-from training.engine.model import load_base
+from training.engine.model.base import load_base
 
 CODE = """
 import os, pathlib

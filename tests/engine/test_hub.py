@@ -11,11 +11,11 @@ from huggingface_hub import constants
 
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
 from tests.engine.hub_server import Hub, connect, serving
-from training.engine import hub
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError, StaleCheckpointError
-from training.engine.files import find_model
-from training.engine.model import load_base, model_files
+from training.engine.model import hub
+from training.engine.model.base import load_base, model_files
+from training.engine.model.files import find_model
 from training.engine.train import train
 
 OLD, NEW = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"

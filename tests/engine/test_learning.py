@@ -5,13 +5,13 @@ import random
 import statistics
 from pathlib import Path
 
-from training.engine import reviews, starter
+from training.demo import build_starter, reviews
 from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.engine.sampling import sample
+from training.engine.sample import sample
 from training.engine.train import train
 
-STARTER = Path(starter.__file__).parents[1] / "starter"
+STARTER = Path(build_starter.__file__).parents[1] / "starter"
 
 
 def review_pairs(count: int) -> list[dict[str, str]]:

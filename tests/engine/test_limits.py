@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
-from training.engine import chats, targets
-from training.engine.adapters import wrap
+from training.engine.adapters import targets
+from training.engine.adapters.loading import wrap
 from training.engine.config import TEMPLATE_PARAMETERS, TrainConfig
+from training.engine.data import chats
+from training.engine.data.tokens import Encoder
 from training.engine.errors import ConfigError, DataError
-from training.engine.tokens import Encoder
 
 CHAT = [{"role": "user", "content": "the film"}]
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

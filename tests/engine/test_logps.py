@@ -9,8 +9,8 @@ import transformers
 from torch.nn import functional
 
 from tests.engine.conftest import SHAPE, VOCABULARY, make_model, make_pairs, tiny_llama
-from training.engine import logps
-from training.engine.logps import Head, Scorer, TokenLogps
+from training.engine.model import logps
+from training.engine.model.logps import Head, Scorer, TokenLogps
 
 _COMMON = {key: value for key, value in SHAPE.items() if key != "num_hidden_layers"} | {
     "num_hidden_layers": 3,

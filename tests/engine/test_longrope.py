@@ -10,14 +10,14 @@ import transformers
 from tests.architectures.shapes import LONG, tiny_config
 from tests.engine.conftest import make_model, make_tokenizer
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.decoding import Decoder, Request
+from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
-from training.engine.longrope import Sides
-from training.engine.model import Loaded
+from training.engine.model.base import Loaded
+from training.engine.model.longrope import Sides
 from training.engine.rundir import write_jsonl
-from training.engine.sampling import sample
-from training.engine.scoring import make_scorer, score_pairs
-from training.engine.tokens import EncodedPair
+from training.engine.sample import sample
+from training.engine.sampling.decoding import Decoder, Request
+from training.engine.score import make_scorer, score_pairs
 
 
 @pytest.fixture

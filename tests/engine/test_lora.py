@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from training.engine import lora
-from training.engine.adapters import load_policy, load_scored, save_adapter
+from training.engine.adapters import lora
+from training.engine.adapters.loading import load_policy, load_scored, save_adapter
 
 
 class Layers(nn.Module):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.engine.conftest import make_pairs
-from training.engine import losses
 from training.engine.config import LOSS_OPTIONS, TrainConfig
 from training.engine.errors import ConfigError
+from training.engine.optimize import losses
 
 
 def config(**settings: object) -> TrainConfig:

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.engine.conftest import pair_lines
-from training.engine.logps import Scorer
-from training.engine.packing import Row
+from training.engine.data.packing import Row
+from training.engine.model.logps import Scorer
 from training.engine.rundir import write_jsonl
 from training.engine.train import train
 
@@ -42,13 +42,13 @@ def test_memory_too_short_for_one_pair_is_told(make_run, monkeypatch: pytest.Mon
     def short_of_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("training.engine.trainer.Trainer.step", short_of_memory)
+    monkeypatch.setattr("training.engine.optimize.trainer.Trainer.step", short_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         train(make_run())
 
 
 def test_the_memory_of_the_process_that_started_a_run_is_not_counted() -> None:
-    child = "from training.engine.memory import own_peak; print(own_peak())"
+    child = "from training.engine.optimize.memory import own_peak; print(own_peak())"
     parent = f"import subprocess, sys; held = b'1' * (400 << 20); subprocess.run([sys.executable, '-c', {child!r}])"
     told = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
     assert 1 << 20 < int(told.stdout) < 200 << 20

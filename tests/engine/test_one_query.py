@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from training.engine.kvcache import one_query_attention
+from training.engine.sampling.kvcache import one_query_attention
 
 ROWS, HEADS, COLUMNS, SIZE = 3, 4, 7, 8
 SEEN = torch.rand(ROWS, HEADS, 1, COLUMNS, generator=torch.Generator().manual_seed(1)) < 0.7

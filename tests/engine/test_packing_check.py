@@ -5,13 +5,14 @@ import torch
 import transformers
 
 from tests.engine.conftest import SHAPE, make_model, tiny_llama
-from training.engine import attention, selfcheck
+from training.engine import selfcheck
 from training.engine.config import TrainConfig
-from training.engine.model import Loaded
-from training.engine.packing import pack
-from training.engine.scoring import make_scorer
+from training.engine.data.packing import pack
+from training.engine.data.tokens import EncodedPair
+from training.engine.model import attention
+from training.engine.model.base import Loaded
+from training.engine.score import make_scorer
 from training.engine.selfcheck import probe
-from training.engine.tokens import EncodedPair
 
 WINDOW = 16
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.engine.conftest import read_metrics
-from training.engine import precision
 from training.engine.config import TrainConfig
-from training.engine.model import choose_dtype
+from training.engine.model import precision
+from training.engine.model.base import choose_dtype
 from training.engine.rundir import RunDirectory, read_jsonl
-from training.engine.scoring import score
+from training.engine.score import score
 from training.engine.train import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 
 from tests.engine.conftest import make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
-from training.engine.adapters import load_policy
+from training.engine.adapters.loading import load_policy
 from training.engine.config import TrainConfig
-from training.engine.model import model_files
+from training.engine.model.base import model_files
+from training.engine.optimize.reference import cache_key
 from training.engine.records import read_pairs
-from training.engine.reference import cache_key
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.scoring import make_scorer
+from training.engine.score import make_scorer
 from training.engine.train import train
 
 

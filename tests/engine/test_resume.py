@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.engine.conftest import pair_lines, read_metrics
-from training.engine import checkpoints
 from training.engine.__main__ import main
 from training.engine.errors import StaleCheckpointError, StorageError
+from training.engine.optimize import checkpoints
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
@@ -34,7 +34,8 @@ def child_main(root: str, pause: float, before: str) -> None:
     """Train in a process of its own, slowly enough to be killed between two steps, or within an evaluation."""
     import torch
 
-    from training.engine import train, trainer
+    from training.engine import train
+    from training.engine.optimize import trainer
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"

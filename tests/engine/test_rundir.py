@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from training.engine import checkpoints
 from training.engine.config import TrainConfig
 from training.engine.errors import DataError, StorageError
+from training.engine.optimize import checkpoints
 from training.engine.records import read_pairs, read_prompts
 from training.engine.rundir import (
     Log,

@@ -9,16 +9,16 @@ import torch
 import transformers
 
 from tests.engine.conftest import make_tokenizer
-from training.engine import vllm_writer
 from training.engine.__main__ import main
-from training.engine.adapters import has_adapter, load_policy, load_sampled, load_scored, save_adapter
+from training.engine.adapters.loading import has_adapter, load_policy, load_sampled, load_scored, save_adapter
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.decoding import Request, Written
 from training.engine.errors import ConfigError, DataError, ModelError
-from training.engine.model import load_base
+from training.engine.model.base import load_base
 from training.engine.records import Prompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
-from training.engine.sampling import decode, sample, seed_of
+from training.engine.sample import decode, sample, seed_of
+from training.engine.sampling import vllm_writer
+from training.engine.sampling.decoding import Request, Written
 
 PROMPTS = [
     {"id": "a", "prompt": "the film was"},
@@ -242,7 +242,7 @@ def test_completions_that_the_policy_scores_otherwise_are_not_kept(
     run = make_run(sampling={"max_new_tokens": 10})
     write_jsonl(run.prompts, PROMPTS)
     other, policy = make_adapter("other", 1), load_sampled
-    monkeypatch.setattr("training.engine.sampling.load_sampled", lambda config, _: policy(config, other))
+    monkeypatch.setattr("training.engine.sample.load_sampled", lambda config, _: policy(config, other))
     shutil.copytree(make_adapter("trained", 2), run.adapter)
     with pytest.raises(ModelError, match=r"does not write what it scores: the completion of prompt a was"):
         sample(run)

@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
-from training.engine import decoding, reading
 from training.engine.config import SamplingConfig
-from training.engine.decoding import Decoder, Request, Written, close_ranks, draw, make_groups, uniforms
 from training.engine.errors import ModelError
-from training.engine.threads import Crew, Job
+from training.engine.model.threads import Crew, Job
+from training.engine.sampling import decoding, reading
+from training.engine.sampling.decoding import (
+    Decoder,
+    Request,
+    Written,
+    close_ranks,
+    draw,
+    make_groups,
+    uniforms,
+)
 
 SHAPE = {
     "vocab_size": VOCABULARY,

@@ -16,11 +16,11 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from transformers.pytorch_utils import Conv1D
 
 from tests.engine.conftest import make_model, make_pairs, tiny_llama
-from training.engine import lora
-from training.engine.adapters import wrap
+from training.engine.adapters import lora
+from training.engine.adapters.loading import wrap
 from training.engine.config import LoraConfig, TrainConfig
-from training.engine.logps import Scorer
-from training.engine.packing import pack, pad
+from training.engine.data.packing import pack, pad
+from training.engine.model.logps import Scorer
 
 INPUTS, OUTPUTS, TOKENS = 96, 256, 512
 SIZE = 2e-4  # of the adapter's output, where outputs are about 1 and bfloat16's steps there 0.004 to 0.008

@@ -11,12 +11,12 @@ import torch
 
 from tests.engine.conftest import make_model, make_pairs, tiny_llama
 from tests.engine.oracle import assert_close, check_run, encode, fresh, logp, make_run, save_model
-from training.engine.adapters import load_policy, load_sampled, load_scored, save_adapter, wrap
+from training.engine.adapters.loading import load_policy, load_sampled, load_scored, save_adapter, wrap
 from training.engine.config import TrainConfig
-from training.engine.distributed import Processes
 from training.engine.errors import ConfigError, ModelError
-from training.engine.scoring import make_scorer, score, score_pairs
-from training.engine.trainer import Trainer
+from training.engine.optimize.distributed import Processes
+from training.engine.optimize.trainer import Trainer
+from training.engine.score import make_scorer, score, score_pairs
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +173,9 @@ def test_whole_embeddings_go_through_two_rounds(models: dict[str, Path], tmp_pat
 def test_whole_embeddings_stay_float32_over_a_narrow_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.engine import stored
+    from training.engine.model import narrow
 
-    monkeypatch.setattr(stored, "_LARGE", 1000)
+    monkeypatch.setattr(narrow, "_LARGE", 1000)
     model = save_model(tmp_path / "wide", tiny_llama())
     narrow = fresh(model).bfloat16()
     narrow.save_pretrained(tmp_path / "narrow")

@@ -10,19 +10,19 @@ from torch import nn
 
 from tests.engine.conftest import SHAPE, make_pairs, make_tokenizer, tiny_llama
 from tests.engine.test_logps import ARCHITECTURES
-from training.engine import stored
-from training.engine.adapters import load_policy, load_sampled, save_adapter, trainable_parameters
+from training.engine.adapters.loading import load_policy, load_sampled, save_adapter, trainable_parameters
 from training.engine.config import TrainConfig
-from training.engine.model import load_base
-from training.engine.scoring import make_scorer
+from training.engine.model import narrow
+from training.engine.model.base import load_base
+from training.engine.score import make_scorer
 
 WIDE = torch.float32
 
 
 @pytest.fixture(autouse=True)
 def every_matrix_counts_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "_LARGE", 1000)
-    monkeypatch.setattr(stored, "_AT_ONCE", 4000)  # the head, of 320 x 32, in three parts
+    monkeypatch.setattr(narrow, "_LARGE", 1000)
+    monkeypatch.setattr(narrow, "_AT_ONCE", 4000)  # the head, of 320 x 32, in three parts
 
 
 def save(
@@ -65,7 +65,7 @@ def test_every_architecture_computes_as_if_it_had_been_widened(
 ) -> None:
     config = save(tmp_path, ARCHITECTURES[name], torch.bfloat16)
     logps, slopes, narrow = figures(config)
-    monkeypatch.setattr(stored, "stored_dtype", lambda *_: None)
+    monkeypatch.setattr(narrow, "stored_dtype", lambda *_: None)
     expected, expected_slopes, none = figures(config)
     assert not none
     # GPT-2's layers and Gemma's embeddings are classes of their own, whose weights are widened at the start.
@@ -103,7 +103,7 @@ def test_a_matrix_widened_in_parts_gives_the_product_and_the_gradient_of_the_who
     layer = nn.Linear(32, 300, bias=bias).requires_grad_(False)
     layer.weight.data = layer.weight.data.bfloat16()
     x, dy = torch.randn(2, 5, 32, requires_grad=True), torch.randn(2, 5, 300)
-    y = stored._Product.apply(x, layer.weight, layer.bias)
+    y = narrow._Product.apply(x, layer.weight, layer.bias)
     expected = nn.functional.linear(x, layer.weight.float(), layer.bias)
     torch.testing.assert_close(y, expected)
     slopes = [torch.autograd.grad(one, x, dy)[0] for one in (y, expected)]

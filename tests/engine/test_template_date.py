@@ -9,10 +9,10 @@ import pytest
 from tests.engine.chat_templates import ASKED
 from tests.engine.conftest import CHAT_TEMPLATE, EOS, make_tokenizer
 from training.engine.config import TrainConfig
+from training.engine.data.tokens import Encoder
 from training.engine.errors import ConfigError, StaleCheckpointError
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.sampling import sample
-from training.engine.tokens import Encoder
+from training.engine.sample import sample
 from training.engine.train import train
 
 DATED = "Today is {{ strftime_now('%d %b %Y') }}.\n" + CHAT_TEMPLATE

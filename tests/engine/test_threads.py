@@ -7,7 +7,7 @@ import torch
 
 from tests.engine.conftest import tiny_llama
 from training.engine.errors import ModelError
-from training.engine.threads import Crew, threads_apart
+from training.engine.model.threads import Crew, threads_apart
 
 
 def test_the_first_error_ends_all_jobs_and_is_raised() -> None:

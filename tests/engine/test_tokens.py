@@ -6,9 +6,9 @@ import pytest
 from tokenizers import AddedToken
 
 from tests.engine.conftest import CHAT_TEMPLATE, EOS, VOCABULARY, make_tokenizer
+from training.engine.data.tokens import Encoder
 from training.engine.errors import DataError, ModelError
 from training.engine.records import Completion, Pair
-from training.engine.tokens import Encoder
 
 BOS_ID, EOS_ID, TURN_ID = 0, 1, 2
 # Of the assistant's last turn as Qwen3 has it: with the block of thoughts that it left out.

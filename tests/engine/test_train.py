@@ -13,12 +13,13 @@ import transformers
 
 import training.engine.train
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
-from training.engine import health, rundir
-from training.engine.adapters import POLICY, as_reference, load_policy, load_scored
+from training.engine import rundir
+from training.engine.adapters.loading import POLICY, as_reference, load_policy, load_scored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, DivergedError, ModelError
+from training.engine.optimize import health
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.engine.scoring import score
+from training.engine.score import score
 from training.engine.train import train
 
 

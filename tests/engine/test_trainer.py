@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.engine.conftest import make_model, make_pairs, tiny_llama
-from training.engine.adapters import recompute_activations, wrap
+from training.engine.adapters.loading import recompute_activations, wrap
 from training.engine.config import TrainConfig
-from training.engine.distributed import Processes
-from training.engine.logps import Scorer
-from training.engine.trainer import Trainer, accuracy
+from training.engine.model.logps import Scorer
+from training.engine.optimize.distributed import Processes
+from training.engine.optimize.trainer import Trainer, accuracy
 
 PAIRS = [
     dataclasses.replace(pair, label=(1.0, 0.8, 0.5)[at % 3], weight=(1.0, 0.25, 2.0)[at % 3])

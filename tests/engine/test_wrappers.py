@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tests.engine.conftest import SHAPE, make_pairs
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
-from training.engine.adapters import (
+from training.engine.adapters.loading import (
     as_reference,
     has_adapter,
     load_policy,
@@ -24,8 +24,8 @@ from training.engine.adapters import (
 )
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError
-from training.engine.model import load_base
-from training.engine.scoring import make_scorer, score_pairs
+from training.engine.model.base import load_base
+from training.engine.score import make_scorer, score_pairs
 
 TEXT = SHAPE | {"head_dim": 8, "pad_token_id": 1}
 ROPE = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}

@@ -27,8 +27,8 @@ from annotate.models import (
 from annotate.pairs import snapshots
 from annotate.people import invitations
 from annotate.queueing import queue
-from training import rounds
 from training.models import Round
+from training.rounds import state_machine
 
 ROLES = ("admin", "annotator", "researcher")
 SLUGS = ("ours", "theirs")
@@ -183,10 +183,10 @@ def _content(tenant: Tenant, payload: str) -> None:
 def _round(tenant: Tenant, payload: str) -> Round:
     """A round that is ready, with its policy, samples and a file."""
     project, admin = tenant.project, tenant.people["admin"]
-    round_ = rounds.start(project, admin, {"fresh_comparisons": 1, "gate_comparisons": 1})
-    claimed = rounds.claim_round(round_.pk, f"worker {payload}"[:120])
+    round_ = state_machine.start(project, admin, {"fresh_comparisons": 1, "gate_comparisons": 1})
+    claimed = state_machine.claim_round(round_.pk, f"worker {payload}"[:120])
     assert claimed is not None
-    rounds.advance(claimed, Round.State.SAMPLING)
+    state_machine.advance(claimed, Round.State.SAMPLING)
     policy = Policy.objects.create(
         project=project,
         name=f"round 1 {payload}"[:120],
@@ -195,7 +195,7 @@ def _round(tenant: Tenant, payload: str) -> Round:
         adapter=f"{claimed.folder}/adapter",
         parent=claimed.start_policy,
     )
-    rounds.advance(claimed, Round.State.READY, result_policy=policy)
+    state_machine.advance(claimed, Round.State.READY, result_policy=policy)
     prompt = Prompt.objects.filter(project=project).earliest("pk")
     first, second = (
         Completion.objects.create(prompt=prompt, policy=one, text=f"{one.pk} {payload}", token_ids=[1])

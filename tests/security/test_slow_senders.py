@@ -15,7 +15,7 @@ from django.conf import settings
 
 from tests.security.conftest import Tally
 from tests.servers import free_port
-from training.processes import answers
+from training.demo.supervisor import answers
 
 KIND = "requests that are never finished, behind the proxy"
 SENDERS = 40

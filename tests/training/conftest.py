@@ -62,8 +62,8 @@ def ready_project(project: Any, teammate: Any, make_comparisons: Any, judge: Any
 def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable[..., Any]:
     """make_round("failed"): a round brought to a state through allowed moves, without a worker."""
     from annotate.models import Policy
-    from training import rounds
     from training.models import Round
+    from training.rounds import state_machine
 
     path = {
         "queued": [],
@@ -77,10 +77,10 @@ def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable
     }
 
     def make(state: str = "queued") -> Any:
-        round_ = rounds.start(ready_project, owner, tiny)
+        round_ = state_machine.start(ready_project, owner, tiny)
         for step in path[state]:
             if step == "training":
-                claimed = rounds.claim_round(round_.pk, "worker of the tests")
+                claimed = state_machine.claim_round(round_.pk, "worker of the tests")
                 assert claimed is not None
                 round_ = claimed
             elif step == "ready":
@@ -92,15 +92,17 @@ def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable
                     adapter=f"{round_.folder}/adapter",
                     parent=round_.start_policy,
                 )
-                rounds.advance(round_, Round.State.READY, result_policy=policy)
+                state_machine.advance(round_, Round.State.READY, result_policy=policy)
             elif step == "failed":
-                rounds.fail(round_, "It failed for a test.")
+                state_machine.fail(round_, "It failed for a test.")
             elif step in ("promoted", "rejected", "cancelled"):
-                {"promoted": rounds.promote, "rejected": rounds.reject, "cancelled": rounds.cancel}[step](
-                    round_, owner
-                )
+                {
+                    "promoted": state_machine.promote,
+                    "rejected": state_machine.reject,
+                    "cancelled": state_machine.cancel,
+                }[step](round_, owner)
             else:
-                rounds.advance(round_, Round.State(step))
+                state_machine.advance(round_, Round.State(step))
         return Round.objects.get(pk=round_.pk)
 
     return make

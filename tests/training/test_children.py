@@ -13,7 +13,7 @@ from django.conf import settings
 from annotate.models import Project
 from tests.training.test_runner import LONG, once_training
 from tests.training.workers import until
-from training import children, rounds, runner
+from training.rounds import child_process, runner, state_machine
 
 SECRETS = {
     "DATABASE_URL": "postgresql://whetstone:secret@db/whetstone",
@@ -42,9 +42,9 @@ def test_a_child_is_given_no_secret_of_the_site(
     for name, value in (SECRETS | NEEDED).items():
         monkeypatch.setenv(name, value)
     settings.CHILD_ENVIRONMENT = ["OURS"]
-    child = children.start("sample", tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = child_process.start("sample", tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     given = until(Path(f"/proc/{child.pid}/environ").read_text)
-    children.end(child)
+    child_process.end(child)
     environment = dict(entry.split("=", 1) for entry in given.split("\0") if entry)
     assert not environment.keys() & SECRETS.keys()
     assert "secret" not in "".join(environment.values())
@@ -55,7 +55,9 @@ def test_a_child_is_given_no_secret_of_the_site(
 @pytest.mark.once  # the disk is the engine's
 @pytest.mark.django_db
 def test_a_disk_that_fills_up_while_training_is_said_and_resumed(ready_project: Project, owner: Any) -> None:
-    round_ = rounds.claim_round(rounds.start(ready_project, owner, LONG).pk, "worker of the tests")
+    round_ = state_machine.claim_round(
+        state_machine.start(ready_project, owner, LONG).pk, "worker of the tests"
+    )
     assert round_ is not None
 
     def fill(pid: int) -> None:
@@ -72,8 +74,8 @@ def test_a_disk_that_fills_up_while_training_is_said_and_resumed(ready_project: 
         "resume the round."
     )
     assert list(round_.run_dir.rglob("*.part")) == []
-    rounds.resume(round_, owner)
-    again = rounds.claim_round(round_.pk, "another worker")
+    state_machine.resume(round_, owner)
+    again = state_machine.claim_round(round_.pk, "another worker")
     assert again is not None
     runner.run(again)
     again.refresh_from_db()
@@ -113,4 +115,4 @@ def test_the_reason_is_the_childs_last_word_in_one_line(
 ) -> None:
     path = tmp_path / "train.log"
     path.write_text(log)
-    assert children.reason("train", code, path) == said.format(folder=tmp_path)
+    assert child_process.reason("train", code, path) == said.format(folder=tmp_path)

@@ -18,8 +18,8 @@ from annotate.models import Claim, Project
 from annotate.queueing import queue
 from tests.training.pages import text
 from tests.training.workers import celery_worker, until
-from training import rounds, sweeping
 from training.models import Round, Sweep, Worker
+from training.rounds import state_machine, sweeping
 
 HOURS = timedelta(hours=2)
 
@@ -44,10 +44,10 @@ def silent() -> timedelta:
 def test_a_worker_with_a_wrong_clock_is_not_silent(make_round: Any, wrong: Any, by: timedelta) -> None:
     round_ = make_round("queued")
     wrong(by)
-    claimed = rounds.claim_round(round_.pk, "worker of the tests")
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
     assert claimed is not None
-    assert rounds.heartbeat(claimed, step=1)
-    rounds.advance(claimed, Round.State.SAMPLING)
+    assert state_machine.heartbeat(claimed, step=1)
+    state_machine.advance(claimed, Round.State.SAMPLING)
     near = timedelta(seconds=30)
     recent = (Now() - near, Now() + near)
     assert Round.objects.filter(heartbeat_at__range=recent, started_at__range=recent).count() == 1
@@ -76,11 +76,11 @@ def test_a_sweep_with_a_wrong_clock_takes_nothing_back(
 def test_a_heartbeat_of_a_clock_that_was_ahead_counts_from_now(make_round: Any) -> None:
     round_ = make_round("training")
     Round.objects.update(heartbeat_at=Now() + HOURS)
-    rounds.sweep()
+    state_machine.sweep()
     assert Round.objects.get().state == "training"
     assert Round.objects.filter(heartbeat_at__lte=Now()).exists()
     Round.objects.update(heartbeat_at=Now() - silent())
-    rounds.sweep()
+    state_machine.sweep()
     round_.refresh_from_db()
     assert round_.state == "queued"
 
@@ -111,7 +111,7 @@ def test_a_message_sent_while_the_clock_was_ahead_is_sent_again(
 ) -> None:
     make_round("queued")
     Round.objects.update(enqueued_at=Now() + HOURS)
-    rounds.sweep()
+    state_machine.sweep()
     assert Round.objects.filter(enqueued_at__lte=Now()).exists()
 
 
@@ -161,7 +161,7 @@ def test_a_worker_an_hour_off_finds_and_finishes_a_round(
 ) -> None:
     """Without beat and with the round's message lost: its own sweep sends it. The sweeps here have another clock."""
     make_comparisons(1)
-    round_ = rounds.write(project, owner, 1)
+    round_ = state_machine.write(project, owner, 1)
     with current_app.connection_or_acquire() as broker:
         broker.default_channel.queue_purge("training")
     Round.objects.update(enqueued_at=None)
@@ -170,7 +170,7 @@ def test_a_worker_an_hour_off_finds_and_finishes_a_round(
 
         def over() -> bool:
             assert worker.poll() is None
-            rounds.sweep(Round.objects.filter(state__in=Round.RUNNING))
+            state_machine.sweep(Round.objects.filter(state__in=Round.RUNNING))
             round_.refresh_from_db()
             return round_.state not in Round.LIVE
 

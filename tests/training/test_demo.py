@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 
 from annotate.models import Comparison, Completion, Membership, Project, Role, User
-from training import demo, instance
-from training.engine.reviews import reward
-from training.processes import ProcessError
+from training.demo import instance, seed
+from training.demo.reviews import reward
+from training.demo.supervisor import ProcessError
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,8 @@ def said():
 
 
 def test_the_demo_has_prompts_samples_gold_and_people(db, said, client):
-    logins = demo.seed(said.append)
-    project = Project.objects.get(slug=demo.SLUG)
+    logins = seed.seed(said.append)
+    project = Project.objects.get(slug=seed.SLUG)
     prompts = project.prompts.all()
     assert prompts.count() >= 120
     # A tenth in expectation: of 160 prompts, 4 to 32 with more than 99.9 % probability.
@@ -45,10 +45,10 @@ def test_the_demo_has_prompts_samples_gold_and_people(db, said, client):
             assert completion.finish_reason in ("stop", "length")
 
     gold = [comparison for comparison in comparisons if comparison.kind == Comparison.Kind.GOLD]
-    assert len(gold) == demo.GOLD
+    assert len(gold) == seed.GOLD
     for comparison in gold:
         other = comparison.second if comparison.gold_preferred == comparison.first else comparison.first
-        assert reward(comparison.gold_preferred.text) - reward(other.text) >= demo.CLEAR_CUT
+        assert reward(comparison.gold_preferred.text) - reward(other.text) >= seed.CLEAR_CUT
         assert not comparison.prompt.held_out
 
     roles = sorted(Membership.objects.filter(project=project).values_list("role", flat=True))
@@ -58,17 +58,17 @@ def test_the_demo_has_prompts_samples_gold_and_people(db, said, client):
 
     # Again: nothing is made twice, the logins stay.
     counts = (Completion.objects.count(), Comparison.objects.count(), User.objects.count())
-    assert demo.seed(said.append) == logins
+    assert seed.seed(said.append) == logins
     assert (Completion.objects.count(), Comparison.objects.count(), User.objects.count()) == counts
     assert len(said) == 1
 
 
 @pytest.mark.once
 def test_what_an_interrupted_seeding_left_out_is_made_up_for(db, said, monkeypatch):
-    monkeypatch.setattr(demo, "PROMPTS", 12)
-    project = demo.make_project()
-    kept = demo.add_prompts(project, demo.reviews.openings(5))  # killed before anything was sampled
-    demo.seed(said.append)
+    monkeypatch.setattr(seed, "PROMPTS", 12)
+    project = seed.make_project()
+    kept = seed.add_prompts(project, seed.reviews.openings(5))  # killed before anything was sampled
+    seed.seed(said.append)
     assert project.prompts.count() == 12
     assert set(kept) <= set(project.prompts.all())
     made = set(project.comparisons.values_list("pk", flat=True))
@@ -76,14 +76,14 @@ def test_what_an_interrupted_seeding_left_out_is_made_up_for(db, said, monkeypat
     prompts = {comparison.prompt_id for comparison in lost}
     for comparison in lost:
         comparison.delete()
-    demo.seed(said.append)
+    seed.seed(said.append)
     again = project.comparisons.exclude(pk__in=made)
     assert {comparison.prompt_id for comparison in again} == prompts
 
 
 def test_passwords_are_made_per_install_and_only_the_owner_reads_them(db, settings):
-    logins = demo.make_people(demo.make_project())
-    file = settings.VAR / demo.LOGINS
+    logins = seed.make_people(seed.make_project())
+    file = settings.VAR / seed.LOGINS
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [entry["password"] for entry in json.loads(file.read_text())] == [
         login.password for login in logins
@@ -92,44 +92,44 @@ def test_passwords_are_made_per_install_and_only_the_owner_reads_them(db, settin
     file.unlink()
     assert all(
         before.password != after.password
-        for before, after in zip(logins, demo.make_people(demo.make_project()), strict=True)
+        for before, after in zip(logins, seed.make_people(seed.make_project()), strict=True)
     )
 
 
 @pytest.mark.parametrize("content", ["", "[", '[{"username": "ada"}]', "{}"])
 def test_a_torn_file_of_logins_is_made_again(db, settings, content, client):
-    (settings.VAR / demo.LOGINS).write_text(content)
-    logins = demo.make_people(demo.make_project())
+    (settings.VAR / seed.LOGINS).write_text(content)
+    logins = seed.make_people(seed.make_project())
     assert all(client.login(username=login.username, password=login.password) for login in logins)
 
 
 def test_a_password_that_was_changed_is_set_back_to_the_printed_one(db, client):
-    logins = demo.make_people(demo.make_project())
+    logins = seed.make_people(seed.make_project())
     user = User.objects.get(username="ada")
     user.set_password("something else")
     user.save()
-    assert demo.make_people(demo.make_project()) == logins
+    assert seed.make_people(seed.make_project()) == logins
     assert client.login(username="ada", password=logins[0].password)
 
 
 def test_an_account_that_is_not_the_demos_is_never_touched(db):
     User.objects.create_user("ada", email="ada@example.org", password="her own")
-    with pytest.raises(demo.DemoError, match="account named ada that is not the demo's"):
-        demo.make_people(demo.make_project())
+    with pytest.raises(seed.DemoError, match="account named ada that is not the demo's"):
+        seed.make_people(seed.make_project())
     assert User.objects.get(username="ada").check_password("her own")
 
 
 def test_only_the_admin_may_add_projects(db):
-    demo.make_people(demo.make_project())
+    seed.make_people(seed.make_project())
     able = [user.username for user in User.objects.all() if user.has_perm("annotate.add_project")]
     assert able == ["ada"]
 
 
 def test_a_role_that_an_admin_changed_stays(db):
-    project = demo.make_project()
-    demo.make_people(project)
+    project = seed.make_project()
+    seed.make_people(project)
     Membership.objects.filter(user__username="ben").update(role=Role.RESEARCHER)
-    demo.make_people(project)
+    seed.make_people(project)
     assert Membership.objects.get(user__username="ben").role == Role.RESEARCHER
 
 

@@ -27,8 +27,8 @@ from tests.training.workers import (
     trainer_pid,
     until,
 )
-from training import rounds
 from training.models import Metric, Round, Worker
+from training.rounds import state_machine
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
@@ -62,7 +62,7 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_the_round_ends_whole(
     ready_project: Any, owner: Any, tmp_path: Path
 ) -> None:
     """The machine loses its power: worker, pool, beat and trainer are gone; what comes up again carries on."""
-    round_ = rounds.start(ready_project, owner, LONG)
+    round_ = state_machine.start(ready_project, owner, LONG)
     with celery_worker(tmp_path / "first.log") as worker:
         pid = until(lambda: trainer_pid(round_.run_dir))
         until(lambda: checkpoints(round_.run_dir))
@@ -80,7 +80,9 @@ def test_a_worker_is_present_while_it_trains_and_hands_its_round_back_when_asked
     ready_project: Any, owner: Any, tmp_path: Path
 ) -> None:
     assert not Worker.for_training()
-    round_ = rounds.start(ready_project, owner, LONG | {"training": LONG["training"] | {"epochs": 3000}})
+    round_ = state_machine.start(
+        ready_project, owner, LONG | {"training": LONG["training"] | {"epochs": 3000}}
+    )
     with celery_worker(tmp_path / "stopped.log") as worker:
         pid = until(lambda: trainer_pid(round_.run_dir))
         (row,) = Worker.for_training()
@@ -102,13 +104,13 @@ RACER = """
     from training import rounds
     print("ready", flush=True)
     sys.stdin.readline()
-    claimed = rounds.claim_round(int(sys.argv[1]), sys.argv[2])
+    claimed = state_machine.claim_round(int(sys.argv[1]), sys.argv[2])
     print("won" if claimed else "lost")
 """
 
 
 def test_of_four_processes_that_claim_a_round_at_once_one_wins(ready_project: Any, owner: Any) -> None:
-    round_ = rounds.start(ready_project, owner, LONG)
+    round_ = state_machine.start(ready_project, owner, LONG)
     racers = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(RACER), str(round_.pk), f"racer {i}"],
@@ -139,12 +141,12 @@ STARTS = """
     django.setup()
     from annotate.models import Project
     from training import rounds
-    from training.plan import RoundError
+    from training.rounds.plan import RoundError
     project = Project.objects.get()
     print("ready", flush=True)
     sys.stdin.readline()
     try:
-        print(rounds.start(project, None).number)
+        print(state_machine.start(project, None).number)
     except RoundError as error:
         print("refused")
 """
@@ -180,7 +182,7 @@ POSTS = """
     django.setup()
     from django.test import Client
     from annotate.models import Project, User
-    from training.forms import RoundForm
+    from training.views.forms import RoundForm
     client = Client(SERVER_NAME="localhost")
     client.force_login(User.objects.get(username="olive"))
     values = {field.name: field.value() for field in RoundForm(Project.objects.get())}
@@ -209,7 +211,7 @@ def test_a_broker_that_is_away_costs_a_notice_and_the_sweep_sends_the_round_late
     assert "The message broker cannot be reached. The round is kept" in page.stdout
     round_ = Round.objects.get()
     assert (round_.state, round_.enqueued_at) == ("queued", None)
-    rounds.sweep()  # this process has a broker that works
+    state_machine.sweep()  # this process has a broker that works
     round_.refresh_from_db()
     assert round_.enqueued_at is not None
     assert not Metric.objects.exists()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from annotate.models import Comparison, Policy, Project, Prompt
-from training import ingest
+from training.rounds import results
 
 GATES = 24
 
@@ -29,7 +29,7 @@ def test_neither_the_order_nor_the_ids_of_a_gates_completions_tell_which_policy_
         prompts.append(prompt)
     after = [sample(prompt, f" Better {prompt.pk}.") for prompt in prompts]
     before = [sample(prompt, f" Worse {prompt.pk}.") for prompt in prompts]
-    ingest.make_batch(round_, new, after, before).save(round_)
+    results.make_batch(round_, new, after, before).save(round_)
 
     gate = list(round_.gate.select_related("first", "second").order_by("pk"))
     assert len(gate) == GATES

@@ -8,9 +8,9 @@ from django.urls import reverse
 
 from annotate.models import Policy, Project
 from tests.training.pages import FRAGMENT, address, text
-from training import rounds
 from training.models import Round, Worker
-from training.plan import Plan
+from training.rounds import state_machine
+from training.rounds.plan import Plan
 
 pytestmark = pytest.mark.django_db
 
@@ -81,7 +81,7 @@ def test_only_admins_start_a_round(
 def test_only_admins_roll_back(
     finished: Round, researcher: Any, teammate: Any, outsider: Any, client_for: Any
 ) -> None:
-    rounds.promote(finished)
+    state_machine.promote(finished)
     for user, status in ((researcher, 403), (teammate, 403), (outsider, 404)):
         assert client_for(user).post(address("policy", finished)).status_code == status
     assert Project.objects.get(pk=finished.project_id).current_policy == finished.result_policy

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.models import Policy, Project
-from training.plan import Plan, RoundError, check_policy, model_path
+from training.rounds.plan import Plan, RoundError, check_policy, model_path
 
 
 @pytest.fixture

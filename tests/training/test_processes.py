@@ -14,14 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from training.processes import (
-    ProcessError,
-    Service,
-    Supervisor,
-    answers,
-    end_leftovers,
-    require_port,
-)
+from training.demo.supervisor import ProcessError, Service, Supervisor, answers, end_leftovers, require_port
 
 pytestmark = pytest.mark.once
 

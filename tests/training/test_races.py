@@ -18,11 +18,11 @@ from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Policy, Project, Prompt
 from annotate.projects import lifecycle
 from annotate.queueing import queue
-from training import children, ingest, rounds, runner
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
-from training.rounds import State
+from training.rounds import child_process, results, runner, state_machine
+from training.rounds.state_machine import State
 
 
 def as_sent(form: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def writing(project: Project, owner: Any) -> Round:
     prompt = Prompt(project=project)
     prompt.set_content("A review begins")
     prompt.save()
-    claimed = rounds.claim_round(rounds.write(project, owner, 1).pk, "a worker")
+    claimed = state_machine.claim_round(state_machine.write(project, owner, 1).pk, "a worker")
     assert claimed is not None
     sample = {"id": f"fresh/{claimed.number}/{prompt.pk}", "token_ids": [1], "logprob": -1.0, "seed": 1}
     files = RunDirectory(claimed.run_dir)
@@ -71,7 +71,7 @@ def test_saving_the_settings_takes_no_promotion_back(make_round, owner, client_f
 
     def meanwhile(form: Any) -> None:
         check(form)
-        if form.is_bound and rounds.promote(Round.objects.get(), owner):
+        if form.is_bound and state_machine.promote(Round.objects.get(), owner):
             lifecycle.archive(Project.objects.get())
 
     monkeypatch.setattr(ProjectForm, "full_clean", meanwhile)
@@ -91,7 +91,7 @@ def test_an_old_page_of_the_sites_administration_takes_no_promotion_back(make_ro
     opened = as_sent(client.get(address).context["adminform"].form)
     data = opened | {"name": "Another name", "reasons": "[]", "criteria": "[]", "guidelines": "Be kind."}
     data |= {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
-    assert rounds.promote(round_, owner)
+    assert state_machine.promote(round_, owner)
     answer = client.post(address, data)
     assert answer.status_code == 302, answer.context["adminform"].form.errors
     project = Project.objects.get()
@@ -103,8 +103,8 @@ def test_a_round_starts_from_the_policy_that_is_current_when_it_starts(make_roun
     round_ = make_round("ready")
     (settings.VAR / round_.result_policy.adapter).mkdir(parents=True)
     project = Project.objects.get()  # as a request to start the next one read it
-    assert rounds.promote(round_, owner)
-    assert rounds.start(project, owner, tiny).start_policy == round_.result_policy
+    assert state_machine.promote(round_, owner)
+    assert state_machine.start(project, owner, tiny).start_policy == round_.result_policy
 
 
 @pytest.mark.django_db
@@ -118,10 +118,10 @@ def test_what_a_round_wrote_needs_as_many_judgments_as_the_project_asks_by_then(
 
 @pytest.mark.django_db
 def test_a_worker_that_lost_its_round_before_it_began_leaves_the_successors_files_alone(make_round, settings):
-    slow = rounds.claim_round(make_round("queued").pk, "slow")  # its machine sleeps from here on
+    slow = state_machine.claim_round(make_round("queued").pk, "slow")  # its machine sleeps from here on
     Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
-    rounds.sweep()
-    quick = rounds.claim_round(slow.pk, "quick")
+    state_machine.sweep()
+    quick = state_machine.claim_round(slow.pk, "quick")
     files = RunDirectory(quick.run_dir)
     runner.prepare(quick, files)
     files.checkpoints.mkdir()
@@ -131,12 +131,12 @@ def test_a_worker_that_lost_its_round_before_it_began_leaves_the_successors_file
 
 def test_a_process_of_another_machine_is_not_looked_for_on_this_one(tmp_path, monkeypatch):
     """Workers that share the files do not share the numbers of their processes."""
-    monkeypatch.setattr(children, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(child_process, "GRACE_SECONDS", 0.2)
     files = RunDirectory(tmp_path)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as bystander, files.locked():
         (tmp_path / ".lock").write_text(f"{bystander.pid} elsewhere")
         with pytest.raises(LockedError, match=f"in use by process {bystander.pid} on elsewhere"):
-            children.end_orphan(files)
+            child_process.end_orphan(files)
         assert bystander.poll() is None
         bystander.kill()
 
@@ -144,15 +144,15 @@ def test_a_process_of_another_machine_is_not_looked_for_on_this_one(tmp_path, mo
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_writes_its_results_for_long_is_not_silent(writing, monkeypatch, settings):
     settings.SILENT_SECONDS = 0
-    save = ingest.Batch.save
+    save = results.Batch.save
 
     def slowly(batch: Any, round_: Round) -> None:
         save(batch, round_)
         sweeping.start()
         sweeping.join(0.5)
 
-    sweeping = threading.Thread(target=in_another_connection, args=[rounds.sweep])
-    monkeypatch.setattr(ingest.Batch, "save", slowly)
+    sweeping = threading.Thread(target=in_another_connection, args=[state_machine.sweep])
+    monkeypatch.setattr(results.Batch, "save", slowly)
     runner.finish(writing, RunDirectory(writing.run_dir))
     sweeping.join(10)
     assert Round.objects.get().state == State.WRITTEN
@@ -179,7 +179,7 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(in_another_connection, judge)
         assert settled.wait(10)
-        rounds.roll_back(project, round_.start_policy, owner)
+        state_machine.roll_back(project, round_.start_policy, owner)
         other.result(10)
     assert Project.objects.get().current_policy == round_.start_policy
 
@@ -194,7 +194,7 @@ def test_what_is_judged_while_a_round_is_rejected_is_not_withdrawn(
     person = make_member("pia", "annotator")
     claim = queue.claim(Project.objects.get(), person)
     (other, _) = first(lambda: judging.record(claim.token, person, Verdict("tie")))
-    assert rounds.reject(round_, owner)
+    assert state_machine.reject(round_, owner)
     other.result(10)
     comparison.refresh_from_db()
     assert comparison.judged == comparison.needed

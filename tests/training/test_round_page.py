@@ -10,8 +10,8 @@ from django.utils import timezone
 from annotate.models import Policy, Project
 from primitives.statistics import confidence_sequence
 from tests.training.pages import FRAGMENT, address, text
-from training import rounds, standings
 from training.models import Round, Worker
+from training.rounds import standings, state_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +67,7 @@ def test_progress_is_shown_with_phase_step_and_time_left(
     make_round: Any, owner: Any, client_for: Any
 ) -> None:
     round_ = make_round("training")
-    rounds.heartbeat(round_, phase="training", step=30, total_steps=120, seconds_left=75.2)
+    state_machine.heartbeat(round_, phase="training", step=30, total_steps=120, seconds_left=75.2)
     page = text(client_for(owner).get(round_.get_absolute_url()))
     assert "Training" in page
     assert "30 of 120" in page
@@ -113,7 +113,7 @@ def test_curves_that_are_awaited_are_empty_frames_so_that_nothing_moves_when_the
     page = text(client.get(round_.get_absolute_url()))
     assert 'aria-label="Loss by step: nothing yet"' in page
     assert page.count('<figure class="chart">') == 4
-    rounds.cancel(round_)
+    state_machine.cancel(round_)
     assert '<figure class="chart">' not in text(client.get(round_.get_absolute_url()))
 
 
@@ -121,7 +121,7 @@ def test_no_time_left_is_told_from_the_first_steps(make_round: Any, owner: Any, 
     round_ = make_round("sampling")
     client = client_for(owner)
     for step, told in ((1, False), (9, False), (10, True)):  # 5 % of 200
-        rounds.heartbeat(round_, phase="sampling", step=step, total_steps=200, seconds_left=492)
+        state_machine.heartbeat(round_, phase="sampling", step=step, total_steps=200, seconds_left=492)
         assert ("8 min 12 s left" in text(client.get(round_.get_absolute_url()))) is told
 
 
@@ -210,7 +210,7 @@ def test_after_each_key_moment_the_page_offers_what_comes_next(
 ) -> None:
     finished.fresh.add(*make_comparisons(2))
     if state != "ready":
-        {"promoted": rounds.promote, "rejected": rounds.reject}[state](finished)
+        {"promoted": state_machine.promote, "rejected": state_machine.reject}[state](finished)
     page = text(client_for(owner).get(finished.get_absolute_url())).partition("<main")[2]
     look = text(client_for(researcher).get(finished.get_absolute_url())).partition("<main")[2]
     for label in offered:
@@ -228,10 +228,10 @@ def test_promote_asks_first_unless_the_gate_shows_that_the_policy_is_better(
     def stands(wins: int) -> standings.Gate:
         return standings.Gate(30, 30, wins, 0, 30 - wins, confidence_sequence(wins, 30))
 
-    monkeypatch.setattr("training.standings.gate", lambda _round: stands(16))
+    monkeypatch.setattr("training.rounds.standings.gate", lambda _round: stands(16))
     page = text(client_for(owner).get(finished.get_absolute_url()))
     assert "it wins 53 % (95 % interval 27 – 78 %), with 30 of 30 comparisons judged." in page
-    monkeypatch.setattr("training.standings.gate", lambda _round: stands(27))
+    monkeypatch.setattr("training.rounds.standings.gate", lambda _round: stands(27))
     assert "Promote round 1?" not in text(client_for(owner).get(finished.get_absolute_url()))
 
 
@@ -244,7 +244,7 @@ def test_promote_from_the_page(finished: Round, owner: Any, client_for: Any) -> 
 def test_a_second_decision_is_told_that_it_came_too_late(
     finished: Round, owner: Any, client_for: Any
 ) -> None:
-    rounds.reject(finished)
+    state_machine.reject(finished)
     response = client_for(owner).post(finished.get_absolute_url(), {"action": "promote"}, follow=True)
     assert "was decided already" in text(response)
 
@@ -327,7 +327,7 @@ def test_gold_is_not_said_to_go_into_the_next_round(
 
 
 def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
-    rounds.promote(finished)
+    state_machine.promote(finished)
     client = client_for(owner)
     page = text(client.get(address("policy", finished)))
     assert "Roll back to starter" in page

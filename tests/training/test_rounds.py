@@ -9,10 +9,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Policy, Project, Snapshot
-from training import rounds
 from training.models import Round, RoundEvent
-from training.plan import RoundError
-from training.rounds import MOVES, State
+from training.rounds import state_machine
+from training.rounds.plan import RoundError
+from training.rounds.state_machine import MOVES, State
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +27,7 @@ def states(round_: Round) -> list[str]:
 def test_starting_freezes_a_snapshot_and_queues_the_round(
     ready_project: Project, owner: Any, tiny: Any
 ) -> None:
-    round_ = rounds.start(ready_project, owner, tiny)
+    round_ = state_machine.start(ready_project, owner, tiny)
     assert (round_.number, round_.state, round_.start_policy) == (1, "queued", ready_project.current_policy)
     assert round_.snapshot is not None
     assert round_.snapshot.pairs.filter(held_out=False).count() == 12
@@ -39,7 +39,7 @@ def test_starting_freezes_a_snapshot_and_queues_the_round(
 
 
 def test_a_round_keeps_the_alias_of_the_starter_not_a_path(ready_project: Project, owner: Any) -> None:
-    round_ = rounds.start(ready_project, owner)
+    round_ = state_machine.start(ready_project, owner)
     assert round_.settings["config"]["base_model"] == "starter"
     assert str(settings.BASE_DIR) not in str(round_.settings)
 
@@ -51,7 +51,7 @@ def test_the_projects_settings_lie_between_the_engines_and_what_was_chosen(
     ready_project.sampling_settings = {"temperature": 0.7, "gate_comparisons": 7}
     ready_project.save()
     chosen = {"training": {"epochs": 2, "lora": {"alpha": 8.0}}}
-    settings_ = rounds.start(ready_project, owner, chosen).settings
+    settings_ = state_machine.start(ready_project, owner, chosen).settings
     config = settings_["config"]
     assert (config["beta"], config["epochs"], config["batch_size"]) == (0.5, 2, 16)
     assert (config["lora"]["r"], config["lora"]["alpha"]) == (4, 8.0)
@@ -64,7 +64,7 @@ def test_too_few_pairs_are_refused_and_change_nothing(
     make_comparisons(3)
     judge(project, teammate)
     with pytest.raises(RoundError, match="there are 3 to train on, and a round needs 8") as refused:
-        rounds.start(project, owner)
+        state_machine.start(project, owner)
     assert refused.value.field == "pairs"
     assert not Round.objects.exists()
     assert not Snapshot.objects.exists()
@@ -76,7 +76,7 @@ def test_a_second_start_while_one_is_under_way_is_refused(
 ) -> None:
     make_round("training")
     with pytest.raises(RoundError, match="Round 1 is training; wait for it to end or cancel it first"):
-        rounds.start(ready_project, owner)
+        state_machine.start(ready_project, owner)
     assert Round.objects.count() == 1
 
 
@@ -85,7 +85,7 @@ def test_a_round_that_waits_for_a_decision_is_decided_before_the_next(
 ) -> None:
     make_round("ready")
     with pytest.raises(RoundError, match="Round 1 waits for your decision"):
-        rounds.start(ready_project, owner)
+        state_machine.start(ready_project, owner)
 
 
 def test_the_database_itself_refuses_two_open_rounds(make_round: Any, ready_project: Project) -> None:
@@ -100,7 +100,7 @@ def test_numbers_count_up_and_a_cancelled_round_makes_room(
     make_round: Any, ready_project: Project, owner: Any
 ) -> None:
     make_round("cancelled")
-    assert rounds.start(ready_project, owner).number == 2
+    assert state_machine.start(ready_project, owner).number == 2
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_bad_setting_is_refused_by_name(
     ready_project: Project, owner: Any, chosen: Any, field: str, message: str
 ) -> None:
     with pytest.raises(RoundError, match=message) as refused:
-        rounds.start(ready_project, owner, chosen)
+        state_machine.start(ready_project, owner, chosen)
     assert refused.value.field == field
     assert not Round.objects.exists()
 
@@ -128,14 +128,14 @@ def test_a_base_model_that_does_not_exist_is_refused_by_name(ready_project: Proj
     Policy.objects.filter(pk=ready_project.current_policy_id).update(base_model="/nowhere/model")
     ready_project.refresh_from_db()
     with pytest.raises(RoundError, match="The base model “/nowhere/model” does not exist, or") as refused:
-        rounds.start(ready_project, owner)
+        state_machine.start(ready_project, owner)
     assert refused.value.field == "base_model"
 
 
 def test_a_project_without_a_policy_says_what_to_do(ready_project: Project, owner: Any) -> None:
     Project.objects.update(current_policy=None)
     with pytest.raises(RoundError, match="no current policy; choose a base model in its settings"):
-        rounds.start(ready_project, owner)
+        state_machine.start(ready_project, owner)
 
 
 def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any) -> None:
@@ -144,7 +144,7 @@ def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any
     )
     ready_project.save()
     with pytest.raises(RoundError, match="Policy human is external"):
-        rounds.start(ready_project, owner)
+        state_machine.start(ready_project, owner)
 
 
 # --- Moves -------------------------------------------------------------------------------------------------------
@@ -165,22 +165,22 @@ def test_the_table_allows_what_the_design_allows_and_nothing_else() -> None:
 def test_a_move_that_the_table_lacks_is_an_error(make_round: Any, to: str) -> None:
     round_ = make_round("queued")
     with pytest.raises(ValueError, match=f"cannot go from queued to {to}"):
-        rounds.move(round_, State(to))
+        state_machine.move(round_, State(to))
     assert Round.objects.get().state == "queued"
 
 
 def test_a_move_from_a_state_that_is_over_changes_nothing_and_writes_no_event(make_round: Any) -> None:
     stale = make_round("queued")
-    rounds.cancel(Round.objects.get())
+    state_machine.cancel(Round.objects.get())
     before = states(stale)
-    assert not rounds.move(stale, State.TRAINING)
+    assert not state_machine.move(stale, State.TRAINING)
     assert Round.objects.get().state == "cancelled"
     assert states(stale) == before
 
 
 def test_of_two_claims_one_wins(make_round: Any) -> None:
     round_ = make_round("queued")
-    first, second = rounds.claim_round(round_.pk, "a"), rounds.claim_round(round_.pk, "b")
+    first, second = state_machine.claim_round(round_.pk, "a"), state_machine.claim_round(round_.pk, "b")
     assert first is not None
     assert (first.worker, first.attempts, second) == ("a", 1, None)
 
@@ -189,12 +189,12 @@ def test_a_worker_that_lost_its_round_can_no_longer_write_to_it(make_round: Any)
     """The fence: attempt 1 was taken back and attempt 2 works; what attempt 1 still tries has no effect."""
     old = make_round("training")
     Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
-    rounds.sweep()
-    new = rounds.claim_round(old.pk, "its successor")
+    state_machine.sweep()
+    new = state_machine.claim_round(old.pk, "its successor")
     assert new is not None
-    assert not rounds.heartbeat(old, step=99)
-    assert not rounds.advance(old, State.SAMPLING)
-    assert not rounds.fail(old, "too late")
+    assert not state_machine.heartbeat(old, step=99)
+    assert not state_machine.advance(old, State.SAMPLING)
+    assert not state_machine.fail(old, "too late")
     new.refresh_from_db()
     assert (new.state, new.worker, new.step, new.reason) == ("training", "its successor", 0, "")
 
@@ -202,7 +202,7 @@ def test_a_worker_that_lost_its_round_can_no_longer_write_to_it(make_round: Any)
 @pytest.mark.parametrize("state", ["queued", "training", "sampling"])
 def test_cancel_works_from_every_live_state(make_round: Any, owner: Any, state: str) -> None:
     round_ = make_round(state)
-    assert rounds.cancel(round_, owner)
+    assert state_machine.cancel(round_, owner)
     event = round_.events.last()
     assert (round_.state, event.from_state, event.by) == ("cancelled", state, owner)
     assert round_.finished_at is not None
@@ -211,35 +211,35 @@ def test_cancel_works_from_every_live_state(make_round: Any, owner: Any, state: 
 @pytest.mark.parametrize("state", ["ready", "promoted", "rejected", "failed", "cancelled"])
 def test_cancel_leaves_what_is_over_alone(make_round: Any, state: str) -> None:
     round_ = make_round(state)
-    assert not rounds.cancel(round_)
+    assert not state_machine.cancel(round_)
     assert Round.objects.get(pk=round_.pk).state == state
 
 
 def test_cancel_of_a_round_that_moved_on_meanwhile_still_cancels_it(make_round: Any) -> None:
     stale = make_round("queued")
-    rounds.claim_round(stale.pk, "a worker")
-    assert rounds.cancel(stale)
+    state_machine.claim_round(stale.pk, "a worker")
+    assert state_machine.cancel(stale)
     assert states(stale)[-2:] == ["training", "cancelled"]
 
 
 def test_resume_queues_a_failed_round_and_keeps_its_attempts(make_round: Any, owner: Any) -> None:
     round_ = make_round("failed")
-    rounds.resume(round_, owner)
+    state_machine.resume(round_, owner)
     assert (round_.state, round_.attempts, round_.reason, round_.finished_at) == ("queued", 1, "", None)
 
 
 def test_resume_refuses_a_round_that_has_not_failed(make_round: Any) -> None:
     with pytest.raises(RoundError, match="Round 1 has not failed"):
-        rounds.resume(make_round("cancelled"))
+        state_machine.resume(make_round("cancelled"))
 
 
 def test_resume_refuses_while_another_round_is_open(
     make_round: Any, ready_project: Project, owner: Any
 ) -> None:
     failed = make_round("failed")
-    rounds.start(ready_project, owner)
+    state_machine.start(ready_project, owner)
     with pytest.raises(RoundError, match="Round 2 is queued"):
-        rounds.resume(failed, owner)
+        state_machine.resume(failed, owner)
     assert Round.objects.get(pk=failed.pk).state == "failed"
 
 
@@ -269,13 +269,13 @@ def sampled(make_round: Any, ready_project: Project) -> Round:
             **fields,
         )
 
-    round_.fresh.set([comparison("standard", rounds.FRESH_PRIORITY)])
+    round_.fresh.set([comparison("standard", state_machine.FRESH_PRIORITY)])
     round_.gate.set([comparison("gate", 20)])
     return round_
 
 
 def test_promoting_makes_the_new_policy_current(sampled: Round, ready_project: Project, owner: Any) -> None:
-    assert rounds.promote(sampled, owner)
+    assert state_machine.promote(sampled, owner)
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.result_policy
     assert sampled.gate.get().priority == 0
@@ -285,7 +285,7 @@ def test_promoting_makes_the_new_policy_current(sampled: Round, ready_project: P
 def test_rejecting_keeps_the_old_policy_and_withdraws_what_is_open(
     sampled: Round, ready_project: Project, owner: Any
 ) -> None:
-    assert rounds.reject(sampled, owner)
+    assert state_machine.reject(sampled, owner)
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.start_policy
     assert sampled.fresh.get().withdrawn_at is not None
@@ -296,40 +296,40 @@ def test_rejecting_keeps_what_was_judged(
     sampled: Round, ready_project: Project, teammate: Any, judge: Any
 ) -> None:
     judge(ready_project, teammate)
-    rounds.reject(sampled)
+    state_machine.reject(sampled)
     assert sampled.fresh.get().withdrawn_at is None
 
 
 def test_a_decision_is_made_once(sampled: Round, ready_project: Project) -> None:
     stale = Round.objects.get(pk=sampled.pk)
-    assert rounds.promote(sampled)
-    assert not rounds.reject(stale)
-    assert not rounds.promote(Round.objects.get(pk=sampled.pk))
+    assert state_machine.promote(sampled)
+    assert not state_machine.reject(stale)
+    assert not state_machine.promote(Round.objects.get(pk=sampled.pk))
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.result_policy
 
 
 def test_rolling_back_and_forward_again(sampled: Round, ready_project: Project, owner: Any) -> None:
-    rounds.promote(sampled, owner)
+    state_machine.promote(sampled, owner)
     ready_project.refresh_from_db()
-    rounds.roll_back(ready_project, sampled.start_policy, owner)
+    state_machine.roll_back(ready_project, sampled.start_policy, owner)
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.start_policy
     assert sampled.state == "promoted"
     assert sampled.fresh.get().priority == 0
     assert sampled.events.last().message == "Rolled back from round 1 to starter."
     assert sampled.result_policy is not None
-    rounds.roll_back(ready_project, sampled.result_policy, owner)
-    assert sampled.fresh.get().priority == rounds.FRESH_PRIORITY
+    state_machine.roll_back(ready_project, sampled.result_policy, owner)
+    assert sampled.fresh.get().priority == state_machine.FRESH_PRIORITY
 
 
 def test_one_cannot_roll_back_to_a_policy_that_never_was_current(
     sampled: Round, ready_project: Project, owner: Any
 ) -> None:
-    rounds.reject(sampled, owner)
+    state_machine.reject(sampled, owner)
     assert sampled.result_policy is not None
     with pytest.raises(RoundError, match="Policy round 1 never was current"):
-        rounds.roll_back(ready_project, sampled.result_policy, owner)
+        state_machine.roll_back(ready_project, sampled.result_policy, owner)
 
 
 # --- The sweep ---------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def silence(round_: Round) -> None:
 def test_a_round_whose_worker_went_silent_is_queued_again_and_sent(make_round: Any, state: str) -> None:
     round_ = make_round(state)
     silence(round_)
-    rounds.sweep()
+    state_machine.sweep()
     round_.refresh_from_db()
     assert (round_.state, round_.losses) == ("queued", 1)
     assert round_.enqueued_at is not None
@@ -353,16 +353,16 @@ def test_a_round_whose_worker_went_silent_is_queued_again_and_sent(make_round: A
 
 def test_a_round_whose_worker_is_alive_is_left_alone(make_round: Any) -> None:
     round_ = make_round("training")
-    rounds.sweep()
+    state_machine.sweep()
     assert Round.objects.get(pk=round_.pk).state == "training"
 
 
 def test_sweeping_twice_is_sweeping_once(make_round: Any) -> None:
     round_ = make_round("training")
     silence(round_)
-    rounds.sweep()
+    state_machine.sweep()
     first = Round.objects.values().get(pk=round_.pk)
-    rounds.sweep()
+    state_machine.sweep()
     assert Round.objects.values().get(pk=round_.pk) == first
 
 
@@ -370,17 +370,17 @@ def test_a_queued_round_whose_message_was_lost_is_sent_again(make_round: Any) ->
     round_ = make_round("queued")
     long_ago = timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1)
     Round.objects.update(enqueued_at=long_ago)
-    rounds.sweep()
+    state_machine.sweep()
     round_.refresh_from_db()
     assert round_.enqueued_at > long_ago
 
 
 def test_a_round_that_silences_one_worker_after_another_fails(make_round: Any) -> None:
     round_ = make_round("queued")
-    for attempt in range(rounds.MAX_LOSSES):
-        assert rounds.claim_round(round_.pk, f"worker {attempt}") is not None
+    for attempt in range(state_machine.MAX_LOSSES):
+        assert state_machine.claim_round(round_.pk, f"worker {attempt}") is not None
         silence(round_)
-        rounds.sweep()
+        state_machine.sweep()
     round_.refresh_from_db()
     assert round_.state == "failed"
     assert "went silent 3 times in a row" in round_.reason

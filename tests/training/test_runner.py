@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Policy, Project
 from tests.training.workers import checkpoints, is_alive, trainer_pid
-from training import ingest, rounds, runner
 from training.models import Metric, Round, Worker
+from training.rounds import results, runner, state_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -33,16 +33,16 @@ STEPS = 120  # 12 pairs, 4 a step, 40 epochs
 
 @pytest.fixture
 def claimed(ready_project: Project, owner: Any, tiny: Any) -> Round:
-    round_ = rounds.start(ready_project, owner, tiny)
-    found = rounds.claim_round(round_.pk, "worker of the tests")
+    round_ = state_machine.start(ready_project, owner, tiny)
+    found = state_machine.claim_round(round_.pk, "worker of the tests")
     assert found is not None
     return found
 
 
 @pytest.fixture
 def long_round(ready_project: Project, owner: Any) -> Round:
-    round_ = rounds.start(ready_project, owner, LONG)
-    found = rounds.claim_round(round_.pk, "worker of the tests")
+    round_ = state_machine.start(ready_project, owner, LONG)
+    found = state_machine.claim_round(round_.pk, "worker of the tests")
     assert found is not None
     return found
 
@@ -119,9 +119,9 @@ def test_a_round_ends_with_a_policy_metrics_fresh_and_gate_comparisons_and_the_n
     config = json.loads((round_.run_dir / "config.json").read_text())
     assert (config["base_model"], config["start_adapter"]) == (str(settings.STARTER_MODEL), None)
 
-    rounds.promote(round_, owner)
-    second = rounds.start(Project.objects.get(), owner, ALONE)
-    again = rounds.claim_round(second.pk, "worker of the tests")
+    state_machine.promote(round_, owner)
+    second = state_machine.start(Project.objects.get(), owner, ALONE)
+    again = state_machine.claim_round(second.pk, "worker of the tests")
     assert again is not None
     runner.run(again)
     again.refresh_from_db()
@@ -146,8 +146,8 @@ def test_a_killed_child_fails_the_round_with_its_reason_and_resume_completes_it(
     trained = Metric.objects.count()
     assert 0 < trained < STEPS
 
-    rounds.resume(long_round, owner)
-    again = rounds.claim_round(long_round.pk, "worker of the tests")
+    state_machine.resume(long_round, owner)
+    again = state_machine.claim_round(long_round.pk, "worker of the tests")
     assert again is not None
     runner.run(again)
     again.refresh_from_db()
@@ -164,7 +164,7 @@ def test_cancelling_ends_the_child_and_leaves_no_process(long_round: Round) -> N
         from django.db import connection
 
         pids.append(pid)
-        rounds.cancel(Round.objects.get(pk=long_round.pk))
+        state_machine.cancel(Round.objects.get(pk=long_round.pk))
         connection.close()
 
     watcher = once_training(long_round.run_dir, cancel)
@@ -242,8 +242,8 @@ def test_a_child_that_outlived_its_worker_is_ended_before_the_next_one_starts(lo
             assert orphan.poll() is None
             time.sleep(0.02)
         # What the sweep does when the worker has gone silent.
-        rounds.move(long_round, Round.State.QUEUED)
-        again = rounds.claim_round(long_round.pk, "its successor")
+        state_machine.move(long_round, Round.State.QUEUED)
+        again = state_machine.claim_round(long_round.pk, "its successor")
         assert again is not None
         runner.run(again)
         assert orphan.wait(10) != 0
@@ -255,18 +255,18 @@ def test_what_a_worker_did_before_it_lost_its_round_is_neither_done_nor_written_
     ready_project: Project, owner: Any, tiny: Any
 ) -> None:
     """Cut off between the last verb and the database, and tried again: everything arrives once."""
-    claimed = rounds.claim_round(
-        rounds.start(ready_project, owner, tiny | {"gate_comparisons": 0}).pk, "a worker"
+    claimed = state_machine.claim_round(
+        state_machine.start(ready_project, owner, tiny | {"gate_comparisons": 0}).pk, "a worker"
     )
     assert claimed is not None
     files = runner.RunDirectory(claimed.run_dir)
     runner.prepare(claimed, files)
     runner.train(claimed, files)
-    rounds.advance(claimed, Round.State.SAMPLING)
+    state_machine.advance(claimed, Round.State.SAMPLING)
     runner.sample(claimed, files)
     written = (files.done).read_bytes()
-    rounds.move(Round.objects.get(), Round.State.QUEUED)
-    again = rounds.claim_round(claimed.pk, "its successor")
+    state_machine.move(Round.objects.get(), Round.State.QUEUED)
+    again = state_machine.claim_round(claimed.pk, "its successor")
     assert again is not None
 
     completions = Completion.objects.count()
@@ -347,8 +347,8 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
     ready_project: Project, owner: Any, loss: str, margin: float
 ) -> None:
     """Every judgment said "better", strength 2, at a third of a nat a step; the engine refuses idle margins."""
-    started = rounds.start(ready_project, owner, {"training": {"loss": loss}})
-    round_ = rounds.claim_round(started.pk, "a worker")
+    started = state_machine.start(ready_project, owner, {"training": {"loss": loss}})
+    round_ = state_machine.claim_round(started.pk, "a worker")
     assert round_ is not None
     files = runner.RunDirectory(round_.run_dir)
     runner.prepare(round_, files)
@@ -379,15 +379,15 @@ def test_prompts_that_nothing_was_written_for_are_counted(tmp_path: Path) -> Non
 
 
 def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
-    assert len(ingest.gate_entries(claimed, 4)) == 4
+    assert len(results.gate_entries(claimed, 4)) == 4
     claimed.project.prompts.update(held_out=False)
-    assert ingest.gate_entries(claimed, 4) == []
+    assert results.gate_entries(claimed, 4) == []
 
 
 def test_few_held_out_prompts_are_sampled_more_often_but_not_without_end(claimed: Round) -> None:
     """4 held-out prompts: 10 comparisons are 3 + 3 + 2 + 2, and 100 are held to 8 each."""
-    assert [entry["n"] for entry in ingest.gate_entries(claimed, 10)] == [3, 3, 2, 2]
-    assert [entry["n"] for entry in ingest.gate_entries(claimed, 100)] == [8, 8, 8, 8]
+    assert [entry["n"] for entry in results.gate_entries(claimed, 10)] == [3, 3, 2, 2]
+    assert [entry["n"] for entry in results.gate_entries(claimed, 100)] == [8, 8, 8, 8]
 
 
 def test_fresh_comparisons_go_to_the_training_prompts_that_were_compared_least(
@@ -397,8 +397,8 @@ def test_fresh_comparisons_go_to_the_training_prompts_that_were_compared_least(
     for comparison in make_comparisons(2):
         Comparison.objects.filter(pk=comparison.pk).delete()
     new = set(claimed.project.prompts.filter(comparisons=None).values_list("pk", flat=True))
-    assert {int(entry["id"].split("/")[2]) for entry in ingest.fresh_entries(claimed, 2)} == new
-    entries = ingest.fresh_entries(claimed, 15)
+    assert {int(entry["id"].split("/")[2]) for entry in results.fresh_entries(claimed, 2)} == new
+    entries = results.fresh_entries(claimed, 15)
     assert [entry["n"] for entry in entries] == [4] + [2] * 13
 
 
@@ -411,7 +411,7 @@ def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) 
         return {"id": f"fresh/1/{prompt.pk}", "index": index, "completion": completion, **told}
 
     said = [" good", " good ", "  ", " fine", " bad"]
-    batch = ingest.make_batch(
+    batch = results.make_batch(
         claimed, claimed.start_policy, [line(i, text) for i, text in enumerate(said)], []
     )
     assert [{one.first.text, one.second.text} for one in batch.fresh] == [{" fine", " bad"}]

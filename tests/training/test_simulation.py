@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
-from training import simulation
-from training.loop import LoopError, Measured, Options, wait_for
+from training.demo import simulation
+from training.demo.loop import LoopError, Measured, Options, wait_for
+from training.demo.simulation import Annotator, NothingLeft
 from training.models import Round
-from training.simulation import Annotator, NothingLeft
 
 GOOD = " It is a wonderful film. The acting is superb."  # reward 1
 MIXED = (

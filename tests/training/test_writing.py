@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from annotate.models import Project, Prompt
 from tests.training.pages import text
-from training import rounds, runner
 from training.models import Round, Worker
-from training.plan import RoundError
+from training.rounds import runner, state_machine
+from training.rounds.plan import RoundError
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +31,7 @@ def prompts(project: Project) -> list[Prompt]:
 
 
 def run(round_: Round) -> Round:
-    claimed = rounds.claim_round(round_.pk, "worker of the tests")
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
     assert claimed is not None
     assert claimed.state == "sampling"
     runner.run(claimed)
@@ -43,7 +43,7 @@ def run(round_: Round) -> Round:
 def test_the_current_policy_writes_for_every_prompt_and_trains_nothing(
     project: Project, prompts: list[Prompt], owner: Any, teammate: Any, judge: Any
 ) -> None:
-    round_ = run(rounds.write(project, owner, 5))
+    round_ = run(state_machine.write(project, owner, 5))
     assert (round_.state, round_.reason, round_.result_policy, round_.snapshot) == ("written", "", None, None)
     assert {comparison.prompt for comparison in round_.fresh.all()} == set(prompts)
     for comparison in round_.fresh.select_related("first", "second"):
@@ -56,16 +56,16 @@ def test_the_current_policy_writes_for_every_prompt_and_trains_nothing(
     judge(project, teammate)
     assert project.judgments.count() == 5
     # It waits for nobody's decision: the next one may start, and writes for what was compared least.
-    again = rounds.write(project, owner, 2)
+    again = state_machine.write(project, owner, 2)
     assert (again.number, again.state) == (2, "queued")
 
 
 def test_a_failed_one_can_be_resumed(project: Project, prompts: list[Prompt], owner: Any) -> None:
-    round_ = rounds.write(project, owner, 3)
-    claimed = rounds.claim_round(round_.pk, "worker of the tests")
+    round_ = state_machine.write(project, owner, 3)
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
     assert claimed is not None
-    rounds.fail(claimed, "It failed for a test.")
-    rounds.resume(Round.objects.get(), owner)
+    state_machine.fail(claimed, "It failed for a test.")
+    state_machine.resume(Round.objects.get(), owner)
     assert run(round_).fresh.count() == 3
 
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_written_is_refused_and_changes_nothing(
     project: Project, owner: Any, count: int, complaint: str
 ) -> None:
     with pytest.raises(RoundError, match=complaint) as refused:
-        rounds.write(project, owner, count)
+        state_machine.write(project, owner, count)
     assert refused.value.field == "count"
     assert not Round.objects.exists()
 
@@ -124,7 +124,7 @@ def test_only_admins_let_a_policy_write(
 def test_the_page_of_what_was_written_counts_it_and_leads_to_the_desk(
     project: Project, prompts: list[Prompt], owner: Any, client_for: Any
 ) -> None:
-    page = text(client_for(owner).get(run(rounds.write(project, owner, 5)).get_absolute_url()))
+    page = text(client_for(owner).get(run(state_machine.write(project, owner, 5)).get_absolute_url()))
     assert "Written" in page
     assert "0 judged so far" in page
     assert reverse("judge", args=[project.slug]) in page

@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score RUN_DIR`, and `starter OUT_DIR`."""
+"""The command line: `python -m training.engine train|sample|score RUN_DIR`."""
 
 import argparse
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 from training.engine import errors, rundir
 from training.engine.config import explain
 from training.engine.rundir import RunDirectory
-from training.engine.startup import import_transformers
 
 INTERRUPTED = 130  # as a shell names what SIGINT ended
 
@@ -36,7 +35,6 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
 start_adapter and the reference the base model.
 """
-_STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait by spinning starve whatever shares the processor, down to a tenth of their own speed;
     # PyTorch's OpenMP reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars would fill the log of a round
     chosen = _parser().parse_args(arguments)
     try:
         chosen.command(chosen)
@@ -99,17 +98,12 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
-    starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
-    starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
-    starter.add_argument("--seed", type=int, default=0)
-    starter.set_defaults(command=_starter)
     return parser
 
 
 def _train(chosen: argparse.Namespace) -> None:
     run = RunDirectory(chosen.run_dir)
     run.read_config()  # a bad setting is told before PyTorch is loaded
-    import_transformers()
     from training.engine.train import train
 
     train(run)
@@ -118,8 +112,7 @@ def _train(chosen: argparse.Namespace) -> None:
 def _score(chosen: argparse.Namespace) -> None:
     run = RunDirectory(chosen.run_dir)
     run.read_config()
-    import_transformers()
-    from training.engine.scoring import score
+    from training.engine.score import score
 
     score(run, chosen.pairs)
 
@@ -127,16 +120,9 @@ def _score(chosen: argparse.Namespace) -> None:
 def _sample(chosen: argparse.Namespace) -> None:
     run = RunDirectory(chosen.run_dir)
     run.read_config()
-    import_transformers()
-    from training.engine.sampling import sample
+    from training.engine.sample import sample
 
     sample(run)
-
-
-def _starter(chosen: argparse.Namespace) -> None:
-    from training.engine.starter import build
-
-    build(chosen.out_dir, seed=chosen.seed)
 
 
 def _layout() -> str:

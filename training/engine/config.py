@@ -19,7 +19,7 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from training.engine.errors import ConfigError
 
-# What each loss honours beyond beta, labels and weights. `training.engine.losses` holds the functions.
+# What each loss honours beyond beta, labels and weights. `training.engine.optimize.losses` holds the functions.
 LOSS_OPTIONS: dict[str, frozenset[str]] = {
     "sigmoid": frozenset({"label_smoothing", "margin"}),
     "odpo": frozenset({"label_smoothing", "margin", "offset_scale"}),

@@ -4,21 +4,18 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from training.engine.adapters import load_scored
+from training.engine.adapters.loading import load_scored
 from training.engine.config import TrainConfig
+from training.engine.data.packing import pad
+from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
-from training.engine.logps import Scorer
-from training.engine.model import Loaded
-from training.engine.packing import pad
-from training.engine.scoring import make_scorer, score_pairs
-from training.engine.tokens import EncodedPair
-
-if TYPE_CHECKING:
-    from training.engine.sampling import Sample
+from training.engine.model.base import Loaded
+from training.engine.model.logps import Scorer
+from training.engine.sampling.decoding import Sample
+from training.engine.score import make_scorer, score_pairs
 
 _CHECKED = 4  # completions, spread over all
 # What is still rounding, in nats, times the root of a completion's tokens. In bfloat16, SmolLM2-135M writes with a
@@ -26,7 +23,7 @@ _CHECKED = 4  # completions, spread over all
 _APART = {torch.float32: 2e-3, torch.bfloat16: 0.35}
 
 
-def reference_logprobs(config: TrainConfig, samples: Sequence["Sample"]) -> list[float]:
+def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[float]:
     """Return the log-probabilities of the completions under `sampling.reference`, in nats.
 
     Raises ConfigError if the reference is "start" and there is no start adapter.
@@ -52,7 +49,7 @@ def reference_logprobs(config: TrainConfig, samples: Sequence["Sample"]) -> list
     return [found[place] for place in range(len(samples))]
 
 
-def find_disagreement(policy: Loaded, samples: Sequence["Sample"]) -> str:
+def find_disagreement(policy: Loaded, samples: Sequence[Sample]) -> str:
     """Return how the log-probability of a completion as written differs from that under `policy`, or "".
 
     A few completions are scored, each by one plain forward of the whole text.
@@ -70,7 +67,7 @@ def find_disagreement(policy: Loaded, samples: Sequence["Sample"]) -> str:
     return ""
 
 
-def _comparable(scorer: Scorer, samples: Sequence["Sample"]) -> Sequence["Sample"]:
+def _comparable(scorer: Scorer, samples: Sequence[Sample]) -> Sequence[Sample]:
     """A few completions, spread over all, in which no token was written on another side of a LongRoPE's length."""
     some = [
         one
@@ -81,7 +78,7 @@ def _comparable(scorer: Scorer, samples: Sequence["Sample"]) -> Sequence["Sample
     return some[:: -(-len(some) // _CHECKED) or 1]
 
 
-def _as_pair(one: "Sample", other: "Sample") -> EncodedPair:
+def _as_pair(one: Sample, other: Sample) -> EncodedPair:
     return EncodedPair(
         id=one.prompt.id,
         prompt=one.request.prompt,

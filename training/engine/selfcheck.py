@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import torch
 
-from training.engine.attention import PACKED
-from training.engine.decoding import Decoder, Request, close_ranks
+from training.engine.data.packing import Row, pad
+from training.engine.data.tokens import EncodedPair
 from training.engine.errors import DataError, EngineError, ModelError, first_line, memory_short
-from training.engine.forwards import computed_by
-from training.engine.logps import Form, Scorer
-from training.engine.model import Loaded
-from training.engine.packing import Row, pad
-from training.engine.reading import WAYS
-from training.engine.tokens import EncodedPair
+from training.engine.model.attention import PACKED
+from training.engine.model.base import Loaded
+from training.engine.model.forwards import computed_by
+from training.engine.model.logps import Form, Scorer
+from training.engine.sampling.decoding import Decoder, Request, close_ranks
+from training.engine.sampling.reading import WAYS
 
 # What is still rounding between two forms of a row: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}

@@ -14,24 +14,24 @@ from typing import Any, TypeVar
 
 import torch
 
-from training.engine import checkpoints, distributed
-from training.engine.adapters import load_policy, save_adapter
+from training.engine.adapters.loading import load_policy, save_adapter
+from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
-from training.engine.distributed import Processes
+from training.engine.data.tokens import digest_pairs
 from training.engine.errors import ConfigError, DataError, DivergedError, memory_short
-from training.engine.health import diagnose
-from training.engine.interrupts import Interrupts
-from training.engine.lora import rounding_events
-from training.engine.losses import check_honoured
-from training.engine.memory import own_peak
-from training.engine.model import Loaded, choose_device, model_files, set_threads
+from training.engine.model.base import Loaded, choose_device, model_files, set_threads
+from training.engine.optimize import checkpoints, distributed
+from training.engine.optimize.distributed import Processes
+from training.engine.optimize.health import diagnose
+from training.engine.optimize.interrupts import Interrupts
+from training.engine.optimize.losses import check_honoured
+from training.engine.optimize.memory import own_peak
+from training.engine.optimize.reference import cache_key, reference_logps, shared_logps
+from training.engine.optimize.trainer import Trainer
 from training.engine.records import read_pairs
-from training.engine.reference import cache_key, reference_logps, shared_logps
 from training.engine.rundir import Log, RunDirectory, digest, library_versions
-from training.engine.scoring import check_finite, held_out_figures, make_scorer
+from training.engine.score import check_finite, held_out_figures, make_scorer
 from training.engine.selfcheck import check_gradient
-from training.engine.tokens import digest_pairs
-from training.engine.trainer import Trainer
 
 # Settings that change how a run is watched, where its results go, or how it is fitted into memory: the result is the
 # same, up to the order of sums. They may change before a run is resumed.

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training import demo, instance
-from training.processes import ProcessError, interrupt_on_signals
-from training.samples import SamplingFailed
+from training.demo import instance, seed
+from training.demo.samples import SamplingFailed
+from training.demo.supervisor import ProcessError, interrupt_on_signals
 
 
 class Command(BaseCommand):
@@ -42,18 +42,18 @@ class Command(BaseCommand):
             if reset:
                 instance.reset()
             self.serve(host, port)
-        except (ProcessError, demo.DemoError, SamplingFailed) as error:
+        except (ProcessError, seed.DemoError, SamplingFailed) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             self.say("\nStopped. `make demo` goes on from here.")
 
     def serve(self, host: str, port: int) -> None:
-        logins: list[demo.Login] = []
+        logins: list[seed.Login] = []
         try:
             instance.serve(
                 host,
                 port,
-                prepare=lambda: logins.extend(demo.seed(self.say)),
+                prepare=lambda: logins.extend(seed.seed(self.say)),
                 ready=lambda address: self.say(welcome(address, logins)),
                 say=self.say,
             )
@@ -62,7 +62,7 @@ class Command(BaseCommand):
                 raise CommandError(
                     "Another command is preparing the demo just now; wait for its address."
                 ) from None
-            self.say(welcome(other.address, demo.stored_logins()))
+            self.say(welcome(other.address, seed.stored_logins()))
             self.say("It was running already: `make stop` stops it.")
 
     def say(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Command(BaseCommand):
             self.stdout.flush()
 
 
-def welcome(address: str, logins: list[demo.Login]) -> str:
+def welcome(address: str, logins: list[seed.Login]) -> str:
     """The address and the logins, as a small table."""
     lines = [f"  {login.role:<12}{login.username:<10}{login.password}" for login in logins]
     header = f"  {'role':<12}{'user':<10}password"

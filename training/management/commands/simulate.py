@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training import instance, loop
-from training.processes import ProcessError, interrupt_on_signals
-from training.samples import SamplingFailed
+from training.demo import instance, loop
+from training.demo.samples import SamplingFailed
+from training.demo.supervisor import ProcessError, interrupt_on_signals
 
 
 class Command(BaseCommand):

@@ -1,0 +1,1 @@
+"""The demo, the simulation, and the film reviews and the starter model that both begin with."""

@@ -1,0 +1,341 @@
+"""The whole loop, simulated: judge, train, sample, decide, measure; round after round, on a project of its own.
+
+Each policy is measured on prompts that it never saw, with samples drawn for that purpose alone:
+
+- mean reward, with a normal interval at 95 % over prompts (one sample per prompt, so they are independent);
+- win rates against the policy before and the first one, on the same prompts, by the ground-truth reward, a tie
+  counting one half;
+- KL(policy || first policy) per completion, in nats, as the mean of log pi(y|x) - log pi_0(y|x) over those samples;
+- distinct-2 and mean length in tokens, which show a policy that buys reward with repetition.
+"""
+
+import json
+import math
+import random
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as site
+from django.db import transaction
+from django.utils import timezone
+
+from annotate.models import Membership, Policy, Project, Role, User
+from annotate.projects.base_models import STARTER
+from primitives.files import write_whole
+from primitives.statistics import mean_estimate
+from training.demo import reviews, samples, seed, simulation
+from training.models import Round
+from training.rounds import standings, state_machine
+from training.rounds.plan import RoundError
+
+Say = Callable[[str], None]
+ADMIN = "simulated-admin"
+ANNOTATORS = ("simulated-ann", "simulated-bob")
+GATE = 40
+
+
+class LoopError(Exception):
+    """The loop cannot start or go on. The message is for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """`judgments` are made per round, `overlap` of them on each comparison; `fresh` prompts measure a policy."""
+
+    rounds: int = 3
+    judgments: int = 150
+    overlap: int = 1
+    fresh: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("rounds", 1, 100),
+            ("judgments", 10, 5000),
+            ("overlap", 1, len(ANNOTATORS)),
+            ("fresh", 8, 2000),
+            ("seed", 0, 2**31),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise LoopError(f"--{name} must be from {low} to {high}, not {value}.")
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons a round's judgments need."""
+        return math.ceil(self.judgments / self.overlap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What became of one round, in the order of its column; number 0 is the starter. Seconds are wall-clock."""
+
+    number: int
+    pairs: int = 0
+    loss: float | None = None
+    held_out_accuracy: float | None = None
+    mean_reward: float
+    mean_reward_ci: tuple[float, float]
+    win_rate_previous: float | None = None
+    win_rate_start: float | None = None
+    kl_start: float
+    train_seconds: float = 0.0
+    sample_seconds: float
+    distinct_2: float
+    mean_length: float
+    promoted: bool = True
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a policy wrote for the fresh prompts, in their order, and how good each completion is."""
+
+    rewards: list[float]
+    texts: list[str]
+    tokens: list[int]
+    log_ratios: list[float]  # log pi(y|x) - log pi_0(y|x)
+
+    def beats(self, other: "Measured") -> float:
+        """The win rate against another policy on the same prompts, a tie counting one half."""
+        return math.fsum(
+            1.0 if mine > theirs else 0.5 if mine == theirs else 0.0
+            for mine, theirs in zip(self.rewards, other.rewards, strict=True)
+        ) / len(self.rewards)
+
+
+class Loop:
+    """One run: a fresh project with its annotators, and what was measured so far."""
+
+    def __init__(self, options: Options, say: Say) -> None:
+        self.options, self.say = options, say
+        count = math.ceil(1.25 * options.comparisons)  # a tenth is held out, and a few come out equal
+        openings = reviews.openings(count + options.fresh, options.seed)
+        self.openings, self.fresh = openings[:count], openings[count:]
+        self.project = make_project(options)
+        self.by = make_member(self.project, ADMIN, Role.ADMIN)
+        self.annotators = [
+            simulation.Annotator(
+                make_member(self.project, name, Role.ANNOTATOR), random.Random(f"{options.seed} {name}")
+            )
+            for name in ANNOTATORS
+        ]
+        self.measured: list[Measured] = []
+
+    def run(self, check: Callable[[], None]) -> Iterator[Row]:
+        """Yield a row for the starter and one for each round.
+
+        `check` is called while a round is waited for, and raises if its worker cannot go on. Raises LoopError or
+        SamplingFailed.
+        """
+        yield self.begin()
+        for number in range(1, self.options.rounds + 1):
+            self.say(f"Round {number}: {self.options.judgments} judgments ...")
+            try:
+                simulation.judge(self.project, self.annotators, self.options.judgments)
+            except simulation.NothingLeft:
+                raise LoopError(f"Round {number}: the queue ran out of comparisons to judge.") from None
+            try:
+                round_ = state_machine.start(self.project, self.by)
+            except RoundError as error:
+                raise LoopError(f"Round {number}: {error}") from error
+            wait_for(round_, check, self.say)
+            self.say(f"Round {number}: judging the gate, measuring the policy ...")
+            promoted = simulation.decide(round_, self.annotators, self.by)
+            self.project.refresh_from_db()
+            yield self.end(round_, promoted)
+            if not promoted:
+                raise LoopError(f"Round {number}: the gate found its policy worse than the one before.")
+
+    def begin(self) -> Row:
+        """The starter's first samples, for people to judge, and what it is worth."""
+        policy = Policy.objects.get(current_for=self.project)
+        self.say(f"Project {self.project.slug}: the starter model writes the first samples ...")
+        began = time.monotonic()
+        prompts = seed.add_prompts(self.project, self.openings)
+        folder = site.RUNS / f"{self.project.slug}-first-samples"
+        pairs = samples.sample_pairs(policy, prompts, folder)
+        seed.save_comparisons([seed.compare(self.project, pair) for pair in pairs])
+        seconds = time.monotonic() - began
+        self.measured.append(self.measure(policy, 0))
+        return Row(number=0, sample_seconds=seconds, **self.figures())
+
+    def end(self, round_: Round, promoted: bool) -> Row:
+        """What became of a decided round."""
+        policy = Policy.objects.get(round=round_)
+        self.measured.append(self.measure(policy, round_.number))
+        trained, sampled = phase_seconds(round_)
+        held_out = standings.held_out_accuracy(round_)
+        return Row(
+            number=round_.number,
+            pairs=round_.summary["train"]["pairs"],
+            loss=final_loss(round_),
+            held_out_accuracy=held_out.after.value if held_out else None,
+            win_rate_previous=self.measured[-1].beats(self.measured[-2]),
+            win_rate_start=self.measured[-1].beats(self.measured[0]),
+            train_seconds=trained,
+            sample_seconds=sampled,
+            adapter=str(site.VAR / policy.adapter),
+            promoted=promoted,
+            **self.figures(),
+        )
+
+    def measure(self, policy: Policy, number: int) -> Measured:
+        """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own."""
+        rows = samples.sample(
+            policy,
+            [{"id": str(place), "prompt": opening} for place, opening in enumerate(self.fresh)],
+            site.RUNS / f"{self.project.slug}-measured-{number}",
+            samples_per_prompt=1,
+            seed=self.options.seed + number,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            reference="base",
+        )
+        rows.sort(key=lambda row: int(row["id"]))
+        return Measured(
+            rewards=[reviews.reward(row["completion"]) for row in rows],
+            texts=[row["completion"] for row in rows],
+            tokens=[len(row["token_ids"]) for row in rows],
+            log_ratios=[row["logprob"] - row["reference_logprob"] for row in rows],
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of a row that say what the latest policy writes."""
+        latest = self.measured[-1]
+        reward = mean_estimate(latest.rewards)
+        if reward is None:
+            raise LoopError("The policy wrote nothing for the fresh prompts.")
+        return {
+            "mean_reward": reward.value,
+            "mean_reward_ci": (reward.low, reward.high),
+            "kl_start": statistics.fmean(latest.log_ratios),
+            "distinct_2": reviews.distinct_2(latest.texts),
+            "mean_length": statistics.fmean(latest.tokens),
+        }
+
+
+def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
+    """Follow a round until it is ready, calling `check` meanwhile. Raises LoopError if it ends in any other way.
+
+    The loop's worker has no beat, which would sweep other projects' rounds too: this one is swept here. When the
+    waiting is cut off the round is cancelled, so that no other worker takes it up.
+    """
+    said = ""
+    own = Round.objects.filter(pk=round_.pk)
+    try:
+        while round_.state in Round.LIVE:
+            check()
+            state_machine.sweep(own)
+            if round_.is_running and round_.state != said:
+                say(f"Round {round_.number}: {round_.get_state_display().lower()} ...")
+                said = round_.state
+            time.sleep(0.25)
+            round_.refresh_from_db()
+    except BaseException:
+        state_machine.cancel(round_)
+        raise
+    if round_.state not in (Round.State.READY, Round.State.WRITTEN):
+        raise LoopError(f"Round {round_.number} {round_.state}: {round_.reason or 'no reason was given.'}")
+
+
+def make_project(options: Options) -> Project:
+    """A project of this run alone, so that runs do not meet, nor disturb anything else in the database."""
+    slug = f"loop-{timezone.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    with transaction.atomic():
+        project = Project.objects.create(
+            slug=slug,
+            name=f"Simulated loop, {timezone.now():%Y-%m-%d %H:%M}",
+            guidelines="Judged by simulated annotators, who prefer the completion that speaks better of its film.",
+            judgments_needed=options.overlap,
+            gold_rate=0.0,
+            min_seconds=0.0,  # programs need no time to read
+            training_settings={**seed.recommended("training"), "seed": options.seed},
+            sampling_settings={
+                **seed.recommended("sampling"),
+                "seed": options.seed,
+                "fresh_comparisons": math.ceil(1.1 * options.comparisons),
+                "gate_comparisons": GATE,
+            },
+        )
+        project.current_policy = Policy.objects.create(
+            project=project, name=STARTER, kind=Policy.Kind.BASE, base_model=STARTER
+        )
+        project.save(update_fields=["current_policy"])
+    return project
+
+
+def make_member(project: Project, username: str, role: Role) -> User:
+    """A simulated person, who cannot log in, as a member of the project."""
+    with transaction.atomic():
+        user, made = User.objects.get_or_create(username=username)
+        if made:
+            user.set_unusable_password()
+            user.save(update_fields=["password"])
+        Membership.objects.create(project=project, user=user, role=role)
+    return user
+
+
+def phase_seconds(round_: Round) -> tuple[float, float]:
+    """Seconds from the start of training to its end, and from there to the end of sampling, start-up included."""
+    reached = {event.to_state: event.created_at for event in round_.events.all()}
+    trained = reached[Round.State.SAMPLING] - reached[Round.State.TRAINING]
+    sampled = reached[Round.State.READY] - reached[Round.State.SAMPLING]
+    return trained.total_seconds(), sampled.total_seconds()
+
+
+def final_loss(round_: Round) -> float | None:
+    """The mean loss over the optimizer steps of the last epoch."""
+    rows = [metric.values for metric in round_.metrics.all()]
+    last = [row["loss"] for row in rows if row["epoch"] == rows[-1]["epoch"]]
+    return statistics.fmean(last) if last else None
+
+
+def write_result(path: Path, loop: Loop, rows: Sequence[Row], seconds: float) -> None:
+    """The JSON of `simulate` so far (docs/formats.md has its keys). Raises LoopError if it cannot be written."""
+    result = {
+        "project": loop.project.slug,
+        "options": asdict(loop.options),
+        "seconds": round(seconds, 1),
+        "rounds": [asdict(row) for row in rows],
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps(result, indent=2) + "\n").encode(), durable=False)
+    except OSError as error:
+        raise LoopError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+    ("round", ">5", lambda row: str(row.number)),
+    ("pairs", ">5", lambda row: str(row.pairs or "")),
+    ("loss", ">5", lambda row: _figure(row.loss)),
+    ("held-out", ">8", lambda row: _figure(row.held_out_accuracy)),
+    ("reward", ">7", lambda row: f"{row.mean_reward:+.2f}"),
+    ("95 % interval", ">14", lambda row: "{:+.2f} to {:+.2f}".format(*row.mean_reward_ci)),
+    ("vs last", ">7", lambda row: _figure(row.win_rate_previous)),
+    ("vs first", ">8", lambda row: _figure(row.win_rate_start)),
+    ("KL", ">6", lambda row: f"{row.kl_start:.1f}"),
+    ("train s", ">7", lambda row: f"{row.train_seconds:.1f}" if row.number else ""),
+    ("sample s", ">8", lambda row: f"{row.sample_seconds:.1f}"),
+    ("distinct-2", ">10", lambda row: f"{row.distinct_2:.2f}"),
+    ("tokens", ">6", lambda row: f"{row.mean_length:.0f}"),
+)
+
+
+def table_header() -> str:
+    return "  ".join(f"{name:{width}}" for name, width, _ in COLUMNS)
+
+
+def table_row(row: Row) -> str:
+    return "  ".join(f"{text(row):{width}}" for _, width, text in COLUMNS)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

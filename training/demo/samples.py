@@ -1,0 +1,65 @@
+"""Completions outside a round: one `sample` child process over one run directory, waited for.
+
+The first samples of the demo, and what a simulation measures, are made here. Samples of a round come from
+`runner.py`, which follows its child and can be stopped.
+"""
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from annotate.models import Completion, Policy, Prompt
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.rounds import child_process, results
+from training.rounds.plan import Plan, RoundError
+from training.rounds.runner import on_this_machine
+
+Pair = tuple[Completion, Completion]
+
+
+class SamplingFailed(Exception):
+    """The policy cannot write; the message says why, in a sentence."""
+
+
+def sample(
+    policy: Policy, prompts: Iterable[Mapping[str, Any]], folder: Path, **sampling: Any
+) -> list[dict[str, Any]]:
+    """Let `policy` write completions for `prompts` ({"id", "prompt"}); returns the rows of samples.jsonl.
+
+    `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingFailed.
+    """
+    try:
+        config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
+    except RoundError as error:
+        raise SamplingFailed(str(error)) from error
+    run = RunDirectory(folder)
+    run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
+    write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
+    child = child_process.start("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, said = child.communicate()
+    finally:
+        child_process.end(child)
+    if child.returncode:
+        last_words = (
+            said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
+        )[-1]
+        raise SamplingFailed(f"Sampling with policy {policy.name} failed: {last_words}")
+    return [row for _, row in read_jsonl(run.samples)]
+
+
+def sample_pairs(policy: Policy, prompts: Iterable[Prompt], folder: Path) -> list[Pair]:
+    """Two different completions for each prompt, not saved; a prompt that got none or equal ones is left out."""
+    entries = [{"id": str(prompt.pk), "prompt": prompt.content} for prompt in prompts]
+    by_prompt: dict[int, list[dict[str, Any]]] = {}
+    for row in sample(policy, entries, folder, samples_per_prompt=2):
+        by_prompt.setdefault(int(row["id"]), []).append(row)
+    pairs = []
+    for prompt_id, rows in by_prompt.items():
+        written = list(results.completions(prompt_id, policy, rows, Counter()))
+        if len(written) == 2 and written[0].text.strip() != written[1].text.strip():
+            pairs.append((written[0], written[1]))
+    return pairs

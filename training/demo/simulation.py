@@ -1,0 +1,104 @@
+"""Simulated annotators: they claim, judge and decide as people do, and choose by the ground-truth reward.
+
+Between two completions whose rewards differ by d, an annotator prefers the better one with the Bradley-Terry
+probability sigmoid(sharpness * d); of two with the same reward it says so. The reward is known to nobody else:
+training sees the verdicts alone.
+"""
+
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import F
+
+from annotate.judgments import judging
+from annotate.judgments.judging import Verdict
+from annotate.models import Comparison, Completion, Judgment, Project, User
+from annotate.queueing import queue
+from training.demo.reviews import reward
+from training.models import Round
+from training.rounds import standings, state_machine
+
+SHARPNESS = 4.0  # a difference in reward of 1 is seen rightly 98 times in 100, one of 0.25 73 times
+MUCH, CLEARLY = 1.0, 0.4  # differences in reward from which a preference is "much better", "better"
+
+
+class NothingLeft(Exception):
+    """No annotator is handed anything any more."""
+
+
+@dataclass
+class Annotator:
+    """A person that is a program. `rng` makes its noise repeatable.
+
+    With a `clock` it judges at that time, and reading takes some seconds of it; without, now and at once.
+    """
+
+    user: User
+    rng: random.Random
+    sharpness: float = SHARPNESS
+    clock: datetime | None = None
+    counts: Counter[str] = field(default_factory=Counter)  # verdicts by the comparison's kind
+
+    def judge_next(self, project: Project) -> bool:
+        """Claim a comparison, judge it, record the verdict. False if nothing was handed out."""
+        claim = queue.claim(project, self.user, now=self.clock)
+        if claim is None:
+            return False
+        comparison = Comparison.objects.select_related("first", "second").get(pk=claim.comparison_id)
+        verdict = self.choose(comparison.first, comparison.second)
+        seconds = None
+        if self.clock:
+            seconds = self.rng.uniform(3, 12)
+            self.clock += timedelta(seconds=seconds)
+        judging.record(claim.token, self.user, verdict, project=project, seconds=seconds, now=self.clock)
+        self.counts[comparison.kind] += 1
+        return True
+
+    def choose(self, first: Completion, second: Completion) -> Verdict:
+        """The verdict on two completions, in whichever order they come."""
+        difference = reward(first.text) - reward(second.text)
+        if difference == 0:
+            return Verdict(Judgment.Verdict.TIE)
+        right = self.rng.random() < 1 / (1 + math.exp(-self.sharpness * abs(difference)))
+        preferred = first if (difference > 0) == right else second
+        size = abs(difference)
+        levels = Judgment.Strength
+        strength = levels.MUCH if size >= MUCH else levels.BETTER if size >= CLEARLY else levels.SLIGHTLY
+        return Verdict(Judgment.Verdict.PREFER, preferred_id=preferred.pk, strength=int(strength))
+
+
+def take_turns(project: Project, annotators: Sequence[Annotator], enough: Callable[[], bool]) -> None:
+    """Let the annotators judge in turn until `enough()`. Raises NothingLeft if all of them run out before."""
+    empty_handed = 0
+    for annotator in itertools.cycle(annotators):
+        if enough():
+            return
+        empty_handed = 0 if annotator.judge_next(project) else empty_handed + 1
+        if empty_handed == len(annotators):
+            raise NothingLeft
+
+
+def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None:
+    """`count` verdicts on comparisons that train, after whatever the queue puts before them."""
+
+    def so_far() -> int:
+        return sum(annotator.counts[Comparison.Kind.STANDARD] for annotator in annotators)
+
+    goal = so_far() + count
+    take_turns(project, annotators, lambda: so_far() >= goal)
+
+
+def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> bool:
+    """Judge the round's gate to the end; promote its policy unless the gate says it is worse. True if promoted."""
+    waiting = round_.gate.filter(judged__lt=F("needed"), withdrawn_at=None)
+    take_turns(round_.project, annotators, lambda: not waiting.exists())
+    if standings.gate(round_).verdict == "worse":
+        state_machine.reject(round_, by)
+        return False
+    state_machine.promote(round_, by)
+    return True

@@ -1,0 +1,1 @@
+"""LoRA adapters: read, checked, put on a model, computed and saved."""

@@ -1,0 +1,157 @@
+"""Adapters on disk, ours and others': what their files say, and whether all of it can be honoured.
+
+An adapter whose configuration asks for something that the engine does not compute, or whose weights find no place in
+the model, is refused in a sentence. PEFT passes over both without a word, or with a warning.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from training.engine.errors import ModelError, sentence
+from training.engine.model.files import find_adapter
+from training.engine.model.wrappers import text_prefix
+
+_PREFIX = "base_model.model."  # of every name in an adapter's file
+# What the engine computes as PEFT does, and what does not change what an adapter computes.
+_HONOURED = frozenset(
+    {
+        *(
+            "r",
+            "lora_alpha",
+            "use_rslora",
+            "rank_pattern",
+            "alpha_pattern",
+            "use_dora",
+            "lora_bias",
+            "lora_dropout",
+        ),
+        *("target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "layers_pattern"),
+        *("fan_in_fan_out", "trainable_token_indices"),
+        *("peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision"),
+        *("inference_mode", "megatron_core", "runtime_config", "eva_config"),
+    }
+)
+# Ways to begin that leave the base model as it is. The others take what the adapter begins with out of its weights.
+_BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
+_LAYERS = (nn.Linear, nn.Embedding, Conv1D)
+_MERGE = "merge the adapter into its base model and start from that"
+
+
+class AdapterFiles:
+    """The files of one adapter, in a folder or on the hub."""
+
+    def __init__(self, path: str) -> None:
+        """Read the configuration at `path`. Raises ModelError."""
+        self.path = path
+        try:
+            self._settings = json.loads(self._find(CONFIG_NAME).read_text(encoding="utf-8"))
+            kind = self._settings.get("peft_type")
+        except (ValueError, AttributeError) as error:
+            raise ModelError(
+                f"Adapter {path} cannot be loaded: {CONFIG_NAME} is not JSON ({error})."
+            ) from None
+        if kind != "LORA":
+            raise ModelError(f"Adapter {path} is {kind}, but only LoRA adapters are trained.")
+        self._check_settings()
+
+    def config(self) -> Any:
+        """Return a new PEFT configuration of the adapter. Raises ModelError."""
+        try:
+            return peft.PeftConfig.from_peft_type(**self._settings)
+        except (ValueError, TypeError, ImportError) as error:
+            raise ModelError(f"Adapter {self.path} cannot be loaded: {sentence(error)}") from None
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the adapter's tensors by their names in the file. Raises ModelError."""
+        with self._open() as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+    def replaces_weights(self) -> bool:
+        """Return whether the file holds whole matrices of the base model. Raises ModelError."""
+        with self._open() as file:
+            return any(is_whole(name) for name in file.keys())  # noqa: SIM118
+
+    def fitted(self, base: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+        """Return configuration and weights as the class of the transformers model `base` has its names.
+
+        An adapter that was trained on the text model alone names the layers of that. Raises ModelError.
+        """
+        config, weights = self.config(), self.weights()
+        prefix = text_prefix(base)
+        if not prefix:
+            return config, weights
+        modules = dict(base.named_modules())
+        fitted = {_renamed(name, modules, prefix): weight for name, weight in weights.items()}
+        if fitted.keys() != weights.keys():
+            # By its last part alone a name may fit what sees, too.
+            adapted = {name.removeprefix(_PREFIX).partition(".lora_")[0] for name in fitted}
+            config.target_modules = {name for name in adapted if _is_layer(modules.get(name))}
+        return config, fitted
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        try:
+            with safe_open(self._find(SAFETENSORS_WEIGHTS_NAME), framework="pt") as file:
+                yield file
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"Adapter {self.path} cannot be loaded: {sentence(error)}") from None
+
+    def _find(self, name: str) -> Path:
+        folder = find_adapter(self.path)
+        if not folder.is_dir():
+            raise ModelError(f"Adapter {self.path} cannot be loaded: there is no such folder.")
+        file = folder / name
+        if not file.is_file():
+            raise ModelError(f"Adapter {self.path} has no {name}.")
+        return file
+
+    def _check_settings(self) -> None:
+        """Refuse what is set and not honoured. Raises ModelError naming it."""
+        usual = peft.LoraConfig().to_dict()
+        for name, value in sorted(self._settings.items()):
+            if name not in _HONOURED and name != "init_lora_weights" and value and value != usual.get(name):
+                raise ModelError(
+                    f"Adapter {self.path} sets {name}, which cannot be trained or computed here; {_MERGE}."
+                )
+        begun = self._settings.get("init_lora_weights", True)
+        if begun not in _BEGINNINGS:
+            raise ModelError(
+                f"Adapter {self.path} begins with init_lora_weights {begun!r}, which changes the base model's weights;"
+                " convert it to a plain LoRA adapter."
+            )
+
+
+def is_whole(name: str) -> bool:
+    """Return whether a name in an adapter's file is that of a whole matrix of the base model."""
+    return "lora_" not in name and "trainable_tokens" not in name
+
+
+def weight_name(name: str) -> str:
+    """Return the base model's name of a matrix that is called `name` in an adapter's file, or once it is adapted."""
+    plain = name.removeprefix(_PREFIX)
+    return plain.replace(".base_layer.", ".").replace(".original_module.", ".")
+
+
+def _is_layer(module: Any) -> bool:
+    """Return whether a module is a layer that an adapter may be beside, or one that has one already."""
+    return isinstance(module.get_base_layer() if isinstance(module, BaseTunerLayer) else module, _LAYERS)
+
+
+def _renamed(name: str, modules: dict[str, Any], prefix: str) -> str:
+    """Return an adapter's name of a weight, or that of the same weight in a wrapper's text part if only that exists."""
+    plain = name.removeprefix(_PREFIX)
+    inside = f"{prefix}{plain.removeprefix('model.')}"
+    layer, other = (one.partition(".lora_")[0].removesuffix(".weight") for one in (plain, inside))
+    layer, other = (one.removesuffix(".base_layer") for one in (layer, other))
+    return f"{_PREFIX}{inside}" if layer not in modules and other in modules else name

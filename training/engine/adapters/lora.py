@@ -1,0 +1,325 @@
+"""LoRA layers computed as one product with a short one inside, in the base model's precision.
+
+PEFT's own forward widens the input to the adapter's float32, and scales and adds in passes of their own over the
+layer's whole output, which on a CPU takes longer than the frozen product itself. It also rounds the frozen product
+before the adapter's part is added. In bfloat16 the sum then lies on a grid whose steps are larger than what a small
+adapter adds, so nothing of it arrives. Here the two are summed in float32 inside one product and rounded once:
+
+- on CUDA as [x, s x A^T] [W, B]^T, with the bias: cuBLAS rounds a product before it adds a matrix to it
+- on a CPU as s (x A^T) B^T, to which x W^T is added inside the product; a bias is added last
+- in float32, where nothing is lost, as x W^T + s (x A^T) B^T, or for long rows as x (W + s B A)^T
+
+Backward does the same for the gradient of x, and keeps x alone. A layer whose adapter is switched off computes with
+one of zeros, so that an adapter that changes nothing gives the base model's numbers to the bit.
+The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x. In a gated
+feed-forward block the last layer's x, the widest of all, is computed again from what it is the product of.
+
+Variants such as DoRA are left to PEFT, which is given the input in float32. `rounding_events` names the layers whose
+adapter is added in half precision all the same.
+"""
+
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from peft.tuners.lora import Linear
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
+from torch import nn
+from torch.nn import functional
+from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers.pytorch_utils import Conv1D
+
+from training.engine.model import narrow
+
+_ALIGNED = 16  # a multiple of this many columns is what tensor cores are fast with
+
+
+class _Layer(NamedTuple):
+    """A frozen weight (O, I) and bias (O,) with its adapter a (r, I), b (O, r), in the precision of the input.
+
+    A weight that is narrower (`training.engine.model.narrow`), or in 4 bits with the `packing` that unpacks it, is
+    widened in each pass.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    a: torch.Tensor
+    b: torch.Tensor
+    scale: float
+    dropout: float = 0.0
+    packing: Any = None
+
+    def cast(self, dtype: torch.dtype) -> "_Layer":
+        """Return the same layer with the adapter in `dtype`, its rank filled up with zeros where columns are joined."""
+        missing = 0 if _adds_inside(self.a) or dtype == torch.float32 else -len(self.a) % _ALIGNED
+        a, b = self.a.to(dtype), self.b.to(dtype)
+        if missing:
+            a, b = functional.pad(a, (0, 0, 0, missing)), functional.pad(b, (0, missing))
+        return self._replace(a=a, b=b)
+
+    def drop(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return x as the adapter sees it, (T, I), and which of it was kept; None where nothing is dropped."""
+        return torch.native_dropout(x, self.dropout, True) if self.dropout else (x, None)
+
+    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Return (T, O): scale (seen A^T) B^T + x W^T + bias, where `seen` is x as the adapter sees it."""
+        if self._merges(x):
+            return functional.linear(x, self._merged(x.dtype), self.bias)
+        low = seen @ self.a.t()
+        if x.dtype == torch.float32:
+            y = functional.linear(x, self._dense(x.dtype), self.bias)
+            return y.addmm_(low, self.b.t(), alpha=self.scale)
+        if not _adds_inside(x):
+            if self.scale != 1:
+                low.mul_(self.scale)
+            joined = torch.cat([self._dense(x.dtype), self.b], dim=1)
+            return functional.linear(torch.cat([x, low], dim=1), joined, self.bias)
+        y = x.new_empty(len(x), len(self.b))
+        y.addmm_(low, self.b.t(), beta=0, alpha=self.scale).addmm_(x, self._dense(x.dtype).t())
+        return y if self.bias is None else y.add_(self.bias)
+
+    def backward(
+        self, dy: torch.Tensor, seen: torch.Tensor, kept: torch.Tensor | None, wants_dx: bool
+    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """Return the gradients of x (None unless `wants_dx`), a and b, the last two float32."""
+        dlow = (dy @ self.b).mul_(self.scale)
+        da = (dlow.t() @ seen).float()
+        db = (dy.t() @ (seen @ self.a.t())).float().mul_(self.scale)
+        return self._slope(dy, dlow, kept) if wants_dx else None, da, db
+
+    def _slope(self, dy: torch.Tensor, dlow: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        """Return the gradient of x: dy W + dlow A, the latter where the adapter saw x."""
+        if self._merges(dy):
+            return dy @ self._merged(dy.dtype)
+        weight = self._dense(dy.dtype)
+        if _adds_inside(dy) or dy.dtype == torch.float32:
+            part = self._undrop(dlow @ self.a, kept)
+            return part.addmm_(dy, weight)
+        if kept is None:
+            return torch.cat([dy, dlow], dim=1) @ torch.cat([weight, self.a])
+        part = self._undrop(dlow @ self.a, kept)
+        return _wide_product(dy, weight).add_(part).to(dy.dtype)
+
+    def _undrop(self, slope: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        return slope if kept is None else slope.mul_(kept).div_(1 - self.dropout)
+
+    def _merges(self, x: torch.Tensor) -> bool:
+        """Return whether to add B A to W, not its product to that of W: exact in float32, and here fewer operations."""
+        outputs, inputs = len(self.b), self.a.shape[1]
+        shorter = len(x) * (outputs + inputs) > outputs * inputs
+        return x.dtype == torch.float32 and not self.dropout and shorter
+
+    def _merged(self, dtype: torch.dtype) -> torch.Tensor:
+        weight = self._dense(dtype)
+        if weight is self.weight:
+            weight = weight.clone()
+        return weight.addmm_(self.b, self.a, alpha=self.scale)
+
+    def _dense(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return the weight as a matrix of `dtype`: itself, if that is what it is."""
+        if self.packing is None:
+            return self.weight.to(dtype)
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(self.weight, self.packing).to(dtype)
+
+
+def _adds_inside(x: torch.Tensor) -> bool:
+    """Return whether a product that is added to a matrix is rounded after the sum: on CPUs, and not by cuBLAS."""
+    return not x.is_cuda
+
+
+def _wide_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the product of two matrices below float32 in float32."""
+    if not x.is_cuda:
+        return x.float() @ y.float()
+    wide: torch.Tensor = torch.mm(x, y, out_dtype=torch.float32)
+    return wide
+
+
+class _Product(torch.autograd.Function):
+    """x (T, I) through one layer: (T, O)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, *layer: Any) -> torch.Tensor:
+        """Return the layer's output; `layer` is what `_Layer` holds, the adapter in float32."""
+        cast = _Layer(*layer).cast(x.dtype)
+        seen, kept = cast.drop(x)
+        ctx.save_for_backward(seen, kept, cast.weight, cast.a, cast.b)
+        ctx.rest, ctx.rank = cast[4:], len(layer[2])
+        return cast.forward(x, seen)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of x, a and b."""
+        seen, kept, weight, a, b = ctx.saved_tensors
+        layer = _Layer(weight, None, a, b, *ctx.rest)
+        dx, da, db = layer.backward(upstream[0], seen, kept, ctx.needs_input_grad[0])
+        return dx, None, None, da[: ctx.rank], db[:, : ctx.rank], None, None, None
+
+
+class _GatedProduct(torch.autograd.Function):
+    """act(gate) * up, both (T, I), through one layer: (T, O). Keeps gate and up, and computes the rest again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gate: torch.Tensor,
+        up: torch.Tensor,
+        act: Callable[[torch.Tensor], torch.Tensor],
+        *layer: Any,
+    ) -> torch.Tensor:
+        """Return the layer's output; `layer` is what `_Layer` holds, the adapter in float32, without dropout."""
+        cast = _Layer(*layer).cast(gate.dtype)
+        ctx.save_for_backward(gate, up, cast.weight, cast.a, cast.b)
+        ctx.act, ctx.rest, ctx.rank = act, cast[4:], len(layer[2])
+        x = act(gate) * up
+        return cast.forward(x, x)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of gate, up, a and b."""
+        gate, up, weight, a, b = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = gate.detach().requires_grad_()
+            opened = ctx.act(leaf)
+        layer = _Layer(weight, None, a, b, *ctx.rest)
+        dx, da, db = layer.backward(upstream[0], opened.detach() * up, None, wants_dx=True)
+        dup = dx * opened.detach()
+        (dgate,) = torch.autograd.grad(opened, leaf, dx.mul_(up))
+        return dgate, dup, None, None, None, da[: ctx.rank], db[:, : ctx.rank], None, None, None
+
+
+def fuse(model: nn.Module) -> None:
+    """Let every LoRA layer of a PEFT model compute this way; adapters may still be switched or disabled."""
+    for module in model.modules():
+        if is_covered(module):
+            module.forward = types.MethodType(_forward, module)
+            if type(module.base_layer) is nn.Linear and "forward" not in vars(module.base_layer):
+                narrow.accept_wider_inputs(module.base_layer)
+    for module in model.modules():
+        if _is_gated(module) and "forward" in vars(module.down_proj):
+            module.forward = types.MethodType(_forward_gated, module)
+
+
+def freeze(model: nn.Module, dtype: torch.dtype) -> None:
+    """Prepare a fused model whose one adapter never changes again: each forward then does less, to the same effect."""
+    layer: Any
+    for layer in model.modules():
+        if not is_covered(layer):
+            continue
+        (name,) = layer.lora_A.keys()
+        if layer.lora_bias[name] or name in layer.lora_variant:
+            continue
+        a, b, weight = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.base_layer.weight
+        a.data, b.data = (a.data * layer.scaling[name]).to(dtype), b.data.to(dtype)
+        layer.scaling[name] = 1.0
+        if type(layer.base_layer) is nn.Linear and weight.dtype == dtype and not _adds_inside(weight):
+            missing = -len(a) % _ALIGNED
+            a.data, b.data = functional.pad(a.data, (0, 0, 0, missing)), functional.pad(b.data, (0, missing))
+            layer.joined = torch.cat([weight.data, b.data], dim=1)
+            weight.data = layer.joined[:, : weight.shape[1]]  # no second copy
+            layer.forward = types.MethodType(_forward_frozen, layer)
+
+
+def rounding_events(model: nn.Module, dtype: torch.dtype) -> list[str]:
+    """Return a sentence if some layers, computing in `dtype`, add their adapter to a product that is rounded."""
+    kinds = {
+        "expert" if isinstance(module, ParamWrapper) else type(module).__name__
+        for module in model.modules()
+        if isinstance(module, LoraLayer) and not is_covered(module) and is_narrow(module)
+    }
+    if not kinds or dtype == torch.float32:
+        return []
+    return [
+        f"Adapters of {' and '.join(sorted(kinds))} layers are added in the precision of the weights, which rounds"
+        " small changes away; set dtype to float32 for exact figures."
+    ]
+
+
+def is_narrow(layer: Any) -> bool:
+    """Return whether an adapted layer holds weights below float32."""
+    return any(weight.dtype != torch.float32 for weight in layer.get_base_layer().parameters())
+
+
+def is_covered(module: nn.Module) -> bool:
+    """Return whether a module is an adapted linear layer: dense (named by its weight, too), transposed or in 4 bits."""
+    if type(module).__name__ == "Linear4bit" and isinstance(module, LoraLayer):
+        return True
+    if isinstance(module, ParamWrapper):
+        return module.parameter_name == "weight" and type(module.base_layer) is nn.Linear
+    return isinstance(module, Linear) and type(module.base_layer) in (nn.Linear, Conv1D)
+
+
+def _is_gated(module: nn.Module) -> bool:
+    """Return whether a module computes down(act(gate(x)) * up(x)): whether its code is that of Llama's, to the byte.
+
+    The library repeats that code in each architecture's file, so the class says little.
+    """
+    ours, llamas = getattr(type(module).forward, "__code__", None), LlamaMLP.forward.__code__
+    return ours is not None and all(
+        getattr(ours, part) == getattr(llamas, part) for part in ("co_code", "co_names", "co_consts")
+    )
+
+
+def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Return the layer's output with the one active adapter or none, or PEFT's where there is more to it."""
+    inside = None if args or kwargs else _plain(layer, x.dtype)
+    if inside is not None:
+        return _Product.apply(x.flatten(0, -2), *inside).view(*x.shape[:-1], -1)
+    if type(layer.base_layer) is nn.Linear and not layer.merged:
+        x, dtype = x.float(), x.dtype  # PEFT's sum is then rounded once
+        return type(layer).forward(layer, x, *args, **kwargs).to(dtype)
+    return type(layer).forward(layer, x, *args, **kwargs)
+
+
+def _forward_frozen(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return the output of a layer that `freeze` prepared, in as few steps as can be."""
+    (a,) = layer.lora_A.values()
+    joined = torch.cat([x, functional.linear(x, a.weight)], dim=-1)
+    return functional.linear(joined, layer.joined, layer.base_layer.bias)
+
+
+def _forward_gated(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return the feed-forward block's output; with its last layer's forward as it is, where there is more to that."""
+    gate, up = block.gate_proj(x), block.up_proj(x)
+    inside = _plain(block.down_proj, gate.dtype) if torch.is_grad_enabled() else None
+    if inside is None or inside.dropout:
+        return block.down_proj(block.act_fn(gate) * up)
+    y = _GatedProduct.apply(gate.flatten(0, -2), up.flatten(0, -2), block.act_fn, *inside)
+    return y.view(*x.shape[:-1], -1)
+
+
+def _plain(layer: Any, dtype: torch.dtype) -> _Layer | None:
+    """Return what an input of `dtype` is multiplied by; None where the layer does more than this module covers."""
+    if not is_covered(layer) or layer.merged:  # the adapter was merged into the weight since
+        return None
+    base = layer.base_layer
+    weight, packing = base.weight, getattr(base.weight, "quant_state", None)
+    if packing is None:
+        weight = weight.t() if type(base) is Conv1D else weight
+        if torch.promote_types(dtype, weight.dtype) != dtype:
+            return None
+    active = (
+        [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
+    )
+    if not active:
+        if dtype == torch.float32 and packing is None:
+            return None
+        name = next(iter(layer.lora_A))
+        a, b = (torch.zeros_like(one[name].weight, dtype=dtype) for one in (layer.lora_A, layer.lora_B))
+        return _Layer(weight, base.bias, a, b, 1.0, packing=packing)
+    name = active[0]
+    if len(active) > 1 or layer.lora_bias[name] or name in layer.lora_variant:
+        return None
+    dropout = layer.lora_dropout[name]
+    return _Layer(
+        weight,
+        base.bias,
+        layer.lora_A[name].weight,
+        layer.lora_B[name].weight,
+        layer.scaling[name],
+        dropout=0.0 if isinstance(dropout, nn.Identity) or not dropout.training else dropout.p,
+        packing=packing,
+    )

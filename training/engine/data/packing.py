@@ -1,0 +1,167 @@
+"""Pairs to rows: the prompt once, then both completions, several pairs a row under a token budget.
+
+A row of two pairs looks like this (p prompt, c chosen, r rejected; each completion's last token is predicted,
+never fed):
+
+    tokens     p p p c c r   p p c r r
+    position   0 1 2 3 4 3   0 1 2 2 3
+
+A token sees its own prompt, and its own completion up to itself; `training.engine.model.attention` sees to that
+without ever forming the mask of the whole row. The prompt's last token predicts the first token of both.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from training.engine.data.tokens import EncodedPair
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one pair lies in a row: lengths in tokens that are fed."""
+
+    prompt: int
+    chosen: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one forward computes. N is the number of completion tokens of its B pairs.
+
+    Token i of the completions is predicted by the hidden state at `index[i]` of the flattened input, and the
+    first `lengths[0]` tokens belong to the first pair's chosen completion, the next `lengths[1]` to its
+    rejected one, and so on.
+    """
+
+    pairs: tuple[int, ...]  # positions of its pairs in the list that was packed
+    input_ids: torch.Tensor  # (1, T) packed, (2B, L) padded
+    position_ids: torch.Tensor  # the same shape
+    attention_mask: torch.Tensor | None  # (2B, L) padded, None packed
+    spans: tuple[Span, ...] | None  # packed only
+    alone: bool  # each sequence by a forward of its own, without its padding
+    index: torch.Tensor  # (N,)
+    targets: torch.Tensor  # (N,)
+    lengths: torch.Tensor  # (2B,)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of input, padding included."""
+        return self.input_ids.numel()
+
+    def to(self, device: torch.device) -> "Row":
+        """The same row with its tensors on `device`."""
+        if device.type == "cpu":
+            return self
+        moved = {
+            name: tensor.to(device, non_blocking=True)
+            for name in ("input_ids", "position_ids", "attention_mask", "index", "targets", "lengths")
+            if (tensor := getattr(self, name)) is not None
+        }
+        return Row(**{name: moved.get(name, getattr(self, name)) for name in self.__slots__})
+
+
+def share(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int]]:
+    """Spread items over the fewest groups that keep to `budget`, evenly, and over `at_least` groups if it can.
+
+    Longest first into the lightest group (Graham, 1969). An item above the budget gets a group of its own.
+    Returns groups of positions in `costs`, each in ascending order; none is empty.
+    """
+    groups = max(at_least, -(-sum(costs) // budget))
+    order = sorted(range(len(costs)), key=lambda item: (-costs[item], item))
+    while True:
+        members: list[list[int]] = [[] for _ in range(groups)]
+        loads = [(0, group) for group in range(groups)]  # a heap: the lightest group first
+        for item in order:
+            load, group = loads[0]
+            members[group].append(item)
+            heapq.heapreplace(loads, (load + costs[item], group))
+        if all(load <= budget or len(members[group]) == 1 for load, group in loads):
+            return [sorted(group) for group in members if group]
+        groups += 1
+
+
+def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
+    """One packed row of the pairs at `chosen_positions`."""
+    tokens: list[int] = []
+    places: list[int] = []
+    index: list[int] = []
+    targets: list[int] = []
+    lengths: list[int] = []
+    spans = []
+    for pair in (pairs[position] for position in chosen_positions):
+        start, prompt = len(tokens), len(pair.prompt)
+        tokens += pair.prompt
+        places += range(prompt)
+        for completion in (pair.chosen, pair.rejected):
+            index.append(start + prompt - 1)
+            index += range(len(tokens), len(tokens) + len(completion) - 1)
+            tokens += completion[:-1]
+            places += range(prompt, prompt + len(completion) - 1)
+            targets += completion
+            lengths.append(len(completion))
+        spans.append(Span(prompt, len(pair.chosen) - 1, len(pair.rejected) - 1))
+    return Row(
+        pairs=tuple(chosen_positions),
+        input_ids=torch.tensor([tokens]),
+        position_ids=torch.tensor([places]),
+        attention_mask=None,
+        spans=tuple(spans),
+        alone=False,
+        index=torch.tensor(index),
+        targets=torch.tensor(targets),
+        lengths=torch.tensor(lengths),
+    )
+
+
+def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> Row:
+    """Two sequences a pair, padded on the right: one forward of all, or with `alone` one of each."""
+    sequences = []
+    for pair in (pairs[position] for position in chosen_positions):
+        sequences += [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)]
+    width = max(len(prompt) + len(completion) - 1 for prompt, completion in sequences)
+    input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros_like(input_ids)
+    index: list[int] = []
+    targets: list[int] = []
+    for number, (prompt, completion) in enumerate(sequences):
+        fed = [*prompt, *completion[:-1]]
+        input_ids[number, : len(fed)] = torch.tensor(fed)
+        mask[number, : len(fed)] = 1
+        first = number * width + len(prompt) - 1
+        index += range(first, first + len(completion))
+        targets += completion
+    return Row(
+        pairs=tuple(chosen_positions),
+        input_ids=input_ids,
+        position_ids=torch.arange(width).expand(len(sequences), width),
+        attention_mask=mask,
+        spans=None,
+        alone=alone,
+        index=torch.tensor(index),
+        targets=torch.tensor(targets),
+        lengths=torch.tensor([len(completion) for _, completion in sequences]),
+    )
+
+
+def share_pairs(
+    pairs: Sequence[EncodedPair],
+    positions: Sequence[int],
+    *,
+    padded: bool,
+    max_tokens: int,
+    at_least: int = 1,
+) -> list[list[int]]:
+    """The pairs at `positions` in groups of one row each, in at least `at_least` groups if there are pairs enough."""
+    if not padded:
+        costs = [pairs[at].tokens for at in positions]
+    else:
+        longest = max(
+            len(pairs[at].prompt) + max(len(pairs[at].chosen), len(pairs[at].rejected)) for at in positions
+        )
+        costs = [2 * longest] * len(positions)
+    groups = share(costs, max_tokens, min(at_least, len(positions)))
+    return [[positions[item] for item in group] for group in groups]

@@ -1,0 +1,322 @@
+"""Text to token ids: prompts, completions, pairs, and what truncation keeps.
+
+Rules that hold for every pair:
+
+- The prompt's ids are an exact prefix of both sequences, also where the tokenizer would merge characters
+  across the boundary; ids that were sampled are the ids that are trained on.
+- One BOS where the tokenizer adds one. EOS is scored once when the model ended, and absent when it was cut.
+- After a chat a completion is what the chat template's rendering of the finished turn adds to the prompt's.
+- Control tokens come from the tokenizer and the chat template. In a text they are plain text, unless asked for.
+- Truncation takes from the start of the prompt (its BOS stays), and from the end of a completion only when
+  the completions leave the prompt less than a quarter of the room. No pair comes out empty, identical or
+  without a prompt; what was dropped is counted by reason.
+"""
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from training.engine.data.chats import Chats, UnmatchedTurnError, without_end
+from training.engine.data.markers import ChatRefusedError
+from training.engine.errors import DataError
+from training.engine.records import Completion, Pair, Prompt, Text
+
+_NAMED = 5  # of the pairs or prompts that are left out for one reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPair:
+    """One pair as ids. `prompt + chosen` and `prompt + rejected` are the two sequences."""
+
+    id: str
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+    label: float
+    margin: float
+    weight: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a packed row that this pair takes: the prompt once, and both completions."""
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
+@dataclass
+class EncodingReport:
+    """What encoding had to leave out or cut, by reason; `examples` names the first pairs of each."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    truncated: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)  # a sentence for each of the first chats refused
+
+    def note(self, counter: Counter[str], reason: str, identity: str) -> None:
+        """Count one pair under `reason`."""
+        counter[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if len(names) < _NAMED:
+            names.append(identity)
+
+    def refuse(self, one: Pair | Prompt, refusal: ChatRefusedError) -> None:
+        """Count a pair or prompt whose chat the template refused, or finishes otherwise than it begins it."""
+        unmatched = isinstance(refusal, UnmatchedTurnError)
+        self.note(self.dropped, "unmatched_turn" if unmatched else "refused_by_template", one.id)
+        if len(self.refusals) < _NAMED:
+            kind = "Pair" if isinstance(one, Pair) else "Prompt"
+            self.refusals.append(f"{kind} {one.id} ({one.where}) is left out: {refusal}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values for `done.json`."""
+        return {
+            "dropped": dict(self.dropped),
+            "truncated": dict(self.truncated),
+            "examples": self.examples,
+        }
+
+
+class _Texts(NamedTuple):
+    """The texts of one pair, with their control tokens marked; None in place of ids that were sampled."""
+
+    pair: Pair
+    prompt: str
+    chosen: str | None
+    rejected: str | None
+
+
+class Encoder:
+    """Encodes prompts and completions for one model."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        eos_ids: frozenset[int],
+        vocab_size: int,
+        max_length: int,
+        chat_template: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+        template_date: str | None = None,
+        unmatched_turns: str = "refuse",
+        control_tokens_in_text: bool = False,
+    ) -> None:
+        """`eos_ids` are all ids on which generation ends; `max_length` bounds prompt plus completion.
+
+        The last five are settings of the run; `chat_template` is None for the tokenizer's own.
+        """
+        self.tokenizer = tokenizer
+        self.eos_ids = eos_ids
+        self.vocab_size = vocab_size
+        self.max_length = max_length
+        self.chats = Chats(
+            tokenizer,
+            eos_ids=eos_ids,
+            template=chat_template,
+            variables=chat_template_kwargs,
+            today=template_date,
+            unmatched_turns=unmatched_turns,
+            control_tokens_in_text=control_tokens_in_text,
+        )
+        plain, special = self._ids(["a"])[0], tokenizer("a", verbose=False)["input_ids"]
+        self.bos: tuple[int, ...] = ()
+        for start in range(1, len(special) - len(plain) + 1):
+            if special[start : start + len(plain)] == plain:
+                self.bos = tuple(special[:start])
+                break
+        self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(list(self.chats.markers.special)))
+        self._prefixes_words = tokenizer.convert_ids_to_tokens(plain)[0].startswith("\u2581")
+        self.eos = self._plain_eos()
+
+    def prompt_ids(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> tuple[int, ...]:
+        """Ids of one prompt as the model is given it, with BOS, before truncation. May be empty.
+
+        Raises ModelError if chat messages come without a chat template to render them, ChatRefusedError if that
+        cannot.
+        """
+        ids = self._ids([self.prompt_text(prompt, tools)])[0]
+        return tuple(ids) if isinstance(prompt, list) else self._with_bos(ids)
+
+    def prompt_text(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> str:
+        """The text of a prompt, without the BOS that plain text may bring, its control tokens marked.
+
+        Raises ChatRefusedError.
+        """
+        if isinstance(prompt, list):
+            return self.chats.render(prompt, tools)
+        if self.bos == (self.tokenizer.bos_token_id,):
+            prompt = prompt.removeprefix(self.tokenizer.bos_token)
+        return self.chats.markers.mark_text(prompt)
+
+    def truncate_prompt(self, ids: Sequence[int], room: int) -> tuple[int, ...]:
+        """The end of a prompt in `room` tokens, its BOS kept if there is room for that and one token more."""
+        if len(ids) <= room:
+            return tuple(ids)
+        bos = self.bos if tuple(ids[: len(self.bos)]) == self.bos and room > len(self.bos) else ()
+        return bos + tuple(ids[len(ids) - (room - len(bos)) :])
+
+    def encode_pairs(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], EncodingReport]:
+        """Encode `pairs` in order, leaving out those that cannot be trained on, counted by reason.
+
+        Raises DataError if token ids lie outside the vocabulary.
+        """
+        report = EncodingReport()
+        texts = []
+        for pair in pairs:
+            try:
+                texts.append(self._texts(pair))
+            except ChatRefusedError as refusal:
+                report.refuse(pair, refusal)
+        prompts = self._ids([one.prompt for one in texts])
+        chosen = self._completions(texts, prompts, [(one.pair.chosen, one.chosen) for one in texts])
+        rejected = self._completions(texts, prompts, [(one.pair.rejected, one.rejected) for one in texts])
+        encoded = []
+        for one, ids, better, worse in zip(texts, prompts, chosen, rejected, strict=True):
+            pair = one.pair
+            given = tuple(ids) if isinstance(pair.prompt, list) else self._with_bos(ids)
+            fitted = self._fit(pair, pair.prompt_token_ids or given, better, worse, report)
+            if fitted is not None:
+                encoded.append(fitted)
+        return encoded, report
+
+    def _texts(self, pair: Pair) -> "_Texts":
+        """The texts of a pair. Raises ChatRefusedError."""
+        known = (pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids)
+        before = "" if None not in known else self.prompt_text(pair.prompt, pair.tools)
+        both = [self._completion_text(pair, one, before) for one in (pair.chosen, pair.rejected)]
+        for text in (before, *both):
+            self.chats.markers.ids(text or "")  # refuses what cannot be encoded
+        return _Texts(pair, before, *both)
+
+    def _completion_text(self, pair: Pair, completion: Completion, before: str) -> str | None:
+        """What follows the prompt's text `before`, or None for sampled ids. Raises ChatRefusedError."""
+        if completion.token_ids is not None:
+            return None
+        if isinstance(pair.prompt, list):
+            return self.chats.render_turn(pair.prompt, pair.tools, before, completion)
+        text = completion.text if isinstance(completion.text, str) else str(completion.text[0]["content"])
+        return self.chats.markers.mark_text(without_end(text, list(self.chats.ends)))
+
+    def _fit(
+        self,
+        pair: Pair,
+        prompt: Sequence[int],
+        chosen: list[int],
+        rejected: list[int],
+        report: EncodingReport,
+    ) -> EncodedPair | None:
+        """One encoded pair within `max_length`, or None with its reason noted."""
+        for ids in (prompt, chosen, rejected):
+            if ids and max(ids) >= self.vocab_size:
+                raise DataError(
+                    f"Pair {pair.id} holds token id {max(ids)}, but the model knows {self.vocab_size} tokens."
+                )
+        reason = ""
+        if not prompt:
+            reason = "empty_prompt"
+        elif not chosen or not rejected:
+            reason = "empty_completion"
+        elif chosen == rejected:
+            reason = "identical_completions"
+            if pair.chosen.token_ids is pair.rejected.token_ids and pair.chosen.text != pair.rejected.text:
+                reason = "identical_to_tokenizer"  # which drops the blanks that they differ in
+        longest = max(len(chosen), len(rejected))
+        if not reason and len(prompt) + longest > self.max_length:
+            room = max(self.max_length - longest, self.max_length // 4, 1)
+            if room < len(prompt):
+                prompt = self.truncate_prompt(prompt, room)
+                report.note(report.truncated, "prompt", pair.id)
+            left = self.max_length - len(prompt)
+            if longest > left:
+                chosen, rejected = chosen[:left], rejected[:left]
+                report.note(report.truncated, "completion", pair.id)
+            if chosen == rejected:
+                reason = "identical_after_truncation"
+        if reason:
+            report.note(report.dropped, reason, pair.id)
+            return None
+        return EncodedPair(
+            id=pair.id,
+            prompt=tuple(prompt),
+            chosen=tuple(chosen),
+            rejected=tuple(rejected),
+            label=pair.label,
+            margin=pair.margin,
+            weight=pair.weight,
+        )
+
+    def _completions(
+        self,
+        texts: Sequence["_Texts"],
+        prompts: Sequence[list[int]],
+        completions: Sequence[tuple[Completion, str | None]],
+    ) -> list[list[int]]:
+        """Ids of each completion after its prompt, ended as its finish reason says.
+
+        Prompt and completion are tokenized together and split, which gives the completion the ids that it
+        would have as running text; where the split falls inside a token, the completion is tokenized alone.
+        """
+        together = self._ids(
+            [one.prompt + text if text else "" for one, (_, text) in zip(texts, completions, strict=True)]
+        )
+        encoded: list[list[int]] = []
+        for one, before, joint, (completion, text) in zip(texts, prompts, together, completions, strict=True):
+            is_chat = isinstance(one.pair.prompt, list)
+            if text is None:
+                ids = list(completion.token_ids or ())
+            elif not text:
+                encoded.append([])
+                continue
+            elif joint[: len(before)] == before and len(joint) > len(before):
+                ids = joint[len(before) :]
+            else:
+                ids = self._alone(text)
+            end = self.chats.ending.id if is_chat else self.eos
+            ends = self.eos_ids | {end}
+            if is_chat and text is not None:  # whose special tokens the template wrote
+                ends |= self.special_ids
+            if completion.ended and end is not None and (not ids or ids[-1] not in ends):
+                ids = [*ids, end]
+            encoded.append(ids)
+        return encoded
+
+    def _alone(self, text: str) -> list[int]:
+        """Ids of text that goes on from other text: without the space SentencePiece puts before a first word."""
+        if self._prefixes_words:
+            anchor, joint = self._ids(["\n", "\n" + text])
+            if joint[: len(anchor)] == anchor:
+                return joint[len(anchor) :]
+        return self._ids([text])[0]
+
+    def _with_bos(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """`ids` after one BOS, also where the text itself already begins with it."""
+        if self.bos and tuple(ids[: len(self.bos)]) == self.bos:
+            return tuple(ids)
+        return self.bos + tuple(ids)
+
+    def _plain_eos(self) -> int | None:
+        eos: int | None = self.tokenizer.eos_token_id
+        return eos if eos is not None else min(self.eos_ids, default=None)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, in which control tokens may be marked, nothing added."""
+        if not texts:
+            return []
+        batch = self.tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        return [
+            self.chats.markers.ids(text) or list(ids)
+            for text, ids in zip(texts, batch["input_ids"], strict=True)
+        ]
+
+
+def digest_pairs(pairs: Sequence[EncodedPair]) -> str:
+    """SHA-256 of the ids of all pairs, in their order."""
+    sha = hashlib.sha256()
+    for pair in pairs:
+        for ids in (pair.prompt, pair.chosen, pair.rejected):
+            sha.update(array("q", (len(ids), *ids)).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,251 @@
+"""The base model: loaded by memory map, frozen, on the chosen device and computing in the chosen precision."""
+
+import contextlib
+import copy
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from peft.utils import AuxiliaryTrainingWrapper
+
+from training.engine.config import TrainConfig
+from training.engine.data.chats import uses_date
+from training.engine.data.tokens import Encoder
+from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.model import hub, narrow
+from training.engine.model.files import ModelFiles, adapter_digests, find_model
+from training.engine.model.precision import bfloat16_pays
+from training.engine.model.threads import SMALL_HIDDEN
+from training.engine.model.wrappers import model_class
+from training.engine.rundir import RunDirectory
+
+DEFAULT_MAX_LENGTH = 2048
+
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass
+class Loaded:
+    """A model ready to compute, with what is needed to encode text for it."""
+
+    model: Any  # PeftModel, or the bare base model where there is no adapter
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    eos_ids: frozenset[int]
+    max_positions: int  # longest sequence the model can place
+
+    @property
+    def base(self) -> Any:
+        """The transformers model; its linear layers are PEFT's where there is an adapter."""
+        return self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
+
+    @property
+    def vocab_size(self) -> int:
+        """How many token ids the model knows."""
+        layer = self.base.get_input_embeddings()  # PEFT's, around the model's own, where they are adapted
+        layer = layer.original_module if isinstance(layer, AuxiliaryTrainingWrapper) else layer
+        known: int = getattr(layer, "base_layer", layer).num_embeddings
+        return known
+
+    def encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
+        """The encoder for this model. Raises ConfigError if max_length is more than the model can place.
+
+        A chat template that asks for the date is told `template_date`, or the day that `run` keeps.
+        """
+        if config.max_length is not None and config.max_length > self.max_positions:
+            raise ConfigError(
+                f"max_length is {config.max_length}, but the model places at most {self.max_positions} tokens."
+            )
+        day = config.template_date
+        if run and not day and uses_date(config.chat_template or self.tokenizer.chat_template):
+            day = run.keep_template_date()
+        return Encoder(
+            self.tokenizer,
+            eos_ids=self.eos_ids,
+            vocab_size=self.vocab_size,
+            max_length=config.max_length or min(DEFAULT_MAX_LENGTH, self.max_positions),
+            chat_template=config.chat_template,
+            chat_template_kwargs=config.chat_template_kwargs,
+            template_date=day,
+            unmatched_turns=config.unmatched_turns,
+            control_tokens_in_text=config.control_tokens_in_text,
+        )
+
+
+def set_threads(config: TrainConfig) -> int:
+    """Use the CPU threads this process may have: the configured number, OMP_NUM_THREADS, or all it is given."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(_available_cpus())
+    return torch.get_num_threads()
+
+
+def choose_device(config: TrainConfig) -> torch.device:
+    """The device to compute on. Raises ConfigError if CUDA is asked for and absent."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("device is 'cuda', but PyTorch finds no CUDA device here.")
+    if config.quantization != "none" and not available:
+        raise ConfigError("quantization needs a CUDA device, and PyTorch finds none here.")
+    if config.device == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) -> torch.dtype:
+    """bfloat16 where the hardware is faster in it and the model is large enough to gain from that."""
+    if config.dtype != "auto":
+        return torch.float32 if config.dtype == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+    return torch.bfloat16 if hidden_size >= SMALL_HIDDEN and bfloat16_pays() else torch.float32
+
+
+def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
+    """The frozen base model and its tokenizer, without running code that comes with it.
+
+    Unless `placed`, the weights stay on the CPU, to be spread over devices. With `merging` they are all in the
+    precision that is computed in, so that an adapter can be added to them. Raises ModelError with one sentence if
+    either cannot be loaded, ConfigError if a revision of a folder, or quantization of a GGUF file, is asked for.
+    """
+    name = config.base_model
+    files = find_model(name, config.revision)
+    if files.gguf and config.quantization != "none":
+        raise ConfigError(f"quantization has no effect on base_model {name}, a GGUF file; unset it.")
+    device = choose_device(config)
+    if device.type == "cuda":
+        importlib.import_module(
+            "torch.nn.attention.varlen"
+        )  # takes seconds, which are no part of the first step
+        # Sums over parts of a product are made in float32, as those within a part are.
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        model_config = files.read_config()
+        # Both are set on what is inside it too. A config.json may name a kernel of the hub, which is code.
+        model_config._attn_implementation = model_config._experts_implementation = None
+        dtype = choose_dtype(config, device, model_config.get_text_config().hidden_size)
+        tokenizer = files.read_tokenizer()
+        keep = placed and not merging
+        with hub.offline():
+            model, loading = _load_weights(config, files, model_config, dtype, device, keep=keep)
+    except Exception as error:  # a model's files can make the libraries raise anything
+        if isinstance(error, EngineError) or memory_short(error):
+            raise
+        raise files.refusal(first_line(error).rstrip(".")) from error
+    if loading["missing_keys"]:
+        raise ModelError(f"base_model {name} lacks weights, such as {min(loading['missing_keys'])}.")
+    if placed and not is_quantized(model):
+        model.to(device)
+    model.eval()
+    model.requires_grad_(False)
+    model.name_or_path = name  # which an adapter names as its base: a GGUF file, and not its folder
+    model.config.use_cache = False
+    # XLNet has -1 for a model without a limit.
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or -1
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        eos_ids=_eos_ids(tokenizer, model),
+        max_positions=places if places > 0 else 1 << 20,
+    )
+
+
+def model_files(config: TrainConfig) -> dict[str, str]:
+    """Digests of the files that define the starting policy, by name, for cache keys and `done.json`.
+
+    What comes from the hub is named by id and commit instead, which already identify its content. Raises ModelError.
+    """
+    start = adapter_digests(config.start_adapter) if config.start_adapter else {}
+    return find_model(config.base_model, config.revision).digests | start
+
+
+def _available_cpus() -> int:
+    """CPUs this process may run on, no more than its control group's quota pays for."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cpus = min(cpus, max(1, int(quota) // int(period)))
+    return cpus
+
+
+def _load_weights(
+    config: TrainConfig,
+    files: ModelFiles,
+    model_config: Any,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    keep: bool,
+) -> tuple[Any, dict[str, Any]]:
+    """The model, computing in `dtype`, and what transformers tells of its loading.
+
+    With `keep`, weights that are stored in half precision stay so where the model computes in float32.
+    """
+    half = None
+    settings = _quantization(config, model_config, device, dtype)
+    if keep and dtype == torch.float32 and not settings:
+        half = narrow.stored_dtype(files.safetensors)
+
+    def load(dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+        model, loading = model_class(model_config).from_pretrained(
+            files.source,
+            config=copy.deepcopy(model_config),
+            dtype=dtype,
+            output_loading_info=True,
+            **files.where,
+            **files.format,
+            **settings,
+        )
+        return model, loading
+
+    if half:
+        model, loading = load(half)
+        if narrow.widen(model, dtype):
+            return model, loading
+    return load(dtype)
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether a transformers model holds quantized weights, by our option or as they are stored."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def _quantization(
+    config: TrainConfig, model_config: Any, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return how to load weights that are to be quantized, or are so already: such a model cannot be moved later."""
+    if config.quantization == "none":
+        stored_so = getattr(model_config, "quantization_config", None)
+        return {"device_map": {"": device}} if stored_so else {}
+    try:
+        import bitsandbytes  # noqa: F401 - transformers imports it itself; this is to say so in a sentence
+    except ImportError:
+        raise ModelError("quantization needs the package bitsandbytes, which is not installed.") from None
+    settings = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _eos_ids(tokenizer: Any, model: Any) -> frozenset[int]:
+    """All ids on which generation ends, as tokenizer, model and generation configuration name them."""
+    found: set[int] = set()
+    for value in (
+        tokenizer.eos_token_id,
+        getattr(model.config.get_text_config(), "eos_token_id", None),
+        getattr(model.generation_config, "eos_token_id", None),
+    ):
+        found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return frozenset(found)

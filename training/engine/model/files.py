@@ -1,0 +1,339 @@
+"""The files of a base model: where they are, whether they can be used, and what to do if they cannot.
+
+A base model is a folder in transformers' format, a GGUF file, or a repository of the hub with either.
+"""
+
+import importlib.util
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from training.engine.errors import ConfigError, ModelError, first_line, memory_short
+from training.engine.model import hub
+from training.engine.rundir import digest
+
+_SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # suffixes of what is not weights
+_DIGESTED = (".safetensors", ".gguf", *_SMALL)
+_OTHER_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".h5", ".onnx", ".msgpack")
+_VOCABULARIES = (
+    *("tokenizer.json", "tokenizer.model", "tokenizer.model.v3", "tekken.json", "vocab.json", "vocab.txt"),
+    *("spiece.model", "spm.model", "sentencepiece.bpe.model"),
+)
+_FOR_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # packages, modules
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_PART = re.compile(r"-\d+-of-\d+\.gguf$")
+_POINTER = b"version https://git-lfs.github.com/"
+_MENTIONED = 5  # files that a sentence lists
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a base model on this machine."""
+
+    name: str  # as config.json has it
+    folder: Path
+    repository: str | None = None  # of the hub, if they are in its cache
+    gguf: str | None = None  # the file in the folder, if the weights are in that format
+
+    @property
+    def source(self) -> str:
+        """What transformers is asked for: a repository by its id, as the library knows some of them by name."""
+        return self.repository or str(self.folder)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Arguments for each of transformers' `from_pretrained`: these very files, and none of the code among them."""
+        arguments: dict[str, Any] = {
+            "trust_remote_code": False
+        }  # left out, the library asks on standard input
+        if self.repository:
+            arguments["revision"] = self.folder.name
+        return arguments | ({"gguf_file": self.gguf} if self.gguf else {})
+
+    @property
+    def format(self) -> dict[str, Any]:
+        """Arguments for a model's `from_pretrained` besides. The weights of a GGUF file are unpacked."""
+        if self.gguf:
+            return {"quantization_config": transformers.GgufConfig(dequantize=True)}
+        return {"use_safetensors": True}
+
+    @property
+    def safetensors(self) -> list[Path]:
+        """The files with the weights, unless they are in a GGUF file."""
+        return [] if self.gguf else [self.folder / name for name in _shards(self.folder)]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What tells these files from others, by name: a commit of the hub, or hashes of their content."""
+        if self.repository:
+            return {"base_model": f"{self.name}@{self.folder.name}"}
+        suffixes = _SMALL if self.gguf else _DIGESTED
+        return {
+            f"base_model/{file.name}": digest(file)
+            for file in sorted(self.folder.iterdir())
+            if file.suffix in suffixes or file.name == self.gguf
+        }
+
+    def read_config(self) -> Any:
+        """Return the configuration. Raises ModelError."""
+        config = self._read(transformers.AutoConfig, "configuration")
+        quantization = getattr(config, "quantization_config", None)
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+            raise self.refusal(
+                f"its weights are quantized by {method}, "
+                f"which transformers {transformers.__version__} does not know; name the model before quantization"
+            )
+        return config
+
+    def read_tokenizer(self) -> Any:
+        """Return the tokenizer. Raises ModelError."""
+        # Mistral's own tokenizers have no chat template. Where tekken.json is alone, transformers converts it.
+        return self._read(transformers.AutoTokenizer, "tokenizer", mistral_format=False)
+
+    def refusal(self, reason: str) -> ModelError:
+        """Return the error for files that cannot be used; the reason has no full stop."""
+        return ModelError(f"base_model {self.name} cannot be loaded: {reason}.")
+
+    def _read(self, loader: Any, what: str, **arguments: Any) -> Any:
+        try:
+            with hub.offline():
+                return loader.from_pretrained(self.source, **self.where, **arguments)
+        except Exception as error:  # a model's files can make the libraries raise anything
+            if memory_short(error):
+                raise
+            raise self.refusal(f"its {what} cannot be read: {first_line(error).rstrip('.')}") from error
+
+
+def find_model(name: str, revision: str | None) -> ModelFiles:
+    """Return the files that a base_model names, after looking whether they can be used.
+
+    Raises ModelError with what to do if they cannot, ConfigError for a name with two meanings or a revision that has
+    none.
+    """
+    try:
+        files = _find(name, revision)
+        if problem := _problem(files):
+            raise files.refusal(problem)
+    except OSError as error:
+        raise ModelError(f"base_model {name} cannot be read: {error.strerror or error}.") from error
+    return files
+
+
+def _find(name: str, revision: str | None) -> ModelFiles:
+    path, (repository, file) = Path(name), _split(name)
+    if not path.exists():
+        if repository:
+            return _find_on_hub(name, repository, file, revision)
+        raise ModelError(
+            f"base_model {name} does not exist: it is neither a file, nor a folder, nor a hub id."
+        )
+    kind = "folder" if path.is_dir() else "file"
+    if repository:
+        raise ConfigError(
+            f"base_model {name} may be a hub id or a {kind} here; write ./{name} for the {kind}."
+        )
+    if revision:
+        raise ConfigError(f"revision has no effect on base_model {name}, which is a {kind}; unset it.")
+    if path.is_dir():
+        return ModelFiles(name, path, gguf=_only_gguf(_names(path)))
+    if path.suffix != ".gguf":
+        raise ModelError(f"base_model {name} is a file, but not a GGUF file; name the folder that it is in.")
+    return ModelFiles(name, path.parent, gguf=path.name)
+
+
+def _find_on_hub(name: str, repository: str, gguf: str | None, revision: str | None) -> ModelFiles:
+    """Return the files of a repository: from the cache where it has all that is needed, else from the hub."""
+    cached = hub.cached_folder(repository, revision)
+    if cached:
+        files = ModelFiles(name, cached, repository, gguf)
+        # What is missing in the cache, the hub may have. An adapter is one there, too.
+        if not _problem(files) or _adapter_problem(_names(cached)):
+            return files
+    names = hub.list_names(repository, revision)
+    small = [one for one in names if one.endswith(_SMALL) and "/" not in one]
+    templates = [one for one in names if one.startswith("additional_chat_templates/")]
+    files = ModelFiles(name, hub.download(repository, revision, small + templates), repository, gguf)
+    if problem := _adapter_problem(names) or _weights_problem(files, names):
+        raise files.refusal(problem)
+    hub.download(repository, files.folder.name, [gguf] if gguf else _shards(files.folder))
+    return files
+
+
+def find_adapter(name: str) -> Path:
+    """Return the folder of an adapter: the one that is named, or that of a repository of the hub. Raises ModelError."""
+    if Path(name).exists() or not hub.is_hub_id(name):
+        return Path(name)
+    wanted = ("adapter_config.json", "adapter_model.safetensors")
+    cached = hub.cached_folder(name, None)
+    if cached and all((cached / one).is_file() for one in wanted):
+        return cached
+    return hub.download(name, None, [one for one in hub.list_names(name, None) if one in wanted])
+
+
+def adapter_digests(name: str) -> dict[str, str]:
+    """Return what tells an adapter's files from others, as `ModelFiles.digests` does. Raises ModelError."""
+    folder = find_adapter(name)
+    if folder != Path(name):
+        return {"start_adapter": f"{name}@{folder.name}"}
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {f"start_adapter/{file.name}": digest(file) for file in files if file.suffix in _DIGESTED}
+
+
+def _split(name: str) -> tuple[str | None, str | None]:
+    """Return the repository that a name may stand for, and the GGUF file in it."""
+    if hub.is_hub_id(name):
+        return name, None
+    repository, _, file = name.rpartition("/")
+    return (repository, file) if file.endswith(".gguf") and hub.is_hub_id(repository) else (None, None)
+
+
+def _problem(files: ModelFiles) -> str:
+    """Return why files cannot be used and what to do about it, or ""."""
+    names = _names(files.folder)
+    problem = (
+        _pointer_problem(files.folder, names) or _adapter_problem(names) or _weights_problem(files, names)
+    )
+    if problem or files.gguf:
+        return problem or _gguf_problem(files.folder / str(files.gguf))
+    if "config.json" not in names:
+        return "it holds no config.json; copy that of the same model into it"
+    return _shards_problem(files.folder, names) or _tokenizer_problem(names)
+
+
+def _pointer_problem(folder: Path, names: Collection[str]) -> str:
+    for path in sorted(folder / name for name in names if name.endswith(_DIGESTED)):
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                return f"{path.name} is a pointer of Git LFS and not the file; run git lfs pull in its folder"
+    return ""
+
+
+def _adapter_problem(names: Collection[str]) -> str:
+    """Return what to do instead if there is an adapter, which transformers would load unsaid, or ""."""
+    found = [name for name in names if name.startswith(("adapter_config.json", "adapter_model"))]
+    return f"it holds an adapter ({min(found)}); name the base model that it belongs to" if found else ""
+
+
+def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
+    """Return why there are no weights to be read among files of these names, or ""."""
+    problem = ""
+    if files.gguf and files.gguf not in names:
+        problem = f"there is no such file among {_listing(_ggufs(names)) or 'those of the model'}"
+    elif files.gguf and _PART.search(files.gguf):
+        problem = f"{files.gguf} is one of several parts; join them with llama-gguf-split --merge"
+    elif not files.gguf and not {SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME} & set(names):
+        problem = _without_safetensors(files.name, names)
+    return problem
+
+
+def _without_safetensors(model: str, names: Collection[str]) -> str:
+    """Return what there is in place of weights that can be read, and what to do with it."""
+    if ggufs := _ggufs(names):
+        return f"it holds {_listing(ggufs)}; name one of them, as {model}/{ggufs[0]}"
+    if any(map(_SHARD.fullmatch, names)):
+        return f"it holds no {SAFE_WEIGHTS_INDEX_NAME}, which says what is in which file; copy it, too"
+    if any(name.startswith("pytorch_model") and name.endswith(".bin") for name in names):
+        return (
+            "its weights are in pytorch_model.bin, and only safetensors are read; if you trust them, convert them in "
+            "Python: transformers.AutoModelForCausalLM.from_pretrained(FOLDER, dtype='auto').save_pretrained(FOLDER)"
+        )
+    held = _listing([name for name in names if name.endswith(_OTHER_WEIGHTS)]) or "no weights"
+    return f"it holds {held}, and weights are read from {SAFE_WEIGHTS_NAME} or a GGUF file"
+
+
+def _shards_problem(folder: Path, names: Collection[str]) -> str:
+    """Return why weights in safetensors cannot be read, or ""."""
+    try:
+        shards = _shards(folder)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{SAFE_WEIGHTS_INDEX_NAME} is damaged; copy it again"
+    missing = [name for name in shards if name not in names]
+    if missing:
+        return (
+            f"of the {len(shards)} files of its weights, it lacks {_listing(missing)}; copy what is missing"
+        )
+    for name in shards:
+        try:
+            with safe_open(folder / name, framework="pt"):
+                pass
+        except SafetensorError as error:
+            return f"{name} is damaged or cut short ({first_line(error).rstrip('.')}); copy it again"
+    return ""
+
+
+def _tokenizer_problem(names: Collection[str]) -> str:
+    """Return what is missing for a tokenizer to be read, or ""."""
+    if not any(name in _VOCABULARIES or name.endswith(".tiktoken") for name in names):
+        return (
+            "it holds no tokenizer; copy tokenizer.json and tokenizer_config.json of the same model into it"
+        )
+    needed = [package for package, module in _FOR_SENTENCEPIECE.items() if not _is_installed(module)]
+    if needed and "tokenizer.model" in names and not {"tokenizer.json", "tekken.json"} & set(names):
+        packages = " ".join(needed)
+        return f"tokenizer.model alone cannot be read here; pip install {packages}, or copy tokenizer.json into it"
+    return ""
+
+
+def _gguf_problem(path: Path) -> str:
+    """Return why a GGUF file cannot be read, or ""."""
+    from transformers.integrations.gguf.reader import GgufHeader
+
+    damaged = f"{path.name} is damaged or cut short; copy it again"
+    try:
+        header = GgufHeader.from_file(str(path))
+    except ValueError as error:
+        # Types of weights that this reader does not know, transformers may unpack in another way.
+        return "" if "ggml type" in str(error) else f"{damaged} ({first_line(error).rstrip('.')})"
+    except Exception:  # noqa: BLE001 - whatever comes of reading beyond the end
+        return damaged
+    end = max((tensor.offset + tensor.nbytes for tensor in header.tensors), default=0)
+    return damaged if header.data_start + end > path.stat().st_size else ""
+
+
+def _only_gguf(names: Collection[str]) -> str | None:
+    """Return the GGUF file that holds a folder's weights, if it is the only one and no safetensors are beside it."""
+    found = _ggufs(names)
+    return (
+        found[0]
+        if len(found) == 1 and not {SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME} & set(names)
+        else None
+    )
+
+
+def _ggufs(names: Collection[str]) -> list[str]:
+    """Return the GGUF files among some, without those that only encode images."""
+    return sorted(name for name in names if name.endswith(".gguf") and not name.startswith("mmproj"))
+
+
+def _shards(folder: Path) -> list[str]:
+    """Return the names of the files that hold a model's weights, as its index says."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if (folder / SAFE_WEIGHTS_NAME).is_file() or not index.is_file():
+        return [SAFE_WEIGHTS_NAME]
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+
+
+def _names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir() if file.is_file()}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is its parent
+        return False
+
+
+def _listing(names: Collection[str]) -> str:
+    """Return file names as a text, the first few of many."""
+    rest = len(names) - _MENTIONED
+    return ", ".join(sorted(names)[:_MENTIONED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,299 @@
+"""The verb `sample`: a policy writes completions for the prompts of a run directory.
+
+Each completion has a seed of its own, made from the configured seed, its prompt's id and its number, and is
+written by that seed alone: the same prompt gets the same completions among other prompts, in other batches,
+and on a second try. `logprob` is the summed log-probability of `token_ids` under the policy itself, whatever
+temperature, top_p or top_k they were drawn with.
+"""
+
+import hashlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from training.engine.adapters.loading import has_adapter, load_sampled, load_scored
+from training.engine.adapters.lora import rounding_events
+from training.engine.config import SamplingConfig, TrainConfig
+from training.engine.data.markers import ChatRefusedError
+from training.engine.data.tokens import Encoder, EncodingReport
+from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError
+from training.engine.model.base import Loaded, load_base, model_files, set_threads
+from training.engine.records import Prompt, read_prompts
+from training.engine.rescoring import find_disagreement, reference_logprobs
+from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.sampling import vllm_writer
+from training.engine.sampling.decoding import Decoder, Request, Sample, Written
+from training.engine.selfcheck import check_causal, choose_way
+
+_TRIES = 8  # draws for one completion that is to differ from its prompt's others
+_REPORT_SECONDS = 0.5
+_CONTEXT = 4  # tokens of the prompt that a completion is decoded after
+# What each line of samples.jsonl repeats of the settings.
+_TOLD = ("temperature", "top_p", "top_k", "max_new_tokens")
+
+
+class Writer(Protocol):
+    """What writes completions: `Decoder`, or vLLM behind the same method."""
+
+    def write(self, requests: Sequence[Request], report: Callable[[int], None] = ...) -> list[Written]:
+        """Complete every request, in the order given."""
+        ...
+
+
+def sample(run: RunDirectory) -> None:
+    """Write samples.jsonl for prompts.jsonl, then done.json. Raises EngineError subclasses, having written neither."""
+    config = run.read_config()
+    set_threads(config)
+    with run.locked():
+        started = time.monotonic()
+        run.progress("loading")
+        prompts = list(read_prompts(run.prompts))
+        if not prompts:
+            raise DataError(f"{run.prompts.name} holds no prompt.")
+        adapter = choose_policy(run, config)
+        inputs = run.hashes([run.config_file, run.prompts, *([adapter] if adapter else [])])
+        inputs |= model_files(config)
+        loaded, writer = load_writer(
+            config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
+        )
+        encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.encoder(config, run))
+        events = refused.refusals
+        if encoded and isinstance(writer, Decoder):
+            events += check_writing(loaded, writer, [ids for _, ids in encoded])
+        begun = time.monotonic()
+        try:
+            samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
+        except torch.OutOfMemoryError:
+            raise MemoryShortError(
+                "Out of memory: not even one completion fits beside the model; lower sampling.max_new_tokens."
+            ) from None
+        spent = time.monotonic() - begun
+        native = isinstance(writer, Decoder)
+        if isinstance(writer, Decoder):
+            writer.release()
+        trained = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
+        del loaded, writer  # another model may not fit beside this one
+        if samples:
+            policy = trained or load_scored(config, adapter, beside_start=False)
+            events += check_written(policy, samples, native)
+            del policy
+        del trained
+        lines = [sample_line(one, config.sampling) for one in samples]
+        figures: dict[str, Any] = {}
+        if config.sampling.reference and samples:
+            run.progress("scoring", len(samples), len(samples))
+            for line, logprob in zip(lines, reference_logprobs(config, samples), strict=True):
+                line["reference_logprob"] = logprob
+            figures["kl"] = statistics.fmean(line["logprob"] - line["reference_logprob"] for line in lines)
+        write_jsonl(run.samples, lines)
+        tokens = sum(len(one.written.token_ids) for one in samples)
+        summary = {
+            "status": "sampled",
+            "policy": str(adapter) if adapter else "base_model",
+            "prompts": len(prompts),
+            "too_long": too_long,
+            "refused": refused.dropped.total(),
+            "completions": len(samples),
+            "tokens": tokens,
+            "ended": sum(one.written.finish_reason == "stop" for one in samples),
+            "repeated": len(repeats(samples)),
+            "events": events,
+            **figures,
+            "tokens_per_second": round(tokens / spent, 1),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        run.finish("sample", summary, inputs, [run.samples])
+        run.progress("done", len(samples), len(samples))
+    for event in events:
+        print(event, file=sys.stderr)
+
+
+def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
+    """The adapter that writes, or None for the base model. Raises ConfigError if the one asked for is missing."""
+    wanted = config.sampling.policy
+    trained = (run.adapter / "adapter_model.safetensors").is_file()
+    if wanted == "trained" and not trained:
+        raise ConfigError(f"sampling.policy is 'trained', but {run.adapter} holds no adapter.")
+    if wanted == "start" and not config.start_adapter:
+        raise ConfigError("sampling.policy is 'start', but start_adapter is not set.")
+    if wanted == "trained" or (wanted == "auto" and trained):
+        return run.adapter
+    return Path(config.start_adapter) if config.start_adapter and wanted != "base" else None
+
+
+def load_writer(config: TrainConfig, adapter: Path | None, *, chats: bool = False) -> tuple[Loaded, Writer]:
+    """The policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
+
+    Our own loop merges the adapter into float32 weights in memory; beside others it stays as it is. The weights on
+    disk are not touched. With `chats` a completion also ends with the token that ends a turn in the chat template,
+    which the model's files may not name.
+    """
+    if vllm_writer.wanted(config, adapter):
+        # vLLM loads the weights into the GPU itself; here they are only mapped, for what tokenizing asks of them.
+        mapped = load_base(replace(config, device="cpu", dtype="bfloat16"))
+        return mapped, vllm_writer.VllmWriter(config, adapter, _ends(mapped, config, chats))
+    loaded = load_sampled(config, adapter)
+    return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling)
+
+
+def _ends(loaded: Loaded, config: TrainConfig, chats: bool) -> frozenset[int]:
+    """The ids on which writing ends."""
+    turn = loaded.encoder(config).chats.ending.id if chats else None
+    return loaded.eos_ids if turn is None else loaded.eos_ids | {turn}
+
+
+def check_writing(loaded: Loaded, decoder: Decoder, prompts: Sequence[tuple[int, ...]]) -> list[str]:
+    """Choose how `decoder` writes, and return what is to be said of it. Raises ModelError if it cannot."""
+    check_causal(loaded, max(prompts, key=len))
+    event = choose_way(decoder, loaded, prompts)
+    return [event] if event else []
+
+
+def encode_prompts(
+    prompts: Sequence[Prompt], loaded: Loaded, config: TrainConfig, encoder: Encoder
+) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str], EncodingReport]:
+    """Each prompt with its ids, the ids of those that leave no room to write, and what the chat template refused.
+
+    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; also where the template
+    refused all of them.
+    """
+    longest = config.sampling.max_new_tokens
+    encoded, too_long, report = [], [], EncodingReport()
+    for prompt in prompts:
+        try:
+            ids = encoder.prompt_ids(prompt.prompt, prompt.tools)
+        except ChatRefusedError as refusal:
+            report.refuse(prompt, refusal)
+            continue
+        if not ids:
+            raise DataError(f"Prompt {prompt.id} is empty, and the model has no token to begin a text with.")
+        if len(ids) + longest <= loaded.max_positions:
+            encoded.append((prompt, ids))
+        elif config.sampling.skip_long:
+            too_long.append(prompt.id)
+        else:
+            raise DataError(
+                f"Prompt {prompt.id} is too long: its {len(ids)} tokens and {longest} new ones are more than the "
+                f"{loaded.max_positions} that the model can place; shorten it or lower sampling.max_new_tokens."
+            )
+    if report.refusals and not encoded and not too_long:
+        raise DataError(f"No prompt is left. {report.refusals[0]}")
+    return encoded, too_long, report
+
+
+def write_samples(
+    writer: Writer,
+    tokenizer: Any,
+    prompts: Sequence[tuple[Prompt, tuple[int, ...]]],
+    settings: SamplingConfig,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Sample]:
+    """Complete every prompt as often as it asks for, in order; `report` hears (done, total).
+
+    With `settings.distinct`, completions with the text of an earlier one of their prompt are drawn again.
+    """
+    asked = [
+        (prompt, index, ids)
+        for prompt, ids in prompts
+        for index in range(prompt.n or settings.samples_per_prompt)
+    ]
+    requests = [Request(ids, seed_of(settings, prompt, index)) for prompt, index, ids in asked]
+    written = writer.write(requests, lambda done: report(done, len(requests)))
+    texts = decode(tokenizer, requests, written)
+    samples = [
+        Sample(prompt, index, request, one, text)
+        for (prompt, index, _), request, one, text in zip(asked, requests, written, texts, strict=True)
+    ]
+    for attempt in range(1, _TRIES if settings.distinct else 1):
+        again = repeats(samples)
+        if not again:
+            break
+        requests = [
+            Request(one.request.prompt, seed_of(settings, one.prompt, one.index, attempt)) for one in again
+        ]
+        written = writer.write(requests)
+        texts = decode(tokenizer, requests, written)
+        for one, request, new, text in zip(again, requests, written, texts, strict=True):
+            one.request, one.written, one.text = request, new, text
+    return samples
+
+
+def check_written(policy: Loaded, samples: Sequence[Sample], native: bool) -> list[str]:
+    """Check that `policy`, computed as in training, is what wrote the completions. Returns what is to be said.
+
+    Raises ModelError if our own loop wrote something else: it cannot generate from this architecture.
+    """
+    problem = find_disagreement(policy, samples)
+    if problem and native:
+        raise ModelError(f"The model does not write what it scores: {problem}. No completion was kept.")
+    events = [f"vLLM wrote by another policy than the trained one: {problem}."] if problem else []
+    return events + rounding_events(policy.model, policy.dtype)
+
+
+def seed_of(settings: SamplingConfig, prompt: Prompt, index: int, attempt: int = 0) -> int:
+    """The seed of one completion, 48 bits: other prompts, batches and their order have no part in it."""
+    chosen = settings.seed if prompt.seed is None else prompt.seed
+    name = "\0".join(map(str, (chosen, prompt.id, index, attempt)))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+
+
+def repeats(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples whose text, blanks around it apart, an earlier sample of their prompt has already."""
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for one in samples:
+        key = one.prompt.id, one.text.strip()
+        if key in seen:
+            found.append(one)
+        seen.add(key)
+    return found
+
+
+def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Written]) -> list[str]:
+    """Completions as the text that goes on from their prompts, without special tokens.
+
+    Some tokenizers drop the space before a text's first word, so each is decoded behind the end of its prompt.
+    """
+    if not written:
+        return []  # of which batch_decode would make one text
+    how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    before = [request.prompt[-_CONTEXT:] for request in requests]
+    heads = tokenizer.batch_decode([list(ids) for ids in before], **how)
+    wholes = tokenizer.batch_decode(
+        [[*ids, *one.token_ids] for ids, one in zip(before, written, strict=True)], **how
+    )
+    return [whole.removeprefix(head) for head, whole in zip(heads, wholes, strict=True)]
+
+
+def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
+    """One line of samples.jsonl."""
+    return {
+        "id": one.prompt.id,
+        "index": one.index,
+        "completion": one.text,
+        "prompt_token_ids": list(one.request.prompt),
+        "token_ids": list(one.written.token_ids),
+        "logprob": one.written.logprob,
+        "finish_reason": one.written.finish_reason,
+        "seed": one.request.seed,
+    } | {name: getattr(settings, name) for name in _TOLD}
+
+
+class _Progress:
+    """Writes progress.json as completions end, at most twice a second."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run, self.started, self.last = run, time.monotonic(), 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last >= _REPORT_SECONDS:
+            self.last = now
+            left = (now - self.started) * (total - done) / done if done else None
+            self.run.progress("sampling", done, total, left)

@@ -1,0 +1,317 @@
+"""Writing completions with a causal language model: many rows at once, each as if it were alone.
+
+A group of prompts of like length is fed once, left-padded; its keys and values are then repeated for every
+completion that a prompt gets. Each step writes into the cache in place, and once some of the rows have ended they
+leave the batch, and the last ones take their places. The log-probability of each token comes from the same
+forward that it was drawn from.
+
+A row draws one uniform number per token from a generator seeded for it alone, and takes the token where the
+cumulative distribution passes that number (inverse transform sampling). So a completion depends on its prompt
+and seed and not on the rows beside it, up to rounding: matrix products of another shape differ in the last
+float32 bits, which moves a token only where the number lies within about 1e-6 of the edge between two.
+
+On a CPU the products of a small model are too small to be shared by threads: there each thread writes a group of
+its own.
+"""
+
+import copy
+import queue
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from training.engine.config import SamplingConfig
+from training.engine.errors import ModelError
+from training.engine.model.forwards import Attention
+from training.engine.model.longrope import Sides
+from training.engine.model.threads import Crew, threads_apart
+from training.engine.records import Prompt
+from training.engine.sampling.kvcache import ONE_QUERY
+from training.engine.sampling.reading import WAYS, Reader, Way
+
+_ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
+_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
+_SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
+_LARGE_VOCABULARY = 1 << 14
+_CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion to write: the prompt's ids, and the seed of this row's random numbers."""
+
+    prompt: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One completion.
+
+    `token_ids` hold the end-of-sequence id where the model ended ("stop") and not where it was cut ("length").
+    `logprob` is their summed log-probability in nats under the policy itself: temperature 1, nothing cut off.
+    """
+
+    token_ids: tuple[int, ...]
+    logprob: float
+    finish_reason: str
+
+
+@dataclass(slots=True)
+class Sample:
+    """One completion and where it belongs."""
+
+    prompt: Prompt
+    index: int
+    request: Request
+    written: Written
+    text: str
+
+
+class Decoder:
+    """Writes completions with one model under one set of sampling settings."""
+
+    def __init__(
+        self, model: Any, eos_ids: frozenset[int], device: torch.device, settings: SamplingConfig
+    ) -> None:
+        self.model, self.device, self.settings = model, device, settings
+        self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
+        self._attention = Attention(model)
+        self.reader, self.sides = Reader(model, device), Sides(model.config)
+        self.use(WAYS[0])
+
+    def use(self, way: Way) -> None:
+        """Write in this way from now on."""
+        self.way = way
+        self._attention.use(ONE_QUERY if way.swift and self._attention.own[""] == "sdpa" else None)
+
+    def release(self) -> None:
+        """Give the model its own attention back."""
+        self._attention.use(None)
+
+    def write(
+        self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
+    ) -> list[Written]:
+        """Complete every request, in the order given; `report` hears how many have ended so far.
+
+        Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
+        fits into the device's memory.
+        """
+        apart = threads_apart(self.model.config, self.device)
+        threads = max(1, min(apart, len(requests) // _ROWS_ALONE))
+        groups = self.groups(requests, threads)
+        models = self._models(threads)
+        tally = _Tally(len(groups), report)
+        found: dict[int, Written] = {}
+
+        def job(number: int, stopping: threading.Event) -> None:
+            def tell(ended: int) -> None:
+                if stopping.is_set():
+                    raise _StoppedError
+                tally.tell(number, ended)
+
+            model = models.get()
+            try:
+                some = self._write_halving(model, [requests[at] for at in groups[number]], tell)
+            finally:
+                models.put(model)
+            tell(len(some))  # with those that were cut, which did not end before
+            found.update(zip(groups[number], some, strict=True))
+
+        with Crew(threads) as crew:
+            crew.run([partial(job, number) for number in range(len(groups))])
+        return [found[at] for at in range(len(requests))]
+
+    def groups(self, requests: Sequence[Request], threads: int = 1) -> list[list[int]]:
+        """Positions of `requests` in groups that are written side by side."""
+        return make_groups(requests, self.settings.batch_size, threads, self._company)
+
+    def _company(self, request: Request) -> Hashable:
+        """What requests of one group have in common: what keeps their prompts from being read together."""
+        length = len(request.prompt)
+        first, last = (self.sides.of(one) for one in (length, length + self.settings.max_new_tokens))
+        return first, last, length if first != last or not self.way.padded else None
+
+    def _models(self, count: int) -> queue.SimpleQueue[Any]:
+        """The model, for each of `count` threads: weights are shared, what modules keep as they compute is not."""
+        models: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        models.put(self.model)
+        for _ in range(count - 1):
+            models.put(copy.deepcopy(self.model, {id(weight): weight for weight in self.model.parameters()}))
+        return models
+
+    @torch.inference_mode()
+    def _write_halving(
+        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+    ) -> list[Written]:
+        """Complete a group, or where it does not fit into memory one half after the other.
+
+        No completion depends on the group that it is written in, so smaller ones write the same.
+        """
+        try:
+            return self._write_group(model, requests, report)
+        except torch.OutOfMemoryError:
+            if len(requests) == 1:
+                raise
+        half = len(requests) // 2
+        first = self._write_halving(model, requests[:half], report)
+        return first + self._write_halving(model, requests[half:], lambda ended: report(half + ended))
+
+    def _write_group(
+        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+    ) -> list[Written]:
+        """Complete requests whose prompts are of like length, all in one batch."""
+        settings, longest = self.settings, self.settings.max_new_tokens
+        logits, read = self.reader.read(model, [request.prompt for request in requests], self.way)
+        draws = torch.stack([uniforms(request.seed, longest) for request in requests]).to(self.device)
+        tokens = torch.zeros(len(requests), longest, dtype=torch.long, device=self.device)
+        logps = torch.zeros(len(requests), dtype=torch.float64, device=self.device)
+        lengths = torch.full((len(requests),), longest, device=self.device)
+        ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
+        rows = torch.arange(len(requests), device=self.device)  # those that the batch still holds
+        for step in range(longest):
+            drawn, drawn_logps = draw(logits, draws[rows, step], settings)
+            tokens[rows, step] = drawn
+            logps[rows] += drawn_logps.masked_fill(ended[rows], 0.0)
+            stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
+            ended[stops], lengths[stops] = True, step + 1
+            alive = (~ended[rows]).nonzero()[:, 0]
+            report(len(requests) - len(alive))
+            if not len(alive) or step + 1 == longest:
+                break
+            if len(alive) <= _CROWD * len(rows):
+                kept, moved = close_ranks(alive)
+                read.keep(kept, moved)
+                rows, drawn = rows[kept], drawn[kept]
+            logits = read.add(drawn)
+        return [
+            Written(tuple(ids[:length]), logp, "stop" if stopped else "length")
+            for ids, length, logp, stopped in zip(
+                tokens.tolist(), lengths.tolist(), logps.tolist(), ended.tolist(), strict=True
+            )
+        ]
+
+
+class _StoppedError(Exception):
+    """Ends a group that is no longer wanted."""
+
+
+class _Tally:
+    """How many completions have ended, over groups that are written side by side."""
+
+    def __init__(self, groups: int, report: Callable[[int], None]) -> None:
+        self.ended, self.report, self.lock = [0] * groups, report, threading.Lock()
+
+    def tell(self, group: int, ended: int) -> None:
+        """Report the sum, in which `group` counts `ended` from now on."""
+        with self.lock:
+            self.ended[group] = ended
+            self.report(sum(self.ended))
+
+
+def make_groups(
+    requests: Sequence[Request],
+    most: int,
+    threads: int = 1,
+    company: Callable[[Request], Hashable] = lambda request: None,
+) -> list[list[int]]:
+    """Positions of `requests` in groups of at most `most`, as many for each thread.
+
+    Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
+    prompt stay side by side. Only those that `company` says the same of share a group.
+    """
+    order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
+    kinds: dict[Hashable, list[int]] = {}
+    for at in order:
+        kinds.setdefault(company(requests[at]), []).append(at)
+    groups = []
+    for some in kinds.values():
+        rounds = -(-len(some) // (most * threads)) or 1
+        size = min(most, -(-len(some) // (rounds * threads)) or 1)
+        groups += [some[start : start + size] for start in range(0, len(some), size)]
+    return groups
+
+
+def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows `alive` (n,), ascending, in an order in which those before n keep their places.
+
+    Returns it, (n,), and the places that rows from n on take.
+    """
+    count = len(alive)
+    stay = alive < count
+    taken = torch.zeros(count, dtype=torch.bool, device=alive.device)
+    taken[alive[stay]] = True
+    moved = (~taken).nonzero()[:, 0]
+    kept = torch.arange(count, device=alive.device)
+    kept[moved] = alive[~stay]
+    return kept, moved
+
+
+def uniforms(seed: int, count: int) -> torch.Tensor:
+    """`count` numbers in [0, 1), that depend on `seed` alone."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def draw(
+    logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one token a row from logits (R, V) with uniform numbers (R,); temperature 0 takes the likeliest.
+
+    Returns ids (R,) and their float32 log-probabilities (R,) at temperature 1 with nothing cut off. Raises
+    ModelError if there is a logit that is not a number.
+    """
+    ids, logps = [], []
+    rows = max(1, _ELEMENTS[logits.device.type] // logits.shape[1])
+    for some, number in zip(logits.split(rows), numbers.split(rows), strict=True):
+        logprobs = some.float().log_softmax(dim=-1)
+        if bool(logprobs[:, 0].isnan().any()):  # one logit that is not a number makes its whole row so
+            raise ModelError("The policy gives probabilities that are not finite; its weights are damaged.")
+        taken = _take(logprobs, number, settings)
+        ids.append(taken)
+        logps.append(logprobs.gather(1, taken[:, None])[:, 0])
+    return torch.cat(ids), torch.cat(logps)
+
+
+def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Ids (R,): where the cumulative distribution passes the number; a token without probability never is."""
+    if settings.temperature == 0:
+        return logprobs.argmax(dim=-1)
+    odds = _kept(logprobs, settings)
+    if odds.shape[1] < _LARGE_VOCABULARY:
+        cumulative = odds.cumsum(dim=-1)
+        return _first_above(cumulative, numbers[:, None] * cumulative[:, -1:])[:, 0]
+    parts = functional.pad(odds, (0, -odds.shape[1] % _SEARCHED)).view(len(odds), -1, _SEARCHED)
+    cumulative = parts.sum(dim=-1).cumsum(dim=-1)
+    passed = numbers[:, None] * cumulative[:, -1:]
+    part = _first_above(cumulative, passed)
+    before = functional.pad(cumulative, (1, 0)).gather(1, part)
+    inside = parts.gather(1, part[:, :, None].expand(-1, 1, _SEARCHED))[:, 0].cumsum(dim=-1)
+    return (part * _SEARCHED + _first_above(inside, passed - before))[:, 0]
+
+
+def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Where sums (R, N) first pass numbers (R, 1), which are cut to stay below the last: (R, 1)."""
+    total = cumulative[:, -1:]
+    cut = torch.minimum(numbers, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, cut, right=True)
+
+
+def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Probabilities (R, V), not normalized: the temperature first, then top_k, then top_p of what that leaves."""
+    scores = logprobs if settings.temperature == 1 else logprobs / settings.temperature
+    if 0 < settings.top_k < scores.shape[1]:
+        least = scores.topk(settings.top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    if settings.temperature == 1 and settings.top_p == 1:
+        return scores.exp()
+    probabilities = scores.softmax(dim=-1)
+    if settings.top_p == 1:
+        return probabilities
+    falling, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = falling.cumsum(dim=-1) - falling
+    return torch.zeros_like(falling).scatter(1, order, falling.masked_fill(before >= settings.top_p, 0.0))

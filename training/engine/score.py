@@ -1,0 +1,175 @@
+"""The verb `score`: log-probabilities and implicit-reward margins of pairs; and what `train` shares with it."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.engine.adapters.loading import as_reference, load_scored
+from training.engine.adapters.lora import rounding_events
+from training.engine.config import TrainConfig
+from training.engine.data.tokens import EncodedPair
+from training.engine.errors import ConfigError, DataError, DivergedError
+from training.engine.model.base import Loaded, model_files, set_threads
+from training.engine.model.logps import Scorer
+from training.engine.model.threads import is_small
+from training.engine.optimize.losses import make_loss
+from training.engine.optimize.trainer import accuracy
+from training.engine.records import read_pairs
+from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.selfcheck import check_causal, choose_form
+
+# On a CPU longer rows of a large model only cost memory; those of a small one save calls.
+_DEFAULT_MAX_TOKENS = {"cpu": 1024, "cuda": 16384}
+_SMALL_MAX_TOKENS = 2048
+
+
+def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
+    """Write scores.jsonl for `pairs_file` (pairs.jsonl).
+
+    The policy is adapter/ against the start adapter (or the base model); where there is no adapter/ yet it is
+    the start adapter against the base model. Raises EngineError subclasses.
+    """
+    config = run.read_config()
+    set_threads(config)
+    with run.locked():
+        started = time.monotonic()
+        run.progress("loading")
+        source = pairs_file or run.pairs
+        pairs = read_pairs(source)
+        trained = (run.adapter / "adapter_model.safetensors").is_file()
+        policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
+        inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
+        inputs |= model_files(config)
+        loaded = load_scored(config, policy, beside_start=trained)
+        encoded, left_out = loaded.encoder(config, run).encode_pairs(pairs)
+        if not encoded:
+            raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
+        events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)
+        scorer = make_scorer(loaded, config, encoded, events.append)
+
+        def measure(offset: int) -> torch.Tensor:
+            return score_pairs(scorer, encoded, lambda done: _progress(run, offset + done, 2 * len(encoded)))
+
+        policy_logps = measure(0)
+        with as_reference(loaded.model):
+            reference_logps = measure(len(encoded))
+        check_finite(encoded, policy_logps, "policy")
+        check_finite(encoded, reference_logps, "reference")
+        margins = implicit_margins(config, policy_logps, reference_logps)
+        write_jsonl(
+            run.scores,
+            (
+                {
+                    "id": pair.id,
+                    "policy_chosen_logp": ours[0],
+                    "policy_rejected_logp": ours[1],
+                    "reference_chosen_logp": theirs[0],
+                    "reference_rejected_logp": theirs[1],
+                    "margin": margin,
+                }
+                for pair, ours, theirs, margin in zip(
+                    encoded, policy_logps.tolist(), reference_logps.tolist(), margins.tolist(), strict=True
+                )
+            ),
+        )
+        summary = {
+            "status": "scored",
+            "pairs": len(encoded),
+            "left_out": left_out.to_dict(),
+            "accuracy": accuracy(margins),
+            "margin": float(margins.mean()),
+            "policy": str(policy) if policy else "base_model",
+            "events": events,
+            "packed": scorer.form == "packed",
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        run.finish("score", summary, inputs, [run.scores])
+        run.progress("done", len(encoded), len(encoded))
+    for event in events:
+        print(event, file=sys.stderr)
+
+
+def score_pairs(
+    scorer: Scorer, pairs: Sequence[EncodedPair], report: Callable[[int], None] = lambda done: None
+) -> torch.Tensor:
+    """Log-probabilities (pairs, 2) of chosen and rejected completions, float64, as the model now stands."""
+    found = torch.empty(len(pairs), 2, dtype=torch.float64)
+    done = 0
+    groups = scorer.groups(pairs, range(len(pairs)))
+    for row in scorer.rows(pairs, groups):
+        found[list(row.pairs)] = scorer.score(row)
+        done += len(row.pairs)
+        report(done)
+    return found
+
+
+def check_finite(pairs: Sequence[EncodedPair], logps: torch.Tensor, whose: str) -> None:
+    """Refuse log-probabilities (pairs, 2) that are not finite. Raises DivergedError naming the first pair."""
+    broken = (~logps.isfinite()).any(dim=1).nonzero()
+    if len(broken):
+        raise DivergedError(
+            f"The {whose}'s log-probability of pair {pairs[int(broken[0])].id} is not a finite number:"
+            " its weights are damaged, or it was trained at too high a learning_rate."
+        )
+
+
+def implicit_margins(config: TrainConfig, policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """beta times the policy's gain on the chosen over that on the rejected completion, (pairs,)."""
+    gains = policy - reference
+    return config.beta * (gains[:, 0] - gains[:, 1])
+
+
+def held_out_figures(
+    config: TrainConfig, pairs: Sequence[EncodedPair], policy: torch.Tensor, reference: torch.Tensor
+) -> dict[str, Any]:
+    """Accuracy (ties half), mean margin and mean loss, unweighted, of log-probabilities (pairs, 2) each.
+
+    `logp_accuracy` is the share of pairs whose chosen completion the policy finds likelier, reference apart.
+    """
+    h = implicit_margins(config, policy, reference)
+    label = torch.tensor([pair.label for pair in pairs], dtype=torch.float64)
+    margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
+    loss = make_loss(config)(h, label, margin)
+    return {
+        "pairs": len(pairs),
+        "accuracy": accuracy(h),
+        "logp_accuracy": accuracy(policy[:, 0] - policy[:, 1]),
+        "margin": float(h.mean()),
+        "loss": float(loss.mean()),
+    }
+
+
+def make_scorer(
+    loaded: Loaded, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
+) -> Scorer:
+    """A scorer that makes rows of the fastest form in which the model computes each sequence as if it were alone.
+
+    `note` hears of a slower one. Raises ModelError if the model is not causal, or cannot be computed.
+    """
+    scorer = Scorer(
+        loaded.model,
+        loaded.base,
+        device=loaded.device,
+        max_tokens=config.max_tokens or _default_max_tokens(loaded),
+    )
+    check_causal(loaded, (*pairs[0].prompt, *pairs[0].chosen))
+    choose_form(scorer, pairs, config.packing, note)
+    if config.shard and any(scorer.is_alone(pair) for pair in pairs):
+        raise ConfigError(
+            "shard needs sequences that can be computed side by side, and those of this model cannot."
+        )
+    return scorer
+
+
+def _default_max_tokens(loaded: Loaded) -> int:
+    usual = _DEFAULT_MAX_TOKENS[loaded.device.type]
+    return max(usual, _SMALL_MAX_TOKENS) if is_small(loaded.base.config) else usual
+
+
+def _progress(run: RunDirectory, done: int, total: int) -> None:
+    run.progress("scoring", done, total)

@@ -1,0 +1,1 @@
+"""Rounds: planned, led by a worker, followed, judged. No module here knows a request."""

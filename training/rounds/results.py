@@ -1,0 +1,171 @@
+"""From a policy's samples to the rows that people judge: which prompts it writes for, and what becomes of them.
+
+A fresh comparison has two completions of the new policy (on-policy, so that the next round learns from what the
+policy writes now). A gate comparison has one of the new policy and one of the policy before, on a held-out
+prompt. Completions that are empty or equal are passed over and counted.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Count
+
+from annotate.models import Comparison, Completion, Policy, Priority, Prompt
+from training.models import Round
+from training.rounds.state_machine import FRESH_PRIORITY
+
+FRESH, GATE = "fresh", "gate"
+GATE_PER_PROMPT = 8  # a gate on very few prompts says little, however many samples it has
+ROWS_AT_A_TIME = 500
+
+Entry = dict[str, Any]  # a line of prompts.jsonl
+Sample = dict[str, Any]  # a line of samples.jsonl
+
+
+def fresh_entries(round_: Round, count: int) -> list[Entry]:
+    """Lines of prompts.jsonl for `count` fresh comparisons, of the least compared prompts first.
+
+    A prompt comes again only when all others have come as often. Held-out prompts are left to the gate; a round
+    that only writes has none, and writes for them too, since their judgments are what a training is measured by.
+    """
+    among = round_.project.prompts.all()
+    prompts = list(
+        (among.filter(held_out=False) if round_.trains else among)
+        .annotate(compared=Count("comparisons"))
+        .values_list("pk", "compared")
+    )
+    random.Random(f"{round_.folder}:{FRESH}").shuffle(prompts)
+    prompts.sort(key=lambda prompt: prompt[1])
+    return _entries(round_, FRESH, [pk for pk, _ in prompts], count, samples_each=2)
+
+
+def gate_entries(round_: Round, count: int) -> list[Entry]:
+    """Lines of prompts.jsonl, on held-out prompts, for `count` gate comparisons; a policy writes one side of each.
+
+    As many different prompts as there are; where there are fewer than `count`, each is sampled more often.
+    """
+    prompts = list(round_.project.prompts.filter(held_out=True).values_list("pk", flat=True))
+    random.Random(f"{round_.folder}:{GATE}").shuffle(prompts)
+    return _entries(round_, GATE, prompts, min(count, GATE_PER_PROMPT * len(prompts)), samples_each=1)
+
+
+def _entries(round_: Round, purpose: str, prompts: list[int], count: int, samples_each: int) -> list[Entry]:
+    """Spread `count` comparisons over the prompts, in their order; `n` is how many samples that takes of each."""
+    times = {pk: count // len(prompts) + (place < count % len(prompts)) for place, pk in enumerate(prompts)}
+    wanted = [pk for pk in prompts if times[pk]]
+    contents: dict[int, Any] = {}
+    for start in range(0, len(wanted), ROWS_AT_A_TIME):
+        some = Prompt.objects.filter(pk__in=wanted[start : start + ROWS_AT_A_TIME])
+        contents |= dict(some.values_list("pk", "content"))
+    # The id seeds the samples: it differs from round to round, so that no round repeats another's draws.
+    return [
+        {
+            "id": f"{purpose}/{round_.number}/{pk}",
+            "prompt": contents[pk],
+            "n": samples_each * times[pk],
+        }
+        for pk in wanted
+    ]
+
+
+@dataclass
+class Batch:
+    """Unsaved rows, ready to be written in one short transaction."""
+
+    completions: list[Completion] = field(default_factory=list)
+    fresh: list[Comparison] = field(default_factory=list)
+    gate: list[Comparison] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(
+        self, round_: Round, pair: tuple[Completion, Completion], kind: Comparison.Kind, priority: int
+    ) -> None:
+        """Compare two completions, unless they say the same. Their order is drawn: ids must not tell who wrote what."""
+        first, second = random.sample(pair, 2)
+        if first.text.strip() == second.text.strip():
+            self.counts["equal"] += 1
+            return
+        self.completions += (first, second)
+        (self.gate if kind == Comparison.Kind.GATE else self.fresh).append(
+            Comparison(
+                project=round_.project,
+                prompt_id=first.prompt_id,
+                first=first,
+                second=second,
+                kind=kind,
+                batch=f"round {round_.number}",
+                priority=priority,
+                needed=round_.project.judgments_needed,
+            )
+        )
+
+    def save(self, round_: Round) -> None:
+        """Write everything and link it to the round. Call it inside the transaction that ends the round."""
+        Completion.objects.bulk_create(self.completions, batch_size=ROWS_AT_A_TIME)
+        Comparison.objects.bulk_create(self.fresh + self.gate, batch_size=ROWS_AT_A_TIME)
+        round_.fresh.set(self.fresh)
+        round_.gate.set(self.gate)
+
+
+def make_batch(
+    round_: Round, new: Policy, new_samples: Iterable[Sample], previous_samples: Iterable[Sample]
+) -> Batch:
+    """Turn the samples of the new policy and of the one before into completions and comparisons."""
+    batch = Batch()
+    previous = _by_entry(previous_samples)
+    gate: list[list[tuple[Completion, Completion]]] = []
+    for entry, samples in _by_entry(new_samples).items():
+        purpose, _number, prompt = entry.split("/")
+        written = list(completions(int(prompt), new, samples, batch.counts))
+        if purpose == GATE:
+            before = completions(int(prompt), round_.start_policy, previous.get(entry, []), batch.counts)
+            gate.append(list(zip(written, before, strict=False)))
+            continue
+        for pair in zip(written[0::2], written[1::2], strict=False):
+            batch.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
+    # The first sample of every prompt, then the second of every prompt: people see different prompts first.
+    depth = max((len(pairs) for pairs in gate), default=0)
+    for pair in (pairs[i] for i in range(depth) for pairs in gate if i < len(pairs)):
+        batch.add(round_, pair, Comparison.Kind.GATE, Priority.GATE)
+    return batch
+
+
+def _by_entry(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample["id"], []).append(sample)
+    return found
+
+
+def completions(
+    prompt: int, policy: Policy, samples: Iterable[Sample], counts: Counter[str]
+) -> Iterator[Completion]:
+    """The samples of one prompt as unsaved rows; empty ones are passed over and counted."""
+    for sample in samples:
+        if not sample["completion"].strip():
+            counts["empty"] += 1
+            continue
+        yield Completion(
+            prompt_id=prompt,
+            policy=policy,
+            text=sample["completion"],
+            token_ids=sample["token_ids"],
+            prompt_token_ids=sample.get("prompt_token_ids"),
+            logprob=sample["logprob"],
+            finish_reason=sample["finish_reason"],
+            seed=sample["seed"],
+            sampling=_sampling(sample),
+        )
+
+
+def _sampling(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling settings that a sample was written with: what its line says beyond the columns."""
+    return {key: value for key, value in sample.items() if key not in _COLUMNS}
+
+
+_COLUMNS = {
+    *("id", "index", "completion", "token_ids", "prompt_token_ids", "logprob", "finish_reason", "seed"),
+}

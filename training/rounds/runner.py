@@ -1,0 +1,337 @@
+"""Between the database and the run directory: a claimed round's files, its child processes, and their results.
+
+Everything here can be cut off at any point and done again: files are written whole, a verb that is in done.json is
+not run twice, and the results reach the database in one transaction. Writes are fenced (`state_machine.heartbeat`,
+`state_machine.advance`): a worker that lost its round, to a cancel or to another worker, finds out within a second and
+ends its child.
+"""
+
+import json
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import Max
+from django.db.models.functions import Now
+
+from annotate.models import Policy, Project
+from annotate.pairs.snapshots import training_rows
+from training.engine.config import TrainConfig
+from training.engine.errors import EngineError, disk_full
+from training.engine.rundir import RunDirectory, read_jsonl, storing, write_jsonl
+from training.models import Metric, Round
+from training.rounds import child_process, results, state_machine, workers
+from training.rounds.plan import Plan, RoundError, adapter_folder, model_path
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
+
+
+class Lost(Exception):
+    """The round is not this worker's any more."""
+
+
+class WorkerStopping(Exception):
+    """The worker was asked to stop."""
+
+
+class ChildFailed(Exception):
+    """A child process ended with an error; the message is the reason, in a sentence."""
+
+
+def run(round_: Round) -> None:
+    """Work on a round that `state_machine.claim_round` gave out, until it is ready, failed, or not ours any more."""
+    files = RunDirectory(round_.run_dir)
+    try:
+        prepare(round_, files)
+        if round_.trains:
+            train(round_, files)
+            if round_.state == Round.State.TRAINING and not state_machine.advance(
+                round_, Round.State.SAMPLING
+            ):
+                raise Lost
+        sample(round_, files)
+        finish(round_, files)
+    except Lost:
+        logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
+    except WorkerStopping:
+        state_machine.hand_back(round_)
+    except (ChildFailed, EngineError, RoundError) as error:
+        state_machine.fail(round_, str(error))
+    except (OperationalError, InterfaceError):
+        # The database is away. The heartbeat stops, so the sweep hands the round to whoever comes next.
+        logger.exception("%s: the database cannot be reached.", round_)
+    except Exception as error:
+        logger.exception("%s failed in the worker.", round_)
+        known = disk_full(error)
+        state_machine.fail(
+            round_, str(known or f"The worker could not go on: {type(error).__name__}: {error}")
+        )
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
+def previous_files(files: RunDirectory) -> RunDirectory:
+    """The run directory, inside the round's own, in which the policy before writes for the gate."""
+    return RunDirectory(files.root / "previous")
+
+
+def prepare(round_: Round, files: RunDirectory) -> None:
+    """Write what `train` reads. On a later attempt the same files are there already, and stay."""
+    if not state_machine.heartbeat(
+        round_
+    ):  # lost before it began: the child and the files are the successor's
+        raise Lost
+    child_process.end_orphan(files)
+    child_process.end_orphan(previous_files(files))
+    if round_.attempts == 1 and files.root.exists():
+        # Left behind by another database; nothing of it may be mistaken for this round's.
+        files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
+    plan = Plan.from_dict(round_.settings)
+    files.write_config(on_this_machine(plan.config))
+    for path, held_out in ((files.heldout, True), (files.pairs, False)):
+        if round_.snapshot is not None and not path.exists():
+            base_model = plan.config.base_model
+            write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
+
+
+def on_this_machine(config: TrainConfig) -> TrainConfig:
+    """The configuration with paths in place of the database's names.
+
+    They are checked once more, as what the site allows may have changed since the round was planned. Raises
+    RoundError.
+    """
+    adapter, reference = config.start_adapter, config.sampling.reference
+    if reference not in (None, "base", "start"):
+        raise RoundError("reference is not chosen for a round: Whetstone decides it.", "reference")
+    return replace(
+        config,
+        base_model=model_path(config.base_model),
+        start_adapter=str(adapter_folder(adapter)) if adapter else None,
+    )
+
+
+def write_prompts(round_: Round, files: RunDirectory) -> None:
+    """Draw the prompts that the new policy, and for the gate the one before, write for. Once: a retry repeats them."""
+    if files.prompts.exists():
+        return
+    plan = Plan.from_dict(round_.settings)
+    gate = results.gate_entries(round_, plan.gate_comparisons) if round_.trains else []
+    if gate:
+        config = on_this_machine(plan.config)
+        # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
+        sampling = replace(config.sampling, seed=config.sampling.seed + 1)
+        previous_files(files).write_config(replace(config, sampling=sampling))
+        write_jsonl(previous_files(files).prompts, gate)
+    write_jsonl(files.prompts, gate + results.fresh_entries(round_, plan.fresh_comparisons))
+
+
+# --- The child processes -----------------------------------------------------------------------------------------
+
+
+def train(round_: Round, files: RunDirectory) -> None:
+    """Train the adapter, unless an earlier attempt did; metrics reach the database as they appear."""
+    if "train" not in files.read_done():
+        follow(round_, files, "train", MetricsTail(round_, files.metrics).read)
+    if "train" not in files.read_done() or not files.adapter.is_dir():
+        raise ChildFailed("Training ended without an adapter.")
+
+
+def sample(round_: Round, files: RunDirectory) -> None:
+    """Let the new policy write, and the one before it for the gate."""
+    write_prompts(round_, files)
+    previous = previous_files(files)
+    for directory in (files, previous) if previous.prompts.exists() else (files,):
+        if "sample" not in directory.read_done() and directory.prompts.stat().st_size:
+            follow(round_, directory, "sample")
+
+
+def follow(
+    round_: Round, files: RunDirectory, verb: str, each_tick: Callable[[], None] = lambda: None
+) -> None:
+    """Run `python -m training.engine VERB` over a run directory as a child, and report on it until it ends.
+
+    Raises ChildFailed with the reason, Lost, or WorkerStopping; the child is gone by then, whichever it is.
+    """
+    log = files.root / f"{verb}.log"
+    files.progress_file.unlink(missing_ok=True)
+    with storing(log):
+        output = log.open("wb")
+    with output:
+        child = child_process.start(verb, files.root, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while not _ended(child):
+            try:
+                each_tick()
+                if not state_machine.heartbeat(round_, **read_progress(files, verb)):
+                    raise Lost
+                if workers.is_stopping(round_.worker):
+                    raise WorkerStopping
+            except (OperationalError, InterfaceError):
+                # A database that is away for a moment must not end hours of training.
+                logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)
+                connection.close()
+    finally:
+        child_process.end(child)
+    each_tick()
+    if child.returncode != 0:
+        raise ChildFailed(child_process.reason(verb, child.returncode, log))
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the next tick; True as soon as the child has ended."""
+    try:
+        child.wait(TICK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:
+    """The fields of Round that progress.json fills; before the first one, that the child is starting."""
+    try:
+        progress = json.loads(files.progress_file.read_text())
+    except (OSError, ValueError):
+        return {"phase": "starting", "step": 0, "total_steps": 0, "seconds_left": None}
+    phase = progress["phase"]
+    if files.root.name == "previous" and verb == "sample" and phase == "sampling":
+        phase = "sampling the previous policy"
+    return {
+        "phase": phase,
+        "step": progress["step"],
+        "total_steps": progress["total_steps"],
+        "seconds_left": progress["eta_seconds"],
+    }
+
+
+class MetricsTail:
+    """Copies the lines of metrics.jsonl into Metric rows as they appear; lines that a resumed run repeats win."""
+
+    def __init__(self, round_: Round, path: Path) -> None:
+        self.round, self.path = round_, path
+        self.offset, self.last_line = 0, b""
+        self.furthest = round_.metrics.aggregate(step=Max("step"))["step"] or 0
+
+    def read(self) -> None:
+        """Copy the whole lines that came since the last call, or all of them if the log was cut back meanwhile."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(self.offset - len(self.last_line))
+            if file.read(len(self.last_line)) != self.last_line:
+                # Cut back to a checkpoint, and perhaps longer again than it was: the size alone would not tell.
+                self.offset = file.seek(0)
+            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        if not lines:
+            return
+        self._store([json.loads(line) for line in lines])
+        self.offset += sum(map(len, lines))
+        self.last_line = lines[-1]
+
+    def _store(self, rows: list[dict[str, Any]]) -> None:
+        Metric.objects.bulk_create(
+            [Metric(round=self.round, step=row["step"], values=row) for row in rows],
+            update_conflicts=True,
+            unique_fields=["round", "step"],
+            update_fields=["values"],
+            batch_size=500,
+        )
+        if (
+            rows[-1]["step"] > self.furthest
+        ):  # further than any attempt before: not a round that kills its workers
+            self.furthest = rows[-1]["step"]
+            state_machine.heartbeat(self.round, losses=0)
+
+
+# --- The end -----------------------------------------------------------------------------------------------------
+
+
+def finish(round_: Round, files: RunDirectory) -> None:
+    """Write the new policy, its completions and comparisons, and end the round: all of it, or nothing.
+
+    A round that does not train ends with completions and comparisons of its starting policy.
+    """
+    previous = previous_files(files)
+    start = round_.start_policy
+    new = _new_policy(round_) if round_.trains else None
+    batch = results.make_batch(round_, new or start, _samples(files), _samples(previous))
+    summary = _summary(files, previous) | {
+        "fresh": len(batch.fresh),
+        "gate": len(batch.gate),
+        "passed_over": dict(batch.counts) | _passed_over(files),
+    }
+    message = f"{len(batch.fresh)} fresh comparisons"
+    message += f", {len(batch.gate)} for the gate." if new else "."
+    with transaction.atomic():
+        # Hours may have passed since the project was read. Lock the project before the round, as promote does.
+        project = Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
+        if not state_machine.heartbeat(
+            round_
+        ):  # holds the round: however long this takes, no sweep takes it back
+            raise Lost
+        if new:
+            new.save()
+        for comparison in batch.fresh + batch.gate:
+            comparison.needed = project.judgments_needed
+        batch.save(round_)
+        ended = state_machine.advance(
+            round_,
+            Round.State.READY if new else Round.State.WRITTEN,
+            message=message,
+            result_policy=new,
+            summary=summary,
+            finished_at=Now(),
+        )
+        if not ended:
+            raise Lost  # rolls everything back
+    shutil.rmtree(files.checkpoints, ignore_errors=True)
+
+
+def _new_policy(round_: Round) -> Policy:
+    """The policy that the round trained, not saved yet."""
+    start = round_.start_policy
+    return Policy(
+        project=round_.project,
+        name=_policy_name(round_),
+        kind=Policy.Kind.ADAPTER,
+        base_model=start.base_model,
+        revision=start.revision,
+        adapter=f"{round_.folder}/adapter",
+        parent=start,
+    )
+
+
+def _samples(files: RunDirectory) -> list[results.Sample]:
+    return [row for _, row in read_jsonl(files.samples)] if files.samples.exists() else []
+
+
+def _passed_over(files: RunDirectory) -> dict[str, int]:
+    """Count the prompts that the policy did not write for: they fill its context, or its chat template refused them."""
+    report = files.read_done().get("sample", {})
+    counts = {"too_long": len(report.get("too_long", [])), "refused": report.get("refused", 0)}
+    return {why: count for why, count in counts.items() if count}
+
+
+def _policy_name(round_: Round) -> str:
+    name = f"round {round_.number}"
+    return name if not round_.project.policies.filter(name=name).exists() else round_.folder
+
+
+def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
+    """What the engine reported, without the hashes, which stay in done.json."""
+    done = files.read_done() | {"sample_previous": previous.read_done().get("sample", {})}
+    return {
+        verb: {key: value for key, value in report.items() if key not in ("inputs", "outputs")}
+        for verb, report in done.items()
+        if report
+    }

@@ -1,0 +1,393 @@
+"""The state machine of a round: open, queue, claim, advance, fail, cancel, resume, promote, reject, roll back.
+
+The only writer of Round.state and RoundEvent. Every move is one UPDATE that names the state it leaves, with its
+RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
+a hint: `sweep`, run every few seconds, sends again what was lost and takes rounds back from silent workers.
+How a round does its work is in `runner.py`.
+
+Every time that decides something is the database's (`Now()`): workers' clocks may disagree.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from celery import current_app
+from django.conf import settings as site
+from django.db import IntegrityError, transaction
+from django.db.models import F, Max, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+from kombu.exceptions import ChannelError, KombuError
+
+from annotate.models import Comparison, Policy, Priority, Project, User
+from annotate.models.conflicts import again_on_race
+from annotate.pairs.snapshots import take_snapshot
+from training.models import Round, RoundEvent
+from training.rounds.plan import Plan, RoundError, check_lengths, check_policy
+
+logger = logging.getLogger(__name__)
+
+State = Round.State
+MOVES: Final[Mapping[str, frozenset[State]]] = {
+    State.DRAFT: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.TRAINING, State.SAMPLING, State.FAILED, State.CANCELLED}),
+    State.TRAINING: frozenset({State.SAMPLING, State.QUEUED, State.FAILED, State.CANCELLED}),
+    State.SAMPLING: frozenset({State.READY, State.WRITTEN, State.QUEUED, State.FAILED, State.CANCELLED}),
+    State.READY: frozenset({State.PROMOTED, State.REJECTED}),
+    State.FAILED: frozenset({State.QUEUED}),
+    State.PROMOTED: frozenset(),
+    State.REJECTED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.WRITTEN: frozenset(),
+}
+RUN_TASK = "training.tasks.run_round"
+MIN_PAIRS = 8  # fewer teach a model little but their noise
+MAX_WRITTEN = 10_000  # comparisons of one round that only writes
+MESSAGE_LIFE = timedelta(days=1)  # by the sender's clock and the receiver's, which may be that far apart
+MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rather than being tried for ever
+FRESH_PRIORITY = (
+    5  # what the policy in use writes goes before older samples, behind what was chosen on purpose
+)
+
+
+def move(
+    round_: Round,
+    to: State,
+    *,
+    message: str = "",
+    by: User | None = None,
+    fence: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> bool:
+    """Move a round from the state that `round_` was read in. False if it is no longer there, and nothing changed.
+
+    `fence` holds further conditions, `fields` what else is written with the move. Raises ValueError for a move
+    that the table does not allow.
+    """
+    if to not in MOVES[round_.state]:
+        raise ValueError(f"A round cannot go from {round_.state} to {to}.")
+    with transaction.atomic():
+        here = Round.objects.filter(pk=round_.pk, state=round_.state, **(fence or {}))
+        if here.update(state=to, **fields) != 1:
+            return False
+        _note(round_, to, message, by)
+    round_.refresh_from_db()
+    return True
+
+
+def _note(round_: Round, to: str, message: str, by: User | None) -> None:
+    """Write a line of the round's history."""
+    RoundEvent.objects.create(
+        round=round_, from_state=round_.state, to_state=to, message=message, by=by, created_at=Now()
+    )
+
+
+# --- What an admin does ------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def open_round(
+    project: Project, by: User | None, chosen: Mapping[str, Any] | None = None, *, trains: bool = True
+) -> Round:
+    """A new draft that starts from the project's current policy.
+
+    `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Raises RoundError, naming the
+    field at fault, if a round cannot be opened.
+    """
+    # Not as the caller read it: a promotion or a roll-back may have been committed since.
+    project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    policy = check_policy(project.current_policy)
+    plan = Plan.for_project(project, policy, chosen or {})
+    check_lengths(plan)
+    last = project.rounds.aggregate(last=Max("number"))["last"] or 0
+    try:
+        with transaction.atomic():
+            round_ = Round.objects.create(
+                project=project,
+                number=last + 1,
+                start_policy=policy,
+                trains=trains,
+                settings=plan.to_dict(),
+                folder=f"runs/{project.slug}-{last + 1}",
+                created_by=by,
+            )
+    except IntegrityError:
+        raise RoundError(_why_no_other(project)) from None
+    _note(round_, State.DRAFT, "Opened.", by)
+    return round_
+
+
+def _why_no_other(project: Project) -> str:
+    other = project.rounds.open().first()
+    if other is None:
+        return "Another round was opened at the same moment; look at the list again."
+    if other.state == State.READY:
+        return f"Round {other.number} waits for your decision; promote or reject it first."
+    return (
+        f"Round {other.number} is {other.get_state_display().lower()}; wait for it to end or cancel it first."
+    )
+
+
+def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = None) -> Round:
+    """Open a round on a snapshot of the judgments of this moment, and queue it. All of it, or nothing.
+
+    Raises RoundError as `open_round` does, and if there are too few pairs to train on.
+    """
+    with transaction.atomic():
+        round_ = open_round(project, by, chosen)
+        snapshot = take_snapshot(project, by, Plan.from_dict(round_.settings).pairs)
+        count = snapshot.pairs.filter(held_out=False).count()
+        if count < MIN_PAIRS:
+            raise RoundError(
+                f"Preference pairs: there {'is' if count == 1 else 'are'} {count} to train on, and a round needs "
+                f"{MIN_PAIRS}; judge more comparisons first.",
+                "pairs",
+            )
+        move(round_, State.QUEUED, message=f"{count} pairs to train on.", by=by, snapshot=snapshot)
+        enqueue(round_)
+    return round_
+
+
+def write(project: Project, by: User | None, count: int) -> Round:
+    """Queue a round that does not train: the current policy writes `count` comparisons, as the first of a project.
+
+    Prompts that were compared least come first, held-out ones among them, so that there is something to measure by.
+    Raises RoundError as `open_round` does, and if there is nothing to write for.
+    """
+    if not 1 <= count <= MAX_WRITTEN:
+        raise RoundError(f"Comparisons: give a number from 1 to {MAX_WRITTEN:,}, not {count}.", "count")
+    if not project.prompts.exists():
+        raise RoundError("There are no prompts to write for; import some first.", "count")
+    with transaction.atomic():
+        chosen = {"fresh_comparisons": count, "gate_comparisons": 0}
+        round_ = open_round(project, by, chosen, trains=False)
+        move(round_, State.QUEUED, message=f"{count} comparisons to write.", by=by)
+        enqueue(round_)
+    return round_
+
+
+def cancel(round_: Round, by: User | None = None) -> bool:
+    """Stop a live round. Its worker loses the round and ends the child process. False if it is over already."""
+    while round_.state in Round.LIVE:
+        if move(round_, State.CANCELLED, by=by, finished_at=Now()):
+            return True
+        round_.refresh_from_db()
+    return False
+
+
+def resume(round_: Round, by: User | None = None) -> None:
+    """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot."""
+    if not round_.may_resume:
+        raise RoundError(f"Round {round_.number} has not failed, so there is nothing to resume.")
+    check_policy(round_.start_policy)
+    try:
+        moved = move(
+            round_,
+            State.QUEUED,
+            message="Resumed.",
+            by=by,
+            losses=0,
+            reason="",
+            finished_at=None,
+            enqueued_at=None,
+        )
+    except IntegrityError:
+        raise RoundError(_why_no_other(round_.project)) from None
+    if moved:
+        enqueue(round_)
+
+
+@again_on_race
+def promote(round_: Round, by: User | None = None) -> bool:
+    """Make the round's policy the one that the next round starts from. False if it was decided already."""
+    round_.refresh_from_db(fields=["state"])
+    if round_.state != State.READY:
+        return False
+    with transaction.atomic():
+        # The project before the round, as `open_round` and the worker's last step take them.
+        Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
+        if not move(round_, State.PROMOTED, by=by):
+            return False
+        Project.objects.filter(pk=round_.project_id).update(current_policy=round_.result_policy)
+        # Decided: what is left of the gate still measures, and waits its turn like everything else.
+        round_.gate.filter(open=True).update(priority=Priority.STANDARD)
+    return True
+
+
+@again_on_race
+def reject(round_: Round, by: User | None = None) -> bool:
+    """Keep the policy before it, and withdraw the comparisons of its samples that nobody has judged in full."""
+    round_.refresh_from_db(fields=["state"])
+    if round_.state != State.READY:
+        return False
+    with transaction.atomic():
+        if not move(round_, State.REJECTED, by=by):
+            return False
+        for comparisons in (round_.fresh, round_.gate):
+            # The condition is on the row that is updated: what is judged in full while this waits stays.
+            unfinished = Comparison.objects.filter(judged__lt=F("needed"), withdrawn_at=None)
+            unfinished.filter(pk__in=comparisons.values("pk")).update(withdrawn_at=timezone.now())
+    return True
+
+
+@again_on_race
+def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
+    """Make a policy that was current before current again.
+
+    Nothing is lost: the rounds stay as they are, and the samples of policies that are no longer in use are judged
+    last. Raises RoundError if the policy never was current.
+    """
+    with transaction.atomic():
+        project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        if policy.project_id != project.pk or policy not in once_current(project):
+            raise RoundError(f"Policy {policy.name} never was current in this project.", "policy")
+        if policy == project.current_policy:
+            raise RoundError(f"Policy {policy.name} is current already.", "policy")
+        left = project.current_policy
+        Project.objects.filter(pk=project.pk).update(current_policy=policy)
+        message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
+        for round_ in project.rounds.filter(result_policy__in=[p for p in (left, policy) if p]):
+            _note(round_, round_.state, message, by)
+        in_use = {policy.pk, *(ancestor.pk for ancestor in ancestors(policy))}
+        for round_ in project.rounds.filter(state=State.PROMOTED):
+            wanted = FRESH_PRIORITY if round_.result_policy_id in in_use else Priority.STANDARD
+            round_.fresh.filter(open=True).update(priority=wanted)
+
+
+def once_current(project: Project) -> "list[Policy]":
+    """The policies that may be made current: promoted ones, and those that promoted rounds started from."""
+    promoted = project.rounds.filter(state=State.PROMOTED)
+    return list(
+        project.policies.filter(Q(round__in=promoted) | Q(rounds_started__in=promoted))
+        .distinct()
+        .order_by("pk")
+    )
+
+
+def ancestors(policy: Policy) -> list[Policy]:
+    """What a policy came from: its parent, its parent's parent and so on."""
+    found = []
+    while policy.parent is not None:
+        policy = policy.parent
+        found.append(policy)
+    return found
+
+
+# --- What a worker does ------------------------------------------------------------------------------------------
+
+
+def claim_round(round_id: int, worker: str) -> Round | None:
+    """Take a queued round for `worker`. None if another one has it, or it is not queued any more."""
+    round_ = Round.objects.select_related("project").filter(pk=round_id, state=State.QUEUED).first()
+    if round_ is None:
+        return None
+    with transaction.atomic():
+        attempt = round_.attempts + 1
+        claimed = move(
+            round_,
+            State.TRAINING if round_.trains else State.SAMPLING,
+            message=f"Attempt {attempt}, by {worker}.",
+            fence={"attempts": round_.attempts},
+            attempts=attempt,
+            worker=worker,
+            heartbeat_at=Now(),
+            started_at=Coalesce("started_at", Now()),
+            phase="",
+            seconds_left=None,
+        )
+    return round_ if claimed else None
+
+
+def heartbeat(round_: Round, **progress: Any) -> bool:
+    """Say that the worker is alive and how far it is. False if the round is no longer this worker's."""
+    mine = Round.objects.filter(pk=round_.pk, attempts=round_.attempts, state__in=Round.RUNNING)
+    return mine.update(heartbeat_at=Now(), **progress) == 1
+
+
+def advance(round_: Round, to: State, **fields: Any) -> bool:
+    """Move on in the worker's own round. False if it is no longer this worker's."""
+    return move(round_, to, fence={"attempts": round_.attempts}, heartbeat_at=Now(), **fields)
+
+
+def fail(round_: Round, reason: str) -> bool:
+    """End the worker's own round with a reason in one sentence."""
+    return advance(round_, State.FAILED, message=reason, reason=reason, finished_at=Now())
+
+
+def hand_back(round_: Round) -> bool:
+    """Put the worker's own round back into the queue, because the worker was asked to stop."""
+    with transaction.atomic():
+        moved = advance(
+            round_,
+            State.QUEUED,
+            message=f"{round_.worker} is stopping; another worker will go on.",
+            enqueued_at=None,
+        )
+        if moved:
+            enqueue(round_)
+    return moved
+
+
+# --- The broker, and what watches over it ------------------------------------------------------------------------
+
+
+def enqueue(round_: Round) -> None:
+    """Send the round's message once its row is committed."""
+    transaction.on_commit(lambda: send(round_.pk))
+
+
+def send(round_id: int) -> bool:
+    """Give the broker a queued round's message. A broker that is away costs nothing but time: `sweep` tries again.
+
+    Messages expire after a day, so that few pile up while every worker is busy: one for each time that the sweep
+    takes a round's message for lost.
+    """
+    try:
+        life = MESSAGE_LIFE.total_seconds()
+        current_app.send_task(RUN_TASK, args=[round_id], expires=life, retry=False)
+    except (KombuError, ChannelError, OSError) as error:
+        logger.warning("The broker did not take round %s: %s", round_id, error)
+        return False
+    Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=Now())
+    return True
+
+
+def sweep(among: QuerySet[Round] | None = None) -> None:
+    """Take rounds back from workers that went silent, and send the messages of queued rounds that were lost.
+
+    Of all rounds, or of those `among` them. Safe to run at any time, twice, and in two places at once.
+    """
+    among = Round.objects.all() if among is None else among
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    running, queued = among.filter(state__in=Round.RUNNING), among.filter(state=State.QUEUED)
+    # Written while the database's clock was ahead: the silence counts from now on.
+    running.filter(heartbeat_at__gt=Now() + silence).update(heartbeat_at=Now())
+    for round_ in running.filter(heartbeat_at__lt=Now() - silence):
+        _take_back(round_)
+    is_lost = Q(enqueued_at__lt=Now() - silence) | Q(enqueued_at__gt=Now() + silence)
+    for round_ in queued.filter(is_lost | Q(enqueued_at=None)):
+        send(round_.pk)
+
+
+def _take_back(round_: Round) -> None:
+    fence = {
+        "attempts": round_.attempts,
+        "heartbeat_at__lt": Now() - timedelta(seconds=site.SILENT_SECONDS),
+    }
+    losses = round_.losses + 1
+    if losses >= MAX_LOSSES:
+        reason = f"Its worker went silent {losses} times in a row, the last one being {round_.worker}."
+        move(
+            round_,
+            State.FAILED,
+            message=reason,
+            fence=fence,
+            reason=reason,
+            losses=losses,
+            finished_at=Now(),
+        )
+        return
+    message = f"{round_.worker} has been silent for {site.SILENT_SECONDS} s; another worker will go on."
+    move(round_, State.QUEUED, message=message, fence=fence, losses=losses, enqueued_at=None)

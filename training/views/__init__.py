@@ -1,0 +1,1 @@
+"""The pages of rounds, policies and projects, with their forms and charts."""

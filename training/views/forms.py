@@ -1,0 +1,267 @@
+"""The form that starts a round: the engine's own options, with their explanations, in groups."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from django import forms
+from django.forms import BoundField
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Project
+from annotate.pairs.snapshots import PairSettings
+from training.engine.config import TrainConfig, explain
+from training.engine.errors import ConfigError
+from training.models import Round
+from training.rounds.plan import COUNTS, Plan, RoundError, check_policy
+
+# Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
+# comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
+GROUPS: dict[str | Promise, tuple[str, ...]] = {
+    "": ("epochs", "learning_rate", "beta", "batch_size"),
+    _("Loss"): ("loss", "label_smoothing", "offset_scale", "tie_nu", "nll_weight"),
+    _("Adapter and optimizer"): (
+        "lora.r",
+        "lora.alpha",
+        "lora.dropout",
+        "optimizer",
+        "schedule",
+        "warmup_steps",
+        "weight_decay",
+        "max_grad_norm",
+        "seed",
+    ),
+    _("Sampling"): (
+        "sampling.temperature",
+        "sampling.top_p",
+        "sampling.top_k",
+        "sampling.max_new_tokens",
+        "sampling.distinct",
+        "sampling.seed",
+    ),
+    _("Length, memory and hardware"): (
+        "max_length",
+        "unmatched_turns",
+        "max_tokens",
+        "dtype",
+        "device",
+        "quantization",
+        "gradient_checkpointing",
+    ),
+    _("Watching and checkpoints"): (
+        "eval_steps",
+        "checkpoint_steps",
+        "max_skipped_steps",
+        "displacement_bound",
+    ),
+}
+COUNT_FIELDS = {
+    "fresh_comparisons": (
+        _("Fresh comparisons"),
+        _("How many comparisons of its own samples the new policy writes for annotators."),
+    ),
+    "gate_comparisons": (
+        _("Gate comparisons"),
+        _("How many blind comparisons of the new policy with the one before decide about promotion."),
+    ),
+}
+
+
+class RoundForm(forms.Form):
+    """Starts out from the project's defaults, or from the settings of a round `like` which it is to be.
+
+    `chosen()` is what `rounds.start` takes; it has the last word.
+    """
+
+    def __init__(self, project: Project, *args: Any, like: Round | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.like = like
+        defaults = _like(like) if like else _defaults(project)
+        for name, (label, help_text) in COUNT_FIELDS.items():
+            self.fields[name] = forms.IntegerField(
+                label=label, help_text=help_text, min_value=0, max_value=100_000, initial=defaults.get(name)
+            )
+        options = {name: (default, text, choices) for name, default, text, choices in explain()}
+        for names in GROUPS.values():
+            for name in names:
+                default, text, choices = options[name]
+                self.fields[name] = _field(name, defaults.get(name, default), default, text, choices)
+        self.pair_fields = _pair_fields()
+        for name, field in self.pair_fields.items() if like else ():
+            field.initial = defaults.get(f"pairs.{name}", field.initial)
+        self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
+
+    def in_sight(self) -> list[BoundField]:
+        return [self[name] for name in (*GROUPS[""], *COUNTS)]
+
+    def folded(self) -> Iterator[tuple[str | Promise, list[BoundField], bool]]:
+        """The other groups: title, fields, and whether one of them has an error."""
+        groups = {_("From judgments to pairs"): tuple(f"pairs.{name}" for name in self.pair_fields), **GROUPS}
+        for title, names in groups.items():
+            if title:
+                bound = [self[name] for name in names]
+                yield title, bound, any(field.errors for field in bound)
+
+    def clean(self) -> dict[str, Any]:
+        """Each option by itself, so that everything that is wrong is said at once; how they go together comes later."""
+        cleaned: dict[str, Any] = dict(self.cleaned_data)
+        loss = {"loss": cleaned["loss"]} if "loss" in cleaned else {}
+        for name, value in cleaned.items():
+            group, _dot, key = name.rpartition(".")
+            try:
+                if group == "pairs":
+                    PairSettings(**{key: value})
+                elif name not in COUNTS:
+                    options = {group: {key: value}} if group else {key: value}
+                    TrainConfig.from_dict({"base_model": "-", **loss, **options})
+            except (ConfigError, ValueError) as error:
+                self.add_error(name, _without_name(str(error), key if group == "pairs" else name))
+        return self.cleaned_data
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings of a valid form, nested as `Plan.for_project` takes them. Left empty means unset."""
+        training: dict[str, Any] = {}
+        pairs = {name: self.cleaned_data[f"pairs.{name}"] for name in self.pair_fields}
+        chosen: dict[str, Any] = {"training": training, "sampling": {}, "pairs": pairs}
+        for names in GROUPS.values():
+            for name in names:
+                value = self.cleaned_data[name]
+                group, _dot, key = name.rpartition(".")
+                if group == "sampling":
+                    chosen["sampling"][key] = value
+                elif group:
+                    training.setdefault(group, {})[key] = value
+                else:
+                    training[key] = value
+        return chosen | {name: self.cleaned_data[name] for name in COUNTS}
+
+    def refuse(self, error: RoundError) -> None:
+        """Show why `rounds.start` refused, at the field that it named."""
+        names = (error.field or "", f"sampling.{error.field}", f"lora.{error.field}", f"pairs.{error.field}")
+        field = next((name for name in names if name in self.fields), None)
+        self.add_error(field, _without_name(error.message, error.field or "") if field else error.message)
+
+
+class WriteForm(forms.Form):
+    """Asks how many comparisons the current policy writes in a round that does not train."""
+
+    count = forms.IntegerField(min_value=1, label=_("Comparisons"))
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        waiting = project.prompts.filter(comparisons=None)[:1000].count()
+        self.fields["count"].initial = waiting or 100
+
+    def refuse(self, error: RoundError) -> None:
+        """Show why `rounds.write` refused."""
+        self.add_error("count" if error.field == "count" else None, error.message)
+
+
+def _without_name(message: str, name: str) -> str:
+    """What is said of an option, without its name in files: a form says it under the field's label."""
+    said = message.removeprefix(name).lstrip(": ")
+    return said[:1].upper() + said[1:]
+
+
+def _defaults(project: Project) -> dict[str, Any]:
+    """The project's settings by field name; the engine's where a policy or a setting is at fault."""
+    try:
+        plan = Plan.for_project(project, check_policy(project.current_policy), {})
+    except RoundError:
+        return {name: getattr(Plan, name) for name in COUNTS}
+    return _flat(plan)
+
+
+def _like(round_: Round) -> dict[str, Any]:
+    """A round's settings by field name; the project's where an older version allowed what this one does not."""
+    try:
+        return _flat(Plan.from_dict(round_.settings))
+    except ConfigError:
+        return _defaults(round_.project)
+
+
+def _flat(plan: Plan) -> dict[str, Any]:
+    flat: dict[str, Any] = {name: getattr(plan, name) for name in COUNTS}
+    for key, value in plan.config.to_dict().items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
+        else:
+            flat[key] = value
+    return flat | {f"pairs.{name}": value for name, value in asdict(plan.pairs).items()}
+
+
+def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
+    """A form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
+    key = name.rpartition(".")[2]
+    label = LABELS.get(key) or key.replace("_", " ").capitalize()
+    if choices:
+        return forms.ChoiceField(
+            label=label, help_text=text, initial=initial, choices=[(choice, choice) for choice in choices]
+        )
+    if isinstance(default, bool):
+        return forms.BooleanField(label=label, help_text=text, initial=initial, required=False)
+    kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
+    required = default is not None
+    return kind(label=label, help_text=text, initial=initial, required=required)
+
+
+LABELS = {  # where the key alone would not do
+    "r": _("Rank"),
+    "batch_size": _("Pairs per step"),
+    "nll_weight": _("NLL weight"),
+    "tie_nu": _("Tie readiness (nu)"),
+    "dtype": _("Precision"),
+    "top_p": _("Top p"),
+    "top_k": _("Top k"),
+    "eval_steps": _("Score held-out pairs every … steps"),
+    "checkpoint_steps": _("Checkpoint every … steps"),
+}
+FRACTIONS = {"offset_scale", "tie_nu"}  # options that may be fractional but are unset by default
+
+
+def _pair_fields() -> dict[str, forms.Field]:
+    """How judgments become pairs: the fields of PairSettings that an admin chooses."""
+    return {
+        "ties": forms.ChoiceField(
+            label=_("Ties"),
+            initial="drop",
+            choices=[("drop", _("left out")), ("half", _("kept with the label one half"))],
+            help_text=_("Losses that know ties (rao_kupper, davidson) learn from them."),
+        ),
+        "votes": forms.ChoiceField(
+            label=_("Votes"),
+            initial="equal",
+            choices=[("equal", _("count the same")), ("reliability", _("count by reliability"))],
+            help_text=_("Reliability is estimated from agreement and gold comparisons."),
+        ),
+        "weights": forms.ChoiceField(
+            label=_("Weights"),
+            initial="equal",
+            choices=[
+                ("equal", _("every pair counts the same")),
+                ("judgments", _("as often as it was judged")),
+            ],
+        ),
+        "smoothing": forms.FloatField(
+            label=_("Smoothing"),
+            initial=0.0,
+            help_text=_(
+                "Votes added to each side before the label is taken; 0.5 makes one vote the label 0.75."
+            ),
+        ),
+        "margin_scale": forms.FloatField(
+            label=_("Margin per step of strength"),
+            initial=round(PairSettings.margin_scale, 3),
+            help_text=_(
+                "Nats of implicit reward that slightly better, better and much better ask for once, twice and three "
+                "times; 0 leaves strength out, and so do losses without margins."
+            ),
+        ),
+        "min_judgments": forms.IntegerField(
+            label=_("Judgments at least"), initial=1, help_text=_("Comparisons with fewer are left out.")
+        ),
+        "include_too_fast": forms.BooleanField(
+            label=_("Take verdicts that came too fast"), initial=True, required=False
+        ),
+    }

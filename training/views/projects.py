@@ -1,0 +1,52 @@
+"""The pages that show judging and rounds side by side: a user's projects, and a project's overview."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET
+
+from annotate.models import Membership, Project, Role
+from annotate.people import invitations
+from annotate.people.access import get_project, get_user
+from annotate.projects.lifecycle import unchecked_base_model
+from annotate.reports.my_work import MOST_LEFT, memberships_of
+from annotate.views.quality import bars
+from training.views.overview import open_rounds, overview
+
+
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    """The projects of the person who asks."""
+    memberships = list(memberships_of(get_user(request)))
+    rounds = open_rounds([one.project for one in memberships if one.role != Role.ANNOTATOR])
+    context = {
+        "memberships": [
+            (one, rounds.get(one.project_id)) for one in memberships if not one.project.archived_at
+        ],
+        "most_left": MOST_LEFT,
+        "archived": [one for one in memberships if one.project.archived_at and one.role != Role.ANNOTATOR],
+        "invitations": invitations.open_invitations(get_user(request)),
+    }
+    return render(request, "training/home.html", context)
+
+
+@require_GET
+def project(request: HttpRequest, slug: str) -> HttpResponse:
+    """Send annotators to the desk, and show everybody else how the project stands."""
+    found, membership = get_project(request, slug)
+    if membership.role == Role.ANNOTATOR:
+        return redirect("judge", found.slug)
+    return _overview_page(request, found, membership)
+
+
+def _overview_page(request: HttpRequest, project: Project, membership: Membership) -> HttpResponse:
+    found = overview(project)
+    context = {
+        "project": project,
+        "membership": membership,
+        "overview": found,
+        "unchecked_model": unchecked_base_model(project),
+        "bars": bars(found.days),
+        "most": max(day.count for day in found.days),
+        "lately": sum(day.count for day in found.days),
+    }
+    return render(request, "training/overview.html", context)
