@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_connection_that_the_server_closed_is_told_from_one_that_it_keeps() -> None:
+def test_a_closed_connection_is_told_from_a_kept_one() -> None:
     """A server that was restarted costs no request an error: the connection is made anew before it is used."""
     own = connection.copy()
     own.ensure_connection()

@@ -125,7 +125,7 @@ def outcome() -> Outcome:
     )
 
 
-def test_ratios_are_taken_turn_by_turn_and_memory_against_ourselves() -> None:
+def test_ratios_are_by_turn_and_memory_is_against_ourselves() -> None:
     one = outcome()
     assert one.speed_ratios() == [20, 15]
     assert one.memory_ratio() == 3 / 8  # our worst turn over TRL's best
@@ -158,7 +158,7 @@ def test_publishing_replaces_only_its_own_section(tmp_path: Path) -> None:
         report.publish("b", "new", readme)
 
 
-def test_watching_a_command_measures_its_memory_and_reports_its_failure() -> None:
+def test_a_watched_command_is_measured_and_its_failure_reported() -> None:
     seconds, peak = sides.watch(
         [sys.executable, "-c", "x = bytearray(200 << 20); import time; time.sleep(0.3)"]
     )

@@ -88,9 +88,7 @@ def test_a_file_is_imported_with_its_progress_shown(project, owner, open_page, t
 
 
 @pytest.mark.parametrize("width", [1400, 390])
-def test_the_first_rows_of_a_file_are_shown_whole_however_long_they_are(
-    project, owner, open_page, tmp_path, width
-):
+def test_the_first_rows_of_a_file_are_shown_whole(project, owner, open_page, tmp_path, width):
     row = {"prompt": "word " * 200, "completion_a": "x" * 500, "completion_b": "Bad.", "gold": "a"}
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(row))
@@ -103,9 +101,7 @@ def test_the_first_rows_of_a_file_are_shown_whole_however_long_they_are(
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_going_on_by_hand_is_offered_where_an_import_does_not_go_on_by_itself(
-    project, owner, open_page, script
-):
+def test_an_import_without_scripts_is_continued_by_hand(project, owner, open_page, script):
     made = uploads.receive(project, owner, ContentFile(b'{"prompt": "a"}\n', "rows.jsonl"), "jsonl")
     page = open_page(owner, "/keys/", java_script_enabled=script)
     page.route("**/import/*/", lambda route: route.fallback() if route.request.method == "GET" else None)
@@ -152,7 +148,7 @@ def test_guidelines_are_previewed_without_leaving_the_form(project, owner, open_
     assert project.guidelines == "Prefer the **vivid** one."
 
 
-def test_the_account_of_pairs_follows_the_filters_and_the_download_matches(busy, researcher, open_page):
+def test_the_account_of_pairs_and_the_download_match_the_filters(busy, researcher, open_page):
     page = open_page(researcher, "/p/reviews/export/")
     account = page.locator("#account")
     expect(account.locator("dt.total").first).to_have_text(re.compile(r"= \d+"))
@@ -255,7 +251,7 @@ def test_on_a_phone_the_row_of_pages_shows_the_one_that_is_open(busy, owner, ope
     assert (row.get_attribute("data-more-right") is not None) == (name in ("judge", "comparisons"))
 
 
-def test_on_a_phone_a_row_is_a_card_and_nothing_of_it_is_out_of_sight(busy, owner, open_page):
+def test_on_a_phone_a_row_is_a_card_within_sight(busy, owner, open_page):
     page = open_page(owner, "/tokens/", width=390)
     for name in ("comparisons", "members", "quality", "snapshots"):
         page.goto(f"/p/{busy.slug}/{name}/")
@@ -272,7 +268,7 @@ def test_on_a_phone_a_row_is_a_card_and_nothing_of_it_is_out_of_sight(busy, owne
     assert words == '"Pairs"'
 
 
-def test_a_word_in_the_corner_leaves_the_button_free_that_brought_it(busy, owner, open_page):
+def test_a_notice_in_the_corner_leaves_its_button_free(busy, owner, open_page):
     for width in (390, 1400):
         page = open_page(owner, "/p/reviews/settings/", width=width)
         button = page.get_by_role("button", name="Save settings")

@@ -38,7 +38,7 @@ def test_a_key_held_down_judges_once(desk: Desk) -> None:
     assert Judgment.objects.count() == 1
 
 
-def test_the_number_pad_scrolls_without_num_lock_and_judges_with_it(desk: Desk) -> None:
+def test_the_number_pad_judges_only_with_num_lock(desk: Desk) -> None:
     """In Playwright's layout, Shift stands for Num Lock: without it the pad's 2 is the arrow down."""
     for key in ("Numpad2", "Numpad8", "Numpad5", "Numpad1"):
         desk.press(key)
@@ -111,7 +111,7 @@ def test_undo_and_redo_through_the_session(desk: Desk) -> None:
     assert sorted(said) == [("prefer", 1), ("prefer", 3)]
 
 
-def test_what_is_left_is_counted_on_in_the_page_and_an_undo_says_what_it_undid(desk: Desk) -> None:
+def test_the_page_counts_on_and_an_undo_names_its_verdict(desk: Desk) -> None:
     left, undone = desk.page.locator("#left"), desk.page.locator("#undone")
     expect(left).to_have_text("8")
     desk.judge("3").judge("s")
@@ -163,7 +163,7 @@ def test_undoing_a_skip_does_not_change_the_count_of_verdicts(desk: Desk) -> Non
         expect(tally).to_have_text("1")
 
 
-def test_after_an_undo_what_is_written_does_not_unmark_the_verdict(
+def test_writing_after_an_undo_keeps_the_verdict_marked(
     project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:
     ask_for_notes(project)
@@ -178,7 +178,7 @@ def test_after_an_undo_what_is_written_does_not_unmark_the_verdict(
     expect(desk.page.locator(".verdict.was")).to_have_attribute("value", "b3")
 
 
-def test_a_verdict_that_is_refused_is_uncounted_and_stays_in_the_form(
+def test_a_refused_verdict_is_uncounted_and_stays_in_the_form(
     project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:
     ask_for_notes(project)
@@ -258,7 +258,7 @@ def test_a_flag_is_raised_by_keyboard_and_the_comparison_stays(desk: Desk) -> No
     assert Judgment.objects.get().verdict == "skip"
 
 
-def test_raw_text_and_differences_are_shown_and_left_by_the_same_key(desk: Desk) -> None:
+def test_the_same_key_shows_and_leaves_raw_text_and_differences(desk: Desk) -> None:
     comparison = desk.page.locator("#comparison")
     for key, view in (("t", "raw"), ("d", "differences")):
         desk.press(key)
@@ -327,7 +327,7 @@ def test_the_strip_does_not_move_whatever_is_compared(
     assert len(boxes) == 1
 
 
-def test_a_screen_reader_hears_that_the_next_comparison_is_there_and_nothing_untrue(desk: Desk) -> None:
+def test_a_screen_reader_hears_the_next_comparison_and_no_more(desk: Desk) -> None:
     desk.intercept(lambda route: None)  # no answer yet: nothing is saved
     desk.press("4")
     expect(desk.page.locator("#announcer")).to_have_text("Next comparison.")

@@ -116,7 +116,7 @@ def test_no_page_has_an_accessibility_violation(
     assert not found, "\n".join(found)
 
 
-def test_pages_off_the_usual_paths_have_no_accessibility_violation(
+def test_pages_off_the_usual_paths_are_accessible(
     everything: Any, open_page: Callable[..., Page], owner: Any
 ) -> None:
     owner.user_permissions.add(Permission.objects.get(codename="add_project"))

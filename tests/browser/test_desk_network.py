@@ -10,7 +10,7 @@ from annotate.models import Claim, Judgment
 from tests.browser.desk import JUDGE, Desk, ask_for_notes
 
 
-def test_the_next_comparison_is_there_before_the_server_has_answered(desk: Desk) -> None:
+def test_the_next_comparison_shows_before_the_server_answers(desk: Desk) -> None:
     held: list[Route] = []
     desk.intercept(lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
     ahead = desk.ahead
@@ -114,7 +114,7 @@ def test_a_failing_server_is_tried_again(desk: Desk) -> None:
     expect(desk.page.get_by_text("Bad gateway")).to_have_count(0)
 
 
-def test_a_sign_in_that_ran_out_returns_to_the_same_comparison_with_the_draft(
+def test_an_expired_sign_in_returns_to_the_comparison_and_draft(
     project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:
     ask_for_notes(project)
@@ -136,7 +136,7 @@ def test_a_sign_in_that_ran_out_returns_to_the_same_comparison_with_the_draft(
     expect(desk.page.locator("#rationale")).to_have_value("written after the session ended")
 
 
-def test_a_verdict_given_after_the_sign_in_ran_out_is_sent_after_the_next_one(desk: Desk) -> None:
+def test_a_verdict_after_an_expired_sign_in_is_sent_later(desk: Desk) -> None:
     given = desk.token
     desk.page.context.clear_cookies()
     desk.press("2")
@@ -151,7 +151,7 @@ def test_a_verdict_given_after_the_sign_in_ran_out_is_sent_after_the_next_one(de
     assert desk.token != given
 
 
-def test_a_verdict_that_one_may_not_give_for_now_stays_in_the_browser(desk: Desk, teammate: Any) -> None:
+def test_a_verdict_refused_for_now_stays_in_the_browser(desk: Desk, teammate: Any) -> None:
     given = desk.token
     teammate.memberships.update(role="researcher")
     desk.press("2")
@@ -164,7 +164,7 @@ def test_a_verdict_that_one_may_not_give_for_now_stays_in_the_browser(desk: Desk
     assert str(Judgment.objects.get().token) == given
 
 
-def test_a_form_token_older_than_the_sign_in_is_renewed_unnoticed(desk: Desk) -> None:
+def test_a_form_token_older_than_the_sign_in_is_renewed(desk: Desk) -> None:
     session = [cookie for cookie in desk.page.context.cookies() if cookie["name"] == "sessionid"]
     desk.page.context.clear_cookies()
     desk.page.context.add_cookies(session)  # type: ignore[arg-type]

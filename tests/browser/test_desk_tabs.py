@@ -48,7 +48,7 @@ def test_two_tabs_agree(desk: Desk) -> None:
     assert Claim.objects.filter(state="live").count() == 1
 
 
-def test_a_tab_in_the_middle_of_sending_does_not_lose_the_verdict_of_another(desk: Desk) -> None:
+def test_a_tab_that_is_sending_keeps_another_tabs_verdict(desk: Desk) -> None:
     other = another_tab(desk).ready()
     held: list[Route] = []
     desk.intercept(
@@ -84,7 +84,7 @@ def test_a_verdict_is_sent_by_the_tab_that_is_left(desk: Desk) -> None:
     assert str(Judgment.objects.get().token) == given
 
 
-def test_closing_one_of_two_tabs_leaves_the_comparison_to_the_other(desk: Desk) -> None:
+def test_closing_one_of_two_tabs_leaves_the_other_its_work(desk: Desk) -> None:
     other = another_tab(desk).ready()
     live = Claim.objects.filter(state="live", token=desk.token)
     desk.page.wait_for_timeout(1_600)  # a page looks after its claim once after it was opened
@@ -120,9 +120,7 @@ def sign_in(page: Page, username: str) -> None:
     page.wait_for_url(lambda url: "/login/" not in url)
 
 
-def test_a_verdict_given_on_somebody_elses_page_waits_for_its_own_person(
-    desk: Desk, owner: Any, teammate: Any
-) -> None:
+def test_a_verdict_on_another_users_page_waits_for_its_user(desk: Desk, owner: Any, teammate: Any) -> None:
     given = desk.token
     # A request on its way while somebody signs in would sign them out again: Django forgets the old session's cookie.
     desk.intercept(lambda route: route.abort(), "**/renew/")
@@ -145,7 +143,7 @@ def test_a_verdict_given_on_somebody_elses_page_waits_for_its_own_person(
 # --- Drafts ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_draft_survives_a_reload_and_is_there_in_another_browser(notes: Desk) -> None:
+def test_a_draft_survives_a_reload_and_reaches_other_browsers(notes: Desk) -> None:
     sides = notes.page.locator(".pane-body").all_text_contents()
     notes.page.fill("#rationale", "half a thought")
     notes.page.get_by_label("Shorter").check(force=True)
@@ -171,7 +169,7 @@ def test_a_draft_is_saved_only_once_the_server_has_it(notes: Desk) -> None:
     assert drafts_kept(notes) == 0
 
 
-def test_what_was_written_last_wins_over_what_this_browser_had_sent_before(notes: Desk) -> None:
+def test_the_latest_text_wins_over_what_was_sent_before(notes: Desk) -> None:
     notes.page.fill("#rationale", "on the laptop")
     notes.saved()
     Claim.objects.filter(state="live").update(draft={"rationale": "later, on the phone"})
@@ -190,7 +188,7 @@ def test_what_was_not_sent_is_there_after_a_reload_and_is_sent(notes: Desk) -> N
     assert Claim.objects.get(token=notes.token).draft["rationale"] == "never sent"
 
 
-def test_texts_that_come_with_an_older_draft_do_not_undo_what_was_written(notes: Desk) -> None:
+def test_an_older_draft_does_not_undo_what_was_written(notes: Desk) -> None:
     old: list[tuple[Route, APIResponse]] = []
     notes.page.route("**/judge/*/?view=raw", lambda route: old.append((route, route.fetch())))
     notes.page.get_by_role("link", name="Raw").click()

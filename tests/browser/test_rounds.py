@@ -87,7 +87,7 @@ def test_the_page_follows_a_round_to_its_outcome(
     expect(live).to_have_count(0)
 
 
-def test_a_change_of_state_keeps_what_is_unfolded_the_focus_and_the_heights(
+def test_a_change_of_state_keeps_unfolded_parts_and_the_focus(
     training_round: Round, owner: Any, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(owner, training_round.get_absolute_url())
@@ -135,7 +135,7 @@ def test_an_admin_promotes_from_the_page(
     assert Project.objects.get().current_policy == Policy.objects.get(name="round 1")
 
 
-def test_an_act_that_cannot_be_undone_asks_first_and_a_no_keeps_everything(
+def test_an_irreversible_act_asks_first_and_a_no_keeps_all(
     training_round: Round, owner: Any, teammate: Any, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(owner, training_round.get_absolute_url())
@@ -169,7 +169,7 @@ def test_an_act_that_cannot_be_undone_asks_first_and_a_no_keeps_everything(
     assert Project.objects.get().archived_at is None
 
 
-def test_a_round_without_pairs_cannot_be_started_and_the_page_says_why(
+def test_a_round_without_pairs_cannot_start_and_says_why(
     transactional_db: None,
     project: Project,
     owner: Any,

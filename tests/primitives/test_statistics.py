@@ -23,7 +23,7 @@ def test_wilson_interval_of_eight_in_ten_is_the_textbooks() -> None:
     assert (estimate.value, round(estimate.low, 4), round(estimate.high, 4)) == (0.8, 0.4902, 0.9433)
 
 
-def test_wilson_interval_of_no_success_starts_at_zero_and_ends_at_z2_over_n_plus_z2() -> None:
+def test_wilson_interval_of_no_success_has_its_closed_form() -> None:
     estimate = wilson(0, 10)
     assert estimate is not None
     assert estimate.low == 0
@@ -36,7 +36,7 @@ def test_there_is_no_estimate_without_data() -> None:
     assert mean_estimate([]) is None
 
 
-def test_confidence_sequence_after_one_win_excludes_means_below_one_fortieth() -> None:
+def test_confidence_sequence_of_one_win_excludes_low_means() -> None:
     estimate = confidence_sequence(1, 1)
     assert estimate is not None
     # M(m) = B(2, 1) / m = 1 / 2m, and 1 / 2m < 20 is m > 1/40.
@@ -62,7 +62,7 @@ def test_confidence_sequence_counts_a_tie_as_one_half() -> None:
     assert estimate.high == pytest.approx((1 + root) / 2)
 
 
-def test_confidence_sequence_holds_at_every_look_where_wilson_does_not() -> None:
+def test_confidence_sequence_holds_where_wilson_does_not() -> None:
     """Fair coins, looked at after each of 120 tosses: the chance of ever excluding one half is at most 5 %."""
     generator = random.Random(7)
     paths, excluded = 200, {"sequence": 0, "wilson": 0}
@@ -89,7 +89,7 @@ def test_confidence_sequence_narrows_to_a_real_difference() -> None:
     assert 0.5 < estimate.low < 0.7 < estimate.high < 0.85
 
 
-def test_mean_of_one_two_three_has_a_standard_error_of_one_over_root_three() -> None:
+def test_mean_of_one_two_three_has_its_standard_error() -> None:
     estimate = mean_estimate([1, 2, 3])
     assert estimate is not None
     assert (estimate.value, estimate.high - 2) == (2, pytest.approx(NORMAL_95 / math.sqrt(3)))

@@ -81,7 +81,7 @@ def test_what_an_interrupted_seeding_left_out_is_made_up_for(db, said, monkeypat
     assert {comparison.prompt_id for comparison in again} == prompts
 
 
-def test_passwords_are_made_per_install_and_only_the_owner_reads_them(db, settings):
+def test_demo_passwords_are_per_install_and_private(db, settings):
     logins = seed.make_people(seed.make_project())
     file = settings.VAR / seed.LOGINS
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -103,7 +103,7 @@ def test_a_torn_file_of_logins_is_made_again(db, settings, content, client):
     assert all(client.login(username=login.username, password=login.password) for login in logins)
 
 
-def test_a_password_that_was_changed_is_set_back_to_the_printed_one(db, client):
+def test_a_changed_demo_password_returns_to_the_printed_one(db, client):
     logins = seed.make_people(seed.make_project())
     user = User.objects.get(username="ada")
     user.set_password("something else")

@@ -49,7 +49,7 @@ def test_a_policy_that_never_met_the_others_has_no_strength() -> None:
     assert set(bradley_terry({(1, 2): (1, 1, 0), (3, 4): (1, 0, 0)}, anchor=1)) == {1, 2}
 
 
-def test_ranking_is_strongest_first_with_intervals_around_the_estimate_and_repeatable() -> None:
+def test_ranking_is_repeatable_and_strongest_first() -> None:
     tally = {(1, 2): (10.0, 30.0, 4.0), (2, 3): (25.0, 15.0, 0.0)}
     ranked = rank(tally, anchor=1)
     assert [strength.policy for strength in ranked] == [2, 3, 1]
@@ -70,7 +70,7 @@ def test_more_judgments_narrow_the_bootstrap_interval() -> None:
     assert width(25) < 0.5 * width(1)
 
 
-def test_the_bootstrap_interval_of_one_pair_is_that_of_its_log_odds() -> None:
+def test_the_bootstrap_interval_of_a_pair_is_of_its_log_odds() -> None:
     """sd of ln(a/b) is sqrt(1/a + 1/b): 160 to 80 wins give sigmoid(ln 2 +- 1.96 * 0.137)."""
     strength = next(s for s in rank({(1, 2): (80.0, 160.0, 0.0)}, anchor=1, resamples=2000) if s.policy == 2)
     half = NORMAL_95 * math.sqrt(1 / 160 + 1 / 80)

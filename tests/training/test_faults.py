@@ -58,7 +58,7 @@ def assert_whole(round_: Round) -> None:
     assert Policy.objects.filter(kind="adapter").count() == 1
 
 
-def test_a_worker_killed_in_the_middle_is_replaced_and_the_round_ends_whole(
+def test_a_killed_worker_is_replaced_and_the_round_ends_whole(
     ready_project: Any, owner: Any, tmp_path: Path
 ) -> None:
     """The machine loses its power: worker, pool, beat and trainer are gone; what comes up again carries on."""
@@ -76,7 +76,7 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_the_round_ends_whole(
     assert "Resumed from the checkpoint" in " ".join(round_.summary["train"]["events"])
 
 
-def test_a_worker_is_present_while_it_trains_and_hands_its_round_back_when_asked_to_stop(
+def test_a_training_worker_is_present_and_hands_its_round_back(
     ready_project: Any, owner: Any, tmp_path: Path
 ) -> None:
     assert not Worker.for_training()
@@ -194,9 +194,7 @@ POSTS = """
 
 
 @pytest.mark.parametrize("broker", BROKERS.values(), ids=BROKERS.keys())
-def test_a_broker_that_is_away_costs_a_notice_and_the_sweep_sends_the_round_later(
-    broker: str, ready_project: Any, owner: Any
-) -> None:
+def test_a_round_is_sent_later_when_the_broker_was_away(broker: str, ready_project: Any, owner: Any) -> None:
     where = reverse("rounds", args=[ready_project.slug])
     Worker.objects.create(name="w", queues=["training"], seen_at=timezone.now())
     page = subprocess.run(

@@ -13,9 +13,7 @@ def sample(prompt: Prompt, text: str) -> dict[str, Any]:
     return row | {"finish_reason": "stop", "seed": 1, "temperature": 1.0}
 
 
-def test_neither_the_order_nor_the_ids_of_a_gates_completions_tell_which_policy_is_new(
-    make_round: Any, ready_project: Project
-) -> None:
+def test_order_and_ids_of_a_gate_do_not_tell_the_new_policy(make_round: Any, ready_project: Project) -> None:
     """Pages and the API name completions by id: in a blind comparison an id must say nothing."""
     round_ = make_round("sampling")
     new = Policy.objects.create(

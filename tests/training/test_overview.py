@@ -13,9 +13,7 @@ URL = "/p/reviews/"
     ("who", "status"),
     [("owner", 200), ("researcher", 200), ("teammate", 302), ("outsider", 404), (None, 302)],
 )
-def test_annotators_go_to_the_desk_and_the_others_see_where_it_stands(
-    request, project, client_for, who, status
-):
+def test_annotators_go_to_the_desk_and_others_to_the_overview(request, project, client_for, who, status):
     answer = client_for(request.getfixturevalue(who) if who else None).get(URL)
     assert answer.status_code == status
     if who == "teammate":
@@ -49,7 +47,7 @@ def test_gold_repeats_and_what_is_withdrawn_are_no_work_left(project, owner, mak
     assert (found.total, found.judgments_needed, found.left) == (2, 4, 4)
 
 
-def test_judgments_beyond_what_is_needed_do_not_make_up_for_others(
+def test_extra_judgments_do_not_make_up_for_missing_ones(
     project, owner, teammate, make_comparisons, client_for
 ):
     one, _other = make_comparisons(2, needed=2)
@@ -104,7 +102,7 @@ def test_a_round_that_runs_or_waits_comes_before_everything_else(
     assert "Open round" not in client_for(researcher).get(URL).content.decode()  # who cannot decide
 
 
-def test_a_pace_that_leads_nowhere_near_an_end_gives_no_days_left(
+def test_a_pace_without_an_end_in_sight_gives_no_days_left(
     project, owner, teammate, make_comparisons, client_for
 ):
     make_comparisons(40)

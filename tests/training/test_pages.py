@@ -110,7 +110,7 @@ def form_values(client: Client, project: Project, **changes: Any) -> dict[str, A
     }
 
 
-def test_the_form_as_it_stands_starts_a_round_with_the_projects_settings(
+def test_the_unchanged_form_starts_with_the_projects_settings(
     ready_project: Project, owner: Any, client_for: Any
 ) -> None:
     ready_project.training_settings = {"beta": 0.3}
@@ -170,7 +170,7 @@ def test_a_bad_value_is_named_at_its_field_and_starts_nothing(
     assert not Round.objects.exists()
 
 
-def test_everything_that_is_wrong_is_said_at_once_by_the_names_that_the_form_shows(
+def test_all_errors_are_said_at_once_by_the_forms_names(
     ready_project: Project, owner: Any, client_for: Any
 ) -> None:
     client = client_for(owner)
@@ -192,7 +192,7 @@ def test_everything_that_is_wrong_is_said_at_once_by_the_names_that_the_form_sho
     assert "Has no effect with loss &#x27;ipo&#x27;" in page
 
 
-def test_a_round_can_be_started_again_with_the_settings_of_one_that_was_cancelled(
+def test_a_cancelled_rounds_settings_can_start_another(
     make_round: Any, ready_project: Project, owner: Any, client_for: Any
 ) -> None:
     again = Round.objects.get(pk=make_round("cancelled").pk)
@@ -213,7 +213,7 @@ def test_a_round_can_be_started_again_with_the_settings_of_one_that_was_cancelle
         assert client.get(f"{where}?like={nonsense}").context["form"].like is None
 
 
-def test_too_few_pairs_disable_the_button_that_starts_a_round_and_say_why(
+def test_too_few_pairs_disable_the_start_button_and_say_why(
     project: Project, owner: Any, teammate: Any, make_comparisons: Any, judge: Any, client_for: Any
 ) -> None:
     where = reverse("ready_pairs", args=[project.slug])
@@ -296,7 +296,7 @@ def test_how_many_pairs_are_ready_is_said_with_what_was_left_out(
 
 
 @pytest.mark.parametrize("model", ["round", "roundevent", "worker"])
-def test_whoever_runs_the_site_reads_rounds_and_workers_and_changes_nothing(
+def test_site_administrators_read_rounds_and_change_nothing(
     model: str, finished: Round, worker: Worker, admin_client: Client
 ) -> None:
     rows = f"/admin/training/{model}/"

@@ -33,9 +33,7 @@ def lora(chosen: dict[str, Any]) -> dict[str, Any]:
     return {"training": {"lora": chosen}}
 
 
-def test_a_round_from_an_adapter_keeps_its_shape_whatever_the_projects_defaults(
-    project: Project, trained: Policy
-) -> None:
+def test_a_round_from_an_adapter_keeps_the_adapters_shape(project: Project, trained: Policy) -> None:
     """LoRA settings that the adapter cannot honour would end the round in the worker, and again at each resume."""
     project.training_settings = {"lora": {"r": 8, "dropout": 0.1}}
     config = Plan.for_project(project, trained, {}).config
@@ -59,7 +57,7 @@ def test_another_shape_than_the_adapters_is_refused_by_name(
     assert Plan.for_project(project, trained, lora({"r": 4})).config.lora.r == 4
 
 
-def test_a_model_below_ones_home_is_found_and_given_to_the_engine_by_its_path(
+def test_a_model_below_the_home_folder_is_given_by_its_path(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -82,7 +82,7 @@ def test_a_child_that_dies_is_reported_and_started_again(tmp_path):
     assert said == ["The sleeper was killed by signal 9; starting it again."]
 
 
-def test_a_child_that_keeps_dying_ends_the_watch_with_its_last_words(tmp_path):
+def test_a_child_that_keeps_dying_ends_the_watch_with_its_log(tmp_path):
     with Supervisor(tmp_path / "record.json") as supervisor:
         supervisor.start(service(tmp_path, "import sys; sys.exit('no disk left')", "worker"))
         with pytest.raises(ProcessError, match="worker ended with exit code 1, for the third") as caught:
@@ -159,7 +159,7 @@ def test_an_address_that_cannot_be_used_is_refused_by_name(host, port, sentence)
         require_port(host, port)
 
 
-def test_a_taken_port_is_named_with_the_way_out_and_only_a_page_counts_as_an_answer():
+def test_a_taken_port_is_named_and_only_a_page_is_an_answer():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/login/" else 500)

@@ -82,7 +82,7 @@ def test_saving_the_settings_takes_no_promotion_back(make_round, owner, client_f
 
 
 @pytest.mark.django_db
-def test_an_old_page_of_the_sites_administration_takes_no_promotion_back(make_round, owner, client_for):
+def test_an_old_admin_page_takes_no_promotion_back(make_round, owner, client_for):
     owner.is_staff = owner.is_superuser = True
     owner.save()
     round_ = make_round("ready")
@@ -99,7 +99,7 @@ def test_an_old_page_of_the_sites_administration_takes_no_promotion_back(make_ro
 
 
 @pytest.mark.django_db
-def test_a_round_starts_from_the_policy_that_is_current_when_it_starts(make_round, owner, tiny, settings):
+def test_a_round_starts_from_the_policy_current_at_its_start(make_round, owner, tiny, settings):
     round_ = make_round("ready")
     (settings.VAR / round_.result_policy.adapter).mkdir(parents=True)
     project = Project.objects.get()  # as a request to start the next one read it
@@ -108,7 +108,7 @@ def test_a_round_starts_from_the_policy_that_is_current_when_it_starts(make_roun
 
 
 @pytest.mark.django_db
-def test_what_a_round_wrote_needs_as_many_judgments_as_the_project_asks_by_then(writing):
+def test_new_comparisons_need_what_the_project_asks_by_then(writing):
     assert writing.project.judgments_needed == 1
     Project.objects.update(judgments_needed=3)
     lifecycle.change_needed(Project.objects.get(), 3)
@@ -117,7 +117,7 @@ def test_what_a_round_wrote_needs_as_many_judgments_as_the_project_asks_by_then(
 
 
 @pytest.mark.django_db
-def test_a_worker_that_lost_its_round_before_it_began_leaves_the_successors_files_alone(make_round, settings):
+def test_a_worker_that_lost_its_round_leaves_the_files_alone(make_round, settings):
     slow = state_machine.claim_round(make_round("queued").pk, "slow")  # its machine sleeps from here on
     Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
     state_machine.sweep()
@@ -129,7 +129,7 @@ def test_a_worker_that_lost_its_round_before_it_began_leaves_the_successors_file
     assert files.checkpoints.exists()
 
 
-def test_a_process_of_another_machine_is_not_looked_for_on_this_one(tmp_path, monkeypatch):
+def test_a_process_of_another_machine_is_not_looked_for_here(tmp_path, monkeypatch):
     """Workers that share the files do not share the numbers of their processes."""
     monkeypatch.setattr(child_process, "GRACE_SECONDS", 0.2)
     files = RunDirectory(tmp_path)
@@ -185,7 +185,7 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_judged_while_a_round_is_rejected_is_not_withdrawn(
+def test_work_judged_during_a_rejection_is_not_withdrawn(
     make_round, owner, make_member, make_comparisons, first
 ):
     round_ = make_round("ready")

@@ -76,7 +76,7 @@ def test_progress_is_shown_with_phase_step_and_time_left(
     assert f'hx-get="{address("round_live", round_)}?state=training"' in page
 
 
-def test_the_live_fragment_becomes_the_page_only_when_the_state_has_changed(
+def test_the_live_fragment_is_a_page_only_on_a_new_state(
     make_round: Any, owner: Any, client_for: Any
 ) -> None:
     round_ = make_round("training")
@@ -105,9 +105,7 @@ def test_the_curves_are_drawn_without_a_script(finished: Round, owner: Any, clie
     assert "style=" not in page
 
 
-def test_curves_that_are_awaited_are_empty_frames_so_that_nothing_moves_when_they_come(
-    make_round: Any, owner: Any, client_for: Any
-) -> None:
+def test_awaited_curves_are_empty_frames_of_their_size(make_round: Any, owner: Any, client_for: Any) -> None:
     round_ = make_round("queued")
     client = client_for(owner)
     page = text(client.get(round_.get_absolute_url()))
@@ -125,7 +123,7 @@ def test_no_time_left_is_told_from_the_first_steps(make_round: Any, owner: Any, 
         assert ("8 min 12 s left" in text(client.get(round_.get_absolute_url()))) is told
 
 
-def test_pairs_that_training_dropped_or_cut_are_counted_by_reason(
+def test_pairs_dropped_or_cut_in_training_are_counted_by_reason(
     finished: Round, owner: Any, client_for: Any
 ) -> None:
     finished.summary["train"]["left_out"] = {
@@ -182,7 +180,7 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert page.count("Prompt 7 is left out: &lt;refused&gt;.") == 1
 
 
-def test_the_gallery_shows_both_policies_and_runs_nothing_they_wrote(
+def test_the_gallery_shows_both_policies_and_runs_no_model_text(
     finished: Round, owner: Any, client_for: Any
 ) -> None:
     page = text(client_for(owner).get(address("gallery", finished)))
@@ -219,7 +217,7 @@ def test_after_each_key_moment_the_page_offers_what_comes_next(
     assert "0 of 3 gate comparisons judged" in page  # a rejection does not make them never have been
 
 
-def test_promote_asks_first_unless_the_gate_shows_that_the_policy_is_better(
+def test_promote_asks_first_unless_the_gate_favours_the_policy(
     finished: Round, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = text(client_for(owner).get(finished.get_absolute_url()))

@@ -44,9 +44,7 @@ def test_a_round_keeps_the_alias_of_the_starter_not_a_path(ready_project: Projec
     assert str(settings.BASE_DIR) not in str(round_.settings)
 
 
-def test_the_projects_settings_lie_between_the_engines_and_what_was_chosen(
-    ready_project: Project, owner: Any
-) -> None:
+def test_project_settings_override_the_engine_and_choices_both(ready_project: Project, owner: Any) -> None:
     ready_project.training_settings = {"beta": 0.5, "epochs": 3, "lora": {"r": 4}}
     ready_project.sampling_settings = {"temperature": 0.7, "gate_comparisons": 7}
     ready_project.save()
@@ -80,7 +78,7 @@ def test_a_second_start_while_one_is_under_way_is_refused(
     assert Round.objects.count() == 1
 
 
-def test_a_round_that_waits_for_a_decision_is_decided_before_the_next(
+def test_a_ready_round_is_decided_before_the_next_one(
     make_round: Any, ready_project: Project, owner: Any
 ) -> None:
     make_round("ready")
@@ -150,7 +148,7 @@ def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any
 # --- Moves -------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_allows_what_the_design_allows_and_nothing_else() -> None:
+def test_the_table_of_moves_allows_what_the_design_allows() -> None:
     live = {State.DRAFT, State.QUEUED, State.TRAINING, State.SAMPLING}
     allowed = {(old, new) for old, news in MOVES.items() for new in news}
     forward = {("draft", "queued"), ("queued", "training"), ("training", "sampling"), ("sampling", "ready")}
@@ -169,7 +167,7 @@ def test_a_move_that_the_table_lacks_is_an_error(make_round: Any, to: str) -> No
     assert Round.objects.get().state == "queued"
 
 
-def test_a_move_from_a_state_that_is_over_changes_nothing_and_writes_no_event(make_round: Any) -> None:
+def test_a_move_from_an_old_state_changes_nothing(make_round: Any) -> None:
     stale = make_round("queued")
     state_machine.cancel(Round.objects.get())
     before = states(stale)
@@ -215,7 +213,7 @@ def test_cancel_leaves_what_is_over_alone(make_round: Any, state: str) -> None:
     assert Round.objects.get(pk=round_.pk).state == state
 
 
-def test_cancel_of_a_round_that_moved_on_meanwhile_still_cancels_it(make_round: Any) -> None:
+def test_cancelling_a_round_that_moved_on_still_cancels_it(make_round: Any) -> None:
     stale = make_round("queued")
     state_machine.claim_round(stale.pk, "a worker")
     assert state_machine.cancel(stale)
@@ -282,7 +280,7 @@ def test_promoting_makes_the_new_policy_current(sampled: Round, ready_project: P
     assert sampled.fresh.get().withdrawn_at is None
 
 
-def test_rejecting_keeps_the_old_policy_and_withdraws_what_is_open(
+def test_rejecting_keeps_the_policy_and_withdraws_open_work(
     sampled: Round, ready_project: Project, owner: Any
 ) -> None:
     assert state_machine.reject(sampled, owner)
@@ -342,7 +340,7 @@ def silence(round_: Round) -> None:
 
 
 @pytest.mark.parametrize("state", ["training", "sampling"])
-def test_a_round_whose_worker_went_silent_is_queued_again_and_sent(make_round: Any, state: str) -> None:
+def test_a_round_of_a_silent_worker_is_queued_again_and_sent(make_round: Any, state: str) -> None:
     round_ = make_round(state)
     silence(round_)
     state_machine.sweep()

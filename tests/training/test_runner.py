@@ -64,9 +64,7 @@ def once_training(run_dir: Path, act: Any) -> threading.Thread:
     return thread
 
 
-def test_a_round_ends_with_a_policy_metrics_fresh_and_gate_comparisons_and_the_next_one_starts_from_it(
-    claimed: Round, owner: Any
-) -> None:
+def test_a_round_ends_with_a_policy_and_comparisons(claimed: Round, owner: Any) -> None:
     """The whole way; 12 training pairs in batches of 4 are 3 steps."""
     runner.run(claimed)
     round_ = Round.objects.get()
@@ -132,9 +130,7 @@ def test_a_round_ends_with_a_policy_metrics_fresh_and_gate_comparisons_and_the_n
     assert again.result_policy.parent == new
 
 
-def test_a_killed_child_fails_the_round_with_its_reason_and_resume_completes_it(
-    long_round: Round, owner: Any
-) -> None:
+def test_a_killed_child_fails_the_round_and_resume_completes_it(long_round: Round, owner: Any) -> None:
     watcher = once_training(long_round.run_dir, lambda pid: os.kill(pid, signal.SIGKILL))
     runner.run(long_round)
     watcher.join()
@@ -176,7 +172,7 @@ def test_cancelling_ends_the_child_and_leaves_no_process(long_round: Round) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_stopping_worker_hands_its_round_back_with_a_checkpoint(long_round: Round) -> None:
+def test_a_stopping_worker_returns_its_round_with_a_checkpoint(long_round: Round) -> None:
     def stop(_pid: int) -> None:
         from django.db import connection
 
@@ -193,7 +189,7 @@ def test_a_stopping_worker_hands_its_round_back_with_a_checkpoint(long_round: Ro
     assert checkpoints(long_round.run_dir)
 
 
-def test_a_log_that_was_cut_back_and_grew_beyond_its_old_length_between_two_looks_is_read_from_its_start(
+def test_a_log_that_was_cut_and_regrew_is_read_from_its_start(
     claimed: Round,
 ) -> None:
     """A resumed training may take several steps within a tick; its lines differ in length from those it repeats."""
@@ -214,7 +210,7 @@ def test_a_log_that_was_cut_back_and_grew_beyond_its_old_length_between_two_look
     assert stored == {1: 0.5, 2: 0.25, 3: 0.25, 4: 0.25, 5: 0.25, 6: 0.25}
 
 
-def test_a_step_that_no_attempt_reached_before_forgives_the_workers_that_went_silent(claimed: Round) -> None:
+def test_a_new_step_forgives_workers_that_went_silent(claimed: Round) -> None:
     """A round that gets further each time is not one that kills its workers; one that repeats its steps may be."""
     path = claimed.run_dir / "metrics.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +227,7 @@ def test_a_step_that_no_attempt_reached_before_forgives_the_workers_that_went_si
 
 
 @pytest.mark.once
-def test_a_child_that_outlived_its_worker_is_ended_before_the_next_one_starts(long_round: Round) -> None:
+def test_a_child_that_outlived_its_worker_is_ended_first(long_round: Round) -> None:
     files = runner.RunDirectory(long_round.run_dir)
     runner.prepare(long_round, files)
     command = [sys.executable, "-m", "training.engine", "train", str(files.root)]
@@ -251,7 +247,7 @@ def test_a_child_that_outlived_its_worker_is_ended_before_the_next_one_starts(lo
     assert Metric.objects.count() == STEPS
 
 
-def test_what_a_worker_did_before_it_lost_its_round_is_neither_done_nor_written_twice(
+def test_a_lost_rounds_work_is_neither_redone_nor_written_twice(
     ready_project: Project, owner: Any, tiny: Any
 ) -> None:
     """Cut off between the last verb and the database, and tried again: everything arrives once."""
@@ -314,7 +310,7 @@ def test_a_worker_scores_under_no_adapter_that_a_setting_names(claimed: Round) -
     )
 
 
-def test_a_run_directory_that_cannot_be_written_fails_the_round_in_one_sentence(claimed: Round) -> None:
+def test_an_unwritable_run_directory_fails_the_round_in_words(claimed: Round) -> None:
     claimed.run_dir.parent.mkdir(parents=True, exist_ok=True)
     claimed.attempts = 2  # so that nothing is moved aside
     Round.objects.update(attempts=2)
@@ -329,7 +325,7 @@ def test_a_run_directory_that_cannot_be_written_fails_the_round_in_one_sentence(
     assert str(claimed.run_dir) in claimed.reason
 
 
-def test_files_that_another_database_left_behind_are_not_mistaken_for_the_rounds(claimed: Round) -> None:
+def test_files_of_another_database_are_not_taken_for_the_rounds(claimed: Round) -> None:
     claimed.run_dir.mkdir(parents=True)
     (claimed.run_dir / "done.json").write_text('{"train": {}, "sample": {}}')
     files = runner.RunDirectory(claimed.run_dir)
@@ -357,7 +353,7 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
 
 
 @pytest.mark.once
-def test_a_round_whose_held_out_prompts_all_fill_the_context_ends_without_a_gate(claimed: Round) -> None:
+def test_a_round_without_room_for_held_out_prompts_has_no_gate(claimed: Round) -> None:
     """What was trained is kept, and the prompts that nothing could be written for are counted."""
     for number, prompt in enumerate(claimed.project.prompts.filter(held_out=True)):
         prompt.set_content(f"Opening {number} " + "and on " * 600)
@@ -384,15 +380,13 @@ def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
     assert results.gate_entries(claimed, 4) == []
 
 
-def test_few_held_out_prompts_are_sampled_more_often_but_not_without_end(claimed: Round) -> None:
+def test_few_held_out_prompts_are_sampled_more_often_to_a_limit(claimed: Round) -> None:
     """4 held-out prompts: 10 comparisons are 3 + 3 + 2 + 2, and 100 are held to 8 each."""
     assert [entry["n"] for entry in results.gate_entries(claimed, 10)] == [3, 3, 2, 2]
     assert [entry["n"] for entry in results.gate_entries(claimed, 100)] == [8, 8, 8, 8]
 
 
-def test_fresh_comparisons_go_to_the_training_prompts_that_were_compared_least(
-    claimed: Round, make_comparisons: Any
-) -> None:
+def test_fresh_comparisons_go_to_the_least_compared_prompts(claimed: Round, make_comparisons: Any) -> None:
     """12 prompts were compared once; 2 new ones come first, and a fifteenth comparison begins the second turn."""
     for comparison in make_comparisons(2):
         Comparison.objects.filter(pk=comparison.pk).delete()

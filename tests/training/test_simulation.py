@@ -137,7 +137,7 @@ def test_the_gate_decides_whether_a_policy_is_promoted(project, owner, teammate,
     assert Judgment.objects.filter(project=project).count() == 12
 
 
-def test_waiting_for_a_round_takes_it_back_from_a_worker_that_was_killed(make_round):
+def test_waiting_for_a_round_takes_it_from_a_killed_worker(make_round):
     """The loop's worker has no beat: without the sweep the loop would wait for ever."""
     round_ = make_round("training")
     Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
@@ -153,7 +153,7 @@ def test_waiting_for_a_round_takes_it_back_from_a_worker_that_was_killed(make_ro
     assert seen == ["training", "queued"]
 
 
-def test_a_loop_that_is_interrupted_leaves_no_round_to_other_workers(make_round):
+def test_an_interrupted_loop_leaves_no_round_to_other_workers(make_round):
     round_ = make_round("queued")
 
     def interrupt():

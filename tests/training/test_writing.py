@@ -40,7 +40,7 @@ def run(round_: Round) -> Round:
     return done
 
 
-def test_the_current_policy_writes_for_every_prompt_and_trains_nothing(
+def test_a_writing_round_samples_every_prompt_and_trains_nothing(
     project: Project, prompts: list[Prompt], owner: Any, teammate: Any, judge: Any
 ) -> None:
     round_ = run(state_machine.write(project, owner, 5))
@@ -82,7 +82,7 @@ def test_what_cannot_be_written_is_refused_and_changes_nothing(
     assert not Round.objects.exists()
 
 
-def test_the_page_of_a_project_without_comparisons_offers_it_first(
+def test_a_project_without_comparisons_is_offered_writing_first(
     project: Project, prompts: list[Prompt], owner: Any, client_for: Any
 ) -> None:
     Worker.objects.create(name="w", queues=["training"], seen_at=timezone.now())
@@ -121,7 +121,7 @@ def test_only_admins_let_a_policy_write(
     assert not Round.objects.exists()
 
 
-def test_the_page_of_what_was_written_counts_it_and_leads_to_the_desk(
+def test_the_page_of_a_writing_round_leads_to_the_desk(
     project: Project, prompts: list[Prompt], owner: Any, client_for: Any
 ) -> None:
     page = text(client_for(owner).get(run(state_machine.write(project, owner, 5)).get_absolute_url()))

@@ -344,9 +344,7 @@ def test_a_batch_is_a_list_of_up_to_a_thousand_rows(project, owner, caller, body
         (json.dumps({"prompts": [{"prompt": "x" * 3_000_000}]}), 413),
     ],
 )
-def test_a_body_that_is_no_json_or_too_large_is_refused_in_the_same_shape(
-    project, owner, caller, body, status
-):
+def test_a_bad_or_oversized_body_is_refused_in_the_same_shape(project, owner, caller, body, status):
     answer = caller(owner).client.post(
         f"{API}reviews/prompts/", body.encode("latin-1"), content_type="application/json"
     )
@@ -419,7 +417,7 @@ def test_a_bad_setting_of_a_snapshot_is_refused_by_name(judged, researcher, call
     assert not Snapshot.objects.exists()
 
 
-def test_a_policy_of_a_snapshot_counts_once_and_there_are_not_many(project, judged, researcher, caller):
+def test_an_aggregation_counts_once_and_there_is_a_limit(project, judged, researcher, caller):
     [policy, *_others] = project.policies.values_list("pk", flat=True)
     snapshots = [caller(researcher).post("reviews/snapshots/", {"policies": [policy] * n}) for n in (1, 2)]
     assert snapshots[0].json()["digest"] == snapshots[1].json()["digest"]

@@ -202,7 +202,7 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 20
         ("prompt\r\na\r\n".encode("utf-16"), "it looks like UTF-16."),
     ],
 )
-def test_what_is_wrong_with_the_whole_file_is_said_once_and_of_no_line(project, content, format, says):
+def test_a_fault_of_the_whole_file_is_said_once_without_a_line(project, content, format, says):
     with pytest.raises(ImportRefused) as caught:
         import_file(project, io.BytesIO(content), format)
     assert len(caught.value.errors) == 1
@@ -289,7 +289,7 @@ def test_every_bad_line_is_counted_and_the_first_ones_are_told(project):
     assert (len(caught.value.errors), caught.value.count) == (records.ERRORS_KEPT, 30)
 
 
-def test_a_line_without_end_is_refused_without_being_held_in_memory(project):
+def test_an_endless_line_is_refused_without_being_held(project):
     class Endless(io.RawIOBase):
         """64 MiB in one line."""
 
@@ -339,7 +339,7 @@ def test_a_line_of_many_values_is_refused_before_it_is_split(format, head, patte
     assert peak < 8 * LINE_LIMIT  # split, it would be up to 25 times as much
 
 
-def test_a_completion_of_a_policy_that_is_trained_here_is_refused(project):
+def test_a_completion_of_a_policy_trained_here_is_refused(project):
     ((line, sentence),) = refusal(project, jsonl({"prompt": "Fine"}, {**PAIR, "policy_b": "starter"}))
     assert line == 2
     assert "“starter”" in sentence

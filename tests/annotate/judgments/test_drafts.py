@@ -9,7 +9,7 @@ from annotate.models import Flag
 from annotate.queueing import queue
 
 
-def test_a_draft_is_back_after_a_reload_and_gone_with_the_verdict(project, teammate, claim):
+def test_a_draft_survives_a_reload_and_ends_with_the_verdict(project, teammate, claim):
     assert drafts.save_draft(claim.token, teammate, {"rationale": "So far ", "strength": 2})
     assert queue.claim(project, teammate).draft == {"rationale": "So far ", "strength": 2}
     judging.record(claim.token, teammate, Verdict("tie"))

@@ -32,9 +32,7 @@ def later(minutes: float) -> Any:
 # --- Recording ---------------------------------------------------------------------------------------------------
 
 
-def test_a_judgment_names_the_preferred_completion_and_keeps_the_sides_that_were_shown(
-    project, teammate, claim
-):
+def test_a_judgment_names_its_completion_and_keeps_the_sides(project, teammate, claim):
     judgment = judging.record(claim.token, teammate, right(claim, 3))
     judgment.refresh_from_db()
     assert (judgment.verdict, judgment.preferred_id, judgment.strength) == ("prefer", claim.right_id, 3)
@@ -84,9 +82,7 @@ def test_a_late_verdict_is_accepted_and_marked(project, teammate, owner, claim):
     assert not broken_rules(project)
 
 
-def test_a_verdict_on_a_freed_claim_is_late_whatever_the_clocks_say(
-    project, teammate, owner, make_comparisons
-):
+def test_a_verdict_on_a_freed_claim_is_late_on_every_clock(project, teammate, owner, make_comparisons):
     """A verdict that waited for the database, or another server's clock, can be behind what freed its claim."""
     make_comparisons(1)
     mine = queue.claim(project, teammate)
@@ -97,9 +93,7 @@ def test_a_verdict_on_a_freed_claim_is_late_whatever_the_clocks_say(
     assert broken_rules(project) == []
 
 
-def test_a_late_verdict_on_a_comparison_given_away_counts_beside_the_other(
-    project, teammate, owner, make_comparisons
-):
+def test_a_late_verdict_counts_beside_the_one_that_came_first(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     mine = queue.claim(project, teammate)
     theirs = queue.claim(project, owner, now=later(11))
@@ -193,7 +187,7 @@ def test_a_token_of_another_project_is_refused(project, teammate, claim):
     refused(project, "token", claim.token, teammate, left(claim), project=other)
 
 
-def test_a_preference_for_a_completion_of_another_comparison_is_refused(project, teammate, claim):
+def test_a_preference_for_a_foreign_completion_is_refused(project, teammate, claim):
     stranger = Comparison.objects.exclude(pk=claim.comparison_id)[0].first_id
     refused(project, "preferred_id", claim.token, teammate, Verdict("prefer", stranger, 1))
     refused(project, "preferred_id", claim.token, teammate, Verdict("prefer", 10**12, 1))
@@ -244,9 +238,7 @@ def test_a_verdict_that_makes_no_sense_is_refused_by_its_field(project, teammate
 # --- Undo and redo -----------------------------------------------------------------------------------------------
 
 
-def test_undo_opens_the_comparison_again_with_the_same_sides_and_the_verdict_as_draft(
-    project, teammate, claim
-):
+def test_undo_reopens_with_the_same_sides_and_a_draft(project, teammate, claim):
     judging.record(claim.token, teammate, left(claim, 3, rationale="Clear"))
     after = queue.claim(project, teammate)
     again = judging.undo(project, teammate)
@@ -370,7 +362,7 @@ def test_a_verdict_from_a_tab_opened_before_a_redo_revises(project, teammate, cl
     assert not broken_rules(project)
 
 
-def test_a_tab_opened_by_an_undo_can_still_be_sent_after_redo_and_undo(project, teammate, claim):
+def test_a_tab_of_an_undo_can_still_be_sent_after_a_redo(project, teammate, claim):
     judging.record(claim.token, teammate, left(claim))
     stale = judging.undo(project, teammate)
     judging.redo(project, teammate)
@@ -406,7 +398,7 @@ def test_an_edit_of_what_was_changed_meanwhile_is_refused(project, teammate, cla
         judging.revise(old.pk, teammate, right(claim))
 
 
-def test_only_ones_own_judgment_can_be_edited_and_only_in_its_project(project, teammate, owner, claim):
+def test_only_an_own_judgment_is_edited_and_only_in_its_project(project, teammate, owner, claim):
     judgment = judging.record(claim.token, teammate, left(claim))
     other = Project.objects.create(slug="other", name="Other")
     for user, where in ((owner, None), (teammate, other)):
@@ -414,9 +406,7 @@ def test_only_ones_own_judgment_can_be_edited_and_only_in_its_project(project, t
             judging.revise(judgment.pk, user, TIE, project=where)
 
 
-def test_an_edit_of_a_skip_into_a_verdict_counts_and_is_marked_when_the_place_is_taken(
-    project, teammate, owner, make_comparisons
-):
+def test_a_skip_edited_into_a_verdict_counts_and_is_marked_extra(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     skipped = judging.record(claim.token, teammate, SKIP)

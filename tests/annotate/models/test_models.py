@@ -166,7 +166,7 @@ def test_gold_is_never_open_to_the_ordinary_queue(make_comparisons):
 # --- What is refused ---------------------------------------------------------------------------------------------
 
 
-def test_a_comparison_is_made_of_two_completions_of_its_own_prompt(project, make_comparisons):
+def test_a_comparison_has_two_completions_of_its_own_prompt(project, make_comparisons):
     one, other = make_comparisons(2)
     common = {"project": project, "prompt": one.prompt}
     assert refuses(lambda: Comparison.objects.create(**common, first=one.first, second=other.second))
@@ -184,7 +184,7 @@ def test_two_completions_are_compared_once_in_either_order(project, make_compari
     assert refuses(lambda: Comparison.objects.create(**again))
 
 
-def test_gold_names_one_of_its_completions_and_a_repeat_what_it_repeats(project, teammate, make_comparisons):
+def test_gold_names_its_completion_and_a_repeat_its_original(project, teammate, make_comparisons):
     one, other = make_comparisons(2)
     assert refuses(lambda: Comparison.objects.filter(pk=one.pk).update(kind="gold"))
     assert refuses(
@@ -194,9 +194,7 @@ def test_gold_names_one_of_its_completions_and_a_repeat_what_it_repeats(project,
     assert refuses(lambda: Comparison.objects.filter(pk=one.pk).update(reserved_for=teammate))
 
 
-def test_one_person_has_one_claim_on_a_comparison_and_one_live_and_one_next(
-    project, teammate, make_comparisons
-):
+def test_an_annotator_has_one_live_claim_and_one_next(project, teammate, make_comparisons):
     one, other, third = make_comparisons(3, needed=5)
 
     def claim(comparison: Comparison, state: str) -> Claim:
@@ -227,7 +225,7 @@ def test_one_person_has_one_claim_on_a_comparison_and_one_live_and_one_next(
         {"verdict": "skip", "preferred": None},
     ],
 )
-def test_a_preference_names_its_completion_and_strength_and_nothing_else_does(judged, change):
+def test_only_a_preference_names_a_completion_and_a_strength(judged, change):
     assert refuses(lambda: Judgment.objects.filter(pk=judged.pk).update(**change))
 
 
@@ -257,7 +255,7 @@ def test_one_open_flag_per_person(judged, teammate):
         {"kind": "base", "base_model": "starter", "name": "starter"},
     ],
 )
-def test_a_policy_says_what_it_is_made_of_under_a_name_of_its_own(project, fields):
+def test_a_policy_has_its_own_name_and_says_its_parts(project, fields):
     assert refuses(lambda: Policy.objects.create(**{"project": project, "name": "new", **fields}))
 
 
@@ -286,7 +284,7 @@ def test_a_prompt_is_told_apart_by_its_content_alone(project):
         assert refuses(prompt.save) is not fine
 
 
-def test_the_same_share_of_prompts_is_held_out_whenever_it_is_asked():
+def test_the_same_prompts_are_held_out_on_every_request():
     digests = [prompt_digest(f"Prompt {number}") for number in range(2_000)]
     held_out = [digest for digest in digests if is_held_out(digest, 0.1)]
     assert 150 < len(held_out) < 250  # 200 expected, deviation 13

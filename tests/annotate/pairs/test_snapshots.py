@@ -65,7 +65,7 @@ def test_label_and_margin(project, three, make_comparisons, said, settings, labe
     assert (pair.label, pair.margin) == pytest.approx((label, margin))
 
 
-def test_reliability_makes_the_label_the_probability_of_being_right(project, three, make_comparisons):
+def test_reliability_makes_labels_probabilities_of_being_right(project, three, make_comparisons):
     # 12 of 12 gold right: (8 * 0.5 + 12) / (8 + 12) = 0.8 above chance, so right with probability 0.9.
     for gold in make_comparisons(12, kind="gold"):
         say(three[0], gold, "first")
@@ -133,7 +133,7 @@ def make_everything(project: Project, people: list[Any], make_comparisons: Any) 
     say(anna, repeat, "second")
 
 
-def test_everything_judged_becomes_a_pair_or_is_counted_by_reason(project, three, make_comparisons):
+def test_each_judged_comparison_is_a_pair_or_counted_by_reason(project, three, make_comparisons):
     make_everything(project, three, make_comparisons)
     counts = aggregate(project).counts
     assert counts == {
@@ -217,9 +217,7 @@ def test_the_same_pairs_give_the_same_snapshot(project, owner, three, make_compa
     assert snapshot.pairs.count() == 2
 
 
-def test_a_new_verdict_gives_another_snapshot_and_leaves_the_old_one_as_it_was(
-    project, owner, three, make_comparisons
-):
+def test_a_new_verdict_gives_a_new_snapshot_beside_the_old_one(project, owner, three, make_comparisons):
     first, second = make_comparisons(2)
     judgment = say(three[0], first, "first")
     old = take_snapshot(project, owner)
@@ -251,7 +249,7 @@ def test_the_digest_is_the_hash_of_the_canonical_lines(project, owner, three, ma
     assert take_snapshot(project, owner).digest == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_a_snapshot_leads_back_to_its_judgments_and_they_lead_to_it(project, owner, three, make_comparisons):
+def test_snapshots_and_their_judgments_lead_to_each_other(project, owner, three, make_comparisons):
     (comparison,) = make_comparisons(1, needed=2)
     judgments = {say(person, comparison, "first").pk for person in three[:2]}
     snapshot = take_snapshot(project, owner)

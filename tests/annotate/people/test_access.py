@@ -43,9 +43,7 @@ def request_by(user, **headers):
     return request
 
 
-def test_a_member_gets_the_project_and_their_membership_in_one_query(
-    project, teammate, django_assert_num_queries
-):
+def test_project_and_membership_come_in_one_query(project, teammate, django_assert_num_queries):
     with django_assert_num_queries(1):
         found, membership = get_project(request_by(teammate), project.slug)
         assert (found.slug, membership.user.username, membership.role) == ("reviews", "toni", "annotator")
@@ -83,14 +81,14 @@ def test_a_page_leads_to_the_login_and_back(ask, client):
     assert (response.status_code, response["Location"]) == (302, "/login/?next=/p/reviews/%3Fpage%3D2")
 
 
-def test_a_fragment_takes_its_whole_page_to_the_login_and_back_to_that_page(ask, client):
+def test_a_fragment_takes_its_page_to_the_login_and_back(ask, client):
     headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/p/reviews/judge/?a=1"}
     response = client.post("/p/reviews/", headers=headers)
     assert response.status_code == 200
     assert response["HX-Redirect"] == "/login/?next=/p/reviews/judge/%3Fa%3D1"
 
 
-def test_a_form_leads_back_to_the_page_it_was_on_and_never_to_another_site(ask, client):
+def test_a_form_leads_back_to_its_page_never_to_another_site(ask, client):
     def back_to(referer):
         return client.post("/p/reviews/", headers={"Referer": referer})["Location"]
 

@@ -49,7 +49,7 @@ def test_ten_guesses_at_one_door_close_every_door(keeper, teammate, guessed_at, 
     assert sign_in(Client(), "toni").status_code == 302
 
 
-def test_the_admin_site_sends_password_changes_to_the_guarded_form(keeper, client_for):
+def test_the_admin_site_uses_the_guarded_password_form(keeper, client_for):
     assert client_for(keeper).get("/admin/password_change/").url == "/password/"
 
 
@@ -157,7 +157,7 @@ def test_a_browser_is_a_stranger_again_after_a_reset(owner):
     assert b"Too many attempts" in browser.post("/login/", CHANGED).content
 
 
-def test_a_browser_stays_known_when_its_user_changes_the_password(owner):
+def test_a_browser_stays_known_after_a_change_of_password(owner):
     browser = Client()
     sign_in(browser)
     new = {"new_password1": "another password", "new_password2": "another password"}

@@ -57,9 +57,7 @@ def choose(client, link, password):
     )
 
 
-def test_a_member_who_forgot_the_password_gets_a_link_and_is_signed_out_elsewhere(
-    project, owner, teammate, client_for
-):
+def test_a_password_link_signs_its_user_out_elsewhere(project, owner, teammate, client_for):
     elsewhere = client_for(teammate)
     link = link_for(client_for(owner), teammate, project)
     choose(client_for(), link, "a long phrase of hers")
@@ -74,7 +72,7 @@ def other(db):
 
 
 @pytest.mark.parametrize("role", ["annotator", "researcher", "admin"])
-def test_an_admin_gets_no_link_to_an_account_that_opens_another_project(
+def test_an_admin_gets_no_link_to_an_account_of_other_projects(
     project, owner, teammate, other, client_for, role
 ):
     """Or an admin of one project could take over anybody's account by adding them."""
@@ -97,9 +95,7 @@ def test_a_link_dies_when_its_account_joins_another_project(project, owner, team
 
 
 @pytest.mark.parametrize("more", ["is_staff", "is_superuser", "permission", "closed", "own"])
-def test_no_link_opens_the_sites_administration_a_closed_account_or_ones_own(
-    project, owner, teammate, client_for, more
-):
+def test_no_link_opens_a_staff_a_closed_or_the_own_account(project, owner, teammate, client_for, more):
     person = owner if more == "own" else teammate
     if more == "permission":
         person.user_permissions.add(Permission.objects.get(codename="add_project"))
@@ -397,7 +393,7 @@ def test_the_sites_keeper_sees_how_many_tokens_there_are(teammate, token, admin_
 # --- One's own password ---------------------------------------------------------------------------------------------
 
 
-def test_the_password_is_changed_with_the_present_one_and_the_session_stays(teammate, client_for):
+def test_a_password_change_needs_the_old_one_keeps_the_session(teammate, client_for):
     client, elsewhere = client_for(teammate), client_for(teammate)
     new = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
     wrong = client.post("/password/", {"old_password": "guess", **new})

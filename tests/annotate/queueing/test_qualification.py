@@ -36,7 +36,7 @@ def test_real_work_begins_when_the_qualification_is_passed(strict, teammate):
     assert Membership.objects.get(user=teammate).qualified_at is not None
 
 
-def test_who_does_not_pass_is_told_so_and_may_be_let_try_again_or_in(strict, teammate, owner):
+def test_an_admin_lets_a_failed_annotator_retry_or_in(strict, teammate, owner):
     for _ in range(3):
         judge_gold(strict, teammate, right=False)
     assert queue.claim(strict, teammate) is None

@@ -34,7 +34,7 @@ def later(minutes: float) -> Any:
 # --- One person --------------------------------------------------------------------------------------------------
 
 
-def test_a_live_claim_comes_back_until_it_is_judged_with_the_same_sides(project, teammate, make_comparisons):
+def test_a_live_claim_comes_back_with_the_same_sides(project, teammate, make_comparisons):
     make_comparisons(5)
     claim = queue.claim(project, teammate)
     for _ in range(5):
@@ -50,9 +50,7 @@ def test_an_expired_claim_is_never_refused_to_its_own_holder(project, teammate, 
     assert again.expires_at > later(60)
 
 
-def test_an_expired_and_returned_comparison_is_offered_first_to_who_left_it(
-    project, teammate, make_comparisons
-):
+def test_an_expired_comparison_returns_first_to_its_annotator(project, teammate, make_comparisons):
     make_comparisons(50)
     claim = queue.claim(project, teammate)
     drafts.save_draft(claim.token, teammate, {"rationale": "Half a thought"})
@@ -124,9 +122,7 @@ def test_leaving_gives_back_what_is_held_at_once(project, teammate, owner, make_
     assert queue.claim_next(project, owner) is not None
 
 
-def test_a_skipped_comparison_goes_to_others_and_is_set_aside_when_nobody_can_judge_it(
-    project, make_member, make_comparisons
-):
+def test_a_skipped_comparison_goes_to_others_and_then_aside(project, make_member, make_comparisons):
     """argilla#5757: discarded items that never complete."""
     (comparison,) = make_comparisons(1)
     for number in range(3):
@@ -153,9 +149,7 @@ def test_an_archived_project_hands_nothing_out(project, teammate, make_compariso
     assert empty_queue.why(project, teammate).reason == empty_queue.Reason.ARCHIVED
 
 
-def test_a_withdrawn_comparison_is_handed_to_nobody_but_may_be_finished(
-    project, teammate, owner, make_comparisons
-):
+def test_a_withdrawn_comparison_may_only_be_finished(project, teammate, owner, make_comparisons):
     (comparison,) = make_comparisons(1, needed=2)
     claim = queue.claim(project, teammate)
     assert comparison.withdraw()
@@ -182,9 +176,7 @@ def test_what_was_fetched_ahead_is_shown_next(project, teammate, make_comparison
     assert turn.next.pk not in (first.pk, ahead.pk)
 
 
-def test_a_comparison_fetched_ahead_has_a_short_lease_which_the_heartbeat_renews(
-    project, teammate, make_comparisons
-):
+def test_the_heartbeat_renews_the_short_lease_of_a_prefetch(project, teammate, make_comparisons):
     make_comparisons(5)
     claim = queue.claim(project, teammate)
     ahead = queue.claim_next(project, teammate)
@@ -195,9 +187,7 @@ def test_a_comparison_fetched_ahead_has_a_short_lease_which_the_heartbeat_renews
     assert ahead.expires_at == moment + queue.NEXT_LEASE
 
 
-def test_nothing_is_left_only_when_it_is_true_so_an_unseen_claim_gives_way(
-    project, teammate, owner, make_comparisons
-):
+def test_an_unseen_claim_gives_way_before_the_queue_is_empty(project, teammate, owner, make_comparisons):
     make_comparisons(2)
     live = queue.claim(project, teammate)
     ahead = queue.claim_next(project, teammate)
@@ -240,9 +230,7 @@ def test_the_heartbeat_keeps_a_claim_and_is_the_holders_alone(project, teammate,
     assert queue.expire_claims(project, now=later(20)) == 1
 
 
-def test_a_machine_that_slept_takes_its_claim_back_while_a_place_is_free(
-    project, teammate, owner, make_comparisons
-):
+def test_a_machine_that_slept_takes_back_its_claim(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     queue.expire_claims(project, now=later(11))
@@ -253,9 +241,7 @@ def test_a_machine_that_slept_takes_its_claim_back_while_a_place_is_free(
     assert not broken_rules(project)
 
 
-def test_what_is_on_screen_is_taken_back_also_when_it_was_fetched_ahead_since(
-    project, teammate, make_comparisons
-):
+def test_what_is_on_screen_comes_back_even_when_prefetched_since(project, teammate, make_comparisons):
     """On a reload, the old page's farewell can arrive after the new page's request, and before it fetches ahead."""
     make_comparisons(1)
     claim = queue.claim(project, teammate)
@@ -281,7 +267,7 @@ def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, ma
 # --- Priorities, gold, repeats -----------------------------------------------------------------------------------
 
 
-def test_raised_priorities_go_first_and_the_highest_before_the_others(project, teammate, make_comparisons):
+def test_raised_priorities_go_first_the_highest_before_others(project, teammate, make_comparisons):
     make_comparisons(10)
     (chosen,) = make_comparisons(1, priority=Priority.CHOSEN)
     (gate,) = make_comparisons(1, priority=Priority.GATE, kind="gate")
@@ -293,9 +279,7 @@ def test_raised_priorities_go_first_and_the_highest_before_the_others(project, t
     assert order[:2] == [gate.pk, chosen.pk]
 
 
-def test_gold_is_mixed_in_at_the_projects_rate_once_to_each_person(
-    project, teammate, owner, make_comparisons
-):
+def test_gold_comes_at_the_projects_rate_once_per_annotator(project, teammate, owner, make_comparisons):
     random.seed(7)
     project.gold_rate = 0.3
     gold = make_comparisons(40, kind="gold")
@@ -318,9 +302,7 @@ def test_gold_alone_is_not_work_left(project, teammate, make_comparisons):
     assert empty_queue.why(project, teammate).reason == empty_queue.Reason.DONE
 
 
-def test_repeats_come_back_to_the_same_person_alone_and_not_at_once(
-    project, teammate, owner, make_comparisons
-):
+def test_repeats_go_to_the_same_annotator_alone_and_later(project, teammate, owner, make_comparisons):
     random.seed(3)
     project.repeat_rate = 0.2
     project.save()
@@ -381,7 +363,7 @@ def explain(step: str, project: Project, user: Any) -> str:
         (GOLD.format(side=">="), "gold_comparisons"),
     ],
 )
-def test_choosing_walks_a_partial_index_without_sorting_or_scanning(step, index, project, teammate):
+def test_choosing_walks_a_partial_index_without_sorting(step, index, project, teammate):
     bulk_comparisons(project, 3_000)
     plan = explain(step, project, teammate)
     assert index in plan

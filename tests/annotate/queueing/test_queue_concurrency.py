@@ -121,7 +121,7 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_import_sent_again_while_it_is_written_brings_nothing_in_twice(project, first):
+def test_an_import_sent_twice_at_once_stores_nothing_twice(project, first):
     bring_in(project, "A review begins", "fair")  # so that the prompt and the policy are there
     (other, _) = first(lambda: bring_in(project, "A review begins", "good"))
     bring_in(Project.objects.get(), "A review begins", "good")

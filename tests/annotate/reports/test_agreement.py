@@ -57,7 +57,7 @@ def test_krippendorff_alpha(project, table):
     assert agreement.krippendorff_alpha(agreement.meetings(project)) == pytest.approx(1 - 14 * 6 / 142)
 
 
-def test_coefficients_have_no_value_where_there_is_nothing_to_compare(project, three, make_comparisons):
+def test_coefficients_need_something_to_compare(project, three, make_comparisons):
     assert agreement.krippendorff_alpha(agreement.meetings(project)) is None
     (comparison,) = make_comparisons(1, needed=2)
     for person in three[:2]:

@@ -112,7 +112,7 @@ def test_raw_html_is_visible_as_it_was_written() -> None:
     assert "<b onclick=x>" in Tags(markdown("see <b onclick=x> here")).text
 
 
-def test_links_open_elsewhere_and_tell_nobody_where_they_were_followed() -> None:
+def test_links_open_a_new_page_without_a_referrer() -> None:
     [_, (tag, attributes)] = Tags(markdown("[x](https://a.example)")).seen
     assert tag == "a"
     assert attributes["target"] == "_blank"
@@ -349,7 +349,7 @@ def test_the_common_subsequence_is_common_and_longest(left: list[str], right: li
     assert len(pairs) == table[-1][-1]
 
 
-def test_differing_words_are_marked_and_spacing_is_not_a_difference() -> None:
+def test_differing_words_are_marked_and_spacing_is_not() -> None:
     assert differences("the cat  sat down", "the dog sat\ndown").html == (
         "the <mark>cat</mark>  sat down",
         "the <mark>dog</mark> sat\ndown",
@@ -370,7 +370,7 @@ def test_differences_keep_every_character_from_the_first_word_on(left: str, righ
 
 
 @pytest.mark.parametrize("word", ["one ", "語"])
-def test_words_beyond_what_is_compared_are_not_marked_and_said_to_be_left_out(word: str) -> None:
+def test_words_beyond_the_limit_are_unmarked_and_counted_out(word: str) -> None:
     found = differences(word * (WORD_LIMIT + 1), "other")
     assert found.stopped == (True, False)
     assert found.html[0].endswith("</mark>" + word.rstrip()) or found.html[0].endswith("</mark> " + word)

@@ -115,7 +115,7 @@ def test_search_finds_any_character_in_prompts_and_completions(
     assert numbers(page) == [found.pk]
 
 
-def test_a_search_that_takes_long_says_how_far_it_got_and_can_go_on(
+def test_a_long_search_says_how_far_it_got_and_can_go_on(
     project, owner, make_comparisons, client_for, monkeypatch
 ):
     monkeypatch.setattr(search, "FIRST_WINDOW", 2)
@@ -133,7 +133,7 @@ def test_a_search_that_takes_long_says_how_far_it_got_and_can_go_on(
     assert found == [first]
 
 
-def test_the_list_costs_the_same_number_of_queries_for_any_length(
+def test_the_list_of_comparisons_costs_the_same_for_any_length(
     project, owner, teammate, make_comparisons, client_for, monkeypatch
 ):
     # PostgreSQL goes on counting ids from test to test: without this, a look back over them takes a query more.

@@ -41,7 +41,7 @@ def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
         ("skip", "skip", None, None),
     ],
 )
-def test_a_form_records_its_verdict_by_completion_and_leads_to_the_next(
+def test_a_form_records_its_verdict_and_leads_to_the_next(
     desk: Client, choice: str, verdict: str, side: int | None, strength: int | None
 ) -> None:
     fields = on_screen(desk)
@@ -130,7 +130,7 @@ def test_a_qualification_shows_how_far_it_is(desk: Client, project: Any, make_co
 # --- The desk's script ----------------------------------------------------------------------------------------------
 
 
-def test_a_verdict_brings_the_next_comparison_and_the_one_after_it(desk: Client) -> None:
+def test_a_verdict_brings_the_next_two_comparisons(desk: Client) -> None:
     fields = on_screen(desk)
     response = desk.post(url("judge"), {**fields, "verdict": "a2"}, headers=FRAGMENT)
     html = response.content.decode()
@@ -153,7 +153,7 @@ def test_what_is_on_screen_already_is_not_sent_again(desk: Client) -> None:
     assert Claim.objects.get(state="live").token == shown
 
 
-def test_while_more_verdicts_are_on_their_way_nothing_is_handed_out(desk: Client) -> None:
+def test_nothing_is_handed_out_while_more_verdicts_are_coming(desk: Client) -> None:
     fields = on_screen(desk)
     html = desk.post(
         url("judge"), {**fields, "verdict": "a2", "more": "1"}, headers=FRAGMENT
@@ -245,7 +245,7 @@ def test_texts_are_shown_as_asked(desk: Client, view: str) -> None:
     assert hidden_fields(html)["view"] == (view if view != "nonsense" else "rendered")
 
 
-def test_raw_stays_for_the_next_comparison_and_differences_do_not(desk: Client) -> None:
+def test_raw_text_stays_for_the_next_comparison_not_differences(desk: Client) -> None:
     for view, stays in (("raw", "raw"), ("differences", "rendered")):
         html = desk.post(url("ahead"), {"view": view}, headers=FRAGMENT).content.decode()
         on_screen(desk)
@@ -398,7 +398,7 @@ def test_judging_elsewhere_is_seen_here(desk: Client, project: Any, teammate: An
     assert on_screen(desk)["token"] != fields["token"]
 
 
-def test_an_admin_who_has_judged_everything_is_offered_the_next_round(
+def test_an_admin_with_an_empty_queue_is_offered_the_next_round(
     project: Any, owner: Any, teammate: Any, make_comparisons: Any, client_for: Any
 ) -> None:
     make_comparisons(1)

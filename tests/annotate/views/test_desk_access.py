@@ -114,7 +114,7 @@ def test_every_action_needs_the_form_token(action: str, client_for: Any, teammat
 
 @pytest.mark.parametrize("headers", [{}, FRAGMENT], ids=["page", "fragment"])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_page_that_somebody_else_opened_does_nothing_under_the_present_name(
+def test_a_page_of_another_user_does_nothing_under_this_name(
     desk: Client, owner: Any, action: str, headers: dict[str, str]
 ) -> None:
     fields = on_screen(desk)
@@ -128,7 +128,7 @@ def test_a_page_that_somebody_else_opened_does_nothing_under_the_present_name(
     assert not Flag.objects.exists()
 
 
-def test_a_page_that_somebody_else_opened_is_not_handed_what_is_for_another(
+def test_a_page_of_another_user_is_handed_nothing_of_this_one(
     desk: Client, owner: Any, teammate: Any
 ) -> None:
     response = desk.get(url("judge"), {"person": owner.pk}, headers=FRAGMENT)

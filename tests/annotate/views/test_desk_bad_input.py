@@ -68,7 +68,7 @@ def test_a_claim_of_another_project_is_refused(desk: Client, teammate: Any, make
     assert desk.get(url("texts", claim.token), headers=FRAGMENT).status_code == 404
 
 
-def test_an_oversized_rationale_is_refused_and_stays_in_the_field(desk: Client, project: Any) -> None:
+def test_an_oversized_rationale_is_refused_and_stays_in_place(desk: Client, project: Any) -> None:
     project.ask_rationale = True
     project.save()
     response = desk.post(url("judge"), {**on_screen(desk), "verdict": "a2", "rationale": "y" * 10_001})
@@ -78,7 +78,7 @@ def test_an_oversized_rationale_is_refused_and_stays_in_the_field(desk: Client, 
 
 @pytest.mark.parametrize("headers", [{}, FRAGMENT], ids=["page", "fragment"])
 @pytest.mark.parametrize("criteria", [["Honest", "Warm"], []], ids=["others", "none"])
-def test_a_criterion_that_was_changed_meanwhile_is_not_stored_as_another(
+def test_a_changed_criterion_is_not_stored_as_another(
     desk: Client, project: Any, criteria: list[str], headers: dict[str, str]
 ) -> None:
     project.criteria, project.ask_rationale = ["Helpful", "Honest"], True

@@ -42,9 +42,7 @@ def test_a_missing_page_says_where_to_go(client_for: Any, teammate: Any, headers
     assert response.headers.get("HX-Retarget") == ("#notices" if headers else None)
 
 
-def test_a_page_that_is_refused_or_missing_keeps_the_navigation_of_ones_project(
-    client_for: Any, teammate: Any, outsider: Any
-) -> None:
+def test_an_error_page_keeps_the_projects_navigation(client_for: Any, teammate: Any, outsider: Any) -> None:
     for address, status in (("/p/reviews/rounds/", 403), ("/p/reviews/history/99/", 404)):
         response = client_for(teammate).get(address)
         assert response.status_code == status

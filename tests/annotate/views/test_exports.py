@@ -141,7 +141,7 @@ def test_the_account_promises_what_the_download_holds(judged, researcher, client
         )
 
 
-def test_the_account_is_a_fragment_for_htmx_and_waits_to_be_asked_for(judged, researcher, client_for):
+def test_the_account_of_pairs_is_a_fragment_loaded_on_request(judged, researcher, client_for):
     client = client_for(researcher)
     fragment = client.get("/p/reviews/export/", headers={"HX-Request": "true"}).content
     assert b"<html" not in fragment
@@ -213,7 +213,7 @@ def test_nobody_else_freezes_them(judged, teammate, outsider, client_for):
 
 
 @pytest.mark.parametrize("page", ["", "exact.jsonl", "trl.jsonl"])
-def test_snapshots_are_read_by_admins_and_researchers_of_their_project(
+def test_admins_and_researchers_read_their_projects_snapshots(
     project, judged, owner, teammate, make_member, client_for, page
 ):
     from annotate.models import Project

@@ -52,7 +52,7 @@ def test_it_lists_ones_own_judgments_alone(
     )
 
 
-def test_search_finds_words_of_the_prompt_a_completion_and_the_rationale(
+def test_search_finds_words_of_prompt_completion_and_rationale(
     history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any
 ) -> None:
     project.ask_rationale = True
@@ -153,7 +153,7 @@ def test_a_change_keeps_what_was_said_before(
 
 
 @pytest.mark.parametrize("verdict", ["right", "tie", "skip"])
-def test_reasons_and_rationale_are_saved_with_the_verdict_as_it_stands(
+def test_reasons_and_rationale_are_saved_with_the_verdict(
     history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any, verdict: str
 ) -> None:
     project.reasons, project.ask_rationale = ["shorter"], True
@@ -208,7 +208,7 @@ def test_a_refused_change_keeps_what_was_entered(
     assert Judgment.objects.get() == mine
 
 
-def test_what_is_cut_on_the_page_of_a_judgment_can_be_opened_whole(
+def test_text_that_is_cut_on_a_judgments_page_opens_whole(
     history: Client, teammate: Any, judge: Any, make_comparisons: Any
 ) -> None:
     [made] = make_comparisons(1)
@@ -233,7 +233,7 @@ def at(days: int = 0) -> datetime:
     return timezone.now() - timedelta(days=days)
 
 
-def test_figures_count_todays_verdicts_days_in_a_row_and_what_is_left(
+def test_figures_count_todays_verdicts_the_streak_and_the_rest(
     teammate: Any, project: Any, judge: Any, make_comparisons: Any
 ) -> None:
     make_comparisons(7)
@@ -283,7 +283,7 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
 
 @pytest.mark.parametrize("agreement", [True, False])
 @pytest.mark.parametrize("feedback", ["silent", "shown"])
-def test_gold_accuracy_is_shown_only_where_the_project_tells_and_shows_it(
+def test_gold_accuracy_is_shown_only_where_the_project_says_so(
     history: Client, teammate: Any, project: Any, make_comparisons: Any, agreement: bool, feedback: str
 ) -> None:
     """Where gold is silent, one's figure would say after each verdict whether that was gold, and right."""

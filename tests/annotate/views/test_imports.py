@@ -86,7 +86,7 @@ def test_only_the_first_errors_are_kept_and_all_are_counted(upload):
     assert b"30 lines cannot be used" in page.content
 
 
-def test_neither_a_file_nor_text_is_an_error_that_names_the_field(project, owner, client_for):
+def test_neither_file_nor_text_is_an_error_naming_the_field(project, owner, client_for):
     answer = client_for(owner).post(URL, {"format": ""})
     assert answer.status_code == 422
     assert b'id="id_file_error"' in answer.content
@@ -223,7 +223,7 @@ def test_importing_a_file_again_adds_nothing(owner, upload, client_for):
     assert b"There already: 2" in page.content
 
 
-def test_completions_cannot_pretend_to_be_of_a_policy_that_the_project_samples(upload):
+def test_imported_completions_cannot_name_a_sampled_policy(upload):
     _page, made = upload(jsonl(pair(1, policy_a="starter")))
     assert made.state == Import.State.REFUSED
     assert "samples itself" in made.errors[0][1]
@@ -286,7 +286,7 @@ def in_queue():
     return Comparison.objects.filter(withdrawn_at=None)
 
 
-def test_an_import_is_withdrawn_as_far_as_nobody_judged_skipped_or_holds_it(
+def test_an_import_is_withdrawn_where_nobody_touched_it(
     project, owner, teammate, make_member, imported, client_for
 ):
     Comparison.objects.exclude(batch=f"import {imported.pk}").delete()
@@ -307,7 +307,7 @@ def test_an_import_is_withdrawn_as_far_as_nobody_judged_skipped_or_holds_it(
     assert set(in_queue().values_list("pk", flat=True)) == touched
 
 
-def test_another_import_stays_and_each_comparison_can_be_put_back(project, owner, imported, client_for):
+def test_withdrawing_keeps_other_imports_and_can_be_reversed(project, owner, imported, client_for):
     client = client_for(owner)
     client.post(f"{URL}{imported.pk}/withdraw/")
     assert [comparison.prompt.text for comparison in in_queue()] == ["prompt 5"]
@@ -325,9 +325,7 @@ def test_nobody_but_an_admin_withdraws_an_import(request, imported, client_for, 
     assert in_queue().count() == 5
 
 
-def test_an_import_that_was_stopped_says_how_much_came_in_and_can_be_withdrawn(
-    project, owner, client_for, monkeypatch
-):
+def test_a_stopped_import_counts_its_rows_and_can_be_withdrawn(project, owner, client_for, monkeypatch):
     monkeypatch.setattr(uploads, "ROWS_AT_A_TIME", 2)
     content = jsonl(*(pair(number) for number in range(6)))
     made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")

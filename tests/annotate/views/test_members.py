@@ -75,7 +75,7 @@ def test_roles_change_and_unknown_roles_are_refused(owner, teammate, client_for)
     assert role_of(teammate) == "researcher"
 
 
-def test_removing_somebody_keeps_their_judgments_and_frees_what_they_hold(
+def test_removing_a_member_keeps_judgments_and_frees_claims(
     project, owner, teammate, make_comparisons, client_for
 ):
     from annotate.judgments import judging
@@ -103,7 +103,7 @@ def test_another_projects_member_cannot_be_changed(project, owner, make_member, 
     assert role_of(stranger) == "annotator"
 
 
-def test_the_list_counts_current_judgments_and_costs_the_same_for_any_number_of_people(
+def test_the_list_of_members_costs_the_same_for_any_number(
     project, owner, make_member, make_comparisons, client_for, django_assert_max_num_queries
 ):
     from annotate.judgments import judging

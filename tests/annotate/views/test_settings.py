@@ -113,7 +113,7 @@ def test_settings_are_saved(project, owner, fields, client_for):
         ("gold_feedback", "loud"),
     ],
 )
-def test_a_bad_value_is_refused_naming_its_field_and_nothing_is_saved(
+def test_a_bad_setting_is_refused_by_field_and_saves_nothing(
     project, owner, fields, client_for, field, value
 ):
     before = Project.objects.values().get()
@@ -179,9 +179,7 @@ def test_fewer_judgments_never_fall_below_what_was_given(
     assert (comparison.needed, untouched.needed) == (2, 1)
 
 
-def test_an_archived_project_leaves_the_annotators_lists_and_can_be_opened_again(
-    project, owner, teammate, client_for
-):
+def test_an_archived_project_leaves_the_lists_and_can_return(project, owner, teammate, client_for):
     client = client_for(owner)
     client.post(f"{URL}archive/")
     project.refresh_from_db()
@@ -211,7 +209,7 @@ def test_a_base_model_can_be_named_where_there_is_none(project, owner, fields, c
     assert (policy.name, policy.base_model, policy.kind) == ("other", "hub/other", "base")
 
 
-def test_a_mistyped_base_model_can_be_put_right_until_it_has_written(
+def test_a_base_model_can_be_corrected_until_it_has_written(
     project, owner, fields, client_for, make_comparisons
 ):
     client = client_for(owner)
@@ -225,14 +223,14 @@ def test_a_mistyped_base_model_can_be_put_right_until_it_has_written(
     assert 'name="base_model"' not in client.get(URL).content.decode()
 
 
-def test_a_base_model_whose_name_an_imported_policy_has_gets_another_name(project, owner, fields, client_for):
+def test_a_base_model_gets_another_name_than_an_imported_policy(project, owner, fields, client_for):
     Policy.objects.create(project=project, name="Qwen2.5-0.5B", kind=Policy.Kind.EXTERNAL)
     answer = client_for(owner).post(URL, fields | {"base_model": "Qwen/Qwen2.5-0.5B"})
     assert answer.status_code == 302
     assert Project.objects.get().current_policy.name == "Qwen/Qwen2.5-0.5B"
 
 
-def test_a_folder_that_does_not_exist_is_refused_and_changes_nothing(project, owner, fields, client_for):
+def test_a_missing_folder_is_refused_and_changes_nothing(project, owner, fields, client_for):
     answer = client_for(owner).post(URL, fields | {"name": "Other", "base_model": "/no/such/model"})
     assert answer.status_code == 422
     assert "The base model “/no/such/model” does not exist, or is not among" in answer.content.decode()
@@ -262,7 +260,7 @@ def test_two_projects_of_one_name_get_two_addresses(admin_client, db):
     assert Policy.objects.count() == 0
 
 
-def test_a_base_model_that_nothing_here_can_check_is_warned_of_until_it_has_written(
+def test_an_unchecked_base_model_warns_until_it_has_written(
     project, owner, fields, make_comparisons, client_for
 ):
     name = "no/such-model"
@@ -291,7 +289,7 @@ def test_a_base_model_that_this_machine_has_is_not_warned_of(
         assert b"has not been checked" not in client.get("/p/reviews/").content
 
 
-def test_a_new_project_says_at_once_that_its_base_model_was_not_checked(admin_client):
+def test_a_new_project_says_that_its_base_model_is_unchecked(admin_client):
     data = {"name": "Poems", "base_model": "no/such-model", "judgments_needed": "1"}
     page = admin_client.post("/new/", data, follow=True)
     assert "“no/such-model” is not on this server" in page.content.decode()
