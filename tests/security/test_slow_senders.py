@@ -15,6 +15,7 @@ from django.conf import settings
 
 from tests.security.conftest import Tally
 from tests.servers import free_port
+from tests.waiting import wait_for
 from training.demo.supervisor import answers
 
 KIND = "requests that are never finished, behind the proxy"
@@ -65,19 +66,8 @@ def proxy(tmp_path: Path) -> Iterator[int]:
             running(nginx, "-c", str(configuration(tmp_path, port, upstream)), "-e", "stderr")
         )
         for place in (upstream, port):
-            assert wait_for(lambda place=place: answers(f"http://localhost:{place}/login/"))
+            wait_for(lambda place=place: answers(f"http://localhost:{place}/login/"))
         yield port
-
-
-def wait_for(ready, seconds: float = 60) -> bool:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if ready():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def test_a_request_that_never_ends_holds_no_thread(proxy: int, tally: Tally) -> None:

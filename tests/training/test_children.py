@@ -12,7 +12,7 @@ from django.conf import settings
 
 from annotate.models import Project
 from tests.training.test_runner import LONG, once_training
-from tests.training.workers import until
+from tests.waiting import wait_for
 from training.rounds import child_process, runner, state_machine
 
 SECRETS = {
@@ -43,7 +43,7 @@ def test_a_child_is_given_no_secret_of_the_site(
         monkeypatch.setenv(name, value)
     settings.CHILD_ENVIRONMENT = ["OURS"]
     child = child_process.start("sample", tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    given = until(Path(f"/proc/{child.pid}/environ").read_text)
+    given = wait_for(Path(f"/proc/{child.pid}/environ").read_text)
     child_process.end(child)
     environment = dict(entry.split("=", 1) for entry in given.split("\0") if entry)
     assert not environment.keys() & SECRETS.keys()

@@ -17,7 +17,8 @@ from django.utils import timezone
 from annotate.models import Claim, Project
 from annotate.queueing import queue
 from tests.training.pages import text
-from tests.training.workers import celery_worker, until
+from tests.training.workers import celery_worker
+from tests.waiting import wait_for
 from training.models import Round, Sweep, Worker
 from training.rounds import state_machine, sweeping
 
@@ -174,7 +175,7 @@ def test_a_worker_an_hour_off_finds_and_finishes_a_round(
             round_.refresh_from_db()
             return round_.state not in Round.LIVE
 
-        until(over)
-        assert until(Worker.for_training)
+        wait_for(over)
+        assert wait_for(Worker.for_training)
     assert (round_.state, round_.reason, round_.attempts) == ("written", "", 1)
     assert Sweep.objects.get().by == round_.worker

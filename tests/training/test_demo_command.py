@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 
 from tests.instances import ROOT, Demo, laptop
 from tests.servers import free_port
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.once  # these instances bring their own SQLite and broker
 
@@ -184,11 +184,8 @@ def test_interrupting_the_loop_ends_its_worker(environment, tmp_path):
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        deadline = time.monotonic() + 60
-        while not list(var.glob("workers/*/processes.json")):
-            assert time.monotonic() < deadline
-            assert loop.poll() is None
-            time.sleep(0.1)
+        wait_for(lambda: list(var.glob("workers/*/processes.json")) or loop.poll() is not None, 60)
+        assert loop.poll() is None
         tree = psutil.Process(loop.pid).children(recursive=True)
         loop.send_signal(signal.SIGINT)
         _, complaint = loop.communicate(timeout=120)

@@ -25,8 +25,8 @@ from tests.training.workers import (
     is_alive,
     kill_group,
     trainer_pid,
-    until,
 )
+from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
 from training.rounds import state_machine
 
@@ -64,13 +64,13 @@ def test_a_killed_worker_is_replaced_and_the_round_ends_whole(
     """The machine loses its power: worker, pool, beat and trainer are gone; what comes up again carries on."""
     round_ = state_machine.start(ready_project, owner, LONG)
     with celery_worker(tmp_path / "first.log") as worker:
-        pid = until(lambda: trainer_pid(round_.run_dir))
-        until(lambda: checkpoints(round_.run_dir))
+        pid = wait_for(lambda: trainer_pid(round_.run_dir))
+        wait_for(lambda: checkpoints(round_.run_dir))
         kill_group(worker)
         os.kill(pid, signal.SIGKILL)
     assert state(round_) == "training"
     with celery_worker(tmp_path / "second.log"):
-        until(lambda: state(round_) in ("ready", "failed"))
+        wait_for(lambda: state(round_) in ("ready", "failed"))
     assert_whole(round_)
     assert "silent for 4 s" in " ".join(event.message for event in round_.events.all())
     assert "Resumed from the checkpoint" in " ".join(round_.summary["train"]["events"])
@@ -84,11 +84,11 @@ def test_a_training_worker_is_present_and_hands_its_round_back(
         ready_project, owner, LONG | {"training": LONG["training"] | {"epochs": 3000}}
     )
     with celery_worker(tmp_path / "stopped.log") as worker:
-        pid = until(lambda: trainer_pid(round_.run_dir))
+        pid = wait_for(lambda: trainer_pid(round_.run_dir))
         (row,) = Worker.for_training()
         assert row.name.startswith("stopped@")
         assert row.queues == ["default", "training"]
-        until(lambda: Worker.objects.get(pk=row.pk).seen_at > row.seen_at)  # also while a task runs
+        wait_for(lambda: Worker.objects.get(pk=row.pk).seen_at > row.seen_at)  # also while a task runs
         worker.send_signal(signal.SIGTERM)
         worker.wait(40)
         assert not is_alive(pid)

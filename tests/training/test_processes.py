@@ -7,13 +7,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import wait_for
 from training.demo.supervisor import ProcessError, Service, Supervisor, answers, end_leftovers, require_port
 
 pytestmark = pytest.mark.once
@@ -30,13 +29,6 @@ def child_pid(record: Path) -> int:
     return pid
 
 
-def eventually(happened: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def is_running(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
@@ -50,11 +42,11 @@ def test_leaving_ends_every_child_and_its_children(tmp_path):
     with Supervisor(tmp_path / "record.json") as supervisor:
         one = service(tmp_path, program)
         supervisor.start(one)
-        eventually(lambda: "up" in one.log.read_text())
+        wait_for(lambda: "up" in one.log.read_text())
         child, grandchild = child_pid(tmp_path / "record.json"), int(one.log.read_text().split()[0])
         assert is_running(child)
         assert is_running(grandchild)
-    eventually(lambda: not is_running(child) and not is_running(grandchild))
+    wait_for(lambda: not is_running(child) and not is_running(grandchild))
     assert not (tmp_path / "record.json").exists()
 
 
@@ -63,7 +55,7 @@ def test_a_child_that_will_not_stop_is_killed_after_the_patience(tmp_path):
     one = service(tmp_path, stubborn)
     supervisor = Supervisor(tmp_path / "record.json")
     supervisor.start(one)
-    eventually(lambda: "up" in one.log.read_text())
+    wait_for(lambda: "up" in one.log.read_text())
     pid = child_pid(tmp_path / "record.json")
     supervisor.stop(patience=0.1)
     assert not is_running(pid)
@@ -75,7 +67,7 @@ def test_a_child_that_dies_is_reported_and_started_again(tmp_path):
         supervisor.start(service(tmp_path, SLEEPS))
         first = child_pid(tmp_path / "record.json")
         psutil.Process(first).send_signal(signal.SIGKILL)
-        eventually(lambda: supervisor.check(said.append) or bool(said))
+        wait_for(lambda: supervisor.check(said.append) or bool(said))
         second = child_pid(tmp_path / "record.json")
         assert second != first
         assert is_running(second)
@@ -109,7 +101,7 @@ def test_the_words_of_the_run_before_are_kept(tmp_path):
         one = service(tmp_path, f"print({words!r}, flush=True); {SLEEPS}")
         with Supervisor(tmp_path / "record.json") as supervisor:
             supervisor.start(one)
-            eventually(lambda log=one.log: "up" in log.read_text())
+            wait_for(lambda log=one.log: "up" in log.read_text())
     assert "second" in one.log.read_text()
     assert "first" in one.log.with_name("sleeper.log.1").read_text()
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Policy, Project
 from tests.training.workers import checkpoints, is_alive, trainer_pid
+from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
 from training.rounds import results, runner, state_machine
 
@@ -51,13 +51,7 @@ def once_training(run_dir: Path, act: Any) -> threading.Thread:
     """Call act(pid of the trainer) in a thread as soon as it has made a step and written a checkpoint."""
 
     def watch() -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            pid = trainer_pid(run_dir)
-            if pid and checkpoints(run_dir):
-                act(pid)
-                return
-            time.sleep(0.01)
+        act(wait_for(lambda: checkpoints(run_dir) and trainer_pid(run_dir), 90, every=0.01))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -234,9 +228,8 @@ def test_a_child_that_outlived_its_worker_is_ended_first(long_round: Round) -> N
     with subprocess.Popen(
         command, cwd=settings.BASE_DIR, start_new_session=True, stderr=subprocess.DEVNULL
     ) as orphan:
-        while not trainer_pid(files.root):
-            assert orphan.poll() is None
-            time.sleep(0.02)
+        wait_for(lambda: trainer_pid(files.root) or orphan.poll() is not None)
+        assert orphan.poll() is None
         # What the sweep does when the worker has gone silent.
         state_machine.move(long_round, Round.State.QUEUED)
         again = state_machine.claim_round(long_round.pk, "its successor")

@@ -4,11 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -57,15 +55,6 @@ def kill_group(worker: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-
-
-def until(condition: Callable[[], Any], seconds: float = 150) -> Any:
-    """Wait until the condition holds, and return what it gave. Fails after `seconds`, generous on purpose."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def trainer_pid(run_dir: Path) -> int | None:

@@ -6,6 +6,7 @@ label-studio on SQLite judged 47 of 567 tasks twice at overlap 1; doccano#1236 l
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -105,16 +106,19 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
     queue.claim_next(project, teammate)
     admin = Membership.objects.get(user=owner)
     real = queue.advance
+    judging_began, removed = threading.Event(), threading.Event()
 
     def slowly(*arguments: Any) -> Any:
-        time.sleep(0.5)  # the removal waits meanwhile
+        judging_began.set()
+        removed.wait(0.5)  # the removal waits meanwhile
         return real(*arguments)
 
     monkeypatch.setattr(queue, "advance", slowly)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(closing, judging.judge_and_next, project, teammate, live.token, Verdict("tie"))
-        time.sleep(0.2)
+        assert judging_began.wait(10)
         members.remove_member(admin, Membership.objects.get(user=teammate).pk)
+        removed.set()
         other.result(10)
     assert Judgment.objects.count() == 1
     assert broken_rules(project) == []
