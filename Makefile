@@ -6,11 +6,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
 WORKERS ?= 3
+# The rules of the domain, without pages, browsers and child processes.
+FAST := tests/primitives tests/annotate/text tests/annotate/judgments tests/annotate/pairs tests/annotate/projects \
+  tests/annotate/queueing/test_queue.py tests/annotate/models tests/training/test_rounds.py tests/test_architecture.py \
+  tests/test_templates.py tests/test_stylesheet.py tests/engine/test_losses.py tests/engine/test_config.py
 # Dozens of processes import the same modules: compiled once, when they are first used, and not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter architectures clean
+.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +58,9 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+check: setup lint ## Lint, types, imports and the fast tests, for everyday work; under 90 seconds
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(FAST)
+
 test: setup chromium lint ## Everything: lint, types, imports, all tests on SQLite; the application's on PostgreSQL and Redis
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
@@ -64,6 +71,10 @@ nginx: # The attack suite runs the documented proxy; where apt may, it is instal
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y nginx-light >/dev/null; }; } || { \
 	  echo "The attack suite needs nginx: install it."; exit 1; }
+
+test-chaos: setup ## Kills, full disks, lost workers, wrong clocks, and the whole of make loop; 10 minutes
+	$(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/training
+	$(BIN)/python -m tests.servers $(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/training
 
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security

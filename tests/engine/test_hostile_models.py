@@ -28,7 +28,7 @@ import json, sys
 from pathlib import Path
 from training.engine.config import TrainConfig
 from training.engine.errors import EngineError
-from training.engine.model import load_base
+from training.engine.model.base import load_base
 said = {}
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     try:

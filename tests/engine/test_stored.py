@@ -64,12 +64,12 @@ def test_every_architecture_computes_as_if_it_had_been_widened(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = save(tmp_path, ARCHITECTURES[name], torch.bfloat16)
-    logps, slopes, narrow = figures(config)
+    logps, slopes, kept = figures(config)
     monkeypatch.setattr(narrow, "stored_dtype", lambda *_: None)
     expected, expected_slopes, none = figures(config)
     assert not none
     # GPT-2's layers and Gemma's embeddings are classes of their own, whose weights are widened at the start.
-    assert narrow or name.startswith(("gpt2", "gemma"))
+    assert kept or name.startswith(("gpt2", "gemma"))
     torch.testing.assert_close(logps, expected, rtol=1e-6, atol=1e-6)
     for weight, slope in expected_slopes.items():
         torch.testing.assert_close(slopes[weight], slope, rtol=1e-5, atol=1e-5)
@@ -83,11 +83,11 @@ def test_large_matrices_stay_in_half_precision_and_all_else_is_widened(
     config = save(tmp_path, tiny_llama(tie_word_embeddings=True), dtype, max_shard_size=shard)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard == "40KB")
     model = load_base(config).model
-    narrow = kept_narrow(model)
-    assert {name.split(".")[-2] for name in narrow} == {
+    kept = kept_narrow(model)
+    assert {name.split(".")[-2] for name in kept} == {
         *("embed_tokens", "q_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     }  # key and value have 512 weights, norms 32
-    assert {dict(model.named_parameters())[name].dtype for name in narrow} == {dtype}
+    assert {dict(model.named_parameters())[name].dtype for name in kept} == {dtype}
 
 
 def test_no_widened_copy_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_start_adapter_keeps_its_float32_weights_over_a_narrow_base(tmp_path: 
 
 def test_computing_in_the_stored_precision_changes_no_weight(tmp_path: Path) -> None:
     config = save(tmp_path, tiny_llama(), torch.bfloat16)
-    narrow = TrainConfig.from_dict(config.to_dict() | {"dtype": "bfloat16"})
-    model = load_base(narrow).model
+    half = TrainConfig.from_dict(config.to_dict() | {"dtype": "bfloat16"})
+    model = load_base(half).model
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     assert "forward" not in vars(model.lm_head)

@@ -52,6 +52,7 @@ def test_a_child_is_given_no_secret_of_the_site(
     assert environment["PATH"] == os.environ["PATH"]
 
 
+@pytest.mark.chaos
 @pytest.mark.once  # the disk is the engine's
 @pytest.mark.django_db
 def test_a_disk_that_fills_up_while_training_is_said_and_resumed(ready_project: Project, owner: Any) -> None:

@@ -155,6 +155,7 @@ def test_the_rounds_say_when_the_last_sweep_was(
     assert "by celery@here/1." in text(client.get(address))
 
 
+@pytest.mark.chaos
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("seconds", [3600, -3600], ids=["ahead", "behind"])
 def test_a_worker_an_hour_off_finds_and_finishes_a_round(

@@ -63,6 +63,7 @@ def test_the_demo_has_prompts_samples_gold_and_people(db, said, client):
     assert len(said) == 1
 
 
+@pytest.mark.chaos
 @pytest.mark.once
 def test_what_an_interrupted_seeding_left_out_is_made_up_for(db, said, monkeypatch):
     monkeypatch.setattr(seed, "PROMPTS", 12)

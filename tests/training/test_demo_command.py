@@ -61,6 +61,7 @@ def logs_in(address: str, username: str, password: str) -> bool:
     return any(cookie.name == "sessionid" for cookie in jar)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(500)  # half a minute on two free cores
 def test_the_demo_serves_survives_kills_and_goes_on(environment, start):
     port = str(free_port())
@@ -118,6 +119,7 @@ def test_a_damaged_database_is_named_with_the_way_out(environment):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(500)
 def test_the_loop_runs_and_writes_its_figures(environment, tmp_path):
     result = tmp_path / "results" / "loop.json"
@@ -160,6 +162,7 @@ def test_an_option_out_of_range_is_one_sentence(environment):
     assert done.stderr.strip() == "CommandError: --overlap must be from 1 to 2, not 3."
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(500)
 def test_a_loop_with_too_few_pairs_ends_with_the_reason(environment, tmp_path):
     done = run(
@@ -177,6 +180,7 @@ def test_a_loop_with_too_few_pairs_ends_with_the_reason(environment, tmp_path):
     assert [row["number"] for row in rows] == [0]  # what was measured before is kept
 
 
+@pytest.mark.chaos
 def test_interrupting_the_loop_ends_its_worker(environment, tmp_path):
     var = Path(environment["WHETSTONE_VAR"])
     command = [sys.executable, "manage.py", "simulate", "--rounds=1"]

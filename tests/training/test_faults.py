@@ -58,6 +58,7 @@ def assert_whole(round_: Round) -> None:
     assert Policy.objects.filter(kind="adapter").count() == 1
 
 
+@pytest.mark.chaos
 def test_a_killed_worker_is_replaced_and_the_round_ends_whole(
     ready_project: Any, owner: Any, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_killed_worker_is_replaced_and_the_round_ends_whole(
     assert "Resumed from the checkpoint" in " ".join(round_.summary["train"]["events"])
 
 
+@pytest.mark.chaos
 def test_a_training_worker_is_present_and_hands_its_round_back(
     ready_project: Any, owner: Any, tmp_path: Path
 ) -> None:
@@ -101,7 +103,7 @@ def test_a_training_worker_is_present_and_hands_its_round_back(
 RACER = """
     import django, sys, time
     django.setup()
-    from training import rounds
+    from training.rounds import state_machine
     print("ready", flush=True)
     sys.stdin.readline()
     claimed = state_machine.claim_round(int(sys.argv[1]), sys.argv[2])
@@ -140,7 +142,7 @@ STARTS = """
     import django, sys
     django.setup()
     from annotate.models import Project
-    from training import rounds
+    from training.rounds import state_machine
     from training.rounds.plan import RoundError
     project = Project.objects.get()
     print("ready", flush=True)

@@ -124,6 +124,7 @@ def test_a_round_ends_with_a_policy_and_comparisons(claimed: Round, owner: Any) 
     assert again.result_policy.parent == new
 
 
+@pytest.mark.chaos
 def test_a_killed_child_fails_the_round_and_resume_completes_it(long_round: Round, owner: Any) -> None:
     watcher = once_training(long_round.run_dir, lambda pid: os.kill(pid, signal.SIGKILL))
     runner.run(long_round)
@@ -220,6 +221,7 @@ def test_a_new_step_forgives_workers_that_went_silent(claimed: Round) -> None:
     assert losses_after(1, 2, 3, 4) == 0
 
 
+@pytest.mark.chaos
 @pytest.mark.once
 def test_a_child_that_outlived_its_worker_is_ended_first(long_round: Round) -> None:
     files = runner.RunDirectory(long_round.run_dir)
@@ -240,6 +242,7 @@ def test_a_child_that_outlived_its_worker_is_ended_first(long_round: Round) -> N
     assert Metric.objects.count() == STEPS
 
 
+@pytest.mark.chaos
 def test_a_lost_rounds_work_is_neither_redone_nor_written_twice(
     ready_project: Project, owner: Any, tiny: Any
 ) -> None:
