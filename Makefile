@@ -7,9 +7,9 @@ STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
 WORKERS ?= 3
 # The rules of the domain, without pages, browsers and child processes.
-FAST := tests/primitives tests/annotate/text tests/annotate/judgments tests/annotate/pairs tests/annotate/projects \
-  tests/annotate/queueing/test_queue.py tests/annotate/models tests/training/test_rounds.py tests/test_architecture.py \
-  tests/test_templates.py tests/test_stylesheet.py tests/engine/test_losses.py tests/engine/test_config.py
+FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/annotate/projects tests/annotate/models \
+  tests/annotate/imports tests/annotate/reports tests/annotate/queueing/test_queue.py tests/training/test_rounds.py \
+  tests/training/test_plan.py tests/test_architecture.py tests/test_templates.py tests/test_stylesheet.py
 # Dozens of processes import the same modules: compiled once, when they are first used, and not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 

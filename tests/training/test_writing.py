@@ -41,7 +41,7 @@ def run(round_: Round) -> Round:
 
 
 def test_a_writing_round_samples_every_prompt_and_trains_nothing(
-    project: Project, prompts: list[Prompt], owner: Any, teammate: Any, judge: Any
+    project: Project, prompts: list[Prompt], owner: Any, teammate: Any, judge: Any, client_for: Any
 ) -> None:
     round_ = run(state_machine.write(project, owner, 5))
     assert (round_.state, round_.reason, round_.result_policy, round_.snapshot) == ("written", "", None, None)
@@ -53,6 +53,13 @@ def test_a_writing_round_samples_every_prompt_and_trains_nothing(
         assert comparison.first.token_ids
     assert not round_.gate.exists()
     assert project.policies.count() == 1
+
+    page = text(client_for(owner).get(round_.get_absolute_url()))
+    assert "Written" in page
+    assert "0 judged so far" in page
+    assert reverse("judge", args=[project.slug]) in page
+    assert "Promote" not in page
+
     judge(project, teammate)
     assert project.judgments.count() == 5
     # It waits for nobody's decision: the next one may start, and writes for what was compared least.
@@ -66,7 +73,13 @@ def test_a_failed_one_can_be_resumed(project: Project, prompts: list[Prompt], ow
     assert claimed is not None
     state_machine.fail(claimed, "It failed for a test.")
     state_machine.resume(Round.objects.get(), owner)
-    assert run(round_).fresh.count() == 3
+    again = state_machine.claim_round(round_.pk, "worker of the tests")
+    assert again is not None
+    assert (again.state, again.attempts) == ("sampling", 2)
+    files = runner.RunDirectory(again.run_dir)
+    runner.prepare(again, files)
+    runner.write_prompts(again, files)
+    assert len(files.prompts.read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -119,13 +132,3 @@ def test_only_admins_let_a_policy_write(
     response = client.post(reverse("rounds", args=[project.slug]), {"action": "write", "count": "4"})
     assert response.status_code == status
     assert not Round.objects.exists()
-
-
-def test_the_page_of_a_writing_round_leads_to_the_desk(
-    project: Project, prompts: list[Prompt], owner: Any, client_for: Any
-) -> None:
-    page = text(client_for(owner).get(run(state_machine.write(project, owner, 5)).get_absolute_url()))
-    assert "Written" in page
-    assert "0 judged so far" in page
-    assert reverse("judge", args=[project.slug]) in page
-    assert "Promote" not in page
