@@ -141,7 +141,7 @@ class Part:
             torch.cuda.synchronize()
 
     def margins(self) -> None:
-        """The margin of one and the same adapter as computed in bfloat16, by the engine and by PEFT, and in float32."""
+        """Return the margin of one adapter in bfloat16, by the engine and by PEFT, and in float32."""
         case = self.cases[0] if self.tiny else next(one for one in CUDA_CASES if one.name == "0.5b-hh")
         for rate in (1e-6, 5e-6, 2e-5):
             small = dataclasses.replace(
@@ -306,7 +306,7 @@ class Part:
         return round(tokens / (time.perf_counter() - began), 1)
 
     def resume(self) -> None:
-        """A run that is killed in the middle ends as one that was not, up to the order of sums."""
+        """Check that a run that is killed in the middle ends as one that was not, up to the order of sums."""
         from safetensors.torch import load_file
 
         case = self.cases[0] if self.tiny else next(one for one in CUDA_CASES if one.name == "0.5b-hh")

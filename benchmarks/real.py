@@ -110,7 +110,7 @@ class Check:
             model.save_pretrained(self.model)
 
     def loading(self) -> None:
-        """The GGUF file gives the folder's weights and tokenizer."""
+        """Check that the GGUF file gives the folder's weights and tokenizer."""
         packed, folder = (self.load(path, "bfloat16") for path in (self.gguf, self.model))
         weights = dict(folder.base.named_parameters())
         self.bound(
@@ -122,7 +122,7 @@ class Check:
         self.bound("and the same chat template", texts[0] == texts[1])
 
     def templates(self) -> None:
-        """What is trained on is what the chat template says of the whole conversation."""
+        """Check that training sees what the chat template renders of the whole conversation."""
         loaded = self.load(self.model, "float32")
         read = read_pairs(self.run("pairs", 0.0).pairs)
         self.pairs: Sequence[EncodedPair] = loaded.encoder(self.config("float32")).encode_pairs(read)[0]
@@ -140,7 +140,7 @@ class Check:
         )
 
     def margins(self) -> None:
-        """The margin of one adapter, computed by the engine and by PEFT in bfloat16, and by PEFT in float32."""
+        """Return the margin of one adapter, computed by the engine and by PEFT in bfloat16, and by PEFT in float32."""
         sequences = [(pair.prompt, ids) for pair in self.pairs for ids in (pair.chosen, pair.rejected)]
         base = {}
         for dtype in (torch.bfloat16, torch.float32):
@@ -168,7 +168,7 @@ class Check:
             )
 
     def trl(self) -> None:
-        """The margin that TRL tells of the same adapters in bfloat16, where `make bench-train` has installed it."""
+        """Return TRL's margin of the same adapters in bfloat16, where `make bench-train` has installed it."""
         for rate, found in self.found.items() if TRL_PYTHON.exists() else ():
             run = RunDirectory(self.folder / f"run-rate-{rate:g}")
             spec = {
@@ -181,7 +181,7 @@ class Check:
             print(f"learning rate {rate:g}: TRL {found['TRL, bfloat16']:.3f}", flush=True)
 
     def writing(self) -> None:
-        """What is written comes from the policy that was trained, merged (float32) or beside the weights (bfloat16)."""
+        """Check that the trained policy writes, merged (float32) or beside the weights (bfloat16)."""
         adapter = self.folder / f"run-rate-{RATES[-1]:g}" / "adapter"
         for dtype, least in (("float32", 0.99), ("bfloat16", 0.8)):
             run = self.run(f"writing-{dtype}", 0.0, dtype=dtype, start_adapter=str(adapter))
@@ -203,7 +203,7 @@ class Check:
             )
 
     def greedy(self) -> None:
-        """The likeliest completions are those of `generate`."""
+        """Check that the likeliest completions are those of `generate`."""
         run = self.run(
             "greedy", 0.0, sampling={"temperature": 0.0, "max_new_tokens": 24, "samples_per_prompt": 1}
         )
@@ -221,7 +221,7 @@ class Check:
         self.bound(f"{same} of {len(asked)} greedy completions are those of generate", same == len(asked))
 
     def resuming(self) -> None:
-        """A run that is killed and started again ends with the same bytes."""
+        """Check that a run that is killed and started again ends with the same bytes."""
         whole = self.run("whole", 5e-6, epochs=2, checkpoint_steps=2)
         train(whole)
         killed = self.run("killed", 5e-6, epochs=2, checkpoint_steps=2)

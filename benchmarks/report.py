@@ -12,7 +12,7 @@ RESULTS = FOLDER / "results"
 
 
 def hardware() -> str:
-    """The processor and how much of it this process may use."""
+    """Return the processor and how much of it this process may use."""
     model = platform.processor() or platform.machine()
     flags: set[str] = set()
     info = Path("/proc/cpuinfo")
@@ -25,12 +25,12 @@ def hardware() -> str:
 
 
 def today() -> str:
-    """The date of a report."""
+    """Return the date of a report."""
     return time.strftime("%Y-%m-%d")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 

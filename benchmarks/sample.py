@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
 
 
 def make_prompts(count: int) -> list[str]:
-    """Openings of reviews, every second one followed by one to four sentences: 9 to about 70 tokens."""
+    """Return openings of reviews, every second one with one to four sentences: 9 to about 70 tokens."""
     rng = random.Random(0)
     prompts = []
     for number in range(count):
@@ -157,7 +157,7 @@ def measure(write: Callable[[int], int], batch: int) -> Turn:
 
 
 def _fastest(side: Ours | Theirs, prompts: int) -> int:
-    """The batch size that took a side the least processor time, by one turn of each after a warm-up.
+    """Return the batch size that took a side the least processor time, by one turn of each after a warm-up.
 
     Processor time, because it tells batch sizes apart also on a machine that does other things beside.
     """
@@ -171,7 +171,7 @@ def _fastest(side: Ours | Theirs, prompts: int) -> int:
 
 
 def summary(prompts: Sequence[Ids], batch: dict[str, int], turns: dict[str, list[Turn]]) -> str:
-    """The report in Markdown. Ratios are taken turn by turn; the figures of a side are medians over turns."""
+    """Return the report in Markdown. Ratios are taken turn by turn; the figures of a side are medians over turns."""
     ours, theirs = turns[Ours.name], turns[Theirs.name]
     rows = [
         (

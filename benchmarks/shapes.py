@@ -196,7 +196,7 @@ TRL = {
 
 
 def text_pairs(case: Case, seed: int) -> list[dict[str, str]]:
-    """The pairs of a case as text, the same for the same seed.
+    """Return the pairs of a case as text, the same for the same seed.
 
     With a random model, a token is a letter (`models.byte_tokenizer`), and the two completions draw theirs from
     two halves of the alphabet with different odds, so that there is something to learn.
@@ -229,7 +229,7 @@ def _review_pair(rng: random.Random, number: int) -> dict[str, str]:
 
 
 def forward_flops(model: ModelShape, prompt: int, completions: Sequence[int]) -> int:
-    """Useful floating-point operations of one forward of a pair: the prompt once, then each completion.
+    """Return the useful floating-point operations of a pair's forward: the prompt once, then each completion.
 
     A multiply-add counts as two. Linear layers with their adapters at every token that is fed (a completion's
     last token is only predicted), attention scores and sums over the tokens that each token sees, and the
@@ -244,7 +244,7 @@ def forward_flops(model: ModelShape, prompt: int, completions: Sequence[int]) ->
 
 
 def training_flops(model: ModelShape, prompt: int, completions: Sequence[int]) -> int:
-    """Useful operations of training on one pair once: reference forward, policy forward and backward.
+    """Return the useful operations of one pair's training: reference forward, policy forward and backward.
 
     The reference has no adapter. Backward takes the gradient by activations of every product (one more product
     for a linear layer, two more for attention) and by the adapter's weights; frozen weights have no gradient.

@@ -102,7 +102,7 @@ class Workbench:
         )
 
     def _encode(self) -> list[EncodedPair]:
-        """The pairs in the order in which they are trained on, as our engine encodes them."""
+        """Return the pairs in the order in which they are trained on, as our engine encodes them."""
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.model)
         encoder = Encoder(
             tokenizer,
@@ -145,7 +145,7 @@ class Workbench:
 
 
 def trl_spec(bench: Workbench, configuration: TrlConfiguration) -> dict[str, Any]:
-    """What `trl_side.py` is to train, and how."""
+    """Return the task of `trl_side.py`."""
     micro = min(configuration.micro_batch, bench.case.batch_size)
     return {
         "model": str(bench.model),
@@ -194,7 +194,7 @@ def watch(command: Sequence[str], limit: float = math.inf) -> tuple[float, int]:
 
 
 def _high_water(pid: int) -> int:
-    """The kernel's own record of the process's largest resident memory, bytes; it only grows."""
+    """Return the kernel's own record of the process's largest resident memory, bytes; it only grows."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

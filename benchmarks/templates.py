@@ -81,7 +81,7 @@ class Case(NamedTuple):
 
 
 def say(role: str, content: str | None, **more: Any) -> Message:
-    """A message."""
+    """Return a message."""
     return {"role": role, "content": content} | more
 
 
@@ -101,7 +101,7 @@ CASES = {
 
 
 def make_tokenizer(template: str) -> tuple[Any, frozenset[int]]:
-    """A byte-level tokenizer that knows the control tokens of a template, and its ends."""
+    """Return a byte-level tokenizer that knows the control tokens of a template, and its ends."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -120,7 +120,7 @@ def make_tokenizer(template: str) -> tuple[Any, frozenset[int]]:
 
 
 def outcome(template: str, case: Case) -> str:
-    """What becomes of a chat: "exact", a sentence of refusal, or what is wrong."""
+    """Return "exact", a sentence of refusal, or the fault."""
     tokenizer, ends = make_tokenizer(template)
     encoder = Encoder(tokenizer, eos_ids=ends, vocab_size=len(tokenizer), max_length=100_000)
     prefill = case.prompt[-1]["content"] if case.prompt[-1]["role"] == "assistant" else ""
@@ -167,7 +167,7 @@ def compare(
 
 
 def render(tokenizer: Any, chat: list[Message], case: Case, prompt: bool = False) -> list[int] | None:
-    """The tokenizer's own ids of a chat, or None where it refuses that.
+    """Return the tokenizer's own ids of a chat, or None where it refuses that.
 
     Given as the template wants it: content as text or in parts, calls as objects or as JSON.
     """
@@ -186,7 +186,7 @@ def render(tokenizer: Any, chat: list[Message], case: Case, prompt: bool = False
 
 
 def as_json(call: dict[str, Any]) -> dict[str, Any]:
-    """A call of a tool with its arguments as JSON."""
+    """Return a call of a tool with its arguments as JSON."""
     function = call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}
     return call | {"function": function}
 

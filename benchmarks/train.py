@@ -56,7 +56,7 @@ class Outcome:
         return ours / theirs
 
     def utilization(self) -> float:
-        """Useful operations a second over those of matrix products alone, median over turns."""
+        """Return useful operations a second over those of matrix products alone, median over turns."""
         shares = (self.flops / one.seconds / rate for one, rate in zip(self.ours, self.rates, strict=True))
         return statistics.median(shares)
 
@@ -169,7 +169,7 @@ def _search(case: Case, options: argparse.Namespace, scratch: Path) -> list[tupl
 
 
 def _searches(outcomes: Sequence[Outcome]) -> str:
-    """What the search found, a table a case."""
+    """Return the findings of the search, a table a case."""
     tables = [f"TRL's configurations, {report.today()}, {report.hardware()}. One run each.\n"]
     for outcome in outcomes:
         rows = [(name, f"{speed:.3g}", _gigabytes(peak)) for name, speed, peak in outcome.searched]
@@ -178,7 +178,7 @@ def _searches(outcomes: Sequence[Outcome]) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     rows = []
     for outcome in outcomes:
         ratios = outcome.speed_ratios()

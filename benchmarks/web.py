@@ -28,7 +28,7 @@ HEADER = "| case | cycles | cycles/s | p50 ms | p95 ms | p99 ms | queries/cycle 
 
 @contextmanager
 def site(folder: Path, workers: int, threads: int) -> Iterator[int]:
-    """The production server on a port of its own, on the database that DATABASE_URL names."""
+    """Run the production server on a port of its own, on the database that DATABASE_URL names."""
     from training.demo import supervisor
 
     port = servers.free_port()
@@ -46,7 +46,7 @@ def site(folder: Path, workers: int, threads: int) -> Iterator[int]:
 
 
 def queries_per_cycle(slug: str, cookie: str) -> int:
-    """SQL statements of one verdict and the next comparison, session and user included, BEGIN and COMMIT not."""
+    """Count the SQL statements of a verdict and the next comparison, without BEGIN and COMMIT."""
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext

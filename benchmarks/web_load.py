@@ -57,7 +57,7 @@ class Connection:
         self.writer: asyncio.StreamWriter | None = None
 
     async def request(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
-        """Returns status and text. Raises OSError or asyncio.IncompleteReadError when the connection breaks."""
+        """Return status and text. Raises OSError or asyncio.IncompleteReadError when the connection breaks."""
         if self.reader is None or self.reader.at_eof():
             self.close()
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -159,7 +159,7 @@ async def _annotate(
 
 
 def find(html: str) -> str | None:
-    """The token of the first comparison in a page or fragment."""
+    """Return the token of the first comparison in a page or fragment."""
     found = COMPARISON.search(html)
     return found[1] if found else None
 

@@ -25,7 +25,7 @@ class Annotator:
 
 
 def make_pool(size: int, needed: int) -> Project:
-    """A project of `size` comparisons with realistic texts, each waiting for `needed` judgments."""
+    """Return a project of `size` comparisons with realistic texts, each waiting for `needed` judgments."""
     project = Project.objects.create(
         slug=f"pool-{size}", name=f"Pool of {size:,}", judgments_needed=needed, gold_rate=0.0
     )
@@ -70,7 +70,7 @@ def make_pool(size: int, needed: int) -> Project:
 
 
 def settle_database() -> None:
-    """What a database does by itself within minutes: fresh statistics."""
+    """Refresh the statistics, as a database does by itself within minutes."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
@@ -92,7 +92,7 @@ def sign_in(project: Project, count: int, prefix: str) -> list[Annotator]:
 
 
 def faults(project: Project, sent: dict[str, tuple[int, str]]) -> dict[str, int]:
-    """What must be zero: judgments lost, doubled, wrong or unasked for; places handed out twice; wrong counters.
+    """Return what must be zero: judgments lost, doubled, wrong or unasked for; double places; wrong counters.
 
     `sent` maps each confirmed verdict's token to (annotator id, verdict).
     """

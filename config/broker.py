@@ -28,7 +28,7 @@ class Channel(filesystem.Channel):
         write_whole(folder / name, dumps(payload).encode(), durable=False)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
-        """The next whole message. Raises Empty if there is none."""
+        """Return the next whole message. Raises Empty if there is none."""
         while True:
             try:
                 return super()._get(queue)

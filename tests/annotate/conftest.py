@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def claim(project: Any, teammate: Any, make_comparisons: Any) -> Any:
-    """What the teammate is judging: one of eight comparisons."""
+    """Return the teammate's live claim: one of eight comparisons."""
     from annotate.queueing import queue
 
     make_comparisons(8)

@@ -15,7 +15,7 @@ def url(name: str, *args: object) -> str:
 
 
 def hidden_fields(html: str) -> dict[str, str]:
-    """The hidden fields of the comparison on a page or in a fragment."""
+    """Return the hidden fields of the comparison on a page or in a fragment."""
     names = "token|view"
     return dict(
         re.findall(
@@ -25,7 +25,7 @@ def hidden_fields(html: str) -> dict[str, str]:
 
 
 def shown(token: str) -> tuple[int, int]:
-    """The ids of the completions that a claim shows, left and right. No page tells them."""
+    """Return the ids of the completions that a claim shows, left and right. No page tells them."""
     return Claim.objects.values_list("left", "right").get(token=token)
 
 

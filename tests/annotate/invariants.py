@@ -9,7 +9,7 @@ Rows = list[dict[str, Any]]
 
 
 def broken_rules(project: Project) -> list[str]:
-    """The rules that do not hold, in words; empty if all do."""
+    """Return the rules that do not hold, in words; empty if all do."""
     claims, judgments = defaultdict[int, Rows](list), defaultdict[int, Rows](list)
     for claim in Claim.objects.filter(project=project).values(
         "comparison_id", "annotator_id", "state", "left_id", "right_id", "undone__late"

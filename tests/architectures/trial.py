@@ -133,7 +133,7 @@ class _Trial:
         return peft.PeftModel.from_pretrained(self._plain(), self.run.adapter).eval()
 
     def _check_training(self) -> None:
-        """The first step has margins of exactly 0 and the gradient that autograd finds with PEFT alone."""
+        """Check that the first step has margins of exactly 0 and the gradient that autograd finds with PEFT alone."""
         first = json.loads(self.run.metrics.read_text().splitlines()[0])
         if abs(first["loss"] - math.log(2)) > 1e-6:
             self.result.faults.append(f"train: the first loss is {first['loss']}, not log 2")

@@ -18,7 +18,7 @@ from annotate.views import imports
 
 @pytest.fixture
 def busy(project, owner, teammate, make_comparisons):
-    """A project in the middle of its work, so that every part of every page has something to show."""
+    """Return a project in the middle of its work, so that every part of every page has something to show."""
     make_comparisons(4, needed=2)
     [gold] = make_comparisons(1, kind="gold")
     for person, share in ((owner, 3), (teammate, 2)):

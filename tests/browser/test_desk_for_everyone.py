@@ -50,7 +50,7 @@ def compare(project: Any) -> Callable[..., Comparison]:
 
 @pytest.fixture
 def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], make_comparisons: Any) -> Any:
-    """A project that asks for all it can, a chat to judge, and a judgment given, changed once."""
+    """Return a project that asks for all it can, a chat to judge, and a judgment given, changed once."""
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
@@ -73,7 +73,7 @@ LOOKS = {"type": "rule", "values": ["color-contrast", "target-size", "scrollable
 
 
 def violations(page: Page, rules: Any = ALL_RULES) -> list[str]:
-    """What axe-core finds wrong."""
+    """Return the violations that axe-core finds."""
     results = Axe().run(page, options={"runOnly": rules}).response["violations"]
     return [f"{page.url}: {rule['id']}: {node['html'][:200]}" for rule in results for node in rule["nodes"]]
 

@@ -26,7 +26,7 @@ def drafts_kept(desk: Desk) -> int:
 
 @pytest.fixture
 def notes(project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]) -> Desk:
-    """A desk that asks for a rationale."""
+    """Let the desk ask for a rationale."""
     ask_for_notes(project)
     make_comparisons(3)
     return open_desk().ready()

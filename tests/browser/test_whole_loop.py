@@ -144,7 +144,7 @@ def test_from_a_keystroke_to_a_better_policy_and_back(instance, tmp_path):
 
 
 def not_exported(instance: Instance) -> set[tuple[str, ...]]:
-    """What an export leaves out unless asked: gold, which measures annotators, and held-out prompts."""
+    """Return what an export leaves out unless asked: gold and held-out prompts."""
     rows = instance.query(
         """
         SELECT prompt.content, first.text, second.text FROM annotate_comparison AS comparison

@@ -130,7 +130,7 @@ def _address(route: str) -> Address:
 
 
 def _longest(table: dict[str, tuple[str, ...]], rest: str) -> tuple[str, ...]:
-    """The line of the longest prefix: what lies below an address is for the same people, unless it says otherwise."""
+    """Return the line of the longest prefix: an address is for the people of the address above it."""
     found = max((prefix for prefix in table if prefix and rest.startswith(prefix)), key=len, default="")
     if not found and rest:
         raise KeyError(rest)

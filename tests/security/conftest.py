@@ -37,7 +37,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """The counts of the kind that the module's `KIND` names."""
+    """Return the counts of the kind that the module's `KIND` names."""
     return Tally(request.module.KIND)
 
 

@@ -54,7 +54,7 @@ class Site:
         return self.ours, self.theirs
 
     def role(self, person: str, tenant: Tenant) -> str:
-        """The person's role in a project; empty for none."""
+        """Return the person's role in a project; empty for none."""
         user = self.people[person]
         found = tenant.project.memberships.filter(user=user).first() if user else None
         return found.role if found else ""
@@ -67,7 +67,7 @@ class Site:
         return client
 
     def script(self, person: str) -> Client:
-        """A caller of the API with the person's token."""
+        """Return a caller of the API with the person's token."""
         token = self.tokens.get(person)
         return Client(headers={"Authorization": f"Bearer {token}"} if token else {})
 
@@ -181,7 +181,7 @@ def _content(tenant: Tenant, payload: str) -> None:
 
 
 def _round(tenant: Tenant, payload: str) -> Round:
-    """A round that is ready, with its policy, samples and a file."""
+    """Return a round that is ready, with its policy, samples and a file."""
     project, admin = tenant.project, tenant.people["admin"]
     round_ = state_machine.start(project, admin, {"fresh_comparisons": 1, "gate_comparisons": 1})
     claimed = state_machine.claim_round(round_.pk, f"worker {payload}"[:120])

@@ -25,7 +25,7 @@ HOSTS = [
 
 
 def forgeries(token: str) -> list[str]:
-    """Authorization headers that are nearly right."""
+    """Return Authorization headers that are nearly right."""
     return [
         "Bearer", "Bearer ", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Bearer {token.upper()}",
         f"Bearer {token[4:]}", f"Basic {token}", f"Token {token}", token, f"Bearer {token} {token}",

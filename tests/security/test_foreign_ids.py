@@ -34,7 +34,7 @@ def test_an_id_of_another_project_leads_nowhere(site: Site, tally: Tally, person
 
 
 def bodies(site: Site) -> list[tuple[str, str, dict]]:
-    """Requests that name what is another project's: (who sends it, address, form)."""
+    """Return requests that name another project's rows: (sender, address, form)."""
     theirs = site.theirs.values
     completion = site.theirs.project.comparisons.earliest("pk").first_id
     policy = site.theirs.project.policies.latest("pk").pk

@@ -21,7 +21,7 @@ INCIDENTAL = {"last_login", "last_used_at", "password"}
 
 
 def fingerprint() -> dict[str, str]:
-    """A digest of each table's rows, without sessions and counts of attempts."""
+    """Return a digest of each table's rows, without sessions and counts of attempts."""
     found = {}
     for model in apps.get_models():
         if model.__name__ in ("Session", "Attempts"):

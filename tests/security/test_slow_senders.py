@@ -54,7 +54,7 @@ def configuration(folder: Path, port: int, upstream: int) -> Path:
 
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[int]:
-    """The port of a proxy in front of two threads of the site."""
+    """Yield the port of a proxy in front of two threads of the site."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") or pytest.fail(
         "nginx is missing."
     )

@@ -56,7 +56,7 @@ class Watch:
 
 
 def pages(site: sites.Site, person: str) -> list[str]:
-    """The addresses that show this person a page."""
+    """Return the addresses that show this person a page."""
     client, found = site.browser(person), []
     for address in addresses():
         answer = client.get(path := address.path(site.ours.values))

@@ -49,7 +49,7 @@ def judge() -> Callable[..., None]:
 
 @pytest.fixture
 def ready_project(project: Any, teammate: Any, make_comparisons: Any, judge: Any) -> Any:
-    """A project with 16 judged comparisons, four of them on held-out prompts."""
+    """Return a project with 16 judged comparisons, four of them on held-out prompts."""
     comparisons = make_comparisons(16)
     for comparison in comparisons[:4]:
         comparison.prompt.held_out = True
@@ -110,7 +110,7 @@ def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable
 
 @pytest.fixture
 def worker(db: None) -> Any:
-    """The row of a worker that was seen just now."""
+    """Return the row of a worker that was seen just now."""
     from django.utils import timezone
 
     from training.models import Worker
@@ -120,7 +120,7 @@ def worker(db: None) -> Any:
 
 @pytest.fixture
 def finished(make_round: Any, ready_project: Any) -> Any:
-    """A ready round as the runner leaves it: metrics, a summary, fresh and gate comparisons."""
+    """Return a ready round as the runner leaves it: metrics, a summary, fresh and gate comparisons."""
     from annotate.models import Comparison, Completion
     from training.models import Metric
 

@@ -102,7 +102,7 @@ def test_a_round_of_another_project_does_not_exist(finished: Round, owner: Any, 
 
 
 def form_values(client: Client, project: Project, **changes: Any) -> dict[str, Any]:
-    """What a browser would post of the form as it stands, with some fields changed."""
+    """Return the form as a browser would post it, with some fields changed."""
     form = client.get(reverse("rounds", args=[project.slug])).context["form"]
     initial = {field.name: field.value() for field in form}
     return {

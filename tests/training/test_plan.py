@@ -14,7 +14,7 @@ from training.rounds.plan import Plan, RoundError, check_policy, model_path
 
 @pytest.fixture
 def trained(project: Project) -> Policy:
-    """A policy whose adapter has rank 4."""
+    """Return a policy whose adapter has rank 4."""
     folder = Path(settings.VAR) / "runs" / "reviews-1" / "adapter"
     folder.mkdir(parents=True, exist_ok=True)
     shape = {"r": 4, "lora_alpha": 8, "target_modules": ["k_proj", "q_proj"]}

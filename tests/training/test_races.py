@@ -26,7 +26,7 @@ from training.rounds.state_machine import State
 
 
 def as_sent(form: Any) -> dict[str, Any]:
-    """What a browser sends of this form when nothing was changed."""
+    """Return the unchanged form as a browser sends it."""
     values = {name: form[name].value() for name in form.fields}
     empty = {"reasons": "", "criteria": "", "training_settings": "{}", "sampling_settings": "{}"}
     return {name: value for name, value in values.items() if value is not None and value is not False} | empty
@@ -34,7 +34,7 @@ def as_sent(form: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def writing(project: Project, owner: Any) -> Round:
-    """A first round that a worker has claimed, with the samples it wrote: two for one prompt."""
+    """Return a first round that a worker has claimed, with the samples it wrote: two for one prompt."""
     prompt = Prompt(project=project)
     prompt.set_content("A review begins")
     prompt.save()

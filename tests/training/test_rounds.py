@@ -246,7 +246,7 @@ def test_resume_refuses_while_another_round_is_open(
 
 @pytest.fixture
 def sampled(make_round: Any, ready_project: Project) -> Round:
-    """A ready round with one judged and one open fresh comparison, and one open one of the gate."""
+    """Return a ready round with one judged and one open fresh comparison, and one open one of the gate."""
     round_: Round = make_round("ready")
     prompt = ready_project.prompts.get(pk=ready_project.prompts.first().pk)
 

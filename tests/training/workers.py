@@ -13,7 +13,7 @@ from django.db import connection
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """What a child process of a test needs, so that it sees the rows of the test."""
+    """Return the environment in which a child process sees the rows of the test."""
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "WHETSTONE_TEST_DATABASE": str(connection.settings_dict["NAME"]),
@@ -30,7 +30,7 @@ def environment(**changes: str) -> dict[str, str]:
 def celery_worker(
     log: Path, *arguments: str, beat: bool = True, **changes: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of both queues, with a beat of its own or not. Whatever is left of it is killed at the end."""
+    """Run a worker of both queues, with a beat of its own or not. Whatever is left of it is killed at the end."""
     command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-Q", "default,training"]
     command += ["--concurrency", "2", "--loglevel", "INFO", *(["-B"] if beat else []), *arguments]
     command += ["--without-gossip", "--without-mingle", "-n", f"{log.stem}@%h"]
@@ -51,14 +51,14 @@ def celery_worker(
 
 
 def kill_group(worker: subprocess.Popen[bytes]) -> None:
-    """What a power cut does: worker, pool and beat are gone at once."""
+    """Kill worker, pool and beat at once, as a power cut does."""
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
 
 
 def trainer_pid(run_dir: Path) -> int | None:
-    """The process that holds a run directory's lock, once it trains."""
+    """Return the process that holds a run directory's lock, once it trains."""
     try:
         metrics, holder = (run_dir / "metrics.jsonl").read_text(), (run_dir / ".lock").read_text()
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def trainer_pid(run_dir: Path) -> int | None:
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """The whole checkpoints of a run: the description of each is written last."""
+    """Return the whole checkpoints of a run: the description of each is written last."""
     return sorted((run_dir / "checkpoints").glob("step-*.json"))
 
 

@@ -30,7 +30,7 @@ def text(content: str) -> io.BytesIO:
 
 
 def refusal(project: Any, file: io.BytesIO, format: str = "jsonl") -> list[tuple[int, str]]:
-    """The errors of a refused import; nothing may have been written."""
+    """Return the errors of a refused import. Check that nothing was written."""
     with pytest.raises(ImportRefused) as caught:
         import_file(project, file, format)
     assert not Prompt.objects.exists()

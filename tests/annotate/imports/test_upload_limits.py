@@ -19,7 +19,7 @@ PLACES = ["/login/", "/p/reviews/judge/", "/p/reviews/settings/", "/password/", 
 
 @pytest.fixture
 def temporary(settings, tmp_path: Path) -> Path:
-    """The folder that uploads are spooled to, in which any attempt to write is an error."""
+    """Return the folder that uploads are spooled to, in which any attempt to write is an error."""
     settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "absent"
     return tmp_path
 

@@ -154,7 +154,7 @@ def test_reasons_criteria_and_rationale_are_kept(project, teammate, claim):
 
 
 def refused(project: Project, field: str, /, *args: Any, **kwargs: Any) -> str:
-    """The message of JudgingError for this field; nothing may have changed."""
+    """Return the message of the refusal of this field. Check that nothing changed."""
     before = list(Claim.objects.order_by("pk").values()), list(Judgment.objects.order_by("pk").values())
     with pytest.raises(JudgingError) as caught:
         judging.record(*args, **kwargs)

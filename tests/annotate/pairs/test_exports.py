@@ -235,7 +235,7 @@ def test_other_text_of_a_csv_stays_as_it_is(text):
 
 
 def cell(text):
-    """What a table's reader finds of a text."""
+    """Return what a reader of tables finds of a text."""
     table = b"".join(exports.csv_lines([{"text": text, "more": 1}])).decode("utf-8-sig")
     [_header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
     return found

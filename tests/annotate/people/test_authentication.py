@@ -168,7 +168,7 @@ def test_a_browser_stays_known_after_a_change_of_password(owner):
 
 
 def remembered(user) -> str:
-    """The cookie of a browser that the account knows."""
+    """Return the cookie of a browser that the account knows."""
     request = RequestFactory().get("/")
     remember_browser(request, user)
     return KnownBrowserMiddleware(lambda _: HttpResponse())(request).cookies[COOKIE].value

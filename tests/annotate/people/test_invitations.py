@@ -23,7 +23,7 @@ def admin(owner):
 
 @pytest.fixture
 def other_admin(make_member):
-    """The admin of another project, who wants into this one."""
+    """Return the admin of another project, who wants into this one."""
     return make_member("oscar", "admin", in_project=Project.objects.create(slug="other", name="Other"))
 
 
@@ -203,7 +203,7 @@ def test_inviting_tells_nobody_whether_there_is_an_account(project, owner, outsi
 
 
 def _anonymous(html: str, name: str) -> str:
-    """The page without the name that was typed, and without keys and times."""
+    """Return the page without the name that was typed, and without keys and times."""
     main = re.sub(r'csrfmiddlewaretoken" value="\w+|/invitations/\d+/', "", html.partition("<main")[2])
     main = re.sub(r"<time.*?</time>|<option>ott.*?</option>", "", main, flags=re.DOTALL)
     return main.replace(name, "NAME").replace(name.partition("@")[0], "NAME")

@@ -42,7 +42,7 @@ def test_a_new_account_gets_a_link_that_sets_a_password_once(project, owner, cli
 
 
 def link_for(client, person, project):
-    """The password link that this admin gets for a member of the project, or None."""
+    """Return the password link that this admin gets for a member of the project, or None."""
     membership = Membership.objects.get(user=person, project=project)
     page = client.post(f"/p/{project.slug}/members/{membership.pk}/", {"action": "link"}, follow=True)
     found = re.search(rb'value="http://testserver(/set-password/[^"]+)"', page.content)

@@ -15,7 +15,7 @@ URL = "/p/reviews/settings/"
 
 @pytest.fixture
 def models(settings: Any, tmp_path: Path) -> Path:
-    """A root with one model, which projects may take beside any model of Qwen's."""
+    """Return a root with one model, which projects may take beside any model of Qwen's."""
     (tmp_path / "models" / "mine").mkdir(parents=True)
     settings.BASE_MODELS = [str(tmp_path / "models"), "Qwen/*"]
     return tmp_path / "models"

@@ -161,7 +161,7 @@ class Desk(RuleBasedStateMachine):
         return Judgment.objects.filter(project=self.project, annotator=user, superseded_at=None)
 
     def judge(self, which: int, side: str) -> None:
-        """A verdict on any token ever handed out: live, stale, given away, or judged before."""
+        """Return a verdict on any token ever handed out: live, stale, given away, or judged before."""
         if self.given:
             user, claim, token = self.given[which % len(self.given)]
             stored = Judgment.objects.filter(token=token)

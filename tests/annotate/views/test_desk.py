@@ -19,7 +19,7 @@ from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
 @pytest.fixture
 def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
-    """An annotator's browser, with three comparisons to judge."""
+    """Return an annotator's browser, with three comparisons to judge."""
     make_comparisons(3)
     return client_for(teammate)
 

@@ -19,7 +19,7 @@ ACTIONS = ["judge", "ahead", "undo", "redo", "draft", "renew", "leave", "flag"]
 
 @pytest.fixture
 def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
-    """An annotator's browser, with three comparisons to judge."""
+    """Return an annotator's browser, with three comparisons to judge."""
     make_comparisons(3)
     client: Client = client_for(teammate)
     return client
@@ -27,7 +27,7 @@ def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
 
 @pytest.fixture
 def of_toni(project: Any, teammate: Any, make_comparisons: Any) -> list[str]:
-    """The addresses that an annotator's work adds to the pages: a judgment, and the texts of a claim."""
+    """Return the addresses that an annotator's work adds to the pages: a judgment, and the texts of a claim."""
     make_comparisons(2)
     claim = queue.claim(project, teammate)
     assert claim is not None
@@ -147,7 +147,7 @@ def test_every_form_of_the_desk_says_whose_page_it_is(desk: Client, teammate: An
 
 @pytest.fixture
 def elsewhere(teammate: Any, make_comparisons: Any) -> Claim:
-    """What an annotator holds in a project of which they are no member any more."""
+    """Return the claim of a former member."""
     other = Project.objects.create(slug="other", name="Other", ask_rationale=True)
     policy = Policy.objects.create(project=other, name="p", kind="external")
     membership = Membership.objects.create(project=other, user=teammate, role="annotator")

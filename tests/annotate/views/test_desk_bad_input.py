@@ -16,7 +16,7 @@ from tests.annotate.desk import FRAGMENT, on_screen, url
 
 @pytest.fixture
 def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
-    """An annotator's browser, with three comparisons to judge."""
+    """Return an annotator's browser, with three comparisons to judge."""
     make_comparisons(3)
     client: Client = client_for(teammate)
     return client

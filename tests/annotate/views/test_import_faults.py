@@ -87,7 +87,7 @@ def test_a_database_without_room_keeps_the_import_waiting(owner, upload, client_
 
 @pytest.fixture
 def limited_database():
-    """A database file that cannot grow, as on a full disk."""
+    """Use a database file that cannot grow, as on a full disk."""
 
     @contextmanager
     def limited():

@@ -16,7 +16,7 @@ def _every_model_is_allowed(settings, tmp_path):
 
 @pytest.fixture
 def fields():
-    """A form as the browser sends it, every setting at its default."""
+    """Return a form as the browser sends it, every setting at its default."""
     return {
         "name": "Film reviews",
         "guidelines": "Prefer the vivid one.",
