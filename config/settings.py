@@ -149,7 +149,7 @@ HTTPS = env.bool("WHETSTONE_HTTPS", False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if HTTPS else 0
-# Whether subdomains and browsers' preload lists join in is for whoever owns the domain: the proxy can say so.
+# The owner of the domain decides on subdomains and browsers' preload lists: the proxy can say so.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
@@ -255,7 +255,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["annotate.api.parsing.BoundedJSONParser"],
-    "DEFAULT_METADATA_CLASS": None,  # OPTIONS would describe an address to whoever has no role there
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS would describe an address to users without a role there
     "EXCEPTION_HANDLER": "annotate.api.errors.answer",
 }
 

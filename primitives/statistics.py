@@ -36,7 +36,7 @@ def wilson(successes: float, count: float) -> Estimate | None:
 def confidence_sequence(successes: float, count: float, confidence: float = CONFIDENCE) -> Estimate | None:
     """Return the mean of observations in [0, 1] with an interval that holds at every moment at once.
 
-    One may look after each observation and stop when one likes: the chance that the true mean ever lies outside
+    A reader may look after each observation and stop at any time: the chance that the true mean ever lies outside
     is at most 1 - confidence. For each candidate mean m the mixture likelihood ratio
 
         M(m) = B(1 + s, 1 + n - s) / (m^s (1 - m)^(n - s)),    s = sum of observations, n = their number,

@@ -97,7 +97,7 @@ def researcher(make_member: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def outsider(make_user: Callable[..., Any]) -> Any:
-    """Somebody with an account and no membership."""
+    """Return a user with an account and no membership."""
     return make_user("otto")
 
 

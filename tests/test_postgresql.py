@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def test_a_closed_connection_is_told_from_a_kept_one() -> None:
-    """A server that was restarted costs no request an error: the connection is made anew before it is used."""
+    """A server that was restarted costs no request an error: the connection is replaced before it is used."""
     own = connection.copy()
     own.ensure_connection()
     try:
@@ -41,7 +41,7 @@ def test_a_health_check_asks_the_server_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_two_that_wait_for_each_other_both_get_through(owner: User, teammate: User) -> None:
-    """The server ends one of the two; its transaction is rolled back whole, and made again."""
+    """The server ends one of the two; its transaction is rolled back whole, and retried."""
     met = threading.Barrier(2)
     attempts = []
 

@@ -1,7 +1,7 @@
 """Django's PostgreSQL backend, with a health check that costs no round trip.
 
 `CONN_HEALTH_CHECKS` asks the server at the start of each request that reuses a connection. A server that was
-restarted has closed it, which the socket knows by itself: there is something to read, and nobody was asked.
+restarted has closed it, which the socket knows by itself: there is something to read before anything was asked.
 """
 
 import select

@@ -39,7 +39,7 @@ def test_a_key_held_down_judges_once(desk: Desk) -> None:
 
 
 def test_the_number_pad_judges_only_with_num_lock(desk: Desk) -> None:
-    """In Playwright's layout, Shift stands for Num Lock: without it the pad's 2 is the arrow down."""
+    """In Playwright's layout, Shift acts as Num Lock: without it the pad's 2 is the arrow down."""
     for key in ("Numpad2", "Numpad8", "Numpad5", "Numpad1"):
         desk.press(key)
     desk.page.wait_for_timeout(100)

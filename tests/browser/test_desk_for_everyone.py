@@ -194,9 +194,7 @@ def test_under_a_thumb_the_verdicts_stay_where_they_are(
         button.tap()
         desk.moved_on(before).saved().looked()
         assert page.evaluate("window.scrollY") == 0  # the next one is read from the top
-        assert (
-            button.evaluate("button => getComputedStyle(button).backgroundColor") == at_rest
-        )  # nobody judged it
+        assert button.evaluate("button => getComputedStyle(button).backgroundColor") == at_rest  # not judged
     assert len(tops) == 1
 
 

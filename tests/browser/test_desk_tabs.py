@@ -122,7 +122,7 @@ def sign_in(page: Page, username: str) -> None:
 
 def test_a_verdict_on_another_users_page_waits_for_its_user(desk: Desk, owner: Any, teammate: Any) -> None:
     given = desk.token
-    # A request on its way while somebody signs in would sign them out again: Django forgets the old session's cookie.
+    # A request on its way during a sign-in would undo the sign-in: Django forgets the old session's cookie.
     desk.intercept(lambda route: route.abort(), "**/renew/")
     tab = desk.page.context.new_page()
     sign_in(tab, "olive")
@@ -130,7 +130,7 @@ def test_a_verdict_on_another_users_page_waits_for_its_user(desk: Desk, owner: A
     expect(desk.page.get_by_text("olive is signed in now")).to_be_visible()
     assert desk.status == "waiting"
     assert not Judgment.objects.exists()
-    # Sent with olive's cookie while toni signs in, it would be nobody's, and lead to the sign-in page.
+    # Sent with olive's cookie while toni signs in, it would be anonymous, and lead to the sign-in page.
     desk.intercept(lambda route: route.abort())
     sign_in(tab, "toni")
     desk.page.unroute("**/judge/")

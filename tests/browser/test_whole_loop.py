@@ -103,7 +103,7 @@ def test_from_a_keystroke_to_a_better_policy_and_back(instance, tmp_path):
     until(desk, lambda: instance.query(stored) == [(VERDICTS,)])
     assert policies_on_screen(instance) == {"starter"}
 
-    # --- The admin starts a round and sees it finish; nobody reloads the page ------------------------------------
+    # --- The admin starts a round and sees it finish, without a reload -----------------------------------------
     office = instance.sign_in("ada")
     office.goto(f"/p/{PROJECT}/rounds/")
     office.get_by_label("Fresh comparisons").fill("12")
@@ -138,7 +138,7 @@ def test_from_a_keystroke_to_a_better_policy_and_back(instance, tmp_path):
     assert training <= pairs
     assert_trl_reads(rows)
 
-    # --- Anybody loads the adapter -------------------------------------------------------------------------------
+    # --- PEFT loads the adapter ----------------------------------------------------------------------------------
     [(adapter,)] = instance.query("SELECT adapter FROM annotate_policy WHERE name = 'round 1'")
     assert loads_with_peft(instance.var / adapter)
 

@@ -16,7 +16,7 @@ PEOPLE = [
     *(f"{whose} {role}" for whose in ("our", "their") for role in ("admin", "annotator", "researcher")),
     *("both", "outsider", "staff", "keeper", "anonymous"),
 ]
-# What a request may leave behind whoever sends it.
+# Tables that any request may write to.
 INCIDENTAL = {"last_login", "last_used_at", "password"}
 
 

@@ -1,4 +1,4 @@
-"""The documented set-up, gunicorn behind docs/nginx.conf: forty senders that never finish hold up nobody."""
+"""The documented set-up, gunicorn behind docs/nginx.conf: forty senders that never finish hold up no user."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""A project's front page: where it stands, and what comes next."""
+"""A project's front page: its progress and its next step."""
 
 import pytest
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def test_without_a_worker_the_page_says_so_and_how_to_start_one(
     make_round: Any, owner: Any, client_for: Any, state: str
 ) -> None:
-    """Also in the middle of a round: without any worker nobody notices that this one's is gone."""
+    """Even in the middle of a round: without any worker, the loss of this one's goes unnoticed."""
     round_ = make_round(state)
     page = text(client_for(owner).get(round_.get_absolute_url()))
     assert "No training worker is running." in page

@@ -62,7 +62,7 @@ def test_a_writing_round_samples_every_prompt_and_trains_nothing(
 
     judge(project, teammate)
     assert project.judgments.count() == 5
-    # It waits for nobody's decision: the next one may start, and writes for what was compared least.
+    # It waits for no decision: the next one may start, and writes for what was compared least.
     again = state_machine.write(project, owner, 2)
     assert (again.number, again.state) == (2, "queued")
 

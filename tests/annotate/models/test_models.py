@@ -1,4 +1,4 @@
-"""What the database refuses by itself, whoever writes."""
+"""Rules that the database enforces by itself, against every writer."""
 
 from typing import Any
 

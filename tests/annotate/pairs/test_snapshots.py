@@ -51,7 +51,7 @@ def test_one_verdict_is_a_sure_pair_whatever_side_it_was_on(project, three, make
         ([("second", 1)], {"smoothing": 0.5}, 0.75, 1.0),
         # Two faint votes outvote a strong one; the strengths together point the other way: no margin.
         ([("first", 1), ("first", 1), ("second", 3)], {}, 2 / 3, 0.0),
-        # A skip is no vote; both bad, in the minority, neither.
+        # A skip is not a vote; both bad, in the minority, neither.
         ([("first", 2), ("skip", None), ("first", 2)], {}, 1.0, 2.0),
         ([("first", 2), ("both_bad", None), ("first", 1)], {}, 1.0, 1.5),
         ([("tie", None)], {"ties": "half"}, 0.5, 0.0),
@@ -73,7 +73,7 @@ def test_reliability_makes_labels_probabilities_of_being_right(project, three, m
     say(three[0], comparison, "second")
     settings = PairSettings(votes="reliability")
     assert only_pair(project, settings).label == pytest.approx(0.9)
-    # Against somebody unknown, the odds are divided (naive Bayes); that they differ lowers both a little.
+    # Against an unknown annotator, the odds are divided (naive Bayes); that they differ lowers both a little.
     say(three[1], comparison, "first")
     anna, bela = (agreement.reliability(project)[person.pk] for person in three[:2])
     pair = only_pair(project, settings)
@@ -231,7 +231,7 @@ def test_a_new_verdict_gives_a_new_snapshot_beside_the_old_one(project, owner, t
 
 
 def test_the_digest_is_the_hash_of_the_canonical_lines(project, owner, three, make_comparisons):
-    """As docs/formats.md describes it, so that anybody can check a snapshot."""
+    """As docs/formats.md describes it, so that a researcher can check a snapshot."""
     (comparison,) = make_comparisons(1)
     judgment = say(three[0], comparison, "second", 1)
     line = {

@@ -204,7 +204,7 @@ def test_guesses_from_everywhere_are_limited_too(owner, settings):
 @pytest.mark.parametrize(
     ("hops", "forwarded", "address"),
     [
-        (0, "203.0.113.5", "192.0.2.1"),  # nobody is believed
+        (0, "203.0.113.5", "192.0.2.1"),  # no proxy is trusted
         (1, "203.0.113.5", "203.0.113.5"),
         (1, "1.1.1.1, 203.0.113.5", "203.0.113.5"),  # the client's own claim is not
         (2, "1.1.1.1, 203.0.113.5, 10.0.0.1", "203.0.113.5"),

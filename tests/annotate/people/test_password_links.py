@@ -1,6 +1,6 @@
 """Password links and what a new password ends: who makes them, when they end, and who is told.
 
-A link is made by the page of members, and opened by whoever holds it.
+A link is made by the page of members, and opened by its holder.
 """
 
 import re
@@ -75,7 +75,7 @@ def other(db):
 def test_an_admin_gets_no_link_to_an_account_of_other_projects(
     project, owner, teammate, other, client_for, role
 ):
-    """Or an admin of one project could take over anybody's account by adding them."""
+    """Otherwise an admin of one project could take over any account by adding it."""
     other.memberships.create(user=teammate, role=role)
     other.memberships.create(user=owner, role="researcher")
     assert link_for(client_for(owner), teammate, project) is None
@@ -249,7 +249,7 @@ def test_a_used_link_is_told_to_who_comes_next_by_a_password(project, owner, tea
 
 
 def test_it_is_told_again_after_the_account_was_taken_back(project, owner, teammate, client_for):
-    """Whoever used the link may have been the one who was told."""
+    """The link's user may be the one who was told."""
     choose(client_for(), link_for(client_for(owner), teammate, project), "a phrase of the thief")
     sign_in(client_for, "toni", "a phrase of the thief")
     teammate.refresh_from_db()
@@ -267,7 +267,7 @@ def test_a_new_accounts_first_link_is_not_worth_a_warning(project, owner, client
     assert "with a link that" not in sign_in(client_for, "nora", "a long phrase of hers")
 
 
-# --- Nothing lies about ---------------------------------------------------------------------------------------------
+# --- Nothing is left behind --------------------------------------------------------------------------------------------
 
 
 def test_links_and_tokens_are_in_no_session_and_no_cache(project, owner, teammate, client_for):

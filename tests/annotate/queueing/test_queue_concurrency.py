@@ -1,4 +1,4 @@
-"""Real processes on one real database: nobody gets too much, nothing is lost, nothing is stored twice.
+"""Real processes on one real database: no annotator gets too much, nothing is lost, nothing is stored twice.
 
 label-studio on SQLite judged 47 of 567 tasks twice at overlap 1; doccano#1236 lost labels under four web workers.
 """

@@ -131,16 +131,16 @@ class Desk(RuleBasedStateMachine):
         left_over = self.left_over_for(user)
         claim = queue.claim(self.project, user, now=self.now)
         if claim is None:
-            assert not left_over, "Somebody was told that nothing is left while there was something."
+            assert not left_over, "An annotator was told that nothing is left while there was something."
         else:
             assert claim.state == "live"
-            assert claim.comparison_id not in settled, "Somebody was handed a comparison twice."
+            assert claim.comparison_id not in settled, "An annotator was handed a comparison twice."
             self.remember(user, claim)
             if ahead:
                 self.remember(user, queue.claim_next(self.project, user, now=self.now))
 
     def left_over_for(self, user: User) -> set[int]:
-        """Comparisons that this person has not had and that nobody has on screen instead, gold aside."""
+        """Return comparisons that this annotator has not had and no other has on screen, gold aside."""
         left_over = set()
         for comparison in Comparison.objects.filter(project=self.project, withdrawn_at=None).exclude(
             kind="gold"

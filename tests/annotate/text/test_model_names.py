@@ -1,4 +1,4 @@
-"""Which texts say who wrote them, and which only name somebody."""
+"""Texts that say who wrote them, and texts that only name a person."""
 
 import random
 

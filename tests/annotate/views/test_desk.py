@@ -336,7 +336,7 @@ def test_undo_redo_and_a_refusal_bring_the_true_count_of_the_day(desk: Client) -
 
 
 def test_judge_and_next_takes_at_most_eight_queries(desk: Client, make_comparisons: Any) -> None:
-    """Session, person and membership included; what begins and ends a transaction is no query."""
+    """Session, user and membership are included. BEGIN and COMMIT are not queries."""
     make_comparisons(5)
     fields = on_screen(desk)
     desk.post(url("ahead"), headers=FRAGMENT)

@@ -1,4 +1,4 @@
-"""Who may do what at the desk and with one's own judgments; and what nobody may learn there."""
+"""Permissions at the desk and for own judgments, and what no user may learn there."""
 
 import uuid
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a browser, or somebody with worse intentions, may send to the desk: refused in a sentence, nothing stored."""
+"""Bad input to the desk, by accident or on purpose: refused in a sentence, nothing stored."""
 
 import re
 import uuid

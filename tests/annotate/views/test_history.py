@@ -1,4 +1,4 @@
-"""One's own judgments and figures: nobody else's, found again, changed without losing what was said."""
+"""An annotator's own judgments and figures: private, searchable, editable without loss."""
 
 import re
 from datetime import datetime, timedelta

@@ -129,7 +129,7 @@ def test_pasted_prompts_are_taken_a_line_each(project, owner, client_for):
 def test_steps_of_one_row_bring_in_what_one_step_would(
     upload, owner, client_for, monkeypatch, name, content, limit
 ):
-    """Each step opens the file anew where the last one stopped: also inside CSV with quoted line ends."""
+    """Each step reopens the file where the last one stopped, even inside CSV with quoted line ends."""
     for module, constant in limit:
         monkeypatch.setattr(module, constant, int(module is uploads))
     _page, made = upload(content, name)
