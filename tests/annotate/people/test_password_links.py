@@ -20,7 +20,7 @@ URL = "/p/reviews/members/"
 NEW = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
 
 
-# --- Making and using a link ----------------------------------------------------------------------------------------
+# --- Making and using a link -------------------------------------------------------------------------------------
 
 
 def test_a_new_account_gets_a_link_that_sets_a_password_once(project, owner, client_for):
@@ -142,7 +142,7 @@ def test_two_links_of_one_account_work_once(project, owner, teammate, client_for
     assert b"no longer works" in client_for().get(second, follow=True).content
 
 
-# --- A link ends with the authority of its maker --------------------------------------------------------------------
+# --- A link ends with the authority of its maker -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_a_dead_link_does_not_revive(project, adminb, teammate, other, client_fo
     assert b"no longer works" in client_for().get(link, follow=True).content
 
 
-# --- The owner is told ----------------------------------------------------------------------------------------------
+# --- The owner is told -------------------------------------------------------------------------------------------
 
 
 def sign_in(client_for, username, password):
@@ -267,7 +267,7 @@ def test_a_new_accounts_first_link_is_not_worth_a_warning(project, owner, client
     assert "with a link that" not in sign_in(client_for, "nora", "a long phrase of hers")
 
 
-# --- Nothing is left behind --------------------------------------------------------------------------------------------
+# --- Nothing is left behind --------------------------------------------------------------------------------------
 
 
 def test_links_and_tokens_are_in_no_session_and_no_cache(project, owner, teammate, client_for):
@@ -289,7 +289,7 @@ def test_links_and_tokens_are_in_no_session_and_no_cache(project, owner, teammat
     assert token not in client.get("/tokens/").content.decode()
 
 
-# --- A new password ends the tokens ---------------------------------------------------------------------------------
+# --- A new password ends the tokens ------------------------------------------------------------------------------
 
 
 def opens(token, client_for):
@@ -390,7 +390,7 @@ def test_the_sites_keeper_sees_how_many_tokens_there_are(teammate, token, admin_
     assert "a script" in listed
 
 
-# --- One's own password ---------------------------------------------------------------------------------------------
+# --- One's own password ------------------------------------------------------------------------------------------
 
 
 def test_a_password_change_needs_the_old_one_keeps_the_session(teammate, client_for):
