@@ -98,7 +98,7 @@ def faults(project: Project, sent: dict[str, tuple[int, str]]) -> dict[str, int]
     """
     stored: dict[str, Any] = {}
     doubled = 0
-    rows = project.judgments.filter(superseded_at=None).values_list("token", "annotator_id", "verdict")
+    rows = project.judgments.current().values_list("token", "annotator_id", "verdict")
     for token, annotator, verdict in rows.iterator():
         doubled += str(token) in stored
         stored[str(token)] = (annotator, verdict)

@@ -158,7 +158,7 @@ class Round(models.Model):
 
     @property
     def gate_judged(self) -> int:
-        return self.gate.filter(judged__gte=F("needed")).count()
+        return self.gate.finished().count()
 
     @property
     def may_resume(self) -> bool:

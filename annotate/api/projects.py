@@ -64,7 +64,7 @@ def judgments(request: Request, slug: str) -> Response:
     if blind:
         rows = rows.filter(annotator=membership.user)
     if request.query_params.get("history") != "1":
-        rows = rows.filter(superseded_at=None)
+        rows = rows.current()
     return _page(request, rows, OwnJudgmentOut if blind else JudgmentOut)
 
 

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.judgments.verdicts import (
@@ -18,6 +17,7 @@ from annotate.judgments.verdicts import (
     unknown_token,
 )
 from annotate.models import Claim, Flag, Project, User
+from annotate.models.comparisons import ClaimQuerySet
 
 
 def save_draft(
@@ -37,7 +37,7 @@ def save_draft(
     others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
     if "\\u0000" in others:
         raise JudgingError(_("The draft holds characters that are not text."), "draft")
-    claims = _own_claims(token, annotator, project).exclude(state__in=Claim.SETTLED)
+    claims = _own_claims(token, annotator, project).unsettled()
     shown = claims.values_list("left", "right").first()
     return shown is not None and claims.update(draft=name_shown(kept, shown)) == 1
 
@@ -56,6 +56,6 @@ def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Pr
     return flagged
 
 
-def _own_claims(token: uuid.UUID | str, annotator: User, project: Project | None) -> QuerySet[Claim]:
+def _own_claims(token: uuid.UUID | str, annotator: User, project: Project | None) -> ClaimQuerySet:
     own = Claim.objects.filter(token=parse_token(token), annotator=annotator)
     return own if project is None else own.filter(project=project)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,7 +24,7 @@ from annotate.judgments.verdicts import (
     parse_token,
     unknown_token,
 )
-from annotate.models import Claim, Comparison, Judgment, Project, User
+from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
 from annotate.models.conflicts import Race, again_on_race
 from annotate.queueing import queue
 
@@ -198,7 +198,7 @@ def _record_again(
     if claim is None:
         raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
-    current = mine.select_for_update().get(comparison=claim.comparison_id, superseded_at=None)
+    current = mine.current().select_for_update().get(comparison=claim.comparison_id)
     return _replace(current, name_shown(fields, (claim.left_id, claim.right_id)), token, now)
 
 
@@ -231,7 +231,7 @@ def revise(
 
 def _successor(judgment: Judgment, fields: Mapping[str, Any]) -> Judgment:
     """Return the judgment that replaced this one, if it says the same: the edit was sent twice."""
-    successor = Judgment.objects.filter(replaces=judgment, superseded_at=None).first()
+    successor = Judgment.objects.current().filter(replaces=judgment).first()
     if successor is not None and _says(successor, fields):
         return successor
     raise JudgingError(
@@ -249,9 +249,9 @@ def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, no
     claim = Claim.objects.select_for_update().get(
         comparison=judgment.comparison_id, annotator=judgment.annotator_id
     )
-    comparison = Comparison.objects.select_for_update().get(pk=judgment.comparison_id)
+    Comparison.objects.select_for_update().get(pk=judgment.comparison_id)
     state = _settled(fields["verdict"])
-    late = judgment.late or (claim.state == Claim.State.SKIPPED != state and not _has_place(comparison))
+    late = judgment.late or (claim.state == Claim.State.SKIPPED != state and not _has_place(claim))
     Judgment.objects.filter(pk=judgment.pk).update(superseded_at=now)
     Claim.objects.filter(pk=claim.pk).update(state=state)
     return Judgment.objects.create(
@@ -268,16 +268,9 @@ def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, no
     )
 
 
-def _has_place(comparison: Comparison) -> bool:
-    """Return whether one more annotator may hold it. Gold is for all of them."""
-    return (
-        comparison.kind == Comparison.Kind.GOLD or comparison.judged + comparison.claimed < comparison.needed
-    )
-
-
-HAS_PLACE = Q(comparison__kind=Comparison.Kind.GOLD) | Q(
-    comparison__needed__gt=F("comparison__judged") + F("comparison__claimed")
-)
+def _has_place(claim: Claim) -> bool:
+    """Return whether the claim's comparison, which is locked, has a place for one more annotator."""
+    return Comparison.objects.filter(has_place(), pk=claim.comparison_id).exists()
 
 
 def can_undo(project: Project, annotator: User, *, now: datetime | None = None) -> bool:
@@ -291,14 +284,15 @@ def can_redo(project: Project, annotator: User) -> bool:
 
 
 def _undoable(project: Project, annotator: User, now: datetime) -> QuerySet[Judgment]:
-    return Judgment.objects.filter(~Q(verdict=Judgment.Verdict.SKIP) | HAS_PLACE).filter(
-        project=project, annotator=annotator, superseded_at=None, created_at__gt=now - SESSION
+    recent = Judgment.objects.current().filter(
+        project=project, annotator=annotator, created_at__gt=now - SESSION
     )
+    return recent.filter(~Q(verdict=Judgment.Verdict.SKIP) | has_place("comparison__"))
 
 
 def _undone(project: Project, annotator: User) -> QuerySet[Claim]:
     opened = Claim.objects.filter(project=project, annotator=annotator, undone__isnull=False)
-    return opened.exclude(state__in=Claim.SETTLED)
+    return opened.unsettled()
 
 
 @again_on_race
@@ -317,7 +311,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
         if latest is None:
             return None
         claim = _make_way(latest, now)
-        if latest.verdict == Judgment.Verdict.SKIP and not _has_place(claim.comparison):
+        if latest.verdict == Judgment.Verdict.SKIP and not _has_place(claim):
             raise Race("Its place was taken between the look and the lock.")
         Judgment.objects.filter(pk=latest.pk).update(superseded_at=now)
         Claim.objects.filter(pk=claim.pk).update(
@@ -347,15 +341,12 @@ def _make_way(judgment: Judgment, now: datetime) -> Claim:
     by_state = {claim.state: claim for claim in claims}
     touched = [claim.comparison_id for claim in by_state.values()]
     # Both comparisons whose counters change are locked before either is written, in one order.
-    locked = Comparison.objects.select_for_update().filter(pk__in=touched).order_by("pk")
-    comparisons = {comparison.pk: comparison for comparison in locked}
+    list(Comparison.objects.select_for_update().filter(pk__in=touched).order_by("pk"))
     if ahead := by_state.get(Claim.State.NEXT):
         queue.release(ahead, now=now)
     if live := by_state.get(Claim.State.LIVE):
         Claim.objects.filter(pk=live.pk).update(state=Claim.State.NEXT, expires_at=now + queue.NEXT_LEASE)
-    claim = by_state[_settled(judgment.verdict)]
-    claim.comparison = comparisons[claim.comparison_id]
-    return claim
+    return by_state[_settled(judgment.verdict)]
 
 
 @again_on_race
@@ -375,12 +366,12 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
             return None
         # A skip that could not be undone was passed over, and is newer than what was undone in its place.
         since = ~Q(verdict=Judgment.Verdict.SKIP) | Q(created_at__gt=claim.undone.superseded_at)
-        if judgments.filter(since, superseded_at=None, pk__gt=claim.undone.pk).exists():
+        if judgments.current().filter(since, pk__gt=claim.undone.pk).exists():
             return None
-        comparison = Comparison.objects.select_for_update().get(pk=claim.comparison_id)
+        Comparison.objects.select_for_update().get(pk=claim.comparison_id)
         judgment = claim.undone
         state = _settled(judgment.verdict)
-        if claim.state in Claim.FREED and state == Claim.State.JUDGED and not _has_place(comparison):
+        if claim.state in Claim.FREED and state == Claim.State.JUDGED and not _has_place(claim):
             judgment.late = True
         judgment.superseded_at = None
         judgment.save(update_fields=["superseded_at", "late"])

@@ -6,10 +6,18 @@ at them.
 """
 
 from annotate.models.attempts import Attempts
-from annotate.models.comparisons import SHUFFLE_KEYS, Claim, Comparison, Priority, new_shuffle_key
+from annotate.models.comparisons import (
+    SHUFFLE_KEYS,
+    Claim,
+    Comparison,
+    Priority,
+    has_place,
+    is_set_aside,
+    new_shuffle_key,
+)
 from annotate.models.handovers import Invitation, PasswordLink
 from annotate.models.inbox import ApiToken, Import, token_digest
-from annotate.models.judgments import Flag, Judgment
+from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project
 from annotate.models.snapshots import Snapshot, SnapshotPair
@@ -38,7 +46,10 @@ __all__ = [
     "SnapshotPair",
     "TrailEntry",
     "User",
+    "has_place",
+    "is_current",
     "is_held_out",
+    "is_set_aside",
     "new_shuffle_key",
     "prompt_digest",
     "token_digest",

@@ -7,7 +7,7 @@ import uuid
 
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.expressions import ExpressionWrapper
 from django.db.models.functions import Greatest, Least
 from django.utils import timezone
@@ -18,6 +18,7 @@ from annotate.models.projects import Project
 from annotate.models.texts import Completion, Prompt
 
 SHUFFLE_KEYS = 2**31  # shuffle keys lie in [0, SHUFFLE_KEYS)
+SKIPS_BEYOND = 2  # how many more annotators than it needs may skip a comparison before it is set aside
 
 
 def new_shuffle_key() -> int:
@@ -29,8 +30,39 @@ class Priority(models.IntegerChoices):
     """Usual values of Comparison.priority. Anything above 0 goes before everything at 0."""
 
     STANDARD = 0, _("Standard")
-    CHOSEN = 10, _("Actively chosen")
     GATE = 20, _("Gate")
+
+
+def has_place(path: str = "") -> Q:
+    """Return the condition that one more annotator may hold a comparison. Gold is for all of them.
+
+    `path` leads to the comparison.
+    """
+    return Q(**{f"{path}kind": "gold"}) | _still_needs(path)
+
+
+def _still_needs(path: str = "") -> Q:
+    return Q(**{f"{path}needed__gt": F(f"{path}judged") + F(f"{path}claimed")})
+
+
+def is_set_aside(path: str = "") -> Q:
+    """Return the condition that too many annotators skipped a comparison. `path` leads to it."""
+    return Q(**{f"{path}skipped__gte": F(f"{path}needed") + SKIPS_BEYOND})
+
+
+class ComparisonQuerySet(models.QuerySet["Comparison"]):
+    def open(self) -> ComparisonQuerySet:
+        """Keep those that may be handed to one more annotator."""
+        return self.filter(open=True)
+
+    def open_to(self, annotator: User) -> ComparisonQuerySet:
+        """Keep those that may be handed to this annotator, who has not had them."""
+        for_them = Q(reserved_for=None) | Q(reserved_for=annotator)
+        return self.open().filter(for_them, ~Exists(Claim.objects.had_by(annotator, OuterRef("pk"))))
+
+    def finished(self) -> ComparisonQuerySet:
+        """Keep those with all the judgments that they need."""
+        return self.filter(judged__gte=F("needed"))
 
 
 class Comparison(models.Model):
@@ -38,7 +70,7 @@ class Comparison(models.Model):
 
     `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, whoever writes. `open`,
     computed by the database, says whether it may be handed to one more person: it still needs somebody, was not
-    withdrawn, and was not skipped by two more people than it needs (then it is set aside for an admin, so that
+    withdrawn, and was not skipped by SKIPS_BEYOND more people than it needs (then it is set aside for an admin, so that
     what nobody can judge does not go round for ever). Gold is handed to everybody once, so it is never `open`.
     """
 
@@ -74,8 +106,8 @@ class Comparison(models.Model):
     withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
     open = models.GeneratedField(
         expression=ExpressionWrapper(
-            Q(needed__gt=F("judged") + F("claimed"))
-            & Q(skipped__lt=F("needed") + 2, withdrawn_at__isnull=True)
+            _still_needs()
+            & Q(skipped__lt=F("needed") + SKIPS_BEYOND, withdrawn_at__isnull=True)
             & ~Q(kind="gold"),
             output_field=models.BooleanField(),
         ),
@@ -83,6 +115,8 @@ class Comparison(models.Model):
         db_persist=True,
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ComparisonQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -154,6 +188,31 @@ class Comparison(models.Model):
         return changed
 
 
+class ClaimQuerySet(models.QuerySet["Claim"]):
+    def holding(self) -> ClaimQuerySet:
+        """Keep those that hold a place of their comparison."""
+        return self.filter(state__in=Claim.HOLDING)
+
+    def unsettled(self) -> ClaimQuerySet:
+        """Keep those without a current judgment."""
+        return self.exclude(state__in=Claim.SETTLED)
+
+    def had_by(self, annotator: User, comparison: OuterRef) -> ClaimQuerySet:
+        """Keep this annotator's claim on the comparison, unless they gave it back."""
+        return self.filter(comparison=comparison, annotator=annotator, state__in=Claim.HAD)
+
+    def held_from(self, annotator: User) -> ClaimQuerySet:
+        """Keep those of others on comparisons that this annotator could be handed if they were given back."""
+        had = Claim.objects.had_by(annotator, OuterRef("comparison"))
+        return (
+            self.holding()
+            .filter(~Exists(had), comparison__reserved_for=None, comparison__withdrawn_at=None)
+            .exclude(is_set_aside("comparison__"))
+            .exclude(annotator=annotator)
+            .exclude(comparison__kind=Comparison.Kind.GOLD)
+        )
+
+
 class Claim(models.Model):
     """An annotator's short lease on a comparison, and what became of it.
 
@@ -172,6 +231,7 @@ class Claim(models.Model):
 
     HOLDING = (State.LIVE, State.NEXT)  # Comparison.claimed counts these
     SETTLED = (State.JUDGED, State.SKIPPED)  # a current judgment exists
+    HAD = (*HOLDING, *SETTLED)  # a comparison comes to an annotator once
     FREED = (State.RELEASED, State.EXPIRED)  # given back; the same person may be handed it again
 
     # Each hand-out writes a row: it has the indexes that are read (below), and no others.
@@ -197,6 +257,8 @@ class Claim(models.Model):
         db_index=False,
         help_text=_("The judgment whose undoing opened the claim again."),
     )
+
+    objects = ClaimQuerySet.as_manager()
 
     class Meta:
         constraints = [

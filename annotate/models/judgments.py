@@ -13,6 +13,21 @@ from annotate.models.projects import Project
 from annotate.models.texts import Completion
 
 
+def is_current(path: str = "") -> Q:
+    """Return the condition that a judgment is its annotator's present one. `path` leads to the judgment."""
+    return Q(**{f"{path}superseded_at__isnull": True})
+
+
+class JudgmentQuerySet(models.QuerySet["Judgment"]):
+    def current(self) -> JudgmentQuerySet:
+        """Leave out the history: what was edited or undone."""
+        return self.filter(is_current())
+
+    def opinions(self) -> JudgmentQuerySet:
+        """Leave out skips, which say nothing about the completions."""
+        return self.exclude(verdict=Judgment.Verdict.SKIP)
+
+
 class Judgment(models.Model):
     """One annotator's verdict on a comparison, naming the preferred completion by id, never a side.
 
@@ -25,6 +40,8 @@ class Judgment(models.Model):
         TIE = "tie", _("Tie")
         BOTH_BAD = "both_bad", _("Both bad")
         SKIP = "skip", _("Skipped")
+
+    OPINIONS = (Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD)  # all but a skip
 
     class Strength(models.IntegerChoices):
         SLIGHTLY = 1, _("Slightly better")
@@ -57,11 +74,13 @@ class Judgment(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     superseded_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    objects = JudgmentQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["comparison", "annotator"],
-                condition=Q(superseded_at__isnull=True),
+                condition=is_current(),
                 name="one_current_judgment_per_person",
             ),
             models.CheckConstraint(

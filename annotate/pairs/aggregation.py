@@ -150,7 +150,7 @@ def _judged(
     project: Project, settings: PairSettings, only: Q
 ) -> Iterator[tuple[Mapping[str, Any], list[_Vote]]]:
     """Each judged comparison with its votes, streamed in the order of the comparisons."""
-    judgments = Judgment.objects.filter(only, project=project, superseded_at=None)
+    judgments = Judgment.objects.current().filter(only, project=project)
     if settings.policies:
         judgments = judgments.filter(
             comparison__first__policy__in=settings.policies, comparison__second__policy__in=settings.policies

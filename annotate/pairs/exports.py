@@ -47,7 +47,7 @@ class Filters:
         found = Q()
         if self.since:
             later = Judgment.objects.filter(comparison=OuterRef("comparison"), created_at__gte=self.since)
-            found &= Q(Exists(later.filter(superseded_at=None)))
+            found &= Q(Exists(later.current()))
         if self.annotator:
             found &= Q(annotator=self.annotator)
         if self.kind:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Count, Max, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from annotate.models import Judgment, Membership, Project, Role, User
+from annotate.models import Judgment, Membership, Project, Role, User, is_current
 from annotate.projects import trail
 from annotate.queueing import queue
 
@@ -109,7 +109,7 @@ def member_list(project: Project, linkable: QuerySet[User]) -> list[Member]:
         row["annotator"]: (row["judgments"], row["last"])
         for row in Judgment.objects.filter(project=project)
         .values("annotator")
-        .annotate(judgments=Count("pk", filter=Q(superseded_at__isnull=True)), last=Max("created_at"))
+        .annotate(judgments=Count("pk", filter=is_current()), last=Max("created_at"))
         .order_by()
     }
     linked = set(linkable.filter(memberships__project=project).values_list("pk", flat=True))

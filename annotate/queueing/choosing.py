@@ -12,6 +12,7 @@ On PostgreSQL a row that another transaction holds is passed over too; SQLite ha
 
 import random
 import uuid
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -23,17 +24,22 @@ from annotate.queueing import repeats
 
 RESUMED_WITHIN = timedelta(days=1)  # how long one is offered first what one gave back
 
-NOT_HAD = """NOT EXISTS (
+
+def _quoted(states: Iterable[Claim.State]) -> str:
+    return ", ".join(f"'{state.value}'" for state in states)
+
+
+NOT_HAD = f"""NOT EXISTS (
     SELECT 1 FROM annotate_claim had WHERE had.comparison_id = c.id AND had.annotator_id = %(annotator)s
-    AND had.state IN ('live', 'next', 'judged', 'skipped'))"""
+    AND had.state IN ({_quoted(Claim.HAD)}))"""
 
 QUALIFIED = """EXISTS (
     SELECT 1 FROM annotate_membership m
     WHERE m.project_id = %(project)s AND m.user_id = %(annotator)s AND m.qualified_at IS NOT NULL)"""
 
-GIVEN_BACK = """SELECT c.id FROM annotate_claim mine JOIN annotate_comparison c ON c.id = mine.comparison_id
+GIVEN_BACK = f"""SELECT c.id FROM annotate_claim mine JOIN annotate_comparison c ON c.id = mine.comparison_id
     WHERE mine.project_id = %(project)s AND mine.annotator_id = %(annotator)s
-    AND mine.state IN ('released', 'expired') AND mine.expires_at > %(resumed)s
+    AND mine.state IN ({_quoted(Claim.FREED)}) AND mine.expires_at > %(resumed)s
     AND (c.open OR (c.kind = 'gold' AND c.withdrawn_at IS NULL))
     ORDER BY mine.expires_at DESC"""
 
@@ -56,19 +62,19 @@ GOLD = f"""SELECT c.id FROM annotate_comparison c
     AND c.shuffle_key {{side}} %(start)s AND {NOT_HAD}
     ORDER BY c.shuffle_key"""
 
-TAKE = """
+TAKE = f"""
 INSERT INTO annotate_claim (
     project_id, annotator_id, comparison_id, left_id, right_id, token, state, claimed_at, seen_at, expires_at, draft
 )
 SELECT %(project)s, %(annotator)s, id,
     CASE WHEN %(swapped)s THEN second_id ELSE first_id END,
     CASE WHEN %(swapped)s THEN first_id ELSE second_id END,
-    %(token)s, %(state)s, %(now)s, %(seen)s, %(expires)s, '{{}}'
-FROM annotate_comparison WHERE id = ({candidates} LIMIT 1)
+    %(token)s, %(state)s, %(now)s, %(seen)s, %(expires)s, '{{{{}}}}'
+FROM annotate_comparison WHERE id = ({{candidates}} LIMIT 1)
 ON CONFLICT (comparison_id, annotator_id) DO UPDATE SET
     state = excluded.state, claimed_at = excluded.claimed_at, seen_at = excluded.seen_at,
     expires_at = excluded.expires_at
-WHERE annotate_claim.state IN ('released', 'expired') -- not one that another tab took while this one waited
+WHERE annotate_claim.state IN ({_quoted(Claim.FREED)}) -- not one that another tab took while this one waited
 RETURNING id
 """
 

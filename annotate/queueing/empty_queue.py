@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import models
-from django.db.models import Exists, Min, OuterRef
+from django.db.models import Min
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Claim, Comparison, Project, User
@@ -45,14 +45,6 @@ def why(project: Project, annotator: User) -> Nothing:
 
 def _held_by_others(project: Project, annotator: User) -> datetime | None:
     """When the first lease of somebody else ends, on a comparison that this person has not had."""
-    had = Claim.objects.filter(comparison=OuterRef("comparison"), annotator=annotator).exclude(
-        state__in=Claim.FREED
-    )
-    held = (
-        Claim.objects.filter(~Exists(had), project=project, state__in=Claim.HOLDING)
-        .filter(comparison__reserved_for=None, comparison__withdrawn_at=None)
-        .exclude(annotator=annotator)
-        .exclude(comparison__kind=Comparison.Kind.GOLD)
-    )
+    held = Claim.objects.filter(project=project).held_from(annotator)
     first: datetime | None = held.aggregate(first=Min("expires_at"))["first"]
     return first

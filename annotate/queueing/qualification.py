@@ -32,7 +32,7 @@ def gold_judgments(project: Project) -> QuerySet[Judgment]:
     What they changed it to, or gave after an undo, does not count: otherwise annotators could try verdicts, and
     look. A skip is not a verdict.
     """
-    said = Judgment.objects.exclude(verdict=Judgment.Verdict.SKIP)
+    said = Judgment.objects.all().opinions()
     before = said.filter(
         comparison=OuterRef("comparison"), annotator=OuterRef("annotator"), pk__lt=OuterRef("pk")
     )

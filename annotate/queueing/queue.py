@@ -13,11 +13,12 @@ import uuid
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.models import Claim, Comparison, Project, User
+from annotate.models.comparisons import ClaimQuerySet
 from annotate.models.conflicts import again_on_race
 from annotate.queueing import qualification
 from annotate.queueing.choosing import choose
@@ -35,7 +36,7 @@ def shown(*claims: int | None) -> dict[int, Claim]:
     return {claim.pk: claim for claim in _with_texts().filter(pk__in=[claim for claim in claims if claim])}
 
 
-def _with_texts() -> QuerySet[Claim]:
+def _with_texts() -> ClaimQuerySet:
     # What a page that judges reads, and no more: each column costs, in every cycle.
     own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
     texts = ("comparison__prompt__content", "left__text", "right__text")
@@ -68,7 +69,7 @@ def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
     The rows are locked, the live one first, as `advance` takes them: where another tab is giving its verdict, this
     one waits for it and sees what it made live, instead of losing to it again and again.
     """
-    own = _with_texts().filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    own = _with_texts().filter(project=project, annotator=annotator).holding()
     with transaction.atomic():
         mine = own.select_for_update(of=("self",)).order_by("state").first()
         if mine is not None:
@@ -98,23 +99,12 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
 
 def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
     """Free a comparison that somebody else has fetched ahead and not seen, and choose again."""
-    had = Claim.objects.filter(comparison=OuterRef("comparison"), annotator=annotator).exclude(
-        state__in=Claim.FREED
-    )
     with transaction.atomic():
         unseen = (
             Claim.objects.select_for_update(of=("self", "comparison"), skip_locked=True)
             .select_related("comparison")
-            .filter(
-                ~Exists(had),
-                project=project,
-                state=Claim.State.NEXT,
-                comparison__reserved_for=None,
-                comparison__withdrawn_at=None,
-                comparison__skipped__lt=F("comparison__needed") + 2,
-            )
-            .exclude(annotator=annotator)
-            .exclude(comparison__kind=Comparison.Kind.GOLD)
+            .filter(project=project, state=Claim.State.NEXT)
+            .held_from(annotator)
             .first()
         )
         if unseen is None:
@@ -208,7 +198,7 @@ def _take_back(mine: Claim, now: datetime) -> bool:
     own = Claim.objects.filter(project=mine.project_id, annotator=mine.annotator_id)
     try:
         with transaction.atomic():
-            found = own.select_for_update().exclude(state__in=Claim.SETTLED).filter(pk=mine.pk).first()
+            found = own.select_for_update().unsettled().filter(pk=mine.pk).first()
             comparison = Comparison.objects.select_for_update(skip_locked=True).filter(
                 Q(open=True) | Q(kind=Comparison.Kind.GOLD), pk=mine.comparison_id
             )
@@ -232,7 +222,7 @@ def release(claim: Claim, *, now: datetime | None = None) -> bool:
 @again_on_race
 def leave(project: Project, annotator: User, *, now: datetime | None = None) -> int:
     """Give back all that this person holds in the project; returns how many. They are offered it first again."""
-    own = Claim.objects.filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    own = Claim.objects.filter(project=project, annotator=annotator).holding()
     # The live one last: what was given back last is offered first.
     return sum(release(claim, now=now) for claim in own.order_by("-state"))
 
@@ -244,7 +234,7 @@ def expire_claims(project: Project | None = None, *, now: datetime | Now | None 
     passes the database's, `Now()`.
     """
     now = now or timezone.now()
-    expired = Claim.objects.filter(state__in=Claim.HOLDING, expires_at__lte=now)
+    expired = Claim.objects.filter(expires_at__lte=now).holding()
     if project is not None:
         expired = expired.filter(project=project)
     count = 0
@@ -262,6 +252,6 @@ def expire_claims(project: Project | None = None, *, now: datetime | Now | None 
             return count
 
 
-def _free(claims: QuerySet[Claim], state: Claim.State, now: datetime | Now) -> int:
+def _free(claims: ClaimQuerySet, state: Claim.State, now: datetime | Now) -> int:
     """Set these claims, where they are held, to a freed state. `expires_at` remembers when."""
-    return claims.filter(state__in=Claim.HOLDING).update(state=state, expires_at=now)
+    return claims.holding().update(state=state, expires_at=now)

@@ -14,9 +14,10 @@ def make_repeat(project: Project, annotator: User) -> Comparison | None:
     """
     repeated = Comparison.objects.filter(repeat_of=OuterRef("comparison"), reserved_for=annotator)
     earlier = (
-        Judgment.objects.filter(project=project, annotator=annotator, superseded_at=None)
+        Judgment.objects.filter(project=project, annotator=annotator)
+        .current()
+        .opinions()
         .filter(~Exists(repeated), comparison__kind=Comparison.Kind.STANDARD, comparison__withdrawn_at=None)
-        .exclude(verdict=Judgment.Verdict.SKIP)
         .select_related("comparison")
         .order_by("-pk")[APART : APART + 1]
     )

@@ -8,9 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from django.db.models import Avg, Case, CharField, Count, F, Q, QuerySet, Value, When
+from django.db.models import Avg, Case, CharField, Count, F, Q, Value, When
 
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Judgment, Project, is_current
+from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import gold_judgments
 from primitives.statistics import UNMEASURED, Share, sum_shares
 
@@ -56,8 +57,8 @@ class Annotator:
 # --- Counting ----------------------------------------------------------------------------------------------------
 
 
-def _current(project: Project, batch: str | None = None) -> QuerySet[Judgment]:
-    judgments = Judgment.objects.filter(project=project, superseded_at=None)
+def _current(project: Project, batch: str | None = None) -> JudgmentQuerySet:
+    judgments = Judgment.objects.current().filter(project=project)
     return judgments if batch is None else judgments.filter(comparison__batch=batch)
 
 
@@ -78,13 +79,13 @@ def meetings(project: Project, batch: str | None = None) -> list[Met]:
     """Count each pair of annotators' categories per comparison. Ignores skips and repeats."""
     rows = (
         _current(project, batch)
-        .exclude(verdict=Verdict.SKIP)
+        .opinions()
         .exclude(comparison__kind=Comparison.Kind.REPEAT)
         .filter(
+            is_current("comparison__judgments__"),
             comparison__judged__gte=2,
-            comparison__judgments__superseded_at=None,
             comparison__judgments__annotator__gt=F("annotator"),
-            comparison__judgments__verdict__in=[Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD],
+            comparison__judgments__verdict__in=Judgment.OPINIONS,
         )
         .annotate(
             other=F("comparison__judgments__annotator"),
@@ -117,14 +118,14 @@ def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
     original = "comparison__repeat_of__judgments__"
     rows = (
         _current(project)
-        .exclude(verdict=Verdict.SKIP)
+        .opinions()
         .filter(
+            is_current(original),
             **{
                 "comparison__kind": Comparison.Kind.REPEAT,
-                f"{original}superseded_at": None,
                 f"{original}annotator": F("annotator"),
-                f"{original}verdict__in": [Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD],
-            }
+                f"{original}verdict__in": Judgment.OPINIONS,
+            },
         )
         .annotate(said=_said(), said_first=_said(original), swapped=~Q(left=F(f"{original}left")))
         .values("annotator", "swapped")

@@ -31,12 +31,14 @@ def days_of(project: Project) -> list[Day]:
     starts = [
         timezone.make_aware(datetime.combine(day, time())) for day in [*days, today + timedelta(days=1)]
     ]
-    counts = Judgment.objects.filter(
-        project=project, superseded_at=None, created_at__gte=starts[0]
-    ).aggregate(
-        **{
-            f"day_{number}": Count("pk", filter=Q(created_at__gte=start, created_at__lt=end))
-            for number, (start, end) in enumerate(pairwise(starts))
-        }
+    counts = (
+        Judgment.objects.current()
+        .filter(project=project, created_at__gte=starts[0])
+        .aggregate(
+            **{
+                f"day_{number}": Count("pk", filter=Q(created_at__gte=start, created_at__lt=end))
+                for number, (start, end) in enumerate(pairwise(starts))
+            }
+        )
     )
     return [Day(day, counts[f"day_{number}"]) for number, day in enumerate(days)]

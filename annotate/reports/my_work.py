@@ -5,11 +5,11 @@ from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any
 
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from annotate.models import Claim, Comparison, Judgment, Membership, Project, User
+from annotate.models import Claim, Comparison, Judgment, Membership, Project, User, is_current
 from annotate.queueing.qualification import gold_judgments
 from annotate.reports.agreement import LONGEST_SECONDS
 from annotate.reports.days import Day
@@ -85,8 +85,7 @@ def judged_today(project: Project, annotator: User) -> int:
 
 
 def _mine(project: Project, annotator: User) -> QuerySet[Judgment]:
-    current = Judgment.objects.filter(project=project, annotator=annotator, superseded_at=None)
-    return current.exclude(verdict=Verdict.SKIP)
+    return Judgment.objects.filter(project=project, annotator=annotator).current().opinions()
 
 
 def _per_day(mine: QuerySet[Judgment], since: datetime) -> dict[date, int]:
@@ -133,16 +132,11 @@ class _CountOf(Subquery):
 
 def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
     """Return what is open to this annotator and not in their hands, at most one more than is counted."""
-    had = Claim.objects.filter(
-        comparison=OuterRef("pk"), annotator=annotator, state__in=(*Claim.SETTLED, *Claim.HOLDING)
-    )
-    waiting = Comparison.objects.filter(~Exists(had), project=project, open=True)
-    for_me = waiting.filter(Q(reserved_for=None) | Q(reserved_for=annotator))
-    return for_me.values("pk")[: MOST_LEFT + 1]
+    return Comparison.objects.filter(project=project).open_to(annotator).values("pk")[: MOST_LEFT + 1]
 
 
 def _held(project: Project | OuterRef, annotator: User) -> QuerySet[Claim, Any]:
-    held = Claim.objects.filter(project=project, annotator=annotator, state__in=Claim.HOLDING)
+    held = Claim.objects.filter(project=project, annotator=annotator).holding()
     return held.exclude(comparison__kind=Comparison.Kind.GOLD).values("pk")
 
 
@@ -154,11 +148,7 @@ def _agreement(mine: QuerySet[Judgment]) -> Share:
         **{f"{other}annotator__lt": F("annotator")}
     )
     met = mine.exclude(comparison__kind=Comparison.Kind.REPEAT).filter(
-        somebody_else,
-        **{
-            f"{other}superseded_at": None,
-            f"{other}verdict__in": [Verdict.PREFER, Verdict.TIE, Verdict.BOTH_BAD],
-        },
+        somebody_else, is_current(other), **{f"{other}verdict__in": Judgment.OPINIONS}
     )
     same = Q(verdict=F(f"{other}verdict")) & (
         ~Q(verdict=Verdict.PREFER) | Q(preferred=F(f"{other}preferred"))

@@ -126,7 +126,8 @@ def _words(name: str, share: Share, **more: str) -> dict[str, str | int]:
 def _mix(project: Project) -> list[tuple[str, Share]]:
     """Each verdict's share of the current judgments, strengths apart."""
     rows = (
-        Judgment.objects.filter(project=project, superseded_at=None)
+        Judgment.objects.current()
+        .filter(project=project)
         .values("verdict", "strength")
         .annotate(count=Count("pk"))
         .order_by()

@@ -15,7 +15,8 @@ from django.db.models.expressions import F, Value
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.db.models.lookups import IContains
 
-from annotate.models import Comparison, Flag, Judgment, Project
+from annotate.models import Comparison, Flag, Judgment, Project, is_set_aside
+from annotate.models.comparisons import ComparisonQuerySet
 
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
@@ -60,7 +61,7 @@ def browse(
     return Page(_with_details(found), older=cursor or None, cut=cursor > 0)
 
 
-def narrow(comparisons: QuerySet[Comparison], filters: Mapping[str, Any]) -> QuerySet[Comparison]:
+def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> ComparisonQuerySet:
     """The comparisons that match every filter given."""
     if text := filters.get("q"):
         comparisons = comparisons.filter(containing(text))
@@ -70,11 +71,9 @@ def narrow(comparisons: QuerySet[Comparison], filters: Mapping[str, Any]) -> Que
         case "partly":
             comparisons = comparisons.filter(judged__gt=0, judged__lt=F("needed"), withdrawn_at=None)
         case "finished":
-            comparisons = comparisons.filter(judged__gte=F("needed"), withdrawn_at=None)
+            comparisons = comparisons.finished().filter(withdrawn_at=None)
         case "set_aside":
-            comparisons = comparisons.filter(
-                judged__lt=F("needed"), skipped__gte=F("needed") + 2, withdrawn_at=None
-            )
+            comparisons = comparisons.filter(is_set_aside(), judged__lt=F("needed"), withdrawn_at=None)
         case "withdrawn":
             comparisons = comparisons.filter(withdrawn_at__isnull=False)
     if kind := filters.get("kind"):
@@ -85,7 +84,9 @@ def narrow(comparisons: QuerySet[Comparison], filters: Mapping[str, Any]) -> Que
         comparisons = comparisons.filter(prompt__held_out=held_out == "yes")
     verdict = {name: filters[name] for name in ("annotator", "verdict") if filters.get(name)}
     if verdict:
-        comparisons = comparisons.filter(Exists(_current().filter(comparison=OuterRef("pk"), **verdict)))
+        comparisons = comparisons.filter(
+            Exists(Judgment.objects.current().filter(comparison=OuterRef("pk"), **verdict))
+        )
     if filters.get("disagreement"):
         comparisons = comparisons.filter(
             Exists(_disagreeing().filter(comparison=OuterRef("pk"))), judged__gt=1
@@ -97,17 +98,13 @@ def narrow(comparisons: QuerySet[Comparison], filters: Mapping[str, Any]) -> Que
     return comparisons
 
 
-def _current() -> QuerySet[Judgment]:
-    return Judgment.objects.filter(superseded_at=None)
-
-
 def _disagreeing() -> QuerySet[Judgment, Any]:
     """The comparisons on which two people's verdicts differ; a skip is no verdict, a strength no difference."""
     preferred = Coalesce(Cast("preferred_id", TextField()), Value("", TextField()))
     outcome = Concat(Cast("verdict", TextField()), preferred)
     return (
-        _current()
-        .exclude(verdict=Judgment.Verdict.SKIP)
+        Judgment.objects.current()
+        .opinions()
         .order_by()
         .values("comparison")
         .annotate(outcomes=Count(outcome, distinct=True))
@@ -132,12 +129,13 @@ def containing(text: str, path: str = "") -> Q:
 
 def _with_details(keys: list[int]) -> list[Comparison]:
     """These comparisons in this order, with what a line of the list shows, in three queries."""
+    shown = Judgment.objects.current().select_related("annotator")
     comparisons = (
         Comparison.objects.filter(pk__in=keys)
         .select_related("prompt", "first__policy", "second__policy")
         .defer(*(f"{side}__{name}" for side in ("first", "second") for name in _LONG))
         .prefetch_related(
-            Prefetch("judgments", _current().select_related("annotator").order_by("created_at"), "current"),
+            Prefetch("judgments", shown.order_by("created_at"), "current"),
             Prefetch("flags", Flag.objects.filter(resolved_at=None), "open_flags"),
         )
         .order_by("-pk")

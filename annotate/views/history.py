@@ -55,7 +55,7 @@ def history(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _find(project: Project, membership: Membership, query: str, verdict: str) -> QuerySet[Judgment]:
-    mine = Judgment.objects.filter(project=project, annotator=membership.user, superseded_at=None)
+    mine = Judgment.objects.current().filter(project=project, annotator=membership.user)
     if verdict in Judgment.Verdict.values:
         mine = mine.filter(verdict=verdict)
     if query:  # in the texts that this person judged: the cost grows with their work, not with the project

@@ -14,7 +14,7 @@ from training.rounds.strengths import Strength, rank
 
 def _counted() -> QuerySet[Judgment]:
     """The judgments that compare: current ones, without skips."""
-    return Judgment.objects.filter(superseded_at=None).exclude(verdict=Judgment.Verdict.SKIP)
+    return Judgment.objects.current().opinions()
 
 
 def _share_for(preferred: Q) -> Case:

@@ -212,7 +212,7 @@ def promote(round_: Round, by: User | None = None) -> bool:
             return False
         Project.objects.filter(pk=round_.project_id).update(current_policy=round_.result_policy)
         # Decided: what is left of the gate still measures, and waits its turn like everything else.
-        round_.gate.filter(open=True).update(priority=Priority.STANDARD)
+        round_.gate.open().update(priority=Priority.STANDARD)
     return True
 
 
@@ -253,7 +253,7 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
         in_use = {policy.pk, *(ancestor.pk for ancestor in ancestors(policy))}
         for round_ in project.rounds.filter(state=State.PROMOTED):
             wanted = FRESH_PRIORITY if round_.result_policy_id in in_use else Priority.STANDARD
-            round_.fresh.filter(open=True).update(priority=wanted)
+            round_.fresh.open().update(priority=wanted)
 
 
 def once_current(project: Project) -> "list[Policy]":

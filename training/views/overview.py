@@ -84,8 +84,8 @@ def overview(project: Project) -> Overview:
         judgments_needed=Sum("needed", default=0),
     )
     people = Membership.objects.filter(project=project)
-    recent = Judgment.objects.filter(
-        project=project, superseded_at=None, created_at__gte=timezone.now() - timedelta(days=7)
+    recent = Judgment.objects.current().filter(
+        project=project, created_at__gte=timezone.now() - timedelta(days=7)
     )
     return Overview(
         **counts,

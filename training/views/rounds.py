@@ -126,8 +126,8 @@ def _since_last_round(project: Project) -> dict[str, Any]:
     last = project.rounds.filter(result_policy__isnull=False).first()
     if last is None:
         return {}
-    since = Judgment.objects.filter(project=project, superseded_at=None, created_at__gt=last.created_at)
-    return {"last": last, "new_judgments": since.exclude(verdict=Judgment.Verdict.SKIP).count()}
+    since = Judgment.objects.current().opinions().filter(project=project, created_at__gt=last.created_at)
+    return {"last": last, "new_judgments": since.count()}
 
 
 def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
@@ -263,7 +263,7 @@ def _outcome(round_: Round) -> dict[str, Any]:
         "gallery": _gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
         "fresh_total": round_.fresh.count(),
-        "fresh_open": round_.fresh.filter(open=True).count(),
+        "fresh_open": round_.fresh.open().count(),
         "is_last": not round_.project.rounds.filter(number__gt=round_.number).exists(),
         "to_withdraw": sum(
             comparisons.filter(judged__lt=F("needed"), withdrawn_at=None).count()

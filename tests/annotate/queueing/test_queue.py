@@ -269,7 +269,7 @@ def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, ma
 
 def test_raised_priorities_go_first_the_highest_before_others(project, teammate, make_comparisons):
     make_comparisons(10)
-    (chosen,) = make_comparisons(1, priority=Priority.CHOSEN)
+    (chosen,) = make_comparisons(1, priority=10)
     (gate,) = make_comparisons(1, priority=Priority.GATE, kind="gate")
     order = []
     for _ in range(3):
