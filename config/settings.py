@@ -55,6 +55,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.headers.SecurityHeadersMiddleware",  # first, so that no answer goes out without them
+    "django_htmx.middleware.HtmxMiddleware",  # before all that may fail: pages of errors ask `request.htmx`
     "annotate.imports.upload_limits.RefusedBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.gzip.GZipMiddleware",
@@ -66,7 +67,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_htmx.middleware.HtmxMiddleware",
     "annotate.people.access.LoginMiddleware",
     "annotate.people.authentication.KnownBrowserMiddleware",
 ]
@@ -84,6 +84,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "annotate.people.access.project_context",
             ],
         },
     }

@@ -18,10 +18,11 @@ from annotate.api.errors import RowsRefused
 from annotate.api.serializers import SnapshotIn, SnapshotOut
 from annotate.forms.exports import ExportForm
 from annotate.imports import records
-from annotate.models import ApiToken, Project, Role, Snapshot
+from annotate.models import ApiToken, Project, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.downloads import rows_download, snapshot_download
 from annotate.pairs.snapshots import PairSettings, take_snapshot
+from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
 from primitives.text import printable
 
@@ -45,7 +46,7 @@ def comparisons(request: Request, slug: str) -> Response:
 
 
 def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response:
-    project, membership = get_project(request, slug, Role.ADMIN)
+    project, membership = get_project(request, slug, *ADMINS)
     rows = request.data.get(name) if isinstance(request.data, dict) else None
     if not isinstance(rows, list) or not 1 <= len(rows) <= ROWS_AT_MOST:
         raise ValidationError(
@@ -91,7 +92,7 @@ def _item(row: Any, pair: bool) -> records.Item:
 @api_view(["GET"])
 def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseBase:
     """Pairs as JSON Lines in TRL's format, or as CSV. The query is that of the export page."""
-    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, *READERS)
     form = _form(request.query_params, project)
     trail.record(
         trail.Verb.EXPORTED,
@@ -119,7 +120,7 @@ def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
 @api_view(["GET", "POST"])
 def snapshots(request: Request, slug: str) -> Response:
     """The snapshots, newest first; a POST freezes the pairs as they stand, by the settings in its body."""
-    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, *READERS)
     if request.method == "GET":
         found = project.snapshots.select_related("created_by").order_by("-pk")[:1000]
         return Response({"results": SnapshotOut(found, many=True).data})
@@ -147,14 +148,14 @@ def _check_policies(project: Project, ids: list[int]) -> None:
 
 @api_view(["GET"])
 def snapshot(request: Request, slug: str, digest: str) -> Response:
-    project, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, _membership = get_project(request, slug, *READERS)
     return Response(SnapshotOut(get_object_or_404(Snapshot, project=project, digest=digest)).data)
 
 
 @api_view(["GET"])
 def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> HttpResponseBase:
     """A snapshot's pairs: `exact` lines hash to its digest; `trl` lines are for training."""
-    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project, membership = get_project(request, slug, *READERS)
     found = get_object_or_404(Snapshot, project=project, digest=digest)
     trail.record(
         trail.Verb.SNAPSHOT_EXPORTED,

@@ -14,6 +14,7 @@ from annotate.api.access import get_project, get_user
 from annotate.api.pagination import ByKey
 from annotate.api.serializers import ComparisonOut, JudgmentOut, OwnJudgmentOut, PromptOut, project_data
 from annotate.models import Comparison, Judgment, Membership, Prompt, Role
+from annotate.people.access import READERS
 
 
 @api_view(["GET"])
@@ -43,12 +44,12 @@ def project(request: Request, slug: str) -> Response:
 
 
 def prompts(request: Request, slug: str) -> Response:
-    found, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found, _membership = get_project(request, slug, *READERS)
     return _page(request, Prompt.objects.filter(project=found), PromptOut)
 
 
 def comparisons(request: Request, slug: str) -> Response:
-    found, _membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    found, _membership = get_project(request, slug, *READERS)
     rows = Comparison.objects.filter(project=found).select_related(
         "prompt", "first__policy", "second__policy"
     )

@@ -12,14 +12,15 @@ from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.serializers import JudgmentIn, OwnJudgmentOut, claim_data
 from annotate.judgments import judging
-from annotate.models import Claim, Role
+from annotate.models import Claim
+from annotate.people.access import JUDGES
 from annotate.queueing import empty_queue, queue
 
 
 @api_view(["POST"])
 def next_comparison(request: Request, slug: str) -> Response:
     """The comparison to judge now, the same until it is judged or given back; without one, the reason why."""
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    project, membership = get_project(request, slug, *JUDGES)
     claim = queue.claim(project, membership.user)
     if claim is not None:
         return Response({"claim": claim_data(claim), "reason": None})
@@ -30,7 +31,7 @@ def next_comparison(request: Request, slug: str) -> Response:
 @api_view(["POST"])
 def renew(request: Request, slug: str, token: UUID) -> Response:
     """Keep a claim for another lease. `kept` false: its place is gone, and a verdict will be marked late."""
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    project, membership = get_project(request, slug, *JUDGES)
     claim = _own_claim(project.pk, membership.user_id, token)
     kept = queue.renew(token, membership.user)
     claim.refresh_from_db(fields=["expires_at"])
@@ -40,7 +41,7 @@ def renew(request: Request, slug: str, token: UUID) -> Response:
 @api_view(["POST"])
 def release(request: Request, slug: str, token: UUID) -> Response:
     """Give a claim back without a verdict."""
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    project, membership = get_project(request, slug, *JUDGES)
     queue.release(_own_claim(project.pk, membership.user_id, token))
     return Response(status=204)
 
@@ -53,7 +54,7 @@ def judgments(request: Request, slug: str) -> Response:
 
 def judge(request: Request, slug: str) -> Response:
     """Record a verdict. Sent again with the same token, it is recorded once and answered the same."""
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    project, membership = get_project(request, slug, *JUDGES)
     given = JudgmentIn(data=request.data)
     given.is_valid(raise_exception=True)
     fields = dict(given.validated_data)

@@ -1,40 +1,99 @@
-"""Access to projects: the first line of each view of a project.
+"""Access to projects: `project_view` decorates each view of a project.
 
 An anonymous visitor is sent to log in and back again. To an outsider a project does not exist. A member whose role
 does not allow it is told so. Superusers are not special: a site's keeper joins a project like any other user.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from annotate.models import Membership, Project, User
+from annotate.models import Membership, Project, Role, User
+
+ADMINS = (Role.ADMIN,)
+JUDGES = (Role.ANNOTATOR, Role.ADMIN)
+READERS = (Role.ADMIN, Role.RESEARCHER)  # of what would tell annotators which policy wrote what
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer", bound=HttpResponseBase)
 
 
-class LoginNeeded(Exception):
+class LoginNeededError(Exception):
     """Raised by a view that needs to know who asks; `LoginMiddleware` answers it."""
+
+
+class HtmxRequest(HttpRequest):
+    """A request behind `django_htmx`'s middleware. `htmx` is true where a fragment is asked for."""
+
+    htmx: HtmxDetails
+
+
+class ProjectRequest(HtmxRequest):
+    """A request of a project's member, as a view that `project_view` decorates gets it."""
+
+    user: User
+    project: Project
+    membership: Membership
+
+
+def project_view(
+    *roles: Role, post: Sequence[Role] = ()
+) -> Callable[[Callable[Concatenate[ProjectRequest, P], Answer]], Callable[..., Answer]]:
+    """Decorate a view of the project whose slug is in the address.
+
+    The view is called for members in one of `roles`, or in any role without them; with `post`, a POST needs one of
+    those. It finds `project` and `membership` on its request, and its templates find them in their context.
+    """
+
+    def decorate(
+        view: Callable[Concatenate[ProjectRequest, P], Answer],
+    ) -> Callable[..., Answer]:
+        @wraps(view)
+        def wrapper(request: HttpRequest, slug: str, *args: P.args, **kwargs: P.kwargs) -> Answer:
+            needed = post if post and request.method == "POST" else roles
+            _project, membership = get_project(request, slug, *needed)
+            return view(admit(request, membership), *args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def admit(request: HttpRequest, membership: Membership) -> ProjectRequest:
+    """Note on the request whose page it asks for, and as what."""
+    admitted = cast(ProjectRequest, request)
+    admitted.project, admitted.membership = membership.project, membership
+    return admitted
+
+
+def project_context(request: HttpRequest) -> dict[str, Any]:
+    """Give the templates of a project's page `project` and `membership` (a context processor)."""
+    return {name: getattr(request, name) for name in ("project", "membership") if hasattr(request, name)}
 
 
 def get_user(request: HttpRequest) -> User:
     """Return the user who asks. An anonymous visitor is sent to log in and back again."""
     if not request.user.is_authenticated:
-        raise LoginNeeded
+        raise LoginNeededError
     return request.user
 
 
 def get_project(request: HttpRequest, slug: str, *roles: str) -> tuple[Project, Membership]:
     """The project, and the membership of whoever asks, in one query.
 
-    With `roles`, one of them is needed. Raises LoginNeeded, Http404 (no such project, or not a member: the two
+    With `roles`, one of them is needed. Raises LoginNeededError, Http404 (no such project, or not a member: the two
     cannot be told apart) or PermissionDenied.
     """
     membership = find_membership(get_user(request), slug)
@@ -57,7 +116,7 @@ def find_membership(user: User, slug: str) -> Membership | None:
 
 
 class LoginMiddleware:
-    """Answers LoginNeeded: a page is sent to the login page, a fragment's whole page is."""
+    """Answers LoginNeededError: a page is sent to the login page, a fragment's whole page is."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -65,18 +124,18 @@ class LoginMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not isinstance(exception, LoginNeeded):
+    def process_exception(self, request: HtmxRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, LoginNeededError):
             return None
         login = redirect_to_login(page_to_return_to(request), resolve_url(settings.LOGIN_URL))
-        if HtmxDetails(request):
+        if request.htmx:
             return HttpResponseClientRedirect(login.url)
         return login
 
 
-def page_to_return_to(request: HttpRequest) -> str:
+def page_to_return_to(request: HtmxRequest) -> str:
     """The page somebody was on: a fragment's or a form's page, since its own address cannot be opened."""
-    if page := HtmxDetails(request).current_url_abs_path:
+    if page := request.htmx.current_url_abs_path:
         return page
     if request.method == "GET":
         return request.get_full_path()

@@ -11,23 +11,23 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Role
+from annotate.people.access import ADMINS, JUDGES, READERS
 from annotate.text import rendering
 
 register = template.Library()
 
-A, M, R = Role.ANNOTATOR, Role.ADMIN, Role.RESEARCHER
 # What each role sees in the bar, by URL name. The views check access for themselves.
 NAVIGATION = [
-    ("judge", _("Judge"), {A, M}),
-    ("history", _("My judgments"), {A}),
-    ("me", _("My work"), {A}),
-    ("rounds", _("Rounds"), {M, R}),
-    ("policies", _("Policies"), {M, R}),
-    ("comparisons", _("Comparisons"), {M, R}),
-    ("quality", _("Quality"), {M, R}),
-    ("export", _("Export"), {M, R}),
-    ("members", _("Members"), {M}),
-    ("settings", _("Settings"), {M}),
+    ("judge", _("Judge"), JUDGES),
+    ("history", _("My judgments"), {Role.ANNOTATOR}),
+    ("me", _("My work"), {Role.ANNOTATOR}),
+    ("rounds", _("Rounds"), READERS),
+    ("policies", _("Policies"), READERS),
+    ("comparisons", _("Comparisons"), READERS),
+    ("quality", _("Quality"), READERS),
+    ("export", _("Export"), READERS),
+    ("members", _("Members"), ADMINS),
+    ("settings", _("Settings"), ADMINS),
 ]
 # A page below another one shows where it belongs.
 BELONGS_TO = {
@@ -52,7 +52,7 @@ class NavigationItem:
 def navigation(context: Context) -> list[NavigationItem]:
     """Return the current project's pages for the current member: none outside a project.
 
-    Reads `project` and `membership` from the context, and `section` (a URL name) where a page wants to say which
+    Reads the `project` and `membership` of a project's page, and `section` (a URL name) where a page wants to say which
     item is current.
     """
     project, membership = context.get("project"), context.get("membership")

@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -11,23 +11,22 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotate.forms.search import FilterForm
 from annotate.models import Comparison, Flag, Role
-from annotate.people.access import get_project
+from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.reports.search import browse
 from annotate.text.rendering import cut_turns
 
 
 @require_GET
-def comparisons(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*READERS)
+def comparisons(request: ProjectRequest) -> HttpResponse:
     """The list; `before` is the key where an older page starts."""
-    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
+    project = request.project
     form = FilterForm(request.GET, project=project)
     filters = form.cleaned_data if form.is_valid() else {}
     before = request.GET.get("before", "")
     page = browse(project, filters, int(before) if before.isdecimal() and len(before) < 19 else None)
     asked = {name: value for name, value in request.GET.items() if value and name != "before"}
     context = {
-        "project": project,
-        "membership": membership,
         "form": form,
         "page": page,
         "filtered": bool(asked),
@@ -42,20 +41,18 @@ def comparisons(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_GET
-def comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpResponse:
+@project_view(*READERS)
+def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     """One comparison, read-only: completions, verdicts with their history, and where it came from and went."""
-    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
     found = get_object_or_404(
         Comparison.objects.select_related("prompt", "first__policy", "second__policy", "repeat_of"),
-        project=project,
+        project=request.project,
         pk=comparison_id,
     )
     judgments = found.judgments.select_related("annotator").order_by("-created_at", "-pk")
     claims = found.claims.filter(state="live", expires_at__gt=timezone.now()).select_related("annotator")
     pairs = found.snapshot_pairs.select_related("snapshot").order_by("-snapshot_id")
     context = {
-        "project": project,
-        "membership": membership,
         "comparison": found,
         "sides": [("A", found.first), ("B", found.second)],
         "turns": _turns(found.prompt.content),
@@ -63,7 +60,7 @@ def comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpRespo
         "claims": claims,
         "pairs": pairs,
         "flags": found.flags.filter(resolved_at=None).select_related("annotator"),
-        "is_admin": membership.role == Role.ADMIN,
+        "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/comparison.html", context)
 
@@ -76,10 +73,10 @@ def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str, bool]]:
 
 
 @require_POST
-def change_comparison(request: HttpRequest, slug: str, comparison_id: int) -> HttpResponse:
+@project_view(*ADMINS)
+def change_comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     """Withdraw or restore a comparison, or make it gold: `action` is withdraw, restore, or gold with `preferred`."""
-    project, _membership = get_project(request, slug, Role.ADMIN)
-    found = get_object_or_404(Comparison, project=project, pk=comparison_id)
+    found = get_object_or_404(Comparison, project=request.project, pk=comparison_id)
     match request.POST.get("action"):
         case "withdraw":
             found.withdraw()
@@ -101,18 +98,16 @@ def change_comparison(request: HttpRequest, slug: str, comparison_id: int) -> Ht
                 messages.error(
                     request, _("Only a standard comparison can become a gold one. Nothing was changed.")
                 )
-    return redirect("comparison", slug, comparison_id)
+    return redirect("comparison", request.project.slug, comparison_id)
 
 
 @require_GET
-def flags(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ADMIN)
-    of_project = Flag.objects.filter(comparison__project=project).select_related(
+@project_view(*ADMINS)
+def flags(request: ProjectRequest) -> HttpResponse:
+    of_project = Flag.objects.filter(comparison__project=request.project).select_related(
         "annotator", "comparison__prompt"
     )
     context = {
-        "project": project,
-        "membership": membership,
         "flags": of_project.filter(resolved_at=None).order_by("created_at")[:200],
         "section": "comparisons",
         "resolved": of_project.filter(resolved_at__isnull=False).order_by("-resolved_at")[:20],
@@ -121,11 +116,12 @@ def flags(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
-def resolve_flag(request: HttpRequest, slug: str, flag_id: int) -> HttpResponse:
-    project, _membership = get_project(request, slug, Role.ADMIN)
+@project_view(*ADMINS)
+def resolve_flag(request: ProjectRequest, flag_id: int) -> HttpResponse:
+    project = request.project
     resolved = Flag.objects.filter(comparison__project=project, pk=flag_id, resolved_at=None).update(
         resolved_at=timezone.now()
     )
     if resolved:
         messages.success(request, _("Flag resolved."))
-    return redirect("flags", slug)
+    return redirect("flags", project.slug)

@@ -24,7 +24,7 @@ from annotate.judgments import drafts, judging
 from annotate.judgments.verdicts import JudgingError
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, Role
 from annotate.people import keyboard
-from annotate.people.access import get_project
+from annotate.people.access import JUDGES, ProjectRequest, project_view
 from annotate.queueing import empty_queue, qualification, queue
 from annotate.reports import my_work
 from annotate.reports.my_work import judged_today
@@ -70,14 +70,17 @@ def _somebody_else(request: HttpRequest) -> HttpResponse:
 @ensure_csrf_cookie
 @require_http_methods(["GET", "POST"])
 @whoever_opened_it
-def judge(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, *DESK)
+@project_view(*JUDGES)
+def judge(request: ProjectRequest) -> HttpResponse:
+    project = request.project
     if request.method == "POST":
-        return _submit(request, project, membership)
-    claim = queue.claim(project, membership.user)
+        return _submit(request, project, request.membership)
+    claim = queue.claim(project, request.user)
     if _is_fragment(request):
-        return _turn(request, project, membership, claim, None, today=judged_today(project, membership.user))
-    return render(request, "annotate/judge.html", _page(request, project, membership, claim))
+        return _turn(
+            request, project, request.membership, claim, None, today=judged_today(project, request.user)
+        )
+    return render(request, "annotate/judge.html", _page(request, project, request.membership, claim))
 
 
 def _submit(request: HttpRequest, project: Project, membership: Membership) -> HttpResponse:
@@ -120,32 +123,37 @@ def _refuse(
 @never_cache
 @require_POST
 @whoever_opened_it
-def ahead(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*JUDGES)
+def ahead(request: ProjectRequest) -> HttpResponse:
     """Return what comes after the comparison on screen, fetched ahead."""
-    project, membership = get_project(request, slug, *DESK)
+    project = request.project
     return _turn(
-        request, project, membership, None, queue.claim_next(project, membership.user), only_ahead=True
+        request, project, request.membership, None, queue.claim_next(project, request.user), only_ahead=True
     )
 
 
 @never_cache
 @require_POST
 @whoever_opened_it
-def undo(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, *DESK)
-    claim = judging.undo(project, membership.user)
+@project_view(*JUDGES)
+def undo(request: ProjectRequest) -> HttpResponse:
+    project = request.project
+    claim = judging.undo(project, request.user)
     if claim is None:
-        return _again(request, project, membership, word=_("There is nothing to undo."))
-    return _again(request, project, membership, claim=claim)
+        return _again(request, project, request.membership, word=_("There is nothing to undo."))
+    return _again(request, project, request.membership, claim=claim)
 
 
 @never_cache
 @require_POST
 @whoever_opened_it
-def redo(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, *DESK)
-    judgment = judging.redo(project, membership.user)
-    return _again(request, project, membership, word="" if judgment else _("There is nothing to redo."))
+@project_view(*JUDGES)
+def redo(request: ProjectRequest) -> HttpResponse:
+    project = request.project
+    judgment = judging.redo(project, request.user)
+    return _again(
+        request, project, request.membership, word="" if judgment else _("There is nothing to redo.")
+    )
 
 
 def _again(
@@ -168,18 +176,20 @@ def _again(
 
 @never_cache
 @require_GET
-def texts(request: HttpRequest, slug: str, token: UUID) -> HttpResponse:
+@project_view(*JUDGES)
+def texts(request: ProjectRequest, token: UUID) -> HttpResponse:
     """One comparison, its texts shown as `view` says: of a claim that this person was handed."""
-    project, membership = get_project(request, slug, *DESK)
-    return _turn(request, project, membership, _own_claim(project, membership, token), None)
+    project = request.project
+    return _turn(request, project, request.membership, _own_claim(project, request.membership, token), None)
 
 
 @never_cache
 @require_GET
-def whole_text(request: HttpRequest, slug: str, token: UUID, side: str) -> HttpResponse:
+@project_view(*JUDGES)
+def whole_text(request: ProjectRequest, token: UUID, side: str) -> HttpResponse:
     """All of a completion, or of the prompt, as plain text: the page shows the beginning of a very long one."""
-    project, membership = get_project(request, slug, *DESK)
-    stage = Stage.of_claim(_own_claim(project, membership, token), project)
+    project = request.project
+    stage = Stage.of_claim(_own_claim(project, request.membership, token), project)
     texts = {"a": stage.left.text, "b": stage.right.text, "prompt": stage.prompt_text}
     if side not in texts:
         raise Http404
@@ -188,12 +198,13 @@ def whole_text(request: HttpRequest, slug: str, token: UUID, side: str) -> HttpR
 
 @require_POST
 @whoever_opened_it
-def draft(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*JUDGES)
+def draft(request: ProjectRequest) -> HttpResponse:
     """Keep what is being written."""
-    project, membership = get_project(request, slug, *DESK)
+    project = request.project
     try:
         written = verdict_form.read_draft(request.POST, project)
-        kept = drafts.save_draft(request.POST.get("token", ""), membership.user, written, project=project)
+        kept = drafts.save_draft(request.POST.get("token", ""), request.user, written, project=project)
     except JudgingError as error:
         return _notice(request, error.message, status=422)
     return HttpResponse(status=204 if kept else GONE)
@@ -201,29 +212,32 @@ def draft(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_POST
 @whoever_opened_it
-def renew(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*JUDGES)
+def renew(request: ProjectRequest) -> HttpResponse:
     """The heartbeat: 204 while the claim is kept."""
-    project, membership = get_project(request, slug, *DESK)
-    kept = queue.renew(request.POST.get("token", ""), membership.user, project=project)
+    project = request.project
+    kept = queue.renew(request.POST.get("token", ""), request.user, project=project)
     return HttpResponse(status=204 if kept else GONE)
 
 
 @require_POST
 @whoever_opened_it
-def leave(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*JUDGES)
+def leave(request: ProjectRequest) -> HttpResponse:
     """The page was left: others may have its comparisons. A reload is offered them first."""
-    project, membership = get_project(request, slug, *DESK)
-    queue.leave(project, membership.user)
+    project = request.project
+    queue.leave(project, request.user)
     return HttpResponse(status=204)
 
 
 @require_POST
 @whoever_opened_it
-def flag(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, *DESK)
+@project_view(*JUDGES)
+def flag(request: ProjectRequest) -> HttpResponse:
+    project = request.project
     token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")
     try:
-        drafts.flag(token, membership.user, note, project=project)
+        drafts.flag(token, request.user, note, project=project)
     except JudgingError as error:
         level, text, status = "error", error.message, 422
     else:
@@ -255,8 +269,6 @@ def _page(
 ) -> dict[str, Any]:
     chosen = keyboard.keys_of(membership.user.preferences)
     return {
-        "project": project,
-        "membership": membership,
         "section": "judge",
         "today": judged_today(project, membership.user),
         "left": _left(project, membership),
@@ -312,7 +324,6 @@ def _turn(
     `today` is the day's true count, where the script cannot know it by counting.
     """
     context: dict[str, Any] = {
-        "project": project,
         "keys": keyboard.keys_of(membership.user.preferences),
         "word": word,
         "error": error,

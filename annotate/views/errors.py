@@ -1,7 +1,5 @@
 """What went wrong, what was kept, and what to do: for a page, for a fragment as a notice, and for the API."""
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
@@ -9,10 +7,10 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
 from annotate.imports.upload_limits import NoRoom
-from annotate.people.access import find_membership
+from annotate.people.access import HtmxRequest, admit, find_membership
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+def bad_request(request: HtmxRequest, exception: Exception) -> HttpResponse:
     too_large = type(exception).__name__ in ("RequestDataTooBig", "TooManyFieldsSent", "TooManyFilesSent")
     if too_large:
         text = _(
@@ -46,7 +44,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     )
 
 
-def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+def forbidden(request: HtmxRequest, exception: Exception) -> HttpResponse:
     reason = str(exception) or _("Your role does not allow this.")
     return _answer(
         request,
@@ -56,7 +54,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     )
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+def not_found(request: HtmxRequest, exception: Exception) -> HttpResponse:
     said = exception.args[0] if exception.args and isinstance(exception.args[0], str) else ""
     text = said or _("There is nothing at this address, or it is not for you.")
     return _answer(
@@ -67,7 +65,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     )
 
 
-def server_error(request: HttpRequest) -> HttpResponse:
+def server_error(request: HtmxRequest) -> HttpResponse:
     """Made without the database and without the session, as either may be what failed."""
     text = _(
         "Something went wrong on the server, and it was written to its log. What was saved before is safe. Go "
@@ -75,13 +73,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
     )
     if _is_api(request):
         return _api_error(_("Something went wrong on the server, and it was written to its log."), 500)
-    if request.headers.get("HX-Request"):
+    if request.htmx:
         return _notice(text, 500)
     context = {"heading": _("That did not work"), "text": text, "status": 500}
     return HttpResponse(render_to_string("annotate/error.html", context), status=500)
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+def csrf_failure(request: HtmxRequest, reason: str = "") -> HttpResponse:
     """The form's token is not the browser's: one signed in again meanwhile, or cookies are off."""
     if "csrftoken" in request.COOKIES:
         text = _(
@@ -95,12 +93,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _answer(request, 403, _("The form was not accepted"), text)
 
 
-def _answer(request: HttpRequest, status: int, heading: str, text: str) -> HttpResponse:
+def _answer(request: HtmxRequest, status: int, heading: str, text: str) -> HttpResponse:
     if _is_api(request):
         return _api_error(text, status)
-    if request.headers.get("HX-Request"):
+    if request.htmx:
         return _notice(text, status)
-    context = {"heading": heading, "text": text, "status": status, **_where(request)}
+    _find_project(request)
+    context = {"heading": heading, "text": text, "status": status}
     return render(request, "annotate/error.html", context, status=status)
 
 
@@ -113,13 +112,13 @@ def _api_error(text: str, status: int) -> HttpResponse:
     return JsonResponse({"error": text, "field": None}, status=status)
 
 
-def _where(request: HttpRequest) -> dict[str, Any]:
-    """The project that the address is in, for its members: they keep its navigation."""
+def _find_project(request: HttpRequest) -> None:
+    """Find the project that the address is in, so that its members keep its navigation."""
     user, match = getattr(request, "user", None), request.resolver_match
     if user is None or not user.is_authenticated or match is None or "slug" not in match.kwargs:
-        return {}
-    membership = find_membership(user, match.kwargs["slug"])
-    return {"project": membership.project, "membership": membership} if membership else {}
+        return
+    if membership := find_membership(user, match.kwargs["slug"]):
+        admit(request, membership)
 
 
 def _notice(text: str, status: int) -> HttpResponse:

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -14,8 +14,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import JudgingError
-from annotate.models import Comparison, Judgment, Membership, Project, Role
-from annotate.people.access import get_project
+from annotate.models import Comparison, Judgment, Membership, Project
+from annotate.people.access import JUDGES, ProjectRequest, project_view
 from annotate.reports import my_work
 from annotate.reports.days import Day
 from annotate.reports.search import containing
@@ -29,20 +29,19 @@ LARGEST_KEY = 2**63 - 1
 
 @never_cache
 @require_GET
-def history(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*JUDGES)
+def history(request: ProjectRequest) -> HttpResponse:
     """One's current judgments, newest first; `before` is the key where an older page starts."""
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
+    project = request.project
     query = make_storable(request.GET.get("q", "")).strip()[:200]
     verdict = request.GET.get("verdict", "")
-    judgments = _find(project, membership, query, verdict)
+    judgments = _find(project, request.membership, query, verdict)
     before = request.GET.get("before", "")
     if before.isdecimal() and int(before) <= LARGEST_KEY:
         judgments = judgments.filter(pk__lt=int(before))
     page = list(judgments.select_related("comparison__prompt").order_by("-pk")[: PAGE + 1])
     asked = {name: value for name, value in (("q", query), ("verdict", verdict)) if value}
     context = {
-        "project": project,
-        "membership": membership,
         "judgments": [(judgment, verdict_form.judgment_code(judgment)) for judgment in page[:PAGE]],
         "older": urlencode({**asked, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
         "newest": urlencode(asked) if before else None,
@@ -65,10 +64,11 @@ def _find(project: Project, membership: Membership, query: str, verdict: str) ->
 
 @never_cache
 @require_http_methods(["GET", "POST"])
-def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
+@project_view(*JUDGES)
+def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     """One of one's judgments, to see again or to change. What it said before stays as its history."""
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
-    mine = Judgment.objects.filter(project=project, annotator=membership.user)
+    project = request.project
+    mine = Judgment.objects.filter(project=project, annotator=request.user)
     found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()
     if found is None:
         raise Http404(_("There is no such judgment of yours in this project."))
@@ -77,7 +77,7 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
     if request.method == "POST":
         try:
             verdict = verdict_form.read(request.POST, project)
-            revised = judging.revise(found.pk, membership.user, verdict, project=project)
+            revised = judging.revise(found.pk, request.user, verdict, project=project)
         except JudgingError as refused:
             error = refused.message
             stage = replace(
@@ -85,11 +85,9 @@ def judgment(request: HttpRequest, slug: str, judgment_id: int) -> HttpResponse:
             )
         else:
             messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
-            return redirect("judgment", slug, revised.pk)
+            return redirect("judgment", project.slug, revised.pk)
     versions = list(mine.filter(comparison=found.comparison_id).order_by("-pk"))
     context: dict[str, Any] = {
-        "project": project,
-        "membership": membership,
         "judgment": found,
         "current": next((version for version in versions if version.superseded_at is None), None),
         "code": verdict_form.judgment_code(found),
@@ -112,12 +110,11 @@ def _expected(project: Project, found: Judgment) -> str:
 
 @never_cache
 @require_GET
-def me(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ANNOTATOR, Role.ADMIN)
-    work = my_work.of(project, membership.user)
+@project_view(*JUDGES)
+def me(request: ProjectRequest) -> HttpResponse:
+    project = request.project
+    work = my_work.of(project, request.user)
     context: dict[str, Any] = {
-        "project": project,
-        "membership": membership,
         "work": work,
         "bars": _bars(work.days),
         "most_left": my_work.MOST_LEFT,

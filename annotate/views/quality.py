@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from annotate.models import Role
-from annotate.people.access import get_project
+from annotate.people.access import READERS, ProjectRequest, project_view
 from annotate.reports.days import Day
 from annotate.reports.quality import assess
 
@@ -17,12 +16,10 @@ CHART_WIDTH, CHART_HEIGHT, GAP = 720, 120, 4
 
 
 @require_GET
-def quality(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ADMIN, Role.RESEARCHER)
-    found = assess(project)
+@project_view(*READERS)
+def quality(request: ProjectRequest) -> HttpResponse:
+    found = assess(request.project)
     context = {
-        "project": project,
-        "membership": membership,
         "quality": found,
         "alpha_in_words": in_words(found.alpha),
         "bars": bars(found.days),

@@ -7,11 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
-from django_htmx.middleware import HtmxDetails
 
 from annotate.forms.projects import NewProjectForm, ProjectForm
-from annotate.models import Role
-from annotate.people.access import get_project, get_user
+from annotate.people.access import ADMINS, ProjectRequest, get_user, project_view
 from annotate.projects import lifecycle, trail
 from annotate.text.rendering import markdown
 
@@ -37,27 +35,26 @@ def new_project(request: HttpRequest) -> HttpResponse:
     return render(request, "annotate/new_project.html", {"form": form}, status=422 if form.errors else 200)
 
 
-def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ADMIN)
+@project_view(*ADMINS)
+def project_settings(request: ProjectRequest) -> HttpResponse:
+    project = request.project
     form = ProjectForm(request.POST or None, instance=project)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
             form.save()
             if form.changed_data:
                 trail.record(
-                    trail.Verb.SETTINGS, membership.user, project=project, target=", ".join(form.changed_data)
+                    trail.Verb.SETTINGS, request.user, project=project, target=", ".join(form.changed_data)
                 )
         if form.cleaned_data.get("base_model"):
             lifecycle.start_from(project, form.cleaned_data["base_model"])
         if form.cleaned_data["apply_needed"]:
             lifecycle.change_needed(project, project.judgments_needed)
         messages.success(request, _("Settings saved."))
-        return redirect("settings", slug)
+        return redirect("settings", project.slug)
     if form.errors:
         project.refresh_from_db()  # validation has written what was refused into the instance
     context = {
-        "project": project,
-        "membership": membership,
         "form": form,
         "unchecked_model": lifecycle.unchecked_base_model(project),
     }
@@ -65,40 +62,39 @@ def project_settings(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
-def guidelines_preview(request: HttpRequest, slug: str) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ADMIN)
+@project_view(*ADMINS)
+def guidelines_preview(request: ProjectRequest) -> HttpResponse:
     context = {
-        "project": project,
-        "membership": membership,
         "section": "settings",
         "text": markdown(request.POST.get("guidelines", "")),
     }
-    template = "annotate/_preview.html" if HtmxDetails(request) else "annotate/preview.html"
+    template = "annotate/_preview.html" if request.htmx else "annotate/preview.html"
     return render(request, template, context)
 
 
 @require_POST
-def archive(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*ADMINS)
+def archive(request: ProjectRequest) -> HttpResponse:
     """Put a project away, or (`restore` in the form) take it out again."""
-    project, membership = get_project(request, slug, Role.ADMIN)
+    project = request.project
     if "restore" in request.POST:
         with transaction.atomic():
             lifecycle.restore(project)
-            trail.record(trail.Verb.RESTORED, membership.user, project=project)
+            trail.record(trail.Verb.RESTORED, request.user, project=project)
         messages.success(request, _("%(project)s is open again.") % {"project": project})
     else:
         with transaction.atomic():
             lifecycle.archive(project)
-            trail.record(trail.Verb.ARCHIVED, membership.user, project=project)
+            trail.record(trail.Verb.ARCHIVED, request.user, project=project)
         messages.success(
             request,
             _("%(project)s is archived: it hands nothing out. Everything in it is kept.")
             % {"project": project},
         )
-    return redirect("settings", slug)
+    return redirect("settings", project.slug)
 
 
 @require_GET
-def guidelines(request: HttpRequest, slug: str) -> HttpResponse:
-    found, membership = get_project(request, slug)
-    return render(request, "annotate/guidelines.html", {"project": found, "membership": membership})
+@project_view()
+def guidelines(request: ProjectRequest) -> HttpResponse:
+    return render(request, "annotate/guidelines.html")

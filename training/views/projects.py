@@ -4,9 +4,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
-from annotate.models import Membership, Project, Role
+from annotate.models import Role
 from annotate.people import invitations
-from annotate.people.access import get_project, get_user
+from annotate.people.access import ProjectRequest, get_user, project_view
 from annotate.projects.lifecycle import unchecked_base_model
 from annotate.reports.my_work import MOST_LEFT, memberships_of
 from annotate.views.quality import bars
@@ -30,21 +30,15 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def project(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view()
+def project(request: ProjectRequest) -> HttpResponse:
     """Send annotators to the desk, and show everybody else how the project stands."""
-    found, membership = get_project(request, slug)
-    if membership.role == Role.ANNOTATOR:
-        return redirect("judge", found.slug)
-    return _overview_page(request, found, membership)
-
-
-def _overview_page(request: HttpRequest, project: Project, membership: Membership) -> HttpResponse:
-    found = overview(project)
+    if request.membership.role == Role.ANNOTATOR:
+        return redirect("judge", request.project.slug)
+    found = overview(request.project)
     context = {
-        "project": project,
-        "membership": membership,
         "overview": found,
-        "unchecked_model": unchecked_base_model(project),
+        "unchecked_model": unchecked_base_model(request.project),
         "bars": bars(found.days),
         "most": max(day.count for day in found.days),
         "lately": sum(day.count for day in found.days),

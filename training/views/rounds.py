@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
-from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role
+from annotate.models import Comparison, Judgment, Policy, Project, Role, User
 from annotate.pairs.snapshots import EXCLUSIONS, PairSettings, aggregate
-from annotate.people.access import get_project
+from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from training.models import Round, Sweep, Worker
 from training.rounds import lineage, standings, state_machine
@@ -24,7 +24,6 @@ from training.rounds.plan import Plan, RoundError, check_policy
 from training.views.charts import round_charts
 from training.views.forms import RoundForm, WriteForm
 
-READERS = (Role.ADMIN, Role.RESEARCHER)
 DOWNLOADS = {
     "config.json": gettext_lazy("Every setting"),
     "pairs.jsonl": gettext_lazy("The pairs it was trained on"),
@@ -40,29 +39,27 @@ DOWNLOADS = {
 GALLERY_PAGE, GALLERY_GLIMPSE, JUDGMENTS_PAGE = 10, 3, 50
 
 
-def round_list(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*READERS, post=ADMINS)
+def round_list(request: ProjectRequest) -> HttpResponse:
     """The rounds of a project; a POST starts one, with the action `write` one that does not train."""
-    project, membership = get_project(request, slug, *READERS)
+    project = request.project
     form: RoundForm | WriteForm | None = None
     if request.method == "POST":
-        project, membership = get_project(request, slug, Role.ADMIN)
         form = (WriteForm if request.POST.get("action") == "write" else RoundForm)(project, request.POST)
         if form.is_valid():
             try:
-                return redirect(_start(project, membership, form))
+                return redirect(_start(project, request.user, form))
             except RoundError as error:
                 form.refuse(error)
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
-    context = {
-        "project": project,
-        "membership": membership,
+    context: dict[str, Any] = {
         "rounds": [(round_, _list_gate(round_)) for round_ in listed],
         "open_round": next((r for r in listed if r.is_live or r.state == Round.State.READY), None),
         "workers": Worker.for_training(),
         "sweep": Sweep.last(),
         "sweep_overdue": Sweep.is_overdue(),
     }
-    if membership.role == Role.ADMIN:
+    if request.membership.role == Role.ADMIN:
         context["form"] = (
             form if isinstance(form, RoundForm) else RoundForm(project, like=_like(request, project))
         )
@@ -71,10 +68,10 @@ def round_list(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "training/rounds.html", context, status=422 if form else 200)
 
 
-def _start(project: Project, membership: Membership, form: RoundForm | WriteForm) -> Round:
+def _start(project: Project, by: User, form: RoundForm | WriteForm) -> Round:
     if isinstance(form, WriteForm):
-        return state_machine.write(project, membership.user, form.cleaned_data["count"])
-    return state_machine.start(project, membership.user, form.chosen())
+        return state_machine.write(project, by, form.cleaned_data["count"])
+    return state_machine.start(project, by, form.chosen())
 
 
 def _like(request: HttpRequest, project: Project) -> Round | None:
@@ -88,18 +85,14 @@ def _list_gate(round_: Round) -> standings.Gate | None:
 
 
 @require_GET
-def ready_pairs(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*READERS)
+def ready_pairs(request: ProjectRequest) -> HttpResponse:
     """How many pairs a round would have now, and what became of the other judgments: a fragment of the list.
 
     With `start` in the query it may disable the button that starts one, and says why.
     """
-    project, membership = get_project(request, slug, *READERS)
-    context: dict[str, Any] = {
-        "project": project,
-        "membership": membership,
-        "min_pairs": state_machine.MIN_PAIRS,
-    }
-    context["starts"] = "start" in request.GET
+    project = request.project
+    context: dict[str, Any] = {"min_pairs": state_machine.MIN_PAIRS, "starts": "start" in request.GET}
     try:
         plan = Plan.for_project(project, check_policy(project.current_policy), {})
         context["account"] = _account(aggregate(project, plan.pairs).counts)
@@ -130,13 +123,13 @@ def _since_last_round(project: Project) -> dict[str, Any]:
     return {"last": last, "new_judgments": since.count()}
 
 
-def round_page(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+@project_view(*READERS, post=ADMINS)
+def round_page(request: ProjectRequest, number: int) -> HttpResponse:
     """One round: live while it runs, its outcome afterwards. A POST's `action` says what to do with it."""
+    round_ = _round(request.project, number)
     if request.method == "POST":
-        return _act(request, slug, number)
-    project, membership = get_project(request, slug, *READERS)
-    context = {"project": project, "membership": membership, **_page(_round(project, number))}
-    return render(request, "training/round.html", context)
+        return _act(request, round_)
+    return render(request, "training/round.html", _page(round_))
 
 
 def _page(round_: Round) -> dict[str, Any]:
@@ -151,10 +144,8 @@ def _page(round_: Round) -> dict[str, Any]:
     }
 
 
-def _act(request: HttpRequest, slug: str, number: int) -> HttpResponse:
-    project, membership = get_project(request, slug, Role.ADMIN)
-    round_ = _round(project, number)
-    by, action = membership.user, request.POST.get("action")
+def _act(request: ProjectRequest, round_: Round) -> HttpResponse:
+    by, number, action = request.user, round_.number, request.POST.get("action")
     try:
         if action == "resume":
             state_machine.resume(round_, by)
@@ -193,14 +184,14 @@ _MOVES = {
 
 
 @require_GET
-def round_live(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+@project_view(*READERS)
+def round_live(request: ProjectRequest, number: int) -> HttpResponse:
     """The live part of a round's page, polled. When the state has changed, all that the page's <main> holds.
 
     It is morphed into the open page: what is unfolded there, and what has the focus, stays.
     """
-    project, membership = get_project(request, slug, *READERS)
-    round_ = _round(project, number)
-    context: dict[str, Any] = {"project": project, "membership": membership, "round": round_}
+    round_ = _round(request.project, number)
+    context: dict[str, Any] = {"round": round_}
     if request.GET.get("state") == round_.state:
         return render(request, "training/_live.html", context | _live(round_))
     context |= _page(round_) | {"layout": "content.html"}
@@ -300,12 +291,11 @@ def _encoding(left_out: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
 
 
 @require_GET
-def gallery(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+@project_view(*READERS)
+def gallery(request: ProjectRequest, number: int) -> HttpResponse:
     """A page of the same prompts, continued by the policy before and by the new one."""
-    project, membership = get_project(request, slug, *READERS)
-    round_ = _round(project, number)
-    context = {"project": project, "membership": membership, "round": round_}
-    context["gallery"] = _gallery_page(round_, request.GET.get("page"))
+    round_ = _round(request.project, number)
+    context = {"round": round_, "gallery": _gallery_page(round_, request.GET.get("page"))}
     return render(request, "training/gallery.html", context)
 
 
@@ -335,16 +325,15 @@ def _files(round_: Round) -> list[tuple[str, str, int]]:
 
 
 @require_GET
-def round_file(request: HttpRequest, slug: str, number: int, name: str) -> FileResponse:
+@project_view(*READERS)
+def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse:
     """One file of the run directory, if it is one of those that are offered."""
-    project, membership = get_project(request, slug, *READERS)
+    project = request.project
     path = _round(project, number).run_dir / name
     if name not in DOWNLOADS or not path.is_file():
         raise Http404
     if request.method == "GET":
-        trail.record(
-            trail.Verb.EXPORTED, membership.user, project=project, target=f"{name} of round {number}"
-        )
+        trail.record(trail.Verb.EXPORTED, request.user, project=project, target=f"{name} of round {number}")
     return FileResponse(
         path.open("rb"), as_attachment=True, filename=f"{project.slug}-{number}-{Path(name).name}"
     )
@@ -354,16 +343,15 @@ def round_file(request: HttpRequest, slug: str, number: int, name: str) -> FileR
 
 
 @require_GET
-def policy_list(request: HttpRequest, slug: str) -> HttpResponse:
+@project_view(*READERS)
+def policy_list(request: ProjectRequest) -> HttpResponse:
     """Every policy, with how it stands in people's judgments."""
-    project, membership = get_project(request, slug, *READERS)
+    project = request.project
     ranked = {policy.pk: strength for policy, strength in standings.ranking(project)}
     policies = project.policies.select_related("parent", "round").order_by("pk")
     rows = [(policy, ranked.get(policy.pk)) for policy in policies]
     rows.sort(key=lambda row: -row[1].log_strength if row[1] else float("inf"))
     context = {
-        "project": project,
-        "membership": membership,
         "rows": rows,
         "anchor": min(policies, key=_pk, default=None),
     }
@@ -374,29 +362,28 @@ def _pk(policy: Policy) -> int:
     return policy.pk
 
 
-def policy_page(request: HttpRequest, slug: str, policy_id: int) -> HttpResponse:
+@project_view(*READERS, post=ADMINS)
+def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
     """One policy: where it came from, down to the judgments, and what came of it. A POST rolls back to it."""
-    project, membership = get_project(request, slug, *(READERS if request.method == "GET" else (Role.ADMIN,)))
+    project = request.project
     policy = get_object_or_404(project.policies.select_related("parent", "round"), pk=policy_id)
     if request.method == "POST":
         try:
-            state_machine.roll_back(project, policy, membership.user)
+            state_machine.roll_back(project, policy, request.user)
             messages.success(request, _("%(policy)s is the current policy now.") % {"policy": policy.name})
         except RoundError as error:
             messages.error(request, error.message)
-        return redirect("policy", slug, policy.pk)
+        return redirect("policy", project.slug, policy.pk)
     history = lineage.history(policy)
     may_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
     context = {
-        "project": project,
-        "membership": membership,
         "policy": policy,
         "history": history,
         "round": history[0].round,
         "descendants": lineage.descendants(policy),
         "judgments": _judgments_page(history[0].round, request.GET.get("page")),
         "is_current": policy.pk == project.current_policy_id,
-        "may_roll_back": may_roll_back and membership.role == Role.ADMIN,
+        "may_roll_back": may_roll_back and request.membership.role == Role.ADMIN,
         "written": policy.completions.count(),
     }
     return render(request, "training/policy.html", context)
@@ -415,13 +402,11 @@ def _judgments_page(round_: Round | None, page: Any) -> Any:
 
 
 @require_GET
-def shaped_policies(request: HttpRequest, slug: str, comparison_id: int) -> HttpResponse:
+@project_view(*READERS)
+def shaped_policies(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     """From a comparison's judgments on to every policy that they shaped."""
-    project, membership = get_project(request, slug, *READERS)
-    comparison = get_object_or_404(project.comparisons.select_related("prompt"), pk=comparison_id)
+    comparison = get_object_or_404(request.project.comparisons.select_related("prompt"), pk=comparison_id)
     context = {
-        "project": project,
-        "membership": membership,
         "comparison": comparison,
         "shaped": lineage.shaped_by(comparison),
     }

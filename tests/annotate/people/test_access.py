@@ -8,12 +8,12 @@ from django.test import RequestFactory
 from django.urls import path
 
 from annotate.models import Role, User
-from annotate.people.access import LoginMiddleware, LoginNeeded, get_project
+from annotate.people.access import LoginMiddleware, LoginNeededError, get_project, project_view
 
 
-def view(request, slug):
-    project, membership = get_project(request, slug, Role.ADMIN)
-    return HttpResponse(f"{project} {membership.role}")
+@project_view(Role.ADMIN)
+def view(request):
+    return HttpResponse(f"{request.project} {request.membership.role}")
 
 
 def login(request):
@@ -31,6 +31,7 @@ urlpatterns = [
 def ask(project, settings):
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = [
+        "django_htmx.middleware.HtmxMiddleware",
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "annotate.people.access.LoginMiddleware",
@@ -72,7 +73,7 @@ def test_a_superuser_is_not_special(project, outsider):
 
 
 def test_somebody_not_logged_in_is_asked_to(project):
-    with pytest.raises(LoginNeeded):
+    with pytest.raises(LoginNeededError):
         get_project(request_by(AnonymousUser()), project.slug)
 
 

@@ -3,10 +3,8 @@
 from typing import Any
 
 import pytest
-from django.test import Client, RequestFactory, override_settings
+from django.test import Client, override_settings
 from django.urls import path
-
-from annotate.views import errors
 
 
 def broken(request: Any) -> None:
@@ -59,6 +57,6 @@ def test_too_large_a_form_is_refused_in_words(client_for: Any, teammate: Any) ->
 
 
 def test_a_form_without_cookies_is_told_about_cookies() -> None:
-    request = RequestFactory().post("/theme/")
-    request.user = None  # type: ignore[assignment]
-    assert "needs cookies" in errors.csrf_failure(request).content.decode()
+    answer = Client(enforce_csrf_checks=True).post("/theme/")
+    assert answer.status_code == 403
+    assert "needs cookies" in answer.content.decode()
