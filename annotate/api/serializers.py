@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from annotate.imports.records import POLICIES
-from annotate.judgments.verdicts import SIDES
+from annotate.judgments.scale import SIDES
 from annotate.models import (
     Claim,
     Comparison,

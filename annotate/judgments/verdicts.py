@@ -7,14 +7,13 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.judgments.scale import SIDES
 from annotate.models import Judgment, Project
 from primitives.text import is_storable
 
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
-SIDES = ("a", "b")  # left and right, as they were drawn for this annotator
 DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
-Choice = Judgment.Verdict
 
 
 class JudgingError(Exception):
@@ -49,7 +48,7 @@ class Verdict:
         Which completion is preferred is for `name_shown`, once the claim is known.
         """
         return {
-            **_choice(self.verdict, self.preferred_id, self.strength, list(Choice), ""),
+            **_choice(self.verdict, self.preferred_id, self.strength, Judgment.Verdict.values, ""),
             "reasons": _reasons(self.reasons, project.reasons),
             "criteria": _criteria(self.criteria or {}, project.criteria),
             "rationale": clean_text(self.rationale, "rationale"),
@@ -122,7 +121,7 @@ def _choice(
 
     if verdict not in allowed:
         raise wrong(_("Choose one of: %(choices)s.") % {"choices": ", ".join(allowed)}, "verdict")
-    if verdict != Choice.PREFER:
+    if verdict != Judgment.Verdict.PREFER:
         if preferred is not None:
             raise wrong(_("Only a preference names a completion."), "preferred_id")
         if strength is not None:
@@ -164,7 +163,7 @@ def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, A
             said.get("verdict"),
             said.get("preferred_id"),
             said.get("strength"),
-            [Choice.PREFER, Choice.TIE, Choice.BOTH_BAD],
+            Judgment.OPINIONS,
             name,
         )
         checked[name] = {key: value for key, value in choice.items() if value is not None}

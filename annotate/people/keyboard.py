@@ -7,6 +7,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotate.judgments.scale import CHOICES
+
 NAMED = (
     "Enter",
     "ArrowLeft",
@@ -31,15 +33,7 @@ class Act:
 
 
 ACTS = (
-    Act("a3", gettext_lazy("A is much better"), "1"),
-    Act("a2", gettext_lazy("A is better"), "2"),
-    Act("a1", gettext_lazy("A is slightly better"), "3"),
-    Act("tie", gettext_lazy("Tie"), "4"),
-    Act("both_bad", gettext_lazy("Both bad"), "5"),
-    Act("b1", gettext_lazy("B is slightly better"), "6"),
-    Act("b2", gettext_lazy("B is better"), "7"),
-    Act("b3", gettext_lazy("B is much better"), "8"),
-    Act("skip", gettext_lazy("Skip"), "s"),
+    *(Act(choice.code, choice.label, choice.key) for choice in CHOICES.values()),
     Act("undo", gettext_lazy("Undo"), "u"),
     Act("redo", gettext_lazy("Redo"), "r"),
     Act("flag", gettext_lazy("Flag for an admin"), "f"),

@@ -12,8 +12,9 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
+from annotate.judgments.scale import CHOICES, code_of
+from annotate.judgments.verdicts import DRAFT_KEYS
 from annotate.models import Claim, Completion, Judgment, Project, Prompt
-from annotate.people import keyboard
 from annotate.text import rendering
 from annotate.text.differences import WORD_LIMIT, differences
 from annotate.views import verdict_form
@@ -88,8 +89,7 @@ class Stage:
     @classmethod
     def of_judgment(cls, judgment: Judgment, project: Project, view: str = "") -> Stage:
         view = view if view in VIEWS else "rendered"
-        said = {name: getattr(judgment, name) for name in ("reasons", "criteria", "rationale")}
-        said |= {name: getattr(judgment, name) for name in ("verdict", "preferred_id", "strength")}
+        said = {name: getattr(judgment, name) for name in DRAFT_KEYS}
         claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
         prompt = judgment.comparison.prompt
         return cls(project, claim.token, prompt, judgment.left, judgment.right, view, said)
@@ -142,11 +142,11 @@ class Stage:
     @property
     def was(self) -> str:
         """The verdict given before, in the form's words; empty if none was."""
-        return verdict_form.code(self.said, self.left.pk)
+        return code_of(self.said, self.left.pk)
 
     @property
     def was_in_words(self) -> str:
-        return next((str(act.label) for act in keyboard.ACTS if act.name == self.was), "")
+        return str(CHOICES[self.was].label) if self.was in CHOICES else ""
 
     @property
     def reasons(self) -> list[tuple[str, bool]]:
@@ -158,9 +158,7 @@ class Stage:
     def criteria(self) -> list[Criterion]:
         said = self.said.get("criteria") or {}
         return [
-            Criterion(
-                verdict_form.CRITERION + name, name, verdict_form.code(said.get(name) or {}, self.left.pk)
-            )
+            Criterion(verdict_form.CRITERION + name, name, code_of(said.get(name) or {}, self.left.pk))
             for name in self.project.criteria
         ]
 

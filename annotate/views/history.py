@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.judgments import judging
+from annotate.judgments.scale import judgment_code
 from annotate.judgments.verdicts import JudgingError
 from annotate.models import Comparison, Judgment, Membership, Project
 from annotate.people.access import JUDGES, ProjectRequest, project_view
@@ -42,7 +43,7 @@ def history(request: ProjectRequest) -> HttpResponse:
     page = list(judgments.select_related("comparison__prompt").order_by("-pk")[: PAGE + 1])
     asked = {name: value for name, value in (("q", query), ("verdict", verdict)) if value}
     context = {
-        "judgments": [(judgment, verdict_form.judgment_code(judgment)) for judgment in page[:PAGE]],
+        "judgments": [(judgment, judgment_code(judgment)) for judgment in page[:PAGE]],
         "older": urlencode({**asked, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
         "newest": urlencode(asked) if before else None,
         "query": query,
@@ -90,9 +91,9 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     context: dict[str, Any] = {
         "judgment": found,
         "current": next((version for version in versions if version.superseded_at is None), None),
-        "code": verdict_form.judgment_code(found),
+        "code": judgment_code(found),
         "stage": stage,
-        "versions": [(version, verdict_form.judgment_code(version)) for version in versions],
+        "versions": [(version, judgment_code(version)) for version in versions],
         "expected": _expected(project, found),
         "keys": {},
         "error": error,

@@ -32,7 +32,7 @@ def members(request: ProjectRequest) -> HttpResponse:
         except MemberError as error:
             form.add_error(error.field or None, str(error))
         else:
-            return _list(request, request.membership, add_form=form, asked=_question(request.user, form))
+            return _list(request, add_form=form, asked=_question(request.user, form))
     return _list(request, add_form=form)
 
 

@@ -1,26 +1,23 @@
 """Between the desk's form and a Verdict.
 
-A choice is written as the form knows it: "a3" is "A is much better", then a2, a1, tie, both_bad, b1, b2, b3, skip.
-A is the completion that was drawn for the left; pages name completions by their side alone, since ids would tell which
-policy wrote what. A criterion is posted by its name: its place may have changed since the page was opened.
+A choice is posted by its code (`judgments/scale.py`): pages name completions by their side alone, since ids would tell
+which policy wrote what. A criterion is posted by its name: its place may have changed since the page was opened.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from django.http import QueryDict
 
-from annotate.judgments.verdicts import SIDES, Verdict, name_shown
-from annotate.models import Judgment, Project
+from annotate.judgments.scale import CHOICES
+from annotate.judgments.verdicts import Verdict, name_shown
+from annotate.models import Project
 
-PREFERENCES = {f"{side}{strength}": (side, strength) for side in SIDES for strength in (1, 2, 3)}
-CODES = {*PREFERENCES, *Judgment.Verdict.values} - {Judgment.Verdict.PREFER.value}
 CRITERION = "criterion-"  # and its name
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
     """The verdict in a submitted form. Raises JudgingError; what the project does not ask for is left out."""
-    return Verdict(**_choice(post.get("verdict", "")), **read_notes(post, project))
+    return Verdict(**_fields(post.get("verdict", "")), **read_notes(post, project))
 
 
 def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
@@ -29,7 +26,7 @@ def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
     A criterion that the project has no more is not left out: whoever stores the verdict has to refuse it.
     """
     criteria = {
-        field.removeprefix(CRITERION): _choice(post.get(field, ""))
+        field.removeprefix(CRITERION): _fields(post.get(field, ""))
         for field in post
         if field.startswith(CRITERION) and post.get(field)
     }
@@ -43,7 +40,7 @@ def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
 def read_draft(post: QueryDict, project: Project) -> dict[str, Any]:
     """What was entered so far: the notes, and the verdict where there is one (an undo brings the last one back)."""
     given = post.get("verdict", "")
-    return read_notes(post, project) | (_choice(given) if given in CODES else {})
+    return read_notes(post, project) | (_fields(given) if given in CHOICES else {})
 
 
 def entered(post: QueryDict, project: Project, shown: tuple[int, int]) -> dict[str, Any]:
@@ -59,22 +56,6 @@ def seconds(post: QueryDict) -> float | None:
         return None
 
 
-def _choice(code: str) -> dict[str, Any]:
-    if code not in PREFERENCES:
-        return {"verdict": code}
-    side, strength = PREFERENCES[code]
-    return {"verdict": Judgment.Verdict.PREFER.value, "preferred_id": side, "strength": strength}
-
-
-def code(said: Mapping[str, Any], left_id: int) -> str:
-    """The form's word for a choice, such as a judgment's fields or one of its criteria; empty for none."""
-    if said.get("verdict") != Judgment.Verdict.PREFER:
-        return str(said.get("verdict") or "")
-    return f"{'a' if said.get('preferred_id') == left_id else 'b'}{said.get('strength')}"
-
-
-def judgment_code(judgment: Judgment) -> str:
-    return code(
-        {"verdict": judgment.verdict, "preferred_id": judgment.preferred_id, "strength": judgment.strength},
-        judgment.left_id,
-    )
+def _fields(code: str) -> dict[str, Any]:
+    """Return a verdict's fields. An unknown code is kept: `Verdict.check` refuses it in words."""
+    return CHOICES[code].fields if code in CHOICES else {"verdict": code}
