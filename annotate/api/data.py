@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from annotate.api import projects
 from annotate.api.access import get_project
-from annotate.api.errors import RowsRefused
+from annotate.api.errors import RowsRefusedError
 from annotate.api.serializers import SnapshotIn, SnapshotOut
 from annotate.forms.exports import ExportForm
 from annotate.imports import records
@@ -59,7 +59,7 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
         except records.RowError as error:
             wrong.append((position, str(error)))
     if wrong:
-        raise RowsRefused(name, wrong, len(rows))
+        raise RowsRefusedError(name, wrong, len(rows))
     try:
         with transaction.atomic():
             made = records.write(project, items)
@@ -71,8 +71,8 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
                     target=name,
                     **_by_token(request, rows=len(rows)),
                 )
-    except records.ImportRefused as refused:
-        raise RowsRefused(name, refused.errors, len(rows)) from refused
+    except records.ImportRefusedError as refused:
+        raise RowsRefusedError(name, refused.errors, len(rows)) from refused
     return Response(
         {"made": {key: made[key] for key in ("prompts", "pairs", "gold", "duplicates")}}, status=201
     )

@@ -12,10 +12,12 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from annotate.errors import RefusalError
+
 SENTENCE_LIMIT = 1_000  # characters
 
 
-class TooLarge(exceptions.APIException):
+class TooLargeError(exceptions.APIException):
     status_code = 413
 
     def __init__(self) -> None:
@@ -23,7 +25,7 @@ class TooLarge(exceptions.APIException):
         super().__init__(_("The body is larger than %(limit)s: send it in parts.") % {"limit": limit})
 
 
-class RowsRefused(exceptions.ValidationError):
+class RowsRefusedError(exceptions.ValidationError):
     """Rows of a batch that cannot be used: nothing of the batch was taken. `rows` holds (position, sentence)."""
 
     def __init__(self, name: str, rows: Sequence[tuple[int, str]], total: int) -> None:
@@ -41,7 +43,9 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(error, Http404):
         error = exceptions.NotFound(str(error) or None)
     elif isinstance(error, RequestDataTooBig):
-        error = TooLarge()
+        error = TooLargeError()
+    elif isinstance(error, RefusalError):
+        error = exceptions.ValidationError({error.field or "non_field_errors": [error.message]})
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied(str(error) or None)
     if not isinstance(error, exceptions.APIException):
@@ -53,7 +57,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         headers["WWW-Authenticate"] = str(getattr(error, "auth_header", ""))
     # Some of Django's and the framework's sentences hold the whole value that was sent.
     body: dict[str, Any] = {"error": sentence[:SENTENCE_LIMIT], "field": field}
-    if isinstance(error, RowsRefused):
+    if isinstance(error, RowsRefusedError):
         body["rows"] = [{"row": position, "error": sentence} for position, sentence in error.rows]
     return Response(body, status=error.status_code, headers=headers)
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 from rest_framework.decorators import api_view
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -59,12 +59,9 @@ def judge(request: Request, slug: str) -> Response:
     given.is_valid(raise_exception=True)
     fields = dict(given.validated_data)
     token, seconds = fields.pop("token"), fields.pop("seconds", None)
-    try:
-        judgment = judging.record(
-            token, membership.user, judging.Verdict(**fields), project=project, seconds=seconds
-        )
-    except judging.JudgingError as error:
-        raise ValidationError({error.field: [error.message]}) from error
+    judgment = judging.record(
+        token, membership.user, judging.Verdict(**fields), project=project, seconds=seconds
+    )
     return Response(OwnJudgmentOut(judgment).data, status=201)
 
 

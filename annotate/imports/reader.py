@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -29,7 +30,7 @@ _WESTERN = re.compile(rb"[\x00-\x7f\x80\x85\x91-\x97\xa0-\xff]*")
 Record = Mapping[str, Any]
 
 
-class RowError(Exception):
+class RowError(RefusalError):
     """A record that cannot be used; the message says why, without the line."""
 
 
@@ -103,7 +104,7 @@ class Reader:
                 self._width.add(text)
         except RowError as error:
             self._broken = error
-            return self._width.close() if isinstance(error, _TooLarge) else "\n"
+            return self._width.close() if isinstance(error, _RowTooLargeError) else "\n"
         return text
 
     def _text(self, raw: bytes) -> str:
@@ -204,7 +205,7 @@ class Portion:
         self.over = True
 
 
-class _TooLarge(RowError):
+class _RowTooLargeError(RowError):
     pass
 
 
@@ -219,7 +220,7 @@ class _Width:
         self.separators = self.characters = self.lines = 0
 
     def add(self, line: str) -> None:
-        """Take in the record's next line, or the first line of another record. Raises _TooLarge."""
+        """Take in the record's next line, or the first line of another record. Raises _RowTooLargeError."""
         if not self.in_quotes:
             self.separators = self.characters = self.lines = 0
         self.characters += len(line)
@@ -231,13 +232,15 @@ class _Width:
             at, in_quotes = value.end(), not value[1]
         self.separators += text.count(",", at)
         if self.separators >= COLUMNS:
-            raise _TooLarge(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
+            raise _RowTooLargeError(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
         if self.characters > LINE_LIMIT:
-            raise _TooLarge(
+            raise _RowTooLargeError(
                 _("The record is longer than %(limit)s characters.") % {"limit": f"{LINE_LIMIT:,}"}
             )
         if self.lines > RECORD_LINES:
-            raise _TooLarge(_("The record has more than %(limit)s lines.") % {"limit": f"{RECORD_LINES:,}"})
+            raise _RowTooLargeError(
+                _("The record has more than %(limit)s lines.") % {"limit": f"{RECORD_LINES:,}"}
+            )
         self.in_quotes = in_quotes
 
     def close(self) -> str:

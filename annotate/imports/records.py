@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.imports.reader import (
     FORMATS,
     KEYS,
@@ -35,7 +36,7 @@ from primitives.text import is_storable, printable
 
 __all__ = [
     "FORMATS",
-    "ImportRefused",
+    "ImportRefusedError",
     "Item",
     "Reader",
     "RowError",
@@ -64,7 +65,7 @@ BATCH = "import"  # Comparison.batch, and the policy of completions that name no
 Content = str | list[dict[str, str]]
 
 
-class ImportRefused(Exception):
+class ImportRefusedError(RefusalError):
     """The file cannot be imported; nothing was changed. `errors` holds (line, sentence) of the first ones.
 
     The line is WHOLE_FILE where the file as such is wrong.
@@ -260,7 +261,7 @@ class Sources:
 
 
 def check(file: BinaryIO, format: str) -> Counter[str]:
-    """Read the whole file; returns how many prompts, pairs and gold it holds. Raises ImportRefused."""
+    """Read the whole file; returns how many prompts, pairs and gold it holds. Raises ImportRefusedError."""
     counts: Counter[str] = Counter()
     errors: list[tuple[int, str]] = []
     wrong = 0
@@ -277,12 +278,12 @@ def check(file: BinaryIO, format: str) -> Counter[str]:
     if not wrong and not counts:
         wrong, errors = 1, [(WHOLE_FILE, nothing_in(rows))]
     if errors:
-        raise ImportRefused(errors, wrong)
+        raise ImportRefusedError(errors, wrong)
     return counts
 
 
 def import_file(project: Project, file: BinaryIO, format: str, name: str = "") -> Counter[str]:
-    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefused.
+    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefusedError.
 
     If it held anything new, the trail says so, and calls the file by `name`.
     """
@@ -308,7 +309,7 @@ def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATC
     """Write some (line, item) in one transaction, in a handful of queries. `batch` names what made the comparisons.
 
     Returns how many `prompts`, `pairs` and `gold` comparisons are new, and how many records were `duplicates`: all
-    that they say was there already. Raises ImportRefused, with nothing written.
+    that they say was there already. Raises ImportRefusedError, with nothing written.
     """
     rows = list(items)
     with transaction.atomic():
@@ -334,13 +335,13 @@ def is_new(counts: Counter[str]) -> bool:
 
 
 def _write_policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
-    """Return the external policies that the pairs name, creating those that are missing. Raises ImportRefused."""
+    """Return the external policies that the pairs name, creating those that are missing. Raises ImportRefusedError."""
     sources = Sources(project)
     for line, item in rows:
         try:
             sources.add(item)
         except RowError as error:
-            raise ImportRefused([(line, str(error))], 1) from error
+            raise ImportRefusedError([(line, str(error))], 1) from error
     Policy.objects.bulk_create(
         Policy(project=project, name=name, kind=Policy.Kind.EXTERNAL) for name in sorted(sources.new)
     )

@@ -44,18 +44,18 @@ class ImportsOnly(FileUploadHandler):
         return None
 
 
-class NoRoom(SuspiciousOperation):
+class NoRoomError(SuspiciousOperation):
     """The server could not write a file to its disk. Answered by `views.errors.bad_request`."""
 
 
 class TemporaryFile(TemporaryFileUploadHandler):
-    """Django's own handler for large files. Raises NoRoom where that would be a server error."""
+    """Django's own handler for large files. Raises NoRoomError where that would be a server error."""
 
     def new_file(self, *args: Any, **options: Any) -> None:
         try:
             super().new_file(*args, **options)
         except OSError as error:
-            raise NoRoom from error
+            raise NoRoomError from error
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         try:
@@ -69,11 +69,11 @@ class TemporaryFile(TemporaryFileUploadHandler):
         except OSError as error:
             raise self._give_up() from error
 
-    def _give_up(self) -> NoRoom:
+    def _give_up(self) -> NoRoomError:
         """Delete the file. Closing it tries to write what is left, and fails once more."""
         with suppress(OSError):
             self.file.close()
-        return NoRoom()
+        return NoRoomError()
 
 
 class RefusedBodyMiddleware:

@@ -25,13 +25,14 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.imports.reader import WHOLE_FILE, Portion, Reader, nothing_in
 from annotate.imports.records import (
     BATCH,
     ERRORS_KEPT,
     ROWS_AT_A_TIME,
     SECONDS_AT_A_TIME,
-    ImportRefused,
+    ImportRefusedError,
     RowError,
     Sources,
     parse,
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 State = Import.State
 
 
-class StorageError(Exception):
+class StorageError(RefusalError):
     """The server could not store something. The message says what to do."""
 
 
@@ -247,7 +248,7 @@ def _write_some(upload: Import) -> None:
                 return
             made += write(upload.project, items, batch(upload))
             Import.objects.filter(pk=upload.pk).update(counts={**upload.counts, "made": dict(made)})
-    except ImportRefused as refused:  # something that came up after the check
+    except ImportRefusedError as refused:  # something that came up after the check
         _advance(upload, rows, State.REFUSED, upload.counts, [list(error) for error in refused.errors])
         state = State.REFUSED
     if state != State.RUNNING:

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.judgments.verdicts import (
     DRAFT_KEYS,
     NOTE_LIMIT,
-    JudgingError,
     clean_text,
     name_shown,
     parse_token,
@@ -26,17 +26,17 @@ def save_draft(
     """Keep what was entered so far, for a reload or another visit. False if the comparison is settled already, or
     is none of `project`.
 
-    `draft` has any of Verdict's fields. Raises JudgingError.
+    `draft` has any of Verdict's fields. Raises RefusalError.
     """
     for name in draft:
         if name not in DRAFT_KEYS:
-            raise JudgingError(_("A draft has no field “%s”.") % str(name)[:80], "draft")
+            raise RefusalError(_("A draft has no field “%s”.") % str(name)[:80], "draft")
     kept = dict(draft)
     if "rationale" in kept:
         kept["rationale"] = clean_text(kept["rationale"], "rationale", strip=False)
     others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
     if "\\u0000" in others:
-        raise JudgingError(_("The draft holds characters that are not text."), "draft")
+        raise RefusalError(_("The draft holds characters that are not text."), "draft")
     claims = _own_claims(token, annotator, project).unsettled()
     shown = claims.values_list("left", "right").first()
     return shown is not None and claims.update(draft=name_shown(kept, shown)) == 1

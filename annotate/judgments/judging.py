@@ -16,20 +16,19 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.judgments.verdicts import (
     DRAFT_KEYS,
-    JudgingError,
     Verdict,
     name_shown,
     parse_token,
     unknown_token,
 )
 from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
-from annotate.models.conflicts import Race, again_on_race
+from annotate.models.conflicts import RaceError, again_on_race
 from annotate.queueing import queue
 
 __all__ = [
-    "JudgingError",
     "Turn",
     "Verdict",
     "can_redo",
@@ -66,7 +65,7 @@ def record(
     """Store the verdict on the claim with this token; returns the judgment, also when it was stored before.
 
     `seconds` is the time from first sight to verdict, as the browser measured it; without it, the server's. Pass
-    `project` where it is known: a token of another project is then refused, and a query saved. Raises JudgingError.
+    `project` where it is known: a token of another project is then refused, and a query saved. Raises RefusalError.
     """
     project = project or _project_of(token, annotator)
     with transaction.atomic():
@@ -215,14 +214,14 @@ def revise(
     now: datetime | None = None,
 ) -> Judgment:
     """Put another verdict in the place of one's own earlier one, which stays as history. The same verdict again
-    changes nothing. Raises JudgingError."""
+    changes nothing. Raises RefusalError."""
     with transaction.atomic():
         mine = Judgment.objects.select_for_update(of=("self",)).select_related("project")
         if project is not None:
             mine = mine.filter(project=project)
         judgment = mine.filter(pk=judgment_id, annotator=annotator).first()
         if judgment is None:
-            raise JudgingError(_("There is no such judgment of yours."), "judgment")
+            raise RefusalError(_("There is no such judgment of yours."), "judgment")
         fields = name_shown(verdict.check(judgment.project), (judgment.left_id, judgment.right_id))
         if judgment.superseded_at is not None:
             judgment = _successor(judgment, fields)
@@ -234,7 +233,7 @@ def _successor(judgment: Judgment, fields: Mapping[str, Any]) -> Judgment:
     successor = Judgment.objects.current().filter(replaces=judgment).first()
     if successor is not None and _says(successor, fields):
         return successor
-    raise JudgingError(
+    raise RefusalError(
         _("This judgment was changed meanwhile. Reload the page to see how it stands."), "judgment"
     )
 
@@ -312,7 +311,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
             return None
         claim = _make_way(latest, now)
         if latest.verdict == Judgment.Verdict.SKIP and not _has_place(claim):
-            raise Race("Its place was taken between the look and the lock.")
+            raise RaceError("Its place was taken between the look and the lock.")
         Judgment.objects.filter(pk=latest.pk).update(superseded_at=now)
         Claim.objects.filter(pk=claim.pk).update(
             state=Claim.State.LIVE,

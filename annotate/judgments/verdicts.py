@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.judgments.scale import SIDES
 from annotate.models import Judgment, Project
 from primitives.text import is_storable
@@ -14,14 +15,6 @@ from primitives.text import is_storable
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
 DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
-
-
-class JudgingError(Exception):
-    """A verdict that cannot be accepted: `message` is for the annotator, `field` names what is wrong with it."""
-
-    def __init__(self, message: str, field: str) -> None:
-        super().__init__(message)
-        self.message, self.field = message, field
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Verdict:
     rationale: str = ""
 
     def check(self, project: Project) -> dict[str, Any]:
-        """The fields of a Judgment, as the project allows them. Raises JudgingError.
+        """The fields of a Judgment, as the project allows them. Raises RefusalError.
 
         Which completion is preferred is for `name_shown`, once the claim is known.
         """
@@ -56,16 +49,16 @@ class Verdict:
 
 
 def parse_token(token: uuid.UUID | str) -> uuid.UUID:
-    """The token that a browser sent, as it is stored. Raises JudgingError."""
+    """The token that a browser sent, as it is stored. Raises RefusalError."""
     try:
         return uuid.UUID(str(token))
     except ValueError:
         raise unknown_token() from None
 
 
-def unknown_token() -> JudgingError:
+def unknown_token() -> RefusalError:
     """The error for a token that no claim of this person has."""
-    return JudgingError(
+    return RefusalError(
         _("This comparison was not handed to you. Nothing was stored; reload the page."), "token"
     )
 
@@ -73,7 +66,7 @@ def unknown_token() -> JudgingError:
 def name_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> dict[str, Any]:
     """Return `fields` with each preference as the id of one of the two completions `shown`, left and right.
 
-    Raises JudgingError for a preference that is neither.
+    Raises RefusalError for a preference that is neither.
     """
 
     def named(said: Mapping[str, Any], field: str) -> dict[str, Any]:
@@ -82,7 +75,7 @@ def name_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> dict[str, A
             return dict(said)
         preferred = dict(zip(SIDES, shown, strict=True)).get(preferred, preferred)
         if preferred not in shown:
-            raise JudgingError(_("The preferred completion is not one of the two that were compared."), field)
+            raise RefusalError(_("The preferred completion is not one of the two that were compared."), field)
         return {**said, "preferred_id": preferred}
 
     resolved = named(fields, "preferred_id")
@@ -93,11 +86,11 @@ def name_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> dict[str, A
 
 
 def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: bool = True) -> str:
-    """Text that the database and everything after it can hold, without space around it. Raises JudgingError."""
+    """Text that the database and everything after it can hold, without space around it. Raises RefusalError."""
     if not isinstance(text, str):
-        raise JudgingError(_("%(field)s must be text.") % {"field": name}, name)
+        raise RefusalError(_("%(field)s must be text.") % {"field": name}, name)
     if len(text) > limit:
-        raise JudgingError(
+        raise RefusalError(
             _(
                 "The %(field)s has %(count)s characters; at most %(limit)s are kept. Shorten it and send again."
             )
@@ -105,7 +98,7 @@ def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: 
             name,
         )
     if not is_storable(text):
-        raise JudgingError(_("The %(field)s holds characters that are not text.") % {"field": name}, name)
+        raise RefusalError(_("The %(field)s holds characters that are not text.") % {"field": name}, name)
     return text.strip() if strip else text
 
 
@@ -114,8 +107,8 @@ def _choice(
 ) -> dict[str, Any]:
     """A choice between two completions; `criterion` names which, or is empty for the verdict itself."""
 
-    def wrong(message: str, name: str) -> JudgingError:
-        return JudgingError(
+    def wrong(message: str, name: str) -> RefusalError:
+        return RefusalError(
             f"{criterion}: {message}" if criterion else message, "criteria" if criterion else name
         )
 
@@ -136,20 +129,20 @@ def _choice(
 
 def _reasons(reasons: object, allowed: Sequence[str]) -> list[str]:
     if isinstance(reasons, str) or not isinstance(reasons, Sequence):
-        raise JudgingError(_("Reasons must be a list."), "reasons")
+        raise RefusalError(_("Reasons must be a list."), "reasons")
     for reason in reasons:
         if reason not in allowed:
-            raise JudgingError(_("This project does not know the reason “%s”.") % str(reason)[:80], "reasons")
+            raise RefusalError(_("This project does not know the reason “%s”.") % str(reason)[:80], "reasons")
     return list(dict.fromkeys(reasons))
 
 
 def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(criteria, Mapping):
-        raise JudgingError(_("Criteria must be a mapping."), "criteria")
+        raise RefusalError(_("Criteria must be a mapping."), "criteria")
     checked = {}
     for name, said in criteria.items():
         if name not in allowed:
-            raise JudgingError(
+            raise RefusalError(
                 _(
                     "“%s” is no criterion of this project, or is none any more. Nothing was stored: look at what is "
                     "asked now, and give your verdict again."
@@ -158,7 +151,7 @@ def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, A
                 "criteria",
             )
         if not isinstance(said, Mapping):
-            raise JudgingError(_("%s: say which completion is better.") % name, "criteria")
+            raise RefusalError(_("%s: say which completion is better.") % name, "criteria")
         choice = _choice(
             said.get("verdict"),
             said.get("preferred_id"),

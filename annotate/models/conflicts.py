@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Race(IntegrityError):
+class RaceError(IntegrityError):
     """Another transaction was faster. Roll back and look again, as when a unique index says so."""
 
 

@@ -30,7 +30,7 @@ COOKIE_SECONDS = 60 * 60 * 24 * 365
 MOST_ACCOUNTS = 8  # that one browser is remembered for
 
 
-class TooManyAttempts(ValidationError):
+class TooManyAttemptsError(ValidationError):
     """Every attempt is used up. The sentence is for the form that asked."""
 
     def __init__(self, seconds: int) -> None:
@@ -53,7 +53,7 @@ class ThrottledBackend(ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> User | None:
-        """Return the account if the password is right. Raise TooManyAttempts before looking if none is left."""
+        """Return the account if the password is right. Raise TooManyAttemptsError before looking if none is left."""
         if username is None or password is None:
             return None
         account = _digest(username)
@@ -65,7 +65,7 @@ class ThrottledBackend(ModelBackend):
             limits = [(AT_ADDRESS, f"{account} {client_address(request)}"), (ANYWHERE, account)]
         for throttle, key in limits:
             if wait := throttle.admit(key):
-                raise TooManyAttempts(wait)
+                raise TooManyAttemptsError(wait)
         user = super().authenticate(request, username=username, password=password, **kwargs)
         if user is not None:
             for throttle, key in limits:

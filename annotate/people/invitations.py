@@ -13,8 +13,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.models import Invitation, Membership, Role, User
-from annotate.people.members import MemberError
 from annotate.projects import trail
 from annotate.text.usernames import NAME_REFUSED, fold, name_key
 
@@ -51,17 +51,17 @@ def known_person(name: str, admin: User) -> User | None:
 
 
 def check(by: Membership, name: str) -> None:
-    """Raise MemberError if the admin can see for themselves that this name needs no invitation."""
+    """Raise RefusalError if the admin can see for themselves that this name needs no invitation."""
     if any(
         fold(member.user.username) == fold(name) for member in by.project.memberships.select_related("user")
     ):
-        raise MemberError(
+        raise RefusalError(
             _("%(person)s is already a member: change their role in the list.") % {"person": name}, "person"
         )
     if by.project.invitations.filter(name=fold(name)).exists():
-        raise MemberError(_("%(person)s is invited already.") % {"person": name}, "person")
+        raise RefusalError(_("%(person)s is invited already.") % {"person": name}, "person")
     if by.project.invitations.count() >= MOST_OPEN:
-        raise MemberError(_("%d invitations wait for an answer: withdraw some first.") % MOST_OPEN, "person")
+        raise RefusalError(_("%d invitations wait for an answer: withdraw some first.") % MOST_OPEN, "person")
 
 
 def invite(by: Membership, name: str, role: str) -> Invitation:
@@ -75,7 +75,7 @@ def invite(by: Membership, name: str, role: str) -> Invitation:
             )
             trail.record(trail.Verb.INVITED, by.user, project=by.project, target=invitation.name, role=role)
     except IntegrityError as invited:  # by another admin, at the same moment
-        raise MemberError(_("%(person)s is invited already.") % {"person": name}, "person") from invited
+        raise RefusalError(_("%(person)s is invited already.") % {"person": name}, "person") from invited
     return invitation
 
 
@@ -134,7 +134,7 @@ def make_account(by: Membership, username: str, role: str) -> Membership:
     It does not start as an admin: its first link would outlast the role of whoever made it.
     """
     if role == Role.ADMIN:
-        raise MemberError(_("Make them an admin once they have signed in."), "role")
+        raise RefusalError(_("Make them an admin once they have signed in."), "role")
     person = User(username=username)
     person.set_unusable_password()
     try:
@@ -143,7 +143,7 @@ def make_account(by: Membership, username: str, role: str) -> Membership:
             trail.record(trail.Verb.ACCOUNT, by.user, project=by.project, subject=person, role=role)
             return Membership.objects.create(project=by.project, user=person, role=role)
     except IntegrityError as taken:
-        raise MemberError(str(NAME_REFUSED), "username") from taken
+        raise RefusalError(str(NAME_REFUSED), "username") from taken
 
 
 def _locked(person: User, invitation_id: int) -> Invitation | None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotate.errors import RefusalError
 from annotate.judgments.scale import CHOICES
 
 NAMED = (
@@ -48,10 +49,6 @@ ACTS = (
 )
 
 
-class BadKeys(ValueError):
-    """A choice of keys that cannot work, in words for the person who made it."""
-
-
 def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
     """Act -> key, for somebody with these preferences; empty keys if they turned them off."""
     chosen = preferences.get("keys", {})
@@ -66,7 +63,7 @@ def choose(given: Mapping[str, str]) -> dict[str, str]:
     for act in ACTS:
         key = _clean(given.get(act.name, act.default), act)
         if key and key in taken:
-            raise BadKeys(
+            raise RefusalError(
                 _("“%(key)s” is chosen twice: for “%(first)s” and for “%(second)s”.")
                 % {"key": key, "first": taken[key], "second": act.label}
             )
@@ -82,7 +79,7 @@ def _clean(key: str, act: Act) -> str:
         return key.lower()
     if not key or key in NAMED:
         return key
-    raise BadKeys(
+    raise RefusalError(
         _("“%(key)s” for “%(act)s” is not one key: use a character, or one of %(named)s.")
         % {"key": key[:20], "act": act.label, "named": ", ".join(NAMED)}
     )

@@ -11,17 +11,10 @@ from django.db import transaction
 from django.db.models import Count, Max, Q, QuerySet
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.models import Judgment, Membership, Project, Role, User, is_current
 from annotate.projects import trail
 from annotate.queueing import queue
-
-
-class MemberError(Exception):
-    """A change that was refused, in one sentence. `field` names the form field it concerns, or is empty."""
-
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def awaits_password(person: User) -> bool:
@@ -35,7 +28,7 @@ def change_role(by: Membership, membership_id: int, role: str) -> Membership:
         if role != Role.ADMIN:
             _keep_an_admin(membership)
         elif awaits_password(membership.user):
-            raise MemberError(
+            raise RefusalError(
                 _("%(person)s has not signed in yet: make them an admin once they have.")
                 % {"person": membership.user}
             )
@@ -77,7 +70,7 @@ def _locked(project: Project, membership_id: int) -> Membership:
     for membership in members:
         if membership.pk == membership_id:
             return membership
-    raise MemberError(_("That person is no longer a member of this project."))
+    raise RefusalError(_("That person is no longer a member of this project."))
 
 
 def _keep_an_admin(membership: Membership) -> None:
@@ -85,7 +78,7 @@ def _keep_an_admin(membership: Membership) -> None:
         pk=membership.pk
     )
     if membership.role == Role.ADMIN and not others.exists():
-        raise MemberError(
+        raise RefusalError(
             _("%(person)s is the only admin of this project: make somebody else an admin first.")
             % {"person": membership.user}
         )

@@ -20,8 +20,9 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.models import Membership, PasswordLink, Role, User, token_digest
-from annotate.people.members import MemberError, awaits_password
+from annotate.people.members import awaits_password
 from annotate.projects import trail
 
 MOST_TOLD = 3  # at once: the page of the account lists them all
@@ -31,7 +32,7 @@ def make_link(member: Membership, by: Membership) -> str:
     """Return the path of a new link for this member. It works once, within PASSWORD_RESET_TIMEOUT."""
     person = member.user
     if not can_have_link(by.user).filter(pk=person.pk).exists():
-        raise MemberError(
+        raise RefusalError(
             _(
                 "You cannot make a password link for %(person)s: the account is yours, closed, an admin’s, or opens "
                 "more than the projects that you look after. An administrator of the site can set its password."

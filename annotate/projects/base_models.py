@@ -22,13 +22,6 @@ _LONGEST_HUB_ID = 96
 _FOLDER = ("/", "~/")  # what the name of a folder or a file begins with; every other name is a hub id
 
 
-class ModelRefused(Exception):
-    """A base model that is missing, or that this site does not allow; the message is for people."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(refusal(name))
-
-
 def locate(name: str) -> str | None:
     """Return the absolute path or the hub id that a name stands for; None if it is missing or not allowed."""
     if name == STARTER:

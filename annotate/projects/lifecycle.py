@@ -9,6 +9,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
+from annotate.errors import RefusalError
 from annotate.models import Comparison, Membership, Policy, Project, Role, User
 from annotate.models.conflicts import update_in_parts
 from annotate.projects import base_models, trail
@@ -60,7 +61,7 @@ def start_from(project: Project, base_model: str) -> Policy:
     """Make a base model the project's current policy, in the place of one that was never used.
 
     Never by changing a policy's model: a round that started from it may be writing with it at this moment.
-    Raises ModelRefused if the model is missing, or not allowed on this site.
+    Raises RefusalError if the model is missing, or not allowed on this site.
     """
     with transaction.atomic():
         # Locked as `rounds.open_round` locks it: no round starts between the look and the change.
@@ -69,7 +70,7 @@ def start_from(project: Project, base_model: str) -> Policy:
         if old is not None and unused and old.base_model == base_model:
             return old
         if base_models.locate(base_model) is None:
-            raise base_models.ModelRefused(base_model)
+            raise RefusalError(base_models.refusal(base_model), "base_model")
         name = _free_name(project, base_model)
         policy = Policy.objects.create(
             project=project, name=name, kind=Policy.Kind.BASE, base_model=base_model

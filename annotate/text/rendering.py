@@ -97,7 +97,7 @@ def _markdown(text: str) -> SafeString:
         if len(tokens) > 2 * len(text) + 1_000:
             return raw(text)
         html = PARSER.renderer.render(tokens, PARSER.options, environment)
-    except TooMuchWork:
+    except WorkLimitError:
         return raw(text)
     return mark_safe(CLEANER.clean(html))  # noqa: S308 - cleaned on this line
 
@@ -141,7 +141,7 @@ CACHE = HtmlCache(CACHE_SIZE)
 # --- The Markdown parser -----------------------------------------------------------------------------------------
 
 
-class TooMuchWork(Exception):
+class WorkLimitError(Exception):
     """The text makes the parser go over it again and again."""
 
 
@@ -157,7 +157,7 @@ def _spend(environment: MutableMapping[str, Any]) -> bool:
     """A rule that never matches and is tried at each position, so it sees all work that the parser does."""
     environment["work"] -= 1
     if environment["work"] < 0:
-        raise TooMuchWork
+        raise WorkLimitError
     return False
 
 

@@ -20,7 +20,7 @@ from annotate.forms.account import TokenForm
 from annotate.models import ApiToken, User
 from annotate.people import invitations, password_links
 from annotate.people.access import get_user
-from annotate.people.authentication import OWN_PASSWORD, TooManyAttempts, remember_browser
+from annotate.people.authentication import OWN_PASSWORD, TooManyAttemptsError, remember_browser
 from annotate.projects import trail
 
 LINK = "password_link"  # session key: the number of the link that this browser opened
@@ -50,7 +50,7 @@ class PasswordForm(PasswordChangeForm):
     def clean_old_password(self) -> str:
         key = str(self.user.pk)
         if wait := OWN_PASSWORD.admit(key):
-            raise TooManyAttempts(wait)
+            raise TooManyAttemptsError(wait)
         given: str = super().clean_old_password()
         OWN_PASSWORD.forget(key)
         return given

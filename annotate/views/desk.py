@@ -20,8 +20,8 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
+from annotate.errors import RefusalError
 from annotate.judgments import drafts, judging
-from annotate.judgments.verdicts import JudgingError
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, Role
 from annotate.people import keyboard
 from annotate.people.access import JUDGES, ProjectRequest, project_view
@@ -94,7 +94,7 @@ def _submit(request: HttpRequest, project: Project, membership: Membership) -> H
         else:  # more verdicts are on their way, or a page will be asked for next
             judgment = judging.record(token, user, verdict, project=project, seconds=seconds)
             live = following = None
-    except JudgingError as error:
+    except RefusalError as error:
         return _refuse(request, project, membership, error)
     feedback = _gold_feedback(project, judgment)
     if fragment:
@@ -107,7 +107,7 @@ def _submit(request: HttpRequest, project: Project, membership: Membership) -> H
 
 
 def _refuse(
-    request: HttpRequest, project: Project, membership: Membership, error: JudgingError
+    request: HttpRequest, project: Project, membership: Membership, error: RefusalError
 ) -> HttpResponse:
     """Nothing was stored: say why, beside what was entered."""
     claim = queue.claim(project, membership.user)
@@ -205,7 +205,7 @@ def draft(request: ProjectRequest) -> HttpResponse:
     try:
         written = verdict_form.read_draft(request.POST, project)
         kept = drafts.save_draft(request.POST.get("token", ""), request.user, written, project=project)
-    except JudgingError as error:
+    except RefusalError as error:
         return _notice(request, error.message, status=422)
     return HttpResponse(status=204 if kept else GONE)
 
@@ -238,7 +238,7 @@ def flag(request: ProjectRequest) -> HttpResponse:
     token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")
     try:
         drafts.flag(token, request.user, note, project=project)
-    except JudgingError as error:
+    except RefusalError as error:
         level, text, status = "error", error.message, 422
     else:
         level, status = "success", 200

@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
-from annotate.imports.upload_limits import NoRoom
+from annotate.imports.upload_limits import NoRoomError
 from annotate.people.access import HtmxRequest, admit, find_membership
 
 
@@ -22,7 +22,7 @@ def bad_request(request: HtmxRequest, exception: Exception) -> HttpResponse:
                 "You are not signed in, and only an admin imports a file. Nothing was changed. Sign in first."
             )
         return _answer(request, 413, _("That is too much at once"), text)
-    if isinstance(exception, NoRoom):
+    if isinstance(exception, NoRoomError):
         return _answer(
             request,
             507,

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
+from annotate.errors import RefusalError
 from annotate.judgments import judging
 from annotate.judgments.scale import judgment_code
-from annotate.judgments.verdicts import JudgingError
 from annotate.models import Comparison, Judgment, Membership, Project
 from annotate.people.access import JUDGES, ProjectRequest, project_view
 from annotate.reports import my_work
@@ -79,7 +79,7 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
         try:
             verdict = verdict_form.read(request.POST, project)
             revised = judging.revise(found.pk, request.user, verdict, project=project)
-        except JudgingError as refused:
+        except RefusalError as refused:
             error = refused.message
             stage = replace(
                 stage, said=verdict_form.entered(request.POST, project, (found.left_id, found.right_id))

@@ -9,11 +9,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from annotate.errors import RefusalError
 from annotate.forms.account import AddMemberForm, NewAccountForm, RoleForm
 from annotate.models import Invitation, Membership, Role, User
 from annotate.people import invitations, password_links
 from annotate.people.access import ADMINS, ProjectRequest, project_view
-from annotate.people.members import MemberError, change_role, member_list, remove_member
+from annotate.people.members import change_role, member_list, remove_member
 from annotate.projects import trail
 from annotate.queueing import qualification
 from primitives.text import make_storable
@@ -29,7 +30,7 @@ def members(request: ProjectRequest) -> HttpResponse:
         name = form.cleaned_data["person"]
         try:
             invitations.check(request.membership, name)
-        except MemberError as error:
+        except RefusalError as error:
             form.add_error(error.field or None, str(error))
         else:
             return _list(request, add_form=form, asked=_question(request.user, form))
@@ -49,7 +50,7 @@ def invite(request: ProjectRequest) -> HttpResponse:
             invited = invitations.invite(
                 request.membership, form.cleaned_data["person"], form.cleaned_data["role"]
             )
-        except MemberError as error:
+        except RefusalError as error:
             form.add_error(error.field or None, str(error))
         else:
             messages.success(
@@ -83,7 +84,7 @@ def new_account(request: ProjectRequest) -> HttpResponse:
         try:
             added = invitations.make_account(request.membership, **form.cleaned_data)
             return _hand_over(request, added)
-        except MemberError as error:
+        except RefusalError as error:
             form.add_error(error.field or None, str(error))
     return _list(request, account_form=form)
 
@@ -113,7 +114,7 @@ def member(request: ProjectRequest, membership_id: int) -> HttpResponse:
         else:
             form = RoleForm(request.POST)
             if not form.is_valid():
-                raise MemberError(_("Choose one of the three roles."))
+                raise RefusalError(_("Choose one of the three roles."))
             changed = change_role(request.membership, membership_id, form.cleaned_data["role"])
             messages.success(
                 request,
@@ -123,7 +124,7 @@ def member(request: ProjectRequest, membership_id: int) -> HttpResponse:
                 return redirect("project", project.slug)
     except Membership.DoesNotExist:
         messages.error(request, _("That person is no longer a member of this project."))
-    except MemberError as error:
+    except RefusalError as error:
         messages.error(request, str(error))
     return redirect("members", project.slug)
 

@@ -8,6 +8,7 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from annotate.errors import RefusalError
 from annotate.people import keyboard as key_choices
 from annotate.people.access import get_user
 
@@ -24,7 +25,7 @@ def keys(request: HttpRequest) -> HttpResponse:
         given |= {act.name: request.POST[act.name] for act in key_choices.ACTS if act.name in request.POST}
         try:
             chosen = {} if "defaults" in request.POST else key_choices.choose(given)
-        except key_choices.BadKeys as bad:
+        except RefusalError as bad:
             error = str(bad)
         else:
             user.preferences = {**user.preferences, "keys": chosen, "keys_off": "off" in request.POST}

@@ -16,7 +16,7 @@ CRITERION = "criterion-"  # and its name
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
-    """The verdict in a submitted form. Raises JudgingError; what the project does not ask for is left out."""
+    """The verdict in a submitted form. Raises RefusalError; what the project does not ask for is left out."""
     return Verdict(**_fields(post.get("verdict", "")), **read_notes(post, project))
 
 

@@ -39,7 +39,7 @@ class Command(BaseCommand):
                 counts = records.import_file(project, source, format or records.guess_format(file), file)
             except OSError as error:
                 raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
-            except records.ImportRefused as refused:
+            except records.ImportRefusedError as refused:
                 told = [records.placed(line, sentence) for line, sentence in refused.errors]
                 if refused.count > len(told):
                     told.append(f"and {refused.count - len(told)} more.")

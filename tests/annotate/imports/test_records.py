@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from annotate.imports import reader, records
 from annotate.imports.reader import LINE_LIMIT
-from annotate.imports.records import ImportRefused, Reader, RowError, import_file, parse
+from annotate.imports.records import ImportRefusedError, Reader, RowError, import_file, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
@@ -31,7 +31,7 @@ def text(content: str) -> io.BytesIO:
 
 def refusal(project: Any, file: io.BytesIO, format: str = "jsonl") -> list[tuple[int, str]]:
     """Return the errors of a refused import. Check that nothing was written."""
-    with pytest.raises(ImportRefused) as caught:
+    with pytest.raises(ImportRefusedError) as caught:
         import_file(project, file, format)
     assert not Prompt.objects.exists()
     assert not Completion.objects.exists()
@@ -203,7 +203,7 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 20
     ],
 )
 def test_a_fault_of_the_whole_file_is_said_once_without_a_line(project, content, format, says):
-    with pytest.raises(ImportRefused) as caught:
+    with pytest.raises(ImportRefusedError) as caught:
         import_file(project, io.BytesIO(content), format)
     assert len(caught.value.errors) == 1
     assert says in str(caught.value)
@@ -284,7 +284,7 @@ def test_a_chat_of_a_thousand_messages_is_taken(project):
 
 def test_every_bad_line_is_counted_and_the_first_ones_are_told(project):
     rows = [{"prompt": ""} for _ in range(30)]
-    with pytest.raises(ImportRefused, match=r"Line 1: .* \(and 29 more\)") as caught:
+    with pytest.raises(ImportRefusedError, match=r"Line 1: .* \(and 29 more\)") as caught:
         import_file(project, jsonl({"prompt": ""}, *rows[1:]), "jsonl")
     assert (len(caught.value.errors), caught.value.count) == (records.ERRORS_KEPT, 30)
 
@@ -353,7 +353,7 @@ def test_more_policies_than_a_project_may_have_are_refused(project, monkeypatch)
     assert (line, sentence) == (4, "The project would have more than 3 policies from elsewhere.")
     assert import_file(project, jsonl(*named[:3]), "jsonl")["pairs"] == 2
     assert import_file(project, jsonl({**PAIR, "policy_a": "human"}, {"prompt": "Alone"}), "jsonl")
-    with pytest.raises(ImportRefused, match="Line 1: The project would have"):
+    with pytest.raises(ImportRefusedError, match="Line 1: The project would have"):
         import_file(project, jsonl({**PAIR, "prompt": "Other", "policy_b": "mistral"}), "jsonl")
     assert not Prompt.objects.filter(content="Other").exists()
 

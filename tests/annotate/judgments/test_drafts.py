@@ -2,8 +2,9 @@
 
 import pytest
 
+from annotate.errors import RefusalError
 from annotate.judgments import drafts, judging
-from annotate.judgments.judging import JudgingError, Verdict
+from annotate.judgments.judging import Verdict
 from annotate.judgments.verdicts import RATIONALE_LIMIT
 from annotate.models import Flag
 from annotate.queueing import queue
@@ -29,7 +30,7 @@ def test_a_draft_survives_a_reload_and_ends_with_the_verdict(project, teammate, 
     ],
 )
 def test_a_draft_that_cannot_be_kept_is_refused(teammate, claim, draft):
-    with pytest.raises(JudgingError):
+    with pytest.raises(RefusalError):
         drafts.save_draft(claim.token, teammate, draft)
     claim.refresh_from_db()
     assert claim.draft == {}
@@ -43,7 +44,7 @@ def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, clai
     drafts.flag(claim.token, teammate, "Broken")
     drafts.flag(claim.token, teammate, "Broken text")
     assert Flag.objects.get().note == "Broken text"
-    with pytest.raises(JudgingError):
+    with pytest.raises(RefusalError):
         drafts.flag(claim.token, owner)
-    with pytest.raises(JudgingError):
+    with pytest.raises(RefusalError):
         drafts.flag(claim.token, teammate, "x" * 2001)

@@ -7,8 +7,9 @@ import pytest
 from django.db.models import Count
 from django.utils import timezone
 
+from annotate.errors import RefusalError
 from annotate.judgments import judging
-from annotate.judgments.judging import JudgingError, Verdict
+from annotate.judgments.judging import Verdict
 from annotate.judgments.verdicts import RATIONALE_LIMIT
 from annotate.models import Claim, Comparison, Judgment, Membership, Project
 from annotate.queueing import queue
@@ -156,7 +157,7 @@ def test_reasons_criteria_and_rationale_are_kept(project, teammate, claim):
 def refused(project: Project, field: str, /, *args: Any, **kwargs: Any) -> str:
     """Return the message of the refusal of this field. Check that nothing changed."""
     before = list(Claim.objects.order_by("pk").values()), list(Judgment.objects.order_by("pk").values())
-    with pytest.raises(JudgingError) as caught:
+    with pytest.raises(RefusalError) as caught:
         judging.record(*args, **kwargs)
     assert caught.value.field == field
     assert (
@@ -394,7 +395,7 @@ def test_the_same_edit_twice_is_one(project, teammate, claim):
 def test_an_edit_of_what_was_changed_meanwhile_is_refused(project, teammate, claim):
     old = judging.record(claim.token, teammate, left(claim))
     judging.revise(old.pk, teammate, TIE)
-    with pytest.raises(JudgingError, match="changed meanwhile"):
+    with pytest.raises(RefusalError, match="changed meanwhile"):
         judging.revise(old.pk, teammate, right(claim))
 
 
@@ -402,7 +403,7 @@ def test_only_an_own_judgment_is_edited_and_only_in_its_project(project, teammat
     judgment = judging.record(claim.token, teammate, left(claim))
     other = Project.objects.create(slug="other", name="Other")
     for user, where in ((owner, None), (teammate, other)):
-        with pytest.raises(JudgingError, match="no such judgment"):
+        with pytest.raises(RefusalError, match="no such judgment"):
             judging.revise(judgment.pk, user, TIE, project=where)
 
 

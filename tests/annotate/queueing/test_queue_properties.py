@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from annotate.errors import RefusalError
 from annotate.judgments import judging
-from annotate.judgments.judging import JudgingError, Verdict
+from annotate.judgments.judging import Verdict
 from annotate.models import (
     Claim,
     Comparison,
@@ -186,7 +187,7 @@ class Desk(RuleBasedStateMachine):
             claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
             try:
                 judging.revise(judgment.pk, judgment.annotator, self.verdict(claim, side), now=self.now)
-            except JudgingError:
+            except RefusalError:
                 assert judgment.superseded_at is not None
 
 

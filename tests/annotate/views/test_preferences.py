@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from annotate.errors import RefusalError
 from annotate.people import keyboard
 
 
@@ -48,7 +49,7 @@ def test_one_key_cannot_do_two_things(client_for: Any, teammate: Any) -> None:
 
 @pytest.mark.parametrize("key", ["ab", "Escape", "\x07", "F12"])
 def test_what_is_not_a_key_is_refused_by_name(key: str) -> None:
-    with pytest.raises(keyboard.BadKeys, match="Undo"):
+    with pytest.raises(RefusalError, match="Undo"):
         keyboard.choose({"undo": key})
 
 

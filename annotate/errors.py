@@ -1,0 +1,9 @@
+"""Refusals: what an act of a user answers when it cannot be done."""
+
+
+class RefusalError(Exception):
+    """Something asked for is refused. `message` is for the user; `field` names what it is about, or is empty."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.message, self.field = message, field
