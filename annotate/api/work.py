@@ -33,7 +33,7 @@ def renew(request: Request, slug: str, token: UUID) -> Response:
     """Keep a claim for another lease. `kept` false: its place is gone, and a verdict will be marked late."""
     project, membership = get_project(request, slug, *JUDGES)
     claim = _own_claim(project.pk, membership.user_id, token)
-    kept = queue.renew(token, membership.user)
+    kept = queue.renew(project, membership.user, token)
     claim.refresh_from_db(fields=["expires_at"])
     return Response({"kept": kept, "expires_at": claim.expires_at})
 
@@ -59,9 +59,7 @@ def judge(request: Request, slug: str) -> Response:
     given.is_valid(raise_exception=True)
     fields = dict(given.validated_data)
     token, seconds = fields.pop("token"), fields.pop("seconds", None)
-    judgment = judging.record(
-        token, membership.user, judging.Verdict(**fields), project=project, seconds=seconds
-    )
+    judgment = judging.record(project, membership.user, token, judging.Verdict(**fields), seconds=seconds)
     return Response(OwnJudgmentOut(judgment).data, status=201)
 
 

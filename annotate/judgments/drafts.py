@@ -20,9 +20,7 @@ from annotate.models import Claim, Flag, Project, User
 from annotate.models.comparisons import ClaimQuerySet
 
 
-def save_draft(
-    token: uuid.UUID | str, annotator: User, draft: Mapping[str, Any], *, project: Project | None = None
-) -> bool:
+def save_draft(project: Project, annotator: User, token: uuid.UUID | str, draft: Mapping[str, Any]) -> bool:
     """Keep what was entered so far, for a reload or another visit. False if the comparison is settled already, or
     is none of `project`.
 
@@ -37,14 +35,14 @@ def save_draft(
     others = clean_text(json.dumps({**kept, "rationale": ""}, ensure_ascii=False), "draft")
     if "\\u0000" in others:
         raise RefusalError(_("The draft holds characters that are not text."), "draft")
-    claims = _own_claims(token, annotator, project).unsettled()
+    claims = _own_claims(project, annotator, token).unsettled()
     shown = claims.values_list("left", "right").first()
     return shown is not None and claims.update(draft=name_shown(kept, shown)) == 1
 
 
-def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Project | None = None) -> Flag:
+def flag(project: Project, annotator: User, token: uuid.UUID | str, note: str = "") -> Flag:
     """Ask an admin to look at a comparison that one was handed. Asking again changes the note."""
-    claim = _own_claims(token, annotator, project).first()
+    claim = _own_claims(project, annotator, token).first()
     if claim is None:
         raise unknown_token()
     flagged, _made = Flag.objects.update_or_create(
@@ -56,6 +54,5 @@ def flag(token: uuid.UUID | str, annotator: User, note: str = "", *, project: Pr
     return flagged
 
 
-def _own_claims(token: uuid.UUID | str, annotator: User, project: Project | None) -> ClaimQuerySet:
-    own = Claim.objects.filter(token=parse_token(token), annotator=annotator)
-    return own if project is None else own.filter(project=project)
+def _own_claims(project: Project, annotator: User, token: uuid.UUID | str) -> ClaimQuerySet:
+    return Claim.objects.filter(project=project, annotator=annotator, token=parse_token(token))

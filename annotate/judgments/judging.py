@@ -54,22 +54,21 @@ class Turn:
 
 @again_on_race
 def record(
-    token: uuid.UUID | str,
+    project: Project,
     annotator: User,
+    token: uuid.UUID | str,
     verdict: Verdict,
     *,
-    project: Project | None = None,
     seconds: float | None = None,
     now: datetime | None = None,
 ) -> Judgment:
     """Store the verdict on the claim with this token; returns the judgment, also when it was stored before.
 
-    `seconds` is the time from first sight to verdict, as the browser measured it; without it, the server's. Pass
-    `project` where it is known: a token of another project is then refused, and a query saved. Raises RefusalError.
+    `seconds` is the time from first sight to verdict, as the browser measured it; without it, the server's.
+    Raises RefusalError, also for a token of another project.
     """
-    project = project or _project_of(token, annotator)
     with transaction.atomic():
-        return _record(token, annotator, verdict, project=project, seconds=seconds, now=now or timezone.now())
+        return _record(project, annotator, token, verdict, seconds=seconds, now=now or timezone.now())
 
 
 @again_on_race
@@ -89,7 +88,7 @@ def judge_and_next(
     """
     now = now or timezone.now()
     with transaction.atomic():
-        judgment = _record(token, annotator, verdict, project=project, seconds=seconds, now=now)
+        judgment = _record(project, annotator, token, verdict, seconds=seconds, now=now)
         live, following = queue.advance(project, annotator, now)
     if live is None:
         claim = queue.claim(project, annotator, now=now)
@@ -101,29 +100,20 @@ def judge_and_next(
 # --- Recording ---------------------------------------------------------------------------------------------------
 
 
-def _project_of(token: uuid.UUID | str, annotator: User) -> Project:
-    key = parse_token(token)
-    for rows in (Claim.objects, Judgment.objects):  # an undo gives the claim a new token
-        found = rows.select_related("project").filter(token=key, annotator=annotator).first()
-        if found is not None:
-            return found.project
-    raise unknown_token()
-
-
 def _record(
-    token: uuid.UUID | str,
+    project: Project,
     annotator: User,
+    token: uuid.UUID | str,
     verdict: Verdict,
     *,
-    project: Project,
     seconds: float | None,
     now: datetime,
 ) -> Judgment:
     key = parse_token(token)
     fields = verdict.check(project)
-    settled = _settle(key, annotator, project, fields["verdict"], now)
+    settled = _settle(project, annotator, key, fields["verdict"], now)
     if settled is None:
-        return _record_again(key, annotator, project, fields, now)
+        return _record_again(project, annotator, key, fields, now)
     claim, was_late = settled
     fields = name_shown(fields, (claim.left_id, claim.right_id))
     taken = _seconds(seconds, claim, now)
@@ -156,7 +146,7 @@ RETURNING id, comparison_id, left_id, right_id, claimed_at, seen_at, expires_at,
 
 
 def _settle(
-    token: uuid.UUID, annotator: User, project: Project, verdict: str, now: datetime
+    project: Project, annotator: User, token: uuid.UUID, verdict: str, now: datetime
 ) -> tuple[Claim, bool] | None:
     """Settle the claim with this token, in one statement: of several submissions at once, one gets the row.
 
@@ -186,7 +176,7 @@ def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | Non
 
 
 def _record_again(
-    token: uuid.UUID, annotator: User, project: Project, fields: Mapping[str, Any], now: datetime
+    project: Project, annotator: User, token: uuid.UUID, fields: Mapping[str, Any], now: datetime
 ) -> Judgment:
     """A verdict on a claim that is settled already: a replay changes nothing, a second opinion revises the first."""
     mine = Judgment.objects.filter(annotator=annotator, project=project)
@@ -206,23 +196,21 @@ def _record_again(
 
 @again_on_race
 def revise(
-    judgment_id: int,
+    project: Project,
     annotator: User,
+    judgment_id: int,
     verdict: Verdict,
     *,
-    project: Project | None = None,
     now: datetime | None = None,
 ) -> Judgment:
     """Put another verdict in the place of one's own earlier one, which stays as history. The same verdict again
     changes nothing. Raises RefusalError."""
     with transaction.atomic():
-        mine = Judgment.objects.select_for_update(of=("self",)).select_related("project")
-        if project is not None:
-            mine = mine.filter(project=project)
-        judgment = mine.filter(pk=judgment_id, annotator=annotator).first()
+        mine = Judgment.objects.select_for_update().filter(project=project, annotator=annotator)
+        judgment = mine.filter(pk=judgment_id).first()
         if judgment is None:
             raise RefusalError(_("There is no such judgment of yours."), "judgment")
-        fields = name_shown(verdict.check(judgment.project), (judgment.left_id, judgment.right_id))
+        fields = name_shown(verdict.check(project), (judgment.left_id, judgment.right_id))
         if judgment.superseded_at is not None:
             judgment = _successor(judgment, fields)
         return _replace(judgment, fields, uuid.uuid4(), now or timezone.now())

@@ -160,42 +160,36 @@ def advance(project: Project, annotator: User, now: datetime) -> tuple[int | Non
 
 
 @again_on_race
-def renew(
-    token: uuid.UUID | str, annotator: User, *, project: Project | None = None, now: datetime | None = None
-) -> bool:
-    """The heartbeat of an open page: keep its claim, and the one fetched after it. False if the place is gone, or
-    if the claim is of another project than `project`.
+def renew(project: Project, annotator: User, token: uuid.UUID | str, *, now: datetime | None = None) -> bool:
+    """Keep the claim of an open page, its heart beating, and the one fetched after it. False if the place is gone.
 
     A claim that expired while the machine slept is taken back where a place is free. Without one, a verdict is
     still accepted, and marked late.
     """
     now = now or timezone.now()
-    mine = _by_token(token, annotator)
-    if mine is None or mine.state in Claim.SETTLED:
+    own = Claim.objects.filter(project=project, annotator=annotator)
+    mine = _by_token(own.unsettled(), token)
+    if mine is None:
         return False
-    if project is not None and mine.project_id != project.pk:
+    if mine.state != Claim.State.LIVE and not _take_back(project, mine, now):
         return False
-    if mine.state != Claim.State.LIVE and not _take_back(mine, now):
-        return False
-    own = Claim.objects.filter(project=mine.project, annotator=annotator)
     own.filter(state=Claim.State.NEXT).update(expires_at=now + NEXT_LEASE)
-    return own.filter(pk=mine.pk, state=Claim.State.LIVE).update(expires_at=now + lease(mine.project)) == 1
+    return own.filter(pk=mine.pk, state=Claim.State.LIVE).update(expires_at=now + lease(project)) == 1
 
 
-def _by_token(token: uuid.UUID | str, annotator: User) -> Claim | None:
+def _by_token(claims: ClaimQuerySet, token: uuid.UUID | str) -> Claim | None:
     try:
-        key = uuid.UUID(str(token))
+        return claims.filter(token=uuid.UUID(str(token))).first()
     except ValueError:
         return None
-    return Claim.objects.select_related("project").filter(token=key, annotator=annotator).first()
 
 
-def _take_back(mine: Claim, now: datetime) -> bool:
+def _take_back(project: Project, mine: Claim, now: datetime) -> bool:
     """Make one's own claim live again, if nothing else is and its comparison still has a place.
 
     One that was given back may have been fetched ahead since: then it holds its place.
     """
-    own = Claim.objects.filter(project=mine.project_id, annotator=mine.annotator_id)
+    own = Claim.objects.filter(project=project, annotator=mine.annotator_id)
     try:
         with transaction.atomic():
             found = own.select_for_update().unsettled().filter(pk=mine.pk).first()
@@ -207,7 +201,7 @@ def _take_back(mine: Claim, now: datetime) -> bool:
             if found.state in Claim.FREED and not comparison.first():
                 return False
             own.filter(pk=mine.pk).update(
-                state=Claim.State.LIVE, seen_at=found.seen_at or now, expires_at=now + lease(mine.project)
+                state=Claim.State.LIVE, seen_at=found.seen_at or now, expires_at=now + lease(project)
             )
             return True
     except IntegrityError:  # another tab went live meanwhile

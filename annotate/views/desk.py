@@ -92,7 +92,7 @@ def _submit(request: HttpRequest, project: Project, membership: Membership) -> H
             turn = judging.judge_and_next(project, user, token, verdict, seconds=seconds)
             judgment, live, following = turn.judgment, turn.live, turn.next
         else:  # more verdicts are on their way, or a page will be asked for next
-            judgment = judging.record(token, user, verdict, project=project, seconds=seconds)
+            judgment = judging.record(project, user, token, verdict, seconds=seconds)
             live = following = None
     except RefusalError as error:
         return _refuse(request, project, membership, error)
@@ -204,7 +204,7 @@ def draft(request: ProjectRequest) -> HttpResponse:
     project = request.project
     try:
         written = verdict_form.read_draft(request.POST, project)
-        kept = drafts.save_draft(request.POST.get("token", ""), request.user, written, project=project)
+        kept = drafts.save_draft(project, request.user, request.POST.get("token", ""), written)
     except RefusalError as error:
         return _notice(request, error.message, status=422)
     return HttpResponse(status=204 if kept else GONE)
@@ -216,7 +216,7 @@ def draft(request: ProjectRequest) -> HttpResponse:
 def renew(request: ProjectRequest) -> HttpResponse:
     """The heartbeat: 204 while the claim is kept."""
     project = request.project
-    kept = queue.renew(request.POST.get("token", ""), request.user, project=project)
+    kept = queue.renew(project, request.user, request.POST.get("token", ""))
     return HttpResponse(status=204 if kept else GONE)
 
 
@@ -237,7 +237,7 @@ def flag(request: ProjectRequest) -> HttpResponse:
     project = request.project
     token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")
     try:
-        drafts.flag(token, request.user, note, project=project)
+        drafts.flag(project, request.user, token, note)
     except RefusalError as error:
         level, text, status = "error", error.message, 422
     else:

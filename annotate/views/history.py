@@ -78,7 +78,7 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     if request.method == "POST":
         try:
             verdict = verdict_form.read(request.POST, project)
-            revised = judging.revise(found.pk, request.user, verdict, project=project)
+            revised = judging.revise(project, request.user, found.pk, verdict)
         except RefusalError as refused:
             error = refused.message
             stage = replace(

@@ -27,4 +27,4 @@ def say(
     )
     preferred = {"first": comparison.first_id, "second": comparison.second_id}.get(what)
     verdict = Verdict("prefer", preferred, strength) if preferred else Verdict(what)
-    return judging.record(claim.token, user, verdict, project=comparison.project, **kwargs)
+    return judging.record(comparison.project, user, claim.token, verdict, **kwargs)

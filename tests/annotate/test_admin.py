@@ -16,7 +16,7 @@ SACRED = ["policy", "prompt", "comparison", "judgment", "flag", "snapshot", "imp
 def judged(project, teammate, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    judging.record(claim.token, teammate, judging.Verdict("prefer", claim.left_id, 2))
+    judging.record(project, teammate, claim.token, judging.Verdict("prefer", claim.left_id, 2))
     take_snapshot(project, teammate)
     return project
 

@@ -25,7 +25,7 @@ def busy(project, owner, teammate, make_comparisons):
         for _ in range(share):
             claim = queue.claim(project, person)
             judging.record(
-                claim.token, person, judging.Verdict("prefer", claim.left_id, 2, rationale="Vivid.")
+                project, person, claim.token, judging.Verdict("prefer", claim.left_id, 2, rationale="Vivid.")
             )
     Flag.objects.create(comparison=gold, annotator=teammate, note="Is this right?")
     ApiToken.issue(owner, "nightly")

@@ -54,8 +54,8 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judgment = judging.record(claim.token, teammate, Verdict("tie"), project=project)
-    judgment = judging.revise(judgment.pk, teammate, Verdict("prefer", claim.left_id, 2))
+    judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
+    judgment = judging.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
     compare(CHAT, CODE, "A shorter one, with `code`.")
     project.ask_rationale, project.reasons, project.criteria = (
         True,

@@ -19,7 +19,7 @@ def judgment_page(project: Any, teammate: Any, make_comparisons: Any, open_page:
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    mine = judging.record(claim.token, teammate, Verdict("tie", rationale="Before"), project=project)
+    mine = judging.record(project, teammate, claim.token, Verdict("tie", rationale="Before"))
     return open_page(teammate, f"/p/reviews/history/{mine.pk}/")
 
 

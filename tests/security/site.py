@@ -144,11 +144,11 @@ def _content(tenant: Tenant, payload: str) -> None:
         claim = queue.claim(project, annotator)
         assert claim is not None
         said = judging.Verdict("prefer", "a", 2, rationale=payload, reasons=project.reasons[-1:])
-        judgment = judging.record(claim.token, annotator, said, project=project)
+        judgment = judging.record(project, annotator, claim.token, said)
     live = queue.claim(project, annotator)
     assert live is not None
-    flag = drafts.flag(live.token, annotator, payload or "Look at this.", project=project)
-    drafts.save_draft(live.token, annotator, {"rationale": payload}, project=project)
+    flag = drafts.flag(project, annotator, live.token, payload or "Look at this.")
+    drafts.save_draft(project, annotator, live.token, {"rationale": payload})
     upload = Import(
         project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], format="jsonl", size=30
     )

@@ -42,7 +42,7 @@ def judge() -> Callable[..., None]:
                 return
             comparison = claim.comparison
             better = comparison.first if "splendidly" in comparison.first.text else comparison.second
-            judging.record(claim.token, annotator, judging.Verdict("prefer", better.pk, 2))
+            judging.record(project, annotator, claim.token, judging.Verdict("prefer", better.pk, 2))
 
     return judge
 

@@ -34,7 +34,7 @@ def test_the_next_step_follows_the_project(project, owner, make_member, make_com
     teammate = make_member("toni", "annotator")
     assert step() == "judge"
     while claim := queue.claim(project, teammate):
-        judging.record(claim.token, teammate, judging.Verdict("tie"))
+        judging.record(project, teammate, claim.token, judging.Verdict("tie"))
     assert step() == "round"
 
 
@@ -54,7 +54,7 @@ def test_extra_judgments_do_not_make_up_for_missing_ones(
     for person in (owner, teammate):
         for claim in iter(lambda: queue.claim(project, person), None):  # noqa: B023 - consumed in this round
             verdict = "tie" if claim.comparison_id == one.pk else "skip"
-            judging.record(claim.token, person, judging.Verdict(verdict))
+            judging.record(project, person, claim.token, judging.Verdict(verdict))
     type(one).objects.filter(pk=one.pk).update(needed=1)
     found = client_for(owner).get(URL).context["overview"]
     assert (found.judgments, found.judgments_needed, found.finished) == (1, 3, 1)
@@ -72,7 +72,7 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
 ):
     make_comparisons(20)
     for _ in range(10):
-        judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
+        judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
     client = client_for(owner)
     with django_assert_max_num_queries(14):
         client.get(URL)
@@ -107,8 +107,8 @@ def test_a_pace_without_an_end_in_sight_gives_no_days_left(
 ):
     make_comparisons(40)
     claim = queue.claim(project, teammate)
-    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
     assert client_for(owner).get(URL).context["overview"].days_left is None  # 39 at one a week
     for _ in range(9):
-        judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
+        judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
     assert client_for(owner).get(URL).context["overview"].days_left == 21  # 30 at ten a week

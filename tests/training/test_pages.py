@@ -233,7 +233,7 @@ def test_too_few_pairs_disable_the_start_button_and_say_why(
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
     assert not button()  # the form may choose to keep ties
 
 
@@ -282,7 +282,7 @@ def test_how_many_pairs_are_ready_is_said_with_what_was_left_out(
     make_comparisons(1)
     claim = queue.claim(ready_project, teammate)
     assert claim is not None
-    judging.record(claim.token, teammate, judging.Verdict("both_bad"))
+    judging.record(claim.project, teammate, claim.token, judging.Verdict("both_bad"))
     fragment = text(
         client_for(owner).get(reverse("ready_pairs", args=[ready_project.slug]), headers=FRAGMENT)
     )

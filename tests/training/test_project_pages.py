@@ -23,7 +23,7 @@ def test_a_card_says_what_is_left_and_what_the_round_waits_for(
     make_comparisons(3)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
     round_ = project.rounds.create(
         number=1, state="training", trains=False, start_policy=project.current_policy, folder="runs/home"
     )

@@ -172,7 +172,7 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
 
     def judge() -> None:
         with transaction.atomic():
-            judging.record(claim.token, person, Verdict("tie"))
+            judging.record(project, person, claim.token, Verdict("tie"))
             settled.set()
             threading.Event().wait(0.5)  # the roll-back has the project, and waits for the comparison
 
@@ -193,7 +193,7 @@ def test_work_judged_during_a_rejection_is_not_withdrawn(
     round_.fresh.set([comparison])
     person = make_member("pia", "annotator")
     claim = queue.claim(Project.objects.get(), person)
-    (other, _) = first(lambda: judging.record(claim.token, person, Verdict("tie")))
+    (other, _) = first(lambda: judging.record(claim.project, person, claim.token, Verdict("tie")))
     assert state_machine.reject(round_, owner)
     other.result(10)
     comparison.refresh_from_db()

@@ -269,7 +269,9 @@ def test_policies_are_ranked_by_the_judgments_between_them(
     for _ in range(3):
         claim = queue.claim(finished.project, teammate)
         assert claim is not None
-        judging.record(claim.token, teammate, judging.Verdict("prefer", claim.comparison.second_id, 2))
+        judging.record(
+            claim.project, teammate, claim.token, judging.Verdict("prefer", claim.comparison.second_id, 2)
+        )
     page = text(client_for(owner).get(address("policies", finished)))
     # Three wins and the prior's tie: 3.5 of 4.
     assert page.index(">round 1</a>") < page.index(">starter</a>")

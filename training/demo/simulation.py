@@ -55,7 +55,7 @@ class Annotator:
         if self.clock:
             seconds = self.rng.uniform(3, 12)
             self.clock += timedelta(seconds=seconds)
-        judging.record(claim.token, self.user, verdict, project=project, seconds=seconds, now=self.clock)
+        judging.record(project, self.user, claim.token, verdict, seconds=seconds, now=self.clock)
         self.counts[comparison.kind] += 1
         return True
 

@@ -159,7 +159,7 @@ def test_who_cannot_have_a_claim_keeps_or_frees_none(
     token = caller(teammate).post("reviews/next/").json()["claim"]["token"]
     someone = caller(request.getfixturevalue(who)) if who else Caller("wst_nobody")
     assert someone.post(f"reviews/claims/{token}/{act}").status_code == status
-    assert queue.renew(token, teammate)
+    assert queue.renew(project, teammate, token)
 
 
 @pytest.mark.parametrize(("who", "status"), [("outsider", 404), (None, 401)])
@@ -372,7 +372,7 @@ def judged(project, teammate, make_comparisons):
 
     make_comparisons(2)
     while claim := queue.claim(project, teammate):
-        judging.record(claim.token, teammate, judging.Verdict("prefer", claim.left_id, 2))
+        judging.record(project, teammate, claim.token, judging.Verdict("prefer", claim.left_id, 2))
 
 
 def test_pairs_and_snapshots_say_the_same_as_the_pages(judged, researcher, caller, client_for):

@@ -220,7 +220,7 @@ def test_a_verdict_that_cannot_be_stored_is_not_a_verdict(project, owner, make_c
         answer = send("judgments/", {"token": token, "verdict": "tie", "rationale": value})
         assert (answer.status_code, answer.json()["field"]) == (400, "rationale")
     assert not Judgment.objects.exists()
-    judging.record(token, owner, judging.Verdict("tie"))
+    judging.record(project, owner, token, judging.Verdict("tie"))
     assert Comparison.objects.get().judged == 1
 
 

@@ -11,12 +11,12 @@ from annotate.queueing import queue
 
 
 def test_a_draft_survives_a_reload_and_ends_with_the_verdict(project, teammate, claim):
-    assert drafts.save_draft(claim.token, teammate, {"rationale": "So far ", "strength": 2})
+    assert drafts.save_draft(project, teammate, claim.token, {"rationale": "So far ", "strength": 2})
     assert queue.claim(project, teammate).draft == {"rationale": "So far ", "strength": 2}
-    judging.record(claim.token, teammate, Verdict("tie"))
+    judging.record(project, teammate, claim.token, Verdict("tie"))
     claim.refresh_from_db()
     assert claim.draft == {}
-    assert not drafts.save_draft(claim.token, teammate, {"rationale": "Too late"})
+    assert not drafts.save_draft(project, teammate, claim.token, {"rationale": "Too late"})
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,20 @@ def test_a_draft_survives_a_reload_and_ends_with_the_verdict(project, teammate, 
 )
 def test_a_draft_that_cannot_be_kept_is_refused(teammate, claim, draft):
     with pytest.raises(RefusalError):
-        drafts.save_draft(claim.token, teammate, draft)
+        drafts.save_draft(claim.project, teammate, claim.token, draft)
     claim.refresh_from_db()
     assert claim.draft == {}
 
 
 def test_a_draft_is_ones_own(owner, claim):
-    assert not drafts.save_draft(claim.token, owner, {"rationale": "Not mine"})
+    assert not drafts.save_draft(claim.project, owner, claim.token, {"rationale": "Not mine"})
 
 
 def test_a_flag_is_raised_once_and_its_note_can_be_changed(teammate, owner, claim):
-    drafts.flag(claim.token, teammate, "Broken")
-    drafts.flag(claim.token, teammate, "Broken text")
+    drafts.flag(claim.project, teammate, claim.token, "Broken")
+    drafts.flag(claim.project, teammate, claim.token, "Broken text")
     assert Flag.objects.get().note == "Broken text"
     with pytest.raises(RefusalError):
-        drafts.flag(claim.token, owner)
+        drafts.flag(claim.project, owner, claim.token)
     with pytest.raises(RefusalError):
-        drafts.flag(claim.token, teammate, "x" * 2001)
+        drafts.flag(claim.project, teammate, claim.token, "x" * 2001)

@@ -34,7 +34,7 @@ def later(minutes: float) -> Any:
 
 
 def test_a_judgment_names_its_completion_and_keeps_the_sides(project, teammate, claim):
-    judgment = judging.record(claim.token, teammate, right(claim, 3))
+    judgment = judging.record(project, teammate, claim.token, right(claim, 3))
     judgment.refresh_from_db()
     assert (judgment.verdict, judgment.preferred_id, judgment.strength) == ("prefer", claim.right_id, 3)
     assert (judgment.left_id, judgment.right_id) == (claim.left_id, claim.right_id)
@@ -51,25 +51,25 @@ def test_every_strength_and_verdict_is_stored_as_it_was_given(project, teammate,
     for verdict, strength in given:
         claim = queue.claim(project, teammate)
         preferred = claim.left_id if strength else None
-        judging.record(claim.token, teammate, Verdict(verdict, preferred, strength))
+        judging.record(project, teammate, claim.token, Verdict(verdict, preferred, strength))
         judgment = Judgment.objects.get(token=claim.token)
         stored.append((judgment.verdict, judgment.strength))
     assert stored == given
 
 
 def test_a_double_click_a_retry_and_a_reload_are_one_judgment(project, teammate, claim):
-    first = judging.record(claim.token, teammate, left(claim))
+    first = judging.record(project, teammate, claim.token, left(claim))
     for verdict in (left(claim), right(claim), TIE):
-        assert judging.record(claim.token, teammate, verdict).pk == first.pk
+        assert judging.record(project, teammate, claim.token, verdict).pk == first.pk
     assert Judgment.objects.get().preferred_id == claim.left_id
     assert not broken_rules(project)
 
 
 def test_a_replay_after_undo_stays_undone(project, teammate, claim):
-    first = judging.record(claim.token, teammate, left(claim))
+    first = judging.record(project, teammate, claim.token, left(claim))
     again = judging.undo(project, teammate)
     assert again.token != claim.token
-    replayed = judging.record(claim.token, teammate, left(claim))
+    replayed = judging.record(project, teammate, claim.token, left(claim))
     assert replayed.pk == first.pk
     assert Judgment.objects.get().superseded_at is not None
     assert queue.claim(project, teammate).pk == again.pk
@@ -78,7 +78,7 @@ def test_a_replay_after_undo_stays_undone(project, teammate, claim):
 def test_a_late_verdict_is_accepted_and_marked(project, teammate, owner, claim):
     """Open-Assistant#1138: work was lost with the lock."""
     queue.expire_claims(project, now=later(11))
-    judgment = judging.record(claim.token, teammate, left(claim), now=later(12))
+    judgment = judging.record(project, teammate, claim.token, left(claim), now=later(12))
     assert judgment.late
     assert not broken_rules(project)
 
@@ -89,8 +89,8 @@ def test_a_verdict_on_a_freed_claim_is_late_on_every_clock(project, teammate, ow
     mine = queue.claim(project, teammate)
     queue.expire_claims(project, now=later(11))
     theirs = queue.claim(project, owner)
-    assert judging.record(mine.token, teammate, left(mine)).late
-    assert not judging.record(theirs.token, owner, left(theirs)).late
+    assert judging.record(project, teammate, mine.token, left(mine)).late
+    assert not judging.record(project, owner, theirs.token, left(theirs)).late
     assert broken_rules(project) == []
 
 
@@ -98,8 +98,8 @@ def test_a_late_verdict_counts_beside_the_one_that_came_first(project, teammate,
     make_comparisons(1)
     mine = queue.claim(project, teammate)
     theirs = queue.claim(project, owner, now=later(11))
-    assert judging.record(mine.token, teammate, left(mine), now=later(12)).late
-    assert not judging.record(theirs.token, owner, left(theirs), now=later(13)).late
+    assert judging.record(project, teammate, mine.token, left(mine), now=later(12)).late
+    assert not judging.record(project, owner, theirs.token, left(theirs), now=later(13)).late
     comparison = Comparison.objects.get()
     assert (comparison.judged, comparison.claimed, comparison.needed) == (2, 0, 1)
     assert not broken_rules(project)
@@ -108,8 +108,8 @@ def test_a_late_verdict_counts_beside_the_one_that_came_first(project, teammate,
 def test_a_verdict_on_what_was_fetched_ahead_may_arrive_first(project, teammate, claim):
     """The browser was offline for two verdicts, and sends them in any order."""
     ahead = queue.claim_next(project, teammate)
-    judging.record(ahead.token, teammate, left(ahead))
-    judging.record(claim.token, teammate, left(claim))
+    judging.record(project, teammate, ahead.token, left(ahead))
+    judging.record(project, teammate, claim.token, left(claim))
     assert not Judgment.objects.filter(late=True).exists()
     assert not broken_rules(project)
 
@@ -129,13 +129,13 @@ def test_seconds_are_the_browsers_where_they_are_possible(
     project, teammate, claim, measured, waited, seconds, too_fast
 ):
     now = claim.seen_at + timedelta(seconds=waited)
-    judgment = judging.record(claim.token, teammate, left(claim), seconds=measured, now=now)
+    judgment = judging.record(project, teammate, claim.token, left(claim), seconds=measured, now=now)
     assert judgment.seconds == pytest.approx(seconds)
     assert judgment.too_fast is too_fast
 
 
 def test_a_fast_skip_is_not_marked(project, teammate, claim):
-    assert not judging.record(claim.token, teammate, SKIP, seconds=0.2).too_fast
+    assert not judging.record(project, teammate, claim.token, SKIP, seconds=0.2).too_fast
 
 
 def test_reasons_criteria_and_rationale_are_kept(project, teammate, claim):
@@ -146,7 +146,7 @@ def test_reasons_criteria_and_rationale_are_kept(project, teammate, claim):
         "honest": {"verdict": "tie"},
     }
     verdict = left(claim, reasons=["clearer", "clearer"], criteria=criteria, rationale="  Because.\n")
-    judgment = judging.record(claim.token, teammate, verdict)
+    judgment = judging.record(project, teammate, claim.token, verdict)
     judgment.refresh_from_db()
     assert (judgment.reasons, judgment.criteria, judgment.rationale) == (["clearer"], criteria, "Because.")
 
@@ -154,11 +154,11 @@ def test_reasons_criteria_and_rationale_are_kept(project, teammate, claim):
 # --- What is refused ---------------------------------------------------------------------------------------------
 
 
-def refused(project: Project, field: str, /, *args: Any, **kwargs: Any) -> str:
+def refused(project: Project, field: str, *said: Any, where: Project | None = None) -> str:
     """Return the message of the refusal of this field. Check that nothing changed."""
     before = list(Claim.objects.order_by("pk").values()), list(Judgment.objects.order_by("pk").values())
     with pytest.raises(RefusalError) as caught:
-        judging.record(*args, **kwargs)
+        judging.record(where or project, *said)
     assert caught.value.field == field
     assert (
         list(Claim.objects.order_by("pk").values()),
@@ -173,25 +173,23 @@ def refused(project: Project, field: str, /, *args: Any, **kwargs: Any) -> str:
     ["", "not a token", "12", "01234567-89ab-4cde-8f01-23456789abcd", "'; DROP TABLE annotate_claim; --"],
 )
 def test_a_forged_token_is_refused(project, teammate, claim, token):
-    refused(project, "token", token, teammate, left(claim))
-    refused(project, "token", token, teammate, left(claim), project=project)
+    refused(project, "token", teammate, token, left(claim))
 
 
 def test_another_persons_token_is_refused(project, owner, claim):
-    refused(project, "token", claim.token, owner, left(claim))
-    refused(project, "token", claim.token, owner, left(claim), project=project)
+    refused(project, "token", owner, claim.token, left(claim))
 
 
 def test_a_token_of_another_project_is_refused(project, teammate, claim):
     other = Project.objects.create(slug="other", name="Other")
     Membership.objects.create(project=other, user=teammate, role="annotator")
-    refused(project, "token", claim.token, teammate, left(claim), project=other)
+    refused(project, "token", teammate, claim.token, left(claim), where=other)
 
 
 def test_a_preference_for_a_foreign_completion_is_refused(project, teammate, claim):
     stranger = Comparison.objects.exclude(pk=claim.comparison_id)[0].first_id
-    refused(project, "preferred_id", claim.token, teammate, Verdict("prefer", stranger, 1))
-    refused(project, "preferred_id", claim.token, teammate, Verdict("prefer", 10**12, 1))
+    refused(project, "preferred_id", teammate, claim.token, Verdict("prefer", stranger, 1))
+    refused(project, "preferred_id", teammate, claim.token, Verdict("prefer", 10**12, 1))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_a_verdict_that_makes_no_sense_is_refused_by_its_field(project, teammate
     """Label Studio stores a Submit with nothing chosen as an empty verdict."""
     project.criteria = ["helpful"]
     project.save()
-    message = refused(project, field, claim.token, teammate, verdict)
+    message = refused(project, field, teammate, claim.token, verdict)
     assert message.endswith(".")
     assert len(message) < 200
 
@@ -240,13 +238,13 @@ def test_a_verdict_that_makes_no_sense_is_refused_by_its_field(project, teammate
 
 
 def test_undo_reopens_with_the_same_sides_and_a_draft(project, teammate, claim):
-    judging.record(claim.token, teammate, left(claim, 3, rationale="Clear"))
+    judging.record(project, teammate, claim.token, left(claim, 3, rationale="Clear"))
     after = queue.claim(project, teammate)
     again = judging.undo(project, teammate)
     assert (again.pk, again.left_id, again.state) == (claim.pk, claim.left_id, "live")
     assert again.draft["preferred_id"] == claim.left_id
     assert (again.draft["strength"], again.draft["rationale"]) == (3, "Clear")
-    replacing = judging.record(again.token, teammate, TIE)
+    replacing = judging.record(project, teammate, again.token, TIE)
     assert replacing.replaces.preferred_id == claim.left_id
     assert queue.claim(project, teammate).pk == after.pk  # what was on screen comes next
     assert not broken_rules(project)
@@ -256,7 +254,7 @@ def test_undo_and_redo_go_through_the_whole_session(project, teammate, claim):
     order = []
     for _ in range(6):
         current = queue.claim(project, teammate)
-        order.append(judging.record(current.token, teammate, left(current)).pk)
+        order.append(judging.record(project, teammate, current.token, left(current)).pk)
     undone = []
     while again := judging.undo(project, teammate):
         undone.append(again.comparison_id)
@@ -277,7 +275,7 @@ def test_undo_and_redo_go_by_order_not_by_time(project, teammate, claim):
     order = []
     for at in (later(120), later(1), later(2)):
         current = queue.claim(project, teammate, now=at)
-        order.append(judging.record(current.token, teammate, left(current), now=at).pk)
+        order.append(judging.record(project, teammate, current.token, left(current), now=at).pk)
     undone = [judging.undo(project, teammate, now=later(3 + number)).undone_id for number in range(3)]
     assert undone == order[::-1]
     assert [judging.redo(project, teammate, now=later(9)).pk for _ in order] == order
@@ -285,17 +283,17 @@ def test_undo_and_redo_go_by_order_not_by_time(project, teammate, claim):
 
 
 def test_a_new_verdict_ends_what_can_be_redone(project, teammate, claim):
-    judging.record(claim.token, teammate, left(claim))
+    judging.record(project, teammate, claim.token, left(claim))
     second = queue.claim(project, teammate)
-    judging.record(second.token, teammate, left(second))
+    judging.record(project, teammate, second.token, left(second))
     judging.undo(project, teammate)
     again = judging.undo(project, teammate)
-    judging.record(again.token, teammate, TIE)
+    judging.record(project, teammate, again.token, TIE)
     assert judging.redo(project, teammate) is None
 
 
 def test_there_is_nothing_to_undo_or_redo_for_who_did_nothing(project, teammate, owner, claim):
-    judging.record(claim.token, teammate, TIE)
+    judging.record(project, teammate, claim.token, TIE)
     assert judging.undo(project, owner) is None
     assert judging.redo(project, owner) is None
     assert judging.redo(project, teammate) is None
@@ -304,7 +302,7 @@ def test_there_is_nothing_to_undo_or_redo_for_who_did_nothing(project, teammate,
 def test_undo_keeps_the_place_so_nobody_else_gets_it(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    judging.record(claim.token, teammate, TIE)
+    judging.record(project, teammate, claim.token, TIE)
     judging.undo(project, teammate)
     assert queue.claim(project, owner) is None
 
@@ -312,10 +310,10 @@ def test_undo_keeps_the_place_so_nobody_else_gets_it(project, teammate, owner, m
 def test_a_redo_whose_place_was_given_away_is_marked_late(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    judging.record(claim.token, teammate, TIE)
+    judging.record(project, teammate, claim.token, TIE)
     judging.undo(project, teammate)
     theirs = queue.claim(project, owner, now=later(11))
-    judging.record(theirs.token, owner, TIE, now=later(12))
+    judging.record(project, owner, theirs.token, TIE, now=later(12))
     assert judging.redo(project, teammate, now=later(13)).late
     assert not broken_rules(project)
 
@@ -324,21 +322,21 @@ def test_what_replaces_a_late_judgment_is_late_too(project, teammate, owner, mak
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     theirs = queue.claim(project, owner, now=later(11))
-    judging.record(claim.token, teammate, TIE, now=later(12))
-    judging.record(theirs.token, owner, TIE, now=later(12))
+    judging.record(project, teammate, claim.token, TIE, now=later(12))
+    judging.record(project, owner, theirs.token, TIE, now=later(12))
     again = judging.undo(project, teammate, now=later(13))
-    assert judging.record(again.token, teammate, left(again), now=later(14)).late
+    assert judging.record(project, teammate, again.token, left(again), now=later(14)).late
     assert not broken_rules(project)
 
 
 def test_a_skip_whose_place_others_took_is_passed_over_by_undo(project, teammate, owner, make_comparisons):
     make_comparisons(2)
     first = queue.claim(project, teammate)
-    judging.record(first.token, teammate, TIE)
+    judging.record(project, teammate, first.token, TIE)
     second = queue.claim(project, teammate)
-    judging.record(second.token, teammate, SKIP)
+    judging.record(project, teammate, second.token, SKIP)
     theirs = queue.claim(project, owner)
-    judging.record(theirs.token, owner, TIE)
+    judging.record(project, owner, theirs.token, TIE)
     assert judging.undo(project, teammate).comparison_id == first.comparison_id
     assert not broken_rules(project)
 
@@ -347,28 +345,28 @@ def test_the_skip_that_set_a_comparison_aside_can_be_undone(project, make_member
     make_comparisons(1)
     for number in range(3):
         user = make_member(f"annotator{number}", "annotator")
-        judging.record(queue.claim(project, user).token, user, SKIP)
+        judging.record(project, user, queue.claim(project, user).token, SKIP)
     assert judging.undo(project, user) is not None
     assert not broken_rules(project)
 
 
 def test_a_verdict_from_a_tab_opened_before_a_redo_revises(project, teammate, claim):
-    judging.record(claim.token, teammate, left(claim))
+    judging.record(project, teammate, claim.token, left(claim))
     again = judging.undo(project, teammate)
     judging.redo(project, teammate)
-    revised = judging.record(again.token, teammate, right(claim))
+    revised = judging.record(project, teammate, again.token, right(claim))
     assert revised.token == again.token
     assert Judgment.objects.get(superseded_at=None).pk == revised.pk
-    assert judging.record(again.token, teammate, right(claim)).pk == revised.pk
+    assert judging.record(project, teammate, again.token, right(claim)).pk == revised.pk
     assert not broken_rules(project)
 
 
 def test_a_tab_of_an_undo_can_still_be_sent_after_a_redo(project, teammate, claim):
-    judging.record(claim.token, teammate, left(claim))
+    judging.record(project, teammate, claim.token, left(claim))
     stale = judging.undo(project, teammate)
     judging.redo(project, teammate)
     judging.undo(project, teammate)
-    assert judging.record(stale.token, teammate, right(claim)).preferred_id == claim.right_id
+    assert judging.record(project, teammate, stale.token, right(claim)).preferred_id == claim.right_id
     assert not broken_rules(project)
 
 
@@ -376,8 +374,8 @@ def test_a_tab_of_an_undo_can_still_be_sent_after_a_redo(project, teammate, clai
 
 
 def test_an_edit_keeps_the_old_judgment_as_history(project, teammate, claim):
-    old = judging.record(claim.token, teammate, left(claim))
-    new = judging.revise(old.pk, teammate, right(claim))
+    old = judging.record(project, teammate, claim.token, left(claim))
+    new = judging.revise(project, teammate, old.pk, right(claim))
     old.refresh_from_db()
     assert old.superseded_at is not None
     assert (new.replaces_id, new.preferred_id, new.left_id) == (old.pk, claim.right_id, claim.left_id)
@@ -385,35 +383,35 @@ def test_an_edit_keeps_the_old_judgment_as_history(project, teammate, claim):
 
 
 def test_the_same_edit_twice_is_one(project, teammate, claim):
-    old = judging.record(claim.token, teammate, left(claim))
-    new = judging.revise(old.pk, teammate, TIE)
-    assert judging.revise(old.pk, teammate, TIE).pk == new.pk
-    assert judging.revise(new.pk, teammate, TIE).pk == new.pk
+    old = judging.record(project, teammate, claim.token, left(claim))
+    new = judging.revise(project, teammate, old.pk, TIE)
+    assert judging.revise(project, teammate, old.pk, TIE).pk == new.pk
+    assert judging.revise(project, teammate, new.pk, TIE).pk == new.pk
     assert Judgment.objects.count() == 2
 
 
 def test_an_edit_of_what_was_changed_meanwhile_is_refused(project, teammate, claim):
-    old = judging.record(claim.token, teammate, left(claim))
-    judging.revise(old.pk, teammate, TIE)
+    old = judging.record(project, teammate, claim.token, left(claim))
+    judging.revise(project, teammate, old.pk, TIE)
     with pytest.raises(RefusalError, match="changed meanwhile"):
-        judging.revise(old.pk, teammate, right(claim))
+        judging.revise(project, teammate, old.pk, right(claim))
 
 
 def test_only_an_own_judgment_is_edited_and_only_in_its_project(project, teammate, owner, claim):
-    judgment = judging.record(claim.token, teammate, left(claim))
+    judgment = judging.record(project, teammate, claim.token, left(claim))
     other = Project.objects.create(slug="other", name="Other")
     for user, where in ((owner, None), (teammate, other)):
         with pytest.raises(RefusalError, match="no such judgment"):
-            judging.revise(judgment.pk, user, TIE, project=where)
+            judging.revise(where, user, judgment.pk, TIE)
 
 
 def test_a_skip_edited_into_a_verdict_counts_and_is_marked_extra(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    skipped = judging.record(claim.token, teammate, SKIP)
+    skipped = judging.record(project, teammate, claim.token, SKIP)
     theirs = queue.claim(project, owner)
-    judging.record(theirs.token, owner, TIE)
-    assert judging.revise(skipped.pk, teammate, left(claim)).late
+    judging.record(project, owner, theirs.token, TIE)
+    assert judging.revise(project, teammate, skipped.pk, left(claim)).late
     comparison = Comparison.objects.get()
     assert (comparison.judged, comparison.skipped) == (2, 0)
     assert not broken_rules(project)
@@ -422,15 +420,15 @@ def test_a_skip_edited_into_a_verdict_counts_and_is_marked_extra(project, teamma
 def test_an_edit_of_a_verdict_into_a_skip_frees_the_place(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    judgment = judging.record(claim.token, teammate, TIE)
-    judging.revise(judgment.pk, teammate, SKIP)
+    judgment = judging.record(project, teammate, claim.token, TIE)
+    judging.revise(project, teammate, judgment.pk, SKIP)
     assert queue.claim(project, owner) is not None
     assert not broken_rules(project)
 
 
 def test_nobody_has_two_current_judgments_whatever_they_do(project, teammate, claim):
-    judging.record(claim.token, teammate, left(claim))
+    judging.record(project, teammate, claim.token, left(claim))
     again = judging.undo(project, teammate)
-    judging.record(again.token, teammate, right(claim))
+    judging.record(project, teammate, again.token, right(claim))
     current = Judgment.objects.filter(superseded_at=None).values("comparison", "annotator")
     assert max(current.annotate(count=Count("pk")).values_list("count", flat=True)) == 1

@@ -42,7 +42,7 @@ def judged(project: Project, teammate: Any, make_comparisons: Any) -> Judgment:
     make_comparisons(2)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    return judging.record(claim.token, teammate, Verdict("prefer", claim.left_id, 2))
+    return judging.record(project, teammate, claim.token, Verdict("prefer", claim.left_id, 2))
 
 
 @pytest.fixture

@@ -106,7 +106,9 @@ def test_ties_in_a_snapshot_are_not_exported_either(project, owner, judged):
 def test_the_export_says_what_was_said_now_not_before(project, three, judged):
     """argilla#5424: the exported status was always the same."""
     for judgment in judged[0].judgments.filter(superseded_at=None):
-        judging.revise(judgment.pk, judgment.annotator, judging.Verdict("prefer", judged[0].second_id, 3))
+        judging.revise(
+            project, judgment.annotator, judgment.pk, judging.Verdict("prefer", judged[0].second_id, 3)
+        )
     (row,) = export_rows(project)
     assert (row["chosen"], row["margin"]) == (judged[0].second.text, 3.0)
 
@@ -148,7 +150,9 @@ def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged)
 def test_a_snapshot_exports_what_was_frozen(project, owner, three, judged):
     snapshot = take_snapshot(project, owner)
     for judgment in judged[0].judgments.filter(superseded_at=None):
-        judging.revise(judgment.pk, judgment.annotator, judging.Verdict("prefer", judged[0].second_id, 3))
+        judging.revise(
+            project, judgment.annotator, judgment.pk, judging.Verdict("prefer", judged[0].second_id, 3)
+        )
     (row,) = export_rows(project, snapshot=snapshot)
     assert (row["chosen"], row["margin"], row["snapshot"]) == (judged[0].first.text, 1.5, snapshot.digest)
 
@@ -206,7 +210,10 @@ def test_large_texts_are_held_a_batch_at_a_time(project, three, make_comparisons
 def test_judgments_are_exported_one_a_row_with_their_history(project, three, judged):
     judgment = judged[1].judgments.get()
     judging.revise(
-        judgment.pk, three[0], judging.Verdict("prefer", judged[1].first_id, 3, rationale="On reflection")
+        project,
+        three[0],
+        judgment.pk,
+        judging.Verdict("prefer", judged[1].first_id, 3, rationale="On reflection"),
     )
     rows = list(judgment_rows(project))
     assert len(rows) == 7

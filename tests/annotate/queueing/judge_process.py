@@ -63,7 +63,7 @@ def act(project: Project, user: User, claim: Any) -> Any:
 
 def send_again(project: Project, user: User, claim: Any, verdict: Verdict) -> None:
     try:
-        judging.record(claim.token, user, verdict, project=project)
+        judging.record(project, user, claim.token, verdict)
     finally:
         connection.close()
 

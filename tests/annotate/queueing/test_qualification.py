@@ -25,7 +25,7 @@ def judge_gold(project: Project, user: Any, right: bool) -> None:
     assert claim.comparison.kind == "gold"
     gold = claim.comparison.gold_preferred_id
     wrong = claim.right_id if gold == claim.left_id else claim.left_id
-    judging.record(claim.token, user, Verdict("prefer", gold if right else wrong, 1))
+    judging.record(project, user, claim.token, Verdict("prefer", gold if right else wrong, 1))
 
 
 def test_real_work_begins_when_the_qualification_is_passed(strict, teammate):

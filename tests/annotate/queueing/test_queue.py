@@ -53,7 +53,7 @@ def test_an_expired_claim_is_never_refused_to_its_own_holder(project, teammate, 
 def test_an_expired_comparison_returns_first_to_its_annotator(project, teammate, make_comparisons):
     make_comparisons(50)
     claim = queue.claim(project, teammate)
-    drafts.save_draft(claim.token, teammate, {"rationale": "Half a thought"})
+    drafts.save_draft(project, teammate, claim.token, {"rationale": "Half a thought"})
     assert queue.expire_claims(project, now=later(60)) == 1
     again = queue.claim(project, teammate, now=later(61))
     assert (again.pk, again.left_id, again.token) == (claim.pk, claim.left_id, claim.token)
@@ -66,7 +66,7 @@ def test_nobody_gets_a_comparison_twice(project, teammate, make_comparisons):
     seen = []
     while claim := queue.claim(project, teammate):
         seen.append(claim.comparison_id)
-        judging.record(claim.token, teammate, SKIP if len(seen) % 3 == 0 else prefer_left(claim))
+        judging.record(project, teammate, claim.token, SKIP if len(seen) % 3 == 0 else prefer_left(claim))
     assert sorted(seen) == sorted(comparison.pk for comparison in made)
 
 
@@ -76,7 +76,7 @@ def test_sides_are_drawn_both_ways_and_per_person(project, teammate, owner, make
     for user in (teammate, owner):
         while claim := queue.claim(project, user):
             left_first[user.pk, claim.comparison_id] = claim.left_id == claim.comparison.first_id
-            judging.record(claim.token, user, TIE)
+            judging.record(project, user, claim.token, TIE)
     drawn = [
         [first for (who, _), first in sorted(left_first.items()) if who == user.pk]
         for user in (teammate, owner)
@@ -128,7 +128,7 @@ def test_a_skipped_comparison_goes_to_others_and_then_aside(project, make_member
     for number in range(3):
         user = make_member(f"annotator{number}", "annotator")
         claim = queue.claim(project, user)
-        judging.record(claim.token, user, SKIP)
+        judging.record(project, user, claim.token, SKIP)
     comparison.refresh_from_db()
     assert (comparison.skipped, comparison.judged, comparison.open) == (3, 0, False)
     assert queue.claim(project, make_member("last", "annotator")) is None
@@ -155,7 +155,7 @@ def test_a_withdrawn_comparison_may_only_be_finished(project, teammate, owner, m
     assert comparison.withdraw()
     assert queue.claim(project, owner) is None
     assert queue.claim(project, teammate).pk == claim.pk
-    judging.record(claim.token, teammate, TIE)
+    judging.record(project, teammate, claim.token, TIE)
     assert comparison.restore()
     assert queue.claim(project, owner).comparison_id == comparison.pk
 
@@ -182,7 +182,7 @@ def test_the_heartbeat_renews_the_short_lease_of_a_prefetch(project, teammate, m
     ahead = queue.claim_next(project, teammate)
     assert ahead.expires_at < claim.expires_at
     moment = later(1.5)
-    assert queue.renew(claim.token, teammate, now=moment)
+    assert queue.renew(project, teammate, claim.token, now=moment)
     ahead.refresh_from_db()
     assert ahead.expires_at == moment + queue.NEXT_LEASE
 
@@ -223,9 +223,9 @@ def test_fetching_ahead_never_takes_over(project, teammate, owner, make_comparis
 def test_the_heartbeat_keeps_a_claim_and_is_the_holders_alone(project, teammate, owner, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    assert queue.renew(claim.token, teammate, now=later(9))
-    assert not queue.renew(claim.token, owner)
-    assert not queue.renew("no token", teammate)
+    assert queue.renew(project, teammate, claim.token, now=later(9))
+    assert not queue.renew(project, owner, claim.token)
+    assert not queue.renew(project, teammate, "no token")
     assert queue.expire_claims(project, now=later(15)) == 0
     assert queue.expire_claims(project, now=later(20)) == 1
 
@@ -234,10 +234,10 @@ def test_a_machine_that_slept_takes_back_its_claim(project, teammate, owner, mak
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     queue.expire_claims(project, now=later(11))
-    assert queue.renew(claim.token, teammate, now=later(12))
+    assert queue.renew(project, teammate, claim.token, now=later(12))
     queue.expire_claims(project, now=later(30))
     assert queue.claim(project, owner, now=later(31)) is not None
-    assert not queue.renew(claim.token, teammate, now=later(32))
+    assert not queue.renew(project, teammate, claim.token, now=later(32))
     assert not broken_rules(project)
 
 
@@ -247,7 +247,7 @@ def test_what_is_on_screen_comes_back_even_when_prefetched_since(project, teamma
     claim = queue.claim(project, teammate)
     queue.leave(project, teammate)
     assert queue.claim_next(project, teammate) == claim
-    assert queue.renew(claim.token, teammate)
+    assert queue.renew(project, teammate, claim.token)
     claim.refresh_from_db()
     assert claim.state == "live"
 
@@ -261,7 +261,7 @@ def test_a_claim_is_not_taken_back_beside_another_live_one(project, teammate, ma
     other.update(priority=1)
     Claim.objects.filter(pk=first.pk).update(expires_at=later(-2000))  # too long ago to be offered first
     assert queue.claim(project, teammate).comparison_id == other.get().pk
-    assert not queue.renew(first.token, teammate)
+    assert not queue.renew(project, teammate, first.token)
 
 
 # --- Priorities, gold, repeats -----------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_raised_priorities_go_first_the_highest_before_others(project, teammate,
     for _ in range(3):
         claim = queue.claim(project, teammate)
         order.append(claim.comparison_id)
-        judging.record(claim.token, teammate, TIE)
+        judging.record(project, teammate, claim.token, TIE)
     assert order[:2] == [gate.pk, chosen.pk]
 
 
@@ -289,7 +289,7 @@ def test_gold_comes_at_the_projects_rate_once_per_annotator(project, teammate, o
         for _ in range(60):
             claim = queue.claim(project, user)
             kinds.append(claim.comparison.kind)
-            judging.record(claim.token, user, TIE)
+            judging.record(project, user, claim.token, TIE)
         assert 6 <= kinds.count("gold") <= 32  # 18 expected, deviation 3.5
     assert {comparison.needed for comparison in gold} == {1}
     assert max(Comparison.objects.filter(kind="gold").values_list("judged", flat=True)) == 2
@@ -316,7 +316,7 @@ def test_repeats_go_to_the_same_annotator_alone_and_later(project, teammate, own
             swapped.append(claim.left_id != first_seen[original][1])
         else:
             first_seen[claim.comparison_id] = turn, claim.left_id
-        judging.record(claim.token, teammate, TIE)
+        judging.record(project, teammate, claim.token, TIE)
     assert len(distances) >= 5
     assert min(distances) >= APART
     assert len(set(swapped)) == 2
@@ -324,7 +324,7 @@ def test_repeats_go_to_the_same_annotator_alone_and_later(project, teammate, own
     project.repeat_rate = 0.0
     while claim := queue.claim(project, owner):
         assert claim.comparison.kind == "standard"
-        judging.record(claim.token, owner, TIE)
+        judging.record(project, owner, claim.token, TIE)
 
 
 # --- Cost --------------------------------------------------------------------------------------------------------
@@ -392,6 +392,6 @@ def test_two_tabs_of_one_person_agree(project, teammate, make_comparisons):
     """A second tab gets what the first one shows; each may send the verdict, and one judgment is stored."""
     make_comparisons(3)
     one, other = queue.claim(project, teammate), queue.claim(project, teammate)
-    judging.record(one.token, teammate, prefer_left(one))
-    judging.record(other.token, teammate, prefer_left(other))
+    judging.record(project, teammate, one.token, prefer_left(one))
+    judging.record(project, teammate, other.token, prefer_left(other))
     assert Judgment.objects.count() == 1

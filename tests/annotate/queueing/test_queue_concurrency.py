@@ -53,7 +53,7 @@ def test_processes_judging_at_once_keep_every_rule(project, make_member, make_co
         assert not Judgment.objects.filter(late=True).exclude(annotator=people[-1]).exists()
     for person in people:  # what the last browsers left behind is not lost either
         while claim := queue.claim(project, person):
-            judging.record(claim.token, person, Verdict("tie"))
+            judging.record(project, person, claim.token, Verdict("tie"))
     assert broken_rules(project) == []
     for comparison in Comparison.objects.exclude(kind="gold"):
         assert comparison.judged >= comparison.needed or comparison.skipped == len(people) - comparison.judged
@@ -63,7 +63,7 @@ def test_processes_judging_at_once_keep_every_rule(project, make_member, make_co
 def test_a_skip_whose_place_is_being_taken_is_not_undone(project, teammate, owner, make_comparisons, first):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    judging.record(claim.token, teammate, Verdict("skip"))
+    judging.record(project, teammate, claim.token, Verdict("skip"))
     (theirs, _) = first(lambda: queue.claim(project, owner))
     assert judging.undo(project, teammate) is None
     theirs.result(10)
@@ -77,7 +77,7 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammat
     def judge() -> None:
         claim = queue.claim(project, teammate)
         assert claim is not None
-        judging.record(claim.token, teammate, Verdict("tie"))
+        judging.record(project, teammate, claim.token, Verdict("tie"))
 
     (other, _) = first(judge)
     assert queue.claim(project, teammate) is None

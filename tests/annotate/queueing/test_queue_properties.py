@@ -112,7 +112,7 @@ class Desk(RuleBasedStateMachine):
                 judging.redo(self.project, user, now=self.now)
             case "renew" if self.given:
                 holder, _claim, token = self.given[which % len(self.given)]
-                queue.renew(token, holder, now=self.now)
+                queue.renew(self.project, holder, token, now=self.now)
             case "leave":
                 queue.leave(self.project, user, now=self.now)
             case "reap":
@@ -167,7 +167,7 @@ class Desk(RuleBasedStateMachine):
             user, claim, token = self.given[which % len(self.given)]
             stored = Judgment.objects.filter(token=token)
             before = list(stored.values())
-            judgment = judging.record(token, user, self.verdict(claim, side), now=self.now)
+            judgment = judging.record(self.project, user, token, self.verdict(claim, side), now=self.now)
             # Nothing is stored under the token of a claim that a redo settled with the same verdict.
             assert judgment == stored.first() or judgment.verdict == self.verdict(claim, side).verdict
             assert not before or list(stored.values()) == before, "A replay changed a judgment."
@@ -186,7 +186,9 @@ class Desk(RuleBasedStateMachine):
             judgment = judgments[which % count]
             claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
             try:
-                judging.revise(judgment.pk, judgment.annotator, self.verdict(claim, side), now=self.now)
+                judging.revise(
+                    judgment.project, judgment.annotator, judgment.pk, self.verdict(claim, side), now=self.now
+                )
             except RefusalError:
                 assert judgment.superseded_at is not None
 

@@ -110,9 +110,9 @@ def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, fe
     anna, right = three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1)
     wrong = say(anna, gold, "second")
     if again == "edit":
-        judging.revise(wrong.pk, anna, right)
+        judging.revise(project, anna, wrong.pk, right)
     else:
-        judging.record(judging.undo(project, anna).token, anna, right)
+        judging.record(project, anna, judging.undo(project, anna).token, right)
     assert agreement.gold_accuracy(project) == {anna.pk: Share(0, 1)}
     assert qualification.standing(project, anna).failed
 
@@ -120,7 +120,7 @@ def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, fe
 def test_a_verdict_after_a_skip_is_the_first_one(project, three, make_comparisons):
     (gold,) = make_comparisons(1, kind="gold")
     skipped = say(three[0], gold, "skip")
-    judging.revise(skipped.pk, three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1))
+    judging.revise(project, three[0], skipped.pk, judging.Verdict("prefer", gold.gold_preferred_id, 1))
     assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 1)}
 
 

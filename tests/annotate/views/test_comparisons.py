@@ -28,7 +28,7 @@ def judge(project, person, verdicts):
             verdict = judging.Verdict("prefer", (one.first_id, one.second_id)[said], 2)
         else:
             verdict = judging.Verdict(said)
-        judging.record(claim.token, person, verdict)
+        judging.record(project, person, claim.token, verdict)
 
 
 @pytest.mark.parametrize("page", ["comparisons/", "comparisons/{}/"])

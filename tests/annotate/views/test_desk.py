@@ -394,7 +394,7 @@ def test_a_replay_after_other_work_changes_nothing(desk: Client, project: Any, t
 
 def test_judging_elsewhere_is_seen_here(desk: Client, project: Any, teammate: Any) -> None:
     fields = on_screen(desk)
-    judging.record(fields["token"], teammate, Verdict("tie"))
+    judging.record(project, teammate, fields["token"], Verdict("tie"))
     assert on_screen(desk)["token"] != fields["token"]
 
 
@@ -404,7 +404,7 @@ def test_an_admin_with_an_empty_queue_is_offered_the_next_round(
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judging.record(claim.token, teammate, Verdict("tie"))
+    judging.record(project, teammate, claim.token, Verdict("tie"))
     start = 'href="/p/reviews/rounds/#start">Start a round</a>'
     assert start in client_for(owner).get("/p/reviews/judge/").content.decode()
     assert start not in client_for(teammate).get("/p/reviews/judge/").content.decode()

@@ -31,7 +31,7 @@ def of_toni(project: Any, teammate: Any, make_comparisons: Any) -> list[str]:
     make_comparisons(2)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judgment = judging.record(claim.token, teammate, Verdict("tie"), project=project)
+    judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
     live = queue.claim(project, teammate)
     assert live is not None
     texts = [url("texts", live.token), *(url("whole_text", live.token, part) for part in ("a", "prompt"))]

@@ -32,7 +32,7 @@ def judged(project, teammate, make_comparisons):
     while claim := queue.claim(project, teammate):
         verdict = verdicts[claim.comparison_id]
         preferred = (claim.comparison.first_id, 2) if verdict == "prefer" else (None, None)
-        judging.record(claim.token, teammate, judging.Verdict(verdict, *preferred))
+        judging.record(project, teammate, claim.token, judging.Verdict(verdict, *preferred))
     return comparisons
 
 
@@ -89,8 +89,9 @@ def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, c
     )
     made = Comparison.objects.create(project=project, prompt=prompt, first=first, second=second)
     judging.record(
-        queue.claim(project, researcher).token,
+        project,
         researcher,
+        queue.claim(project, researcher).token,
         judging.Verdict("prefer", first.pk, 2, rationale="=1+1"),
     )
     client = client_for(researcher)

@@ -27,7 +27,7 @@ def judge(project: Any) -> Any:
         assert claim is not None
         sides = {"left": claim.left_id, "right": claim.right_id}
         given = Verdict("prefer", sides[verdict], 2, **said) if verdict in sides else Verdict(verdict, **said)
-        return judging.record(claim.token, person, given, project=project)
+        return judging.record(project, person, claim.token, given)
 
     return judge
 
@@ -217,7 +217,7 @@ def test_text_that_is_cut_on_a_judgments_page_opens_whole(
     comparison = Comparison.objects.create(
         project=made.project, prompt=made.prompt, first=long, second=made.second
     )
-    mine = judging.revise(judge(teammate, "left").pk, teammate, Verdict("tie"))
+    mine = judging.revise(made.project, teammate, judge(teammate, "left").pk, Verdict("tie"))
     html = history.get(reverse("judgment", args=["reviews", mine.pk])).content.decode()
     assert html.count("only its beginning is shown") == 1
     side = "a" if mine.left_id == comparison.first_id else "b"
@@ -268,14 +268,14 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
             claim = queue.claim(project, person)
             assert claim is not None
             preferred = claim.comparison.first_id
-            judging.record(claim.token, person, Verdict("prefer", preferred, strength), project=project)
+            judging.record(project, person, claim.token, Verdict("prefer", preferred, strength))
     work = my_work.of(project, teammate)
     assert work.agreement is not None
     # Both always chose the first completion, and strength does not matter.
     assert work.agreement.count == work.agreement.total == 3
     last = Judgment.objects.filter(annotator=owner).last()
     assert last is not None
-    judging.revise(last.pk, owner, Verdict("tie"))
+    judging.revise(project, owner, last.pk, Verdict("tie"))
     work = my_work.of(project, teammate)
     assert work.agreement is not None
     assert (work.agreement.count, work.agreement.total) == (2, 3)

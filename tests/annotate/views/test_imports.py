@@ -292,8 +292,8 @@ def test_an_import_is_withdrawn_where_nobody_touched_it(
     Comparison.objects.exclude(batch=f"import {imported.pk}").delete()
     people = owner, teammate, make_member("mia", "annotator")
     judged, skipped, held = (queue.claim(project, person) for person in people)
-    judging.record(judged.token, owner, judging.Verdict("tie"))
-    judging.record(skipped.token, teammate, judging.Verdict("skip"))
+    judging.record(project, owner, judged.token, judging.Verdict("tie"))
+    judging.record(project, teammate, skipped.token, judging.Verdict("skip"))
     touched = {claim.comparison_id for claim in (judged, skipped, held)}
     client = client_for(owner)
     page = client.get(f"{URL}{imported.pk}/").content.decode()

@@ -83,7 +83,7 @@ def test_removing_a_member_keeps_judgments_and_frees_claims(
 
     make_comparisons(2)
     claim = queue.claim(project, teammate)
-    judging.record(claim.token, teammate, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
     held = queue.claim(project, teammate)
     membership = Membership.objects.get(user=teammate)
     client_for(owner).post(f"{URL}{membership.pk}/", {"action": "remove"})
@@ -112,7 +112,7 @@ def test_the_list_of_members_costs_the_same_for_any_number(
     make_comparisons(3)
     toni = make_member("toni", "annotator")
     for _ in range(2):
-        judging.record(queue.claim(project, toni).token, toni, judging.Verdict("tie"))
+        judging.record(project, toni, queue.claim(project, toni).token, judging.Verdict("tie"))
     for number in range(15):
         make_member(f"person{number}", "annotator")
     client = client_for(owner)

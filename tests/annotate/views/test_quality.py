@@ -37,7 +37,7 @@ def test_figures_of_a_small_project(project, owner, teammate, make_comparisons):
             choice = choices[[one.pk for one in made].index(claim.comparison_id)]
             both = (claim.comparison.first_id, claim.comparison.second_id)
             verdict = judging.Verdict("tie") if choice is None else judging.Verdict("prefer", both[choice], 2)
-            judging.record(claim.token, person, verdict)
+            judging.record(project, person, claim.token, verdict)
     found = assess(project)
     assert found.total == 6
     assert (found.pairwise.count, found.pairwise.total) == (1, 3)
@@ -111,7 +111,7 @@ def test_a_leak_is_shown_with_its_comparison(project, owner, teammate, make_comp
     comparison = Comparison.objects.create(
         project=project, prompt=made.prompt, first=leak, second=made.second
     )
-    judging.record(queue.claim(project, teammate).token, teammate, judging.Verdict("tie"))
+    judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
     page = client_for(owner).get(URL).content.decode()
     assert "1 comparison is not blind" in page
     assert f"/p/reviews/comparisons/{comparison.pk}/" in page
@@ -131,13 +131,13 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
     make_comparisons(4, needed=5)
     people = [make_member(f"person{number}", "annotator") for number in range(2)]
     for person in people:
-        judging.record(queue.claim(project, person).token, person, judging.Verdict("tie"))
+        judging.record(project, person, queue.claim(project, person).token, judging.Verdict("tie"))
     few = queries()
     make_comparisons(10, needed=5)
     people += [make_member(f"more{number}", "annotator") for number in range(4)]
     for person in people:
         for _ in range(3):
-            judging.record(queue.claim(project, person).token, person, judging.Verdict("tie"))
+            judging.record(project, person, queue.claim(project, person).token, judging.Verdict("tie"))
     assert queries() == few <= 20
     assert User.objects.count() == 7
 

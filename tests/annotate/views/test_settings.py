@@ -170,9 +170,9 @@ def test_fewer_judgments_never_fall_below_what_was_given(
         while True:
             claim = queue.claim(project, person)
             if claim.comparison_id == comparison.pk:
-                judging.record(claim.token, person, judging.Verdict("tie"))
+                judging.record(project, person, claim.token, judging.Verdict("tie"))
                 break
-            judging.record(claim.token, person, judging.Verdict("skip"))
+            judging.record(project, person, claim.token, judging.Verdict("skip"))
     client_for(owner).post(URL, fields | {"apply_needed": "on"})
     comparison.refresh_from_db()
     untouched.refresh_from_db()
