@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from annotate.imports.records import POLICIES
-from annotate.judgments.scale import SIDES
+from annotate.judgments.scale import SIDES, side_of
 from annotate.models import (
     Claim,
     Comparison,
@@ -97,19 +97,16 @@ class OwnJudgmentOut(JudgmentOut):
         fields = [name for name in JudgmentOut.Meta.fields if name not in ("left_id", "comparison_id")]
 
     def get_preferred_id(self, judgment: Judgment) -> str | None:
-        return _side(judgment, judgment.preferred_id)
+        return side_of(judgment, judgment.preferred_id) or None
 
     def get_criteria(self, judgment: Judgment) -> dict[str, Any]:
         return {
             criterion: {
-                key: _side(judgment, value) if key == "preferred_id" else value for key, value in said.items()
+                key: side_of(judgment, value) if key == "preferred_id" else value
+                for key, value in said.items()
             }
             for criterion, said in judgment.criteria.items()
         }
-
-
-def _side(judgment: Judgment, completion: int | None) -> str | None:
-    return dict(zip((judgment.left_id, judgment.right_id), SIDES, strict=True)).get(completion or 0)
 
 
 class SnapshotOut(serializers.ModelSerializer[Snapshot]):

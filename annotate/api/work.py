@@ -12,7 +12,7 @@ from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.serializers import JudgmentIn, OwnJudgmentOut, claim_data
 from annotate.judgments import judging
-from annotate.models import Claim
+from annotate.models import Claim, Project, User
 from annotate.people.access import JUDGES
 from annotate.queueing import empty_queue, queue
 
@@ -24,7 +24,7 @@ def next_comparison(request: Request, slug: str) -> Response:
     claim = queue.claim(project, membership.user)
     if claim is not None:
         return Response({"claim": claim_data(claim), "reason": None})
-    reason = empty_queue.why(project, membership.user).reason
+    reason = empty_queue.explain(project, membership.user).reason
     return Response({"claim": None, "reason": {"code": reason.value, "message": reason.label}})
 
 
@@ -32,7 +32,7 @@ def next_comparison(request: Request, slug: str) -> Response:
 def renew(request: Request, slug: str, token: UUID) -> Response:
     """Keep a claim for another lease. `kept` false: its place is gone, and a verdict will be marked late."""
     project, membership = get_project(request, slug, *JUDGES)
-    claim = _own_claim(project.pk, membership.user_id, token)
+    claim = _own_claim(project, membership.user, token)
     kept = queue.renew(project, membership.user, token)
     claim.refresh_from_db(fields=["expires_at"])
     return Response({"kept": kept, "expires_at": claim.expires_at})
@@ -42,7 +42,7 @@ def renew(request: Request, slug: str, token: UUID) -> Response:
 def release(request: Request, slug: str, token: UUID) -> Response:
     """Give a claim back without a verdict."""
     project, membership = get_project(request, slug, *JUDGES)
-    queue.release(_own_claim(project.pk, membership.user_id, token))
+    queue.release(_own_claim(project, membership.user, token))
     return Response(status=204)
 
 
@@ -63,8 +63,8 @@ def judge(request: Request, slug: str) -> Response:
     return Response(OwnJudgmentOut(judgment).data, status=201)
 
 
-def _own_claim(project_id: int, user_id: int, token: UUID) -> Claim:
-    claim = Claim.objects.filter(project_id=project_id, annotator_id=user_id, token=token).first()
+def _own_claim(project: Project, annotator: User, token: UUID) -> Claim:
+    claim = queue.find_claim(project, annotator, token)
     if claim is None:
         raise NotFound(_("You hold no claim with this token in this project."))
     return claim

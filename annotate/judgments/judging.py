@@ -93,7 +93,7 @@ def judge_and_next(
     if live is None:
         claim = queue.claim(project, annotator, now=now)
         return Turn(judgment, claim, queue.claim_next(project, annotator, now=now) if claim else None)
-    claims = queue.shown(live, following)
+    claims = queue.claims_shown(live, following)
     return Turn(judgment, claims.get(live), claims.get(following) if following else None)
 
 
@@ -310,7 +310,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
             expires_at=now + queue.lease(project),
             draft={name: getattr(latest, name) for name in DRAFT_KEYS},
         )
-    return queue.shown(claim.pk)[claim.pk]
+    return queue.claims_shown(claim.pk)[claim.pk]
 
 
 def _make_way(judgment: Judgment, now: datetime) -> Claim:

@@ -78,3 +78,8 @@ def judgment_code(judgment: Judgment, left: int | None = None) -> str:
     """Return the judgment's code as its annotator saw it, or as one who sees the completion `left` on the left."""
     said = {name: getattr(judgment, name) for name in ("verdict", "preferred_id", "strength")}
     return code_of(said, judgment.left_id if left is None else left)
+
+
+def side_of(judgment: Judgment, completion: int | None) -> str:
+    """Return the side that the completion was shown on, or "" for none."""
+    return dict(zip((judgment.left_id, judgment.right_id), SIDES, strict=True)).get(completion or 0, "")

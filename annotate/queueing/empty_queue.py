@@ -21,7 +21,7 @@ class Reason(models.TextChoices):
 
 
 @dataclass(frozen=True)
-class Nothing:
+class EmptyQueue:
     """`back_at`: when something may come back at the latest, if others hold what is left; else None."""
 
     reason: Reason
@@ -29,18 +29,18 @@ class Nothing:
     standing: qualification.Standing | None = None
 
 
-def why(project: Project, annotator: User) -> Nothing:
-    """Why this person gets nothing."""
+def explain(project: Project, annotator: User) -> EmptyQueue:
+    """Explain why the queue is empty for this annotator."""
     if project.archived_at:
-        return Nothing(Reason.ARCHIVED)
+        return EmptyQueue(Reason.ARCHIVED)
     standing = qualification.standing(project, annotator)
     if not standing.passed:
         reason = Reason.NOT_QUALIFIED if standing.failed else Reason.TOO_LITTLE_GOLD
-        return Nothing(reason, standing=standing)
+        return EmptyQueue(reason, standing=standing)
     if not Comparison.objects.filter(project=project).exists():
-        return Nothing(Reason.EMPTY)
+        return EmptyQueue(Reason.EMPTY)
     back_at = _held_by_others(project, annotator)
-    return Nothing(Reason.HELD, back_at) if back_at else Nothing(Reason.DONE)
+    return EmptyQueue(Reason.HELD, back_at) if back_at else EmptyQueue(Reason.DONE)
 
 
 def _held_by_others(project: Project, annotator: User) -> datetime | None:

@@ -31,9 +31,14 @@ def lease(project: Project) -> timedelta:
     return timedelta(minutes=project.lease_minutes)
 
 
-def shown(*claims: int | None) -> dict[int, Claim]:
+def claims_shown(*claims: int | None) -> dict[int, Claim]:
     """These claims by id with everything a page shows of them, in one query."""
     return {claim.pk: claim for claim in _with_texts().filter(pk__in=[claim for claim in claims if claim])}
+
+
+def find_claim(project: Project, annotator: User, token: uuid.UUID) -> Claim | None:
+    """Return the annotator's claim with this token, whatever its state, with everything a page shows of it."""
+    return _with_texts().filter(project=project, annotator=annotator, token=token).first()
 
 
 def _with_texts() -> ClaimQuerySet:
@@ -50,7 +55,7 @@ def _with_texts() -> ClaimQuerySet:
 def claim(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
     """Return the annotator's next claim: their live claim, else the one fetched ahead, else the next one chosen.
 
-    None if there is nothing for them; `empty_queue.why` says why, and what happens next.
+    None if there is nothing for them; `empty_queue.explain` says why, and what happens next.
     """
     now = now or timezone.now()
     if mine := _keep(project, annotator, now):
@@ -60,7 +65,7 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
     chosen = choose(project, annotator, Claim.State.LIVE, now, lease(project)) or _search(
         project, annotator, now
     )
-    return shown(chosen).get(chosen) if chosen else None
+    return claims_shown(chosen).get(chosen) if chosen else None
 
 
 def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
@@ -123,7 +128,7 @@ def claim_next(project: Project, annotator: User, *, now: datetime | None = None
         ahead.filter(pk=held).update(expires_at=now + NEXT_LEASE)
     elif not project.archived_at:
         held = choose(project, annotator, Claim.State.NEXT, now, NEXT_LEASE)
-    return shown(held).get(held) if held else None
+    return claims_shown(held).get(held) if held else None
 
 
 def advance(project: Project, annotator: User, now: datetime) -> tuple[int | None, int | None]:

@@ -53,8 +53,8 @@ class MyWork:
         )
 
 
-def of(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
-    """This person's figures; agreement and gold accuracy only where the project shows them.
+def figures(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
+    """Return this annotator's figures, with agreement and gold accuracy only where the project shows them.
 
     Where gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
     """

@@ -74,7 +74,7 @@ def server_error(request: HtmxRequest) -> HttpResponse:
     if _is_api(request):
         return _api_error(_("Something went wrong on the server, and it was written to its log."), 500)
     if request.htmx:
-        return _notice(text, 500)
+        return notice(text, 500)
     context = {"heading": _("That did not work"), "text": text, "status": 500}
     return HttpResponse(render_to_string("annotate/error.html", context), status=500)
 
@@ -97,7 +97,7 @@ def _answer(request: HtmxRequest, status: int, heading: str, text: str) -> HttpR
     if _is_api(request):
         return _api_error(text, status)
     if request.htmx:
-        return _notice(text, status)
+        return notice(text, status)
     _find_project(request)
     context = {"heading": heading, "text": text, "status": status}
     return render(request, "annotate/error.html", context, status=status)
@@ -121,9 +121,9 @@ def _find_project(request: HttpRequest) -> None:
         admit(request, membership)
 
 
-def _notice(text: str, status: int) -> HttpResponse:
-    response = HttpResponse(
-        render_to_string("annotate/_notice.html", {"level": "error", "text": text}), status=status
-    )
+def notice(text: str, status: int = 200, level: str = "error") -> HttpResponse:
+    """Answer the page's script with a notice, whatever it asked to swap. Made without the request."""
+    html = render_to_string("annotate/_notice.html", {"level": level, "text": text})
+    response = HttpResponse(html, status=status)
     response["HX-Retarget"], response["HX-Reswap"] = "#notices", "beforeend"
     return response

@@ -13,9 +13,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.errors import RefusalError
-from annotate.judgments import judging
-from annotate.judgments.scale import judgment_code
-from annotate.models import Comparison, Judgment, Membership, Project
+from annotate.judgments import gold, judging
+from annotate.judgments.scale import judgment_code, side_of
+from annotate.models import Judgment, Membership, Project
 from annotate.people.access import JUDGES, ProjectRequest, project_view
 from annotate.reports import my_work
 from annotate.reports.days import Day
@@ -94,19 +94,11 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
         "code": judgment_code(found),
         "stage": stage,
         "versions": [(version, judgment_code(version)) for version in versions],
-        "expected": _expected(project, found),
+        "expected": side_of(found, gold.known_better(project, found)).upper(),
         "keys": {},
         "error": error,
     }
     return render(request, "annotate/judgment.html", context, status=422 if error else 200)
-
-
-def _expected(project: Project, found: Judgment) -> str:
-    """The letter of the known better completion, where the project tells."""
-    comparison = found.comparison
-    if comparison.kind != Comparison.Kind.GOLD or project.gold_feedback != Project.GoldFeedback.SHOWN:
-        return ""
-    return "A" if comparison.gold_preferred_id == found.left_id else "B"
 
 
 @never_cache
@@ -114,7 +106,7 @@ def _expected(project: Project, found: Judgment) -> str:
 @project_view(*JUDGES)
 def me(request: ProjectRequest) -> HttpResponse:
     project = request.project
-    work = my_work.of(project, request.user)
+    work = my_work.figures(project, request.user)
     context: dict[str, Any] = {
         "work": work,
         "bars": _bars(work.days),

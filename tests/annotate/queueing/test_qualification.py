@@ -40,7 +40,7 @@ def test_an_admin_lets_a_failed_annotator_retry_or_in(strict, teammate, owner):
     for _ in range(3):
         judge_gold(strict, teammate, right=False)
     assert queue.claim(strict, teammate) is None
-    found = empty_queue.why(strict, teammate)
+    found = empty_queue.explain(strict, teammate)
     assert found.reason == empty_queue.Reason.NOT_QUALIFIED
     assert (found.standing.correct, found.standing.judged, found.standing.size) == (0, 3, 3)
     qualification.try_again(strict, teammate)
@@ -52,4 +52,4 @@ def test_an_admin_lets_a_failed_annotator_retry_or_in(strict, teammate, owner):
 def test_a_qualification_with_too_little_gold_says_so(strict, teammate):
     Comparison.objects.filter(kind="gold").update(withdrawn_at=timezone.now())
     assert queue.claim(strict, teammate) is None
-    assert empty_queue.why(strict, teammate).reason == empty_queue.Reason.TOO_LITTLE_GOLD
+    assert empty_queue.explain(strict, teammate).reason == empty_queue.Reason.TOO_LITTLE_GOLD

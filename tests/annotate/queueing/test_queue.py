@@ -146,7 +146,7 @@ def test_an_archived_project_hands_nothing_out(project, teammate, make_compariso
     project.archived_at = timezone.now()
     project.save()
     assert queue.claim(project, teammate) is None
-    assert empty_queue.why(project, teammate).reason == empty_queue.Reason.ARCHIVED
+    assert empty_queue.explain(project, teammate).reason == empty_queue.Reason.ARCHIVED
 
 
 def test_a_withdrawn_comparison_may_only_be_finished(project, teammate, owner, make_comparisons):
@@ -202,7 +202,7 @@ def test_a_claim_on_somebodys_screen_does_not_give_way(project, teammate, owner,
     make_comparisons(1)
     queue.claim(project, teammate)
     assert queue.claim(project, owner) is None
-    found = empty_queue.why(project, owner)
+    found = empty_queue.explain(project, owner)
     assert found.reason == empty_queue.Reason.HELD
     assert found.back_at > timezone.now()
 
@@ -299,7 +299,7 @@ def test_gold_comes_at_the_projects_rate_once_per_annotator(project, teammate, o
 def test_gold_alone_is_not_work_left(project, teammate, make_comparisons):
     make_comparisons(3, kind="gold")
     assert queue.claim(project, teammate) is None
-    assert empty_queue.why(project, teammate).reason == empty_queue.Reason.DONE
+    assert empty_queue.explain(project, teammate).reason == empty_queue.Reason.DONE
 
 
 def test_repeats_go_to_the_same_annotator_alone_and_later(project, teammate, owner, make_comparisons):

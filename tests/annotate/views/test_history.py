@@ -241,7 +241,7 @@ def test_figures_count_todays_verdicts_the_streak_and_the_rest(
         judgment = judge(teammate)
         Judgment.objects.filter(pk=judgment.pk).update(created_at=at(days), seconds=10 + days)
     judge(teammate, "skip")
-    work = my_work.of(project, teammate)
+    work = my_work.figures(project, teammate)
     assert (work.today, work.total, work.left) == (2, 5, 1)
     assert work.streak == 3  # today, yesterday and the day before; the gap ends it
     assert work.seconds == 11  # the median of 10, 10, 11, 12, 14
@@ -254,9 +254,9 @@ def test_a_streak_lasts_until_the_day_after_is_over(
 ) -> None:
     make_comparisons(1)
     Judgment.objects.filter(pk=judge(teammate).pk).update(created_at=at(1))
-    assert my_work.of(project, teammate).streak == 1
+    assert my_work.figures(project, teammate).streak == 1
     Judgment.objects.update(created_at=at(2))
-    assert my_work.of(project, teammate).streak == 0
+    assert my_work.figures(project, teammate).streak == 0
 
 
 def test_agreement_counts_colleagues_on_the_same_comparison(
@@ -269,14 +269,14 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
             assert claim is not None
             preferred = claim.comparison.first_id
             judging.record(project, person, claim.token, Verdict("prefer", preferred, strength))
-    work = my_work.of(project, teammate)
+    work = my_work.figures(project, teammate)
     assert work.agreement is not None
     # Both always chose the first completion, and strength does not matter.
     assert work.agreement.count == work.agreement.total == 3
     last = Judgment.objects.filter(annotator=owner).last()
     assert last is not None
     judging.revise(project, owner, last.pk, Verdict("tie"))
-    work = my_work.of(project, teammate)
+    work = my_work.figures(project, teammate)
     assert work.agreement is not None
     assert (work.agreement.count, work.agreement.total) == (2, 3)
 
