@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Policy, Project, User
-from annotate.pairs.exports import Filters
+from annotate.pairs.exports import HELD_OUT, Filters
 from annotate.pairs.snapshots import PairSettings
 
 
@@ -85,14 +85,13 @@ class ExportForm(forms.Form):
         """The rows that were chosen."""
         chosen = self.cleaned_data
         since = chosen["since"]
-        held_out = {"leave": False, "include": True, "only": None}[chosen["held_out"]]
         return Filters(
             since=timezone.make_aware(datetime.combine(since, time())) if since else None,
             annotator=chosen["annotator"].pk if chosen["annotator"] else None,
             kind=chosen["kind"],
             policy=chosen["policy"].pk if chosen["policy"] else None,
             batch=chosen["batch"],
-            held_out=held_out,
+            held_out=HELD_OUT[chosen["held_out"]],
         )
 
     def settings(self) -> PairSettings:

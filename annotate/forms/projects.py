@@ -122,13 +122,6 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         else:
             del self.fields["base_model"]
 
-    def save(self, commit: bool = True) -> Project:
-        """Write the form's own columns alone: what else changed meanwhile, as by a promotion, stays."""
-        project: Project = super().save(commit=False)
-        if commit:
-            project.save(update_fields=self._meta.fields)
-        return project
-
     def clean_base_model(self) -> str:
         name: str = self.cleaned_data["base_model"]
         # One that was allowed when it was chosen does not keep the other settings from being saved.

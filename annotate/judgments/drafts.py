@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
@@ -52,6 +53,12 @@ def flag(project: Project, annotator: User, token: uuid.UUID | str, note: str = 
         defaults={"note": clean_text(note, "note", limit=NOTE_LIMIT)},
     )
     return flagged
+
+
+def resolve_flag(project: Project, flag_id: int) -> bool:
+    """Take an open flag off the list. False if it was resolved already."""
+    flags = Flag.objects.open().filter(comparison__project=project, pk=flag_id)
+    return flags.update(resolved_at=timezone.now()) == 1
 
 
 def _own_claims(project: Project, annotator: User, token: uuid.UUID | str) -> ClaimQuerySet:

@@ -106,6 +106,12 @@ class Judgment(models.Model):
         return f"{self.annotator}: {self.verdict} on {self.comparison_id}"
 
 
+class FlagQuerySet(models.QuerySet["Flag"]):
+    def open(self) -> FlagQuerySet:
+        """Keep those that no admin has resolved."""
+        return self.filter(resolved_at=None)
+
+
 class Flag(models.Model):
     """A comparison that an annotator wants an admin to look at."""
 
@@ -114,6 +120,8 @@ class Flag(models.Model):
     note = models.TextField(max_length=2000, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     resolved_at = models.DateTimeField(null=True, blank=True)
+
+    objects = FlagQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -50,6 +50,13 @@ class Prompt(models.Model):
             return self.content
         return str(self.content[-1]["content"]) if self.content else ""
 
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """The messages as (role, text). Plain text is one message without a role."""
+        if isinstance(self.content, str):
+            return [("", self.content)]
+        return [(str(message.get("role", "")), str(message.get("content", ""))) for message in self.content]
+
     def set_content(self, content: str | list[dict[str, str]]) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""
         self.content = content

@@ -26,6 +26,9 @@ AT_A_TIME = 500
 FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
 
 
+HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
+
+
 @dataclass(frozen=True)
 class Filters:
     """Which rows. `since`: comparisons with a judgment from then on. `annotator`: only this person's judgments.

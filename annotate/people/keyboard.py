@@ -56,8 +56,8 @@ def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
     return {act.name: "" if off else chosen.get(act.name, act.default) for act in ACTS}
 
 
-def choose(given: Mapping[str, str]) -> dict[str, str]:
-    """Check a person's keys, by act; returns those that differ from the defaults. An empty key turns an act's off."""
+def check_keys(given: Mapping[str, str]) -> dict[str, str]:
+    """Check a user's keys, by act. Return those that differ from the defaults. An empty key turns an act's off."""
     taken: dict[str, Any] = {}
     chosen = {}
     for act in ACTS:

@@ -1,5 +1,6 @@
 """Changes of a project as a whole: make it, change how many judgments it needs, archive it."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
 
@@ -89,6 +90,31 @@ def _free_name(project: Project, base_model: str) -> str:
     short = base_model.rstrip("/").rsplit("/", 1)[-1][:100]
     names = chain((short, base_model[-100:]), (f"{short} ({number})" for number in count(2)))
     return next(name for name in names if name and name not in taken)
+
+
+def change_settings(
+    project: Project,
+    by: User,
+    columns: Sequence[str],
+    *,
+    changed: Sequence[str],
+    base_model: str = "",
+    apply_needed: bool = False,
+) -> None:
+    """Store these columns of `project`, and the base model to start from if one is named.
+
+    What else changed meanwhile, as by a promotion, stays. The trail names the settings that were `changed`.
+    Comparisons made so far follow if `apply_needed`, in chunks, as annotators judge meanwhile. Saving again completes
+    what a crash left. Raises RefusalError, with nothing stored.
+    """
+    with transaction.atomic():
+        project.save(update_fields=columns)
+        if changed:
+            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed))
+        if base_model:
+            start_from(project, base_model)
+    if apply_needed:
+        change_needed(project, project.judgments_needed)
 
 
 def change_needed(project: Project, needed: int) -> None:

@@ -55,7 +55,7 @@ def standing(project: Project, annotator: User) -> Standing:
     return Standing(project.qualification_size, **counts, passed=done and counts["correct"] >= needed)
 
 
-def settle(project: Project, annotator: User) -> Standing:
+def admit_if_passed(project: Project, annotator: User) -> Standing:
     """Return the annotator's progress, and record a pass on the membership."""
     found = standing(project, annotator)
     if found.passed:

@@ -90,7 +90,7 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
     Each step is a transaction of its own, so that nothing waits while it holds a comparison.
     """
     if project.qualification_size:
-        standing = qualification.settle(project, annotator)
+        standing = qualification.admit_if_passed(project, annotator)
         if standing.failed:
             return None
         if not standing.passed:

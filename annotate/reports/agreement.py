@@ -5,7 +5,7 @@ for self-consistency alone. Categories name completions, never sides: first, sec
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db.models import Avg, Case, CharField, Count, F, Q, Value, When
@@ -22,7 +22,7 @@ LONGEST_SECONDS = 600  # somebody who took longer was away
 
 
 @dataclass(frozen=True)
-class Met:
+class Meeting:
     """A count of two annotators' categories on the same comparison, among comparisons of `judged` judgments."""
 
     one: int
@@ -75,7 +75,7 @@ def _said(path: str = "") -> Case:
     )
 
 
-def meetings(project: Project, batch: str | None = None) -> list[Met]:
+def meetings(project: Project, batch: str | None = None) -> list[Meeting]:
     """Count each pair of annotators' categories per comparison. Ignores skips and repeats."""
     rows = (
         _current(project, batch)
@@ -98,7 +98,9 @@ def meetings(project: Project, batch: str | None = None) -> list[Met]:
         .order_by()
     )
     return [
-        Met(row["annotator"], row["other"], row["one_said"], row["other_said"], row["judged"], row["count"])
+        Meeting(
+            row["annotator"], row["other"], row["one_said"], row["other_said"], row["judged"], row["count"]
+        )
         for row in rows
     ]
 
@@ -144,12 +146,12 @@ def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
 # --- Coefficients ------------------------------------------------------------------------------------------------
 
 
-def pairwise_agreement(met: Iterable[Met]) -> Share:
+def pairwise_agreement(met: Iterable[Meeting]) -> Share:
     """Share of verdict pairs on the same comparison that agree."""
     return sum_shares(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
 
 
-def agreement_with_others(met: Iterable[Met]) -> dict[int, Share]:
+def agreement_with_others(met: Iterable[Meeting]) -> dict[int, Share]:
     """The same, for each annotator."""
     found: dict[int, list[Share]] = defaultdict(list)
     for one in met:
@@ -159,7 +161,7 @@ def agreement_with_others(met: Iterable[Met]) -> dict[int, Share]:
     return {annotator: sum_shares(shares) for annotator, shares in found.items()}
 
 
-def cohen_kappa(met: Iterable[Met], one: int, other: int) -> float | None:
+def cohen_kappa(met: Iterable[Meeting], one: int, other: int) -> float | None:
     """Cohen's kappa (1960) of two annotators: agreement beyond chance, by each one's own mix of verdicts.
 
     None if they never met, or if chance alone would always agree.
@@ -178,7 +180,7 @@ def cohen_kappa(met: Iterable[Met], one: int, other: int) -> float | None:
     return None if chance == 1 else (observed - chance) / (1 - chance)
 
 
-def krippendorff_alpha(met: Iterable[Met]) -> float | None:
+def krippendorff_alpha(met: Iterable[Meeting]) -> float | None:
     """Krippendorff's alpha (2004, chapter 11) for nominal categories, any number of annotators, gaps allowed.
 
     From the coincidence matrix: each ordered pair of verdicts on a comparison of m counts 1 / (m - 1). None without
@@ -207,7 +209,7 @@ def reliability(project: Project) -> dict[int, float]:
 
 
 def estimate_reliability(
-    met: Iterable[Met], gold: Mapping[int, Share], rounds: int = 100
+    met: Iterable[Meeting], gold: Mapping[int, Share], rounds: int = 100
 ) -> dict[int, float]:
     """The one-coin model of Dawid and Skene (1979), fitted to pairwise agreement alone.
 
@@ -239,8 +241,13 @@ def estimate_reliability(
 # --- All of it ---------------------------------------------------------------------------------------------------
 
 
-def annotators(project: Project, batch: str | None = None) -> list[Annotator]:
-    """Return the figures of each annotator of the project, or of one batch of it, in five queries."""
+def annotators(
+    project: Project, batch: str | None = None, met: Sequence[Meeting] | None = None
+) -> list[Annotator]:
+    """Return the figures of each annotator of the project, or of one batch of it, in five queries.
+
+    `met` are its `meetings`, where they are known.
+    """
     found: dict[int, Annotator] = {}
     rows = (
         _current(project, batch)
@@ -260,7 +267,8 @@ def annotators(project: Project, batch: str | None = None) -> list[Annotator]:
         one.late += row["late_ones"]
         if row["verdict"] == Verdict.PREFER:
             one.left = Share(row["left"], row["count"])
-    met, gold = meetings(project, batch), gold_accuracy(project, batch)
+    met = meetings(project, batch) if met is None else met
+    gold = gold_accuracy(project, batch)
     agreed, reliable = agreement_with_others(met), estimate_reliability(met, gold)
     consistent, seconds = self_consistency(project), _mean_seconds(project, batch)
     for one in found.values():

@@ -60,10 +60,10 @@ class Quality:
 
 def assess(project: Project) -> Quality:
     """Everything that the page shows, in a number of queries that does not depend on the project's size."""
-    found = agreement.annotators(project)
+    met = agreement.meetings(project)
+    found = agreement.annotators(project, met=met)
     users = User.objects.in_bulk([one.annotator for one in found])
     people = [_person(project, users[one.annotator], one) for one in found]
-    met = agreement.meetings(project)
     return Quality(
         people=sorted(people, key=lambda person: -person.total),
         verdicts=_mix(project),
@@ -147,7 +147,9 @@ def _mix(project: Project) -> list[tuple[str, Share]]:
     ]
 
 
-def _kappas(met: list[agreement.Met], users: dict[int, User]) -> list[tuple[User, User, int, float | None]]:
+def _kappas(
+    met: list[agreement.Meeting], users: dict[int, User]
+) -> list[tuple[User, User, int, float | None]]:
     together: dict[tuple[int, int], int] = {}
     for meeting in met:
         both = (meeting.one, meeting.other)

@@ -34,6 +34,9 @@ class Page:
     cut: bool
 
 
+EMPTY = Page([], older=None, cut=False)
+
+
 def browse(
     project: Project, filters: Mapping[str, Any], before: int | None = None, seconds: float = SECONDS
 ) -> Page:
@@ -92,9 +95,7 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
             Exists(_disagreeing().filter(comparison=OuterRef("pk"))), judged__gt=1
         )
     if filters.get("flagged"):
-        comparisons = comparisons.filter(
-            Exists(Flag.objects.filter(comparison=OuterRef("pk"), resolved_at=None))
-        )
+        comparisons = comparisons.filter(Exists(Flag.objects.open().filter(comparison=OuterRef("pk"))))
     return comparisons
 
 
@@ -136,7 +137,7 @@ def _with_details(keys: list[int]) -> list[Comparison]:
         .defer(*(f"{side}__{name}" for side in ("first", "second") for name in _LONG))
         .prefetch_related(
             Prefetch("judgments", shown.order_by("created_at"), "current"),
-            Prefetch("flags", Flag.objects.filter(resolved_at=None), "open_flags"),
+            Prefetch("flags", Flag.objects.open(), "open_flags"),
         )
         .order_by("-pk")
     )

@@ -99,21 +99,13 @@ class Stage:
         show = rendering.raw if self.view == "raw" else rendering.markdown
         return [
             Message(show(text), cut, ROLES.get(role, role), role if role in ROLES else "")
-            for role, text, cut in rendering.cut_turns(self._turns)
+            for role, text, cut in rendering.cut_turns(self.prompt.turns)
         ]
-
-    @cached_property
-    def _turns(self) -> list[tuple[str, str]]:
-        """The prompt's (role, text); a plain prompt is one text without a role."""
-        content = self.prompt.content
-        if isinstance(content, str):
-            return [("", content)]
-        return [(str(message.get("role", "")), str(message.get("content", ""))) for message in content]
 
     @property
     def prompt_text(self) -> str:
         """All of the prompt, as plain text."""
-        return "\n\n".join(f"{role}:\n{text}" if role else text for role, text in self._turns)
+        return "\n\n".join(f"{role}:\n{text}" if role else text for role, text in self.prompt.turns)
 
     @property
     def prompt_cut(self) -> bool:

@@ -10,9 +10,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.forms.search import FilterForm
+from annotate.judgments import drafts
 from annotate.models import Comparison, Flag, Role
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
-from annotate.reports.search import browse
+from annotate.projects import trail
+from annotate.reports.search import EMPTY, browse
 from annotate.text.rendering import cut_turns
 
 
@@ -22,9 +24,8 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
     """The list; `before` is the key where an older page starts."""
     project = request.project
     form = FilterForm(request.GET, project=project)
-    filters = form.cleaned_data if form.is_valid() else {}
     before = request.GET.get("before", "")
-    page = browse(project, filters, int(before) if before.isdecimal() and len(before) < 19 else None)
+    page = browse(project, form.cleaned_data, trail.parse_key(before)) if form.is_valid() else EMPTY
     asked = {name: value for name, value in request.GET.items() if value and name != "before"}
     context = {
         "form": form,
@@ -37,7 +38,7 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
         "is_first": not before,
         "newest": urlencode(asked),
     }
-    return render(request, "annotate/comparisons.html", context)
+    return render(request, "annotate/comparisons.html", context, status=422 if form.errors else 200)
 
 
 @require_GET
@@ -55,21 +56,14 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     context = {
         "comparison": found,
         "sides": [("A", found.first), ("B", found.second)],
-        "turns": _turns(found.prompt.content),
+        "turns": cut_turns(found.prompt.turns),
         "judgments": judgments,
         "claims": claims,
         "pairs": pairs,
-        "flags": found.flags.filter(resolved_at=None).select_related("annotator"),
+        "flags": found.flags.open().select_related("annotator"),
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/comparison.html", context)
-
-
-def _turns(content: str | list[dict[str, str]]) -> list[tuple[str, str, bool]]:
-    """Return a prompt as (role, text, whether it is cut). The role of plain text is empty."""
-    if isinstance(content, str):
-        return cut_turns([("", content)])
-    return cut_turns((turn["role"], turn["content"]) for turn in content)
 
 
 @require_POST
@@ -108,7 +102,7 @@ def flags(request: ProjectRequest) -> HttpResponse:
         "annotator", "comparison__prompt"
     )
     context = {
-        "flags": of_project.filter(resolved_at=None).order_by("created_at")[:200],
+        "flags": of_project.open().order_by("created_at")[:200],
         "section": "comparisons",
         "resolved": of_project.filter(resolved_at__isnull=False).order_by("-resolved_at")[:20],
     }
@@ -119,9 +113,6 @@ def flags(request: ProjectRequest) -> HttpResponse:
 @project_view(*ADMINS)
 def resolve_flag(request: ProjectRequest, flag_id: int) -> HttpResponse:
     project = request.project
-    resolved = Flag.objects.filter(comparison__project=project, pk=flag_id, resolved_at=None).update(
-        resolved_at=timezone.now()
-    )
-    if resolved:
+    if drafts.resolve_flag(project, flag_id):
         messages.success(request, _("Flag resolved."))
     return redirect("flags", project.slug)

@@ -12,7 +12,7 @@ from annotate.forms.exports import ExportForm
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.downloads import rows_download, snapshot_download
-from annotate.pairs.snapshots import EXCLUSIONS, PairSettings, aggregate, take_snapshot
+from annotate.pairs.snapshots import EXCLUSIONS, aggregate, take_snapshot
 from annotate.people.access import READERS, ProjectRequest, project_view
 from annotate.projects import trail
 
@@ -84,9 +84,7 @@ def snapshots(request: ProjectRequest) -> HttpResponse:
     """The snapshots; a POST freezes the pairs as they stand now."""
     project = request.project
     if request.method == "POST":
-        form = ExportForm(request.POST, project=project)
-        settings = form.settings() if form.is_valid() else PairSettings()
-        snapshot = take_snapshot(project, request.user, settings)
+        snapshot = take_snapshot(project, request.user)
         messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": snapshot.digest[:12]})
         return redirect("snapshot", project.slug, snapshot.digest)
     context = {

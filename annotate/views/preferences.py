@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.errors import RefusalError
-from annotate.people import keyboard as key_choices
+from annotate.people import keyboard
 from annotate.people.access import get_user
 
 THEME_SECONDS = 60 * 60 * 24 * 365
@@ -19,12 +19,12 @@ THEME_SECONDS = 60 * 60 * 24 * 365
 def keys(request: HttpRequest) -> HttpResponse:
     """Choose the keys of the desk."""
     user = get_user(request)
-    given: dict[str, str] = key_choices.keys_of({**user.preferences, "keys_off": False})
+    given: dict[str, str] = keyboard.keys_of({**user.preferences, "keys_off": False})
     error = ""
     if request.method == "POST":
-        given |= {act.name: request.POST[act.name] for act in key_choices.ACTS if act.name in request.POST}
+        given |= {act.name: request.POST[act.name] for act in keyboard.ACTS if act.name in request.POST}
         try:
-            chosen = {} if "defaults" in request.POST else key_choices.choose(given)
+            chosen = {} if "defaults" in request.POST else keyboard.check_keys(given)
         except RefusalError as bad:
             error = str(bad)
         else:
@@ -33,7 +33,7 @@ def keys(request: HttpRequest) -> HttpResponse:
             messages.success(request, _("Keys saved."))
             return redirect(f"{reverse('keys')}?{urlencode({'next': _safe_next(request)})}")
     context = {
-        "rows": [(act, given[act.name]) for act in key_choices.ACTS],
+        "rows": [(act, given[act.name]) for act in keyboard.ACTS],
         "off": bool(user.preferences.get("keys_off")),
         "next": _safe_next(request),
         "error": error,

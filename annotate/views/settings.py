@@ -8,6 +8,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
+from annotate.errors import RefusalError
 from annotate.forms.projects import NewProjectForm, ProjectForm
 from annotate.people.access import ADMINS, ProjectRequest, get_user, project_view
 from annotate.projects import lifecycle, trail
@@ -40,18 +41,18 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
     project = request.project
     form = ProjectForm(request.POST or None, instance=project)
     if request.method == "POST" and form.is_valid():
-        with transaction.atomic():
-            form.save()
-            if form.changed_data:
-                trail.record(
-                    trail.Verb.SETTINGS, request.user, project=project, target=", ".join(form.changed_data)
-                )
-        if form.cleaned_data.get("base_model"):
-            lifecycle.start_from(project, form.cleaned_data["base_model"])
-        if form.cleaned_data["apply_needed"]:
-            lifecycle.change_needed(project, project.judgments_needed)
-        messages.success(request, _("Settings saved."))
-        return redirect("settings", project.slug)
+        chosen = {
+            name: form.cleaned_data[name] for name in ("base_model", "apply_needed") if name in form.fields
+        }
+        try:
+            lifecycle.change_settings(
+                project, request.user, ProjectForm.Meta.fields, changed=form.changed_data, **chosen
+            )
+        except RefusalError as error:
+            form.add_error(error.field or None, error.message)
+        else:
+            messages.success(request, _("Settings saved."))
+            return redirect("settings", project.slug)
     if form.errors:
         project.refresh_from_db()  # validation has written what was refused into the instance
     context = {

@@ -92,7 +92,7 @@ def overview(project: Project) -> Overview:
         prompts=Prompt.objects.filter(project=project).count(),
         active=recent.values("annotator").distinct().count(),
         annotators=people.filter(role=Role.ANNOTATOR).count(),
-        flags=Flag.objects.filter(comparison__project=project, resolved_at=None).count(),
+        flags=Flag.objects.open().filter(comparison__project=project).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),
         open_round=open_rounds([project]).get(project.pk),

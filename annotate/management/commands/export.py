@@ -15,8 +15,6 @@ from annotate.pairs import exports
 from annotate.pairs.snapshots import PairSettings
 from annotate.projects import trail
 
-HELD_OUT = {"leave": False, "include": True, "only": None}
-
 
 class Command(BaseCommand):
     help = (
@@ -48,7 +46,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--held-out",
-            choices=HELD_OUT,
+            choices=exports.HELD_OUT,
             help="held-out prompts, which training never sees: leave them out (default for pairs), include, or only",
         )
 
@@ -109,7 +107,7 @@ class Command(BaseCommand):
             policy=policy,
             batch=options["batch"],
             min_judgments=options["min_judgments"],
-            held_out=HELD_OUT[options["held_out"] or "leave"],
+            held_out=exports.HELD_OUT[options["held_out"] or "leave"],
         )
 
 

@@ -10,7 +10,7 @@ from annotate.judgments import judging
 from annotate.models import Comparison, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
-from annotate.reports.agreement import Met
+from annotate.reports.agreement import Meeting
 from primitives.statistics import Share
 from tests.annotate.saying import say
 
@@ -198,12 +198,12 @@ def test_reliability_is_found_from_agreement_alone():
         counts.update(
             (one, other, said[one], said[other]) for one in accuracy for other in accuracy if one < other
         )
-    met = [Met(*key, judged=5, count=count) for key, count in counts.items()]
+    met = [Meeting(*key, judged=5, count=count) for key, count in counts.items()]
     assert agreement.estimate_reliability(met, {}) == pytest.approx(accuracy, abs=0.03)
 
 
 def test_ties_say_nothing_of_reliability():
-    met = [Met(1, 2, "tie", "first", 2, 50), Met(1, 2, "both_bad", "both_bad", 2, 50)]
+    met = [Meeting(1, 2, "tie", "first", 2, 50), Meeting(1, 2, "both_bad", "both_bad", 2, 50)]
     assert agreement.estimate_reliability(met, {}) == {}
 
 

@@ -97,9 +97,17 @@ def test_each_filter_narrows_the_list(project, owner, teammate, make_comparisons
         "q=t3_x": {gold},
         f"q=review+number+{split.prompt.text.split()[2]}+BEGINS": {split},
         "q=no+such+text": set(),
-        "annotator=999999": {waiting, split, agreed, gold, foreign},  # no such choice: not a filter
     }.items():
         assert set(numbers(client.get(f"{URL}?{query}"))) == {one.pk for one in expected}, query
+
+
+@pytest.mark.parametrize("query", ["annotator=999999", "state=often", "q=" + "x" * 201])
+def test_a_filter_without_meaning_is_refused(project, owner, make_comparisons, client_for, query):
+    make_comparisons(1)
+    answer = client_for(owner).get(f"{URL}?{query}")
+    assert answer.status_code == 422
+    assert not numbers(answer)
+    assert 'role="alert"' in answer.content.decode()
 
 
 @pytest.mark.parametrize("text", ["naïve “quotes” \\ 日本語", 'a "quoted" word', "50%", "under_score"])
