@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -31,8 +32,10 @@ class RowsRefusedError(exceptions.ValidationError):
     def __init__(self, name: str, rows: Sequence[tuple[int, str]], total: int) -> None:
         self.rows = rows
         position, sentence = rows[0]
-        message = _(
-            "%(wrong)d of %(total)d rows cannot be used, and nothing was created. Row %(row)d: %(sentence)s"
+        message = ngettext(
+            "%(wrong)d of %(total)d row cannot be used, and nothing was created. Row %(row)d: %(sentence)s",
+            "%(wrong)d of %(total)d rows cannot be used, and nothing was created. Row %(row)d: %(sentence)s",
+            total,
         )
         words = {"wrong": len(rows), "total": total, "row": position, "sentence": sentence}
         super().__init__({f"{name}.{position}": [message % words]})

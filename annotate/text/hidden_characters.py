@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from django.utils.html import escape
+from django.utils.translation import gettext as _
 
 # Control, zero-width, filler, blank, direction, variation, musical and tag characters. The flags of England, Scotland
 # and Wales are spelled in tags, and matched whole, to be left alone.
@@ -79,7 +80,8 @@ def _mark_word(match: re.Match[str]) -> str:
     word = match[0]
     if not _is_mixed(word):
         return word
-    return f'<span class="mixed-script" title="Letters of several alphabets">{word}</span>'
+    title = escape(_("Letters of several alphabets"))
+    return f'<span class="mixed-script" title="{title}">{word}</span>'
 
 
 def _is_mixed(word: str) -> bool:

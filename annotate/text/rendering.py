@@ -18,6 +18,7 @@ from typing import Any
 
 import nh3
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock
@@ -103,7 +104,7 @@ def _markdown(text: str) -> SafeString:
 
 
 class HtmlCache:
-    """Rendered texts by the digest of their source: the latest ones, in a bounded number of bytes."""
+    """Rendered texts by their language and source: the latest ones, in a bounded number of bytes."""
 
     def __init__(self, size: int) -> None:
         self.size, self.used = size, 0
@@ -132,7 +133,8 @@ class HtmlCache:
 
     @staticmethod
     def _digest(text: str) -> bytes:
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        source = f"{get_language()} {text}"
+        return hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 CACHE = HtmlCache(CACHE_SIZE)
