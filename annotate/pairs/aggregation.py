@@ -9,8 +9,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from django.db.models import Case, F, Q, Value, When
 from django.utils.translation import gettext_lazy as _
@@ -99,14 +101,22 @@ class Aggregation:
     counts: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Vote:
-    judgment: int
+class _Vote(NamedTuple):
+    """A current judgment, with what is asked of its comparison: rows and texts by id."""
+
+    pk: int
     annotator: int
     verdict: str
     preferred: int | None
     strength: int | None
     too_fast: bool
+    comparison: int
+    first: int
+    second: int
+    kind: str
+    withdrawn_at: datetime | None
+    held_out: bool
+    equal: bool
 
 
 # --- Aggregating -------------------------------------------------------------------------------------------------
@@ -142,19 +152,18 @@ def decide(
     """Each judged comparison as its pair, or as the reason why it is none, with its number of judgments; streamed."""
     settings = settings or PairSettings()
     reliability = agreement.reliability(project) if settings.votes == "reliability" else {}
-    for row, votes in _judged(project, settings, only or Q()):
-        yield _pair(row, votes, settings, reliability), len(votes)
+    for votes in _judged(project, settings, only or Q()):
+        yield _pair(votes, settings, reliability), len(votes)
 
 
-def _judged(
-    project: Project, settings: PairSettings, only: Q
-) -> Iterator[tuple[Mapping[str, Any], list[_Vote]]]:
-    """Each judged comparison with its votes, streamed in the order of the comparisons."""
+def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[_Vote]]:
+    """Yield the votes of each judged comparison, in the order of the comparisons."""
     judgments = Judgment.objects.current().filter(only, project=project)
     if settings.policies:
         judgments = judgments.filter(
             comparison__first__policy__in=settings.policies, comparison__second__policy__in=settings.policies
         )
+    same_text = Q(comparison__first__text=F("comparison__second__text"))
     rows = (
         judgments.annotate(
             first=F("comparison__first_id"),
@@ -162,52 +171,19 @@ def _judged(
             kind=F("comparison__kind"),
             withdrawn_at=F("comparison__withdrawn_at"),
             held_out=F("comparison__prompt__held_out"),
-            equal=Case(
-                When(Q(comparison__first__text=F("comparison__second__text")), then=Value(True)),
-                default=Value(False),
-            ),
+            equal=Case(When(same_text, then=Value(True)), default=Value(False)),
         )
         .order_by("comparison_id", "pk")
-        .values(
-            "pk",
-            "annotator_id",
-            "verdict",
-            "preferred_id",
-            "strength",
-            "too_fast",
-            "comparison_id",
-            "first",
-            "second",
-            "kind",
-            "withdrawn_at",
-            "held_out",
-            "equal",
-        )
+        .values_list(*_Vote._fields)
         .iterator(chunk_size=2_000)
     )
-    for _comparison, group in groupby(rows, key=lambda row: row["comparison_id"]):
-        of_one = list(group)
-        yield (
-            of_one[0],
-            [
-                _Vote(
-                    row["pk"],
-                    row["annotator_id"],
-                    row["verdict"],
-                    row["preferred_id"],
-                    row["strength"],
-                    row["too_fast"],
-                )
-                for row in of_one
-            ],
-        )
+    for _comparison, votes in groupby(map(_Vote._make, rows), key=attrgetter("comparison")):
+        yield list(votes)
 
 
-def _pair(
-    row: Mapping[str, Any], votes: list[_Vote], settings: PairSettings, reliability: Mapping[int, float]
-) -> Pair | str:
-    """The pair that a comparison becomes, or the reason why it becomes none."""
-    if reason := _unfit(row, settings):
+def _pair(votes: list[_Vote], settings: PairSettings, reliability: Mapping[int, float]) -> Pair | str:
+    """Return the pair that a comparison becomes, or the reason why it becomes none."""
+    if reason := _unfit(votes[0], settings):
         return reason
     verdicts = Counter(vote.verdict for vote in votes)
     heard = [vote for vote in votes if vote.verdict != Judgment.Verdict.SKIP]
@@ -222,29 +198,29 @@ def _pair(
     cast = [vote for vote in heard if vote.verdict != Judgment.Verdict.BOTH_BAD]
     if 2 * len(cast) < len(heard) or not cast:
         return "both_bad"
-    return _decide(row, cast, settings, reliability, verdicts)
+    return _decide(cast, settings, reliability, verdicts)
 
 
-def _unfit(row: Mapping[str, Any], settings: PairSettings) -> str | None:
+def _unfit(row: _Vote, settings: PairSettings) -> str | None:
     """Why this comparison becomes no pair whatever was judged, or None."""
     reasons = {
-        "withdrawn": row["withdrawn_at"] is not None,
-        "repeat": row["kind"] == Comparison.Kind.REPEAT,
-        "gold": row["kind"] == Comparison.Kind.GOLD and not settings.include_gold,
-        "equal": row["equal"],
+        "withdrawn": row.withdrawn_at is not None,
+        "repeat": row.kind == Comparison.Kind.REPEAT,
+        "gold": row.kind == Comparison.Kind.GOLD and not settings.include_gold,
+        "equal": row.equal,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _decide(
-    row: Mapping[str, Any],
     votes: list[_Vote],
     settings: PairSettings,
     reliability: Mapping[int, float],
     verdicts: Mapping[str, int],
 ) -> Pair | str:
     """Label, direction and margin of votes that are preferences or ties."""
-    first: int = row["first"]
+    row = votes[0]
+    first = row.first
     towards_first = [
         0 if vote.preferred is None else (1 if vote.preferred == first else -1) for vote in votes
     ]
@@ -262,17 +238,17 @@ def _decide(
         label = 0.5
     strengths = [side * (vote.strength or 0) for side, vote in zip(towards_first, votes, strict=True)]
     margin = sum(strengths) / len(votes)
-    chosen, rejected = (first, row["second"]) if label >= 0.5 else (row["second"], first)
+    chosen, rejected = (first, row.second) if label >= 0.5 else (row.second, first)
     return Pair(
-        comparison=row["comparison_id"],
+        comparison=row.comparison,
         chosen=chosen,
         rejected=rejected,
         label=round(max(label, 1 - label), 9),
         # Many faint votes can outvote a strong one: the margin against the majority is then none, not negative.
         margin=round(max(margin if label >= 0.5 else -margin, 0.0), 9),
         weight=float(len(votes)) if settings.weights == "judgments" else 1.0,
-        held_out=row["held_out"],
-        judgments=tuple(vote.judgment for vote in votes),
+        held_out=row.held_out,
+        judgments=tuple(vote.pk for vote in votes),
         verdicts=dict(verdicts),
     )
 
