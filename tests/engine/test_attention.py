@@ -133,13 +133,13 @@ def test_what_cannot_be_packed_is_refused(unsupported: dict) -> None:
 
 
 def test_rows_are_filled_evenly_and_keep_to_the_budget() -> None:
-    from training.engine.data.packing import share
+    from training.engine.data.packing import distribute
 
     rng = random.Random(0)
     for _ in range(200):
         costs = [rng.randint(1, 50) for _ in range(rng.randint(1, 40))]
         budget, at_least = rng.randint(10, 120), rng.randint(1, 4)
-        groups = share(costs, budget, min(at_least, len(costs)))
+        groups = distribute(costs, budget, min(at_least, len(costs)))
         assert sorted(item for group in groups for item in group) == list(range(len(costs)))
         assert len(groups) >= min(at_least, len(costs))
         assert all(sum(costs[item] for item in group) <= budget or len(group) == 1 for group in groups)

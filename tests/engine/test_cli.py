@@ -86,7 +86,7 @@ def test_running_out_of_memory_is_told_with_the_remedy(
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99999999999 bytes."
         )
 
-    monkeypatch.setattr("training.engine.optimize.trainer.Trainer.step", no_room)
+    monkeypatch.setattr("training.engine.train.backward", no_room)
     assert main(["train", str(make_run().root)]) == 9
     assert "lower max_tokens" in capsys.readouterr().err
 

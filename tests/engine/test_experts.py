@@ -14,8 +14,7 @@ from training.engine.adapters.loading import load_policy, save_adapter, trainabl
 from training.engine.adapters.targets import find_targets
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, StaleCheckpointError
-from training.engine.optimize.distributed import Processes
-from training.engine.optimize.trainer import Trainer
+from training.engine.optimize.state import State
 from training.engine.score import make_scorer, score_pairs
 
 _SHAPE = SHAPE | {"pad_token_id": 1, "head_dim": 8}
@@ -208,13 +207,12 @@ def test_a_quantized_mixture_leaves_out_what_peft_cannot_adapt() -> None:
 def test_checkpoints_of_an_adapter_of_other_layers_are_refused(tmp_path: Path) -> None:
     """As a run of an earlier version left them, which adapted routed experts by default."""
     config = settings(save_model(tmp_path, MIXTURES["Mixtral"]()))
-    pairs, trainers = make_pairs(2), []
+    states = []
     for experts in ("all", "shared"):
         loaded = load_policy(settings(tmp_path, experts=experts))
-        scorer = make_scorer(loaded, config, pairs, lambda event: None)
-        trainers.append(Trainer(config, loaded.model, scorer, pairs, Processes()))
+        states.append(State.initial(config, loaded.model))
     with pytest.raises(StaleCheckpointError, match="an adapter of other layers"):
-        trainers[1].load_state(trainers[0].state())
+        states[1].load(states[0].tensors())
 
 
 def test_layers_that_kernels_multiply_by_are_left_out() -> None:

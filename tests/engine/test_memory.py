@@ -42,7 +42,7 @@ def test_memory_too_short_for_one_pair_is_told(make_run, monkeypatch: pytest.Mon
     def short_of_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("training.engine.optimize.trainer.Trainer.step", short_of_memory)
+    monkeypatch.setattr("training.engine.train.backward", short_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         train(make_run())
 

@@ -35,18 +35,17 @@ def child_main(root: str, pause: float, before: str) -> None:
     import torch
 
     from training.engine import train
-    from training.engine.optimize import trainer
 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    where, name = (trainer.Trainer, "step") if before == "step" else (train, "held_out_figures")
-    original = getattr(where, name)
+    name = "backward" if before == "step" else "held_out_figures"
+    original = getattr(train, name)
 
     def slow(*arguments):
         time.sleep(pause)
         return original(*arguments)
 
-    setattr(where, name, slow)
+    setattr(train, name, slow)
     raise SystemExit(main(["train", root]))
 
 

@@ -9,13 +9,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.engine.conftest import make_model, make_pairs, tiny_llama
+from tests.engine.conftest import make_model, make_pairs, make_task, take_step, tiny_llama
 from tests.engine.oracle import assert_close, check_run, encode, fresh, logp, make_run, save_model
 from training.engine.adapters.loading import load_policy, load_sampled, load_scored, save_adapter, wrap
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
-from training.engine.optimize.distributed import Processes
-from training.engine.optimize.trainer import Trainer
+from training.engine.optimize.state import State
 from training.engine.score import make_scorer, score, score_pairs
 
 
@@ -95,16 +94,13 @@ def test_an_option_is_computed_as_peft_does(option: str, models: dict[str, Path]
         for pair, (chosen, _) in zip(pairs, true.tolist(), strict=True):
             assert_close([logp(sampled, pair.prompt, pair.chosen)], [chosen])
 
-        trainer = Trainer(config, trained.model, scorer, pairs, Processes())
-        trainer.set_reference(score_pairs(scorer, pairs))
-        assert trainer.step(0)["rewards/margins"] == pytest.approx(0, abs=1e-6)
-        trainer.apply()
+        task = make_task(config, scorer, pairs, reference=score_pairs(scorer, pairs))
+        state = State.initial(config, trained.model)
+        assert take_step(task, state)["rewards/margins"] == pytest.approx(0, abs=1e-6)
         resumed = load_policy(config)
-        again = Trainer(
-            config, resumed.model, make_scorer(resumed, config, pairs, lambda event: None), pairs, Processes()
-        )
-        again.load_state(trainer.state())
-        after = [score_pairs(one.scorer, pairs) for one in (trainer, again)]
+        again = make_scorer(resumed, config, pairs, lambda event: None)
+        State.initial(config, resumed.model).load(state.tensors())
+        after = [score_pairs(one, pairs) for one in (scorer, again)]
         torch.testing.assert_close(*after, atol=0, rtol=0)
         save_adapter(resumed.model, folder / "trained")
         policy = fresh(models[kind], folder / "trained")

@@ -16,8 +16,7 @@ from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.model.base import Loaded, model_files, set_threads
 from training.engine.model.logps import Scorer
 from training.engine.model.threads import is_small
-from training.engine.optimize.losses import make_loss
-from training.engine.optimize.trainer import accuracy
+from training.engine.optimize.losses import accuracy, make_loss
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.selfcheck import check_causal, choose_form

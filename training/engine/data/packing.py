@@ -64,7 +64,7 @@ class Row:
         return Row(**{name: moved.get(name, getattr(self, name)) for name in self.__slots__})
 
 
-def share(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int]]:
+def distribute(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int]]:
     """Spread items over the fewest groups that keep to `budget`, evenly, and over `at_least` groups if it can.
 
     Longest first into the lightest group (Graham, 1969). An item above the budget gets a group of its own.
@@ -145,23 +145,3 @@ def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone:
         targets=torch.tensor(targets),
         lengths=torch.tensor([len(completion) for _, completion in sequences]),
     )
-
-
-def share_pairs(
-    pairs: Sequence[EncodedPair],
-    positions: Sequence[int],
-    *,
-    padded: bool,
-    max_tokens: int,
-    at_least: int = 1,
-) -> list[list[int]]:
-    """The pairs at `positions` in groups of one row each, in at least `at_least` groups if there are pairs enough."""
-    if not padded:
-        costs = [pairs[at].tokens for at in positions]
-    else:
-        longest = max(
-            len(pairs[at].prompt) + max(len(pairs[at].chosen), len(pairs[at].rejected)) for at in positions
-        )
-        costs = [2 * longest] * len(positions)
-    groups = share(costs, max_tokens, min(at_least, len(positions)))
-    return [[positions[item] for item in group] for group in groups]

@@ -22,7 +22,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from training.engine.data.packing import Row, pack, pad, share_pairs
+from training.engine.data.packing import Row, distribute, pack, pad
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 from training.engine.model.attention import PACKED
@@ -152,18 +152,28 @@ class Scorer:
     def groups(
         self, pairs: Sequence[EncodedPair], positions: Sequence[int], at_least: int = 1
     ) -> list[list[int]]:
-        """Which of the pairs at `positions` share a row: none that its length would make compute otherwise."""
+        """Return which of the pairs at `positions` share a row: none whose numbers its neighbours would change.
+
+        There are at least `at_least` groups if there are pairs enough.
+        """
         like: dict[object, list[int]] = {}
         for at in positions:
             sides = self._sides(pairs[at])
             like.setdefault(at if len(sides) > 1 else sides, []).append(at)
         return [
-            group
+            [some[item] for item in group]
             for some in like.values()
-            for group in share_pairs(
-                pairs, some, padded=self.form == "padded", max_tokens=self.max_tokens, at_least=at_least
+            for group in distribute(
+                self._tokens_in_row([pairs[at] for at in some]), self.max_tokens, at_least
             )
         ]
+
+    def _tokens_in_row(self, pairs: Sequence[EncodedPair]) -> list[int]:
+        """Return how many tokens of a row each pair takes; padded, all are as long as the longest."""
+        if self.form != "padded":
+            return [pair.tokens for pair in pairs]
+        longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+        return [2 * longest] * len(pairs)
 
     def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[Row]:
         """The rows of `groups`, each made when it is asked for."""

@@ -136,6 +136,11 @@ def make_loss(config: TrainConfig) -> Loss:
     return loss
 
 
+def accuracy(h: torch.Tensor) -> float:
+    """Return the share of margins (B,) above 0; a tie counts half."""
+    return float(((h > 0).double() + 0.5 * (h == 0).double()).mean())
+
+
 def check_honoured(config: TrainConfig, pairs: Sequence[EncodedPair]) -> None:
     """Refuse pairs that say something which the loss would ignore. Raises ConfigError naming the pair."""
     if "margin" in LOSS_OPTIONS[config.loss]:
