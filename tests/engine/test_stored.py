@@ -103,7 +103,7 @@ def test_a_matrix_widened_in_parts_gives_the_product_and_the_gradient_of_the_who
     layer = nn.Linear(32, 300, bias=bias).requires_grad_(False)
     layer.weight.data = layer.weight.data.bfloat16()
     x, dy = torch.randn(2, 5, 32, requires_grad=True), torch.randn(2, 5, 300)
-    y = narrow._Product.apply(x, layer.weight, layer.bias)
+    y = narrow.NarrowProduct.apply(x, layer.weight, layer.bias)
     expected = nn.functional.linear(x, layer.weight.float(), layer.bias)
     torch.testing.assert_close(y, expected)
     slopes = [torch.autograd.grad(one, x, dy)[0] for one in (y, expected)]

@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 24  # weights that are widened at once: the head's matrix may be
 _NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
-class _Product(torch.autograd.Function):
+class NarrowProduct(torch.autograd.Function):
     """x (..., I) by a narrower frozen weight (O, I): y (..., O), keeping no widened copy for the backward pass."""
 
     @staticmethod
@@ -85,13 +85,13 @@ def accept_wider_inputs(layer: nn.Linear) -> None:
 def _wider(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     if x.dtype == layer.weight.dtype:
         return nn.Linear.forward(layer, x)
-    y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)
+    y: torch.Tensor = NarrowProduct.apply(x, layer.weight, layer.bias)
     return y
 
 
 def _linear(dtype: torch.dtype) -> Callable[..., torch.Tensor]:
     def forward(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)
+        y: torch.Tensor = NarrowProduct.apply(x, layer.weight, layer.bias)
         return y
 
     return forward
