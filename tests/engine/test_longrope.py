@@ -12,7 +12,7 @@ from tests.engine.conftest import make_model, make_tokenizer
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
-from training.engine.model.base import Loaded
+from training.engine.model.base import LoadedModel
 from training.engine.model.longrope import Sides
 from training.engine.rundir import write_jsonl
 from training.engine.sample import sample
@@ -51,8 +51,8 @@ def next_logps(model: transformers.PreTrainedModel, sequence: tuple[int, ...]) -
         return model(input_ids=torch.tensor([sequence]), use_cache=False).logits[0].double().log_softmax(-1)
 
 
-def make_loaded(model: transformers.PreTrainedModel) -> Loaded:
-    return Loaded(model, None, torch.device("cpu"), model.dtype, frozenset({1}), 128)
+def make_loaded(model: transformers.PreTrainedModel) -> LoadedModel:
+    return LoadedModel(model, None, torch.device("cpu"), model.dtype, frozenset({1}), 128)
 
 
 @pytest.mark.parametrize("packing", ["on", "off"])
@@ -103,7 +103,7 @@ def test_shard_refuses_pairs_that_must_be_computed_apart(model: transformers.Pre
 
 def test_models_without_longrope_have_one_side() -> None:
     sides = Sides(tiny_config("llama"))
-    assert {sides.of(length) for length in (1, LONG, LONG + 1, 10**6)} == {0}
+    assert {sides.side_of(length) for length in (1, LONG, LONG + 1, 10**6)} == {0}
     sides = Sides(tiny_config("phi3"))
-    assert [sides.of(length) for length in (1, LONG, LONG + 1)] == [0, 0, 1]
+    assert [sides.side_of(length) for length in (1, LONG, LONG + 1)] == [0, 0, 1]
     assert [sides.is_first(length) for length in (LONG, LONG + 1, LONG + 2)] == [False, True, False]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.engine.conftest import pair_lines
-from training.engine.data.packing import Row
+from training.engine.data.packing import PairRow
 from training.engine.model.logps import Scorer
 from training.engine.rundir import write_jsonl
 from training.engine.train import train
@@ -23,7 +23,7 @@ def test_short_memory_makes_shorter_rows_and_the_same_adapter(
     train(whole)
     real, rows = Scorer.token_logps, []
 
-    def short_of_memory(scorer: Scorer, row: Row) -> torch.Tensor:
+    def short_of_memory(scorer: Scorer, row: PairRow) -> torch.Tensor:
         rows.append(row.tokens)
         if row.tokens > 60:
             raise torch.OutOfMemoryError("CUDA out of memory.")

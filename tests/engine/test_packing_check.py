@@ -10,7 +10,7 @@ from training.engine.config import TrainConfig
 from training.engine.data.packing import pack
 from training.engine.data.tokens import EncodedPair
 from training.engine.model import attention
-from training.engine.model.base import Loaded
+from training.engine.model.base import LoadedModel
 from training.engine.score import make_scorer
 from training.engine.selfcheck import probe
 
@@ -33,7 +33,7 @@ def windowed(*, told: bool) -> transformers.PreTrainedModel:
 def is_packed(model: transformers.PreTrainedModel, pairs: list[EncodedPair], **settings: object) -> bool:
     config = TrainConfig.from_dict({"base_model": "m"} | settings)
     events: list[str] = []
-    loaded = Loaded(model, None, torch.device("cpu"), model.dtype, frozenset(), 128)
+    loaded = LoadedModel(model, None, torch.device("cpu"), model.dtype, frozenset(), 128)
     scorer = make_scorer(loaded, config, pairs, events.append)
     assert [event.split(",")[0] for event in events] == (
         [] if scorer.form == "packed" else ["Rows are not packed"]

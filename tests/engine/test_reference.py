@@ -33,7 +33,7 @@ def test_the_reference_cache_key_covers_whatever_could_change_a_number(make_run,
         loaded = load_policy(config)
         path = tmp_path / "pairs.jsonl"
         write_jsonl(path, lines or pair_lines(4))
-        pairs, _ = loaded.encoder(config).encode_pairs(read_pairs(path))
+        pairs, _ = loaded.make_encoder(config).encode_pairs(read_pairs(path))
         scorer = make_scorer(loaded, config, pairs, print)
         groups = [scorer.groups(pairs, range(len(pairs)))]
         return cache_key(pairs, groups, form=scorer.form, model=model_files(config), dtype=str(loaded.dtype))

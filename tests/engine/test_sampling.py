@@ -14,11 +14,11 @@ from training.engine.adapters.loading import has_adapter, load_policy, load_samp
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError, DataError, ModelError
 from training.engine.model.base import load_base
-from training.engine.records import Prompt
+from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
 from training.engine.sample import decode, sample, seed_of
 from training.engine.sampling import vllm_writer
-from training.engine.sampling.decoding import Request, Written
+from training.engine.sampling.decoding import Generation, Request
 
 PROMPTS = [
     {"id": "a", "prompt": "the film was"},
@@ -128,7 +128,7 @@ def test_a_line_may_ask_for_a_number_and_a_seed_of_its_own(sampled) -> None:
 def test_seeds_differ_by_prompt_number_attempt_and_configured_seed() -> None:
     settings = SamplingConfig()
     seeds = {
-        seed_of(SamplingConfig(seed=seed), Prompt(name, ""), index, attempt)
+        seed_of(SamplingConfig(seed=seed), SamplingPrompt(name, ""), index, attempt)
         for seed in (0, 1, 11)
         for name in ("1", "11", "a")
         for index in (0, 1)
@@ -136,8 +136,8 @@ def test_seeds_differ_by_prompt_number_attempt_and_configured_seed() -> None:
     }
     assert len(seeds) == 36
     assert all(0 <= seed < 1 << 48 for seed in seeds)  # exact as a JSON number wherever it is read
-    assert seed_of(settings, Prompt("1", "x", seed=3), 0) == seed_of(
-        SamplingConfig(seed=3), Prompt("1", ""), 0
+    assert seed_of(settings, SamplingPrompt("1", "x", seed=3), 0) == seed_of(
+        SamplingConfig(seed=3), SamplingPrompt("1", ""), 0
     )
 
 
@@ -333,7 +333,7 @@ def test_a_completion_keeps_the_space_that_it_begins_with(metaspace: bool) -> No
     prompt = tokenizer("the film", add_special_tokens=False).input_ids
     whole = tokenizer("the film was good", add_special_tokens=False).input_ids
     assert whole[: len(prompt)] == prompt
-    written = Written((*whole[len(prompt) :], tokenizer.eos_token_id), -1.0, "stop")
+    written = Generation((*whole[len(prompt) :], tokenizer.eos_token_id), -1.0, "stop")
     assert decode(tokenizer, [Request(tuple(prompt), 0)], [written]) == [" was good"]
 
 
@@ -373,7 +373,7 @@ def test_vllm_completions_become_ours(theirs: str | None, ours: str) -> None:
     class Completion:
         token_ids, cumulative_logprob, finish_reason = [4, 5, 2], -3.5, theirs
 
-    assert vllm_writer.as_written(Completion()) == Written((4, 5, 2), -3.5, ours)
+    assert vllm_writer.as_written(Completion()) == Generation((4, 5, 2), -3.5, ours)
 
 
 @pytest.mark.parametrize(("rank", "reserved"), [(4, 8), (8, 8), (24, 32), (512, 512)])

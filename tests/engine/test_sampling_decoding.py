@@ -20,8 +20,8 @@ from training.engine.model.threads import Crew, Job
 from training.engine.sampling import decoding, reading
 from training.engine.sampling.decoding import (
     Decoder,
+    Generation,
     Request,
-    Written,
     close_ranks,
     draw,
     make_groups,
@@ -68,7 +68,7 @@ def decoder(
 
 def write(
     model: transformers.PreTrainedModel, prompts: Sequence[tuple[int, ...]], n: int = 1, **settings: object
-) -> list[Written]:
+) -> list[Generation]:
     requests = [Request(ids, 1000 * at + index) for at, ids in enumerate(prompts) for index in range(n)]
     return decoder(model, **settings).write(requests)
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from training.demo import build_starter
 from training.demo.reviews import distinct_2, openings, reward
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.records import Prompt
+from training.engine.records import SamplingPrompt
 from training.engine.sample import Sample, write_samples
 from training.engine.sampling.decoding import Decoder
 
@@ -31,7 +31,7 @@ def samples(tokenizer: transformers.PreTrainedTokenizerFast) -> list[Sample]:
     settings = SamplingConfig(max_new_tokens=96)
     writer = Decoder(model, frozenset({tokenizer.eos_token_id}), torch.device("cpu"), settings)
     prompts = [
-        (Prompt(str(number), text), tuple(tokenizer(text).input_ids))
+        (SamplingPrompt(str(number), text), tuple(tokenizer(text).input_ids))
         for number, text in enumerate(openings(150, seed=1))
     ]
     return write_samples(writer, tokenizer, prompts, settings)

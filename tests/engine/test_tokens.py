@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 from tests.engine.conftest import CHAT_TEMPLATE, EOS, VOCABULARY, make_tokenizer
 from training.engine.data.tokens import Encoder
 from training.engine.errors import DataError, ModelError
-from training.engine.records import Completion, Pair
+from training.engine.records import TrainingCompletion, TrainingPair
 
 BOS_ID, EOS_ID, TURN_ID = 0, 1, 2
 # Of the assistant's last turn as Qwen3 has it: with the block of thoughts that it left out.
@@ -32,15 +32,15 @@ def encoder(
     )
 
 
-def pair(prompt="the film", chosen=" was good", rejected=" was bad", **more) -> Pair:
+def pair(prompt="the film", chosen=" was good", rejected=" was bad", **more) -> TrainingPair:
     both = {
-        key: value if isinstance(value, Completion) else Completion(text=value)
+        key: value if isinstance(value, TrainingCompletion) else TrainingCompletion(text=value)
         for key, value in (("chosen", chosen), ("rejected", rejected))
     }
-    return Pair(id="7", prompt=prompt, **both, **more)
+    return TrainingPair(id="7", prompt=prompt, **both, **more)
 
 
-def encode(one: Pair, using: Encoder | None = None):
+def encode(one: TrainingPair, using: Encoder | None = None):
     encoded, report = (using or encoder()).encode_pairs([one])
     return (encoded[0] if encoded else None), report
 
@@ -127,7 +127,9 @@ def test_a_prompt_that_ends_with_the_assistant_is_gone_on_with() -> None:
 def test_a_completion_may_be_one_assistant_message() -> None:
     prompt = [{"role": "user", "content": "a"}]
     as_text, _ = encode(pair(prompt, "46", "47"))
-    as_message, _ = encode(pair(prompt, Completion(text=[{"role": "assistant", "content": "46"}]), "47"))
+    as_message, _ = encode(
+        pair(prompt, TrainingCompletion(text=[{"role": "assistant", "content": "46"}]), "47")
+    )
     assert as_message == as_text
 
 
@@ -140,7 +142,7 @@ def test_chat_messages_without_a_chat_template_are_refused_in_a_sentence() -> No
 
 def test_sampled_ids_are_trained_on_as_they_are() -> None:
     # 46 as two tokens where the tokenizer would write one
-    sampled = Completion(text="46", token_ids=(30, 31), finish_reason="length")
+    sampled = TrainingCompletion(text="46", token_ids=(30, 31), finish_reason="length")
     encoded, _ = encode(pair(chosen=sampled, prompt_token_ids=(9, 8)))
     assert encoded.chosen == (30, 31)
     assert encoded.prompt == (9, 8)
@@ -170,7 +172,7 @@ def test_a_completion_after_a_chat_ends_with_the_end_of_the_turn_and_after_plain
     plain, _ = encode(pair(), using)
     assert (chat.chosen[-1], plain.chosen[-1]) == (TURN_ID, EOS_ID)
     assert chat.chosen[:-1] == plain.chosen[:-1]
-    ended = Completion(text="", token_ids=(40, EOS_ID))  # sampled: the end that the model chose stays
+    ended = TrainingCompletion(text="", token_ids=(40, EOS_ID))  # sampled: the end that the model chose stays
     assert encode(pair([{"role": "user", "content": "a"}], ended), using)[0].chosen == (40, EOS_ID)
 
 
@@ -183,11 +185,11 @@ def test_label_margin_and_weight_stay_with_their_pair() -> None:
 
 def test_eos_is_scored_once_when_the_model_ended() -> None:
     for completion in (
-        Completion(text=" was good"),
-        Completion(text=" was good</s>"),
-        Completion(text=" was good", finish_reason="stop"),
-        Completion(text="", token_ids=(40, 41), finish_reason="stop"),
-        Completion(text="", token_ids=(40, 41, EOS_ID)),
+        TrainingCompletion(text=" was good"),
+        TrainingCompletion(text=" was good</s>"),
+        TrainingCompletion(text=" was good", finish_reason="stop"),
+        TrainingCompletion(text="", token_ids=(40, 41), finish_reason="stop"),
+        TrainingCompletion(text="", token_ids=(40, 41, EOS_ID)),
     ):
         encoded, _ = encode(pair(chosen=completion))
         assert encoded.chosen[-1] == EOS_ID
@@ -196,9 +198,9 @@ def test_eos_is_scored_once_when_the_model_ended() -> None:
 
 def test_eos_is_absent_when_the_completion_was_cut() -> None:
     for completion in (
-        Completion(text=" was good", finish_reason="length"),
-        Completion(text="", token_ids=(40, 41), finish_reason="length"),
-        Completion(text="", token_ids=(40, 41)),
+        TrainingCompletion(text=" was good", finish_reason="length"),
+        TrainingCompletion(text="", token_ids=(40, 41), finish_reason="length"),
+        TrainingCompletion(text="", token_ids=(40, 41)),
     ):
         assert EOS_ID not in encode(pair(chosen=completion))[0].chosen
 
@@ -233,12 +235,17 @@ def test_a_completion_is_cut_only_when_it_would_leave_the_prompt_under_a_quarter
     [
         (pair(prompt=""), "empty_prompt"),
         (pair(chosen=""), "empty_completion"),
-        (pair(rejected=Completion(text="x", token_ids=(), finish_reason="length")), "empty_completion"),
+        (
+            pair(rejected=TrainingCompletion(text="x", token_ids=(), finish_reason="length")),
+            "empty_completion",
+        ),
         (pair(chosen=" same", rejected=" same"), "identical_completions"),
         (pair(chosen=" good" * 40 + " a", rejected=" good" * 40 + " b"), "identical_after_truncation"),
     ],
 )
-def test_a_pair_that_cannot_be_trained_on_is_left_out_and_counted_by_reason(one: Pair, reason: str) -> None:
+def test_a_pair_that_cannot_be_trained_on_is_left_out_and_counted_by_reason(
+    one: TrainingPair, reason: str
+) -> None:
     encoded, report = encode(one, encoder(max_length=16))
     assert encoded is None
     assert report.dropped == {reason: 1}
@@ -285,11 +292,11 @@ def test_a_refused_chat_is_named_left_out_and_counted() -> None:
         "lost": [{"role": "user", "content": "the critic said so"}],
     }
     pairs = [
-        Pair(
+        TrainingPair(
             id=name,
             prompt=chat,
-            chosen=Completion(text="46"),
-            rejected=Completion(text="47"),
+            chosen=TrainingCompletion(text="46"),
+            rejected=TrainingCompletion(text="47"),
             where=f"line {at}",
         )
         for at, (name, chat) in enumerate(chats.items(), start=1)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.templates import CASES, outcome
 from tests.engine.chat_templates import ASKED, TEMPLATES, completion, encode, make_encoder, refusal, written
-from training.engine.records import Completion
+from training.engine.records import TrainingCompletion
 
 CALL = {"function": {"name": "price_of", "arguments": {"thing": "a film", "times": 2}}}
 SEVERAL = [{"role": "system", "content": "short"}, *ASKED, {"role": "assistant", "content": "46"}, *ASKED]
@@ -159,7 +159,7 @@ def test_a_turns_own_end_is_scored_where_no_file_names_it() -> None:
     assert written(using, "46") == "46<end_of_turn>"
     ids = using.tokenizer.convert_tokens_to_ids(["4", "6", "<end_of_turn>"])
     for reason in ("stop", None):
-        pair, _ = encode(using, Completion(text="46", token_ids=tuple(ids), finish_reason=reason))
+        pair, _ = encode(using, TrainingCompletion(text="46", token_ids=tuple(ids), finish_reason=reason))
         assert list(pair.chosen) == ids  # as sampled
 
 

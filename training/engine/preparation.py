@@ -10,7 +10,7 @@ from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair, EncodingReport, digest_pairs
 from training.engine.errors import ConfigError, DataError
-from training.engine.model.base import Loaded, model_files
+from training.engine.model.base import LoadedModel, model_files
 from training.engine.optimize import distributed
 from training.engine.optimize.budget import RowBudget
 from training.engine.optimize.distributed import Processes
@@ -18,7 +18,7 @@ from training.engine.optimize.journal import Journal
 from training.engine.optimize.losses import check_honoured
 from training.engine.optimize.reference import cache_key, reference_logps
 from training.engine.optimize.task import Task
-from training.engine.records import Pair, read_pairs
+from training.engine.records import TrainingPair, read_pairs
 from training.engine.rundir import RunDirectory, digest, library_versions
 from training.engine.score import check_finite, make_scorer
 from training.engine.selfcheck import check_gradient
@@ -42,8 +42,8 @@ _LATER = {
 class Sources:
     """The files that a training starts from, as they were read."""
 
-    pairs: list[Pair]
-    heldout: list[Pair]
+    pairs: list[TrainingPair]
+    heldout: list[TrainingPair]
     digests: dict[str, str]  # of each file's content, by name
     fingerprint: dict[str, str]  # hashes of what the result depends on, by name
 
@@ -53,7 +53,7 @@ class Preparation:
     """A training that is ready for its first step, and what its files became."""
 
     task: Task
-    loaded: Loaded
+    loaded: LoadedModel
     left_out: EncodingReport
     heldout_left_out: EncodingReport
     fingerprint: dict[str, str]  # that of the sources and of the ids: a checkpoint of another is refused
@@ -86,7 +86,7 @@ def prepare(
         journal.note(event)
     if config.shard:
         distributed.shard_base(loaded.base, loaded.device)
-    encoder = loaded.encoder(config, run)
+    encoder = loaded.make_encoder(config, run)
     pairs, left_out = encoder.encode_pairs(sources.pairs)
     heldout, heldout_left_out = encoder.encode_pairs(sources.heldout)
     refusals = [*left_out.refusals, *heldout_left_out.refusals]
@@ -108,7 +108,7 @@ def prepare(
 
 
 def measure_reference(
-    task: Task, run: RunDirectory, loaded: Loaded, sources: Sources, journal: Journal
+    task: Task, run: RunDirectory, loaded: LoadedModel, sources: Sources, journal: Journal
 ) -> Task:
     """Return `task` with the reference log-probabilities of all pairs, from the run's cache where it has them."""
     everything, first = [*task.pairs, *task.heldout], len(task.pairs)

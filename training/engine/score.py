@@ -13,7 +13,7 @@ from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError, DataError, DivergedError
-from training.engine.model.base import Loaded, model_files, set_threads
+from training.engine.model.base import LoadedModel, model_files, set_threads
 from training.engine.model.logps import Scorer
 from training.engine.model.threads import is_small
 from training.engine.optimize.losses import accuracy, make_loss
@@ -44,7 +44,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
         inputs |= model_files(config)
         loaded = load_scored(config, policy, beside_start=trained)
-        encoded, left_out = loaded.encoder(config, run).encode_pairs(pairs)
+        encoded, left_out = loaded.make_encoder(config, run).encode_pairs(pairs)
         if not encoded:
             raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
         events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)
@@ -144,7 +144,7 @@ def held_out_figures(
 
 
 def make_scorer(
-    loaded: Loaded, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
+    loaded: LoadedModel, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
 ) -> Scorer:
     """A scorer that makes rows of the fastest form in which the model computes each sequence as if it were alone.
 
@@ -165,7 +165,7 @@ def make_scorer(
     return scorer
 
 
-def _default_max_tokens(loaded: Loaded) -> int:
+def _default_max_tokens(loaded: LoadedModel) -> int:
     usual = _DEFAULT_MAX_TOKENS[loaded.device.type]
     return max(usual, _SMALL_MAX_TOKENS) if is_small(loaded.base.config) else usual
 

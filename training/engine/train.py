@@ -14,7 +14,7 @@ import torch
 from training.engine.adapters.loading import save_adapter
 from training.engine.config import TrainConfig
 from training.engine.errors import DivergedError
-from training.engine.model.base import Loaded, choose_device, set_threads
+from training.engine.model.base import LoadedModel, choose_device, set_threads
 from training.engine.optimize import checkpoints, distributed
 from training.engine.optimize.checkpoints import Position
 from training.engine.optimize.distributed import Processes
@@ -205,7 +205,7 @@ def _heldout_figures(task: Task, logps: torch.Tensor) -> dict[str, Any]:
     return held_out_figures(task.config, task.heldout, logps, task.heldout_reference)
 
 
-def _peak_memory(loaded: Loaded) -> int:
+def _peak_memory(loaded: LoadedModel) -> int:
     """Return the peak in bytes: of the CUDA device, or of this process."""
     if loaded.device.type == "cuda":
         return torch.cuda.max_memory_allocated(loaded.device)

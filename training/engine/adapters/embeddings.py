@@ -63,7 +63,7 @@ class WholeMatrices:
         for weight, own in self._own.items():
             weight.data = replacing.get(weight, own)
 
-    def of(self, adapter: str) -> dict[str, torch.Tensor]:
+    def held_by(self, adapter: str) -> dict[str, torch.Tensor]:
         """Return the matrices of `adapter` as its file has them."""
         return self._files.get(adapter, {})
 

@@ -26,14 +26,14 @@ from training.engine.adapters.reloading import lost_weight
 from training.engine.adapters.targets import Targets, adapted_layers, find_targets, peft_targets
 from training.engine.config import ALL_LINEAR, TrainConfig
 from training.engine.errors import ConfigError, ModelError, memory_short, sentence
-from training.engine.model.base import Loaded, is_quantized, load_base
+from training.engine.model.base import LoadedModel, is_quantized, load_base
 from training.engine.model.wrappers import head_of
 from training.engine.rundir import whole_directory, write_json, write_whole
 
 POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a PeftModel
 
 
-def load_policy(config: TrainConfig) -> Loaded:
+def load_policy(config: TrainConfig) -> LoadedModel:
     """The base model with one trainable adapter: the start adapter's weights, or fresh ones that change nothing.
 
     Raises ModelError if the start adapter cannot be loaded, ConfigError if its shape is not the configured one or if
@@ -100,7 +100,7 @@ def recompute_activations(base: Any) -> None:
                     setattr(layer, name, 0.0)
 
 
-def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool) -> Loaded:
+def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool) -> LoadedModel:
     """The base model with adapter `policy` and, with `beside_start`, the start adapter as its reference."""
     named = [(POLICY, policy), (REFERENCE, config.start_adapter if beside_start else None)]
     adapters = {name: AdapterFiles(str(path)) for name, path in named if path}
@@ -111,7 +111,7 @@ def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool)
     return loaded
 
 
-def load_sampled(config: TrainConfig, adapter: Path | str | None) -> Loaded:
+def load_sampled(config: TrainConfig, adapter: Path | str | None) -> LoadedModel:
     """The base model as `adapter` changes it, ready to generate from, not trainable."""
     loaded = load_base(config, merging=True)
     if adapter:
@@ -181,7 +181,7 @@ def trainable_parameters(model: Any) -> dict[str, nn.Parameter]:
 
 def save_adapter(model: Any, target: Path) -> None:
     """Write the adapter in PEFT's format; equal weights give equal bytes. Raises StorageError."""
-    weights = _written_weights(model) | whole_matrices(model).of(POLICY)
+    weights = _written_weights(model) | whole_matrices(model).held_by(POLICY)
     with whole_directory(target) as aside:
         write_json(aside / "adapter_config.json", _written_settings(model))
         ready = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}

@@ -32,7 +32,7 @@ from training.engine.data.messages import (
 )
 from training.engine.errors import DataError, ModelError, first_line
 from training.engine.limits import within
-from training.engine.records import Completion, Message
+from training.engine.records import Message, TrainingCompletion
 
 _TEMPLATE_SECONDS = 5  # of processor time, for what takes a millisecond
 _LONGEST_RENDERED = 1 << 24  # characters
@@ -90,7 +90,7 @@ class Chats:
         return self._render_prompt(marked, told)
 
     def render_turn(
-        self, messages: Sequence[Message], tools: Tools, before: str, completion: Completion
+        self, messages: Sequence[Message], tools: Tools, before: str, completion: TrainingCompletion
     ) -> str:
         """Return what `completion` adds to `before`, the rendering of its prompt: up to its end token if it ended.
 
@@ -135,7 +135,7 @@ class Chats:
         eos = eos if eos is not None else min(self._eos_ids, default=None)
         return Ending(eos, "" if eos is None else str(self.tokenizer.convert_ids_to_tokens(eos)))
 
-    def _message(self, completion: Completion) -> Message:
+    def _message(self, completion: TrainingCompletion) -> Message:
         """Return the completion as an assistant's message, without the end token that it may bring as text."""
         text = completion.text
         message = {"role": "assistant", "content": text} if isinstance(text, str) else dict(text[0])

@@ -29,7 +29,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PairRow:
     """What one forward computes. N is the number of completion tokens of its B pairs.
 
     Token i of the completions is predicted by the hidden state at `index[i]` of the flattened input, and the
@@ -52,7 +52,7 @@ class Row:
         """Tokens of input, padding included."""
         return self.input_ids.numel()
 
-    def to(self, device: torch.device) -> "Row":
+    def to(self, device: torch.device) -> "PairRow":
         """The same row with its tensors on `device`."""
         if device.type == "cpu":
             return self
@@ -61,7 +61,7 @@ class Row:
             for name in ("input_ids", "position_ids", "attention_mask", "index", "targets", "lengths")
             if (tensor := getattr(self, name)) is not None
         }
-        return Row(**{name: moved.get(name, getattr(self, name)) for name in self.__slots__})
+        return PairRow(**{name: moved.get(name, getattr(self, name)) for name in self.__slots__})
 
 
 def distribute(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int]]:
@@ -84,7 +84,7 @@ def distribute(costs: Sequence[int], budget: int, at_least: int = 1) -> list[lis
         groups += 1
 
 
-def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
+def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairRow:
     """One packed row of the pairs at `chosen_positions`."""
     tokens: list[int] = []
     places: list[int] = []
@@ -104,7 +104,7 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
             targets += completion
             lengths.append(len(completion))
         spans.append(Span(prompt, len(pair.chosen) - 1, len(pair.rejected) - 1))
-    return Row(
+    return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=torch.tensor([tokens]),
         position_ids=torch.tensor([places]),
@@ -117,7 +117,7 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
     )
 
 
-def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> Row:
+def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> PairRow:
     """Two sequences a pair, padded on the right: one forward of all, or with `alone` one of each."""
     sequences = []
     for pair in (pairs[position] for position in chosen_positions):
@@ -134,7 +134,7 @@ def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone:
         first = number * width + len(prompt) - 1
         index += range(first, first + len(completion))
         targets += completion
-    return Row(
+    return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=input_ids,
         position_ids=torch.arange(width).expand(len(sequences), width),

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from training.engine.data.chats import Chats, UnmatchedTurnError, without_end
 from training.engine.data.markers import ChatRefusedError
 from training.engine.errors import DataError
-from training.engine.records import Completion, Pair, Prompt, Text
+from training.engine.records import SamplingPrompt, Text, TrainingCompletion, TrainingPair
 
 _NAMED = 5  # of the pairs or prompts that are left out for one reason
 
@@ -61,12 +61,12 @@ class EncodingReport:
         if len(names) < _NAMED:
             names.append(identity)
 
-    def refuse(self, one: Pair | Prompt, refusal: ChatRefusedError) -> None:
+    def refuse(self, one: TrainingPair | SamplingPrompt, refusal: ChatRefusedError) -> None:
         """Count a pair or prompt whose chat the template refused, or finishes otherwise than it begins it."""
         unmatched = isinstance(refusal, UnmatchedTurnError)
         self.note(self.dropped, "unmatched_turn" if unmatched else "refused_by_template", one.id)
         if len(self.refusals) < _NAMED:
-            kind = "Pair" if isinstance(one, Pair) else "Prompt"
+            kind = "Pair" if isinstance(one, TrainingPair) else "Prompt"
             self.refusals.append(f"{kind} {one.id} ({one.where}) is left out: {refusal}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class EncodingReport:
 class _Texts(NamedTuple):
     """The texts of one pair, with their control tokens marked; None in place of ids that were sampled."""
 
-    pair: Pair
+    pair: TrainingPair
     prompt: str
     chosen: str | None
     rejected: str | None
@@ -157,7 +157,7 @@ class Encoder:
         bos = self.bos if tuple(ids[: len(self.bos)]) == self.bos and room > len(self.bos) else ()
         return bos + tuple(ids[len(ids) - (room - len(bos)) :])
 
-    def encode_pairs(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], EncodingReport]:
+    def encode_pairs(self, pairs: Sequence[TrainingPair]) -> tuple[list[EncodedPair], EncodingReport]:
         """Encode `pairs` in order, leaving out those that cannot be trained on, counted by reason.
 
         Raises DataError if token ids lie outside the vocabulary.
@@ -181,7 +181,7 @@ class Encoder:
                 encoded.append(fitted)
         return encoded, report
 
-    def _texts(self, pair: Pair) -> "_Texts":
+    def _texts(self, pair: TrainingPair) -> "_Texts":
         """The texts of a pair. Raises ChatRefusedError."""
         known = (pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids)
         before = "" if None not in known else self.prompt_text(pair.prompt, pair.tools)
@@ -190,7 +190,7 @@ class Encoder:
             self.chats.markers.ids(text or "")  # refuses what cannot be encoded
         return _Texts(pair, before, *both)
 
-    def _completion_text(self, pair: Pair, completion: Completion, before: str) -> str | None:
+    def _completion_text(self, pair: TrainingPair, completion: TrainingCompletion, before: str) -> str | None:
         """What follows the prompt's text `before`, or None for sampled ids. Raises ChatRefusedError."""
         if completion.token_ids is not None:
             return None
@@ -201,7 +201,7 @@ class Encoder:
 
     def _fit(
         self,
-        pair: Pair,
+        pair: TrainingPair,
         prompt: Sequence[int],
         chosen: list[int],
         rejected: list[int],
@@ -251,7 +251,7 @@ class Encoder:
         self,
         texts: Sequence["_Texts"],
         prompts: Sequence[list[int]],
-        completions: Sequence[tuple[Completion, str | None]],
+        completions: Sequence[tuple[TrainingCompletion, str | None]],
     ) -> list[list[int]]:
         """Ids of each completion after its prompt, ended as its finish reason says.
 

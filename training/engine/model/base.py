@@ -30,7 +30,7 @@ transformers.utils.logging.disable_progress_bar()
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A model ready to compute, with what is needed to encode text for it."""
 
     model: Any  # PeftModel, or the bare base model where there is no adapter
@@ -53,7 +53,7 @@ class Loaded:
         known: int = getattr(layer, "base_layer", layer).num_embeddings
         return known
 
-    def encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
+    def make_encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
         """The encoder for this model. Raises ConfigError if max_length is more than the model can place.
 
         A chat template that asks for the date is told `template_date`, or the day that `run` keeps.
@@ -108,7 +108,7 @@ def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) ->
     return torch.bfloat16 if hidden_size >= SMALL_HIDDEN and bfloat16_pays() else torch.float32
 
 
-def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
+def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> LoadedModel:
     """The frozen base model and its tokenizer, without running code that comes with it.
 
     Unless `placed`, the weights stay on the CPU, to be spread over devices. With `merging` they are all in the
@@ -149,7 +149,7 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     model.config.use_cache = False
     # XLNet has -1 for a model without a limit.
     places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or -1
-    return Loaded(
+    return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,

@@ -22,11 +22,11 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from training.engine.data.packing import Row, distribute, pack, pad
+from training.engine.data.packing import PairRow, distribute, pack, pad
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 from training.engine.model.attention import PACKED
-from training.engine.model.forwards import Attention, Takes
+from training.engine.model.forwards import AttentionChoice, ForwardArguments
 from training.engine.model.longrope import Sides
 from training.engine.model.wrappers import head_of, text_part
 
@@ -47,7 +47,7 @@ class Head:
     softcap: float | None = None  # Gemma 2: c * tanh(logits / c)
 
     @classmethod
-    def of(cls, base: Any) -> "Head | None":
+    def from_model(cls, base: Any) -> "Head | None":
         """The head of a transformers causal language model, None if that is another kind of layer.
 
         Raises ConfigError if it is being trained.
@@ -123,11 +123,11 @@ class Scorer:
         """`model` is the PeftModel or `base` itself; `use` decides on the form of its rows."""
         self.model, self.base, self.device = model, base, device
         self.max_tokens = max_tokens
-        self.head, self._text = Head.of(base), text_part(base)
+        self.head, self._text = Head.from_model(base), text_part(base)
         self.form: Form = "padded"
         self.sides = Sides(base.config)
-        self._takes = Takes(base)
-        self._attention = Attention(base)
+        self._arguments = ForwardArguments(base)
+        self._attention = AttentionChoice(base)
         self._dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
         self._drop(False)  # PEFT makes its layers in training mode
 
@@ -175,7 +175,7 @@ class Scorer:
         longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
         return [2 * longest] * len(pairs)
 
-    def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[Row]:
+    def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[PairRow]:
         """The rows of `groups`, each made when it is asked for."""
         for group in groups:
             if self.is_alone(pairs[group[0]]):
@@ -190,9 +190,9 @@ class Scorer:
     def _sides(self, pair: EncodedPair) -> frozenset[int]:
         """Return which position encodings the sequences of a pair are computed with."""
         fed = (len(pair.prompt) + len(one) - 1 for one in (pair.chosen, pair.rejected))
-        return frozenset(self.sides.of(length) for length in fed)
+        return frozenset(self.sides.side_of(length) for length in fed)
 
-    def token_logps(self, row: Row) -> torch.Tensor:
+    def token_logps(self, row: PairRow) -> torch.Tensor:
         """Log-probabilities (N,) of the row's completion tokens, float32."""
         row = row.to(self.device)
         # Not changed back behind it: the row's backward pass may compute attention again.
@@ -222,14 +222,14 @@ class Scorer:
         # Before 5.23, transformers took columns here, the same for every sequence, and no mask.
         columns = None if _TAKES_MASK else predicting.any(dim=0).nonzero()[:, 0]
         wanted: dict[str, Any] = {"logits_to_keep": predicting if columns is None else columns, **inputs}
-        logits: torch.Tensor = self.model(**self._takes.of(wanted)).logits
+        logits: torch.Tensor = self.model(**self._arguments.accepted(wanted)).logits
         if logits.shape[:-1] == predicting.shape:  # of a model that keeps all
             logits = logits[predicting]
         elif columns is not None:
             logits = logits[predicting[:, columns]]
         return logits.float()
 
-    def _packed_logps(self, row: Row) -> torch.Tensor:
+    def _packed_logps(self, row: PairRow) -> torch.Tensor:
         if self.head is None:
             raise NotImplementedError("its vocabulary head is not a linear layer")
         hidden = self._text(
@@ -237,13 +237,13 @@ class Scorer:
         ).last_hidden_state
         return TokenLogps.apply(hidden[0].index_select(0, row.index), row.targets, self.head)
 
-    def pair_logps(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    def pair_logps(self, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed log-probabilities of the row's chosen and rejected completions, each (B,), float64."""
         lengths = row.lengths.tolist()
         sums = torch.stack([part.sum() for part in self.token_logps(row).double().split(lengths)])
         return sums[0::2], sums[1::2]
 
     @torch.no_grad()
-    def score(self, row: Row) -> torch.Tensor:
+    def score(self, row: PairRow) -> torch.Tensor:
         """What `pair_logps` gives as (B, 2), on the CPU and without gradients."""
         return torch.stack(self.pair_logps(row), dim=1).cpu()

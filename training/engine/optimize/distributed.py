@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from training.engine.data.packing import Row
+from training.engine.data.packing import PairRow
 from training.engine.errors import ConfigError
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Processes:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def mine(self, rows: Sequence[Row]) -> list[tuple[Row, bool]]:
+    def mine(self, rows: Sequence[PairRow]) -> list[tuple[PairRow, bool]]:
         """This process's rows: the longest are dealt out first, so that loads are close.
 
         Each comes with whether it counts. Where all processes must make equally many forwards, one that is left

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from training.engine.data.packing import Row
+from training.engine.data.packing import PairRow
 from training.engine.optimize.losses import accuracy, make_loss
 from training.engine.optimize.state import State
 from training.engine.optimize.task import Task
@@ -54,7 +54,7 @@ def backward(task: Task, state: State) -> StepFigures:
     return StepFigures(figures, norm, tokens=sum(row.tokens for row in rows))
 
 
-def pair_losses(task: Task, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_losses(task: Task, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weighted losses (B,) of a row's pairs, and their `StepFigures.pairs` (5, B), detached."""
     device, pairs = task.scorer.device, [task.pairs[at] for at in row.pairs]
     facts = [[getattr(pair, name) for pair in pairs] for name in ("label", "margin", "weight")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from training.engine.config import TrainConfig
-from training.engine.data.packing import Row
+from training.engine.data.packing import PairRow
 from training.engine.data.tokens import EncodedPair
 from training.engine.model.logps import Scorer
 from training.engine.optimize.budget import RowBudget
@@ -58,7 +58,7 @@ class Task:
         """Return which held-out pairs share a row, the same in every process."""
         return self.scorer.groups(self.heldout, range(len(self.heldout)), at_least=self.processes.world)
 
-    def rows(self, step: int) -> list[Row]:
+    def rows(self, step: int) -> list[PairRow]:
         """Return the rows of optimizer step `step`."""
         return list(self.scorer.rows(self.pairs, self.groups(step)))
 

@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from training.engine.config import SamplingConfig
 from training.engine.errors import ModelError
-from training.engine.model.forwards import Attention
+from training.engine.model.forwards import AttentionChoice
 from training.engine.model.longrope import Sides
 from training.engine.model.threads import Crew, threads_apart
-from training.engine.records import Prompt
+from training.engine.records import SamplingPrompt
 from training.engine.sampling.kvcache import ONE_QUERY
 from training.engine.sampling.reading import WAYS, Reader, Way
 
@@ -50,7 +50,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Generation:
     """One completion.
 
     `token_ids` hold the end-of-sequence id where the model ended ("stop") and not where it was cut ("length").
@@ -66,10 +66,10 @@ class Written:
 class Sample:
     """One completion and where it belongs."""
 
-    prompt: Prompt
+    prompt: SamplingPrompt
     index: int
     request: Request
-    written: Written
+    generation: Generation
     text: str
 
 
@@ -81,7 +81,7 @@ class Decoder:
     ) -> None:
         self.model, self.device, self.settings = model, device, settings
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
-        self._attention = Attention(model)
+        self._attention = AttentionChoice(model)
         self.reader, self.sides = Reader(model, device), Sides(model.config)
         self.use(WAYS[0])
 
@@ -96,7 +96,7 @@ class Decoder:
 
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """Complete every request, in the order given; `report` hears how many have ended so far.
 
         Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
@@ -107,7 +107,7 @@ class Decoder:
         groups = self.groups(requests, threads)
         models = self._models(threads)
         tally = _Tally(len(groups), report)
-        found: dict[int, Written] = {}
+        found: dict[int, Generation] = {}
 
         def job(number: int, stopping: threading.Event) -> None:
             def tell(ended: int) -> None:
@@ -134,7 +134,7 @@ class Decoder:
     def _company(self, request: Request) -> Hashable:
         """What requests of one group have in common: what keeps their prompts from being read together."""
         length = len(request.prompt)
-        first, last = (self.sides.of(one) for one in (length, length + self.settings.max_new_tokens))
+        first, last = (self.sides.side_of(one) for one in (length, length + self.settings.max_new_tokens))
         return first, last, length if first != last or not self.way.padded else None
 
     def _models(self, count: int) -> queue.SimpleQueue[Any]:
@@ -148,7 +148,7 @@ class Decoder:
     @torch.inference_mode()
     def _write_halving(
         self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """Complete a group, or where it does not fit into memory one half after the other.
 
         No completion depends on the group that it is written in, so smaller ones write the same.
@@ -164,7 +164,7 @@ class Decoder:
 
     def _write_group(
         self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
         logits, read = self.reader.read(model, [request.prompt for request in requests], self.way)
@@ -190,7 +190,7 @@ class Decoder:
                 rows, drawn = rows[kept], drawn[kept]
             logits = read.add(drawn)
         return [
-            Written(tuple(ids[:length]), logp, "stop" if stopped else "length")
+            Generation(tuple(ids[:length]), logp, "stop" if stopped else "length")
             for ids, length, logp, stopped in zip(
                 tokens.tolist(), lengths.tolist(), logps.tolist(), ended.tolist(), strict=True
             )

@@ -15,7 +15,7 @@ from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.engine.model.base import choose_device
 from training.engine.model.files import find_model
-from training.engine.sampling.decoding import Request, Written
+from training.engine.sampling.decoding import Generation, Request
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM reserves memory for
 
@@ -68,7 +68,7 @@ class VllmWriter:
 
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """Complete every request, in the order given. `report` hears the end only."""
         import vllm
 
@@ -97,10 +97,10 @@ def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> 
     }
 
 
-def as_written(completion: Any) -> Written:
+def as_written(completion: Any) -> Generation:
     """A completion as vLLM gives it."""
     reason = "stop" if completion.finish_reason == "stop" else "length"
-    return Written(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
+    return Generation(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
 
 
 def reserved_rank(adapter: Path) -> int:
