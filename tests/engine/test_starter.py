@@ -58,8 +58,8 @@ def test_texts_begin_with_one_bos_and_come_back_unchanged(
 
 
 def test_every_sample_ends_of_its_own_accord_at_a_sensible_length(samples: list[Sample]) -> None:
-    assert {one.written.finish_reason for one in samples} == {"stop"}
-    assert 30 <= statistics.mean(len(one.written.token_ids) for one in samples) <= 60
+    assert {one.generation.finish_reason for one in samples} == {"stop"}
+    assert 30 <= statistics.mean(len(one.generation.token_ids) for one in samples) <= 60
     assert all(one.text.startswith(" ") and one.text.endswith(".") for one in samples)
 
 

@@ -20,7 +20,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingCompletion:
-    """What a policy wrote.
+    """One completion of a pair.
 
     `token_ids`, where known, are the sampled ids, with the end-of-sequence id if the model ended itself;
     they are trained on as they are. `finish_reason` is "stop" if the model ended, "length" if it was cut;
@@ -66,7 +66,7 @@ class SamplingPrompt:
 
 
 def read_pairs(path: Path) -> list[TrainingPair]:
-    """All pairs of a file. Keys beyond the known ones (provenance) are passed over.
+    """Return all pairs of a file. Unknown keys (provenance) are ignored.
 
     Raises DataError naming the line where a field is missing, of the wrong type or out of range, or an id
     comes twice.
@@ -101,7 +101,7 @@ def read_pairs(path: Path) -> list[TrainingPair]:
 
 
 def read_prompts(path: Path) -> Iterator[SamplingPrompt]:
-    """The prompts of a file, in order. Raises DataError naming the line, also where an id comes twice."""
+    """Return the prompts of a file, in order. Raises DataError naming the line, even for an id that comes twice."""
     seen: dict[str, int] = {}
     for number, row in read_jsonl(path):
         where = f"{path.name} line {number}"
@@ -145,7 +145,7 @@ def _text(row: dict[str, Any], key: str, where: str) -> Text:
 
 
 def _content(message: Message, key: str, where: str) -> str | None:
-    """The text of a message: many templates lose or garble what comes in parts, so those are joined here."""
+    """Return the text of a message, its parts joined: many templates lose or garble parts."""
     content = message.get("content")
     if isinstance(content, str) or (content is None and message.get("tool_calls")):
         return content
@@ -161,7 +161,7 @@ def _content(message: Message, key: str, where: str) -> str | None:
 
 
 def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
-    """Prompt and completions, where both completions are whole chats that begin with the prompt.
+    """Return prompt and completions, where both completions are whole chats that begin with the prompt.
 
     A prompt that is the user's only message as plain text becomes that chat.
     """
@@ -173,7 +173,7 @@ def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
 
 
 def _calls(message: Message, key: str, where: str) -> dict[str, Any]:
-    """The tool calls of a message. Raises DataError if they are not a list of objects with a function's name."""
+    """Return the tool calls of a message. Raises DataError if they are not a list of objects with a function's name."""
     calls = message.get("tool_calls")
     if calls is None:
         return {}

@@ -68,7 +68,7 @@ def find_disagreement(policy: LoadedModel, samples: Sequence[Sample]) -> str:
 
 
 def _comparable(scorer: Scorer, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """A few completions, spread over all, in which no token was written on another side of a LongRoPE's length."""
+    """Return a few completions, spread over all, that do not cross a length of LongRoPE."""
     some = [
         one
         for one in samples

@@ -39,7 +39,7 @@ _TOLD = ("temperature", "top_p", "top_k", "max_new_tokens")
 
 
 class Writer(Protocol):
-    """What writes completions: `Decoder`, or vLLM behind the same method."""
+    """A writer of completions: `Decoder`, or vLLM behind the same method."""
 
     def write(self, requests: Sequence[Request], report: Callable[[int], None] = ...) -> list[Generation]:
         """Complete every request, in the order given."""
@@ -115,7 +115,7 @@ def sample(run: RunDirectory) -> None:
 
 
 def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
-    """The adapter that writes, or None for the base model. Raises ConfigError if the one asked for is missing."""
+    """Return the adapter that writes, or None for the base model. Raises ConfigError if it is missing."""
     wanted = config.sampling.policy
     trained = (run.adapter / "adapter_model.safetensors").is_file()
     if wanted == "trained" and not trained:
@@ -130,7 +130,7 @@ def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
 def load_writer(
     config: TrainConfig, adapter: Path | None, *, chats: bool = False
 ) -> tuple[LoadedModel, Writer]:
-    """The policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
+    """Return the policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
 
     Our own loop merges the adapter into float32 weights in memory; beside others it stays as it is. The weights on
     disk are not touched. With `chats` a completion also ends with the token that ends a turn in the chat template,
@@ -145,13 +145,13 @@ def load_writer(
 
 
 def _ends(loaded: LoadedModel, config: TrainConfig, chats: bool) -> frozenset[int]:
-    """The ids on which writing ends."""
+    """Return the ids on which writing ends."""
     turn = loaded.make_encoder(config).chats.ending.id if chats else None
     return loaded.eos_ids if turn is None else loaded.eos_ids | {turn}
 
 
 def check_writing(loaded: LoadedModel, decoder: Decoder, prompts: Sequence[tuple[int, ...]]) -> list[str]:
-    """Choose how `decoder` writes, and return what is to be said of it. Raises ModelError if it cannot."""
+    """Choose how `decoder` writes, and return events to note. Raises ModelError if it cannot."""
     check_causal(loaded, max(prompts, key=len))
     event = choose_way(decoder, loaded, prompts)
     return [event] if event else []
@@ -160,9 +160,9 @@ def check_writing(loaded: LoadedModel, decoder: Decoder, prompts: Sequence[tuple
 def encode_prompts(
     prompts: Sequence[SamplingPrompt], loaded: LoadedModel, config: TrainConfig, encoder: Encoder
 ) -> tuple[list[tuple[SamplingPrompt, tuple[int, ...]]], list[str], EncodingReport]:
-    """Each prompt with its ids, the ids of those that leave no room to write, and what the chat template refused.
+    """Return each prompt with its ids, the ids of prompts without room to write, and what the chat template refused.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; also where the template
+    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long, and if the template
     refused all of them.
     """
     longest = config.sampling.max_new_tokens
@@ -196,7 +196,7 @@ def write_samples(
     settings: SamplingConfig,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
-    """Complete every prompt as often as it asks for, in order; `report` hears (done, total).
+    """Complete every prompt as often as it asks for, in order; `report` is told (done, total).
 
     With `settings.distinct`, completions with the text of an earlier one of their prompt are drawn again.
     """
@@ -239,14 +239,14 @@ def check_written(policy: LoadedModel, samples: Sequence[Sample], native: bool) 
 
 
 def seed_of(settings: SamplingConfig, prompt: SamplingPrompt, index: int, attempt: int = 0) -> int:
-    """The seed of one completion, 48 bits: other prompts, batches and their order have no part in it."""
+    """Return the seed of one completion, 48 bits, whatever the other prompts, the batches and their order."""
     chosen = settings.seed if prompt.seed is None else prompt.seed
     name = "\0".join(map(str, (chosen, prompt.id, index, attempt)))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
 
 
 def repeats(samples: Sequence[Sample]) -> list[Sample]:
-    """Samples whose text, blanks around it apart, an earlier sample of their prompt has already."""
+    """Return the samples with the text of an earlier sample of their prompt, blanks around it apart."""
     seen: set[tuple[str, str]] = set()
     found = []
     for one in samples:
@@ -258,7 +258,7 @@ def repeats(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Generation]) -> list[str]:
-    """Completions as the text that goes on from their prompts, without special tokens.
+    """Return completions as the text that continues their prompts, without special tokens.
 
     Some tokenizers drop the space before a text's first word, so each is decoded behind the end of its prompt.
     """
@@ -274,7 +274,7 @@ def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Genera
 
 
 def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
-    """One line of samples.jsonl."""
+    """Return one line of samples.jsonl."""
     return {
         "id": one.prompt.id,
         "index": one.index,
@@ -288,7 +288,7 @@ def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
 
 
 class _Progress:
-    """Writes progress.json as completions end, at most twice a second."""
+    """The progress of writing, in progress.json, at most twice a second."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run, self.started, self.last = run, time.monotonic(), 0.0

@@ -1,4 +1,4 @@
-"""The verb `score`: log-probabilities and implicit-reward margins of pairs; and what `train` shares with it."""
+"""The verb `score`: log-probabilities and implicit-reward margins of pairs. `train` shares its parts."""
 
 import sys
 import time
@@ -96,7 +96,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
 def score_pairs(
     scorer: Scorer, pairs: Sequence[EncodedPair], report: Callable[[int], None] = lambda done: None
 ) -> torch.Tensor:
-    """Log-probabilities (pairs, 2) of chosen and rejected completions, float64, as the model now stands."""
+    """Return log-probabilities (pairs, 2) of chosen and rejected completions, float64, as the model is now."""
     found = torch.empty(len(pairs), 2, dtype=torch.float64)
     done = 0
     groups = scorer.groups(pairs, range(len(pairs)))
@@ -118,7 +118,7 @@ def check_finite(pairs: Sequence[EncodedPair], logps: torch.Tensor, whose: str) 
 
 
 def implicit_margins(config: TrainConfig, policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """beta times the policy's gain on the chosen over that on the rejected completion, (pairs,)."""
+    """Return beta times the policy's gain on the chosen over that on the rejected completion, (pairs,)."""
     gains = policy - reference
     return config.beta * (gains[:, 0] - gains[:, 1])
 
@@ -126,7 +126,7 @@ def implicit_margins(config: TrainConfig, policy: torch.Tensor, reference: torch
 def held_out_figures(
     config: TrainConfig, pairs: Sequence[EncodedPair], policy: torch.Tensor, reference: torch.Tensor
 ) -> dict[str, Any]:
-    """Accuracy (ties half), mean margin and mean loss, unweighted, of log-probabilities (pairs, 2) each.
+    """Return accuracy (ties half), mean margin and mean loss, unweighted, of log-probabilities (pairs, 2) each.
 
     `logp_accuracy` is the share of pairs whose chosen completion the policy finds likelier, reference apart.
     """
@@ -146,9 +146,9 @@ def held_out_figures(
 def make_scorer(
     loaded: LoadedModel, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
 ) -> Scorer:
-    """A scorer that makes rows of the fastest form in which the model computes each sequence as if it were alone.
+    """Return a scorer with the fastest form of rows in which each sequence is computed as if it were alone.
 
-    `note` hears of a slower one. Raises ModelError if the model is not causal, or cannot be computed.
+    `note` is told of a slower one. Raises ModelError if the model is not causal, or cannot be computed.
     """
     scorer = Scorer(
         loaded.model,

@@ -1,7 +1,7 @@
-"""The verb `train`: a run directory from its pairs to its adapter, interrupted as often as it may be.
+"""The verb `train`: a run directory from its pairs to its adapter, in one run or in several.
 
-Started again in a directory that holds a checkpoint it resumes, and ends with the same adapter and the same
-metrics, byte for byte on a CPU, but for the measured `pairs_per_second`.
+In a directory with a checkpoint, training resumes. It ends with the adapter and the metrics of an uninterrupted
+run, byte for byte on a CPU, but for the measured `pairs_per_second`.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ from training.engine.score import check_finite, held_out_figures
 
 
 def train(run: RunDirectory) -> None:
-    """Train in `run` and write adapter/, metrics.jsonl and done.json; returns at once if that is done already.
+    """Train in `run` and write adapter/, metrics.jsonl and done.json. Return at once if that is done already.
 
-    Raises EngineError subclasses, each with a sentence and an exit code; what was computed stays for the
-    next start.
+    Raises EngineError subclasses, each with a sentence and an exit code. The next start continues from what was
+    computed.
     """
     config = run.read_config()
     set_threads(config)

@@ -18,7 +18,7 @@ _ATTRIBUTE = "whole_matrices"  # of a transformers model
 
 
 class WholeMatrices:
-    """What each adapter of one model puts in the place of the model's own matrices."""
+    """Matrices of each adapter that replace the model's own while it is used."""
 
     def __init__(self) -> None:
         self._own: dict[nn.Parameter, torch.Tensor] = {}

@@ -2,7 +2,7 @@
 
 PEFT's own forward widens the input to the adapter's float32, and scales and adds in passes of their own over the
 layer's whole output, which on a CPU takes longer than the frozen product itself. It also rounds the frozen product
-before the adapter's part is added. In bfloat16 the sum then lies on a grid whose steps are larger than what a small
+before the adapter's part is added. In bfloat16 the sum is then on a grid whose steps are larger than what a small
 adapter adds, so nothing of it arrives. Here the two are summed in float32 inside one product and rounded once:
 
 - on CUDA as [x, s x A^T] [W, B]^T, with the bias: cuBLAS rounds a product before it adds a matrix to it
@@ -12,7 +12,7 @@ adapter adds, so nothing of it arrives. Here the two are summed in float32 insid
 Backward does the same for the gradient of x, and keeps x alone. A layer whose adapter is switched off computes with
 one of zeros, so that an adapter that changes nothing gives the base model's numbers to the bit.
 The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x. In a gated
-feed-forward block the last layer's x, the widest of all, is computed again from what it is the product of.
+feed-forward block the last layer's x, the widest of all, is recomputed from its factors.
 
 Variants such as DoRA are left to PEFT, which is given the input in float32. `rounding_events` names the layers whose
 adapter is added in half precision all the same.
@@ -160,7 +160,7 @@ class LoraProduct(torch.autograd.Function):
 
 
 class GatedProduct(torch.autograd.Function):
-    """act(gate) * up, both (T, I), through one layer: (T, O). Keeps gate and up, and computes the rest again."""
+    """act(gate) * up, both (T, I), through one layer: (T, O). Keeps gate and up, and recomputes the rest."""
 
     @staticmethod
     def forward(

@@ -21,7 +21,7 @@ from training.engine.data.tokens import EncodedPair
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where one pair lies in a row: lengths in tokens that are fed."""
+    """One pair's place in a row: lengths in tokens that are fed."""
 
     prompt: int
     chosen: int
@@ -30,7 +30,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """What one forward computes. N is the number of completion tokens of its B pairs.
+    """The input and the targets of one forward. N is the number of completion tokens of its B pairs.
 
     Token i of the completions is predicted by the hidden state at `index[i]` of the flattened input, and the
     first `lengths[0]` tokens belong to the first pair's chosen completion, the next `lengths[1]` to its
@@ -49,11 +49,11 @@ class PairRow:
 
     @property
     def tokens(self) -> int:
-        """Tokens of input, padding included."""
+        """Number of input tokens, padding included."""
         return self.input_ids.numel()
 
     def to(self, device: torch.device) -> "PairRow":
-        """The same row with its tensors on `device`."""
+        """Return the same row with its tensors on `device`."""
         if device.type == "cpu":
             return self
         moved = {
@@ -85,7 +85,7 @@ def distribute(costs: Sequence[int], budget: int, at_least: int = 1) -> list[lis
 
 
 def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairRow:
-    """One packed row of the pairs at `chosen_positions`."""
+    """Return one packed row of the pairs at `chosen_positions`."""
     tokens: list[int] = []
     places: list[int] = []
     index: list[int] = []
@@ -118,7 +118,10 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairR
 
 
 def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> PairRow:
-    """Two sequences a pair, padded on the right: one forward of all, or with `alone` one of each."""
+    """Return two sequences a pair, padded on the right.
+
+    One forward computes all of them, or with `alone` one forward each.
+    """
     sequences = []
     for pair in (pairs[position] for position in chosen_positions):
         sequences += [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)]

@@ -22,7 +22,7 @@ class ForwardArguments:
 
 
 class AttentionChoice:
-    """What the attention of a transformers model is computed by."""
+    """The implementation of a transformers model's attention."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.own = model, _implementations(model.config)

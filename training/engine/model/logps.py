@@ -48,7 +48,7 @@ class Head:
 
     @classmethod
     def from_model(cls, base: Any) -> "Head | None":
-        """The head of a transformers causal language model, None if that is another kind of layer.
+        """Return the head of a transformers causal language model, None if that is another kind of layer.
 
         Raises ConfigError if it is being trained.
         """
@@ -61,8 +61,10 @@ class Head:
         return cls(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
 
     def finish(self, logits: torch.Tensor, slope: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Scores (N, n) that the softmax takes, in the logits' memory; with `slope` and a softcap, their derivative
-        by the scaled logits."""
+        """Return scores (N, n) for the softmax, in the logits' memory.
+
+        With `slope` and a softcap, their derivative by the scaled logits comes too.
+        """
         scores = logits.mul_(self.scale) if self.scale != 1 else logits
         if self.softcap is None:
             return scores, None
@@ -111,13 +113,13 @@ class TokenLogps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """(N, H): the upstream gradient of each token times equation (1)."""
+        """Return (N, H): the upstream gradient of each token times equation (1)."""
         (slope,) = ctx.saved_tensors
         return slope * upstream[0][:, None].to(slope.dtype), None, None
 
 
 class Scorer:
-    """Computes log-probabilities with one model, in rows of one form."""
+    """One model that computes log-probabilities, in rows of one form."""
 
     def __init__(self, model: Any, base: Any, *, max_tokens: int, device: torch.device) -> None:
         """`model` is the PeftModel or `base` itself; `use` decides on the form of its rows."""
@@ -176,7 +178,7 @@ class Scorer:
         return [2 * longest] * len(pairs)
 
     def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[PairRow]:
-        """The rows of `groups`, each made when it is asked for."""
+        """Yield the rows of `groups`."""
         for group in groups:
             if self.is_alone(pairs[group[0]]):
                 yield pad(pairs, group, alone=True)
@@ -193,7 +195,7 @@ class Scorer:
         return frozenset(self.sides.side_of(length) for length in fed)
 
     def token_logps(self, row: PairRow) -> torch.Tensor:
-        """Log-probabilities (N,) of the row's completion tokens, float32."""
+        """Return log-probabilities (N,) of the row's completion tokens, float32."""
         row = row.to(self.device)
         # Not changed back behind it: the row's backward pass may compute attention again.
         self._attention.use(PACKED if row.spans is not None else None)
@@ -218,7 +220,7 @@ class Scorer:
         return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
 
     def _plain_logits(self, predicting: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
-        """Logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
+        """Return logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
         # Before 5.23, transformers took columns here, the same for every sequence, and no mask.
         columns = None if _TAKES_MASK else predicting.any(dim=0).nonzero()[:, 0]
         wanted: dict[str, Any] = {"logits_to_keep": predicting if columns is None else columns, **inputs}
@@ -238,12 +240,12 @@ class Scorer:
         return TokenLogps.apply(hidden[0].index_select(0, row.index), row.targets, self.head)
 
     def pair_logps(self, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
-        """Summed log-probabilities of the row's chosen and rejected completions, each (B,), float64."""
+        """Return summed log-probabilities of the row's chosen and rejected completions, each (B,), float64."""
         lengths = row.lengths.tolist()
         sums = torch.stack([part.sum() for part in self.token_logps(row).double().split(lengths)])
         return sums[0::2], sums[1::2]
 
     @torch.no_grad()
     def score(self, row: PairRow) -> torch.Tensor:
-        """What `pair_logps` gives as (B, 2), on the CPU and without gradients."""
+        """Return what `pair_logps` does as (B, 2), on the CPU and without gradients."""
         return torch.stack(self.pair_logps(row), dim=1).cpu()

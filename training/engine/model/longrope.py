@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Sides:
-    """On which side of its model's original lengths a sequence is."""
+    """The sides of a model's original lengths, on which a sequence may be."""
 
     def __init__(self, config: Any) -> None:
         settings = getattr(config.get_text_config(), "rope_parameters", None) or {}

@@ -1,4 +1,4 @@
-"""What a model has read of the rows that are being written, and the ways to let it read one token more.
+"""The rows that a model has read so far, and the ways to let it read one token more.
 
 The usual way feeds prompts of like length side by side, padded on the left, and keeps what each layer needs of
 them. Where padding would leak into that, as into the state of a recurrent layer, prompts of differing length are
@@ -24,7 +24,7 @@ _CACHES = ("past_key_values", _STATE)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How rows are read."""
+    """One way to read rows."""
 
     name: str
     swift: bool = False  # by our own attention of one token
@@ -54,7 +54,7 @@ class ReadRows(Protocol):
 
 
 class Reader:
-    """Feeds one architecture as its forward wants it."""
+    """The reader of one architecture, which feeds its forward as that wants it."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.device, self.sides = device, Sides(model.config)

@@ -21,7 +21,7 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM reserves mem
 
 
 def wanted(config: TrainConfig, adapter: Path | None) -> bool:
-    """Whether vLLM is to write. Raises ConfigError if it is asked for and cannot.
+    """Return whether vLLM is to write. Raises ConfigError if it is asked for and cannot.
 
     vLLM rounds each layer's product before it adds the adapter's, which loses most of a small adapter. So only a
     bare base model is left to it, unless it is asked for.
@@ -69,7 +69,7 @@ class VllmWriter:
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
     ) -> list[Generation]:
-        """Complete every request, in the order given. `report` hears the end only."""
+        """Complete every request, in the order given. `report` is told of the end only."""
         import vllm
 
         completed = self._llm.generate(
@@ -83,7 +83,7 @@ class VllmWriter:
 
 
 def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> dict[str, Any]:
-    """Arguments of vLLM's SamplingParams for one completion."""
+    """Return arguments of vLLM's SamplingParams for one completion."""
     return {
         "n": 1,
         "temperature": settings.temperature,
@@ -98,13 +98,13 @@ def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> 
 
 
 def as_written(completion: Any) -> Generation:
-    """A completion as vLLM gives it."""
+    """Return a completion of vLLM as ours."""
     reason = "stop" if completion.finish_reason == "stop" else "length"
     return Generation(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
 
 
 def reserved_rank(adapter: Path) -> int:
-    """The smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
+    """Return the smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
     shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     rank = max(int(shape["r"]), *(int(rank) for rank in (shape.get("rank_pattern") or {}).values()), 0)
     for reserved in _RANKS:
