@@ -91,9 +91,7 @@ def again(make_run, name: str) -> RunDirectory:
     return run
 
 
-def test_killed_at_random_steps_it_ends_byte_for_byte_as_if_it_had_not_been(
-    make_run, whole, children
-) -> None:
+def test_killed_run_ends_byte_for_byte_as_an_uninterrupted_one(make_run, whole, children) -> None:
     run, rng = again(make_run, "killed"), random.Random()
     for _ in range(3):
         step = rng.randrange(1, STEPS)
@@ -110,9 +108,7 @@ def test_killed_at_random_steps_it_ends_byte_for_byte_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_writes_a_checkpoint_within_two_seconds_even_inside_a_step(
-    make_run, whole, children, signum
-) -> None:
+def test_stop_inside_a_step_writes_a_checkpoint_in_two_seconds(make_run, whole, children, signum) -> None:
     run = again(make_run, "stopped")
     child = start(children, run, pause=0.3)
     wait_for_step(run, child, 3)
@@ -172,7 +168,7 @@ def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> No
     assert (position.step, float(tensors["w"][0]), torn) == (2, 2.0, ["step-00000004"])
 
 
-def test_checkpoints_of_other_settings_or_pairs_are_refused_by_name(make_run, children) -> None:
+def test_checkpoints_of_other_settings_or_pairs_are_refused(make_run, children) -> None:
     settings = SETTINGS | {"lora": {"r": 4, "alpha": 8}}  # masks of dropout depend on the rows
     whole, run = (make_run(name, **settings) for name in ("whole", "stale"))
     for one in (whole, run):
@@ -201,7 +197,7 @@ def test_checkpoints_of_other_settings_or_pairs_are_refused_by_name(make_run, ch
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+def test_full_disk_is_one_sentence_and_the_run_resumes_later(
     make_run, whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = again(make_run, "full")

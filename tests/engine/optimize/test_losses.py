@@ -81,13 +81,13 @@ def test_a_loss_has_the_value_derived_by_hand(arguments: dict, expected: float) 
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
-def test_naming_the_other_completion_chosen_and_turning_the_label_changes_nothing(loss: str) -> None:
+def test_swapping_completions_and_label_changes_nothing(loss: str) -> None:
     margin = 0.7 if "margin" in LOSS_OPTIONS[loss] else 0.0
     for h, label in ((1.3, 1.0), (-0.4, 0.8), (0.2, 0.5)):
         assert value(h, label, margin, loss=loss) == pytest.approx(value(-h, 1 - label, margin, loss=loss))
 
 
-def test_the_gradient_of_the_sigmoid_loss_is_minus_the_weight_of_equation_7() -> None:
+def test_gradient_of_sigmoid_is_the_weight_of_equation_7() -> None:
     h = torch.linspace(-4, 4, 9, dtype=torch.float64, requires_grad=True)
     one = torch.ones_like(h)
     (slope,) = torch.autograd.grad(losses.sigmoid(h, one, 0 * one).sum(), h)

@@ -36,7 +36,7 @@ def torchrun(run: RunDirectory) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_two_processes_give_the_adapter_metrics_and_scores_of_one(make_run) -> None:
+def test_two_processes_give_the_results_of_one(make_run) -> None:
     # 9 pairs in batches of 4 make rows by 3, 3 and 1, the held-out pairs 3: never as many for both processes.
     settings = {"epochs": 2, "learning_rate": 1e-3, "eval_steps": 2, "max_tokens": 50, "pairs": pair_lines(9)}
     runs = {name: make_run(name, **settings) for name in ("one", "two")}
@@ -63,9 +63,7 @@ def test_two_processes_give_the_adapter_metrics_and_scores_of_one(make_run) -> N
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("count", range(1, 8))
-def test_each_row_counts_once_and_in_step_every_process_makes_as_many_forwards(
-    world: int, count: int
-) -> None:
+def test_rows_count_once_and_forwards_are_equal_in_step(world: int, count: int) -> None:
     pairs = make_pairs(count)
     rows = [pack(pairs, [at]) for at in range(count)]
     for in_step in (False, True):

@@ -71,7 +71,7 @@ def test_a_start_adapter_from_the_hub_is_named_by_its_own_commit(
         files(start_adapter="eve/adapter", revision=OLD)
 
 
-def test_checkpoints_are_refused_when_main_has_moved_to_other_weights(
+def test_checkpoints_are_refused_when_main_has_moved(
     cache: Path, tiny_model: Path, tmp_path: Path, make_run
 ) -> None:
     publish(cache, "ada/tiny", OLD, tiny_model)

@@ -59,13 +59,13 @@ def pair(prompt: int, chosen: int, rejected: int) -> EncodedPair:
 SHORT = [pair(4, 5, 6), pair(3, 6, 4)]
 
 
-def test_a_window_that_matters_on_long_rows_only_is_noticed_wherever_they_stand() -> None:
+def test_window_on_long_rows_only_is_noticed() -> None:
     assert is_packed(windowed(told=False), SHORT)
     assert not is_packed(windowed(told=False), [*SHORT, pair(20, 10, 10), *SHORT])
     assert is_packed(windowed(told=True), [*SHORT, pair(20, 10, 10), *SHORT])
 
 
-def test_a_few_tokens_that_are_far_off_are_noticed_though_most_agree() -> None:
+def test_few_tokens_far_off_are_noticed_though_most_agree() -> None:
     # Only the last five tokens of the first chosen completion see a key more than they may: 0.6 nats apart at most
     # and 0.02 on average, which all over the row would be bfloat16's rounding.
     pairs = [pair(5, 16, 13), pair(1, 15, 14)]
@@ -99,7 +99,7 @@ def test_a_row_in_which_pairs_see_each_other_is_noticed(monkeypatch: pytest.Monk
     assert not is_packed(make_model(tiny_llama()), pairs)
 
 
-def test_of_a_long_pair_only_some_tokens_are_projected_onto_the_vocabulary(
+def test_only_some_tokens_of_a_long_pair_are_projected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(selfcheck, "_PROBED", 4)
@@ -111,7 +111,7 @@ def test_of_a_long_pair_only_some_tokens_are_projected_onto_the_vocabulary(
     assert thin.lengths.tolist() == [2, 2, 1, 2]
 
 
-def test_an_architecture_without_a_body_of_its_own_is_trained_unpacked() -> None:
+def test_architecture_without_a_body_is_trained_unpacked() -> None:
     chunks = {"attention_chunk_size": 16, "no_rope_layers": [1, 1], "attn_temperature_tuning": False}
     experts = {"num_local_experts": 2, "interleave_moe_layer_step": 1, "intermediate_size_mlp": 48}
     shape = SHAPE | {"head_dim": 8, "pad_token_id": 1, "use_qk_norm": False} | chunks | experts

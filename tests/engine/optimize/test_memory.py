@@ -47,7 +47,7 @@ def test_memory_too_short_for_one_pair_is_told(make_run, monkeypatch: pytest.Mon
         train(make_run())
 
 
-def test_the_memory_of_the_process_that_started_a_run_is_not_counted() -> None:
+def test_memory_of_the_parent_process_is_not_counted() -> None:
     child = "from training.engine.optimize.memory import own_peak; print(own_peak())"
     parent = f"import subprocess, sys; held = b'1' * (400 << 20); subprocess.run([sys.executable, '-c', {child!r}])"
     told = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)

@@ -201,7 +201,7 @@ def test_embeddings_are_adapted_when_they_are_named(models: dict[str, Path], tmp
         (r".*q_proj", False),
     ],
 )
-def test_named_layers_are_compared_with_those_of_the_start_adapter(
+def test_named_layers_are_compared_with_the_start_adapters(
     asked: object, fits: bool, models: dict[str, Path], tmp_path: Path
 ) -> None:
     for kind, targets in (("list", ["q_proj", "v_proj"]), ("pattern", r".*self_attn\.(q|v)_proj")):

@@ -165,7 +165,7 @@ def test_shards_that_are_missing_or_cut_are_named(tmp_path: Path) -> None:
         find_model(str(folder), None)
 
 
-def test_a_quantization_that_transformers_does_not_know_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_quantization_unknown_to_transformers_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     config = tmp_path / "model" / "config.json"
     config.write_text(

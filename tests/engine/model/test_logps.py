@@ -124,7 +124,7 @@ def test_packed_rows_give_the_adapter_gradients_of_two_sequences(name: str) -> N
         torch.testing.assert_close(packed[key], plain[key], atol=1e-5, rtol=1e-4, msg=key)
 
 
-def test_batch_size_order_padding_and_packing_change_nothing_in_float32() -> None:
+def test_batching_and_packing_change_nothing_in_float32() -> None:
     model, pairs = make_model(ARCHITECTURES["llama"]), make_pairs(9)
     with torch.no_grad():
         alone = torch.cat([all_logps(scorer_for(model, packed=True), [pair]) for pair in pairs])
@@ -136,7 +136,7 @@ def test_batch_size_order_padding_and_packing_change_nothing_in_float32() -> Non
                 torch.testing.assert_close(backwards, alone, atol=1e-4, rtol=0)
 
 
-def test_in_bfloat16_a_pair_scores_alike_in_any_row_within_a_measured_bound() -> None:
+def test_bfloat16_scores_are_alike_in_any_row_within_a_bound() -> None:
     # Measured over 200 pairs: packed against padded at most 0.0043 nats a token, 0.00009 on average; packed rows of
     # other sizes not at all.
     model, pairs = make_model(ARCHITECTURES["llama"]).bfloat16(), make_pairs(20)
@@ -151,7 +151,7 @@ def test_in_bfloat16_a_pair_scores_alike_in_any_row_within_a_measured_bound() ->
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
-def test_what_the_chosen_completion_says_changes_nothing_in_the_rejected_score(name: str) -> None:
+def test_chosen_completion_does_not_change_the_rejected_score(name: str) -> None:
     model, pairs = make_model(ARCHITECTURES[name]), make_pairs(3)
     other = [
         dataclasses.replace(pair, chosen=tuple(3 + (token + 7) % 300 for token in pair.chosen))
@@ -174,7 +174,7 @@ def test_what_a_neighbour_in_the_row_says_changes_nothing() -> None:
     torch.testing.assert_close(after[1:], before[1:], atol=0, rtol=0)
 
 
-def test_the_last_prompt_token_predicts_the_first_token_of_both_completions() -> None:
+def test_last_prompt_token_predicts_both_completions() -> None:
     model, (pair,) = make_model(ARCHITECTURES["llama"]), make_pairs(1)
     scorer = scorer_for(model, packed=True)
     (row,) = scorer.rows([pair], [[0]])
@@ -187,7 +187,7 @@ def test_the_last_prompt_token_predicts_the_first_token_of_both_completions() ->
 @pytest.mark.parametrize("block", [7, 50], ids=["blocks", "one block"])
 @pytest.mark.parametrize("softcap", [None, 3.0], ids=["plain", "softcap"])
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-def test_the_projection_in_blocks_has_the_gradient_of_log_softmax(
+def test_projection_in_blocks_has_the_gradient_of_log_softmax(
     softcap: float | None, bias: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)

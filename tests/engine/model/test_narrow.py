@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 from tests.engine.conftest import SHAPE, make_pairs, make_tokenizer, tiny_llama
-from tests.engine.test_logps import ARCHITECTURES
+from tests.engine.model.test_logps import ARCHITECTURES
 from training.engine.adapters.loading import load_policy, load_sampled, save_adapter, trainable_parameters
 from training.engine.config import TrainConfig
 from training.engine.model import narrow
@@ -77,9 +77,7 @@ def test_every_architecture_computes_as_if_it_had_been_widened(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shard", ["5GB", "40KB"], ids=["one file", "several files"])
-def test_large_matrices_stay_in_half_precision_and_all_else_is_widened(
-    dtype: torch.dtype, shard: str, tmp_path: Path
-) -> None:
+def test_only_large_matrices_stay_in_half_precision(dtype: torch.dtype, shard: str, tmp_path: Path) -> None:
     config = save(tmp_path, tiny_llama(tie_word_embeddings=True), dtype, max_shard_size=shard)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard == "40KB")
     model = load_base(config).model
@@ -98,7 +96,7 @@ def test_no_widened_copy_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_matrix_widened_in_parts_gives_the_product_and_the_gradient_of_the_whole(bias: bool) -> None:
+def test_matrix_widened_in_parts_computes_as_the_whole(bias: bool) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(32, 300, bias=bias).requires_grad_(False)
     layer.weight.data = layer.weight.data.bfloat16()
@@ -121,7 +119,7 @@ def test_weights_of_several_precisions_are_widened_at_the_start(tmp_path: Path) 
     torch.testing.assert_close(loaded.model.norm.weight.data, exact, rtol=0, atol=0)
 
 
-def test_a_constant_that_half_precision_would_round_is_computed_in_float32(tmp_path: Path) -> None:
+def test_constants_that_half_precision_rounds_are_float32(tmp_path: Path) -> None:
     shape = SHAPE | {"hidden_size": 24, "head_dim": 8, "pad_token_id": 1}  # the root of 24 is no bfloat16
     config = save(tmp_path, transformers.Gemma3TextConfig(**shape), torch.bfloat16)
     scale = load_base(config).model.model.embed_tokens.embed_scale
@@ -133,7 +131,7 @@ def test_a_model_that_an_adapter_is_merged_into_is_widened(tmp_path: Path) -> No
     assert not kept_narrow(load_sampled(config, None).model)
 
 
-def test_a_start_adapter_keeps_its_float32_weights_over_a_narrow_base(tmp_path: Path) -> None:
+def test_start_adapter_is_float32_over_a_narrow_base(tmp_path: Path) -> None:
     config = save(tmp_path / "model", tiny_llama(), torch.bfloat16)
     first = load_policy(config).model
     for weight in trainable_parameters(first).values():

@@ -84,7 +84,7 @@ def plain_logprobs(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_greedy_completions_are_those_of_transformers_token_for_token(name: str) -> None:
+def test_greedy_completions_are_those_of_transformers(name: str) -> None:
     model = make_model(CONFIGS[name])
     prompts = some_prompts(7)
     # Longer than the cache grows at once, and more prompts than a batch holds.
@@ -158,7 +158,7 @@ def test_rows_that_go_on_close_ranks_and_few_of_them_move(goes_on: list[bool]) -
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_recorded_logprob_is_that_of_the_policy_itself_whatever_was_cut_off(name: str) -> None:
+def test_recorded_logprob_is_the_policys_before_any_cut(name: str) -> None:
     model = make_model(CONFIGS[name])
     prompts = some_prompts(6)
     for settings in ({}, {"temperature": 0.6, "top_p": 0.8, "top_k": 40}):
@@ -168,7 +168,7 @@ def test_the_recorded_logprob_is_that_of_the_policy_itself_whatever_was_cut_off(
             assert one.logprob == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_completion_depends_on_its_prompt_and_seed_and_on_nothing_beside_it() -> None:
+def test_completion_depends_on_prompt_and_seed_alone() -> None:
     model = make_model(tiny_llama())
     requests = [Request(ids, seed) for seed, ids in enumerate(some_prompts(20) * 2)]
     together = decoder(model, max_new_tokens=40).write(requests)
@@ -223,7 +223,7 @@ class Narrow(torch.nn.Module):
         self.model.set_attn_implementation(name)
 
 
-def test_a_batch_too_large_for_the_memory_is_halved_and_writes_the_same() -> None:
+def test_batch_too_large_for_memory_is_halved() -> None:
     model = make_model(tiny_llama())
     requests = [Request(ids, at) for at, ids in enumerate(some_prompts(14))]
     whole = decoder(model, max_new_tokens=20).write(requests)
@@ -240,7 +240,7 @@ def test_damaged_weights_are_reported_and_not_sampled_from() -> None:
         write(model, some_prompts(2), max_new_tokens=4)
 
 
-def test_groups_hold_prompts_of_like_length_and_keep_one_prompt_together() -> None:
+def test_groups_hold_like_lengths_and_keep_a_prompt_together() -> None:
     prompts = some_prompts(30)
     requests = [Request(ids, at) for at, ids in enumerate(prompts * 2)]
     groups = make_groups(requests, 10, 2)
@@ -292,7 +292,7 @@ def test_rows_draw_independently_of_each_other() -> None:
 
 
 @pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
-def test_a_token_without_probability_is_never_drawn_not_even_at_the_ends(number: float) -> None:
+def test_token_without_probability_is_never_drawn(number: float) -> None:
     for settings in ({}, {"top_p": 0.5}, {"temperature": 0.3, "top_k": 2}):
         logits = torch.tensor([[-torch.inf, 1.0, 1.0, -torch.inf, -torch.inf]])
         ids, logps = draw(logits, torch.tensor([number]), SamplingConfig(**settings))
@@ -318,7 +318,7 @@ def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 50}, {"top_p": 0.7}, {"temperature": 0.5}])
-def test_a_large_vocabulary_is_searched_in_parts_to_the_same_token(
+def test_large_vocabulary_in_parts_gives_the_same_token(
     settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)

@@ -69,9 +69,7 @@ def test_outputs_and_gradients_equal_those_of_peft(settings: dict) -> None:
 
 @pytest.mark.parametrize("kind", [LlamaMLP, ClampedMLP])
 @pytest.mark.parametrize("long", [False, True], ids=["short row", "long row"])
-def test_a_gated_block_has_the_outputs_and_gradients_of_peft_and_keeps_its_two_products(
-    kind: type[LlamaMLP], long: bool
-) -> None:
+def test_gated_block_equals_pefts_and_keeps_two_products(kind: type[LlamaMLP], long: bool) -> None:
     torch.manual_seed(0)
     shape = LlamaConfig(hidden_size=12, intermediate_size=20, num_attention_heads=2)
     settings = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["gate_proj", "up_proj", "down_proj"])
@@ -92,7 +90,7 @@ def test_a_gated_block_has_the_outputs_and_gradients_of_peft_and_keeps_its_two_p
     assert recomputes == (kind is LlamaMLP)
 
 
-def test_in_bfloat16_gradients_stay_float32_and_close_to_those_of_peft() -> None:
+def test_bfloat16_gradients_are_float32_and_close_to_pefts() -> None:
     model, x = make_adapted(torch.bfloat16), torch.randn(3, 5, 12).bfloat16()
     _, gradients = run(model, x)
     lora.fuse(model)

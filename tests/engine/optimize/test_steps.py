@@ -71,7 +71,7 @@ def test_the_gradient_is_equation_7_of_the_paper() -> None:
     assert_same(ours, expected)
 
 
-def test_the_reported_weights_are_quantiles_of_sigmoid_of_minus_h() -> None:
+def test_reported_weights_are_quantiles_of_sigmoid_of_minus_h() -> None:
     task, state = make_training()
     h = []
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_the_reported_weights_are_quantiles_of_sigmoid_of_minus_h() -> None:
         assert metrics[f"weights/{key}"] == pytest.approx(float(weights.quantile(share)), abs=1e-5)
 
 
-def test_before_the_first_step_the_loss_is_ln_2_and_ties_count_half() -> None:
+def test_first_loss_is_ln_2_and_ties_count_half() -> None:
     task, state = make_training(moved=False)
     metrics = take_step(task, state)
     weights = [PAIRS[at].weight for at in task.batch(0)]
@@ -102,7 +102,7 @@ def test_a_tie_counts_half_in_the_accuracy() -> None:
 
 @pytest.mark.parametrize("max_tokens", [8, 40, 4096], ids=["8x1", "few", "1x8"])
 @pytest.mark.parametrize("step", [0, 1], ids=["full batch", "short last batch"])
-def test_cutting_a_step_into_rows_changes_no_gradient_and_no_metric(max_tokens: int, step: int) -> None:
+def test_cutting_a_step_into_rows_changes_nothing(max_tokens: int, step: int) -> None:
     (whole, state), (cut, cut_state) = (
         make_training(batch_size=8, max_tokens=tokens) for tokens in (4096, max_tokens)
     )
@@ -114,7 +114,7 @@ def test_cutting_a_step_into_rows_changes_no_gradient_and_no_metric(max_tokens: 
     assert {key: ours[key] for key in ours} == pytest.approx(theirs, abs=1e-4)
 
 
-def test_rows_shared_out_to_two_processes_add_up_to_the_gradient_of_one(
+def test_gradients_of_two_processes_add_up_to_that_of_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The sum over processes itself is tested under torchrun.
@@ -137,7 +137,7 @@ def test_every_epoch_takes_each_pair_once_in_an_order_of_its_own() -> None:
     assert make_training(seed=1)[0].batch(0) != task.batch(0)
 
 
-def test_the_nll_term_is_the_chosen_completions_mean_negative_log_likelihood() -> None:
+def test_nll_term_is_the_chosen_completions_mean_nll() -> None:
     (pair,) = pairs = [dataclasses.replace(PAIRS[1], weight=2.0)]
     plain, with_nll = (take_step(*make_training(pairs, nll_weight=weight)) for weight in (0.0, 0.5))
     nll = -plain["logps/chosen"] / len(pair.chosen)
@@ -159,7 +159,7 @@ def test_each_pairs_label_margin_and_weight_reach_its_loss(step: int) -> None:
         assert loss == pytest.approx(expected, rel=1e-9)
 
 
-def test_training_changes_the_adapter_and_not_one_bit_of_the_base_model() -> None:
+def test_training_changes_the_adapter_and_not_the_base() -> None:
     task, state = make_training(moved=False, learning_rate=0.01, weight_decay=0.1, epochs=2)
     held = task.scorer.model.state_dict()
     before = {name: tensor.clone() for name, tensor in held.items()}
@@ -208,7 +208,7 @@ def test_steps_raise_the_margin(optimizer: str) -> None:
     assert margins[0] < margins[-1]
 
 
-def test_a_step_that_is_not_finite_changes_no_weight_and_is_counted() -> None:
+def test_non_finite_step_changes_no_weight_and_is_counted() -> None:
     task, state = make_training()
     task.reference[task.batch(0)[0]] = math.nan
     before = {name: weight.detach().clone() for name, weight in state.parameters.items()}
@@ -220,7 +220,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_is_counted() -> None:
     assert take_step(task, state)["skipped"] == 1
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is() -> None:
+def test_non_finite_gradient_of_a_finite_loss_is_skipped() -> None:
     task, state = make_training()
     weight = next(iter(state.parameters.values()))
     hook = weight.register_hook(lambda slope: slope * math.inf)

@@ -125,7 +125,7 @@ def test_a_line_may_ask_for_a_number_and_a_seed_of_its_own(sampled) -> None:
     assert rows[0]["completion"] != as_configured[0]["completion"]
 
 
-def test_seeds_differ_by_prompt_number_attempt_and_configured_seed() -> None:
+def test_seeds_differ_by_prompt_number_attempt_and_seed() -> None:
     settings = SamplingConfig()
     seeds = {
         seed_of(SamplingConfig(seed=seed), SamplingPrompt(name, ""), index, attempt)
@@ -236,7 +236,7 @@ def test_the_policy_that_writes_is_the_one_that_was_trained(
     assert run.read_done()["sample"]["events"] == []
 
 
-def test_completions_that_the_policy_scores_otherwise_are_not_kept(
+def test_completions_the_policy_scores_otherwise_are_dropped(
     make_run, make_adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(sampling={"max_new_tokens": 10})
@@ -258,7 +258,7 @@ def test_sampling_leaves_the_base_weights_on_disk_alone(sampled, make_adapter, t
     assert digests() == before
 
 
-def test_a_prompt_too_long_for_the_model_is_named_and_nothing_is_written(
+def test_prompt_too_long_is_named_and_nothing_is_written(
     make_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(sampling={"max_new_tokens": 20})
@@ -300,9 +300,7 @@ def test_no_prompts_at_all_are_refused(make_run) -> None:
         sample(run)
 
 
-def test_an_empty_prompt_is_refused_where_there_is_no_bos_to_begin_with(
-    sampled, make_run, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_empty_prompt_without_bos_is_refused(sampled, make_run, tiny_model: Path, tmp_path: Path) -> None:
     assert sampled(prompts=[{"id": "empty", "prompt": ""}])[0]["token_ids"]
     model = tmp_path / "no-bos"
     load_base(TrainConfig.from_dict({"base_model": str(tiny_model)})).model.save_pretrained(model)
@@ -344,7 +342,7 @@ def config(backend: str) -> TrainConfig:
     return TrainConfig.from_dict({"base_model": "x", "device": "cpu", "sampling": {"backend": backend}})
 
 
-def test_vllm_is_left_alone_where_it_cannot_run_and_refused_where_it_is_asked_for() -> None:
+def test_vllm_that_cannot_run_is_refused_only_if_asked_for() -> None:
     assert not vllm_writer.wanted(config("auto"), None)
     assert not vllm_writer.wanted(config("native"), None)
     with pytest.raises(ConfigError, match="vllm"):
@@ -389,7 +387,7 @@ def test_vllm_takes_no_rank_above_its_largest(tmp_path: Path) -> None:
         vllm_writer.reserved_rank(tmp_path)
 
 
-def test_prompts_that_leave_no_room_are_passed_over_and_named_if_asked_to(sampled, tmp_path: Path) -> None:
+def test_prompts_without_room_are_skipped_if_asked_to(sampled, tmp_path: Path) -> None:
     """A round must not end because one of a thousand prompts is too long."""
     prompts = [*PROMPTS, {"id": "long", "prompt": "film " * 2000}]
     written = sampled("skipping", prompts, skip_long=True)
@@ -399,9 +397,7 @@ def test_prompts_that_leave_no_room_are_passed_over_and_named_if_asked_to(sample
     assert done["sample"]["too_long"] == ["long"]
 
 
-def test_if_all_prompts_are_passed_over_nothing_is_written_and_they_are_named(
-    sampled, tmp_path: Path
-) -> None:
+def test_nothing_is_written_if_all_prompts_are_skipped(sampled, tmp_path: Path) -> None:
     """A round whose only held-out prompt is too long still ends with what it trained."""
     long = [{"id": "long", "prompt": "film " * 2000}]
     assert sampled("all", long, skip_long=True) == []
@@ -432,7 +428,7 @@ def test_a_refused_chat_is_left_out_unless_all_are(sampled, tmp_path: Path, tiny
         sampled("alone", prompts=rows[1:], base_model=str(model))
 
 
-def test_writing_ends_with_the_turn_even_where_no_file_names_its_end(make_run) -> None:
+def test_writing_ends_with_the_turn_though_no_file_names_it(make_run) -> None:
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|turn|>{% endfor %}"
     sampling = {"max_new_tokens": 60, "samples_per_prompt": 30, "temperature": 2.0}
     run = make_run("turn", chat_template=template, sampling=sampling)

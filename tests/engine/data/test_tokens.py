@@ -70,9 +70,7 @@ _ASCII = [
     [({"bos": bos}, *case) for bos in (False, True) for case in BOUNDARIES]
     + [({"metaspace": True}, *case) for case in _ASCII],
 )
-def test_prompt_ids_are_a_prefix_of_both_sequences_and_no_character_is_lost(
-    kind: dict, prompt: str, completion: str
-) -> None:
+def test_prompt_ids_are_a_prefix_and_no_character_is_lost(kind: dict, prompt: str, completion: str) -> None:
     using = encoder(**kind)
     encoded, _ = encode(pair(prompt, completion, completion + " bad"), using)
     assert encoded.prompt == using.prompt_ids(prompt)  # what `sample` would feed, whatever comes after it
@@ -100,7 +98,7 @@ def test_a_completion_has_the_ids_it_would_have_as_running_text() -> None:
     ],
     ids=["user", "system", "turns"],
 )
-def test_a_chat_prompt_is_rendered_once_up_to_the_assistants_turn(messages: list[dict]) -> None:
+def test_chat_prompt_is_rendered_up_to_the_assistants_turn(messages: list[dict]) -> None:
     using = encoder(bos=True)
     encoded, _ = encode(pair(messages, "46", "$46"), using)
     rendered = using.tokenizer.decode(encoded.prompt)
@@ -109,7 +107,7 @@ def test_a_chat_prompt_is_rendered_once_up_to_the_assistants_turn(messages: list
     assert using.tokenizer.decode(encoded.chosen) == "46" + EOS
 
 
-def test_a_thinking_block_that_the_template_opens_belongs_to_the_prompt() -> None:
+def test_thinking_block_of_the_template_belongs_to_the_prompt() -> None:
     template = CHAT_TEMPLATE.replace("{{ message['content'] }}", BLOCK + "{{ message['content'] }}")
     using = encoder(template=template, settings={"chat_template_kwargs": {"enable_thinking": False}})
     encoded, _ = encode(pair([{"role": "user", "content": "a"}], "46", "47"), using)
@@ -133,7 +131,7 @@ def test_a_completion_may_be_one_assistant_message() -> None:
     assert as_message == as_text
 
 
-def test_chat_messages_without_a_chat_template_are_refused_in_a_sentence() -> None:
+def test_chats_without_a_chat_template_are_refused() -> None:
     using = encoder()
     using.tokenizer.chat_template = None
     with pytest.raises(ModelError, match="no chat template"):
@@ -165,7 +163,7 @@ def test_a_bos_that_the_chat_template_writes_is_not_doubled() -> None:
     assert encoded.prompt == using.prompt_ids(chat)
 
 
-def test_a_completion_after_a_chat_ends_with_the_end_of_the_turn_and_after_plain_text_with_eos() -> None:
+def test_chat_completion_ends_with_the_turn_plain_one_with_eos() -> None:
     template = CHAT_TEMPLATE.replace("</s>", "<|turn|>")
     using = encoder(ends=frozenset({EOS_ID, TURN_ID}), template=template)
     chat, _ = encode(pair([{"role": "user", "content": "a"}]), using)
@@ -221,7 +219,7 @@ def test_truncation_keeps_the_bos_and_the_end_of_the_prompt() -> None:
     assert report.truncated == {"prompt": 1}
 
 
-def test_a_completion_is_cut_only_when_it_would_leave_the_prompt_under_a_quarter() -> None:
+def test_completion_is_cut_only_if_the_prompt_keeps_no_quarter() -> None:
     long = " was good" * 20
     cut, report = encode(pair("the film was good and it was", long, " bad" + long), encoder(max_length=16))
     assert len(cut.prompt) == 4
@@ -243,9 +241,7 @@ def test_a_completion_is_cut_only_when_it_would_leave_the_prompt_under_a_quarter
         (pair(chosen=" good" * 40 + " a", rejected=" good" * 40 + " b"), "identical_after_truncation"),
     ],
 )
-def test_a_pair_that_cannot_be_trained_on_is_left_out_and_counted_by_reason(
-    one: TrainingPair, reason: str
-) -> None:
+def test_untrainable_pairs_are_left_out_and_counted_by_reason(one: TrainingPair, reason: str) -> None:
     encoded, report = encode(one, encoder(max_length=16))
     assert encoded is None
     assert report.dropped == {reason: 1}
@@ -258,7 +254,7 @@ def test_an_empty_prompt_is_the_bos_alone_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("max_length", range(4, 40))
-def test_no_truncated_pair_is_empty_identical_or_without_a_prompt(max_length: int) -> None:
+def test_truncated_pairs_are_whole_and_differ(max_length: int) -> None:
     using = encoder(bos=True, max_length=max_length)
     for chosen in (" good", " good" * 9, " good" * 30):
         encoded, _ = encode(pair("the film was good" * 4, chosen, " bad" * 9), using)

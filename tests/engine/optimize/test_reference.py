@@ -25,7 +25,7 @@ def reference(run: RunDirectory) -> torch.Tensor:
     return safetensors.torch.load_file(run.root / "reference.safetensors")["logps"]
 
 
-def test_the_reference_cache_key_covers_whatever_could_change_a_number(make_run, tmp_path: Path) -> None:
+def test_cache_key_covers_all_that_could_change_a_number(make_run, tmp_path: Path) -> None:
     run = make_run()
 
     def key(lines=None, **settings: object) -> str:
@@ -82,9 +82,7 @@ def test_a_reference_cache_is_used_under_its_own_key_alone(make_run) -> None:
 
 
 @pytest.mark.parametrize("changed", ["dtype", "start_adapter", "base_model"])
-def test_where_the_starting_policy_or_its_precision_changed_the_reference_is_measured_anew(
-    make_run, tmp_path: Path, changed: str
-) -> None:
+def test_reference_is_remeasured_when_the_policy_changed(make_run, tmp_path: Path, changed: str) -> None:
     run = make_run()
     train(run)
     before = reference(run)
@@ -105,7 +103,7 @@ def test_where_the_starting_policy_or_its_precision_changed_the_reference_is_mea
     assert not torch.equal(reference(run), before)
 
 
-def test_dropout_has_no_part_in_the_reference_nor_in_the_check_of_packing(make_run) -> None:
+def test_dropout_is_off_in_reference_and_packing_check(make_run) -> None:
     first = make_run("first")
     train(first)
     runs = [

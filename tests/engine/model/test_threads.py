@@ -28,7 +28,7 @@ def test_the_first_error_ends_all_jobs_and_is_raised() -> None:
     assert begun == ended == [1]
 
 
-def test_each_thread_computes_on_one_and_the_caller_has_all_again_afterwards() -> None:
+def test_threads_compute_on_one_each_and_give_all_back() -> None:
     before, found = torch.get_num_threads(), []
     with Crew(2) as crew:
         crew.run([lambda stopping: found.append(torch.get_num_threads())] * 2)

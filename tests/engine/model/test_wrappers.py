@@ -199,7 +199,7 @@ def test_an_adapter_of_the_text_model_alone_is_mapped(name: str, tmp_path: Path)
         torch.testing.assert_close(score_pairs(scorer, pairs), before, atol=1e-6, rtol=0)
 
 
-def test_a_model_that_encodes_one_text_and_writes_another_is_refused(tmp_path: Path) -> None:
+def test_encoder_decoder_models_are_refused(tmp_path: Path) -> None:
     config = transformers.T5Config(vocab_size=320, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     save_model(tmp_path, config, transformers.AutoModelForSeq2SeqLM)
     with pytest.raises(ModelError, match="encode one text and write another"):

@@ -97,7 +97,7 @@ def _names(node: object) -> str:
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_bfloat16_gradients_on_a_cpu_equal_those_of_float32_up_to_rounding(window: int | None) -> None:
+def test_bfloat16_gradients_on_a_cpu_are_rounded_float32_ones(window: int | None) -> None:
     torch.manual_seed(0)
     total = sum(span.prompt + span.chosen + span.rejected for span in SPANS)
     exact = [torch.randn(1, heads, total, 8).bfloat16().float() for heads in (4, 2, 2)]
