@@ -193,8 +193,8 @@ class Part:
             f"pythonpath={ROOT}",
         ]
         command += ["-p", "no:cacheprovider", "-q", "--tb=line", "--durations=5", "tests/engine/test_cuda.py"]
-        rest = ("reference", "precision", "packing_check", "cli")
-        for files in ([], [f"tests/engine/test_{name}.py" for name in rest]):
+        rest = ("optimize/test_reference", "model/test_precision", "test_selfcheck", "test_cli")
+        for files in ([], [f"tests/engine/{name}.py" for name in rest]):
             chosen = command if not files else [*command[:-1], *files]
             ended = subprocess.run(chosen, capture_output=True, text=True, cwd=ROOT, check=False)
             print(ended.stdout, ended.stderr, flush=True)

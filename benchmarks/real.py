@@ -125,7 +125,7 @@ class Check:
         """Check that training sees what the chat template renders of the whole conversation."""
         loaded = self.load(self.model, "float32")
         read = read_pairs(self.run("pairs", 0.0).pairs)
-        self.pairs: Sequence[EncodedPair] = loaded.encoder(self.config("float32")).encode_pairs(read)[0]
+        self.pairs: Sequence[EncodedPair] = loaded.make_encoder(self.config("float32")).encode_pairs(read)[0]
         agree = 0
         for pair, row in zip(self.pairs, PAIRS, strict=True):
             chat: Any = row["prompt"]

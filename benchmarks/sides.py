@@ -22,7 +22,7 @@ from benchmarks import models
 from benchmarks.shapes import LORA_RANK, STARTER, Case, TrlConfiguration, text_pairs, total_flops
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair, Encoder
-from training.engine.optimize.trainer import epoch_order
+from training.engine.optimize.task import epoch_order
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_json, write_jsonl
 

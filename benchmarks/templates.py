@@ -16,7 +16,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from training.engine.data.tokens import EncodedPair, Encoder
-from training.engine.records import Completion, Message, Pair
+from training.engine.records import Message, TrainingCompletion, TrainingPair
 
 PAGE = Path("docs/templates.md")
 TITLE = """\
@@ -128,12 +128,12 @@ def outcome(template: str, case: Case) -> str:
     final = case.message | {"content": prefill + case.message["content"]}
     whole, given = render(tokenizer, [*before, final], case), render(tokenizer, before, case, True)
     other = case.message | ({"tool_calls": [OTHER]} if case.tools else {"content": "another"})
-    pair = Pair(
+    pair = TrainingPair(
         id="1",
         prompt=case.prompt,
         tools=case.tools,
-        chosen=Completion(text=[case.message]),
-        rejected=Completion(text=[other]),
+        chosen=TrainingCompletion(text=[case.message]),
+        rejected=TrainingCompletion(text=[other]),
     )
     encoded, report = encoder.encode_pairs([pair])
     if not encoded:

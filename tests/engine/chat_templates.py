@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.templates import make_tokenizer
 from training.engine.data.tokens import EncodedPair, Encoder, EncodingReport
-from training.engine.records import Completion, Message, Pair
+from training.engine.records import Message, TrainingCompletion, TrainingPair
 
 _CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ BODY }}<|im_end|>\n{% endfor %}"
 _ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -61,34 +61,38 @@ def make_encoder(name: str, *, ends: set[str] | None = None, **settings: Any) ->
     return Encoder(tokenizer, eos_ids=found, vocab_size=len(tokenizer), max_length=4096, **settings)
 
 
-def completion(text: str | Message, **more: Any) -> Completion:
+def completion(text: str | Message, **more: Any) -> TrainingCompletion:
     """A completion of a text, or of an assistant's message without its role."""
-    return Completion(text=text if isinstance(text, str) else [{"role": "assistant"} | text], **more)
+    return TrainingCompletion(text=text if isinstance(text, str) else [{"role": "assistant"} | text], **more)
 
 
 def encode(
     using: Encoder,
-    text: str | Message | Completion,
+    text: str | Message | TrainingCompletion,
     prompt: str | list[Message] = ASKED,
     tools: list[dict[str, Any]] | None = None,
 ) -> tuple[EncodedPair | None, EncodingReport]:
     """A pair with `text` as the chosen completion, and the report."""
-    chosen = text if isinstance(text, Completion) else completion(text)
-    other = Completion(text="", token_ids=(0, 1), finish_reason="length")
+    chosen = text if isinstance(text, TrainingCompletion) else completion(text)
+    other = TrainingCompletion(text="", token_ids=(0, 1), finish_reason="length")
     encoded, report = using.encode_pairs(
-        [Pair(id="1", prompt=prompt, chosen=chosen, rejected=other, tools=tools)]
+        [TrainingPair(id="1", prompt=prompt, chosen=chosen, rejected=other, tools=tools)]
     )
     return (encoded[0] if encoded else None), report
 
 
-def written(using: Encoder, text: str | Message | Completion, prompt: str | list[Message] = ASKED) -> str:
+def written(
+    using: Encoder, text: str | Message | TrainingCompletion, prompt: str | list[Message] = ASKED
+) -> str:
     """What is trained on, decoded, control tokens included."""
     pair, report = encode(using, text, prompt)
     assert pair is not None, report.refusals
     return str(using.tokenizer.decode(pair.chosen))
 
 
-def refusal(using: Encoder, text: str | Message | Completion, prompt: str | list[Message] = ASKED) -> str:
+def refusal(
+    using: Encoder, text: str | Message | TrainingCompletion, prompt: str | list[Message] = ASKED
+) -> str:
     """The sentence with which the pair is left out."""
     pair, report = encode(using, text, prompt)
     assert pair is None

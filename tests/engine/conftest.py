@@ -1,10 +1,13 @@
 """Tiny models and tokenizers, made here: nothing is downloaded, and a forward takes a millisecond."""
 
 import copy
+import dataclasses
 import json
 import multiprocessing
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
+from training.engine.model.logps import Scorer
+from training.engine.optimize.budget import RowBudget
+from training.engine.optimize.distributed import Processes
+from training.engine.optimize.state import State
+from training.engine.optimize.steps import backward, step_metrics, update
+from training.engine.optimize.task import Task
 from training.engine.rundir import RunDirectory, write_jsonl
 
 VOCABULARY = 320
@@ -103,6 +112,28 @@ def make_pairs(count: int, seed: int = 0, longest: int = 12) -> list[EncodedPair
         )
         for number in range(count)
     ]
+
+
+def make_task(
+    config: TrainConfig, scorer: Scorer, pairs: Sequence[EncodedPair], reference: torch.Tensor | None = None
+) -> Task:
+    """A task of one process; without `reference`, measured by the policy as it is."""
+    budget = RowBudget(scorer, max(pair.tokens for pair in pairs), fixed=False, note=print)
+    task = Task(config, scorer, budget, Processes(), pairs)
+    if reference is None:
+        reference = torch.empty(len(pairs), 2, dtype=torch.float64)
+        for step in range(task.steps_per_epoch):  # on the very rows that are trained on, to the last bit
+            for row in task.rows(step):
+                reference[list(row.pairs)] = scorer.score(row)
+    return dataclasses.replace(task, reference=reference)
+
+
+def take_step(task: Task, state: State, step: int | None = None) -> dict[str, Any]:
+    """Take the next step, or optimizer step `step`, and return its metrics."""
+    state.step = state.step if step is None else step
+    figures = backward(task, state)
+    update(task, state, figures)
+    return step_metrics(task, state, figures)
 
 
 def pair_lines(count: int, seed: int = 0) -> list[dict[str, object]]:

@@ -86,12 +86,12 @@ def test_running_out_of_memory_is_told_with_the_remedy(
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99999999999 bytes."
         )
 
-    monkeypatch.setattr("training.engine.optimize.trainer.Trainer.step", no_room)
+    monkeypatch.setattr("training.engine.train.backward", no_room)
     assert main(["train", str(make_run().root)]) == 9
     assert "lower max_tokens" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_sampling_with_a_sentence_and_leaves_nothing_half_written(make_run, children) -> None:
+def test_ctrl_c_ends_sampling_with_nothing_half_written(make_run, children) -> None:
     run = make_run(sampling={"max_new_tokens": 64})
     write_jsonl(run.prompts, [{"id": str(number), "prompt": "the film"} for number in range(3000)])
     told = run.root / "told.txt"

@@ -61,7 +61,7 @@ def test_a_missing_base_model_is_told() -> None:
         TrainConfig.from_dict({})
 
 
-def test_a_configuration_survives_its_file_with_defaults_filled_in(tmp_path) -> None:
+def test_configuration_survives_its_file_with_defaults(tmp_path) -> None:
     config = build(beta=0.2, lora={"r": 4, "target_modules": ["q_proj", "v_proj"]}, sampling={"top_k": 5})
     run = RunDirectory(tmp_path / "run")
     run.write_config(config)
@@ -72,7 +72,7 @@ def test_a_configuration_survives_its_file_with_defaults_filled_in(tmp_path) -> 
     assert written["epochs"] == 1
 
 
-def test_every_option_explains_itself_and_stands_in_the_documentation() -> None:
+def test_every_option_is_explained_and_documented() -> None:
     page = Path("docs/engine.md").read_text(encoding="utf-8")
     for name, _, text, _ in explain():
         assert text.endswith(".")

@@ -50,7 +50,7 @@ def scorer_of(model: peft.PeftModel, packed: bool) -> Scorer:
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
-def test_the_flash_kernel_gives_outputs_and_gradients_of_two_sequences(key_heads: int) -> None:
+def test_flash_kernel_computes_as_two_sequences(key_heads: int) -> None:
     pairs, found = make_pairs(12, longest=30), []
     for dtype, packed in ((torch.float32, False), (torch.bfloat16, True)):
         model = adapted(dtype, 0.1, num_key_value_heads=key_heads)
@@ -80,7 +80,7 @@ def test_a_small_adapter_arrives_in_bfloat16() -> None:
     assert float((found * true).sum() / (true * true).sum()) == pytest.approx(1.0, abs=0.15)
 
 
-def test_policy_and_reference_agree_to_the_bit_before_the_first_step(make_run) -> None:
+def test_policy_equals_reference_before_the_first_step(make_run) -> None:
     run = make_run(dtype="bfloat16", batch_size=10, learning_rate=0.0)
     train(run)
     opening = read_metrics(run)[0]

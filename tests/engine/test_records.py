@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from training.engine.errors import DataError
-from training.engine.records import Pair, read_pairs
+from training.engine.records import TrainingPair, read_pairs
 
 USER = {"role": "user", "content": "a"}
 CALL = {"function": {"name": "search"}}
 ANSWER, OTHER = ({"role": "assistant", "content": text} for text in "bc")
 
 
-def read(tmp_path: Path, **row: object) -> Pair:
+def read(tmp_path: Path, **row: object) -> TrainingPair:
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"id": 1, "prompt": [USER], "chosen": "b", "rejected": "c"} | row))
     (pair,) = read_pairs(path)

@@ -26,7 +26,7 @@ def words(text: str) -> set[str]:
         ("joyless and wastefully unmoving", 0.0),
     ],
 )
-def test_the_reward_is_the_balance_of_praise_and_blame_in_whole_words(text: str, expected: float) -> None:
+def test_reward_is_the_balance_of_praise_and_blame(text: str, expected: float) -> None:
     assert reward(text) == pytest.approx(expected)
 
 
@@ -50,12 +50,12 @@ def test_openings_are_distinct_repeatable_and_hold_no_opinion() -> None:
     assert not [one for one in drawn if words(one) & (PRAISE | BLAME) or one != one.strip()]
 
 
-def test_more_openings_than_the_grammar_readily_gives_are_refused() -> None:
+def test_more_openings_than_the_grammar_gives_are_refused() -> None:
     with pytest.raises(ValueError, match="10,000"):
         openings(10_001)
 
 
-def test_reviews_go_on_from_their_opening_and_end_with_a_full_stop() -> None:
+def test_reviews_continue_their_opening_to_a_full_stop() -> None:
     rng = random.Random(0)
     for _ in range(300):
         opening, continuation = review(rng)

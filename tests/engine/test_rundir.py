@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path,
         assert not any(part.exists() for part in left)
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all_and_holds_nothing_stale(tmp_path: Path) -> None:
+def test_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     target, aside = tmp_path / "adapter", tmp_path / ".adapter.part"
     target.mkdir()
     (target / "old").touch()
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
         RunDirectory(below).write_config(TrainConfig(base_model="m"))
 
 
-def test_a_lock_that_cannot_be_written_is_one_sentence_and_leaves_the_directory_usable(
+def test_unwritable_lock_leaves_the_directory_usable(
     tmp_path: Path,
 ) -> None:
     run = RunDirectory(tmp_path)
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
         list(read_jsonl(tmp_path))
 
 
-def test_a_number_that_is_not_finite_is_null_in_every_file_of_ours(tmp_path: Path) -> None:
+def test_non_finite_numbers_are_null_in_every_file(tmp_path: Path) -> None:
     broken = {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, "NaN")}], "d": None, "e": True}
     mended = {"a": None, "b": [1.5, None, {"c": [None, "NaN"]}], "d": None, "e": True}
     write_json(tmp_path / "one", broken)
@@ -211,9 +211,7 @@ def test_each_verb_keeps_its_own_entry_in_done(tmp_path) -> None:
     assert done["score"]["inputs"] == {"pairs.jsonl": digest(run.pairs)}
 
 
-def test_the_digest_of_a_large_file_sees_a_change_in_size_start_and_spread_blocks(
-    tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digest_of_a_large_file_sees_size_start_and_blocks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.engine.rundir._DIGEST_WHOLE", 1 << 20)
     path = tmp_path / "weights"
     content = bytearray(4 << 20)
@@ -232,7 +230,7 @@ def test_the_digest_of_a_large_file_sees_a_change_in_size_start_and_spread_block
     "modules",
     ["training.engine.config, training.engine.rundir, training.engine.records", "training.engine.__main__"],
 )
-def test_writing_a_run_directory_and_asking_for_help_import_nothing_heavy(modules: str) -> None:
+def test_run_directories_and_help_import_nothing_heavy(modules: str) -> None:
     heavy = {"torch", "transformers", "peft", "numpy", "django", "celery"}
     code = f"import sys, {modules}; print({heavy!r} & set(sys.modules) or 'light')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

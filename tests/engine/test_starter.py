@@ -12,7 +12,7 @@ from safetensors import safe_open
 from training.demo import build_starter
 from training.demo.reviews import distinct_2, openings, reward
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.records import Prompt
+from training.engine.records import SamplingPrompt
 from training.engine.sample import Sample, write_samples
 from training.engine.sampling.decoding import Decoder
 
@@ -31,7 +31,7 @@ def samples(tokenizer: transformers.PreTrainedTokenizerFast) -> list[Sample]:
     settings = SamplingConfig(max_new_tokens=96)
     writer = Decoder(model, frozenset({tokenizer.eos_token_id}), torch.device("cpu"), settings)
     prompts = [
-        (Prompt(str(number), text), tuple(tokenizer(text).input_ids))
+        (SamplingPrompt(str(number), text), tuple(tokenizer(text).input_ids))
         for number, text in enumerate(openings(150, seed=1))
     ]
     return write_samples(writer, tokenizer, prompts, settings)
@@ -57,9 +57,9 @@ def test_texts_begin_with_one_bos_and_come_back_unchanged(
     assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}) == 3
 
 
-def test_every_sample_ends_of_its_own_accord_at_a_sensible_length(samples: list[Sample]) -> None:
-    assert {one.written.finish_reason for one in samples} == {"stop"}
-    assert 30 <= statistics.mean(len(one.written.token_ids) for one in samples) <= 60
+def test_every_sample_ends_itself_at_a_sensible_length(samples: list[Sample]) -> None:
+    assert {one.generation.finish_reason for one in samples} == {"stop"}
+    assert 30 <= statistics.mean(len(one.generation.token_ids) for one in samples) <= 60
     assert all(one.text.startswith(" ") and one.text.endswith(".") for one in samples)
 
 
@@ -79,9 +79,7 @@ def test_recommended_settings_are_ones_that_the_engine_takes() -> None:
     )
 
 
-def test_the_same_seed_builds_the_same_files_and_another_seed_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_same_seed_builds_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, few in (("HELD_OUT", 20), ("SHOWN", 3), ("BATCH", 8), ("THREADS", 1)):
         monkeypatch.setattr(build_starter, name, few)
 

@@ -72,7 +72,7 @@ def test_training_learns_and_plain_peft_loads_the_adapter(make_run, tiny_model: 
     assert held["pairs"] == 6
 
 
-def test_round_2_starts_from_the_round_1_adapter_and_measures_against_it(make_run) -> None:
+def test_round_2_starts_from_and_is_measured_against_round_1(make_run) -> None:
     first = make_run("first", epochs=2)
     train(first)
     second = make_run("second", start_adapter=str(first.adapter), pairs=pair_lines(8, seed=3))
@@ -90,7 +90,7 @@ def test_round_2_starts_from_the_round_1_adapter_and_measures_against_it(make_ru
         assert ours["policy_chosen_logp"] != pytest.approx(theirs["policy_chosen_logp"], abs=1e-3)
 
 
-def test_an_untrained_run_scores_its_start_adapter_against_the_base(make_run) -> None:
+def test_untrained_run_scores_its_start_adapter(make_run) -> None:
     first = make_run("first", epochs=2)
     train(first)
     score(first)
@@ -145,7 +145,7 @@ def test_training_leaves_the_base_weights_as_they_were(make_run, tiny_model: Pat
     assert {file.name: file.read_bytes() for file in tiny_model.iterdir()} == before
 
 
-def test_the_policy_is_active_again_after_an_exception_under_the_reference(make_run) -> None:
+def test_policy_is_active_after_an_error_under_the_reference(make_run) -> None:
     run = make_run()
     train(run)
     second = make_run("second", start_adapter=str(run.adapter))
@@ -171,7 +171,7 @@ def test_train_again_after_the_end_does_nothing(make_run, capsys: pytest.Capture
     assert {path: path.stat().st_mtime_ns for path in run.adapter.iterdir()} == before
 
 
-def test_a_model_that_cannot_be_packed_is_trained_unpacked_and_says_so(make_run, tmp_path: Path) -> None:
+def test_unpackable_model_is_trained_unpacked_and_says_so(make_run, tmp_path: Path) -> None:
     shape = SHAPE | {
         "num_local_experts": 2,
         "num_experts_per_tok": 1,
@@ -201,7 +201,7 @@ def test_packed_and_plain_training_agree(make_run) -> None:
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
 
 
-def test_lora_settings_that_the_start_adapter_cannot_honour_are_refused(make_run) -> None:
+def test_lora_settings_unlike_the_start_adapters_are_refused(make_run) -> None:
     run = make_run()
     train(run)
     for lora, message in (
@@ -228,9 +228,7 @@ def test_lora_settings_that_the_start_adapter_cannot_honour_are_refused(make_run
         ({"loss": "ipo"}, ConfigError, "Pair m states a margin"),
     ],
 )
-def test_bad_input_is_one_sentence_and_leaves_the_directory_usable(
-    make_run, settings: dict, error: type, message: str
-) -> None:
+def test_bad_input_leaves_the_directory_usable(make_run, settings: dict, error: type, message: str) -> None:
     lines = [*pair_lines(3), pair_lines(4)[3] | {"id": "m", "margin": 1.0}]
     run = make_run(pairs=lines, **settings)
     with pytest.raises(error, match=message):
@@ -241,7 +239,7 @@ def test_bad_input_is_one_sentence_and_leaves_the_directory_usable(
     assert run.adapter.is_dir()
 
 
-def test_a_held_out_margin_that_the_loss_ignores_is_refused_before_training(make_run) -> None:
+def test_held_out_margin_that_the_loss_ignores_is_refused(make_run) -> None:
     run = make_run(loss="ipo")
     write_jsonl(run.heldout, [*pair_lines(2), pair_lines(3)[2] | {"id": "m", "margin": 1.0}])
     with pytest.raises(ConfigError, match="Pair m states a margin"):
@@ -250,7 +248,7 @@ def test_a_held_out_margin_that_the_loss_ignores_is_refused_before_training(make
     assert not (run.root / "reference.safetensors").exists()
 
 
-def test_evaluations_without_held_out_pairs_are_refused_but_an_empty_file_is_not(make_run) -> None:
+def test_evaluations_need_a_held_out_file_which_may_be_empty(make_run) -> None:
     run = make_run(eval_steps=2)
     with pytest.raises(ConfigError, match=r"eval_steps has no effect .*heldout\.jsonl is missing"):
         train(run)
@@ -334,7 +332,7 @@ def test_health_is_told_in_words_with_a_remedy() -> None:
         assert finding["remedy"].endswith(".")
 
 
-def test_findings_about_a_run_stand_in_its_done_file_and_are_said(make_run, capsys) -> None:
+def test_findings_about_a_run_are_in_done_and_said(make_run, capsys) -> None:
     lines = [line | {"chosen": " good and long" * 5, "rejected": " bad"} for line in pair_lines(4)]
     run = make_run(pairs=lines)
     train(run)

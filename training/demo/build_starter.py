@@ -18,7 +18,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from training.demo import reviews
 from training.engine.config import SamplingConfig
-from training.engine.records import Prompt
+from training.engine.records import SamplingPrompt
 from training.engine.rundir import write_whole
 from training.engine.sample import write_samples
 from training.engine.sampling.decoding import Decoder
@@ -170,7 +170,7 @@ def complete(
     settings = SamplingConfig(max_new_tokens=MAX_NEW_TOKENS, samples_per_prompt=1, seed=seed)
     decoder = Decoder(model, frozenset({tokenizer.eos_token_id}), torch.device("cpu"), settings)
     prompts = [
-        (Prompt(str(number), opening), tuple(tokenizer(opening).input_ids))
+        (SamplingPrompt(str(number), opening), tuple(tokenizer(opening).input_ids))
         for number, opening in enumerate(openings)
     ]
     samples = write_samples(decoder, tokenizer, prompts, settings)

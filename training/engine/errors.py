@@ -1,4 +1,4 @@
-"""What can go wrong in a run, each with the exit code that tells a caller apart what happened.
+"""Known failures of a run, each with its own exit code.
 
 Every message is one sentence a person can act on; the command line prints it without a traceback.
 """
@@ -65,13 +65,13 @@ class StaleCheckpointError(EngineError):
 
 
 class InterruptedRunError(EngineError):
-    """A signal asked the run to stop; a checkpoint was written and `train` again goes on from it."""
+    """A signal asked the run to stop; a checkpoint was written and `train` resumes from it."""
 
     exit_code = 75  # EX_TEMPFAIL: try again later
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what `error` says, with those that an open end announces, or else its kind."""
+    """Return the first line of the message of `error`, or its kind. A line that ends open takes the next along."""
     said = ""
     for line in str(error).split("\n"):
         said = f"{said} {line.strip()}".strip()
@@ -81,13 +81,13 @@ def first_line(error: BaseException) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """Return the first line of what `error` says, as `first_line` does, as a sentence."""
+    """Return what `first_line` does, as a sentence."""
     said = first_line(error)
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def memory_short(error: BaseException) -> MemoryShortError | None:
-    """The sentence for an allocation that failed, on a CPU or on CUDA; None for any other error."""
+    """Return the error for a failed allocation, on a CPU or on CUDA; None for any other error."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if named or "can't allocate memory" in str(error):
         return MemoryShortError(
@@ -97,7 +97,7 @@ def memory_short(error: BaseException) -> MemoryShortError | None:
 
 
 def disk_full(error: BaseException, path: object = None) -> StorageError | None:
-    """The sentence for a write to `path`, or to whatever the error names, without room; None for any other error."""
+    """Return the error for a write without room, to `path` or the error's file; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in _FULL:
         return None
     what = path or error.filename or "a file"

@@ -10,7 +10,7 @@ from training.engine.errors import EngineError
 
 
 class _Overtime(BaseException):
-    """Not an Exception, so that no `except Exception` between the limit and the loop holds it up."""
+    """The end of the time. It is not an Exception, so that no `except Exception` holds it up."""
 
 
 @contextlib.contextmanager

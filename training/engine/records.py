@@ -19,8 +19,8 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Completion:
-    """What a policy wrote.
+class TrainingCompletion:
+    """One completion of a pair.
 
     `token_ids`, where known, are the sampled ids, with the end-of-sequence id if the model ended itself;
     they are trained on as they are. `finish_reason` is "stop" if the model ended, "length" if it was cut;
@@ -38,13 +38,13 @@ class Completion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class TrainingPair:
     """One preference: `label` is the probability that `chosen` is better, `margin` how much better it is."""
 
     id: str
     prompt: Text
-    chosen: Completion
-    rejected: Completion
+    chosen: TrainingCompletion
+    rejected: TrainingCompletion
     where: str = ""  # file and line
     tools: list[dict[str, Any]] | None = None  # what the chat template is told the model may call
     prompt_token_ids: tuple[int, ...] | None = None
@@ -54,7 +54,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class SamplingPrompt:
     """One prompt to sample completions for; `n` and `seed` take the place of the configured ones."""
 
     id: str
@@ -65,13 +65,13 @@ class Prompt:
     tools: list[dict[str, Any]] | None = None
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """All pairs of a file. Keys beyond the known ones (provenance) are passed over.
+def read_pairs(path: Path) -> list[TrainingPair]:
+    """Return all pairs of a file. Unknown keys (provenance) are ignored.
 
     Raises DataError naming the line where a field is missing, of the wrong type or out of range, or an id
     comes twice.
     """
-    pairs: list[Pair] = []
+    pairs: list[TrainingPair] = []
     seen: dict[str, int] = {}
     for number, row in read_jsonl(path):
         where = f"{path.name} line {number}"
@@ -84,7 +84,7 @@ def read_pairs(path: Path) -> list[Pair]:
         if isinstance(prompt, str):
             chosen, rejected = _plain(chosen, "chosen", where), _plain(rejected, "rejected", where)
         pairs.append(
-            Pair(
+            TrainingPair(
                 id=identity,
                 where=where,
                 prompt=prompt,
@@ -100,8 +100,8 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def read_prompts(path: Path) -> Iterator[Prompt]:
-    """The prompts of a file, in order. Raises DataError naming the line, also where an id comes twice."""
+def read_prompts(path: Path) -> Iterator[SamplingPrompt]:
+    """Return the prompts of a file, in order. Raises DataError naming the line, even for an id that comes twice."""
     seen: dict[str, int] = {}
     for number, row in read_jsonl(path):
         where = f"{path.name} line {number}"
@@ -109,7 +109,7 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
         if identity in seen:
             raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
         seen[identity] = number
-        yield Prompt(
+        yield SamplingPrompt(
             identity,
             _text(row, "prompt", where),
             n=_whole(row, "n", where, 1),
@@ -145,7 +145,7 @@ def _text(row: dict[str, Any], key: str, where: str) -> Text:
 
 
 def _content(message: Message, key: str, where: str) -> str | None:
-    """The text of a message: many templates lose or garble what comes in parts, so those are joined here."""
+    """Return the text of a message, its parts joined: many templates lose or garble parts."""
     content = message.get("content")
     if isinstance(content, str) or (content is None and message.get("tool_calls")):
         return content
@@ -161,7 +161,7 @@ def _content(message: Message, key: str, where: str) -> str | None:
 
 
 def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
-    """Prompt and completions, where both completions are whole chats that begin with the prompt.
+    """Return prompt and completions, where both completions are whole chats that begin with the prompt.
 
     A prompt that is the user's only message as plain text becomes that chat.
     """
@@ -173,7 +173,7 @@ def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
 
 
 def _calls(message: Message, key: str, where: str) -> dict[str, Any]:
-    """The tool calls of a message. Raises DataError if they are not a list of objects with a function's name."""
+    """Return the tool calls of a message. Raises DataError if they are not a list of objects with a function's name."""
     calls = message.get("tool_calls")
     if calls is None:
         return {}
@@ -200,7 +200,7 @@ def _tools(row: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
     return tools or None
 
 
-def _completion(row: dict[str, Any], key: str, text: Text, where: str) -> Completion:
+def _completion(row: dict[str, Any], key: str, text: Text, where: str) -> TrainingCompletion:
     reason = row.get(f"{key}_finish_reason")
     if reason not in (None, "stop", "length"):
         raise DataError(f'{where}: {key}_finish_reason must be "stop" or "length", not {reason!r}.')
@@ -209,7 +209,7 @@ def _completion(row: dict[str, Any], key: str, text: Text, where: str) -> Comple
             f"{where}: {key} must be text, one assistant message, or the whole chat: the prompt and that message."
         )
     token_ids = _token_ids(row, f"{key}_token_ids", where)
-    return Completion(text=text, token_ids=token_ids, finish_reason=reason)
+    return TrainingCompletion(text=text, token_ids=token_ids, finish_reason=reason)
 
 
 def _token_ids(row: dict[str, Any], key: str, where: str) -> tuple[int, ...] | None:

@@ -12,7 +12,7 @@ from training.engine.config import TrainConfig
 from training.engine.data.packing import pad
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
-from training.engine.model.base import Loaded
+from training.engine.model.base import LoadedModel
 from training.engine.model.logps import Scorer
 from training.engine.sampling.decoding import Sample
 from training.engine.score import make_scorer, score_pairs
@@ -49,7 +49,7 @@ def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[f
     return [found[place] for place in range(len(samples))]
 
 
-def find_disagreement(policy: Loaded, samples: Sequence[Sample]) -> str:
+def find_disagreement(policy: LoadedModel, samples: Sequence[Sample]) -> str:
     """Return how the log-probability of a completion as written differs from that under `policy`, or "".
 
     A few completions are scored, each by one plain forward of the whole text.
@@ -58,22 +58,22 @@ def find_disagreement(policy: Loaded, samples: Sequence[Sample]) -> str:
     scorer.use("alone")
     for one in _comparable(scorer, samples):
         scored = float(scorer.score(pad([_as_pair(one, one)], [0], alone=True))[0, 0])
-        apart = abs(scored - one.written.logprob)
-        if not apart <= _APART[policy.dtype] * len(one.written.token_ids) ** 0.5:
+        apart = abs(scored - one.generation.logprob)
+        if not apart <= _APART[policy.dtype] * len(one.generation.token_ids) ** 0.5:
             return (
                 f"the completion of prompt {one.prompt.id} was written at a log-probability of"
-                f" {one.written.logprob:.2f}, but the policy gives it {scored:.2f}"
+                f" {one.generation.logprob:.2f}, but the policy gives it {scored:.2f}"
             )
     return ""
 
 
 def _comparable(scorer: Scorer, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """A few completions, spread over all, in which no token was written on another side of a LongRoPE's length."""
+    """Return a few completions, spread over all, that do not cross a length of LongRoPE."""
     some = [
         one
         for one in samples
-        if scorer.sides.of(len(one.request.prompt))
-        == scorer.sides.of(len(one.request.prompt) + len(one.written.token_ids) - 1)
+        if scorer.sides.side_of(len(one.request.prompt))
+        == scorer.sides.side_of(len(one.request.prompt) + len(one.generation.token_ids) - 1)
     ]
     return some[:: -(-len(some) // _CHECKED) or 1]
 
@@ -82,8 +82,8 @@ def _as_pair(one: Sample, other: Sample) -> EncodedPair:
     return EncodedPair(
         id=one.prompt.id,
         prompt=one.request.prompt,
-        chosen=one.written.token_ids,
-        rejected=other.written.token_ids,
+        chosen=one.generation.token_ids,
+        rejected=other.generation.token_ids,
         label=1.0,
         margin=0.0,
         weight=1.0,

@@ -9,7 +9,7 @@
 | template_date.txt | each verb      | the day that a chat template was told first, where it asks for one |
 | metrics.jsonl   | train            | one object per optimizer step                                  |
 | evals.jsonl     | train            | held-out figures every `eval_steps` steps                      |
-| progress.json   | each verb        | phase, step, total_steps, eta_seconds: replaced as work goes on |
+| progress.json   | each verb        | phase, step, total_steps, eta_seconds: replaced during the work |
 | adapter/        | train            | the trained PEFT adapter                                       |
 | checkpoints/    | train            | what an interrupted run resumes from                           |
 | samples.jsonl   | sample           | completions                                                    |
@@ -63,7 +63,7 @@ class RunDirectory:
         self.done = self.root / "done.json"
 
     def read_config(self) -> TrainConfig:
-        """The checked configuration. Raises ConfigError with one clear sentence."""
+        """Return the checked configuration. Raises ConfigError."""
         try:
             data = json.loads(self.config_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class RunDirectory:
     def keep_template_date(self) -> str:
         """Return the day of the first call in this directory, today's the first time. Raises StorageError.
 
-        Of several processes that call it at once, one writes, and all return what it wrote.
+        When several processes call it at once, one writes, and all return what it wrote.
         """
         path = self.template_date
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -94,7 +94,7 @@ class RunDirectory:
             return path.read_text().strip()
 
     def read_done(self) -> dict[str, Any]:
-        """What each verb left behind, by verb; {} before the first one ended."""
+        """Return the summaries of done.json, by verb; {} before the first verb ended."""
         try:
             return dict(json.loads(self.done.read_text(encoding="utf-8")))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -116,7 +116,7 @@ class RunDirectory:
         write_json(self.done, self.read_done() | {verb: entry})
 
     def hashes(self, paths: Iterable[Path]) -> dict[str, str]:
-        """Content digests of the files that exist, by path relative to the run directory where inside it."""
+        """Return content digests of the files that exist, by path, relative if inside the run directory."""
         found: dict[str, str] = {}
         for path in paths:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -128,7 +128,7 @@ class RunDirectory:
     def progress(
         self, phase: str, step: int = 0, total_steps: int = 0, eta_seconds: float | None = None
     ) -> None:
-        """Say where the work stands: loading, reference, training, scoring, sampling, saving or done.
+        """Say how far the work is: loading, reference, training, scoring, sampling, saving or done.
 
         Within `reference`, `scoring` and `sampling` the steps are pairs or completions, not optimizer steps.
         """
@@ -164,7 +164,7 @@ class RunDirectory:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide the numbers, of those that are installed."""
+    """Return the versions of the installed libraries that the numbers depend on."""
     found = {}
     for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -173,7 +173,7 @@ def library_versions() -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file; above 256 MiB of its size, its first MiB and 256 blocks spread evenly over it.
+    """Return the SHA-256 of a file; above 256 MiB, of its size, first MiB and 256 blocks spread evenly over it.
 
     Hashing 15 GB of weights at every start would cost more than loading them; fine-tuning moves every
     tensor, so spread blocks tell versions of a model apart.
@@ -192,7 +192,7 @@ def digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Say in StorageError's sentence that `path` could not be written, where the system refuses inside."""
+    """Raise StorageError naming `path` if the system refuses to write inside."""
     try:
         yield
     except OSError as error:
@@ -209,7 +209,7 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 @contextlib.contextmanager
 def whole_directory(target: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `target` when it is full. Raises StorageError."""
+    """Yield an empty folder to fill, which then replaces `target`. Raises StorageError."""
     aside = target.with_name(f".{target.name}.part")
     try:
         with storing(target):
@@ -246,7 +246,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON text, in which a number that is not finite is null: JSON has no word for it."""
+    """Return JSON text, in which a number that is not finite is null: JSON has no word for it."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError:
@@ -286,12 +286,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
-    """A JSON Lines file that grows a line at a time and can be cut back to where a checkpoint stood."""
+    """A JSON Lines file that grows a line at a time and can be cut back to a checkpoint."""
 
     def __init__(self, path: Path, size: int = 0) -> None:
-        """Open `path` for appending after its first `size` bytes; what lies beyond them is dropped.
+        """Open `path` for appending after its first `size` bytes; the rest is dropped.
 
-        Raises StorageError, also where fewer than `size` bytes are left.
+        Raises StorageError, even when fewer than `size` bytes are left.
         """
         self.path = path
         if size and (not path.exists() or path.stat().st_size < size):

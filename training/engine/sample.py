@@ -23,12 +23,12 @@ from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.data.markers import ChatRefusedError
 from training.engine.data.tokens import Encoder, EncodingReport
 from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError
-from training.engine.model.base import Loaded, load_base, model_files, set_threads
-from training.engine.records import Prompt, read_prompts
+from training.engine.model.base import LoadedModel, load_base, model_files, set_threads
+from training.engine.records import SamplingPrompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sampling import vllm_writer
-from training.engine.sampling.decoding import Decoder, Request, Sample, Written
+from training.engine.sampling.decoding import Decoder, Generation, Request, Sample
 from training.engine.selfcheck import check_causal, choose_way
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
@@ -39,9 +39,9 @@ _TOLD = ("temperature", "top_p", "top_k", "max_new_tokens")
 
 
 class Writer(Protocol):
-    """What writes completions: `Decoder`, or vLLM behind the same method."""
+    """A writer of completions: `Decoder`, or vLLM behind the same method."""
 
-    def write(self, requests: Sequence[Request], report: Callable[[int], None] = ...) -> list[Written]:
+    def write(self, requests: Sequence[Request], report: Callable[[int], None] = ...) -> list[Generation]:
         """Complete every request, in the order given."""
         ...
 
@@ -62,7 +62,7 @@ def sample(run: RunDirectory) -> None:
         loaded, writer = load_writer(
             config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
         )
-        encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.encoder(config, run))
+        encoded, too_long, refused = encode_prompts(prompts, loaded, config, loaded.make_encoder(config, run))
         events = refused.refusals
         if encoded and isinstance(writer, Decoder):
             events += check_writing(loaded, writer, [ids for _, ids in encoded])
@@ -92,7 +92,7 @@ def sample(run: RunDirectory) -> None:
                 line["reference_logprob"] = logprob
             figures["kl"] = statistics.fmean(line["logprob"] - line["reference_logprob"] for line in lines)
         write_jsonl(run.samples, lines)
-        tokens = sum(len(one.written.token_ids) for one in samples)
+        tokens = sum(len(one.generation.token_ids) for one in samples)
         summary = {
             "status": "sampled",
             "policy": str(adapter) if adapter else "base_model",
@@ -101,7 +101,7 @@ def sample(run: RunDirectory) -> None:
             "refused": refused.dropped.total(),
             "completions": len(samples),
             "tokens": tokens,
-            "ended": sum(one.written.finish_reason == "stop" for one in samples),
+            "ended": sum(one.generation.finish_reason == "stop" for one in samples),
             "repeated": len(repeats(samples)),
             "events": events,
             **figures,
@@ -115,7 +115,7 @@ def sample(run: RunDirectory) -> None:
 
 
 def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
-    """The adapter that writes, or None for the base model. Raises ConfigError if the one asked for is missing."""
+    """Return the adapter that writes, or None for the base model. Raises ConfigError if it is missing."""
     wanted = config.sampling.policy
     trained = (run.adapter / "adapter_model.safetensors").is_file()
     if wanted == "trained" and not trained:
@@ -127,8 +127,10 @@ def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
     return Path(config.start_adapter) if config.start_adapter and wanted != "base" else None
 
 
-def load_writer(config: TrainConfig, adapter: Path | None, *, chats: bool = False) -> tuple[Loaded, Writer]:
-    """The policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
+def load_writer(
+    config: TrainConfig, adapter: Path | None, *, chats: bool = False
+) -> tuple[LoadedModel, Writer]:
+    """Return the policy, and what writes from it: vLLM where it is installed and has a GPU, otherwise our own loop.
 
     Our own loop merges the adapter into float32 weights in memory; beside others it stays as it is. The weights on
     disk are not touched. With `chats` a completion also ends with the token that ends a turn in the chat template,
@@ -142,25 +144,25 @@ def load_writer(config: TrainConfig, adapter: Path | None, *, chats: bool = Fals
     return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling)
 
 
-def _ends(loaded: Loaded, config: TrainConfig, chats: bool) -> frozenset[int]:
-    """The ids on which writing ends."""
-    turn = loaded.encoder(config).chats.ending.id if chats else None
+def _ends(loaded: LoadedModel, config: TrainConfig, chats: bool) -> frozenset[int]:
+    """Return the ids on which writing ends."""
+    turn = loaded.make_encoder(config).chats.ending.id if chats else None
     return loaded.eos_ids if turn is None else loaded.eos_ids | {turn}
 
 
-def check_writing(loaded: Loaded, decoder: Decoder, prompts: Sequence[tuple[int, ...]]) -> list[str]:
-    """Choose how `decoder` writes, and return what is to be said of it. Raises ModelError if it cannot."""
+def check_writing(loaded: LoadedModel, decoder: Decoder, prompts: Sequence[tuple[int, ...]]) -> list[str]:
+    """Choose how `decoder` writes, and return events to note. Raises ModelError if it cannot."""
     check_causal(loaded, max(prompts, key=len))
     event = choose_way(decoder, loaded, prompts)
     return [event] if event else []
 
 
 def encode_prompts(
-    prompts: Sequence[Prompt], loaded: Loaded, config: TrainConfig, encoder: Encoder
-) -> tuple[list[tuple[Prompt, tuple[int, ...]]], list[str], EncodingReport]:
-    """Each prompt with its ids, the ids of those that leave no room to write, and what the chat template refused.
+    prompts: Sequence[SamplingPrompt], loaded: LoadedModel, config: TrainConfig, encoder: Encoder
+) -> tuple[list[tuple[SamplingPrompt, tuple[int, ...]]], list[str], EncodingReport]:
+    """Return each prompt with its ids, the ids of prompts without room to write, and what the chat template refused.
 
-    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long; also where the template
+    Raises DataError naming a prompt that is empty or, unless `sampling.skip_long`, too long, and if the template
     refused all of them.
     """
     longest = config.sampling.max_new_tokens
@@ -190,11 +192,11 @@ def encode_prompts(
 def write_samples(
     writer: Writer,
     tokenizer: Any,
-    prompts: Sequence[tuple[Prompt, tuple[int, ...]]],
+    prompts: Sequence[tuple[SamplingPrompt, tuple[int, ...]]],
     settings: SamplingConfig,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
-    """Complete every prompt as often as it asks for, in order; `report` hears (done, total).
+    """Complete every prompt as often as it asks for, in order; `report` is told (done, total).
 
     With `settings.distinct`, completions with the text of an earlier one of their prompt are drawn again.
     """
@@ -220,11 +222,11 @@ def write_samples(
         written = writer.write(requests)
         texts = decode(tokenizer, requests, written)
         for one, request, new, text in zip(again, requests, written, texts, strict=True):
-            one.request, one.written, one.text = request, new, text
+            one.request, one.generation, one.text = request, new, text
     return samples
 
 
-def check_written(policy: Loaded, samples: Sequence[Sample], native: bool) -> list[str]:
+def check_written(policy: LoadedModel, samples: Sequence[Sample], native: bool) -> list[str]:
     """Check that `policy`, computed as in training, is what wrote the completions. Returns what is to be said.
 
     Raises ModelError if our own loop wrote something else: it cannot generate from this architecture.
@@ -236,15 +238,15 @@ def check_written(policy: Loaded, samples: Sequence[Sample], native: bool) -> li
     return events + rounding_events(policy.model, policy.dtype)
 
 
-def seed_of(settings: SamplingConfig, prompt: Prompt, index: int, attempt: int = 0) -> int:
-    """The seed of one completion, 48 bits: other prompts, batches and their order have no part in it."""
+def seed_of(settings: SamplingConfig, prompt: SamplingPrompt, index: int, attempt: int = 0) -> int:
+    """Return the seed of one completion, 48 bits, whatever the other prompts, the batches and their order."""
     chosen = settings.seed if prompt.seed is None else prompt.seed
     name = "\0".join(map(str, (chosen, prompt.id, index, attempt)))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
 
 
 def repeats(samples: Sequence[Sample]) -> list[Sample]:
-    """Samples whose text, blanks around it apart, an earlier sample of their prompt has already."""
+    """Return the samples with the text of an earlier sample of their prompt, blanks around it apart."""
     seen: set[tuple[str, str]] = set()
     found = []
     for one in samples:
@@ -255,8 +257,8 @@ def repeats(samples: Sequence[Sample]) -> list[Sample]:
     return found
 
 
-def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Written]) -> list[str]:
-    """Completions as the text that goes on from their prompts, without special tokens.
+def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Generation]) -> list[str]:
+    """Return completions as the text that continues their prompts, without special tokens.
 
     Some tokenizers drop the space before a text's first word, so each is decoded behind the end of its prompt.
     """
@@ -272,21 +274,21 @@ def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Writte
 
 
 def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
-    """One line of samples.jsonl."""
+    """Return one line of samples.jsonl."""
     return {
         "id": one.prompt.id,
         "index": one.index,
         "completion": one.text,
         "prompt_token_ids": list(one.request.prompt),
-        "token_ids": list(one.written.token_ids),
-        "logprob": one.written.logprob,
-        "finish_reason": one.written.finish_reason,
+        "token_ids": list(one.generation.token_ids),
+        "logprob": one.generation.logprob,
+        "finish_reason": one.generation.finish_reason,
         "seed": one.request.seed,
     } | {name: getattr(settings, name) for name in _TOLD}
 
 
 class _Progress:
-    """Writes progress.json as completions end, at most twice a second."""
+    """The progress of writing, in progress.json, at most twice a second."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run, self.started, self.last = run, time.monotonic(), 0.0

@@ -1,4 +1,4 @@
-"""The verb `score`: log-probabilities and implicit-reward margins of pairs; and what `train` shares with it."""
+"""The verb `score`: log-probabilities and implicit-reward margins of pairs. `train` shares its parts."""
 
 import sys
 import time
@@ -13,11 +13,10 @@ from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError, DataError, DivergedError
-from training.engine.model.base import Loaded, model_files, set_threads
+from training.engine.model.base import LoadedModel, model_files, set_threads
 from training.engine.model.logps import Scorer
 from training.engine.model.threads import is_small
-from training.engine.optimize.losses import make_loss
-from training.engine.optimize.trainer import accuracy
+from training.engine.optimize.losses import accuracy, make_loss
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.selfcheck import check_causal, choose_form
@@ -45,7 +44,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
         inputs |= model_files(config)
         loaded = load_scored(config, policy, beside_start=trained)
-        encoded, left_out = loaded.encoder(config, run).encode_pairs(pairs)
+        encoded, left_out = loaded.make_encoder(config, run).encode_pairs(pairs)
         if not encoded:
             raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
         events = left_out.refusals + rounding_events(loaded.model, loaded.dtype)
@@ -97,7 +96,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
 def score_pairs(
     scorer: Scorer, pairs: Sequence[EncodedPair], report: Callable[[int], None] = lambda done: None
 ) -> torch.Tensor:
-    """Log-probabilities (pairs, 2) of chosen and rejected completions, float64, as the model now stands."""
+    """Return log-probabilities (pairs, 2) of chosen and rejected completions, float64, as the model is now."""
     found = torch.empty(len(pairs), 2, dtype=torch.float64)
     done = 0
     groups = scorer.groups(pairs, range(len(pairs)))
@@ -119,7 +118,7 @@ def check_finite(pairs: Sequence[EncodedPair], logps: torch.Tensor, whose: str) 
 
 
 def implicit_margins(config: TrainConfig, policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """beta times the policy's gain on the chosen over that on the rejected completion, (pairs,)."""
+    """Return beta times the policy's gain on the chosen over that on the rejected completion, (pairs,)."""
     gains = policy - reference
     return config.beta * (gains[:, 0] - gains[:, 1])
 
@@ -127,7 +126,7 @@ def implicit_margins(config: TrainConfig, policy: torch.Tensor, reference: torch
 def held_out_figures(
     config: TrainConfig, pairs: Sequence[EncodedPair], policy: torch.Tensor, reference: torch.Tensor
 ) -> dict[str, Any]:
-    """Accuracy (ties half), mean margin and mean loss, unweighted, of log-probabilities (pairs, 2) each.
+    """Return accuracy (ties half), mean margin and mean loss, unweighted, of log-probabilities (pairs, 2) each.
 
     `logp_accuracy` is the share of pairs whose chosen completion the policy finds likelier, reference apart.
     """
@@ -145,11 +144,11 @@ def held_out_figures(
 
 
 def make_scorer(
-    loaded: Loaded, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
+    loaded: LoadedModel, config: TrainConfig, pairs: Sequence[EncodedPair], note: Callable[[str], None]
 ) -> Scorer:
-    """A scorer that makes rows of the fastest form in which the model computes each sequence as if it were alone.
+    """Return a scorer with the fastest form of rows in which each sequence is computed as if it were alone.
 
-    `note` hears of a slower one. Raises ModelError if the model is not causal, or cannot be computed.
+    `note` is told of a slower one. Raises ModelError if the model is not causal, or cannot be computed.
     """
     scorer = Scorer(
         loaded.model,
@@ -166,7 +165,7 @@ def make_scorer(
     return scorer
 
 
-def _default_max_tokens(loaded: Loaded) -> int:
+def _default_max_tokens(loaded: LoadedModel) -> int:
     usual = _DEFAULT_MAX_TOKENS[loaded.device.type]
     return max(usual, _SMALL_MAX_TOKENS) if is_small(loaded.base.config) else usual
 

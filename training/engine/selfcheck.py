@@ -1,4 +1,4 @@
-"""What a run checks of its model before it believes it: one function for each thing that could be wrong in silence.
+"""Checks of a model before a run relies on it: one function for each silent fault.
 
 Architectures differ in ways that no table of names would cover. So each is tried on the shortest and the longest of
 the run's own texts, against the one computation that needs no argument: a plain forward of one sequence, without
@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import torch
 
-from training.engine.data.packing import Row, pad
+from training.engine.data.packing import PairRow, pad
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import DataError, EngineError, ModelError, first_line, memory_short
 from training.engine.model.attention import PACKED
-from training.engine.model.base import Loaded
+from training.engine.model.base import LoadedModel
 from training.engine.model.forwards import computed_by
 from training.engine.model.logps import Form, Scorer
 from training.engine.sampling.decoding import Decoder, Request, close_ranks
@@ -36,7 +36,7 @@ _FALLBACKS: dict[Form, str] = {
 }
 
 
-def check_causal(loaded: Loaded, ids: Sequence[int]) -> None:
+def check_causal(loaded: LoadedModel, ids: Sequence[int]) -> None:
     """Check that no token sees a later one, as in BERT, on the first of `ids`. Raises ModelError.
 
     Dropout must be off, as a scorer turns it.
@@ -95,13 +95,13 @@ def check_gradient(scorer: Scorer, pairs: Sequence[EncodedPair]) -> None:
 
 
 def probe(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
-    """The shortest pair and the longest: a window may matter on the one alone, padding on the other."""
+    """Return the shortest pair and the longest: padding shows on the one, a window on the other."""
     order = sorted(pairs, key=lambda pair: pair.tokens)
     return [order[0], order[-1]] if len(order) > 1 else order
 
 
 def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tensor) -> str:
-    """Why rows in the scorer's present form cannot be trusted, told by all of `pairs`, or ""."""
+    """Return why rows in the scorer's present form cannot be trusted, by all of `pairs`, or ""."""
     groups = scorer.groups(pairs, range(len(pairs)))
     found: dict[int, torch.Tensor] = {}
     try:
@@ -122,8 +122,8 @@ def _row_problem(scorer: Scorer, pairs: Sequence[EncodedPair], truth: torch.Tens
     return f"{what} log-probabilities differ by up to {float(apart.max()):.2g} nats a token"
 
 
-def _thinned(row: Row) -> Row:
-    """The row with `_PROBED` evenly spread tokens of each pair to predict, its first and last among them."""
+def _thinned(row: PairRow) -> PairRow:
+    """Return the row with at most `_PROBED` evenly spread tokens of each pair to predict, first and last included."""
     kept, lengths, start = [], [], 0
     for first, second in row.lengths.view(-1, 2).tolist():
         count = first + second
@@ -135,7 +135,7 @@ def _thinned(row: Row) -> Row:
     return replace(row, index=row.index[places], targets=row.targets[places], lengths=torch.tensor(lengths))
 
 
-def choose_way(decoder: Decoder, loaded: Loaded, prompts: Sequence[tuple[int, ...]]) -> str:
+def choose_way(decoder: Decoder, loaded: LoadedModel, prompts: Sequence[tuple[int, ...]]) -> str:
     """Let `decoder` write in the fastest way in which each next token has the distribution of a plain forward.
 
     Tried on the shortest and the longest prompt. Returns a sentence if that is not the usual way, or "". Raises
@@ -164,9 +164,11 @@ def choose_way(decoder: Decoder, loaded: Loaded, prompts: Sequence[tuple[int, ..
 
 
 def _next_tokens(decoder: Decoder, ids: tuple[int, ...], continued: Sequence[int]) -> torch.Tensor:
-    """Log-probabilities (steps + 1, V) of what follows `ids` and each further token, by plain forwards of one row."""
+    """Return log-probabilities (steps + 1, V) of what follows `ids` and each further token, by plain forwards."""
     whole, count = torch.tensor([[*ids, *continued]], device=decoder.device), len(continued) + 1
-    if len({decoder.sides.of(len(ids) + step) for step in range(count)}) > 1:  # the length has a part in it
+    if (
+        len({decoder.sides.side_of(len(ids) + step) for step in range(count)}) > 1
+    ):  # the length has a part in it
         parts = [whole[:, : len(ids) + step] for step in range(count)]
         logits = torch.cat([decoder.reader.reread(decoder.model, part)[0] for part in parts])
     else:
@@ -180,7 +182,7 @@ def _writing_problem(
     continued: Sequence[int],
     tolerance: tuple[float, float],
 ) -> str:
-    """How next tokens in the decoder's present way differ from those of `truth`, or "".
+    """Return how next tokens in the decoder's present way differ from those of `truth`, or "".
 
     The shortest prompt has two rows. One row leaves before the last token, as a completion that ended.
     """

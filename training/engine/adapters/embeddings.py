@@ -18,7 +18,7 @@ _ATTRIBUTE = "whole_matrices"  # of a transformers model
 
 
 class WholeMatrices:
-    """What each adapter of one model puts in the place of the model's own matrices."""
+    """Matrices of each adapter that replace the model's own while it is used."""
 
     def __init__(self) -> None:
         self._own: dict[nn.Parameter, torch.Tensor] = {}
@@ -63,7 +63,7 @@ class WholeMatrices:
         for weight, own in self._own.items():
             weight.data = replacing.get(weight, own)
 
-    def of(self, adapter: str) -> dict[str, torch.Tensor]:
+    def held_by(self, adapter: str) -> dict[str, torch.Tensor]:
         """Return the matrices of `adapter` as its file has them."""
         return self._files.get(adapter, {})
 

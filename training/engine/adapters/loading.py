@@ -26,15 +26,15 @@ from training.engine.adapters.reloading import lost_weight
 from training.engine.adapters.targets import Targets, adapted_layers, find_targets, peft_targets
 from training.engine.config import ALL_LINEAR, TrainConfig
 from training.engine.errors import ConfigError, ModelError, memory_short, sentence
-from training.engine.model.base import Loaded, is_quantized, load_base
+from training.engine.model.base import LoadedModel, is_quantized, load_base
 from training.engine.model.wrappers import head_of
 from training.engine.rundir import whole_directory, write_json, write_whole
 
 POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a PeftModel
 
 
-def load_policy(config: TrainConfig) -> Loaded:
-    """The base model with one trainable adapter: the start adapter's weights, or fresh ones that change nothing.
+def load_policy(config: TrainConfig) -> LoadedModel:
+    """Return the base model with one trainable adapter: the start adapter's weights, or fresh ones that change nothing.
 
     Raises ModelError if the start adapter cannot be loaded, ConfigError if its shape is not the configured one or if
     the adapter could not be loaded again once it is trained.
@@ -59,7 +59,7 @@ def load_policy(config: TrainConfig) -> Loaded:
 
 
 def wrap(model: Any, config: TrainConfig) -> Any:
-    """`model` with a fresh adapter that changes nothing yet. Raises ConfigError if its targets fit no layer."""
+    """Return `model` with a fresh adapter that changes nothing yet. Raises ConfigError if its targets fit no layer."""
     targets = find_targets(model, config.lora)
     conv = any(isinstance(module, transformers.pytorch_utils.Conv1D) for module in model.modules())
     torch.manual_seed(config.seed)
@@ -83,7 +83,7 @@ def wrap(model: Any, config: TrainConfig) -> Any:
 
 
 def recompute_activations(base: Any) -> None:
-    """Keep only each decoder layer's input for the backward pass, and compute the rest again.
+    """Keep only each decoder layer's input for the backward pass, and recompute the rest.
 
     Raises ConfigError if the architecture cannot.
     """
@@ -100,8 +100,8 @@ def recompute_activations(base: Any) -> None:
                     setattr(layer, name, 0.0)
 
 
-def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool) -> Loaded:
-    """The base model with adapter `policy` and, with `beside_start`, the start adapter as its reference."""
+def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool) -> LoadedModel:
+    """Return the base model with adapter `policy` and, with `beside_start`, the start adapter as its reference."""
     named = [(POLICY, policy), (REFERENCE, config.start_adapter if beside_start else None)]
     adapters = {name: AdapterFiles(str(path)) for name, path in named if path}
     loaded = load_base(config, merging=any(files.replaces_weights() for files in adapters.values()))
@@ -111,8 +111,8 @@ def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool)
     return loaded
 
 
-def load_sampled(config: TrainConfig, adapter: Path | str | None) -> Loaded:
-    """The base model as `adapter` changes it, ready to generate from, not trainable."""
+def load_sampled(config: TrainConfig, adapter: Path | str | None) -> LoadedModel:
+    """Return the base model as `adapter` changes it, ready to generate from, not trainable."""
     loaded = load_base(config, merging=True)
     if adapter:
         loaded.model = for_sampling(_attach(loaded.model, AdapterFiles(str(adapter)), POLICY), loaded.dtype)
@@ -175,13 +175,13 @@ def as_reference(model: Any) -> Iterator[None]:
 
 
 def trainable_parameters(model: Any) -> dict[str, nn.Parameter]:
-    """The adapter's parameters by name, in a fixed order."""
+    """Return the adapter's parameters by name, in a fixed order."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def save_adapter(model: Any, target: Path) -> None:
     """Write the adapter in PEFT's format; equal weights give equal bytes. Raises StorageError."""
-    weights = _written_weights(model) | whole_matrices(model).of(POLICY)
+    weights = _written_weights(model) | whole_matrices(model).held_by(POLICY)
     with whole_directory(target) as aside:
         write_json(aside / "adapter_config.json", _written_settings(model))
         ready = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
@@ -305,7 +305,7 @@ def _check_loads_again(model: Any, config: TrainConfig) -> None:
 
 
 def _check_same_shape(config: TrainConfig, start: Any, wanted: Targets | None, model: Any) -> None:
-    """Refuse LoRA settings that the start adapter cannot honour: its shape is what goes on being trained.
+    """Refuse LoRA settings that the start adapter cannot honour: it is trained on in its own shape.
 
     `start` is its PEFT configuration, `wanted` are the layers that the settings name. Raises ConfigError.
     """

@@ -2,7 +2,7 @@
 
 PEFT's own forward widens the input to the adapter's float32, and scales and adds in passes of their own over the
 layer's whole output, which on a CPU takes longer than the frozen product itself. It also rounds the frozen product
-before the adapter's part is added. In bfloat16 the sum then lies on a grid whose steps are larger than what a small
+before the adapter's part is added. In bfloat16 the sum is then on a grid whose steps are larger than what a small
 adapter adds, so nothing of it arrives. Here the two are summed in float32 inside one product and rounded once:
 
 - on CUDA as [x, s x A^T] [W, B]^T, with the bias: cuBLAS rounds a product before it adds a matrix to it
@@ -12,7 +12,7 @@ adapter adds, so nothing of it arrives. Here the two are summed in float32 insid
 Backward does the same for the gradient of x, and keeps x alone. A layer whose adapter is switched off computes with
 one of zeros, so that an adapter that changes nothing gives the base model's numbers to the bit.
 The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x. In a gated
-feed-forward block the last layer's x, the widest of all, is computed again from what it is the product of.
+feed-forward block the last layer's x, the widest of all, is recomputed from its factors.
 
 Variants such as DoRA are left to PEFT, which is given the input in float32. `rounding_events` names the layers whose
 adapter is added in half precision all the same.
@@ -27,15 +27,15 @@ from peft.tuners.lora import Linear
 from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from torch import nn
 from torch.nn import functional
-from transformers.models.llama.modeling_llama import LlamaMLP
 from transformers.pytorch_utils import Conv1D
 
+from training.engine.adapters.gated import is_gated
 from training.engine.model import narrow
 
 _ALIGNED = 16  # a multiple of this many columns is what tensor cores are fast with
 
 
-class _Layer(NamedTuple):
+class _Factors(NamedTuple):
     """A frozen weight (O, I) and bias (O,) with its adapter a (r, I), b (O, r), in the precision of the input.
 
     A weight that is narrower (`training.engine.model.narrow`), or in 4 bits with the `packing` that unpacks it, is
@@ -50,7 +50,7 @@ class _Layer(NamedTuple):
     dropout: float = 0.0
     packing: Any = None
 
-    def cast(self, dtype: torch.dtype) -> "_Layer":
+    def cast(self, dtype: torch.dtype) -> "_Factors":
         """Return the same layer with the adapter in `dtype`, its rank filled up with zeros where columns are joined."""
         missing = 0 if _adds_inside(self.a) or dtype == torch.float32 else -len(self.a) % _ALIGNED
         a, b = self.a.to(dtype), self.b.to(dtype)
@@ -138,13 +138,13 @@ def _wide_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return wide
 
 
-class _Product(torch.autograd.Function):
+class LoraProduct(torch.autograd.Function):
     """x (T, I) through one layer: (T, O)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, *layer: Any) -> torch.Tensor:
-        """Return the layer's output; `layer` is what `_Layer` holds, the adapter in float32."""
-        cast = _Layer(*layer).cast(x.dtype)
+        """Return the layer's output; `layer` is what `_Factors` holds, the adapter in float32."""
+        cast = _Factors(*layer).cast(x.dtype)
         seen, kept = cast.drop(x)
         ctx.save_for_backward(seen, kept, cast.weight, cast.a, cast.b)
         ctx.rest, ctx.rank = cast[4:], len(layer[2])
@@ -154,13 +154,13 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of x, a and b."""
         seen, kept, weight, a, b = ctx.saved_tensors
-        layer = _Layer(weight, None, a, b, *ctx.rest)
+        layer = _Factors(weight, None, a, b, *ctx.rest)
         dx, da, db = layer.backward(upstream[0], seen, kept, ctx.needs_input_grad[0])
         return dx, None, None, da[: ctx.rank], db[:, : ctx.rank], None, None, None
 
 
-class _GatedProduct(torch.autograd.Function):
-    """act(gate) * up, both (T, I), through one layer: (T, O). Keeps gate and up, and computes the rest again."""
+class GatedProduct(torch.autograd.Function):
+    """act(gate) * up, both (T, I), through one layer: (T, O). Keeps gate and up, and recomputes the rest."""
 
     @staticmethod
     def forward(
@@ -170,8 +170,8 @@ class _GatedProduct(torch.autograd.Function):
         act: Callable[[torch.Tensor], torch.Tensor],
         *layer: Any,
     ) -> torch.Tensor:
-        """Return the layer's output; `layer` is what `_Layer` holds, the adapter in float32, without dropout."""
-        cast = _Layer(*layer).cast(gate.dtype)
+        """Return the layer's output; `layer` is what `_Factors` holds, the adapter in float32, without dropout."""
+        cast = _Factors(*layer).cast(gate.dtype)
         ctx.save_for_backward(gate, up, cast.weight, cast.a, cast.b)
         ctx.act, ctx.rest, ctx.rank = act, cast[4:], len(layer[2])
         x = act(gate) * up
@@ -184,7 +184,7 @@ class _GatedProduct(torch.autograd.Function):
         with torch.enable_grad():
             leaf = gate.detach().requires_grad_()
             opened = ctx.act(leaf)
-        layer = _Layer(weight, None, a, b, *ctx.rest)
+        layer = _Factors(weight, None, a, b, *ctx.rest)
         dx, da, db = layer.backward(upstream[0], opened.detach() * up, None, wants_dx=True)
         dup = dx * opened.detach()
         (dgate,) = torch.autograd.grad(opened, leaf, dx.mul_(up))
@@ -199,7 +199,7 @@ def fuse(model: nn.Module) -> None:
             if type(module.base_layer) is nn.Linear and "forward" not in vars(module.base_layer):
                 narrow.accept_wider_inputs(module.base_layer)
     for module in model.modules():
-        if _is_gated(module) and "forward" in vars(module.down_proj):
+        if is_gated(module) and "forward" in vars(module.down_proj):
             module.forward = types.MethodType(_forward_gated, module)
 
 
@@ -252,22 +252,11 @@ def is_covered(module: nn.Module) -> bool:
     return isinstance(module, Linear) and type(module.base_layer) in (nn.Linear, Conv1D)
 
 
-def _is_gated(module: nn.Module) -> bool:
-    """Return whether a module computes down(act(gate(x)) * up(x)): whether its code is that of Llama's, to the byte.
-
-    The library repeats that code in each architecture's file, so the class says little.
-    """
-    ours, llamas = getattr(type(module).forward, "__code__", None), LlamaMLP.forward.__code__
-    return ours is not None and all(
-        getattr(ours, part) == getattr(llamas, part) for part in ("co_code", "co_names", "co_consts")
-    )
-
-
 def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Return the layer's output with the one active adapter or none, or PEFT's where there is more to it."""
     inside = None if args or kwargs else _plain(layer, x.dtype)
     if inside is not None:
-        return _Product.apply(x.flatten(0, -2), *inside).view(*x.shape[:-1], -1)
+        return LoraProduct.apply(x.flatten(0, -2), *inside).view(*x.shape[:-1], -1)
     if type(layer.base_layer) is nn.Linear and not layer.merged:
         x, dtype = x.float(), x.dtype  # PEFT's sum is then rounded once
         return type(layer).forward(layer, x, *args, **kwargs).to(dtype)
@@ -287,11 +276,11 @@ def _forward_gated(block: Any, x: torch.Tensor) -> torch.Tensor:
     inside = _plain(block.down_proj, gate.dtype) if torch.is_grad_enabled() else None
     if inside is None or inside.dropout:
         return block.down_proj(block.act_fn(gate) * up)
-    y = _GatedProduct.apply(gate.flatten(0, -2), up.flatten(0, -2), block.act_fn, *inside)
+    y = GatedProduct.apply(gate.flatten(0, -2), up.flatten(0, -2), block.act_fn, *inside)
     return y.view(*x.shape[:-1], -1)
 
 
-def _plain(layer: Any, dtype: torch.dtype) -> _Layer | None:
+def _plain(layer: Any, dtype: torch.dtype) -> _Factors | None:
     """Return what an input of `dtype` is multiplied by; None where the layer does more than this module covers."""
     if not is_covered(layer) or layer.merged:  # the adapter was merged into the weight since
         return None
@@ -309,12 +298,12 @@ def _plain(layer: Any, dtype: torch.dtype) -> _Layer | None:
             return None
         name = next(iter(layer.lora_A))
         a, b = (torch.zeros_like(one[name].weight, dtype=dtype) for one in (layer.lora_A, layer.lora_B))
-        return _Layer(weight, base.bias, a, b, 1.0, packing=packing)
+        return _Factors(weight, base.bias, a, b, 1.0, packing=packing)
     name = active[0]
     if len(active) > 1 or layer.lora_bias[name] or name in layer.lora_variant:
         return None
     dropout = layer.lora_dropout[name]
-    return _Layer(
+    return _Factors(
         weight,
         base.bias,
         layer.lora_A[name].weight,

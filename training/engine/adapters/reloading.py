@@ -1,4 +1,4 @@
-"""Whether an adapter that is about to be trained can be loaded again, found out before it is trained.
+"""A check before training: can the adapter be loaded again once it is trained?
 
 PEFT renames the weights of some architectures when it loads them, and then finds no place for them. So names and
 shapes are taken through plain PEFT once, on an empty model of the same class: no weight of the base model is copied.

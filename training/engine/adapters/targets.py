@@ -1,4 +1,4 @@
-"""Which layers of a model an adapter changes, and how PEFT is told so that it finds them again.
+"""The layers of a model that an adapter changes, and their names for PEFT.
 
 By default all linear layers of the part that reads text: neither the vocabulary head, nor what sees or hears, nor the
 routers of a mixture of experts, since no gradient tells what a token would gain by another expert. Shared experts are

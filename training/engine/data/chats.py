@@ -1,4 +1,4 @@
-"""Chats as the text that a model is given, and as the text that it would have written.
+"""Chats as a model reads them, and as it would have written them.
 
 What a completion adds to its prompt is taken from the rendering of the finished turn: the chat template often writes
 something between its generation prompt and the answer (a blank, an empty thinking block, a header), or between the
@@ -32,7 +32,7 @@ from training.engine.data.messages import (
 )
 from training.engine.errors import DataError, ModelError, first_line
 from training.engine.limits import within
-from training.engine.records import Completion, Message
+from training.engine.records import Message, TrainingCompletion
 
 _TEMPLATE_SECONDS = 5  # of processor time, for what takes a millisecond
 _LONGEST_RENDERED = 1 << 24  # characters
@@ -82,7 +82,7 @@ class Chats:
         self._closing = (*self.ends, *self.markers.special)
 
     def render(self, messages: Sequence[Message], tools: Tools = None) -> str:
-        """Return a chat, with its control tokens marked, up to where the assistant begins, or goes on, to write.
+        """Return a chat, with its control tokens marked, up to where the assistant begins or continues to write.
 
         Raises ChatRefusedError if the template refuses it or leaves out what a message says.
         """
@@ -90,7 +90,7 @@ class Chats:
         return self._render_prompt(marked, told)
 
     def render_turn(
-        self, messages: Sequence[Message], tools: Tools, before: str, completion: Completion
+        self, messages: Sequence[Message], tools: Tools, before: str, completion: TrainingCompletion
     ) -> str:
         """Return what `completion` adds to `before`, the rendering of its prompt: up to its end token if it ended.
 
@@ -117,7 +117,7 @@ class Chats:
 
     @cached_property
     def ending(self) -> Ending:
-        """How the template ends an assistant's turn.
+        """The text and token that end an assistant's turn.
 
         An end that the model's files name, or else the last special token that the template writes there, or else
         how it begins the next turn, or else the tokenizer's end of text.
@@ -135,7 +135,7 @@ class Chats:
         eos = eos if eos is not None else min(self._eos_ids, default=None)
         return Ending(eos, "" if eos is None else str(self.tokenizer.convert_ids_to_tokens(eos)))
 
-    def _message(self, completion: Completion) -> Message:
+    def _message(self, completion: TrainingCompletion) -> Message:
         """Return the completion as an assistant's message, without the end token that it may bring as text."""
         text = completion.text
         message = {"role": "assistant", "content": text} if isinstance(text, str) else dict(text[0])
@@ -202,7 +202,7 @@ class Chats:
 
     @cached_property
     def _tail_of_turn(self) -> str:
-        """What the template writes behind the content of a last message; "" where that cannot be told."""
+        """Return what the template writes behind the content of a last message; "" if that is unknown."""
         return self._tail()
 
     def _tail(self, *following: Message) -> str:
@@ -263,7 +263,7 @@ class Chats:
 
     @cached_property
     def _takes_parts(self) -> bool:
-        """Whether the template passes over content that is a string, and renders content in parts."""
+        """Return whether the template ignores content that is a string, and renders content in parts."""
         said = {"role": "user", "content": "whetstone"}
         for message in (said, in_parts(said)):
             with suppress(ChatRefusedError):
@@ -317,14 +317,14 @@ def _without_repeated_tag(before: str, text: str) -> str:
 
 
 def _first(names: Any, text: str, start: int = 0) -> tuple[int, str] | None:
-    """Return the first of `names` in a text, the longest of those at one place, and where it stands."""
+    """Return the first of `names` in a text, the longest of those at one place, and its position."""
     found = [(text.find(name, start), -len(name), name) for name in names if name]
     at, _, name = min((one for one in found if one[0] >= 0), default=(-1, 0, ""))
     return (at, name) if name else None
 
 
 def _last(names: Any, text: str) -> tuple[int, str] | None:
-    """Return the last of `names` in a text, and where it stands."""
+    """Return the last of `names` in a text, and its position."""
     found = [(text.rfind(name), name) for name in names if name]
     at, name = max((one for one in found if one[0] >= 0), default=(-1, ""))
     return (at, name) if name else None

@@ -1,6 +1,6 @@
-"""Control tokens that stand in what people wrote: encoded as the plain text that they are.
+"""Control tokens in texts from outside, encoded as plain text.
 
-A tokenizer turns `<|im_end|>` into the token that ends a turn, wherever it stands. So a user could forge a system
+A tokenizer turns `<|im_end|>` into the token that ends a turn, wherever it is. So a user could forge a system
 turn. Texts are marked before a chat template sees them, with two private characters around each control token;
 what the template itself writes stays a control token. Text without one is tokenized as it always was.
 """

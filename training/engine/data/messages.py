@@ -1,4 +1,4 @@
-"""What the messages of a chat say: their text, thoughts and calls of tools."""
+"""The content of a chat's messages: text, thoughts and tool calls."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def check_said(message: Message, rendered: str) -> None:
 
 
 def is_prefilled(messages: Sequence[Message]) -> bool:
-    """Return whether a chat ends with the beginning of the assistant's turn. An empty one is none."""
+    """Return whether a chat ends with the beginning of the assistant's turn. An empty message does not count."""
     last = messages[-1]
     return last["role"] == "assistant" and not last.get("tool_calls") and bool(last.get("content"))
 
@@ -109,5 +109,5 @@ def _parsed(text: str) -> Any:
 
 
 def quote(text: str) -> str:
-    """Return text as it stands inside a JSON string."""
+    """Return text as it is inside a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]

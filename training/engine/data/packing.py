@@ -21,7 +21,7 @@ from training.engine.data.tokens import EncodedPair
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where one pair lies in a row: lengths in tokens that are fed."""
+    """One pair's place in a row: lengths in tokens that are fed."""
 
     prompt: int
     chosen: int
@@ -29,8 +29,8 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What one forward computes. N is the number of completion tokens of its B pairs.
+class PairRow:
+    """The input and the targets of one forward. N is the number of completion tokens of its B pairs.
 
     Token i of the completions is predicted by the hidden state at `index[i]` of the flattened input, and the
     first `lengths[0]` tokens belong to the first pair's chosen completion, the next `lengths[1]` to its
@@ -49,11 +49,11 @@ class Row:
 
     @property
     def tokens(self) -> int:
-        """Tokens of input, padding included."""
+        """Number of input tokens, padding included."""
         return self.input_ids.numel()
 
-    def to(self, device: torch.device) -> "Row":
-        """The same row with its tensors on `device`."""
+    def to(self, device: torch.device) -> "PairRow":
+        """Return the same row with its tensors on `device`."""
         if device.type == "cpu":
             return self
         moved = {
@@ -61,10 +61,10 @@ class Row:
             for name in ("input_ids", "position_ids", "attention_mask", "index", "targets", "lengths")
             if (tensor := getattr(self, name)) is not None
         }
-        return Row(**{name: moved.get(name, getattr(self, name)) for name in self.__slots__})
+        return PairRow(**{name: moved.get(name, getattr(self, name)) for name in self.__slots__})
 
 
-def share(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int]]:
+def distribute(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int]]:
     """Spread items over the fewest groups that keep to `budget`, evenly, and over `at_least` groups if it can.
 
     Longest first into the lightest group (Graham, 1969). An item above the budget gets a group of its own.
@@ -84,8 +84,8 @@ def share(costs: Sequence[int], budget: int, at_least: int = 1) -> list[list[int
         groups += 1
 
 
-def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
-    """One packed row of the pairs at `chosen_positions`."""
+def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairRow:
+    """Return one packed row of the pairs at `chosen_positions`."""
     tokens: list[int] = []
     places: list[int] = []
     index: list[int] = []
@@ -104,7 +104,7 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
             targets += completion
             lengths.append(len(completion))
         spans.append(Span(prompt, len(pair.chosen) - 1, len(pair.rejected) - 1))
-    return Row(
+    return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=torch.tensor([tokens]),
         position_ids=torch.tensor([places]),
@@ -117,8 +117,11 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> Row:
     )
 
 
-def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> Row:
-    """Two sequences a pair, padded on the right: one forward of all, or with `alone` one of each."""
+def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone: bool = False) -> PairRow:
+    """Return two sequences a pair, padded on the right.
+
+    One forward computes all of them, or with `alone` one forward each.
+    """
     sequences = []
     for pair in (pairs[position] for position in chosen_positions):
         sequences += [(pair.prompt, pair.chosen), (pair.prompt, pair.rejected)]
@@ -134,7 +137,7 @@ def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone:
         first = number * width + len(prompt) - 1
         index += range(first, first + len(completion))
         targets += completion
-    return Row(
+    return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=input_ids,
         position_ids=torch.arange(width).expand(len(sequences), width),
@@ -145,23 +148,3 @@ def pad(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int], *, alone:
         targets=torch.tensor(targets),
         lengths=torch.tensor([len(completion) for _, completion in sequences]),
     )
-
-
-def share_pairs(
-    pairs: Sequence[EncodedPair],
-    positions: Sequence[int],
-    *,
-    padded: bool,
-    max_tokens: int,
-    at_least: int = 1,
-) -> list[list[int]]:
-    """The pairs at `positions` in groups of one row each, in at least `at_least` groups if there are pairs enough."""
-    if not padded:
-        costs = [pairs[at].tokens for at in positions]
-    else:
-        longest = max(
-            len(pairs[at].prompt) + max(len(pairs[at].chosen), len(pairs[at].rejected)) for at in positions
-        )
-        costs = [2 * longest] * len(positions)
-    groups = share(costs, max_tokens, min(at_least, len(positions)))
-    return [[positions[item] for item in group] for group in groups]

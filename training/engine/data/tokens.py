@@ -2,7 +2,7 @@
 
 Rules that hold for every pair:
 
-- The prompt's ids are an exact prefix of both sequences, also where the tokenizer would merge characters
+- The prompt's ids are an exact prefix of both sequences, even where the tokenizer would merge characters
   across the boundary; ids that were sampled are the ids that are trained on.
 - One BOS where the tokenizer adds one. EOS is scored once when the model ended, and absent when it was cut.
 - After a chat a completion is what the chat template's rendering of the finished turn adds to the prompt's.
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from training.engine.data.chats import Chats, UnmatchedTurnError, without_end
 from training.engine.data.markers import ChatRefusedError
 from training.engine.errors import DataError
-from training.engine.records import Completion, Pair, Prompt, Text
+from training.engine.records import SamplingPrompt, Text, TrainingCompletion, TrainingPair
 
 _NAMED = 5  # of the pairs or prompts that are left out for one reason
 
@@ -47,7 +47,7 @@ class EncodedPair:
 
 @dataclass
 class EncodingReport:
-    """What encoding had to leave out or cut, by reason; `examples` names the first pairs of each."""
+    """Counts of the pairs left out or cut, by reason. `examples` names the first of each."""
 
     dropped: Counter[str] = field(default_factory=Counter)
     truncated: Counter[str] = field(default_factory=Counter)
@@ -61,16 +61,16 @@ class EncodingReport:
         if len(names) < _NAMED:
             names.append(identity)
 
-    def refuse(self, one: Pair | Prompt, refusal: ChatRefusedError) -> None:
+    def refuse(self, one: TrainingPair | SamplingPrompt, refusal: ChatRefusedError) -> None:
         """Count a pair or prompt whose chat the template refused, or finishes otherwise than it begins it."""
         unmatched = isinstance(refusal, UnmatchedTurnError)
         self.note(self.dropped, "unmatched_turn" if unmatched else "refused_by_template", one.id)
         if len(self.refusals) < _NAMED:
-            kind = "Pair" if isinstance(one, Pair) else "Prompt"
+            kind = "Pair" if isinstance(one, TrainingPair) else "Prompt"
             self.refusals.append(f"{kind} {one.id} ({one.where}) is left out: {refusal}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values for `done.json`."""
+        """Return JSON values for `done.json`."""
         return {
             "dropped": dict(self.dropped),
             "truncated": dict(self.truncated),
@@ -81,7 +81,7 @@ class EncodingReport:
 class _Texts(NamedTuple):
     """The texts of one pair, with their control tokens marked; None in place of ids that were sampled."""
 
-    pair: Pair
+    pair: TrainingPair
     prompt: str
     chosen: str | None
     rejected: str | None
@@ -131,7 +131,7 @@ class Encoder:
         self.eos = self._plain_eos()
 
     def prompt_ids(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> tuple[int, ...]:
-        """Ids of one prompt as the model is given it, with BOS, before truncation. May be empty.
+        """Return the ids of one prompt as the model is given it, with BOS, before truncation. May be empty.
 
         Raises ModelError if chat messages come without a chat template to render them, ChatRefusedError if that
         cannot.
@@ -140,7 +140,7 @@ class Encoder:
         return tuple(ids) if isinstance(prompt, list) else self._with_bos(ids)
 
     def prompt_text(self, prompt: Text, tools: list[dict[str, Any]] | None = None) -> str:
-        """The text of a prompt, without the BOS that plain text may bring, its control tokens marked.
+        """Return the text of a prompt, without the BOS that plain text may bring, its control tokens marked.
 
         Raises ChatRefusedError.
         """
@@ -151,13 +151,13 @@ class Encoder:
         return self.chats.markers.mark_text(prompt)
 
     def truncate_prompt(self, ids: Sequence[int], room: int) -> tuple[int, ...]:
-        """The end of a prompt in `room` tokens, its BOS kept if there is room for that and one token more."""
+        """Return the end of a prompt in `room` tokens. Its BOS stays if it fits beside one more token."""
         if len(ids) <= room:
             return tuple(ids)
         bos = self.bos if tuple(ids[: len(self.bos)]) == self.bos and room > len(self.bos) else ()
         return bos + tuple(ids[len(ids) - (room - len(bos)) :])
 
-    def encode_pairs(self, pairs: Sequence[Pair]) -> tuple[list[EncodedPair], EncodingReport]:
+    def encode_pairs(self, pairs: Sequence[TrainingPair]) -> tuple[list[EncodedPair], EncodingReport]:
         """Encode `pairs` in order, leaving out those that cannot be trained on, counted by reason.
 
         Raises DataError if token ids lie outside the vocabulary.
@@ -181,8 +181,8 @@ class Encoder:
                 encoded.append(fitted)
         return encoded, report
 
-    def _texts(self, pair: Pair) -> "_Texts":
-        """The texts of a pair. Raises ChatRefusedError."""
+    def _texts(self, pair: TrainingPair) -> "_Texts":
+        """Return the texts of a pair. Raises ChatRefusedError."""
         known = (pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids)
         before = "" if None not in known else self.prompt_text(pair.prompt, pair.tools)
         both = [self._completion_text(pair, one, before) for one in (pair.chosen, pair.rejected)]
@@ -190,8 +190,8 @@ class Encoder:
             self.chats.markers.ids(text or "")  # refuses what cannot be encoded
         return _Texts(pair, before, *both)
 
-    def _completion_text(self, pair: Pair, completion: Completion, before: str) -> str | None:
-        """What follows the prompt's text `before`, or None for sampled ids. Raises ChatRefusedError."""
+    def _completion_text(self, pair: TrainingPair, completion: TrainingCompletion, before: str) -> str | None:
+        """Return what follows the prompt's text `before`, or None for sampled ids. Raises ChatRefusedError."""
         if completion.token_ids is not None:
             return None
         if isinstance(pair.prompt, list):
@@ -201,13 +201,13 @@ class Encoder:
 
     def _fit(
         self,
-        pair: Pair,
+        pair: TrainingPair,
         prompt: Sequence[int],
         chosen: list[int],
         rejected: list[int],
         report: EncodingReport,
     ) -> EncodedPair | None:
-        """One encoded pair within `max_length`, or None with its reason noted."""
+        """Return one encoded pair within `max_length`, or None with its reason noted."""
         for ids in (prompt, chosen, rejected):
             if ids and max(ids) >= self.vocab_size:
                 raise DataError(
@@ -251,9 +251,9 @@ class Encoder:
         self,
         texts: Sequence["_Texts"],
         prompts: Sequence[list[int]],
-        completions: Sequence[tuple[Completion, str | None]],
+        completions: Sequence[tuple[TrainingCompletion, str | None]],
     ) -> list[list[int]]:
-        """Ids of each completion after its prompt, ended as its finish reason says.
+        """Return the ids of each completion after its prompt, ended as its finish reason says.
 
         Prompt and completion are tokenized together and split, which gives the completion the ids that it
         would have as running text; where the split falls inside a token, the completion is tokenized alone.
@@ -283,7 +283,7 @@ class Encoder:
         return encoded
 
     def _alone(self, text: str) -> list[int]:
-        """Ids of text that goes on from other text: without the space SentencePiece puts before a first word."""
+        """Return the ids of text that continues other text, without the blank that SentencePiece puts first."""
         if self._prefixes_words:
             anchor, joint = self._ids(["\n", "\n" + text])
             if joint[: len(anchor)] == anchor:
@@ -291,7 +291,7 @@ class Encoder:
         return self._ids([text])[0]
 
     def _with_bos(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """`ids` after one BOS, also where the text itself already begins with it."""
+        """Return `ids` after one BOS, even where the text itself begins with one."""
         if self.bos and tuple(ids[: len(self.bos)]) == self.bos:
             return tuple(ids)
         return self.bos + tuple(ids)
@@ -301,7 +301,7 @@ class Encoder:
         return eos if eos is not None else min(self.eos_ids, default=None)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, in which control tokens may be marked, nothing added."""
+        """Return the ids of each text, in which control tokens may be marked, nothing added."""
         if not texts:
             return []
         batch = self.tokenizer(
@@ -314,7 +314,7 @@ class Encoder:
 
 
 def digest_pairs(pairs: Sequence[EncodedPair]) -> str:
-    """SHA-256 of the ids of all pairs, in their order."""
+    """Return the SHA-256 of the ids of all pairs, in their order."""
     sha = hashlib.sha256()
     for pair in pairs:
         for ids in (pair.prompt, pair.chosen, pair.rejected):

@@ -30,7 +30,7 @@ _SHORT = 256  # tokens of a pair; above, the masked half of a padded square cost
 
 
 class Kind(NamedTuple):
-    """What a layer's attention does to its scores."""
+    """A layer's treatment of its attention scores."""
 
     scale: float
     window: int | None  # keys a token sees, itself included
@@ -51,7 +51,7 @@ def packed_attention(
     softcap: float | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention over one packed row.
+    """Compute attention over one packed row.
 
     `query` is (1, heads, T, size), `key` and `value` are (1, key heads, T, size), as transformers passes them;
     returns (1, T, heads, size). `sliding_window` counts the keys a token sees, itself included.
@@ -90,7 +90,7 @@ def packed_attention(
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """Causal attention of the last queries of one sequence: (1, heads, Tq, size) over Tk >= Tq keys."""
+    """Compute causal attention of the last queries of one sequence: (1, heads, Tq, size) over Tk >= Tq keys."""
     scale, window, softcap = kind
     if softcap is None:
         if query.dtype == torch.bfloat16 and not query.is_cuda and torch.is_grad_enabled():
@@ -113,7 +113,7 @@ def _scaled_dot_product(
 
 
 def _visible(fed: int, seen: int, window: int | None, device: torch.device) -> torch.Tensor:
-    """Which of `seen` keys each of the last `fed` tokens sees: bool (fed, seen)."""
+    """Return which of `seen` keys each of the last `fed` tokens sees: bool (fed, seen)."""
     place = torch.arange(seen - fed, seen, device=device)[:, None]
     other = torch.arange(seen, device=device)[None, :]
     visible = other <= place
@@ -125,21 +125,21 @@ def _visible(fed: int, seen: int, window: int | None, device: torch.device) -> t
 class _Attention(torch.autograd.Function):
     """Attention in bfloat16 on a CPU, whose own backward takes several times as long as these products.
 
-    Weights are computed again in backward, so that nothing of size Tq x Tk is kept.
+    Weights are recomputed in backward, so that nothing of size Tq x Tk is kept.
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, kind: Kind
     ) -> torch.Tensor:
-        """(1, heads, Tq, size) as `_attend` takes and returns them."""
+        """Compute `_attend`, (1, heads, Tq, size)."""
         ctx.save_for_backward(query, key, value)
         ctx.kind = kind
         return _scaled_dot_product(query, key, value, kind)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of query, key and value."""
+        """Return the gradients of query, key and value."""
         query, key, value = (one[0] for one in ctx.saved_tensors)
         visible = _visible(query.shape[1], key.shape[1], ctx.kind.window, query.device)
         weights = _weights(query, key, _bias(visible[None], query.dtype), ctx.kind.scale)
@@ -159,7 +159,7 @@ class _PaddedAttention(torch.autograd.Function):
         layout: "PaddedLayout",
         scale: float,
     ) -> torch.Tensor:
-        """(heads, T, size) each, as it returns."""
+        """Compute attention of a row; inputs and output are (heads, T, size)."""
         kept, attended = [], []
         for part in layout.parts:
             fed, keys, values = part.queries.take(query), part.keys.take(key), part.keys.take(value)
@@ -172,7 +172,7 @@ class _PaddedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of query, key and value."""
+        """Return the gradients of query, key and value."""
         layout, kept = ctx.layout, ctx.saved_tensors
         slopes = []
         for part, (query, key, value, weights) in zip(layout.parts, (kept[:4], kept[4:]), strict=True):
@@ -184,12 +184,12 @@ class _PaddedAttention(torch.autograd.Function):
 
 
 def _bias(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to scores, of the shape of `visible`: 0 where a key is seen, else minus infinity."""
+    """Return what is added to scores, of the shape of `visible`: 0 where a key is seen, else minus infinity."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
 def _weights(query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor, scale: float) -> torch.Tensor:
-    """Attention weights (N, Tq, Tk) of (N, Tq, size) and (N, Tk, size); `bias` (B, Tq, Tk) repeats itself over N."""
+    """Return weights (N, Tq, Tk) of (N, Tq, size) and (N, Tk, size); `bias` (B, Tq, Tk) is repeated over N."""
     scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
     scores.view(len(scores) // len(bias), *bias.shape).add_(bias)
     return scores.softmax(dim=-1)
@@ -204,7 +204,7 @@ def _slopes(
     grad: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of query, key and value, given that of weights @ value; all (N, T, size)."""
+    """Return gradients of query, key and value, given that of weights @ value; all (N, T, size)."""
     by_value = torch.bmm(weights.transpose(1, 2), grad)
     by_weight = torch.bmm(grad, value.transpose(1, 2))
     by_score = torch.ops.aten._softmax_backward_data(by_weight, weights, -1, weights.dtype)
@@ -224,7 +224,7 @@ class _Slots:
         self.tokens = tokens.clamp(min=0).view(-1)  # padding repeats the row's first token
 
     def take(self, row: torch.Tensor, *, zero: bool = False) -> torch.Tensor:
-        """(heads, T, size) to (heads * B, width, size), with `zero` 0 in padding."""
+        """Return (heads, T, size) as (heads * B, width, size), with `zero` 0 in padding."""
         taken = row.index_select(1, self.tokens)
         if zero:
             taken.mul_(self.real.view(-1, 1))
@@ -240,7 +240,7 @@ class _Part(NamedTuple):
 
 
 class PaddedLayout:
-    """Where a row's tokens stand when its B pairs lie side by side: prompts with chosen, and rejected completions.
+    """Places of a row's tokens when its B pairs are side by side: prompts with chosen, and rejected completions.
 
     `window` counts the keys a token sees, itself included. Padding is seen by nothing but padding.
     """
@@ -270,7 +270,7 @@ class PaddedLayout:
 
     @staticmethod
     def _part(queries: _Slots, keys: _Slots, window: int | None) -> _Part:
-        """Causal from the end: the last query of a pair stands at its last key."""
+        """Make a part that is causal from the end: a pair's last query is at its last key."""
         behind = keys.real.sum(dim=1) - queries.real.sum(dim=1)  # (B,) keys before the first query
         device = behind.device
         place = behind[:, None, None] + torch.arange(queries.width, device=device)[:, None]
@@ -280,20 +280,20 @@ class PaddedLayout:
         return _Part(queries, keys, _bias(visible, torch.float32))
 
     def to_row(self, parts: Sequence[torch.Tensor], home: torch.Tensor) -> torch.Tensor:
-        """(heads * B, width, size) of both parts to (heads, T, size)."""
+        """Return (heads * B, width, size) of both parts as (heads, T, size)."""
         pairs = len(self.parts[0].bias)
         slots = [part.view(len(part) // pairs, pairs * part.shape[1], part.shape[2]) for part in parts]
         return torch.cat(slots, dim=1).index_select(1, home)
 
     def to_row_of_keys(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The same for gradients by keys or values, where a prompt's token has one of each part."""
+        """Do the same for gradients by keys or values, where a prompt's token has one of each part."""
         row = self.to_row(parts, self.key_home)
         slots = parts[1].view(len(row), self.parts[1].keys.real.numel(), row.shape[2])
         return row.index_add_(1, self.shared_tokens, slots.index_select(1, self.shared))
 
 
 def _homes(*parts: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Slot of each token of a row, counted through `parts` of (tokens, which of them to count)."""
+    """Return the slot of each token of a row, counted through `parts` of (tokens, which of them to count)."""
     tokens = torch.cat([tokens for tokens, _ in parts])
     counted = torch.cat([which.reshape(-1) for _, which in parts]).nonzero()[:, 0]
     return counted[tokens[counted].argsort()]
@@ -301,14 +301,14 @@ def _homes(*parts: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _padded_layout(spans: tuple[Span, ...], window: int | None, device: torch.device) -> PaddedLayout:
-    """The layout of one row, made once for all layers."""
+    """Return the layout of one row, made once for all layers."""
     return PaddedLayout(spans, window, device)
 
 
 def _flash(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, spans: Sequence[Span], kind: Kind
 ) -> torch.Tensor:
-    """All attentions of a row in one kernel call. Returns (1, T, heads, size)."""
+    """Compute all attentions of a row in one kernel call. Returns (1, T, heads, size)."""
     from torch.nn.attention.varlen import varlen_attn  # which brings the compiler along
 
     # Fewer key heads than query heads are taken without a word before PyTorch 2.12.
@@ -332,9 +332,9 @@ def _flash(
 
 
 class VarlenLayout:
-    """Where each attention's queries and keys lie, for kernels that take sequences of differing lengths.
+    """Places of each attention's queries and keys, for kernels that take sequences of differing lengths.
 
-    Queries are the row as it stands, cut into [prompt + chosen], [rejected] per pair; keys are gathered into
+    Queries are the row as it is, cut into [prompt + chosen], [rejected] per pair; keys are gathered into
     [prompt + chosen], [prompt + rejected]. Both end at the same token, which is how such kernels align a
     causal mask when there are more keys than queries.
     """
@@ -357,7 +357,7 @@ class VarlenLayout:
 
 @functools.lru_cache(maxsize=8)
 def _layout(spans: tuple[Span, ...], device: torch.device) -> VarlenLayout:
-    """The layout of one row, made once for all layers."""
+    """Return the layout of one row, made once for all layers."""
     return VarlenLayout(spans, device)
 
 

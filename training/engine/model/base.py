@@ -30,7 +30,7 @@ transformers.utils.logging.disable_progress_bar()
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A model ready to compute, with what is needed to encode text for it."""
 
     model: Any  # PeftModel, or the bare base model where there is no adapter
@@ -47,14 +47,14 @@ class Loaded:
 
     @property
     def vocab_size(self) -> int:
-        """How many token ids the model knows."""
+        """Number of token ids that the model knows."""
         layer = self.base.get_input_embeddings()  # PEFT's, around the model's own, where they are adapted
         layer = layer.original_module if isinstance(layer, AuxiliaryTrainingWrapper) else layer
         known: int = getattr(layer, "base_layer", layer).num_embeddings
         return known
 
-    def encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
-        """The encoder for this model. Raises ConfigError if max_length is more than the model can place.
+    def make_encoder(self, config: TrainConfig, run: RunDirectory | None = None) -> Encoder:
+        """Return the encoder for this model. Raises ConfigError if max_length is more than the model can place.
 
         A chat template that asks for the date is told `template_date`, or the day that `run` keeps.
         """
@@ -88,7 +88,7 @@ def set_threads(config: TrainConfig) -> int:
 
 
 def choose_device(config: TrainConfig) -> torch.device:
-    """The device to compute on. Raises ConfigError if CUDA is asked for and absent."""
+    """Return the device to compute on. Raises ConfigError if CUDA is asked for and absent."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
         raise ConfigError("device is 'cuda', but PyTorch finds no CUDA device here.")
@@ -100,7 +100,7 @@ def choose_device(config: TrainConfig) -> torch.device:
 
 
 def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) -> torch.dtype:
-    """bfloat16 where the hardware is faster in it and the model is large enough to gain from that."""
+    """Return bfloat16 where the hardware is faster in it and the model is large enough to gain from that."""
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type == "cuda":
@@ -108,8 +108,8 @@ def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) ->
     return torch.bfloat16 if hidden_size >= SMALL_HIDDEN and bfloat16_pays() else torch.float32
 
 
-def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> Loaded:
-    """The frozen base model and its tokenizer, without running code that comes with it.
+def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False) -> LoadedModel:
+    """Return the frozen base model and its tokenizer, without running code that comes with it.
 
     Unless `placed`, the weights stay on the CPU, to be spread over devices. With `merging` they are all in the
     precision that is computed in, so that an adapter can be added to them. Raises ModelError with one sentence if
@@ -121,9 +121,8 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         raise ConfigError(f"quantization has no effect on base_model {name}, a GGUF file; unset it.")
     device = choose_device(config)
     if device.type == "cuda":
-        importlib.import_module(
-            "torch.nn.attention.varlen"
-        )  # takes seconds, which are no part of the first step
+        # This takes seconds, which are not part of the first step.
+        importlib.import_module("torch.nn.attention.varlen")
         # Sums over parts of a product are made in float32, as those within a part are.
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     try:
@@ -149,7 +148,7 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     model.config.use_cache = False
     # XLNet has -1 for a model without a limit.
     places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or -1
-    return Loaded(
+    return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
@@ -160,16 +159,16 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
 
 
 def model_files(config: TrainConfig) -> dict[str, str]:
-    """Digests of the files that define the starting policy, by name, for cache keys and `done.json`.
+    """Return digests of the files that define the starting policy, by name, for cache keys and `done.json`.
 
-    What comes from the hub is named by id and commit instead, which already identify its content. Raises ModelError.
+    Files from the hub are named by id and commit instead, which already identify their content. Raises ModelError.
     """
     start = adapter_digests(config.start_adapter) if config.start_adapter else {}
     return find_model(config.base_model, config.revision).digests | start
 
 
 def _available_cpus() -> int:
-    """CPUs this process may run on, no more than its control group's quota pays for."""
+    """Return the CPUs this process may run on, no more than its control group's quota pays for."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -186,7 +185,7 @@ def _load_weights(
     *,
     keep: bool,
 ) -> tuple[Any, dict[str, Any]]:
-    """The model, computing in `dtype`, and what transformers tells of its loading.
+    """Return the model, computing in `dtype`, and what transformers tells of its loading.
 
     With `keep`, weights that are stored in half precision stay so where the model computes in float32.
     """
@@ -240,7 +239,7 @@ def _quantization(
 
 
 def _eos_ids(tokenizer: Any, model: Any) -> frozenset[int]:
-    """All ids on which generation ends, as tokenizer, model and generation configuration name them."""
+    """Return all ids on which generation ends, as tokenizer, model and generation configuration name them."""
     found: set[int] = set()
     for value in (
         tokenizer.eos_token_id,

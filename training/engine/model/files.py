@@ -45,7 +45,7 @@ class ModelFiles:
 
     @property
     def source(self) -> str:
-        """What transformers is asked for: a repository by its id, as the library knows some of them by name."""
+        """Name for transformers: a repository by its id, as the library knows some of them by name."""
         return self.repository or str(self.folder)
 
     @property
@@ -72,7 +72,7 @@ class ModelFiles:
 
     @property
     def digests(self) -> dict[str, str]:
-        """What tells these files from others, by name: a commit of the hub, or hashes of their content."""
+        """Identity of these files, by name: a commit of the hub, or hashes of their content."""
         if self.repository:
             return {"base_model": f"{self.name}@{self.folder.name}"}
         suffixes = _SMALL if self.gguf else _DIGESTED

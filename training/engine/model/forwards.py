@@ -8,7 +8,7 @@ from typing import Any
 from training.engine.errors import EngineError, ModelError, memory_short, sentence
 
 
-class Takes:
+class ForwardArguments:
     """The arguments of a transformers model's forward."""
 
     def __init__(self, model: Any) -> None:
@@ -16,13 +16,13 @@ class Takes:
         self.names = frozenset(parameters)
         self._any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
-    def of(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def accepted(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return those of `inputs` that the forward takes."""
         return {name: value for name, value in inputs.items() if self._any or name in self.names}
 
 
-class Attention:
-    """What the attention of a transformers model is computed by."""
+class AttentionChoice:
+    """The implementation of a transformers model's attention."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.own = model, _implementations(model.config)

@@ -1,4 +1,4 @@
-"""Repositories of models on the hub: what the cache holds of one, what the hub has, and its download.
+"""Repositories of models on the hub: their cache, their listing and their download.
 
 The hub is asked at most once, and only for what the cache lacks. So a run starts without a network, and every run on a
 machine has the same base model until a newer one is named by its commit.

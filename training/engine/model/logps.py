@@ -22,11 +22,11 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from training.engine.data.packing import Row, pack, pad, share_pairs
+from training.engine.data.packing import PairRow, distribute, pack, pad
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 from training.engine.model.attention import PACKED
-from training.engine.model.forwards import Attention, Takes
+from training.engine.model.forwards import AttentionChoice, ForwardArguments
 from training.engine.model.longrope import Sides
 from training.engine.model.wrappers import head_of, text_part
 
@@ -47,8 +47,8 @@ class Head:
     softcap: float | None = None  # Gemma 2: c * tanh(logits / c)
 
     @classmethod
-    def of(cls, base: Any) -> "Head | None":
-        """The head of a transformers causal language model, None if that is another kind of layer.
+    def from_model(cls, base: Any) -> "Head | None":
+        """Return the head of a transformers causal language model, None if that is another kind of layer.
 
         Raises ConfigError if it is being trained.
         """
@@ -61,8 +61,10 @@ class Head:
         return cls(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
 
     def finish(self, logits: torch.Tensor, slope: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Scores (N, n) that the softmax takes, in the logits' memory; with `slope` and a softcap, their derivative
-        by the scaled logits."""
+        """Return scores (N, n) for the softmax, in the logits' memory.
+
+        With `slope` and a softcap, their derivative by the scaled logits comes too.
+        """
         scores = logits.mul_(self.scale) if self.scale != 1 else logits
         if self.softcap is None:
             return scores, None
@@ -111,23 +113,23 @@ class TokenLogps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """(N, H): the upstream gradient of each token times equation (1)."""
+        """Return (N, H): the upstream gradient of each token times equation (1)."""
         (slope,) = ctx.saved_tensors
         return slope * upstream[0][:, None].to(slope.dtype), None, None
 
 
 class Scorer:
-    """Computes log-probabilities with one model, in rows of one form."""
+    """One model that computes log-probabilities, in rows of one form."""
 
     def __init__(self, model: Any, base: Any, *, max_tokens: int, device: torch.device) -> None:
         """`model` is the PeftModel or `base` itself; `use` decides on the form of its rows."""
         self.model, self.base, self.device = model, base, device
         self.max_tokens = max_tokens
-        self.head, self._text = Head.of(base), text_part(base)
+        self.head, self._text = Head.from_model(base), text_part(base)
         self.form: Form = "padded"
         self.sides = Sides(base.config)
-        self._takes = Takes(base)
-        self._attention = Attention(base)
+        self._arguments = ForwardArguments(base)
+        self._attention = AttentionChoice(base)
         self._dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name]
         self._drop(False)  # PEFT makes its layers in training mode
 
@@ -152,21 +154,31 @@ class Scorer:
     def groups(
         self, pairs: Sequence[EncodedPair], positions: Sequence[int], at_least: int = 1
     ) -> list[list[int]]:
-        """Which of the pairs at `positions` share a row: none that its length would make compute otherwise."""
+        """Return which of the pairs at `positions` share a row: none whose numbers its neighbours would change.
+
+        There are at least `at_least` groups if there are pairs enough.
+        """
         like: dict[object, list[int]] = {}
         for at in positions:
             sides = self._sides(pairs[at])
             like.setdefault(at if len(sides) > 1 else sides, []).append(at)
         return [
-            group
+            [some[item] for item in group]
             for some in like.values()
-            for group in share_pairs(
-                pairs, some, padded=self.form == "padded", max_tokens=self.max_tokens, at_least=at_least
+            for group in distribute(
+                self._tokens_in_row([pairs[at] for at in some]), self.max_tokens, at_least
             )
         ]
 
-    def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[Row]:
-        """The rows of `groups`, each made when it is asked for."""
+    def _tokens_in_row(self, pairs: Sequence[EncodedPair]) -> list[int]:
+        """Return how many tokens of a row each pair takes; padded, all are as long as the longest."""
+        if self.form != "padded":
+            return [pair.tokens for pair in pairs]
+        longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+        return [2 * longest] * len(pairs)
+
+    def rows(self, pairs: Sequence[EncodedPair], groups: Iterable[Sequence[int]]) -> Iterator[PairRow]:
+        """Yield the rows of `groups`."""
         for group in groups:
             if self.is_alone(pairs[group[0]]):
                 yield pad(pairs, group, alone=True)
@@ -180,10 +192,10 @@ class Scorer:
     def _sides(self, pair: EncodedPair) -> frozenset[int]:
         """Return which position encodings the sequences of a pair are computed with."""
         fed = (len(pair.prompt) + len(one) - 1 for one in (pair.chosen, pair.rejected))
-        return frozenset(self.sides.of(length) for length in fed)
+        return frozenset(self.sides.side_of(length) for length in fed)
 
-    def token_logps(self, row: Row) -> torch.Tensor:
-        """Log-probabilities (N,) of the row's completion tokens, float32."""
+    def token_logps(self, row: PairRow) -> torch.Tensor:
+        """Return log-probabilities (N,) of the row's completion tokens, float32."""
         row = row.to(self.device)
         # Not changed back behind it: the row's backward pass may compute attention again.
         self._attention.use(PACKED if row.spans is not None else None)
@@ -208,18 +220,18 @@ class Scorer:
         return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
 
     def _plain_logits(self, predicting: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
-        """Logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
+        """Return logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
         # Before 5.23, transformers took columns here, the same for every sequence, and no mask.
         columns = None if _TAKES_MASK else predicting.any(dim=0).nonzero()[:, 0]
         wanted: dict[str, Any] = {"logits_to_keep": predicting if columns is None else columns, **inputs}
-        logits: torch.Tensor = self.model(**self._takes.of(wanted)).logits
+        logits: torch.Tensor = self.model(**self._arguments.accepted(wanted)).logits
         if logits.shape[:-1] == predicting.shape:  # of a model that keeps all
             logits = logits[predicting]
         elif columns is not None:
             logits = logits[predicting[:, columns]]
         return logits.float()
 
-    def _packed_logps(self, row: Row) -> torch.Tensor:
+    def _packed_logps(self, row: PairRow) -> torch.Tensor:
         if self.head is None:
             raise NotImplementedError("its vocabulary head is not a linear layer")
         hidden = self._text(
@@ -227,13 +239,13 @@ class Scorer:
         ).last_hidden_state
         return TokenLogps.apply(hidden[0].index_select(0, row.index), row.targets, self.head)
 
-    def pair_logps(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
-        """Summed log-probabilities of the row's chosen and rejected completions, each (B,), float64."""
+    def pair_logps(self, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return summed log-probabilities of the row's chosen and rejected completions, each (B,), float64."""
         lengths = row.lengths.tolist()
         sums = torch.stack([part.sum() for part in self.token_logps(row).double().split(lengths)])
         return sums[0::2], sums[1::2]
 
     @torch.no_grad()
-    def score(self, row: Row) -> torch.Tensor:
-        """What `pair_logps` gives as (B, 2), on the CPU and without gradients."""
+    def score(self, row: PairRow) -> torch.Tensor:
+        """Return what `pair_logps` does as (B, 2), on the CPU and without gradients."""
         return torch.stack(self.pair_logps(row), dim=1).cpu()

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Sides:
-    """On which side of its model's original lengths a sequence is."""
+    """The sides of a model's original lengths, on which a sequence may be."""
 
     def __init__(self, config: Any) -> None:
         settings = getattr(config.get_text_config(), "rope_parameters", None) or {}
@@ -20,7 +20,7 @@ class Sides:
             {one["original_max_position_embeddings"] for one in found if one.get("rope_type") == "longrope"}
         )
 
-    def of(self, length: int) -> int:
+    def side_of(self, length: int) -> int:
         """Return the side of a sequence of `length` tokens: 0 for every length where the model has no LongRoPE."""
         return bisect.bisect_left(self.limits, length)
 

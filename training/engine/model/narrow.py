@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 24  # weights that are widened at once: the head's matrix may be
 _NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
-class _Product(torch.autograd.Function):
+class NarrowProduct(torch.autograd.Function):
     """x (..., I) by a narrower frozen weight (O, I): y (..., O), keeping no widened copy for the backward pass."""
 
     @staticmethod
@@ -32,7 +32,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """The gradient of x."""
+        """Return the gradient of x."""
         (weight,), dy = ctx.saved_tensors, upstream[0]
         slopes = dy.split(_rows(weight), dim=-1)
         dx = slopes[0].new_zeros(*dy.shape[:-1], weight.shape[1])
@@ -42,7 +42,7 @@ class _Product(torch.autograd.Function):
 
 
 def _rows(weight: torch.Tensor) -> int:
-    """Rows of a matrix that are widened at once."""
+    """Return how many rows of a matrix are widened at once."""
     return max(1, _AT_ONCE // weight.shape[1])
 
 
@@ -51,7 +51,7 @@ def _parts(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def stored_dtype(files: Iterable[Path]) -> torch.dtype | None:
-    """The half precision in which all weights in some safetensors files are stored; None if there is none."""
+    """Return the half precision in which all weights in some safetensors files are stored; None if there is none."""
     kinds = set()
     for path in files:
         with safe_open(path, framework="pt") as weights:
@@ -85,13 +85,13 @@ def accept_wider_inputs(layer: nn.Linear) -> None:
 def _wider(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     if x.dtype == layer.weight.dtype:
         return nn.Linear.forward(layer, x)
-    y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)
+    y: torch.Tensor = NarrowProduct.apply(x, layer.weight, layer.bias)
     return y
 
 
 def _linear(dtype: torch.dtype) -> Callable[..., torch.Tensor]:
     def forward(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = _Product.apply(x, layer.weight, layer.bias)
+        y: torch.Tensor = NarrowProduct.apply(x, layer.weight, layer.bias)
         return y
 
     return forward

@@ -12,18 +12,18 @@ Job = Callable[[threading.Event], None]
 
 
 def is_small(config: Any) -> bool:
-    """Whether a transformers model's matrix products are so small that what surrounds them takes as long."""
+    """Return whether a model's matrix products are so small that the rest takes as long."""
     size: int = config.get_text_config().hidden_size
     return size < SMALL_HIDDEN
 
 
 def threads_apart(config: Any, device: torch.device) -> int:
-    """How many jobs of a model to run side by side: one a thread where it is small and on a CPU, else one."""
+    """Return how many jobs to run side by side: one a thread for a small model on a CPU, else one."""
     return torch.get_num_threads() if device.type == "cpu" and is_small(config) else 1
 
 
 class Crew:
-    """Threads that each compute on one thread while it is entered; a crew of one is whoever calls it, as it was."""
+    """Threads that each compute on one thread while it is entered. A crew of one is the caller itself."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -1,7 +1,7 @@
-"""What an interrupted run resumes from: adapter, optimizer, position, and how long its logs were.
+"""Checkpoints, which an interrupted run resumes from: adapter, optimizer, position, sizes of the logs.
 
-A checkpoint is two files, tensors and then a description that holds their digest; it counts only when both
-are there and agree, so a torn one is passed over for the one before. The learning rate and every random number are
+A checkpoint is two files: tensors, then a description with their digest. It counts only when both are there and
+agree. So a torn one is skipped for the one before. The learning rate and every random number are
 functions of seed and position, and need no state of their own.
 """
 
@@ -21,7 +21,7 @@ _KEPT = 2
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run had come: `step` optimizer steps, and the sizes in bytes of its logs then.
+    """The position of a run: `step` optimizer steps, and the sizes in bytes of its logs then.
 
     `evaluated` is the step of the last line of evals.jsonl: a stop may come between a step and its evaluation.
     """
@@ -55,7 +55,7 @@ def save(
 def load_latest(
     folder: Path, fingerprint: dict[str, str]
 ) -> tuple[Position, dict[str, torch.Tensor], list[str]] | None:
-    """The newest whole checkpoint with the names of torn ones passed over, or None if there is none.
+    """Return the newest whole checkpoint with the names of newer torn ones, or None if there is none.
 
     Raises StaleCheckpointError naming what changed since it was written.
     """

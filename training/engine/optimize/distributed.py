@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from training.engine.data.packing import Row
+from training.engine.data.packing import PairRow
 from training.engine.errors import ConfigError
 
 T = TypeVar("T")
@@ -26,20 +26,19 @@ class Processes:
 
     rank: int = 0
     world: int = 1
-    in_step: bool = (
-        False  # weights are spread: a forward that a process leaves out is waited for by the others
-    )
+    # Weights are spread over the processes: skipping a forward would block the others.
+    in_step: bool = False
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the files."""
+        """Whether this process is the one that writes the files."""
         return self.rank == 0
 
-    def mine(self, rows: Sequence[Row]) -> list[tuple[Row, bool]]:
-        """This process's rows: the longest are dealt out first, so that loads are close.
+    def mine(self, rows: Sequence[PairRow]) -> list[tuple[PairRow, bool]]:
+        """Return this process's rows, each with whether it counts. The longest are dealt out first, to even the loads.
 
-        Each comes with whether it counts. Where all processes must make equally many forwards, one that is left
-        without a row gets the shortest, which is another's, to compute along and count for nothing.
+        With `in_step`, all processes make equally many forwards. A process without a row then computes the
+        shortest row of another one, which does not count.
         """
         order = sorted(range(len(rows)), key=lambda at: (-rows[at].tokens, at))
         dealt = [(rows[at], True) for at in sorted(order[self.rank :: self.world])]
@@ -63,7 +62,7 @@ class Processes:
 
 
 def backends(device: torch.device) -> str:
-    """What carries sums: gloo those of tensors on the CPU, which there are on every device, NCCL those on CUDA."""
+    """Return the backends that sum tensors: gloo on the CPU, which every device needs, and NCCL on CUDA."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in DPO without an error, found in the metrics and said in plain words with a remedy."""
+"""Silent failures of DPO, found in the metrics and told with a remedy."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _KL_BOUND = 50.0
 
 
 def diagnose(rows: Sequence[dict[str, Any]], config: TrainConfig) -> list[dict[str, str]]:
-    """Findings about a run from the rows of `metrics.jsonl`, each {"kind", "message", "remedy"}."""
+    """Return findings about a run from the rows of `metrics.jsonl`, each {"kind", "message", "remedy"}."""
     findings: list[dict[str, str]] = []
 
     def find(kind: str, message: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT while training: a checkpoint is written within moments, whatever the model is doing.
+"""SIGTERM and SIGINT while training: a checkpoint is written at once, even in the middle of a step.
 
 A Python signal handler only runs between two bytecodes of the main thread, and a backward pass over a large
 row can last for seconds inside PyTorch. So a thread is woken by the signal itself, and writes the checkpoint of
@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupts:
-    """While entered, the first SIGTERM or SIGINT saves and ends the process with InterruptedRunError's code.
+    """Handlers of SIGTERM and SIGINT: the first signal saves, and ends the process with InterruptedRunError's code.
 
     Does nothing outside the main thread, where Python cannot set signal handlers.
     """
@@ -78,9 +78,9 @@ class Interrupts:
                 except EngineError as error:
                     code, sentence = error.exit_code, str(error)
             print(sentence, file=sys.stderr, flush=True)
-            # The main thread is deep inside a step that nobody needs any more.
+            # The main thread is deep inside a step that is not needed any more.
             os._exit(code)
 
 
 def _nothing(signum: int, frame: Any) -> None:
-    """Stands for the default action, which would end the process at once."""
+    """Replace the default action, which would end the process at once."""

@@ -5,8 +5,8 @@ implicit-reward margin, and `label`, (B,), is the probability that the chosen co
 Unless its docstring says otherwise, a loss l(h) of a certain preference becomes, for a label p, its
 expectation p * l(h) + (1 - p) * l(-h).
 
-Which settings each loss honours stands in `training.engine.config.LOSS_OPTIONS`; a setting beyond them is
-refused there, never ignored.
+`training.engine.config.LOSS_OPTIONS` lists the settings that each loss honours. Any other setting is refused
+there, never ignored.
 """
 
 import math
@@ -26,7 +26,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 def sigmoid(
     h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor, *, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """DPO (Rafailov et al., 2305.18290, equation 7): -log sigmoid(h); its derivative by h is -sigmoid(-h).
+    """Compute DPO (Rafailov et al., 2305.18290, equation 7): -log sigmoid(h); its derivative by h is -sigmoid(-h).
 
     `label_smoothing` e is conservative DPO: the label p becomes (1 - e) p + e (1 - p). A margin m asks for a
     reward difference of at least m: log sigmoid(h - m) for the chosen, log sigmoid(-h - m) for the rejected.
@@ -43,7 +43,7 @@ def odpo(
     label_smoothing: float = 0.0,
     offset_scale: float = 1.0,
 ) -> torch.Tensor:
-    """DPO with an offset (Amini et al., 2402.10571, equation 8): -log sigmoid(h - alpha * f(strength)).
+    """Compute DPO with an offset (Amini et al., 2402.10571, equation 8): -log sigmoid(h - alpha * f(strength)).
 
     The strength is the pair's margin and f(m) = log(1 + m), so that no stated strength means no offset.
     """
@@ -53,7 +53,7 @@ def odpo(
 def robust(
     h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor, *, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Robust DPO (Chowdhury et al., 2403.00409, equation 12): unbiased when a share e of labels is flipped.
+    """Compute robust DPO (Chowdhury et al., 2403.00409, equation 12): unbiased when a share e of labels is flipped.
 
     l(h) = (-(1 - e) log sigmoid(h) + e log sigmoid(-h)) / (1 - 2 e).
     """
@@ -65,20 +65,20 @@ def robust(
 
 
 def ipo(h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor, *, beta: float) -> torch.Tensor:
-    """IPO (Azar et al., 2310.12036, equation 17): (h / beta - 1 / (2 beta))^2, beta being the paper's tau."""
+    """Compute IPO (Azar et al., 2310.12036, equation 17): (h / beta - 1 / (2 beta))^2, beta being the paper's tau."""
     target = 1 / (2 * beta)
     return label * (h / beta - target) ** 2 + (1 - label) * (-h / beta - target) ** 2
 
 
 def hinge(h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
-    """The hinge of SLiC-HF (Zhao et al., 2305.10425, equation 2; with DPO's margin 2309.06657): max(0, 1 - h)."""
+    """Compute SLiC-HF's hinge (Zhao et al., 2305.10425, equation 2; with DPO's margin 2309.06657): max(0, 1 - h)."""
     return label * torch.relu(1 - h) + (1 - label) * torch.relu(1 + h)
 
 
 def rao_kupper(
     h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor, *, tie_nu: float = 3.0
 ) -> torch.Tensor:
-    """DPO-RK (Chen et al., 2409.17431, section 3; Rao and Kupper, 1967), which learns from ties.
+    """Compute DPO-RK (Chen et al., 2409.17431, section 3; Rao and Kupper, 1967), which learns from ties.
 
     With a = log(nu): p(win) = sigmoid(h - a), p(tie) = (nu^2 - 1) sigmoid(h - a) sigmoid(-h - a).
     A label of 1 is a win, 1/2 a tie, 0 a loss; between them it is the mixture with that expectation.
@@ -91,7 +91,7 @@ def rao_kupper(
 def davidson(
     h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor, *, tie_nu: float = 1.0
 ) -> torch.Tensor:
-    """DPO-D (Chen et al., 2409.17431, section 3; Davidson, 1970), which learns from ties.
+    """Compute DPO-D (Chen et al., 2409.17431, section 3; Davidson, 1970), which learns from ties.
 
     p(win) = 1 / (1 + exp(-h) + 2 nu exp(-h / 2)), p(tie) = 2 nu exp(-h / 2) p(win). Labels as in Rao-Kupper.
     """
@@ -101,7 +101,7 @@ def davidson(
 
 
 def _expected(label: torch.Tensor, win: torch.Tensor, tie: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood (B,) of a label between loss (0), tie (1/2) and win (1)."""
+    """Return the negative log-likelihood (B,) of a label between loss (0), tie (1/2) and win (1)."""
     wins, losses = torch.relu(2 * label - 1), torch.relu(1 - 2 * label)
     return -(wins * win + (1 - wins - losses) * tie + losses * loss)
 
@@ -118,7 +118,7 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 
 def make_loss(config: TrainConfig) -> Loss:
-    """The configured loss as a function of (h, label, margin), each (B,). Raises ConfigError if unknown."""
+    """Return the configured loss as a function of (h, label, margin), each (B,). Raises ConfigError if unknown."""
     function = LOSSES.get(config.loss)
     if function is None:
         raise ConfigError(f"Unknown loss {config.loss!r}; it must be one of {', '.join(LOSSES)}.")
@@ -136,8 +136,13 @@ def make_loss(config: TrainConfig) -> Loss:
     return loss
 
 
+def accuracy(h: torch.Tensor) -> float:
+    """Return the share of margins (B,) above 0; a tie counts half."""
+    return float(((h > 0).double() + 0.5 * (h == 0).double()).mean())
+
+
 def check_honoured(config: TrainConfig, pairs: Sequence[EncodedPair]) -> None:
-    """Refuse pairs that say something which the loss would ignore. Raises ConfigError naming the pair."""
+    """Refuse pairs with a margin that the loss would ignore. Raises ConfigError naming the pair."""
     if "margin" in LOSS_OPTIONS[config.loss]:
         return
     stated = next((pair for pair in pairs if pair.margin), None)

@@ -1,4 +1,4 @@
-"""The largest memory that this process has had."""
+"""The peak memory of this process."""
 
 import contextlib
 import resource
@@ -9,7 +9,7 @@ from pathlib import Path
 def own_peak() -> int:
     """Return the largest resident memory of this process so far, in bytes.
 
-    On Linux, getrusage hands on the figure of the process that started this one. The status file is its own.
+    On Linux, getrusage includes the peak of the parent process. The status file does not.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

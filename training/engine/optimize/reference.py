@@ -1,8 +1,8 @@
 """The reference's log-probabilities: computed once, before the first step, and kept.
 
-They are computed with the policy as it stands before training, on the very rows of the first epoch: the
-same weights, shapes and precision, so that the first step's margins are exactly 0. The cache's key covers
-whatever could change a number; a cache under another key is not used.
+They are computed with the policy before training, in the rows of the first epoch. Weights, shapes and precision
+are the same, so the first step's margins are exactly 0. The cache's key covers all that could change a number. A
+cache under another key is not used.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ Groups = Sequence[Sequence[int]]  # which pairs share a row
 
 
 def cache_key(pairs: Sequence[EncodedPair], steps: Sequence[Groups], **settings: Any) -> str:
-    """Hash of the ids that are scored, how they share rows, and `settings`.
+    """Return a hash of the ids that are scored, how they share rows, and `settings`.
 
     Ids stand for tokenizer, chat template and lengths; the caller adds model, adapter, precision, versions.
     """
@@ -50,10 +50,10 @@ def reference_logps(
     processes: Processes,
     report: Callable[[int], None],
 ) -> torch.Tensor:
-    """Log-probabilities (pairs, 2) of chosen and rejected completions, float64, from `cache` where it has them.
+    """Return log-probabilities (pairs, 2) of chosen and rejected completions, float64, from `cache` if it has them.
 
     Every process returns the whole. `report` is told how many pairs are done. An interrupted computation
-    goes on from what was saved.
+    resumes from what was saved.
     """
     found = _read(cache, key, len(pairs))
     if found is None:
@@ -78,7 +78,7 @@ def reference_logps(
 def shared_logps(
     scorer: Scorer, pairs: Sequence[EncodedPair], groups: Groups, processes: Processes
 ) -> torch.Tensor:
-    """Log-probabilities (n, 2) of the n pairs of `groups`, in the order in which they stand there, float64.
+    """Return log-probabilities (n, 2) of the n pairs of `groups`, in that order, float64.
 
     Each row is computed by one process; every process returns the whole.
     """
@@ -98,7 +98,7 @@ def _write(cache: Path, key: str, logps: torch.Tensor) -> None:
 
 
 def _read(cache: Path, key: str, count: int) -> torch.Tensor | None:
-    """What the cache holds under `key`, or None."""
+    """Return what the cache holds under `key`, or None."""
     try:
         with safe_open(cache, framework="pt") as file:
             if file.metadata().get("key") != key:

@@ -8,7 +8,7 @@ forward that it was drawn from.
 A row draws one uniform number per token from a generator seeded for it alone, and takes the token where the
 cumulative distribution passes that number (inverse transform sampling). So a completion depends on its prompt
 and seed and not on the rows beside it, up to rounding: matrix products of another shape differ in the last
-float32 bits, which moves a token only where the number lies within about 1e-6 of the edge between two.
+float32 bits, which moves a token only where the number is within about 1e-6 of the edge between two.
 
 On a CPU the products of a small model are too small to be shared by threads: there each thread writes a group of
 its own.
@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from training.engine.config import SamplingConfig
 from training.engine.errors import ModelError
-from training.engine.model.forwards import Attention
+from training.engine.model.forwards import AttentionChoice
 from training.engine.model.longrope import Sides
 from training.engine.model.threads import Crew, threads_apart
-from training.engine.records import Prompt
+from training.engine.records import SamplingPrompt
 from training.engine.sampling.kvcache import ONE_QUERY
 from training.engine.sampling.reading import WAYS, Reader, Way
 
@@ -50,7 +50,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Generation:
     """One completion.
 
     `token_ids` hold the end-of-sequence id where the model ended ("stop") and not where it was cut ("length").
@@ -66,10 +66,10 @@ class Written:
 class Sample:
     """One completion and where it belongs."""
 
-    prompt: Prompt
+    prompt: SamplingPrompt
     index: int
     request: Request
-    written: Written
+    generation: Generation
     text: str
 
 
@@ -81,7 +81,7 @@ class Decoder:
     ) -> None:
         self.model, self.device, self.settings = model, device, settings
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
-        self._attention = Attention(model)
+        self._attention = AttentionChoice(model)
         self.reader, self.sides = Reader(model, device), Sides(model.config)
         self.use(WAYS[0])
 
@@ -96,8 +96,8 @@ class Decoder:
 
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
-    ) -> list[Written]:
-        """Complete every request, in the order given; `report` hears how many have ended so far.
+    ) -> list[Generation]:
+        """Complete every request, in the order given; `report` is told how many have ended so far.
 
         Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
         fits into the device's memory.
@@ -107,7 +107,7 @@ class Decoder:
         groups = self.groups(requests, threads)
         models = self._models(threads)
         tally = _Tally(len(groups), report)
-        found: dict[int, Written] = {}
+        found: dict[int, Generation] = {}
 
         def job(number: int, stopping: threading.Event) -> None:
             def tell(ended: int) -> None:
@@ -128,17 +128,17 @@ class Decoder:
         return [found[at] for at in range(len(requests))]
 
     def groups(self, requests: Sequence[Request], threads: int = 1) -> list[list[int]]:
-        """Positions of `requests` in groups that are written side by side."""
+        """Return positions of `requests` in groups that are written side by side."""
         return make_groups(requests, self.settings.batch_size, threads, self._company)
 
     def _company(self, request: Request) -> Hashable:
-        """What requests of one group have in common: what keeps their prompts from being read together."""
+        """Return what all requests of a group must share, so that their prompts can be read together."""
         length = len(request.prompt)
-        first, last = (self.sides.of(one) for one in (length, length + self.settings.max_new_tokens))
+        first, last = (self.sides.side_of(one) for one in (length, length + self.settings.max_new_tokens))
         return first, last, length if first != last or not self.way.padded else None
 
     def _models(self, count: int) -> queue.SimpleQueue[Any]:
-        """The model, for each of `count` threads: weights are shared, what modules keep as they compute is not."""
+        """Return the model for each of `count` threads: weights are shared, the state of modules is not."""
         models: queue.SimpleQueue[Any] = queue.SimpleQueue()
         models.put(self.model)
         for _ in range(count - 1):
@@ -148,7 +148,7 @@ class Decoder:
     @torch.inference_mode()
     def _write_halving(
         self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """Complete a group, or where it does not fit into memory one half after the other.
 
         No completion depends on the group that it is written in, so smaller ones write the same.
@@ -164,7 +164,7 @@ class Decoder:
 
     def _write_group(
         self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
         logits, read = self.reader.read(model, [request.prompt for request in requests], self.way)
@@ -190,7 +190,7 @@ class Decoder:
                 rows, drawn = rows[kept], drawn[kept]
             logits = read.add(drawn)
         return [
-            Written(tuple(ids[:length]), logp, "stop" if stopped else "length")
+            Generation(tuple(ids[:length]), logp, "stop" if stopped else "length")
             for ids, length, logp, stopped in zip(
                 tokens.tolist(), lengths.tolist(), logps.tolist(), ended.tolist(), strict=True
             )
@@ -198,11 +198,11 @@ class Decoder:
 
 
 class _StoppedError(Exception):
-    """Ends a group that is no longer wanted."""
+    """The end of a group that is not needed any more."""
 
 
 class _Tally:
-    """How many completions have ended, over groups that are written side by side."""
+    """Count of the completions that have ended, over groups that are written side by side."""
 
     def __init__(self, groups: int, report: Callable[[int], None]) -> None:
         self.ended, self.report, self.lock = [0] * groups, report, threading.Lock()
@@ -220,7 +220,7 @@ def make_groups(
     threads: int = 1,
     company: Callable[[Request], Hashable] = lambda request: None,
 ) -> list[list[int]]:
-    """Positions of `requests` in groups of at most `most`, as many for each thread.
+    """Return positions of `requests` in groups of at most `most`, as many for each thread.
 
     Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
     prompt stay side by side. Only those that `company` says the same of share a group.
@@ -238,7 +238,7 @@ def make_groups(
 
 
 def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows `alive` (n,), ascending, in an order in which those before n keep their places.
+    """Return the rows `alive` (n,), ascending, in an order in which those before n keep their places.
 
     Returns it, (n,), and the places that rows from n on take.
     """
@@ -253,7 +253,7 @@ def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def uniforms(seed: int, count: int) -> torch.Tensor:
-    """`count` numbers in [0, 1), that depend on `seed` alone."""
+    """Return `count` numbers in [0, 1) that depend on `seed` alone."""
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
@@ -278,7 +278,7 @@ def draw(
 
 
 def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
-    """Ids (R,): where the cumulative distribution passes the number; a token without probability never is."""
+    """Return ids (R,): where the cumulative distribution passes the number; a token without probability never is."""
     if settings.temperature == 0:
         return logprobs.argmax(dim=-1)
     odds = _kept(logprobs, settings)
@@ -295,14 +295,14 @@ def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfi
 
 
 def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Where sums (R, N) first pass numbers (R, 1), which are cut to stay below the last: (R, 1)."""
+    """Return where sums (R, N) first pass numbers (R, 1), which are cut to stay below the last: (R, 1)."""
     total = cumulative[:, -1:]
     cut = torch.minimum(numbers, total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(cumulative, cut, right=True)
 
 
 def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
-    """Probabilities (R, V), not normalized: the temperature first, then top_k, then top_p of what that leaves."""
+    """Return probabilities (R, V), not normalized: by temperature, then top_k, then top_p of the rest."""
     scores = logprobs if settings.temperature == 1 else logprobs / settings.temperature
     if 0 < settings.top_k < scores.shape[1]:
         least = scores.topk(settings.top_k, dim=-1).values[:, -1:]

@@ -1,4 +1,4 @@
-"""What generation keeps of the tokens so far, and attention of one new token a row to it.
+"""The cache of keys and values, and attention of one new token a row to it.
 
 transformers' dynamic cache copies everything it holds at each token, and its attention takes a kernel meant for
 many queries. Both cost more than the rest of a step of a small model.
@@ -72,32 +72,32 @@ class InPlaceLayer(CacheLayerMixin):
         self.keys, self.values = self.keys[: len(kept)], self.values[: len(kept)]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that a query of this length attends to, and the place of the first."""
+        """Return the columns that a query of this length attends to, and the place of the first."""
         return self.length + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Columns written so far."""
+        """Return the number of columns written so far."""
         return self.length
 
     def get_max_length(self) -> int:
-        """No maximum, which transformers writes as -1."""
+        """Return -1, which means no maximum to transformers."""
         return -1
 
 
 def can_join(config: Any) -> bool:
-    """Whether caches for this model are written in place, so that they can be joined."""
+    """Return whether caches for this model are written in place, so that they can be joined."""
     layers = DynamicCache(config=config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def make_cache(config: Any) -> Cache:
-    """A cache written in place; for layers that hold something else than keys and values, transformers' own."""
+    """Return a cache written in place; for layers that hold something else than keys and values, transformers' own."""
     usual = DynamicCache(config=config)
     return Cache(layers=[InPlaceLayer() for _ in usual.layers]) if can_join(config) else usual
 
 
 def join(caches: Sequence[Cache], width: int) -> Cache:
-    """One cache of the rows of all, written in place, each padded on the left to `width` columns."""
+    """Return one cache of the rows of all, written in place, each padded on the left to `width` columns."""
     if len(caches) == 1:
         return caches[0]
     for layer, *others in zip(*(cache.layers for cache in caches), strict=True):
@@ -124,7 +124,7 @@ def one_query_attention(
     scaling: float | None = None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one token a row as two batched matrix products; anything else goes to the usual kernel.
+    """Compute attention of one token a row as two batched products; anything else goes to the usual kernel.
 
     `query` is (R, heads, 1, size), `key` and `value` are (R, key heads, T, size), the mask is (R, 1, 1, T), True
     where a column is seen; returns (R, 1, heads, size).
@@ -149,7 +149,7 @@ _UNUSUAL = ("position_bias", "s_aux", "softcap")
 
 
 def _widened(columns: torch.Tensor, length: int) -> torch.Tensor:
-    """`columns` (R, H, T, D) in new memory with room for `length` columns."""
+    """Return `columns` (R, H, T, D) in new memory with room for `length` columns."""
     rows, heads, width, size = columns.shape
     wider = columns.new_empty(rows, heads, length, size)
     wider[:, :, :width] = columns

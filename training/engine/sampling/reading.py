@@ -1,4 +1,4 @@
-"""What a model has read of the rows that are being written, and the ways to let it read one token more.
+"""The rows that a model has read so far, and the ways to let it read one token more.
 
 The usual way feeds prompts of like length side by side, padded on the left, and keeps what each layer needs of
 them. Where padding would leak into that, as into the state of a recurrent layer, prompts of differing length are
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from transformers import Cache
 
-from training.engine.model.forwards import Takes
+from training.engine.model.forwards import ForwardArguments
 from training.engine.model.longrope import Sides
 from training.engine.sampling.kvcache import can_join, join, keep_rows, make_cache
 
@@ -24,7 +24,7 @@ _CACHES = ("past_key_values", _STATE)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How rows are read."""
+    """One way to read rows."""
 
     name: str
     swift: bool = False  # by our own attention of one token
@@ -41,7 +41,7 @@ WAYS = (
 )
 
 
-class Read(Protocol):
+class ReadRows(Protocol):
     """Rows that a model has read so far."""
 
     def add(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -54,16 +54,16 @@ class Read(Protocol):
 
 
 class Reader:
-    """Feeds one architecture as its forward wants it."""
+    """The reader of one architecture, which feeds its forward as that wants it."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.device, self.sides = device, Sides(model.config)
-        self._takes = Takes(model)
-        self._cache = next((name for name in _CACHES if name in self._takes.names), None)
+        self._arguments = ForwardArguments(model)
+        self._cache = next((name for name in _CACHES if name in self._arguments.names), None)
         # Of a prompt only the last position's logits are wanted: (P, 1, V) in place of (P, T, V).
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in self._takes.names else {}
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments.names else {}
 
-    def read(self, model: Any, prompts: Sequence[tuple[int, ...]], way: Way) -> tuple[torch.Tensor, Read]:
+    def read(self, model: Any, prompts: Sequence[tuple[int, ...]], way: Way) -> tuple[torch.Tensor, ReadRows]:
         """Let each row read its prompt. Returns the logits (R, V) of the first token to write, and the rows.
 
         A prompt of several rows is fed once.
@@ -71,7 +71,7 @@ class Reader:
         if not way.padded and len(set(map(len, prompts))) > 1:
             raise ValueError("prompts of differing length are not read together in this way")
         if not way.cached:
-            whole = _Reread(self, model, torch.tensor(prompts, device=self.device))
+            whole = _RereadRows(self, model, torch.tensor(prompts, device=self.device))
             return whole.logits(), whole
         distinct = list(dict.fromkeys(prompts))
         at = {prompt: place for place, prompt in enumerate(distinct)}
@@ -82,7 +82,7 @@ class Reader:
         ids, mask = (torch.tensor(table, device=self.device) for table in (padded, seen))
         logits, cache = self.feed(model, ids, mask)
         cache.reorder_cache(repeats)
-        return logits[repeats], _Cached(self, model, cache, ids[repeats], mask[repeats])
+        return logits[repeats], _CachedRows(self, model, cache, ids[repeats], mask[repeats])
 
     def feed(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cache]:
         """Feed rows (R, T), padded on the left where `mask` is 0. Returns their last logits (R, V) and the cache."""
@@ -117,7 +117,7 @@ class Reader:
             # A state holds no padding, and its layers would take the mask for that of the tokens that are fed.
             del inputs["attention_mask"]
         logits: torch.Tensor = model(
-            **self._takes.of(inputs | {self._cache: cache} | settings),
+            **self._arguments.accepted(inputs | {self._cache: cache} | settings),
         ).logits[:, -1]
         return logits
 
@@ -126,11 +126,11 @@ class Reader:
         inputs = {"input_ids": ids, "use_cache": False}
         if self._last_only:
             inputs["logits_to_keep"] = last
-        logits: torch.Tensor = model(**self._takes.of(inputs)).logits[:, -last:]
+        logits: torch.Tensor = model(**self._arguments.accepted(inputs)).logits[:, -last:]
         return logits
 
 
-class _Cached:
+class _CachedRows:
     """Rows of which the model keeps what it needs in a cache."""
 
     def __init__(
@@ -160,7 +160,7 @@ class _Cached:
             self.ids = self.ids[kept]
 
 
-class _Reread:
+class _RereadRows:
     """Rows that are read from their beginning at every token."""
 
     def __init__(self, reader: Reader, model: Any, ids: torch.Tensor) -> None:

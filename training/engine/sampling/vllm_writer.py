@@ -15,13 +15,13 @@ from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.engine.model.base import choose_device
 from training.engine.model.files import find_model
-from training.engine.sampling.decoding import Request, Written
+from training.engine.sampling.decoding import Generation, Request
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM reserves memory for
 
 
 def wanted(config: TrainConfig, adapter: Path | None) -> bool:
-    """Whether vLLM is to write. Raises ConfigError if it is asked for and cannot.
+    """Return whether vLLM is to write. Raises ConfigError if it is asked for and cannot.
 
     vLLM rounds each layer's product before it adds the adapter's, which loses most of a small adapter. So only a
     bare base model is left to it, unless it is asked for.
@@ -68,8 +68,8 @@ class VllmWriter:
 
     def write(
         self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
-    ) -> list[Written]:
-        """Complete every request, in the order given. `report` hears the end only."""
+    ) -> list[Generation]:
+        """Complete every request, in the order given. `report` is told of the end only."""
         import vllm
 
         completed = self._llm.generate(
@@ -83,7 +83,7 @@ class VllmWriter:
 
 
 def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> dict[str, Any]:
-    """Arguments of vLLM's SamplingParams for one completion."""
+    """Return arguments of vLLM's SamplingParams for one completion."""
     return {
         "n": 1,
         "temperature": settings.temperature,
@@ -97,14 +97,14 @@ def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> 
     }
 
 
-def as_written(completion: Any) -> Written:
-    """A completion as vLLM gives it."""
+def as_written(completion: Any) -> Generation:
+    """Return a completion of vLLM as ours."""
     reason = "stop" if completion.finish_reason == "stop" else "length"
-    return Written(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
+    return Generation(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
 
 
 def reserved_rank(adapter: Path) -> int:
-    """The smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
+    """Return the smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
     shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     rank = max(int(shape["r"]), *(int(rank) for rank in (shape.get("rank_pattern") or {}).values()), 0)
     for reserved in _RANKS:

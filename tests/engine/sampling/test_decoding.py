@@ -1,0 +1,331 @@
+"""Writing tokens: equal to transformers' greedy generation, true to the distribution, the same in any batch."""
+
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.generation import logits_process
+
+from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
+from training.engine.config import SamplingConfig
+from training.engine.errors import ModelError
+from training.engine.model.threads import Crew, Job
+from training.engine.sampling import decoding, reading
+from training.engine.sampling.decoding import (
+    Decoder,
+    Generation,
+    Request,
+    close_ranks,
+    draw,
+    make_groups,
+    uniforms,
+)
+
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+CONFIGS = {
+    "llama": tiny_llama(),
+    "qwen2": transformers.Qwen2Config(**SHAPE),
+    "gpt2": transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=1
+    ),
+    "a sliding window": transformers.MistralConfig(**SHAPE, sliding_window=6, head_dim=8),
+    "soft-capped scores": transformers.Gemma2Config(
+        **SHAPE, head_dim=8, sliding_window=6, query_pre_attn_scalar=8, final_logit_softcapping=10.0
+    ),
+    "layers without keys and values": transformers.Lfm2Config(
+        **SHAPE, layer_types=["conv", "full_attention"], conv_L_cache=3, block_multiple_of=16
+    ),
+}
+# Many ids end a completion, so that rows end at very different times.
+ENDS = frozenset(range(1, VOCABULARY, 23))
+
+
+def some_prompts(count: int, seed: int = 0) -> list[tuple[int, ...]]:
+    rng = random.Random(seed)
+    return [tuple(rng.randrange(3, VOCABULARY) for _ in range(rng.randint(1, 14))) for _ in range(count)]
+
+
+def decoder(
+    model: transformers.PreTrainedModel, eos_ids: frozenset[int] = ENDS, **settings: object
+) -> Decoder:
+    return Decoder(model, eos_ids, torch.device("cpu"), SamplingConfig(**settings))
+
+
+def write(
+    model: transformers.PreTrainedModel, prompts: Sequence[tuple[int, ...]], n: int = 1, **settings: object
+) -> list[Generation]:
+    requests = [Request(ids, 1000 * at + index) for at, ids in enumerate(prompts) for index in range(n)]
+    return decoder(model, **settings).write(requests)
+
+
+@torch.no_grad()
+def plain_logprobs(
+    model: transformers.PreTrainedModel, prompt: tuple[int, ...], tokens: tuple[int, ...]
+) -> list[float]:
+    """One sequence, one forward, nothing cached: the log-probability of each token after the prompt."""
+    ids = torch.tensor([[*prompt, *tokens]])
+    logprobs = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(dim=-1)
+    return [logprobs[len(prompt) - 1 + at, token].item() for at, token in enumerate(tokens)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_completions_are_those_of_transformers(name: str) -> None:
+    model = make_model(CONFIGS[name])
+    prompts = some_prompts(7)
+    # Longer than the cache grows at once, and more prompts than a batch holds.
+    written = write(model, prompts, temperature=0, max_new_tokens=70, batch_size=5)
+    oracle = make_model(CONFIGS[name])
+    for prompt, one in zip(prompts, written, strict=True):
+        ids = torch.tensor([prompt])
+        expected = oracle.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=70,
+            eos_token_id=sorted(ENDS),
+            pad_token_id=0,
+        )[0, len(prompt) :]
+        assert list(one.token_ids) == expected.tolist()
+        assert (one.finish_reason == "stop") == (one.token_ids[-1] in ENDS)
+        assert one.logprob == pytest.approx(sum(plain_logprobs(oracle, prompt, one.token_ids)), abs=1e-3)
+    assert len({len(one.token_ids) for one in written}) > 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_threads_that_write_groups_of_their_own_write_the_same(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = some_prompts(30)
+    alone = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
+    monkeypatch.setattr(decoding, "_ROWS_ALONE", 4)
+    monkeypatch.setattr(reading, "_PROMPTS", 2)  # fed in parts, of differing width
+    monkeypatch.setattr(decoding, "threads_apart", lambda *_: 3)
+    ran = spy_threads(monkeypatch)
+    apart = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
+    assert ran == [3]
+    assert [one.token_ids for one in apart] == [one.token_ids for one in alone]
+    for ours, theirs in zip(apart, alone, strict=True):
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+
+
+def spy_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """On how many threads groups are written, as it happens."""
+    ran: list[int] = []
+
+    class Spy(Crew):
+        def run(self, jobs: Sequence[Job]) -> None:
+            ran.append(self.threads)
+            super().run(jobs)
+
+    monkeypatch.setattr(decoding, "Crew", Spy)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"), [(128, 2), (300, 2), (127, 1)], ids=["enough", "many", "too few"]
+)
+def test_threads_write_apart_where_each_has_rows_enough(
+    rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "threads_apart", lambda *_: 2)
+    ran = spy_threads(monkeypatch)
+    write(make_model(tiny_llama()), some_prompts(rows), max_new_tokens=1, batch_size=rows)
+    assert ran == [expected]
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_rows_that_go_on_close_ranks_and_few_of_them_move(goes_on: list[bool]) -> None:
+    alive = torch.tensor(goes_on, dtype=torch.bool).nonzero()[:, 0]
+    kept, moved = close_ranks(alive)
+    assert sorted(kept.tolist()) == alive.tolist()
+    assert [at for at, row in enumerate(kept.tolist()) if row != at] == moved.tolist()
+    assert all(row >= len(alive) for row in kept[moved].tolist())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_recorded_logprob_is_the_policys_before_any_cut(name: str) -> None:
+    model = make_model(CONFIGS[name])
+    prompts = some_prompts(6)
+    for settings in ({}, {"temperature": 0.6, "top_p": 0.8, "top_k": 40}):
+        written = write(model, prompts, n=2, max_new_tokens=30, **settings)
+        for at, one in enumerate(written):
+            expected = sum(plain_logprobs(make_model(CONFIGS[name]), prompts[at // 2], one.token_ids))
+            assert one.logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_completion_depends_on_prompt_and_seed_alone() -> None:
+    model = make_model(tiny_llama())
+    requests = [Request(ids, seed) for seed, ids in enumerate(some_prompts(20) * 2)]
+    together = decoder(model, max_new_tokens=40).write(requests)
+    assert len({one.token_ids for one in together}) == len(together)
+    alone = decoder(model, max_new_tokens=40, batch_size=1).write(requests)
+    threes = decoder(model, max_new_tokens=40, batch_size=3).write(requests[::-1])[::-1]
+    for one, *others in zip(together, alone, threes, strict=True):
+        for other in others:
+            assert (other.token_ids, other.finish_reason) == (one.token_ids, one.finish_reason)
+            assert other.logprob == pytest.approx(one.logprob, abs=1e-4)
+
+
+def test_completions_end_with_the_end_id_or_at_the_limit() -> None:
+    written = write(make_model(tiny_llama()), some_prompts(40), max_new_tokens=12)
+    assert {one.finish_reason for one in written} == {"stop", "length"}
+    for one in written:
+        inner, last = one.token_ids[:-1], one.token_ids[-1]
+        assert not ENDS.intersection(inner)
+        assert (last in ENDS) == (one.finish_reason == "stop")
+        assert one.finish_reason == "stop" or len(one.token_ids) == 12
+
+
+def test_progress_counts_up_to_every_completion() -> None:
+    heard: list[int] = []
+    requests = [Request(ids, at) for at, ids in enumerate(some_prompts(20))]
+    decoder(make_model(tiny_llama()), max_new_tokens=30, batch_size=8).write(requests, heard.append)
+    assert heard == sorted(heard)
+    assert heard[-1] == 20
+
+
+class Narrow(torch.nn.Module):
+    """A model for which more than three rows do not fit into memory."""
+
+    def __init__(self, model: transformers.PreTrainedModel, most: int) -> None:
+        super().__init__()
+        self.model, self.most, self.config = model, most, model.config
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        logits_to_keep: int = 0,
+        past_key_values: object = None,
+        **inputs: object,
+    ) -> object:
+        if len(input_ids) > self.most:
+            raise torch.OutOfMemoryError("too many rows")
+        return self.model(
+            input_ids=input_ids, logits_to_keep=logits_to_keep, past_key_values=past_key_values, **inputs
+        )
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.model.set_attn_implementation(name)
+
+
+def test_batch_too_large_for_memory_is_halved() -> None:
+    model = make_model(tiny_llama())
+    requests = [Request(ids, at) for at, ids in enumerate(some_prompts(14))]
+    whole = decoder(model, max_new_tokens=20).write(requests)
+    halved = decoder(Narrow(model, 3), max_new_tokens=20).write(requests)
+    assert [one.token_ids for one in halved] == [one.token_ids for one in whole]
+    with pytest.raises(torch.OutOfMemoryError):
+        decoder(Narrow(model, 0), max_new_tokens=20).write(requests)
+
+
+def test_damaged_weights_are_reported_and_not_sampled_from() -> None:
+    model = make_model(tiny_llama())
+    model.get_output_embeddings().weight[7] = torch.nan
+    with pytest.raises(ModelError, match="not finite"):
+        write(model, some_prompts(2), max_new_tokens=4)
+
+
+def test_groups_hold_like_lengths_and_keep_a_prompt_together() -> None:
+    prompts = some_prompts(30)
+    requests = [Request(ids, at) for at, ids in enumerate(prompts * 2)]
+    groups = make_groups(requests, 10, 2)
+    assert [len(group) for group in groups] == [10] * 6
+    assert sorted(itertools.chain.from_iterable(groups)) == list(range(60))
+    lengths = [[len(requests[at].prompt) for at in group] for group in groups]
+    assert all(min(before) >= max(after) for before, after in itertools.pairwise(lengths))
+    order = [requests[at].prompt for group in groups for at in group]
+    assert all(order[at] == order[at + 1] for at in range(0, 60, 2))
+
+
+# --- Drawing one token -------------------------------------------------------------------------------------------
+
+
+def drawn(logits: Sequence[float], count: int, **settings: object) -> Counter[int]:
+    """How often each token comes in `count` draws, each by the first number of a seed of its own."""
+    numbers = torch.cat([uniforms(seed, 1) for seed in range(count)])
+    ids, _ = draw(torch.tensor([logits]).expand(count, -1), numbers, SamplingConfig(**settings))
+    return Counter(ids.tolist())
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.5}, {"top_k": 6}, {"temperature": 1.7, "top_p": 0.8}]
+)
+def test_tokens_come_as_often_as_their_probability_says(settings: dict) -> None:
+    """Pearson's chi-square, against transformers' own processors for what the settings leave."""
+    logits = torch.randn(24, generator=torch.Generator().manual_seed(3)) * 1.5
+    kept = (logits / settings.get("temperature", 1.0))[None]
+    if "top_k" in settings:
+        kept = logits_process.TopKLogitsWarper(settings["top_k"])(None, kept)
+    if "top_p" in settings:
+        kept = logits_process.TopPLogitsWarper(settings["top_p"])(None, kept)
+    expected = kept.softmax(dim=-1)[0].tolist()
+    count = 20_000
+    found = drawn(logits.tolist(), count, **settings)
+    assert {token for token, share in enumerate(expected) if share == 0}.isdisjoint(found)
+    cells = [(found[token], count * share) for token, share in enumerate(expected) if share]
+    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in cells)
+    freedom = len(cells) - 1
+    # Wilson and Hilferty's approximation of the chi-square's upper 1e-4 point.
+    assert statistic < freedom * (1 - 2 / (9 * freedom) + 3.72 * math.sqrt(2 / (9 * freedom))) ** 3
+
+
+def test_rows_draw_independently_of_each_other() -> None:
+    """Tokens of neighbouring seeds, and of neighbouring steps, agree as often as chance has it."""
+    numbers = torch.stack([uniforms(seed, 2) for seed in range(20_000)])
+    assert abs(torch.corrcoef(numbers.T)[0, 1]) < 0.03
+    assert abs(torch.corrcoef(torch.stack([numbers[:-1, 0], numbers[1:, 0]]))[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
+def test_token_without_probability_is_never_drawn(number: float) -> None:
+    for settings in ({}, {"top_p": 0.5}, {"temperature": 0.3, "top_k": 2}):
+        logits = torch.tensor([[-torch.inf, 1.0, 1.0, -torch.inf, -torch.inf]])
+        ids, logps = draw(logits, torch.tensor([number]), SamplingConfig(**settings))
+        assert ids.item() in (1, 2)
+        assert logps.item() == pytest.approx(math.log(0.5))
+
+
+def test_temperature_zero_takes_the_likeliest_token() -> None:
+    assert drawn([0.1, 0.3, 0.2], 50, temperature=0) == {1: 50}
+
+
+def test_the_smallest_top_p_keeps_one_token() -> None:
+    assert drawn([0.1, 0.3, 0.2], 50, top_p=1e-6) == {1: 50}
+
+
+def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, numbers = torch.randn(9, 50, generator=torch.Generator().manual_seed(0)), uniforms(0, 9)
+    whole = draw(logits, numbers, SamplingConfig(top_p=0.9))
+    monkeypatch.setitem(decoding._ELEMENTS, "cpu", 100)
+    parts = draw(logits, numbers, SamplingConfig(top_p=0.9))
+    assert torch.equal(whole[0], parts[0])
+    assert torch.equal(whole[1], parts[1])
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_k": 50}, {"top_p": 0.7}, {"temperature": 0.5}])
+def test_large_vocabulary_in_parts_gives_the_same_token(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    logits, numbers = 3 * torch.randn(300, 20_001), torch.rand(300)
+    numbers[:3] = torch.tensor([0.0, 1.0 - 2**-24, 0.5])
+    found, logps = draw(logits, numbers, SamplingConfig(**settings))
+    monkeypatch.setattr(decoding, "_LARGE_VOCABULARY", 1 << 20)
+    expected, _ = draw(logits, numbers, SamplingConfig(**settings))
+    assert int((found != expected).sum()) <= 1  # a number on the edge between two tokens
+    assert bool(logps.isfinite().all())

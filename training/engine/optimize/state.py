@@ -1,0 +1,69 @@
+"""The state of a training: all that a step changes, and all that a checkpoint keeps."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from training.engine.adapters.loading import trainable_parameters
+from training.engine.config import TrainConfig
+from training.engine.errors import StaleCheckpointError
+
+
+@dataclass
+class State:
+    """The adapter's weights, their optimizer, and the steps so far."""
+
+    parameters: dict[str, torch.nn.Parameter]  # the adapter's, by name
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # optimizer steps done, skipped ones among them
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    evaluated: int = 0  # the step of the last line of evals.jsonl
+
+    @classmethod
+    def initial(cls, config: TrainConfig, model: Any) -> Self:
+        """Return the state before the first step."""
+        parameters = trainable_parameters(model)
+        return cls(parameters, _optimizer(config, list(parameters.values())))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return adapter and optimizer as tensors by name, and the number of skipped steps."""
+        found = {f"adapter.{name}": weight.detach().cpu() for name, weight in self.parameters.items()}
+        for name, weight in self.parameters.items():
+            for key, value in self.optimizer.state[weight].items():
+                found[f"optimizer.{key}.{name}"] = value.detach().cpu()
+        found["skipped"] = torch.tensor(self.skipped)
+        return {name: tensor.contiguous() for name, tensor in found.items()}
+
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take over what `tensors` returned. Raises StaleCheckpointError if it is that of another adapter."""
+        names = {name.removeprefix("adapter.") for name in tensors if name.startswith("adapter.")}
+        if names != self.parameters.keys():
+            raise StaleCheckpointError(
+                "The checkpoints belong to an adapter of other layers; remove them to start over."
+            )
+        self.skipped = int(tensors["skipped"])
+        with torch.no_grad():
+            for name, weight in self.parameters.items():
+                weight.copy_(tensors[f"adapter.{name}"])
+        for name, weight in self.parameters.items():
+            held = {
+                key.split(".", 2)[1]: value
+                for key, value in tensors.items()
+                if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+            }
+            if held:
+                self.optimizer.state[weight] = {
+                    key: value.clone() if key == "step" else value.to(weight.device)
+                    for key, value in held.items()
+                }
+
+
+def _optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    # On CUDA the usual form is as fast, and keeps its count of steps on the CPU, as a checkpoint does.
+    fused = all(weight.device.type == "cpu" for weight in parameters)
+    return torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
+    )

@@ -1,0 +1,147 @@
+"""One optimizer step: rows of pairs to losses, gradients, and new adapter weights.
+
+Knows nothing of files. A step is one update over `batch_size` pairs. Each of its rows is one forward and
+backward. Gradients are sums over pairs divided by the number of pairs in the step, whatever the rows,
+processes, or a short last batch. So none of them changes the update.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from training.engine.data.packing import PairRow
+from training.engine.optimize.losses import accuracy, make_loss
+from training.engine.optimize.state import State
+from training.engine.optimize.task import Task
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """Measurements of one step's batch, under the weights before its update."""
+
+    # Per pair, (5, B): weighted loss, log-probabilities of chosen and rejected, and their gains over the reference.
+    pairs: torch.Tensor
+    norm: torch.Tensor  # of the whole gradient, before it is scaled down
+    tokens: int  # fed, padding included
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights may be updated with this gradient."""
+        return bool(torch.isfinite(self.norm)) and bool(torch.isfinite(self.pairs).all())
+
+
+def backward(task: Task, state: State) -> StepFigures:
+    """Set the gradient of every adapter weight for the next step, the same in every process."""
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.manual_seed(_step_seed(task.config.seed, state.step, task.processes.rank))  # for dropout
+    rows = task.rows(state.step)
+    batch = [pair for row in rows for pair in row.pairs]
+    place = {pair: at for at, pair in enumerate(batch)}
+    figures = torch.zeros(5, len(batch), dtype=torch.float64, device=task.scorer.device)
+    with task.scorer.dropout():
+        for row, counts in task.processes.mine(rows):
+            losses, found = pair_losses(task, row)
+            (losses.sum() / len(batch) * counts).backward()
+            if counts:
+                figures[:, [place[pair] for pair in row.pairs]] = found
+    gradients = [_gradient(weight) for weight in state.parameters.values()]
+    task.processes.add_up(gradients)
+    task.processes.add_up([figures])
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return StepFigures(figures, norm, tokens=sum(row.tokens for row in rows))
+
+
+def pair_losses(task: Task, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weighted losses (B,) of a row's pairs, and their `StepFigures.pairs` (5, B), detached."""
+    device, pairs = task.scorer.device, [task.pairs[at] for at in row.pairs]
+    facts = [[getattr(pair, name) for pair in pairs] for name in ("label", "margin", "weight")]
+    label, margin, weight = torch.tensor(facts, dtype=torch.float64, device=device)
+    reference = task.reference[torch.tensor(row.pairs, device=device)]
+    chosen, rejected = task.scorer.pair_logps(row)
+    chosen_gain = chosen - reference[:, 0]
+    rejected_gain = rejected - reference[:, 1]
+    h = task.config.beta * (chosen_gain - rejected_gain)
+    losses = make_loss(task.config)(h, label, margin)
+    if task.config.nll_weight:
+        lengths = row.lengths[0::2].to(device)
+        losses = losses - task.config.nll_weight * chosen / lengths
+    losses = weight * losses
+    return losses, torch.stack([losses, chosen, rejected, chosen_gain, rejected_gain]).detach()
+
+
+def update(task: Task, state: State, figures: StepFigures) -> None:
+    """Take the step with the gradient that `backward` set, or count it as skipped if that is not finite."""
+    if figures.is_finite:
+        if task.config.max_grad_norm:
+            weights = state.parameters.values()
+            torch.nn.utils.clip_grads_with_norm_(weights, task.config.max_grad_norm, figures.norm)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(task, state.step)
+        state.optimizer.step()
+    else:
+        state.skipped += 1
+    state.step += 1
+
+
+def learning_rate(task: Task, step: int) -> float:
+    """Return the learning rate of step `step`, from 0: linear warm-up, then the schedule down to 0 at the end."""
+    peak, warmup = task.config.learning_rate, task.config.warmup_steps
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    left = (task.total_steps - step) / max(1, task.total_steps - warmup)
+    if task.config.schedule == "linear":
+        return peak * left
+    if task.config.schedule == "cosine":
+        return peak * (1 - math.cos(math.pi * left)) / 2
+    return peak
+
+
+def step_metrics(task: Task, state: State, figures: StepFigures) -> dict[str, Any]:
+    """Return the metrics of the step that `update` took last, under TRL's keys where it has them.
+
+    They are means over the step's pairs. A number that is not finite is None.
+    """
+    pairs = figures.pairs.cpu()
+    loss, chosen, rejected, chosen_gain, rejected_gain = pairs.mean(dim=1).tolist()
+    beta, batch = task.config.beta, [task.pairs[at] for at in task.batch(state.step - 1)]
+    h = beta * (pairs[3] - pairs[4])
+    weights = torch.sigmoid(-h)
+    quantiles = weights.nan_to_num().quantile(torch.tensor([0.1, 0.5, 0.9], dtype=weights.dtype)).tolist()
+    metrics = {
+        "step": state.step,
+        "epoch": state.step / task.steps_per_epoch,
+        "loss": loss,
+        "rewards/chosen": beta * chosen_gain,
+        "rewards/rejected": beta * rejected_gain,
+        "rewards/margins": beta * (chosen_gain - rejected_gain),
+        "rewards/accuracies": accuracy(h),
+        "logps/chosen": chosen,
+        "logps/rejected": rejected,
+        "displacement": chosen_gain,
+        "kl": -(chosen_gain + rejected_gain) / 2,
+        "weights/p10": quantiles[0],
+        "weights/p50": quantiles[1],
+        "weights/p90": quantiles[2],
+        "lengths/chosen": sum(len(pair.chosen) for pair in batch) / len(batch),
+        "lengths/rejected": sum(len(pair.rejected) for pair in batch) / len(batch),
+        "grad_norm": float(figures.norm) if figures.is_finite else math.nan,
+        "learning_rate": learning_rate(task, state.step - 1),
+        "skipped": state.skipped,
+        "tokens": figures.tokens,
+    }
+    return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+
+
+def _gradient(weight: torch.nn.Parameter) -> torch.Tensor:
+    """Return a weight's gradient; zeros where this process had no row."""
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Return a seed for one step of one process, so that a resumed run draws the numbers it would have drawn."""
+    return random.Random(f"{seed}:{step}:{rank}").getrandbits(63)
