@@ -105,12 +105,14 @@ def test_numbers_count_up_and_a_cancelled_round_makes_room(
     ("chosen", "field", "message"),
     [
         ({"training": {"beta": 0}}, "beta", "beta must be greater than 0"),
-        ({"training": {"beat": 1}}, "Unknown", "Unknown setting beat. Did you mean beta?"),
+        ({"training": {"beat": 1}}, "beat", "Unknown setting beat. Did you mean beta?"),
         ({"training": {"lora": {"r": 0}}}, "lora.r", "lora.r must be at least 1"),
         ({"training": {"max_length": 100_000}}, "max_length", "the base model takes at most"),
-        ({"sampling": {"max_new_tokens": 100_000}}, "max_new_tokens", "leave no room for a prompt"),
+        ({"sampling": {"max_new_tokens": 100_000}}, "sampling.max_new_tokens", "leave no room for a prompt"),
         ({"gate_comparisons": -1}, "gate_comparisons", "must be a whole number"),
         ({"gate": 1}, "gate", "Unknown setting gate"),
+        ({"pairs": {"smoothing": -1}}, "pairs.smoothing", r"pairs\.smoothing must be from 0 to 100"),
+        ({"pairs": {"smooth": 1}}, "pairs.smooth", r"Unknown setting pairs\.smooth"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(

@@ -12,7 +12,7 @@ from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
 from training.demo import simulation
 from training.demo.loop import LoopError, Measured, Options, wait_for
-from training.demo.simulation import Annotator, NothingLeft
+from training.demo.simulation import Annotator, NothingLeftError
 from training.models import Round
 
 GOOD = " It is a wonderful film. The acting is superb."  # reward 1
@@ -97,7 +97,7 @@ def test_annotators_go_through_the_queue_and_stop_at_the_count(project, teammate
 
 def test_running_out_of_comparisons_is_told(project, teammate, compare):
     compare(GOOD, BAD)
-    with pytest.raises(NothingLeft):
+    with pytest.raises(NothingLeftError):
         simulation.judge(project, [annotator(teammate)], 2)
 
 

@@ -31,7 +31,7 @@ STATE = ("db.sqlite3*", "runs", "files", "logs", "demo-logins.json", "celerybeat
 SET_ASIDE = "before-reset"
 
 
-class AlreadyServing(Exception):
+class AlreadyServingError(Exception):
     """Another command serves this folder; `address` is where, if it has come so far."""
 
     def __init__(self, address: str) -> None:
@@ -52,12 +52,12 @@ def serve(host: str, port: int, prepare: Callable[[], None], ready: Callable[[st
     """Heal what an earlier command left, `prepare`, start web server and worker, call `ready(address)`, and
     watch over them until a KeyboardInterrupt.
 
-    Raises AlreadyServing, or ProcessError with a sentence for people.
+    Raises AlreadyServingError, or ProcessError with a sentence for people.
     """
     try:
         lock = _lock().acquire()
     except filelock.Timeout:
-        raise AlreadyServing(Record.read(_record()).address) from None
+        raise AlreadyServingError(Record.read(_record()).address) from None
     with lock:
         for name in supervisor.end_leftovers(_record()):
             say(f"Ended the {name} that an earlier command had left running.")

@@ -131,14 +131,14 @@ class Loop:
         """Yield a row for the starter and one for each round.
 
         `check` is called while a round is waited for, and raises if its worker cannot go on. Raises LoopError or
-        SamplingFailed.
+        SamplingError.
         """
         yield self.begin()
         for number in range(1, self.options.rounds + 1):
             self.say(f"Round {number}: {self.options.judgments} judgments ...")
             try:
                 simulation.judge(self.project, self.annotators, self.options.judgments)
-            except simulation.NothingLeft:
+            except simulation.NothingLeftError:
                 raise LoopError(f"Round {number}: the queue ran out of comparisons to judge.") from None
             try:
                 round_ = state_machine.start(self.project, self.by)

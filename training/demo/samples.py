@@ -14,13 +14,12 @@ from typing import Any
 from annotate.models import Completion, Policy, Prompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.rounds import child_process, results
-from training.rounds.plan import Plan, RoundError
-from training.rounds.runner import on_this_machine
+from training.rounds.plan import Plan, RoundError, on_this_machine
 
 Pair = tuple[Completion, Completion]
 
 
-class SamplingFailed(Exception):
+class SamplingError(Exception):
     """The policy cannot write; the message says why, in a sentence."""
 
 
@@ -29,12 +28,12 @@ def sample(
 ) -> list[dict[str, Any]]:
     """Let `policy` write completions for `prompts` ({"id", "prompt"}); returns the rows of samples.jsonl.
 
-    `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingFailed.
+    `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingError.
     """
     try:
         config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
     except RoundError as error:
-        raise SamplingFailed(str(error)) from error
+        raise SamplingError(str(error)) from error
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
     write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
@@ -47,7 +46,7 @@ def sample(
         last_words = (
             said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
         )[-1]
-        raise SamplingFailed(f"Sampling with policy {policy.name} failed: {last_words}")
+        raise SamplingError(f"Sampling with policy {policy.name} failed: {last_words}")
     return [row for _, row in read_jsonl(run.samples)]
 
 

@@ -27,7 +27,7 @@ SHARPNESS = 4.0  # a difference in reward of 1 is seen rightly 98 times in 100, 
 MUCH, CLEARLY = 1.0, 0.4  # differences in reward from which a preference is "much better", "better"
 
 
-class NothingLeft(Exception):
+class NothingLeftError(Exception):
     """No annotator is handed anything any more."""
 
 
@@ -73,14 +73,14 @@ class Annotator:
 
 
 def take_turns(project: Project, annotators: Sequence[Annotator], enough: Callable[[], bool]) -> None:
-    """Let the annotators judge in turn until `enough()`. Raises NothingLeft if all of them run out before."""
+    """Let the annotators judge in turn until `enough()`. Raises NothingLeftError if all of them run out before."""
     empty_handed = 0
     for annotator in itertools.cycle(annotators):
         if enough():
             return
         empty_handed = 0 if annotator.judge_next(project) else empty_handed + 1
         if empty_handed == len(annotators):
-            raise NothingLeft
+            raise NothingLeftError
 
 
 def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None:

@@ -93,7 +93,7 @@ class _Run:
         heldout = read_pairs(self.run.heldout) if self.run.heldout.exists() else []
         if self.config.eval_steps and not self.run.heldout.exists():
             raise ConfigError(
-                f"eval_steps has no effect without pairs to score: {self.run.heldout} is missing."
+                "eval_steps", f"has no effect without pairs to score: {self.run.heldout} is missing."
             )
         self.inputs = self.run.hashes([self.run.config_file, self.run.pairs, self.run.heldout])
         model = model_files(self.config)

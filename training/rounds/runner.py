@@ -22,27 +22,26 @@ from django.db.models.functions import Now
 
 from annotate.models import Policy, Project
 from annotate.pairs.snapshots import training_rows
-from training.engine.config import TrainConfig
 from training.engine.errors import EngineError, disk_full
 from training.engine.rundir import RunDirectory, read_jsonl, storing, write_jsonl
 from training.models import Metric, Round
 from training.rounds import child_process, results, state_machine, workers
-from training.rounds.plan import Plan, RoundError, adapter_folder, model_path
+from training.rounds.plan import Plan, RoundError, on_this_machine
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
 
 
-class Lost(Exception):
+class RoundLostError(Exception):
     """The round is not this worker's any more."""
 
 
-class WorkerStopping(Exception):
+class WorkerStoppingError(Exception):
     """The worker was asked to stop."""
 
 
-class ChildFailed(Exception):
+class ChildFailedError(Exception):
     """A child process ended with an error; the message is the reason, in a sentence."""
 
 
@@ -56,14 +55,14 @@ def run(round_: Round) -> None:
             if round_.state == Round.State.TRAINING and not state_machine.advance(
                 round_, Round.State.SAMPLING
             ):
-                raise Lost
+                raise RoundLostError
         sample(round_, files)
         finish(round_, files)
-    except Lost:
+    except RoundLostError:
         logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
-    except WorkerStopping:
+    except WorkerStoppingError:
         state_machine.hand_back(round_)
-    except (ChildFailed, EngineError, RoundError) as error:
+    except (ChildFailedError, EngineError, RoundError) as error:
         state_machine.fail(round_, str(error))
     except (OperationalError, InterfaceError):
         # The database is away. The heartbeat stops, so the sweep hands the round to whoever comes next.
@@ -89,7 +88,7 @@ def prepare(round_: Round, files: RunDirectory) -> None:
     if not state_machine.heartbeat(
         round_
     ):  # lost before it began: the child and the files are the successor's
-        raise Lost
+        raise RoundLostError
     child_process.end_orphan(files)
     child_process.end_orphan(previous_files(files))
     if round_.attempts == 1 and files.root.exists():
@@ -101,22 +100,6 @@ def prepare(round_: Round, files: RunDirectory) -> None:
         if round_.snapshot is not None and not path.exists():
             base_model = plan.config.base_model
             write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
-
-
-def on_this_machine(config: TrainConfig) -> TrainConfig:
-    """The configuration with paths in place of the database's names.
-
-    They are checked once more, as what the site allows may have changed since the round was planned. Raises
-    RoundError.
-    """
-    adapter, reference = config.start_adapter, config.sampling.reference
-    if reference not in (None, "base", "start"):
-        raise RoundError("reference is not chosen for a round: Whetstone decides it.", "reference")
-    return replace(
-        config,
-        base_model=model_path(config.base_model),
-        start_adapter=str(adapter_folder(adapter)) if adapter else None,
-    )
 
 
 def write_prompts(round_: Round, files: RunDirectory) -> None:
@@ -142,7 +125,7 @@ def train(round_: Round, files: RunDirectory) -> None:
     if "train" not in files.read_done():
         follow(round_, files, "train", MetricsTail(round_, files.metrics).read)
     if "train" not in files.read_done() or not files.adapter.is_dir():
-        raise ChildFailed("Training ended without an adapter.")
+        raise ChildFailedError("Training ended without an adapter.")
 
 
 def sample(round_: Round, files: RunDirectory) -> None:
@@ -159,7 +142,7 @@ def follow(
 ) -> None:
     """Run `python -m training.engine VERB` over a run directory as a child, and report on it until it ends.
 
-    Raises ChildFailed with the reason, Lost, or WorkerStopping; the child is gone by then, whichever it is.
+    Raises ChildFailedError with the reason, RoundLostError, or WorkerStoppingError. The child is gone by then.
     """
     log = files.root / f"{verb}.log"
     files.progress_file.unlink(missing_ok=True)
@@ -172,9 +155,9 @@ def follow(
             try:
                 each_tick()
                 if not state_machine.heartbeat(round_, **read_progress(files, verb)):
-                    raise Lost
+                    raise RoundLostError
                 if workers.is_stopping(round_.worker):
-                    raise WorkerStopping
+                    raise WorkerStoppingError
             except (OperationalError, InterfaceError):
                 # A database that is away for a moment must not end hours of training.
                 logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)
@@ -183,7 +166,7 @@ def follow(
         child_process.end(child)
     each_tick()
     if child.returncode != 0:
-        raise ChildFailed(child_process.reason(verb, child.returncode, log))
+        raise ChildFailedError(child_process.reason(verb, child.returncode, log))
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
@@ -278,7 +261,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
         if not state_machine.heartbeat(
             round_
         ):  # holds the round: however long this takes, no sweep takes it back
-            raise Lost
+            raise RoundLostError
         if new:
             new.save()
         for comparison in batch.fresh + batch.gate:
@@ -293,7 +276,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
             finished_at=Now(),
         )
         if not ended:
-            raise Lost  # rolls everything back
+            raise RoundLostError  # rolls everything back
     shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 

@@ -99,7 +99,7 @@ def ready_pairs(request: ProjectRequest) -> HttpResponse:
         context["cannot_start"] = _too_few(project, plan.pairs, context["account"].train)
         context |= _since_last_round(project)
     except RoundError as error:
-        context["refused"] = error.message
+        context["refused"] = str(error)
         context["cannot_start"] = _("See above what is missing.")
     return render(request, "training/_ready.html", context)
 
@@ -158,7 +158,7 @@ def _act(request: ProjectRequest, round_: Round) -> HttpResponse:
         else:
             messages.error(request, _("A round can be cancelled, resumed, promoted or rejected."))
     except RoundError as error:
-        messages.error(request, error.message)
+        messages.error(request, str(error))
     return redirect(round_)
 
 
@@ -372,7 +372,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
             state_machine.roll_back(project, policy, request.user)
             messages.success(request, _("%(policy)s is the current policy now.") % {"policy": policy.name})
         except RoundError as error:
-            messages.error(request, error.message)
+            messages.error(request, str(error))
         return redirect("policy", project.slug, policy.pk)
     history = lineage.history(policy)
     may_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
