@@ -32,7 +32,7 @@ def test_starting_freezes_a_snapshot_and_queues_the_round(
     assert round_.snapshot is not None
     assert round_.snapshot.pairs.filter(held_out=False).count() == 12
     assert round_.snapshot.pairs.filter(held_out=True).count() == 4
-    assert states(round_) == ["draft", "queued"]
+    assert states(round_) == ["queued"]
     assert round_.settings["config"]["learning_rate"] == 1e-3
     assert round_.settings["config"]["sampling"]["max_new_tokens"] == 12
     assert round_.created_by == owner
@@ -151,9 +151,9 @@ def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any
 
 
 def test_the_table_of_moves_allows_what_the_design_allows() -> None:
-    live = {State.DRAFT, State.QUEUED, State.TRAINING, State.SAMPLING}
+    live = {State.QUEUED, State.TRAINING, State.SAMPLING}
     allowed = {(old, new) for old, news in MOVES.items() for new in news}
-    forward = {("draft", "queued"), ("queued", "training"), ("training", "sampling"), ("sampling", "ready")}
+    forward = {("queued", "training"), ("training", "sampling"), ("sampling", "ready")}
     decided = {("ready", "promoted"), ("ready", "rejected")}
     ended = {(state, end) for state in live for end in ("failed", "cancelled")}
     again = {("failed", "queued"), ("training", "queued"), ("sampling", "queued")}
