@@ -25,6 +25,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "lora.r",
         "lora.alpha",
         "lora.dropout",
+        "lora.experts",
         "optimizer",
         "schedule",
         "warmup_steps",
