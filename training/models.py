@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings as site
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, Count, F, Q, When
 from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +25,17 @@ class RoundQuerySet(models.QuerySet["Round"]):
     def open(self) -> RoundQuerySet:
         """Return the rounds that run or wait for a decision: at most one in a project."""
         return self.filter(state__in=[*Round.LIVE, Round.State.READY])
+
+    def gate_totals(self) -> dict[int, int]:
+        """Map each round's id to its number of gate comparisons, without those that are withdrawn or set aside.
+
+        A rejection withdraws what is not judged in full. Those still count, as they did before it.
+        """
+        counts = Q(gate__open=True) | Q(gate__claimed__gt=0) | Q(gate__judged__gte=F("gate__needed"))
+        total = Case(
+            When(state=Round.State.REJECTED, then=Count("gate")), default=Count("gate", filter=counts)
+        )
+        return dict(self.order_by().annotate(total=total).values_list("pk", "total"))
 
 
 class Round(models.Model):
@@ -147,11 +158,7 @@ class Round(models.Model):
 
     @property
     def gate_total(self) -> int:
-        """Return how many gate comparisons count: neither withdrawn, nor set aside because everybody skips them."""
-        if self.state == self.State.REJECTED:  # which withdrew what nobody had judged in full
-            return self.gate.count()
-        counts = Q(open=True) | Q(claimed__gt=0) | Q(judged__gte=F("needed"))
-        return self.gate.filter(counts).count()
+        return Round.objects.filter(pk=self.pk).gate_totals()[self.pk]
 
     @property
     def gate_judged(self) -> int:

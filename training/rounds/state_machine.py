@@ -27,6 +27,7 @@ from annotate.models import Comparison, Policy, Priority, Project, Snapshot, Use
 from annotate.models.conflicts import again_on_race
 from annotate.pairs.snapshots import take_snapshot
 from training.models import Round, RoundEvent
+from training.rounds.lineage import ancestors
 from training.rounds.plan import Plan, RoundError, check_lengths, check_policy
 
 logger = logging.getLogger(__name__)
@@ -290,15 +291,6 @@ def once_current(project: Project) -> list[Policy]:
         .distinct()
         .order_by("pk")
     )
-
-
-def ancestors(policy: Policy) -> list[Policy]:
-    """Return the policies that a policy came from: its parent, its parent's parent and so on."""
-    found = []
-    while policy.parent is not None:
-        policy = policy.parent
-        found.append(policy)
-    return found
 
 
 # --- What a worker does ------------------------------------------------------------------------------------------
