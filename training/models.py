@@ -44,8 +44,8 @@ class Round(models.Model):
     A round that does not train (`trains`) is sampling alone: its starting policy writes comparisons, as the first of
     a project. It has no snapshot and makes no policy, so nothing is decided about it.
 
-    `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while the
-    number that it was given still stands, so one that was thought dead cannot disturb its successor.
+    `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while it has the
+    latest number, so one that was thought dead cannot disturb its successor.
     """
 
     class State(models.TextChoices):
@@ -165,7 +165,7 @@ class Round(models.Model):
         return self.gate.finished().count()
 
     @property
-    def may_resume(self) -> bool:
+    def can_resume(self) -> bool:
         """Return whether it failed with all that a worker needs to go on with it."""
         return self.state == self.State.FAILED and (self.snapshot_id is not None or not self.trains)
 
@@ -259,7 +259,7 @@ class Sweep(models.Model):
 
     @classmethod
     def is_overdue(cls) -> bool:
-        """Check whether so many were missed that nobody can be sweeping."""
+        """Return whether so many sweeps were missed that no worker can be sweeping."""
         return cls.is_due(max(60, 6 * site.SWEEP_SECONDS))
 
     @classmethod
@@ -268,6 +268,6 @@ class Sweep(models.Model):
 
     @classmethod
     def is_due(cls, seconds: float) -> bool:
-        """Check whether there was none for so long, by the database's clock, which may have been put back."""
+        """Return whether there was no sweep for so long, by the database's clock, which may have been put back."""
         lately = timedelta(seconds=seconds)
         return not cls.objects.filter(at__range=(Now() - lately, Now() + lately)).exists()

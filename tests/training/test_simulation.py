@@ -11,7 +11,7 @@ from django.utils import timezone
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
 from training.demo import simulation
-from training.demo.loop import LoopError, Measured, Options, wait_for
+from training.demo.loop import LoopError, Measurement, Options, wait_for
 from training.demo.simulation import Annotator, NothingLeftError
 from training.models import Round
 
@@ -165,11 +165,11 @@ def test_an_interrupted_loop_leaves_no_round_to_other_workers(make_round):
 
 
 def test_win_rate_counts_a_tie_one_half():
-    def measured(*rewards: float) -> Measured:
-        return Measured(list(rewards), [], [], [])
+    def measured(*rewards: float) -> Measurement:
+        return Measurement(list(rewards), [], [], [])
 
     # Better, equal, worse, better: (1 + 1/2 + 0 + 1) / 4.
-    assert measured(1.0, 0.0, -0.5, 0.2).beats(measured(0.5, 0.0, 0.5, 0.1)) == 0.625
+    assert measured(1.0, 0.0, -0.5, 0.2).win_rate_over(measured(0.5, 0.0, 0.5, 0.1)) == 0.625
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ Pair = tuple[Completion, Completion]
 
 
 class SamplingError(Exception):
-    """The policy cannot write; the message says why, in a sentence."""
+    """A reason why the policy cannot write, in a sentence."""
 
 
 def sample(
     policy: Policy, prompts: Iterable[Mapping[str, Any]], folder: Path, **sampling: Any
 ) -> list[dict[str, Any]]:
-    """Let `policy` write completions for `prompts` ({"id", "prompt"}); returns the rows of samples.jsonl.
+    """Let `policy` write completions for `prompts` ({"id", "prompt"}). Return the rows of samples.jsonl.
 
     `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingError.
     """
@@ -37,11 +37,11 @@ def sample(
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
     write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
-    child = child_process.start("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    child = child_process.start_child("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _, said = child.communicate()
     finally:
-        child_process.end(child)
+        child_process.end_child(child)
     if child.returncode:
         last_words = (
             said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
@@ -51,7 +51,7 @@ def sample(
 
 
 def sample_pairs(policy: Policy, prompts: Iterable[Prompt], folder: Path) -> list[Pair]:
-    """Two different completions for each prompt, not saved; a prompt that got none or equal ones is left out."""
+    """Return two different completions for each prompt, not saved. Leave out prompts that got none, or equal ones."""
     entries = [{"id": str(prompt.pk), "prompt": prompt.content} for prompt in prompts]
     by_prompt: dict[int, list[dict[str, Any]]] = {}
     for row in sample(policy, entries, folder, samples_per_prompt=2):

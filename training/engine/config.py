@@ -1,8 +1,8 @@
-"""Every setting of a run: `config.json`, read, checked and filled in.
+"""The settings of a run: `config.json`, read, checked and filled in.
 
 One frozen dataclass is the whole list. Each option carries its own explanation, which `--help` prints and
-`docs/engine.md` repeats. An unknown key, a value of the wrong type or out of range, and an option that the
-chosen loss would ignore are refused by name: no option is accepted and ignored.
+`docs/engine.md` repeats. Unknown keys, bad values, and options that the chosen loss would ignore are refused by
+name. No option is accepted and ignored.
 
 Imports nothing heavy, so that the web application can write configurations without PyTorch.
 """
@@ -54,7 +54,7 @@ def _about(
     choices: tuple[str, ...] = (),
     longest: int = 4096,
 ) -> dict[str, Any]:
-    """An option's metadata: its explanation and its bounds; `longest` is in characters."""
+    """Return an option's metadata: its explanation and its bounds. `longest` is in characters."""
     return {
         "text": text,
         "low": low,
@@ -98,7 +98,7 @@ class LoraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How `sample` writes completions."""
+    """The settings of `sample`, which writes completions."""
 
     temperature: float = _option(1.0, "Softmax temperature; 0 takes the likeliest token.", low=0)
     top_p: float = _option(1.0, "Keep the smallest set of tokens with this probability.", above=0, high=1)
@@ -271,12 +271,12 @@ class TrainConfig:
         return _build(cls, data, "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting as JSON values, defaults filled in."""
+        """Return every setting as JSON values, defaults filled in."""
         return dataclasses.asdict(self)
 
 
 def explain(cls: Any = TrainConfig, prefix: str = "") -> list[tuple[str, Any, str, tuple[str, ...]]]:
-    """Every option as (dotted name, default, explanation, choices); a required one has default `...`."""
+    """Return every option as (dotted name, default, explanation, choices). A required one has default `...`."""
     rows: list[tuple[str, Any, str, tuple[str, ...]]] = []
     for option in dataclasses.fields(cls):
         factory: Any = option.default_factory
@@ -351,7 +351,7 @@ def _is_day(text: str) -> bool:
 
 
 def _shortened(value: Any) -> str:
-    """What was given in place of a setting, as Python writes it, at a length that a sentence holds."""
+    """Return what was given in place of a setting, as Python writes it, short enough for a sentence."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 

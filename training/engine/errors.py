@@ -1,6 +1,6 @@
-"""What can go wrong in a run, each with the exit code that tells a caller apart what happened.
+"""The errors of a run, each with an exit code of its own.
 
-Every message is one sentence a person can act on; the command line prints it without a traceback.
+Every message is one sentence that a user can act on. The command line prints it without a traceback.
 """
 
 import errno
@@ -84,7 +84,7 @@ class InterruptedRunError(EngineError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what `error` says, with those that an open end announces, or else its kind."""
+    """Return the first line of what `error` says, and the next if that one ends open. Its kind if it says nothing."""
     said = ""
     for line in str(error).split("\n"):
         said = f"{said} {line.strip()}".strip()
@@ -100,7 +100,7 @@ def sentence(error: BaseException) -> str:
 
 
 def memory_short(error: BaseException) -> MemoryShortError | None:
-    """The sentence for an allocation that failed, on a CPU or on CUDA; None for any other error."""
+    """Return the error for an allocation that failed, on a CPU or on CUDA. None for any other error."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if named or "can't allocate memory" in str(error):
         return MemoryShortError(
@@ -110,7 +110,7 @@ def memory_short(error: BaseException) -> MemoryShortError | None:
 
 
 def disk_full(error: BaseException, path: object = None) -> StorageError | None:
-    """The sentence for a write to `path`, or to whatever the error names, without room; None for any other error."""
+    """Return the error for a full disk under `path`, or under the file that `error` names. None for any other."""
     if not isinstance(error, OSError) or error.errno not in _FULL:
         return None
     what = path or error.filename or "a file"

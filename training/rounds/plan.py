@@ -1,8 +1,11 @@
 """The plan of a round: everything that is chosen for it, checked before it starts. Changes nothing.
 
-Settings travel one way: a form's fields by dotted name become `chosen` (`nested`), the project's defaults and
-`chosen` a Plan (`Plan.for_project`), the Plan the JSON of `Round.settings` (`to_dict`), and that a Plan again
-(`from_dict`). `dotted` is the way back, from the JSON to names that a page can show.
+Settings travel one way, and each conversion is here:
+
+- `nested` makes `chosen` of a form's fields by dotted name;
+- `Plan.for_project` lays `chosen` over the project's defaults;
+- `Plan.to_dict` makes the JSON of `Round.settings`, and `Plan.from_dict` reads it again;
+- `dotted` gives that JSON by dotted name, for a page or a form.
 """
 
 import json
@@ -31,7 +34,7 @@ SAMPLING = {"distinct": True, "skip_long": True}
 
 
 class RoundError(Exception):
-    """Something asked of a round cannot be done; nothing was changed.
+    """A refusal of something asked of a round. Nothing was changed.
 
     `field` names the setting at fault, if there is one. `message` says what is wrong with it. `str()` puts
     `separator` between the two; with None the message is a sentence of its own.
@@ -52,7 +55,7 @@ class Plan:
     """Everything that is chosen for a round, as `Round.settings` keeps it.
 
     `config` holds the names that the database uses (the alias `starter`, an adapter below var/), so that a
-    database can move between machines; `on_this_machine` turns them into paths.
+    database can move between machines. `on_this_machine` turns them into paths.
     """
 
     config: TrainConfig
@@ -88,7 +91,7 @@ class Plan:
 
     @property
     def margin_scale(self) -> float:
-        """The factor on a pair's strength for training: 0 where the loss knows no margins."""
+        """Return the factor on a pair's strength for training: 0 where the loss knows no margins."""
         return self.pairs.margin_scale if "margin" in LOSS_OPTIONS[self.config.loss] else 0.0
 
     @classmethod

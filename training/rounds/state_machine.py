@@ -2,10 +2,11 @@
 
 The only writer of Round.state and RoundEvent. Every move is one UPDATE that names the state it leaves, with its
 RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
-a hint: `sweep`, run every few seconds, sends again what was lost and takes rounds back from silent workers.
-How a round does its work is in `runner.py`.
+a hint: `sweep`, run every few seconds, resends what was lost and takes rounds back from silent workers.
+`runner.py` does the work of a round.
 
-Every time that decides something is the database's (`Now()`): workers' clocks may disagree.
+Every time that decides something is the database's (`Now()`): workers' clocks may disagree. Messages of the history
+are stored as they are written, so they are not marked for translation. RoundErrors are shown at once, and are.
 """
 
 import logging
@@ -102,8 +103,7 @@ def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = 
         count = snapshot.pairs.filter(held_out=False).count()
         if count < MIN_PAIRS:
             raise _too_few_pairs(count)
-        message = ngettext("%(count)d pair to train on.", "%(count)d pairs to train on.", count)
-        return _queue(policy, plan, by, message % {"count": count}, snapshot=snapshot)
+        return _queue(policy, plan, by, f"{count} pairs to train on.", snapshot=snapshot)
 
 
 def write(project: Project, by: User | None, count: int) -> Round:
@@ -119,8 +119,8 @@ def write(project: Project, by: User | None, count: int) -> Round:
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
         policy, plan = _plan(project, {"fresh_comparisons": count, "gate_comparisons": 0})
-        message = ngettext("%(count)d comparison to write.", "%(count)d comparisons to write.", count)
-        return _queue(policy, plan, by, message % {"count": count}, trains=False)
+        message = f"{count} comparison{'' if count == 1 else 's'} to write."
+        return _queue(policy, plan, by, message, trains=False)
 
 
 def _plan(project: Project, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
@@ -200,7 +200,7 @@ def cancel(round_: Round, by: User | None = None) -> bool:
 
 def resume(round_: Round, by: User | None = None) -> None:
     """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot."""
-    if not round_.may_resume:
+    if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
         raise RoundError(sentence % {"number": round_.number})
     check_policy(round_.start_policy)
@@ -208,7 +208,7 @@ def resume(round_: Round, by: User | None = None) -> None:
         moved = move(
             round_,
             State.QUEUED,
-            message=_("Resumed."),
+            message="Resumed.",
             by=by,
             losses=0,
             reason="",
@@ -271,10 +271,7 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
             raise RoundError(sentence % {"policy": policy.name}, "policy")
         left = project.current_policy
         Project.objects.filter(pk=project.pk).update(current_policy=policy)
-        message = _("Rolled back from %(left)s to %(policy)s.") % {
-            "left": left.name if left else _("none"),
-            "policy": policy.name,
-        }
+        message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
         for round_ in project.rounds.filter(result_policy__in=[p for p in (left, policy) if p]):
             _note(round_, round_.state, message, by)
         in_use = {policy.pk, *(ancestor.pk for ancestor in ancestors(policy))}
@@ -306,7 +303,7 @@ def claim_round(round_id: int, worker: str) -> Round | None:
         claimed = move(
             round_,
             State.TRAINING if round_.trains else State.SAMPLING,
-            message=_("Attempt %(attempt)d, by %(worker)s.") % {"attempt": attempt, "worker": worker},
+            message=f"Attempt {attempt}, by {worker}.",
             fence={"attempts": round_.attempts},
             attempts=attempt,
             worker=worker,
@@ -330,7 +327,7 @@ def advance(round_: Round, to: State, **fields: Any) -> bool:
 
 
 def fail(round_: Round, reason: str) -> bool:
-    """End the worker's own round with a reason in one sentence."""
+    """Fail the worker's own round with a reason in one sentence."""
     return advance(round_, State.FAILED, message=reason, reason=reason, finished_at=Now())
 
 
@@ -340,7 +337,7 @@ def hand_back(round_: Round) -> bool:
         moved = advance(
             round_,
             State.QUEUED,
-            message=_("%(worker)s is stopping; another worker will go on.") % {"worker": round_.worker},
+            message=f"{round_.worker} is stopping; another worker will go on.",
             enqueued_at=None,
         )
         if moved:
@@ -396,11 +393,7 @@ def _take_back(round_: Round) -> None:
     }
     losses = round_.losses + 1
     if losses >= MAX_LOSSES:
-        reason = ngettext(
-            "Its worker went silent %(count)d time in a row, the last one being %(worker)s.",
-            "Its worker went silent %(count)d times in a row, the last one being %(worker)s.",
-            losses,
-        ) % {"count": losses, "worker": round_.worker}
+        reason = f"Its worker went silent {losses} times in a row, the last one being {round_.worker}."
         move(
             round_,
             State.FAILED,
@@ -411,8 +404,5 @@ def _take_back(round_: Round) -> None:
             finished_at=Now(),
         )
         return
-    message = _("%(worker)s has been silent for %(seconds)s s; another worker will go on.") % {
-        "worker": round_.worker,
-        "seconds": site.SILENT_SECONDS,
-    }
+    message = f"{round_.worker} has been silent for {site.SILENT_SECONDS} s; another worker will go on."
     move(round_, State.QUEUED, message=message, fence=fence, losses=losses, enqueued_at=None)

@@ -169,7 +169,7 @@ def _like(round_: Round) -> dict[str, Any]:
 def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
     """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
-    label = LABELS.get(key) or key.replace("_", " ").capitalize()
+    label = LABELS[key]
     if choices:
         return forms.ChoiceField(
             label=label, help_text=text, initial=initial, choices=[(choice, choice) for choice in choices]
@@ -181,16 +181,42 @@ def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str,
     return kind(label=label, help_text=text, initial=initial, required=required)
 
 
-LABELS = {  # where the key alone would not do
-    "r": _("Rank"),
+LABELS = {
+    "epochs": _("Epochs"),
+    "learning_rate": _("Learning rate"),
+    "beta": _("Beta"),
     "batch_size": _("Pairs per step"),
-    "nll_weight": _("NLL weight"),
+    "loss": _("Loss"),
+    "label_smoothing": _("Label smoothing"),
+    "offset_scale": _("Offset scale"),
     "tie_nu": _("Tie readiness (nu)"),
-    "dtype": _("Precision"),
+    "nll_weight": _("NLL weight"),
+    "r": _("Rank"),
+    "alpha": _("Alpha"),
+    "dropout": _("Dropout"),
+    "experts": _("Experts"),
+    "optimizer": _("Optimizer"),
+    "schedule": _("Schedule"),
+    "warmup_steps": _("Warmup steps"),
+    "weight_decay": _("Weight decay"),
+    "max_grad_norm": _("Max grad norm"),
+    "seed": _("Seed"),
+    "temperature": _("Temperature"),
     "top_p": _("Top p"),
     "top_k": _("Top k"),
+    "max_new_tokens": _("Max new tokens"),
+    "distinct": _("Distinct"),
+    "max_length": _("Max length"),
+    "unmatched_turns": _("Unmatched turns"),
+    "max_tokens": _("Max tokens"),
+    "dtype": _("Precision"),
+    "device": _("Device"),
+    "quantization": _("Quantization"),
+    "gradient_checkpointing": _("Gradient checkpointing"),
     "eval_steps": _("Score held-out pairs every … steps"),
     "checkpoint_steps": _("Checkpoint every … steps"),
+    "max_skipped_steps": _("Max skipped steps"),
+    "displacement_bound": _("Displacement bound"),
 }
 FRACTIONS = {"offset_scale", "tie_nu"}  # options that may be fractional but are unset by default
 

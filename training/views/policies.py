@@ -41,7 +41,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
             messages.error(request, str(error))
         return redirect("policy", project.slug, policy.pk)
     history = lineage.history(policy)
-    may_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
+    can_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
     context = {
         "policy": policy,
         "history": history,
@@ -49,7 +49,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         "descendants": lineage.descendants(policy),
         "judgments": _judgments_page(history[0].round, request.GET.get("page")),
         "is_current": policy.pk == project.current_policy_id,
-        "may_roll_back": may_roll_back and request.membership.role == Role.ADMIN,
+        "can_roll_back": can_roll_back and request.membership.role == Role.ADMIN,
         "written": policy.completions.count(),
     }
     return render(request, "training/policy.html", context)

@@ -72,7 +72,7 @@ class Command(BaseCommand):
 
 
 def welcome(address: str, logins: list[seed.Login]) -> str:
-    """The address and the logins, as a small table."""
+    """Return the address and the logins, as a small table."""
     lines = [f"  {login.role:<12}{login.username:<10}{login.password}" for login in logins]
     header = f"  {'role':<12}{'user':<10}password"
     return "\n".join(["", f"Whetstone is ready at {address}", "", header, *lines, "", "Ctrl-C stops it."])
