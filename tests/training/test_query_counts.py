@@ -61,7 +61,7 @@ def decide_round(project: Project, teammate: Any) -> Callable[..., Round]:
         claim = queue.claim(project, teammate)  # of the one comparison that is open
         assert claim is not None
         preferred = second if is_won else first
-        judging.record(claim.token, teammate, judging.Verdict("prefer", preferred.pk, 1))
+        judging.record(project, teammate, claim.token, judging.Verdict("prefer", preferred.pk, 1))
         return comparison
 
     return decide

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import F
-
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Project, User
@@ -95,7 +93,7 @@ def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None
 
 def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> bool:
     """Judge the round's gate to the end, and promote its policy unless it is worse. Return whether it was promoted."""
-    waiting = round_.gate.filter(judged__lt=F("needed"), withdrawn_at=None)
+    waiting = round_.gate.filter(state_machine.UNFINISHED)
     take_turns(round_.project, annotators, lambda: not waiting.exists())
     if standings.gate(round_).verdict == "worse":
         state_machine.reject(round_, by)

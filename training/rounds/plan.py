@@ -18,6 +18,7 @@ from django.conf import settings as site
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from annotate.pairs.snapshots import PairSettings, PairSettingsError
 from annotate.projects import base_models
@@ -33,19 +34,19 @@ DECIDED = ("samples_per_prompt", "policy", "reference")
 SAMPLING = {"distinct": True, "skip_long": True}
 
 
-class RoundError(Exception):
+class RoundError(RefusalError):
     """A refusal of something asked of a round. Nothing was changed.
 
-    `field` names the setting at fault, if there is one. `message` says what is wrong with it. `str()` puts
-    `separator` between the two; with None the message is a sentence of its own.
+    `field` names the setting at fault, if there is one. `str()` puts `separator` between it and the message. With None
+    the message is a sentence of its own.
     """
 
-    def __init__(self, message: str, field: str | None = None, *, separator: str | None = None) -> None:
+    def __init__(self, message: str, field: str = "", *, separator: str | None = None) -> None:
         super().__init__(message, field)
-        self.message, self.field, self.separator = message, field, separator
+        self.separator = separator
 
     def __str__(self) -> str:
-        if self.field is None or self.separator is None:
+        if not self.field or self.separator is None:
             return self.message
         return f"{self.field}{self.separator}{self.message}"
 
@@ -167,7 +168,7 @@ def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, 
     try:
         return TrainConfig.from_dict({**today, **training, **of_policy, "sampling": sampling})
     except ConfigError as error:
-        raise RoundError(error.message, error.option, separator=error.separator) from error
+        raise RoundError(error.message, error.option or "", separator=error.separator) from error
 
 
 def _pairs(chosen: Mapping[str, Any]) -> PairSettings:
