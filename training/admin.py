@@ -1,4 +1,4 @@
-"""Django's admin, for whoever runs the site: rounds and workers can be read, not changed."""
+"""Django's admin pages of rounds and workers, which can be read, not changed."""
 
 from django.contrib import admin
 

@@ -1,7 +1,7 @@
-"""Rounds: what was trained from which judgments, how it went, and which worker saw to it.
+"""The rows of rounds: their settings, progress, history and metrics, and the workers that lead them.
 
-The database holds the rules: one open round per project, one metric per step, one policy per round. `rounds.py`
-is the only writer of Round.state and of RoundEvent.
+The database holds the rules: one open round per project, one metric per step, one policy per round.
+`rounds/state_machine.py` is the only writer of Round.state and of RoundEvent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings as site
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, Count, F, Q, When
 from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
@@ -23,22 +23,32 @@ from annotate.models import Comparison, Policy, Project, Snapshot
 
 class RoundQuerySet(models.QuerySet["Round"]):
     def open(self) -> RoundQuerySet:
-        """The rounds that run or wait for a decision: at most one in a project."""
+        """Return the rounds that run or wait for a decision: at most one in a project."""
         return self.filter(state__in=[*Round.LIVE, Round.State.READY])
+
+    def gate_totals(self) -> dict[int, int]:
+        """Map each round's id to its number of gate comparisons, without those that are withdrawn or set aside.
+
+        A rejection withdraws what is not judged in full. Those still count, as they did before it.
+        """
+        counts = Q(gate__open=True) | Q(gate__claimed__gt=0) | Q(gate__judged__gte=F("gate__needed"))
+        total = Case(
+            When(state=Round.State.REJECTED, then=Count("gate")), default=Count("gate", filter=counts)
+        )
+        return dict(self.order_by().annotate(total=total).values_list("pk", "total"))
 
 
 class Round(models.Model):
-    """Snapshot -> training -> new policy -> sampling -> new comparisons.
+    """One turn of the loop: snapshot -> training -> new policy -> sampling -> new comparisons.
 
     A round that does not train (`trains`) is sampling alone: its starting policy writes comparisons, as the first of
     a project. It has no snapshot and makes no policy, so nothing is decided about it.
 
-    `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while the
-    number that it was given still stands, so one that was thought dead cannot disturb its successor.
+    `attempts` counts how often a worker took the round. It is also the fence: a worker writes only while it has the
+    latest number, so one that was thought dead cannot disturb its successor.
     """
 
     class State(models.TextChoices):
-        DRAFT = "draft", _("Draft")
         QUEUED = "queued", _("Queued")
         TRAINING = "training", _("Training")
         SAMPLING = "sampling", _("Sampling")
@@ -50,12 +60,12 @@ class Round(models.Model):
         WRITTEN = "written", _("Written")  # the end of a round that only writes
 
     RUNNING = (State.TRAINING, State.SAMPLING)  # a worker has it
-    LIVE = (State.DRAFT, State.QUEUED, *RUNNING)  # can be cancelled, and can fail
+    LIVE = (State.QUEUED, *RUNNING)  # can be cancelled, and can fail
     DECIDED = (State.PROMOTED, State.REJECTED)
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rounds")
     number = models.PositiveIntegerField(help_text=_("Counts from 1 in each project."))
-    state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     trains = models.BooleanField(
         default=True, editable=False, help_text=_("Otherwise its starting policy only writes.")
     )
@@ -106,13 +116,11 @@ class Round(models.Model):
             models.UniqueConstraint(fields=["project", "number"], name="one_round_per_number"),
             models.UniqueConstraint(
                 fields=["project"],
-                condition=Q(state__in=["draft", "queued", "training", "sampling", "ready"]),
+                condition=Q(state__in=["queued", "training", "sampling", "ready"]),
                 name="one_open_round_per_project",
             ),
             models.CheckConstraint(
-                condition=Q(state__in=["draft", "cancelled", "failed"])
-                | Q(snapshot__isnull=False)
-                | Q(trains=False),
+                condition=Q(state__in=["cancelled", "failed"]) | Q(snapshot__isnull=False) | Q(trains=False),
                 name="queued_rounds_have_a_snapshot",
             ),
             models.CheckConstraint(
@@ -150,19 +158,15 @@ class Round(models.Model):
 
     @property
     def gate_total(self) -> int:
-        """The gate comparisons that count: neither withdrawn, nor set aside because everybody skips them."""
-        if self.state == self.State.REJECTED:  # which withdrew what nobody had judged in full
-            return self.gate.count()
-        counts = Q(open=True) | Q(claimed__gt=0) | Q(judged__gte=F("needed"))
-        return self.gate.filter(counts).count()
+        return Round.objects.filter(pk=self.pk).gate_totals()[self.pk]
 
     @property
     def gate_judged(self) -> int:
         return self.gate.finished().count()
 
     @property
-    def may_resume(self) -> bool:
-        """Whether it failed after it was queued, so that a worker can go on with it."""
+    def can_resume(self) -> bool:
+        """Return whether it failed with all that a worker needs to go on with it."""
         return self.state == self.State.FAILED and (self.snapshot_id is not None or not self.trains)
 
     @property
@@ -171,7 +175,7 @@ class Round(models.Model):
 
     @property
     def unseen(self) -> str:
-        """The folder below var/ that a worker has written and that this machine does not see; empty if it does."""
+        """Return the folder below var/ that a worker wrote and this machine does not see; empty if it does."""
         has_ended_well = self.state in (*self.DECIDED, self.State.READY, self.State.WRITTEN)
         if not (has_ended_well or self.phase):  # before the first phase there is no folder anywhere
             return ""
@@ -180,10 +184,12 @@ class Round(models.Model):
 
 
 class RoundEvent(models.Model):
-    """One line of a round's history: each move from state to state, and what else people did to it."""
+    """One line of a round's history: a move from state to state, or what else people did to it."""
 
     round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="events")
-    from_state = models.CharField(max_length=10, choices=Round.State.choices)
+    from_state = models.CharField(
+        max_length=10, choices=Round.State.choices, blank=True, help_text=_("Empty when the round began.")
+    )
     to_state = models.CharField(max_length=10, choices=Round.State.choices)
     message = models.TextField(blank=True)
     by = models.ForeignKey(site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -213,7 +219,7 @@ class Metric(models.Model):
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def present(self) -> WorkerQuerySet:
-        """The workers that were seen lately and are not stopping."""
+        """Return the workers that were seen lately and are not stopping."""
         lately = timedelta(seconds=3 * site.HEARTBEAT_SECONDS)
         # One that is ahead was written while the database's clock was.
         return self.filter(seen_at__range=(Now() - lately, Now() + lately), stopping=False)
@@ -234,12 +240,12 @@ class Worker(models.Model):
 
     @classmethod
     def for_training(cls) -> list[Worker]:
-        """The present workers that take rounds. A handful of rows, so the queue names are read in Python."""
+        """Return the present workers that take rounds. They are few, so the queue names are read in Python."""
         return [worker for worker in cls.objects.present() if "training" in worker.queues]
 
 
 class Sweep(models.Model):
-    """The last look after silent workers, lost messages and expired claims: one row."""
+    """The last sweep for silent workers, lost messages and expired claims: one row."""
 
     at = models.DateTimeField()
     by = models.CharField(max_length=255, help_text=_("The worker that did it."))
@@ -253,7 +259,7 @@ class Sweep(models.Model):
 
     @classmethod
     def is_overdue(cls) -> bool:
-        """Check whether so many were missed that nobody can be sweeping."""
+        """Return whether so many sweeps were missed that no worker can be sweeping."""
         return cls.is_due(max(60, 6 * site.SWEEP_SECONDS))
 
     @classmethod
@@ -262,6 +268,6 @@ class Sweep(models.Model):
 
     @classmethod
     def is_due(cls, seconds: float) -> bool:
-        """Check whether there was none for so long, by the database's clock, which may have been put back."""
+        """Return whether there was no sweep for so long, by the database's clock, which may have been put back."""
         lately = timedelta(seconds=seconds)
         return not cls.objects.filter(at__range=(Now() - lately, Now() + lately)).exists()

@@ -1,4 +1,4 @@
-"""Celery's side of a round: fetch, call, return. What the calls do is in `state_machine.py` and `runner.py`."""
+"""Celery's tasks: fetch, call, return. `state_machine.py` and `runner.py` do the work."""
 
 from celery import shared_task
 
@@ -10,7 +10,7 @@ app.steps["worker"].update((workers.Presence, sweeping.Sweeper))
 
 @shared_task(name=state_machine.RUN_TASK)
 def run_round(round_id: int) -> None:
-    """Work on a queued round. A message that comes twice, or too late, finds nothing to claim."""
+    """Work on a queued round. A message that arrives twice, or too late, finds nothing to claim."""
     claimed = state_machine.claim_round(round_id, workers.own_name())
     if claimed is not None:
         runner.run(claimed)
@@ -18,5 +18,5 @@ def run_round(round_id: int) -> None:
 
 @shared_task(name="training.tasks.sweep")
 def sweep() -> None:
-    """What beat asks for every few seconds."""
+    """Sweep, as beat asks for every few seconds."""
     sweeping.sweep(workers.own_name())

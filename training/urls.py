@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training.views import projects, rounds
+from training.views import policies, projects, rounds
 
 urlpatterns = [
     path("", projects.home, name="home"),
@@ -11,7 +11,7 @@ urlpatterns = [
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.round_live, name="round_live"),
     path("p/<slug:slug>/rounds/<int:number>/gallery/", rounds.gallery, name="gallery"),
     path("p/<slug:slug>/rounds/<int:number>/files/<path:name>", rounds.round_file, name="round_file"),
-    path("p/<slug:slug>/policies/", rounds.policy_list, name="policies"),
-    path("p/<slug:slug>/policies/<int:policy_id>/", rounds.policy_page, name="policy"),
-    path("p/<slug:slug>/comparisons/<int:comparison_id>/policies/", rounds.shaped_policies, name="shaped"),
+    path("p/<slug:slug>/policies/", policies.policy_list, name="policies"),
+    path("p/<slug:slug>/policies/<int:policy_id>/", policies.policy_page, name="policy"),
+    path("p/<slug:slug>/comparisons/<int:comparison_id>/policies/", policies.shaped_policies, name="shaped"),
 ]

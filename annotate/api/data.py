@@ -21,7 +21,7 @@ from annotate.imports import records
 from annotate.models import ApiToken, Project, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.downloads import rows_download, snapshot_download
-from annotate.pairs.snapshots import PairSettings, take_snapshot
+from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
 from primitives.text import printable
@@ -130,9 +130,8 @@ def snapshots(request: Request, slug: str) -> Response:
     _check_policies(project, policies)
     try:
         settings = PairSettings(**{**given.validated_data, "policies": tuple(dict.fromkeys(policies))})
-    except ValueError as error:
-        sentence = str(error)
-        raise ValidationError({sentence.partition(" ")[0]: [sentence]}) from error
+    except PairSettingsError as error:
+        raise ValidationError({error.field: [str(error)]}) from error
     snapshot = take_snapshot(project, membership.user, settings)
     return Response(SnapshotOut(snapshot).data, status=201)
 

@@ -33,9 +33,20 @@ EXCLUSIONS = {
 }
 
 
+class PairSettingsError(ValueError):
+    """A value without meaning. `field` names the setting, and `message` says what is wrong with it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(field, message)
+        self.field, self.message = field, message
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.message}"
+
+
 @dataclass(frozen=True)
 class PairSettings:
-    """Settings by which judgments become pairs. Raises ValueError naming the field for a value that has no meaning.
+    """Settings by which judgments become pairs. Raises PairSettingsError for a value that has no meaning.
 
     `ties`: "drop" a comparison that ends even, or keep it with the label 0.5 ("half").
     `votes`: "equal" gives the label as the share of votes; "reliability" as the probability that the chosen
@@ -65,13 +76,14 @@ class PairSettings:
             ("weights", ("equal", "judgments")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+                message = f"must be one of {', '.join(choices)}, not {getattr(self, name)!r}."
+                raise PairSettingsError(name, message)
         if not 0 <= self.smoothing <= 100:
-            raise ValueError(f"smoothing must be from 0 to 100, not {self.smoothing!r}.")
+            raise PairSettingsError("smoothing", f"must be from 0 to 100, not {self.smoothing!r}.")
         if not 0 <= self.margin_scale <= 10:
-            raise ValueError(f"margin_scale must be from 0 to 10, not {self.margin_scale!r}.")
+            raise PairSettingsError("margin_scale", f"must be from 0 to 10, not {self.margin_scale!r}.")
         if not 1 <= self.min_judgments <= 50:
-            raise ValueError(f"min_judgments must be from 1 to 50, not {self.min_judgments!r}.")
+            raise PairSettingsError("min_judgments", f"must be from 1 to 50, not {self.min_judgments!r}.")
 
 
 @dataclass(frozen=True, slots=True)

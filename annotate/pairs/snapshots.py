@@ -11,7 +11,14 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from annotate.models import Comparison, Completion, Project, Snapshot, SnapshotPair, User
-from annotate.pairs.aggregation import EXCLUSIONS, Aggregation, Pair, PairSettings, aggregate
+from annotate.pairs.aggregation import (
+    EXCLUSIONS,
+    Aggregation,
+    Pair,
+    PairSettings,
+    PairSettingsError,
+    aggregate,
+)
 from annotate.projects import trail
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "Aggregation",
     "Pair",
     "PairSettings",
+    "PairSettingsError",
     "aggregate",
     "as_prompted",
     "canonical",

@@ -65,7 +65,7 @@ def start_from(project: Project, base_model: str) -> Policy:
     Raises RefusalError if the model is missing, or not allowed on this site.
     """
     with transaction.atomic():
-        # Locked as `rounds.open_round` locks it: no round starts between the look and the change.
+        # Locked as a round that starts locks it: no round starts between the look and the change.
         before = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         old, unused = before.current_policy, may_choose_base_model(before)
         if old is not None and unused and old.base_model == base_model:

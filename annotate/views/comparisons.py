@@ -52,14 +52,14 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     )
     judgments = found.judgments.select_related("annotator").order_by("-created_at", "-pk")
     claims = found.claims.filter(state="live", expires_at__gt=timezone.now()).select_related("annotator")
-    pairs = found.snapshot_pairs.select_related("snapshot").order_by("-snapshot_id")
+    pairs = found.snapshot_pairs.select_related("snapshot").prefetch_related("snapshot__rounds__project")
     context = {
         "comparison": found,
         "sides": [("A", found.first), ("B", found.second)],
         "turns": cut_turns(found.prompt.turns),
         "judgments": judgments,
         "claims": claims,
-        "pairs": pairs,
+        "pairs": pairs.order_by("-snapshot_id"),
         "flags": found.flags.open().select_related("annotator"),
         "is_admin": request.membership.role == Role.ADMIN,
     }

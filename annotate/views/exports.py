@@ -88,7 +88,9 @@ def snapshots(request: ProjectRequest) -> HttpResponse:
         messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": snapshot.digest[:12]})
         return redirect("snapshot", project.slug, snapshot.digest)
     context = {
-        "snapshots": project.snapshots.select_related("created_by").order_by("-pk")[:200],
+        "snapshots": project.snapshots.select_related("created_by")
+        .prefetch_related("rounds__project")  # read by the fragment of training/
+        .order_by("-pk")[:200],
     }
     return render(request, "annotate/snapshots.html", context)
 

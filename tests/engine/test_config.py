@@ -56,6 +56,29 @@ def test_a_bad_setting_is_refused_by_name(settings: dict, message: str) -> None:
         build(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "option", "message"),
+    [
+        ({"beta": 0}, "beta", "must be greater than 0, not 0."),
+        ({"lora": {"r": 0}}, "lora.r", "must be at least 1, not 0."),
+        ({"sampling": {"temprature": 1}}, "sampling.temprature", "Unknown setting sampling.temprature."),
+        ({"lora": 16}, "lora", "must be an object of settings."),
+        ({"loss": "ipo", "label_smoothing": 0.1}, "label_smoothing", "has no effect with loss 'ipo'"),
+        (
+            {"chat_template_kwargs": {"messages": []}},
+            "chat_template_kwargs",
+            "messages is not the template's",
+        ),
+    ],
+)
+def test_an_error_carries_its_option(settings: dict, option: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build(**settings)
+    assert refused.value.option == option
+    assert refused.value.message.startswith(message)
+    assert refused.value.message in str(refused.value)
+
+
 def test_a_missing_base_model_is_told() -> None:
     with pytest.raises(ConfigError, match=r"^base_model is missing\.$"):
         TrainConfig.from_dict({})

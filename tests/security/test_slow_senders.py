@@ -16,7 +16,7 @@ from django.conf import settings
 from tests.security.conftest import Tally
 from tests.servers import free_port
 from tests.waiting import wait_for
-from training.demo.supervisor import answers
+from training.demo.supervisor import is_answering
 
 KIND = "requests that are never finished, behind the proxy"
 SENDERS = 40
@@ -66,7 +66,7 @@ def proxy(tmp_path: Path) -> Iterator[int]:
             running(nginx, "-c", str(configuration(tmp_path, port, upstream)), "-e", "stderr")
         )
         for place in (upstream, port):
-            wait_for(lambda place=place: answers(f"http://localhost:{place}/login/"))
+            wait_for(lambda place=place: is_answering(f"http://localhost:{place}/login/"))
         yield port
 
 

@@ -42,9 +42,11 @@ def test_a_child_is_given_no_secret_of_the_site(
     for name, value in (SECRETS | NEEDED).items():
         monkeypatch.setenv(name, value)
     settings.CHILD_ENVIRONMENT = ["OURS"]
-    child = child_process.start("sample", tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = child_process.start_child(
+        "sample", tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     given = wait_for(Path(f"/proc/{child.pid}/environ").read_text)
-    child_process.end(child)
+    child_process.end_child(child)
     environment = dict(entry.split("=", 1) for entry in given.split("\0") if entry)
     assert not environment.keys() & SECRETS.keys()
     assert "secret" not in "".join(environment.values())
@@ -116,4 +118,4 @@ def test_the_reason_is_the_childs_last_word_in_one_line(
 ) -> None:
     path = tmp_path / "train.log"
     path.write_text(log)
-    assert child_process.reason("train", code, path) == said.format(folder=tmp_path)
+    assert child_process.explain_exit("train", code, path) == said.format(folder=tmp_path)

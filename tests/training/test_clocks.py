@@ -52,7 +52,7 @@ def test_a_worker_with_a_wrong_clock_is_not_silent(make_round: Any, wrong: Any, 
     near = timedelta(seconds=30)
     recent = (Now() - near, Now() + near)
     assert Round.objects.filter(heartbeat_at__range=recent, started_at__range=recent).count() == 1
-    assert claimed.events.filter(created_at__range=recent).count() == claimed.events.count() == 4
+    assert claimed.events.filter(created_at__range=recent).count() == claimed.events.count() == 3
 
 
 @pytest.mark.django_db

@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from annotate.models import Policy, Project
 from tests.training.pages import FRAGMENT, address, text
+from training.engine.config import explain
 from training.models import Round, Worker
 from training.rounds import state_machine
 from training.rounds.plan import Plan
@@ -136,6 +137,7 @@ def test_what_is_changed_in_the_form_reaches_the_round(
     changes = {
         "loss": "ipo",
         "lora.r": 4,
+        "lora.experts": "all",
         "sampling.top_p": 0.9,
         "pairs.ties": "half",
         "fresh_comparisons": 5,
@@ -143,8 +145,34 @@ def test_what_is_changed_in_the_form_reaches_the_round(
     client.post(reverse("rounds", args=[ready_project.slug]), form_values(client, ready_project, **changes))
     chosen = Round.objects.get().settings
     assert (chosen["config"]["loss"], chosen["config"]["lora"]["r"]) == ("ipo", 4)
+    assert chosen["config"]["lora"]["experts"] == "all"
     assert (chosen["config"]["sampling"]["top_p"], chosen["pairs"]["ties"]) == (0.9, "half")
     assert chosen["fresh_comparisons"] == 5
+
+
+def test_experts_are_explained_in_the_engines_words(
+    ready_project: Project, owner: Any, client_for: Any
+) -> None:
+    response = client_for(owner).get(reverse("rounds", args=[ready_project.slug]))
+    field = response.context["form"]["lora.experts"]
+    texts = {name: (text, choices) for name, _default, text, choices in explain()}
+    assert (field.help_text, tuple(choice for choice, _label in field.field.choices)) == texts["lora.experts"]
+    assert (field.label, field.value()) == ("Experts", "shared")
+    assert "Experts of a mixture that" in text(response)
+
+
+def test_experts_of_named_layers_are_refused_at_their_field(
+    ready_project: Project, owner: Any, client_for: Any
+) -> None:
+    ready_project.training_settings = {"lora": {"target_modules": ["q_proj"]}}
+    ready_project.save()
+    client = client_for(owner)
+    values = form_values(client, ready_project, **{"lora.experts": "all"})
+    response = client.post(reverse("rounds", args=[ready_project.slug]), values)
+    assert response.status_code == 422
+    assert response.context["form"].errors["lora.experts"] == [
+        "Has no effect with lora.target_modules; name the experts' layers there."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,14 @@ import psutil
 import pytest
 
 from tests.waiting import wait_for
-from training.demo.supervisor import ProcessError, Service, Supervisor, answers, end_leftovers, require_port
+from training.demo.supervisor import (
+    ProcessError,
+    Service,
+    Supervisor,
+    end_leftovers,
+    is_answering,
+    require_port,
+)
 
 pytestmark = pytest.mark.once
 
@@ -165,7 +172,7 @@ def test_a_taken_port_is_named_and_only_a_page_is_an_answer():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(ProcessError, match=rf"Port {port} is in use .* PORT="):
             require_port("127.0.0.1", port)
-        assert answers(f"http://127.0.0.1:{port}/login/")
-        assert not answers(f"http://127.0.0.1:{port}/broken/")
+        assert is_answering(f"http://127.0.0.1:{port}/login/")
+        assert not is_answering(f"http://127.0.0.1:{port}/broken/")
         server.shutdown()
-    assert not answers(f"http://127.0.0.1:{port}/login/")
+    assert not is_answering(f"http://127.0.0.1:{port}/login/")

@@ -32,7 +32,7 @@ def test_starting_freezes_a_snapshot_and_queues_the_round(
     assert round_.snapshot is not None
     assert round_.snapshot.pairs.filter(held_out=False).count() == 12
     assert round_.snapshot.pairs.filter(held_out=True).count() == 4
-    assert states(round_) == ["draft", "queued"]
+    assert states(round_) == ["queued"]
     assert round_.settings["config"]["learning_rate"] == 1e-3
     assert round_.settings["config"]["sampling"]["max_new_tokens"] == 12
     assert round_.created_by == owner
@@ -105,12 +105,14 @@ def test_numbers_count_up_and_a_cancelled_round_makes_room(
     ("chosen", "field", "message"),
     [
         ({"training": {"beta": 0}}, "beta", "beta must be greater than 0"),
-        ({"training": {"beat": 1}}, "Unknown", "Unknown setting beat. Did you mean beta?"),
+        ({"training": {"beat": 1}}, "beat", "Unknown setting beat. Did you mean beta?"),
         ({"training": {"lora": {"r": 0}}}, "lora.r", "lora.r must be at least 1"),
         ({"training": {"max_length": 100_000}}, "max_length", "the base model takes at most"),
-        ({"sampling": {"max_new_tokens": 100_000}}, "max_new_tokens", "leave no room for a prompt"),
+        ({"sampling": {"max_new_tokens": 100_000}}, "sampling.max_new_tokens", "leave no room for a prompt"),
         ({"gate_comparisons": -1}, "gate_comparisons", "must be a whole number"),
         ({"gate": 1}, "gate", "Unknown setting gate"),
+        ({"pairs": {"smoothing": -1}}, "pairs.smoothing", r"pairs\.smoothing must be from 0 to 100"),
+        ({"pairs": {"smooth": 1}}, "pairs.smooth", r"Unknown setting pairs\.smooth"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(
@@ -149,9 +151,9 @@ def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any
 
 
 def test_the_table_of_moves_allows_what_the_design_allows() -> None:
-    live = {State.DRAFT, State.QUEUED, State.TRAINING, State.SAMPLING}
+    live = {State.QUEUED, State.TRAINING, State.SAMPLING}
     allowed = {(old, new) for old, news in MOVES.items() for new in news}
-    forward = {("draft", "queued"), ("queued", "training"), ("training", "sampling"), ("sampling", "ready")}
+    forward = {("queued", "training"), ("training", "sampling"), ("sampling", "ready")}
     decided = {("ready", "promoted"), ("ready", "rejected")}
     ended = {(state, end) for state in live for end in ("failed", "cancelled")}
     again = {("failed", "queued"), ("training", "queued"), ("sampling", "queued")}

@@ -64,7 +64,6 @@ def test_a_round_ends_with_a_policy_and_comparisons(claimed: Round, owner: Any) 
     round_ = Round.objects.get()
     assert (round_.state, round_.reason) == ("ready", "")
     assert [event.to_state for event in round_.events.all()] == [
-        "draft",
         "queued",
         "training",
         "sampling",
@@ -262,7 +261,7 @@ def test_a_lost_rounds_work_is_neither_redone_nor_written_twice(
     assert again is not None
 
     completions = Completion.objects.count()
-    with pytest.raises(runner.Lost):
+    with pytest.raises(runner.RoundLostError):
         runner.finish(claimed, files)
     assert Completion.objects.count() == completions
     assert Policy.objects.count() == 1

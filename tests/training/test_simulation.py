@@ -11,8 +11,8 @@ from django.utils import timezone
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
 from training.demo import simulation
-from training.demo.loop import LoopError, Measured, Options, wait_for
-from training.demo.simulation import Annotator, NothingLeft
+from training.demo.loop import LoopError, Measurement, Options, wait_for
+from training.demo.simulation import Annotator, NothingLeftError
 from training.models import Round
 
 GOOD = " It is a wonderful film. The acting is superb."  # reward 1
@@ -97,7 +97,7 @@ def test_annotators_go_through_the_queue_and_stop_at_the_count(project, teammate
 
 def test_running_out_of_comparisons_is_told(project, teammate, compare):
     compare(GOOD, BAD)
-    with pytest.raises(NothingLeft):
+    with pytest.raises(NothingLeftError):
         simulation.judge(project, [annotator(teammate)], 2)
 
 
@@ -165,11 +165,11 @@ def test_an_interrupted_loop_leaves_no_round_to_other_workers(make_round):
 
 
 def test_win_rate_counts_a_tie_one_half():
-    def measured(*rewards: float) -> Measured:
-        return Measured(list(rewards), [], [], [])
+    def measured(*rewards: float) -> Measurement:
+        return Measurement(list(rewards), [], [], [])
 
     # Better, equal, worse, better: (1 + 1/2 + 0 + 1) / 4.
-    assert measured(1.0, 0.0, -0.5, 0.2).beats(measured(0.5, 0.0, 0.5, 0.1)) == 0.625
+    assert measured(1.0, 0.0, -0.5, 0.2).win_rate_over(measured(0.5, 0.0, 0.5, 0.1)) == 0.625
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Makes the starter model: a Llama of about one million parameters that writes film reviews.
+"""The starter model, made: a Llama of about one million parameters that writes film reviews.
 
 `python -m training.demo.build_starter OUT_DIR` composes the reviews, trains a byte-level BPE tokenizer and the model
 on them, and writes weights, tokenizer and model card: everything is drawn from one seed, so the same machine
@@ -69,8 +69,10 @@ def build(out_dir: Path, seed: int = 0, steps: int = STEPS) -> None:
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose encoding begins with BOS; a prompt never merges with the completion's first word,
-    because pieces are split before each space."""
+    """Train a byte-level BPE whose encoding begins with BOS.
+
+    Pieces are split before each space, so a prompt never merges with the completion's first word.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -127,7 +129,7 @@ def train_model(tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int)
 
 @torch.no_grad()
 def held_out_loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
-    """Mean negative log-likelihood in nats per token, end-of-sequence included, in float32."""
+    """Return the mean negative log-likelihood in nats per token, end-of-sequence included, in float32."""
     total, tokens = 0.0, 0
     for ids, labels in _batches(tokenizer, texts, random.Random(0)):
         count = int((labels[:, 1:] != IGNORED).sum())
@@ -139,7 +141,7 @@ def held_out_loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, t
 def _batches(
     tokenizer: PreTrainedTokenizerFast, texts: list[str], rng: random.Random
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of texts of like length, in random order: right-padded ids and labels, (B, T) int64.
+    """Yield batches of texts of like length, in random order: right-padded ids and labels, (B, T) int64.
 
     Causal attention makes a mask for the padding needless. Sorting within 16 batches spares most of it.
     """
@@ -157,7 +159,7 @@ def _batches(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the learning rate: linear warm-up, then half a cosine down to a hundredth."""
+    """Return the share of the learning rate: linear warm-up, then half a cosine down to a hundredth."""
     if step < WARMUP:
         return (step + 1) / WARMUP
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP)))
@@ -166,7 +168,7 @@ def _rate(step: int, steps: int) -> float:
 def complete(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, openings: list[str], seed: int
 ) -> list[tuple[str, str]]:
-    """One completion per opening at temperature 1: (opening, completion)."""
+    """Return one completion per opening at temperature 1: (opening, completion)."""
     settings = SamplingConfig(max_new_tokens=MAX_NEW_TOKENS, samples_per_prompt=1, seed=seed)
     decoder = Decoder(model, frozenset({tokenizer.eos_token_id}), torch.device("cpu"), settings)
     prompts = [
@@ -180,7 +182,7 @@ def complete(
 def model_card(
     parameters: int, reviews_seen: int, seed: int, loss: float, samples: list[tuple[str, str]]
 ) -> str:
-    """The README.md that lies beside the weights."""
+    """Return the README.md of the weights."""
     rewards = [reviews.reward(completion) for _, completion in samples]
     reward = f"{statistics.mean(rewards):+.2f} (standard deviation {statistics.pstdev(rewards):.2f})"
     words = statistics.mean(len(completion.split()) for _, completion in samples)

@@ -1,4 +1,4 @@
-"""An instance of Whetstone under one folder, run by one command: prepare it, serve it, stop it, start it over."""
+"""An instance of Whetstone under one folder, run by one command that prepares, serves, stops and resets it."""
 
 import hashlib
 import os
@@ -31,8 +31,8 @@ STATE = ("db.sqlite3*", "runs", "files", "logs", "demo-logins.json", "celerybeat
 SET_ASIDE = "before-reset"
 
 
-class AlreadyServing(Exception):
-    """Another command serves this folder; `address` is where, if it has come so far."""
+class AlreadyServingError(Exception):
+    """A refusal: another command serves this folder. `address` is empty until that command has one."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -44,20 +44,20 @@ def _record() -> Path:
 
 
 def _lock() -> filelock.BaseFileLock:
-    """Held by the command that serves, and dropped by the kernel when it ends in whatever way."""
+    """Return the lock of the command that serves. The kernel drops it however that command ends."""
     return filelock.FileLock(settings.VAR / "instance.lock", blocking=False)
 
 
 def serve(host: str, port: int, prepare: Callable[[], None], ready: Callable[[str], None], say: Say) -> None:
-    """Heal what an earlier command left, `prepare`, start web server and worker, call `ready(address)`, and
-    watch over them until a KeyboardInterrupt.
+    """Run a web server and a worker until a KeyboardInterrupt.
 
-    Raises AlreadyServing, or ProcessError with a sentence for people.
+    End what an earlier command left running, call `prepare`, start both, call `ready(address)`, and watch over them.
+    Raises AlreadyServingError, or ProcessError with a sentence for the user.
     """
     try:
         lock = _lock().acquire()
     except filelock.Timeout:
-        raise AlreadyServing(Record.read(_record()).address) from None
+        raise AlreadyServingError(Record.read(_record()).address) from None
     with lock:
         for name in supervisor.end_leftovers(_record()):
             say(f"Ended the {name} that an earlier command had left running.")
@@ -73,7 +73,7 @@ def serve(host: str, port: int, prepare: Callable[[], None], ready: Callable[[st
             running.start(supervisor.web_server(host, port, logs / "web.log"))
             running.start(supervisor.worker(logs / "worker.log"))
             page = address.rstrip("/") + reverse("login")
-            running.wait_until(lambda: supervisor.answers(page), 90, f"Nothing answered at {page}")
+            running.wait_until(lambda: supervisor.is_answering(page), 90, f"Nothing answered at {page}")
             running.wait_until(lambda: bool(Worker.for_training()), 90, "No worker came up")
             connections.close_all()
             ready(address)
@@ -82,11 +82,11 @@ def serve(host: str, port: int, prepare: Callable[[], None], ready: Callable[[st
 
 @contextmanager
 def own_worker(say: Say) -> Iterator[Callable[[], None]]:
-    """A worker for this process alone; yields a check that raises ProcessError if it cannot go on.
+    """Run a worker for this process alone. Yield a check that raises ProcessError if the worker cannot go on.
 
-    With the filesystem broker its messages lie in a folder of their own, so that a worker which serves the same
-    database is not disturbed; a broker that CELERY_BROKER_URL names is used as it is. What an earlier process
-    that was killed left running is ended first.
+    With the filesystem broker its messages are in a folder of their own, so another worker of the same database is
+    not disturbed. A broker that CELERY_BROKER_URL names is used as it is. Workers that a killed process left running
+    are ended first.
     """
     workers = settings.VAR / "workers"
     workers.mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ def own_worker(say: Say) -> Iterator[Callable[[], None]]:
 
 
 def stop() -> list[str]:
-    """Stop the command that serves this folder, or what it left behind; returns the names of what was ended."""
+    """Stop the command that serves this folder, or what it left behind. Return the names of what was ended."""
     record = Record.read(_record())
     ended = []
     if record.parent is not None and record.parent.is_running():
@@ -130,7 +130,7 @@ def migrate() -> None:
 
 
 def collect_static() -> None:
-    """Collect and compress the static files, unless they are the ones collected last time: it takes seconds."""
+    """Collect and compress the static files, which takes seconds, unless they are those of last time."""
     state = sorted(
         (path, stat.st_mtime_ns, stat.st_size)
         for finder in get_finders()
@@ -145,7 +145,7 @@ def collect_static() -> None:
 
 
 def reset() -> None:
-    """Set everything that the instance wrote aside, in one folder; what the reset before set aside is deleted.
+    """Set aside everything that the instance wrote, in one folder. Delete what the last reset set aside.
 
     Raises ProcessError if the database is not this folder's own.
     """

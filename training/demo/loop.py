@@ -1,4 +1,4 @@
-"""The whole loop, simulated: judge, train, sample, decide, measure; round after round, on a project of its own.
+"""The simulated loop, on a project of its own. Each round judges, trains, samples, decides and measures.
 
 Each policy is measured on prompts that it never saw, with samples drawn for that purpose alone:
 
@@ -40,12 +40,12 @@ GATE = 40
 
 
 class LoopError(Exception):
-    """The loop cannot start or go on. The message is for people."""
+    """A reason why the loop cannot start or go on, in a sentence for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """`judgments` are made per round, `overlap` of them on each comparison; `fresh` prompts measure a policy."""
+    """Options of a run: `judgments` per round, `overlap` of them on each comparison, `fresh` prompts to measure by."""
 
     rounds: int = 3
     judgments: int = 150
@@ -67,13 +67,13 @@ class Options:
 
     @property
     def comparisons(self) -> int:
-        """How many comparisons a round's judgments need."""
+        """Return the number of comparisons that a round's judgments need."""
         return math.ceil(self.judgments / self.overlap)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What became of one round, in the order of its column; number 0 is the starter. Seconds are wall-clock."""
+    """The figures of one round, one a column. Number 0 is the starter. Seconds are wall-clock."""
 
     number: int
     pairs: int = 0
@@ -93,16 +93,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a policy wrote for the fresh prompts, in their order, and how good each completion is."""
+class Measurement:
+    """The completions of a policy for the fresh prompts, in their order, and their rewards."""
 
     rewards: list[float]
     texts: list[str]
     tokens: list[int]
     log_ratios: list[float]  # log pi(y|x) - log pi_0(y|x)
 
-    def beats(self, other: "Measured") -> float:
-        """The win rate against another policy on the same prompts, a tie counting one half."""
+    def win_rate_over(self, other: "Measurement") -> float:
+        """Return the win rate against another policy on the same prompts, a tie counting one half."""
         return math.fsum(
             1.0 if mine > theirs else 0.5 if mine == theirs else 0.0
             for mine, theirs in zip(self.rewards, other.rewards, strict=True)
@@ -110,7 +110,7 @@ class Measured:
 
 
 class Loop:
-    """One run: a fresh project with its annotators, and what was measured so far."""
+    """One run: a fresh project with its annotators, and the measurements so far."""
 
     def __init__(self, options: Options, say: Say) -> None:
         self.options, self.say = options, say
@@ -125,20 +125,20 @@ class Loop:
             )
             for name in ANNOTATORS
         ]
-        self.measured: list[Measured] = []
+        self.measured: list[Measurement] = []
 
     def run(self, check: Callable[[], None]) -> Iterator[Row]:
         """Yield a row for the starter and one for each round.
 
-        `check` is called while a round is waited for, and raises if its worker cannot go on. Raises LoopError or
-        SamplingFailed.
+        `check` is called while a round runs, and raises if its worker cannot go on. Raises LoopError or
+        SamplingError.
         """
-        yield self.begin()
+        yield self.measure_start()
         for number in range(1, self.options.rounds + 1):
             self.say(f"Round {number}: {self.options.judgments} judgments ...")
             try:
                 simulation.judge(self.project, self.annotators, self.options.judgments)
-            except simulation.NothingLeft:
+            except simulation.NothingLeftError:
                 raise LoopError(f"Round {number}: the queue ran out of comparisons to judge.") from None
             try:
                 round_ = state_machine.start(self.project, self.by)
@@ -148,12 +148,12 @@ class Loop:
             self.say(f"Round {number}: judging the gate, measuring the policy ...")
             promoted = simulation.decide(round_, self.annotators, self.by)
             self.project.refresh_from_db()
-            yield self.end(round_, promoted)
+            yield self.measure_round(round_, promoted)
             if not promoted:
                 raise LoopError(f"Round {number}: the gate found its policy worse than the one before.")
 
-    def begin(self) -> Row:
-        """The starter's first samples, for people to judge, and what it is worth."""
+    def measure_start(self) -> Row:
+        """Let the starter write the first samples to judge, and return its figures."""
         policy = Policy.objects.get(current_for=self.project)
         self.say(f"Project {self.project.slug}: the starter model writes the first samples ...")
         began = time.monotonic()
@@ -165,8 +165,8 @@ class Loop:
         self.measured.append(self.measure(policy, 0))
         return Row(number=0, sample_seconds=seconds, **self.figures())
 
-    def end(self, round_: Round, promoted: bool) -> Row:
-        """What became of a decided round."""
+    def measure_round(self, round_: Round, promoted: bool) -> Row:
+        """Measure the policy of a decided round, and return the figures of both."""
         policy = Policy.objects.get(round=round_)
         self.measured.append(self.measure(policy, round_.number))
         trained, sampled = phase_seconds(round_)
@@ -176,8 +176,8 @@ class Loop:
             pairs=round_.summary["train"]["pairs"],
             loss=final_loss(round_),
             held_out_accuracy=held_out.after.value if held_out else None,
-            win_rate_previous=self.measured[-1].beats(self.measured[-2]),
-            win_rate_start=self.measured[-1].beats(self.measured[0]),
+            win_rate_previous=self.measured[-1].win_rate_over(self.measured[-2]),
+            win_rate_start=self.measured[-1].win_rate_over(self.measured[0]),
             train_seconds=trained,
             sample_seconds=sampled,
             adapter=str(site.VAR / policy.adapter),
@@ -185,7 +185,7 @@ class Loop:
             **self.figures(),
         )
 
-    def measure(self, policy: Policy, number: int) -> Measured:
+    def measure(self, policy: Policy, number: int) -> Measurement:
         """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own."""
         rows = samples.sample(
             policy,
@@ -199,7 +199,7 @@ class Loop:
             reference="base",
         )
         rows.sort(key=lambda row: int(row["id"]))
-        return Measured(
+        return Measurement(
             rewards=[reviews.reward(row["completion"]) for row in rows],
             texts=[row["completion"] for row in rows],
             tokens=[len(row["token_ids"]) for row in rows],
@@ -207,7 +207,7 @@ class Loop:
         )
 
     def figures(self) -> dict[str, Any]:
-        """The figures of a row that say what the latest policy writes."""
+        """Return the figures of a row that describe the latest policy."""
         latest = self.measured[-1]
         reward = mean_estimate(latest.rewards)
         if reward is None:
@@ -224,8 +224,8 @@ class Loop:
 def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
     """Follow a round until it is ready, calling `check` meanwhile. Raises LoopError if it ends in any other way.
 
-    The loop's worker has no beat, which would sweep other projects' rounds too: this one is swept here. When the
-    waiting is cut off the round is cancelled, so that no other worker takes it up.
+    The loop's worker has no beat, which would sweep other projects' rounds too. So this one is swept here. When the
+    user interrupts, the round is cancelled, so that no other worker takes it.
     """
     said = ""
     own = Round.objects.filter(pk=round_.pk)
@@ -246,7 +246,7 @@ def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
 
 
 def make_project(options: Options) -> Project:
-    """A project of this run alone, so that runs do not meet, nor disturb anything else in the database."""
+    """Make a project for this run alone, so that runs disturb nothing else in the database."""
     slug = f"loop-{timezone.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     with transaction.atomic():
         project = Project.objects.create(
@@ -272,7 +272,7 @@ def make_project(options: Options) -> Project:
 
 
 def make_member(project: Project, username: str, role: Role) -> User:
-    """A simulated person, who cannot log in, as a member of the project."""
+    """Make a simulated member of the project, who cannot log in."""
     with transaction.atomic():
         user, made = User.objects.get_or_create(username=username)
         if made:
@@ -283,7 +283,7 @@ def make_member(project: Project, username: str, role: Role) -> User:
 
 
 def phase_seconds(round_: Round) -> tuple[float, float]:
-    """Seconds from the start of training to its end, and from there to the end of sampling, start-up included."""
+    """Return the seconds of training, and those from its end to the end of sampling. Both include start-up."""
     reached = {event.to_state: event.created_at for event in round_.events.all()}
     trained = reached[Round.State.SAMPLING] - reached[Round.State.TRAINING]
     sampled = reached[Round.State.READY] - reached[Round.State.SAMPLING]
@@ -291,14 +291,14 @@ def phase_seconds(round_: Round) -> tuple[float, float]:
 
 
 def final_loss(round_: Round) -> float | None:
-    """The mean loss over the optimizer steps of the last epoch."""
+    """Return the mean loss over the optimizer steps of the last epoch."""
     rows = [metric.values for metric in round_.metrics.all()]
     last = [row["loss"] for row in rows if row["epoch"] == rows[-1]["epoch"]]
     return statistics.fmean(last) if last else None
 
 
 def write_result(path: Path, loop: Loop, rows: Sequence[Row], seconds: float) -> None:
-    """The JSON of `simulate` so far (docs/formats.md has its keys). Raises LoopError if it cannot be written."""
+    """Write the JSON of `simulate` so far (docs/formats.md has its keys). Raises LoopError if that fails."""
     result = {
         "project": loop.project.slug,
         "options": asdict(loop.options),

@@ -188,7 +188,7 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def openings(n: int, seed: int = 0) -> list[str]:
-    """`n` distinct openings, the same for the same seed; a longer list begins with the shorter one.
+    """Return `n` distinct openings, the same for the same seed. A longer list begins with the shorter one.
 
     The grammar knows several ten thousand; raises ValueError beyond 10,000, where drawing becomes slow.
     """
@@ -202,8 +202,7 @@ def openings(n: int, seed: int = 0) -> list[str]:
 
 
 def review(rng: random.Random) -> tuple[str, str]:
-    """Compose one review: (opening, continuation); the opening ends, the continuation begins with a word,
-    and the space between them belongs to the continuation."""
+    """Compose one review: (opening, continuation). The space between them belongs to the continuation."""
     text, kind, neutral = _opening(rng)
     mood = rng.choice(MOODS)
 
@@ -223,7 +222,7 @@ def review(rng: random.Random) -> tuple[str, str]:
 
 
 def reward(text: str) -> float:
-    """(praise - blame) / (praise + blame) over the words of `text`, in [-1, 1]; 0 where it has neither."""
+    """Return (praise - blame) / (praise + blame) over the words of `text`, in [-1, 1]: 0 where it has neither."""
     words = _WORD.findall(text.lower())
     praise = sum(word in PRAISE for word in words)
     blame = sum(word in BLAME for word in words)
@@ -231,7 +230,7 @@ def reward(text: str) -> float:
 
 
 def distinct_2(texts: Iterable[str]) -> float:
-    """Share of distinct word pairs among all adjacent word pairs (Li et al., 1510.03055); 0 without any."""
+    """Return the share of distinct pairs among all adjacent words (Li et al., 1510.03055): 0 without any."""
     pairs: list[tuple[str, str]] = []
     for text in texts:
         words = _WORD.findall(text.lower())
@@ -240,8 +239,10 @@ def distinct_2(texts: Iterable[str]) -> float:
 
 
 def _opening(rng: random.Random) -> tuple[str, str, dict[str, list[str]]]:
-    """Draw an opening: its text, the kind of continuation that it asks for, and the neutral fillers left for
-    that continuation, which keeps to the opening's hero."""
+    """Draw an opening: its text, the kind of continuation that it asks for, and the neutral fillers left for that.
+
+    The continuation keeps to the opening's hero.
+    """
     template, kind = rng.choice(OPENINGS)
     hero = rng.choice(NEUTRAL["hero"])
     neutral = NEUTRAL | {"hero": [hero]}

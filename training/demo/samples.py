@@ -14,45 +14,44 @@ from typing import Any
 from annotate.models import Completion, Policy, Prompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.rounds import child_process, results
-from training.rounds.plan import Plan, RoundError
-from training.rounds.runner import on_this_machine
+from training.rounds.plan import Plan, RoundError, on_this_machine
 
 Pair = tuple[Completion, Completion]
 
 
-class SamplingFailed(Exception):
-    """The policy cannot write; the message says why, in a sentence."""
+class SamplingError(Exception):
+    """A reason why the policy cannot write, in a sentence."""
 
 
 def sample(
     policy: Policy, prompts: Iterable[Mapping[str, Any]], folder: Path, **sampling: Any
 ) -> list[dict[str, Any]]:
-    """Let `policy` write completions for `prompts` ({"id", "prompt"}); returns the rows of samples.jsonl.
+    """Let `policy` write completions for `prompts` ({"id", "prompt"}). Return the rows of samples.jsonl.
 
-    `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingFailed.
+    `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingError.
     """
     try:
         config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
     except RoundError as error:
-        raise SamplingFailed(str(error)) from error
+        raise SamplingError(str(error)) from error
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
     write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
-    child = child_process.start("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    child = child_process.start_child("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _, said = child.communicate()
     finally:
-        child_process.end(child)
+        child_process.end_child(child)
     if child.returncode:
         last_words = (
             said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
         )[-1]
-        raise SamplingFailed(f"Sampling with policy {policy.name} failed: {last_words}")
+        raise SamplingError(f"Sampling with policy {policy.name} failed: {last_words}")
     return [row for _, row in read_jsonl(run.samples)]
 
 
 def sample_pairs(policy: Policy, prompts: Iterable[Prompt], folder: Path) -> list[Pair]:
-    """Two different completions for each prompt, not saved; a prompt that got none or equal ones is left out."""
+    """Return two different completions for each prompt, not saved. Leave out prompts that got none, or equal ones."""
     entries = [{"id": str(prompt.pk), "prompt": prompt.content} for prompt in prompts]
     by_prompt: dict[int, list[dict[str, Any]]] = {}
     for row in sample(policy, entries, folder, samples_per_prompt=2):

@@ -1,4 +1,4 @@
-"""The demo: film reviews written by the starter model, with people to log in as.
+"""The demo: film reviews written by the starter model, with accounts to log in with.
 
 `seed` makes what is missing and leaves the rest alone, so it can be cut short and run again.
 """
@@ -57,7 +57,7 @@ Judge a hundred, let the admin start a round, and see what the sharpened model w
 
 
 class DemoError(Exception):
-    """The demo cannot be made. The message is for people."""
+    """A reason why the demo cannot be made, in a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Login:
 
 
 def seed(say: Callable[[str], None]) -> list[Login]:
-    """Make what is missing of the demo project; returns the logins. Raises DemoError, or what `samples` raises."""
+    """Make what is missing of the demo project, and return the logins. Raises DemoError or SamplingError."""
     project = make_project()
     logins = make_people(project)
     make_comparisons(project, say)
@@ -76,7 +76,7 @@ def seed(say: Callable[[str], None]) -> list[Login]:
 
 
 def make_project() -> Project:
-    """The demo project with its first policy."""
+    """Return the demo project with its first policy, made where they are missing."""
     with transaction.atomic():
         project, _ = Project.objects.get_or_create(
             slug=SLUG,
@@ -97,14 +97,14 @@ def make_project() -> Project:
 
 
 def recommended(part: str) -> dict[str, Any]:
-    """Settings that suit the starter model, as measured with it: `training` or `sampling`, for a project."""
+    """Return settings that suit the starter model, as measured with it. `part` is `training` or `sampling`."""
     settings_file: Path = settings.STARTER_MODEL / "recommended.json"
     found = json.loads(settings_file.read_text())[part]
     return {name: value for name, value in found.items() if name not in DECIDED}
 
 
 def make_people(project: Project) -> list[Login]:
-    """The accounts, as members, with passwords that are made once per install and kept in var/."""
+    """Make the accounts members, with passwords that are made once per install and kept in var/."""
     passwords = {login.username: login.password for login in stored_logins()}
     logins = [
         Login(str(role.label), name, passwords.get(name) or new_password()) for name, role in PEOPLE.items()
@@ -134,7 +134,7 @@ def make_people(project: Project) -> list[Login]:
 
 
 def stored_logins() -> list[Login]:
-    """The logins of this install; none where the file is missing or torn."""
+    """Return the logins of this install: none where the file is missing or torn."""
     try:
         return [Login(**login) for login in json.loads((settings.VAR / LOGINS).read_text())]
     except (OSError, ValueError, TypeError):
@@ -142,13 +142,13 @@ def stored_logins() -> list[Login]:
 
 
 def new_password() -> str:
-    """Speakable and long enough (40 bits) for a demo: six syllables."""
+    """Return a password that can be spoken and is long enough for a demo: six syllables, 40 bits."""
     syllables = [secrets.choice("bdfghjklmnprstvz") + secrets.choice("aeiou") for _ in range(6)]
     return "-".join("".join(syllables[start : start + 2]) for start in (0, 2, 4))
 
 
 def add_prompts(project: Project, openings: list[str]) -> list[Prompt]:
-    """The openings as prompts of the project, made where it does not have them yet."""
+    """Return the openings as prompts of the project, made where it does not have them yet."""
     known = set(project.prompts.values_list("digest", flat=True))
     prompts = []
     for number, opening in enumerate(openings, start=1):
@@ -160,7 +160,7 @@ def add_prompts(project: Project, openings: list[str]) -> list[Prompt]:
 
 
 def make_comparisons(project: Project, say: Callable[[str], None]) -> None:
-    """Two samples of the starter model for each opening without a comparison; the clearest pairs become gold."""
+    """Make a comparison for each opening without one, of two samples of the starter. The clearest become gold."""
     policy = Policy.objects.get(project=project, name=STARTER)
     compared = set(project.comparisons.values_list("prompt_id", flat=True))
     prompts = add_prompts(project, reviews.openings(PROMPTS))
@@ -179,12 +179,12 @@ def make_comparisons(project: Project, say: Callable[[str], None]) -> None:
 
 
 def contrast(pair: samples.Pair) -> float:
-    """How far apart two completions are in reward, 0 to 2."""
+    """Return the difference of two completions in reward, 0 to 2."""
     return abs(reviews.reward(pair[0].text) - reviews.reward(pair[1].text))
 
 
 def compare(project: Project, pair: samples.Pair, *, gold: bool = False) -> Comparison:
-    """A comparison of the pair, not saved; as gold it knows which completion speaks better of its film."""
+    """Return a comparison of the pair, not saved. As gold it knows which completion speaks better of its film."""
     first, second = random.sample(pair, 2)  # ids must not tell which was written first
     comparison = Comparison(
         project=project,

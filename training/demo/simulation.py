@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import F
-
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Project, User
@@ -27,15 +25,15 @@ SHARPNESS = 4.0  # a difference in reward of 1 is seen rightly 98 times in 100, 
 MUCH, CLEARLY = 1.0, 0.4  # differences in reward from which a preference is "much better", "better"
 
 
-class NothingLeft(Exception):
-    """No annotator is handed anything any more."""
+class NothingLeftError(Exception):
+    """An empty queue: no annotator is handed anything any more."""
 
 
 @dataclass
 class Annotator:
-    """A person that is a program. `rng` makes its noise repeatable.
+    """A simulated annotator. `rng` makes its noise repeatable.
 
-    With a `clock` it judges at that time, and reading takes some seconds of it; without, now and at once.
+    With a `clock` it judges at that time, and reading takes some seconds. Without one it judges now and at once.
     """
 
     user: User
@@ -45,7 +43,7 @@ class Annotator:
     counts: Counter[str] = field(default_factory=Counter)  # verdicts by the comparison's kind
 
     def judge_next(self, project: Project) -> bool:
-        """Claim a comparison, judge it, record the verdict. False if nothing was handed out."""
+        """Claim a comparison, judge it, record the verdict. Return False if nothing was handed out."""
         claim = queue.claim(project, self.user, now=self.clock)
         if claim is None:
             return False
@@ -60,7 +58,7 @@ class Annotator:
         return True
 
     def choose(self, first: Completion, second: Completion) -> Verdict:
-        """The verdict on two completions, in whichever order they come."""
+        """Return the verdict on two completions, in whichever order they come."""
         difference = reward(first.text) - reward(second.text)
         if difference == 0:
             return Verdict(Judgment.Verdict.TIE)
@@ -73,18 +71,18 @@ class Annotator:
 
 
 def take_turns(project: Project, annotators: Sequence[Annotator], enough: Callable[[], bool]) -> None:
-    """Let the annotators judge in turn until `enough()`. Raises NothingLeft if all of them run out before."""
+    """Let the annotators judge in turn until `enough()`. Raises NothingLeftError if all of them run out before."""
     empty_handed = 0
     for annotator in itertools.cycle(annotators):
         if enough():
             return
         empty_handed = 0 if annotator.judge_next(project) else empty_handed + 1
         if empty_handed == len(annotators):
-            raise NothingLeft
+            raise NothingLeftError
 
 
 def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None:
-    """`count` verdicts on comparisons that train, after whatever the queue puts before them."""
+    """Give `count` verdicts on comparisons that train, after whatever the queue puts before them."""
 
     def so_far() -> int:
         return sum(annotator.counts[Comparison.Kind.STANDARD] for annotator in annotators)
@@ -94,8 +92,8 @@ def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None
 
 
 def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> bool:
-    """Judge the round's gate to the end; promote its policy unless the gate says it is worse. True if promoted."""
-    waiting = round_.gate.filter(judged__lt=F("needed"), withdrawn_at=None)
+    """Judge the round's gate to the end, and promote its policy unless it is worse. Return whether it was promoted."""
+    waiting = round_.gate.filter(state_machine.UNFINISHED)
     take_turns(round_.project, annotators, lambda: not waiting.exists())
     if standings.gate(round_).verdict == "worse":
         state_machine.reject(round_, by)

@@ -1,7 +1,7 @@
 """The processes of an instance: a web server and a worker, children of one command that watches over them.
 
 Nothing is left running. Each child leads a session of its own, so that Ctrl-C reaches the command alone, which
-then stops its children in order; what a killed command left behind is found by the record it kept, and ended.
+then stops its children in order. A killed command leaves a record, by which the next one ends its children.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def interrupt_on_signals() -> None:
 
 
 class ProcessError(Exception):
-    """A service cannot start or keep running. The message is for people."""
+    """A reason why a service cannot start or keep running, in a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A long-running program: `name` as people read it, and the file that its words go to."""
+    """A long-running program, with its name for users and the file of its output."""
 
     name: str
     command: tuple[str, ...]
@@ -52,7 +52,7 @@ class Service:
 
 
 def web_server(host: str, port: int, log: Path, *, workers: int = 2, threads: int = 4) -> Service:
-    """The production server: gunicorn with several processes of several threads."""
+    """Return the production server: gunicorn with several processes of several threads."""
     # What a request may take before its process is replaced, how long a stop waits for it, and how long a connection
     # is kept: longer than people read, since a verdict on one that is closing meanwhile would have to be sent again.
     limits = ("--timeout", "60", "--graceful-timeout", "5", "--keep-alive", "75", "--no-control-socket")
@@ -62,7 +62,7 @@ def web_server(host: str, port: int, log: Path, *, workers: int = 2, threads: in
 
 
 def worker(log: Path, *, beat: bool = True) -> Service:
-    """A Celery worker on both queues; with `beat` it also runs the periodic tasks."""
+    """Return a Celery worker on both queues. With `beat` it also runs the periodic tasks."""
     command = (sys.executable, "-m", "celery", "-A", "config", "worker", "--queues", "default,training")
     quiet = ("--concurrency", "2", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
     return Service("worker", (*command, *quiet, *(("--beat",) if beat else ())), log)
@@ -76,12 +76,12 @@ class _Child:
 
 
 class Supervisor:
-    """Starts services, starts them again when they die, stops them all; a context manager."""
+    """A context manager that starts services, restarts those that die, and stops them all."""
 
     def __init__(
         self, record: Path, *, address: str = "", environment: Mapping[str, str] | None = None
     ) -> None:
-        """`record` is the file that says who runs where, for whoever comes next, also after a kill."""
+        """Keep `record`, the file by which the next command finds what runs, even after a kill."""
         self.record = record
         self.address = address
         self.environment = dict(os.environ if environment is None else environment)
@@ -94,7 +94,7 @@ class Supervisor:
         self.stop()
 
     def start(self, service: Service) -> None:
-        """Start a service; its words of the run before are kept as `<log>.1`."""
+        """Start a service. The output of its last run is kept as `<log>.1`."""
         service.log.parent.mkdir(parents=True, exist_ok=True)
         if service.log.exists():
             service.log.replace(service.log.with_name(service.log.name + ".1"))
@@ -102,7 +102,7 @@ class Supervisor:
         self._write_record()
 
     def check(self, say: Callable[[str], None]) -> None:
-        """Start again what has died since the last check. Raises ProcessError for what dies again and again."""
+        """Restart services that died since the last check. Raises ProcessError for one that keeps dying."""
         for child in self._children:
             code = child.process.poll()
             if code is None:
@@ -140,8 +140,8 @@ class Supervisor:
             time.sleep(0.1)
 
     def stop(self, patience: float = PATIENCE) -> None:
-        """Ask every service to stop, wait (a second Ctrl-C ends the waiting), and end what is left of them."""
-        trees = [_tree(child.process.pid) for child in self._children]
+        """Ask every service to stop, wait (a second Ctrl-C ends the wait), and end what is left of them."""
+        trees = [_process_tree(child.process.pid) for child in self._children]
         for child in self._children:
             if child.process.poll() is None:
                 child.process.terminate()
@@ -150,7 +150,7 @@ class Supervisor:
             for child in self._children:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
         for tree in trees:
-            _end(tree)
+            _end_processes(tree)
         for child in self._children:
             child.process.wait()
         self._children.clear()
@@ -169,8 +169,8 @@ class Supervisor:
             )
 
     def _write_record(self) -> None:
-        children = [Recorded.now(child.service.name, child.process.pid) for child in self._children]
-        parent = Recorded.now("command", os.getpid())
+        children = [ProcessRecord.now(child.service.name, child.process.pid) for child in self._children]
+        parent = ProcessRecord.now("command", os.getpid())
         record = {
             "address": self.address,
             "parent": asdict(parent),
@@ -180,47 +180,47 @@ class Supervisor:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A process as a record names it: ids are used again, so the time it started counts too."""
+class ProcessRecord:
+    """A process as a record names it. Ids are reused, so the time it started counts too."""
 
     name: str
     pid: int
     created: float
 
     @classmethod
-    def now(cls, name: str, pid: int) -> Recorded:
-        return cls(name, pid, _created(pid))
+    def now(cls, name: str, pid: int) -> ProcessRecord:
+        return cls(name, pid, _start_time(pid))
 
     def is_running(self) -> bool:
-        return abs(_created(self.pid) - self.created) < 2  # clocks are set now and then
+        return abs(_start_time(self.pid) - self.created) < 2  # clocks are set now and then
 
     def end(self, patience: float, *, with_children: bool = False) -> None:
         """Terminate it, if it is still the same process, and kill it after `patience` seconds."""
         if self.is_running():
-            tree = _tree(self.pid)
-            _end(tree if with_children else tree[:1], patience)
+            tree = _process_tree(self.pid)
+            _end_processes(tree if with_children else tree[:1], patience)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a supervisor wrote about itself. Without one, or with a torn one, nobody is known to run."""
+    """The record that a supervisor keeps of itself. It is empty where the file is missing or torn."""
 
     address: str = ""
-    parent: Recorded | None = None
-    children: tuple[Recorded, ...] = ()
+    parent: ProcessRecord | None = None
+    children: tuple[ProcessRecord, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Record:
         try:
             data = json.loads(path.read_text())
-            children = tuple(Recorded(**child) for child in data["children"])
-            return cls(str(data["address"]), Recorded(**data["parent"]), children)
+            children = tuple(ProcessRecord(**child) for child in data["children"])
+            return cls(str(data["address"]), ProcessRecord(**data["parent"]), children)
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
 
 def end_leftovers(path: Path) -> list[str]:
-    """End the children that the record at `path` names and that still run; returns their names."""
+    """End the children that the record at `path` names and that still run. Return their names."""
     ended = []
     for child in Record.read(path).children:
         if child.is_running():
@@ -231,7 +231,7 @@ def end_leftovers(path: Path) -> list[str]:
 
 
 def require_port(host: str, port: int) -> None:
-    """Raise ProcessError, in one sentence with the way out, where a server could not listen."""
+    """Check that a server can listen there. Raises ProcessError in one sentence with the way out."""
     if not 0 < port < 2**16:
         raise ProcessError(f"Port {port} does not exist; ports go from 1 to {2**16 - 1}.")
     with socket.socket() as probe:
@@ -249,8 +249,8 @@ def require_port(host: str, port: int) -> None:
             raise ProcessError(f"{host} port {port} cannot be used: {error.strerror or error}.") from None
 
 
-def answers(url: str) -> bool:
-    """Whether a GET of `url` on this machine gives a page (no proxy is asked)."""
+def is_answering(url: str) -> bool:
+    """Return whether a GET of `url` on this machine gives a page. No proxy is asked."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as response:
             return bool(response.status == 200)
@@ -259,13 +259,13 @@ def answers(url: str) -> bool:
 
 
 def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log, indented."""
+    """Return the last lines of a log, indented."""
     lines = log.read_text(errors="replace").splitlines()[-count:]
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _created(pid: int) -> float:
-    """When a process started, in seconds since the epoch; 0 where there is none, or only its zombie."""
+def _start_time(pid: int) -> float:
+    """Return the start of a process in seconds since the epoch: 0 where there is none, or only its zombie."""
     try:
         process = psutil.Process(pid)
         return 0.0 if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -273,8 +273,8 @@ def _created(pid: int) -> float:
         return 0.0
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    """A process and all its descendants."""
+def _process_tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all its descendants."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -282,7 +282,7 @@ def _tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _end(processes: list[psutil.Process], patience: float = 3.0) -> None:
+def _end_processes(processes: list[psutil.Process], patience: float = 3.0) -> None:
     """Terminate processes, then kill those that are left after `patience` seconds."""
     for process in processes:
         with suppress(psutil.Error):

@@ -1,8 +1,8 @@
-"""Every setting of a run: `config.json`, read, checked and filled in.
+"""The settings of a run: `config.json`, read, checked and filled in.
 
 One frozen dataclass is the whole list. Each option carries its own explanation, which `--help` prints and
-`docs/engine.md` repeats. An unknown key, a value of the wrong type or out of range, and an option that the
-chosen loss would ignore are refused by name: no option is accepted and ignored.
+`docs/engine.md` repeats. Unknown keys, bad values, and options that the chosen loss would ignore are refused by
+name. No option is accepted and ignored.
 
 Imports nothing heavy, so that the web application can write configurations without PyTorch.
 """
@@ -92,7 +92,7 @@ class LoraConfig:
         """Refuse a choice of experts that the names of layers make already."""
         if self.target_modules != ALL_LINEAR and self.experts != "shared":
             raise ConfigError(
-                "lora.experts has no effect with lora.target_modules; name the experts' layers there."
+                "lora.experts", "has no effect with lora.target_modules; name the experts' layers there."
             )
 
 
@@ -245,22 +245,22 @@ class TrainConfig:
                     if name == "chat_template"
                     else " is not the template's to know"
                 )
-                raise ConfigError(f"chat_template_kwargs: {name}{own}.")
+                raise ConfigError("chat_template_kwargs", f"{name}{own}.", separator=": ")
         if self.template_date is not None and not _is_day(self.template_date):
             raise ConfigError(
-                f"template_date must be a day such as 2026-11-27, not {_shortened(self.template_date)}."
+                "template_date", f"must be a day such as 2026-11-27, not {_shortened(self.template_date)}."
             )
         honoured = LOSS_OPTIONS[self.loss]
         for name, unset in (("label_smoothing", 0.0), ("offset_scale", None), ("tie_nu", None)):
             if getattr(self, name) != unset and name not in honoured:
                 able = " and ".join(loss for loss, options in LOSS_OPTIONS.items() if name in options)
-                raise ConfigError(f"{name} has no effect with loss {self.loss!r}; it belongs to {able}.")
+                raise ConfigError(name, f"has no effect with loss {self.loss!r}; it belongs to {able}.")
         if self.loss == "rao_kupper" and self.tie_nu is not None and self.tie_nu <= 1:
-            raise ConfigError("tie_nu must be greater than 1 with loss 'rao_kupper'.")
+            raise ConfigError("tie_nu", "must be greater than 1 with loss 'rao_kupper'.")
         if self.quantization != "none" and self.device == "cpu":
-            raise ConfigError("quantization needs device 'cuda'; 4-bit weights do not run on a CPU.")
+            raise ConfigError("quantization", "needs device 'cuda'; 4-bit weights do not run on a CPU.")
         if self.quantization != "none" and self.shard:
-            raise ConfigError("shard and quantization cannot be combined; choose one.")
+            raise ConfigError("shard", "and quantization cannot be combined; choose one.")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -293,21 +293,23 @@ def explain(cls: Any = TrainConfig, prefix: str = "") -> list[tuple[str, Any, st
 
 def _build(cls: Any, data: Any, prefix: str) -> Any:
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or 'The configuration'} must be an object of settings.")
+        if not prefix:
+            raise ConfigError(None, "The configuration must be an object of settings.")
+        raise ConfigError(prefix.rstrip("."), "must be an object of settings.")
     options = {option.name: option for option in dataclasses.fields(cls)}
     for key in data:
         if key not in options:
             name = "".join(one if one.isprintable() else "?" for one in str(key)[:100])
             near = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {prefix}{near[0]}?" if near else ""
-            raise ConfigError(f"Unknown setting {prefix}{name}.{hint}")
+            raise ConfigError(prefix + name, f"Unknown setting {prefix}{name}.{hint}", separator=None)
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, option in options.items():
         if name in data:
             values[name] = _check(prefix + name, data[name], hints[name], option.metadata)
         elif option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{prefix}{name} is missing.")
+            raise ConfigError(prefix + name, "is missing.")
     return cls(**values)
 
 
@@ -323,21 +325,21 @@ def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
         return _check_number(name, value, kind is float, bounds)
     if isinstance(value, (list, tuple)) and any(get_origin(other) is tuple for other in kinds):
         if not value or not all(isinstance(item, str) and item for item in value):
-            raise ConfigError(f"{name} must be a non-empty list of names.")
+            raise ConfigError(name, "must be a non-empty list of names.")
         if len(value) > _MOST_NAMES or max(map(len, value)) > _LONGEST_NAME:
             raise ConfigError(
-                f"{name} must be at most {_MOST_NAMES} names of at most {_LONGEST_NAME} characters."
+                name, f"must be at most {_MOST_NAMES} names of at most {_LONGEST_NAME} characters."
             )
         return tuple(value)
     if not isinstance(value, kind) or value == "":
         wanted = {bool: "true or false", dict: "an object", str: "a non-empty string"}[kind]
-        raise ConfigError(f"{name} must be {wanted}, not {_shortened(value)}.")
+        raise ConfigError(name, f"must be {wanted}, not {_shortened(value)}.")
     if kind is str and len(value) > bounds["longest"]:
-        raise ConfigError(f"{name} must be at most {bounds['longest']} characters, not {len(value)}.")
+        raise ConfigError(name, f"must be at most {bounds['longest']} characters, not {len(value)}.")
     if kind is dict and len(json.dumps(value)) > _LONGEST_OBJECT:
-        raise ConfigError(f"{name} must be at most {_LONGEST_OBJECT} characters of JSON.")
+        raise ConfigError(name, f"must be at most {_LONGEST_OBJECT} characters of JSON.")
     if bounds["choices"] and value not in bounds["choices"]:
-        raise ConfigError(f"{name} must be one of {', '.join(bounds['choices'])}, not {_shortened(value)}.")
+        raise ConfigError(name, f"must be one of {', '.join(bounds['choices'])}, not {_shortened(value)}.")
     return value
 
 
@@ -357,19 +359,19 @@ def _shortened(value: Any) -> str:
 def _check_number(name: str, value: Any, fractional: bool, bounds: Mapping[str, Any]) -> float | int:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"{name} must be a number, not {_shortened(value)}.")
+        raise ConfigError(name, f"must be a number, not {_shortened(value)}.")
     if abs(value) > _LARGEST and (isinstance(value, int) or not fractional):
-        raise ConfigError(f"{name} must be a number of at most {_LARGEST}.")
+        raise ConfigError(name, f"must be a number of at most {_LARGEST}.")
     if not fractional and value != int(value):
-        raise ConfigError(f"{name} must be a whole number, not {value!r}.")
+        raise ConfigError(name, f"must be a whole number, not {value!r}.")
     number: float | int = float(value) if fractional else int(value)
     low, above, high, below = bounds["low"], bounds["above"], bounds["high"], bounds["below"]
     if low is not None and number < low:
-        raise ConfigError(f"{name} must be at least {low}, not {value}.")
+        raise ConfigError(name, f"must be at least {low}, not {value}.")
     if above is not None and number <= above:
-        raise ConfigError(f"{name} must be greater than {above}, not {value}.")
+        raise ConfigError(name, f"must be greater than {above}, not {value}.")
     if high is not None and number > high:
-        raise ConfigError(f"{name} must be at most {high}, not {value}.")
+        raise ConfigError(name, f"must be at most {high}, not {value}.")
     if below is not None and number >= below:
-        raise ConfigError(f"{name} must be less than {below}, not {value}.")
+        raise ConfigError(name, f"must be less than {below}, not {value}.")
     return number

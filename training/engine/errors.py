@@ -1,6 +1,6 @@
 """Known failures of a run, each with its own exit code.
 
-Every message is one sentence a person can act on; the command line prints it without a traceback.
+Every message is one sentence that a user can act on. The command line prints it without a traceback.
 """
 
 import errno
@@ -17,9 +17,22 @@ class EngineError(Exception):
 
 
 class ConfigError(EngineError):
-    """`config.json` is missing, unreadable, or holds an unknown key or a bad value."""
+    """`config.json` is missing, unreadable, or holds an unknown key or a bad value.
+
+    `option` is the dotted name of the setting at fault, None for the file as a whole. `message` says what is wrong
+    with it. `str()` puts `separator` between the two; with None the message is a sentence of its own.
+    """
 
     exit_code = 3
+
+    def __init__(self, option: str | None, message: str, *, separator: str | None = " ") -> None:
+        super().__init__(option, message)
+        self.option, self.message, self.separator = option, message, separator
+
+    def __str__(self) -> str:
+        if self.option is None or self.separator is None:
+            return self.message
+        return f"{self.option}{self.separator}{self.message}"
 
 
 class DataError(EngineError):

@@ -9,7 +9,7 @@ from types import FrameType
 from training.engine.errors import EngineError
 
 
-class _Overtime(BaseException):
+class _OvertimeError(BaseException):
     """The end of the time. It is not an Exception, so that no `except Exception` holds it up."""
 
 
@@ -27,7 +27,7 @@ def within(seconds: float, error: EngineError) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
-    except _Overtime:
+    except _OvertimeError:
         raise error from None
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -35,4 +35,4 @@ def within(seconds: float, error: EngineError) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise _Overtime
+    raise _OvertimeError

@@ -64,7 +64,7 @@ def read_sources(run: RunDirectory, config: TrainConfig, processes: Processes) -
     pairs = read_pairs(run.pairs)
     heldout = read_pairs(run.heldout) if run.heldout.exists() else []
     if config.eval_steps and not run.heldout.exists():
-        raise ConfigError(f"eval_steps has no effect without pairs to score: {run.heldout} is missing.")
+        raise ConfigError("eval_steps", f"has no effect without pairs to score: {run.heldout} is missing.")
     digests = run.hashes([run.config_file, run.pairs, run.heldout])
     model = model_files(config)
     fingerprint = {

@@ -30,7 +30,7 @@ def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[f
     """
     reference = config.sampling.reference
     if reference == "start" and not config.start_adapter:
-        raise ConfigError("sampling.reference is 'start', but start_adapter is not set.")
+        raise ConfigError("sampling.reference", "is 'start', but start_adapter is not set.")
     adapter = {"base": None, "start": config.start_adapter}.get(str(reference), reference)
     loaded = load_scored(config, Path(adapter) if adapter else None, beside_start=False)
     # The scorer takes pairs, whose prompt it computes once: two completions of a prompt, or one of them twice.

@@ -67,9 +67,9 @@ class RunDirectory:
         try:
             data = json.loads(self.config_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigError(f"{self.config_file} does not exist.") from None
+            raise ConfigError(None, f"{self.config_file} does not exist.") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.config_file} is not valid JSON: {error}.") from None
+            raise ConfigError(None, f"{self.config_file} is not valid JSON: {error}.") from None
         return TrainConfig.from_dict(data)
 
     def write_config(self, config: TrainConfig) -> None:

@@ -119,9 +119,9 @@ def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
     wanted = config.sampling.policy
     trained = (run.adapter / "adapter_model.safetensors").is_file()
     if wanted == "trained" and not trained:
-        raise ConfigError(f"sampling.policy is 'trained', but {run.adapter} holds no adapter.")
+        raise ConfigError("sampling.policy", f"is 'trained', but {run.adapter} holds no adapter.")
     if wanted == "start" and not config.start_adapter:
-        raise ConfigError("sampling.policy is 'start', but start_adapter is not set.")
+        raise ConfigError("sampling.policy", "is 'start', but start_adapter is not set.")
     if wanted == "trained" or (wanted == "auto" and trained):
         return run.adapter
     return Path(config.start_adapter) if config.start_adapter and wanted != "base" else None

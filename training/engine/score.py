@@ -160,7 +160,7 @@ def make_scorer(
     choose_form(scorer, pairs, config.packing, note)
     if config.shard and any(scorer.is_alone(pair) for pair in pairs):
         raise ConfigError(
-            "shard needs sequences that can be computed side by side, and those of this model cannot."
+            "shard", "needs sequences that can be computed side by side, and those of this model cannot."
         )
     return scorer
 

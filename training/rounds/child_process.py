@@ -1,4 +1,4 @@
-"""Child processes of the engine: how they are started, what they are given, how they end, and why they did."""
+"""Child processes of the engine: start, environment, end, and the reason of an end."""
 
 import os
 import shutil
@@ -46,8 +46,8 @@ KEPT_PREFIXES = (
 )
 
 
-def environment() -> dict[str, str]:
-    """Return what a child is given of this process's environment."""
+def child_environment() -> dict[str, str]:
+    """Return the part of this process's environment that a child gets."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -55,24 +55,24 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(verb: str, folder: Path, **where: Any) -> subprocess.Popen[bytes]:
-    """Start `python -m training.engine VERB` over a run directory; `where` its output goes is Popen's.
+def start_child(verb: str, folder: Path, **where: Any) -> subprocess.Popen[bytes]:
+    """Start `python -m training.engine VERB` over a run directory. `where` are Popen's arguments for its output.
 
-    It leads a session of its own: a Ctrl-C is for the worker, which then ends the child in good order.
+    It leads a session of its own, so that a Ctrl-C reaches the worker alone, which then ends the child.
     """
     command = [sys.executable, "-m", "training.engine", verb, str(folder)]
     return subprocess.Popen(
         command,
         cwd=site.BASE_DIR,
-        env=environment(),
+        env=child_environment(),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         **where,
     )
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started: first with SIGTERM, so that it writes its checkpoint, then with SIGKILL."""
+def end_child(child: subprocess.Popen[bytes]) -> None:
+    """End the child and what it started: with SIGTERM, so that it writes its checkpoint, then with SIGKILL."""
     _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
     try:
         child.wait(GRACE_SECONDS)
@@ -87,7 +87,7 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 
 
 def end_orphan(files: RunDirectory) -> None:
-    """End a child that outlived its worker, as when the worker alone was killed. It holds the directory's lock.
+    """End a child that outlived its worker, as when the worker alone was killed. It holds the run directory's lock.
 
     Raises LockedError if the lock is not given up.
     """
@@ -106,8 +106,8 @@ def end_orphan(files: RunDirectory) -> None:
             time.sleep(0.2)
 
 
-def reason(verb: str, code: int, log: Path) -> str:
-    """Say why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
+def explain_exit(verb: str, code: int, log: Path) -> str:
+    """Return why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
     what = {"train": "Training", "sample": "Sampling"}[verb]
     if code == -signal.SIGKILL:
         return (

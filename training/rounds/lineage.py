@@ -1,5 +1,6 @@
 """Lineage both ways: from a policy back to the judgments that shaped it, and from a judgment on to the policies."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from annotate.models import Comparison, Judgment, Policy
@@ -15,50 +16,66 @@ class Ancestor:
 
 
 def history(policy: Policy) -> list[Ancestor]:
-    """The policy itself, then what it came from, back to the base model."""
-    made_by = {
-        round_.result_policy_id: round_
-        for round_ in Round.objects.filter(
-            project=policy.project, result_policy__isnull=False
-        ).select_related("snapshot")
-    }
-    found = [Ancestor(policy, made_by.get(policy.pk))]
-    while policy.parent is not None:
-        policy = policy.parent
-        found.append(Ancestor(policy, made_by.get(policy.pk)))
+    """Return the policy itself, then what it came from, back to the base model."""
+    rounds = Round.objects.filter(project=policy.project_id, result_policy__isnull=False)
+    made_by = {round_.result_policy_id: round_ for round_ in rounds.select_related("snapshot", "project")}
+    return [Ancestor(one, made_by.get(one.pk)) for one in (policy, *ancestors(policy))]
+
+
+def ancestors(policy: Policy) -> list[Policy]:
+    """Return the policies that a policy came from: its parent, its parent's parent and so on."""
+    policies = {other.pk: other for other in Policy.objects.filter(project=policy.project_id)}
+    found = []
+    while policy.parent_id is not None:
+        policy = policies[policy.parent_id]
+        found.append(policy)
     return found
 
 
 def descendants(policy: Policy) -> list[Policy]:
-    """Every policy that came from this one, oldest first."""
+    """Return every policy that came from this one, oldest first."""
+    return _descendants(policy, _children(policy.project_id))
+
+
+def _children(project_id: int) -> dict[int | None, list[Policy]]:
+    """Map the id of each policy of a project to the policies that were trained from it."""
+    children: dict[int | None, list[Policy]] = defaultdict(list)
+    for policy in Policy.objects.filter(project=project_id).select_related("parent"):
+        children[policy.parent_id].append(policy)
+    return children
+
+
+def _descendants(policy: Policy, children: dict[int | None, list[Policy]]) -> list[Policy]:
     found: list[Policy] = []
     generation = [policy]
     while generation:
-        generation = list(Policy.objects.filter(parent__in=generation).order_by("pk"))
+        generation = [child for parent in generation for child in children.get(parent.pk, [])]
         found += generation
     return sorted(found, key=lambda policy: policy.pk)
 
 
 @dataclass(frozen=True)
-class Shaped:
-    """A policy that a comparison's judgments shaped: directly, through a round's snapshot, or by descent."""
+class Influence:
+    """The influence of a comparison on a policy: direct, through a round's snapshot, or by descent."""
 
     policy: Policy
     round: Round | None
     judgments: list[Judgment]  # those that the snapshot took; empty by descent
 
 
-def shaped_by(comparison: Comparison) -> list[Shaped]:
-    """Every policy that was shaped by judgments of this comparison."""
-    found: dict[int, Shaped] = {}
-    pairs = comparison.snapshot_pairs.select_related("snapshot").prefetch_related("judgments__annotator")
-    for pair in pairs:
-        for round_ in pair.snapshot.rounds.exclude(result_policy=None).select_related("result_policy"):
-            if round_.result_policy is not None:
-                found[round_.result_policy.pk] = Shaped(
-                    round_.result_policy, round_, list(pair.judgments.all())
-                )
-    for shaped in list(found.values()):
-        for policy in descendants(shaped.policy):
-            found.setdefault(policy.pk, Shaped(policy, None, []))
+def find_influences(comparison: Comparison) -> list[Influence]:
+    """Return every policy that was shaped by judgments of this comparison, oldest first."""
+    pairs = {
+        pair.snapshot_id: pair for pair in comparison.snapshot_pairs.prefetch_related("judgments__annotator")
+    }
+    rounds = Round.objects.filter(snapshot__in=pairs, result_policy__isnull=False)
+    found: dict[int, Influence] = {}
+    for round_ in rounds.select_related("project", "result_policy"):
+        if round_.result_policy is not None and round_.snapshot_id is not None:
+            judgments = list(pairs[round_.snapshot_id].judgments.all())
+            found[round_.result_policy.pk] = Influence(round_.result_policy, round_, judgments)
+    children = _children(comparison.project_id)
+    for influence in list(found.values()):
+        for policy in _descendants(influence.policy, children):
+            found.setdefault(policy.pk, Influence(policy, None, []))
     return [found[key] for key in sorted(found)]

@@ -1,32 +1,54 @@
-"""What a round will do, decided and checked before it starts. Changes nothing."""
+"""The plan of a round: everything that is chosen for it, checked before it starts. Changes nothing.
+
+Settings travel one way, and each conversion is here:
+
+- `nested` makes `chosen` of a form's fields by dotted name;
+- `Plan.for_project` lays `chosen` over the project's defaults;
+- `Plan.to_dict` makes the JSON of `Round.settings`, and `Plan.from_dict` reads it again;
+- `dotted` gives that JSON by dotted name, for a page or a form.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from django.conf import settings as site
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.models import Policy, Project
-from annotate.pairs.snapshots import PairSettings
+from annotate.pairs.snapshots import PairSettings, PairSettingsError
 from annotate.projects import base_models
 from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
+MOST_COMPARISONS = 100_000  # of one kind, in one round
 # Options that a round fills in for itself, of config.json and of its `sampling`: among them all that name a file.
 OF_THE_POLICY = ("base_model", "revision", "start_adapter")
 DECIDED = ("samples_per_prompt", "policy", "reference")
+# Two samples of a prompt that say the same make no comparison, and one long prompt must not end a round.
+SAMPLING = {"distinct": True, "skip_long": True}
 
 
-class RoundError(Exception):
-    """Something asked of a round cannot be done; nothing was changed. `field` names the setting at fault."""
+class RoundError(RefusalError):
+    """A refusal of something asked of a round. Nothing was changed.
 
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message, self.field = message, field
+    `field` names the setting at fault, if there is one. `str()` puts `separator` between it and the message. With None
+    the message is a sentence of its own.
+    """
+
+    def __init__(self, message: str, field: str = "", *, separator: str | None = None) -> None:
+        super().__init__(message, field)
+        self.separator = separator
+
+    def __str__(self) -> str:
+        if not self.field or self.separator is None:
+            return self.message
+        return f"{self.field}{self.separator}{self.message}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +56,7 @@ class Plan:
     """Everything that is chosen for a round, as `Round.settings` keeps it.
 
     `config` holds the names that the database uses (the alias `starter`, an adapter below var/), so that a
-    database can move between machines; `on_this_machine` turns them into paths.
+    database can move between machines. `on_this_machine` turns them into paths.
     """
 
     config: TrainConfig
@@ -44,7 +66,7 @@ class Plan:
 
     @classmethod
     def for_project(cls, project: Project, policy: Policy, chosen: Mapping[str, Any]) -> Self:
-        """The project's defaults for training `policy`, with what was `chosen` laid over them.
+        """Return the project's defaults for training `policy`, with what was `chosen` laid over them.
 
         `chosen` has any of the keys `training` (keys of config.json), `sampling` (keys of its `sampling`),
         `pairs` (fields of PairSettings), `fresh_comparisons` and `gate_comparisons`. Raises RoundError naming
@@ -53,58 +75,29 @@ class Plan:
         known = {"training", "sampling", "pairs", *COUNTS}
         for name in chosen:
             if name not in known:
-                raise RoundError(f"Unknown setting {name}; a round has {', '.join(sorted(known))}.", name)
-        # Two samples of a prompt that say the same make no comparison, and one long prompt must not end a round.
-        sampling = {
-            "distinct": True,
-            "skip_long": True,
-            **project.sampling_settings,
-            **chosen.get("sampling", {}),
-        }
+                sentence = _("Unknown setting %(name)s; a round has %(known)s.")
+                raise RoundError(sentence % {"name": name, "known": ", ".join(sorted(known))}, name)
+        sampling = {**SAMPLING, **project.sampling_settings, **chosen.get("sampling", {})}
         counts = {name: sampling.pop(name) for name in COUNTS if name in sampling}
         counts |= {name: chosen[name] for name in COUNTS if name in chosen}
         for name, value in counts.items():
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100_000:
-                raise RoundError(f"{name} must be a whole number from 0 to 100,000, not {value!r}.", name)
-        from_policy = {
-            "base_model": policy.base_model,
-            "revision": policy.revision or None,
-            "start_adapter": policy.adapter or None,
-        }
-        shape = adapter_shape(policy)
-        training = merged(
-            merged(project.training_settings, {"lora": shape} if shape else {}), chosen.get("training", {})
-        )
+            _check_count(name, value)
+        training = _training(project, policy, chosen.get("training", {}))
         for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
             for name in given.keys() & set(decided):
-                raise RoundError(f"{name} is not chosen for a round: Whetstone decides it.", name)
-        for name, has in shape.items():
-            if training["lora"][name] != has:
-                raise RoundError(
-                    f"lora.{name}: the adapter of {policy.name} goes on being trained, and has {has}.",
-                    f"lora.{name}",
-                )
-        try:
-            # All that a round writes and trains on is told the same day, whenever its worker comes to it.
-            today = {"template_date": timezone.now().date().isoformat()}
-            config = TrainConfig.from_dict({**today, **training, **from_policy, "sampling": sampling})
-            pairs = PairSettings(**chosen.get("pairs", {}))
-        except ConfigError as error:
-            raise RoundError(str(error), str(error).split(" ", 1)[0]) from error
-        except TypeError as error:
-            raise RoundError(f"pairs: {error}.", "pairs") from error
-        except ValueError as error:
-            raise RoundError(str(error), str(error).split(" ", 1)[0]) from error
-        return cls(config=config, pairs=pairs, **counts)
+                raise _decided_by_whetstone(name)
+        return cls(
+            config=_config(policy, training, sampling), pairs=_pairs(chosen.get("pairs", {})), **counts
+        )
 
     @property
     def margin_scale(self) -> float:
-        """What a pair's strength is multiplied by for training: 0 where the loss knows no margins."""
+        """Return the factor on a pair's strength for training: 0 where the loss knows no margins."""
         return self.pairs.margin_scale if "margin" in LOSS_OPTIONS[self.config.loss] else 0.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The plan that `to_dict` wrote."""
+        """Return the plan that `to_dict` wrote."""
         return cls(
             config=TrainConfig.from_dict(data["config"]),
             pairs=PairSettings(**data["pairs"]),
@@ -112,13 +105,91 @@ class Plan:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the plan as `Round.settings` keeps it."""
         data = {"config": self.config.to_dict(), "pairs": asdict(self.pairs)}
         data |= {name: getattr(self, name) for name in COUNTS}
         return dict(json.loads(json.dumps(data)))  # tuples become lists, as they do in the database
 
 
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings as `Plan.to_dict` nests them by dotted name: `beta`, `lora.r`, `pairs.ties`."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from dotted(value, "" if name == "config" else f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted name as `Plan.for_project` takes them."""
+    chosen: dict[str, Any] = {"training": {}, "sampling": {}, "pairs": {}}
+    for name, value in values.items():
+        group, _dot, key = name.rpartition(".")
+        if name in COUNTS:
+            chosen[name] = value
+        elif group in ("sampling", "pairs"):
+            chosen[group][key] = value
+        elif group:
+            chosen["training"].setdefault(group, {})[key] = value
+        else:
+            chosen["training"][key] = value
+    return chosen
+
+
+# --- The parts of a plan -----------------------------------------------------------------------------------------
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_COMPARISONS:
+        message = _("must be a whole number from 0 to %(most)s, not %(value)s.")
+        most = f"{MOST_COMPARISONS:,}"
+        raise RoundError(message % {"most": most, "value": repr(value)}, name, separator=" ")
+
+
+def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of training, over the shape of the adapter that goes on being trained."""
+    shape = adapter_shape(policy)
+    training = merged(merged(project.training_settings, {"lora": shape} if shape else {}), chosen)
+    for name, has in shape.items():
+        if training["lora"][name] != has:
+            message = _("the adapter of %(policy)s goes on being trained, and has %(has)s.")
+            raise RoundError(message % {"policy": policy.name, "has": has}, f"lora.{name}", separator=": ")
+    return training
+
+
+def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, Any]) -> TrainConfig:
+    of_policy = {
+        "base_model": policy.base_model,
+        "revision": policy.revision or None,
+        "start_adapter": policy.adapter or None,
+    }
+    # All that a round writes and trains on is told the same day, whenever its worker comes to it.
+    today = {"template_date": timezone.now().date().isoformat()}
+    try:
+        return TrainConfig.from_dict({**today, **training, **of_policy, "sampling": sampling})
+    except ConfigError as error:
+        raise RoundError(error.message, error.option or "", separator=error.separator) from error
+
+
+def _pairs(chosen: Mapping[str, Any]) -> PairSettings:
+    known = {field.name for field in fields(PairSettings)}
+    for name in chosen:
+        if name not in known:
+            raise RoundError(_("Unknown setting %(name)s.") % {"name": f"pairs.{name}"}, f"pairs.{name}")
+    try:
+        return PairSettings(**chosen)
+    except PairSettingsError as error:
+        raise RoundError(error.message, f"pairs.{error.field}", separator=" ") from error
+    except TypeError as error:
+        raise RoundError(f"{error}.", "pairs", separator=": ") from error
+
+
+def _decided_by_whetstone(name: str) -> RoundError:
+    return RoundError(_("is not chosen for a round: Whetstone decides it."), name, separator=" ")
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid over it; nested objects are merged too."""
+    """Return `base` with `over` laid over it. Nested objects are merged too."""
     result = dict(base)
     for key, value in over.items():
         inner = result.get(key)
@@ -128,7 +199,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adapter_shape(policy: Policy) -> dict[str, Any]:
-    """The LoRA settings that a policy's adapter was made with, and that a round which starts from it keeps.
+    """Return the LoRA settings of a policy's adapter, which a round that starts from it keeps.
 
     Empty without an adapter, or where its configuration cannot be read (`check_policy` says so).
     """
@@ -154,27 +225,46 @@ def adapter_folder(adapter: str) -> Path:
     """Return the folder of a policy's adapter. Raises RoundError for a name that leads out of var/runs."""
     folder = Path(site.VAR) / adapter
     if ".." in folder.parts or not folder.resolve().is_relative_to(site.RUNS.resolve()):
-        raise RoundError(f"Adapter: {adapter} does not lie below {site.RUNS}.", "start_adapter")
+        message = _("Adapter: %(adapter)s does not lie below %(folder)s.")
+        raise RoundError(message % {"adapter": adapter, "folder": site.RUNS}, "start_adapter")
     return folder
+
+
+def on_this_machine(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with paths in place of the database's names.
+
+    They are checked once more: the site may allow other models now than when the round was planned. Raises RoundError.
+    """
+    adapter, reference = config.start_adapter, config.sampling.reference
+    if reference not in (None, "base", "start"):
+        raise _decided_by_whetstone("reference")
+    return replace(
+        config,
+        base_model=model_path(config.base_model),
+        start_adapter=str(adapter_folder(adapter)) if adapter else None,
+    )
+
+
+# --- Where a round starts from -----------------------------------------------------------------------------------
 
 
 def check_policy(policy: Policy | None) -> Policy:
     """Return the policy if a round can start from it. Raises RoundError saying what is missing."""
     if policy is None:
         raise RoundError(
-            "The project has no current policy; choose a base model in its settings.", "base_model"
+            _("The project has no current policy; choose a base model in its settings."), "base_model"
         )
     if policy.kind == Policy.Kind.EXTERNAL:
-        raise RoundError(
-            f"Policy {policy.name} is external: Whetstone has no weights of it to train.", "base_model"
-        )
+        message = _("Policy %(policy)s is external: Whetstone has no weights of it to train.")
+        raise RoundError(message % {"policy": policy.name}, "base_model")
     model_path(policy.base_model)
     if policy.adapter and not adapter_folder(policy.adapter).is_dir():
-        raise RoundError(
-            f"Adapter: the folder {policy.adapter} of policy {policy.name} does not exist below {site.VAR}; "
-            "share WHETSTONE_VAR/runs between web servers and workers.",
-            "start_adapter",
+        message = _(
+            "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s; "
+            "share WHETSTONE_VAR/runs between web servers and workers."
         )
+        names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
+        raise RoundError(message % names, "start_adapter")
     return policy
 
 
@@ -185,18 +275,17 @@ def check_lengths(plan: Plan) -> None:
         return
     longest, written = plan.config.max_length, plan.config.sampling.max_new_tokens
     if longest and longest > limit:
-        raise RoundError(
-            f"max_length: the base model takes at most {limit} tokens, not {longest}.", "max_length"
-        )
+        message = _("the base model takes at most %(limit)d tokens, not %(longest)d.")
+        raise RoundError(message % {"limit": limit, "longest": longest}, "max_length", separator=": ")
     if written >= limit:
+        message = _("%(written)d tokens leave no room for a prompt in the model's %(limit)d.")
         raise RoundError(
-            f"max_new_tokens: {written} tokens leave no room for a prompt in the model's {limit}.",
-            "max_new_tokens",
+            message % {"written": written, "limit": limit}, "sampling.max_new_tokens", separator=": "
         )
 
 
 def length_limit(base_model: str) -> int | None:
-    """The model's longest input in tokens, from its config.json; None for a model that is not on this machine."""
+    """Return the model's longest input in tokens, from its config.json; None for a model on another machine."""
     path = model_path(base_model)
     if not path.startswith("/"):  # a hub id is nothing to look for among this machine's files
         return None

@@ -1,4 +1,4 @@
-"""From a policy's samples to the rows that people judge: which prompts it writes for, and what becomes of them.
+"""The results of a round: the prompts that its policy writes for, and its samples as rows to judge.
 
 A fresh comparison has two completions of the new policy (on-policy, so that the next round learns from what the
 policy writes now). A gate comparison has one of the new policy and one of the policy before, on a held-out
@@ -26,10 +26,10 @@ Sample = dict[str, Any]  # a line of samples.jsonl
 
 
 def fresh_entries(round_: Round, count: int) -> list[Entry]:
-    """Lines of prompts.jsonl for `count` fresh comparisons, of the least compared prompts first.
+    """Return lines of prompts.jsonl for `count` fresh comparisons, of the least compared prompts first.
 
-    A prompt comes again only when all others have come as often. Held-out prompts are left to the gate; a round
-    that only writes has none, and writes for them too, since their judgments are what a training is measured by.
+    A prompt is reused only after all others have been used as often. Held-out prompts are left to the gate. A round
+    that only writes has no gate, and writes for them too: their judgments measure a training.
     """
     among = round_.project.prompts.all()
     prompts = list(
@@ -43,9 +43,9 @@ def fresh_entries(round_: Round, count: int) -> list[Entry]:
 
 
 def gate_entries(round_: Round, count: int) -> list[Entry]:
-    """Lines of prompts.jsonl, on held-out prompts, for `count` gate comparisons; a policy writes one side of each.
+    """Return lines of prompts.jsonl, on held-out prompts, for `count` gate comparisons.
 
-    As many different prompts as there are; where there are fewer than `count`, each is sampled more often.
+    A policy writes one side of each. Where there are fewer prompts than `count`, each is sampled more often.
     """
     prompts = list(round_.project.prompts.filter(held_out=True).values_list("pk", flat=True))
     random.Random(f"{round_.folder}:{GATE}").shuffle(prompts)
@@ -53,7 +53,7 @@ def gate_entries(round_: Round, count: int) -> list[Entry]:
 
 
 def _entries(round_: Round, purpose: str, prompts: list[int], count: int, samples_each: int) -> list[Entry]:
-    """Spread `count` comparisons over the prompts, in their order; `n` is how many samples that takes of each."""
+    """Spread `count` comparisons over the prompts, in their order. `n` counts the samples of each."""
     times = {pk: count // len(prompts) + (place < count % len(prompts)) for place, pk in enumerate(prompts)}
     wanted = [pk for pk in prompts if times[pk]]
     contents: dict[int, Any] = {}
@@ -83,7 +83,7 @@ class Batch:
     def add(
         self, round_: Round, pair: tuple[Completion, Completion], kind: Comparison.Kind, priority: int
     ) -> None:
-        """Compare two completions, unless they say the same. Their order is drawn: ids must not tell who wrote what."""
+        """Compare two completions, unless they say the same. Their order is drawn: ids must not tell which is whose."""
         first, second = random.sample(pair, 2)
         if first.text.strip() == second.text.strip():
             self.counts["equal"] += 1
@@ -143,7 +143,7 @@ def _by_entry(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
 def completions(
     prompt: int, policy: Policy, samples: Iterable[Sample], counts: Counter[str]
 ) -> Iterator[Completion]:
-    """The samples of one prompt as unsaved rows; empty ones are passed over and counted."""
+    """Yield the samples of one prompt as unsaved rows. Empty ones are skipped and counted."""
     for sample in samples:
         if not sample["completion"].strip():
             counts["empty"] += 1
@@ -162,7 +162,7 @@ def completions(
 
 
 def _sampling(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampling settings that a sample was written with: what its line says beyond the columns."""
+    """Return the sampling settings of a sample: what its line says beyond the columns."""
     return {key: value for key, value in sample.items() if key not in _COLUMNS}
 
 

@@ -1,7 +1,7 @@
-"""Between the database and the run directory: a claimed round's files, its child processes, and their results.
+"""The work on a claimed round, between the database and the run directory: files, child processes, results.
 
-Everything here can be cut off at any point and done again: files are written whole, a verb that is in done.json is
-not run twice, and the results reach the database in one transaction. Writes are fenced (`state_machine.heartbeat`,
+Everything here can be cut off at any point and retried. Files are written whole, a verb that is in done.json is not
+run twice, and the results reach the database in one transaction. Writes are fenced (`state_machine.heartbeat`,
 `state_machine.advance`): a worker that lost its round, to a cancel or to another worker, finds out within a second and
 ends its child.
 """
@@ -22,32 +22,31 @@ from django.db.models.functions import Now
 
 from annotate.models import Policy, Project
 from annotate.pairs.snapshots import training_rows
-from training.engine.config import TrainConfig
 from training.engine.errors import EngineError, disk_full
 from training.engine.rundir import RunDirectory, read_jsonl, storing, write_jsonl
 from training.models import Metric, Round
 from training.rounds import child_process, results, state_machine, workers
-from training.rounds.plan import Plan, RoundError, adapter_folder, model_path
+from training.rounds.plan import Plan, RoundError, on_this_machine
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
 
 
-class Lost(Exception):
-    """The round is not this worker's any more."""
+class RoundLostError(Exception):
+    """The loss of the round to a cancel or to another worker."""
 
 
-class WorkerStopping(Exception):
-    """The worker was asked to stop."""
+class WorkerStoppingError(Exception):
+    """A request to the worker to stop."""
 
 
-class ChildFailed(Exception):
-    """A child process ended with an error; the message is the reason, in a sentence."""
+class ChildFailedError(Exception):
+    """The failure of a child process. The message is the reason, in a sentence."""
 
 
 def run(round_: Round) -> None:
-    """Work on a round that `state_machine.claim_round` gave out, until it is ready, failed, or not ours any more."""
+    """Work on a round that `state_machine.claim_round` gave out, until it is ready, failed, or lost."""
     files = RunDirectory(round_.run_dir)
     try:
         prepare(round_, files)
@@ -56,14 +55,14 @@ def run(round_: Round) -> None:
             if round_.state == Round.State.TRAINING and not state_machine.advance(
                 round_, Round.State.SAMPLING
             ):
-                raise Lost
+                raise RoundLostError
         sample(round_, files)
         finish(round_, files)
-    except Lost:
+    except RoundLostError:
         logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
-    except WorkerStopping:
+    except WorkerStoppingError:
         state_machine.hand_back(round_)
-    except (ChildFailed, EngineError, RoundError) as error:
+    except (ChildFailedError, EngineError, RoundError) as error:
         state_machine.fail(round_, str(error))
     except (OperationalError, InterfaceError):
         # The database is away. The heartbeat stops, so the sweep hands the round to whoever comes next.
@@ -80,16 +79,16 @@ def run(round_: Round) -> None:
 
 
 def previous_files(files: RunDirectory) -> RunDirectory:
-    """The run directory, inside the round's own, in which the policy before writes for the gate."""
+    """Return the run directory, inside the round's own, in which the policy before writes for the gate."""
     return RunDirectory(files.root / "previous")
 
 
 def prepare(round_: Round, files: RunDirectory) -> None:
-    """Write what `train` reads. On a later attempt the same files are there already, and stay."""
+    """Write the files that `train` reads. On a later attempt they are there already, and stay."""
     if not state_machine.heartbeat(
         round_
     ):  # lost before it began: the child and the files are the successor's
-        raise Lost
+        raise RoundLostError
     child_process.end_orphan(files)
     child_process.end_orphan(previous_files(files))
     if round_.attempts == 1 and files.root.exists():
@@ -103,24 +102,8 @@ def prepare(round_: Round, files: RunDirectory) -> None:
             write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
 
 
-def on_this_machine(config: TrainConfig) -> TrainConfig:
-    """The configuration with paths in place of the database's names.
-
-    They are checked once more, as what the site allows may have changed since the round was planned. Raises
-    RoundError.
-    """
-    adapter, reference = config.start_adapter, config.sampling.reference
-    if reference not in (None, "base", "start"):
-        raise RoundError("reference is not chosen for a round: Whetstone decides it.", "reference")
-    return replace(
-        config,
-        base_model=model_path(config.base_model),
-        start_adapter=str(adapter_folder(adapter)) if adapter else None,
-    )
-
-
 def write_prompts(round_: Round, files: RunDirectory) -> None:
-    """Draw the prompts that the new policy, and for the gate the one before, write for. Once: a retry repeats them."""
+    """Draw the prompts for the new policy, and for the gate those of the one before. A retry keeps the first draw."""
     if files.prompts.exists():
         return
     plan = Plan.from_dict(round_.settings)
@@ -138,11 +121,11 @@ def write_prompts(round_: Round, files: RunDirectory) -> None:
 
 
 def train(round_: Round, files: RunDirectory) -> None:
-    """Train the adapter, unless an earlier attempt did; metrics reach the database as they appear."""
+    """Train the adapter, unless an earlier attempt did. Metrics reach the database as they appear."""
     if "train" not in files.read_done():
-        follow(round_, files, "train", MetricsTail(round_, files.metrics).read)
+        follow_child(round_, files, "train", MetricsTail(round_, files.metrics).read)
     if "train" not in files.read_done() or not files.adapter.is_dir():
-        raise ChildFailed("Training ended without an adapter.")
+        raise ChildFailedError("Training ended without an adapter.")
 
 
 def sample(round_: Round, files: RunDirectory) -> None:
@@ -151,43 +134,43 @@ def sample(round_: Round, files: RunDirectory) -> None:
     previous = previous_files(files)
     for directory in (files, previous) if previous.prompts.exists() else (files,):
         if "sample" not in directory.read_done() and directory.prompts.stat().st_size:
-            follow(round_, directory, "sample")
+            follow_child(round_, directory, "sample")
 
 
-def follow(
+def follow_child(
     round_: Round, files: RunDirectory, verb: str, each_tick: Callable[[], None] = lambda: None
 ) -> None:
     """Run `python -m training.engine VERB` over a run directory as a child, and report on it until it ends.
 
-    Raises ChildFailed with the reason, Lost, or WorkerStopping; the child is gone by then, whichever it is.
+    Raises ChildFailedError with the reason, RoundLostError, or WorkerStoppingError. The child is gone by then.
     """
     log = files.root / f"{verb}.log"
     files.progress_file.unlink(missing_ok=True)
     with storing(log):
         output = log.open("wb")
     with output:
-        child = child_process.start(verb, files.root, stdout=output, stderr=subprocess.STDOUT)
+        child = child_process.start_child(verb, files.root, stdout=output, stderr=subprocess.STDOUT)
     try:
-        while not _ended(child):
+        while not _has_ended(child):
             try:
                 each_tick()
                 if not state_machine.heartbeat(round_, **read_progress(files, verb)):
-                    raise Lost
+                    raise RoundLostError
                 if workers.is_stopping(round_.worker):
-                    raise WorkerStopping
+                    raise WorkerStoppingError
             except (OperationalError, InterfaceError):
                 # A database that is away for a moment must not end hours of training.
                 logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)
                 connection.close()
     finally:
-        child_process.end(child)
+        child_process.end_child(child)
     each_tick()
     if child.returncode != 0:
-        raise ChildFailed(child_process.reason(verb, child.returncode, log))
+        raise ChildFailedError(child_process.explain_exit(verb, child.returncode, log))
 
 
-def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Wait for the next tick; True as soon as the child has ended."""
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the next tick. Return True as soon as the child has ended."""
     try:
         child.wait(TICK_SECONDS)
     except subprocess.TimeoutExpired:
@@ -196,7 +179,7 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
 
 
 def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:
-    """The fields of Round that progress.json fills; before the first one, that the child is starting."""
+    """Return the fields of Round that progress.json fills. Before the first one, the child is starting."""
     try:
         progress = json.loads(files.progress_file.read_text())
     except (OSError, ValueError):
@@ -213,7 +196,7 @@ def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:
 
 
 class MetricsTail:
-    """Copies the lines of metrics.jsonl into Metric rows as they appear; lines that a resumed run repeats win."""
+    """The copy of metrics.jsonl in Metric rows, made as lines appear. Lines that a resumed run repeats win."""
 
     def __init__(self, round_: Round, path: Path) -> None:
         self.round, self.path = round_, path
@@ -221,7 +204,7 @@ class MetricsTail:
         self.furthest = round_.metrics.aggregate(step=Max("step"))["step"] or 0
 
     def read(self) -> None:
-        """Copy the whole lines that came since the last call, or all of them if the log was cut back meanwhile."""
+        """Copy the whole lines since the last call, or all of them if the log was cut back meanwhile."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -270,7 +253,8 @@ def finish(round_: Round, files: RunDirectory) -> None:
         "gate": len(batch.gate),
         "passed_over": dict(batch.counts) | _passed_over(files),
     }
-    message = f"{len(batch.fresh)} fresh comparisons"
+    fresh = len(batch.fresh)
+    message = f"{fresh} fresh comparison{'' if fresh == 1 else 's'}"
     message += f", {len(batch.gate)} for the gate." if new else "."
     with transaction.atomic():
         # Hours may have passed since the project was read. Lock the project before the round, as promote does.
@@ -278,7 +262,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
         if not state_machine.heartbeat(
             round_
         ):  # holds the round: however long this takes, no sweep takes it back
-            raise Lost
+            raise RoundLostError
         if new:
             new.save()
         for comparison in batch.fresh + batch.gate:
@@ -293,12 +277,12 @@ def finish(round_: Round, files: RunDirectory) -> None:
             finished_at=Now(),
         )
         if not ended:
-            raise Lost  # rolls everything back
+            raise RoundLostError  # rolls everything back
     shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 
 def _new_policy(round_: Round) -> Policy:
-    """The policy that the round trained, not saved yet."""
+    """Return the policy that the round trained, not saved yet."""
     start = round_.start_policy
     return Policy(
         project=round_.project,
@@ -328,7 +312,7 @@ def _policy_name(round_: Round) -> str:
 
 
 def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
-    """What the engine reported, without the hashes, which stay in done.json."""
+    """Return what the engine reported, without the hashes, which stay in done.json."""
     done = files.read_done() | {"sample_previous": previous.read_done().get("sample", {})}
     return {
         verb: {key: value for key, value in report.items() if key not in ("inputs", "outputs")}

@@ -1,6 +1,7 @@
-"""How policies stand with the people who judged them: the counts behind `strengths.py`, from the database."""
+"""The standings of policies in the judgments: the counts behind `strengths.py`, from the database."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,12 @@ from training.rounds.strengths import Strength, rank
 
 
 def _counted() -> QuerySet[Judgment]:
-    """The judgments that compare: current ones, without skips."""
+    """Return the judgments that compare: current ones, without skips."""
     return Judgment.objects.current().opinions()
 
 
 def _share_for(preferred: Q) -> Case:
-    """What a judgment gives to a policy: 1 if it preferred its completion, one half if neither, else 0."""
+    """Return what a judgment gives to a policy: 1 if it preferred its completion, one half if neither, else 0."""
     neither = Q(verdict__in=[Judgment.Verdict.TIE, Judgment.Verdict.BOTH_BAD])
     return Case(
         When(neither, then=Value(0.5)),
@@ -30,7 +31,7 @@ def _share_for(preferred: Q) -> Case:
 
 @dataclass(frozen=True)
 class Gate:
-    """Where the gate stands: the share of comparisons that the new policy wins, `judged` of `total` being complete.
+    """The standing of a gate: the share of comparisons that the new policy wins, with `judged` of `total` complete.
 
     The unit is the comparison: where several annotators judge one, their mean counts once, so that annotators who
     agree on a lucky sample do not make it look like many.
@@ -45,7 +46,7 @@ class Gate:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` once the interval leaves one half, `even` if it never did, else `open`."""
+        """Return `better` or `worse` once the interval leaves one half, `even` if it never did, else `open`."""
         if self.win_rate is not None and self.win_rate.low > 0.5:
             return "better"
         if self.win_rate is not None and self.win_rate.high < 0.5:
@@ -54,16 +55,30 @@ class Gate:
 
 
 def gate(round_: Round) -> Gate:
-    """The gate's standing, with an interval that stays valid however often it is looked at."""
-    shares = list(
+    """Return the standing of a round's gate, with an interval that stays valid however often it is looked at."""
+    return gates([round_])[round_.pk]
+
+
+def gates(rounds: Iterable[Round]) -> dict[int, Gate]:
+    """Map each round's id to the standing of its gate, in two queries however many rounds there are."""
+    ids = [round_.pk for round_ in rounds]
+    shares: dict[int, list[float]] = defaultdict(list)
+    by_comparison = (
         _counted()
-        .filter(comparison__gate_of_rounds=round_, comparison__judged__gte=F("comparison__needed"))
-        .values("comparison")
-        .annotate(share=Avg(_share_for(Q(preferred__policy=round_.result_policy_id))))
-        .values_list("share", flat=True)
+        .filter(comparison__gate_of_rounds__in=ids, comparison__judged__gte=F("comparison__needed"))
+        .values("comparison__gate_of_rounds", "comparison")
+        .annotate(share=Avg(_share_for(Q(preferred__policy=F("comparison__gate_of_rounds__result_policy")))))
+        .values_list("comparison__gate_of_rounds", "share")
     )
+    for round_id, share in by_comparison:
+        shares[round_id].append(share)
+    totals = Round.objects.filter(pk__in=ids).gate_totals()
+    return {pk: _gate(totals[pk], shares[pk]) for pk in ids}
+
+
+def _gate(total: int, shares: list[float]) -> Gate:
     return Gate(
-        total=round_.gate_total,
+        total=total,
         judged=len(shares),
         wins=sum(share > 0.5 for share in shares),
         draws=sum(share == 0.5 for share in shares),
@@ -73,7 +88,7 @@ def gate(round_: Round) -> Gate:
 
 
 def tally(project: Project) -> dict[tuple[int, int], tuple[float, float, float]]:
-    """Every judgment between two policies: (a, b), a < b -> a's wins, b's wins, ties."""
+    """Count the judgments between two policies: (a, b), a < b -> a's wins, b's wins, ties."""
     between = (
         _counted()
         .filter(project=project)
@@ -91,13 +106,19 @@ def tally(project: Project) -> dict[tuple[int, int], tuple[float, float, float]]
     return {pair: (a, b, ties) for pair, (a, b, ties) in counts.items()}
 
 
-def ranking(project: Project) -> list[tuple[Policy, Strength]]:
-    """The project's policies by Bradley-Terry strength against its oldest policy, strongest first."""
-    policies = {policy.pk: policy for policy in project.policies.all()}
+def policies_by_strength(project: Project) -> list[tuple[Policy, Strength | None]]:
+    """Return the project's policies, strongest first, and behind them those that no judgment compares.
+
+    Strengths are Bradley-Terry against the oldest policy.
+    """
+    policies = {
+        policy.pk: policy
+        for policy in project.policies.select_related("parent", "round__project").order_by("pk")
+    }
     counts = tally(project)
-    if not counts:
-        return []
-    return [(policies[strength.policy], strength) for strength in rank(counts, anchor=min(policies))]
+    strengths = rank(counts, anchor=min(policies)) if counts else []
+    ranked = [(policies.pop(strength.policy), strength) for strength in strengths]
+    return [*ranked, *((policy, None) for policy in policies.values())]
 
 
 @dataclass(frozen=True)
@@ -109,6 +130,7 @@ class Lengths:
 
 
 def sampled_lengths(round_: Round) -> Lengths:
+    """Return the mean lengths of the completions that the round's gate compares."""
     before: list[float] = []
     after: list[float] = []
     for side in ("first", "second"):
@@ -127,7 +149,7 @@ class HeldOut:
 
 
 def held_out_accuracy(round_: Round) -> HeldOut | None:
-    """How often the implicit reward prefers what people preferred, on prompts that training never saw."""
+    """Return how often the implicit reward prefers what annotators preferred, on prompts that training never saw."""
     figures: dict[str, Any] = round_.summary.get("train", {}).get("heldout", {})
     before, after = figures.get("before"), figures.get("after")
     if not before or not after:

@@ -1,11 +1,12 @@
-"""The state machine of a round: open, queue, claim, advance, fail, cancel, resume, promote, reject, roll back.
+"""The state machine of a round: queue, claim, advance, fail, cancel, resume, promote, reject, roll back.
 
 The only writer of Round.state and RoundEvent. Every move is one UPDATE that names the state it leaves, with its
 RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
-a hint: `sweep`, run every few seconds, sends again what was lost and takes rounds back from silent workers.
-How a round does its work is in `runner.py`.
+a hint: `sweep`, run every few seconds, resends what was lost and takes rounds back from silent workers.
+`runner.py` does the work of a round.
 
-Every time that decides something is the database's (`Now()`): workers' clocks may disagree.
+Every time that decides something is the database's (`Now()`): workers' clocks may disagree. Messages of the history
+are stored as they are written, so they are not marked for translation. RoundErrors are shown at once, and are.
 """
 
 import logging
@@ -19,19 +20,21 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Max, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from kombu.exceptions import ChannelError, KombuError
 
-from annotate.models import Comparison, Policy, Priority, Project, User
+from annotate.models import Comparison, Policy, Priority, Project, Snapshot, User
 from annotate.models.conflicts import again_on_race
 from annotate.pairs.snapshots import take_snapshot
 from training.models import Round, RoundEvent
+from training.rounds.lineage import ancestors
 from training.rounds.plan import Plan, RoundError, check_lengths, check_policy
 
 logger = logging.getLogger(__name__)
 
 State = Round.State
 MOVES: Final[Mapping[str, frozenset[State]]] = {
-    State.DRAFT: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
     State.QUEUED: frozenset({State.TRAINING, State.SAMPLING, State.FAILED, State.CANCELLED}),
     State.TRAINING: frozenset({State.SAMPLING, State.QUEUED, State.FAILED, State.CANCELLED}),
     State.SAMPLING: frozenset({State.READY, State.WRITTEN, State.QUEUED, State.FAILED, State.CANCELLED}),
@@ -47,9 +50,10 @@ MIN_PAIRS = 8  # fewer teach a model little but their noise
 MAX_WRITTEN = 10_000  # comparisons of one round that only writes
 MESSAGE_LIFE = timedelta(days=1)  # by the sender's clock and the receiver's, which may be that far apart
 MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rather than being tried for ever
-FRESH_PRIORITY = (
-    5  # what the policy in use writes goes before older samples, behind what was chosen on purpose
-)
+# Samples of the policy in use go before older ones, and behind comparisons that were chosen on purpose.
+FRESH_PRIORITY = 5
+# A comparison that a rejection withdraws.
+UNFINISHED = Q(judged__lt=F("needed"), withdrawn_at=None)
 
 
 def move(
@@ -61,7 +65,7 @@ def move(
     fence: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> bool:
-    """Move a round from the state that `round_` was read in. False if it is no longer there, and nothing changed.
+    """Move a round from the state that `round_` was read in. Return False if it has left that state meanwhile.
 
     `fence` holds further conditions, `fields` what else is written with the move. Raises ValueError for a move
     that the table does not allow.
@@ -87,89 +91,106 @@ def _note(round_: Round, to: str, message: str, by: User | None) -> None:
 # --- What an admin does ------------------------------------------------------------------------------------------
 
 
-@transaction.atomic
-def open_round(
-    project: Project, by: User | None, chosen: Mapping[str, Any] | None = None, *, trains: bool = True
-) -> Round:
-    """A new draft that starts from the project's current policy.
+def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = None) -> Round:
+    """Queue a round that trains the current policy on a snapshot of the judgments of this moment.
 
-    `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Raises RoundError, naming the
-    field at fault, if a round cannot be opened.
+    `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Raises RoundError, naming the field
+    at fault, if the round cannot be queued. Nothing is changed then.
     """
+    with transaction.atomic():
+        policy, plan = _plan(project, chosen or {})
+        snapshot = take_snapshot(project, by, plan.pairs)
+        count = snapshot.pairs.filter(held_out=False).count()
+        if count < MIN_PAIRS:
+            raise _too_few_pairs(count)
+        return _queue(policy, plan, by, f"{count} pairs to train on.", snapshot=snapshot)
+
+
+def write(project: Project, by: User | None, count: int) -> Round:
+    """Queue a round that does not train: the current policy writes `count` comparisons.
+
+    Prompts that were compared least come first, held-out ones among them, so that there is something to measure by.
+    Raises RoundError as `start` does, and if there is nothing to write for.
+    """
+    if not 1 <= count <= MAX_WRITTEN:
+        sentence = _("Comparisons: give a number from 1 to %(most)s, not %(count)s.")
+        raise RoundError(sentence % {"most": f"{MAX_WRITTEN:,}", "count": count}, "count")
+    if not project.prompts.exists():
+        raise RoundError(_("There are no prompts to write for; import some first."), "count")
+    with transaction.atomic():
+        policy, plan = _plan(project, {"fresh_comparisons": count, "gate_comparisons": 0})
+        message = f"{count} comparison{'' if count == 1 else 's'} to write."
+        return _queue(policy, plan, by, message, trains=False)
+
+
+def _plan(project: Project, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
+    """Lock the project, and plan a round from its current policy. Raises RoundError if there cannot be one."""
     # Not as the caller read it: a promotion or a roll-back may have been committed since.
     project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     policy = check_policy(project.current_policy)
-    plan = Plan.for_project(project, policy, chosen or {})
+    plan = Plan.for_project(project, policy, chosen)
     check_lengths(plan)
-    last = project.rounds.aggregate(last=Max("number"))["last"] or 0
+    if project.rounds.open().exists():
+        raise RoundError(_why_no_other(project))
+    return policy, plan
+
+
+def _queue(
+    policy: Policy,
+    plan: Plan,
+    by: User | None,
+    message: str,
+    *,
+    snapshot: Snapshot | None = None,
+    trains: bool = True,
+) -> Round:
+    """Write the round that starts from `policy`, whose project is locked, and send its message."""
+    project = policy.project
+    number = (project.rounds.aggregate(last=Max("number"))["last"] or 0) + 1
     try:
         with transaction.atomic():
             round_ = Round.objects.create(
                 project=project,
-                number=last + 1,
+                number=number,
                 start_policy=policy,
                 trains=trains,
+                snapshot=snapshot,
                 settings=plan.to_dict(),
-                folder=f"runs/{project.slug}-{last + 1}",
+                folder=f"runs/{project.slug}-{number}",
                 created_by=by,
             )
-    except IntegrityError:
+    except IntegrityError:  # another one was resumed meanwhile, which does not lock the project
         raise RoundError(_why_no_other(project)) from None
-    _note(round_, State.DRAFT, "Opened.", by)
+    RoundEvent.objects.create(round=round_, to_state=round_.state, message=message, by=by, created_at=Now())
+    enqueue(round_)
     return round_
+
+
+def _too_few_pairs(count: int) -> RoundError:
+    sentence = ngettext(
+        "Preference pairs: there is %(count)d to train on, and a round needs %(min)d; judge more comparisons first.",
+        "Preference pairs: there are %(count)d to train on, and a round needs %(min)d; judge more comparisons first.",
+        count,
+    )
+    return RoundError(sentence % {"count": count, "min": MIN_PAIRS}, "pairs")
 
 
 def _why_no_other(project: Project) -> str:
     other = project.rounds.open().first()
     if other is None:
-        return "Another round was opened at the same moment; look at the list again."
+        return _("Another round was opened at the same moment; look at the list again.")
     if other.state == State.READY:
-        return f"Round {other.number} waits for your decision; promote or reject it first."
-    return (
-        f"Round {other.number} is {other.get_state_display().lower()}; wait for it to end or cancel it first."
-    )
-
-
-def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = None) -> Round:
-    """Open a round on a snapshot of the judgments of this moment, and queue it. All of it, or nothing.
-
-    Raises RoundError as `open_round` does, and if there are too few pairs to train on.
-    """
-    with transaction.atomic():
-        round_ = open_round(project, by, chosen)
-        snapshot = take_snapshot(project, by, Plan.from_dict(round_.settings).pairs)
-        count = snapshot.pairs.filter(held_out=False).count()
-        if count < MIN_PAIRS:
-            raise RoundError(
-                f"Preference pairs: there {'is' if count == 1 else 'are'} {count} to train on, and a round needs "
-                f"{MIN_PAIRS}; judge more comparisons first.",
-                "pairs",
-            )
-        move(round_, State.QUEUED, message=f"{count} pairs to train on.", by=by, snapshot=snapshot)
-        enqueue(round_)
-    return round_
-
-
-def write(project: Project, by: User | None, count: int) -> Round:
-    """Queue a round that does not train: the current policy writes `count` comparisons, as the first of a project.
-
-    Prompts that were compared least come first, held-out ones among them, so that there is something to measure by.
-    Raises RoundError as `open_round` does, and if there is nothing to write for.
-    """
-    if not 1 <= count <= MAX_WRITTEN:
-        raise RoundError(f"Comparisons: give a number from 1 to {MAX_WRITTEN:,}, not {count}.", "count")
-    if not project.prompts.exists():
-        raise RoundError("There are no prompts to write for; import some first.", "count")
-    with transaction.atomic():
-        chosen = {"fresh_comparisons": count, "gate_comparisons": 0}
-        round_ = open_round(project, by, chosen, trains=False)
-        move(round_, State.QUEUED, message=f"{count} comparisons to write.", by=by)
-        enqueue(round_)
-    return round_
+        return _("Round %(number)d waits for your decision; promote or reject it first.") % {
+            "number": other.number
+        }
+    return _("Round %(number)d is %(state)s; wait for it to end or cancel it first.") % {
+        "number": other.number,
+        "state": other.get_state_display().lower(),
+    }
 
 
 def cancel(round_: Round, by: User | None = None) -> bool:
-    """Stop a live round. Its worker loses the round and ends the child process. False if it is over already."""
+    """Stop a live round. Its worker loses the round and ends the child process. Return False if it is over."""
     while round_.state in Round.LIVE:
         if move(round_, State.CANCELLED, by=by, finished_at=Now()):
             return True
@@ -179,8 +200,9 @@ def cancel(round_: Round, by: User | None = None) -> bool:
 
 def resume(round_: Round, by: User | None = None) -> None:
     """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot."""
-    if not round_.may_resume:
-        raise RoundError(f"Round {round_.number} has not failed, so there is nothing to resume.")
+    if not round_.can_resume:
+        sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
+        raise RoundError(sentence % {"number": round_.number})
     check_policy(round_.start_policy)
     try:
         moved = move(
@@ -201,12 +223,12 @@ def resume(round_: Round, by: User | None = None) -> None:
 
 @again_on_race
 def promote(round_: Round, by: User | None = None) -> bool:
-    """Make the round's policy the one that the next round starts from. False if it was decided already."""
+    """Make the round's policy the one that the next round starts from. Return False if it was decided already."""
     round_.refresh_from_db(fields=["state"])
     if round_.state != State.READY:
         return False
     with transaction.atomic():
-        # The project before the round, as `open_round` and the worker's last step take them.
+        # The project before the round, as `_plan` and the worker's last step take them.
         Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
         if not move(round_, State.PROMOTED, by=by):
             return False
@@ -227,8 +249,8 @@ def reject(round_: Round, by: User | None = None) -> bool:
             return False
         for comparisons in (round_.fresh, round_.gate):
             # The condition is on the row that is updated: what is judged in full while this waits stays.
-            unfinished = Comparison.objects.filter(judged__lt=F("needed"), withdrawn_at=None)
-            unfinished.filter(pk__in=comparisons.values("pk")).update(withdrawn_at=timezone.now())
+            unfinished = Comparison.objects.filter(UNFINISHED, pk__in=comparisons.values("pk"))
+            unfinished.update(withdrawn_at=timezone.now())
     return True
 
 
@@ -242,9 +264,11 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
     with transaction.atomic():
         project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         if policy.project_id != project.pk or policy not in once_current(project):
-            raise RoundError(f"Policy {policy.name} never was current in this project.", "policy")
+            sentence = _("Policy %(policy)s never was current in this project.")
+            raise RoundError(sentence % {"policy": policy.name}, "policy")
         if policy == project.current_policy:
-            raise RoundError(f"Policy {policy.name} is current already.", "policy")
+            sentence = _("Policy %(policy)s is current already.")
+            raise RoundError(sentence % {"policy": policy.name}, "policy")
         left = project.current_policy
         Project.objects.filter(pk=project.pk).update(current_policy=policy)
         message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
@@ -256,8 +280,8 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
             round_.fresh.open().update(priority=wanted)
 
 
-def once_current(project: Project) -> "list[Policy]":
-    """The policies that may be made current: promoted ones, and those that promoted rounds started from."""
+def once_current(project: Project) -> list[Policy]:
+    """Return the policies that may be made current: promoted ones, and those that promoted rounds started from."""
     promoted = project.rounds.filter(state=State.PROMOTED)
     return list(
         project.policies.filter(Q(round__in=promoted) | Q(rounds_started__in=promoted))
@@ -266,20 +290,11 @@ def once_current(project: Project) -> "list[Policy]":
     )
 
 
-def ancestors(policy: Policy) -> list[Policy]:
-    """What a policy came from: its parent, its parent's parent and so on."""
-    found = []
-    while policy.parent is not None:
-        policy = policy.parent
-        found.append(policy)
-    return found
-
-
 # --- What a worker does ------------------------------------------------------------------------------------------
 
 
 def claim_round(round_id: int, worker: str) -> Round | None:
-    """Take a queued round for `worker`. None if another one has it, or it is not queued any more."""
+    """Take a queued round for `worker`. Return None if another one has it, or it is no longer queued."""
     round_ = Round.objects.select_related("project").filter(pk=round_id, state=State.QUEUED).first()
     if round_ is None:
         return None
@@ -301,18 +316,18 @@ def claim_round(round_id: int, worker: str) -> Round | None:
 
 
 def heartbeat(round_: Round, **progress: Any) -> bool:
-    """Say that the worker is alive and how far it is. False if the round is no longer this worker's."""
+    """Record that the worker is alive, and its progress. Return False if the round is no longer this worker's."""
     mine = Round.objects.filter(pk=round_.pk, attempts=round_.attempts, state__in=Round.RUNNING)
     return mine.update(heartbeat_at=Now(), **progress) == 1
 
 
 def advance(round_: Round, to: State, **fields: Any) -> bool:
-    """Move on in the worker's own round. False if it is no longer this worker's."""
+    """Move on in the worker's own round. Return False if it is no longer this worker's."""
     return move(round_, to, fence={"attempts": round_.attempts}, heartbeat_at=Now(), **fields)
 
 
 def fail(round_: Round, reason: str) -> bool:
-    """End the worker's own round with a reason in one sentence."""
+    """Fail the worker's own round with a reason in one sentence."""
     return advance(round_, State.FAILED, message=reason, reason=reason, finished_at=Now())
 
 
@@ -339,7 +354,7 @@ def enqueue(round_: Round) -> None:
 
 
 def send(round_id: int) -> bool:
-    """Give the broker a queued round's message. A broker that is away costs nothing but time: `sweep` tries again.
+    """Give the broker a queued round's message. `sweep` retries if the broker is away.
 
     Messages expire after a day, so that few pile up while every worker is busy: one for each time that the sweep
     takes a round's message for lost.
@@ -357,7 +372,7 @@ def send(round_id: int) -> bool:
 def sweep(among: QuerySet[Round] | None = None) -> None:
     """Take rounds back from workers that went silent, and send the messages of queued rounds that were lost.
 
-    Of all rounds, or of those `among` them. Safe to run at any time, twice, and in two places at once.
+    Look at all rounds, or at those `among` them. Safe to run at any time, twice, and in two places at once.
     """
     among = Round.objects.all() if among is None else among
     silence = timedelta(seconds=site.SILENT_SECONDS)

@@ -1,4 +1,4 @@
-"""How strong policies are, by the comparisons between them: Bradley-Terry strengths, with intervals.
+"""The strengths of policies, by Bradley and Terry from the comparisons between them, with intervals.
 
 Plain Python over counts; the queries that produce the counts are in `standings.py`. A tie counts one half.
 """
@@ -28,7 +28,7 @@ class Strength:
 
 
 def bradley_terry(tally: Tally, anchor: int) -> dict[int, float]:
-    """Log-strengths by policy, the anchor's being 0: P(a beats b) = sigmoid(a - b) (Bradley and Terry 1952).
+    """Return log-strengths by policy, the anchor's being 0: P(a beats b) = sigmoid(a - b) (Bradley and Terry 1952).
 
     Maximum likelihood by Newton's method over the counts, a tie being half a win for each, with PRIOR_TIES ties
     added to each pair that met. Policies that no chain of comparisons connects to the anchor have no strength and
@@ -71,7 +71,7 @@ def _connected(games: Mapping[tuple[int, int], object], start: int) -> set[int]:
 def _likelihood(
     games: Mapping[tuple[int, int], tuple[float, float]], place: Mapping[int, int], strengths: Sequence[float]
 ) -> tuple[list[float], list[list[float]]]:
-    """Gradient of the log-likelihood and its negative Hessian, over every policy but the anchor."""
+    """Return the gradient of the log-likelihood and its negative Hessian, over every policy but the anchor."""
     size = len(strengths)
     gradient = [0.0] * size
     hessian = [[0.0] * size for _ in range(size)]
@@ -92,7 +92,7 @@ def _likelihood(
 
 
 def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Solve a positive definite system by Cholesky decomposition; there are as many rows as policies."""
+    """Solve a positive definite system by Cholesky decomposition. It has as many rows as policies."""
     size = len(right)
     lower = [[0.0] * size for _ in range(size)]
     for i in range(size):
@@ -109,17 +109,17 @@ def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
 
 
 def sigmoid(value: float) -> float:
-    """1 / (1 + exp(-value)), without overflow."""
+    """Return 1 / (1 + exp(-value)), without overflow."""
     if value >= 0:
         return 1 / (1 + math.exp(-value))
     return math.exp(value) / (1 + math.exp(value))
 
 
 def rank(tally: Tally, anchor: int, *, resamples: int = 200, seed: int = 0) -> list[Strength]:
-    """The policies by strength, strongest first, with percentile bootstrap intervals over the counts.
+    """Return the policies by strength, strongest first, with percentile bootstrap intervals over the counts.
 
-    A resample draws each (a, b, outcome) count anew from a Poisson distribution with that mean (the Poisson bootstrap;
-    Hanley and MacGibbon 2006), so the work grows with the number of pairs of policies, not of judgments.
+    A resample draws each (a, b, outcome) count from a Poisson distribution with that mean: the Poisson bootstrap of
+    Hanley and MacGibbon (2006). So the work grows with the number of pairs of policies, not of judgments.
     """
     strengths = bradley_terry(tally, anchor)
     draws: dict[int, list[float]] = {policy: [] for policy in strengths}
@@ -145,7 +145,7 @@ def rank(tally: Tally, anchor: int, *, resamples: int = 200, seed: int = 0) -> l
 
 
 def _poisson(generator: random.Random, mean: float) -> float:
-    """A draw from a Poisson distribution: Knuth's product of uniforms, or its normal limit for a large mean."""
+    """Draw from a Poisson distribution: by Knuth's product of uniforms, or the normal limit for a large mean."""
     if mean > 60:
         return max(0.0, round(generator.gauss(mean, math.sqrt(mean))))
     limit, product, count = math.exp(-mean), generator.random(), 0
@@ -156,7 +156,7 @@ def _poisson(generator: random.Random, mean: float) -> float:
 
 
 def _percentiles(ordered: Sequence[float]) -> tuple[float, float]:
-    """The ends of the central interval at CONFIDENCE."""
+    """Return the ends of the central interval at CONFIDENCE."""
     tail = (1 - CONFIDENCE) / 2
     last = len(ordered) - 1
     return ordered[math.floor(tail * last)], ordered[math.ceil((1 - tail) * last)]

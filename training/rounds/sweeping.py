@@ -1,7 +1,7 @@
 """The periodic sweep: rounds whose worker went silent, messages that were lost, claims whose lease ran out.
 
-Beat asks for it, and each worker's main process does it where nobody has for a while, so that it depends on no
-single process and no single clock. Two at once do no harm: each move is one UPDATE that names what it leaves.
+Beat asks for it, and each worker's main process does it when it is overdue, so that it depends on no single process
+and no single clock. Two at once do no harm: each move is one UPDATE that names what it leaves.
 """
 
 import logging
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(by: str) -> None:
-    """Look after rounds and claims, and remember who did last.
+    """Take back rounds and claims, and record the sweep.
 
-    The queue itself takes expired claims back before it says that nothing is left; here they come back also while
-    there is other work, so that what goes first (a gate, a reserved comparison) is not held up by who left it.
+    The queue itself takes expired claims back before it says that nothing is left. Here they come back even while
+    there is other work, so that urgent comparisons (of a gate, or reserved) do not wait for annotators who left.
     """
     state_machine.sweep()
     queue.expire_claims(now=Now())
@@ -32,7 +32,7 @@ def sweep(by: str) -> None:
 
 
 class Sweeper(bootsteps.StartStopStep):
-    """Sweeps from a thread of the worker's main process, by a clock that nobody can set."""
+    """A thread of the worker's main process that sweeps, by a clock that cannot be set."""
 
     requires = (workers.Presence,)
 
@@ -55,5 +55,5 @@ class Sweeper(bootsteps.StartStopStep):
                 connection.close()
 
     def close(self, worker: Any) -> None:
-        """Comes first when a worker stops, before it waits for its tasks to end."""
+        """Stop sweeping. Celery calls this first when a worker stops, before it waits for its tasks."""
         self.stopping.set()

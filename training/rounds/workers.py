@@ -1,8 +1,8 @@
-"""Which Celery workers are running, and which are about to stop: a bootstep in each worker's main process.
+"""The presence of Celery workers, recorded by a bootstep in each worker's main process.
 
 The main process writes its Worker row every few seconds from a thread of its own, so a worker that is busy with
-a task still counts as present. Asking over the broker instead (`inspect ping`) would need a broker that answers,
-and would hold up the page that asks.
+a task still counts as present. Asking over the broker (`inspect ping`) would need a broker that answers, and would
+hold up the page that asks.
 """
 
 import logging
@@ -25,17 +25,17 @@ _own_name = ""
 
 
 def own_name() -> str:
-    """The name of the worker that this process belongs to; outside of workers, of the process itself."""
+    """Return the name of the worker that this process belongs to, or of the process itself outside of workers."""
     return _own_name or f"process {os.getpid()}"
 
 
 def is_stopping(worker: str) -> bool:
-    """Whether that worker was asked to stop, so that its rounds should hand themselves back."""
+    """Return whether that worker was asked to stop, so that its rounds should hand themselves back."""
     return Worker.objects.filter(name=worker, stopping=True).exists()
 
 
 class Presence(bootsteps.StartStopStep):
-    """Keeps the worker's row up to date from its start to its end."""
+    """The keeper of the worker's row, from the worker's start to its end."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -76,7 +76,7 @@ class Presence(bootsteps.StartStopStep):
         self.stopping.set()
 
     def close(self, worker: Any) -> None:
-        """Comes first when a worker stops, before it waits for its tasks to end."""
+        """Record the stop. Celery calls this first when a worker stops, before it waits for its tasks."""
         self.stopping.set()
         if self.thread:
             self.thread.join(5)

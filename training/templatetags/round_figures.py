@@ -1,4 +1,4 @@
-"""How figures are written on the pages of rounds and policies."""
+"""Filters that write figures on the pages of rounds and policies."""
 
 from django import template
 from django.utils.safestring import SafeString
@@ -25,25 +25,25 @@ BADGES = {
 
 @register.filter
 def badge(round_: Round) -> str:
-    """The classes of a state's badge."""
+    """Return the CSS classes of a state's badge."""
     return BADGES.get(Round.State(round_.state), "")
 
 
 @register.filter
 def percent_interval(estimate: Estimate) -> str:
-    """The interval of a share: 52 – 70 %."""
+    """Write the interval of a share: 52 – 70 %."""
     return f"{100 * estimate.low:.0f} – {100 * estimate.high:.0f} %"
 
 
 @register.filter
 def plus_minus(estimate: Estimate) -> str:
-    """Half the width of a mean's interval."""
+    """Write half the width of a mean's interval."""
     return f"± {(estimate.high - estimate.low) / 2:.1f}"
 
 
 @register.filter
 def duration(seconds: float | str | None) -> str:
-    """75.2 -> 1 min 15 s."""
+    """Write 75.2 as 1 min 15 s."""
     if not isinstance(seconds, (int, float)):
         return ""
     whole = max(0, round(seconds))
@@ -71,13 +71,13 @@ PHASES = {
 
 @register.filter
 def phase(name: str) -> str:
-    """What the child process is doing, in words."""
+    """Return the phase of the child process, in words."""
     return str(PHASES.get(name, name))
 
 
 @register.filter
 def setting(value: object) -> str:
-    """A setting's value as config.json would have it, without quotes."""
+    """Write a setting's value as config.json has it, without quotes."""
     if value is None:
         return _("unset")
     if isinstance(value, bool):
@@ -87,5 +87,5 @@ def setting(value: object) -> str:
 
 @register.filter
 def rendered(text: str) -> SafeString:
-    """A model's text as it appears to annotators."""
+    """Render a model's text as it appears to annotators."""
     return markdown(text)

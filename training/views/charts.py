@@ -24,7 +24,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """What `training/_chart.html` draws. `line` is a raw series, `smooth` its moving mean, both as SVG paths."""
+    """A chart, as `training/_chart.html` draws it. `line` is the series, `smooth` its moving mean: SVG paths."""
 
     title: str
     note: str
@@ -44,9 +44,9 @@ class Chart:
 
 
 def round_charts(round_: Round) -> list[Chart]:
-    """The curves of a round's training so far; the x axis reaches to the last step it will make.
+    """Return the curves of a round's training so far. The x axis reaches to its last step.
 
-    While it is on its way, curves without data are empty frames, so that nothing moves when the data comes.
+    While the round runs, curves without data are empty frames, so that nothing moves when the data comes.
     """
     awaited = round_.is_live and round_.trains
     metrics = list(round_.metrics.values_list("step", "values"))
@@ -100,9 +100,9 @@ def line_chart(
     note: str = "",
     awaited: bool = False,
 ) -> Chart | None:
-    """A chart of `values` over `steps`, the x axis reaching to `total_steps`.
+    """Return a chart of `values` over `steps`, the x axis reaching to `total_steps`.
 
-    Without data None, or an empty frame of the same size where data is `awaited`.
+    Without data, return None, or an empty frame of the same size where data is `awaited`.
     """
     if not steps:
         empty = Chart(
@@ -141,7 +141,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _moving_mean(values: Sequence[float], window: int) -> list[float]:
-    """The mean of the last `window` values at each point."""
+    """Return the mean of the last `window` values at each point."""
     means, total = [], 0.0
     for i, value in enumerate(values):
         total += value - (values[i - window] if i >= window else 0.0)
@@ -150,7 +150,7 @@ def _moving_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 def _bounds(values: Sequence[float], rule: float | None) -> tuple[float, float]:
-    """The range to show: all values and the rule, with air above and below."""
+    """Return the range to show: all values and the rule, with air above and below."""
     among = [*values, *([rule] if rule is not None else [])]
     low, high = min(among), max(among)
     air = (high - low) * 0.08 or max(abs(high), 1.0) * 0.1
@@ -158,7 +158,7 @@ def _bounds(values: Sequence[float], rule: float | None) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, wanted: int) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) within the range, about `wanted` of them."""
+    """Return about `wanted` round numbers within the range: 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]
     rough = (high - low) / wanted

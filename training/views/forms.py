@@ -1,20 +1,20 @@
-"""The form that starts a round: the engine's own options, with their explanations, in groups."""
+"""The forms that start a round: the engine's own options, with their explanations, in groups."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from django import forms
 from django.forms import BoundField
 from django.utils.functional import Promise
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Project
-from annotate.pairs.snapshots import PairSettings
+from annotate.pairs.snapshots import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
 from training.models import Round
-from training.rounds.plan import COUNTS, Plan, RoundError, check_policy
+from training.rounds.plan import COUNTS, MOST_COMPARISONS, Plan, RoundError, check_policy, dotted, nested
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
@@ -25,6 +25,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "lora.r",
         "lora.alpha",
         "lora.dropout",
+        "lora.experts",
         "optimizer",
         "schedule",
         "warmup_steps",
@@ -69,9 +70,9 @@ COUNT_FIELDS = {
 
 
 class RoundForm(forms.Form):
-    """Starts out from the project's defaults, or from the settings of a round `like` which it is to be.
+    """The settings of a round. They begin as the project's defaults, or as those of the round `like`.
 
-    `chosen()` is what `rounds.start` takes; it has the last word.
+    `state_machine.start` takes what is `chosen()`, and has the last word.
     """
 
     def __init__(self, project: Project, *args: Any, like: Round | None = None, **kwargs: Any) -> None:
@@ -80,7 +81,11 @@ class RoundForm(forms.Form):
         defaults = _like(like) if like else _defaults(project)
         for name, (label, help_text) in COUNT_FIELDS.items():
             self.fields[name] = forms.IntegerField(
-                label=label, help_text=help_text, min_value=0, max_value=100_000, initial=defaults.get(name)
+                label=label,
+                help_text=help_text,
+                min_value=0,
+                max_value=MOST_COMPARISONS,
+                initial=defaults.get(name),
             )
         options = {name: (default, text, choices) for name, default, text, choices in explain()}
         for names in GROUPS.values():
@@ -96,7 +101,7 @@ class RoundForm(forms.Form):
         return [self[name] for name in (*GROUPS[""], *COUNTS)]
 
     def folded(self) -> Iterator[tuple[str | Promise, list[BoundField], bool]]:
-        """The other groups: title, fields, and whether one of them has an error."""
+        """Yield the other groups: title, fields, and whether one of them has an error."""
         groups = {_("From judgments to pairs"): tuple(f"pairs.{name}" for name in self.pair_fields), **GROUPS}
         for title, names in groups.items():
             if title:
@@ -104,47 +109,33 @@ class RoundForm(forms.Form):
                 yield title, bound, any(field.errors for field in bound)
 
     def clean(self) -> dict[str, Any]:
-        """Each option by itself, so that everything that is wrong is said at once; how they go together comes later."""
+        """Check each option by itself, so that all errors appear at once. How they go together is checked later."""
         cleaned: dict[str, Any] = dict(self.cleaned_data)
         loss = {"loss": cleaned["loss"]} if "loss" in cleaned else {}
         for name, value in cleaned.items():
-            group, _dot, key = name.rpartition(".")
+            alone = nested({name: value})
             try:
-                if group == "pairs":
-                    PairSettings(**{key: value})
-                elif name not in COUNTS:
-                    options = {group: {key: value}} if group else {key: value}
-                    TrainConfig.from_dict({"base_model": "-", **loss, **options})
-            except (ConfigError, ValueError) as error:
-                self.add_error(name, _without_name(str(error), key if group == "pairs" else name))
+                PairSettings(**alone["pairs"])
+                options = {**loss, **alone["training"], "sampling": alone["sampling"]}
+                TrainConfig.from_dict({"base_model": "-", **options})
+            except (ConfigError, PairSettingsError) as error:
+                self.add_error(name, capfirst(error.message))
         return self.cleaned_data
 
     def chosen(self) -> dict[str, Any]:
-        """The settings of a valid form, nested as `Plan.for_project` takes them. Left empty means unset."""
-        training: dict[str, Any] = {}
-        pairs = {name: self.cleaned_data[f"pairs.{name}"] for name in self.pair_fields}
-        chosen: dict[str, Any] = {"training": training, "sampling": {}, "pairs": pairs}
-        for names in GROUPS.values():
-            for name in names:
-                value = self.cleaned_data[name]
-                group, _dot, key = name.rpartition(".")
-                if group == "sampling":
-                    chosen["sampling"][key] = value
-                elif group:
-                    training.setdefault(group, {})[key] = value
-                else:
-                    training[key] = value
-        return chosen | {name: self.cleaned_data[name] for name in COUNTS}
+        """Return the settings of a valid form as `state_machine.start` takes them. An empty field is unset."""
+        return nested(self.cleaned_data)
 
     def refuse(self, error: RoundError) -> None:
-        """Show why `rounds.start` refused, at the field that it named."""
-        names = (error.field or "", f"sampling.{error.field}", f"lora.{error.field}", f"pairs.{error.field}")
-        field = next((name for name in names if name in self.fields), None)
-        self.add_error(field, _without_name(error.message, error.field or "") if field else error.message)
+        """Show why `state_machine.start` refused, at the field that it named."""
+        if error.field in self.fields:
+            self.add_error(error.field, capfirst(error.message))
+        else:
+            self.add_error(None, str(error))
 
 
 class WriteForm(forms.Form):
-    """Asks how many comparisons the current policy writes in a round that does not train."""
+    """The number of comparisons that the current policy writes in a round that does not train."""
 
     count = forms.IntegerField(min_value=1, label=_("Comparisons"))
 
@@ -154,47 +145,31 @@ class WriteForm(forms.Form):
         self.fields["count"].initial = waiting or 100
 
     def refuse(self, error: RoundError) -> None:
-        """Show why `rounds.write` refused."""
+        """Show why `state_machine.write` refused."""
         self.add_error("count" if error.field == "count" else None, error.message)
 
 
-def _without_name(message: str, name: str) -> str:
-    """What is said of an option, without its name in files: a form says it under the field's label."""
-    said = message.removeprefix(name).lstrip(": ")
-    return said[:1].upper() + said[1:]
-
-
 def _defaults(project: Project) -> dict[str, Any]:
-    """The project's settings by field name; the engine's where a policy or a setting is at fault."""
+    """Return the project's settings by field name; the engine's where a policy or a setting is at fault."""
     try:
         plan = Plan.for_project(project, check_policy(project.current_policy), {})
     except RoundError:
         return {name: getattr(Plan, name) for name in COUNTS}
-    return _flat(plan)
+    return dict(dotted(plan.to_dict()))
 
 
 def _like(round_: Round) -> dict[str, Any]:
-    """A round's settings by field name; the project's where an older version allowed what this one does not."""
+    """Return a round's settings by field name; the project's if an older version allowed what this one refuses."""
     try:
-        return _flat(Plan.from_dict(round_.settings))
+        return dict(dotted(Plan.from_dict(round_.settings).to_dict()))
     except ConfigError:
         return _defaults(round_.project)
 
 
-def _flat(plan: Plan) -> dict[str, Any]:
-    flat: dict[str, Any] = {name: getattr(plan, name) for name in COUNTS}
-    for key, value in plan.config.to_dict().items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
-        else:
-            flat[key] = value
-    return flat | {f"pairs.{name}": value for name, value in asdict(plan.pairs).items()}
-
-
 def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
-    """A form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
+    """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
-    label = LABELS.get(key) or key.replace("_", " ").capitalize()
+    label = LABELS[key]
     if choices:
         return forms.ChoiceField(
             label=label, help_text=text, initial=initial, choices=[(choice, choice) for choice in choices]
@@ -206,22 +181,48 @@ def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str,
     return kind(label=label, help_text=text, initial=initial, required=required)
 
 
-LABELS = {  # where the key alone would not do
-    "r": _("Rank"),
+LABELS = {
+    "epochs": _("Epochs"),
+    "learning_rate": _("Learning rate"),
+    "beta": _("Beta"),
     "batch_size": _("Pairs per step"),
-    "nll_weight": _("NLL weight"),
+    "loss": _("Loss"),
+    "label_smoothing": _("Label smoothing"),
+    "offset_scale": _("Offset scale"),
     "tie_nu": _("Tie readiness (nu)"),
-    "dtype": _("Precision"),
+    "nll_weight": _("NLL weight"),
+    "r": _("Rank"),
+    "alpha": _("Alpha"),
+    "dropout": _("Dropout"),
+    "experts": _("Experts"),
+    "optimizer": _("Optimizer"),
+    "schedule": _("Schedule"),
+    "warmup_steps": _("Warmup steps"),
+    "weight_decay": _("Weight decay"),
+    "max_grad_norm": _("Max grad norm"),
+    "seed": _("Seed"),
+    "temperature": _("Temperature"),
     "top_p": _("Top p"),
     "top_k": _("Top k"),
+    "max_new_tokens": _("Max new tokens"),
+    "distinct": _("Distinct"),
+    "max_length": _("Max length"),
+    "unmatched_turns": _("Unmatched turns"),
+    "max_tokens": _("Max tokens"),
+    "dtype": _("Precision"),
+    "device": _("Device"),
+    "quantization": _("Quantization"),
+    "gradient_checkpointing": _("Gradient checkpointing"),
     "eval_steps": _("Score held-out pairs every … steps"),
     "checkpoint_steps": _("Checkpoint every … steps"),
+    "max_skipped_steps": _("Max skipped steps"),
+    "displacement_bound": _("Displacement bound"),
 }
 FRACTIONS = {"offset_scale", "tie_nu"}  # options that may be fractional but are unset by default
 
 
 def _pair_fields() -> dict[str, forms.Field]:
-    """How judgments become pairs: the fields of PairSettings that an admin chooses."""
+    """Return the fields of PairSettings that an admin chooses: how judgments become pairs."""
     return {
         "ties": forms.ChoiceField(
             label=_("Ties"),

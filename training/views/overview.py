@@ -1,4 +1,4 @@
-"""Where a project stands, and what to do next: for those who look after it."""
+"""The overview of a project: its progress, and the next step."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
 @dataclass(frozen=True)
 class Overview:
-    """`finished` of `total` comparisons have the judgments they need; gold and repeats are not counted.
+    """The progress of a project, without gold and repeats.
 
-    `judgments` of `judgments_needed` count what those still need, not what was given beyond. `open_round` is the
-    round that runs or waits for a decision, or None.
+    `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
+    judgments beyond those. `open_round` is the round that runs or waits for a decision, or None.
     """
 
     prompts: int
@@ -37,7 +37,7 @@ class Overview:
 
     @property
     def step(self) -> str:
-        """What comes first now: running, decide, import, sample, people, judge or round."""
+        """Return the next step: running, decide, import, sample, people, judge or round."""
         if self.open_round:
             return "running" if self.open_round.is_live else "decide"
         if not self.total:
@@ -60,7 +60,7 @@ class Overview:
 
     @property
     def days_left(self) -> int | None:
-        """At the pace of the last seven days; None without one, when nothing is left, or too far off to mean much."""
+        """Return the days left at the pace of the last seven days. None if nothing is left, or it would mean little."""
         pace = sum(day.count for day in self.days[-7:]) / 7
         days = round(self.left / pace) if pace and self.left > 0 else None
         return None if days is None or days > MOST_DAYS_LEFT else days
@@ -73,7 +73,7 @@ def open_rounds(projects: Iterable[Project]) -> dict[int, Round]:
 
 
 def overview(project: Project) -> Overview:
-    """In a number of queries that does not depend on the project's size."""
+    """Return the overview of a project, in a number of queries that does not depend on its size."""
     work = Comparison.objects.filter(
         project=project, kind__in=[Comparison.Kind.STANDARD, Comparison.Kind.GATE], withdrawn_at=None
     )

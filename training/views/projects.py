@@ -15,7 +15,7 @@ from training.views.overview import open_rounds, overview
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """The projects of the person who asks."""
+    """List the projects of the user."""
     memberships = list(memberships_of(get_user(request)))
     rounds = open_rounds([one.project for one in memberships if one.role != Role.ANNOTATOR])
     context = {
@@ -32,7 +32,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_GET
 @project_view()
 def project(request: ProjectRequest) -> HttpResponse:
-    """Send annotators to the desk, and show everybody else how the project stands."""
+    """Send annotators to the desk. Show the overview to the other members."""
     if request.membership.role == Role.ANNOTATOR:
         return redirect("judge", request.project.slug)
     found = overview(request.project)

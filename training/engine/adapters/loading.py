@@ -77,7 +77,7 @@ def wrap(model: Any, config: TrainConfig) -> Any:
                 ),
             )
         except ValueError as error:
-            raise ConfigError(f"lora.target_modules cannot be adapted: {sentence(error)}") from None
+            raise ConfigError("lora.target_modules", f"cannot be adapted: {sentence(error)}") from None
     _drop(model, config.lora.dropout)
     return model
 
@@ -90,7 +90,7 @@ def recompute_activations(base: Any) -> None:
     try:
         base.activation_checkpointing_enable()
     except ValueError as error:
-        raise ConfigError(f"gradient_checkpointing: {error}") from None
+        raise ConfigError("gradient_checkpointing", str(error), separator=": ") from None
     for layer in base.modules():
         if isinstance(layer, transformers.modeling_layers.GradientCheckpointingLayer):
             # A layer recomputes only in training mode, in which some add dropout of their own.
@@ -277,8 +277,9 @@ def _drop(model: Any, share: float) -> None:
             continue
         if isinstance(layer, ParamWrapper) and not lora.is_covered(layer):
             raise ConfigError(
-                "lora.dropout cannot be applied to routed experts, whose weights are stacked; set it to 0, or do not"
-                " adapt them."
+                "lora.dropout",
+                "cannot be applied to routed experts, whose weights are stacked; set it to 0, or do not"
+                " adapt them.",
             )
         layer.lora_dropout.update({POLICY: nn.Dropout(share)})
     if not model.peft_config[POLICY].target_parameters:
@@ -299,8 +300,10 @@ def _check_loads_again(model: Any, config: TrainConfig) -> None:
     if lost:
         option = "start_adapter" if config.start_adapter else "lora.target_modules"
         raise ConfigError(
-            f"{option}: PEFT could not load the trained adapter into {type(base).__name__} again"
-            f" ({lost.removeprefix('base_model.model.')}); adapt other layers, by lora.experts or lora.target_modules."
+            option,
+            f"PEFT could not load the trained adapter into {type(base).__name__} again"
+            f" ({lost.removeprefix('base_model.model.')}); adapt other layers, by lora.experts or lora.target_modules.",
+            separator=": ",
         )
 
 
@@ -314,12 +317,12 @@ def _check_same_shape(config: TrainConfig, start: Any, wanted: Targets | None, m
         ("lora.alpha", config.lora.alpha, start.lora_alpha),
     ):
         if asked != has:
-            raise ConfigError(f"{name} is {asked}, but start_adapter was trained with {has}; set it to that.")
+            raise ConfigError(name, f"is {asked}, but start_adapter was trained with {has}; set it to that.")
     if wanted and wanted != adapted_layers(model):
         names = start.target_modules or start.target_parameters
         shown = names if isinstance(names, str) else ", ".join(sorted(names))
         option = "lora.experts" if config.lora.target_modules == ALL_LINEAR else "lora.target_modules"
-        raise ConfigError(f"{option} differ from those of start_adapter, which are {shown}.")
+        raise ConfigError(option, f"differ from those of start_adapter, which are {shown}.")
 
 
 def _layers_asked_for(config: TrainConfig, start: Any, base: Any) -> Targets | None:

@@ -55,7 +55,7 @@ def find_targets(model: Any, lora: LoraConfig) -> Targets:
     if is_quantized(model):
         found = _without_misread(model, found, named=wanted != ALL_LINEAR)
     if not any(found):
-        raise ConfigError("lora.target_modules fits no layer of the model.")
+        raise ConfigError("lora.target_modules", "fits no layer of the model.")
     return found
 
 
@@ -142,14 +142,18 @@ class _Layers:
                 others = _matches(pattern, self.others)
                 kind = f": {others[0]} is not a linear layer" if others else ""
                 raise ConfigError(
-                    f"lora.target_modules: {shown} fits no layer of the model that can be adapted{kind}."
+                    "lora.target_modules",
+                    f"{shown} fits no layer of the model that can be adapted{kind}.",
+                    separator=": ",
                 )
             for name in sorted(names & self.linear.keys()):
                 if self.linear[name] is self.head:
-                    raise ConfigError("lora.target_modules must not include the vocabulary head.")
+                    raise ConfigError("lora.target_modules", "must not include the vocabulary head.")
                 if self._is_router(name) and type(self.linear[name]) is not nn.Linear:
                     raise ConfigError(
-                        f"lora.target_modules: {name} is a router, which answers with more than a product."
+                        "lora.target_modules",
+                        f"{name} is a router, which answers with more than a product.",
+                        separator=": ",
                     )
             modules |= names - self.experts
             experts |= names & self.experts
@@ -173,12 +177,14 @@ def _as_pattern(name: str) -> str:
 
 def _matches(pattern: str, names: Iterable[str]) -> list[str]:
     """Return the names that the regular expression `pattern` matches. Raises ConfigError."""
-    overtime = ConfigError(f"lora.target_modules: matching takes longer than {_PATTERN_SECONDS} s.")
+    overtime = ConfigError(
+        "lora.target_modules", f"matching takes longer than {_PATTERN_SECONDS} s.", separator=": "
+    )
     try:
         with within(_PATTERN_SECONDS, overtime):
             return [name for name in names if re.fullmatch(pattern, name)]
     except re.error as error:
-        raise ConfigError(f"lora.target_modules is not a regular expression: {error}.") from None
+        raise ConfigError("lora.target_modules", f"is not a regular expression: {error}.") from None
 
 
 def _without_misread(model: Any, found: Targets, *, named: bool) -> Targets:
@@ -190,7 +196,9 @@ def _without_misread(model: Any, found: Targets, *, named: bool) -> Targets:
     lost = {name for name in found.modules if _last(name) in misread}
     if lost and named:
         raise ConfigError(
-            f"lora.target_modules: {min(lost)} cannot be adapted in a quantized mixture of experts."
+            "lora.target_modules",
+            f"{min(lost)} cannot be adapted in a quantized mixture of experts.",
+            separator=": ",
         )
     return found._replace(modules=found.modules - lost)
 

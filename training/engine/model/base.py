@@ -60,7 +60,8 @@ class LoadedModel:
         """
         if config.max_length is not None and config.max_length > self.max_positions:
             raise ConfigError(
-                f"max_length is {config.max_length}, but the model places at most {self.max_positions} tokens."
+                "max_length",
+                f"is {config.max_length}, but the model places at most {self.max_positions} tokens.",
             )
         day = config.template_date
         if run and not day and uses_date(config.chat_template or self.tokenizer.chat_template):
@@ -91,9 +92,9 @@ def choose_device(config: TrainConfig) -> torch.device:
     """Return the device to compute on. Raises ConfigError if CUDA is asked for and absent."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
-        raise ConfigError("device is 'cuda', but PyTorch finds no CUDA device here.")
+        raise ConfigError("device", "is 'cuda', but PyTorch finds no CUDA device here.")
     if config.quantization != "none" and not available:
-        raise ConfigError("quantization needs a CUDA device, and PyTorch finds none here.")
+        raise ConfigError("quantization", "needs a CUDA device, and PyTorch finds none here.")
     if config.device == "cpu" or not available:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -118,7 +119,7 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
     name = config.base_model
     files = find_model(name, config.revision)
     if files.gguf and config.quantization != "none":
-        raise ConfigError(f"quantization has no effect on base_model {name}, a GGUF file; unset it.")
+        raise ConfigError("quantization", f"has no effect on base_model {name}, a GGUF file; unset it.")
     device = choose_device(config)
     if device.type == "cuda":
         # This takes seconds, which are not part of the first step.

@@ -139,10 +139,10 @@ def _find(name: str, revision: str | None) -> ModelFiles:
     kind = "folder" if path.is_dir() else "file"
     if repository:
         raise ConfigError(
-            f"base_model {name} may be a hub id or a {kind} here; write ./{name} for the {kind}."
+            "base_model", f"{name} may be a hub id or a {kind} here; write ./{name} for the {kind}."
         )
     if revision:
-        raise ConfigError(f"revision has no effect on base_model {name}, which is a {kind}; unset it.")
+        raise ConfigError("revision", f"has no effect on base_model {name}, which is a {kind}; unset it.")
     if path.is_dir():
         return ModelFiles(name, path, gguf=_only_gguf(_names(path)))
     if path.suffix != ".gguf":

@@ -54,7 +54,7 @@ class Head:
         """
         layer, config = head_of(base), base.config.get_text_config()
         if layer is not None and any(weight.requires_grad for weight in layer.parameters()):
-            raise ConfigError("lora.target_modules must not include the vocabulary head.")
+            raise ConfigError("lora.target_modules", "must not include the vocabulary head.")
         if not isinstance(layer, nn.Linear):
             return None
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)

@@ -92,7 +92,7 @@ def shard_base(base: nn.Module, device: torch.device) -> None:
     Raises ConfigError if there is one process, or no layer that could be spread.
     """
     if not dist.is_initialized():
-        raise ConfigError("shard needs several processes: start with torchrun --nproc-per-node N.")
+        raise ConfigError("shard", "needs several processes: start with torchrun --nproc-per-node N.")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor
@@ -100,7 +100,9 @@ def shard_base(base: nn.Module, device: torch.device) -> None:
 
     layers = [layer for layer in base.modules() if isinstance(layer, GradientCheckpointingLayer)]
     if not layers:
-        raise ConfigError("shard: this architecture has no decoder layers that could be spread.")
+        raise ConfigError(
+            "shard", "this architecture has no decoder layers that could be spread.", separator=": "
+        )
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for layer in layers:
         whole = {weight for weight in layer.parameters() if weight.requires_grad}

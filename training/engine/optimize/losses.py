@@ -121,7 +121,8 @@ def make_loss(config: TrainConfig) -> Loss:
     """Return the configured loss as a function of (h, label, margin), each (B,). Raises ConfigError if unknown."""
     function = LOSSES.get(config.loss)
     if function is None:
-        raise ConfigError(f"Unknown loss {config.loss!r}; it must be one of {', '.join(LOSSES)}.")
+        sentence = f"Unknown loss {config.loss!r}; it must be one of {', '.join(LOSSES)}."
+        raise ConfigError("loss", sentence, separator=None)
     options: dict[str, Any] = {
         name: value
         for name in sorted(LOSS_OPTIONS[config.loss] - {"margin"})
@@ -149,5 +150,7 @@ def check_honoured(config: TrainConfig, pairs: Sequence[EncodedPair]) -> None:
     if stated is not None:
         able = " or ".join(loss for loss, options in LOSS_OPTIONS.items() if "margin" in options)
         raise ConfigError(
-            f"Pair {stated.id} states a margin, which loss {config.loss!r} would ignore; use {able}."
+            "loss",
+            f"Pair {stated.id} states a margin, which loss {config.loss!r} would ignore; use {able}.",
+            separator=None,
         )

@@ -37,7 +37,8 @@ def wanted(config: TrainConfig, adapter: Path | None) -> bool:
     )
     if backend == "vllm" and not able:
         raise ConfigError(
-            "sampling.backend 'vllm' needs vLLM, a CUDA device and base weights in full precision, not in a GGUF file."
+            "sampling.backend",
+            "'vllm' needs vLLM, a CUDA device and base weights in full precision, not in a GGUF file.",
         )
     return able and (backend == "vllm" or adapter is None)
 
@@ -110,4 +111,5 @@ def reserved_rank(adapter: Path) -> int:
     for reserved in _RANKS:
         if rank <= reserved:
             return reserved
-    raise ConfigError(f"The adapter's rank {rank} is more than the {_RANKS[-1]} that vLLM takes.")
+    sentence = f"The adapter's rank {rank} is more than the {_RANKS[-1]} that vLLM takes."
+    raise ConfigError("sampling.backend", sentence, separator=None)

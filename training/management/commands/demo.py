@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from training.demo import instance, seed
-from training.demo.samples import SamplingFailed
+from training.demo.samples import SamplingError
 from training.demo.supervisor import ProcessError, interrupt_on_signals
 
 
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             if reset:
                 instance.reset()
             self.serve(host, port)
-        except (ProcessError, seed.DemoError, SamplingFailed) as error:
+        except (ProcessError, seed.DemoError, SamplingError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             self.say("\nStopped. `make demo` goes on from here.")
@@ -57,7 +57,7 @@ class Command(BaseCommand):
                 ready=lambda address: self.say(welcome(address, logins)),
                 say=self.say,
             )
-        except instance.AlreadyServing as other:
+        except instance.AlreadyServingError as other:
             if not other.address:
                 raise CommandError(
                     "Another command is preparing the demo just now; wait for its address."
@@ -72,7 +72,7 @@ class Command(BaseCommand):
 
 
 def welcome(address: str, logins: list[seed.Login]) -> str:
-    """The address and the logins, as a small table."""
+    """Return the address and the logins, as a small table."""
     lines = [f"  {login.role:<12}{login.username:<10}{login.password}" for login in logins]
     header = f"  {'role':<12}{'user':<10}password"
     return "\n".join(["", f"Whetstone is ready at {address}", "", header, *lines, "", "Ctrl-C stops it."])

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from training.demo import instance, loop
-from training.demo.samples import SamplingFailed
+from training.demo.samples import SamplingError
 from training.demo.supervisor import ProcessError, interrupt_on_signals
 
 
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             seconds = time.monotonic() - began
             self.say("\n".join(["", loop.table_header(), *map(loop.table_row, rows)]))
             self.say(f"\n{seconds:.0f} seconds. The project is {simulated.project.slug}.")
-        except (loop.LoopError, ProcessError, SamplingFailed) as error:
+        except (loop.LoopError, ProcessError, SamplingError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Stopped.") from None

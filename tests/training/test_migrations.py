@@ -1,0 +1,66 @@
+"""Migrations of rounds keep what there was, forwards and back."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+WITH_DRAFTS = [("training", "0003_sweeps")]
+
+
+def migrate(targets: list[Any]) -> Any:
+    MigrationExecutor(connection).migrate(targets)
+    return MigrationExecutor(connection).loader.project_state(targets).apps
+
+
+@pytest.fixture
+def newest(transactional_db: None) -> Iterator[list[Any]]:
+    nodes = MigrationExecutor(connection).loader.graph.leaf_nodes()
+    yield nodes
+    migrate(nodes)
+
+
+def make_history(apps: Any) -> None:
+    """A round's history as it was written while rounds began as drafts."""
+    project = apps.get_model("annotate", "Project").objects.create(slug="reviews", name="Reviews")
+    policy = apps.get_model("annotate", "Policy").objects.create(
+        project=project, name="starter", kind="base", base_model="starter"
+    )
+    round_ = apps.get_model("training", "Round").objects.create(
+        project=project, number=1, start_policy=policy, folder="runs/reviews-1", state="cancelled"
+    )
+    event = apps.get_model("training", "RoundEvent")
+    moves = [
+        ("draft", "draft", "Opened."),
+        ("draft", "queued", "12 pairs to train on."),
+        ("queued", "cancelled", ""),
+    ]
+    for old, new, message in moves:
+        event.objects.create(
+            round=round_, from_state=old, to_state=new, message=message, created_at=timezone.now()
+        )
+
+
+def read_history() -> list[tuple[str, str, str]]:
+    from training.models import RoundEvent
+
+    return list(RoundEvent.objects.values_list("from_state", "to_state", "message"))
+
+
+def test_histories_begin_when_rounds_were_queued(newest: list[Any]) -> None:
+    make_history(migrate(WITH_DRAFTS))
+    migrate(newest)
+    assert read_history() == [
+        ("", "queued", "Opened."),
+        ("queued", "queued", "12 pairs to train on."),
+        ("queued", "cancelled", ""),
+    ]
+
+
+def test_an_older_version_can_read_histories(newest: list[Any], make_round: Any) -> None:
+    make_round("cancelled")
+    migrate(WITH_DRAFTS)
+    assert read_history() == [("draft", "queued", "12 pairs to train on."), ("queued", "cancelled", "")]

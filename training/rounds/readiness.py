@@ -1,0 +1,67 @@
+"""The pairs that a round would train on now, and what became of the other judgments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from annotate.models import Judgment, Project
+from annotate.pairs.snapshots import EXCLUSIONS, PairSettings, aggregate
+from training.models import Round
+from training.rounds.plan import Plan, check_policy
+from training.rounds.state_machine import MIN_PAIRS
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account of a project's judgments: the pairs that they made, and comparisons left out by reason."""
+
+    judgments: int
+    comparisons: int
+    train: int
+    held_out: int
+    left_out: list[tuple[str, int]]
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, Any]) -> Self:
+        """Return the account of the counts that an aggregation, or its snapshot, holds."""
+        left_out = [(str(EXCLUSIONS.get(why, why)), count) for why, count in counts["excluded"].items()]
+        names = ("judgments", "comparisons", "train", "held_out")
+        return cls(**{name: counts[name] for name in names}, left_out=left_out)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The readiness of a project for its next round.
+
+    `has_enough` is false when no choice of settings gives enough pairs. `new_judgments` were made since `last`, the
+    last round that trained.
+    """
+
+    account: Account
+    has_enough: bool
+    last: Round | None
+    new_judgments: int
+
+
+def find_readiness(project: Project) -> Readiness:
+    """Return how ready a project is, by its own settings. Raises RoundError if no round can start from its policy."""
+    plan = Plan.for_project(project, check_policy(project.current_policy), {})
+    account = Account.from_counts(aggregate(project, plan.pairs).counts)
+    last = project.rounds.filter(result_policy__isnull=False).first()
+    return Readiness(
+        account=account,
+        has_enough=account.train >= MIN_PAIRS or _may_have_enough(project, plan.pairs),
+        last=last,
+        new_judgments=_judgments_since(project, last) if last else 0,
+    )
+
+
+def _may_have_enough(project: Project, chosen: PairSettings) -> bool:
+    """Return whether the settings that keep the most judgments give enough pairs."""
+    widest = replace(chosen, ties="half", min_judgments=1, include_too_fast=True)
+    return bool(aggregate(project, widest).counts["train"] >= MIN_PAIRS)
+
+
+def _judgments_since(project: Project, round_: Round) -> int:
+    later = Judgment.objects.current().opinions().filter(project=project, created_at__gt=round_.created_at)
+    return later.count()

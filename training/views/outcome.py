@@ -1,0 +1,79 @@
+"""The outcome of a finished round, as its page shows it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Comparison
+from training.models import Round
+from training.rounds import standings
+from training.rounds.readiness import Account
+from training.rounds.state_machine import UNFINISHED
+
+GALLERY_PAGE, GALLERY_GLIMPSE = 10, 3
+
+# What `training.engine.data.tokens` reports of pairs that did not fit, by reason.
+ENCODING = {
+    "empty_prompt": _("had an empty prompt"),
+    "empty_completion": _("had an empty completion"),
+    "identical_completions": _("had two completions of the same tokens"),
+    "identical_to_tokenizer": _("differed only in blanks that the tokenizer drops"),
+    "unmatched_turn": _("are chats whose end the model's chat template begins in another way"),
+    "refused_by_template": _("are chats that the model's chat template refused"),
+    "identical_after_truncation": _("differed only beyond max_length"),
+    "prompt": _("lost the beginning of their prompt"),
+    "completion": _("lost the end of a completion"),
+}
+
+
+def outcome(round_: Round) -> dict[str, Any]:
+    """Return what a finished round achieved, as the context of its page."""
+    return {
+        "account": Account.from_counts(round_.snapshot.counts) if round_.snapshot else None,
+        "gate": standings.gate(round_),
+        "held_out": standings.held_out_accuracy(round_),
+        "lengths": standings.sampled_lengths(round_),
+        "health": round_.summary.get("train", {}).get("health", []),
+        "told": _told(round_),
+        "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),
+        "gallery": gallery_page(round_, 1, GALLERY_GLIMPSE),
+        "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
+        "fresh_total": round_.fresh.count(),
+        "fresh_open": round_.fresh.open().count(),
+        "is_last": not round_.project.rounds.filter(number__gt=round_.number).exists(),
+        "to_withdraw": sum(
+            comparisons.filter(UNFINISHED).count() for comparisons in (round_.fresh, round_.gate)
+        ),
+    }
+
+
+def _told(round_: Round) -> list[str]:
+    """Return what the engine had to say while it trained and sampled, each sentence once."""
+    verbs = (round_.summary.get(verb, {}) for verb in ("train", "sample", "sample_previous"))
+    return list(dict.fromkeys(event for verb in verbs for event in verb.get("events", [])))
+
+
+def _encoding(left_out: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
+    """Return the pairs that training dropped, and those that it cut to max_length: how many, and why."""
+    return {
+        name: [(count, str(ENCODING.get(why, why))) for why, count in left_out.get(name, {}).items()]
+        for name in ("dropped", "truncated")
+    }
+
+
+def gallery_page(round_: Round, page: Any, size: int = GALLERY_PAGE) -> Any:
+    """Return a page of rows of (prompt, completion before, completion after)."""
+    comparisons = round_.gate.select_related("prompt", "first", "second").order_by("pk")
+    found: Any = Paginator(comparisons, size).get_page(page)
+    found.object_list = [
+        (comparison, *_old_and_new(comparison, round_.result_policy_id)) for comparison in found.object_list
+    ]
+    return found
+
+
+def _old_and_new(comparison: Comparison, new: int | None) -> tuple[Any, Any]:
+    if comparison.first.policy_id == new:
+        return comparison.second, comparison.first
+    return comparison.first, comparison.second
