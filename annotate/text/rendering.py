@@ -28,6 +28,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
+from annotate.text.dialect import make_parser
 from annotate.text.hidden_characters import hidden_places, mark_hidden, visible
 
 DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
@@ -171,6 +172,16 @@ def _text(
     return visible(tokens[index].content)
 
 
+def _link_target(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return f'<span class="link-target">{visible(tokens[index].content)}</span>'
+
+
 def _code_inline(
     self: RendererHTML,
     tokens: Sequence[Token],
@@ -190,7 +201,13 @@ def _code_block(
 ) -> str:
     token = tokens[index]
     language = token.info.strip().partition(" ")[0].lower()
-    return f'<pre dir="ltr"><code>{_code(token.content, language, env)}</code></pre>\n'
+    named = f'<span class="language">{visible(token.info.strip())}</span>' if token.info.strip() else ""
+    code = (
+        token.content
+        if token.type == "fence"
+        else re.sub("^(?=.)", "    ", token.content, flags=re.MULTILINE)
+    )
+    return f'{named}<pre dir="ltr"><code>{_code(code, language, env)}</code></pre>\n'
 
 
 def _image(
@@ -201,8 +218,7 @@ def _image(
     env: MutableMapping[str, Any],
 ) -> str:
     """An image could tell its server who is looking, so it is named and not loaded."""
-    token = tokens[index]
-    return f'<span class="image-held">[{visible(token.content)}: {visible(str(token.attrGet("src")))}]</span>'
+    return f'<span class="image-held">{visible(tokens[index].meta["source"])}</span>'
 
 
 def _cell(
@@ -230,8 +246,41 @@ def _heading(
     return f"<{'/' if token.nesting < 0 else ''}h{min(6, int(token.tag[1]) + 2)}>"
 
 
+def _paragraph(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """Every run of text is a paragraph, in a tight list too: its line breaks are those of the text."""
+    return "<p>" if tokens[index].nesting > 0 else "</p>\n"
+
+
+def _item(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """An item of a list with its number or bullet as it was written, on the side where its text begins."""
+    token = tokens[index]
+    return f'<li dir="auto"><span class="marker">{token.info}{token.markup}</span>'
+
+
+def _rule(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return f'<p class="rule">{visible(tokens[index].content)}</p>\n'
+
+
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
+    parser = make_parser()
     parser.inline.ruler.before("text", "count", _count_inline)
     parser.block.ruler.before("table", "count", _count_block)
     for name, rule in {
@@ -244,6 +293,11 @@ def _parser() -> MarkdownIt:
         "td_open": _cell,
         "heading_open": _heading,
         "heading_close": _heading,
+        "link_target": _link_target,
+        "paragraph_open": _paragraph,
+        "paragraph_close": _paragraph,
+        "list_item_open": _item,
+        "hr": _rule,
     }.items():
         parser.add_render_rule(name, rule)
     return parser
@@ -260,13 +314,15 @@ def _code(text: str, language: str, env: MutableMapping[str, Any]) -> str:
 
 PARSER = _parser()
 CLEANER = nh3.Cleaner(
-    tags={"p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "a", "span"}
+    tags={"p", "br", "hr", "ul", "ol", "li", "pre", "code", "em", "strong", "s", "a", "span"}
     | {"h3", "h4", "h5", "h6"}
     | {"table", "thead", "tbody", "tr", "th", "td"},
     attributes={
         "a": {"href", "title"},
         "ol": {"start"},
         "pre": {"dir"},
+        "p": {"class"},
+        "li": {"dir"},
         "span": {"class", "title"},
         "th": {"class"},
         "td": {"class"},

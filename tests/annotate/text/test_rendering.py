@@ -1,5 +1,6 @@
 """Model text is shown, never run: whatever it holds, the page stays safe, legible and quick."""
 
+import re
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -113,7 +114,7 @@ def test_raw_html_is_visible_as_it_was_written() -> None:
 
 
 def test_links_open_a_new_page_without_a_referrer() -> None:
-    [_, (tag, attributes)] = Tags(markdown("[x](https://a.example)")).seen
+    [_, (tag, attributes), _] = Tags(markdown("[x](https://a.example)")).seen
     assert tag == "a"
     assert attributes["target"] == "_blank"
     assert attributes["rel"] == "noopener noreferrer nofollow"
@@ -122,13 +123,13 @@ def test_links_open_a_new_page_without_a_referrer() -> None:
 def test_an_image_is_named_and_not_loaded() -> None:
     html = markdown("![a *cat*](https://evil.example/p.png)")
     assert "<img" not in html
-    assert "[a *cat*: https://evil.example/p.png]" in Tags(html).text
+    assert "![a *cat*](https://evil.example/p.png)" in Tags(html).text
 
 
 def test_markdown_gives_tables_lists_and_highlighted_code() -> None:
     html = markdown("| a | n |\n|---|--:|\n| x | 1 |\n\n- *one*\n\n```python\ndef f(): pass\n```")
     assert '<td class="number">1</td>' in html
-    assert "<li><em>one</em></li>" in html
+    assert '<span class="marker">-</span><p><em>one</em></p>' in html
     assert '<span class="k">def</span>' in html
     assert "style=" not in html
 
@@ -303,7 +304,7 @@ def code(language: str, length: int) -> str:
 
 def highlighted(html: str) -> list[bool]:
     """Of each block of code, whether its language is told apart."""
-    return ["<span" in block for block in html.split("<pre")[1:]]
+    return ["<span" in block for block in re.findall("<code>(.*?)</code>", html, re.DOTALL)]
 
 
 def test_highlighting_has_a_budget_for_a_block_and_for_a_text() -> None:
