@@ -350,11 +350,30 @@ def test_the_common_subsequence_is_common_and_longest(left: list[str], right: li
     assert len(pairs) == table[-1][-1]
 
 
-def test_differing_words_are_marked_and_spacing_is_not() -> None:
+LINE_END = '<span class="line-end"></span>\n'
+
+
+def test_differing_words_and_spaces_are_marked() -> None:
     assert differences("the cat  sat down", "the dog sat\ndown").html == (
-        "the <mark>cat</mark>  sat down",
-        "the <mark>dog</mark> sat\ndown",
+        'the <mark>cat</mark>  sat<mark class="space"> </mark>down',
+        f'the <mark>dog</mark> sat<mark class="space">{LINE_END}</mark>down',
     )
+    assert differences(" a", "\na").html[1] == f'<mark class="space">{LINE_END}</mark>a'
+    assert differences("a\n", "a").html == (f'a<mark class="space">{LINE_END}</mark>', "a")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "marked"),
+    [
+        ("see 👨‍👩‍👧", "see 👨‍👩‍👦", "see <mark>👨‍👩‍👧</mark>"),
+        ("press 2️⃣", "press 3️⃣", "press <mark>2️⃣</mark>"),
+        ("क्षमा करें", "क्षमा करो", "क्षमा <mark>करें</mark>"),
+        ("ภาษาไทยดี", "ภาษาไทยนี้", "ภาษาไทย<mark>ดี</mark>"),
+        ("می‌خواهم", "می‌روم", "<mark>می‌خواهم</mark>"),
+    ],
+)
+def test_no_letter_is_divided_by_a_mark(left: str, right: str, marked: str) -> None:
+    assert differences(left, right).html[0] == marked
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
@@ -365,9 +384,11 @@ plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
 
 
 @given(plain_text, plain_text)
-def test_differences_keep_every_character_from_the_first_word_on(left: str, right: str) -> None:
+def test_differences_keep_every_character(left: str, right: str) -> None:
     for text, html in zip((left, right), differences(left, right).html, strict=True):
-        assert html.replace("<mark>", "").replace("</mark>", "") == hidden_characters.visible(text.lstrip())
+        assert re.sub('</?mark( class="space")?>|<span class="line-end"></span>', "", html) == (
+            hidden_characters.visible(text)
+        )
 
 
 @pytest.mark.parametrize("word", ["one ", "語"])
