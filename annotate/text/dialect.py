@@ -7,11 +7,14 @@ A reader of formatted text sees every character but these, which show as formatt
 - `#` to `######` before a heading
 - backticks around code, and those of the lines that begin and end a block of code
 - the pipes of a table, the line of dashes below its head, and the backslash of `\\|` in a cell
+- mathematics: `$x$`, `\\(x\\)`, `$$x$$` and `\\[x\\]`, which a browser typesets if it can
 - the brackets of `[text](address)`; its address is shown behind the text
 
 Everything else that CommonMark would swallow is text here: backslashes, entities, underscores, numbers and bullets of
 lists, `>` of quotations, rules, reference definitions, addresses in angle brackets. Line breaks and indentation stay.
 """
+
+import re
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
@@ -34,6 +37,15 @@ _NOT_USED = [
     "hr",
     "blockquote",
 ]
+LONGEST_FORMULA = 2_000  # characters
+# A dollar sign opens a formula before anything but a blank, and closes it behind anything but a blank, unless a letter
+# or a digit follows. A backslash in the middle of a regular expression or a command opens none.
+_FORMULA = re.compile(
+    r"\$\$[^$]+\$\$"
+    r"|(?<![A-Za-z0-9_'\"^\\/)\]}.*+?|])(?:\\\((?:(?!\\\))[\s\S])+\\\)|\\\[(?:(?!\\\])[\s\S])+\\\])"
+    r"|\$(?P<dollars>(?=\S)[^$\n]*[^\s$\\])\$(?![$\w])"
+)
+_PRICE = re.compile(r"\d[^\\^_={}+*/<>]*")
 _ESCAPED = frozenset("\\!\"#$%&'()*+,./:;<=>?@[]^_`{|}~-")
 
 
@@ -46,6 +58,8 @@ def make_parser() -> MarkdownIt:
     parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "reference", "list"]})
     parser.block.ruler.at("heading", _heading, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.before("list", "rule", _rule, {"alt": ["paragraph", "reference", "list"]})
+    parser.block.ruler.before("fence", "math_block", _math_block, {"alt": ["paragraph", "reference", "list"]})
+    parser.inline.ruler.before("escape", "math", _math)
     parser.inline.ruler.at("escape", _escape)
     parser.inline.ruler.at("emphasis", _emphasis)
     parser.inline.ruler.at("link", _link)
@@ -123,6 +137,31 @@ def _rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     return True
 
 
+def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Read lines from one that begins with `$$` or `\\[` to one that ends with its counterpart."""
+    first = getLine(state, start).rstrip()
+    closing = {"$$": "$$", "\\[": "\\]"}.get(first[:2])
+    if closing is None or state.is_code_block(start):
+        return False
+    length = 0
+    for line in range(start, end):
+        text = getLine(state, line).rstrip()
+        length += len(text)
+        if not text or length > LONGEST_FORMULA:
+            return False
+        if text.endswith(closing) and (line > start or len(text) > 4):
+            break
+    else:
+        return False
+    if silent:
+        return True
+    state.line = line + 1
+    token = state.push("math_block", "p", 0)
+    token.map = [start, state.line]
+    token.content = state.getLines(start, state.line, state.blkIndent, False).strip()
+    return True
+
+
 # --- Words ---------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +173,17 @@ def _escape(state: StateInline, silent: bool) -> bool:
     if not silent:
         state.pending += pair
     state.pos += 2
+    return True
+
+
+def _math(state: StateInline, silent: bool) -> bool:
+    """Read a formula. Prices are not mathematics, and neither is what a shell would expand."""
+    found = _FORMULA.match(state.src, state.pos, min(state.posMax, state.pos + LONGEST_FORMULA))
+    if found is None or (found["dollars"] and _PRICE.fullmatch(found["dollars"])):
+        return False
+    if not silent:
+        state.push("math_inline", "span", 0).content = found[0]
+    state.pos = found.end()
     return True
 
 

@@ -182,6 +182,18 @@ def _link_target(
     return f'<span class="link-target">{visible(tokens[index].content)}</span>'
 
 
+def _math(
+    self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    """A formula as it was written, for `static/math.js` to typeset."""
+    token = tokens[index]
+    return f'<{token.tag} class="math">{visible(token.content)}</{token.tag}>'
+
+
 def _code_inline(
     self: RendererHTML,
     tokens: Sequence[Token],
@@ -298,6 +310,8 @@ def _parser() -> MarkdownIt:
         "paragraph_close": _paragraph,
         "list_item_open": _item,
         "hr": _rule,
+        "math_inline": _math,
+        "math_block": _math,
     }.items():
         parser.add_render_rule(name, rule)
     return parser

@@ -83,66 +83,35 @@ def test_syntax_is_shown_as_formatting(text: str, html: str) -> None:
     assert html in markdown(text)
 
 
+@pytest.mark.parametrize(
+    "formula", ["$x^2$", r"\(x_1 + y\)", r"\[ \frac{a}{b} \]", "$$\na\n- b\n$$", r"$\{a*b*c\}$", "$5x = 10$"]
+)
+def test_a_formula_is_left_whole_for_the_browser(formula: str) -> None:
+    html = markdown(f"so\n{formula}\nfollows")
+    assert re.findall('class="math">(.*?)</', html, re.DOTALL) == [formula]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$5 and $6",
+        "from $5 to 6$ a day",
+        "$HOME/bin:$PATH",
+        r"^\[a-z\]$",
+        r"sed 's/\(a\)/b/'",
+        "`$x$`",
+        "a $ b $ c",
+    ],
+)
+def test_prices_and_patterns_are_not_formulas(text: str) -> None:
+    assert "math" not in markdown(text)
+
+
+SIGNS = r"* ** _ __ ~~ ~ ` `` ``` # | |-| \ \| [ ] ( ) ]( < > --- === : &amp; & $ $$ \( \) \[ \] ![ . ; 0 a b1 word"
 PIECES = [
-    *(
-        "*",
-        "**",
-        "_",
-        "__",
-        "~~",
-        "~",
-        "`",
-        "``",
-        "```",
-        "# ",
-        "## ",
-        "#",
-        "|",
-        "|-|",
-        "| - | :-: |",
-        "\\",
-        "\\|",
-    ),
-    *(
-        "[",
-        "]",
-        "(",
-        ")",
-        "](",
-        "<",
-        ">",
-        "> ",
-        "- ",
-        "+ ",
-        "1. ",
-        "2) ",
-        "---",
-        "===",
-        ":",
-        "&amp;",
-        "&",
-        "$",
-        "![",
-    ),
-    *(
-        "\n",
-        "\n\n",
-        "    ",
-        "  ",
-        " ",
-        "\t",
-        "a",
-        "b1",
-        "word",
-        "語",
-        "é",
-        "http://e.org",
-        '"',
-        "'",
-        ".",
-        ";",
-        "0",
-    ),
+    *SIGNS.split(),
+    *("# ", "## ", "| - | :-: |", "> ", "- ", "+ ", "1. ", "2) ", "\n", "\n\n", "    ", "  ", " ", "\t"),
+    *("語", "é", "http://e.org", '"', "'"),
 ]
 
 

@@ -238,6 +238,9 @@ SLOW = {
     "references": "[a]: b\n",
     "fences": "```\n",
     "headings": "# a\n===\n",
+    "formulas": "$a ",
+    "brackets of formulas": " \\(a \\[",
+    "blocks of formulas": "$$\na\n",
     "code": "```python\n('(((\n```\n",
 }
 
