@@ -8,6 +8,9 @@ A reader of formatted text sees every character but these, which show as formatt
 - backticks around code, and those of the lines that begin and end a block of code
 - the pipes of a table, the line of dashes below its head, and the backslash of `\\|` in a cell
 - mathematics: `$x$`, `\\(x\\)`, `$$x$$` and `\\[x\\]`, which a browser typesets if it can
+- `<br>`, and `<sub>` or `<sup>` around a few characters; all other HTML is text
+- `[ ]` and `[x]` at the beginning of a list's item, which show as boxes
+- `[^1]` where a line defines it with `[^1]:`, which shows as a raised 1
 - the brackets of `[text](address)`; its address is shown behind the text
 
 Everything else that CommonMark would swallow is text here: backslashes, entities, underscores, numbers and bullets of
@@ -46,6 +49,10 @@ _FORMULA = re.compile(
     r"|\$(?P<dollars>(?=\S)[^$\n]*[^\s$\\])\$(?![$\w])"
 )
 _PRICE = re.compile(r"\d[^\\^_={}+*/<>]*")
+_BOX = re.compile(r"\[([ xX])\](?=\s)")
+_DEFINITION = re.compile(r"(?m)^ {0,3}\[\^([\w-]{1,20})\]:")
+_REFERENCE = re.compile(r"\[\^([\w-]{1,20})\]")
+_TAG = re.compile(r"<br */?>|<(?P<name>su[bp])>(?P<text>[^<\n]{1,100})</(?P=name)>", re.IGNORECASE)
 _ESCAPED = frozenset("\\!\"#$%&'()*+,./:;<=>?@[]^_`{|}~-")
 
 
@@ -53,6 +60,8 @@ def make_parser() -> MarkdownIt:
     """Return a parser of this dialect. A renderer shows the `info` and `markup` of a list's item before its text."""
     parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
     parser.disable(_NOT_USED)
+    parser.core.ruler.after("normalize", "footnotes", _find_footnotes)
+    parser.core.ruler.after("block", "tasks", _read_tasks)
     parser.core.ruler.after("block", "indentation", _keep_indentation)
     parser.block.ruler.at("table", _table, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "reference", "list"]})
@@ -61,6 +70,8 @@ def make_parser() -> MarkdownIt:
     parser.block.ruler.before("fence", "math_block", _math_block, {"alt": ["paragraph", "reference", "list"]})
     parser.inline.ruler.before("escape", "math", _math)
     parser.inline.ruler.at("escape", _escape)
+    parser.inline.ruler.before("link", "footnote", _footnote)
+    parser.inline.ruler.before("link", "tag", _tag)
     parser.inline.ruler.at("emphasis", _emphasis)
     parser.inline.ruler.at("link", _link)
     parser.inline.ruler.at("image", _image)
@@ -77,6 +88,14 @@ def _keep_indentation(state: StateCore) -> None:
         if opening.type == "paragraph_open" and opening.level == 0 and opening.map:
             line = lines[opening.map[0]]
             inline.content = line[: len(line) - len(line.lstrip())] + inline.content
+
+
+def _read_tasks(state: StateCore) -> None:
+    """Take the box at the beginning of a list's item off its text; the item's token knows whether it is checked."""
+    for item, _paragraph, inline in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
+        if item.type == "list_item_open" and inline.type == "inline" and (box := _BOX.match(inline.content)):
+            item.meta["checked"] = box[1] != " "
+            inline.content = inline.content[box.end() :]
 
 
 def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
@@ -183,6 +202,35 @@ def _math(state: StateInline, silent: bool) -> bool:
         return False
     if not silent:
         state.push("math_inline", "span", 0).content = found[0]
+    state.pos = found.end()
+    return True
+
+
+def _find_footnotes(state: StateCore) -> None:
+    """Note the labels of footnotes that a line of the text defines: others may be a pattern such as [^a]."""
+    state.env["footnotes"] = set(_DEFINITION.findall(state.src))
+
+
+def _footnote(state: StateInline, silent: bool) -> bool:
+    found = _REFERENCE.match(state.src, state.pos)
+    if found is None or found[1] not in state.env.get("footnotes", ()):
+        return False
+    if not silent:
+        state.push("footnote", "sup", 0).content = found[1]
+    state.pos = found.end()
+    return True
+
+
+def _tag(state: StateInline, silent: bool) -> bool:
+    """Read a line break, and short raised or lowered text."""
+    found = _TAG.match(state.src, state.pos)
+    if found is None:
+        return False
+    if not silent:
+        if found["name"]:
+            state.push("script", found["name"].lower(), 0).content = found["text"]
+        else:
+            state.push("hardbreak", "br", 0)
     state.pos = found.end()
     return True
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from sys import getsizeof
 from typing import Any
 
@@ -139,6 +139,8 @@ class HtmlCache:
 CACHE = HtmlCache(CACHE_SIZE)
 
 
+Environment = MutableMapping[str, Any]
+
 # --- The Markdown parser -----------------------------------------------------------------------------------------
 
 
@@ -162,56 +164,29 @@ def _spend(environment: MutableMapping[str, Any]) -> bool:
     return False
 
 
-def _text(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    return visible(tokens[index].content)
+def _text(token: Token, env: Environment) -> str:
+    return visible(token.content)
 
 
-def _link_target(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    return f'<span class="link-target">{visible(tokens[index].content)}</span>'
+def _link_target(token: Token, env: Environment) -> str:
+    return f'<span class="link-target">{visible(token.content)}</span>'
 
 
-def _math(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _math(token: Token, env: Environment) -> str:
     """A formula as it was written, for `static/math.js` to typeset."""
-    token = tokens[index]
     return f'<{token.tag} class="math">{visible(token.content)}</{token.tag}>'
 
 
-def _code_inline(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    return f"<code>{visible(tokens[index].content)}</code>"
+def _script(token: Token, env: Environment) -> str:
+    """Raised or lowered text."""
+    return f"<{token.tag}>{visible(token.content)}</{token.tag}>"
 
 
-def _code_block(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    token = tokens[index]
+def _code_inline(token: Token, env: Environment) -> str:
+    return f"<code>{visible(token.content)}</code>"
+
+
+def _code_block(token: Token, env: Environment) -> str:
     language = token.info.strip().partition(" ")[0].lower()
     named = f'<span class="language">{visible(token.info.strip())}</span>' if token.info.strip() else ""
     code = (
@@ -222,98 +197,82 @@ def _code_block(
     return f'{named}<pre dir="ltr"><code>{_code(code, language, env)}</code></pre>\n'
 
 
-def _image(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _image(token: Token, env: Environment) -> str:
     """An image could tell its server who is looking, so it is named and not loaded."""
-    return f'<span class="image-held">{visible(tokens[index].meta["source"])}</span>'
+    return f'<span class="image-held">{visible(token.meta["source"])}</span>'
 
 
-def _cell(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _cell(token: Token, env: Environment) -> str:
     """A table cell; its alignment is a class, as style attributes are forbidden."""
-    token = tokens[index]
     numeric = token.attrGet("style") == "text-align:right"
     return f'<{token.tag} class="number">' if numeric else f"<{token.tag}>"
 
 
-def _heading(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _heading(token: Token, env: Environment) -> str:
     """Two levels down: the page's own headings name the completions, and a text must not pose as one of them."""
-    token = tokens[index]
     return f"<{'/' if token.nesting < 0 else ''}h{min(6, int(token.tag[1]) + 2)}>"
 
 
-def _paragraph(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _paragraph(token: Token, env: Environment) -> str:
     """Every run of text is a paragraph, in a tight list too: its line breaks are those of the text."""
-    return "<p>" if tokens[index].nesting > 0 else "</p>\n"
+    return "<p>" if token.nesting > 0 else "</p>\n"
 
 
-def _item(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _item(token: Token, env: Environment) -> str:
     """An item of a list with its number or bullet as it was written, on the side where its text begins."""
-    token = tokens[index]
-    return f'<li dir="auto"><span class="marker">{token.info}{token.markup}</span>'
+    box = "☑" if token.meta.get("checked") else "☐"
+    task = f'<span class="task">{box}</span>' if "checked" in token.meta else ""
+    return f'<li dir="auto"><span class="marker">{token.info}{token.markup}</span>{task}'
 
 
-def _rule(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    return f'<p class="rule">{visible(tokens[index].content)}</p>\n'
+def _rule(token: Token, env: Environment) -> str:
+    return f'<p class="rule">{visible(token.content)}</p>\n'
+
+
+def _line_break(token: Token, env: Environment) -> str:
+    return "<br>"
+
+
+RULES: dict[str, Callable[[Token, Environment], str]] = {
+    "text": _text,
+    "code_inline": _code_inline,
+    "code_block": _code_block,
+    "fence": _code_block,
+    "image": _image,
+    "th_open": _cell,
+    "td_open": _cell,
+    "heading_open": _heading,
+    "heading_close": _heading,
+    "link_target": _link_target,
+    "paragraph_open": _paragraph,
+    "paragraph_close": _paragraph,
+    "list_item_open": _item,
+    "hr": _rule,
+    "script": _script,
+    "footnote": _script,
+    "math_inline": _math,
+    "math_block": _math,
+    "hardbreak": _line_break,
+}
+
+
+def _as_method(rule: Callable[[Token, Environment], str]) -> Callable[..., str]:
+    """Return a rule as markdown-it calls it: with the renderer and all tokens."""
+
+    def method(
+        _renderer: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, env: Environment
+    ) -> str:
+        return rule(tokens[index], env)
+
+    return method
 
 
 def _parser() -> MarkdownIt:
     parser = make_parser()
     parser.inline.ruler.before("text", "count", _count_inline)
     parser.block.ruler.before("table", "count", _count_block)
-    for name, rule in {
-        "text": _text,
-        "code_inline": _code_inline,
-        "code_block": _code_block,
-        "fence": _code_block,
-        "image": _image,
-        "th_open": _cell,
-        "td_open": _cell,
-        "heading_open": _heading,
-        "heading_close": _heading,
-        "link_target": _link_target,
-        "paragraph_open": _paragraph,
-        "paragraph_close": _paragraph,
-        "list_item_open": _item,
-        "hr": _rule,
-        "math_inline": _math,
-        "math_block": _math,
-    }.items():
-        parser.add_render_rule(name, rule)
+    for name, rule in RULES.items():
+        parser.add_render_rule(name, _as_method(rule))
     return parser
 
 
@@ -328,7 +287,7 @@ def _code(text: str, language: str, env: MutableMapping[str, Any]) -> str:
 
 PARSER = _parser()
 CLEANER = nh3.Cleaner(
-    tags={"p", "br", "hr", "ul", "ol", "li", "pre", "code", "em", "strong", "s", "a", "span"}
+    tags={"p", "br", "hr", "ul", "ol", "li", "pre", "code", "em", "strong", "s", "sub", "sup", "a", "span"}
     | {"h3", "h4", "h5", "h6"}
     | {"table", "thead", "tbody", "tr", "th", "td"},
     attributes={
