@@ -17,7 +17,10 @@ from sys import getsizeof
 from typing import Any
 
 import nh3
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import ngettext
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock
@@ -30,6 +33,7 @@ from pygments.lexers import get_lexer_by_name
 
 from annotate.text.dialect import make_parser
 from annotate.text.hidden_characters import hidden_places, mark_hidden, visible
+from annotate.text.reasoning import split_reasoning
 
 DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
 MARK_ROOM = 10  # characters that a marked one counts as: its name and tags are longer still
@@ -76,8 +80,36 @@ def _fit(text: str, room: int) -> tuple[str, int]:
 
 
 def markdown(text: str) -> SafeString:
-    """`text`, cut for display, as clean HTML."""
-    shown, _ = cut(text)
+    """Return `text`, cut for display, as clean HTML: the answer first, and the reasoning before it folded away."""
+    reasoning, answer, is_whole = split_reasoning(text)
+    shown, taken = _fit(answer, DISPLAY_LIMIT)
+    html = _rendered(shown) if shown.strip() or not reasoning.strip() else SafeString("")
+    if not reasoning.strip():
+        return html
+    folded, _ = _fit(reasoning, DISPLAY_LIMIT - taken)
+    return html + format_html(
+        '<details class="reasoning"{}><summary>{}</summary>{}</details>',
+        "" if is_whole else SafeString(" open"),
+        _reasoning_title(len(reasoning), is_whole),
+        _rendered(folded),
+    )
+
+
+def _reasoning_title(length: int, is_whole: bool) -> str:
+    count = {"count": intcomma(length)}
+    if is_whole:
+        return ngettext("Reasoning, %(count)s character", "Reasoning, %(count)s characters", length) % count
+    return (
+        ngettext(
+            "Reasoning without an end, %(count)s character",
+            "Reasoning without an end, %(count)s characters",
+            length,
+        )
+        % count
+    )
+
+
+def _rendered(shown: str) -> SafeString:
     # A completion never changes, so neither does what it renders to.
     return CACHE.find(shown) or CACHE.keep(shown, _markdown(shown))
 
