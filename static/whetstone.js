@@ -28,6 +28,15 @@ document.addEventListener("htmx:after:settle", () => {
 
 for (const notice of notices.querySelectorAll("[data-notice]")) fade(notice);
 
+// --- Mathematics, where there is some ---
+
+function typeset() {
+  if (document.querySelector(".math:not([data-typeset])")) import("./math.js").then((math) => math.typesetAll());
+}
+
+new MutationObserver(typeset).observe(document.body, { childList: true, subtree: true });
+typeset();
+
 // --- Menus and dialogs ---
 
 document.addEventListener("click", (event) => {

@@ -1,4 +1,4 @@
-"""The words in which two texts differ, by their longest common subsequence.
+"""The words in which two texts differ, by their longest common subsequence, and the white space between equal words.
 
 The subsequence is exact and its cost is the same for every pair of texts of a length: one row of the table is one
 integer of a bit per word (Hyyrö 2004, "Bit-parallel LCS-length computation revisited"), so n words against m take
@@ -7,24 +7,27 @@ n operations on m bits, whatever the words are.
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+import regex
 from django.utils.safestring import SafeString, mark_safe
 
 from annotate.text.hidden_characters import visible
 from annotate.text.rendering import cut
 
 WORD_LIMIT = 6_000  # words compared; 6,000 rows of 6,000 bits are 4.5 MB
-# A word with the space after it. Scripts that write no spaces are compared character by character.
-TOKEN = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|[^\w\s])(\s*)")
+# A word with the space after it, which may also come before the first word. Scripts that write no spaces are compared
+# letter by letter. A letter is a grapheme cluster: an emoji of a family, a key cap, a Thai letter with its vowel.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = rf"(?:(?![{_UNSPACED}])[\w--\p{{M}}](?!\ufe0f|\u20e3)[\p{{M}}\u200c\u200d]*)+"
+TOKEN = regex.compile(rf"({_WORD}|(?!\s)\X)(\s*)", regex.V1)
 
 
 class Differences(NamedTuple):
-    """Both texts, cut for display and safe for HTML, from their first word on, with the words that the
-    other one lacks in <mark>.
+    """Both texts, cut for display and safe for HTML, with the words that the other one lacks in <mark>.
 
-    `stopped` says of each whether it has words beyond WORD_LIMIT, where nothing is marked.
+    White space that differs behind a common word is in <mark class="space">. `stopped` says of each whether it has
+    words beyond WORD_LIMIT, where nothing is marked.
     """
 
     html: tuple[SafeString, SafeString]
@@ -32,14 +35,21 @@ class Differences(NamedTuple):
 
 
 def differences(left: str, right: str) -> Differences:
-    # A completion often begins with the blank that parts it from its prompt.
-    shown = [cut(text)[0].lstrip() for text in (left, right)]
+    """Return both texts with their differences marked."""
+    shown = [cut(text)[0] for text in (left, right)]
     tokens = [list(TOKEN.finditer(text)) for text in shown]
     kept = common(*([match[1] for match in side[:WORD_LIMIT]] for side in tokens))
-    html = [
-        _marked(text, side, [pair[index] for pair in kept])
-        for index, (text, side) in enumerate(zip(shown, tokens, strict=True))
-    ]
+    spaced = [pair for pair in kept if tokens[0][pair[0]][2] != tokens[1][pair[1]][2]]
+    leads = [side[0].start() if side else len(text) for text, side in zip(shown, tokens, strict=True)]
+    html = []
+    for index, (text, side) in enumerate(zip(shown, tokens, strict=True)):
+        same = {pair[index] for pair in kept}
+        other = [position for position in range(min(len(side), WORD_LIMIT)) if position not in same]
+        spaces = [side[pair[index]].span(2) for pair in spaced]
+        if shown[0][: leads[0]] != shown[1][: leads[1]]:
+            spaces.append((0, leads[index]))
+        words = [(side[first].start(), side[last].end(1)) for first, last in _runs(other)]
+        html.append(_marked(text, words, [(start, end) for start, end in spaces if start < end]))
     return Differences((html[0], html[1]), (len(tokens[0]) > WORD_LIMIT, len(tokens[1]) > WORD_LIMIT))
 
 
@@ -70,17 +80,15 @@ def common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
     return pairs[::-1]
 
 
-def _marked(text: str, tokens: list[re.Match[str]], kept: list[int]) -> SafeString:
-    """`text` with every run of compared words outside `kept` in one <mark>."""
-    keep = set(kept)
-    html, at, runs = (
-        [],
-        0,
-        _runs([index for index in range(min(len(tokens), WORD_LIMIT)) if index not in keep]),
-    )
-    for first, last in runs:
-        start, end = tokens[first].start(1), tokens[last].end(1)
-        html.append(f"{visible(text[at:start])}<mark>{visible(text[start:end])}</mark>")
+def _marked(text: str, words: list[tuple[int, int]], spaces: list[tuple[int, int]]) -> SafeString:
+    """Return `text` with these places marked: words, and white space."""
+    html, at = [], 0
+    for (start, end), is_space in sorted([(one, False) for one in words] + [(one, True) for one in spaces]):
+        html.append(visible(text[at:start]))
+        shown = visible(text[start:end])
+        if is_space:  # the stylesheet draws a sign where a line ends
+            shown = shown.replace("\n", '<span class="line-end"></span>\n')
+        html.append(f'<mark class="space">{shown}</mark>' if is_space else f"<mark>{shown}</mark>")
         at = end
     html.append(visible(text[at:]))
     return mark_safe("".join(html))  # noqa: S308 - every piece went through visible()

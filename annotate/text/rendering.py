@@ -12,13 +12,15 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from sys import getsizeof
 from typing import Any
 
 import nh3
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import get_language
+from django.utils.translation import get_language, ngettext
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock
@@ -29,7 +31,9 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
+from annotate.text.dialect import make_parser
 from annotate.text.hidden_characters import hidden_places, mark_hidden, visible
+from annotate.text.reasoning import split_reasoning
 
 DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
 MARK_ROOM = 10  # characters that a marked one counts as: its name and tags are longer still
@@ -76,8 +80,36 @@ def _fit(text: str, room: int) -> tuple[str, int]:
 
 
 def markdown(text: str) -> SafeString:
-    """`text`, cut for display, as clean HTML."""
-    shown, _ = cut(text)
+    """Return `text`, cut for display, as clean HTML: the answer first, and the reasoning before it folded away."""
+    reasoning, answer, is_whole = split_reasoning(text)
+    shown, taken = _fit(answer, DISPLAY_LIMIT)
+    html = _rendered(shown) if shown.strip() or not reasoning.strip() else SafeString("")
+    if not reasoning.strip():
+        return html
+    folded, _ = _fit(reasoning, DISPLAY_LIMIT - taken)
+    return html + format_html(
+        '<details class="reasoning"{}><summary>{}</summary>{}</details>',
+        "" if is_whole else SafeString(" open"),
+        _reasoning_title(len(reasoning), is_whole),
+        _rendered(folded),
+    )
+
+
+def _reasoning_title(length: int, is_whole: bool) -> str:
+    count = {"count": intcomma(length)}
+    if is_whole:
+        return ngettext("Reasoning, %(count)s character", "Reasoning, %(count)s characters", length) % count
+    return (
+        ngettext(
+            "Reasoning without an end, %(count)s character",
+            "Reasoning without an end, %(count)s characters",
+            length,
+        )
+        % count
+    )
+
+
+def _rendered(shown: str) -> SafeString:
     # A completion never changes, so neither does what it renders to.
     return CACHE.find(shown) or CACHE.keep(shown, _markdown(shown))
 
@@ -140,6 +172,8 @@ class HtmlCache:
 CACHE = HtmlCache(CACHE_SIZE)
 
 
+Environment = MutableMapping[str, Any]
+
 # --- The Markdown parser -----------------------------------------------------------------------------------------
 
 
@@ -163,91 +197,115 @@ def _spend(environment: MutableMapping[str, Any]) -> bool:
     return False
 
 
-def _text(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    return visible(tokens[index].content)
+def _text(token: Token, env: Environment) -> str:
+    return visible(token.content)
 
 
-def _code_inline(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    return f"<code>{visible(tokens[index].content)}</code>"
+def _link_target(token: Token, env: Environment) -> str:
+    return f'<span class="link-target">{visible(token.content)}</span>'
 
 
-def _code_block(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
-    token = tokens[index]
+def _math(token: Token, env: Environment) -> str:
+    """A formula as it was written, for `static/math.js` to typeset."""
+    return f'<{token.tag} class="math">{visible(token.content)}</{token.tag}>'
+
+
+def _script(token: Token, env: Environment) -> str:
+    """Raised or lowered text."""
+    return f"<{token.tag}>{visible(token.content)}</{token.tag}>"
+
+
+def _code_inline(token: Token, env: Environment) -> str:
+    return f"<code>{visible(token.content)}</code>"
+
+
+def _code_block(token: Token, env: Environment) -> str:
     language = token.info.strip().partition(" ")[0].lower()
-    return f'<pre dir="ltr"><code>{_code(token.content, language, env)}</code></pre>\n'
+    named = f'<span class="language">{visible(token.info.strip())}</span>' if token.info.strip() else ""
+    code = (
+        token.content
+        if token.type == "fence"
+        else re.sub("^(?=.)", "    ", token.content, flags=re.MULTILINE)
+    )
+    return f'{named}<pre dir="ltr"><code>{_code(code, language, env)}</code></pre>\n'
 
 
-def _image(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _image(token: Token, env: Environment) -> str:
     """An image could tell its server who is looking, so it is named and not loaded."""
-    token = tokens[index]
-    return f'<span class="image-held">[{visible(token.content)}: {visible(str(token.attrGet("src")))}]</span>'
+    return f'<span class="image-held">{visible(token.meta["source"])}</span>'
 
 
-def _cell(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _cell(token: Token, env: Environment) -> str:
     """A table cell; its alignment is a class, as style attributes are forbidden."""
-    token = tokens[index]
     numeric = token.attrGet("style") == "text-align:right"
     return f'<{token.tag} class="number">' if numeric else f"<{token.tag}>"
 
 
-def _heading(
-    self: RendererHTML,
-    tokens: Sequence[Token],
-    index: int,
-    options: OptionsDict,
-    env: MutableMapping[str, Any],
-) -> str:
+def _heading(token: Token, env: Environment) -> str:
     """Two levels down: the page's own headings name the completions, and a text must not pose as one of them."""
-    token = tokens[index]
     return f"<{'/' if token.nesting < 0 else ''}h{min(6, int(token.tag[1]) + 2)}>"
 
 
+def _paragraph(token: Token, env: Environment) -> str:
+    """Every run of text is a paragraph, in a tight list too: its line breaks are those of the text."""
+    return "<p>" if token.nesting > 0 else "</p>\n"
+
+
+def _item(token: Token, env: Environment) -> str:
+    """An item of a list with its number or bullet as it was written, on the side where its text begins."""
+    box = "☑" if token.meta.get("checked") else "☐"
+    task = f'<span class="task">{box}</span>' if "checked" in token.meta else ""
+    return f'<li dir="auto"><span class="marker">{token.info}{token.markup}</span>{task}'
+
+
+def _rule(token: Token, env: Environment) -> str:
+    return f'<p class="rule">{visible(token.content)}</p>\n'
+
+
+def _line_break(token: Token, env: Environment) -> str:
+    return "<br>"
+
+
+RULES: dict[str, Callable[[Token, Environment], str]] = {
+    "text": _text,
+    "code_inline": _code_inline,
+    "code_block": _code_block,
+    "fence": _code_block,
+    "image": _image,
+    "th_open": _cell,
+    "td_open": _cell,
+    "heading_open": _heading,
+    "heading_close": _heading,
+    "link_target": _link_target,
+    "paragraph_open": _paragraph,
+    "paragraph_close": _paragraph,
+    "list_item_open": _item,
+    "hr": _rule,
+    "script": _script,
+    "footnote": _script,
+    "math_inline": _math,
+    "math_block": _math,
+    "hardbreak": _line_break,
+}
+
+
+def _as_method(rule: Callable[[Token, Environment], str]) -> Callable[..., str]:
+    """Return a rule as markdown-it calls it: with the renderer and all tokens."""
+
+    def method(
+        _renderer: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, env: Environment
+    ) -> str:
+        return rule(tokens[index], env)
+
+    return method
+
+
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("js-default", {"html": False, "linkify": False, "maxNesting": 20})
+    parser = make_parser()
     parser.inline.ruler.before("text", "count", _count_inline)
     parser.block.ruler.before("table", "count", _count_block)
-    for name, rule in {
-        "text": _text,
-        "code_inline": _code_inline,
-        "code_block": _code_block,
-        "fence": _code_block,
-        "image": _image,
-        "th_open": _cell,
-        "td_open": _cell,
-        "heading_open": _heading,
-        "heading_close": _heading,
-    }.items():
-        parser.add_render_rule(name, rule)
+    for name, rule in RULES.items():
+        parser.add_render_rule(name, _as_method(rule))
     return parser
 
 
@@ -262,13 +320,15 @@ def _code(text: str, language: str, env: MutableMapping[str, Any]) -> str:
 
 PARSER = _parser()
 CLEANER = nh3.Cleaner(
-    tags={"p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "a", "span"}
+    tags={"p", "br", "hr", "ul", "ol", "li", "pre", "code", "em", "strong", "s", "sub", "sup", "a", "span"}
     | {"h3", "h4", "h5", "h6"}
     | {"table", "thead", "tbody", "tr", "th", "td"},
     attributes={
         "a": {"href", "title"},
         "ol": {"start"},
         "pre": {"dir"},
+        "p": {"class"},
+        "li": {"dir"},
         "span": {"class", "title"},
         "th": {"class"},
         "td": {"class"},

@@ -1,0 +1,84 @@
+"""Real completions as an annotator sees them: mathematics, code, tables, lists, several scripts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from annotate.models import Comparison, Completion, Prompt
+from tests.browser.desk import Desk
+
+MATHS = r"""The roots are
+
+$$
+x = \frac{-b \pm \sqrt{b^2 - 4ac}}{2a}
+$$
+
+so \(x_1 + x_2\) is $-\frac{b}{a}$. It costs $5 and $6. This is not a formula: $\frac{a$.
+"""
+CODE = """Run `__init__` first:
+1. Open C:\\*.txt
+2. Read it
+   - with care
+   - *twice*
+
+```python
+def read(path: str, encoding: str = "utf-8") -> list[dict[str, str]]:  # a line that is wider than a phone
+    return [json.loads(line) for line in open(path, encoding=encoding) if line.strip()]
+```
+
+| City | Population | Area |
+|------|-----------:|-----:|
+| 東京 | 14,094,034 | 2,194 |
+| Northampton on the river | 12,300 | 7 |
+
+---
+ملاحظة: هذا **مهم** جداً
+- أولاً
+- second
+
+Traceback:
+  File "x.py", line 1
+    y = 2
+"""
+
+
+@pytest.fixture
+def written(project: Any) -> None:
+    prompt = Prompt(project=project)
+    prompt.set_content("Solve it, and show `code`.")
+    prompt.save()
+    first, second = (
+        Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text)
+        for text in (MATHS, CODE)
+    )
+    Comparison.objects.create(project=project, prompt=prompt, first=first, second=second)
+
+
+def test_formulas_are_typeset_and_others_stay_as_written(
+    written: None, open_desk: Callable[..., Desk]
+) -> None:
+    page = open_desk().page
+    expect(page.locator("#comparison math")).to_have_count(3)
+    expect(page.get_by_text(r"This is not a formula: $\frac{a$.")).to_be_visible()
+    expect(page.get_by_text("It costs $5 and $6.")).to_be_visible()
+    assert page.locator("#comparison .math").first.get_attribute("title").startswith("$$\nx = ")
+
+
+def test_a_page_without_mathematics_loads_none(desk: Desk) -> None:
+    assert (
+        desk.page.evaluate(
+            "performance.getEntriesByType('resource').filter(one => /math|temml/i.test(one.name)).length"
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_wide_code_and_tables_scroll_in_their_own_box(
+    written: None, open_desk: Callable[..., Desk], width: int
+) -> None:
+    page: Page = open_desk(width=width).page
+    expect(page.locator("#comparison table")).to_be_attached()
+    assert page.evaluate("document.documentElement.scrollWidth <= visualViewport.width")
