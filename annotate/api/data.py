@@ -31,7 +31,7 @@ ROWS_AT_MOST = 1_000
 
 @api_view(["GET", "POST"])
 def prompts(request: Request, slug: str) -> Response:
-    """A GET lists them; a POST of {"prompts": [row, ...]} adds those that are new. Rows are as in a file."""
+    """List prompts, or add the new ones of {"prompts": [row, ...]}. Rows are as in a file."""
     if request.method == "GET":
         return projects.prompts(request, slug)
     return _bring_in(request, slug, "prompts", pair=False)
@@ -39,7 +39,7 @@ def prompts(request: Request, slug: str) -> Response:
 
 @api_view(["GET", "POST"])
 def comparisons(request: Request, slug: str) -> Response:
-    """A GET lists them; a POST of {"comparisons": [row, ...]} adds pairs of completions to judge, or gold."""
+    """List comparisons, or add the pairs to judge, or gold, of {"comparisons": [row, ...]}."""
     if request.method == "GET":
         return projects.comparisons(request, slug)
     return _bring_in(request, slug, "comparisons", pair=True)
@@ -119,7 +119,7 @@ def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
 
 @api_view(["GET", "POST"])
 def snapshots(request: Request, slug: str) -> Response:
-    """The snapshots, newest first; a POST freezes the pairs as they stand, by the settings in its body."""
+    """List snapshots, newest first, or freeze the pairs as they are now, by the settings in the body."""
     project, membership = get_project(request, slug, *READERS)
     if request.method == "GET":
         found = project.snapshots.select_related("created_by").order_by("-pk")[:1000]
@@ -153,7 +153,7 @@ def snapshot(request: Request, slug: str, digest: str) -> Response:
 
 @api_view(["GET"])
 def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> HttpResponseBase:
-    """A snapshot's pairs: `exact` lines hash to its digest; `trl` lines are for training."""
+    """Return a snapshot's pairs: `exact` lines hash to its digest; `trl` lines are for training."""
     project, membership = get_project(request, slug, *READERS)
     found = get_object_or_404(Snapshot, project=project, digest=digest)
     trail.record(
@@ -167,7 +167,7 @@ def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> Http
 
 
 def _by_token(request: Request, **details: Any) -> dict[str, Any]:
-    """The details of an entry in the trail, with the token that was used, if one was."""
+    """Return the details of an entry in the trail, with the token that was used, if one was."""
     if isinstance(request.auth, ApiToken):
         return {**details, "token": request.auth.name}
     return details

@@ -66,7 +66,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def first_error(detail: Any, field: str | None = None) -> tuple[str, str | None]:
-    """The first error in a serializer's nested details, with the path to its field ("prompts.3.content")."""
+    """Return the first error in a serializer's nested details, with the path to its field ("prompts.3.content")."""
     if isinstance(detail, dict):
         key, value = next(iter(detail.items()))
         if key == "non_field_errors":

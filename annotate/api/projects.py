@@ -19,7 +19,7 @@ from annotate.people.access import READERS
 
 @api_view(["GET"])
 def projects(request: Request) -> Response:
-    """The projects of whoever asks, archived ones too."""
+    """Return the user's projects, archived ones too."""
     memberships = Membership.objects.filter(user=get_user(request)).select_related("project")
     return Response(
         {

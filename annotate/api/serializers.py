@@ -23,7 +23,7 @@ from primitives.text import printable
 
 
 def project_data(project: Project, membership: Membership) -> dict[str, Any]:
-    """A project as its member may know it: how to judge, and for admins and researchers every setting."""
+    """Return a project as its member may know it: how to judge, and for admins and researchers every setting."""
     data: dict[str, Any] = {
         "slug": project.slug,
         "name": project.name,
@@ -118,7 +118,7 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
 
 
 def claim_data(claim: Claim) -> dict[str, Any]:
-    """A comparison to judge: blind, on the sides that were drawn for this annotator."""
+    """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
     return {
         "token": str(claim.token),
         "prompt": claim.comparison.prompt.content,

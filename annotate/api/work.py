@@ -19,7 +19,7 @@ from annotate.queueing import empty_queue, queue
 
 @api_view(["POST"])
 def next_comparison(request: Request, slug: str) -> Response:
-    """The comparison to judge now, the same until it is judged or given back; without one, the reason why."""
+    """Return the comparison to judge now, the same until it is judged or given back; without one, the reason why."""
     project, membership = get_project(request, slug, *JUDGES)
     claim = queue.claim(project, membership.user)
     if claim is not None:
@@ -48,7 +48,7 @@ def release(request: Request, slug: str, token: UUID) -> Response:
 
 @api_view(["GET", "POST"])
 def judgments(request: Request, slug: str) -> Response:
-    """A GET lists them; a POST records a verdict."""
+    """List judgments, or record a verdict."""
     return projects.judgments(request, slug) if request.method == "GET" else judge(request, slug)
 
 

@@ -82,7 +82,7 @@ class ExportForm(forms.Form):
         }
 
     def filters(self) -> Filters:
-        """The rows that were chosen."""
+        """Return the rows that were chosen."""
         chosen = self.cleaned_data
         since = chosen["since"]
         return Filters(

@@ -35,7 +35,7 @@ class RowError(RefusalError):
 
 
 def guess_format(filename: str) -> str:
-    """The format that a file's name suggests."""
+    """Return the format that a file's name suggests."""
     suffix = filename.rpartition(".")[2].lower()
     return {"jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv"}.get(suffix, "txt")
 

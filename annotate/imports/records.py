@@ -78,7 +78,7 @@ class ImportRefusedError(RefusalError):
 
 
 def placed(line: int, sentence: str) -> str:
-    """An error with its place, for where there are no columns."""
+    """Return an error with its place, for where there are no columns."""
     if line == WHOLE_FILE:
         return sentence
     return _("Line %(line)s: %(sentence)s") % {"line": line, "sentence": sentence}
@@ -107,7 +107,7 @@ def parse_record(record: Mapping[str, Any] | RowError) -> Item:
 
 
 def parse(row: Mapping[str, Any]) -> Item:
-    """A record as an Item. Raises RowError."""
+    """Return a record as an Item. Raises RowError."""
     if {"chosen", "rejected"} & row.keys():
         raise RowError(
             _(
@@ -350,7 +350,7 @@ def _write_policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str,
 
 
 def _write_prompts(project: Project, items: list[Item]) -> tuple[dict[str, Prompt], set[str]]:
-    """The prompts by digest, and the digests of those that are new."""
+    """Return the prompts by digest, and the digests of those that are new."""
     wanted = {prompt_digest(item.prompt): item for item in reversed(items)}
     known = set(Prompt.objects.filter(project=project, digest__in=wanted).values_list("digest", flat=True))
     missing = []

@@ -143,7 +143,7 @@ def cancel(upload: Import) -> bool:
 
 
 def batch(upload: Import) -> str:
-    """The Comparison.batch of what this import brings in."""
+    """Return the Comparison.batch of what this import brings in."""
     return f"{BATCH} {upload.pk}"
 
 
@@ -197,7 +197,7 @@ def preview(upload: Import) -> list[Preview]:
 
 
 def seconds_left(upload: Import) -> float | None:
-    """An estimate from the pace of this pass so far; None before there is one."""
+    """Return an estimate from the pace of this pass so far; None before there is one."""
     if not upload.position or "since" not in upload.counts:
         return None
     spent: float = time.time() - upload.counts["since"]

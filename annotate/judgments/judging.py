@@ -178,7 +178,7 @@ def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | Non
 def _record_again(
     project: Project, annotator: User, token: uuid.UUID, fields: Mapping[str, Any], now: datetime
 ) -> Judgment:
-    """A verdict on a claim that is settled already: a replay changes nothing, a second opinion revises the first."""
+    """Take a verdict on a settled claim: a replay changes nothing, a second opinion revises the first."""
     mine = Judgment.objects.filter(annotator=annotator, project=project)
     judgment = mine.filter(token=token).first()
     if judgment is not None:
@@ -314,7 +314,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
 
 
 def _make_way(judgment: Judgment, now: datetime) -> Claim:
-    """The claim that `judgment` settled, its comparison locked, and this person's other claims moved back so that
+    """Return the claim that `judgment` settled. Lock its comparison, and move the annotator's other claims back so that
     it can be live."""
     claims = (
         Claim.objects.select_for_update()

@@ -36,7 +36,7 @@ class Verdict:
     rationale: str = ""
 
     def check(self, project: Project) -> dict[str, Any]:
-        """The fields of a Judgment, as the project allows them. Raises RefusalError.
+        """Return the fields of a Judgment, as the project allows them. Raises RefusalError.
 
         Which completion is preferred is for `name_shown`, once the claim is known.
         """
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def parse_token(token: uuid.UUID | str) -> uuid.UUID:
-    """The token that a browser sent, as it is stored. Raises RefusalError."""
+    """Return the token that a browser sent, as it is stored. Raises RefusalError."""
     try:
         return uuid.UUID(str(token))
     except ValueError:
@@ -57,7 +57,7 @@ def parse_token(token: uuid.UUID | str) -> uuid.UUID:
 
 
 def unknown_token() -> RefusalError:
-    """The error for a token that no claim of this person has."""
+    """Return the error for a token that no claim of this person has."""
     return RefusalError(
         _("This comparison was not handed to you. Nothing was stored; reload the page."), "token"
     )
@@ -105,7 +105,7 @@ def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: 
 def _choice(
     verdict: object, preferred: object, strength: object, allowed: Sequence[str], criterion: str
 ) -> dict[str, Any]:
-    """A choice between two completions; `criterion` names which, or is empty for the verdict itself."""
+    """Return a choice between two completions; `criterion` names which, or is empty for the verdict itself."""
 
     def wrong(message: str, name: str) -> RefusalError:
         return RefusalError(

@@ -22,7 +22,7 @@ SKIPS_BEYOND = 2  # how many more annotators than it needs may skip a comparison
 
 
 def new_shuffle_key() -> int:
-    """A random place on the queue's ring, drawn once, so that handing out needs no ORDER BY random()."""
+    """Return a random place on the queue's ring, drawn once, so that handing out needs no ORDER BY random()."""
     return random.randrange(SHUFFLE_KEYS)
 
 

@@ -35,7 +35,7 @@ class ApiToken(models.Model):
 
     @classmethod
     def issue(cls, user: User, name: str) -> tuple[ApiToken, str]:
-        """A new token of this person: the row, and the token to show."""
+        """Return a new token of this person: the row, and the token to show."""
         token = f"wst_{secrets.token_urlsafe(32)}"
         return cls.objects.create(user=user, name=name, digest=token_digest(token), start=token[:8]), token
 

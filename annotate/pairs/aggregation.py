@@ -135,7 +135,7 @@ class _Vote(NamedTuple):
 
 
 def aggregate(project: Project, settings: PairSettings | None = None, only: Q | None = None) -> Aggregation:
-    """The project's current judgments as preference pairs; `only` narrows the judgments. Texts stay in the database."""
+    """Return the project's current judgments as preference pairs. `only` narrows the judgments. No text is loaded."""
     pairs: list[Pair] = []
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0

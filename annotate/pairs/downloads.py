@@ -19,7 +19,7 @@ def rows_download(rows: Iterable[Mapping[str, Any]], name: str, format: str) -> 
 
 
 def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
-    """A snapshot's pairs: `exact`, the lines whose SHA-256 is its digest, or `trl`, for training with TRL."""
+    """Return a snapshot's pairs: `exact`, the lines whose SHA-256 is its digest, or `trl`, for training with TRL."""
     name = f"{found.project.slug}-{found.digest[:12]}-{shape}.jsonl"
     if shape == "exact":
         return download(exports.exact_lines(found), name)

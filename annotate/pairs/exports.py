@@ -46,7 +46,7 @@ class Filters:
     held_out: bool | None = False
 
     def judgments(self) -> Q:
-        """The condition on Judgment."""
+        """Return the condition on Judgment."""
         found = Q()
         if self.since:
             later = Judgment.objects.filter(comparison=OuterRef("comparison"), created_at__gte=self.since)
@@ -88,7 +88,7 @@ def export_rows(
     settings: PairSettings | None = None,
     snapshot: Snapshot | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The project's pairs as they stand now, or a snapshot's as they were frozen, as rows for TRL.
+    """Return the project's pairs as they are now, or a snapshot's as they were frozen, as rows for TRL.
 
     Ties are left out: neither completion was chosen. Of a snapshot, `filters` takes `held_out` alone.
     """
@@ -114,7 +114,7 @@ def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[_Row]:
 
 
 def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
-    """A snapshot's pairs in the canonical form: the SHA-256 of these lines is its digest."""
+    """Return a snapshot's pairs in the canonical form: the SHA-256 of these lines is its digest."""
     pairs = stored_pairs(snapshot).prefetch_related("judgments")
     for pair in pairs.iterator(chunk_size=AT_A_TIME):
         yield canonical(
@@ -247,7 +247,7 @@ def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 
 
 def _cell(value: Any) -> str:
-    """A text that a spreadsheet would take for a formula gets an apostrophe in front: nobody's words are run."""
+    """Put an apostrophe before a text that a spreadsheet would take for a formula, and run."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -281,6 +281,6 @@ def write_file(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def find_snapshot(project: Project, digest: str) -> Snapshot | None:
-    """The project's snapshot whose digest is, or begins with, this; None if there is no one such."""
+    """Return the project's snapshot whose digest is, or begins with, this. None if there is not exactly one."""
     found = list(Snapshot.objects.filter(project=project, digest__startswith=digest)[:2]) if digest else []
     return found[0] if len(found) == 1 else None

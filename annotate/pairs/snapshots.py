@@ -128,7 +128,7 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 def training_rows(
     snapshot: Snapshot, held_out: bool = False, margin_scale: float = 1.0, base_model: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The lines of a run directory's `pairs.jsonl` (or of its held-out pairs), streamed.
+    """Return the lines of a run directory's `pairs.jsonl` (or of its held-out pairs), streamed.
 
     Their margin is the pair's strength times `margin_scale`. With the token ids that were sampled, and why each
     completion ended, where they are known; and the prompt's ids, where both completions were sampled after the same.
@@ -162,12 +162,12 @@ def shared_prompt_ids(chosen: Completion, rejected: Completion) -> list[int] | N
 
 
 def as_prompted(prompt: str | list[dict[str, str]], text: str) -> str | list[dict[str, str]]:
-    """A completion in the form of its prompt, as TRL has it: text to text, an assistant's message to a chat."""
+    """Return a completion in the form of its prompt, as TRL has it: text to text, an assistant's message to a chat."""
     return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
 
 
 def stored_pairs(snapshot: Snapshot) -> QuerySet[SnapshotPair]:
-    """The snapshot's pairs with their texts, in the order of their comparisons."""
+    """Return the snapshot's pairs with their texts, in the order of their comparisons."""
     return (
         SnapshotPair.objects.filter(snapshot=snapshot)
         .select_related("comparison__prompt", "chosen__policy", "rejected__policy")

@@ -91,7 +91,7 @@ def get_user(request: HttpRequest) -> User:
 
 
 def get_project(request: HttpRequest, slug: str, *roles: str) -> tuple[Project, Membership]:
-    """The project, and the membership of whoever asks, in one query.
+    """Return the project and the user's membership in one query.
 
     With `roles`, one of them is needed. Raises LoginNeededError, Http404 (no such project, or not a member: the two
     cannot be told apart) or PermissionDenied.
@@ -108,7 +108,7 @@ def get_project(request: HttpRequest, slug: str, *roles: str) -> tuple[Project, 
 
 
 def find_membership(user: User, slug: str) -> Membership | None:
-    """This person's membership, with its project, or None."""
+    """Return this user's membership, with its project, or None."""
     membership = Membership.objects.select_related("project").filter(project__slug=slug, user=user).first()
     if membership is not None:
         membership.user = user
@@ -134,7 +134,7 @@ class LoginMiddleware:
 
 
 def page_to_return_to(request: HtmxRequest) -> str:
-    """The page somebody was on: a fragment's or a form's page, since its own address cannot be opened."""
+    """Return the page that the user was on: a fragment's or a form's, since its own address cannot be opened."""
     if page := request.htmx.current_url_abs_path:
         return page
     if request.method == "GET":

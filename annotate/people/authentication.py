@@ -115,10 +115,10 @@ def _read_cookie(request: HttpRequest | None) -> tuple[str, list[str]]:
 
 
 def _entry(user: User) -> str:
-    """An account in the cookie. It ends with the password, so a browser that knew the old one is a stranger again."""
+    """Return the cookie's entry for an account. It ends with the password: a browser with the old one is unknown."""
     return f"{_digest(user.username)[:12]}{user.get_session_auth_hash()[:20]}"
 
 
 def _digest(username: str) -> str:
-    """A key for an account name, whatever its case. Neither rows nor cookies name accounts in clear."""
+    """Return a key for an account name, whatever its case. Neither rows nor cookies name accounts in clear."""
     return hashlib.sha256(username.casefold().encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -147,7 +147,7 @@ def make_account(by: Membership, username: str, role: str) -> Membership:
 
 
 def _locked(person: User, invitation_id: int) -> Invitation | None:
-    """The open invitation, with its maker's membership locked so that it cannot end meanwhile.
+    """Return the open invitation, with its maker's membership locked so that it cannot end meanwhile.
 
     The person is locked first: the second of two invitations accepted at once then sees the membership of the first.
     """

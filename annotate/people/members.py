@@ -60,7 +60,7 @@ def remove_member(by: Membership, membership_id: int) -> User:
 
 
 def _locked(project: Project, membership_id: int) -> Membership:
-    """The membership, with the project's admins locked so that the last two cannot leave at the same time."""
+    """Return the membership, with the project's admins locked so that the last two cannot leave at the same time."""
     members = list(
         Membership.objects.select_for_update(of=("self",))
         .select_related("user")

@@ -54,7 +54,7 @@ def make_link(member: Membership, by: Membership) -> str:
 
 
 def can_have_link(admin: User) -> QuerySet[User]:
-    """The people for whom this admin may make a password link.
+    """Return the members for whom this admin may make a password link.
 
     Their accounts open no project that the admin does not look after, no part of the site's administration, and have
     no permission of their own. Another admin's account is left out, as it could outlast the maker's own role, and so

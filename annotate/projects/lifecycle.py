@@ -17,7 +17,7 @@ from annotate.projects import base_models, trail
 
 
 def free_slug(name: str) -> str:
-    """A slug for this name that no project has: "Film reviews" -> "film-reviews", "film-reviews-2", ..."""
+    """Return a slug for this name that no project has: "Film reviews" -> "film-reviews", "film-reviews-2", ..."""
     stem = slugify(name)[:50] or "project"
     taken = set(Project.objects.filter(slug__startswith=stem).values_list("slug", flat=True))
     slug, number = stem, 2
@@ -27,7 +27,7 @@ def free_slug(name: str) -> str:
 
 
 def create_project(by: User, *, name: str, base_model: str = "", judgments_needed: int = 1) -> Project:
-    """A project with `by` as its admin and, if a base model is named, the policy that writes its first samples."""
+    """Make a project with `by` as its admin and, for a base model, the policy that writes the first samples."""
     with transaction.atomic():
         project = Project.objects.create(slug=free_slug(name), name=name, judgments_needed=judgments_needed)
         Membership.objects.create(project=project, user=by, role=Role.ADMIN)

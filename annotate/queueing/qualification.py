@@ -27,7 +27,7 @@ class Standing:
 
 
 def gold_judgments(project: Project) -> QuerySet[Judgment]:
-    """The verdicts that measure accuracy: the first that each person gave on a gold comparison.
+    """Return the verdicts that measure accuracy: the first that each person gave on a gold comparison.
 
     What they changed it to, or gave after an undo, does not count: otherwise annotators could try verdicts, and
     look. A skip is not a verdict.

@@ -32,7 +32,7 @@ def lease(project: Project) -> timedelta:
 
 
 def claims_shown(*claims: int | None) -> dict[int, Claim]:
-    """These claims by id with everything a page shows of them, in one query."""
+    """Return these claims by id with everything that a page shows of them, in one query."""
     return {claim.pk: claim for claim in _with_texts().filter(pk__in=[claim for claim in claims if claim])}
 
 
@@ -69,7 +69,7 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
 
 
 def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
-    """This person's live claim, else the one fetched ahead: renewed, and live from now on. None if they hold none.
+    """Return the annotator's live claim, else the one fetched ahead, renewed and live. None if they hold none.
 
     The rows are locked, the live one first, as `advance` takes them: where another tab is giving its verdict, this
     one waits for it and sees what it made live, instead of losing to it again and again.
@@ -132,7 +132,7 @@ def claim_next(project: Project, annotator: User, *, now: datetime | None = None
 
 
 def advance(project: Project, annotator: User, now: datetime) -> tuple[int | None, int | None]:
-    """The claim fetched ahead goes live, and another one is fetched: (live, next), in two statements.
+    """Make the claim fetched ahead live, and fetch another: return (live, next), in two statements.
 
     (None, None) if there was nothing to move up. Call it in a transaction; raises IntegrityError on a race.
     """

@@ -152,7 +152,7 @@ def pairwise_agreement(met: Iterable[Meeting]) -> Share:
 
 
 def agreement_with_others(met: Iterable[Meeting]) -> dict[int, Share]:
-    """The same, for each annotator."""
+    """Return the same for each annotator."""
     found: dict[int, list[Share]] = defaultdict(list)
     for one in met:
         share = Share(one.count if one.one_said == one.other_said else 0, one.count)
@@ -211,7 +211,7 @@ def reliability(project: Project) -> dict[int, float]:
 def estimate_reliability(
     met: Iterable[Meeting], gold: Mapping[int, Share], rounds: int = 100
 ) -> dict[int, float]:
-    """The one-coin model of Dawid and Skene (1979), fitted to pairwise agreement alone.
+    """Fit the one-coin model of Dawid and Skene (1979) to pairwise agreement alone.
 
     If i is right with probability r_i whatever the comparison, two independent annotators agree on a preference
     with probability (1 + c_i c_j) / 2 where c = 2 r - 1. Gold is an annotator with c = 1, and so is the prior.

@@ -119,7 +119,7 @@ def left(project: Project, annotator: User) -> int:
 
 
 def memberships_of(annotator: User) -> QuerySet[Membership]:
-    """This person's memberships with their projects, and `left` of each: one query for all of them."""
+    """Return the user's memberships with their projects, and `left` of each, in one query."""
     mine = Membership.objects.filter(user=annotator).select_related("project").order_by("project__name")
     waiting, held = (of(OuterRef("project"), annotator) for of in (_waiting, _held))
     return mine.annotate(left=_CountOf(waiting) + _CountOf(held))

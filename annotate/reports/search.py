@@ -40,7 +40,7 @@ EMPTY = Page([], older=None, cut=False)
 def browse(
     project: Project, filters: Mapping[str, Any], before: int | None = None, seconds: float = SECONDS
 ) -> Page:
-    """The newest comparisons that match, older than the key `before`. `filters` is FilterForm's cleaned data."""
+    """Return the newest comparisons that match, older than the key `before`. `filters` is FilterForm's cleaned data."""
     matching = narrow(Comparison.objects.filter(project=project), filters)
     newest = Comparison.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True).first()
     cursor = min(before, (newest or 0) + 1) if before else (newest or 0) + 1
@@ -65,7 +65,7 @@ def browse(
 
 
 def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> ComparisonQuerySet:
-    """The comparisons that match every filter given."""
+    """Return the comparisons that match every filter given."""
     if text := filters.get("q"):
         comparisons = comparisons.filter(containing(text))
     match filters.get("state"):
@@ -100,7 +100,7 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
 
 
 def _disagreeing() -> QuerySet[Judgment, Any]:
-    """The comparisons on which two people's verdicts differ; a skip is no verdict, a strength no difference."""
+    """Return the comparisons on which two annotators' verdicts differ. Skips and strengths do not count."""
     preferred = Coalesce(Cast("preferred_id", TextField()), Value("", TextField()))
     outcome = Concat(Cast("verdict", TextField()), preferred)
     return (
@@ -129,7 +129,7 @@ def containing(text: str, path: str = "") -> Q:
 
 
 def _with_details(keys: list[int]) -> list[Comparison]:
-    """These comparisons in this order, with what a line of the list shows, in three queries."""
+    """Return these comparisons in this order, with what a line of the list shows, in three queries."""
     shown = Judgment.objects.current().select_related("annotator")
     comparisons = (
         Comparison.objects.filter(pk__in=keys)

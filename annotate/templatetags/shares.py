@@ -14,7 +14,7 @@ WIDTH = 96  # of the drawing, in its own units
 
 @register.inclusion_tag("annotate/_share.html")
 def share(value: Share, reference: float | None = None) -> dict[str, Any]:
-    """A share with its 95 % interval, in words and on a scale from 0 to 1 with an optional mark to hold it against."""
+    """Draw a share with its 95 % interval, in words and on a scale from 0 to 1 with an optional mark."""
     low, high = value.interval
     return {
         "value": value,

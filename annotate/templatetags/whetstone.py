@@ -98,7 +98,7 @@ ARROWS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown"
 
 @register.simple_tag
 def keycap(key: str) -> SafeString:
-    """A key as it is printed on the keyboard, for the eye alone: the control's name says what it does."""
+    """Return a key as it is printed on the keyboard, for the eye alone: the control's name says what it does."""
     if not key:
         return SafeString("")
     shown = key.upper() if len(key) == 1 else ARROWS.get(key, key)

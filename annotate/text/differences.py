@@ -54,7 +54,7 @@ def differences(left: str, right: str) -> Differences:
 
 
 def common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
-    """The longest common subsequence of two lists, as pairs of positions."""
+    """Return the longest common subsequence of two lists, as pairs of positions."""
     places: dict[str, int] = {}
     for position, word in enumerate(left):
         places[word] = places.get(word, 0) | 1 << position

@@ -49,7 +49,7 @@ LANGUAGES = re.compile(
 
 
 def cut(text: str) -> tuple[str, bool]:
-    """The part of `text` that a page shows, and whether that is not all of it."""
+    """Return the part of `text` that a page shows, and whether that is not all of it."""
     shown, _ = _fit(text, DISPLAY_LIMIT)
     return shown, len(shown) < len(text)
 
@@ -190,7 +190,7 @@ def _count_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _spend(environment: MutableMapping[str, Any]) -> bool:
-    """A rule that never matches and is tried at each position, so it sees all work that the parser does."""
+    """Count one step of the parser. The rule never matches and is tried at each position."""
     environment["work"] -= 1
     if environment["work"] < 0:
         raise WorkLimitError
@@ -206,12 +206,12 @@ def _link_target(token: Token, env: Environment) -> str:
 
 
 def _math(token: Token, env: Environment) -> str:
-    """A formula as it was written, for `static/math.js` to typeset."""
+    """Return a formula as it was written, for `static/math.js` to typeset."""
     return f'<{token.tag} class="math">{visible(token.content)}</{token.tag}>'
 
 
 def _script(token: Token, env: Environment) -> str:
-    """Raised or lowered text."""
+    """Return raised or lowered text."""
     return f"<{token.tag}>{visible(token.content)}</{token.tag}>"
 
 
@@ -231,12 +231,12 @@ def _code_block(token: Token, env: Environment) -> str:
 
 
 def _image(token: Token, env: Environment) -> str:
-    """An image could tell its server who is looking, so it is named and not loaded."""
+    """Name an image and load none: it could tell its server who is looking."""
     return f'<span class="image-held">{visible(token.meta["source"])}</span>'
 
 
 def _cell(token: Token, env: Environment) -> str:
-    """A table cell; its alignment is a class, as style attributes are forbidden."""
+    """Return a table cell; its alignment is a class, as style attributes are forbidden."""
     numeric = token.attrGet("style") == "text-align:right"
     return f'<{token.tag} class="number">' if numeric else f"<{token.tag}>"
 
@@ -252,7 +252,7 @@ def _paragraph(token: Token, env: Environment) -> str:
 
 
 def _item(token: Token, env: Environment) -> str:
-    """An item of a list with its number or bullet as it was written, on the side where its text begins."""
+    """Return an item of a list with its number or bullet as it was written, on the side where its text begins."""
     box = "☑" if token.meta.get("checked") else "☐"
     task = f'<span class="task">{box}</span>' if "checked" in token.meta else ""
     return f'<li dir="auto"><span class="marker">{token.info}{token.markup}</span>{task}'

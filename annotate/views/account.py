@@ -111,7 +111,7 @@ def tell_about_links(request: HttpRequest, user: User, **_signal: Any) -> None:
 @never_cache
 @require_GET
 def account(request: HttpRequest) -> HttpResponse:
-    """The account, and what happened to it."""
+    """Show the account, and what happened to it."""
     user = get_user(request)
     before = request.GET.get("before", "")
     page = trail.browse_account(user, trail.parse_key(before))
@@ -127,7 +127,7 @@ def account(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "POST"])
 def tokens(request: HttpRequest) -> HttpResponse:
-    """The API tokens of whoever asks. A new one is in the answer to its form, and nowhere else."""
+    """Show the user's API tokens. A new one is in the answer to its form, and nowhere else."""
     user = get_user(request)
     owned = ApiToken.objects.filter(user=user).order_by("-pk")
     form, new_token = TokenForm(request.POST or None), ""

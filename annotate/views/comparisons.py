@@ -21,7 +21,7 @@ from annotate.text.rendering import cut_turns
 @require_GET
 @project_view(*READERS)
 def comparisons(request: ProjectRequest) -> HttpResponse:
-    """The list; `before` is the key where an older page starts."""
+    """Show the list. `before` is the key where an older page starts."""
     project = request.project
     form = FilterForm(request.GET, project=project)
     before = request.GET.get("before", "")

@@ -220,7 +220,7 @@ def draft(request: ProjectRequest) -> HttpResponse:
 @whoever_opened_it
 @project_view(*JUDGES)
 def renew(request: ProjectRequest) -> HttpResponse:
-    """The heartbeat: 204 while the claim is kept."""
+    """Answer the heartbeat: 204 while the claim is kept."""
     kept = queue.renew(request.project, request.user, request.POST.get("token", ""))
     return HttpResponse(status=204 if kept else GONE)
 
@@ -229,7 +229,7 @@ def renew(request: ProjectRequest) -> HttpResponse:
 @whoever_opened_it
 @project_view(*JUDGES)
 def leave(request: ProjectRequest) -> HttpResponse:
-    """The page was left: others may have its comparisons. A reload is offered them first."""
+    """Release the claims of a page that was left. A reload is offered them first."""
     queue.leave(request.project, request.user)
     return HttpResponse(status=204)
 

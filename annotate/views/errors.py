@@ -80,7 +80,7 @@ def server_error(request: HtmxRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HtmxRequest, reason: str = "") -> HttpResponse:
-    """The form's token is not the browser's: one signed in again meanwhile, or cookies are off."""
+    """Explain that the form's token is not the browser's: after another sign-in, or without cookies."""
     if "csrftoken" in request.COOKIES:
         text = _(
             "This page is older than your present sign-in, so its form was not accepted. Nothing was changed. Go "

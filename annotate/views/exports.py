@@ -20,7 +20,7 @@ from annotate.projects import trail
 @require_GET
 @project_view(*READERS)
 def export(request: ProjectRequest) -> HttpResponse:
-    """What there is to take out. Counting looks at every judgment, so the page comes first and asks for it then."""
+    """Show what can be exported. Counting looks at every judgment, so the page comes first and asks for it then."""
     return _page(request, ExportForm(request.GET, project=request.project))
 
 
@@ -81,7 +81,7 @@ def export_judgments(request: ProjectRequest, format: str) -> HttpResponse | Str
 @require_http_methods(["GET", "POST"])
 @project_view(*READERS)
 def snapshots(request: ProjectRequest) -> HttpResponse:
-    """The snapshots; a POST freezes the pairs as they stand now."""
+    """Show the snapshots, or freeze the pairs as they are now."""
     project = request.project
     if request.method == "POST":
         snapshot = take_snapshot(project, request.user)
@@ -114,7 +114,7 @@ def snapshot(request: ProjectRequest, digest: str) -> HttpResponse:
 @require_GET
 @project_view(*READERS)
 def snapshot_file(request: ProjectRequest, digest: str, shape: str) -> StreamingHttpResponse:
-    """A snapshot's pairs: `exact`, the lines whose SHA-256 is its name, or `trl`, for training with TRL."""
+    """Return a snapshot's pairs: `exact`, the lines whose SHA-256 is its name, or `trl`, for training with TRL."""
     project = request.project
     found = get_object_or_404(Snapshot, project=project, digest=digest)
     trail.record(

@@ -165,7 +165,7 @@ def _qualification(request: ProjectRequest, membership_id: int, *, let_in: bool)
 
 
 def _question(admin: User, form: AddMemberForm) -> dict[str, Any]:
-    """What is asked before an invitation: whom, as what, or whether to make an account instead.
+    """Ask before an invitation: whom, as what, or whether to make an account instead.
 
     The second is offered unless the admin knows the person from another project. It says nothing of other accounts.
     """

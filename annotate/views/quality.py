@@ -30,7 +30,7 @@ def quality(request: ProjectRequest) -> HttpResponse:
 
 
 def in_words(coefficient: float | None) -> str:
-    """What a coefficient of agreement amounts to, in Landis and Koch's words (1977)."""
+    """Return a coefficient of agreement in Landis and Koch's words (1977)."""
     if coefficient is None:
         return _("needs two verdicts on one comparison")
     for bound, words in (

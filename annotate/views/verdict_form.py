@@ -16,12 +16,12 @@ CRITERION = "criterion-"  # and its name
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
-    """The verdict in a submitted form. Raises RefusalError; what the project does not ask for is left out."""
+    """Return the verdict in a submitted form. Raises RefusalError; what the project does not ask for is left out."""
     return Verdict(**_fields(post.get("verdict", "")), **read_notes(post, project))
 
 
 def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
-    """What the form holds beside the verdict: reasons, criteria and rationale.
+    """Return what the form holds beside the verdict: reasons, criteria and rationale.
 
     A criterion that the project has no more is not left out: whoever stores the verdict has to refuse it.
     """
@@ -38,7 +38,7 @@ def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
 
 
 def read_draft(post: QueryDict, project: Project) -> dict[str, Any]:
-    """What was entered so far: the notes, and the verdict where there is one (an undo brings the last one back)."""
+    """Return what was entered so far: the notes, and the verdict if there is one (an undo restores the last one)."""
     given = post.get("verdict", "")
     return read_notes(post, project) | (_fields(given) if given in CHOICES else {})
 

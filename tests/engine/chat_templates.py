@@ -54,7 +54,7 @@ ASKED: list[Message] = [{"role": "user", "content": "it cost?"}]
 
 
 def make_encoder(name: str, *, ends: set[str] | None = None, **settings: Any) -> Encoder:
-    """An encoder with one of the templates; `ends` takes the place of the ends that the model's files name."""
+    """Return an encoder with one of the templates; `ends` takes the place of the ends that the model's files name."""
     tokenizer, found = make_tokenizer(TEMPLATES[name])
     if ends is not None:
         found = frozenset(tokenizer.convert_tokens_to_ids(list(ends)))
@@ -62,7 +62,7 @@ def make_encoder(name: str, *, ends: set[str] | None = None, **settings: Any) ->
 
 
 def completion(text: str | Message, **more: Any) -> TrainingCompletion:
-    """A completion of a text, or of an assistant's message without its role."""
+    """Return a completion of a text, or of an assistant's message without its role."""
     return TrainingCompletion(text=text if isinstance(text, str) else [{"role": "assistant"} | text], **more)
 
 
@@ -72,7 +72,7 @@ def encode(
     prompt: str | list[Message] = ASKED,
     tools: list[dict[str, Any]] | None = None,
 ) -> tuple[EncodedPair | None, EncodingReport]:
-    """A pair with `text` as the chosen completion, and the report."""
+    """Return a pair with `text` as the chosen completion, and the report."""
     chosen = text if isinstance(text, TrainingCompletion) else completion(text)
     other = TrainingCompletion(text="", token_ids=(0, 1), finish_reason="length")
     encoded, report = using.encode_pairs(
@@ -84,7 +84,7 @@ def encode(
 def written(
     using: Encoder, text: str | Message | TrainingCompletion, prompt: str | list[Message] = ASKED
 ) -> str:
-    """What is trained on, decoded, control tokens included."""
+    """Return the tokens that are trained on, decoded, control tokens included."""
     pair, report = encode(using, text, prompt)
     assert pair is not None, report.refusals
     return str(using.tokenizer.decode(pair.chosen))
@@ -93,7 +93,7 @@ def written(
 def refusal(
     using: Encoder, text: str | Message | TrainingCompletion, prompt: str | list[Message] = ASKED
 ) -> str:
-    """The sentence with which the pair is left out."""
+    """Return the sentence with which the pair is left out."""
     pair, report = encode(using, text, prompt)
     assert pair is None
     return report.refusals[0].partition("left out: ")[2]

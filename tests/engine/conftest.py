@@ -36,7 +36,7 @@ STRANGE = ["$46", "今日は", "映画", "🎬🎉", "naïve"]
 
 
 def make_tokenizer(*, bos: bool = False, metaspace: bool = False) -> transformers.PreTrainedTokenizerFast:
-    """A BPE tokenizer: byte-level as GPT-2 and Qwen have, or with SentencePiece's word prefix as Llama 2 has."""
+    """Return a BPE tokenizer: byte-level as GPT-2 and Qwen have, or with SentencePiece's word prefix as Llama 2 has."""
     rng = random.Random(0)
     corpus = [" ".join(rng.choices(WORDS + STRANGE, k=12)) for _ in range(200)]
     special = [BOS, EOS, TURN]
@@ -79,12 +79,12 @@ SHAPE: dict[str, object] = {
 
 
 def tiny_llama(**changes: object) -> transformers.LlamaConfig:
-    """A Llama of two layers."""
+    """Return a Llama of two layers."""
     return transformers.LlamaConfig(**(SHAPE | changes))
 
 
 def make_model(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
-    """A frozen model with random weights, large enough that log-probabilities differ from uniform."""
+    """Return a frozen model with random weights, large enough that log-probabilities differ from uniform."""
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32).eval()
     for weight in model.parameters():
@@ -117,7 +117,7 @@ def make_pairs(count: int, seed: int = 0, longest: int = 12) -> list[EncodedPair
 def make_task(
     config: TrainConfig, scorer: Scorer, pairs: Sequence[EncodedPair], reference: torch.Tensor | None = None
 ) -> Task:
-    """A task of one process; without `reference`, measured by the policy as it is."""
+    """Return a task of one process; without `reference`, measured by the policy as it is."""
     budget = RowBudget(scorer, max(pair.tokens for pair in pairs), fixed=False, note=print)
     task = Task(config, scorer, budget, Processes(), pairs)
     if reference is None:
@@ -187,7 +187,7 @@ def make_run(tmp_path: Path, tiny_model: Path):
 
 @pytest.fixture(scope="session")
 def children():
-    """Processes that start in milliseconds, forked from one that has the engine loaded, and can be killed."""
+    """Return processes that start in milliseconds, forked from one that has the engine loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["training.engine.train", "training.engine.score", "training.engine.__main__"]
@@ -196,7 +196,7 @@ def children():
 
 
 def read_metrics(run: RunDirectory) -> list[dict]:
-    """The lines of metrics.jsonl."""
+    """Return the lines of metrics.jsonl."""
     return [json.loads(line) for line in run.metrics.read_text().splitlines()]
 
 

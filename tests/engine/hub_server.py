@@ -79,7 +79,7 @@ def _digest(file: Path) -> str:
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """A hub that answers until the context ends."""
+    """Run a hub that answers until the context ends."""
     with Hub() as hub:
         thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
         thread.start()

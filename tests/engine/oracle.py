@@ -34,7 +34,7 @@ def save_model(folder: Path, config: transformers.PreTrainedConfig, kind: type |
 
 
 def make_run(folder: Path, model: Path, **settings: object) -> RunDirectory:
-    """A run directory with six pairs and two prompts, whose few steps change the policy by nats."""
+    """Return a run directory with six pairs and two prompts, whose few steps change the policy by nats."""
     run = RunDirectory(folder)
     defaults: dict[str, object] = {
         "base_model": str(model),
@@ -54,7 +54,7 @@ def make_run(folder: Path, model: Path, **settings: object) -> RunDirectory:
 
 
 def fresh(model: Path, adapter: Path | None = None) -> nn.Module:
-    """The class that the files name, with the adapter that plain PEFT loads; no weight is missing or left over."""
+    """Return the class that the files name, with the adapter that plain PEFT loads. No weight is missing."""
     (name,) = json.loads((model / "config.json").read_text())["architectures"]
     base = getattr(transformers, name).from_pretrained(model, dtype=torch.float32)
     if adapter is None:
@@ -67,7 +67,7 @@ def fresh(model: Path, adapter: Path | None = None) -> nn.Module:
 
 @torch.no_grad()
 def logp(model: nn.Module, prompt: tuple[int, ...], completion: tuple[int, ...]) -> float:
-    """The completion's log-probability, by one forward of the sequence."""
+    """Return the completion's log-probability, by one forward of the sequence."""
     scores = (
         model(input_ids=torch.tensor([[*prompt, *completion]]), use_cache=False).logits[0].log_softmax(-1)
     )
@@ -76,7 +76,7 @@ def logp(model: nn.Module, prompt: tuple[int, ...], completion: tuple[int, ...])
 
 
 def encode(run: RunDirectory) -> list[EncodedPair]:
-    """The held-out pairs of a run as token ids."""
+    """Return the held-out pairs of a run as token ids."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(run.read_config().base_model)
     encoder = Encoder(tokenizer, eos_ids=frozenset({1}), vocab_size=320, max_length=128)
     return encoder.encode_pairs(read_pairs(run.heldout))[0]

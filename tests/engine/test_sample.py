@@ -73,7 +73,7 @@ def make_adapter(tmp_path: Path, tiny_model: Path):
 
 
 def logprob(base: Path, adapter: Path | None, prompt: str, token_ids: list[int]) -> float:
-    """The summed log-probability of a completion, by one plain forward of the whole text."""
+    """Return the summed log-probability of a completion, by one plain forward of the whole text."""
     loaded = load_sampled(TrainConfig.from_dict({"base_model": str(base)}), adapter)
     ids = loaded.tokenizer(prompt).input_ids
     with torch.no_grad():

@@ -24,7 +24,7 @@ def newest(transactional_db: None) -> Iterator[list[Any]]:
 
 
 def make_history(apps: Any) -> None:
-    """A round's history as it was written while rounds began as drafts."""
+    """Return a round's history as it was written while rounds began as drafts."""
     project = apps.get_model("annotate", "Project").objects.create(slug="reviews", name="Reviews")
     policy = apps.get_model("annotate", "Policy").objects.create(
         project=project, name="starter", kind="base", base_model="starter"

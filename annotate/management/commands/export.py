@@ -112,7 +112,7 @@ class Command(BaseCommand):
 
 
 def moment(text: str) -> datetime:
-    """A date, from its first second on, or a date and time; in the site's time zone unless it names one."""
+    """Return a date, from its first second on, or a date and time; in the site's time zone unless it names one."""
     try:
         day = parse_date(text)
         found = datetime.combine(day, time()) if day else parse_datetime(text)

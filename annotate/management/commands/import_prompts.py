@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
 
 def spooled() -> BinaryIO:
-    """Standard input as a file that can be read twice."""
+    """Return standard input as a file that can be read twice."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     copyfileobj(sys.stdin.buffer, copy)
     copy.seek(0)

@@ -67,7 +67,7 @@ def settings(model: object = "m", **lora: object) -> TrainConfig:
 
 
 def adapted(name: str, **lora: object) -> dict[str, int]:
-    """The rank of each adapted layer, or of each expert of one, by its name from its decoder layer on."""
+    """Return the rank of each adapted layer, or of each expert of one, by its name from its decoder layer on."""
     model = wrap(make_model(MIXTURES[name]()), settings(**lora))
     return {
         key.split(".lora_A")[0].split(".layers.")[1]: len(weight)

@@ -41,7 +41,7 @@ def make_adapted(dtype: torch.dtype = torch.float32, **settings: object) -> peft
 
 
 def run(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Outputs, and the gradients of their weighted sum by every trainable parameter."""
+    """Return outputs, and the gradients of their weighted sum by every trainable parameter."""
     model.zero_grad()
     y = model(x)
     (y.float() * torch.arange(y.numel()).view(y.shape).cos()).sum().backward()

@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 def adapted(model: nn.Module, dtype: torch.dtype, **settings: object) -> peft.PeftModel:
-    """The model, its weights rounded to bfloat16 and computing in `dtype`, with a small adapter."""
+    """Return the model, its weights rounded to bfloat16 and computing in `dtype`, with a small adapter."""
     model = copy.deepcopy(model).bfloat16().to(dtype).requires_grad_(False)
     chosen = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["one"], **settings)
     model = peft.get_peft_model(model, chosen)
@@ -78,14 +78,14 @@ def passes(model: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> tuple[torch.T
 
 
 def effects(model: peft.PeftModel, x: torch.Tensor, dy: torch.Tensor) -> Iterable[torch.Tensor]:
-    """What the adapter changes in the output and in the input's gradient."""
+    """Return the adapter's effect on the output and on the input's gradient."""
     with model.disable_adapter():
         without = passes(model, x, dy)
     return [ours - base for ours, base in zip(passes(model, x, dy), without, strict=True)]
 
 
 def share(found: torch.Tensor, true: torch.Tensor) -> float:
-    """The part of an effect that arrives: 1 if what else there is has nothing to do with it."""
+    """Return the part of an effect that arrives: 1 if what else there is has nothing to do with it."""
     return float((found * true).sum() / (true * true).sum())
 
 
@@ -144,7 +144,7 @@ def test_the_log_probabilities_of_a_model_show_a_small_adapter() -> None:
 
 
 def make_small(dtype: torch.dtype) -> peft.PeftModel:
-    """A tiny model, its weights rounded to bfloat16, with an adapter that moves a token by 0.001 nats."""
+    """Return a tiny model, its weights rounded to bfloat16, with an adapter that moves a token by 0.001 nats."""
     config = tiny_llama(hidden_size=64, intermediate_size=96, attention_bias=True)
     base = make_model(config).bfloat16().to(dtype)
     model = wrap(base, TrainConfig(base_model="tiny", lora=LoraConfig(r=4, alpha=8.0)))

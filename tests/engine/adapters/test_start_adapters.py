@@ -20,7 +20,7 @@ from training.engine.score import make_scorer, score, score_pairs
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model with an embedding and a head, and one that has one matrix for both."""
+    """Return a model with an embedding and a head, and one that has one matrix for both."""
     folder = tmp_path_factory.mktemp("models")
     return {
         name: save_model(folder / name, tiny_llama(tie_word_embeddings=name == "tied", attention_bias=True))
@@ -29,7 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def save_foreign(model: Path, folder: Path, *, rows: bool = False, grown: int = 0, **settings: Any) -> Path:
-    """An adapter by plain PEFT, all of its weights random; with `rows`, other embeddings beside it."""
+    """Return an adapter by plain PEFT, all of its weights random; with `rows`, other embeddings beside it."""
     torch.manual_seed(3)
     base = fresh(model)
     if grown:

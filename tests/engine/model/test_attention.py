@@ -14,7 +14,7 @@ SPANS = (Span(5, 4, 0), Span(3, 0, 2), Span(1, 6, 3))
 
 
 def stand_in_kernel(query, key, value, starts_query, starts_key, longest_query, longest_key, **how):
-    """What torch.nn.attention.varlen.varlen_attn computes: (T, heads, size), each sequence on its own.
+    """Compute torch.nn.attention.varlen.varlen_attn: (T, heads, size), each sequence on its own.
 
     Causal from the bottom right, as flash attention aligns it; window_size (left, 0) counts keys before a token.
     """
@@ -86,7 +86,7 @@ def test_short_pairs_side_by_side_attend_as_they_do_one_by_one(
 
 
 def _names(node: object) -> str:
-    """The names of an autograd graph's first few nodes."""
+    """Return the names of an autograd graph's first few nodes."""
     found = []
     for _ in range(6):
         if node is None:

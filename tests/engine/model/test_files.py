@@ -36,7 +36,7 @@ def pointer(path: Path) -> None:
 
 
 def folder_with(tiny_model: Path, folder: Path, files: list[str]) -> Path:
-    """The files of `tiny_model`, without those that begin with a minus and with those that follow a plus, empty."""
+    """Copy the files of `tiny_model`, without those after a minus, and with those after a plus, empty."""
     shutil.copytree(tiny_model, folder)
     for name in files:
         (folder / name[1:]).unlink() if name.startswith("-") else (folder / name[1:]).touch()

@@ -94,7 +94,7 @@ def test_log_probabilities_equal_a_naive_loop(name: str, packed: bool) -> None:
 
 
 def with_lora(model):
-    """A policy that differs from its base, so that adapter gradients are not trivially equal."""
+    """Return a policy that differs from its base, so that adapter gradients are not trivially equal."""
     torch.manual_seed(1)
     conv = any(isinstance(module, transformers.pytorch_utils.Conv1D) for module in model.modules())
     policy = peft.get_peft_model(

@@ -125,7 +125,7 @@ def test_an_unknown_loss_is_refused_by_name() -> None:
 
 
 def _renamed(loss: str) -> TrainConfig:
-    """A configuration that did not come through `from_dict`."""
+    """Return a configuration that did not come through `from_dict`."""
     one = config()
     object.__setattr__(one, "loss", loss)
     return one

@@ -25,7 +25,7 @@ PAIRS = [
 def make_training(
     pairs=PAIRS, *, moved: bool = True, max_tokens: int = 4096, **settings: object
 ) -> tuple[Task, State]:
-    """A task of a tiny Llama and its state; `moved`, the policy is already away from the reference."""
+    """Return a task of a tiny Llama and its state; `moved`, the policy is already away from the reference."""
     config = TrainConfig.from_dict(
         {"base_model": "m", "lora": {"r": 4, "alpha": 8}, "batch_size": 4, "beta": 0.3} | settings
     )
