@@ -1,4 +1,4 @@
-"""Django's admin, for whoever runs the site: accounts and projects. What people judged can be read, not changed."""
+"""Django's admin, for the site's operators: accounts and projects. Judgments can be read, not changed."""
 
 from typing import Any
 

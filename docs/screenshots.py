@@ -31,7 +31,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "-dark": {"viewport": {"width": 1400, "height": 880}, "color_scheme": "dark"},
 }
 
-# Name, who looks at it (nobody: not signed in), path. {} is filled with what the instance holds.
+# Name, who looks at it (empty: not signed in), path. {} is filled with what the instance holds.
 BEFORE = (
     ("login", "", "/login/"),
     ("rounds-none", "ada", "/p/{project}/rounds/"),

@@ -3,7 +3,7 @@
 Each step is short: it reads some megabytes from where the last one stopped, for a second or two at most, and moves
 `Import.position` in the transaction that writes them. So no request is long, memory is bounded by a step, a closed
 page only pauses the work, and of two windows on one import one does each step. Nothing is written before the whole
-file was found right. An error that nobody expected ends an import: none is left running for ever.
+file was found right. An unexpected error ends an import: none is left running for ever.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def work(import_id: int, seconds: float) -> Import:
                 _check_some(upload)
             else:
                 _write_some(upload)
-        except FileNotFoundError:  # another window cancelled it, or somebody tidied the storage up
+        except FileNotFoundError:  # another window cancelled it, or the storage was tidied up
             _fail(upload, _("The file is no longer in the server’s storage: upload it again."))
         except Exception as error:
             if _is_disk_full(error):
@@ -150,7 +150,7 @@ def batch(upload: Import) -> str:
 def unjudged(upload: Import) -> QuerySet[Comparison]:
     """Return its comparisons in the queue that no annotator has judged, skipped or holds.
 
-    Asked of the comparison's own row alone: an UPDATE that had to wait for somebody's verdict asks it again.
+    Asked of the comparison's own row alone: an UPDATE that had to wait for a verdict asks it again.
     """
     return Comparison.objects.filter(
         project=upload.project_id,
@@ -164,7 +164,7 @@ def unjudged(upload: Import) -> QuerySet[Comparison]:
 
 
 def withdraw(upload: Import) -> int:
-    """Withdraw what it brought in and nobody judged; returns how many. Each can be restored as any other."""
+    """Withdraw what it brought in and is not judged. Return how many. Each can be restored as any other."""
     return update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
 
 

@@ -62,7 +62,7 @@ def record(
     seconds: float | None = None,
     now: datetime | None = None,
 ) -> Judgment:
-    """Store the verdict on the claim with this token; returns the judgment, also when it was stored before.
+    """Store the verdict on the claim with this token; returns the judgment, even when it was stored before.
 
     `seconds` is the time from first sight to verdict, as the browser measured it; without it, the server's.
     Raises RefusalError, also for a token of another project.

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def give_keys(apps, schema_editor):
     """Give each account the key of its username. Of accounts that look alike, the first has the plain one.
 
-    Nobody's username is changed: the others get a key of their own, keep their names, and are named in the log.
+    No username is changed: the others get a key of their own, keep their names, and are named in the log.
     """
     User = apps.get_model("annotate", "User")
     taken = {}

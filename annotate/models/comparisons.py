@@ -68,10 +68,10 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
 class Comparison(models.Model):
     """One prompt with two completions, waiting for judgments.
 
-    `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, whoever writes. `open`,
-    computed by the database, says whether it may be handed to one more person: it still needs somebody, was not
+    `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, for every writer. `open`,
+    computed by the database, says whether it may be handed to one more person: it still needs judgments, was not
     withdrawn, and was not skipped by SKIPS_BEYOND more people than it needs (then it is set aside for an admin, so that
-    what nobody can judge does not go round for ever). Gold is handed to everybody once, so it is never `open`.
+    what none can judge does not go round for ever). Gold is handed to each annotator once, so it is never `open`.
     """
 
     class Kind(models.TextChoices):
@@ -169,7 +169,7 @@ class Comparison(models.Model):
         return f"comparison {self.pk} ({self.kind})"
 
     def withdraw(self) -> bool:
-        """Hand it to nobody any more and make no pair of it; who has it on screen may finish. False if it was."""
+        """Hand it out no more, and make no pair of it. Who has it on screen may finish. False if it was withdrawn."""
         return self._update(Q(withdrawn_at__isnull=True), withdrawn_at=timezone.now())
 
     def restore(self) -> bool:

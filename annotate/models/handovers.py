@@ -48,7 +48,7 @@ class Invitation(models.Model):
 
 
 class PasswordLink(models.Model):
-    """A link with which whoever holds it chooses an account's password, once.
+    """A link with which its holder chooses an account's password, once.
 
     The link holds 256 random bits, of which the database keeps the SHA-256. `by` is the maker's membership while it
     carries the link's authority; `state` tells what the account was when the link was made.

@@ -118,7 +118,7 @@ class User(AbstractUser):
 
     def _end_old_password(self) -> None:
         revoked = 0 if self.keeps_tokens else self.api_tokens.all().delete()[0]
-        # What was told may have been told to whoever had the old password.
+        # What was told may have been told to a user of the old password.
         self.password_links.exclude(told_at=None).filter(opens_new_account=False).update(told_at=None)
         TrailEntry.objects.create(
             verb=TrailEntry.Verb.PASSWORD,

@@ -1,7 +1,7 @@
 """The rules that only triggers can hold: counters that equal their rows, what may never change, what belongs together.
 
 `install` puts them into the database and may be called again. On SQLite a migration that alters one of these
-tables builds it anew and loses its triggers: let such a migration end with `RunPython(triggers.install)`
+tables rebuilds it and loses its triggers: let such a migration end with `RunPython(triggers.install)`
 (tests/annotate/models/test_models.py fails otherwise).
 """
 

@@ -266,6 +266,6 @@ def _decide(
 
 
 def _logit(accuracy: float) -> float:
-    """Evidence of one vote. Nobody counts as certain, and nobody against their own word."""
+    """Evidence of one vote. No annotator counts as certain, and none against their own word."""
     bounded = min(max(accuracy, 0.5), 0.99)
     return math.log(bounded / (1 - bounded))

@@ -1,6 +1,6 @@
 """Invitations to a project. An admin invites, the invited person accepts. Or the admin makes an account.
 
-Inviting says and does the same whether or not there is an account of that name, so that it tells nobody which accounts
+Inviting says and does the same whether or not there is an account of that name, so that it does not tell which accounts
 the site has. An account made later under the name is not invited.
 """
 
@@ -27,7 +27,7 @@ MOST_OPEN = 200  # of one project
 def find_person(name: str, among: QuerySet[User] | None = None) -> User | None:
     """Return the account with this username, or with this address if it is confirmed.
 
-    A name with an @ is an address and nothing else: whoever makes an account chooses its username.
+    A name with an @ is an address and nothing else: the maker of an account chooses its username.
     """
     typed, key = fold(name), name_key(name)
     match = Q(username_key=key) | Q(username_key__startswith=f"{key} ")  # the second where two look alike
@@ -131,7 +131,7 @@ def decline(person: User, invitation_id: int) -> Invitation | None:
 def make_account(by: Membership, username: str, role: str) -> Membership:
     """Make an account without a password, as a member. `password_links.make_link` gives the link to hand over.
 
-    It does not start as an admin: its first link would outlast the role of whoever made it.
+    It does not start as an admin: its first link would outlast the role of its maker.
     """
     if role == Role.ADMIN:
         raise RefusalError(_("Make them an admin once they have signed in."), "role")

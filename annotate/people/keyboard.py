@@ -50,7 +50,7 @@ ACTS = (
 
 
 def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
-    """Act -> key, for somebody with these preferences; empty keys if they turned them off."""
+    """Return act -> key, for a user with these preferences. Keys that are turned off are empty."""
     chosen = preferences.get("keys", {})
     off = bool(preferences.get("keys_off"))
     return {act.name: "" if off else chosen.get(act.name, act.default) for act in ACTS}

@@ -18,7 +18,7 @@ from annotate.queueing import queue
 
 
 def awaits_password(person: User) -> bool:
-    """Return whether the account was made by a project's admin and nobody has signed in with it."""
+    """Return whether the account was made by a project's admin and not signed in with yet."""
     return person.is_active and person.last_login is None and not person.has_usable_password()
 
 
@@ -79,7 +79,7 @@ def _keep_an_admin(membership: Membership) -> None:
     )
     if membership.role == Role.ADMIN and not others.exists():
         raise RefusalError(
-            _("%(person)s is the only admin of this project: make somebody else an admin first.")
+            _("%(person)s is the only admin of this project: make another member an admin first.")
             % {"person": membership.user}
         )
 

@@ -1,6 +1,6 @@
 """Links with which a member chooses a password: make one, find it, use it, tell the account's owner.
 
-Whoever holds a link can use the account, so a link must open nothing that its maker does not look after already. That
+The holder of a link can use the account, so a link must open nothing that its maker does not look after already. That
 is asked when it is made and again when it is used.
 """
 
@@ -106,7 +106,7 @@ def use_link(link_id: int, password: str) -> User | None:
 def tell(request: HttpRequest, person: User) -> None:
     """Tell the account's owner, who signs in, about links to the account made since the last time.
 
-    The first link of a new account is not told: nobody had the account before.
+    The first link of a new account is not told: the account had no user before.
     """
     untold = PasswordLink.objects.filter(person=person, told_at=None)
     for link in untold.filter(opens_new_account=False).order_by("-pk")[:MOST_TOLD]:
@@ -121,9 +121,7 @@ def _notice(link: PasswordLink) -> str:
     }
     if link.used_at is None:
         return (
-            _(
-                "%(maker)s made a link to choose your password (%(made)s). Nobody used it, and it works no more."
-            )
+            _("%(maker)s made a link to choose your password (%(made)s). It was not used, and works no more.")
             % told
         )
     told["used"] = date_format(timezone.localtime(link.used_at), "DATETIME_FORMAT")

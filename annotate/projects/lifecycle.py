@@ -40,7 +40,7 @@ def create_project(by: User, *, name: str, base_model: str = "", judgments_neede
 def unchecked_base_model(project: Project) -> str:
     """Return the base model's name where only the first samples will show whether the hub has it; else "".
 
-    Models that this machine has are found without asking anybody: the starter model, a folder, a copy from the hub.
+    Models that this machine has are found without asking the hub: the starter model, a folder, a copy from the hub.
     """
     policy = project.current_policy
     if policy is None or not policy.base_model or not may_choose_base_model(project):

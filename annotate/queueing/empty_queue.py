@@ -44,7 +44,7 @@ def explain(project: Project, annotator: User) -> EmptyQueue:
 
 
 def _held_by_others(project: Project, annotator: User) -> datetime | None:
-    """When the first lease of somebody else ends, on a comparison that this person has not had."""
+    """Return when another annotator's first lease ends, on a comparison that this annotator has not had."""
     held = Claim.objects.filter(project=project).held_from(annotator)
     first: datetime | None = held.aggregate(first=Min("expires_at"))["first"]
     return first

@@ -1,10 +1,10 @@
 """Handing out comparisons: claim, fetch ahead, renew, release, expire.
 
 `choosing.py` finds and takes the next comparison in one statement. Here is what surrounds it: one's own claims
-first, what is tried before somebody is told that nothing is left, and how long a claim lasts.
+first, what is tried before an annotator is told that nothing is left, and how long a claim lasts.
 
 A claim takes one of a comparison's places (`Comparison.claimed`, kept by triggers) from the moment it is handed
-out, also when it is only fetched ahead. An unseen one gives way when somebody would otherwise be left with nothing.
+out, even when it is only fetched ahead. An unseen one gives way when an annotator would otherwise get nothing.
 
 Locks are taken in one order, claims before comparisons, and nothing waits for a comparison while it holds another.
 """
@@ -103,7 +103,7 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
 
 
 def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
-    """Free a comparison that somebody else has fetched ahead and not seen, and choose again."""
+    """Free a comparison that another annotator has fetched ahead and not seen, and choose again."""
     with transaction.atomic():
         unseen = (
             Claim.objects.select_for_update(of=("self", "comparison"), skip_locked=True)

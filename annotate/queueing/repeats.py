@@ -4,13 +4,13 @@ from django.db.models import Exists, OuterRef
 
 from annotate.models import Comparison, Judgment, Project, User
 
-APART = 20  # judgments between a comparison and its repeat, so that nobody repeats from memory
+APART = 20  # judgments between a comparison and its repeat, so that no annotator repeats from memory
 
 
 def make_repeat(project: Project, annotator: User) -> Comparison | None:
     """Reserve one of this person's earlier comparisons for them a second time; None if there is none to repeat.
 
-    The sides are drawn anew when it is claimed, so they are swapped half of the time.
+    The sides are drawn again when it is claimed, so they are swapped half of the time.
     """
     repeated = Comparison.objects.filter(repeat_of=OuterRef("comparison"), reserved_for=annotator)
     earlier = (

@@ -18,7 +18,7 @@ from primitives.statistics import UNMEASURED, Share, sum_shares
 Verdict = Judgment.Verdict
 # Before any evidence: right three times of four, as sure as 8 gold verdicts.
 PRIOR_ACCURACY, PRIOR_WEIGHT = 0.75, 8
-LONGEST_SECONDS = 600  # somebody who took longer was away
+LONGEST_SECONDS = 600  # an annotator who took longer was away
 
 
 @dataclass(frozen=True)

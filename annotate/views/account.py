@@ -57,7 +57,7 @@ class PasswordForm(PasswordChangeForm):
 
 
 class ChangePassword(auth_views.PasswordChangeView):
-    """Choosing another password. Whoever does it stays signed in here, and is signed out everywhere else."""
+    """The form of a new password. Its user stays signed in here, and is signed out everywhere else."""
 
     form_class = PasswordForm
     template_name = "annotate/password.html"

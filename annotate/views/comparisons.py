@@ -75,7 +75,8 @@ def change_comparison(request: ProjectRequest, comparison_id: int) -> HttpRespon
         case "withdraw":
             found.withdraw()
             messages.success(
-                request, _("Withdrawn: nobody is handed it, and no pair is made of it. Verdicts are kept.")
+                request,
+                _("Withdrawn: it is handed out no more, and no pair is made of it. Verdicts are kept."),
             )
         case "restore":
             found.restore()

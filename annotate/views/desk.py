@@ -3,7 +3,7 @@
 Each address answers twice: a plain form is redirected (POST, redirect, GET), and a request of htmx or of the
 desk's script gets fragments. The script shows the comparison that was fetched ahead at once and sends the verdict
 behind it; it names what it has on screen (`shown`), so that only what it lacks is sent. A page also names whose it is
-(`person`): several people may share a browser, and nobody's verdict is stored under another's name.
+(`person`): several people may share a browser, and no verdict is stored under another's name.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class Turn:
 
 
 def whoever_opened_it(view: View[P]) -> View[P]:
-    """Answers what comes from a page that somebody else opened, before the present sign-in in the same browser."""
+    """Answer a request from another user's page, opened before the present sign-in in the same browser."""
 
     @wraps(view)
     def wrapper(request: HtmxRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
@@ -77,14 +77,14 @@ def _somebody_else(request: HtmxRequest) -> HttpResponse:
     if request.method == "GET":  # nothing is lost with a page that only looks for more
         return HttpResponseClientRefresh()
     text = _(
-        "This page is somebody else’s: %(name)s is signed in now. Nothing was stored under the wrong name."
+        "This page belongs to another user: %(name)s is signed in now. Nothing was stored under the wrong name."
     ) % {"name": request.user.get_username()}
     if request.htmx:
         text += " " + _(
             "What was judged or written here stays on this device, and is sent once they sign in again."
         )
         return notice(text, 409)
-    context = {"heading": _("Somebody else is signed in"), "text": text, "status": 409}
+    context = {"heading": _("Another user is signed in"), "text": text, "status": 409}
     return render(request, "annotate/error.html", context, status=409)
 
 

@@ -137,15 +137,15 @@ def cancel_import(request: ProjectRequest, import_id: int) -> HttpResponse:
 @require_POST
 @project_view(*ADMINS)
 def withdraw_import(request: ProjectRequest, import_id: int) -> HttpResponse:
-    """Take a mistaken import out of the queue, as far as nobody has judged it."""
+    """Take what is not judged of a mistaken import out of the queue."""
     project = request.project
     upload = get_object_or_404(Import, project=project, pk=import_id)
     count = uploads.withdraw(upload)
     messages.success(
         request,
         ngettext(
-            "%(count)s comparison withdrawn: nobody is handed it.",
-            "%(count)s comparisons withdrawn: nobody is handed them.",
+            "%(count)s comparison withdrawn: it is handed out no more.",
+            "%(count)s comparisons withdrawn: they are handed out no more.",
             count,
         )
         % {"count": f"{count:,}"},

@@ -24,7 +24,7 @@ from primitives.text import make_storable
 @require_http_methods(["GET", "POST"])
 @project_view(*ADMINS)
 def members(request: ProjectRequest) -> HttpResponse:
-    """Show the list. A POST asks whether the person named is meant, and invites nobody yet."""
+    """Show the list. A POST asks whether the person named is meant, and invites no one yet."""
     form = AddMemberForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         name = form.cleaned_data["person"]
@@ -161,7 +161,7 @@ def _qualification(request: ProjectRequest, membership_id: int, *, let_in: bool)
         messages.success(request, _("%(person)s may judge now.") % {"person": person})
     else:
         qualification.try_again(project, person)
-        messages.success(request, _("%(person)s begins the qualification anew.") % {"person": person})
+        messages.success(request, _("%(person)s starts the qualification again.") % {"person": person})
 
 
 def _question(admin: User, form: AddMemberForm) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from annotate.text.rendering import markdown
 
 
 def new_project(request: HttpRequest) -> HttpResponse:
-    """For whoever may add projects: site administrators, and people given the permission annotate.add_project."""
+    """Make a project: for site administrators, and users with the permission annotate.add_project."""
     user = get_user(request)
     if not user.has_perm("annotate.add_project"):
         raise PermissionDenied(_("Ask an administrator of this site for the permission to add projects."))

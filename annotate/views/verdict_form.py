@@ -23,7 +23,7 @@ def read(post: QueryDict, project: Project) -> Verdict:
 def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
     """Return what the form holds beside the verdict: reasons, criteria and rationale.
 
-    A criterion that the project has no more is not left out: whoever stores the verdict has to refuse it.
+    A criterion that the project has no more is not left out: the caller that stores the verdict has to refuse it.
     """
     criteria = {
         field.removeprefix(CRITERION): _fields(post.get(field, ""))

@@ -1,4 +1,4 @@
-"""Chat templates and patterns are programs that somebody chose: each ends, with a sentence where it must be ended."""
+"""Chat templates and patterns are programs from outside: each ends, with a sentence where it must be ended."""
 
 import inspect
 from typing import Any

@@ -5,7 +5,7 @@ The starter model learns to write from these reviews, and simulations and tests 
 paper (Rafailov et al., 2305.18290, section 6) in miniature.
 
 A review is an *opening* (the prompt, free of praise and blame) and a *continuation* (the completion). Each
-review has a mood, the chance that an opinion in it praises, drawn anew for each review: two continuations of
+review has a mood, the chance that an opinion in it praises, drawn for each review: two continuations of
 one opening usually differ in reward, and over all reviews the mean reward is about 0.
 """
 

@@ -1,7 +1,7 @@
 """Simulated annotators: they claim, judge and decide as people do, and choose by the ground-truth reward.
 
 Between two completions whose rewards differ by d, an annotator prefers the better one with the Bradley-Terry
-probability sigmoid(sharpness * d); of two with the same reward it says so. The reward is known to nobody else:
+probability sigmoid(sharpness * d); of two with the same reward it says so. The reward is known to them alone:
 training sees the verdicts alone.
 """
 

@@ -65,7 +65,7 @@ def run(round_: Round) -> None:
     except (ChildFailedError, EngineError, RoundError) as error:
         state_machine.fail(round_, str(error))
     except (OperationalError, InterfaceError):
-        # The database is away. The heartbeat stops, so the sweep hands the round to whoever comes next.
+        # The database is away. The heartbeat stops, so the sweep hands the round to the next worker.
         logger.exception("%s: the database cannot be reached.", round_)
     except Exception as error:
         logger.exception("%s failed in the worker.", round_)

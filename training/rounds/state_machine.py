@@ -240,7 +240,7 @@ def promote(round_: Round, by: User | None = None) -> bool:
 
 @again_on_race
 def reject(round_: Round, by: User | None = None) -> bool:
-    """Keep the policy before it, and withdraw the comparisons of its samples that nobody has judged in full."""
+    """Keep the policy before it, and withdraw the comparisons of its samples that are not judged in full."""
     round_.refresh_from_db(fields=["state"])
     if round_.state != State.READY:
         return False

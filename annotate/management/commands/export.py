@@ -94,7 +94,7 @@ class Command(BaseCommand):
                 User.objects.filter(username=options["annotator"]).values_list("pk", flat=True).first()
             )
             if annotator is None:
-                raise CommandError(f"There is nobody called “{options['annotator']}”.")
+                raise CommandError(f"There is no user called “{options['annotator']}”.")
         if options["policy"]:
             named = Policy.objects.filter(project=project, name=options["policy"])
             policy = named.values_list("pk", flat=True).first()

@@ -304,7 +304,7 @@ def test_the_command_writes_to_standard_output(project, owner, judged, monkeypat
             "cannot be written: No such file or directory",
         ),
         (["reviews", "--output", "-", "--snapshot", "abc"], "no one snapshot that begins with abc"),
-        (["reviews", "--output", "-", "--annotator", "nobody"], "nobody called “nobody”"),
+        (["reviews", "--output", "-", "--annotator", "nobody"], "no user called “nobody”"),
         (["reviews", "--output", "-", "--policy", "none"], "no policy “none”"),
         (["reviews", "--output", "-", "--since", "yesterday"], "a date such as 2026-03-01, not “yesterday”"),
         (["reviews", "--output", "-", "--since", "2026-02-31"], "a date such as 2026-03-01"),

@@ -238,7 +238,7 @@ def test_an_unused_link_is_told_at_the_next_sign_in(project, owner, teammate, cl
     link_for(client_for(owner), teammate, project)
     page = sign_in(client_for, "toni", "password")
     assert "olive made a link to choose your password" in page
-    assert "Nobody used it" in page
+    assert "It was not used" in page
     assert "made a link" not in sign_in(client_for, "toni", "password")
 
 

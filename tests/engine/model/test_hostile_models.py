@@ -1,4 +1,4 @@
-"""Model folders made to run code, or to load what nobody named: nothing of the kind happens, whatever is answered."""
+"""Model folders made to run code, or to load what was not named: neither happens, whatever is answered."""
 
 import json
 import os

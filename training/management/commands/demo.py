@@ -66,7 +66,7 @@ class Command(BaseCommand):
             self.say("It was running already: `make stop` stops it.")
 
     def say(self, text: str) -> None:
-        with suppress(BrokenPipeError):  # whoever read along is gone; that is no reason to stop serving
+        with suppress(BrokenPipeError):  # the reader is gone; that is no reason to stop serving
             self.stdout.write(text)
             self.stdout.flush()
 

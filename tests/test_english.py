@@ -1,0 +1,37 @@
+"""The words of code, pages and documentation: who acts has a name, and no phrase is a calque."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).parent.parent
+REFUSED = re.compile(
+    r"\b(somebody|nobody|anybody|whoever|anew)\b|\b(make|made|take|taken) again\b|\balso when\b",
+    re.IGNORECASE,
+)
+CODE = [
+    path
+    for folder in ("annotate", "training", "primitives", "config")
+    for path in (ROOT / folder).rglob("*.py")
+]
+PAGES = [
+    *(ROOT / "templates").rglob("*.html"),
+    *(ROOT / "static").glob("*.js"),
+    *(ROOT / "static/desk").glob("*.js"),
+]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"]
+
+
+@pytest.mark.parametrize("paths", [CODE, PAGES, DOCUMENTS], ids=["code", "pages", "documents"])
+def test_nothing_is_said_in_a_refused_phrase(paths: list[Path]) -> None:
+    assert len(paths) > 5
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if REFUSED.search(line)
+    ]
+    assert found == []
