@@ -9,7 +9,7 @@ const OPENINGS = { "$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$" };
 function loadScript() {
   return new Promise((resolve, reject) => {
     const script = Object.assign(document.createElement("script"), { src: assets.script, onload: resolve, onerror: reject });
-    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: assets.style });
+    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: assets.sheet });
     document.head.append(style, script);
   });
 }
