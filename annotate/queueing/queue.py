@@ -13,7 +13,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -104,18 +104,21 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
 
 def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
     """Free a comparison that another annotator has fetched ahead and not seen, and choose again."""
+    over = F("comparison__judged") + F("comparison__claimed") - F("comparison__needed")
     with transaction.atomic():
         unseen = (
             Claim.objects.select_for_update(of=("self", "comparison"), skip_locked=True)
             .select_related("comparison")
             .filter(project=project, state=Claim.State.NEXT)
             .held_from(annotator)
-            .first()
         )
-        if unseen is None:
-            return None
-        _free(Claim.objects.filter(pk=unseen.pk), Claim.State.RELEASED, now)
-        return choose(project, annotator, Claim.State.LIVE, now, lease(project))
+        # A late verdict may have filled a comparison: freeing one claim on it makes no place, so the next is tried.
+        for claim in unseen.order_by(over, "pk"):
+            _free(Claim.objects.filter(pk=claim.pk), Claim.State.RELEASED, now)
+            if chosen := choose(project, annotator, Claim.State.LIVE, now, lease(project)):
+                return chosen
+        transaction.set_rollback(True)  # what was freed in vain is still theirs
+    return None
 
 
 @again_on_race
