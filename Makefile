@@ -86,7 +86,7 @@ screenshots: setup chromium ## Take the pictures in docs/ again
 	$(BIN)/python -m docs.screenshots
 
 starter: setup ## Train the starter model again (training/starter)
-	$(BIN)/python -m training.demo.build_starter training/starter
+	$(BIN)/python -m training.engine starter training/starter
 
 bench-train: setup $(TRL_STAMP) ## Our trainer against TRL's
 	$(BIN)/python -m benchmarks.train

@@ -19,9 +19,9 @@ import torch
 import transformers
 
 from benchmarks import report
-from training.demo import reviews
 from training.engine.config import SamplingConfig
 from training.engine.sampling.decoding import Decoder, Request
+from training.engine.starter import reviews
 
 STARTER = report.FOLDER.parent / "training" / "starter"
 NEW_TOKENS = 96

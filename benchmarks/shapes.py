@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from training.demo import reviews
+from training.engine.starter import reviews
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.instances import ROOT, Demo, laptop
 from tests.servers import free_port
-from training.demo.reviews import reward
+from training.engine.starter.reviews import reward
 
 PROJECT = "film-reviews"
 VERDICTS = 30

@@ -5,13 +5,13 @@ import random
 import statistics
 from pathlib import Path
 
-from training.demo import build_starter, reviews
 from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.sample import sample
+from training.engine.starter import build, reviews
 from training.engine.train import train
 
-STARTER = Path(build_starter.__file__).parents[1] / "starter"
+STARTER = Path(build.__file__).parents[2] / "starter"
 
 
 def review_pairs(count: int) -> list[dict[str, str]]:

@@ -8,8 +8,8 @@ from django.db import connection
 
 from annotate.models import Comparison, Completion, Membership, Project, Role, User
 from training.demo import instance, seed
-from training.demo.reviews import reward
 from training.demo.supervisor import ProcessError
+from training.engine.starter.reviews import reward
 
 
 @pytest.fixture(autouse=True)

@@ -1,1 +1,1 @@
-"""The demo, the simulation, and the film reviews and the starter model that both begin with."""
+"""The demo and the simulation: rounds with a seeded project, and with simulated annotators."""

@@ -28,7 +28,8 @@ from annotate.models import Membership, Policy, Project, Role, User
 from annotate.projects.base_models import STARTER
 from primitives.files import write_whole
 from primitives.statistics import mean_estimate
-from training.demo import reviews, samples, seed, simulation
+from training.demo import samples, seed, simulation
+from training.engine.starter import reviews
 from training.models import Round
 from training.rounds import standings, state_machine
 from training.rounds.plan import RoundError

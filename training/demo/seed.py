@@ -18,7 +18,8 @@ from django.db import transaction
 from annotate.models import Comparison, Completion, Membership, Policy, Project, Prompt, Role, User
 from annotate.projects.base_models import STARTER
 from primitives.files import PRIVATE, write_whole
-from training.demo import reviews, samples
+from training.demo import samples
+from training.engine.starter import reviews
 from training.rounds.plan import DECIDED
 
 SLUG = "film-reviews"

@@ -17,7 +17,7 @@ from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Project, User
 from annotate.queueing import queue
-from training.demo.reviews import reward
+from training.engine.starter.reviews import reward
 from training.models import Round
 from training.rounds import standings, state_machine
 

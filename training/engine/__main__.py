@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score RUN_DIR`."""
+"""The command line: `python -m training.engine train|sample|score RUN_DIR`, and `starter OUT_DIR`."""
 
 import argparse
 import os
@@ -35,6 +35,7 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
 start_adapter and the reference the base model.
 """
+_STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
+    starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
+    starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
+    starter.add_argument("--seed", type=int, default=0)
+    starter.set_defaults(command=_starter)
     return parser
 
 
@@ -123,6 +128,12 @@ def _sample(chosen: argparse.Namespace) -> None:
     from training.engine.sample import sample
 
     sample(run)
+
+
+def _starter(chosen: argparse.Namespace) -> None:
+    from training.engine.starter.build import build
+
+    build(chosen.out_dir, seed=chosen.seed)
 
 
 def _layout() -> str:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from annotate.text.model_names import names_itself
-from training.demo import reviews
+from training.engine.starter import reviews
 
 OWN = ["starter", "round 1", "baseline", "model-2", "sft", "/srv/models/zorblax-7b-chat", "example/Quillon-2"]
 

@@ -1,11 +1,10 @@
 """The starter model, made: a Llama of about one million parameters that writes film reviews.
 
-`python -m training.demo.build_starter OUT_DIR` composes the reviews, trains a byte-level BPE tokenizer and the model
+`python -m training.engine starter OUT_DIR` composes the reviews, trains a byte-level BPE tokenizer and the model
 on them, and writes weights, tokenizer and model card: everything is drawn from one seed, so the same machine
 writes the same bytes again. The card tells how well the model predicts reviews that it never saw.
 """
 
-import argparse
 import math
 import random
 import statistics
@@ -16,12 +15,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from training.demo import reviews
 from training.engine.config import SamplingConfig
 from training.engine.records import SamplingPrompt
 from training.engine.rundir import write_whole
 from training.engine.sample import write_samples
 from training.engine.sampling.decoding import Decoder
+from training.engine.starter import reviews
 
 VOCABULARY = 1024
 MAX_LENGTH = 512
@@ -195,12 +194,12 @@ to try Whetstone, not to learn about films.
 
 ## How it was made
 
-`python -m training.demo.build_starter training/starter --seed {seed}` rebuilds it, byte for byte on the same
+`python -m training.engine starter training/starter --seed {seed}` rebuilds it, byte for byte on the same
 machine, in under three minutes on two CPU cores.
 
-- **Text**: {reviews_seen:,} reviews composed by `training/demo/reviews.py` from a small grammar: an opening, two to
-  four sentences on acting, plot, music, pictures, direction, pace, dialogue or ending, and a closing. Each review has a
-  mood, the chance that an opinion in it praises; a fifth of the sentences hold no opinion.
+- **Text**: {reviews_seen:,} reviews composed by `training/engine/starter/reviews.py` from a small grammar: an opening,
+  two to four sentences on acting, plot, music, pictures, direction, pace, dialogue or ending, and a closing. Each
+  review has a mood, the chance that an opinion in it praises; a fifth of the sentences hold no opinion.
 - **Tokens**: byte-level BPE of {VOCABULARY:,} tokens trained on those reviews; `{BOS}` begins every text, `{EOS}`
   ends it.
 - **Model**: 4 layers, hidden size 128, 4 heads, tied embeddings, {MAX_LENGTH} positions; one pass over the reviews in
@@ -214,8 +213,8 @@ machine, in under three minutes on two CPU cores.
 | mean reward of {len(samples)} samples, temperature 1 | {reward} |
 | mean length of a completion | {words:.0f} words |
 
-The reward is (praise - blame) / (praise + blame) over the word lists of `training/demo/reviews.py`, and 0 where a
-text has neither. Only simulations, tests and benchmarks use it: people judge by reading.
+The reward is (praise - blame) / (praise + blame) over the word lists of `training/engine/starter/reviews.py`, and 0
+where a text has neither. Only simulations, tests and benchmarks use it: people judge by reading.
 
 `recommended.json` holds settings of training and sampling that suit a model of this size.
 
@@ -223,11 +222,3 @@ text has neither. Only simulations, tests and benchmarks use it: people judge by
 
 {shown}
 """
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m training.demo.build_starter", description=build.__doc__)
-    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    build(chosen.out_dir, seed=chosen.seed)

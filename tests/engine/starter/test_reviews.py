@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from training.demo.reviews import BLAME, PRAISE, distinct_2, openings, review, reward
+from training.engine.starter.reviews import BLAME, PRAISE, distinct_2, openings, review, reward
 
 
 def words(text: str) -> set[str]:
@@ -82,5 +82,5 @@ def test_distinct_2_is_the_share_of_word_pairs_that_are_new() -> None:
 
 
 def test_the_reward_is_had_without_pytorch() -> None:
-    code = "import sys, training.demo.reviews; sys.exit('torch' in sys.modules)"
+    code = "import sys, training.engine.starter.reviews; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

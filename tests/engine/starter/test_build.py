@@ -9,14 +9,14 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from training.demo import build_starter
-from training.demo.reviews import distinct_2, openings, reward
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.records import SamplingPrompt
 from training.engine.sample import Sample, write_samples
 from training.engine.sampling.decoding import Decoder
+from training.engine.starter import build
+from training.engine.starter.reviews import distinct_2, openings, reward
 
-HOME = Path(build_starter.__file__).parents[1] / "starter"
+HOME = Path(build.__file__).parents[2] / "starter"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_weights_are_half_precision_and_small() -> None:
     with safe_open(weights, "pt") as stored:
         assert {stored.get_slice(name).get_dtype() for name in stored.keys()} == {"F16"}  # noqa: SIM118 - not a dict
     config = transformers.AutoConfig.from_pretrained(HOME)
-    assert (config.model_type, config.vocab_size) == ("llama", build_starter.VOCABULARY)
+    assert (config.model_type, config.vocab_size) == ("llama", build.VOCABULARY)
 
 
 def test_texts_begin_with_one_bos_and_come_back_unchanged(
@@ -81,10 +81,10 @@ def test_recommended_settings_are_ones_that_the_engine_takes() -> None:
 
 def test_same_seed_builds_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, few in (("HELD_OUT", 20), ("SHOWN", 3), ("BATCH", 8), ("THREADS", 1)):
-        monkeypatch.setattr(build_starter, name, few)
+        monkeypatch.setattr(build, name, few)
 
     def built(name: str, seed: int) -> dict[str, bytes]:
-        build_starter.build(tmp_path / name, seed=seed, steps=2)
+        build.build(tmp_path / name, seed=seed, steps=2)
         return {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
 
     first, second, other = built("first", 0), built("second", 0), built("other", 1)
