@@ -71,7 +71,7 @@ class Part:
         print(name, figures, flush=True)
 
     def products(self) -> None:
-        """How much of a small adapter arrives through one layer, and what adding it costs."""
+        """Measure how much of a small adapter arrives through one layer, and the cost of adding it."""
         torch.manual_seed(0)
         shapes = {"tiny": (64, 96)} if self.tiny else {"0.5B": (896, 4864), "7B": (3584, 18_944)}
         for name, (inputs, outputs) in shapes.items():

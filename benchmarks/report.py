@@ -1,4 +1,4 @@
-"""What every benchmark's report needs: the machine in words, Markdown tables, and its place in the README."""
+"""Parts of every benchmark's report: the machine in words, Markdown tables, and its place in the README."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What is trained in the benchmark: models, lengths of pairs, and what a step of useful work costs.
+"""The task of the training benchmark: models, lengths of pairs, and what a step of useful work costs.
 
 Imports nothing heavy, so that the command starts at once and its arithmetic is cheap to test.
 """
@@ -153,7 +153,7 @@ CUDA_CASES = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class TrlConfiguration:
-    """How TRL computes the same training; every field is one of its own options."""
+    """A configuration of TRL for the same training; every field is one of its own options."""
 
     dtype: str = "bfloat16"  # of the base weights, as `model_init_kwargs` sets it
     autocast: bool = True  # DPOConfig.bf16: mixed precision

@@ -1,4 +1,4 @@
-"""What becomes of chats under each chat template that TRL ships: `make templates` writes docs/templates.md.
+"""Chats under each chat template that TRL ships: `make templates` writes docs/templates.md.
 
 The measure is the tokenizer's own rendering of the whole conversation. A row is exact if our ids are its ids, up to
 and with the token that ends the turn, and if the prompt's ids are what the tokenizer gives for the prompt alone.
@@ -192,7 +192,7 @@ def as_json(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def blank(tokenizer: Any, ids: list[int]) -> bool:
-    """Whether nothing but blanks and the end of the text follows a turn."""
+    """Return whether nothing but blanks and the end of the text follows a turn."""
     return not tokenizer.decode([one for one in ids if one != tokenizer.eos_token_id]).strip()
 
 

@@ -29,7 +29,7 @@ VERDICTS = {
 
 @dataclass
 class Load:
-    """What the annotators saw."""
+    """The annotators' answers and their times."""
 
     cycles: int = 0  # asked for
     latencies: list[float] = field(default_factory=list)  # seconds from verdict to next, one a cycle

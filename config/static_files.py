@@ -1,4 +1,4 @@
-"""How static files are named and compressed for production."""
+"""Names and compression of static files in production."""
 
 # WhiteNoise has no type annotations.
 from whitenoise.storage import CompressedManifestStaticFilesStorage  # type: ignore[import-untyped]

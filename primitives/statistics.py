@@ -69,7 +69,7 @@ def confidence_sequence(successes: float, count: float, confidence: float = CONF
 
 
 def _boundary(rejected: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Where `rejected` changes between a rejected point and an accepted one, to 1e-12, by bisection."""
+    """Return where `rejected` changes between a rejected and an accepted point, to 1e-12, by bisection."""
     for _ in range(60):
         middle = (outside + inside) / 2
         if middle in (outside, inside):

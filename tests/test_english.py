@@ -35,3 +35,13 @@ def test_nothing_is_said_in_a_refused_phrase(paths: list[Path]) -> None:
         if REFUSED.search(line)
     ]
     assert found == []
+
+
+def test_no_docstring_begins_with_a_question_word() -> None:
+    opening = re.compile(r'"""(What|How|Whether|Who|Whoever|Where|Of)\b')
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in CODE
+        for match in opening.finditer(path.read_text())
+    ]
+    assert found == []

@@ -1,4 +1,4 @@
-"""What a running process really imports, seen in `sys.modules`: import-linter reads the code, this runs it."""
+"""The imports of a running process, seen in `sys.modules`: import-linter reads the code, this runs it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What users are told from Python can be translated: the words of errors, notices and forms are marked."""
+"""Words of errors, notices and forms in Python are marked for translation."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is ours of the PostgreSQL backend."""
+"""Our part of the PostgreSQL backend."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

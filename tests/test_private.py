@@ -1,4 +1,4 @@
-"""What a site writes is for its own account alone, and what it answers is kept by no cache."""
+"""Files of a site are for its own account alone, and no cache keeps its answers."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""How templates are written: lines that can be read, and words that can be translated."""
+"""Templates have lines that can be read, and words that can be translated."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What annotators are told of comparisons with a known verdict."""
+"""Feedback on comparisons with a known verdict."""
 
 from annotate.models import Comparison, Judgment, Project
 

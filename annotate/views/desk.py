@@ -42,7 +42,7 @@ Claims = tuple[Claim | None, Claim | None]
 
 @dataclass(frozen=True)
 class Turn:
-    """What a request of the desk leads to.
+    """The outcome of a request of the desk.
 
     `claims` looks up the comparison for the screen and the one after it, once it is known that they are shown.
     Without `shows`, the screen stays as it is. `word` and `error` are said beside it. `counts` is for answers after
@@ -60,20 +60,20 @@ class Turn:
         return 422 if self.error else 200
 
 
-def whoever_opened_it(view: View[P]) -> View[P]:
+def for_its_user(view: View[P]) -> View[P]:
     """Answer a request from another user's page, opened before the present sign-in in the same browser."""
 
     @wraps(view)
     def wrapper(request: HtmxRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         person = request.POST.get("person") or request.GET.get("person")
         if person and request.user.is_authenticated and person != str(request.user.pk):
-            return _somebody_else(request)
+            return _other_user(request)
         return view(request, *args, **kwargs)
 
     return wrapper
 
 
-def _somebody_else(request: HtmxRequest) -> HttpResponse:
+def _other_user(request: HtmxRequest) -> HttpResponse:
     if request.method == "GET":  # nothing is lost with a page that only looks for more
         return HttpResponseClientRefresh()
     text = _(
@@ -91,7 +91,7 @@ def _somebody_else(request: HtmxRequest) -> HttpResponse:
 @never_cache
 @ensure_csrf_cookie
 @require_http_methods(["GET", "POST"])
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def judge(request: ProjectRequest) -> HttpResponse:
     if request.method == "POST":
@@ -138,7 +138,7 @@ def _gold_feedback(request: ProjectRequest, judgment: Judgment) -> str:
 
 @never_cache
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def ahead(request: ProjectRequest) -> HttpResponse:
     """Return what comes after the comparison on screen, fetched ahead."""
@@ -151,7 +151,7 @@ def _claim_next(request: ProjectRequest) -> Claim | None:
 
 @never_cache
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def undo(request: ProjectRequest) -> HttpResponse:
     claim = judging.undo(request.project, request.user)
@@ -160,7 +160,7 @@ def undo(request: ProjectRequest) -> HttpResponse:
 
 @never_cache
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def redo(request: ProjectRequest) -> HttpResponse:
     judgment = judging.redo(request.project, request.user)
@@ -204,7 +204,7 @@ def _own_claim(request: ProjectRequest, token: UUID) -> Claim:
 
 
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def draft(request: ProjectRequest) -> HttpResponse:
     """Keep what is being written."""
@@ -217,7 +217,7 @@ def draft(request: ProjectRequest) -> HttpResponse:
 
 
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def renew(request: ProjectRequest) -> HttpResponse:
     """Answer the heartbeat: 204 while the claim is kept."""
@@ -226,7 +226,7 @@ def renew(request: ProjectRequest) -> HttpResponse:
 
 
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def leave(request: ProjectRequest) -> HttpResponse:
     """Release the claims of a page that was left. A reload is offered them first."""
@@ -235,7 +235,7 @@ def leave(request: ProjectRequest) -> HttpResponse:
 
 
 @require_POST
-@whoever_opened_it
+@for_its_user
 @project_view(*JUDGES)
 def flag(request: ProjectRequest) -> HttpResponse:
     token, note = request.POST.get("token", ""), request.POST.get("flag_note", "")

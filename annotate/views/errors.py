@@ -1,4 +1,4 @@
-"""What went wrong, what was kept, and what to do: for a page, for a fragment as a notice, and for the API."""
+"""Errors in words: what went wrong, what was kept, what to do. As a page, as a notice, and for the API."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError

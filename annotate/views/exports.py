@@ -37,7 +37,7 @@ def _page(request: ProjectRequest, form: ExportForm) -> HttpResponse:
 
 
 def account(project: Project, form: ExportForm) -> dict[str, Any]:
-    """How the judgments chosen become pairs, and why the others do not."""
+    """Count the pairs that the chosen judgments become, and the others by reason."""
     filters = form.filters()
     counts = aggregate(project, form.settings(), filters.judgments()).counts
     return {

@@ -133,7 +133,7 @@ def member(request: ProjectRequest, membership_id: int) -> HttpResponse:
 @require_GET
 @project_view(*ADMINS)
 def project_trail(request: ProjectRequest) -> HttpResponse:
-    """Who did what to the project's members and data."""
+    """Show the trail of changes to the project's members and data."""
     project = request.project
     chosen = {name: make_storable(request.GET.get(name, "")) for name in ("person", "verb")}
     page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))

@@ -1,4 +1,4 @@
-"""What a user prefers: the keys of the desk, and the theme."""
+"""A user's preferences: the keys of the desk, and the theme."""
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse

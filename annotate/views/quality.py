@@ -1,7 +1,8 @@
-"""How well the judging goes."""
+"""The page of quality, and its chart of days."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -22,9 +23,7 @@ def quality(request: ProjectRequest) -> HttpResponse:
     context = {
         "quality": found,
         "alpha_in_words": in_words(found.alpha),
-        "bars": bars(found.days),
-        "most": max(day.count for day in found.days),
-        "lately": sum(day.count for day in found.days),
+        **chart_of(found.days),
     }
     return render(request, "annotate/quality.html", context)
 
@@ -54,6 +53,12 @@ class Bar:
     y: float
     width: float
     height: float
+
+
+def chart_of(days: Sequence[Day]) -> dict[str, Any]:
+    """Return what `_days.html` draws: a bar a day, the most on one day, and the sum."""
+    counts = [day.count for day in days]
+    return {"bars": bars(days), "most": max(counts), "lately": sum(counts)}
 
 
 def bars(days: Sequence[Day]) -> list[Bar]:

@@ -49,7 +49,7 @@ def entered(post: QueryDict, project: Project, shown: tuple[int, int]) -> dict[s
 
 
 def seconds(post: QueryDict) -> float | None:
-    """How long the comparison was looked at, as the browser measured it, or None."""
+    """Return the seconds that the comparison was looked at, as the browser measured it, or None."""
     try:
         return float(post.get("seconds", ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the tests of judging share."""
+"""Fixtures of the tests of judging."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What must be true of a project's queue at all times, read from the rows themselves."""
+"""The rules of a project's queue that hold at all times, read from the rows themselves."""
 
 from collections import Counter, defaultdict
 from typing import Any

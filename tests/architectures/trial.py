@@ -38,7 +38,7 @@ _NEW_TOKENS = 10
 
 @dataclass
 class Result:
-    """What became of one architecture. `faults` are numbers that differ from the oracle's, and tracebacks."""
+    """The outcome of one architecture. `faults` are numbers that differ from the oracle's, and tracebacks."""
 
     kind: str
     train: str = ""

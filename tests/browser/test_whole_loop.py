@@ -71,7 +71,7 @@ def judge_by_keyboard(page: Page) -> tuple[str, str, str] | None:
 
 
 def policies_on_screen(instance: Instance) -> set[str]:
-    """Who wrote what ben is looking at: the database knows, the page does not say."""
+    """Return the policies behind what ben is looking at: the database knows, the page does not say."""
     rows = instance.query(
         """
         SELECT policy.name FROM annotate_claim AS claim
@@ -170,7 +170,7 @@ def assert_trl_reads(rows: list[dict[str, Any]]) -> None:
 
 
 def loads_with_peft(adapter: Path) -> bool:
-    """Whether plain PEFT, in a process that knows nothing of Whetstone, loads the adapter and it changes something."""
+    """Return whether plain PEFT, in a process without Whetstone, loads the adapter and it changes something."""
     program = """
 import sys, torch
 from peft import PeftModel

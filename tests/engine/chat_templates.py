@@ -1,4 +1,4 @@
-"""What the chat templates of well-known models do, each in a few lines, on a tokenizer that knows their tokens."""
+"""The chat templates of well-known models, each in a few lines, on a tokenizer that knows their tokens."""
 
 from typing import Any
 

@@ -154,6 +154,24 @@ def pair_lines(count: int, seed: int = 0) -> list[dict[str, object]]:
     ]
 
 
+def numbered(count: int, first: int) -> tuple[int, ...]:
+    """Return `count` token ids that begin where `first` says."""
+    return tuple(3 + (first + 7 * at) % 300 for at in range(count))
+
+
+def pair_of_lengths(prompt: int, chosen: int, rejected: int) -> EncodedPair:
+    """Return a pair of so many tokens in its prompt and completions."""
+    return EncodedPair(
+        id=f"{prompt}+{chosen}+{rejected}",
+        prompt=numbered(prompt, 0),
+        chosen=numbered(chosen, 11),
+        rejected=numbered(rejected, 23),
+        label=1.0,
+        margin=0.0,
+        weight=1.0,
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a saved Llama with a byte-level tokenizer that adds BOS."""

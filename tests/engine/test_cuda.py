@@ -1,4 +1,4 @@
-"""What only a GPU computes: the flash kernel over packed rows, sums in bfloat16, decoding. Skipped without one."""
+"""Computations of a GPU alone: the flash kernel over packed rows, sums in bfloat16, decoding. Skipped without one."""
 
 from pathlib import Path
 

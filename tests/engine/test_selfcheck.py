@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from tests.engine.conftest import SHAPE, make_model, tiny_llama
+from tests.engine.conftest import SHAPE, make_model, pair_of_lengths, tiny_llama
 from training.engine import selfcheck
 from training.engine.config import TrainConfig
 from training.engine.data.packing import pack
@@ -41,40 +41,25 @@ def is_packed(model: transformers.PreTrainedModel, pairs: list[EncodedPair], **s
     return scorer.form == "packed"
 
 
-def pair(prompt: int, chosen: int, rejected: int) -> EncodedPair:
-    def ids(count: int, first: int) -> tuple[int, ...]:
-        return tuple(3 + (first + 7 * at) % 300 for at in range(count))
-
-    return EncodedPair(
-        id=f"{prompt}+{chosen}+{rejected}",
-        prompt=ids(prompt, 0),
-        chosen=ids(chosen, 11),
-        rejected=ids(rejected, 23),
-        label=1.0,
-        margin=0.0,
-        weight=1.0,
-    )
-
-
-SHORT = [pair(4, 5, 6), pair(3, 6, 4)]
+SHORT = [pair_of_lengths(4, 5, 6), pair_of_lengths(3, 6, 4)]
 
 
 def test_window_on_long_rows_only_is_noticed() -> None:
     assert is_packed(windowed(told=False), SHORT)
-    assert not is_packed(windowed(told=False), [*SHORT, pair(20, 10, 10), *SHORT])
-    assert is_packed(windowed(told=True), [*SHORT, pair(20, 10, 10), *SHORT])
+    assert not is_packed(windowed(told=False), [*SHORT, pair_of_lengths(20, 10, 10), *SHORT])
+    assert is_packed(windowed(told=True), [*SHORT, pair_of_lengths(20, 10, 10), *SHORT])
 
 
 def test_few_tokens_far_off_are_noticed_though_most_agree() -> None:
     # Only the last five tokens of the first chosen completion see a key more than they may: 0.6 nats apart at most
     # and 0.02 on average, which all over the row would be bfloat16's rounding.
-    pairs = [pair(5, 16, 13), pair(1, 15, 14)]
+    pairs = [pair_of_lengths(5, 16, 13), pair_of_lengths(1, 15, 14)]
     assert not is_packed(windowed(told=False).bfloat16(), pairs)
     assert is_packed(windowed(told=True).bfloat16(), pairs)
 
 
 def test_the_check_takes_the_shortest_and_the_longest_pair() -> None:
-    pairs = [pair(5, 5, size) for size in (8, 40, 1, 30)]
+    pairs = [pair_of_lengths(5, 5, size) for size in (8, 40, 1, 30)]
     assert [one.id for one in probe(pairs)] == ["5+5+1", "5+5+40"]
     assert probe(pairs[:1]) == pairs[:1]
 
@@ -91,7 +76,7 @@ def test_a_row_in_which_pairs_see_each_other_is_noticed(monkeypatch: pytest.Monk
         before = key, value
         return whole(query, keys, values, kind)
 
-    pairs = [pair(4, 5, 6), pair(9, 6, 8)]
+    pairs = [pair_of_lengths(4, 5, 6), pair_of_lengths(9, 6, 8)]
     monkeypatch.setattr(attention, "_SHORT", 0)
     assert is_packed(make_model(tiny_llama()), pairs)
     before = (torch.zeros(1, 4, 0, 8),) * 2
@@ -103,7 +88,7 @@ def test_only_some_tokens_of_a_long_pair_are_projected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(selfcheck, "_PROBED", 4)
-    row = pack([pair(3, 6, 5), pair(2, 1, 2)], [0, 1])
+    row = pack([pair_of_lengths(3, 6, 5), pair_of_lengths(2, 1, 2)], [0, 1])
     thin = selfcheck._thinned(row)
     kept = [0, 3, 7, 10, 11, 12, 13]  # of eleven tokens the first, the last and two between; of three all
     assert thin.targets.tolist() == row.targets[kept].tolist()

@@ -1,4 +1,4 @@
-"""What the tests of the pages share: a response's text, and the addresses of a round's pages."""
+"""Helpers of the tests of the pages: a response's text, and the addresses of a round's pages."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What `make demo` seeds, and how it heals; the command itself is in test_demo_command.py."""
+"""The seed of `make demo`, and its repair. The command itself is in test_demo_command.py."""
 
 import json
 import stat

@@ -48,7 +48,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def logs_in(address: str, username: str, password: str) -> bool:
-    """Whether the login form of a running site takes this login."""
+    """Return whether the login form of a running site takes this login."""
     jar = http.cookiejar.CookieJar()
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar)

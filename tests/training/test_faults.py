@@ -1,4 +1,4 @@
-"""What breaks around a round: workers killed, stopped, absent or racing, and a broker that is away.
+"""Faults around a round: workers killed, stopped, absent or racing, and a broker that is away.
 
 The workers are real processes of Celery, on the test's database and broker.
 """

@@ -1,4 +1,4 @@
-"""What a round will do, checked before it starts."""
+"""The plan of a round, checked before it starts."""
 
 import json
 from pathlib import Path

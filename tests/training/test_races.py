@@ -1,4 +1,4 @@
-"""What an admin and a worker do at the same moment as others: nothing is taken back, doubled or attributed wrongly."""
+"""Acts of an admin and a worker at the same moment: nothing is taken back, doubled or attributed wrongly."""
 
 import subprocess
 import threading

@@ -1,4 +1,4 @@
-"""What the pages of a round and of a policy say: while it runs, how it ended, and where a policy comes from."""
+"""The pages of a round and of a policy: while it runs, how it ended, and where a policy comes from."""
 
 from typing import Any
 

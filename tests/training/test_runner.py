@@ -349,7 +349,7 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
 
 @pytest.mark.once
 def test_a_round_without_room_for_held_out_prompts_has_no_gate(claimed: Round) -> None:
-    """What was trained is kept, and the prompts that nothing could be written for are counted."""
+    """The trained policy is kept, and the prompts that nothing could be written for are counted."""
     for number, prompt in enumerate(claimed.project.prompts.filter(held_out=True)):
         prompt.set_content(f"Opening {number} " + "and on " * 600)
         prompt.held_out = True

@@ -9,7 +9,7 @@ from annotate.people import invitations
 from annotate.people.access import ProjectRequest, get_user, project_view
 from annotate.projects.lifecycle import unchecked_base_model
 from annotate.reports.my_work import MOST_LEFT, memberships_of
-from annotate.views.quality import bars
+from annotate.views.quality import chart_of
 from training.views.overview import open_rounds, overview
 
 
@@ -39,8 +39,6 @@ def project(request: ProjectRequest) -> HttpResponse:
     context = {
         "overview": found,
         "unchecked_model": unchecked_base_model(request.project),
-        "bars": bars(found.days),
-        "most": max(day.count for day in found.days),
-        "lately": sum(day.count for day in found.days),
+        **chart_of(found.days),
     }
     return render(request, "training/overview.html", context)

@@ -28,7 +28,7 @@ from tests.annotate.invariants import broken_rules
 
 
 def refuses(change: Any) -> bool:
-    """Whether the database refuses this change."""
+    """Return whether the database refuses this change."""
     try:
         with transaction.atomic():
             change()

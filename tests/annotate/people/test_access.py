@@ -1,4 +1,4 @@
-"""Who gets in: anonymous people log in first, outsiders see nothing, teammates only what their role allows."""
+"""Access: anonymous people log in first, outsiders see nothing, teammates only what their role allows."""
 
 import pytest
 from django.contrib.auth.models import AnonymousUser

@@ -1,4 +1,4 @@
-"""How people come into a project: what an admin may learn, who is meant, and that the person decides."""
+"""Invitations: what an admin may learn, who is meant, and that the person decides."""
 
 import re
 import threading

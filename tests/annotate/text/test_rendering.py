@@ -19,7 +19,7 @@ pytestmark = pytest.mark.once  # no text is rendered by a database
 
 
 class Tags(HTMLParser):
-    """What a browser would see: each tag with its attributes."""
+    """The tags and text that a browser would see."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ def test_raw_text_keeps_its_first_line_break(text: str) -> None:
 
 
 def work(function: Callable[[], object]) -> int:
-    """How many Python functions are called: the same on every machine and every run."""
+    """Count the Python functions called: the same on every machine and every run."""
     calls = 0
 
     def count(frame: object, event: str, argument: object) -> None:
@@ -306,7 +306,7 @@ def code(language: str, length: int) -> str:
 
 
 def highlighted(html: str) -> list[bool]:
-    """Of each block of code, whether its language is told apart."""
+    """Return of each block of code whether it is highlighted."""
     return ["<span" in block for block in re.findall("<code>(.*?)</code>", html, re.DOTALL)]
 
 

@@ -1,4 +1,4 @@
-"""What annotators could learn from ids: which policy wrote what, and which side of gold is right."""
+"""Ids tell annotators neither which policy wrote what, nor which side of gold is right."""
 
 import re
 
@@ -32,7 +32,7 @@ def imported(project, **fields) -> list[Comparison]:
 
 
 def is_told(lower: int) -> bool:
-    """Whether `lower` of PAIRS could not be chance: the odds of this are one in ten thousand."""
+    """Return whether `lower` of PAIRS could not be chance: the odds of this are one in ten thousand."""
     return not 15 <= lower <= PAIRS - 15
 
 

@@ -1,4 +1,4 @@
-"""What is said when something goes wrong: on a page, and in a fragment."""
+"""Error messages, on a page and in a fragment."""
 
 from typing import Any
 

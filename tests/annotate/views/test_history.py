@@ -286,7 +286,7 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
 def test_gold_accuracy_is_shown_only_where_the_project_says_so(
     history: Client, teammate: Any, project: Any, make_comparisons: Any, agreement: bool, feedback: str
 ) -> None:
-    """Where gold is silent, one's figure would say after each verdict whether that was gold, and right."""
+    """While gold is silent, an own figure would say after each verdict whether that was gold, and right."""
     project.show_agreement, project.gold_feedback = agreement, feedback
     project.save()
     [gold] = make_comparisons(1, kind="gold")

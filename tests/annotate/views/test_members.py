@@ -1,4 +1,4 @@
-"""Who may look after members, and that a project keeps an admin and every judgment."""
+"""The permission to look after members. A project keeps an admin and every judgment."""
 
 import pytest
 from django.urls import reverse

@@ -1,4 +1,4 @@
-"""What every page has: the navigation of a role, clean guidelines, one way to write dates."""
+"""Parts of every page: the navigation of a role, clean guidelines, one way to write dates."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -153,7 +153,7 @@ def test_every_weight_of_an_adapter_has_its_place(
 
 
 def test_whole_embeddings_go_through_two_rounds(models: dict[str, Path], tmp_path: Path) -> None:
-    """What `done.json` says of the policy is what lies on the disk; before training, the base is the reference."""
+    """`done.json` says of the policy what is on the disk; before training, the base is the reference."""
     start = save_foreign(models["tied"], tmp_path / "start", rows=True)
     first = make_run(tmp_path / "first", models["tied"], start_adapter=str(start))
     score(first, first.heldout)

@@ -1,4 +1,4 @@
-"""Where a model's position encoding depends on the length of the sequence, each is computed as if it were alone."""
+"""A position encoding that depends on the sequence's length: each sequence is computed as if it were alone."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,8 @@ import torch
 import transformers
 
 from tests.architectures.shapes import LONG, tiny_config
-from tests.engine.conftest import make_model, make_tokenizer
+from tests.engine.conftest import make_model, make_tokenizer, numbered, pair_of_lengths
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 from training.engine.model.base import LoadedModel
 from training.engine.model.longrope import Sides
@@ -25,24 +24,9 @@ def model() -> transformers.PreTrainedModel:
     return make_model(tiny_config("phi3"))
 
 
-def ids(count: int, first: int) -> tuple[int, ...]:
-    return tuple(3 + (first + 7 * at) % 300 for at in range(count))
-
-
-def pair(prompt: int, chosen: int, rejected: int) -> EncodedPair:
-    return EncodedPair(
-        id=f"{prompt}+{chosen}+{rejected}",
-        prompt=ids(prompt, 0),
-        chosen=ids(chosen, 11),
-        rejected=ids(rejected, 23),
-        label=1.0,
-        margin=0.0,
-        weight=1.0,
-    )
-
-
 # Within the original length, up to it, on both sides of it, and beyond.
-PAIRS = [pair(5, 6, 4), pair(LONG - 4, 5, 5), pair(LONG - 4, 5, 6), pair(20, 30, 2), pair(40, 4, 8)]
+LENGTHS = [(5, 6, 4), (LONG - 4, 5, 5), (LONG - 4, 5, 6), (20, 30, 2), (40, 4, 8)]
+PAIRS = [pair_of_lengths(*lengths) for lengths in LENGTHS]
 
 
 def next_logps(model: transformers.PreTrainedModel, sequence: tuple[int, ...]) -> torch.Tensor:
@@ -69,7 +53,7 @@ def test_a_pair_scores_the_same_beside_longer_ones(model: transformers.PreTraine
 
 
 def test_completions_are_those_of_one_prompt_alone(model: transformers.PreTrainedModel) -> None:
-    prompts = [ids(count, 5) for count in (4, LONG - 3, LONG, LONG + 1, 50, 12)]
+    prompts = [numbered(count, 5) for count in (4, LONG - 3, LONG, LONG + 1, 50, 12)]
     settings = SamplingConfig(max_new_tokens=8, temperature=0.0)
     written = Decoder(model, frozenset(), torch.device("cpu"), settings).write(
         [Request(one, 0) for one in prompts]

@@ -153,7 +153,7 @@ def test_layers_without_a_cache_of_their_own_are_written(tmp_path: Path) -> None
 
 
 def test_a_long_list_of_layers_is_not_written(tmp_path: Path) -> None:
-    """Of every layer of Gemma 3's text, whose names end like those of what sees."""
+    """Every layer of Gemma 3's text is adapted, though the names of the vision tower end alike."""
     save_adapter(load_policy(settings(save(tmp_path / "model", "Gemma 3"))).model, tmp_path / "adapter")
     shape = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert shape["target_modules"] == sorted(

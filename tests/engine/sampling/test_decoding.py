@@ -256,7 +256,7 @@ def test_groups_hold_like_lengths_and_keep_a_prompt_together() -> None:
 
 
 def drawn(logits: Sequence[float], count: int, **settings: object) -> Counter[int]:
-    """How often each token comes in `count` draws, each by the first number of a seed of its own."""
+    """Count each token in `count` draws, each by the first number of a seed of its own."""
     numbers = torch.cat([uniforms(seed, 1) for seed in range(count)])
     ids, _ = draw(torch.tensor([logits]).expand(count, -1), numbers, SamplingConfig(**settings))
     return Counter(ids.tolist())

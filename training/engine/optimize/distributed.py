@@ -31,7 +31,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes the files."""
+        """True in the process that writes the files."""
         return self.rank == 0
 
     def mine(self, rows: Sequence[PairRow]) -> list[tuple[PairRow, bool]]:

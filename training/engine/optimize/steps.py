@@ -29,7 +29,7 @@ class StepFigures:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the weights may be updated with this gradient."""
+        """True if the weights may be updated with this gradient."""
         return bool(torch.isfinite(self.norm)) and bool(torch.isfinite(self.pairs).all())
 
 
