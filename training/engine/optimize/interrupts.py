@@ -29,6 +29,7 @@ class Interrupts:
         self._lock = threading.Lock()
         self._save: Callable[[], None] | None = None
         self._active = threading.current_thread() is threading.main_thread()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         if self._active:
@@ -36,7 +37,7 @@ class Interrupts:
             os.set_blocking(self._write, False)
             self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
             self._before: dict[int, Any] = {one: signal.signal(one, _nothing) for one in _SIGNALS}
-            threading.Thread(target=self._watch, daemon=True).start()
+            self._watcher.start()
         return self
 
     def __exit__(
@@ -47,6 +48,9 @@ class Interrupts:
             for one, handler in self._before.items():
                 signal.signal(one, handler)
             os.close(self._write)  # ends the thread
+            # Left alone, it could be the last to hold the model, and free it while the interpreter ends: that aborts.
+            self._watcher.join()
+        self._save = None
 
     def on_stop(self, save: Callable[[], None]) -> None:
         """Call `save` before the process ends."""
