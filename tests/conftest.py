@@ -117,7 +117,7 @@ def client_for() -> Callable[..., Any]:
 @pytest.fixture
 def make_comparisons(project: Any) -> Callable[..., list[Any]]:
     """make_comparisons(5, kind="gold", needed=2): comparisons of two short completions each."""
-    from annotate.models import Comparison, Completion, Prompt
+    from tests import factories
 
     made = 0
 
@@ -127,30 +127,18 @@ def make_comparisons(project: Any) -> Callable[..., list[Any]]:
         comparisons = []
         for _ in range(count):
             made += 1
-            prompt = Prompt(project=owner)
-            prompt.set_content(f"Review number {made} begins")
-            prompt.save()
-            first, second = (
-                Completion.objects.create(
-                    prompt=prompt, policy=policy or owner.current_policy, text=f" {word} {made}."
-                )
-                for word in ("splendidly", "dreadfully")
-            )
-            extra = {"gold_preferred": first} if fields.get("kind") == "gold" else {}
-            comparisons.append(
-                Comparison.objects.create(
-                    project=owner, prompt=prompt, first=first, second=second, **(extra | fields)
-                )
-            )
+            content = f"Review number {made} begins"
+            texts = (f" {word} {made}." for word in ("splendidly", "dreadfully"))
+            writers = (policy, policy) if policy else None
+            comparisons.append(factories.compare(owner, content, *texts, policies=writers, **fields))
         return comparisons
 
     return make
 
 
 @pytest.fixture
-def first() -> Iterator[Any]:
-    """Call it with what is to run in a transaction of another connection: it has run, and is committed only when
-    this one has had time to start waiting for it."""
+def commits_first() -> Iterator[Any]:
+    """Run an act in a transaction of another connection, which commits once this one has had time to wait for it."""
     from django.db import connection, transaction
 
     done, commit = threading.Event(), threading.Event()

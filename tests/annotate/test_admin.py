@@ -4,10 +4,9 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from annotate.judgments import judging
 from annotate.models import ApiToken, Judgment, Project, TrailEntry, User
 from annotate.pairs.snapshots import take_snapshot
-from annotate.queueing import queue
+from tests.factories import judge
 
 SACRED = ["policy", "prompt", "comparison", "judgment", "flag", "snapshot", "import", "trailentry"]
 
@@ -15,8 +14,7 @@ SACRED = ["policy", "prompt", "comparison", "judgment", "flag", "snapshot", "imp
 @pytest.fixture
 def judged(project, teammate, make_comparisons):
     make_comparisons(1)
-    claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("prefer", claim.left_id, 2))
+    judge(project, teammate, "left")
     take_snapshot(project, teammate)
     return project
 

@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.core.files.base import ContentFile
 from playwright.sync_api import expect
 
@@ -14,6 +13,7 @@ from annotate.models import ApiToken, Comparison, Flag, Import, Project
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from annotate.views import imports
+from tests.browser.accessibility import violations
 
 
 @pytest.fixture
@@ -45,11 +45,6 @@ def pages(project):
         "flags/", "trail/",
     ]  # fmt: skip
     return ["/tokens/", "/account/", *(f"/p/{project.slug}/{name}" for name in names)]
-
-
-def violations(page, **options):
-    found = Axe().run(page, options=options).response["violations"]
-    return [(violation["id"], violation["nodes"][0]["target"]) for violation in found]
 
 
 def test_every_page_is_accessible(busy, owner, open_page):

@@ -2,20 +2,22 @@
 
 import gzip
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Permission
 from django.contrib.staticfiles import finders
 from playwright.sync_api import Page, Request, expect
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Comparison, Completion, Membership, Prompt
+from annotate.models import Comparison, Membership
 from annotate.people import invitations, password_links
 from annotate.queueing import queue
+from tests import factories
+from tests.browser.accessibility import violations
 from tests.browser.desk import Desk
 
 JUDGE = "/p/reviews/judge/"
@@ -34,18 +36,7 @@ CODE = (
 @pytest.fixture
 def compare(project: Any) -> Callable[..., Comparison]:
     """compare(prompt, first, second): one comparison, shown before those made later."""
-
-    def compare(content: Any, first: str, second: str) -> Comparison:
-        prompt = Prompt(project=project)
-        prompt.set_content(content)
-        prompt.save()
-        pair = [
-            Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text)
-            for text in (first, second)
-        ]
-        return Comparison.objects.create(project=project, prompt=prompt, first=pair[0], second=pair[1])
-
-    return compare
+    return partial(factories.compare, project)
 
 
 @pytest.fixture
@@ -72,12 +63,6 @@ ALL_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-pract
 LOOKS = {"type": "rule", "values": ["color-contrast", "target-size", "scrollable-region-focusable"]}
 
 
-def violations(page: Page, rules: Any = ALL_RULES) -> list[str]:
-    """Return the violations that axe-core finds."""
-    results = Axe().run(page, options={"runOnly": rules}).response["violations"]
-    return [f"{page.url}: {rule['id']}: {node['html'][:200]}" for rule in results for node in rule["nodes"]]
-
-
 @pytest.mark.parametrize(
     ("options", "rules"),
     [({}, ALL_RULES), (DARK, LOOKS), (PHONE, LOOKS)],
@@ -88,14 +73,14 @@ def test_no_page_has_an_accessibility_violation(
 ) -> None:
     page = open_page(teammate, JUDGE, **options)
     Desk(page).wait_for("Boolean(document.querySelector('#comparison[data-token]'))")
-    found = violations(page, rules)
+    found = violations(page, runOnly=rules)
     page.keyboard.press("d")
     expect(page.locator("#comparison")).to_have_attribute("data-view", "differences")
-    found += violations(page, rules)
+    found += violations(page, runOnly=rules)
     for key, name in (("?", "Keys"), ("g", "Guidelines")):
         page.keyboard.press(key)
         expect(page.get_by_role("dialog", name=name)).to_be_visible()
-        found += violations(page, rules)
+        found += violations(page, runOnly=rules)
         page.keyboard.press("Escape")
     for path in (
         "history/",
@@ -106,13 +91,13 @@ def test_no_page_has_an_accessibility_violation(
         "nowhere/",
     ):
         page.goto(f"/p/reviews/{path}")
-        found += violations(page, rules)
+        found += violations(page, runOnly=rules)
     for path in ("/", "/keys/"):
         page.goto(path)
-        found += violations(page, rules)
+        found += violations(page, runOnly=rules)
     page.context.clear_cookies()
     page.goto("/login/")
-    found += violations(page, rules)
+    found += violations(page, runOnly=rules)
     assert not found, "\n".join(found)
 
 
@@ -136,7 +121,7 @@ def test_pages_off_the_usual_paths_are_accessible(
     ):
         page.goto(path)
         expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
-        found += violations(page)
+        found += violations(page, runOnly=ALL_RULES)
     assert not found, "\n".join(found)
 
 
@@ -145,7 +130,7 @@ def test_the_end_of_the_work_has_no_accessibility_violation(
 ) -> None:
     page = open_page(teammate, JUDGE)
     expect(page.get_by_role("heading", name="No comparisons yet")).to_be_visible()
-    assert not violations(page)
+    assert not violations(page, runOnly=ALL_RULES)
 
 
 def test_a_phone_shows_everything_within_reach_of_a_thumb(

@@ -186,14 +186,14 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
 
 @pytest.mark.django_db(transaction=True)
 def test_work_judged_during_a_rejection_is_not_withdrawn(
-    make_round, owner, make_member, make_comparisons, first
+    make_round, owner, make_member, make_comparisons, commits_first
 ):
     round_ = make_round("ready")
     comparison = make_comparisons(1)[0]
     round_.fresh.set([comparison])
     person = make_member("pia", "annotator")
     claim = queue.claim(Project.objects.get(), person)
-    (other, _) = first(lambda: judging.record(claim.project, person, claim.token, Verdict("tie")))
+    (other, _) = commits_first(lambda: judging.record(claim.project, person, claim.token, Verdict("tie")))
     assert state_machine.reject(round_, owner)
     other.result(10)
     comparison.refresh_from_db()

@@ -1,5 +1,6 @@
 """Simulated annotators, and what the loop computes from what they and the policies did."""
 
+import itertools
 import math
 import random
 from datetime import timedelta
@@ -9,7 +10,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.judgments.judging import Verdict
-from annotate.models import Comparison, Completion, Judgment, Policy, Prompt, Snapshot
+from annotate.models import Completion, Judgment, Policy, Snapshot
+from tests import factories
 from training.demo import simulation
 from training.demo.loop import LoopError, Measurement, Options, wait_for
 from training.demo.simulation import Annotator, NothingLeftError
@@ -35,24 +37,10 @@ def completions(*texts: str) -> list[Completion]:
 @pytest.fixture
 def compare(project):
     """compare(GOOD, BAD): a comparison of two completions; `policies` wrote them."""
-    made = 0
-
-    def compare(first, second, *, policies=None, **fields):
-        nonlocal made
-        made += 1
-        prompt = Prompt(project=project)
-        prompt.set_content(f"Opening number {made}")
-        prompt.save()
-        writers = policies or (project.current_policy, project.current_policy)
-        written = [
-            Completion.objects.create(prompt=prompt, policy=policy, text=text)
-            for policy, text in zip(writers, (first, second), strict=True)
-        ]
-        return Comparison.objects.create(
-            project=project, prompt=prompt, first=written[0], second=written[1], **fields
-        )
-
-    return compare
+    numbers = itertools.count(1)
+    return lambda first, second, **fields: factories.compare(
+        project, f"Opening number {next(numbers)}", first, second, **fields
+    )
 
 
 def test_noise_is_bradley_terry():

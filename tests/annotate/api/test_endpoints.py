@@ -9,6 +9,7 @@ from django.test import Client
 
 from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot
 from annotate.queueing import queue
+from tests.factories import judge_all
 
 API = "/api/v1/projects/"
 
@@ -368,11 +369,8 @@ def test_lists_are_walked_by_cursor(project, owner, make_comparisons, caller):
 
 @pytest.fixture
 def judged(project, teammate, make_comparisons):
-    from annotate.judgments import judging
-
     make_comparisons(2)
-    while claim := queue.claim(project, teammate):
-        judging.record(project, teammate, claim.token, judging.Verdict("prefer", claim.left_id, 2))
+    judge_all(project, teammate, default="left")
 
 
 def test_pairs_and_snapshots_say_the_same_as_the_pages(judged, researcher, caller, client_for):

@@ -359,9 +359,9 @@ def test_more_policies_than_a_project_may_have_are_refused(project, monkeypatch)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_imports_the_second_sees_what_the_first_wrote(project, first):
+def test_of_two_imports_the_second_sees_what_the_first_wrote(project, commits_first):
     rows = [(1, parse(PAIR)), (2, parse({"prompt": "Alone"}))]
-    first(lambda: records.write(project, rows))
+    commits_first(lambda: records.write(project, rows))
     assert records.write(project, rows[::-1]) == {"duplicates": 2}
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.db.models import Count
-from django.utils import timezone
 
 from annotate.errors import RefusalError
 from annotate.judgments import judging
@@ -14,21 +13,7 @@ from annotate.judgments.verdicts import RATIONALE_LIMIT
 from annotate.models import Claim, Comparison, Judgment, Membership, Project
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
-
-SKIP, TIE = Verdict("skip"), Verdict("tie")
-
-
-def left(claim: Claim, strength: int = 2, **fields: Any) -> Verdict:
-    return Verdict("prefer", claim.left_id, strength, **fields)
-
-
-def right(claim: Claim, strength: int = 1) -> Verdict:
-    return Verdict("prefer", claim.right_id, strength)
-
-
-def later(minutes: float) -> Any:
-    return timezone.now() + timedelta(minutes=minutes)
-
+from tests.factories import SKIP, TIE, later, left, right
 
 # --- Recording ---------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from annotate.judgments import judging
-from annotate.judgments.judging import Verdict
 from annotate.models import (
     Claim,
     Comparison,
@@ -25,6 +23,7 @@ from annotate.models import (
 from annotate.pairs import snapshots
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
+from tests.factories import judge
 
 
 def refuses(change: Any) -> bool:
@@ -40,9 +39,7 @@ def refuses(change: Any) -> bool:
 @pytest.fixture
 def judged(project: Project, teammate: Any, make_comparisons: Any) -> Judgment:
     make_comparisons(2)
-    claim = queue.claim(project, teammate)
-    assert claim is not None
-    return judging.record(project, teammate, claim.token, Verdict("prefer", claim.left_id, 2))
+    return judge(project, teammate, "left")
 
 
 @pytest.fixture

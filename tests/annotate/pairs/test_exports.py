@@ -21,12 +21,7 @@ from annotate.models import Comparison, Judgment, Project, Prompt
 from annotate.pairs import exports
 from annotate.pairs.exports import Filters, export_rows, judgment_rows
 from annotate.pairs.snapshots import PairSettings, take_snapshot
-from tests.annotate.saying import say
-
-
-@pytest.fixture
-def three(make_member: Any) -> list[Any]:
-    return [make_member(name, "annotator") for name in ("anna", "bela", "cleo")]
+from tests.factories import say
 
 
 @pytest.fixture

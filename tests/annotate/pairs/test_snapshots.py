@@ -13,12 +13,7 @@ from annotate.pairs import snapshots
 from annotate.pairs.exports import export_rows
 from annotate.pairs.snapshots import PairSettings, aggregate, take_snapshot, training_rows
 from annotate.reports import agreement
-from tests.annotate.saying import say
-
-
-@pytest.fixture
-def three(make_member: Any) -> list[Any]:
-    return [make_member(name, "annotator") for name in ("anna", "bela", "cleo")]
+from tests.factories import say
 
 
 def only_pair(project: Project, settings: PairSettings | None = None) -> snapshots.Pair:

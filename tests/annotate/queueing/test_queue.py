@@ -3,7 +3,6 @@
 import itertools
 import random
 import re
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,24 +11,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotate.judgments import drafts, judging
-from annotate.judgments.judging import Verdict
 from annotate.models import Claim, Comparison, Completion, Judgment, Priority, Project, Prompt
 from annotate.queueing import empty_queue, queue
 from annotate.queueing.choosing import GOLD, RAISED, RESERVED, STANDARD
 from annotate.queueing.repeats import APART
 from tests.annotate.invariants import broken_rules
-
-SKIP = Verdict("skip")
-TIE = Verdict("tie")
-
-
-def prefer_left(claim: Claim) -> Verdict:
-    return Verdict("prefer", claim.left_id, 2)
-
-
-def later(minutes: float) -> Any:
-    return timezone.now() + timedelta(minutes=minutes)
-
+from tests.factories import SKIP, TIE, later, left
 
 # --- One person --------------------------------------------------------------------------------------------------
 
@@ -66,7 +53,7 @@ def test_nobody_gets_a_comparison_twice(project, teammate, make_comparisons):
     seen = []
     while claim := queue.claim(project, teammate):
         seen.append(claim.comparison_id)
-        judging.record(project, teammate, claim.token, SKIP if len(seen) % 3 == 0 else prefer_left(claim))
+        judging.record(project, teammate, claim.token, SKIP if len(seen) % 3 == 0 else left(claim))
     assert sorted(seen) == sorted(comparison.pk for comparison in made)
 
 
@@ -170,7 +157,7 @@ def test_what_was_fetched_ahead_is_shown_next(project, teammate, make_comparison
     assert ahead.pk != first.pk
     assert ahead.seen_at is None
     assert queue.claim_next(project, teammate).pk == ahead.pk
-    turn = judging.judge_and_next(project, teammate, first.token, prefer_left(first))
+    turn = judging.judge_and_next(project, teammate, first.token, left(first))
     assert turn.live.pk == ahead.pk
     assert turn.live.seen_at is not None
     assert turn.next.pk not in (first.pk, ahead.pk)
@@ -194,7 +181,7 @@ def test_an_unseen_claim_gives_way_before_the_queue_is_empty(project, teammate, 
     taken = queue.claim(project, owner)
     assert taken.comparison_id == ahead.comparison_id
     assert not broken_rules(project)
-    turn = judging.judge_and_next(project, teammate, live.token, prefer_left(live))
+    turn = judging.judge_and_next(project, teammate, live.token, left(live))
     assert (turn.live, turn.next) == (None, None)
 
 
@@ -383,7 +370,7 @@ def test_a_cycle_of_judge_and_next_takes_five_statements(project, teammate, make
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        judging.judge_and_next(project, teammate, claim.token, prefer_left(claim))
+        judging.judge_and_next(project, teammate, claim.token, left(claim))
     statements = [query["sql"] for query in queries if not re.match(r"BEGIN|COMMIT", query["sql"])]
     assert len(statements) == 5, statements
 
@@ -392,6 +379,6 @@ def test_two_tabs_of_one_person_agree(project, teammate, make_comparisons):
     """A second tab gets what the first one shows; each may send the verdict, and one judgment is stored."""
     make_comparisons(3)
     one, other = queue.claim(project, teammate), queue.claim(project, teammate)
-    judging.record(project, teammate, one.token, prefer_left(one))
-    judging.record(project, teammate, other.token, prefer_left(other))
+    judging.record(project, teammate, one.token, left(one))
+    judging.record(project, teammate, other.token, left(other))
     assert Judgment.objects.count() == 1

@@ -60,18 +60,22 @@ def test_processes_judging_at_once_keep_every_rule(project, make_member, make_co
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_skip_whose_place_is_being_taken_is_not_undone(project, teammate, owner, make_comparisons, first):
+def test_a_skip_whose_place_is_being_taken_is_not_undone(
+    project, teammate, owner, make_comparisons, commits_first
+):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     judging.record(project, teammate, claim.token, Verdict("skip"))
-    (theirs, _) = first(lambda: queue.claim(project, owner))
+    (theirs, _) = commits_first(lambda: queue.claim(project, owner))
     assert judging.undo(project, teammate) is None
     theirs.result(10)
     assert broken_rules(project) == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammate, make_comparisons, first):
+def test_what_another_tab_judges_meanwhile_is_not_claimed_again(
+    project, teammate, make_comparisons, commits_first
+):
     make_comparisons(1, needed=2)
 
     def judge() -> None:
@@ -79,7 +83,7 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammat
         assert claim is not None
         judging.record(project, teammate, claim.token, Verdict("tie"))
 
-    (other, _) = first(judge)
+    (other, _) = commits_first(judge)
     assert queue.claim(project, teammate) is None
     other.result(10)
     assert Judgment.objects.count() == 1
@@ -87,12 +91,12 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(project, teammat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, make_comparisons, first):
+def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, make_comparisons, commits_first):
     upload = Import.objects.create(
         project=project, filename="pairs.jsonl", format="jsonl", size=1, state=Import.State.DONE
     )
     (one,) = make_comparisons(1, batch=uploads.batch(upload))
-    (theirs, _) = first(lambda: queue.claim(project, owner))
+    (theirs, _) = commits_first(lambda: queue.claim(project, owner))
     assert uploads.withdraw(upload) == 0
     theirs.result(10)
     one.refresh_from_db()
@@ -125,9 +129,9 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_import_sent_twice_at_once_stores_nothing_twice(project, first):
+def test_an_import_sent_twice_at_once_stores_nothing_twice(project, commits_first):
     bring_in(project, "A review begins", "fair")  # so that the prompt and the policy are there
-    (other, _) = first(lambda: bring_in(project, "A review begins", "good"))
+    (other, _) = commits_first(lambda: bring_in(project, "A review begins", "good"))
     bring_in(Project.objects.get(), "A review begins", "good")
     other.result(10)
     assert Completion.objects.filter(text="good").count() == 1
@@ -135,8 +139,8 @@ def test_an_import_sent_twice_at_once_stores_nothing_twice(project, first):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_first_imports_at_once_both_arrive(project, first):
-    (other, _) = first(lambda: bring_in(project, "One begins", "fair"))
+def test_of_two_first_imports_at_once_both_arrive(project, commits_first):
+    (other, _) = commits_first(lambda: bring_in(project, "One begins", "fair"))
     bring_in(Project.objects.get(), "Another begins", "good")
     other.result(10)
     assert Comparison.objects.count() == 2

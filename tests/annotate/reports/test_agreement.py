@@ -12,12 +12,7 @@ from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
 from primitives.statistics import Share
-from tests.annotate.saying import say
-
-
-@pytest.fixture
-def three(make_member: Any) -> list[Any]:
-    return [make_member(name, "annotator") for name in ("anna", "bela", "cleo")]
+from tests.factories import say
 
 
 @pytest.fixture

@@ -1,10 +1,21 @@
-"""An upload as an admin makes it."""
+"""An annotator's browser, and an upload as an admin makes it."""
+
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
 from annotate.models import Import
 from tests.annotate.views.uploading import URL
+
+
+@pytest.fixture
+def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
+    """Return an annotator's browser, with three comparisons to judge."""
+    make_comparisons(3)
+    client: Client = client_for(teammate)
+    return client
 
 
 @pytest.fixture

@@ -11,24 +11,13 @@ from annotate.models import Comparison, Flag, Policy, Prompt
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from annotate.reports import search
+from tests.factories import judge_all
 
 URL = "/p/reviews/comparisons/"
 
 
 def numbers(page):
     return [comparison.pk for comparison in page.context["page"].comparisons]
-
-
-def judge(project, person, verdicts):
-    """Judge all there is: `verdicts` maps a comparison to (verdict, position of the preferred) or a verdict."""
-    while claim := queue.claim(project, person):
-        said = verdicts.get(claim.comparison_id, "tie")
-        if isinstance(said, int):
-            one = claim.comparison
-            verdict = judging.Verdict("prefer", (one.first_id, one.second_id)[said], 2)
-        else:
-            verdict = judging.Verdict(said)
-        judging.record(project, person, claim.token, verdict)
 
 
 @pytest.mark.parametrize("page", ["comparisons/", "comparisons/{}/"])
@@ -73,8 +62,8 @@ def test_each_filter_narrows_the_list(project, owner, teammate, make_comparisons
         *make_comparisons(1, policy=other_policy, needed=3),
     ]
     Comparison.objects.filter(pk=waiting.pk).update(withdrawn_at="2026-01-01T00:00Z")
-    judge(project, owner, {split.pk: 0, agreed.pk: 1, foreign.pk: "skip"})
-    judge(project, teammate, {split.pk: 1, agreed.pk: 1})
+    judge_all(project, owner, {split.pk: "first", agreed.pk: "second", foreign.pk: "skip"})
+    judge_all(project, teammate, {split.pk: "second", agreed.pk: "second"})
     Flag.objects.create(comparison=agreed, annotator=teammate, note="Look")
     Prompt.objects.filter(pk=split.prompt_id).update(held_out=True)
     Prompt.objects.filter(pk=gold.prompt_id).update(external_id="t3_x")
@@ -156,10 +145,10 @@ def test_the_list_of_comparisons_costs_the_same_for_any_length(
 
     client = client_for(owner)
     make_comparisons(2)
-    judge(project, teammate, {})
+    judge_all(project, teammate)
     few = queries()
     make_comparisons(10)
-    judge(project, teammate, {})
+    judge_all(project, teammate)
     assert queries() == few <= 12
 
 
@@ -182,9 +171,9 @@ def test_a_mangled_page_address_is_the_first_page(owner, make_comparisons, clien
 
 def test_a_comparison_tells_everything(project, owner, teammate, researcher, make_comparisons, client_for):
     [comparison] = make_comparisons(needed=2)
-    judge(project, teammate, {comparison.pk: 0})
+    judge_all(project, teammate, {comparison.pk: "first"})
     judging.undo(project, teammate)
-    judge(project, teammate, {comparison.pk: 1})
+    judge_all(project, teammate, {comparison.pk: "second"})
     snapshot = take_snapshot(project, owner)
     claim = queue.claim(project, owner)
     page = client_for(researcher).get(f"{URL}{comparison.pk}/").content.decode()

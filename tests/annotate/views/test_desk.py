@@ -16,14 +16,6 @@ from annotate.models import Claim, Comparison, Flag, Judgment
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
-
-@pytest.fixture
-def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
-    """Return an annotator's browser, with three comparisons to judge."""
-    make_comparisons(3)
-    return client_for(teammate)
-
-
 # --- Judging by plain forms -----------------------------------------------------------------------------------------
 
 

@@ -18,14 +18,6 @@ ACTIONS = ["judge", "ahead", "undo", "redo", "draft", "renew", "leave", "flag"]
 
 
 @pytest.fixture
-def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
-    """Return an annotator's browser, with three comparisons to judge."""
-    make_comparisons(3)
-    client: Client = client_for(teammate)
-    return client
-
-
-@pytest.fixture
 def of_toni(project: Any, teammate: Any, make_comparisons: Any) -> list[str]:
     """Return the addresses that an annotator's work adds to the pages: a judgment, and the texts of a claim."""
     make_comparisons(2)

@@ -14,14 +14,6 @@ from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, on_screen, url
 
 
-@pytest.fixture
-def desk(client_for: Any, teammate: Any, make_comparisons: Any) -> Client:
-    """Return an annotator's browser, with three comparisons to judge."""
-    make_comparisons(3)
-    client: Client = client_for(teammate)
-    return client
-
-
 def refused(response: Any) -> bool:
     return response.status_code == 422 and not Judgment.objects.exists()
 

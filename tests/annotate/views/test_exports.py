@@ -11,6 +11,7 @@ from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Prompt, Snapshot
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
+from tests.factories import judge_all
 
 PAGES = [
     "export/",
@@ -27,12 +28,8 @@ def judged(project, teammate, make_comparisons):
     """Six comparisons: three with a preference, a tie, both bad, and a skip; the first's prompt is held out."""
     comparisons = make_comparisons(6)
     Prompt.objects.filter(pk=comparisons[0].prompt_id).update(held_out=True)
-    said = ["prefer", "prefer", "prefer", "tie", "both_bad", "skip"]
-    verdicts = dict(zip((one.pk for one in comparisons), said, strict=True))
-    while claim := queue.claim(project, teammate):
-        verdict = verdicts[claim.comparison_id]
-        preferred = (claim.comparison.first_id, 2) if verdict == "prefer" else (None, None)
-        judging.record(project, teammate, claim.token, judging.Verdict(verdict, *preferred))
+    said = ["first", "first", "first", "tie", "both_bad", "skip"]
+    judge_all(project, teammate, dict(zip((one.pk for one in comparisons), said, strict=True)))
     return comparisons
 
 

@@ -1,7 +1,9 @@
 """An annotator's own judgments and figures: private, searchable, editable without loss."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,21 +17,14 @@ from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Comparison, Completion, Judgment
 from annotate.queueing import queue
 from annotate.reports import my_work
-from tests.annotate.saying import say
+from tests import factories
+from tests.factories import say
 
 
 @pytest.fixture
-def judge(project: Any) -> Any:
-    """judge(person, verdict="tie"): judge what the queue hands out; "left" and "right" are preferences."""
-
-    def judge(person: Any, verdict: str = "tie", **said: Any) -> Judgment:
-        claim = queue.claim(project, person)
-        assert claim is not None
-        sides = {"left": claim.left_id, "right": claim.right_id}
-        given = Verdict("prefer", sides[verdict], 2, **said) if verdict in sides else Verdict(verdict, **said)
-        return judging.record(project, person, claim.token, given)
-
-    return judge
+def judge(project: Any) -> Callable[..., Judgment]:
+    """judge(person, "left"): judge what the queue hands out."""
+    return partial(factories.judge, project)
 
 
 @pytest.fixture

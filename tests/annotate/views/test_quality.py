@@ -11,6 +11,7 @@ from annotate.reports.agreement import Annotator
 from annotate.reports.quality import _warnings, assess, identity_leaks
 from annotate.views.quality import in_words
 from primitives.statistics import Share, percent
+from tests.factories import judge_all
 
 URL = "/p/reviews/quality/"
 
@@ -31,13 +32,9 @@ def test_without_verdicts_the_page_says_what_to_do(project, owner, client_for):
 def test_figures_of_a_small_project(project, owner, teammate, make_comparisons):
     """Three comparisons judged by two: the same preference, opposite ones, one tie against a preference."""
     made = make_comparisons(3, needed=2)
-    said = {owner: [0, 0, None], teammate: [0, 1, 0]}
+    said = {owner: ["first", "first", "tie"], teammate: ["first", "second", "first"]}
     for person, choices in said.items():
-        for claim in iter(lambda: queue.claim(project, person), None):  # noqa: B023 - consumed in this round
-            choice = choices[[one.pk for one in made].index(claim.comparison_id)]
-            both = (claim.comparison.first_id, claim.comparison.second_id)
-            verdict = judging.Verdict("tie") if choice is None else judging.Verdict("prefer", both[choice], 2)
-            judging.record(project, person, claim.token, verdict)
+        judge_all(project, person, dict(zip((one.pk for one in made), choices, strict=True)))
     found = assess(project)
     assert found.total == 6
     assert (found.pairwise.count, found.pairwise.total) == (1, 3)

@@ -1,0 +1,94 @@
+"""Prompts, comparisons, and verdicts by name, for every test that needs some."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from annotate.judgments import judging
+from annotate.judgments.verdicts import Verdict
+from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt, User
+from annotate.queueing import queue
+
+SKIP, TIE = Verdict("skip"), Verdict("tie")
+
+
+def later(minutes: float) -> datetime:
+    return timezone.now() + timedelta(minutes=minutes)
+
+
+def compare(
+    project: Project,
+    content: Any,
+    first: str,
+    second: str,
+    *,
+    policies: tuple[Policy | None, Policy | None] | None = None,
+    **fields: Any,
+) -> Comparison:
+    """Create a prompt with two completions, written by `policies` (the project's current one)."""
+    prompt = Prompt(project=project)
+    prompt.set_content(content)
+    prompt.save()
+    writers = policies or (project.current_policy, project.current_policy)
+    shown = [
+        Completion.objects.create(prompt=prompt, policy=policy, text=text)
+        for policy, text in zip(writers, (first, second), strict=True)
+    ]
+    if fields.get("kind") == "gold":
+        fields.setdefault("gold_preferred", shown[0])
+    return Comparison.objects.create(
+        project=project, prompt=prompt, first=shown[0], second=shown[1], **fields
+    )
+
+
+def left(claim: Claim, strength: int = 2, **notes: Any) -> Verdict:
+    """Return a preference for the completion on the left of a claim."""
+    return Verdict("prefer", claim.left_id, strength, **notes)
+
+
+def right(claim: Claim, strength: int = 1, **notes: Any) -> Verdict:
+    """Return a preference for the completion on the right of a claim."""
+    return Verdict("prefer", claim.right_id, strength, **notes)
+
+
+def judge(project: Project, user: User, what: str = "tie", **notes: Any) -> Judgment:
+    """Judge what the queue hands out: "left", "right", "first", "second", or a verdict's name."""
+    claim = queue.claim(project, user)
+    assert claim is not None, f"Nothing is left for {user}."
+    return judging.record(project, user, claim.token, named(claim, what, **notes))
+
+
+def judge_all(project: Project, user: User, said: dict[int, str] | None = None, default: str = "tie") -> None:
+    """Judge all that the queue hands out: by the comparison's id, or by `default`."""
+    while claim := queue.claim(project, user):
+        what = (said or {}).get(claim.comparison_id, default)
+        judging.record(project, user, claim.token, named(claim, what))
+
+
+def say(
+    user: User, comparison: Comparison, what: str, strength: int = 2, *, left: str = "first", **options: Any
+) -> Judgment:
+    """Let `user` judge this comparison, whatever the queue says. `left` is the side of `first`."""
+    shown = [comparison.first, comparison.second]
+    if left == "second":
+        shown.reverse()
+    claim = Claim.objects.create(
+        project=comparison.project,
+        comparison=comparison,
+        annotator=user,
+        left=shown[0],
+        right=shown[1],
+        expires_at=later(10),
+    )
+    return judging.record(comparison.project, user, claim.token, named(claim, what, strength), **options)
+
+
+def named(claim: Claim, what: str, strength: int = 2, **notes: Any) -> Verdict:
+    preferred = {
+        "left": claim.left_id,
+        "right": claim.right_id,
+        "first": claim.comparison.first_id,
+        "second": claim.comparison.second_id,
+    }.get(what)
+    return Verdict("prefer", preferred, strength, **notes) if preferred else Verdict(what, **notes)
