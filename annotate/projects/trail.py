@@ -66,7 +66,7 @@ def browse_account(person: User, before: int | None = None) -> Page:
     return _page(own.select_related("project"), before)
 
 
-def people(project: Project) -> list[str]:
+def list_people(project: Project) -> list[str]:
     """Return the usernames in the project's trail, for its filter."""
     entries = TrailEntry.objects.filter(project=project).order_by()
     acting = entries.exclude(who_name="").values_list("who_name", flat=True)

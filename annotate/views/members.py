@@ -144,7 +144,7 @@ def project_trail(request: ProjectRequest) -> HttpResponse:
         "entries": page.entries,
         "older": older.urlencode() if page.older else "",
         "filtered": any(chosen.values()),
-        "people": trail.people(project),
+        "people": trail.list_people(project),
         "verbs": [choice for choice in trail.Verb.choices if choice[0] not in trail.ACCOUNT_VERBS],
         **chosen,
     }

@@ -77,11 +77,11 @@ def test_a_sweep_with_a_wrong_clock_takes_nothing_back(
 def test_a_heartbeat_of_a_clock_that_was_ahead_counts_from_now(make_round: Any) -> None:
     round_ = make_round("training")
     Round.objects.update(heartbeat_at=Now() + HOURS)
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     assert Round.objects.get().state == "training"
     assert Round.objects.filter(heartbeat_at__lte=Now()).exists()
     Round.objects.update(heartbeat_at=Now() - silent())
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     round_.refresh_from_db()
     assert round_.state == "queued"
 
@@ -112,7 +112,7 @@ def test_a_message_sent_while_the_clock_was_ahead_is_sent_again(
 ) -> None:
     make_round("queued")
     Round.objects.update(enqueued_at=Now() + HOURS)
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     assert Round.objects.filter(enqueued_at__lte=Now()).exists()
 
 
@@ -172,7 +172,7 @@ def test_a_worker_an_hour_off_finds_and_finishes_a_round(
 
         def over() -> bool:
             assert worker.poll() is None
-            state_machine.sweep(Round.objects.filter(state__in=Round.RUNNING))
+            sweeping.sweep_rounds(Round.objects.filter(state__in=Round.RUNNING))
             round_.refresh_from_db()
             return round_.state not in Round.LIVE
 

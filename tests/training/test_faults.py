@@ -28,7 +28,7 @@ from tests.training.workers import (
 )
 from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
-from training.rounds import state_machine
+from training.rounds import state_machine, sweeping
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
@@ -211,7 +211,7 @@ def test_a_round_is_sent_later_when_the_broker_was_away(broker: str, ready_proje
     assert "The message broker cannot be reached. The round is kept" in page.stdout
     round_ = Round.objects.get()
     assert (round_.state, round_.enqueued_at) == ("queued", None)
-    state_machine.sweep()  # this process has a broker that works
+    sweeping.sweep_rounds()  # this process has a broker that works
     round_.refresh_from_db()
     assert round_.enqueued_at is not None
     assert not Metric.objects.exists()

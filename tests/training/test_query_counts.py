@@ -96,7 +96,7 @@ def test_lineages_ask_as_often_for_twelve_as_for_two(
             decide_round()
         newest = project.policies.latest("pk")
         with CaptureQueriesContext(connection) as queries:
-            back = [step.policy for step in lineage.history(newest)]
+            back = [step.policy for step in lineage.trace_back(newest)]
             on = lineage.descendants(first)
         counts.append(len(queries))
         assert back == [*reversed(on), first]
@@ -108,7 +108,7 @@ def test_each_round_has_its_own_gate(decide_round: Callable[..., Round]) -> None
     shared = won.gate.first()  # of which the second round's policy wrote nothing
     assert shared is not None
     lost.gate.add(shared)
-    gates = standings.gates([won, lost])
+    gates = standings.measure_gates([won, lost])
     assert (gates[won.pk].total, gates[won.pk].wins, gates[won.pk].losses) == (3, 3, 0)
     assert (gates[lost.pk].total, gates[lost.pk].wins, gates[lost.pk].losses) == (4, 1, 3)
-    assert gates[won.pk] == standings.gate(won)
+    assert gates[won.pk] == standings.measure_gate(won)

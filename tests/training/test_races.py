@@ -21,7 +21,7 @@ from annotate.queueing import queue
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
-from training.rounds import child_process, results, runner, state_machine
+from training.rounds import child_process, results, runner, state_machine, sweeping
 from training.rounds.state_machine import State
 
 
@@ -120,7 +120,7 @@ def test_new_comparisons_need_what_the_project_asks_by_then(writing):
 def test_a_worker_that_lost_its_round_leaves_the_files_alone(make_round, settings):
     slow = state_machine.claim_round(make_round("queued").pk, "slow")  # its machine sleeps from here on
     Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     quick = state_machine.claim_round(slow.pk, "quick")
     files = RunDirectory(quick.run_dir)
     runner.prepare(quick, files)
@@ -148,13 +148,13 @@ def test_a_worker_that_writes_its_results_for_long_is_not_silent(writing, monkey
 
     def slowly(batch: Any, round_: Round) -> None:
         save(batch, round_)
-        sweeping.start()
-        sweeping.join(0.5)
+        sweep.start()
+        sweep.join(0.5)
 
-    sweeping = threading.Thread(target=in_another_connection, args=[state_machine.sweep])
+    sweep = threading.Thread(target=in_another_connection, args=[sweeping.sweep_rounds])
     monkeypatch.setattr(results.Batch, "save", slowly)
     runner.finish(writing, RunDirectory(writing.run_dir))
-    sweeping.join(10)
+    sweep.join(10)
     assert Round.objects.get().state == State.WRITTEN
 
 

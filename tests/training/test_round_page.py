@@ -226,10 +226,10 @@ def test_promote_asks_first_unless_the_gate_favours_the_policy(
     def stands(wins: int) -> standings.Gate:
         return standings.Gate(30, 30, wins, 0, 30 - wins, confidence_sequence(wins, 30))
 
-    monkeypatch.setattr("training.rounds.standings.gate", lambda _round: stands(16))
+    monkeypatch.setattr("training.rounds.standings.measure_gate", lambda _round: stands(16))
     page = text(client_for(owner).get(finished.get_absolute_url()))
     assert "it wins 53 % (95 % interval 27 – 78 %), with 30 of 30 comparisons judged." in page
-    monkeypatch.setattr("training.rounds.standings.gate", lambda _round: stands(27))
+    monkeypatch.setattr("training.rounds.standings.measure_gate", lambda _round: stands(27))
     assert "Promote round 1?" not in text(client_for(owner).get(finished.get_absolute_url()))
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Policy, Project, Snapshot
 from training.models import Round, RoundEvent
-from training.rounds import state_machine
+from training.rounds import state_machine, sweeping
 from training.rounds.plan import RoundError
 from training.rounds.state_machine import MOVES, State
 
@@ -189,7 +189,7 @@ def test_a_worker_that_lost_its_round_can_no_longer_write_to_it(make_round: Any)
     """The fence: attempt 1 was taken back and attempt 2 works; what attempt 1 still tries has no effect."""
     old = make_round("training")
     Round.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1))
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     new = state_machine.claim_round(old.pk, "its successor")
     assert new is not None
     assert not state_machine.heartbeat(old, step=99)
@@ -345,7 +345,7 @@ def silence(round_: Round) -> None:
 def test_a_round_of_a_silent_worker_is_queued_again_and_sent(make_round: Any, state: str) -> None:
     round_ = make_round(state)
     silence(round_)
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     round_.refresh_from_db()
     assert (round_.state, round_.losses) == ("queued", 1)
     assert round_.enqueued_at is not None
@@ -353,16 +353,16 @@ def test_a_round_of_a_silent_worker_is_queued_again_and_sent(make_round: Any, st
 
 def test_a_round_whose_worker_is_alive_is_left_alone(make_round: Any) -> None:
     round_ = make_round("training")
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     assert Round.objects.get(pk=round_.pk).state == "training"
 
 
 def test_sweeping_twice_is_sweeping_once(make_round: Any) -> None:
     round_ = make_round("training")
     silence(round_)
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     first = Round.objects.values().get(pk=round_.pk)
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     assert Round.objects.values().get(pk=round_.pk) == first
 
 
@@ -370,17 +370,17 @@ def test_a_queued_round_whose_message_was_lost_is_sent_again(make_round: Any) ->
     round_ = make_round("queued")
     long_ago = timezone.now() - timedelta(seconds=settings.SILENT_SECONDS + 1)
     Round.objects.update(enqueued_at=long_ago)
-    state_machine.sweep()
+    sweeping.sweep_rounds()
     round_.refresh_from_db()
     assert round_.enqueued_at > long_ago
 
 
 def test_a_round_that_silences_one_worker_after_another_fails(make_round: Any) -> None:
     round_ = make_round("queued")
-    for attempt in range(state_machine.MAX_LOSSES):
+    for attempt in range(sweeping.MAX_LOSSES):
         assert state_machine.claim_round(round_.pk, f"worker {attempt}") is not None
         silence(round_)
-        state_machine.sweep()
+        sweeping.sweep_rounds()
     round_.refresh_from_db()
     assert round_.state == "failed"
     assert "went silent 3 times in a row" in round_.reason

@@ -31,7 +31,7 @@ from primitives.statistics import mean_estimate
 from training.demo import samples, seed, simulation
 from training.engine.starter import reviews
 from training.models import Round
-from training.rounds import standings, state_machine
+from training.rounds import standings, state_machine, sweeping
 from training.rounds.plan import RoundError
 
 Say = Callable[[str], None]
@@ -171,7 +171,7 @@ class Loop:
         policy = Policy.objects.get(round=round_)
         self.measured.append(self.measure(policy, round_.number))
         trained, sampled = phase_seconds(round_)
-        held_out = standings.held_out_accuracy(round_)
+        held_out = standings.measure_held_out(round_)
         return Row(
             number=round_.number,
             pairs=round_.summary["train"]["pairs"],
@@ -233,7 +233,7 @@ def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
     try:
         while round_.state in Round.LIVE:
             check()
-            state_machine.sweep(own)
+            sweeping.sweep_rounds(own)
             if round_.is_running and round_.state != said:
                 say(f"Round {round_.number}: {round_.get_state_display().lower()} ...")
                 said = round_.state

@@ -95,7 +95,7 @@ def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> bool:
     """Judge the round's gate to the end, and promote its policy unless it is worse. Return whether it was promoted."""
     waiting = round_.gate.filter(state_machine.UNFINISHED)
     take_turns(round_.project, annotators, lambda: not waiting.exists())
-    if standings.gate(round_).verdict == "worse":
+    if standings.measure_gate(round_).verdict == "worse":
         state_machine.reject(round_, by)
         return False
     state_machine.promote(round_, by)

@@ -15,7 +15,7 @@ class Ancestor:
     round: Round | None
 
 
-def history(policy: Policy) -> list[Ancestor]:
+def trace_back(policy: Policy) -> list[Ancestor]:
     """Return the policy itself, then what it came from, back to the base model."""
     rounds = Round.objects.filter(project=policy.project_id, result_policy__isnull=False)
     made_by = {round_.result_policy_id: round_ for round_ in rounds.select_related("snapshot", "project")}

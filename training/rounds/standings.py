@@ -54,12 +54,12 @@ class Gate:
         return "even" if self.judged == self.total else "open"
 
 
-def gate(round_: Round) -> Gate:
+def measure_gate(round_: Round) -> Gate:
     """Return the standing of a round's gate, with an interval that stays valid however often it is looked at."""
-    return gates([round_])[round_.pk]
+    return measure_gates([round_])[round_.pk]
 
 
-def gates(rounds: Iterable[Round]) -> dict[int, Gate]:
+def measure_gates(rounds: Iterable[Round]) -> dict[int, Gate]:
     """Map each round's id to the standing of its gate, in two queries however many rounds there are."""
     ids = [round_.pk for round_ in rounds]
     shares: dict[int, list[float]] = defaultdict(list)
@@ -73,10 +73,10 @@ def gates(rounds: Iterable[Round]) -> dict[int, Gate]:
     for round_id, share in by_comparison:
         shares[round_id].append(share)
     totals = Round.objects.filter(pk__in=ids).gate_totals()
-    return {pk: _gate(totals[pk], shares[pk]) for pk in ids}
+    return {pk: _summarize(totals[pk], shares[pk]) for pk in ids}
 
 
-def _gate(total: int, shares: list[float]) -> Gate:
+def _summarize(total: int, shares: list[float]) -> Gate:
     return Gate(
         total=total,
         judged=len(shares),
@@ -87,7 +87,7 @@ def _gate(total: int, shares: list[float]) -> Gate:
     )
 
 
-def tally(project: Project) -> dict[tuple[int, int], tuple[float, float, float]]:
+def count_verdicts(project: Project) -> dict[tuple[int, int], tuple[float, float, float]]:
     """Count the judgments between two policies: (a, b), a < b -> a's wins, b's wins, ties."""
     between = (
         _counted()
@@ -106,7 +106,7 @@ def tally(project: Project) -> dict[tuple[int, int], tuple[float, float, float]]
     return {pair: (a, b, ties) for pair, (a, b, ties) in counts.items()}
 
 
-def policies_by_strength(project: Project) -> list[tuple[Policy, Strength | None]]:
+def rank_policies(project: Project) -> list[tuple[Policy, Strength | None]]:
     """Return the project's policies, strongest first, and behind them those that no judgment compares.
 
     Strengths are Bradley-Terry against the oldest policy.
@@ -115,7 +115,7 @@ def policies_by_strength(project: Project) -> list[tuple[Policy, Strength | None
         policy.pk: policy
         for policy in project.policies.select_related("parent", "round__project").order_by("pk")
     }
-    counts = tally(project)
+    counts = count_verdicts(project)
     strengths = rank(counts, anchor=min(policies)) if counts else []
     ranked = [(policies.pop(strength.policy), strength) for strength in strengths]
     return [*ranked, *((policy, None) for policy in policies.values())]
@@ -129,7 +129,7 @@ class Lengths:
     after: Estimate | None
 
 
-def sampled_lengths(round_: Round) -> Lengths:
+def measure_lengths(round_: Round) -> Lengths:
     """Return the mean lengths of the completions that the round's gate compares."""
     before: list[float] = []
     after: list[float] = []
@@ -148,7 +148,7 @@ class HeldOut:
     after: Estimate
 
 
-def held_out_accuracy(round_: Round) -> HeldOut | None:
+def measure_held_out(round_: Round) -> HeldOut | None:
     """Return how often the implicit reward prefers what annotators preferred, on prompts that training never saw."""
     figures: dict[str, Any] = round_.summary.get("train", {}).get("heldout", {})
     before, after = figures.get("before"), figures.get("after")

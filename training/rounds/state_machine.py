@@ -2,7 +2,8 @@
 
 The only writer of Round.state and RoundEvent. Every move is one UPDATE that names the state it leaves, with its
 RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
-a hint: `sweep`, run every few seconds, resends what was lost and takes rounds back from silent workers.
+a hint: `sweeping.sweep_rounds`, run every few seconds, resends what was lost and takes rounds back from silent
+workers.
 `runner.py` does the work of a round.
 
 Every time that decides something is the database's (`Now()`): workers' clocks may disagree. Messages of the history
@@ -15,9 +16,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from celery import current_app
-from django.conf import settings as site
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Max, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -49,7 +49,6 @@ RUN_TASK = "training.tasks.run_round"
 MIN_PAIRS = 8  # fewer teach a model little but their noise
 MAX_WRITTEN = 10_000  # comparisons of one round that only writes
 MESSAGE_LIFE = timedelta(days=1)  # by the sender's clock and the receiver's, which may be that far apart
-MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rather than being tried for ever
 # Samples of the policy in use go before older ones, and behind comparisons that were chosen on purpose.
 FRESH_PRIORITY = 5
 # A comparison that a rejection withdraws.
@@ -345,7 +344,7 @@ def hand_back(round_: Round) -> bool:
     return moved
 
 
-# --- The broker, and what watches over it ------------------------------------------------------------------------
+# --- The broker --------------------------------------------------------------------------------------------------
 
 
 def enqueue(round_: Round) -> None:
@@ -354,7 +353,7 @@ def enqueue(round_: Round) -> None:
 
 
 def send(round_id: int) -> bool:
-    """Give the broker a queued round's message. `sweep` retries if the broker is away.
+    """Give the broker a queued round's message. The sweep retries if the broker is away.
 
     Messages expire after a day, so that few pile up while every worker is busy: one for each time that the sweep
     takes a round's message for lost.
@@ -367,42 +366,3 @@ def send(round_id: int) -> bool:
         return False
     Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=Now())
     return True
-
-
-def sweep(among: QuerySet[Round] | None = None) -> None:
-    """Take rounds back from workers that went silent, and send the messages of queued rounds that were lost.
-
-    Look at all rounds, or at those `among` them. Safe to run at any time, twice, and in two places at once.
-    """
-    among = Round.objects.all() if among is None else among
-    silence = timedelta(seconds=site.SILENT_SECONDS)
-    running, queued = among.filter(state__in=Round.RUNNING), among.filter(state=State.QUEUED)
-    # Written while the database's clock was ahead: the silence counts from now on.
-    running.filter(heartbeat_at__gt=Now() + silence).update(heartbeat_at=Now())
-    for round_ in running.filter(heartbeat_at__lt=Now() - silence):
-        _take_back(round_)
-    is_lost = Q(enqueued_at__lt=Now() - silence) | Q(enqueued_at__gt=Now() + silence)
-    for round_ in queued.filter(is_lost | Q(enqueued_at=None)):
-        send(round_.pk)
-
-
-def _take_back(round_: Round) -> None:
-    fence = {
-        "attempts": round_.attempts,
-        "heartbeat_at__lt": Now() - timedelta(seconds=site.SILENT_SECONDS),
-    }
-    losses = round_.losses + 1
-    if losses >= MAX_LOSSES:
-        reason = f"Its worker went silent {losses} times in a row, the last one being {round_.worker}."
-        move(
-            round_,
-            State.FAILED,
-            message=reason,
-            fence=fence,
-            reason=reason,
-            losses=losses,
-            finished_at=Now(),
-        )
-        return
-    message = f"{round_.worker} has been silent for {site.SILENT_SECONDS} s; another worker will go on."
-    move(round_, State.QUEUED, message=message, fence=fence, losses=losses, enqueued_at=None)

@@ -6,18 +6,22 @@ and no single clock. Two at once do no harm: each move is one UPDATE that names 
 
 import logging
 import threading
+from datetime import timedelta
 from typing import Any
 
 from celery import bootsteps
 from django.conf import settings as site
 from django.db import connection
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from annotate.queueing import queue
-from training.models import Sweep
+from training.models import Round, Sweep
 from training.rounds import state_machine, workers
 
 logger = logging.getLogger(__name__)
+
+MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rather than being tried for ever
 
 
 def sweep(by: str) -> None:
@@ -26,9 +30,50 @@ def sweep(by: str) -> None:
     The queue itself takes expired claims back before it says that nothing is left. Here they come back even while
     there is other work, so that urgent comparisons (of a gate, or reserved) do not wait for annotators who left.
     """
-    state_machine.sweep()
+    sweep_rounds()
     queue.expire_claims(now=Now())
     Sweep.record(by)
+
+
+def sweep_rounds(among: QuerySet[Round] | None = None) -> None:
+    """Take rounds back from workers that went silent, and send the messages of queued rounds that were lost.
+
+    Look at all rounds, or at those `among` them. Safe to run at any time, twice, and in two places at once.
+    """
+    among = Round.objects.all() if among is None else among
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    running, queued = among.filter(state__in=Round.RUNNING), among.filter(state=Round.State.QUEUED)
+    # Written while the database's clock was ahead: the silence counts from now on.
+    running.filter(heartbeat_at__gt=Now() + silence).update(heartbeat_at=Now())
+    for round_ in running.filter(heartbeat_at__lt=Now() - silence):
+        _take_back(round_)
+    is_lost = Q(enqueued_at__lt=Now() - silence) | Q(enqueued_at__gt=Now() + silence)
+    for round_ in queued.filter(is_lost | Q(enqueued_at=None)):
+        state_machine.send(round_.pk)
+
+
+def _take_back(round_: Round) -> None:
+    fence = {
+        "attempts": round_.attempts,
+        "heartbeat_at__lt": Now() - timedelta(seconds=site.SILENT_SECONDS),
+    }
+    losses = round_.losses + 1
+    if losses >= MAX_LOSSES:
+        reason = f"Its worker went silent {losses} times in a row, the last one being {round_.worker}."
+        state_machine.move(
+            round_,
+            Round.State.FAILED,
+            message=reason,
+            fence=fence,
+            reason=reason,
+            losses=losses,
+            finished_at=Now(),
+        )
+        return
+    message = f"{round_.worker} has been silent for {site.SILENT_SECONDS} s; another worker will go on."
+    state_machine.move(
+        round_, Round.State.QUEUED, message=message, fence=fence, losses=losses, enqueued_at=None
+    )
 
 
 class Sweeper(bootsteps.StartStopStep):

@@ -32,9 +32,9 @@ def outcome(round_: Round) -> dict[str, Any]:
     """Return what a finished round achieved, as the context of its page."""
     return {
         "account": Account.from_counts(round_.snapshot.counts) if round_.snapshot else None,
-        "gate": standings.gate(round_),
-        "held_out": standings.held_out_accuracy(round_),
-        "lengths": standings.sampled_lengths(round_),
+        "gate": standings.measure_gate(round_),
+        "held_out": standings.measure_held_out(round_),
+        "lengths": standings.measure_lengths(round_),
         "health": round_.summary.get("train", {}).get("health", []),
         "told": _told(round_),
         "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),

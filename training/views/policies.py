@@ -23,7 +23,7 @@ JUDGMENTS_PAGE = 50
 @project_view(*READERS)
 def policy_list(request: ProjectRequest) -> HttpResponse:
     """Show every policy, with its strength in the judgments."""
-    rows = standings.policies_by_strength(request.project)
+    rows = standings.rank_policies(request.project)
     anchor = min((policy for policy, _strength in rows), key=attrgetter("pk"), default=None)
     return render(request, "training/policies.html", {"rows": rows, "anchor": anchor})
 
@@ -40,7 +40,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         except RoundError as error:
             messages.error(request, str(error))
         return redirect("policy", project.slug, policy.pk)
-    history = lineage.history(policy)
+    history = lineage.trace_back(policy)
     can_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
     context = {
         "policy": policy,

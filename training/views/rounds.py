@@ -49,7 +49,7 @@ def round_list(request: ProjectRequest) -> HttpResponse:
             except RoundError as error:
                 form.refuse(error)
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
-    gates = standings.gates(round_ for round_ in listed if round_.result_policy_id)
+    gates = standings.measure_gates(round_ for round_ in listed if round_.result_policy_id)
     context: dict[str, Any] = {
         "rounds": [(round_, gates.get(round_.pk)) for round_ in listed],
         "open_round": next((r for r in listed if r.is_live or r.state == Round.State.READY), None),
