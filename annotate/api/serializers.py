@@ -117,11 +117,13 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
         fields = ["digest", "settings", "counts", "created_by", "created_at"]
 
 
-def claim_data(claim: Claim) -> dict[str, Any]:
+def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
+    prompt = claim.comparison.prompt
     return {
         "token": str(claim.token),
-        "prompt": claim.comparison.prompt.content,
+        "prompt": prompt.content,
+        "metadata": prompt.visible_metadata(project.visible_metadata),
         "left": {"id": "a", "text": claim.left.text},
         "right": {"id": "b", "text": claim.right.text},
         "expires_at": claim.expires_at,

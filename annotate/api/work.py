@@ -23,7 +23,7 @@ def next_comparison(request: Request, slug: str) -> Response:
     project, membership = get_project(request, slug, *JUDGES)
     claim = queue.claim(project, membership.user)
     if claim is not None:
-        return Response({"claim": claim_data(claim), "reason": None})
+        return Response({"claim": claim_data(claim, project), "reason": None})
     reason = empty_queue.explain(project, membership.user).reason
     return Response({"claim": None, "reason": {"code": reason.value, "message": reason.label}})
 

@@ -11,6 +11,7 @@ from annotate.forms.fields import LinesField, ObjectField
 from annotate.models import Project
 from annotate.projects import base_models
 from annotate.projects.lifecycle import may_choose_base_model
+from annotate.text.images import is_host
 
 BASE_MODEL_HELP = _(
     "“starter” is the small model that comes with Whetstone; else a hub id or a folder that this site allows. "
@@ -55,6 +56,24 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
             "One a line, such as helpful, honest, harmless. Each is judged the same way as the whole."
         ),
     )
+    visible_metadata = LinesField(
+        most=20,
+        longest=200,
+        label=_("Metadata shown to annotators"),
+        help_text=_(
+            "Keys, one a line, such as reference or source. They appear beside the prompt. Keys that tell which "
+            "policy wrote what do not belong here."
+        ),
+    )
+    image_hosts = LinesField(
+        most=10,
+        longest=253,
+        label=_("Hosts of images"),
+        help_text=_(
+            "One a line, such as images.example.org. Images in texts are loaded from these hosts alone, by https. "
+            "Each host sees who looks at its images, and when."
+        ),
+    )
     training_settings = ObjectField(
         label=_("Training defaults"),
         help_text=_("A JSON object with keys of a round's config.json. Each round can still change them."),
@@ -77,7 +96,8 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         fields = [
             "name", "guidelines", "judgments_needed", "lease_minutes", "gold_rate", "gold_feedback",
             "repeat_rate", "qualification_size", "qualification_pass", "min_seconds", "reasons", "criteria",
-            "ask_rationale", "show_agreement", "held_out_share", "training_settings", "sampling_settings",
+            "ask_rationale", "visible_metadata", "image_hosts", "show_agreement", "held_out_share",
+            "training_settings", "sampling_settings",
         ]  # fmt: skip
         labels = {
             "lease_minutes": _("Minutes a claim lasts"),
@@ -126,6 +146,14 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         name: str = self.cleaned_data["base_model"]
         # One that was allowed when it was chosen does not keep the other settings from being saved.
         return name if name == self.fields["base_model"].initial else check_base_model(name)
+
+    def clean_image_hosts(self) -> list[str]:
+        hosts: list[str] = [host.lower() for host in self.cleaned_data["image_hosts"]]
+        for host in hosts:
+            if not is_host(host):
+                sentence = _("“%(host)s” is not a host: write its name alone, such as images.example.org.")
+                raise forms.ValidationError(sentence, params={"host": host})
+        return hosts
 
     def clean_min_seconds(self) -> float:
         seconds: float = self.cleaned_data["min_seconds"]

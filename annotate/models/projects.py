@@ -64,6 +64,13 @@ class Project(models.Model):
         help_text=_("Annotators see their own agreement, and with feedback on gold their accuracy."),
     )
 
+    visible_metadata = models.JSONField(
+        default=list, blank=True, help_text=_("Keys of a prompt's metadata that annotators see beside it.")
+    )
+    image_hosts = models.JSONField(
+        default=list, blank=True, help_text=_("Hosts that images in texts are loaded from.")
+    )
+
     held_out_share = models.FloatField(
         default=0.1,
         validators=[MinValueValidator(0), MaxValueValidator(0.5)],

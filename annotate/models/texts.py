@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -56,6 +58,10 @@ class Prompt(models.Model):
         if isinstance(self.content, str):
             return [("", self.content)]
         return [(str(message.get("role", "")), str(message.get("content", ""))) for message in self.content]
+
+    def visible_metadata(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return what annotators see beside the prompt in a project that shows these keys, in their order."""
+        return {key: self.metadata[key] for key in keys if key in self.metadata}
 
     def set_content(self, content: str | list[dict[str, str]]) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""

@@ -8,11 +8,13 @@ from django.template import Context
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Role
+from annotate.models import Project, Role
 from annotate.people.access import ADMINS, JUDGES, READERS
 from annotate.text import rendering
+from annotate.text.images import hide_payloads
 
 register = template.Library()
 
@@ -76,15 +78,21 @@ def _url_name(context: Context) -> str:
 
 
 @register.filter
-def markdown(text: str) -> SafeString:
-    """Untrusted Markdown as clean HTML, cut for display."""
-    return rendering.markdown(text)
+def markdown(text: str, project: Project) -> SafeString:
+    """Untrusted Markdown as clean HTML, cut for display. Its images are loaded from the project's hosts alone."""
+    return rendering.markdown(text, project.image_hosts)
 
 
 @register.filter
 def raw(text: str) -> SafeString:
     """Untrusted text as it is, with what hides made visible, cut for display."""
     return rendering.raw(text)
+
+
+@register.filter
+def excerpt(text: str, length: int) -> str:
+    """Return the beginning of a text for a list, without the base64 of its images."""
+    return Truncator(hide_payloads(text)).chars(length)
 
 
 @register.filter

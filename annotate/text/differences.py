@@ -13,6 +13,7 @@ import regex
 from django.utils.safestring import SafeString, mark_safe
 
 from annotate.text.hidden_characters import visible
+from annotate.text.images import fold
 from annotate.text.rendering import cut
 
 WORD_LIMIT = 6_000  # words compared; 6,000 rows of 6,000 bits are 4.5 MB
@@ -36,7 +37,7 @@ class Differences(NamedTuple):
 
 def differences(left: str, right: str) -> Differences:
     """Return both texts with their differences marked."""
-    shown = [cut(text)[0] for text in (left, right)]
+    shown = [cut(fold(text)[0])[0] for text in (left, right)]
     tokens = [list(TOKEN.finditer(text)) for text in shown]
     kept = common(*([match[1] for match in side[:WORD_LIMIT]] for side in tokens))
     spaced = [pair for pair in kept if tokens[0][pair[0]][2] != tokens[1][pair[1]][2]]

@@ -1,8 +1,8 @@
 """Untrusted text made safe to look at, as Markdown or raw.
 
 What a model wrote may be hostile by accident or on purpose. Nothing here trusts it: raw HTML is shown as text,
-images are named and not loaded, links cannot run scripts, characters that hide are made visible, and the work
-done for a text is bounded by its length. nh3 cleans the result once more, so that a mistake in the Markdown
+images are verified or named (`images.py`), links cannot run scripts, characters that hide are made visible, and the
+work done for a text is bounded by its length. nh3 cleans the result once more, so that a mistake in the Markdown
 renderer is not a hole in the page.
 """
 
@@ -33,6 +33,7 @@ from pygments.lexers import get_lexer_by_name
 
 from annotate.text.dialect import make_parser
 from annotate.text.hidden_characters import hidden_places, mark_hidden, visible
+from annotate.text.images import FOLDED, Payloads, fold, show_folded, show_image, unfold
 from annotate.text.reasoning import split_reasoning
 
 DISPLAY_LIMIT = 60_000  # characters of one text that a page shows; the whole text is a link away
@@ -50,18 +51,21 @@ LANGUAGES = re.compile(
 
 def cut(text: str) -> tuple[str, bool]:
     """Return the part of `text` that a page shows, and whether that is not all of it."""
-    shown, _ = _fit(text, DISPLAY_LIMIT)
-    return shown, len(shown) < len(text)
+    folded, payloads = fold(text)
+    shown, _ = _fit(folded, DISPLAY_LIMIT)
+    return unfold(shown, payloads), len(shown) < len(folded)
 
 
 def cut_turns(turns: Iterable[tuple[str, str]]) -> list[tuple[str, str, bool]]:
     """Return the (role, text, cut) of a chat that a page has room for. `cut` is true of the last if more follows."""
     room, fitted = DISPLAY_LIMIT, []
     for role, text in turns:
-        shown, taken = _fit(text, room)
+        folded, payloads = fold(text)
+        shown, taken = _fit(folded, room)
         room -= taken
-        fitted.append((role, shown, len(shown) < len(text)))
-        if len(shown) < len(text):
+        is_cut = len(shown) < len(folded)
+        fitted.append((role, unfold(shown, payloads), is_cut))
+        if is_cut:
             break
     return fitted
 
@@ -79,19 +83,25 @@ def _fit(text: str, room: int) -> tuple[str, int]:
     return shown[:end], end + marks * MARK_ROOM
 
 
-def markdown(text: str) -> SafeString:
-    """Return `text`, cut for display, as clean HTML: the answer first, and the reasoning before it folded away."""
-    reasoning, answer, is_whole = split_reasoning(text)
+def markdown(text: str, hosts: Sequence[str] = ()) -> SafeString:
+    """Return `text`, cut for display, as clean HTML: the answer first, and the reasoning before it folded away.
+
+    Remote images are loaded from `hosts` alone.
+    """
+    folded, payloads = fold(text)
+    reasoning, answer, is_whole = split_reasoning(folded)
     shown, taken = _fit(answer, DISPLAY_LIMIT)
-    html = _rendered(shown) if shown.strip() or not reasoning.strip() else SafeString("")
+    html = SafeString("")
+    if shown.strip() or not reasoning.strip():
+        html = _rendered(shown, payloads, hosts)
     if not reasoning.strip():
         return html
-    folded, _ = _fit(reasoning, DISPLAY_LIMIT - taken)
+    thoughts, _ = _fit(reasoning, DISPLAY_LIMIT - taken)
     return html + format_html(
         '<details class="reasoning"{}><summary>{}</summary>{}</details>',
         "" if is_whole else SafeString(" open"),
-        _reasoning_title(len(reasoning), is_whole),
-        _rendered(folded),
+        _reasoning_title(len(unfold(reasoning, payloads)), is_whole),
+        _rendered(thoughts, payloads, hosts),
     )
 
 
@@ -109,34 +119,46 @@ def _reasoning_title(length: int, is_whole: bool) -> str:
     )
 
 
-def _rendered(shown: str) -> SafeString:
+def _rendered(shown: str, payloads: Payloads, hosts: Sequence[str]) -> SafeString:
     # A completion never changes, so neither does what it renders to.
-    return CACHE.find(shown) or CACHE.keep(shown, _markdown(shown))
+    key = "\n".join((str(get_language()), " ".join(hosts), shown))
+    return CACHE.find(key) or CACHE.keep(key, _markdown(shown, payloads, hosts))
 
 
 def raw(text: str) -> SafeString:
     """`text`, cut for display, character by character as it is, with what hides made visible."""
-    shown, _ = cut(text)
+    folded, payloads = fold(text)
+    shown, _ = _fit(folded, DISPLAY_LIMIT)
+    return _raw(shown, payloads)
+
+
+def _raw(shown: str, payloads: Payloads) -> SafeString:
     # A browser swallows the line break after <pre>; this one is not the text's.
-    return mark_safe(f'<pre class="raw-text" dir="auto">\n{visible(shown)}</pre>')  # noqa: S308 - visible() escapes
+    html = show_folded(visible(shown), payloads)
+    return mark_safe(f'<pre class="raw-text" dir="auto">\n{html}</pre>')  # noqa: S308 - visible() escapes
 
 
-def _markdown(text: str) -> SafeString:
+def _markdown(text: str, payloads: Payloads, hosts: Sequence[str]) -> SafeString:
     # Honest text takes less than a third of this work.
-    environment: dict[str, Any] = {"work": len(text) + 2_000, "highlighted": HIGHLIGHTED_TEXT}
+    environment: dict[str, Any] = {
+        "work": len(text) + 2_000,
+        "highlighted": HIGHLIGHTED_TEXT,
+        "payloads": payloads,
+        "hosts": hosts,
+    }
     try:
         tokens = PARSER.parse(text, environment)
         # A table can hold a square of empty cells for a line of text.
         if len(tokens) > 2 * len(text) + 1_000:
-            return raw(text)
+            return _raw(text, payloads)
         html = PARSER.renderer.render(tokens, PARSER.options, environment)
     except WorkLimitError:
-        return raw(text)
+        return _raw(text, payloads)
     return mark_safe(CLEANER.clean(html))  # noqa: S308 - cleaned on this line
 
 
 class HtmlCache:
-    """Rendered texts by their language and source: the latest ones, in a bounded number of bytes."""
+    """Rendered texts by what they were rendered from: the latest ones, in a bounded number of bytes."""
 
     def __init__(self, size: int) -> None:
         self.size, self.used = size, 0
@@ -165,8 +187,7 @@ class HtmlCache:
 
     @staticmethod
     def _digest(text: str) -> bytes:
-        source = f"{get_language()} {text}"
-        return hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 CACHE = HtmlCache(CACHE_SIZE)
@@ -198,25 +219,36 @@ def _spend(environment: MutableMapping[str, Any]) -> bool:
 
 
 def _text(token: Token, env: Environment) -> str:
-    return visible(token.content)
+    """Return text, with the images of its data URIs, whether or not Markdown's signs are around them."""
+    html, end = "", 0
+    for match in FOLDED.finditer(token.content) if env["payloads"] else ():
+        if match[1].lower().startswith("data:image/"):
+            html += _visible(token.content[end : match.start()], env)
+            html += show_image(match[0], match[0], env["payloads"], ())
+            end = match.end()
+    return html + _visible(token.content[end:], env)
+
+
+def _visible(text: str, env: Environment) -> str:
+    return show_folded(visible(text), env["payloads"])
 
 
 def _link_target(token: Token, env: Environment) -> str:
-    return f'<span class="link-target">{visible(token.content)}</span>'
+    return f'<span class="link-target">{_visible(token.content, env)}</span>'
 
 
 def _math(token: Token, env: Environment) -> str:
     """Return a formula as it was written, for `static/math.js` to typeset."""
-    return f'<{token.tag} class="math">{visible(token.content)}</{token.tag}>'
+    return f'<{token.tag} class="math">{_visible(token.content, env)}</{token.tag}>'
 
 
 def _script(token: Token, env: Environment) -> str:
     """Return raised or lowered text."""
-    return f"<{token.tag}>{visible(token.content)}</{token.tag}>"
+    return f"<{token.tag}>{_visible(token.content, env)}</{token.tag}>"
 
 
 def _code_inline(token: Token, env: Environment) -> str:
-    return f"<code>{visible(token.content)}</code>"
+    return f"<code>{_visible(token.content, env)}</code>"
 
 
 def _code_block(token: Token, env: Environment) -> str:
@@ -231,8 +263,7 @@ def _code_block(token: Token, env: Environment) -> str:
 
 
 def _image(token: Token, env: Environment) -> str:
-    """Name an image and load none: it could tell its server who is looking."""
-    return f'<span class="image-held">{visible(token.meta["source"])}</span>'
+    return show_image(str(token.attrGet("src")), token.meta["source"], env["payloads"], env["hosts"])
 
 
 def _cell(token: Token, env: Environment) -> str:
@@ -259,7 +290,7 @@ def _item(token: Token, env: Environment) -> str:
 
 
 def _rule(token: Token, env: Environment) -> str:
-    return f'<p class="rule">{visible(token.content)}</p>\n'
+    return f'<p class="rule">{_visible(token.content, env)}</p>\n'
 
 
 def _line_break(token: Token, env: Environment) -> str:
@@ -311,16 +342,39 @@ def _parser() -> MarkdownIt:
 
 def _code(text: str, language: str, env: MutableMapping[str, Any]) -> str:
     if not LANGUAGES.fullmatch(language) or len(text) > min(HIGHLIGHTED_BLOCK, env["highlighted"]):
-        return visible(text)
+        return _visible(text, env)
     env["highlighted"] -= len(text)
     html = highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
     # Between its tags, Pygments' output is escaped text: only that may be marked.
-    return re.sub(r"(?<=>)[^<]+|^[^<]+", lambda match: mark_hidden(match[0]), html)
+    html = re.sub(r"(?<=>)[^<]+|^[^<]+", lambda match: mark_hidden(match[0]), html)
+    return show_folded(html, env["payloads"])
+
+
+def _filter_attribute(tag: str, name: str, value: str) -> str | None:
+    """Keep data URIs to images: as the target of a link, one could be a page."""
+    return None if value.lower().startswith("data:") and (tag, name) != ("img", "src") else value
 
 
 PARSER = _parser()
 CLEANER = nh3.Cleaner(
-    tags={"p", "br", "hr", "ul", "ol", "li", "pre", "code", "em", "strong", "s", "sub", "sup", "a", "span"}
+    tags={
+        "p",
+        "br",
+        "hr",
+        "ul",
+        "ol",
+        "li",
+        "pre",
+        "code",
+        "em",
+        "strong",
+        "s",
+        "sub",
+        "sup",
+        "a",
+        "span",
+        "img",
+    }
     | {"h3", "h4", "h5", "h6"}
     | {"table", "thead", "tbody", "tr", "th", "td"},
     attributes={
@@ -332,8 +386,10 @@ CLEANER = nh3.Cleaner(
         "span": {"class", "title"},
         "th": {"class"},
         "td": {"class"},
+        "img": {"src", "width", "height", "alt", "referrerpolicy"},
     },
-    url_schemes={"http", "https", "mailto"},
+    attribute_filter=_filter_attribute,
+    url_schemes={"http", "https", "mailto", "data"},
     link_rel="noopener noreferrer nofollow",
     set_tag_attribute_values={"a": {"target": "_blank"}},
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from annotate.text import rendering
 from annotate.text.differences import WORD_LIMIT, differences
 from annotate.views import verdict_form
 
+SHORT_METADATA = 200  # characters of a value that is shown unfolded
 VIEWS = ("rendered", "raw", "differences")
 ROLES = {"system": _("System"), "user": _("User"), "assistant": _("Assistant"), "tool": _("Tool")}
 
@@ -52,6 +54,15 @@ class Criterion:
     field: str
     name: str
     code: str
+
+
+def show_metadata(
+    key: str, value: Any, show: Callable[[str], SafeString] = rendering.markdown
+) -> tuple[str, SafeString, bool]:
+    """Return a key of metadata, its value as HTML, and whether that is long. What is no text is shown as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    html = show(text) if isinstance(value, str) else rendering.raw(text)
+    return key, html, len(text) > SHORT_METADATA or "\n" in text
 
 
 @dataclass(frozen=True)
@@ -96,11 +107,21 @@ class Stage:
 
     @cached_property
     def messages(self) -> list[Message]:
-        show = rendering.raw if self.view == "raw" else rendering.markdown
         return [
-            Message(show(text), cut, ROLES.get(role, role), role if role in ROLES else "")
+            Message(self._show(text), cut, ROLES.get(role, role), role if role in ROLES else "")
             for role, text, cut in rendering.cut_turns(self.prompt.turns)
         ]
+
+    def _show(self, text: str) -> SafeString:
+        if self.view == "raw":
+            return rendering.raw(text)
+        return rendering.markdown(text, self.project.image_hosts)
+
+    @property
+    def metadata(self) -> list[tuple[str, SafeString, bool]]:
+        """The metadata that the project shows, as `show_metadata` returns it."""
+        shown = self.prompt.visible_metadata(self.project.visible_metadata)
+        return [show_metadata(key, value, self._show) for key, value in shown.items()]
 
     @property
     def prompt_text(self) -> str:
@@ -124,8 +145,7 @@ class Stage:
                 for part in found.html
             ]
         else:
-            show = rendering.raw if self.view == "raw" else rendering.markdown
-            html = [show(completion.text) for completion in both]
+            html = [self._show(completion.text) for completion in both]
         return [
             Side(name.upper(), name, completion, part, rendering.cut(completion.text)[1], stopped)
             for name, completion, part, stopped in zip("ab", both, html, uncompared, strict=True)

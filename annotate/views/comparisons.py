@@ -16,6 +16,7 @@ from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from annotate.reports.search import EMPTY, browse
 from annotate.text.rendering import cut_turns
+from annotate.views.comparison_view import show_metadata
 
 
 @require_GET
@@ -57,6 +58,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "comparison": found,
         "sides": [("A", found.first), ("B", found.second)],
         "turns": cut_turns(found.prompt.turns),
+        "metadata": [show_metadata(key, value) for key, value in found.prompt.metadata.items()],
         "judgments": judgments,
         "claims": claims,
         "pairs": pairs.order_by("-snapshot_id"),

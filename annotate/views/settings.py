@@ -67,7 +67,7 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
 def guidelines_preview(request: ProjectRequest) -> HttpResponse:
     context = {
         "section": "settings",
-        "text": markdown(request.POST.get("guidelines", "")),
+        "text": markdown(request.POST.get("guidelines", ""), request.project.image_hosts),
     }
     template = "annotate/_preview.html" if request.htmx else "annotate/preview.html"
     return render(request, template, context)

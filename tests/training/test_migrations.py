@@ -51,7 +51,8 @@ def read_history() -> list[tuple[str, str, str]]:
 
 
 def test_histories_begin_when_rounds_were_queued(newest: list[Any]) -> None:
-    make_history(migrate(WITH_DRAFTS))
+    others = [node for node in newest if node[0] != "training"]
+    make_history(migrate([*others, *WITH_DRAFTS]))
     migrate(newest)
     assert read_history() == [
         ("", "queued", "Opened."),
@@ -62,5 +63,5 @@ def test_histories_begin_when_rounds_were_queued(newest: list[Any]) -> None:
 
 def test_an_older_version_can_read_histories(newest: list[Any], make_round: Any) -> None:
     make_round("cancelled")
-    migrate(WITH_DRAFTS)
+    migrate([*(node for node in newest if node[0] != "training"), *WITH_DRAFTS])
     assert read_history() == [("draft", "queued", "12 pairs to train on."), ("queued", "cancelled", "")]

@@ -1,11 +1,9 @@
 """Filters that write figures on the pages of rounds and policies."""
 
 from django import template
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from annotate.text.rendering import markdown
 from primitives.statistics import Estimate, percent
 from training.models import Round
 
@@ -83,9 +81,3 @@ def setting(value: object) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@register.filter
-def rendered(text: str) -> SafeString:
-    """Render a model's text as it appears to annotators."""
-    return markdown(text)
