@@ -67,6 +67,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.time_zone.TimeZoneMiddleware",
     "annotate.people.access.LoginMiddleware",
     "annotate.people.authentication.KnownBrowserMiddleware",
 ]

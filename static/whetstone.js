@@ -28,6 +28,16 @@ document.addEventListener("htmx:after:settle", () => {
 
 for (const notice of notices.querySelectorAll("[data-notice]")) fade(notice);
 
+// --- Cookies for pages: the theme, and the reader's time zone ---
+
+function remember(name, value) {
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `${name}=${value}; path=/; max-age=31536000; samesite=lax${secure}`;
+}
+
+// The server writes times in this zone from the next page on. Until then it writes the site's zone, by its name.
+remember("timezone", Intl.DateTimeFormat().resolvedOptions().timeZone);
+
 // --- Mathematics, where there is some ---
 
 function typeset() {
@@ -76,8 +86,7 @@ document.addEventListener("submit", (event) => {
   const { dataset } = document.documentElement;
   const isDark = dataset.theme ? dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   dataset.theme = isDark ? "light" : "dark";
-  const secure = location.protocol === "https:" ? "; secure" : "";
-  document.cookie = `theme=${dataset.theme}; path=/; max-age=31536000; samesite=lax${secure}`;
+  remember("theme", dataset.theme);
 }, true);
 
 // --- Requests of htmx ---

@@ -38,6 +38,32 @@ def test_words_are_marked_for_translation(path: Path) -> None:
     assert not list(unmarked(path.read_text()))
 
 
+COUNTED = "judgments|comparisons|pairs|prompts|rows|samples|completions|verdicts|annotators|members|days|lines|rounds"
+BLOCK = re.compile(r"\{% blocktranslate([^%]*)%\}(.*?)\{% endblocktranslate %\}", re.DOTALL)
+
+
+@ids
+def test_counted_words_have_a_singular(path: Path) -> None:
+    assert not list(without_singular(path.read_text()))
+
+
+def test_a_counted_word_without_a_singular_is_found() -> None:
+    many = "{{ count }} <b>pairs</b> {{ x }}"
+    block = "{{% blocktranslate {} %}}{}{{% endblocktranslate %}}"
+    assert not list(without_singular(block.format("count count=x", "{{ count }} pair{% plural %}" + many)))
+    assert list(without_singular(block.format("with count=x", many))) == [many]
+
+
+def without_singular(source: str) -> Iterator[str]:
+    """Yield the texts that name a number of things and have one form alone."""
+    for options, text in BLOCK.findall(source):
+        if (
+            re.search(rf"\}}\}}\s*(<\w+>)?(of its |new |more |other )?({COUNTED})\b", text)
+            and " count " not in options
+        ):
+            yield text
+
+
 def test_an_unmarked_word_is_found() -> None:
     assert not list(unmarked('<p title="{% translate "Look" %}">{# Why #}{{ x }} · 3</p>'))
     assert not list(unmarked("{% blocktranslate %}Look at {{ x }}{% endblocktranslate %}"))

@@ -17,13 +17,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.models import Membership, PasswordLink, Role, User, token_digest
 from annotate.people.members import awaits_password
 from annotate.projects import trail
+from annotate.text.moments import write_moment
 
 MOST_TOLD = 3  # at once: the page of the account lists them all
 
@@ -117,14 +117,14 @@ def tell(request: HttpRequest, person: User) -> None:
 def _notice(link: PasswordLink) -> str:
     told = {
         "maker": link.maker_name,
-        "made": date_format(timezone.localtime(link.made_at), "DATETIME_FORMAT"),
+        "made": write_moment(link.made_at),
     }
     if link.used_at is None:
         return (
             _("%(maker)s made a link to choose your password (%(made)s). It was not used, and works no more.")
             % told
         )
-    told["used"] = date_format(timezone.localtime(link.used_at), "DATETIME_FORMAT")
+    told["used"] = write_moment(link.used_at)
     return (
         _(
             "Your password was chosen with a link that %(maker)s made (%(made)s, used %(used)s). "

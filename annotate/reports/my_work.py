@@ -79,7 +79,7 @@ def figures(project: Project, annotator: User, *, now: datetime | None = None) -
 
 
 def judged_today(project: Project, annotator: User) -> int:
-    """Count the annotator's verdicts since midnight, in the site's time zone. Skips do not count."""
+    """Count the annotator's verdicts since midnight, in their own time zone. Skips do not count."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     return _mine(project, annotator).filter(created_at__gte=midnight).count()
 

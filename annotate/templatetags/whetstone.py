@@ -1,9 +1,11 @@
 """Template tags that every page may use: the project's navigation, and rendered model text."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django import template
+from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.template import Context
 from django.urls import reverse
 from django.utils.html import format_html
@@ -15,6 +17,7 @@ from annotate.models import Project, Role
 from annotate.people.access import ADMINS, JUDGES, READERS
 from annotate.text import rendering
 from annotate.text.images import hide_payloads
+from annotate.text.moments import mark_moment, write_moment
 
 register = template.Library()
 
@@ -99,6 +102,14 @@ def excerpt(text: str, length: int) -> str:
 def is_cut(text: str) -> bool:
     """Return whether the filters above show only the beginning of this text."""
     return rendering.cut(text)[1]
+
+
+@register.simple_tag
+def moment(at: datetime, form: str = "full") -> SafeString:
+    """Return a time in the reader's zone: "full", "day", "clock", "seconds", or "ago"."""
+    if form != "ago":
+        return mark_moment(at, write_moment(at, form))
+    return mark_moment(at, naturaltime(at))
 
 
 ARROWS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}

@@ -174,7 +174,7 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert "0 of 3 gate comparisons judged" in page
     assert "Chosen ones are longer.</b> Balance the lengths." in page
     assert "3 prompts fill the model" in page
-    assert "2 pairs were identical and 0 were empty" in page
+    assert "Samples that make no comparison: 2 identical, 0 empty" in page
     assert "1 chat was refused by the model" in page
     assert "Rows are not packed." in page
     assert page.count("Prompt 7 is left out: &lt;refused&gt;.") == 1
@@ -221,14 +221,14 @@ def test_promote_asks_first_unless_the_gate_favours_the_policy(
     finished: Round, owner: Any, client_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = text(client_for(owner).get(finished.get_absolute_url()))
-    assert 'data-confirm="Promote round 1? None of its 3 gate comparisons is judged' in page
+    assert 'data-confirm="Promote round 1? None of its gate comparisons is judged' in page
 
     def stands(wins: int) -> standings.Gate:
         return standings.Gate(30, 30, wins, 0, 30 - wins, confidence_sequence(wins, 30))
 
     monkeypatch.setattr("training.rounds.standings.measure_gate", lambda _round: stands(16))
     page = text(client_for(owner).get(finished.get_absolute_url()))
-    assert "it wins 53 % (95 % interval 27 – 78 %), with 30 of 30 comparisons judged." in page
+    assert "it wins 53 % (95 % interval 27 – 78 %). Comparisons judged: 30 of 30." in page
     monkeypatch.setattr("training.rounds.standings.measure_gate", lambda _round: stands(27))
     assert "Promote round 1?" not in text(client_for(owner).get(finished.get_absolute_url()))
 
