@@ -246,7 +246,7 @@ def test_work_grows_no_faster_than_the_text(pattern: str) -> None:
         return work(lambda: rendering._markdown(text, {}, ()))
 
     rendered(500)  # what is set up once
-    assert rendered(4_000) < 2.5 * rendered(2_000) + 10_000
+    assert rendered(2_000) < 2.5 * rendered(1_000) + 5_000
 
 
 def test_text_that_costs_too_much_is_shown_raw() -> None:
@@ -255,7 +255,7 @@ def test_text_that_costs_too_much_is_shown_raw() -> None:
 
 
 def test_a_table_of_empty_cells_does_not_blow_up_the_page() -> None:
-    text = "|a" * 2_000 + "|\n" + "|-" * 2_000 + "|\n" + "a\n" * 500
+    text = "|a" * 700 + "|\n" + "|-" * 700 + "|\n" + "a\n" * 200
     assert len(markdown(text)) < 20 * len(text)
 
 
