@@ -82,7 +82,7 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
         model = Judgment
         fields = [
             "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "left_id", "reasons", "criteria",
-            "rationale", "seconds", "late", "too_fast", "replaces_id", "created_at", "superseded_at",
+            "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at", "created_at", "superseded_at",
         ]  # fmt: skip
 
 

@@ -64,8 +64,8 @@ def record(
 ) -> Judgment:
     """Store the verdict on the claim with this token; returns the judgment, even when it was stored before.
 
-    `seconds` is the time from first sight to verdict, as the browser measured it; without it, the server's.
-    Raises RefusalError, also for a token of another project.
+    `seconds` is the time from sight to verdict, as the browser measured it; without it, the server's. After an undo it
+    is added to that of the looks before. Raises RefusalError, also for a token of another project.
     """
     with transaction.atomic():
         return _record(project, annotator, token, verdict, seconds=seconds, now=now or timezone.now())
@@ -113,10 +113,13 @@ def _record(
     fields = verdict.check(project)
     settled = _settle(project, annotator, key, fields["verdict"], now)
     if settled is None:
-        return _record_again(project, annotator, key, fields, now)
+        return _record_again(project, annotator, key, verdict, fields=fields, seconds=seconds, now=now)
     claim, was_late = settled
     fields = name_shown(fields, (claim.left_id, claim.right_id))
-    taken = _seconds(seconds, claim, now)
+    before = Judgment.objects.get(pk=claim.undone_id) if claim.undone_id else None
+    if before is not None:
+        fields = verdict.revised(fields, before)
+    taken = _total(_seconds(seconds, claim, now), before)
     hasty = taken is not None and taken < project.min_seconds
     return Judgment.objects.create(
         **fields,
@@ -130,6 +133,7 @@ def _record(
         late=claim.expires_at <= now or was_late,
         too_fast=hasty and fields["verdict"] != Judgment.Verdict.SKIP,
         replaces_id=claim.undone_id,
+        first_at=min(before.first_at, now) if before else now,
         created_at=now,
     )
 
@@ -175,8 +179,22 @@ def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | Non
     return max((now - claim.seen_at).total_seconds(), 0.0) if claim.seen_at else None
 
 
+def _total(seconds: float | None, before: Judgment | None) -> float | None:
+    """Return the seconds of reading, those of the looks before this one too. None if no look was measured."""
+    looks = [seconds, before.seconds if before else None]
+    measured = [look for look in looks if look is not None]
+    return sum(measured) if measured else None
+
+
 def _record_again(
-    project: Project, annotator: User, token: uuid.UUID, fields: Mapping[str, Any], now: datetime
+    project: Project,
+    annotator: User,
+    token: uuid.UUID,
+    verdict: Verdict,
+    *,
+    fields: Mapping[str, Any],
+    seconds: float | None,
+    now: datetime,
 ) -> Judgment:
     """Take a verdict on a settled claim: a replay changes nothing, a second opinion revises the first."""
     mine = Judgment.objects.filter(annotator=annotator, project=project)
@@ -188,7 +206,9 @@ def _record_again(
         raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
     current = mine.current().select_for_update().get(comparison=claim.comparison_id)
-    return _replace(current, name_shown(fields, (claim.left_id, claim.right_id)), token, now)
+    fields = verdict.revised(name_shown(fields, (claim.left_id, claim.right_id)), current)
+    look = _seconds(seconds, claim, now) if seconds is not None else None
+    return _replace(current, fields, token, now, look)
 
 
 # --- Changing one's mind -----------------------------------------------------------------------------------------
@@ -203,14 +223,15 @@ def revise(
     *,
     now: datetime | None = None,
 ) -> Judgment:
-    """Put another verdict in the place of one's own earlier one, which stays as history. The same verdict again
-    changes nothing. Raises RefusalError."""
+    """Put another verdict in the place of one's own earlier one, which stays as history. What it is not asked about
+    stays as it was. The same verdict again changes nothing. Raises RefusalError."""
     with transaction.atomic():
         mine = Judgment.objects.select_for_update().filter(project=project, annotator=annotator)
         judgment = mine.filter(pk=judgment_id).first()
         if judgment is None:
             raise RefusalError(_("There is no such judgment of yours."), "judgment")
         fields = name_shown(verdict.check(project), (judgment.left_id, judgment.right_id))
+        fields = verdict.revised(fields, judgment)
         if judgment.superseded_at is not None:
             judgment = _successor(judgment, fields)
         return _replace(judgment, fields, uuid.uuid4(), now or timezone.now())
@@ -230,7 +251,10 @@ def _says(judgment: Judgment, fields: Mapping[str, Any]) -> bool:
     return all(getattr(judgment, name) == value for name, value in fields.items())
 
 
-def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, now: datetime) -> Judgment:
+def _replace(
+    judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, now: datetime, look: float | None = None
+) -> Judgment:
+    """Put what `fields` say in the place of a judgment. `look` are the seconds of another look at the comparison."""
     if _says(judgment, fields):
         return judgment
     claim = Claim.objects.select_for_update().get(
@@ -249,8 +273,11 @@ def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, no
         left_id=judgment.left_id,
         right_id=judgment.right_id,
         token=token,
+        seconds=_total(look, judgment),
+        too_fast=judgment.too_fast,
         late=late,
         replaces=judgment,
+        first_at=min(judgment.first_at, now),
         created_at=now,
     )
 

@@ -14,6 +14,8 @@ from primitives.text import is_storable
 
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
+# What a form says that it asks about, before the name of a reason or a criterion.
+REASON, CRITERION, RATIONALE = "reason-", "criterion-", "rationale"
 DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
 
 
@@ -26,14 +28,18 @@ class Verdict:
 
     `criteria` maps a criterion of the project to {"verdict": "prefer" | "tie" | "both_bad"} with `preferred_id`
     and `strength` for a preference.
+
+    A verdict says nothing of what it was not asked about: a later one leaves that as it was (`revised`). `asked` names
+    what was (`REASON` or `CRITERION` before its name, and `RATIONALE`). Without it, what is None was not.
     """
 
     verdict: str
     preferred_id: int | str | None = None
     strength: int | None = None
-    reasons: Sequence[str] = ()
+    reasons: Sequence[str] | None = None
     criteria: Mapping[str, Mapping[str, Any]] | None = None
-    rationale: str = ""
+    rationale: str | None = None
+    asked: frozenset[str] | None = None
 
     def check(self, project: Project) -> dict[str, Any]:
         """Return the fields of a Judgment, as the project allows them. Raises RefusalError.
@@ -42,10 +48,31 @@ class Verdict:
         """
         return {
             **_choice(self.verdict, self.preferred_id, self.strength, Judgment.Verdict.values, ""),
-            "reasons": _reasons(self.reasons, project.reasons),
-            "criteria": _criteria(self.criteria or {}, project.criteria),
-            "rationale": clean_text(self.rationale, "rationale"),
+            "reasons": _reasons([] if self.reasons is None else self.reasons, project.reasons),
+            "criteria": _criteria({} if self.criteria is None else self.criteria, project.criteria),
+            "rationale": clean_text("" if self.rationale is None else self.rationale, "rationale"),
         }
+
+    def revised(self, fields: Mapping[str, Any], before: Judgment) -> dict[str, Any]:
+        """Return `fields`, which this verdict gives, with what `before` says of everything it was not asked about."""
+        reasons = [reason for reason in before.reasons if not self._asks(REASON + reason, self.reasons)]
+        criteria = {
+            name: said
+            for name, said in before.criteria.items()
+            if not self._asks(CRITERION + name, self.criteria)
+        }
+        rationale = fields["rationale"] if self._asks(RATIONALE, self.rationale) else before.rationale
+        return {
+            **fields,
+            # In the order of before, so that the same reasons are the same list.
+            "reasons": [reason for reason in before.reasons if reason in {*reasons, *fields["reasons"]}]
+            + [reason for reason in fields["reasons"] if reason not in before.reasons],
+            "criteria": criteria | fields["criteria"],
+            "rationale": rationale,
+        }
+
+    def _asks(self, name: str, given: object) -> bool:
+        return given is not None if self.asked is None else name in self.asked
 
 
 def parse_token(token: uuid.UUID | str) -> uuid.UUID:

@@ -219,6 +219,7 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
             "too_fast": row["too_fast"],
             "replaces": row["replaces_id"],
             "current": row["superseded_at"] is None,
+            "first_at": row["first_at"].isoformat(),
             "created_at": row["created_at"].isoformat(),
         }
 

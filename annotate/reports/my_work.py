@@ -10,6 +10,7 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, User, is_current
+from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import gold_judgments
 from annotate.reports.agreement import LONGEST_SECONDS
 from annotate.reports.days import Day
@@ -81,15 +82,15 @@ def figures(project: Project, annotator: User, *, now: datetime | None = None) -
 def judged_today(project: Project, annotator: User) -> int:
     """Count the annotator's verdicts since midnight, in their own time zone. Skips do not count."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    return _mine(project, annotator).filter(created_at__gte=midnight).count()
+    return _mine(project, annotator).since(midnight).count()
 
 
-def _mine(project: Project, annotator: User) -> QuerySet[Judgment]:
+def _mine(project: Project, annotator: User) -> JudgmentQuerySet:
     return Judgment.objects.filter(project=project, annotator=annotator).current().opinions()
 
 
-def _per_day(mine: QuerySet[Judgment], since: datetime) -> dict[date, int]:
-    rows = mine.filter(created_at__gte=since).annotate(day=TruncDate("created_at")).values("day")
+def _per_day(mine: JudgmentQuerySet, since: datetime) -> dict[date, int]:
+    rows = mine.since(since).annotate(day=TruncDate("first_at")).values("day")
     return {row["day"]: row["count"] for row in rows.annotate(count=Count("pk")).order_by()}
 
 
@@ -103,9 +104,7 @@ def _streak(per_day: dict[date, int], today: date) -> int:
 
 
 def _pace(mine: QuerySet[Judgment]) -> float | None:
-    timed = (
-        mine.filter(seconds__lte=LONGEST_SECONDS).order_by("-created_at").values_list("seconds", flat=True)
-    )
+    timed = mine.filter(seconds__lte=LONGEST_SECONDS).order_by("-first_at").values_list("seconds", flat=True)
     recent = [seconds for seconds in timed[:RECENT] if seconds]
     return median(recent) if recent else None
 

@@ -162,16 +162,16 @@ class Stage:
 
     @property
     def reasons(self) -> list[tuple[str, bool]]:
-        """The project's reasons, and whether each was picked."""
+        """The project's reasons, and others that were picked; and whether each was."""
         picked = self.said.get("reasons") or ()
-        return [(reason, reason in picked) for reason in self.project.reasons]
+        return [(reason, reason in picked) for reason in dict.fromkeys([*self.project.reasons, *picked])]
 
     @property
     def criteria(self) -> list[Criterion]:
         said = self.said.get("criteria") or {}
         return [
             Criterion(verdict_form.CRITERION + name, name, code_of(said.get(name) or {}, self.left.pk))
-            for name in self.project.criteria
+            for name in dict.fromkeys([*self.project.criteria, *said])
         ]
 
     @property
@@ -179,6 +179,17 @@ class Stage:
         return str(self.said.get("rationale") or "")
 
     @property
+    def asks_rationale(self) -> bool:
+        return self.project.ask_rationale or bool(self.rationale)
+
+    @property
     def asks(self) -> bool:
-        """Return whether there is anything to say beside the verdict."""
-        return bool(self.project.reasons or self.project.criteria or self.project.ask_rationale)
+        """Return whether there is anything to say beside the verdict, or was."""
+        return bool(self.reasons or self.criteria or self.asks_rationale)
+
+    @property
+    def asked(self) -> list[str]:
+        """Return the names of what the form asks about, for `verdict_form`. Never empty."""
+        names = [verdict_form.REASON + reason for reason, _picked in self.reasons]
+        names += [criterion.field for criterion in self.criteria]
+        return names + [verdict_form.RATIONALE] * self.asks_rationale or [""]

@@ -118,7 +118,7 @@ def _refused(request: ProjectRequest) -> Claim | None:
     claim = queue.claim(request.project, request.user)
     if claim and str(claim.token) == request.POST.get("token"):
         shown = (claim.left_id, claim.right_id)
-        claim.draft = verdict_form.entered(request.POST, request.project, shown)
+        claim.draft = verdict_form.entered(request.POST, shown)
     return claim
 
 
@@ -209,7 +209,7 @@ def _own_claim(request: ProjectRequest, token: UUID) -> Claim:
 def draft(request: ProjectRequest) -> HttpResponse:
     """Keep what is being written."""
     try:
-        written = verdict_form.read_draft(request.POST, request.project)
+        written = verdict_form.read_draft(request.POST)
         kept = drafts.save_draft(request.project, request.user, request.POST.get("token", ""), written)
     except RefusalError as error:
         return notice(error.message, 422)

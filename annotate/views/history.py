@@ -81,9 +81,8 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
             revised = judging.revise(project, request.user, found.pk, verdict)
         except RefusalError as refused:
             error = refused.message
-            stage = replace(
-                stage, said=verdict_form.entered(request.POST, project, (found.left_id, found.right_id))
-            )
+            shown = (found.left_id, found.right_id)
+            stage = replace(stage, said=verdict_form.entered(request.POST, shown))
         else:
             messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
             return redirect("judgment", project.slug, revised.pk)

@@ -84,9 +84,8 @@ def overview(project: Project) -> Overview:
         judgments_needed=Sum("needed", default=0),
     )
     people = Membership.objects.filter(project=project)
-    recent = Judgment.objects.current().filter(
-        project=project, created_at__gte=timezone.now() - timedelta(days=7)
-    )
+    week = timezone.now() - timedelta(days=7)
+    recent = Judgment.objects.current().filter(project=project).since(week)
     return Overview(
         **counts,
         prompts=Prompt.objects.filter(project=project).count(),

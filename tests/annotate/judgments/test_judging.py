@@ -207,7 +207,7 @@ def test_a_preference_for_a_foreign_completion_is_refused(project, teammate, cla
         ("rationale", Verdict("tie", rationale="x" * (RATIONALE_LIMIT + 1))),
         ("rationale", Verdict("tie", rationale="a\x00b")),
         ("rationale", Verdict("tie", rationale="\ud800")),
-        ("rationale", Verdict("tie", rationale=None)),
+        ("rationale", Verdict("tie", rationale=7)),
     ],
 )
 def test_a_verdict_that_makes_no_sense_is_refused_by_its_field(project, teammate, claim, field, verdict):

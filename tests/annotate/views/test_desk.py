@@ -98,10 +98,9 @@ def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) ->
     }
 
 
-def test_what_a_project_does_not_ask_for_is_not_stored(desk: Client) -> None:
-    desk.post(url("judge"), {**on_screen(desk), "verdict": "tie", "rationale": "x", "reasons": ["Truer"]})
-    judgment = Judgment.objects.get()
-    assert (judgment.rationale, judgment.reasons) == ("", [])
+def test_a_rationale_no_longer_asked_for_is_kept(desk: Client) -> None:
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "tie", "rationale": "It names the film."})
+    assert Judgment.objects.get().rationale == "It names the film."
 
 
 def test_when_nothing_is_left_the_page_says_why(client_for: Any, teammate: Any, project: Any) -> None:
@@ -318,7 +317,7 @@ def test_undo_redo_and_a_refusal_bring_the_true_count_of_the_day(desk: Client) -
         assert today(desk.post(url(action), headers=FRAGMENT)) == [count], action
     assert today(desk.post(url("judge"), {**on_screen(desk), "verdict": "a9"}, headers=FRAGMENT)) == ["1"]
     yesterday = timezone.now() - timedelta(hours=23, minutes=59)
-    Judgment.objects.filter(verdict="prefer").update(created_at=yesterday)
+    Judgment.objects.filter(verdict="prefer").update(first_at=yesterday, created_at=yesterday)
     expected = str(int(timezone.localtime(yesterday).date() == timezone.localdate()))
     assert today(desk.get(url("judge"), headers=FRAGMENT)) == [expected]
     assert today(desk.post(url("undo"), headers=FRAGMENT)) == ["0"]

@@ -234,7 +234,9 @@ def test_figures_count_todays_verdicts_the_streak_and_the_rest(
     make_comparisons(7)
     for days in (0, 0, 1, 2, 4):
         judgment = judge(teammate)
-        Judgment.objects.filter(pk=judgment.pk).update(created_at=at(days), seconds=10 + days)
+        Judgment.objects.filter(pk=judgment.pk).update(
+            first_at=at(days), created_at=at(days), seconds=10 + days
+        )
     judge(teammate, "skip")
     work = my_work.figures(project, teammate)
     assert (work.today, work.total, work.left) == (2, 5, 1)
@@ -248,9 +250,9 @@ def test_a_streak_lasts_until_the_day_after_is_over(
     teammate: Any, project: Any, judge: Any, make_comparisons: Any
 ) -> None:
     make_comparisons(1)
-    Judgment.objects.filter(pk=judge(teammate).pk).update(created_at=at(1))
+    Judgment.objects.filter(pk=judge(teammate).pk).update(first_at=at(1), created_at=at(1))
     assert my_work.figures(project, teammate).streak == 1
-    Judgment.objects.update(created_at=at(2))
+    Judgment.objects.update(first_at=at(2), created_at=at(2))
     assert my_work.figures(project, teammate).streak == 0
 
 
