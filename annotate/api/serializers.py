@@ -8,6 +8,7 @@ from rest_framework import serializers
 from annotate.imports.records import POLICIES
 from annotate.judgments.scale import SIDES, side_of
 from annotate.models import (
+    Aspect,
     Claim,
     Comparison,
     Completion,
@@ -30,8 +31,8 @@ def project_data(project: Project, membership: Membership) -> dict[str, Any]:
         "role": membership.role,
         "archived": project.archived_at is not None,
         "guidelines": project.guidelines,
-        "reasons": project.reasons,
-        "criteria": project.criteria,
+        "reasons": [_aspect_data(one) for one in project.all_reasons],
+        "criteria": [_aspect_data(one) for one in project.all_criteria],
         "ask_rationale": project.ask_rationale,
     }
     if membership.role != Role.ANNOTATOR:
@@ -44,6 +45,11 @@ def project_data(project: Project, membership: Membership) -> dict[str, Any]:
         }  # fmt: skip
         data["current_policy"] = project.current_policy and project.current_policy.name
     return data
+
+
+def _aspect_data(aspect: Aspect) -> dict[str, Any]:
+    """Return a reason or a criterion. One that is no longer asked for is listed, as judgments may hold its key."""
+    return {"key": aspect.key, "title": aspect.title, "asked": not aspect.is_removed}
 
 
 class PromptOut(serializers.ModelSerializer[Prompt]):

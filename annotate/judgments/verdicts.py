@@ -8,13 +8,14 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.judgments.aspects import find_aspect
 from annotate.judgments.scale import SIDES
-from annotate.models import Judgment, Project
+from annotate.models import Aspect, Judgment, Project
 from primitives.text import is_storable
 
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
-# What a form says that it asks about, before the name of a reason or a criterion.
+# What a form says that it asks about, before the key of a reason or a criterion.
 REASON, CRITERION, RATIONALE = "reason-", "criterion-", "rationale"
 DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
 
@@ -26,11 +27,11 @@ class Verdict:
     `preferred_id` is a completion's id, or "a" or "b": the names that annotators know the left and the right one by,
     since ids would tell which policy wrote what. What is stored is the id (`name_shown`).
 
-    `criteria` maps a criterion of the project to {"verdict": "prefer" | "tie" | "both_bad"} with `preferred_id`
-    and `strength` for a preference.
+    `reasons` are keys. `criteria` maps a criterion's key to {"verdict": "prefer" | "tie" | "both_bad"} with
+    `preferred_id` and `strength` for a preference.
 
     A verdict says nothing of what it was not asked about: a later one leaves that as it was (`revised`). `asked` names
-    what was (`REASON` or `CRITERION` before its name, and `RATIONALE`). Without it, what is None was not.
+    what was (`REASON` or `CRITERION` before its key, and `RATIONALE`). Without it, what is None was not.
     """
 
     verdict: str
@@ -48,8 +49,8 @@ class Verdict:
         """
         return {
             **_choice(self.verdict, self.preferred_id, self.strength, Judgment.Verdict.values, ""),
-            "reasons": _reasons([] if self.reasons is None else self.reasons, project.reasons),
-            "criteria": _criteria({} if self.criteria is None else self.criteria, project.criteria),
+            "reasons": _reasons([] if self.reasons is None else self.reasons, project.all_reasons),
+            "criteria": _criteria({} if self.criteria is None else self.criteria, project.all_criteria),
             "rationale": clean_text("" if self.rationale is None else self.rationale, "rationale"),
         }
 
@@ -154,37 +155,38 @@ def _choice(
     return {"verdict": str(verdict), "preferred_id": preferred, "strength": strength}
 
 
-def _reasons(reasons: object, allowed: Sequence[str]) -> list[str]:
+def _reasons(reasons: object, known: Sequence[Aspect]) -> list[str]:
+    """Return the keys of the reasons, in the order in which the project has them. Removed ones are kept too."""
     if isinstance(reasons, str) or not isinstance(reasons, Sequence):
         raise RefusalError(_("Reasons must be a list."), "reasons")
+    picked = set()
     for reason in reasons:
-        if reason not in allowed:
+        found = find_aspect(known, reason)
+        if found is None:
             raise RefusalError(_("This project does not know the reason “%s”.") % str(reason)[:80], "reasons")
-    return list(dict.fromkeys(reasons))
+        picked.add(found.key)
+    return [one.key for one in known if one.key in picked]
 
 
-def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _criteria(criteria: object, known: Sequence[Aspect]) -> dict[str, dict[str, Any]]:
+    """Return what was said by each criterion's key. What was said by a removed one is kept too."""
     if not isinstance(criteria, Mapping):
         raise RefusalError(_("Criteria must be a mapping."), "criteria")
     checked = {}
     for name, said in criteria.items():
-        if name not in allowed:
+        found = find_aspect(known, name)
+        if found is None:
             raise RefusalError(
-                _(
-                    "“%s” is no criterion of this project, or is none any more. Nothing was stored: look at what is "
-                    "asked now, and give your verdict again."
-                )
-                % str(name)[:80],
-                "criteria",
+                _("This project does not know the criterion “%s”.") % str(name)[:80], "criteria"
             )
         if not isinstance(said, Mapping):
-            raise RefusalError(_("%s: say which completion is better.") % name, "criteria")
+            raise RefusalError(_("%s: say which completion is better.") % found.title, "criteria")
         choice = _choice(
             said.get("verdict"),
             said.get("preferred_id"),
             said.get("strength"),
             Judgment.OPINIONS,
-            name,
+            found.title,
         )
-        checked[name] = {key: value for key, value in choice.items() if value is not None}
+        checked[found.key] = {key: value for key, value in choice.items() if value is not None}
     return checked

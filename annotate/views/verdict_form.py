@@ -1,7 +1,8 @@
 """Between the desk's form and a Verdict.
 
 A choice is posted by its code (`judgments/scale.py`): pages name completions by their side alone, since ids would tell
-which policy wrote what. A criterion is posted by its name: its place may have changed since the page was opened.
+which policy wrote what. Reasons and criteria are posted by key: their titles and places may have changed since the page
+was opened.
 """
 
 from typing import Any
@@ -22,8 +23,9 @@ def _asked(post: QueryDict, project: Project) -> frozenset[str]:
     """Return what the form asked about. One that does not say was made by hand: it asks what the project does."""
     if "asked" in post:
         return frozenset(post.getlist("asked"))
-    names = [REASON + name for name in [*project.reasons, *post.getlist("reasons")]]
-    names += [CRITERION + name for name in project.criteria]
+    names = [REASON + one.key for one in project.all_reasons if not one.is_removed]
+    names += [REASON + key for key in post.getlist("reasons")]
+    names += [CRITERION + one.key for one in project.all_criteria if not one.is_removed]
     names += [field for field in post if field.startswith(CRITERION)]
     return frozenset(names + [RATIONALE] * (project.ask_rationale or RATIONALE in post))
 

@@ -4,7 +4,7 @@ const byId = (id) => document.getElementById(id);
 const isStacked = () => window.matchMedia("(max-width: 60rem)").matches;
 
 const DAY = 24 * 3600 * 1000; // ms
-const IDLE = 60_000; // ms without input, after which nobody reads
+const IDLE = 60_000; // ms without input that still count as reading
 
 // How long a comparison has been read, in ms: while it is visible, and there was input within the last minute.
 export class Clock {

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
-from annotate.models import Judgment
+from annotate.models import Judgment, stored_aspects
 from annotate.pairs.exports import judgment_rows
 from annotate.queueing import queue
 from annotate.reports import my_work
@@ -22,7 +22,8 @@ TIE = Verdict("tie")
 def judged(project, teammate, claim):
     """Return a judgment with everything noted, read for seven seconds twenty days ago."""
     project.min_seconds = 5.0
-    project.reasons, project.criteria, project.ask_rationale = ["clear"], ["helpful"], True
+    project.reasons, project.criteria = stored_aspects(["Clear"]), stored_aspects(["Helpful"])
+    project.ask_rationale = True
     project.save()
     at = timezone.now() - timedelta(days=20)
     claim.claimed_at = at - timedelta(minutes=1)
@@ -38,7 +39,9 @@ def notes_of(judgment):
 
 def look_away(project):
     """Take back all that the project asks for beside the verdict."""
-    project.reasons, project.criteria, project.ask_rationale = [], [], False
+    for asked in [*project.reasons, *project.criteria]:
+        asked["removed"] = True
+    project.ask_rationale = False
     project.save()
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Claim, Comparison, Flag, Judgment
+from annotate.models import Claim, Comparison, Flag, Judgment, stored_aspects
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
@@ -74,27 +74,25 @@ def test_undo_and_redo_work_as_plain_forms(desk: Client) -> None:
 
 
 def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) -> None:
-    project.reasons, project.criteria, project.ask_rationale = (
-        ["Shorter", "Truer"],
-        ["Helpful", "Honest"],
-        True,
-    )
+    project.reasons = stored_aspects(["Shorter", "Truer"])
+    project.criteria = stored_aspects(["Helpful", "Honest"])
+    project.ask_rationale = True
     project.save()
     fields = on_screen(desk)
     _left, right = shown(fields["token"])
     noted = {
-        "reasons": ["Truer"],
-        "criterion-Helpful": "b2",
-        "criterion-Honest": "tie",
+        "reasons": ["truer"],
+        "criterion-helpful": "b2",
+        "criterion-honest": "tie",
         "rationale": "It names the film.",
     }
     desk.post(url("judge"), {**fields, "verdict": "b1", **noted})
     judgment = Judgment.objects.get()
-    assert judgment.reasons == ["Truer"]
+    assert judgment.reasons == ["truer"]
     assert judgment.rationale == "It names the film."
     assert judgment.criteria == {
-        "Helpful": {"verdict": "prefer", "preferred_id": right, "strength": 2},
-        "Honest": {"verdict": "tie"},
+        "helpful": {"verdict": "prefer", "preferred_id": right, "strength": 2},
+        "honest": {"verdict": "tie"},
     }
 
 
@@ -162,14 +160,14 @@ def test_fetching_ahead_is_invisible_until_seen(desk: Client) -> None:
 
 
 def test_drafts_are_kept_and_shown_again(desk: Client, project: Any) -> None:
-    project.ask_rationale, project.reasons = True, ["Truer"]
+    project.ask_rationale, project.reasons = True, stored_aspects(["Truer"])
     project.save()
     fields = on_screen(desk)
-    draft = {"token": fields["token"], "rationale": "half a tho", "reasons": ["Truer"]}
+    draft = {"token": fields["token"], "rationale": "half a tho", "reasons": ["truer"]}
     assert desk.post(url("draft"), draft, headers=FRAGMENT).status_code == 204
     page = desk.get(url("judge")).content.decode()
     assert "half a tho</textarea>" in page
-    assert 'value="Truer" checked' in page
+    assert 'value="truer" checked' in page
 
 
 def test_a_draft_keeps_its_first_line_break(desk: Client, project: Any) -> None:
