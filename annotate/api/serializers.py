@@ -167,6 +167,12 @@ class JudgmentIn(StrictSerializer):
     seconds = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1e6)
 
 
+class GoldIn(StrictSerializer):
+    """The known verdict of a comparison: the id of its better completion."""
+
+    preferred_id = WholeNumber()
+
+
 class SnapshotIn(StrictSerializer):
     """The shape of `pairs.snapshots.PairSettings`, which checks what the values mean."""
 

@@ -10,6 +10,35 @@ from django.utils import timezone
 from annotate.models.aspects import new_key
 
 AT_A_TIME = 500
+VERBS = [
+    ("created", "Created the project"),
+    ("invited", "Invited"),
+    ("withdrawn", "Withdrew the invitation of"),
+    ("accepted", "Accepted the invitation"),
+    ("declined", "Declined the invitation"),
+    ("account", "Made an account for"),
+    ("added", "Added"),
+    ("role", "Changed the role of"),
+    ("removed", "Removed"),
+    ("admitted", "Let in without qualification"),
+    ("link_made", "Made a password link for"),
+    ("link_used", "A password link was used for"),
+    ("password", "A new password was set for"),
+    ("token_made", "Made an API token"),
+    ("token_revoked", "Revoked an API token"),
+    ("email", "Confirmed the email address of"),
+    ("email_cleared", "An upgrade cleared a doubled email address of"),
+    ("exported", "Exported"),
+    ("snapshot", "Took a snapshot"),
+    ("snapshot_exported", "Exported a snapshot"),
+    ("imported", "Started an import"),
+    ("settings", "Changed settings"),
+    ("gold_made", "Made gold"),
+    ("gold_corrected", "Corrected the gold verdict of"),
+    ("gold_ended", "Made standard again"),
+    ("archived", "Archived the project"),
+    ("restored", "Restored the project"),
+]
 
 
 def keep_first_times(apps: Any, schema_editor: Any) -> None:
@@ -134,6 +163,11 @@ class Migration(migrations.Migration):
                 default=list,
                 help_text="Further criteria, such as helpful: a list of {key, title, removed}.",
             ),
+        ),
+        migrations.AlterField(
+            "trailentry",
+            "verb",
+            models.CharField(choices=VERBS, max_length=20),
         ),
         migrations.AlterField(
             "judgment",

@@ -176,12 +176,6 @@ class Comparison(models.Model):
         """Undo `withdraw`. False if it was not withdrawn."""
         return self._update(Q(withdrawn_at__isnull=False), withdrawn_at=None)
 
-    def make_gold(self, preferred: int) -> bool:
-        """Make a standard comparison gold, with this completion (its id) as the better. False if it is another kind."""
-        if preferred not in (self.first_id, self.second_id):
-            raise ValueError("A gold comparison prefers one of its two completions.")
-        return self._update(Q(kind=self.Kind.STANDARD), kind=self.Kind.GOLD, gold_preferred_id=preferred)
-
     def _update(self, condition: Q, **fields: object) -> bool:
         changed = Comparison.objects.filter(condition, pk=self.pk).update(**fields) == 1
         self.refresh_from_db()

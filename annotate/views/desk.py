@@ -28,6 +28,7 @@ from annotate.models import Claim, Judgment
 from annotate.people import keyboard
 from annotate.people.access import JUDGES, HtmxRequest, ProjectRequest, project_view
 from annotate.queueing import empty_queue, qualification, queue
+from annotate.queueing.workload import MOST_LEFT, workload
 from annotate.reports import my_work
 from annotate.views import verdict_form
 from annotate.views.comparison_view import Stage
@@ -288,13 +289,11 @@ def _fragment(request: ProjectRequest, turn: Turn) -> HttpResponse:
 def _page(request: ProjectRequest, turn: Turn) -> HttpResponse:
     project, user = request.project, request.user
     live, _following = turn.claims()
-    keys, left = keyboard.keys_of(user.preferences), my_work.left(project, user)
+    keys, left = keyboard.keys_of(user.preferences), workload(project, user).left
     context = {
         "section": "judge",
         "today": my_work.judged_today(project, user),
-        "left": left
-        if left <= my_work.MOST_LEFT
-        else None,  # few enough to count; the script counts on from here
+        "left": left if left <= MOST_LEFT else None,  # few enough to count; the script counts on from here
         "can_undo": judging.can_undo(project, user),
         "can_redo": judging.can_redo(project, user),
         "standing": _standing(request),

@@ -17,6 +17,7 @@ from annotate.judgments import gold, judging
 from annotate.judgments.scale import judgment_code, side_of
 from annotate.models import Judgment, Membership, Project
 from annotate.people.access import JUDGES, ProjectRequest, project_view
+from annotate.queueing.workload import MOST_LEFT
 from annotate.reports import my_work
 from annotate.reports.days import Day
 from annotate.reports.search import containing
@@ -109,7 +110,7 @@ def me(request: ProjectRequest) -> HttpResponse:
     context: dict[str, Any] = {
         "work": work,
         "bars": _bars(work.days),
-        "most_left": my_work.MOST_LEFT,
+        "most_left": MOST_LEFT,
     }
     return render(request, "annotate/me.html", context)
 

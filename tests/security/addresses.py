@@ -43,6 +43,7 @@ API = {
     "": MEMBERS,
     "prompts/": READERS,
     "comparisons/": READERS,
+    "comparisons/<int:comparison_id>/gold/": ADMINS,
     "next/": JUDGES,
     "judgments/": MEMBERS,
     "claims/": JUDGES,

@@ -357,7 +357,7 @@ def test_the_page_says_how_much_is_left_and_what_was_undone(desk: Client) -> Non
     assert "Undone" not in html.split("<template", maxsplit=1)[1]  # the one after it
 
 
-def test_what_is_left_does_not_tell_gold(
+def test_gold_on_screen_counts_like_any_other(
     client_for: Any, teammate: Any, project: Any, make_comparisons: Any
 ) -> None:
     [gold] = make_comparisons(1, kind="gold")
@@ -366,7 +366,7 @@ def test_what_is_left_does_not_tell_gold(
         project=project, comparison=gold, annotator=teammate, left=gold.first, right=gold.second,
         expires_at=timezone.now() + timedelta(minutes=5),
     )  # fmt: skip
-    assert '<b id="left">2</b>' in client_for(teammate).get(url("judge")).content.decode()
+    assert '<b id="left">3</b>' in client_for(teammate).get(url("judge")).content.decode()
 
 
 def test_a_replay_after_other_work_changes_nothing(desk: Client, project: Any, teammate: Any) -> None:

@@ -264,6 +264,7 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
             assert claim is not None
             preferred = claim.comparison.first_id
             judging.record(project, person, claim.token, Verdict("prefer", preferred, strength))
+    Judgment.objects.update(first_at=at(1))
     work = my_work.figures(project, teammate)
     assert work.agreement is not None
     # Both always chose the first completion, and strength does not matter.
