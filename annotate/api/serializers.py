@@ -77,7 +77,7 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
         model = Comparison
         fields = [
             "id", "kind", "prompt", "first", "second", "gold_preferred_id", "repeat_of_id", "priority", "needed",
-            "judged", "claimed", "skipped", "withdrawn_at", "created_at",
+            "judged", "claimed", "skipped", "is_set_aside", "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 
@@ -87,8 +87,9 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
     class Meta:
         model = Judgment
         fields = [
-            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "left_id", "reasons", "criteria",
-            "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at", "created_at", "superseded_at",
+            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "skip_reason", "left_id",
+            "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at", "created_at",
+            "superseded_at",
         ]  # fmt: skip
 
 
@@ -164,6 +165,7 @@ class JudgmentIn(StrictSerializer):
     reasons = serializers.ListField(child=serializers.CharField(), required=False)
     criteria = serializers.DictField(child=serializers.DictField(), required=False)
     rationale = serializers.CharField(required=False, allow_blank=True)
+    skip_reason = serializers.CharField(required=False, allow_blank=True, max_length=20)
     seconds = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1e6)
 
 

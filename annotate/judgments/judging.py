@@ -111,7 +111,7 @@ def _record(
 ) -> Judgment:
     key = parse_token(token)
     fields = verdict.check(project)
-    settled = _settle(project, annotator, key, fields["verdict"], now)
+    settled = _settle(project, annotator, key, _settled(fields["verdict"], fields["skip_reason"]), now)
     if settled is None:
         return _record_again(project, annotator, key, verdict, fields=fields, seconds=seconds, now=now)
     claim, was_late = settled
@@ -143,21 +143,21 @@ SETTLE = """
 UPDATE annotate_claim SET state = %(state)s, draft = '{}',
     expires_at = CASE WHEN state IN ('released', 'expired') AND expires_at > %(now)s THEN %(now)s ELSE expires_at END
 WHERE token = %(token)s AND annotator_id = %(annotator)s AND project_id = %(project)s
-AND state NOT IN ('judged', 'skipped')
+AND state NOT IN ('judged', 'skipped', 'passed')
 RETURNING id, comparison_id, left_id, right_id, claimed_at, seen_at, expires_at, undone_id,
     (SELECT late FROM annotate_judgment WHERE id = undone_id) AS was_late
 """
 
 
 def _settle(
-    project: Project, annotator: User, token: uuid.UUID, verdict: str, now: datetime
+    project: Project, annotator: User, token: uuid.UUID, state: Claim.State, now: datetime
 ) -> tuple[Claim, bool] | None:
     """Settle the claim with this token, in one statement: of several submissions at once, one gets the row.
 
     Also says whether an undo of a late judgment had opened it: then it holds no place of its own.
     """
     parameters = {
-        "state": _settled(verdict).value,
+        "state": state.value,
         "now": connection.ops.adapt_datetimefield_value(now),
         "token": Claim._meta.get_field("token").get_db_prep_value(token, connection),
         "annotator": annotator.pk,
@@ -167,8 +167,10 @@ def _settle(
     return (settled[0], bool(settled[0].was_late)) if settled else None
 
 
-def _settled(verdict: str) -> Claim.State:
-    return Claim.State.SKIPPED if verdict == Judgment.Verdict.SKIP else Claim.State.JUDGED
+def _settled(verdict: str, skip_reason: str) -> Claim.State:
+    if verdict != Judgment.Verdict.SKIP:
+        return Claim.State.JUDGED
+    return Claim.State.PASSED if skip_reason else Claim.State.SKIPPED
 
 
 def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | None:
@@ -261,8 +263,9 @@ def _replace(
         comparison=judgment.comparison_id, annotator=judgment.annotator_id
     )
     Comparison.objects.select_for_update().get(pk=judgment.comparison_id)
-    state = _settled(fields["verdict"])
-    late = judgment.late or (claim.state == Claim.State.SKIPPED != state and not _has_place(claim))
+    state = _settled(fields["verdict"], fields["skip_reason"])
+    is_taken_up = claim.state != Claim.State.JUDGED and state == Claim.State.JUDGED
+    late = judgment.late or (is_taken_up and not _has_place(claim))
     Judgment.objects.filter(pk=judgment.pk).update(superseded_at=now)
     Claim.objects.filter(pk=claim.pk).update(state=state)
     return Judgment.objects.create(
@@ -360,7 +363,7 @@ def _make_way(judgment: Judgment, now: datetime) -> Claim:
         queue.release(ahead, now=now)
     if live := by_state.get(Claim.State.LIVE):
         Claim.objects.filter(pk=live.pk).update(state=Claim.State.NEXT, expires_at=now + queue.NEXT_LEASE)
-    return by_state[_settled(judgment.verdict)]
+    return by_state[_settled(judgment.verdict, judgment.skip_reason)]
 
 
 @again_on_race
@@ -384,7 +387,7 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
             return None
         Comparison.objects.select_for_update().get(pk=claim.comparison_id)
         judgment = claim.undone
-        state = _settled(judgment.verdict)
+        state = _settled(judgment.verdict, judgment.skip_reason)
         if claim.state in Claim.FREED and state == Claim.State.JUDGED and not _has_place(claim):
             judgment.late = True
         judgment.superseded_at = None

@@ -17,7 +17,7 @@ RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
 # What a form says that it asks about, before the key of a reason or a criterion.
 REASON, CRITERION, RATIONALE = "reason-", "criterion-", "rationale"
-DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
+DRAFT_KEYS = ("verdict", "preferred_id", "strength", "skip_reason", "reasons", "criteria", "rationale")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Verdict:
     reasons: Sequence[str] | None = None
     criteria: Mapping[str, Mapping[str, Any]] | None = None
     rationale: str | None = None
+    skip_reason: str = ""
     asked: frozenset[str] | None = None
 
     def check(self, project: Project) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Verdict:
         """
         return {
             **_choice(self.verdict, self.preferred_id, self.strength, Judgment.Verdict.values, ""),
+            "skip_reason": _skip_reason(self.skip_reason, self.verdict),
             "reasons": _reasons([] if self.reasons is None else self.reasons, project.all_reasons),
             "criteria": _criteria({} if self.criteria is None else self.criteria, project.all_criteria),
             "rationale": clean_text("" if self.rationale is None else self.rationale, "rationale"),
@@ -153,6 +155,17 @@ def _choice(
         if type(strength) is not int or strength not in Judgment.Strength.values:
             raise wrong(_("Say how much better it is: 1, 2 or 3."), "strength")
     return {"verdict": str(verdict), "preferred_id": preferred, "strength": strength}
+
+
+def _skip_reason(reason: object, verdict: str) -> str:
+    if not reason:
+        return ""
+    if verdict != Judgment.Verdict.SKIP:
+        raise RefusalError(_("Only a skip has a reason to skip."), "skip_reason")
+    if reason not in Judgment.SkipReason.values:
+        choices = ", ".join(Judgment.SkipReason.values)
+        raise RefusalError(_("Choose one of: %(choices)s.") % {"choices": choices}, "skip_reason")
+    return str(reason)
 
 
 def _reasons(reasons: object, known: Sequence[Aspect]) -> list[str]:

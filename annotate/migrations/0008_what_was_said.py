@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.db import migrations, models
-from django.db.models import Min, OuterRef, Q, Subquery
+from django.db.models import F, Min, OuterRef, Q, Subquery
+from django.db.models.expressions import ExpressionWrapper, OrderBy
 from django.utils import timezone
 
+from annotate.models import triggers
 from annotate.models.aspects import new_key
 
 AT_A_TIME = 500
@@ -135,6 +137,39 @@ def in_parts(rows: Any) -> Iterator[list[Any]]:
         yield part
 
 
+def skip_what_was_passed(apps: Any, schema_editor: Any) -> None:
+    """Make each skip an ordinary one, as earlier versions know no other. The triggers count it."""
+    apps.get_model("annotate", "Claim").objects.filter(state="passed").update(state="skipped")
+
+
+def drop_counters(apps: Any, schema_editor: Any) -> None:
+    """Drop the triggers that name comparisons, as SQLite refuses to rebuild their table with them."""
+    if schema_editor.connection.vendor == "sqlite":
+        for name in ("count_new_claims", "count_lost_claims", "count_changed_claims", "comparisons_fit_together"):
+            schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}")
+
+
+IS_OPEN = ExpressionWrapper(
+    Q(needed__gt=F("judged") + F("claimed"))
+    & Q(skipped__lt=F("needed") + F("skips_forgiven") + 2)
+    & Q(withdrawn_at__isnull=True)
+    & ~Q(kind="gold"),
+    output_field=models.BooleanField(),
+)
+OPEN_INDEX = models.Index(
+    F("project"),
+    OrderBy(F("priority"), descending=True),
+    F("shuffle_key"),
+    condition=Q(open=True, reserved_for__isnull=True),
+    name="open_comparisons",
+)
+RESERVED_INDEX = models.Index(
+    condition=Q(open=True, reserved_for__isnull=False),
+    fields=["reserved_for", "project", "shuffle_key"],
+    name="reserved_comparisons",
+)
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -185,4 +220,56 @@ class Migration(migrations.Migration):
                 blank=True, help_text="Reading, from first sight to verdict: all looks together.", null=True
             ),
         ),
+        # --- Skips that set nothing aside, and skips that are forgiven ---
+        migrations.AddField(
+            "judgment",
+            "skip_reason",
+            models.CharField(
+                blank=True, choices=[("not_mine", "Not my language or field")], default="", max_length=10
+            ),
+            preserve_default=False,
+        ),
+        migrations.AddConstraint(
+            "judgment",
+            models.CheckConstraint(
+                condition=Q(skip_reason="") | Q(verdict="skip"), name="only_skips_have_a_skip_reason"
+            ),
+        ),
+        migrations.AlterField(
+            "claim",
+            "state",
+            models.CharField(
+                choices=[
+                    ("live", "Live"),
+                    ("next", "Next"),
+                    ("judged", "Judged"),
+                    ("skipped", "Skipped"),
+                    ("passed", "Not their language or field"),
+                    ("released", "Released"),
+                    ("expired", "Expired"),
+                ],
+                default="live",
+                max_length=10,
+            ),
+        ),
+        migrations.RunPython(migrations.RunPython.noop, skip_what_was_passed),
+        migrations.RunPython(drop_counters, triggers.install),
+        migrations.RemoveIndex("comparison", "open_comparisons"),
+        migrations.RemoveIndex("comparison", "reserved_comparisons"),
+        migrations.RemoveField("comparison", "open"),
+        migrations.AddField(
+            "comparison",
+            "skips_forgiven",
+            models.PositiveIntegerField(
+                default=0, editable=False, help_text="The skips that counted when it was handed out again."
+            ),
+        ),
+        migrations.AddField(
+            "comparison",
+            "open",
+            models.GeneratedField(db_persist=True, expression=IS_OPEN, output_field=models.BooleanField()),
+        ),
+        migrations.AddIndex("comparison", OPEN_INDEX),
+        migrations.AddIndex("comparison", RESERVED_INDEX),
+        migrations.RunPython(triggers.install, drop_counters),
     ]

@@ -56,6 +56,9 @@ class Judgment(models.Model):
         BETTER = 2, _("Better")
         MUCH = 3, _("Much better")
 
+    class SkipReason(models.TextChoices):
+        NOT_MINE = "not_mine", _("Not my language or field")
+
     # As with claims: no index that is not read.
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="judgments", db_index=False)
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="judgments")
@@ -65,6 +68,7 @@ class Judgment(models.Model):
         Completion, null=True, blank=True, on_delete=models.RESTRICT, related_name="+", db_index=False
     )
     strength = models.PositiveSmallIntegerField(null=True, blank=True, choices=Strength.choices)
+    skip_reason = models.CharField(max_length=10, blank=True, choices=SkipReason.choices)
     left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
     right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
     token = models.UUIDField(unique=True, editable=False)
@@ -107,6 +111,9 @@ class Judgment(models.Model):
                 )
                 | (~Q(verdict="prefer") & Q(preferred__isnull=True, strength__isnull=True)),
                 name="a_preference_names_its_completion",
+            ),
+            models.CheckConstraint(
+                condition=Q(skip_reason="") | Q(verdict="skip"), name="only_skips_have_a_skip_reason"
             ),
             models.CheckConstraint(
                 condition=Q(preferred__isnull=True) | Q(preferred=F("left")) | Q(preferred=F("right")),

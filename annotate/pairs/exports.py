@@ -211,6 +211,7 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
             "verdict": row["verdict"],
             "preferred": row["preferred_id"],
             "strength": row["strength"],
+            "skip_reason": row["skip_reason"],
             "left": row["left_id"],
             "right": row["right_id"],
             "reasons": row["reasons"],

@@ -8,7 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from annotate.judgments.aspects import titles_of
-from annotate.judgments.scale import CHOICES, SCALE, SKIP, Choice, code_of, judgment_code
+from annotate.judgments.scale import CHOICES, SCALE, SKIP, SKIPS, Choice, code_of, judgment_code
 from annotate.models import Comparison, Judgment, Project
 
 register = template.Library()
@@ -20,6 +20,12 @@ TEXT_VIEWS = (("rendered", _("Formatted")), ("raw", _("Raw")), ("differences", _
 def verdict_scale(keys: Mapping[str, str] | None = None) -> list[tuple[Choice, str]]:
     """Return the verdicts from A to B, each with its key."""
     return [(choice, (keys or {}).get(choice.code, "")) for choice in SCALE]
+
+
+@register.simple_tag
+def skips(keys: Mapping[str, str] | None = None) -> list[tuple[Choice, str]]:
+    """Return the ways to skip, each with its key."""
+    return [(choice, (keys or {}).get(choice.code, "")) for choice in SKIPS]
 
 
 @register.simple_tag

@@ -303,7 +303,7 @@ export class Tally {
   }
 }
 
-const isVerdict = (body) => body.get("verdict") !== "skip";
+const isVerdict = (body) => !["skip", "not_mine"].includes(body.get("verdict"));
 
 // A note to the admins, in a menu beside the verdicts.
 export class FlagMenu {

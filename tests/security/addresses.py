@@ -27,6 +27,7 @@ PROJECT = {
     "members/": ADMINS,
     "trail/": ADMINS,
     "comparisons/": READERS,
+    "comparisons/again/": ADMINS,
     "comparisons/<int:comparison_id>/change/": ADMINS,
     "import/": ADMINS,
     "export/": READERS,

@@ -66,7 +66,14 @@ def test_what_was_said_is_kept_by_the_migration(past, newest):
 
 def test_what_was_said_goes_back_to_the_texts(past, newest):
     migrate(newest)
+    from annotate.models import Claim, Comparison
+
+    Claim.objects.update(state="passed")
+    comparison = Comparison.objects.get()
+    assert (comparison.judged, comparison.skipped, comparison.open) == (0, 0, True)  # the triggers count
     apps = migrate(BEFORE)
+    assert apps.get_model("annotate", "Claim").objects.get().state == "skipped"
+    assert apps.get_model("annotate", "Comparison").objects.get().skipped == 1
     project = apps.get_model("annotate", "Project").objects.get()
     assert (project.reasons, project.criteria) == (["More true", "more-true"], ["Helpful"])
     for judgment in apps.get_model("annotate", "Judgment").objects.all():
