@@ -137,9 +137,9 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
     list_display = ("name", "slug", "current_policy", "created_at", "archived_at")
     search_fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}
-    readonly_fields = (
-        "current_policy",
-    )  # promoting and rolling back write it; an old page must not undo them
+    # Promoting and rolling back write the policy: an old page must not undo them. The settings page keeps the keys of
+    # reasons and criteria.
+    readonly_fields = ("current_policy", "reasons", "criteria")
     inlines = (MembershipInline,)
     formfield_overrides = {JSONField: {"form_class": CheckedJSONField}}
 

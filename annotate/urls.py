@@ -63,6 +63,7 @@ urlpatterns = [
     path("p/<slug:slug>/trail/", members.project_trail, name="trail"),
     # --- A project's comparisons ---
     path("p/<slug:slug>/comparisons/", comparisons.comparisons, name="comparisons"),
+    path("p/<slug:slug>/comparisons/again/", comparisons.hand_out_all_again, name="hand-out-all-again"),
     path("p/<slug:slug>/comparisons/<int:comparison_id>/", comparisons.comparison, name="comparison"),
     path(
         "p/<slug:slug>/comparisons/<int:comparison_id>/change/",

@@ -1,4 +1,4 @@
-"""Read-only endpoints: the user, their projects, and the projects' rows in pages."""
+"""The user, their projects, and the projects' rows in pages; and the known verdict of one."""
 
 from typing import Any
 
@@ -12,9 +12,17 @@ from rest_framework.serializers import ModelSerializer
 
 from annotate.api.access import get_project, get_user
 from annotate.api.pagination import ByKey
-from annotate.api.serializers import ComparisonOut, JudgmentOut, OwnJudgmentOut, PromptOut, project_data
-from annotate.models import Comparison, Judgment, Membership, Prompt, Role
-from annotate.people.access import READERS
+from annotate.api.serializers import (
+    ComparisonOut,
+    GoldIn,
+    JudgmentOut,
+    OwnJudgmentOut,
+    PromptOut,
+    project_data,
+)
+from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Role
+from annotate.people.access import ADMINS, READERS
+from annotate.projects import gold
 
 
 @api_view(["GET"])
@@ -55,6 +63,21 @@ def comparisons(request: Request, slug: str) -> Response:
     )
     ids = [f"{side}__{name}" for side in ("first", "second") for name in ("token_ids", "prompt_token_ids")]
     return _page(request, rows.defer(*ids), ComparisonOut)
+
+
+@api_view(["PUT", "DELETE"])
+def gold_verdict(request: Request, slug: str, comparison_id: int) -> Response:
+    """Make a comparison gold or correct it ({"preferred_id": completion}), or make it standard again."""
+    found, membership = get_project(request, slug, *ADMINS)
+    preferred = None
+    if request.method == "PUT":
+        given = GoldIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        preferred = given.validated_data["preferred_id"]
+    token = {"token": request.auth.name} if isinstance(request.auth, ApiToken) else {}
+    gold.set_gold(found, membership.user, comparison_id, preferred, **token)
+    rows = Comparison.objects.select_related("prompt", "first__policy", "second__policy")
+    return Response(ComparisonOut(rows.get(pk=comparison_id)).data)
 
 
 def judgments(request: Request, slug: str) -> Response:

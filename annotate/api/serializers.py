@@ -8,6 +8,7 @@ from rest_framework import serializers
 from annotate.imports.records import POLICIES
 from annotate.judgments.scale import SIDES, side_of
 from annotate.models import (
+    Aspect,
     Claim,
     Comparison,
     Completion,
@@ -30,8 +31,8 @@ def project_data(project: Project, membership: Membership) -> dict[str, Any]:
         "role": membership.role,
         "archived": project.archived_at is not None,
         "guidelines": project.guidelines,
-        "reasons": project.reasons,
-        "criteria": project.criteria,
+        "reasons": [_aspect_data(one) for one in project.all_reasons],
+        "criteria": [_aspect_data(one) for one in project.all_criteria],
         "ask_rationale": project.ask_rationale,
     }
     if membership.role != Role.ANNOTATOR:
@@ -44,6 +45,11 @@ def project_data(project: Project, membership: Membership) -> dict[str, Any]:
         }  # fmt: skip
         data["current_policy"] = project.current_policy and project.current_policy.name
     return data
+
+
+def _aspect_data(aspect: Aspect) -> dict[str, Any]:
+    """Return a reason or a criterion. One that is no longer asked for is listed, as judgments may hold its key."""
+    return {"key": aspect.key, "title": aspect.title, "asked": not aspect.is_removed}
 
 
 class PromptOut(serializers.ModelSerializer[Prompt]):
@@ -71,7 +77,7 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
         model = Comparison
         fields = [
             "id", "kind", "prompt", "first", "second", "gold_preferred_id", "repeat_of_id", "priority", "needed",
-            "judged", "claimed", "skipped", "withdrawn_at", "created_at",
+            "judged", "claimed", "skipped", "is_set_aside", "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 
@@ -81,8 +87,9 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
     class Meta:
         model = Judgment
         fields = [
-            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "left_id", "reasons", "criteria",
-            "rationale", "seconds", "late", "too_fast", "replaces_id", "created_at", "superseded_at",
+            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "skip_reason", "left_id",
+            "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at", "created_at",
+            "superseded_at",
         ]  # fmt: skip
 
 
@@ -158,7 +165,14 @@ class JudgmentIn(StrictSerializer):
     reasons = serializers.ListField(child=serializers.CharField(), required=False)
     criteria = serializers.DictField(child=serializers.DictField(), required=False)
     rationale = serializers.CharField(required=False, allow_blank=True)
+    skip_reason = serializers.CharField(required=False, allow_blank=True, max_length=20)
     seconds = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1e6)
+
+
+class GoldIn(StrictSerializer):
+    """The known verdict of a comparison: the id of its better completion."""
+
+    preferred_id = WholeNumber()
 
 
 class SnapshotIn(StrictSerializer):

@@ -7,6 +7,7 @@ urlpatterns = [
     path("projects/<slug:slug>/", projects.project),
     path("projects/<slug:slug>/prompts/", data.prompts),
     path("projects/<slug:slug>/comparisons/", data.comparisons),
+    path("projects/<slug:slug>/comparisons/<int:comparison_id>/gold/", projects.gold_verdict),
     path("projects/<slug:slug>/next/", work.next_comparison),
     path("projects/<slug:slug>/judgments/", work.judgments),
     path("projects/<slug:slug>/claims/<uuid:token>/renew/", work.renew),

@@ -7,7 +7,9 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from annotate.forms.aspects import AspectsField, Row, current_aspects
 from annotate.forms.fields import LinesField, ObjectField
+from annotate.judgments.aspects import count_holders
 from annotate.models import Project
 from annotate.projects import base_models
 from annotate.projects.lifecycle import may_choose_base_model
@@ -46,10 +48,10 @@ class NewProjectForm(forms.Form):
 class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at run time
     """Every setting of a project. `groups` gives the page its order."""
 
-    reasons = LinesField(
+    reasons = AspectsField(
         most=20, help_text=_("One short phrase a line. Annotators pick any that apply, after their verdict.")
     )
-    criteria = LinesField(
+    criteria = AspectsField(
         most=8,
         longest=40,
         help_text=_(
@@ -141,6 +143,21 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
             self.fields["base_model"].initial = current.base_model if current else ""
         else:
             del self.fields["base_model"]
+        for name in ("reasons", "criteria"):
+            field: Any = self.fields[name]
+            field.current = current_aspects(getattr(self.instance, name))
+
+    @property
+    def aspects(self) -> list[tuple[str, forms.BoundField, list[tuple[Row, int]]]]:
+        """Return the reasons and the criteria: a label for new ones, the field, and each row with its judgments."""
+        held = count_holders(self.instance)
+        labels = {"reasons": _("New reasons"), "criteria": _("New criteria")}
+        found = []
+        for name, label in labels.items():
+            field: Any = self.fields[name]
+            rows = field.rows(self[name].data if self.is_bound else None)
+            found.append((str(label), self[name], [(row, held[name].get(row.key, 0)) for row in rows]))
+        return found
 
     def clean_base_model(self) -> str:
         name: str = self.cleaned_data["base_model"]

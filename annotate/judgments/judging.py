@@ -64,8 +64,8 @@ def record(
 ) -> Judgment:
     """Store the verdict on the claim with this token; returns the judgment, even when it was stored before.
 
-    `seconds` is the time from first sight to verdict, as the browser measured it; without it, the server's.
-    Raises RefusalError, also for a token of another project.
+    `seconds` is the time from sight to verdict, as the browser measured it; without it, the server's. After an undo it
+    is added to that of the looks before. Raises RefusalError, also for a token of another project.
     """
     with transaction.atomic():
         return _record(project, annotator, token, verdict, seconds=seconds, now=now or timezone.now())
@@ -111,12 +111,15 @@ def _record(
 ) -> Judgment:
     key = parse_token(token)
     fields = verdict.check(project)
-    settled = _settle(project, annotator, key, fields["verdict"], now)
+    settled = _settle(project, annotator, key, _settled(fields["verdict"], fields["skip_reason"]), now)
     if settled is None:
-        return _record_again(project, annotator, key, fields, now)
+        return _record_again(project, annotator, key, verdict, fields=fields, seconds=seconds, now=now)
     claim, was_late = settled
     fields = name_shown(fields, (claim.left_id, claim.right_id))
-    taken = _seconds(seconds, claim, now)
+    before = Judgment.objects.get(pk=claim.undone_id) if claim.undone_id else None
+    if before is not None:
+        fields = verdict.revised(fields, before)
+    taken = _total(_seconds(seconds, claim, now), before)
     hasty = taken is not None and taken < project.min_seconds
     return Judgment.objects.create(
         **fields,
@@ -130,6 +133,7 @@ def _record(
         late=claim.expires_at <= now or was_late,
         too_fast=hasty and fields["verdict"] != Judgment.Verdict.SKIP,
         replaces_id=claim.undone_id,
+        first_at=min(before.first_at, now) if before else now,
         created_at=now,
     )
 
@@ -139,21 +143,21 @@ SETTLE = """
 UPDATE annotate_claim SET state = %(state)s, draft = '{}',
     expires_at = CASE WHEN state IN ('released', 'expired') AND expires_at > %(now)s THEN %(now)s ELSE expires_at END
 WHERE token = %(token)s AND annotator_id = %(annotator)s AND project_id = %(project)s
-AND state NOT IN ('judged', 'skipped')
+AND state NOT IN ('judged', 'skipped', 'passed')
 RETURNING id, comparison_id, left_id, right_id, claimed_at, seen_at, expires_at, undone_id,
     (SELECT late FROM annotate_judgment WHERE id = undone_id) AS was_late
 """
 
 
 def _settle(
-    project: Project, annotator: User, token: uuid.UUID, verdict: str, now: datetime
+    project: Project, annotator: User, token: uuid.UUID, state: Claim.State, now: datetime
 ) -> tuple[Claim, bool] | None:
     """Settle the claim with this token, in one statement: of several submissions at once, one gets the row.
 
     Also says whether an undo of a late judgment had opened it: then it holds no place of its own.
     """
     parameters = {
-        "state": _settled(verdict).value,
+        "state": state.value,
         "now": connection.ops.adapt_datetimefield_value(now),
         "token": Claim._meta.get_field("token").get_db_prep_value(token, connection),
         "annotator": annotator.pk,
@@ -163,8 +167,10 @@ def _settle(
     return (settled[0], bool(settled[0].was_late)) if settled else None
 
 
-def _settled(verdict: str) -> Claim.State:
-    return Claim.State.SKIPPED if verdict == Judgment.Verdict.SKIP else Claim.State.JUDGED
+def _settled(verdict: str, skip_reason: str) -> Claim.State:
+    if verdict != Judgment.Verdict.SKIP:
+        return Claim.State.JUDGED
+    return Claim.State.PASSED if skip_reason else Claim.State.SKIPPED
 
 
 def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | None:
@@ -175,8 +181,22 @@ def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | Non
     return max((now - claim.seen_at).total_seconds(), 0.0) if claim.seen_at else None
 
 
+def _total(seconds: float | None, before: Judgment | None) -> float | None:
+    """Return the seconds of reading, those of the looks before this one too. None if no look was measured."""
+    looks = [seconds, before.seconds if before else None]
+    measured = [look for look in looks if look is not None]
+    return sum(measured) if measured else None
+
+
 def _record_again(
-    project: Project, annotator: User, token: uuid.UUID, fields: Mapping[str, Any], now: datetime
+    project: Project,
+    annotator: User,
+    token: uuid.UUID,
+    verdict: Verdict,
+    *,
+    fields: Mapping[str, Any],
+    seconds: float | None,
+    now: datetime,
 ) -> Judgment:
     """Take a verdict on a settled claim: a replay changes nothing, a second opinion revises the first."""
     mine = Judgment.objects.filter(annotator=annotator, project=project)
@@ -188,7 +208,9 @@ def _record_again(
         raise unknown_token()
     # An undo opened the claim under this token, and a redo, or a verdict in another tab, settled it.
     current = mine.current().select_for_update().get(comparison=claim.comparison_id)
-    return _replace(current, name_shown(fields, (claim.left_id, claim.right_id)), token, now)
+    fields = verdict.revised(name_shown(fields, (claim.left_id, claim.right_id)), current)
+    look = _seconds(seconds, claim, now) if seconds is not None else None
+    return _replace(current, fields, token, now, look)
 
 
 # --- Changing one's mind -----------------------------------------------------------------------------------------
@@ -203,14 +225,15 @@ def revise(
     *,
     now: datetime | None = None,
 ) -> Judgment:
-    """Put another verdict in the place of one's own earlier one, which stays as history. The same verdict again
-    changes nothing. Raises RefusalError."""
+    """Put another verdict in the place of one's own earlier one, which stays as history. What it is not asked about
+    stays as it was. The same verdict again changes nothing. Raises RefusalError."""
     with transaction.atomic():
         mine = Judgment.objects.select_for_update().filter(project=project, annotator=annotator)
         judgment = mine.filter(pk=judgment_id).first()
         if judgment is None:
             raise RefusalError(_("There is no such judgment of yours."), "judgment")
         fields = name_shown(verdict.check(project), (judgment.left_id, judgment.right_id))
+        fields = verdict.revised(fields, judgment)
         if judgment.superseded_at is not None:
             judgment = _successor(judgment, fields)
         return _replace(judgment, fields, uuid.uuid4(), now or timezone.now())
@@ -230,15 +253,19 @@ def _says(judgment: Judgment, fields: Mapping[str, Any]) -> bool:
     return all(getattr(judgment, name) == value for name, value in fields.items())
 
 
-def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, now: datetime) -> Judgment:
+def _replace(
+    judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, now: datetime, look: float | None = None
+) -> Judgment:
+    """Put what `fields` say in the place of a judgment. `look` are the seconds of another look at the comparison."""
     if _says(judgment, fields):
         return judgment
     claim = Claim.objects.select_for_update().get(
         comparison=judgment.comparison_id, annotator=judgment.annotator_id
     )
     Comparison.objects.select_for_update().get(pk=judgment.comparison_id)
-    state = _settled(fields["verdict"])
-    late = judgment.late or (claim.state == Claim.State.SKIPPED != state and not _has_place(claim))
+    state = _settled(fields["verdict"], fields["skip_reason"])
+    is_taken_up = claim.state != Claim.State.JUDGED and state == Claim.State.JUDGED
+    late = judgment.late or (is_taken_up and not _has_place(claim))
     Judgment.objects.filter(pk=judgment.pk).update(superseded_at=now)
     Claim.objects.filter(pk=claim.pk).update(state=state)
     return Judgment.objects.create(
@@ -249,8 +276,11 @@ def _replace(judgment: Judgment, fields: Mapping[str, Any], token: uuid.UUID, no
         left_id=judgment.left_id,
         right_id=judgment.right_id,
         token=token,
+        seconds=_total(look, judgment),
+        too_fast=judgment.too_fast,
         late=late,
         replaces=judgment,
+        first_at=min(judgment.first_at, now),
         created_at=now,
     )
 
@@ -333,7 +363,7 @@ def _make_way(judgment: Judgment, now: datetime) -> Claim:
         queue.release(ahead, now=now)
     if live := by_state.get(Claim.State.LIVE):
         Claim.objects.filter(pk=live.pk).update(state=Claim.State.NEXT, expires_at=now + queue.NEXT_LEASE)
-    return by_state[_settled(judgment.verdict)]
+    return by_state[_settled(judgment.verdict, judgment.skip_reason)]
 
 
 @again_on_race
@@ -357,7 +387,7 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
             return None
         Comparison.objects.select_for_update().get(pk=claim.comparison_id)
         judgment = claim.undone
-        state = _settled(judgment.verdict)
+        state = _settled(judgment.verdict, judgment.skip_reason)
         if claim.state in Claim.FREED and state == Claim.State.JUDGED and not _has_place(claim):
             judgment.late = True
         judgment.superseded_at = None

@@ -1,7 +1,7 @@
 """The verdicts as annotators give them: each with its code, its words, its key, and what it stores.
 
-A code is the word of forms and pages: "a3" is "A is much better", then a2, a1, tie, both_bad, b1, b2, b3, skip. A is
-the completion that was drawn for the left.
+A code is the word of forms and pages: "a3" is "A is much better", then a2, a1, tie, both_bad, b1, b2, b3, skip and
+not_mine. A is the completion that was drawn for the left.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Choice:
     @property
     def fields(self) -> dict[str, Any]:
         """Return the fields of a Verdict."""
+        if self.code == Judgment.SkipReason.NOT_MINE:
+            return {"verdict": Judgment.Verdict.SKIP.value, "skip_reason": self.code}
         if not self.side:
             return {"verdict": self.code}
         return {
@@ -61,7 +63,12 @@ SCALE = (
     Choice("b3", _("B is much better"), _("Much better"), _("B much better"), "8", "accent", "b", 3),
 )
 SKIP = Choice("skip", _("Skip"), _("Skip"), _("Skipped"), "s")
-CHOICES = {choice.code: choice for choice in (*SCALE, SKIP)}
+# A skip that says nothing of the comparison: others may know its language or field.
+NOT_MINE = Choice(
+    "not_mine", _("Not my language or field"), _("Not mine"), _("Not my language or field"), "m"
+)
+SKIPS = (SKIP, NOT_MINE)
+CHOICES = {choice.code: choice for choice in (*SCALE, *SKIPS)}
 
 
 def code_of(said: Mapping[str, Any], left: int) -> str:
@@ -69,6 +76,8 @@ def code_of(said: Mapping[str, Any], left: int) -> str:
 
     `said` has the fields of a judgment, or of one of its criteria.
     """
+    if said.get("verdict") == Judgment.Verdict.SKIP and said.get("skip_reason"):
+        return str(said["skip_reason"])
     if said.get("verdict") != Judgment.Verdict.PREFER:
         return str(said.get("verdict") or "")
     return f"{'a' if said.get('preferred_id') == left else 'b'}{said.get('strength')}"
@@ -76,7 +85,7 @@ def code_of(said: Mapping[str, Any], left: int) -> str:
 
 def judgment_code(judgment: Judgment, left: int | None = None) -> str:
     """Return the judgment's code as its annotator saw it, or as one who sees the completion `left` on the left."""
-    said = {name: getattr(judgment, name) for name in ("verdict", "preferred_id", "strength")}
+    said = {name: getattr(judgment, name) for name in ("verdict", "preferred_id", "strength", "skip_reason")}
     return code_of(said, judgment.left_id if left is None else left)
 
 

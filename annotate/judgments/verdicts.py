@@ -8,13 +8,16 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.judgments.aspects import find_aspect
 from annotate.judgments.scale import SIDES
-from annotate.models import Judgment, Project
+from annotate.models import Aspect, Judgment, Project
 from primitives.text import is_storable
 
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
-DRAFT_KEYS = ("verdict", "preferred_id", "strength", "reasons", "criteria", "rationale")
+# What a form says that it asks about, before the key of a reason or a criterion.
+REASON, CRITERION, RATIONALE = "reason-", "criterion-", "rationale"
+DRAFT_KEYS = ("verdict", "preferred_id", "strength", "skip_reason", "reasons", "criteria", "rationale")
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,21 @@ class Verdict:
     `preferred_id` is a completion's id, or "a" or "b": the names that annotators know the left and the right one by,
     since ids would tell which policy wrote what. What is stored is the id (`name_shown`).
 
-    `criteria` maps a criterion of the project to {"verdict": "prefer" | "tie" | "both_bad"} with `preferred_id`
-    and `strength` for a preference.
+    `reasons` are keys. `criteria` maps a criterion's key to {"verdict": "prefer" | "tie" | "both_bad"} with
+    `preferred_id` and `strength` for a preference.
+
+    A verdict says nothing of what it was not asked about: a later one leaves that as it was (`revised`). `asked` names
+    what was (`REASON` or `CRITERION` before its key, and `RATIONALE`). Without it, what is None was not.
     """
 
     verdict: str
     preferred_id: int | str | None = None
     strength: int | None = None
-    reasons: Sequence[str] = ()
+    reasons: Sequence[str] | None = None
     criteria: Mapping[str, Mapping[str, Any]] | None = None
-    rationale: str = ""
+    rationale: str | None = None
+    skip_reason: str = ""
+    asked: frozenset[str] | None = None
 
     def check(self, project: Project) -> dict[str, Any]:
         """Return the fields of a Judgment, as the project allows them. Raises RefusalError.
@@ -42,10 +50,32 @@ class Verdict:
         """
         return {
             **_choice(self.verdict, self.preferred_id, self.strength, Judgment.Verdict.values, ""),
-            "reasons": _reasons(self.reasons, project.reasons),
-            "criteria": _criteria(self.criteria or {}, project.criteria),
-            "rationale": clean_text(self.rationale, "rationale"),
+            "skip_reason": _skip_reason(self.skip_reason, self.verdict),
+            "reasons": _reasons([] if self.reasons is None else self.reasons, project.all_reasons),
+            "criteria": _criteria({} if self.criteria is None else self.criteria, project.all_criteria),
+            "rationale": clean_text("" if self.rationale is None else self.rationale, "rationale"),
         }
+
+    def revised(self, fields: Mapping[str, Any], before: Judgment) -> dict[str, Any]:
+        """Return `fields`, which this verdict gives, with what `before` says of everything it was not asked about."""
+        reasons = [reason for reason in before.reasons if not self._asks(REASON + reason, self.reasons)]
+        criteria = {
+            name: said
+            for name, said in before.criteria.items()
+            if not self._asks(CRITERION + name, self.criteria)
+        }
+        rationale = fields["rationale"] if self._asks(RATIONALE, self.rationale) else before.rationale
+        return {
+            **fields,
+            # In the order of before, so that the same reasons are the same list.
+            "reasons": [reason for reason in before.reasons if reason in {*reasons, *fields["reasons"]}]
+            + [reason for reason in fields["reasons"] if reason not in before.reasons],
+            "criteria": criteria | fields["criteria"],
+            "rationale": rationale,
+        }
+
+    def _asks(self, name: str, given: object) -> bool:
+        return given is not None if self.asked is None else name in self.asked
 
 
 def parse_token(token: uuid.UUID | str) -> uuid.UUID:
@@ -127,37 +157,49 @@ def _choice(
     return {"verdict": str(verdict), "preferred_id": preferred, "strength": strength}
 
 
-def _reasons(reasons: object, allowed: Sequence[str]) -> list[str]:
+def _skip_reason(reason: object, verdict: str) -> str:
+    if not reason:
+        return ""
+    if verdict != Judgment.Verdict.SKIP:
+        raise RefusalError(_("Only a skip has a reason to skip."), "skip_reason")
+    if reason not in Judgment.SkipReason.values:
+        choices = ", ".join(Judgment.SkipReason.values)
+        raise RefusalError(_("Choose one of: %(choices)s.") % {"choices": choices}, "skip_reason")
+    return str(reason)
+
+
+def _reasons(reasons: object, known: Sequence[Aspect]) -> list[str]:
+    """Return the keys of the reasons, in the order in which the project has them. Removed ones are kept too."""
     if isinstance(reasons, str) or not isinstance(reasons, Sequence):
         raise RefusalError(_("Reasons must be a list."), "reasons")
+    picked = set()
     for reason in reasons:
-        if reason not in allowed:
+        found = find_aspect(known, reason)
+        if found is None:
             raise RefusalError(_("This project does not know the reason “%s”.") % str(reason)[:80], "reasons")
-    return list(dict.fromkeys(reasons))
+        picked.add(found.key)
+    return [one.key for one in known if one.key in picked]
 
 
-def _criteria(criteria: object, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _criteria(criteria: object, known: Sequence[Aspect]) -> dict[str, dict[str, Any]]:
+    """Return what was said by each criterion's key. What was said by a removed one is kept too."""
     if not isinstance(criteria, Mapping):
         raise RefusalError(_("Criteria must be a mapping."), "criteria")
     checked = {}
     for name, said in criteria.items():
-        if name not in allowed:
+        found = find_aspect(known, name)
+        if found is None:
             raise RefusalError(
-                _(
-                    "“%s” is no criterion of this project, or is none any more. Nothing was stored: look at what is "
-                    "asked now, and give your verdict again."
-                )
-                % str(name)[:80],
-                "criteria",
+                _("This project does not know the criterion “%s”.") % str(name)[:80], "criteria"
             )
         if not isinstance(said, Mapping):
-            raise RefusalError(_("%s: say which completion is better.") % name, "criteria")
+            raise RefusalError(_("%s: say which completion is better.") % found.title, "criteria")
         choice = _choice(
             said.get("verdict"),
             said.get("preferred_id"),
             said.get("strength"),
             Judgment.OPINIONS,
-            name,
+            found.title,
         )
-        checked[name] = {key: value for key, value in choice.items() if value is not None}
+        checked[found.key] = {key: value for key, value in choice.items() if value is not None}
     return checked

@@ -5,6 +5,7 @@ out claims, and `annotate.judgments` is the only writer of Judgment. Rows here n
 at them.
 """
 
+from annotate.models.aspects import Aspect, stored_aspects
 from annotate.models.attempts import Attempts
 from annotate.models.comparisons import (
     SHUFFLE_KEYS,
@@ -27,6 +28,7 @@ from annotate.models.trail import TrailEntry
 __all__ = [
     "SHUFFLE_KEYS",
     "ApiToken",
+    "Aspect",
     "Attempts",
     "Claim",
     "Comparison",
@@ -52,5 +54,6 @@ __all__ = [
     "is_set_aside",
     "new_shuffle_key",
     "prompt_digest",
+    "stored_aspects",
     "token_digest",
 ]

@@ -46,8 +46,14 @@ def _still_needs(path: str = "") -> Q:
 
 
 def is_set_aside(path: str = "") -> Q:
-    """Return the condition that too many annotators skipped a comparison. `path` leads to it."""
-    return Q(**{f"{path}skipped__gte": F(f"{path}needed") + SKIPS_BEYOND})
+    """Return the condition that too many annotators skipped a comparison that lacks judgments. `path` leads to it."""
+    lacks = {f"{path}judged__lt": F(f"{path}needed"), f"{path}withdrawn_at__isnull": True}
+    return ~_is_skipped_less(path) & Q(**lacks) & ~Q(**{f"{path}kind": "gold"})
+
+
+def _is_skipped_less(path: str = "") -> Q:
+    most = F(f"{path}needed") + F(f"{path}skips_forgiven") + SKIPS_BEYOND
+    return Q(**{f"{path}skipped__lt": most})
 
 
 class ComparisonQuerySet(models.QuerySet["Comparison"]):
@@ -60,6 +66,14 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         for_them = Q(reserved_for=None) | Q(reserved_for=annotator)
         return self.open().filter(for_them, ~Exists(Claim.objects.had_by(annotator, OuterRef("pk"))))
 
+    def set_aside(self) -> ComparisonQuerySet:
+        """Keep those that too many annotators skipped."""
+        return self.filter(is_set_aside())
+
+    def hand_out_again(self) -> int:
+        """Hand these to annotators who have not had them, after too many skips; returns how many."""
+        return self.filter(is_set_aside()).update(skips_forgiven=F("skipped"))
+
     def finished(self) -> ComparisonQuerySet:
         """Keep those with all the judgments that they need."""
         return self.filter(judged__gte=F("needed"))
@@ -71,7 +85,8 @@ class Comparison(models.Model):
     `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, for every writer. `open`,
     computed by the database, says whether it may be handed to one more person: it still needs judgments, was not
     withdrawn, and was not skipped by SKIPS_BEYOND more people than it needs (then it is set aside for an admin, so that
-    what none can judge does not go round for ever). Gold is handed to each annotator once, so it is never `open`.
+    what none can judge does not go round for ever; `hand_out_again` forgives the skips so far). Gold is handed to each
+    annotator once, so it is never `open`.
     """
 
     class Kind(models.TextChoices):
@@ -103,12 +118,13 @@ class Comparison(models.Model):
     judged = models.PositiveIntegerField(default=0, editable=False)
     claimed = models.PositiveIntegerField(default=0, editable=False)
     skipped = models.PositiveIntegerField(default=0, editable=False)
+    skips_forgiven = models.PositiveIntegerField(
+        default=0, editable=False, help_text=_("The skips that counted when it was handed out again.")
+    )
     withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
     open = models.GeneratedField(
         expression=ExpressionWrapper(
-            _still_needs()
-            & Q(skipped__lt=F("needed") + SKIPS_BEYOND, withdrawn_at__isnull=True)
-            & ~Q(kind="gold"),
+            _still_needs() & _is_skipped_less() & Q(withdrawn_at__isnull=True) & ~Q(kind="gold"),
             output_field=models.BooleanField(),
         ),
         output_field=models.BooleanField(),
@@ -176,11 +192,17 @@ class Comparison(models.Model):
         """Undo `withdraw`. False if it was not withdrawn."""
         return self._update(Q(withdrawn_at__isnull=False), withdrawn_at=None)
 
-    def make_gold(self, preferred: int) -> bool:
-        """Make a standard comparison gold, with this completion (its id) as the better. False if it is another kind."""
-        if preferred not in (self.first_id, self.second_id):
-            raise ValueError("A gold comparison prefers one of its two completions.")
-        return self._update(Q(kind=self.Kind.STANDARD), kind=self.Kind.GOLD, gold_preferred_id=preferred)
+    def hand_out_again(self) -> bool:
+        """Hand it to annotators who have not had it, after too many skips. False if it was not set aside."""
+        changed = Comparison.objects.filter(pk=self.pk).hand_out_again() == 1
+        self.refresh_from_db()
+        return changed
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Return whether too many annotators skipped it (`is_set_aside`)."""
+        is_lacking = self.judged < self.needed and self.withdrawn_at is None and self.kind != self.Kind.GOLD
+        return is_lacking and self.skipped >= self.needed + self.skips_forgiven + SKIPS_BEYOND
 
     def _update(self, condition: Q, **fields: object) -> bool:
         changed = Comparison.objects.filter(condition, pk=self.pk).update(**fields) == 1
@@ -226,11 +248,12 @@ class Claim(models.Model):
         NEXT = "next", _("Next")  # fetched ahead, not yet seen
         JUDGED = "judged", _("Judged")
         SKIPPED = "skipped", _("Skipped")
+        PASSED = "passed", _("Not their language or field")  # a skip that sets nothing aside
         RELEASED = "released", _("Released")
         EXPIRED = "expired", _("Expired")
 
     HOLDING = (State.LIVE, State.NEXT)  # Comparison.claimed counts these
-    SETTLED = (State.JUDGED, State.SKIPPED)  # a current judgment exists
+    SETTLED = (State.JUDGED, State.SKIPPED, State.PASSED)  # a current judgment exists
     HAD = (*HOLDING, *SETTLED)  # a comparison comes to an annotator once
     FREED = (State.RELEASED, State.EXPIRED)  # given back; the same person may be handed it again
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -23,6 +25,11 @@ class JudgmentQuerySet(models.QuerySet["Judgment"]):
         """Leave out the history: what was edited or undone."""
         return self.filter(is_current())
 
+    def since(self, start: datetime) -> JudgmentQuerySet:
+        """Keep the work done from `start` on: a revision counts when the comparison was first judged."""
+        # No first time is later than its row's, and that one has the index.
+        return self.filter(created_at__gte=start, first_at__gte=start)
+
     def opinions(self) -> JudgmentQuerySet:
         """Leave out skips, which say nothing about the completions."""
         return self.exclude(verdict=Judgment.Verdict.SKIP)
@@ -32,7 +39,8 @@ class Judgment(models.Model):
     """One annotator's verdict on a comparison, naming the preferred completion by id, never a side.
 
     `superseded_at` marks history: an edit writes a new row and supersedes the old one, an undo only
-    supersedes.
+    supersedes. What the edit was not about goes with it: the reading time, its mark, and `first_at`. `created_at` is
+    the time of this row.
     """
 
     class Verdict(models.TextChoices):
@@ -48,6 +56,9 @@ class Judgment(models.Model):
         BETTER = 2, _("Better")
         MUCH = 3, _("Much better")
 
+    class SkipReason(models.TextChoices):
+        NOT_MINE = "not_mine", _("Not my language or field")
+
     # As with claims: no index that is not read.
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="judgments", db_index=False)
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="judgments")
@@ -57,19 +68,27 @@ class Judgment(models.Model):
         Completion, null=True, blank=True, on_delete=models.RESTRICT, related_name="+", db_index=False
     )
     strength = models.PositiveSmallIntegerField(null=True, blank=True, choices=Strength.choices)
+    skip_reason = models.CharField(max_length=10, blank=True, choices=SkipReason.choices)
     left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
     right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
     token = models.UUIDField(unique=True, editable=False)
     reasons = models.JSONField(default=list, blank=True)
     criteria = models.JSONField(default=dict, blank=True)
     rationale = models.TextField(blank=True)
-    seconds = models.FloatField(null=True, blank=True, help_text=_("From first sight to verdict."))
+    seconds = models.FloatField(
+        null=True, blank=True, help_text=_("Reading, from first sight to verdict: all looks together.")
+    )
     late = models.BooleanField(
         default=False, help_text=_("Arrived after its lease, when its place may have been given away.")
     )
     too_fast = models.BooleanField(default=False)
     replaces = models.OneToOneField(
         "self", null=True, blank=True, on_delete=models.CASCADE, related_name="replaced_by"
+    )
+    first_at = models.DateTimeField(
+        default=timezone.now,
+        editable=False,
+        help_text=_("When this annotator first judged the comparison."),
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     superseded_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -92,6 +111,9 @@ class Judgment(models.Model):
                 )
                 | (~Q(verdict="prefer") & Q(preferred__isnull=True, strength__isnull=True)),
                 name="a_preference_names_its_completion",
+            ),
+            models.CheckConstraint(
+                condition=Q(skip_reason="") | Q(verdict="skip"), name="only_skips_have_a_skip_reason"
             ),
             models.CheckConstraint(
                 condition=Q(preferred__isnull=True) | Q(preferred=F("left")) | Q(preferred=F("right")),

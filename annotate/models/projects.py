@@ -7,6 +7,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from annotate.models.aspects import Aspect, read_aspects
+
 
 class Project(models.Model):
     """A set of prompts judged by a team, and the policies that their judgments sharpen."""
@@ -53,10 +55,12 @@ class Project(models.Model):
         default=1.5, help_text=_("Verdicts faster than this are marked (never dropped).")
     )
     reasons = models.JSONField(
-        default=list, blank=True, help_text=_("Reasons to pick from, one short phrase each.")
+        default=list, blank=True, help_text=_("Reasons to pick from: a list of {key, title, removed}.")
     )
     criteria = models.JSONField(
-        default=list, blank=True, help_text=_("Further criteria, such as helpful, honest, harmless.")
+        default=list,
+        blank=True,
+        help_text=_("Further criteria, such as helpful: a list of {key, title, removed}."),
     )
     ask_rationale = models.BooleanField(default=False)
     show_agreement = models.BooleanField(
@@ -89,3 +93,13 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def all_reasons(self) -> list[Aspect]:
+        """The reasons to pick from, and those that were removed."""
+        return read_aspects(self.reasons)
+
+    @property
+    def all_criteria(self) -> list[Aspect]:
+        """The criteria to judge by, and those that were removed."""
+        return read_aspects(self.criteria)

@@ -39,6 +39,9 @@ class TrailEntry(models.Model):
         SNAPSHOT_EXPORTED = "snapshot_exported", _("Exported a snapshot")
         IMPORTED = "imported", _("Started an import")
         SETTINGS = "settings", _("Changed settings")
+        GOLD_MADE = "gold_made", _("Made gold")
+        GOLD_CORRECTED = "gold_corrected", _("Corrected the gold verdict of")
+        GOLD_ENDED = "gold_ended", _("Made standard again")
         ARCHIVED = "archived", _("Archived the project")
         RESTORED = "restored", _("Restored the project")
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q
 
+from annotate.judgments.aspects import titles_of
 from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPair
 from annotate.pairs.aggregation import Pair, decide
 from annotate.pairs.snapshots import PairSettings, as_prompted, canonical, shared_prompt_ids, stored_pairs
@@ -193,6 +194,7 @@ def _json(value: Mapping[str, Any]) -> str:
 def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[dict[str, Any]]:
     """One row a judgment, history too (`current` is false there), in the order in which they were given."""
     condition = (filters or Filters(held_out=True)).judgments()
+    reasons, criteria = project.all_reasons, project.all_criteria
     judgments = (
         Judgment.objects.filter(condition, project=project)
         .annotate(kind=F("comparison__kind"), batch=F("comparison__batch"))
@@ -209,16 +211,20 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
             "verdict": row["verdict"],
             "preferred": row["preferred_id"],
             "strength": row["strength"],
+            "skip_reason": row["skip_reason"],
             "left": row["left_id"],
             "right": row["right_id"],
             "reasons": row["reasons"],
+            "reason_titles": titles_of(reasons, row["reasons"]),
             "criteria": _json(row["criteria"]),
+            "criterion_titles": titles_of(criteria, row["criteria"]),
             "rationale": row["rationale"],
             "seconds": row["seconds"],
             "late": row["late"],
             "too_fast": row["too_fast"],
             "replaces": row["replaces_id"],
             "current": row["superseded_at"] is None,
+            "first_at": row["first_at"].isoformat(),
             "created_at": row["created_at"].isoformat(),
         }
 

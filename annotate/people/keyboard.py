@@ -53,7 +53,9 @@ def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
     """Return act -> key, for a user with these preferences. Keys that are turned off are empty."""
     chosen = preferences.get("keys", {})
     off = bool(preferences.get("keys_off"))
-    return {act.name: "" if off else chosen.get(act.name, act.default) for act in ACTS}
+    taken = set(chosen.values())  # a default gives way to what the user chose for another act
+    defaults = {act.name: "" if act.default in taken else act.default for act in ACTS}
+    return {name: "" if off else chosen.get(name, key) for name, key in defaults.items()}
 
 
 def check_keys(given: Mapping[str, str]) -> dict[str, str]:

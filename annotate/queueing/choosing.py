@@ -21,6 +21,7 @@ from django.db import connection
 
 from annotate.models import SHUFFLE_KEYS, Claim, Project, User
 from annotate.queueing import repeats
+from annotate.queueing.workload import workload
 
 RESUMED_WITHIN = timedelta(days=1)  # how long one is offered first what one gave back
 
@@ -95,9 +96,15 @@ def choose(
     hold a comparison already. `only_gold` serves the qualification. IntegrityError if the person holds a claim
     in this state already.
     """
-    gold = only_gold or random.random() < project.gold_rate
-    if project.repeat_rate and not only_gold and random.random() < project.repeat_rate:
-        repeats.make_repeat(project, annotator)
+    gold = only_gold
+    if not only_gold:
+        gold, repeat = (random.random() < rate for rate in (project.gold_rate, project.repeat_rate))
+        if gold or repeat:
+            # No more of them than the count of what is left holds: it would tell them from the others.
+            work = workload(project, annotator)
+            gold = gold and work.gold_due > 0
+            if repeat and work.repeats_due:
+                repeats.make_repeat(project, annotator)
     reserved = wait or project.repeat_rate > 0  # what was reserved before repeats were turned off comes last
     statement = _statement(gold, only_gold, reserved, bool(project.qualification_size), _lock(wait))
     with connection.cursor() as cursor:

@@ -22,6 +22,7 @@ from annotate.models.comparisons import ClaimQuerySet
 from annotate.models.conflicts import again_on_race
 from annotate.queueing import qualification
 from annotate.queueing.choosing import choose
+from annotate.queueing.workload import workload
 
 NEXT_LEASE = timedelta(minutes=2)  # of a comparison fetched ahead
 REAPED_AT_A_TIME = 200
@@ -97,8 +98,29 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
             lasting = lease(project)
             return choose(project, annotator, Claim.State.LIVE, now, lasting, wait=True, only_gold=True)
     expire_claims(project, now=now)
-    return choose(project, annotator, Claim.State.LIVE, now, lease(project), wait=True) or _take_over(
-        project, annotator, now
+    lasting = lease(project)
+    return (
+        choose(project, annotator, Claim.State.LIVE, now, lasting, wait=True)
+        or _choose_due(project, annotator, Claim.State.LIVE, now, lasting)
+        or _take_over(project, annotator, now)
+    )
+
+
+def _choose_due(
+    project: Project, annotator: User, state: Claim.State, now: datetime, lasting: timedelta
+) -> int | None:
+    """Take the gold that is due when nothing else is open, so that what was counted as left is handed out."""
+    if not project.gold_rate:
+        return None
+    work = workload(project, annotator)
+    if work.open or work.repeats or not work.gold_due:
+        return None
+    return choose(project, annotator, state, now, lasting, only_gold=True)
+
+
+def _fetch_ahead(project: Project, annotator: User, now: datetime) -> int | None:
+    return choose(project, annotator, Claim.State.NEXT, now, NEXT_LEASE) or _choose_due(
+        project, annotator, Claim.State.NEXT, now, NEXT_LEASE
     )
 
 
@@ -130,7 +152,7 @@ def claim_next(project: Project, annotator: User, *, now: datetime | None = None
     if held:
         ahead.filter(pk=held).update(expires_at=now + NEXT_LEASE)
     elif not project.archived_at:
-        held = choose(project, annotator, Claim.State.NEXT, now, NEXT_LEASE)
+        held = _fetch_ahead(project, annotator, now)
     return claims_shown(held).get(held) if held else None
 
 
@@ -161,7 +183,7 @@ def advance(project: Project, annotator: User, now: datetime) -> tuple[int | Non
         live = cursor.fetchone()
     if live is None or project.archived_at:
         return (live[0] if live else None), None
-    return live[0], choose(project, annotator, Claim.State.NEXT, now, NEXT_LEASE)
+    return live[0], _fetch_ahead(project, annotator, now)
 
 
 # --- Keeping and giving back -------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Annotator:
     mean_seconds: float | None = None
     too_fast: int = 0
     late: int = 0
+    not_mine: int = 0
 
 
 # --- Counting ----------------------------------------------------------------------------------------------------
@@ -257,6 +258,7 @@ def annotators(
             left=Count("pk", filter=Q(preferred=F("left"))),
             too_fast_ones=Count("pk", filter=Q(too_fast=True)),
             late_ones=Count("pk", filter=Q(late=True)),
+            not_mine=Count("pk", filter=Q(skip_reason=Judgment.SkipReason.NOT_MINE)),
         )
         .order_by()
     )
@@ -265,6 +267,7 @@ def annotators(
         one.verdicts[row["verdict"]] = row["count"]
         one.too_fast += row["too_fast_ones"]
         one.late += row["late_ones"]
+        one.not_mine += row["not_mine"]
         if row["verdict"] == Verdict.PREFER:
             one.left = Share(row["left"], row["count"])
     met = meetings(project, batch) if met is None else met

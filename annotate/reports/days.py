@@ -33,10 +33,11 @@ def days_of(project: Project) -> list[Day]:
     ]
     counts = (
         Judgment.objects.current()
-        .filter(project=project, created_at__gte=starts[0])
+        .filter(project=project)
+        .since(starts[0])
         .aggregate(
             **{
-                f"day_{number}": Count("pk", filter=Q(created_at__gte=start, created_at__lt=end))
+                f"day_{number}": Count("pk", filter=Q(first_at__gte=start, first_at__lt=end))
                 for number, (start, end) in enumerate(pairwise(starts))
             }
         )

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from statistics import median
-from typing import Any
 
-from django.db.models import Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from annotate.models import Claim, Comparison, Judgment, Membership, Project, User, is_current
+from annotate.models import Judgment, Project, User, is_current
+from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import gold_judgments
+from annotate.queueing.workload import EXTRA, MOST_LEFT, workload
 from annotate.reports.agreement import LONGEST_SECONDS
 from annotate.reports.days import Day
 from primitives.statistics import Share
@@ -18,7 +19,6 @@ from primitives.statistics import Share
 Verdict = Judgment.Verdict
 DAYS = 14  # in the picture of one's days
 RECENT = 200  # judgments that the pace is measured on
-MOST_LEFT = 2_000  # comparisons counted as left; more are "more than"
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def figures(project: Project, annotator: User, *, now: datetime | None = None) -
             for day in (today - timedelta(days=n) for n in range(DAYS - 1, -1, -1))
         ],
         seconds=_pace(mine),
-        left=left(project, annotator),
-        agreement=_agreement(mine) if project.show_agreement else None,
+        left=workload(project, annotator).left,
+        agreement=_agreement(mine, now) if project.show_agreement else None,
         gold=_gold(project, annotator) if project.show_agreement and told else None,
     )
 
@@ -81,15 +81,15 @@ def figures(project: Project, annotator: User, *, now: datetime | None = None) -
 def judged_today(project: Project, annotator: User) -> int:
     """Count the annotator's verdicts since midnight, in their own time zone. Skips do not count."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    return _mine(project, annotator).filter(created_at__gte=midnight).count()
+    return _mine(project, annotator).since(midnight).count()
 
 
-def _mine(project: Project, annotator: User) -> QuerySet[Judgment]:
+def _mine(project: Project, annotator: User) -> JudgmentQuerySet:
     return Judgment.objects.filter(project=project, annotator=annotator).current().opinions()
 
 
-def _per_day(mine: QuerySet[Judgment], since: datetime) -> dict[date, int]:
-    rows = mine.filter(created_at__gte=since).annotate(day=TruncDate("created_at")).values("day")
+def _per_day(mine: JudgmentQuerySet, since: datetime) -> dict[date, int]:
+    rows = mine.since(since).annotate(day=TruncDate("first_at")).values("day")
     return {row["day"]: row["count"] for row in rows.annotate(count=Count("pk")).order_by()}
 
 
@@ -103,52 +103,27 @@ def _streak(per_day: dict[date, int], today: date) -> int:
 
 
 def _pace(mine: QuerySet[Judgment]) -> float | None:
-    timed = (
-        mine.filter(seconds__lte=LONGEST_SECONDS).order_by("-created_at").values_list("seconds", flat=True)
-    )
+    timed = mine.filter(seconds__lte=LONGEST_SECONDS).order_by("-first_at").values_list("seconds", flat=True)
     recent = [seconds for seconds in timed[:RECENT] if seconds]
     return median(recent) if recent else None
 
 
-def left(project: Project, annotator: User) -> int:
-    """Count the comparisons open to this annotator, and those in their hands. Stops counting at MOST_LEFT.
+def _agreement(mine: JudgmentQuerySet, now: datetime) -> Share:
+    """With each colleague's verdict on the same comparison; how strongly one prefers does not matter.
 
-    Gold is left out, in their hands too: the figure on a page must not tell which comparison it is.
+    Gold is left out, as all annotators judge it, and so is today: a look after each verdict must not tell what it was.
     """
-    return _waiting(project, annotator).count() + _held(project, annotator).count()
-
-
-def memberships_of(annotator: User) -> QuerySet[Membership]:
-    """Return the user's memberships with their projects, and `left` of each, in one query."""
-    mine = Membership.objects.filter(user=annotator).select_related("project").order_by("project__name")
-    waiting, held = (of(OuterRef("project"), annotator) for of in (_waiting, _held))
-    return mine.annotate(left=_CountOf(waiting) + _CountOf(held))
-
-
-class _CountOf(Subquery):
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
-    output_field = IntegerField()
-
-
-def _waiting(project: Project | OuterRef, annotator: User) -> QuerySet[Comparison, Any]:
-    """Return what is open to this annotator and not in their hands, at most one more than is counted."""
-    return Comparison.objects.filter(project=project).open_to(annotator).values("pk")[: MOST_LEFT + 1]
-
-
-def _held(project: Project | OuterRef, annotator: User) -> QuerySet[Claim, Any]:
-    held = Claim.objects.filter(project=project, annotator=annotator).holding()
-    return held.exclude(comparison__kind=Comparison.Kind.GOLD).values("pk")
-
-
-def _agreement(mine: QuerySet[Judgment]) -> Share:
-    """With each colleague's verdict on the same comparison; how strongly one prefers does not matter."""
+    midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     other = "comparison__judgments__"
     # Greater or less, not a negation: Django would look for a negation in another row.
     somebody_else = Q(**{f"{other}annotator__gt": F("annotator")}) | Q(
         **{f"{other}annotator__lt": F("annotator")}
     )
-    met = mine.exclude(comparison__kind=Comparison.Kind.REPEAT).filter(
-        somebody_else, is_current(other), **{f"{other}verdict__in": Judgment.OPINIONS}
+    met = mine.exclude(comparison__kind__in=EXTRA).filter(
+        somebody_else,
+        is_current(other),
+        first_at__lt=midnight,
+        **{f"{other}verdict__in": Judgment.OPINIONS},
     )
     same = Q(verdict=F(f"{other}verdict")) & (
         ~Q(verdict=Verdict.PREFER) | Q(preferred=F(f"{other}preferred"))

@@ -80,7 +80,8 @@ def assess(project: Project) -> Quality:
 def _person(project: Project, user: User, figures: Annotator) -> Person:
     total = sum(figures.verdicts.values())
     too_fast = Share(figures.too_fast, total)
-    skipped = Share(figures.verdicts[Judgment.Verdict.SKIP], total)
+    # What is not an annotator's language or field says nothing of how they judge.
+    skipped = Share(figures.verdicts[Judgment.Verdict.SKIP] - figures.not_mine, total - figures.not_mine)
     warnings = list(_warnings(project, user.get_username(), figures, too_fast, skipped))
     return Person(user, figures, total, too_fast, skipped, warnings)
 

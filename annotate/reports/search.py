@@ -70,13 +70,14 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
         comparisons = comparisons.filter(containing(text))
     match filters.get("state"):
         case "waiting":
-            comparisons = comparisons.filter(judged=0, withdrawn_at=None)
+            comparisons = comparisons.filter(judged=0, withdrawn_at=None).exclude(is_set_aside())
         case "partly":
-            comparisons = comparisons.filter(judged__gt=0, judged__lt=F("needed"), withdrawn_at=None)
+            partly = comparisons.filter(judged__gt=0, judged__lt=F("needed"), withdrawn_at=None)
+            comparisons = partly.exclude(is_set_aside())
         case "finished":
             comparisons = comparisons.finished().filter(withdrawn_at=None)
         case "set_aside":
-            comparisons = comparisons.filter(is_set_aside(), judged__lt=F("needed"), withdrawn_at=None)
+            comparisons = comparisons.set_aside()
         case "withdrawn":
             comparisons = comparisons.filter(withdrawn_at__isnull=False)
     if kind := filters.get("kind"):

@@ -7,8 +7,9 @@ from django import template
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from annotate.judgments.scale import CHOICES, SCALE, SKIP, Choice, code_of, judgment_code
-from annotate.models import Comparison, Judgment
+from annotate.judgments.aspects import titles_of
+from annotate.judgments.scale import CHOICES, SCALE, SKIP, SKIPS, Choice, code_of, judgment_code
+from annotate.models import Comparison, Judgment, Project
 
 register = template.Library()
 
@@ -19,6 +20,12 @@ TEXT_VIEWS = (("rendered", _("Formatted")), ("raw", _("Raw")), ("differences", _
 def verdict_scale(keys: Mapping[str, str] | None = None) -> list[tuple[Choice, str]]:
     """Return the verdicts from A to B, each with its key."""
     return [(choice, (keys or {}).get(choice.code, "")) for choice in SCALE]
+
+
+@register.simple_tag
+def skips(keys: Mapping[str, str] | None = None) -> list[tuple[Choice, str]]:
+    """Return the ways to skip, each with its key."""
+    return [(choice, (keys or {}).get(choice.code, "")) for choice in SKIPS]
 
 
 @register.simple_tag
@@ -38,3 +45,17 @@ def code_on(comparison: Comparison, given: Judgment | Mapping[str, Any]) -> str:
 def text_views(keys: Mapping[str, str] | None = None) -> list[tuple[str, str | Promise, str]]:
     """Return the ways to show a text: name, label and key."""
     return [(name, label, (keys or {}).get(name, "")) for name, label in TEXT_VIEWS]
+
+
+@register.simple_tag
+def reasons_of(project: Project, judgment: Judgment) -> list[str]:
+    """Return the titles of a judgment's reasons."""
+    return titles_of(project.all_reasons, judgment.reasons)
+
+
+@register.simple_tag
+def criteria_of(project: Project, judgment: Judgment) -> list[tuple[str, Any]]:
+    """Return a judgment's criteria: the title, and what was said."""
+    return list(
+        zip(titles_of(project.all_criteria, list(judgment.criteria)), judgment.criteria.values(), strict=True)
+    )

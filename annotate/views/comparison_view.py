@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,11 +14,10 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from annotate.judgments.scale import CHOICES, code_of
-from annotate.judgments.verdicts import DRAFT_KEYS
-from annotate.models import Claim, Completion, Judgment, Project, Prompt
+from annotate.judgments.verdicts import CRITERION, DRAFT_KEYS, RATIONALE, REASON
+from annotate.models import Aspect, Claim, Completion, Judgment, Project, Prompt
 from annotate.text import rendering
 from annotate.text.differences import WORD_LIMIT, differences
-from annotate.views import verdict_form
 
 SHORT_METADATA = 200  # characters of a value that is shown unfolded
 VIEWS = ("rendered", "raw", "differences")
@@ -49,10 +48,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Criterion:
-    """`field` is its name in the form."""
+    """A criterion with the code of what was said by it. `field` is its name in the form."""
 
+    aspect: Aspect
     field: str
-    name: str
     code: str
 
 
@@ -161,17 +160,18 @@ class Stage:
         return str(CHOICES[self.was].label) if self.was in CHOICES else ""
 
     @property
-    def reasons(self) -> list[tuple[str, bool]]:
-        """The project's reasons, and whether each was picked."""
+    def reasons(self) -> list[tuple[Aspect, bool]]:
+        """The project's reasons, and removed ones that were picked; and whether each was."""
         picked = self.said.get("reasons") or ()
-        return [(reason, reason in picked) for reason in self.project.reasons]
+        return [(one, one.key in picked) for one in _asked(self.project.all_reasons, picked)]
 
     @property
     def criteria(self) -> list[Criterion]:
+        """The project's criteria, and removed ones that were judged by."""
         said = self.said.get("criteria") or {}
         return [
-            Criterion(verdict_form.CRITERION + name, name, code_of(said.get(name) or {}, self.left.pk))
-            for name in self.project.criteria
+            Criterion(one, CRITERION + one.key, code_of(said.get(one.key) or {}, self.left.pk))
+            for one in _asked(self.project.all_criteria, said)
         ]
 
     @property
@@ -179,6 +179,21 @@ class Stage:
         return str(self.said.get("rationale") or "")
 
     @property
+    def asks_rationale(self) -> bool:
+        return self.project.ask_rationale or bool(self.rationale)
+
+    @property
     def asks(self) -> bool:
-        """Return whether there is anything to say beside the verdict."""
-        return bool(self.project.reasons or self.project.criteria or self.project.ask_rationale)
+        """Return whether there is anything to say beside the verdict, or was."""
+        return bool(self.reasons or self.criteria or self.asks_rationale)
+
+    @property
+    def asked(self) -> list[str]:
+        """Return the names of what the form asks about, for `verdict_form`. Never empty."""
+        names = [REASON + reason.key for reason, _picked in self.reasons]
+        names += [criterion.field for criterion in self.criteria]
+        return names + [RATIONALE] * self.asks_rationale or [""]
+
+
+def _asked(aspects: list[Aspect], said: Container[str]) -> list[Aspect]:
+    return [one for one in aspects if not one.is_removed or one.key in said]

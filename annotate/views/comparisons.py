@@ -7,13 +7,15 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
+from annotate.errors import RefusalError
 from annotate.forms.search import FilterForm
 from annotate.judgments import drafts
-from annotate.models import Comparison, Flag, Role
-from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
-from annotate.projects import trail
+from annotate.models import Claim, Comparison, Flag, Role
+from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
+from annotate.projects import gold, trail
 from annotate.reports.search import EMPTY, browse
 from annotate.text.rendering import cut_turns
 from annotate.views.comparison_view import show_metadata
@@ -63,6 +65,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "claims": claims,
         "pairs": pairs.order_by("-snapshot_id"),
         "flags": found.flags.open().select_related("annotator"),
+        "gold_history": gold.gold_history(found),
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/comparison.html", context)
@@ -71,7 +74,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
 @require_POST
 @project_view(*ADMINS)
 def change_comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
-    """Withdraw or restore a comparison, or make it gold: `action` is withdraw, restore, or gold with `preferred`."""
+    """Change a comparison: `action` is withdraw, restore, again, standard, or gold with `preferred`."""
     found = get_object_or_404(Comparison, project=request.project, pk=comparison_id)
     match request.POST.get("action"):
         case "withdraw":
@@ -83,19 +86,68 @@ def change_comparison(request: ProjectRequest, comparison_id: int) -> HttpRespon
         case "restore":
             found.restore()
             messages.success(request, _("Back in the queue."))
+        case "again":
+            _hand_out_again(request, found)
         case "gold":
-            preferred = {str(found.first_id): found.first_id, str(found.second_id): found.second_id}.get(
-                request.POST.get("preferred", "")
-            )
-            if preferred is None:
-                messages.error(request, _("Choose which completion is the better one."))
-            elif found.make_gold(preferred):
-                messages.success(request, _("It is a gold comparison now: verdicts on it measure accuracy."))
-            else:
-                messages.error(
-                    request, _("Only a standard comparison can become a gold one. Nothing was changed.")
-                )
+            sides = {str(found.first_id): found.first_id, str(found.second_id): found.second_id}
+            # 0 is the id of none: `set_gold` says what to choose.
+            _change_gold(request, found, sides.get(request.POST.get("preferred", ""), 0))
+        case "standard":
+            _change_gold(request, found, None)
     return redirect("comparison", request.project.slug, comparison_id)
+
+
+def _hand_out_again(request: ProjectRequest, found: Comparison) -> None:
+    """Hand out a comparison that is set aside, and say who can still get it."""
+    if not found.hand_out_again():
+        messages.info(request, _("It is not set aside."))
+        return
+    judges = request.project.memberships.filter(role__in=JUDGES)
+    had = Claim.objects.filter(comparison=found, state__in=Claim.HAD).values("annotator")
+    count = judges.exclude(user__in=had).count()
+    if count:
+        text = ngettext(
+            "It is handed out again, to the %(count)d member who has not had it.",
+            "It is handed out again, to the %(count)d members who have not had it.",
+            count,
+        )
+        messages.success(request, text % {"count": count})
+    else:
+        messages.warning(
+            request,
+            _(
+                "It is handed out again, but every annotator has had it. Add one, or ask those who skipped it to judge "
+                "it in their judgments."
+            ),
+        )
+
+
+@require_POST
+@project_view(*ADMINS)
+def hand_out_all_again(request: ProjectRequest) -> HttpResponse:
+    """Hand out everything that is set aside."""
+    count = Comparison.objects.filter(project=request.project).set_aside().hand_out_again()
+    text = ngettext(
+        "%(count)d comparison is handed out again.", "%(count)d comparisons are handed out again.", count
+    )
+    messages.success(request, text % {"count": count})
+    return redirect("comparisons", request.project.slug)
+
+
+def _change_gold(request: ProjectRequest, found: Comparison, preferred: int | None) -> None:
+    said = {
+        gold.Verb.GOLD_MADE: _("It is a gold comparison now: verdicts on it measure accuracy."),
+        gold.Verb.GOLD_CORRECTED: _(
+            "The known verdict is corrected. Accuracy is measured by it from now on."
+        ),
+        gold.Verb.GOLD_ENDED: _("It is a standard comparison again. Its verdicts count for pairs."),
+    }
+    try:
+        done = gold.set_gold(request.project, request.user, found.pk, preferred)
+    except RefusalError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, said[done] if done else _("It was so already."))
 
 
 @require_GET

@@ -28,6 +28,7 @@ from annotate.models import Claim, Judgment
 from annotate.people import keyboard
 from annotate.people.access import JUDGES, HtmxRequest, ProjectRequest, project_view
 from annotate.queueing import empty_queue, qualification, queue
+from annotate.queueing.workload import MOST_LEFT, workload
 from annotate.reports import my_work
 from annotate.views import verdict_form
 from annotate.views.comparison_view import Stage
@@ -118,7 +119,7 @@ def _refused(request: ProjectRequest) -> Claim | None:
     claim = queue.claim(request.project, request.user)
     if claim and str(claim.token) == request.POST.get("token"):
         shown = (claim.left_id, claim.right_id)
-        claim.draft = verdict_form.entered(request.POST, request.project, shown)
+        claim.draft = verdict_form.entered(request.POST, shown)
     return claim
 
 
@@ -209,7 +210,7 @@ def _own_claim(request: ProjectRequest, token: UUID) -> Claim:
 def draft(request: ProjectRequest) -> HttpResponse:
     """Keep what is being written."""
     try:
-        written = verdict_form.read_draft(request.POST, request.project)
+        written = verdict_form.read_draft(request.POST)
         kept = drafts.save_draft(request.project, request.user, request.POST.get("token", ""), written)
     except RefusalError as error:
         return notice(error.message, 422)
@@ -288,13 +289,11 @@ def _fragment(request: ProjectRequest, turn: Turn) -> HttpResponse:
 def _page(request: ProjectRequest, turn: Turn) -> HttpResponse:
     project, user = request.project, request.user
     live, _following = turn.claims()
-    keys, left = keyboard.keys_of(user.preferences), my_work.left(project, user)
+    keys, left = keyboard.keys_of(user.preferences), workload(project, user).left
     context = {
         "section": "judge",
         "today": my_work.judged_today(project, user),
-        "left": left
-        if left <= my_work.MOST_LEFT
-        else None,  # few enough to count; the script counts on from here
+        "left": left if left <= MOST_LEFT else None,  # few enough to count; the script counts on from here
         "can_undo": judging.can_undo(project, user),
         "can_redo": judging.can_redo(project, user),
         "standing": _standing(request),

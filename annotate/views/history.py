@@ -17,6 +17,7 @@ from annotate.judgments import gold, judging
 from annotate.judgments.scale import judgment_code, side_of
 from annotate.models import Judgment, Membership, Project
 from annotate.people.access import JUDGES, ProjectRequest, project_view
+from annotate.queueing.workload import MOST_LEFT
 from annotate.reports import my_work
 from annotate.reports.days import Day
 from annotate.reports.search import containing
@@ -81,9 +82,8 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
             revised = judging.revise(project, request.user, found.pk, verdict)
         except RefusalError as refused:
             error = refused.message
-            stage = replace(
-                stage, said=verdict_form.entered(request.POST, project, (found.left_id, found.right_id))
-            )
+            shown = (found.left_id, found.right_id)
+            stage = replace(stage, said=verdict_form.entered(request.POST, shown))
         else:
             messages.success(request, _("Changed.") if revised.pk != found.pk else _("It said so already."))
             return redirect("judgment", project.slug, revised.pk)
@@ -110,7 +110,7 @@ def me(request: ProjectRequest) -> HttpResponse:
     context: dict[str, Any] = {
         "work": work,
         "bars": _bars(work.days),
-        "most_left": my_work.MOST_LEFT,
+        "most_left": MOST_LEFT,
     }
     return render(request, "annotate/me.html", context)
 

@@ -6,10 +6,13 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.errors import RefusalError
 from annotate.forms.projects import NewProjectForm, ProjectForm
+from annotate.judgments.aspects import count_holders
+from annotate.models.aspects import read_aspects
 from annotate.people.access import ADMINS, ProjectRequest, get_user, project_view
 from annotate.projects import lifecycle, trail
 from annotate.text.rendering import markdown
@@ -52,6 +55,7 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
             form.add_error(error.field or None, error.message)
         else:
             messages.success(request, _("Settings saved."))
+            _tell_removed(request, form)
             return redirect("settings", project.slug)
     if form.errors:
         project.refresh_from_db()  # validation has written what was refused into the instance
@@ -60,6 +64,21 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
         "unchecked_model": lifecycle.unchecked_base_model(project),
     }
     return render(request, "annotate/settings.html", context, status=422 if form.errors else 200)
+
+
+def _tell_removed(request: ProjectRequest, form: ProjectForm) -> None:
+    """Say how many judgments hold what was taken away. They keep it."""
+    held = count_holders(request.project)
+    for name, holders in held.items():
+        were_asked = {one.key for one in read_aspects(form.initial[name]) if not one.is_removed}
+        for one in read_aspects(form.cleaned_data[name]):
+            if one.is_removed and one.key in were_asked and (count := holders[one.key]):
+                text = ngettext(
+                    "“%(title)s” is no longer asked for. %(count)d judgment holds it, and keeps it.",
+                    "“%(title)s” is no longer asked for. %(count)d judgments hold it, and keep it.",
+                    count,
+                )
+                messages.info(request, text % {"title": one.title, "count": count})
 
 
 @require_POST

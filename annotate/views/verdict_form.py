@@ -1,7 +1,8 @@
 """Between the desk's form and a Verdict.
 
 A choice is posted by its code (`judgments/scale.py`): pages name completions by their side alone, since ids would tell
-which policy wrote what. A criterion is posted by its name: its place may have changed since the page was opened.
+which policy wrote what. Reasons and criteria are posted by key: their titles and places may have changed since the page
+was opened.
 """
 
 from typing import Any
@@ -9,21 +10,30 @@ from typing import Any
 from django.http import QueryDict
 
 from annotate.judgments.scale import CHOICES
-from annotate.judgments.verdicts import Verdict, name_shown
+from annotate.judgments.verdicts import CRITERION, RATIONALE, REASON, Verdict, name_shown
 from annotate.models import Project
-
-CRITERION = "criterion-"  # and its name
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
-    """Return the verdict in a submitted form. Raises RefusalError; what the project does not ask for is left out."""
-    return Verdict(**_fields(post.get("verdict", "")), **read_notes(post, project))
+    """Return the verdict in a submitted form."""
+    return Verdict(**_fields(post.get("verdict", "")), **read_notes(post), asked=_asked(post, project))
 
 
-def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
+def _asked(post: QueryDict, project: Project) -> frozenset[str]:
+    """Return what the form asked about. One that does not say was made by hand: it asks what the project does."""
+    if "asked" in post:
+        return frozenset(post.getlist("asked"))
+    names = [REASON + one.key for one in project.all_reasons if not one.is_removed]
+    names += [REASON + key for key in post.getlist("reasons")]
+    names += [CRITERION + one.key for one in project.all_criteria if not one.is_removed]
+    names += [field for field in post if field.startswith(CRITERION)]
+    return frozenset(names + [RATIONALE] * (project.ask_rationale or RATIONALE in post))
+
+
+def read_notes(post: QueryDict) -> dict[str, Any]:
     """Return what the form holds beside the verdict: reasons, criteria and rationale.
 
-    A criterion that the project has no more is not left out: the caller that stores the verdict has to refuse it.
+    What the project no longer asks for is not left out: its annotator entered it.
     """
     criteria = {
         field.removeprefix(CRITERION): _fields(post.get(field, ""))
@@ -31,21 +41,21 @@ def read_notes(post: QueryDict, project: Project) -> dict[str, Any]:
         if field.startswith(CRITERION) and post.get(field)
     }
     return {
-        "reasons": post.getlist("reasons") if project.reasons else [],
+        "reasons": post.getlist("reasons"),
         "criteria": criteria,
-        "rationale": post.get("rationale", "") if project.ask_rationale else "",
+        "rationale": post.get("rationale", ""),
     }
 
 
-def read_draft(post: QueryDict, project: Project) -> dict[str, Any]:
+def read_draft(post: QueryDict) -> dict[str, Any]:
     """Return what was entered so far: the notes, and the verdict if there is one (an undo restores the last one)."""
     given = post.get("verdict", "")
-    return read_notes(post, project) | (_fields(given) if given in CHOICES else {})
+    return read_notes(post) | (_fields(given) if given in CHOICES else {})
 
 
-def entered(post: QueryDict, project: Project, shown: tuple[int, int]) -> dict[str, Any]:
+def entered(post: QueryDict, shown: tuple[int, int]) -> dict[str, Any]:
     """Return what was entered in a form that was refused, to show it again."""
-    return name_shown(read_draft(post, project), shown)
+    return name_shown(read_draft(post), shown)
 
 
 def seconds(post: QueryDict) -> float | None:

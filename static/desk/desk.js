@@ -61,8 +61,10 @@ class Desk {
   }
 
   taken(verdict, answer) {
-    if (answer.ok) this.tally.count(verdict);
-    else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
+    if (answer.ok) {
+      this.tally.count(verdict);
+      this.screen.forget(verdict.token);
+    } else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
     this.receive(answer);
     this.showTally();
     this.tabs.tell({ given: verdict.token });

@@ -3,24 +3,40 @@
 const byId = (id) => document.getElementById(id);
 const isStacked = () => window.matchMedia("(max-width: 60rem)").matches;
 
-// How long a comparison has been visible, in ms.
+const DAY = 24 * 3600 * 1000; // ms
+const IDLE = 60_000; // ms without input that still count as reading
+
+// How long a comparison has been read, in ms: while it is visible, and there was input within the last minute.
 export class Clock {
   #now;
   #elapsed = 0;
-  #since; // when it became visible; null while the page is hidden
+  #since; // when reading began or went on; null while the page is hidden
+  #lastInput;
 
   constructor(now = () => performance.now(), isHidden = false) {
     this.#now = now;
+    this.#lastInput = now();
     this.#since = isHidden ? null : now();
   }
 
   get time() {
-    return this.#elapsed + (this.#since === null ? 0 : this.#now() - this.#since);
+    if (this.#since === null) return this.#elapsed;
+    return this.#elapsed + Math.max(0, Math.min(this.#now(), this.#lastInput + IDLE) - this.#since);
   }
 
-  restart() {
-    this.#elapsed = 0;
-    if (this.#since !== null) this.#since = this.#now();
+  // Note that the annotator is there. The time since they went idle does not count.
+  touch() {
+    if (this.#since !== null) {
+      this.#elapsed = this.time;
+      this.#since = this.#now();
+    }
+    this.#lastInput = this.#now();
+  }
+
+  // Begin again, at the time of earlier looks.
+  restart(elapsed = 0) {
+    this.touch();
+    this.#elapsed = elapsed;
   }
 
   pause() {
@@ -29,7 +45,36 @@ export class Clock {
   }
 
   resume() {
+    this.touch();
     this.#since ??= this.#now();
+  }
+}
+
+// How long comparisons were read before a verdict, by token: a reload or an undo of another one interrupts the look.
+export class Readings {
+  #store;
+  #prefix = "whetstone:read:";
+
+  constructor(store) {
+    this.#store = store;
+  }
+
+  get(token) {
+    return this.#store.get(this.#prefix + token)?.time ?? 0;
+  }
+
+  put(token, time, now = Date.now()) {
+    if (token) this.#store.put(this.#prefix + token, { at: now, time });
+  }
+
+  drop(token) {
+    this.#store.drop(this.#prefix + token);
+  }
+
+  dropOld(now = Date.now()) {
+    for (const key of this.#store.keys(this.#prefix)) {
+      if (now - this.#store.get(key)?.at > DAY) this.#store.drop(key);
+    }
   }
 }
 
@@ -39,15 +84,25 @@ export class Screen {
   settled = () => {};
   #form;
   #clock = new Clock(undefined, document.hidden);
+  #readings;
+  #read = ""; // the token of what is read
+  #before = 0; // ms of earlier looks at it
   #panes;
 
   constructor(form, store) {
     this.#form = form;
     this.#panes = new Panes(store);
+    this.#readings = new Readings(store);
+    this.#readings.dropOld();
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#clock.pause();
       else this.#clock.resume();
+      this.#keepReading();
     });
+    window.addEventListener("pagehide", () => this.#keepReading());
+    for (const name of ["pointermove", "pointerdown", "keydown", "wheel", "scroll"]) {
+      document.addEventListener(name, () => this.#clock.touch(), { passive: true, capture: true });
+    }
     form.addEventListener("animationend", (event) => event.target.classList.remove("given"));
   }
 
@@ -72,8 +127,26 @@ export class Screen {
     return this.comparison.dataset.view ?? "";
   }
 
+  // How long this look has lasted, in ms.
   get shownFor() {
-    return this.#clock.time;
+    return this.#clock.time - this.#before;
+  }
+
+  // Forget the reading time of a comparison: its verdict was taken, and holds it.
+  forget(token) {
+    this.#readings.drop(token);
+    if (token === this.#read) this.#read = "";
+  }
+
+  #keepReading() {
+    this.#readings.put(this.#read, this.#clock.time);
+  }
+
+  #startReading() {
+    this.#keepReading();
+    this.#read = this.token;
+    this.#before = this.#readings.get(this.token);
+    this.#clock.restart(this.#before);
   }
 
   get isBusy() {
@@ -97,7 +170,7 @@ export class Screen {
 
   // Bring clock, controls and draft in line with the comparison on screen. If only its texts changed, time goes on.
   settle({ isSame = false } = {}) {
-    if (!isSame) this.#clock.restart();
+    if (!isSame) this.#startReading();
     this.comparison.removeAttribute("aria-busy");
     byId("verdicts").disabled = !this.token;
     byId("left-words")?.toggleAttribute("hidden", !this.token);
@@ -143,7 +216,7 @@ export class Screen {
   // Return what the form holds, with the verdict of this button.
   verdict(button) {
     const body = this.#entered(button);
-    body.set("seconds", (this.shownFor / 1000).toFixed(2));
+    body.set("seconds", (this.#clock.time / 1000).toFixed(2));
     return body;
   }
 
@@ -230,7 +303,7 @@ export class Tally {
   }
 }
 
-const isVerdict = (body) => body.get("verdict") !== "skip";
+const isVerdict = (body) => !["skip", "not_mine"].includes(body.get("verdict"));
 
 // A note to the admins, in a menu beside the verdicts.
 export class FlagMenu {

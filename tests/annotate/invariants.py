@@ -16,7 +16,7 @@ def broken_rules(project: Project) -> list[str]:
     ):
         claims[claim["comparison_id"]].append(claim)
     for judgment in Judgment.objects.filter(project=project, superseded_at=None).values(
-        "comparison_id", "annotator_id", "verdict", "late", "left_id", "right_id"
+        "comparison_id", "annotator_id", "verdict", "skip_reason", "late", "left_id", "right_id"
     ):
         judgments[judgment["comparison_id"]].append(judgment)
     broken = []
@@ -28,6 +28,7 @@ def broken_rules(project: Project) -> list[str]:
 
 def rules_broken_by(comparison: Comparison, claims: Rows, judgments: Rows) -> list[str]:
     states = Counter(claim["state"] for claim in claims)
+    passed = sum(judgment["skip_reason"] == "not_mine" for judgment in judgments)
     held = [claim for claim in claims if claim["state"] in ("live", "next")]
     verdicts = [judgment for judgment in judgments if judgment["verdict"] != "skip"]
     # A late verdict may come on top, and so may the claim that its undoing opens.
@@ -36,7 +37,9 @@ def rules_broken_by(comparison: Comparison, claims: Rows, judgments: Rows) -> li
     rules = {
         "claimed equals its rows": comparison.claimed == len(held),
         "judged equals its rows": comparison.judged == len(verdicts) == states["judged"],
-        "skipped equals its rows": comparison.skipped == len(judgments) - len(verdicts) == states["skipped"],
+        "skipped equals its rows": comparison.skipped == states["skipped"]
+        and comparison.skipped + passed == len(judgments) - len(verdicts),
+        "passed equals its rows": passed == states["passed"],
         "no more than needed": comparison.kind == "gold" or len(in_time) <= comparison.needed,
         "one claim per person": len({row["annotator_id"] for row in claims}) == len(claims),
         "one current judgment per person": len({row["annotator_id"] for row in judgments}) == len(judgments),

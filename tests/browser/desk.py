@@ -5,11 +5,14 @@ from typing import Any
 
 from playwright.sync_api import Page, Route
 
+from annotate.models import stored_aspects
+
 JUDGE = "/p/reviews/judge/"
 
 
 def ask_for_notes(project: Any) -> None:
-    project.ask_rationale, project.reasons, project.criteria = True, ["Truer", "Shorter"], ["Helpful"]
+    project.ask_rationale = True
+    project.reasons, project.criteria = stored_aspects(["Truer", "Shorter"]), stored_aspects(["Helpful"])
     project.save()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from annotate.models import Claim, Comparison, Completion, Flag, Judgment, Prompt
+from annotate.models import Claim, Comparison, Completion, Flag, Judgment, Prompt, stored_aspects
 from tests.browser.desk import JUDGE, Desk, ask_for_notes
 
 
@@ -87,7 +87,7 @@ def test_enter_on_a_choice_gives_no_verdict(
     desk.page.wait_for_timeout(200)
     assert not Judgment.objects.exists()
     desk.judge("6")
-    assert Judgment.objects.get().reasons == ["Truer"]
+    assert Judgment.objects.get().reasons == ["truer"]
 
 
 def test_undo_and_redo_through_the_session(desk: Desk) -> None:
@@ -178,6 +178,19 @@ def test_writing_after_an_undo_keeps_the_verdict_marked(
     expect(desk.page.locator(".verdict.was")).to_have_attribute("value", "b3")
 
 
+def test_a_verdict_by_a_removed_criterion_is_kept(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(3)
+    desk = open_desk().ready()
+    desk.page.get_by_label("A is slightly better").first.check()  # on the one criterion
+    project.criteria[0]["removed"] = True
+    project.save()
+    desk.judge("2")
+    assert Judgment.objects.get().criteria["helpful"]["strength"] == 1
+
+
 def test_a_refused_verdict_is_uncounted_and_stays_in_the_form(
     project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
 ) -> None:
@@ -187,11 +200,11 @@ def test_a_refused_verdict_is_uncounted_and_stays_in_the_form(
     given = desk.token
     desk.page.fill("#rationale", "It names the film.")
     desk.page.get_by_label("A is slightly better").first.check()  # on the one criterion
-    project.criteria = ["Honest"]
+    project.criteria = stored_aspects(["Honest"])
     project.save()
     desk.press("Escape")
     desk.press("2")
-    expect(desk.page.get_by_text("“Helpful” is no criterion of this project")).to_be_visible()
+    expect(desk.page.get_by_text("This project does not know the criterion “helpful”")).to_be_visible()
     desk.shows(given)
     expect(desk.page.locator("#tally")).to_have_text("0")
     expect(desk.page.locator("#rationale")).to_have_value("It names the film.")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Request, expect
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Comparison, Membership
+from annotate.models import Comparison, Membership, stored_aspects
 from annotate.people import invitations, password_links
 from annotate.queueing import queue
 from tests import factories
@@ -48,11 +48,9 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
     judgment = judging.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
     compare(CHAT, CODE, "A shorter one, with `code`.")
-    project.ask_rationale, project.reasons, project.criteria = (
-        True,
-        ["Truer", "Shorter"],
-        ["Helpful", "Honest"],
-    )
+    project.ask_rationale = True
+    project.reasons = stored_aspects(["Truer", "Shorter"])
+    project.criteria = stored_aspects(["Helpful", "Honest"])
     project.guidelines = "# How\n\nPrefer **truth**.\n\n| if | then |\n|---|---|\n| unsure | tie |"
     project.save()
     return judgment

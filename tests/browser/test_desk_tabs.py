@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
-from annotate.models import Claim, Judgment
+from annotate.models import Claim, Judgment, stored_aspects
 from tests.browser.desk import JUDGE, Desk, ask_for_notes
 
 
@@ -201,11 +201,11 @@ def test_an_older_draft_does_not_undo_what_was_written(notes: Desk) -> None:
     expect(notes.page.locator("#rationale")).to_have_value("written meanwhile")
 
 
-def test_a_local_draft_finds_its_criterion_by_name(notes: Desk, project: Any) -> None:
+def test_a_local_draft_finds_its_criterion_by_key(notes: Desk, project: Any) -> None:
     notes.intercept(lambda route: route.abort(), "**/draft/")
     notes.page.get_by_label("A is slightly better").first.check()
     notes.wait_for("document.getElementById('saved').dataset.state === 'waiting'")
-    project.criteria = ["Honest"]
+    project.criteria = stored_aspects(["Honest"])
     project.save()
     notes.page.reload()
     expect(notes.page.locator("#notes legend").first).to_have_text("Honest")

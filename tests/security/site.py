@@ -23,6 +23,7 @@ from annotate.models import (
     Project,
     Prompt,
     User,
+    stored_aspects,
 )
 from annotate.pairs import snapshots
 from annotate.people import invitations
@@ -98,8 +99,8 @@ def _tenant(slug: str, payload: str) -> Tenant:
         slug=slug,
         name=f"{slug} {payload}"[:120],
         guidelines=f"# Rules\n\n{payload}",
-        reasons=["Shorter", payload[:60]] if payload else ["Shorter"],
-        criteria=["helpful", payload[:40]] if payload else ["helpful"],
+        reasons=stored_aspects(filter(None, ["Shorter", payload[:60]])),
+        criteria=stored_aspects(filter(None, ["helpful", payload[:40]])),
         ask_rationale=True,
         judgments_needed=2,
         gold_rate=0.0,
@@ -143,7 +144,7 @@ def _content(tenant: Tenant, payload: str) -> None:
     for _ in range(10):
         claim = queue.claim(project, annotator)
         assert claim is not None
-        said = judging.Verdict("prefer", "a", 2, rationale=payload, reasons=project.reasons[-1:])
+        said = judging.Verdict("prefer", "a", 2, rationale=payload, reasons=[project.all_reasons[-1].key])
         judgment = judging.record(project, annotator, claim.token, said)
     live = queue.claim(project, annotator)
     assert live is not None

@@ -15,7 +15,17 @@ from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.db import transaction
 
-from annotate.models import Comparison, Completion, Membership, Policy, Project, Prompt, Role, User
+from annotate.models import (
+    Comparison,
+    Completion,
+    Membership,
+    Policy,
+    Project,
+    Prompt,
+    Role,
+    User,
+    stored_aspects,
+)
 from annotate.projects.base_models import STARTER
 from primitives.files import PRIVATE, write_whole
 from training.demo import samples
@@ -84,7 +94,7 @@ def make_project() -> Project:
             defaults={
                 "name": "Film reviews",
                 "guidelines": GUIDELINES,
-                "reasons": ["warmer words", "fewer complaints", "easier to read"],
+                "reasons": stored_aspects(["warmer words", "fewer complaints", "easier to read"]),
                 "training_settings": recommended("training"),
                 "sampling_settings": recommended("sampling"),
             },

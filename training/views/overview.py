@@ -8,7 +8,17 @@ from django.db.models import Count, F, IntegerField, Q, Sum
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from annotate.models import Comparison, Flag, Judgment, Membership, Policy, Project, Prompt, Role
+from annotate.models import (
+    Comparison,
+    Flag,
+    Judgment,
+    Membership,
+    Policy,
+    Project,
+    Prompt,
+    Role,
+    is_set_aside,
+)
 from annotate.reports.days import Day, days_of
 from training.models import Round
 
@@ -17,7 +27,7 @@ MOST_DAYS_LEFT = 90  # an estimate beyond says only that the pace is low
 
 @dataclass(frozen=True)
 class Overview:
-    """The progress of a project, without gold and repeats.
+    """The progress of a project, without gold, repeats, and what is set aside as too many annotators skipped it.
 
     `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
     judgments beyond those. `open_round` is the round that runs or waits for a decision, or None.
@@ -31,6 +41,7 @@ class Overview:
     active: int
     annotators: int
     flags: int
+    set_aside: int
     policies: list[Policy]
     days: list[Day]
     open_round: Round | None
@@ -40,7 +51,7 @@ class Overview:
         """Return the next step: running, decide, import, sample, people, judge or round."""
         if self.open_round:
             return "running" if self.open_round.is_live else "decide"
-        if not self.total:
+        if not self.total + self.set_aside:
             return "sample" if self.prompts else "import"
         if not self.annotators and not self.judgments:
             return "people"
@@ -56,7 +67,7 @@ class Overview:
 
     @property
     def percent(self) -> int:
-        return round(100 * self.judgments / self.judgments_needed) if self.judgments_needed else 0
+        return round(100 * self.judgments / self.judgments_needed) if self.judgments_needed else 100
 
     @property
     def days_left(self) -> int | None:
@@ -77,21 +88,22 @@ def overview(project: Project) -> Overview:
     work = Comparison.objects.filter(
         project=project, kind__in=[Comparison.Kind.STANDARD, Comparison.Kind.GATE], withdrawn_at=None
     )
-    counts = work.aggregate(
+    set_aside = work.set_aside().count()
+    counts = work.exclude(is_set_aside()).aggregate(
         total=Count("pk"),
         finished=Count("pk", filter=Q(judged__gte=F("needed"))),
         judgments=Sum(Least("judged", "needed", output_field=IntegerField()), default=0),
         judgments_needed=Sum("needed", default=0),
     )
     people = Membership.objects.filter(project=project)
-    recent = Judgment.objects.current().filter(
-        project=project, created_at__gte=timezone.now() - timedelta(days=7)
-    )
+    week = timezone.now() - timedelta(days=7)
+    recent = Judgment.objects.current().filter(project=project).since(week)
     return Overview(
         **counts,
         prompts=Prompt.objects.filter(project=project).count(),
         active=recent.values("annotator").distinct().count(),
         annotators=people.filter(role=Role.ANNOTATOR).count(),
+        set_aside=set_aside,
         flags=Flag.objects.open().filter(comparison__project=project).count(),
         policies=list(Policy.objects.filter(project=project).order_by("-pk")[:3]),
         days=days_of(project),

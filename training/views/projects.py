@@ -8,7 +8,7 @@ from annotate.models import Role
 from annotate.people import invitations
 from annotate.people.access import ProjectRequest, get_user, project_view
 from annotate.projects.lifecycle import unchecked_base_model
-from annotate.reports.my_work import MOST_LEFT, memberships_of
+from annotate.queueing.workload import MOST_LEFT, memberships_of, read_workload
 from annotate.views.quality import chart_of
 from training.views.overview import open_rounds, overview
 
@@ -20,7 +20,9 @@ def home(request: HttpRequest) -> HttpResponse:
     rounds = open_rounds([one.project for one in memberships if one.role != Role.ANNOTATOR])
     context = {
         "memberships": [
-            (one, rounds.get(one.project_id)) for one in memberships if not one.project.archived_at
+            (one, rounds.get(one.project_id), read_workload(one, one.project).left)
+            for one in memberships
+            if not one.project.archived_at
         ],
         "most_left": MOST_LEFT,
         "archived": [one for one in memberships if one.project.archived_at and one.role != Role.ANNOTATOR],

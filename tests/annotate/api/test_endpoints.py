@@ -7,7 +7,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot
+from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot, stored_aspects
 from annotate.queueing import queue
 from tests.factories import judge_all
 
@@ -220,7 +220,7 @@ def test_the_sides_are_those_that_were_drawn(project, teammate, make_comparisons
 
 
 def test_annotators_are_told_sides_and_never_ids(project, owner, teammate, make_comparisons, caller):
-    project.criteria = ["helpful"]
+    project.criteria = stored_aspects(["helpful"])
     project.save()
     make_comparisons(1)
     script = caller(teammate)

@@ -10,7 +10,7 @@ from annotate.errors import RefusalError
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.judgments.verdicts import RATIONALE_LIMIT
-from annotate.models import Claim, Comparison, Judgment, Membership, Project
+from annotate.models import Claim, Comparison, Judgment, Membership, Project, stored_aspects
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
 from tests.factories import SKIP, TIE, later, left, right
@@ -124,7 +124,8 @@ def test_a_fast_skip_is_not_marked(project, teammate, claim):
 
 
 def test_reasons_criteria_and_rationale_are_kept(project, teammate, claim):
-    project.reasons, project.criteria = ["warmer words", "clearer"], ["helpful", "honest"]
+    project.reasons = stored_aspects(["warmer words", "clearer"])
+    project.criteria = stored_aspects(["helpful", "honest"])
     project.save()
     criteria = {
         "helpful": {"verdict": "prefer", "preferred_id": claim.right_id, "strength": 1},
@@ -207,12 +208,12 @@ def test_a_preference_for_a_foreign_completion_is_refused(project, teammate, cla
         ("rationale", Verdict("tie", rationale="x" * (RATIONALE_LIMIT + 1))),
         ("rationale", Verdict("tie", rationale="a\x00b")),
         ("rationale", Verdict("tie", rationale="\ud800")),
-        ("rationale", Verdict("tie", rationale=None)),
+        ("rationale", Verdict("tie", rationale=7)),
     ],
 )
 def test_a_verdict_that_makes_no_sense_is_refused_by_its_field(project, teammate, claim, field, verdict):
     """Label Studio stores a Submit with nothing chosen as an empty verdict."""
-    project.criteria = ["helpful"]
+    project.criteria = stored_aspects(["helpful"])
     project.save()
     message = refused(project, field, teammate, claim.token, verdict)
     assert message.endswith(".")

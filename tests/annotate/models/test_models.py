@@ -148,16 +148,9 @@ def test_a_comparison_is_open_while_one_more_person_may_have_it(make_comparisons
 
 
 def test_gold_is_never_open_to_the_ordinary_queue(make_comparisons):
-    (comparison,) = make_comparisons(1)
-    assert comparison.make_gold(comparison.second_id)
-    assert (comparison.kind, comparison.gold_preferred_id, comparison.open) == (
-        "gold",
-        comparison.second_id,
-        False,
-    )
-    assert not comparison.make_gold(comparison.first_id)
-    with pytest.raises(ValueError, match="one of its two"):
-        comparison.make_gold(-1)
+    (comparison,) = make_comparisons(1, kind="gold")
+    comparison.refresh_from_db()
+    assert not comparison.open
 
 
 # --- What is refused ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Claim, Comparison, Flag, Judgment
+from annotate.models import Claim, Comparison, Flag, Judgment, stored_aspects
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
@@ -74,34 +74,31 @@ def test_undo_and_redo_work_as_plain_forms(desk: Client) -> None:
 
 
 def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) -> None:
-    project.reasons, project.criteria, project.ask_rationale = (
-        ["Shorter", "Truer"],
-        ["Helpful", "Honest"],
-        True,
-    )
+    project.reasons = stored_aspects(["Shorter", "Truer"])
+    project.criteria = stored_aspects(["Helpful", "Honest"])
+    project.ask_rationale = True
     project.save()
     fields = on_screen(desk)
     _left, right = shown(fields["token"])
     noted = {
-        "reasons": ["Truer"],
-        "criterion-Helpful": "b2",
-        "criterion-Honest": "tie",
+        "reasons": ["truer"],
+        "criterion-helpful": "b2",
+        "criterion-honest": "tie",
         "rationale": "It names the film.",
     }
     desk.post(url("judge"), {**fields, "verdict": "b1", **noted})
     judgment = Judgment.objects.get()
-    assert judgment.reasons == ["Truer"]
+    assert judgment.reasons == ["truer"]
     assert judgment.rationale == "It names the film."
     assert judgment.criteria == {
-        "Helpful": {"verdict": "prefer", "preferred_id": right, "strength": 2},
-        "Honest": {"verdict": "tie"},
+        "helpful": {"verdict": "prefer", "preferred_id": right, "strength": 2},
+        "honest": {"verdict": "tie"},
     }
 
 
-def test_what_a_project_does_not_ask_for_is_not_stored(desk: Client) -> None:
-    desk.post(url("judge"), {**on_screen(desk), "verdict": "tie", "rationale": "x", "reasons": ["Truer"]})
-    judgment = Judgment.objects.get()
-    assert (judgment.rationale, judgment.reasons) == ("", [])
+def test_a_rationale_no_longer_asked_for_is_kept(desk: Client) -> None:
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "tie", "rationale": "It names the film."})
+    assert Judgment.objects.get().rationale == "It names the film."
 
 
 def test_when_nothing_is_left_the_page_says_why(client_for: Any, teammate: Any, project: Any) -> None:
@@ -163,14 +160,14 @@ def test_fetching_ahead_is_invisible_until_seen(desk: Client) -> None:
 
 
 def test_drafts_are_kept_and_shown_again(desk: Client, project: Any) -> None:
-    project.ask_rationale, project.reasons = True, ["Truer"]
+    project.ask_rationale, project.reasons = True, stored_aspects(["Truer"])
     project.save()
     fields = on_screen(desk)
-    draft = {"token": fields["token"], "rationale": "half a tho", "reasons": ["Truer"]}
+    draft = {"token": fields["token"], "rationale": "half a tho", "reasons": ["truer"]}
     assert desk.post(url("draft"), draft, headers=FRAGMENT).status_code == 204
     page = desk.get(url("judge")).content.decode()
     assert "half a tho</textarea>" in page
-    assert 'value="Truer" checked' in page
+    assert 'value="truer" checked' in page
 
 
 def test_a_draft_keeps_its_first_line_break(desk: Client, project: Any) -> None:
@@ -318,7 +315,7 @@ def test_undo_redo_and_a_refusal_bring_the_true_count_of_the_day(desk: Client) -
         assert today(desk.post(url(action), headers=FRAGMENT)) == [count], action
     assert today(desk.post(url("judge"), {**on_screen(desk), "verdict": "a9"}, headers=FRAGMENT)) == ["1"]
     yesterday = timezone.now() - timedelta(hours=23, minutes=59)
-    Judgment.objects.filter(verdict="prefer").update(created_at=yesterday)
+    Judgment.objects.filter(verdict="prefer").update(first_at=yesterday, created_at=yesterday)
     expected = str(int(timezone.localtime(yesterday).date() == timezone.localdate()))
     assert today(desk.get(url("judge"), headers=FRAGMENT)) == [expected]
     assert today(desk.post(url("undo"), headers=FRAGMENT)) == ["0"]
@@ -360,7 +357,7 @@ def test_the_page_says_how_much_is_left_and_what_was_undone(desk: Client) -> Non
     assert "Undone" not in html.split("<template", maxsplit=1)[1]  # the one after it
 
 
-def test_what_is_left_does_not_tell_gold(
+def test_gold_on_screen_counts_like_any_other(
     client_for: Any, teammate: Any, project: Any, make_comparisons: Any
 ) -> None:
     [gold] = make_comparisons(1, kind="gold")
@@ -369,7 +366,7 @@ def test_what_is_left_does_not_tell_gold(
         project=project, comparison=gold, annotator=teammate, left=gold.first, right=gold.second,
         expires_at=timezone.now() + timedelta(minutes=5),
     )  # fmt: skip
-    assert '<b id="left">2</b>' in client_for(teammate).get(url("judge")).content.decode()
+    assert '<b id="left">3</b>' in client_for(teammate).get(url("judge")).content.decode()
 
 
 def test_a_replay_after_other_work_changes_nothing(desk: Client, project: Any, teammate: Any) -> None:

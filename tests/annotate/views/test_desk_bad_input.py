@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from annotate.models import Claim, Judgment, Membership, Policy, Project
+from annotate.models import Aspect, Claim, Judgment, Membership, Policy, Project
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, on_screen, url
 
@@ -68,36 +68,49 @@ def test_an_oversized_rationale_is_refused_and_stays_in_place(desk: Client, proj
     assert "y" * 10_001 in response.content.decode()
 
 
+def ask(project: Any, *criteria: str, removed: str = "") -> None:
+    project.criteria = [Aspect(key, key.title(), key == removed).stored() for key in criteria]
+    project.save()
+
+
 @pytest.mark.parametrize("headers", [{}, FRAGMENT], ids=["page", "fragment"])
-@pytest.mark.parametrize("criteria", [["Honest", "Warm"], []], ids=["others", "none"])
-def test_a_changed_criterion_is_not_stored_as_another(
-    desk: Client, project: Any, criteria: list[str], headers: dict[str, str]
+def test_what_was_removed_meanwhile_is_accepted_and_kept(
+    desk: Client, project: Any, headers: dict[str, str]
 ) -> None:
-    project.criteria, project.ask_rationale = ["Helpful", "Honest"], True
-    project.save()
+    project.reasons = [Aspect("truer", "Truer").stored()]
+    ask(project, "helpful", "honest")
     fields = on_screen(desk)
-    project.criteria = criteria
-    project.save()
-    said = {"criterion-Helpful": "a3", "criterion-Honest": "b1", "rationale": "It names the film."}
-    response = desk.post(url("judge"), {**fields, "verdict": "b2", **said}, headers=headers)
+    project.reasons = [Aspect("truer", "Truer", is_removed=True).stored()]
+    ask(project, "honest", "helpful", removed="helpful")
+    said = {"criterion-helpful": "a3", "criterion-honest": "b1", "reasons": "truer"}
+    desk.post(url("judge"), {**fields, "verdict": "b2", **said}, headers=headers)
+    judgment = Judgment.objects.get()
+    assert (judgment.criteria.keys(), judgment.reasons) == ({"helpful", "honest"}, ["truer"])
+
+
+@pytest.mark.parametrize("headers", [{}, FRAGMENT], ids=["page", "fragment"])
+def test_an_unknown_criterion_is_not_stored_as_another(
+    desk: Client, project: Any, headers: dict[str, str]
+) -> None:
+    project.ask_rationale = True
+    ask(project, "helpful", "honest")
+    said = {"criterion-warm": "a3", "criterion-honest": "b1", "rationale": "It names the film."}
+    response = desk.post(url("judge"), {**on_screen(desk), "verdict": "b2", **said}, headers=headers)
     assert refused(response)
     html = response.content.decode()
-    assert ("“Helpful” is no criterion of this project" in html) or not criteria
-    # The verdict and all that still has a place are in the form.
+    assert "This project does not know the criterion “warm”" in html
+    # The verdict and all that has a place are in the form.
     assert 'data-was="b2"' in html
     assert "It names the film.</textarea>" in html
-    assert bool(re.search(r'name="criterion-Honest" value="b1"[^>]* checked', html)) == bool(criteria)
-    assert "criterion-Helpful" not in html
+    assert re.search(r'name="criterion-honest" value="b1"[^>]* checked', html)
 
 
 def test_a_criterion_keeps_its_verdict_when_its_place_changes(desk: Client, project: Any) -> None:
-    project.criteria = ["Helpful", "Honest"]
-    project.save()
+    ask(project, "helpful", "honest")
     fields = on_screen(desk)
-    project.criteria = ["Warm", "Honest", "Helpful"]
-    project.save()
-    desk.post(url("judge"), {**fields, "verdict": "tie", "criterion-Helpful": "tie"})
-    assert Judgment.objects.get().criteria == {"Helpful": {"verdict": "tie"}}
+    ask(project, "warm", "honest", "helpful")
+    desk.post(url("judge"), {**fields, "verdict": "tie", "criterion-helpful": "tie"})
+    assert Judgment.objects.get().criteria == {"helpful": {"verdict": "tie"}}
 
 
 def test_invalid_utf8_does_no_harm(desk: Client, project: Any) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Claim, Comparison, Completion, Judgment
+from annotate.models import Claim, Comparison, Completion, Judgment, stored_aspects
 from annotate.queueing import queue
 from annotate.reports import my_work
 from tests import factories
@@ -151,7 +151,7 @@ def test_a_change_keeps_what_was_said_before(
 def test_reasons_and_rationale_are_saved_with_the_verdict(
     history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any, verdict: str
 ) -> None:
-    project.reasons, project.ask_rationale = ["shorter"], True
+    project.reasons, project.ask_rationale = stored_aspects(["shorter"]), True
     project.save()
     make_comparisons(1)
     mine = judge(teammate, verdict, rationale="Before")
@@ -185,18 +185,16 @@ def test_a_change_that_cannot_be_changes_nothing(
 def test_a_refused_change_keeps_what_was_entered(
     history: Client, teammate: Any, project: Any, judge: Any, make_comparisons: Any
 ) -> None:
-    project.criteria, project.ask_rationale = ["Helpful"], True
+    project.criteria, project.ask_rationale = stored_aspects(["Helpful"]), True
     project.save()
     make_comparisons(1)
     mine = judge(teammate, "left")
-    project.criteria = ["Honest"]
-    project.save()
     sides = {"left": mine.left_id, "right": mine.right_id}
-    entered = {"verdict": "b1", "criterion-Helpful": "a1", "rationale": "Rather this"}
+    entered = {"verdict": "b1", "criterion-warm": "a1", "rationale": "Rather this"}
     response = history.post(reverse("judgment", args=["reviews", mine.pk]), {**sides, **entered})
     html = response.content.decode()
     assert response.status_code == 422
-    assert "“Helpful” is no criterion of this project" in html
+    assert "This project does not know the criterion “warm”" in html
     assert "Rather this</textarea>" in html
     assert re.search(r'class="verdict b was" name="verdict"\s+value="b1"', html)
     assert "A better" in html  # what holds, above
@@ -234,7 +232,9 @@ def test_figures_count_todays_verdicts_the_streak_and_the_rest(
     make_comparisons(7)
     for days in (0, 0, 1, 2, 4):
         judgment = judge(teammate)
-        Judgment.objects.filter(pk=judgment.pk).update(created_at=at(days), seconds=10 + days)
+        Judgment.objects.filter(pk=judgment.pk).update(
+            first_at=at(days), created_at=at(days), seconds=10 + days
+        )
     judge(teammate, "skip")
     work = my_work.figures(project, teammate)
     assert (work.today, work.total, work.left) == (2, 5, 1)
@@ -248,9 +248,9 @@ def test_a_streak_lasts_until_the_day_after_is_over(
     teammate: Any, project: Any, judge: Any, make_comparisons: Any
 ) -> None:
     make_comparisons(1)
-    Judgment.objects.filter(pk=judge(teammate).pk).update(created_at=at(1))
+    Judgment.objects.filter(pk=judge(teammate).pk).update(first_at=at(1), created_at=at(1))
     assert my_work.figures(project, teammate).streak == 1
-    Judgment.objects.update(created_at=at(2))
+    Judgment.objects.update(first_at=at(2), created_at=at(2))
     assert my_work.figures(project, teammate).streak == 0
 
 
@@ -264,6 +264,7 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
             assert claim is not None
             preferred = claim.comparison.first_id
             judging.record(project, person, claim.token, Verdict("prefer", preferred, strength))
+    Judgment.objects.update(first_at=at(1))
     work = my_work.figures(project, teammate)
     assert work.agreement is not None
     # Both always chose the first completion, and strength does not matter.

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
 
-from annotate.models import Comparison, Membership, Policy, Project
+from annotate.models import Comparison, Membership, Policy, Project, stored_aspects
 
 URL = "/p/reviews/settings/"
 
@@ -72,8 +72,9 @@ def test_settings_are_saved(project, owner, fields, client_for):
     }
     assert client_for(owner).post(URL, fields).status_code == 302
     project.refresh_from_db()
-    assert project.reasons == ["more vivid", "fewer clichés"]  # trimmed, without blanks and repeats
-    assert project.criteria == ["honest"]
+    # Trimmed, without blanks and repeats.
+    assert project.reasons == stored_aspects(["more vivid", "fewer clichés"])
+    assert project.criteria == [{"key": "honest", "title": "honest"}]
     assert project.ask_rationale
     assert not project.show_agreement  # an unticked box
     assert project.training_settings == {"beta": 0.2}
