@@ -60,6 +60,56 @@ def test_prompts_from_csv_with_further_columns_as_metadata(project):
     assert stored == [("One, two", "a", {"topic": 'says "x"'}), ("Two\nlines", "b", {})]
 
 
+def cr(*lines: str) -> io.BytesIO:
+    return text("".join(f"{line}\r" for line in lines))
+
+
+def test_lines_may_end_with_cr_alone(project):
+    """As Excel's “CSV (Macintosh)” writes them."""
+    file = cr("prompt,id,note", "One,1,a", '"Two\rlines",2,"b\nc"', "", "Three,3,")
+    assert import_file(project, file, "csv") == {"prompts": 3}
+    stored = list(Prompt.objects.order_by("pk").values_list("content", "external_id", "metadata"))
+    assert stored == [
+        ("One", "1", {"note": "a"}),
+        ("Two\rlines", "2", {"note": "b\nc"}),
+        ("Three", "3", {}),
+    ]
+    assert import_file(project, cr("Four", "Five"), "txt") == {"prompts": 2}
+    assert import_file(project, cr('{"prompt": "Six"}', '{"prompt": "Seven"}'), "jsonl") == {"prompts": 2}
+
+
+def test_a_cr_inside_a_text_is_kept(project):
+    file = text('prompt,note\na\rb,"c\rd"\r\ne,f\r\r\n"\rg\r\nh",i')
+    assert import_file(project, file, "csv") == {"prompts": 3}
+    stored = list(Prompt.objects.order_by("pk").values_list("content", "metadata"))
+    assert stored == [("a\rb", {"note": "c\rd"}), ("e", {"note": "f"}), ("\rg\r\nh", {"note": "i"})]
+    assert import_file(project, text("one\rtwo\nthree\n"), "txt") == {"prompts": 2}
+
+
+def test_lines_that_end_with_cr_are_named_and_resumed(monkeypatch):
+    monkeypatch.setattr(reader, "CHUNK", 7)
+    content = b"\xef\xbb\xbfprompt\rone\r\rtwo\r\nthree\nfour"
+    whole = list(Reader(io.BytesIO(content), "csv"))
+    assert [(line, row["prompt"]) for line, row in whole] == [
+        (2, "one"),
+        (4, "two"),
+        (5, "three"),
+        (6, "four"),
+    ]
+    steps, position, line = [], 0, 0
+    while position < len(content):
+        rows = Reader(io.BytesIO(content), "csv", position, line)
+        steps += [next(iter(rows))]
+        position, line = rows.position, rows.line
+    assert steps == whole
+
+
+def test_a_line_without_end_is_refused_among_crs():
+    file = io.BytesIO(b"prompt\ra\r" + b"x" * (LINE_LIMIT + 5))
+    (_line, _row), (line, error) = Reader(file, "csv")
+    assert (line, "longer than 8 MiB" in str(error)) == (3, True)
+
+
 def test_prompts_from_plain_lines(project):
     assert import_file(project, text("One\n\n  Two \r\n{not json}\n"), "txt") == {"prompts": 3}
     assert [prompt.content for prompt in Prompt.objects.order_by("pk")] == ["One", "Two", "{not json}"]
@@ -227,7 +277,10 @@ def test_a_fault_of_the_whole_file_is_said_once_without_a_line(project, content,
         ("prompt" + ",x" * 200 + "\n", 1, "more than 200 columns"),
         ("prompt,id\na" + "," * 200 + "\nb,c\n", 2, "more than 200 columns"),
         ('prompt,id\n"a",' + '"\n",' * 200 + "b\n", 2, "more than 200 columns"),
-        ("prompt,id\na," + "x" * 200_000 + "\n", 2, "field larger than field limit"),
+        ("prompt,id\na," + "x" * 200_000 + "\n", 2, "id must be text of at most 200 characters"),
+        ('prompt,id\n"a' + "\n,x" * 70_000 + '",b\n', 2, "more than 10,000 lines"),
+        ("prompt,id\n" + "x" * 200_000 + ",a\n", 2, "prompt has 200,000 characters"),
+        ("prompt,note,note\na,b,\na,,b\na,b,c\n", 4, "Two columns are called “note”"),
         ("prompt," + "x" * 70_000 + "\na,b\n", 1, "within the first 1,000 lines and 64 KB"),
         ("\n" * 1_000 + "prompt\na\n", 1, "within the first 1,000 lines and 64 KB"),
         ('prompt,"' + "\n" * 1_000 + '"\na,b\n', 1, "within the first 1,000 lines and 64 KB"),
