@@ -49,7 +49,9 @@ def project_data(project: Project, membership: Membership) -> dict[str, Any]:
 class PromptOut(serializers.ModelSerializer[Prompt]):
     class Meta:
         model = Prompt
-        fields = ["id", "content", "external_id", "metadata", "held_out", "created_at"]
+        fields = [
+            "id", "content", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
+        ]  # fmt: skip
 
 
 class CompletionOut(serializers.ModelSerializer[Completion]):
@@ -70,8 +72,8 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
     class Meta:
         model = Comparison
         fields = [
-            "id", "kind", "prompt", "first", "second", "gold_preferred_id", "repeat_of_id", "priority", "needed",
-            "judged", "claimed", "skipped", "withdrawn_at", "created_at",
+            "id", "kind", "external_id", "metadata", "batch", "prompt", "first", "second", "gold_preferred_id",
+            "repeat_of_id", "priority", "needed", "judged", "claimed", "skipped", "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 
@@ -119,11 +121,11 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
 
 def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
-    prompt = claim.comparison.prompt
+    comparison = claim.comparison
     return {
         "token": str(claim.token),
-        "prompt": prompt.content,
-        "metadata": prompt.visible_metadata(project.visible_metadata),
+        "prompt": comparison.prompt.content,
+        "metadata": comparison.visible_metadata(project.visible_metadata),
         "left": {"id": "a", "text": claim.left.text},
         "right": {"id": "b", "text": claim.right.text},
         "expires_at": claim.expires_at,

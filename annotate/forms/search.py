@@ -1,4 +1,4 @@
-"""The filters of the list of comparisons."""
+"""The filters of the lists of comparisons and prompts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Judgment, Policy, Project, User
+
+HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
+
+
+class Batch(forms.CharField):
+    """The batch of a row, such as “import 3”: it says what made it."""
+
+    def __init__(self) -> None:
+        widget = forms.TextInput(attrs={"placeholder": _("Batch, such as “import 3”")})
+        super().__init__(required=False, max_length=60, label=_("Batch"), widget=widget)
+
+
+class PromptFilterForm(forms.Form):
+    """The filters of the list of prompts."""
+
+    STATES = [
+        ("", _("Any state")),
+        ("in_use", _("In use")),
+        ("unused", _("Without comparisons")),
+        ("withdrawn", _("Withdrawn")),
+    ]
+
+    q = forms.CharField(required=False, max_length=200, label=_("Search"))
+    state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
+    held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
+    batch = Batch()
 
 
 class FilterForm(forms.Form):
@@ -23,8 +49,7 @@ class FilterForm(forms.Form):
     ]
     IN_SIGHT = ("state", "verdict")
     # Folded, unless one is in use.
-    MORE = ("kind", "annotator", "policy", "held_out", "disagreement", "flagged")
-    HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
+    MORE = ("kind", "annotator", "policy", "batch", "held_out", "disagreement", "flagged")
 
     q = forms.CharField(required=False, max_length=200, label=_("Search"))
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
@@ -40,7 +65,11 @@ class FilterForm(forms.Form):
     policy = forms.ModelChoiceField(
         Policy.objects.none(), required=False, empty_label=_("Any policy"), label=_("Policy")
     )
+    batch = Batch()
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
+    prompt = forms.IntegerField(
+        required=False, min_value=1, label=_("Prompt"), widget=forms.HiddenInput(attrs={"id": None})
+    )
     disagreement = forms.BooleanField(required=False, label=_("Annotators disagree"))
     flagged = forms.BooleanField(required=False, label=_("Flagged"))
 

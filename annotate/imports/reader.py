@@ -16,7 +16,10 @@ from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
 FORMATS = ("jsonl", "csv", "txt")
-KEYS = ("prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold")
+KEYS = (
+    "prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold",
+    "prompt_external_id", "prompt_metadata", "withdrawn",
+)  # fmt: skip
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
 COLUMNS = 200  # of a CSV record at most
 RECORD_LINES = 10_000  # of a CSV record at most

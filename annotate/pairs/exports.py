@@ -151,6 +151,8 @@ def _with_texts(rows: list[_Row], snapshot: Snapshot | None) -> Iterator[dict[st
             "margin": row.margin,
             "weight": row.weight,
             "held_out": prompt.held_out,
+            "external_id": comparison.external_id,
+            "metadata": _json(comparison.metadata),
             "comparison": comparison.pk,
             "kind": comparison.kind,
             "batch": comparison.batch,

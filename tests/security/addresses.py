@@ -28,6 +28,8 @@ PROJECT = {
     "trail/": ADMINS,
     "comparisons/": READERS,
     "comparisons/<int:comparison_id>/change/": ADMINS,
+    "prompts/": READERS,
+    "prompts/<int:prompt_id>/change/": ADMINS,
     "import/": ADMINS,
     "export/": READERS,
     "snapshots/": READERS,

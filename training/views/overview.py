@@ -89,7 +89,7 @@ def overview(project: Project) -> Overview:
     )
     return Overview(
         **counts,
-        prompts=Prompt.objects.filter(project=project).count(),
+        prompts=Prompt.objects.in_use().filter(project=project, comparisons=None).count(),
         active=recent.values("annotator").distinct().count(),
         annotators=people.filter(role=Role.ANNOTATOR).count(),
         flags=Flag.objects.open().filter(comparison__project=project).count(),

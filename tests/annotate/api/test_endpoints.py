@@ -7,6 +7,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
+from annotate.api.data import COUNTED
 from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot
 from annotate.queueing import queue
 from tests.factories import judge_all
@@ -319,9 +320,34 @@ def test_a_batch_sent_again_adds_nothing(project, owner, caller):
     first, again = (
         caller(owner).post("reviews/comparisons/", {"comparisons": rows}).json() for _ in range(2)
     )
-    assert first["made"] == {"prompts": 1, "pairs": 0, "gold": 1, "duplicates": 0}
-    assert again["made"] == {"prompts": 0, "pairs": 0, "gold": 0, "duplicates": 1}
+    none = dict.fromkeys(COUNTED, 0)
+    assert first == {"made": {**none, "prompts": 1, "gold": 1}, "remarks": []}
+    assert again == {"made": {**none, "duplicates": 1}, "remarks": []}
     assert Comparison.objects.get().gold_preferred.text == "b"
+
+
+def test_a_known_row_that_differs_is_updated_if_asked(project, owner, caller):
+    pair = {"prompt": "p", "completion_a": "a", "completion_b": "b", "id": "c1"}
+    for name, first, changed in (
+        ("comparisons", {**pair, "gold": "b"}, {**pair, "gold": "a", "withdrawn": True}),
+        ("prompts", {"prompt": "p", "id": "p1"}, {"prompt": "p", "id": "p1", "withdrawn": True}),
+    ):
+        caller(owner).post(f"reviews/{name}/", {name: [first], "update": True})
+        left = caller(owner).post(f"reviews/{name}/", {name: [changed]}).json()
+        assert left["made"]["different"] == 1
+        assert [remark["row"] for remark in left["remarks"]] == [0]
+        assert "withdrawn is false here" in left["remarks"][0]["remark"]
+        assert (
+            caller(owner)
+            .post(f"reviews/{name}/", {name: [changed], "update": True})
+            .json()["made"]["updated"]
+        )
+        (row,) = caller(owner).get(f"reviews/{name}/").json()["results"]
+        assert (row["external_id"], row["withdrawn_at"] is None) == (first["id"], False)
+    assert Comparison.objects.get().gold_preferred.text == "a"
+    assert (
+        caller(owner).post("reviews/prompts/", {"prompts": [pair], "update": 1}).json()["field"] == "update"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.imports import reader, records
-from annotate.imports.reader import LINE_LIMIT
-from annotate.imports.records import ImportRefusedError, Reader, RowError, import_file, parse
+from annotate.imports import reader, records, writing
+from annotate.imports.reader import LINE_LIMIT, Reader, RowError, guess_format
+from annotate.imports.records import ImportRefusedError, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 PAIR = {"prompt": "Once", "completion_a": "upon", "completion_b": "more"}
+
+
+def import_file(project: Any, file: io.BytesIO, format: str) -> Counter[str]:
+    return writing.import_file(project, file, format).counts
 
 
 def jsonl(*rows: Any) -> io.BytesIO:
@@ -163,7 +167,7 @@ def test_prompts_are_held_out_by_their_text(project):
 
 
 def test_many_rows_are_written_in_batches(project, monkeypatch):
-    monkeypatch.setattr(records, "ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(writing, "ROWS_AT_A_TIME", 7)
     rows = [{**PAIR, "prompt": f"Prompt {number}"} for number in range(30)]
     assert import_file(project, jsonl(*rows), "jsonl") == {"prompts": 30, "pairs": 30}
 
@@ -414,8 +418,8 @@ def test_more_policies_than_a_project_may_have_are_refused(project, monkeypatch)
 @pytest.mark.django_db(transaction=True)
 def test_of_two_imports_the_second_sees_what_the_first_wrote(project, commits_first):
     rows = [(1, parse(PAIR)), (2, parse({"prompt": "Alone"}))]
-    commits_first(lambda: records.write(project, rows))
-    assert records.write(project, rows[::-1]) == {"duplicates": 2}
+    commits_first(lambda: writing.write(project, rows))
+    assert writing.write(project, rows[::-1]).counts == {"duplicates": 2}
 
 
 # --- In steps ----------------------------------------------------------------------------------------------------
@@ -484,12 +488,12 @@ def test_memory_does_not_grow_with_the_file(project):
 
 def test_formats_are_guessed_by_the_name():
     names = ("a.jsonl", "b.NDJSON", "c.csv", "d.txt", "e")
-    assert [records.guess_format(name) for name in names] == ["jsonl", "jsonl", "csv", "txt", "txt"]
+    assert [guess_format(name) for name in names] == ["jsonl", "jsonl", "csv", "txt", "txt"]
     with pytest.raises(ValueError, match="format must be one of"):
         Reader(text(""), "xlsx")
 
 
 def test_counts_are_what_a_file_holds():
     rows = [PAIR, {**PAIR, "gold": "a"}, {"prompt": "One"}]
-    assert records.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
+    assert writing.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
     assert parse({"prompt": " kept as it is "}).prompt == " kept as it is "

@@ -44,6 +44,8 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
     judgments = list(judged[0].judgments.order_by("pk"))
     anna, bela = (f"annotator-{person.pk}" for person in three[:2])
     assert row == {
+        "external_id": "",
+        "metadata": "{}",
         "prompt": judged[0].prompt.content,
         "chosen": first.text,
         "rejected": second.text,

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from annotate.imports import records
+from annotate.imports import records, writing
 from annotate.models import ApiToken, Import, Membership, Project, TrailEntry
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects import lifecycle, trail
@@ -125,7 +125,7 @@ def test_an_import_that_takes_nothing_is_not_in_the_trail(project, owner, client
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))
     if policy == "twice":
-        records.write(project, [(1, records.parse(row))])
+        writing.write(project, [(1, records.parse(row))])
     body = {"comparisons": [row]}
     client_for(owner).post("/api/v1/projects/reviews/comparisons/", body, content_type="application/json")
     with suppress(CommandError):

@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from annotate.imports import records, uploads
+from annotate.imports import records, uploads, writing
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Import, Judgment, Membership, Project
@@ -148,7 +148,7 @@ def test_of_two_first_imports_at_once_both_arrive(project, commits_first):
 
 def bring_in(project: Project, prompt: str, completion: str) -> None:
     item = records.parse({"prompt": prompt, "completion_a": completion, "completion_b": "bad"})
-    records.write(project, [(1, item)])
+    writing.write(project, [(1, item)])
 
 
 def closing(act: Callable[..., Any], *arguments: Any) -> Any:

@@ -17,7 +17,7 @@ URL = "/p/reviews/comparisons/"
 
 
 def numbers(page):
-    return [comparison.pk for comparison in page.context["page"].comparisons]
+    return [comparison.pk for comparison in page.context["page"].rows]
 
 
 @pytest.mark.parametrize("page", ["comparisons/", "comparisons/{}/"])
@@ -120,13 +120,13 @@ def test_a_long_search_says_how_far_it_got_and_can_go_on(
     first, *_others = make_comparisons(6)
     Comparison.objects.filter(pk=first.pk).update(withdrawn_at="2026-01-01T00:00Z")
     page = search.browse(project, {"state": "withdrawn"}, seconds=0)
-    assert (page.comparisons, page.cut) == ([], True)
+    assert (page.rows, page.cut) == ([], True)
     found = []
     while (
         page.cut and not found
     ):  # PostgreSQL goes on counting ids from test to test: there may be far to look
         page = search.browse(project, {"state": "withdrawn"}, page.older, seconds=0)
-        found += page.comparisons
+        found += page.rows
     assert found == [first]
 
 
