@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.errors import RowsRefusedError
+from annotate.api.parsing import refuse_unknown
 from annotate.api.serializers import SnapshotIn, SnapshotOut
 from annotate.forms.exports import ExportForm
 from annotate.imports import records, writing
@@ -25,7 +26,6 @@ from annotate.pairs.downloads import rows_download, snapshot_download
 from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
-from primitives.text import printable
 
 ROWS_AT_MOST = 1_000
 COUNTED = ("prompts", "pairs", "gold", "duplicates", "different", "updated", "shared_ids")
@@ -117,9 +117,7 @@ def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseB
 
 
 def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
-    for name in query:
-        if name not in ExportForm.base_fields:
-            raise ValidationError({printable(name): [_("Unknown filter.")]})
+    refuse_unknown(query, ExportForm.base_fields)
     form = ExportForm(query, project=project)
     if not form.is_valid():
         raise ValidationError(

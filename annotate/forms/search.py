@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Comparison, Judgment, Policy, Project, User
+from annotate.forms.filters import Annotators, Batch, Policies, StrictForm
+from annotate.models import Comparison, Judgment, Project
 
 HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
 
 
-class Batch(forms.CharField):
-    """The batch of a row, such as “import 3”: it says what made it."""
-
-    def __init__(self) -> None:
-        widget = forms.TextInput(attrs={"placeholder": _("Batch, such as “import 3”")})
-        super().__init__(required=False, max_length=60, label=_("Batch"), widget=widget)
-
-
-class PromptFilterForm(forms.Form):
+class PromptFilterForm(StrictForm):
     """The filters of the list of prompts."""
 
     STATES = [
@@ -35,8 +29,12 @@ class PromptFilterForm(forms.Form):
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
     batch = Batch()
 
+    def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
+        super().__init__(data)
+        self.fields["batch"].narrow_to(project)  # type: ignore[attr-defined]
 
-class FilterForm(forms.Form):
+
+class FilterForm(StrictForm):
     """The filters of the list of comparisons."""
 
     STATES = [
@@ -59,12 +57,8 @@ class FilterForm(forms.Form):
     verdict = forms.ChoiceField(
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
-    annotator = forms.ModelChoiceField(
-        User.objects.none(), required=False, empty_label=_("Any annotator"), label=_("Annotator")
-    )
-    policy = forms.ModelChoiceField(
-        Policy.objects.none(), required=False, empty_label=_("Any policy"), label=_("Policy")
-    )
+    annotator = Annotators(empty_label=_("Any annotator"))
+    policy = Policies()
     batch = Batch()
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
     prompt = forms.IntegerField(
@@ -73,8 +67,8 @@ class FilterForm(forms.Form):
     disagreement = forms.BooleanField(required=False, label=_("Annotators disagree"))
     flagged = forms.BooleanField(required=False, label=_("Flagged"))
 
-    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        people, policies = self.fields["annotator"], self.fields["policy"]
-        people.queryset = User.objects.filter(memberships__project=project).order_by("username")  # type: ignore[attr-defined]
-        policies.queryset = Policy.objects.filter(project=project).order_by("-pk")  # type: ignore[attr-defined]
+    def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
+        super().__init__(data)
+        for field in self.fields.values():
+            if isinstance(field, Annotators | Policies | Batch):
+                field.narrow_to(project)

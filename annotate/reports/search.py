@@ -89,6 +89,11 @@ def _walk(
     return found, cursor or None, cursor > 0
 
 
+def has_batch(project: Project, batch: str) -> bool:
+    """Return whether something in the project is of this batch."""
+    return any(model.objects.filter(project=project, batch=batch).exists() for model in (Prompt, Comparison))
+
+
 def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> QuerySet[Prompt]:
     """Return the prompts that match every filter given."""
     if text := filters.get("q"):

@@ -108,7 +108,7 @@ def change_comparison(request: ProjectRequest, comparison_id: int) -> HttpRespon
 @project_view(*READERS)
 def prompts(request: ProjectRequest) -> HttpResponse:
     """Show the list. `before` is the key where an older page starts."""
-    form = PromptFilterForm(request.GET)
+    form = PromptFilterForm(request.GET, project=request.project)
     before = request.GET.get("before", "")
     page: Page[Prompt] = (
         browse_prompts(request.project, form.cleaned_data, trail.parse_key(before))

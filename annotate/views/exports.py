@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.forms.exports import ExportForm
+from annotate.forms.exports import ExportForm, PairsForm
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.downloads import rows_download, snapshot_download
@@ -81,18 +81,21 @@ def export_judgments(request: ProjectRequest, format: str) -> HttpResponse | Str
 @require_http_methods(["GET", "POST"])
 @project_view(*READERS)
 def snapshots(request: ProjectRequest) -> HttpResponse:
-    """Show the snapshots, or freeze the pairs as they are now."""
+    """Show the snapshots, or freeze the pairs as they are now, by the settings of PairsForm if any are sent."""
     project = request.project
-    if request.method == "POST":
-        snapshot = take_snapshot(project, request.user)
+    form = PairsForm(request.POST)
+    if request.method == "POST" and form.is_valid():
+        snapshot = take_snapshot(project, request.user, form.settings())
         messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": snapshot.digest[:12]})
         return redirect("snapshot", project.slug, snapshot.digest)
     context = {
         "snapshots": project.snapshots.select_related("created_by")
         .prefetch_related("rounds__project")  # read by the fragment of training/
         .order_by("-pk")[:200],
+        "form": form if request.method == "POST" else None,
     }
-    return render(request, "annotate/snapshots.html", context)
+    status = 422 if request.method == "POST" else 200
+    return render(request, "annotate/snapshots.html", context, status=status)
 
 
 @require_GET

@@ -10,10 +10,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from annotate.models import Comparison, Policy, Project, Snapshot, User
+from annotate.models import Comparison, Policy, Project, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.snapshots import PairSettings
+from annotate.people.members import judged_or_members
 from annotate.projects import trail
+from annotate.reports.search import has_batch
 
 
 class Command(BaseCommand):
@@ -57,6 +59,7 @@ class Command(BaseCommand):
                 ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20]) or "none yet"
             )
             raise CommandError(f"There is no project “{options['project']}”; there is: {known}.")
+        self.refuse_idle(format, options)
         if format == "judgments":
             options["held_out"] = options["held_out"] or "include"
         filters = self.filters(project, options)
@@ -77,6 +80,16 @@ class Command(BaseCommand):
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
         self.stderr.write(f"{count} {'judgments' if format == 'judgments' else 'pairs'} written to {output}.")
 
+    def refuse_idle(self, format: str, options: dict[str, Any]) -> None:
+        """Refuse options that would change nothing."""
+        if not 1 <= options["min_judgments"] <= 50:
+            raise CommandError("--min-judgments must be from 1 to 50.")
+        if format == "judgments" and (options["snapshot"] or options["min_judgments"] > 1):
+            raise CommandError("--snapshot and --min-judgments are about pairs, not about judgments.")
+        narrowing = ("since", "annotator", "kind", "policy", "batch")
+        if options["snapshot"] and (given := [name for name in narrowing if options[name]]):
+            raise CommandError(f"A snapshot is frozen: --{given[0]} does not narrow it, --held-out does.")
+
     def snapshot(self, project: Project, options: dict[str, Any]) -> Snapshot | None:
         if not options["snapshot"]:
             return None
@@ -90,16 +103,19 @@ class Command(BaseCommand):
     def filters(self, project: Project, options: dict[str, Any]) -> exports.Filters:
         annotator = policy = None
         if options["annotator"]:
-            annotator = (
-                User.objects.filter(username=options["annotator"]).values_list("pk", flat=True).first()
-            )
+            people = judged_or_members(project).filter(username=options["annotator"])
+            annotator = people.values_list("pk", flat=True).first()
             if annotator is None:
-                raise CommandError(f"There is no user called “{options['annotator']}”.")
+                raise CommandError(
+                    f"“{options['annotator']}” is not, and was not, an annotator of project “{project.slug}”."
+                )
         if options["policy"]:
             named = Policy.objects.filter(project=project, name=options["policy"])
             policy = named.values_list("pk", flat=True).first()
             if policy is None:
                 raise CommandError(f"Project “{project.slug}” has no policy “{options['policy']}”.")
+        if options["batch"] and not has_batch(project, options["batch"]):
+            raise CommandError(f"Project “{project.slug}” has no batch “{options['batch']}”.")
         return exports.Filters(
             since=moment(options["since"]) if options["since"] else None,
             annotator=annotator,

@@ -461,3 +461,21 @@ def test_a_wrong_method_answers_in_the_same_shape(project, owner, caller):
     answer = caller(owner).client.delete(f"{API}reviews/prompts/")
     assert answer.status_code == 405
     assert answer.json().keys() == {"error", "field"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("comparisons/?kind=gold", "kind"),
+        ("prompts/?withdrawn=1", "withdrawn"),
+        ("judgments/?annotator=toni", "annotator"),
+        ("judgments/?history=yes", "history"),
+        ("comparisons/?page_size=many", "page_size"),
+        ("prompts/?page_size=0", "page_size"),
+        ("pairs/?batch=import+9", "batch"),
+        ("pairs/?annotator=nobody", "annotator"),
+    ],
+)
+def test_an_unknown_filter_or_value_is_named(project, owner, caller, query, field):
+    answer = caller(owner).get(f"reviews/{query}")
+    assert (answer.status_code, answer.json()["field"]) == (400, field)

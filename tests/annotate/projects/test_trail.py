@@ -233,3 +233,9 @@ def test_the_trail_is_filtered_and_read_page_by_page(project, owner, teammate, c
     assert client.get(URL, {"person": "\0", "verb": "\0"}).status_code == 200
     for before in ("abc", "-1", "²", "9" * 40):
         assert client.get(URL, {"before": before}).status_code == 200
+
+
+def test_an_unknown_verb_is_named_in_the_filter(project, owner, client_for):
+    answer = client_for(owner).get("/p/reviews/trail/?verb=nonsense")
+    assert answer.status_code == 422
+    assert "“nonsense” is unknown" in answer.content.decode()

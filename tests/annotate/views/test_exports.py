@@ -114,7 +114,6 @@ def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, c
         ("min_judgments=2", []),
         ("since=2020-01-01", [1, 2]),
         ("since=2120-01-01", []),
-        ("batch=nothing+of+the+sort", []),
     ],
 )
 def test_filters_choose_the_pairs(judged, owner, researcher, client_for, query, positions):
@@ -151,6 +150,8 @@ def test_the_account_of_pairs_is_a_fragment_loaded_on_request(judged, researcher
     ("query", "field"),
     [
         ("votes=loudest", "votes"),
+        ("annotator=outsider", "annotator"),
+        ("batch=import+9", "batch"),
         ("since=yesterday", "since"),
         ("policy=none", "policy"),
         ("smoothing=-1", "smoothing"),
@@ -224,3 +225,30 @@ def test_admins_and_researchers_read_their_projects_snapshots(
     assert client_for(teammate).get(f"/p/reviews/{url}").status_code == 403
     assert client_for(stranger).get(f"/p/reviews/{url}").status_code == 404
     assert client_for(stranger).get(f"/p/other/{url}").status_code == 404
+
+
+def test_an_unknown_filter_is_named_and_nothing_is_sent(judged, researcher, client_for):
+    for page in ("export/?count=1&", "export/pairs.jsonl?", "export/judgments.csv?"):
+        answer = client_for(researcher).get(f"/p/reviews/{page}annotater=toni")
+        assert answer.status_code == 422
+        assert "There is no filter “annotater”." in answer.content.decode()
+
+
+def test_who_left_can_still_be_exported(project, judged, teammate, researcher, client_for):
+    project.memberships.filter(user=teammate).delete()
+    client = client_for(researcher)
+    assert len(rows(client.get("/p/reviews/export/pairs.jsonl?annotator=toni"))) == 2
+    assert "toni (former member)" in client.get("/p/reviews/export/").content.decode()
+
+
+def test_freezing_takes_settings_or_refuses_them(project, judged, researcher, client_for):
+    client = client_for(researcher)
+    for given, says in (
+        ({"smoothing": "-5"}, "Smoothing"),
+        ({"smothing": "1"}, "There is no filter “smothing”."),
+    ):
+        answer = client.post("/p/reviews/snapshots/", given)
+        assert (answer.status_code, says in answer.content.decode()) == (422, True)
+    assert not Snapshot.objects.exists()
+    client.post("/p/reviews/snapshots/", {"smoothing": "0.5"})
+    assert Snapshot.objects.get().settings["smoothing"] == 0.5
