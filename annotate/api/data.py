@@ -17,12 +17,11 @@ from annotate.api.access import get_project
 from annotate.api.errors import RowsRefusedError
 from annotate.api.parsing import refuse_unknown
 from annotate.api.serializers import SnapshotIn, SnapshotOut
-from annotate.forms.exports import ExportForm
+from annotate.forms.exports import ExportForm, export_download
 from annotate.imports import records, writing
 from annotate.imports.reader import RowError
 from annotate.models import ApiToken, Project, Snapshot
-from annotate.pairs import exports
-from annotate.pairs.downloads import rows_download, snapshot_download
+from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
@@ -101,19 +100,18 @@ def _item(row: Any, pair: bool) -> records.Item:
 
 
 @api_view(["GET"])
-def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseBase:
-    """Pairs as JSON Lines in TRL's format, or as CSV. The query is that of the export page."""
+def export(request: Request, slug: str, what: str, file_format: str) -> HttpResponseBase:
+    """Pairs in TRL's format, or judgments, as JSON Lines or CSV. The query is that of the export page."""
     project, membership = get_project(request, slug, *READERS)
     form = _form(request.query_params, project)
     trail.record(
         trail.Verb.EXPORTED,
         membership.user,
         project=project,
-        target=f"pairs.{file_format}",
+        target=f"{what}.{file_format}",
         **_by_token(request, **form.chosen()),
     )
-    rows = exports.export_rows(project, form.filters(), form.settings())
-    return rows_download(rows, f"{slug}-pairs", file_format)
+    return export_download(project, form, what, file_format)
 
 
 def _form(query: Mapping[str, Any], project: Project) -> ExportForm:

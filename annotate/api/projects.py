@@ -13,7 +13,14 @@ from rest_framework.serializers import ModelSerializer
 from annotate.api.access import get_project, get_user
 from annotate.api.pagination import ByKey
 from annotate.api.parsing import refuse_unknown
-from annotate.api.serializers import ComparisonOut, JudgmentOut, OwnJudgmentOut, PromptOut, project_data
+from annotate.api.serializers import (
+    ComparisonOut,
+    JudgmentOut,
+    NamedJudgmentOut,
+    OwnJudgmentOut,
+    PromptOut,
+    project_data,
+)
 from annotate.models import Comparison, Judgment, Membership, Prompt, Role
 from annotate.people.access import READERS
 
@@ -70,7 +77,8 @@ def judgments(request: Request, slug: str) -> Response:
         raise ValidationError({"history": [_("Must be 0 or 1.")]})
     if asked == "0":
         rows = rows.current()
-    return _page(request, rows, OwnJudgmentOut if blind else JudgmentOut, "history")
+    named = NamedJudgmentOut if membership.role == Role.ADMIN else JudgmentOut
+    return _page(request, rows, OwnJudgmentOut if blind else named, "history")
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -18,6 +18,7 @@ from annotate.models import (
     Role,
     Snapshot,
 )
+from annotate.pairs.exports import pseudonym
 from annotate.text.json_values import INTEGER
 from primitives.text import printable
 
@@ -78,25 +79,44 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
 
 
 class JudgmentOut(serializers.ModelSerializer[Judgment]):
-    annotator = serializers.CharField(source="annotator.username")
+    """A judgment. Its annotator is named as in exports."""
+
+    annotator = serializers.SerializerMethodField()
 
     class Meta:
         model = Judgment
         fields = [
-            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "left_id", "reasons", "criteria",
-            "rationale", "seconds", "late", "too_fast", "replaces_id", "created_at", "superseded_at",
+            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "left_id", "right_id",
+            "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "created_at",
+            "superseded_at",
         ]  # fmt: skip
 
+    def get_annotator(self, judgment: Judgment) -> str:
+        return pseudonym(judgment.annotator_id)
 
-class OwnJudgmentOut(JudgmentOut):
+
+class NamedJudgmentOut(JudgmentOut):
+    """A judgment for an admin, who sees which name the pseudonym stands for."""
+
+    annotator_name = serializers.CharField(source="annotator.username")
+
+    class Meta(JudgmentOut.Meta):
+        fields = [*JudgmentOut.Meta.fields, "annotator_name"]
+
+
+class OwnJudgmentOut(NamedJudgmentOut):
     """An annotator's own judgment, which names the preferred completion by the side it was shown on."""
 
     preferred_id = serializers.SerializerMethodField()
     criteria = serializers.SerializerMethodField()
 
-    class Meta(JudgmentOut.Meta):
+    class Meta(NamedJudgmentOut.Meta):
         # Ids of comparisons follow one another by kind: they would tell gold and gate.
-        fields = [name for name in JudgmentOut.Meta.fields if name not in ("left_id", "comparison_id")]
+        fields = [
+            name
+            for name in NamedJudgmentOut.Meta.fields
+            if name not in ("left_id", "right_id", "comparison_id")
+        ]
 
     def get_preferred_id(self, judgment: Judgment) -> str | None:
         return side_of(judgment, judgment.preferred_id) or None

@@ -7,11 +7,14 @@ from datetime import datetime, time
 from typing import Any
 
 from django import forms
+from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.forms.filters import Annotators, Batch, Policies, StrictForm
 from annotate.models import Comparison, Project
+from annotate.pairs import exports
+from annotate.pairs.downloads import rows_download
 from annotate.pairs.exports import HELD_OUT, Filters
 from annotate.pairs.snapshots import PairSettings
 
@@ -70,17 +73,27 @@ class ExportForm(PairsForm):
     """Which rows to take out, and how judgments become pairs. Whatever is left out is as in FIRST."""
 
     held_out = forms.ChoiceField(
-        choices=[("leave", _("Leave out")), ("include", _("Include")), ("only", _("Only these"))],
+        choices=[
+            ("", _("Leave out of pairs, include in judgments")),
+            ("leave", _("Leave out")),
+            ("include", _("Include")),
+            ("only", _("Only these")),
+        ],
         label=_("Held-out prompts"),
-        help_text=_("Training never sees them."),
+        help_text=_("Training never sees them. Judgments on them are work like any other."),
     )
     kind = forms.ChoiceField(choices=[("", _("Every kind")), *Comparison.Kind.choices], label=_("Kind"))
     policy = Policies(to_field_name="name", label=_("With a completion of"))
     annotator = Annotators(to_field_name="username", empty_label=_("Everybody"))
     since = forms.DateField(label=_("Judged since"), widget=forms.DateInput(attrs={"type": "date"}))
     batch = Batch()
+    cells = forms.ChoiceField(
+        choices=[("raw", _("As they are")), ("safe", _("Safe to open in a spreadsheet"))],
+        label=_("Texts in CSV"),
+        help_text=_("Safe ones get an apostrophe before =, +, - and @, so that no spreadsheet runs them."),
+    )
 
-    FIRST = {**PairsForm.FIRST, "held_out": "leave"}
+    FIRST = {**PairsForm.FIRST, "cells": "raw"}
     BESIDE = StrictForm.BESIDE | {"count"}
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
@@ -98,8 +111,8 @@ class ExportForm(PairsForm):
             if value not in ("", None) and value != self.FIRST.get(name)
         }
 
-    def filters(self) -> Filters:
-        """Return the rows that were chosen."""
+    def filters(self, *, of_judgments: bool = False) -> Filters:
+        """Return the rows that were chosen: of pairs, or of judgments, which have held-out ones if nothing is said."""
         chosen = self.cleaned_data
         since = chosen["since"]
         return Filters(
@@ -108,5 +121,21 @@ class ExportForm(PairsForm):
             kind=chosen["kind"],
             policy=chosen["policy"].pk if chosen["policy"] else None,
             batch=chosen["batch"],
-            held_out=HELD_OUT[chosen["held_out"]],
+            held_out=HELD_OUT[chosen["held_out"] or ("include" if of_judgments else "leave")],
         )
+
+    @property
+    def for_spreadsheets(self) -> bool:
+        return bool(self.cleaned_data["cells"] == "safe")
+
+
+def export_download(project: Project, form: ExportForm, what: str, file_format: str) -> StreamingHttpResponse:
+    """Return the rows that a valid form asks for, as a file: `what` is pairs or judgments."""
+    if what == "pairs":
+        rows = exports.export_rows(project, form.filters(), form.settings())
+        columns = exports.PAIR_COLUMNS
+    else:
+        rows = exports.judgment_rows(project, form.filters(of_judgments=True))
+        columns = exports.JUDGMENT_COLUMNS
+    name = f"{project.slug}-{what}"
+    return rows_download(rows, columns, name, file_format, for_spreadsheets=form.for_spreadsheets)

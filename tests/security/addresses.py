@@ -48,6 +48,8 @@ API = {
     "next/": JUDGES,
     "judgments/": MEMBERS,
     "claims/": JUDGES,
+    "judgments.jsonl": READERS,
+    "judgments.csv": READERS,
     "pairs/": READERS,
     "pairs.csv": READERS,
     "snapshots/": READERS,

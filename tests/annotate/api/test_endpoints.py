@@ -297,9 +297,9 @@ def test_an_annotator_lists_only_their_own_judgments(project, teammate, owner, m
         script = caller(person)
         token = script.post("reviews/next/").json()["claim"]["token"]
         script.post("reviews/judgments/", {"token": token, "verdict": "tie"})
-    assert [one["annotator"] for one in caller(teammate).get("reviews/judgments/").json()["results"]] == [
-        "toni"
-    ]
+    assert [
+        one["annotator_name"] for one in caller(teammate).get("reviews/judgments/").json()["results"]
+    ] == ["toni"]
     assert len(caller(owner).get("reviews/judgments/").json()["results"]) == 2
 
 
@@ -479,3 +479,15 @@ def test_a_wrong_method_answers_in_the_same_shape(project, owner, caller):
 def test_an_unknown_filter_or_value_is_named(project, owner, caller, query, field):
     answer = caller(owner).get(f"reviews/{query}")
     assert (answer.status_code, answer.json()["field"]) == (400, field)
+
+
+def test_annotators_have_the_name_of_exports_and_admins_see_whose(
+    project, owner, researcher, teammate, caller, make_comparisons
+):
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    caller(teammate).post("reviews/judgments/", {"token": str(claim.token), "verdict": "tie"})
+    for person, name in ((owner, "toni"), (teammate, "toni"), (researcher, None)):
+        (row,) = caller(person).get("reviews/judgments/").json()["results"]
+        assert (row["annotator"], row.get("annotator_name")) == (f"annotator-{teammate.pk}", name)
+        assert ("right_id" in row) is (person != teammate)

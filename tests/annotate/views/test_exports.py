@@ -75,7 +75,11 @@ def test_csv_holds_the_rows_of_the_json_lines(judged, researcher, client_for, na
             )
 
 
-def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, client_for):
+def table(answer):
+    return list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
+
+
+def test_texts_in_a_csv_are_as_they_are_unless_asked(project, researcher, client_for):
     chat = [{"role": "user", "content": 'Hé, "you"\n=1'}]
     prompt = Prompt(project=project)
     prompt.set_content(chat)
@@ -92,9 +96,10 @@ def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, c
         judging.Verdict("prefer", first.pk, 2, rationale="=1+1"),
     )
     client = client_for(researcher)
-    body = b"".join(client.get("/p/reviews/export/judgments.csv").streaming_content).decode("utf-8-sig")
-    (row,) = csv.DictReader(io.StringIO(body))
-    assert row["rationale"] == "'=1+1"
+    for query, rationale in (("", "=1+1"), ("?cells=raw", "=1+1"), ("?cells=safe", "'=1+1")):
+        (row,) = table(client.get(f"/p/reviews/export/judgments.csv{query}"))
+        assert row["rationale"] == rationale
+    assert client.get("/p/reviews/export/judgments.csv?cells=x").status_code == 422
     body = b"".join(client.get("/p/reviews/export/pairs.csv").streaming_content).decode("utf-8-sig")
     (row,) = csv.DictReader(io.StringIO(body))
     assert json.loads(row["prompt"]) == chat
@@ -252,3 +257,27 @@ def test_freezing_takes_settings_or_refuses_them(project, judged, researcher, cl
     assert not Snapshot.objects.exists()
     client.post("/p/reviews/snapshots/", {"smoothing": "0.5"})
     assert Snapshot.objects.get().settings["smoothing"] == 0.5
+
+
+def test_judgments_include_held_out_work_unless_told(judged, researcher, client_for):
+    client = client_for(researcher)
+    for query, count in (("", 6), ("?held_out=leave", 5), ("?held_out=only", 1)):
+        found = rows(client.get(f"/p/reviews/export/judgments.jsonl{query}"))
+        assert len(found) == count
+        page = client.get(f"/p/reviews/export/{query or '?'}&count=1").context["account"]
+        assert page["judgment_rows"] == count
+        assert page["held_out_rows"] == sum(row["held_out"] for row in found)
+    assert len(rows(client.get("/p/reviews/export/pairs.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("name", ["pairs", "judgments"])
+def test_an_empty_csv_has_its_header(project, researcher, client_for, name):
+    answer = client_for(researcher).get(f"/p/reviews/export/{name}.csv")
+    (header,) = csv.reader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig")))
+    assert {"comparison", "external_id", "metadata", "prompt_id", "held_out", "batch"} <= set(header)
+
+
+def test_only_admins_see_which_name_a_number_stands_for(judged, owner, researcher, teammate, client_for):
+    told = f"annotator-{teammate.pk}"
+    assert told in client_for(owner).get("/p/reviews/export/").content.decode()
+    assert told not in client_for(researcher).get("/p/reviews/export/").content.decode()
