@@ -74,13 +74,13 @@ class ExportForm(PairsForm):
 
     held_out = forms.ChoiceField(
         choices=[
-            ("", _("Leave out of pairs, include in judgments")),
+            ("", _("In judgments only")),
             ("leave", _("Leave out")),
             ("include", _("Include")),
             ("only", _("Only these")),
         ],
         label=_("Held-out prompts"),
-        help_text=_("Training never sees them. Judgments on them are work like any other."),
+        help_text=_("Training never sees them. Judgments of them are work like any other."),
     )
     kind = forms.ChoiceField(choices=[("", _("Every kind")), *Comparison.Kind.choices], label=_("Kind"))
     policy = Policies(to_field_name="name", label=_("With a completion of"))
