@@ -6,7 +6,7 @@ A page says it to the visitor, who may be the site's keeper. The log says it in 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
@@ -82,10 +82,14 @@ def _wrong_origin(request: HttpRequest) -> Mistake | None:
     """Return the mistake if a form came from an origin that is not the site's."""
     origin = request.META.get("HTTP_ORIGIN", "")
     own = f"{request.scheme}://{request.get_host()}"
-    if origin in ("", "null", own) or _is_trusted(origin):
+    try:
+        given = urlsplit(origin)
+    except ValueError:  # such as http://[
+        return None
+    if origin in ("", "null", own) or _is_trusted(given):
         return None
     words = {"origin": printable(origin, 100), "own": printable(own, 100)}
-    if urlsplit(origin).netloc == urlsplit(own).netloc:  # the scheme alone is wrong: TLS ends at a proxy
+    if given.netloc == request.get_host():  # the scheme alone is wrong: TLS ends at a proxy
         page = _(
             "It came from %(origin)s, and the site takes itself for %(own)s. Its keeper must set WHETSTONE_HTTPS=on, "
             "and let the proxy send X-Forwarded-Proto."
@@ -101,9 +105,8 @@ def _wrong_origin(request: HttpRequest) -> Mistake | None:
     return Mistake(page % words, log % words + remedy)
 
 
-def _is_trusted(origin: str) -> bool:
+def _is_trusted(given: SplitResult) -> bool:
     """Return whether WHETSTONE_ORIGINS names this origin, or all hosts like it."""
-    given = urlsplit(origin)
     for trusted in map(urlsplit, settings.CSRF_TRUSTED_ORIGINS):
         pattern = trusted.netloc.removeprefix("*")
         if trusted.scheme == given.scheme and is_same_domain(given.netloc, pattern):
