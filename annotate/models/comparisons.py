@@ -185,7 +185,7 @@ class Comparison(models.Model):
 
     @property
     def all_metadata(self) -> dict[str, Any]:
-        """What is said of its prompt and of itself, which wins where both have a key."""
+        """The metadata of its prompt and its own, which wins where both have a key."""
         return {**self.prompt.metadata, **self.metadata}
 
     def visible_metadata(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -217,10 +217,9 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
         "kind": F("comparison__kind"),
         "batch": F("comparison__batch"),
         "gold": F("comparison__gold_preferred"),
-        # A repeat has those of what it repeats.
+        # A repeat has that of what it repeats.
         "external_id": Coalesce("comparison__repeat_of__external_id", "comparison__external_id"),
         "metadata": F("comparison__metadata"),
-        "repeated_metadata": F("comparison__repeat_of__metadata"),
         "prompt_id": F("comparison__prompt"),
         "prompt_external_id": F("comparison__prompt__external_id"),
         "prompt_metadata": F("comparison__prompt__metadata"),
@@ -234,7 +233,7 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
         found = row | {
             "judgment": row["id"],
             "comparison": row["comparison_id"],
-            "metadata": _json(row["repeated_metadata"] or row["metadata"]),
+            "metadata": _json(row["metadata"]),
             "prompt_metadata": _json(row["prompt_metadata"]),
             "annotator": pseudonym(row["annotator_id"]),
             "preferred": row["preferred_id"],

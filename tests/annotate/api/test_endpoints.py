@@ -481,9 +481,7 @@ def test_an_unknown_filter_or_value_is_named(project, owner, caller, query, fiel
     assert (answer.status_code, answer.json()["field"]) == (400, field)
 
 
-def test_annotators_have_the_name_of_exports_and_admins_see_whose(
-    project, owner, researcher, teammate, caller, make_comparisons
-):
+def test_admins_see_whose_pseudonym_it_is(project, owner, researcher, teammate, caller, make_comparisons):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     caller(teammate).post("reviews/judgments/", {"token": str(claim.token), "verdict": "tie"})

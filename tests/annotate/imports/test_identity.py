@@ -7,7 +7,7 @@ import pytest
 from annotate.imports import records, writing
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt
-from annotate.queueing import queue
+from annotate.queueing import queue, repeats
 
 A = {"prompt": "Q", "completion_a": "a", "completion_b": "b"}
 B = {"prompt": "Q", "completion_a": "c", "completion_b": "d"}
@@ -187,3 +187,14 @@ def test_a_known_row_makes_no_policy_of_its_own(bring_in):
     bring_in({**A, "policy_a": "x", "policy_b": "y"})
     bring_in(A, update=True)
     assert set(Policy.objects.exclude(name="starter").values_list("name", flat=True)) == {"x", "y"}
+
+
+def test_a_repeat_shows_the_metadata_of_what_it_repeats(project, teammate, bring_in, monkeypatch):
+    monkeypatch.setattr(repeats, "APART", 0)
+    bring_in({**A, "metadata": {"source": "web"}})
+    claim = queue.claim(project, teammate)
+    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    repeat = repeats.make_repeat(project, teammate)
+    assert (repeat.metadata, repeat.external_id) == ({"source": "web"}, "")
+    bring_in({**A, "id": "1", "metadata": {"source": "book"}}, update=True)
+    assert {tuple(one.metadata.items()) for one in Comparison.objects.all()} == {(("source", "book"),)}

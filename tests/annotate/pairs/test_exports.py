@@ -236,6 +236,7 @@ def test_a_judgment_says_where_its_comparison_came_from(project, three, make_com
         kind="repeat",
         repeat_of=comparison,
         reserved_for=three[0],
+        metadata=comparison.metadata,
     )
     say(three[0], repeat, "tie")
     told, again = judgment_rows(project)
