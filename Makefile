@@ -14,7 +14,7 @@ FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/ann
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter architectures clean
+.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ nginx: # The attack suite runs the documented proxy; where apt may, it is instal
 test-chaos: setup ## Kills, full disks, lost workers, wrong clocks, and the whole of make loop; 10 minutes
 	$(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/training
 	$(BIN)/python -m tests.servers $(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/training
+
+test-fuzz: setup ## 20,000 random files through the page Import; 10 minutes
+	$(BIN)/pytest -m fuzz -q tests/annotate/imports
 
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security

@@ -70,6 +70,8 @@ urlpatterns = [
         comparisons.change_comparison,
         name="change-comparison",
     ),
+    path("p/<slug:slug>/prompts/", comparisons.prompts, name="prompts"),
+    path("p/<slug:slug>/prompts/<int:prompt_id>/change/", comparisons.change_prompt, name="change-prompt"),
     path("p/<slug:slug>/import/", imports.imports, name="import"),
     path("p/<slug:slug>/import/allowed/", imports.is_import_allowed, name="import-allowed"),
     path("p/<slug:slug>/import/<int:import_id>/", imports.import_file, name="import-file"),

@@ -57,6 +57,7 @@ MIDDLEWARE = [
     "config.headers.SecurityHeadersMiddleware",  # first, so that no answer goes out without them
     "django_htmx.middleware.HtmxMiddleware",  # before all that may fail: pages of errors ask `request.htmx`
     "annotate.imports.upload_limits.RefusedBodyMiddleware",
+    "annotate.people.misconfiguration.ProtocolMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -265,6 +266,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"one line": {"()": "annotate.people.misconfiguration.OneLine"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["one line"]}},
     "root": {"handlers": ["console"], "level": env.str("WHETSTONE_LOG_LEVEL", "INFO")},
 }

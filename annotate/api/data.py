@@ -15,23 +15,27 @@ from rest_framework.response import Response
 from annotate.api import projects
 from annotate.api.access import get_project
 from annotate.api.errors import RowsRefusedError
+from annotate.api.parsing import refuse_unknown
 from annotate.api.serializers import SnapshotIn, SnapshotOut
-from annotate.forms.exports import ExportForm
-from annotate.imports import records
+from annotate.forms.exports import ExportForm, export_download
+from annotate.imports import records, writing
+from annotate.imports.reader import RowError
 from annotate.models import ApiToken, Project, Snapshot
-from annotate.pairs import exports
-from annotate.pairs.downloads import rows_download, snapshot_download
+from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
-from primitives.text import printable
 
 ROWS_AT_MOST = 1_000
+COUNTED = ("prompts", "pairs", "gold", "duplicates", "different", "updated", "shared_ids")
 
 
 @api_view(["GET", "POST"])
 def prompts(request: Request, slug: str) -> Response:
-    """List prompts, or add the new ones of {"prompts": [row, ...]}. Rows are as in a file."""
+    """List prompts, or add the new ones of {"prompts": [row, ...]}. Rows are as in a file.
+
+    `"update": true` updates the known ones that differ.
+    """
     if request.method == "GET":
         return projects.prompts(request, slug)
     return _bring_in(request, slug, "prompts", pair=False)
@@ -39,7 +43,10 @@ def prompts(request: Request, slug: str) -> Response:
 
 @api_view(["GET", "POST"])
 def comparisons(request: Request, slug: str) -> Response:
-    """List comparisons, or add the pairs to judge, or gold, of {"comparisons": [row, ...]}."""
+    """List comparisons, or add the pairs to judge, or gold, of {"comparisons": [row, ...]}.
+
+    `"update": true` updates the known ones that differ.
+    """
     if request.method == "GET":
         return projects.comparisons(request, slug)
     return _bring_in(request, slug, "comparisons", pair=True)
@@ -47,68 +54,68 @@ def comparisons(request: Request, slug: str) -> Response:
 
 def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response:
     project, membership = get_project(request, slug, *ADMINS)
-    rows = request.data.get(name) if isinstance(request.data, dict) else None
+    body = request.data if isinstance(request.data, dict) else {}
+    rows = body.get(name)
     if not isinstance(rows, list) or not 1 <= len(rows) <= ROWS_AT_MOST:
         raise ValidationError(
             {name: [_("Send a list of 1 to %(most)s rows.") % {"most": f"{ROWS_AT_MOST:,}"}]}
         )
+    update = body.get("update", False)
+    if not isinstance(update, bool):
+        raise ValidationError({"update": [_("Must be true or false.")]})
     items, wrong = [], []
     for position, row in enumerate(rows):
         try:
             items.append((position, _item(row, pair)))
-        except records.RowError as error:
+        except RowError as error:
             wrong.append((position, str(error)))
     if wrong:
         raise RowsRefusedError(name, wrong, len(rows))
     try:
         with transaction.atomic():
-            made = records.write(project, items)
-            if records.is_new(made):
+            outcome = writing.write(project, items, update=update, remarks=ROWS_AT_MOST)
+            if outcome.changes_something:
                 trail.record(
                     trail.Verb.IMPORTED,
                     membership.user,
                     project=project,
                     target=name,
-                    **_by_token(request, rows=len(rows)),
+                    **_by_token(request, rows=len(rows), **writing.details(update=update)),
                 )
     except records.ImportRefusedError as refused:
         raise RowsRefusedError(name, refused.errors, len(rows)) from refused
-    return Response(
-        {"made": {key: made[key] for key in ("prompts", "pairs", "gold", "duplicates")}}, status=201
-    )
+    remarks = [{"row": position, "remark": sentence} for position, sentence in outcome.remarks]
+    return Response({"made": {key: outcome.counts[key] for key in COUNTED}, "remarks": remarks}, status=201)
 
 
 def _item(row: Any, pair: bool) -> records.Item:
     if not isinstance(row, dict):
-        raise records.RowError(_("Each row must be an object."))
+        raise RowError(_("Each row must be an object."))
     item = records.parse(row)
     if pair and item.completions is None:
-        raise records.RowError(_("A comparison needs completion_a and completion_b."))
+        raise RowError(_("A comparison needs completion_a and completion_b."))
     if not pair and item.completions is not None:
-        raise records.RowError(_("Send rows with completions to comparisons/."))
+        raise RowError(_("Send rows with completions to comparisons/."))
     return item
 
 
 @api_view(["GET"])
-def export_pairs(request: Request, slug: str, file_format: str) -> HttpResponseBase:
-    """Pairs as JSON Lines in TRL's format, or as CSV. The query is that of the export page."""
+def export(request: Request, slug: str, what: str, file_format: str) -> HttpResponseBase:
+    """Pairs in TRL's format, or judgments, as JSON Lines or CSV. The query is that of the export page."""
     project, membership = get_project(request, slug, *READERS)
     form = _form(request.query_params, project)
     trail.record(
         trail.Verb.EXPORTED,
         membership.user,
         project=project,
-        target=f"pairs.{file_format}",
+        target=f"{what}.{file_format}",
         **_by_token(request, **form.chosen()),
     )
-    rows = exports.export_rows(project, form.filters(), form.settings())
-    return rows_download(rows, f"{slug}-pairs", file_format)
+    return export_download(project, form, what, file_format)
 
 
 def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
-    for name in query:
-        if name not in ExportForm.base_fields:
-            raise ValidationError({printable(name): [_("Unknown filter.")]})
+    refuse_unknown(query, ExportForm.base_fields)
     form = ExportForm(query, project=project)
     if not form.is_valid():
         raise ValidationError(

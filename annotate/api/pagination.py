@@ -19,6 +19,13 @@ class ByKey(CursorPagination):
     page_size_query_param = "page_size"
     max_page_size = 1000
 
+    def get_page_size(self, request: Request) -> int | None:
+        """Return how many rows a page has. Raises ValidationError for what is no such number."""
+        given = request.query_params.get("page_size", "1")
+        if not re.fullmatch("[0-9]{1,19}", given) or int(given) == 0:
+            raise ValidationError({"page_size": [_("Must be a whole number from 1 to 1,000.")]})
+        return super().get_page_size(request)
+
     def decode_cursor(self, request: Request) -> Cursor | None:
         """Return the request's cursor, whose position is a key. Raises ValidationError for any other."""
         try:

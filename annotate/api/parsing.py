@@ -1,8 +1,12 @@
-"""Reading a body of JSON. Django bounds its size (DATA_UPLOAD_MAX_MEMORY_SIZE), `json_values` what is in it."""
+"""Reading queries, and bodies of JSON.
 
-from collections.abc import Mapping
+Django bounds the size of a body (DATA_UPLOAD_MAX_MEMORY_SIZE), `json_values` what is in it.
+"""
+
+from collections.abc import Container, Iterable, Mapping
 from typing import IO, Any
 
+from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import JSONParser
 
@@ -10,6 +14,13 @@ from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
 MARKS = 200_000  # for 2 MB of rows: their memory stays below 50 MB
+
+
+def refuse_unknown(names: Iterable[str], known: Container[str]) -> None:
+    """Refuse a query with a name that the address does not know. Raises ValidationError."""
+    for name in names:
+        if name not in known:
+            raise ValidationError({printable(name): [_("Unknown filter.")]})
 
 
 class BoundedJSONParser(JSONParser):

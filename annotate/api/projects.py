@@ -5,17 +5,19 @@ from typing import Any
 from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 from rest_framework.decorators import api_view
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ModelSerializer
 
 from annotate.api.access import get_project, get_user
 from annotate.api.pagination import ByKey
+from annotate.api.parsing import refuse_unknown
 from annotate.api.serializers import (
     ComparisonOut,
     GoldIn,
     JudgmentOut,
+    NamedJudgmentOut,
     OwnJudgmentOut,
     PromptOut,
     project_data,
@@ -87,9 +89,13 @@ def judgments(request: Request, slug: str) -> Response:
     blind = membership.role == Role.ANNOTATOR
     if blind:
         rows = rows.filter(annotator=membership.user)
-    if request.query_params.get("history") != "1":
+    asked = request.query_params.get("history", "0")
+    if asked not in ("0", "1"):
+        raise ValidationError({"history": [_("Must be 0 or 1.")]})
+    if asked == "0":
         rows = rows.current()
-    return _page(request, rows, OwnJudgmentOut if blind else JudgmentOut)
+    named = NamedJudgmentOut if membership.role == Role.ADMIN else JudgmentOut
+    return _page(request, rows, OwnJudgmentOut if blind else named, "history")
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])
@@ -100,7 +106,10 @@ def unknown(request: Request, path: str) -> Response:
     )
 
 
-def _page(request: Request, rows: QuerySet[Any], serializer: type[ModelSerializer[Any]]) -> Response:
+def _page(
+    request: Request, rows: QuerySet[Any], serializer: type[ModelSerializer[Any]], *filters: str
+) -> Response:
+    refuse_unknown(request.query_params, {"cursor", "page_size", *filters})
     paginator = ByKey()
     page: list[Model] = paginator.paginate_queryset(rows, request) or []
     return paginator.get_paginated_response(serializer(page, many=True).data)

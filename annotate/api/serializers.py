@@ -19,6 +19,7 @@ from annotate.models import (
     Role,
     Snapshot,
 )
+from annotate.pairs.exports import pseudonym
 from annotate.text.json_values import INTEGER
 from primitives.text import printable
 
@@ -55,7 +56,9 @@ def _aspect_data(aspect: Aspect) -> dict[str, Any]:
 class PromptOut(serializers.ModelSerializer[Prompt]):
     class Meta:
         model = Prompt
-        fields = ["id", "content", "external_id", "metadata", "held_out", "created_at"]
+        fields = [
+            "id", "content", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
+        ]  # fmt: skip
 
 
 class CompletionOut(serializers.ModelSerializer[Completion]):
@@ -76,32 +79,52 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
     class Meta:
         model = Comparison
         fields = [
-            "id", "kind", "prompt", "first", "second", "gold_preferred_id", "repeat_of_id", "priority", "needed",
-            "judged", "claimed", "skipped", "is_set_aside", "withdrawn_at", "created_at",
+            "id", "kind", "external_id", "metadata", "batch", "prompt", "first", "second", "gold_preferred_id",
+            "repeat_of_id", "priority", "needed", "judged", "claimed", "skipped", "is_set_aside", "withdrawn_at",
+            "created_at",
         ]  # fmt: skip
 
 
 class JudgmentOut(serializers.ModelSerializer[Judgment]):
-    annotator = serializers.CharField(source="annotator.username")
+    """A judgment. Its annotator is named as in exports."""
+
+    annotator = serializers.SerializerMethodField()
 
     class Meta:
         model = Judgment
         fields = [
             "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "skip_reason", "left_id",
-            "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at", "created_at",
+            "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at",
+            "created_at",
             "superseded_at",
         ]  # fmt: skip
 
+    def get_annotator(self, judgment: Judgment) -> str:
+        return pseudonym(judgment.annotator_id)
 
-class OwnJudgmentOut(JudgmentOut):
+
+class NamedJudgmentOut(JudgmentOut):
+    """A judgment for an admin, who sees which name the pseudonym stands for."""
+
+    annotator_name = serializers.CharField(source="annotator.username")
+
+    class Meta(JudgmentOut.Meta):
+        fields = [*JudgmentOut.Meta.fields, "annotator_name"]
+
+
+class OwnJudgmentOut(NamedJudgmentOut):
     """An annotator's own judgment, which names the preferred completion by the side it was shown on."""
 
     preferred_id = serializers.SerializerMethodField()
     criteria = serializers.SerializerMethodField()
 
-    class Meta(JudgmentOut.Meta):
+    class Meta(NamedJudgmentOut.Meta):
         # Ids of comparisons follow one another by kind: they would tell gold and gate.
-        fields = [name for name in JudgmentOut.Meta.fields if name not in ("left_id", "comparison_id")]
+        fields = [
+            name
+            for name in NamedJudgmentOut.Meta.fields
+            if name not in ("left_id", "right_id", "comparison_id")
+        ]
 
     def get_preferred_id(self, judgment: Judgment) -> str | None:
         return side_of(judgment, judgment.preferred_id) or None
@@ -126,11 +149,11 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
 
 def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
-    prompt = claim.comparison.prompt
+    comparison = claim.comparison
     return {
         "token": str(claim.token),
-        "prompt": prompt.content,
-        "metadata": prompt.visible_metadata(project.visible_metadata),
+        "prompt": comparison.prompt.content,
+        "metadata": comparison.visible_metadata(project.visible_metadata),
         "left": {"id": "a", "text": claim.left.text},
         "right": {"id": "b", "text": claim.right.text},
         "expires_at": claim.expires_at,

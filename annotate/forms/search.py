@@ -1,16 +1,40 @@
-"""The filters of the list of comparisons."""
+"""The filters of the lists of comparisons and prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Comparison, Judgment, Policy, Project, User
+from annotate.forms.filters import Annotators, Batch, Policies, StrictForm
+from annotate.models import Comparison, Judgment, Project
+
+HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
 
 
-class FilterForm(forms.Form):
+class PromptFilterForm(StrictForm):
+    """The filters of the list of prompts."""
+
+    STATES = [
+        ("", _("Any state")),
+        ("in_use", _("In use")),
+        ("unused", _("Without comparisons")),
+        ("withdrawn", _("Withdrawn")),
+    ]
+
+    q = forms.CharField(required=False, max_length=200, label=_("Search"))
+    state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
+    held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
+    batch = Batch()
+
+    def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
+        super().__init__(data)
+        self.fields["batch"].narrow_to(project)  # type: ignore[attr-defined]
+
+
+class FilterForm(StrictForm):
     """The filters of the list of comparisons."""
 
     STATES = [
@@ -23,8 +47,7 @@ class FilterForm(forms.Form):
     ]
     IN_SIGHT = ("state", "verdict")
     # Folded, unless one is in use.
-    MORE = ("kind", "annotator", "policy", "held_out", "disagreement", "flagged")
-    HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
+    MORE = ("kind", "annotator", "policy", "batch", "held_out", "disagreement", "flagged")
 
     q = forms.CharField(required=False, max_length=200, label=_("Search"))
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
@@ -34,18 +57,18 @@ class FilterForm(forms.Form):
     verdict = forms.ChoiceField(
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
-    annotator = forms.ModelChoiceField(
-        User.objects.none(), required=False, empty_label=_("Any annotator"), label=_("Annotator")
-    )
-    policy = forms.ModelChoiceField(
-        Policy.objects.none(), required=False, empty_label=_("Any policy"), label=_("Policy")
-    )
+    annotator = Annotators(empty_label=_("Any annotator"))
+    policy = Policies()
+    batch = Batch()
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
+    prompt = forms.IntegerField(
+        required=False, min_value=1, label=_("Prompt"), widget=forms.HiddenInput(attrs={"id": None})
+    )
     disagreement = forms.BooleanField(required=False, label=_("Annotators disagree"))
     flagged = forms.BooleanField(required=False, label=_("Flagged"))
 
-    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        people, policies = self.fields["annotator"], self.fields["policy"]
-        people.queryset = User.objects.filter(memberships__project=project).order_by("username")  # type: ignore[attr-defined]
-        policies.queryset = Policy.objects.filter(project=project).order_by("-pk")  # type: ignore[attr-defined]
+    def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
+        super().__init__(data)
+        for field in self.fields.values():
+            if isinstance(field, Annotators | Policies | Batch):
+                field.narrow_to(project)

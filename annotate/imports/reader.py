@@ -16,13 +16,22 @@ from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
 FORMATS = ("jsonl", "csv", "txt")
-KEYS = ("prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold")
+KEYS = (
+    "prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold",
+    "prompt_external_id", "prompt_metadata", "withdrawn",
+)  # fmt: skip
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
 COLUMNS = 200  # of a CSV record at most
 RECORD_LINES = 10_000  # of a CSV record at most
 HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
 WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
 HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
+CHUNK = 1024 * 1024  # bytes read at a time where lines end with CR alone
+CR_IN_CELL = (
+    "\x00"  # stands for a CR inside a cell while `csv` splits a line: lines with a NUL are refused before
+)
+
+csv.field_size_limit(LINE_LIMIT)  # a longer cell is refused by what it holds, with its own limit named
 
 # Letters and typographic marks as the single bytes of Latin-1 and Windows-1252; other encodings use others too.
 _WESTERN = re.compile(rb"[\x00-\x7f\x80\x85\x91-\x97\xa0-\xff]*")
@@ -59,6 +68,8 @@ class Reader:
         self.file.seek(0)
         self._no_text = _no_text(self.file.read(HEAD))
         self.file.seek(0)
+        self._lines_end_with_cr = _ends_with_cr(self.file.readline(LINE_LIMIT), format)
+        self.file.seek(0)
         self.columns = self._read_columns() if format == "csv" else []
         if position:
             self.file.seek(position)
@@ -88,8 +99,7 @@ class Reader:
 
     def _read(self) -> Iterator[str]:
         """Lines as text. One that is no text comes as a blank, and its error is kept for the record it belongs to."""
-        readline = self.file.readline  # looked up once: a file of Django's passes it on through properties
-        while raw := readline(LINE_LIMIT + 1):
+        for raw in self._cr_lines() if self._lines_end_with_cr else self._raw_lines():
             first = self.position == 0
             self.position += len(raw)
             self.line += 1
@@ -97,10 +107,28 @@ class Reader:
             if len(raw) > LINE_LIMIT:
                 return  # its end may be gigabytes away
 
+    def _raw_lines(self) -> Iterator[bytes]:
+        readline = self.file.readline  # looked up once: a file of Django's passes it on through properties
+        while raw := readline(LINE_LIMIT + 1):
+            yield raw
+
+    def _cr_lines(self) -> Iterator[bytes]:
+        """Yield lines that end with CR, LF, or both: `readline` knows LF alone."""
+        rest = b""
+        while chunk := self.file.read(CHUNK):
+            *lines, rest = (rest + chunk).splitlines(keepends=True)  # the last one may go on
+            yield from lines
+            if len(rest) > LINE_LIMIT:
+                yield rest[: LINE_LIMIT + 1]
+                return
+        if rest:
+            yield rest
+
     def _decode(self, raw: bytes) -> str:
         try:
             text = self._text(raw)
             if self.format == "csv":
+                text = _hide_inner_crs(text)
                 self._width.add(text)
         except RowError as error:
             self._broken = error
@@ -137,7 +165,7 @@ class Reader:
         try:
             for values in csv.reader(self._first_lines()):
                 if values or self._broken:
-                    return [] if self._broken else values
+                    return [] if self._broken else _show_inner_crs(values)
         except csv.Error as error:
             self._broken = _not_csv(error)
         return []
@@ -166,7 +194,7 @@ class Reader:
                 continue
             if values is None:
                 return
-            yield line, self._from_csv(values) if any(values) else None
+            yield line, self._from_csv(_show_inner_crs(values)) if any(values) else None
 
     def _from_csv(self, values: list[str]) -> Record | RowError:
         if len(values) != len(self.columns):
@@ -174,7 +202,14 @@ class Reader:
                 _("There are %(values)s values for %(columns)s columns.")
                 % {"values": len(values), "columns": len(self.columns)}
             )
-        row = dict(zip(self.columns, values, strict=True))
+        row: dict[str, str] = {}
+        for column, value in zip(self.columns, values, strict=True):
+            if value and row.get(column):
+                return RowError(
+                    _("Two columns are called “%(name)s”, and this row has a value in both.")
+                    % {"name": printable(column, 40)}
+                )
+            row[column] = row.get(column) or value
         if row.get("metadata"):
             return RowError(_("In CSV, metadata is a column for each of its keys."))
         known = {key: value for key, value in row.items() if key in KEYS and value}
@@ -248,6 +283,24 @@ class _Width:
         line = '"\n' if self.in_quotes else "\n"
         self.in_quotes = False
         return line
+
+
+def _ends_with_cr(start: bytes, format: str) -> bool:
+    """Return whether the lines of a file that starts like this, up to its first LF, end with CR alone.
+
+    Texts may hold a CR, the names of columns do not: a CSV is told by the end of its first line.
+    """
+    at = start.find(b"\r")
+    return at >= 0 and start[at : at + 2] != b"\r\n" and (format == "csv" or not start.endswith(b"\n"))
+
+
+def _hide_inner_crs(line: str) -> str:
+    body = line.rstrip("\r\n")
+    return body.replace("\r", CR_IN_CELL) + line[len(body) :]
+
+
+def _show_inner_crs(values: list[str]) -> list[str]:
+    return [value.replace(CR_IN_CELL, "\r") for value in values]
 
 
 def _from_json(text: str) -> Record | RowError:

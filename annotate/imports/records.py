@@ -1,66 +1,33 @@
-"""Reading prompts, pairs and gold comparisons from files: JSON Lines, CSV, or one prompt a line.
+"""Records of prompts, pairs and gold comparisons, checked: what each must hold, and what it says.
 
-A file is streamed: one record is in memory at a time, whatever its size. A record that cannot be used is named by
-its line, in one sentence. `import_file` checks the whole file first and then writes it in one transaction; `Reader`,
-`parse` and `write` are its parts, for a caller that works through a large upload in steps.
+A record that cannot be used is named by its line, in one sentence.
 
 Keys of a record: `prompt` (text, or a list of chat messages), `id`, `metadata`; for a pair also `completion_a` and
-`completion_b`, with `policy_a` and `policy_b` for who wrote them; for gold also `gold`: "a" or "b". In CSV they are
-columns; further columns become metadata.
+`completion_b`, with `policy_a` and `policy_b` for who wrote them; for gold also `gold`: "a", "b", or "none" to take it
+back. The id and the metadata of a pair are the comparison's; `prompt_external_id` and `prompt_metadata` are its
+prompt's. `withdrawn` says whether it is out of use. In CSV they are columns; further columns become metadata.
 """
 
-import random
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any
 
-from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.imports.reader import (
-    FORMATS,
-    KEYS,
-    WHOLE_FILE,
-    Portion,
-    Reader,
-    RowError,
-    guess_format,
-    nothing_in,
-)
-from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
-from annotate.projects import trail
-from annotate.text.json_values import DEPTH, JSONError, clean_json
+from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
+from annotate.models import Policy, Project
+from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
 from primitives.text import is_storable, printable
-
-__all__ = [
-    "FORMATS",
-    "ImportRefusedError",
-    "Item",
-    "Reader",
-    "RowError",
-    "Sources",
-    "check",
-    "guess_format",
-    "import_file",
-    "is_new",
-    "parse",
-    "parse_record",
-    "placed",
-    "portion",
-    "write",
-]
 
 TEXT_LIMIT = 100_000  # characters of a prompt or a completion
 MESSAGES = 1_000  # of a chat
 METADATA_LIMIT = 64 * 1024  # bytes, as JSON
 POLICIES = 200  # from elsewhere, of a project: its pages list them all
 ERRORS_KEPT = 20
-ROWS_AT_A_TIME = 500
-BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
-SECONDS_AT_A_TIME = 1.5
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
+
+SIDES, NO_GOLD = ("a", "b"), "none"
 
 Content = str | list[dict[str, str]]
 
@@ -86,14 +53,32 @@ def placed(line: int, sentence: str) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """A record, checked: a prompt, with two completions if it is a pair."""
+    """A record, checked: a prompt, with two completions if it is a pair.
+
+    What the record does not say is None, or an empty text. `external_id` and `metadata` are of the pair.
+    """
 
     prompt: Content
-    external_id: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    prompt_external_id: str = ""
+    prompt_metadata: Mapping[str, Any] | None = None
     completions: tuple[str, str] | None = None
     policies: tuple[str, str] = (BATCH, BATCH)
-    gold: str | None = None
+    external_id: str = ""
+    metadata: Mapping[str, Any] | None = None
+    gold: str | None = None  # "a", "b", NO_GOLD, or None where nothing is said
+    withdrawn: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Return what it is counted as: prompts, pairs or gold."""
+        if self.completions is None:
+            return "prompts"
+        return "gold" if self.gold in SIDES else "pairs"
+
+    @property
+    def gold_text(self) -> str:
+        """Return the completion that it says is the better one, or an empty text."""
+        return self.completions[SIDES.index(self.gold)] if self.completions and self.gold in SIDES else ""
 
 
 # --- Checking ----------------------------------------------------------------------------------------------------
@@ -122,26 +107,64 @@ def parse(row: Mapping[str, Any]) -> Item:
     if "prompt" not in row:
         raise RowError(_("The prompt is missing."))
     completions = _completions(row)
-    gold = row.get("gold")
-    if gold is not None and (completions is None or gold not in ("a", "b")):
-        raise RowError(_("gold must be “a” or “b”, beside completion_a and completion_b."))
+    own_id, own_metadata = _short(row.get("id", ""), "id", 200), _metadata(row, "metadata")
+    prompt_id = _short(row.get("prompt_external_id", ""), "prompt_external_id", 200)
+    prompt_metadata = _metadata(row, "prompt_metadata")
+    if completions is None:  # the row is the prompt
+        _refuse_two("id", own_id, prompt_id)
+        _refuse_two("metadata", own_metadata, prompt_metadata)
+        prompt_id, own_id = own_id or prompt_id, ""
+        prompt_metadata, own_metadata = own_metadata if prompt_metadata is None else prompt_metadata, None
     return Item(
         prompt=_prompt(row["prompt"]),
-        external_id=_short(row.get("id", ""), "id", 200),
-        metadata=_metadata(row.get("metadata", {})),
+        prompt_external_id=prompt_id,
+        prompt_metadata=prompt_metadata,
         completions=completions,
         policies=(_policy(row, "policy_a"), _policy(row, "policy_b")),
-        gold=gold,
+        external_id=own_id,
+        metadata=own_metadata,
+        gold=_gold(row, is_pair=completions is not None),
+        withdrawn=_withdrawn(row.get("withdrawn", False)),
     )
 
 
-def _metadata(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RowError(_("metadata must be an object."))
+def _refuse_two(name: str, own: object, of_prompt: object) -> None:
+    if own and of_prompt and own != of_prompt:
+        raise RowError(
+            _("A row without completions is the prompt: give one of %(name)s and %(other)s.")
+            % {"name": name, "other": "prompt_external_id" if name == "id" else "prompt_metadata"}
+        )
+
+
+def _gold(row: Mapping[str, Any], *, is_pair: bool) -> str | None:
+    if "gold" not in row or (row["gold"] is None and not is_pair):
+        return None
+    gold = NO_GOLD if row["gold"] is None else row["gold"]
+    if not is_pair or gold not in (*SIDES, NO_GOLD):
+        raise RowError(_("gold must be “a”, “b” or “none”, beside completion_a and completion_b."))
+    return str(gold)
+
+
+def _withdrawn(value: object) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower())
+    if not isinstance(value, bool):
+        raise RowError(_("withdrawn must be true or false."))
+    return value
+
+
+def _metadata(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    if name not in row:
+        return None
+    value = row[name]
     try:
+        if name == "prompt_metadata" and isinstance(value, str):  # a cell of CSV, as the export writes it
+            value = parse_json(value)
+        if not isinstance(value, dict):
+            raise RowError(_("%(name)s must be an object.") % {"name": name})
         return dict(clean_json(value, depth=DEPTH, size=METADATA_LIMIT))
     except JSONError as error:
-        raise RowError(_("metadata: %(error)s") % {"error": error}) from error
+        raise RowError(f"{name}: {error}") from error
 
 
 def _prompt(content: object) -> Content:
@@ -255,179 +278,3 @@ class Sources:
                 _("The project would have more than %(limit)s policies from elsewhere.") % {"limit": POLICIES}
             )
         self.new = new
-
-
-# --- Writing -----------------------------------------------------------------------------------------------------
-
-
-def check(file: BinaryIO, format: str) -> Counter[str]:
-    """Read the whole file; returns how many prompts, pairs and gold it holds. Raises ImportRefusedError."""
-    counts: Counter[str] = Counter()
-    errors: list[tuple[int, str]] = []
-    wrong = 0
-    rows = Reader(file, format)
-    for line, row in rows:
-        try:
-            item = parse_record(row)
-        except RowError as error:
-            wrong += 1
-            if len(errors) < ERRORS_KEPT:
-                errors.append((line, str(error)))
-        else:
-            counts["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
-    if not wrong and not counts:
-        wrong, errors = 1, [(WHOLE_FILE, nothing_in(rows))]
-    if errors:
-        raise ImportRefusedError(errors, wrong)
-    return counts
-
-
-def import_file(project: Project, file: BinaryIO, format: str, name: str = "") -> Counter[str]:
-    """Check the whole file, then write it all or nothing; returns the counts of `write`. Raises ImportRefusedError.
-
-    If it held anything new, the trail says so, and calls the file by `name`.
-    """
-    check(file, format)
-    counts: Counter[str] = Counter()
-    with transaction.atomic():
-        rows, over = Reader(file, format), False
-        while not over:
-            some = portion(rows, ROWS_AT_A_TIME)
-            counts += write(project, [(line, parse_record(record)) for line, record in some])
-            over = some.over
-        if is_new(counts):
-            trail.record(trail.Verb.IMPORTED, None, project=project, target=name)
-    return counts
-
-
-def portion(rows: Reader, most: int) -> Portion:
-    """Return the next rows, as many as one step may check or write. Bytes and time bound them too."""
-    return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME)
-
-
-def write(project: Project, items: Iterable[tuple[int, Item]], batch: str = BATCH) -> Counter[str]:
-    """Write some (line, item) in one transaction, in a handful of queries. `batch` names what made the comparisons.
-
-    Returns how many `prompts`, `pairs` and `gold` comparisons are new, and how many records were `duplicates`: all
-    that they say was there already. Raises ImportRefusedError, with nothing written.
-    """
-    rows = list(items)
-    with transaction.atomic():
-        # Of two imports into one project, as of a request sent again, the second sees what the first wrote.
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        policies = _write_policies(project, rows)
-        prompts, new_prompts = _write_prompts(project, [item for _line, item in rows])
-        pairs = [item for _line, item in rows if item.completions is not None]
-        completions = _write_completions(prompts, policies, pairs)
-        new = _write_comparisons(project, prompts, completions, policies, pairs, batch=batch)
-    counts = Counter({"prompts": len(new_prompts), **new})
-    fresh_pairs = new["pairs"] + new["gold"]
-    fresh_lines = {
-        prompt_digest(item.prompt) for _line, item in rows if item.completions is None
-    } & new_prompts
-    counts["duplicates"] = len(rows) - fresh_pairs - len(fresh_lines)
-    return +counts
-
-
-def is_new(counts: Counter[str]) -> bool:
-    """Return whether any of what `write` counted was new to the project."""
-    return bool(counts.keys() - {"duplicates"})
-
-
-def _write_policies(project: Project, rows: list[tuple[int, Item]]) -> dict[str, Policy]:
-    """Return the external policies that the pairs name, creating those that are missing. Raises ImportRefusedError."""
-    sources = Sources(project)
-    for line, item in rows:
-        try:
-            sources.add(item)
-        except RowError as error:
-            raise ImportRefusedError([(line, str(error))], 1) from error
-    Policy.objects.bulk_create(
-        Policy(project=project, name=name, kind=Policy.Kind.EXTERNAL) for name in sorted(sources.new)
-    )
-    named = {name for _line, item in rows if item.completions for name in item.policies}
-    return {policy.name: policy for policy in Policy.objects.filter(project=project, name__in=named)}
-
-
-def _write_prompts(project: Project, items: list[Item]) -> tuple[dict[str, Prompt], set[str]]:
-    """Return the prompts by digest, and the digests of those that are new."""
-    wanted = {prompt_digest(item.prompt): item for item in reversed(items)}
-    known = set(Prompt.objects.filter(project=project, digest__in=wanted).values_list("digest", flat=True))
-    missing = []
-    for digest, item in wanted.items():
-        if digest not in known:
-            prompt = Prompt(project=project, external_id=item.external_id, metadata=dict(item.metadata))
-            prompt.set_content(item.prompt)
-            missing.append(prompt)
-    Prompt.objects.bulk_create(reversed(missing))
-    stored = {
-        prompt.digest: prompt
-        for prompt in Prompt.objects.filter(project=project, digest__in=wanted).only("digest")
-    }
-    if lost := len(wanted.keys() - stored.keys()):
-        raise IntegrityError(f"{lost} of {len(missing)} prompts were not stored.")
-    return stored, wanted.keys() - known
-
-
-Written = dict[tuple[int, int, str], int]  # (prompt, policy, text) -> completion
-
-
-def _write_completions(
-    prompts: Mapping[str, Prompt], policies: Mapping[str, Policy], pairs: list[Item]
-) -> Written:
-    wanted: dict[tuple[int, int, str], None] = {}
-    for item in pairs:
-        for name, text in zip(item.policies, item.completions or (), strict=True):
-            wanted[prompts[prompt_digest(item.prompt)].pk, policies[name].pk, text] = None
-    known = Completion.objects.filter(
-        prompt__in={prompt for prompt, _policy, _text in wanted},
-        policy__in=[one.pk for one in policies.values()],
-    )
-    written = {
-        (row["prompt_id"], row["policy_id"], row["text"]): row["pk"]
-        for row in known.values("pk", "prompt_id", "policy_id", "text")
-    }
-    missing = [key for key in wanted if key not in written]
-    random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
-    rows = Completion.objects.bulk_create(
-        Completion(prompt_id=prompt, policy_id=policy, text=text) for prompt, policy, text in missing
-    )
-    return written | {key: row.pk for key, row in zip(missing, rows, strict=True)}
-
-
-def _write_comparisons(
-    project: Project,
-    prompts: Mapping[str, Prompt],
-    written: Written,
-    policies: Mapping[str, Policy],
-    pairs: list[Item],
-    *,
-    batch: str,
-) -> Counter[str]:
-    wanted: dict[tuple[int, int], Comparison] = {}
-    for item in pairs:
-        prompt = prompts[prompt_digest(item.prompt)]
-        first, second = (
-            written[prompt.pk, policies[name].pk, text]
-            for name, text in zip(item.policies, item.completions or (), strict=True)
-        )
-        gold = {"a": first, "b": second}[item.gold] if item.gold else None
-        wanted.setdefault(
-            (min(first, second), max(first, second)),
-            Comparison(
-                project=project,
-                prompt=prompt,
-                first_id=first,
-                second_id=second,
-                kind=Comparison.Kind.GOLD if gold else Comparison.Kind.STANDARD,
-                gold_preferred_id=gold,
-                needed=project.judgments_needed,
-                batch=batch,
-            ),
-        )
-    both = [*{key for keys in wanted for key in keys}]
-    known = Comparison.objects.filter(first__in=both, second__in=both).values_list("first_id", "second_id")
-    there = {(min(pair), max(pair)) for pair in known}
-    missing = [comparison for key, comparison in wanted.items() if key not in there]
-    Comparison.objects.bulk_create(missing)
-    return Counter("gold" if comparison.kind == Comparison.Kind.GOLD else "pairs" for comparison in missing)

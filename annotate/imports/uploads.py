@@ -21,29 +21,30 @@ from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.imports.reader import WHOLE_FILE, Portion, Reader, nothing_in
+from annotate.imports import writing
+from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
 from annotate.imports.records import (
     BATCH,
     ERRORS_KEPT,
-    ROWS_AT_A_TIME,
-    SECONDS_AT_A_TIME,
+    SIDES,
     ImportRefusedError,
-    RowError,
+    Item,
     Sources,
     parse,
     parse_record,
-    portion,
-    write,
 )
-from annotate.models import Comparison, Import, Project, User
+from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
+from annotate.models import Comparison, Import, Project, Prompt, User
 from annotate.models.conflicts import update_in_parts
 
 ROWS_CHECKED_AT_A_TIME = 5_000
+ROWS_COMPARED_AT_A_TIME = 200
+BYTES_COMPARED_AT_A_TIME = 512 * 1024  # of texts, in memory together
 PREVIEWED = 5
 PREVIEW_BYTES = 256 * 1024  # of a file that may begin with blank lines, read by each look at its page
 FOLDER = str(Import._meta.get_field("file").upload_to)
@@ -126,9 +127,12 @@ def work(import_id: int, seconds: float) -> Import:
     return upload
 
 
-def start(upload: Import) -> bool:
-    """Begin to bring in a file that was checked. False if it is not waiting for that (any more)."""
-    counts = {**upload.counts, "since": time.time()}
+def start(upload: Import, *, update: bool = False) -> bool:
+    """Begin to bring in a file that was checked; `update` what is known and differs, too.
+
+    False if it is not waiting for that (any more).
+    """
+    counts = {**upload.counts, "since": time.time(), "update": update, "remarks": []}
     waiting = Import.objects.filter(pk=upload.pk, state=State.READY)
     return waiting.update(state=State.RUNNING, position=0, line=0, counts=counts) == 1
 
@@ -163,9 +167,20 @@ def unjudged(upload: Import) -> QuerySet[Comparison]:
     )
 
 
-def withdraw(upload: Import) -> int:
-    """Withdraw what it brought in and is not judged. Return how many. Each can be restored as any other."""
-    return update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
+def unused_prompts(upload: Import) -> QuerySet[Prompt]:
+    """Return the prompts that it brought in and that would have no comparison left if it were withdrawn."""
+    left = Comparison.objects.filter(prompt=OuterRef("pk"), withdrawn_at=None)
+    left = left.exclude(pk__in=unjudged(upload).values("pk"))
+    return Prompt.objects.in_use().filter(~Exists(left), project=upload.project_id, batch=batch(upload))
+
+
+def withdraw(upload: Import) -> tuple[int, int]:
+    """Withdraw what it brought in and is not judged. Return how many comparisons and prompts.
+
+    Each can be restored as any other, or all by importing them again.
+    """
+    comparisons = update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
+    return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,7 @@ def preview(upload: Import) -> list[Preview]:
     try:
         with _opened(upload) as file:
             reader = Reader(file, upload.format)
-            rows = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=SECONDS_AT_A_TIME)
+            rows = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=writing.SECONDS_AT_A_TIME)
             items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
     except FileNotFoundError:  # starting the import says so
         return []
@@ -190,7 +205,7 @@ def preview(upload: Import) -> list[Preview]:
         Preview(
             item.prompt if isinstance(item.prompt, str) else item.prompt[-1]["content"],
             item.completions,
-            item.gold,
+            item.gold if item.gold in SIDES else None,
         )
         for item in items
     ]
@@ -210,11 +225,14 @@ def _opened(upload: Import) -> BinaryIO:
 
 def _check_some(upload: Import) -> None:
     sources = Sources(upload.project, upload.counts.get("policies", ()))
-    found, errors = Counter(upload.counts.get("found", {})), list(upload.errors)
-    wrong = upload.counts.get("wrong", 0)
+    errors, wrong = list(upload.errors), upload.counts.get("wrong", 0)
+    found = Counter(upload.counts.get("found", {}))
+    outcome = Outcome(Counter(upload.counts.get("expected", {})), upload.counts.get("remarks", []))
+    items: list[tuple[int, Item]] = []
     with _opened(upload) as file:
         rows = Reader(file, upload.format, upload.position, upload.line)
-        some = portion(rows, ROWS_CHECKED_AT_A_TIME)
+        some = writing.portion(rows, ROWS_CHECKED_AT_A_TIME)
+        compared = rows.position
         for line, row in some:
             try:
                 item = parse_record(row)
@@ -223,13 +241,25 @@ def _check_some(upload: Import) -> None:
                 wrong += 1
                 if len(errors) < ERRORS_KEPT:
                     errors.append([line, str(error)])
-            else:
-                found["gold" if item.gold else "pairs" if item.completions else "prompts"] += 1
+                continue
+            found[item.kind] += 1
+            items.append((line, item))
+            if len(items) >= ROWS_COMPARED_AT_A_TIME or rows.position - compared >= BYTES_COMPARED_AT_A_TIME:
+                outcome.add(writing.compare(upload.project, items))
+                items, compared = [], rows.position
+    outcome.add(writing.compare(upload.project, items))
     over = some.over
     if over and not wrong and not found:
         wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
     state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
-    counts = {**upload.counts, "found": dict(found), "wrong": wrong, "policies": sorted(sources.new)}
+    counts = {
+        **upload.counts,
+        "found": dict(found),
+        "expected": dict(outcome.counts),
+        "remarks": outcome.remarks,
+        "wrong": wrong,
+        "policies": sorted(sources.new),
+    }
     if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
         upload.file.delete(save=False)
 
@@ -237,17 +267,19 @@ def _check_some(upload: Import) -> None:
 def _write_some(upload: Import) -> None:
     with _opened(upload) as file:
         rows = Reader(file, upload.format, upload.position, upload.line)
-        some = portion(rows, ROWS_AT_A_TIME)
+        some = writing.portion(rows, ROWS_AT_A_TIME)
         items = [(line, parse_record(row)) for line, row in some]
     state = State.DONE if some.over else State.RUNNING
     try:
         with transaction.atomic():
-            made = Counter(upload.counts.get("made", {}))
+            outcome = Outcome(Counter(upload.counts.get("made", {})), upload.counts.get("remarks", []))
             # The row first: a second window waits for it here, and then finds that this step is done.
             if not _advance(upload, rows, state, upload.counts, upload.errors):
                 return
-            made += write(upload.project, items, batch(upload))
-            Import.objects.filter(pk=upload.pk).update(counts={**upload.counts, "made": dict(made)})
+            update = upload.counts.get("update", False)
+            outcome.add(writing.write(upload.project, items, batch(upload), update=update))
+            counts = {**upload.counts, "made": dict(outcome.counts), "remarks": outcome.remarks}
+            Import.objects.filter(pk=upload.pk).update(counts=counts)
     except ImportRefusedError as refused:  # something that came up after the check
         _advance(upload, rows, State.REFUSED, upload.counts, [list(error) for error in refused.errors])
         state = State.REFUSED

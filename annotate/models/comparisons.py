@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -87,6 +89,9 @@ class Comparison(models.Model):
     withdrawn, and was not skipped by SKIPS_BEYOND more people than it needs (then it is set aside for an admin, so that
     what none can judge does not go round for ever; `hand_out_again` forgives the skips so far). Gold is handed to each
     annotator once, so it is never `open`.
+
+    `external_id` and `metadata` are what its importer calls it and says of it; its prompt has its own. A repeat has
+    those of what it repeats.
     """
 
     class Kind(models.TextChoices):
@@ -109,6 +114,8 @@ class Comparison(models.Model):
     reserved_for = models.ForeignKey(
         User, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False
     )
+    external_id = models.CharField(max_length=200, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
     batch = models.CharField(
         max_length=60, blank=True, help_text=_("What made it, such as “import” or “round 2”.")
     )
@@ -150,6 +157,9 @@ class Comparison(models.Model):
                 | (~Q(kind="repeat") & Q(repeat_of__isnull=True, reserved_for__isnull=True)),
                 name="repeats_name_what_and_whom",
             ),
+            models.CheckConstraint(
+                condition=~Q(kind="repeat") | Q(external_id=""), name="repeats_have_no_external_id"
+            ),
             models.UniqueConstraint(
                 Least("first", "second"),
                 Greatest("first", "second"),
@@ -179,10 +189,25 @@ class Comparison(models.Model):
                 condition=Q(kind="gold", withdrawn_at__isnull=True),
                 name="gold_comparisons",
             ),
+            models.Index(
+                fields=["project", "external_id"],
+                condition=~Q(external_id=""),
+                name="comparisons_by_external_id",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"comparison {self.pk} ({self.kind})"
+
+    @property
+    def all_metadata(self) -> dict[str, Any]:
+        """The metadata of its prompt and its own, which wins where both have a key."""
+        return {**self.prompt.metadata, **self.metadata}
+
+    def visible_metadata(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what annotators see beside it in a project that shows these keys, in their order."""
+        known = self.all_metadata if keys else {}  # the queue leaves it in the database
+        return {key: known[key] for key in keys if key in known}
 
     def withdraw(self) -> bool:
         """Hand it out no more, and make no pair of it. Who has it on screen may finish. False if it was withdrawn."""

@@ -69,7 +69,7 @@ class Project(models.Model):
     )
 
     visible_metadata = models.JSONField(
-        default=list, blank=True, help_text=_("Keys of a prompt's metadata that annotators see beside it.")
+        default=list, blank=True, help_text=_("Keys of metadata that annotators see beside the prompt.")
     )
     image_hosts = models.JSONField(
         default=list, blank=True, help_text=_("Hosts that images in texts are loaded from.")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Any
+from datetime import datetime
 
 from django.db import models
 from django.db.models import Q
@@ -26,8 +25,17 @@ def is_held_out(digest: str, share: float) -> bool:
     return int(digest[:8], 16) < share * 2**32
 
 
+class PromptQuerySet(models.QuerySet["Prompt"]):
+    def in_use(self) -> PromptQuerySet:
+        """Leave out the withdrawn ones, for which no round writes."""
+        return self.filter(withdrawn_at=None)
+
+
 class Prompt(models.Model):
-    """A prompt for the model: `content` is plain text, or a list of {"role", "content"} chat messages."""
+    """A prompt for the model: `content` is plain text, or a list of {"role", "content"} chat messages.
+
+    `external_id` and `metadata` are what its importer calls it and says of it, `batch` what brought it in.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
     content = models.JSONField()
@@ -35,11 +43,23 @@ class Prompt(models.Model):
     held_out = models.BooleanField(default=False, editable=False)
     external_id = models.CharField(max_length=200, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
+    batch = models.CharField(
+        max_length=60, blank=True, help_text=_("What brought it in, such as “import 3”.")
+    )
+    withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PromptQuerySet.as_manager()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["project", "digest"], name="one_prompt_per_text"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["project", "external_id"], condition=~Q(external_id=""), name="prompts_by_external_id"
+            ),
+            models.Index(fields=["project", "batch"], condition=~Q(batch=""), name="prompts_by_batch"),
         ]
 
     def __str__(self) -> str:
@@ -59,9 +79,18 @@ class Prompt(models.Model):
             return [("", self.content)]
         return [(str(message.get("role", "")), str(message.get("content", ""))) for message in self.content]
 
-    def visible_metadata(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Return what annotators see beside the prompt in a project that shows these keys, in their order."""
-        return {key: self.metadata[key] for key in keys if key in self.metadata}
+    def withdraw(self) -> bool:
+        """Let no round write for it. Its comparisons stay. False if it was withdrawn."""
+        return self._move(None, timezone.now())
+
+    def restore(self) -> bool:
+        """Undo `withdraw`. False if it was not withdrawn."""
+        return self.withdrawn_at is not None and self._move(self.withdrawn_at, None)
+
+    def _move(self, before: datetime | None, after: datetime | None) -> bool:
+        changed = Prompt.objects.filter(pk=self.pk, withdrawn_at=before).update(withdrawn_at=after) == 1
+        self.refresh_from_db(fields=["withdrawn_at"])
+        return changed
 
     def set_content(self, content: str | list[dict[str, str]]) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""

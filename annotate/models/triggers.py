@@ -1,8 +1,9 @@
 """The rules that only triggers can hold: counters that equal their rows, what may never change, what belongs together.
 
 `install` puts them into the database and may be called again. On SQLite a migration that alters one of these
-tables rebuilds it and loses its triggers: let such a migration end with `RunPython(triggers.install)`
-(tests/annotate/models/test_models.py fails otherwise).
+tables rebuilds it: it loses its triggers, and those of other tables that name it stand in the way. Let such a migration
+begin with `RunPython(triggers.remove)` and end with `RunPython(triggers.install)` (tests/annotate/models/test_models.py
+fails otherwise).
 """
 
 # ruff: noqa: S608 - only constants of this module are put together
@@ -43,6 +44,14 @@ def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
         statements += trail()
     for statement in statements:
         schema_editor.execute(statement, params=None)
+
+
+def remove(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Drop the triggers on SQLite, so that a table can be rebuilt. PostgreSQL alters tables in place."""
+    if schema_editor.connection.vendor == "sqlite":
+        for statement in [*sqlite(), *keep_trail_sqlite()]:
+            if statement.startswith("DROP"):
+                schema_editor.execute(statement, params=None)
 
 
 def sqlite() -> Iterator[str]:

@@ -11,10 +11,18 @@ from annotate.pairs import exports
 CHUNK = 64 * 1024  # bytes sent together
 
 
-def rows_download(rows: Iterable[Mapping[str, Any]], name: str, format: str) -> StreamingHttpResponse:
+def rows_download(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Iterable[str],
+    name: str,
+    format: str,
+    *,
+    for_spreadsheets: bool = False,
+) -> StreamingHttpResponse:
     """Rows as a file of this format: jsonl, or csv."""
     if format == "csv":
-        return download(exports.csv_lines(rows), f"{name}.csv", "text/csv; charset=utf-8")
+        lines = exports.csv_lines(rows, columns, for_spreadsheets=for_spreadsheets)
+        return download(lines, f"{name}.csv", "text/csv; charset=utf-8")
     return download(exports.lines(rows), f"{name}.jsonl")
 
 

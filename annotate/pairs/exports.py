@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import Coalesce
 
 from annotate.judgments.aspects import titles_of
 from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPair
@@ -28,6 +29,23 @@ FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
 
 
 HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
+
+PAIR_COLUMNS = (
+    "prompt", "chosen", "rejected", "label", "margin", "weight", "held_out", "external_id", "metadata",
+    "comparison", "kind", "batch", "prompt_id", "prompt_external_id", "prompt_metadata", "prompt_token_ids",
+    *(
+        f"{side}_{name}"
+        for side in ("chosen", "rejected")
+        for name in ("completion", "policy", "token_ids", "finish_reason", "seed", "logprob", "sampling")
+    ),
+    "judgments", "annotators", "votes_chosen", "votes_rejected", "votes_tie", "chosen_left", "snapshot",
+)  # fmt: skip
+JUDGMENT_COLUMNS = (
+    "judgment", "comparison", "external_id", "metadata", "kind", "batch", "gold", "held_out", "prompt_id",
+    "prompt_external_id", "prompt_metadata", "annotator", "verdict", "preferred", "strength", "skip_reason", "left",
+    "right", "left_policy", "right_policy", "reasons", "reason_titles", "criteria", "criterion_titles", "rationale",
+    "seconds", "late", "too_fast", "replaces", "current", "first_at", "created_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,6 +170,8 @@ def _with_texts(rows: list[_Row], snapshot: Snapshot | None) -> Iterator[dict[st
             "margin": row.margin,
             "weight": row.weight,
             "held_out": prompt.held_out,
+            "external_id": comparison.external_id,
+            "metadata": _json(comparison.metadata),
             "comparison": comparison.pk,
             "kind": comparison.kind,
             "batch": comparison.batch,
@@ -195,38 +215,41 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
     """One row a judgment, history too (`current` is false there), in the order in which they were given."""
     condition = (filters or Filters(held_out=True)).judgments()
     reasons, criteria = project.all_reasons, project.all_criteria
-    judgments = (
-        Judgment.objects.filter(condition, project=project)
-        .annotate(kind=F("comparison__kind"), batch=F("comparison__batch"))
-        .order_by("pk")
-        .values()
-    )
-    for row in judgments.iterator(chunk_size=2_000):
-        yield {
+    of_comparison = {
+        "kind": F("comparison__kind"),
+        "batch": F("comparison__batch"),
+        "gold": F("comparison__gold_preferred"),
+        # A repeat has that of what it repeats.
+        "external_id": Coalesce("comparison__repeat_of__external_id", "comparison__external_id"),
+        "metadata": F("comparison__metadata"),
+        "prompt_id": F("comparison__prompt"),
+        "prompt_external_id": F("comparison__prompt__external_id"),
+        "prompt_metadata": F("comparison__prompt__metadata"),
+        "held_out": F("comparison__prompt__held_out"),
+        "left_policy": F("left__policy__name"),
+        "right_policy": F("right__policy__name"),
+    }
+    judgments = Judgment.objects.filter(condition, project=project).annotate(**of_comparison)
+    for values in judgments.order_by("pk").values().iterator(chunk_size=2_000):
+        row = cast(dict[str, Any], values)  # the stubs do not know what was annotated
+        found = row | {
             "judgment": row["id"],
             "comparison": row["comparison_id"],
-            "kind": row["kind"],
-            "batch": row["batch"],
+            "metadata": _json(row["metadata"]),
+            "prompt_metadata": _json(row["prompt_metadata"]),
             "annotator": pseudonym(row["annotator_id"]),
-            "verdict": row["verdict"],
             "preferred": row["preferred_id"],
-            "strength": row["strength"],
-            "skip_reason": row["skip_reason"],
             "left": row["left_id"],
             "right": row["right_id"],
-            "reasons": row["reasons"],
             "reason_titles": titles_of(reasons, row["reasons"]),
             "criteria": _json(row["criteria"]),
             "criterion_titles": titles_of(criteria, row["criteria"]),
-            "rationale": row["rationale"],
-            "seconds": row["seconds"],
-            "late": row["late"],
-            "too_fast": row["too_fast"],
             "replaces": row["replaces_id"],
             "current": row["superseded_at"] is None,
             "first_at": row["first_at"].isoformat(),
             "created_at": row["created_at"].isoformat(),
         }
+        yield {column: found[column] for column in JUDGMENT_COLUMNS}
 
 
 # --- Writing -----------------------------------------------------------------------------------------------------
@@ -238,27 +261,31 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         yield json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def csv_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Rows as CSV in UTF-8 with a header, for spreadsheets: what is no text or number is JSON in its cell."""
+def csv_lines(
+    rows: Iterable[Mapping[str, Any]], columns: Iterable[str], *, for_spreadsheets: bool = False
+) -> Iterator[bytes]:
+    """Rows as CSV in UTF-8 with a header: what is no text or number is JSON in its cell.
+
+    `for_spreadsheets`: an apostrophe stands before texts that a spreadsheet would take for a formula, and run.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    for number, row in enumerate(rows):
-        if number == 0:
-            buffer.write("\ufeff")  # by which a spreadsheet knows that it is UTF-8
-            writer.writerow(row)
-        writer.writerow([_cell(value) for value in row.values()])
+    buffer.write("\ufeff")  # by which a spreadsheet knows that it is UTF-8
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(_cell(value, for_spreadsheets) for value in row.values())
         yield buffer.getvalue().encode("utf-8", "surrogatepass")
         buffer.seek(0)
         buffer.truncate()
+    yield buffer.getvalue().encode()  # the header, if there is no row
 
 
-def _cell(value: Any) -> str:
-    """Put an apostrophe before a text that a spreadsheet would take for a formula, and run."""
+def _cell(value: Any, for_spreadsheets: bool) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return f"'{value}" if _is_formula(value) else value
+    return f"'{value}" if for_spreadsheets and _is_formula(value) else value
 
 
 def _is_formula(text: str) -> bool:
@@ -276,14 +303,11 @@ def _is_blank(letter: str) -> bool:
     )  # without width, as U+200B and U+FEFF
 
 
-def write_file(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows to a file that appears whole or not at all; returns how many."""
-    count = 0
+def write_file(path: Path, encoded: Iterable[bytes]) -> None:
+    """Write lines to a file that appears whole or not at all."""
     with whole_file(path) as file:
-        for line in lines(rows):
+        for line in encoded:
             file.write(line)
-            count += 1
-    return count
 
 
 def find_snapshot(project: Project, digest: str) -> Snapshot | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
@@ -20,6 +20,14 @@ from annotate.queueing import queue
 def awaits_password(person: User) -> bool:
     """Return whether the account was made by a project's admin and not signed in with yet."""
     return person.is_active and person.last_login is None and not person.has_usable_password()
+
+
+def judged_or_members(project: Project) -> QuerySet[User]:
+    """Return the members of the project, and behind them who left and whose judgments it has (`is_former`)."""
+    is_member = Exists(Membership.objects.filter(project=project, user=OuterRef("pk")))
+    has_judged = Exists(Judgment.objects.filter(project=project, annotator=OuterRef("pk")))
+    found = User.objects.filter(is_member | has_judged).annotate(is_former=~is_member)
+    return found.order_by("is_former", "username")
 
 
 def change_role(by: Membership, membership_id: int, role: str) -> Membership:

@@ -33,6 +33,7 @@ def make_repeat(project: Project, annotator: User) -> Comparison | None:
                 "first_id": original.first_id,
                 "second_id": original.second_id,
                 "batch": original.batch,
+                "metadata": original.metadata,  # what is shown beside a comparison must not tell the two apart
             },
         )
         return repeat

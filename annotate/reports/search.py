@@ -1,4 +1,4 @@
-"""Looking through a project's comparisons, newest first, at a cost that does not grow with the project.
+"""Looking through a project's comparisons and prompts, newest first, at a cost that does not grow with the project.
 
 Pages follow the primary key (no OFFSET, no COUNT). A filter may match rarely, so the search walks back over
 windows of keys until the page is full or its time is up; then it says how far it got, and can go on from there.
@@ -8,41 +8,66 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, TextField
 from django.db.models.expressions import F, Value
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.db.models.lookups import IContains
 
-from annotate.models import Comparison, Flag, Judgment, Project, is_set_aside
+from annotate.models import Comparison, Flag, Judgment, Project, Prompt, is_set_aside
 from annotate.models.comparisons import ComparisonQuerySet
 
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
+Row = TypeVar("Row")
 _LONG = ("token_ids", "prompt_token_ids", "text")  # columns of completions that a line does not show
 
 
 @dataclass(frozen=True)
-class Page:
-    """`older` is where the next page starts, or None at the end. `cut` says that the time was up before the
-    page was full: older comparisons may still match."""
+class Page(Generic[Row]):
+    """Rows of one page. `older` is where the next page starts, or None at the end.
 
-    comparisons: list[Comparison]
+    `cut` says that the time was up before the page was full: older rows may still match.
+    """
+
+    rows: list[Row]
     older: int | None
     cut: bool
 
-
-EMPTY = Page([], older=None, cut=False)
+    @classmethod
+    def empty(cls) -> "Page[Row]":
+        return cls([], older=None, cut=False)
 
 
 def browse(
     project: Project, filters: Mapping[str, Any], before: int | None = None, seconds: float = SECONDS
-) -> Page:
+) -> Page[Comparison]:
     """Return the newest comparisons that match, older than the key `before`. `filters` is FilterForm's cleaned data."""
-    matching = narrow(Comparison.objects.filter(project=project), filters)
-    newest = Comparison.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True).first()
+    everything = Comparison.objects.filter(project=project)
+    keys, older, cut = _walk(everything, narrow(everything, filters), before, seconds)
+    return Page(_with_details(keys), older, cut)
+
+
+def browse_prompts(
+    project: Project, filters: Mapping[str, Any], before: int | None = None, seconds: float = SECONDS
+) -> Page[Prompt]:
+    """Return the newest prompts that match. `filters` is PromptFilterForm's cleaned data."""
+    everything = Prompt.objects.filter(project=project)
+    keys, older, cut = _walk(everything, narrow_prompts(everything, filters), before, seconds)
+    live = Count("comparisons", filter=Q(comparisons__withdrawn_at=None))
+    rows = Prompt.objects.filter(pk__in=keys).annotate(
+        all_comparisons=Count("comparisons"), live_comparisons=live
+    )
+    return Page(list(rows.order_by("-pk")), older, cut)
+
+
+def _walk(
+    everything: QuerySet[Any], matching: QuerySet[Any], before: int | None, seconds: float
+) -> tuple[list[int], int | None, bool]:
+    """Return a page of the newest keys that match, where the next page starts, and whether the time was up."""
+    newest = everything.order_by("-pk").values_list("pk", flat=True).first()
     cursor = min(before, (newest or 0) + 1) if before else (newest or 0) + 1
     found: list[int] = []
     window, until = FIRST_WINDOW, time.monotonic() + seconds
@@ -60,14 +85,38 @@ def browse(
         if time.monotonic() - started < seconds / 4:
             window = min(2 * window, LARGEST_WINDOW)
     if len(found) > PAGE:
-        return Page(_with_details(found[:PAGE]), older=found[PAGE - 1], cut=False)
-    return Page(_with_details(found), older=cursor or None, cut=cursor > 0)
+        return found[:PAGE], found[PAGE - 1], False
+    return found, cursor or None, cursor > 0
+
+
+def has_batch(project: Project, batch: str) -> bool:
+    """Return whether something in the project is of this batch."""
+    return any(model.objects.filter(project=project, batch=batch).exists() for model in (Prompt, Comparison))
+
+
+def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> QuerySet[Prompt]:
+    """Return the prompts that match every filter given."""
+    if text := filters.get("q"):
+        number = _number(text)
+        prompts = prompts.filter(Q(external_id=text) | _in_prompt(text) if number is None else Q(pk=number))
+    match filters.get("state"):
+        case "in_use":
+            prompts = prompts.filter(withdrawn_at=None)
+        case "unused":
+            prompts = prompts.filter(withdrawn_at=None, comparisons=None)
+        case "withdrawn":
+            prompts = prompts.filter(withdrawn_at__isnull=False)
+    if batch := filters.get("batch"):
+        prompts = prompts.filter(batch=batch)
+    if held_out := filters.get("held_out"):
+        prompts = prompts.filter(held_out=held_out == "yes")
+    return prompts
 
 
 def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> ComparisonQuerySet:
     """Return the comparisons that match every filter given."""
     if text := filters.get("q"):
-        comparisons = comparisons.filter(containing(text))
+        comparisons = comparisons.filter(containing(text) | Q(external_id=text))
     match filters.get("state"):
         case "waiting":
             comparisons = comparisons.filter(judged=0, withdrawn_at=None).exclude(is_set_aside())
@@ -80,8 +129,9 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
             comparisons = comparisons.set_aside()
         case "withdrawn":
             comparisons = comparisons.filter(withdrawn_at__isnull=False)
-    if kind := filters.get("kind"):
-        comparisons = comparisons.filter(kind=kind)
+    comparisons = comparisons.filter(
+        **{name: filters[name] for name in ("kind", "batch", "prompt") if filters.get(name)}
+    )
     if policy := filters.get("policy"):
         comparisons = comparisons.filter(Q(first__policy=policy) | Q(second__policy=policy))
     if held_out := filters.get("held_out"):
@@ -115,17 +165,29 @@ def _disagreeing() -> QuerySet[Judgment, Any]:
 
 
 def containing(text: str, path: str = "") -> Q:
-    """Comparisons with this text in the prompt or a completion, or with this number ("#812") or external id.
+    """Comparisons with this text in the prompt or a completion, or with this number ("#812") or their prompt's id.
 
     `path` leads to the comparison, such as "comparison__".
     """
-    if text.startswith("#") and text[1:].isdecimal():
-        return Q(**{f"{path}pk": int(text[1:])})
+    if (number := _number(text)) is not None:
+        return Q(**{f"{path}pk": number})
     found = Q(**{f"{path}prompt__external_id": text})
     found |= Q(**{f"{path}first__text__icontains": text}) | Q(**{f"{path}second__text__icontains": text})
+    return found | _in_prompt(text, f"{path}prompt__")
+
+
+def _number(text: str) -> int | None:
+    """Return the key that a search such as “#812” names, or None."""
+    return int(text[1:]) if text.startswith("#") and text[1:].isdecimal() else None
+
+
+def _in_prompt(text: str, path: str = "") -> Q:
+    """Return the condition that a prompt holds this text. `path` leads to it."""
     # A prompt is stored as JSON: SQLite keeps it escaped, PostgreSQL does not.
-    for escaped in {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
-        found |= Q(IContains(Cast(f"{path}prompt__content", TextField()), escaped))
+    spellings = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    found = Q()
+    for escaped in spellings:
+        found |= Q(IContains(Cast(f"{path}content", TextField()), escaped))
     return found
 
 

@@ -81,6 +81,7 @@ class Stage:
     word_limit = WORD_LIMIT
     said: Mapping[str, Any] = field(default_factory=dict)
     undone: bool = False
+    visible_metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_claim(cls, claim: Claim, project: Project, view: str = "") -> Stage:
@@ -94,6 +95,7 @@ class Stage:
             view,
             claim.draft,
             claim.undone_id is not None,
+            claim.comparison.visible_metadata(project.visible_metadata),
         )
 
     @classmethod
@@ -101,8 +103,17 @@ class Stage:
         view = view if view in VIEWS else "rendered"
         said = {name: getattr(judgment, name) for name in DRAFT_KEYS}
         claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
-        prompt = judgment.comparison.prompt
-        return cls(project, claim.token, prompt, judgment.left, judgment.right, view, said)
+        comparison = judgment.comparison
+        return cls(
+            project,
+            claim.token,
+            comparison.prompt,
+            judgment.left,
+            judgment.right,
+            view,
+            said,
+            visible_metadata=comparison.visible_metadata(project.visible_metadata),
+        )
 
     @cached_property
     def messages(self) -> list[Message]:
@@ -119,8 +130,7 @@ class Stage:
     @property
     def metadata(self) -> list[tuple[str, SafeString, bool]]:
         """The metadata that the project shows, as `show_metadata` returns it."""
-        shown = self.prompt.visible_metadata(self.project.visible_metadata)
-        return [show_metadata(key, value, self._show) for key, value in shown.items()]
+        return [show_metadata(key, value, self._show) for key, value in self.visible_metadata.items()]
 
     @property
     def prompt_text(self) -> str:

@@ -1,22 +1,23 @@
-"""Looking through comparisons, one comparison with everything known of it, and the flags that people raised."""
+"""Looking through comparisons and prompts, one comparison with all that is known of it, and flags."""
 
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.errors import RefusalError
-from annotate.forms.search import FilterForm
+from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts
-from annotate.models import Claim, Comparison, Flag, Role
+from annotate.models import Claim, Comparison, Flag, Prompt, Role
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail
-from annotate.reports.search import EMPTY, browse
+from annotate.reports.search import Page, browse, browse_prompts
 from annotate.text.rendering import cut_turns
 from annotate.views.comparison_view import show_metadata
 
@@ -28,7 +29,9 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
     project = request.project
     form = FilterForm(request.GET, project=project)
     before = request.GET.get("before", "")
-    page = browse(project, form.cleaned_data, trail.parse_key(before)) if form.is_valid() else EMPTY
+    page: Page[Comparison] = (
+        browse(project, form.cleaned_data, trail.parse_key(before)) if form.is_valid() else Page.empty()
+    )
     asked = {name: value for name, value in request.GET.items() if value and name != "before"}
     context = {
         "form": form,
@@ -60,7 +63,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "comparison": found,
         "sides": [("A", found.first), ("B", found.second)],
         "turns": cut_turns(found.prompt.turns),
-        "metadata": [show_metadata(key, value) for key, value in found.prompt.metadata.items()],
+        "metadata": [show_metadata(key, value) for key, value in found.all_metadata.items()],
         "judgments": judgments,
         "claims": claims,
         "pairs": pairs.order_by("-snapshot_id"),
@@ -148,6 +151,56 @@ def _change_gold(request: ProjectRequest, found: Comparison, preferred: int | No
         messages.error(request, error.message)
     else:
         messages.success(request, said[done] if done else _("It was so already."))
+
+
+# --- Prompts -----------------------------------------------------------------------------------------------------
+
+
+@require_GET
+@project_view(*READERS)
+def prompts(request: ProjectRequest) -> HttpResponse:
+    """Show the list. `before` is the key where an older page starts."""
+    form = PromptFilterForm(request.GET, project=request.project)
+    before = request.GET.get("before", "")
+    page: Page[Prompt] = (
+        browse_prompts(request.project, form.cleaned_data, trail.parse_key(before))
+        if form.is_valid()
+        else Page.empty()
+    )
+    asked = {name: value for name, value in request.GET.items() if value and name != "before"}
+    context = {
+        "section": "comparisons",
+        "form": form,
+        "page": page,
+        "filtered": bool(asked),
+        "older": urlencode({**asked, "before": page.older}) if page.older else "",
+        "is_first": not before,
+        "newest": urlencode(asked),
+        "query": request.GET.urlencode(),
+        "is_admin": request.membership.role == Role.ADMIN,
+    }
+    return render(request, "annotate/prompts.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+@project_view(*ADMINS)
+def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
+    """Withdraw or restore a prompt: `action` is withdraw or restore. `query` is that of the list to return to."""
+    found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
+    match request.POST.get("action"):
+        case "withdraw":
+            found.withdraw()
+            messages.success(
+                request, _("Withdrawn: no round writes for it. Its comparisons stay as they are.")
+            )
+        case "restore":
+            found.restore()
+            messages.success(request, _("Back in use."))
+    query = QueryDict(request.POST.get("query", "")).urlencode()
+    return redirect(reverse("prompts", args=[request.project.slug]) + (f"?{query}" if query else ""))
+
+
+# --- Flags -------------------------------------------------------------------------------------------------------
 
 
 @require_GET

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from annotate.imports.upload_limits import NoRoomError
 from annotate.people.access import HtmxRequest, admit, find_membership
+from annotate.people.misconfiguration import find_mistake
 
 
 def bad_request(request: HtmxRequest, exception: Exception) -> HttpResponse:
@@ -32,6 +33,8 @@ def bad_request(request: HtmxRequest, exception: Exception) -> HttpResponse:
                 "site to make room, then send it again."
             ),
         )
+    if mistake := find_mistake(request, exception):
+        return _answer(request, 400, _("This site is not set up for this address"), mistake.page)
     broken = isinstance(exception, MultiPartParserError)
     what = (
         _("The upload broke off.") if broken else _("The browser sent something that this site cannot read.")
@@ -80,8 +83,10 @@ def server_error(request: HtmxRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HtmxRequest, reason: str = "") -> HttpResponse:
-    """Explain that the form's token is not the browser's: after another sign-in, or without cookies."""
-    if "csrftoken" in request.COOKIES:
+    """Explain that the form's token is not the browser's, or that it came from another site than this one."""
+    if mistake := find_mistake(request):
+        text = _("Nothing was changed.") + " " + mistake.page
+    elif "csrftoken" in request.COOKIES:
         text = _(
             "This page is older than your present sign-in, so its form was not accepted. Nothing was changed. Go "
             "back, reload the page, and send it again; drafts at the desk are kept."

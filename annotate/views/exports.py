@@ -3,17 +3,19 @@
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Count, Q
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.forms.exports import ExportForm
-from annotate.models import Judgment, Project, Snapshot
-from annotate.pairs import exports
-from annotate.pairs.downloads import rows_download, snapshot_download
+from annotate.forms.exports import ExportForm, PairsForm, export_download
+from annotate.models import Judgment, Project, Role, Snapshot
+from annotate.pairs.downloads import snapshot_download
+from annotate.pairs.exports import pseudonym
 from annotate.pairs.snapshots import EXCLUSIONS, aggregate, take_snapshot
 from annotate.people.access import READERS, ProjectRequest, project_view
+from annotate.people.members import judged_or_members
 from annotate.projects import trail
 
 
@@ -31,6 +33,9 @@ def _page(request: ProjectRequest, form: ExportForm) -> HttpResponse:
         "query": request.GET.urlencode(),
         "valid": form.is_valid(),
         "account": account(request.project, form) if counted and form.is_valid() else None,
+        "people": [(pseudonym(person.pk), person) for person in judged_or_members(request.project)]
+        if request.membership.role == Role.ADMIN
+        else [],
     }
     template = "annotate/_account.html" if request.htmx else "annotate/export.html"
     return render(request, template, context, status=200 if form.is_valid() else 422)
@@ -38,41 +43,39 @@ def _page(request: ProjectRequest, form: ExportForm) -> HttpResponse:
 
 def account(project: Project, form: ExportForm) -> dict[str, Any]:
     """Count the pairs that the chosen judgments become, and the others by reason."""
-    filters = form.filters()
-    counts = aggregate(project, form.settings(), filters.judgments()).counts
+    counts = aggregate(project, form.settings(), form.filters().judgments()).counts
+    rows = Judgment.objects.filter(form.filters(of_judgments=True).judgments(), project=project)
     return {
         **counts,
         "excluded": [(EXCLUSIONS[reason], count) for reason, count in counts["excluded"].items()],
-        "judgment_rows": Judgment.objects.filter(filters.judgments(), project=project).count(),
+        **rows.aggregate(
+            judgment_rows=Count("pk"),
+            held_out_rows=Count("pk", filter=Q(comparison__prompt__held_out=True)),
+        ),
     }
 
 
 @require_GET
 @project_view(*READERS)
 def export_pairs(request: ProjectRequest, format: str) -> HttpResponse | StreamingHttpResponse:
-    project = request.project
-    form = ExportForm(request.GET, project=project)
-    if not form.is_valid():
-        return _page(request, form)
-    trail.record(
-        trail.Verb.EXPORTED, request.user, project=project, target=f"pairs.{format}", **form.chosen()
-    )
-    rows = exports.export_rows(project, form.filters(), form.settings())
-    return rows_download(rows, f"{project.slug}-pairs", format)
+    return _download(request, "pairs", format)
 
 
 @require_GET
 @project_view(*READERS)
 def export_judgments(request: ProjectRequest, format: str) -> HttpResponse | StreamingHttpResponse:
+    return _download(request, "judgments", format)
+
+
+def _download(request: ProjectRequest, what: str, format: str) -> HttpResponse | StreamingHttpResponse:
     project = request.project
     form = ExportForm(request.GET, project=project)
     if not form.is_valid():
         return _page(request, form)
     trail.record(
-        trail.Verb.EXPORTED, request.user, project=project, target=f"judgments.{format}", **form.chosen()
+        trail.Verb.EXPORTED, request.user, project=project, target=f"{what}.{format}", **form.chosen()
     )
-    rows = exports.judgment_rows(project, form.filters())
-    return rows_download(rows, f"{project.slug}-judgments", format)
+    return export_download(project, form, what, format)
 
 
 # --- Snapshots ---------------------------------------------------------------------------------------------------
@@ -81,18 +84,21 @@ def export_judgments(request: ProjectRequest, format: str) -> HttpResponse | Str
 @require_http_methods(["GET", "POST"])
 @project_view(*READERS)
 def snapshots(request: ProjectRequest) -> HttpResponse:
-    """Show the snapshots, or freeze the pairs as they are now."""
+    """Show the snapshots, or freeze the pairs as they are now, by the settings of PairsForm if any are sent."""
     project = request.project
-    if request.method == "POST":
-        snapshot = take_snapshot(project, request.user)
+    form = PairsForm(request.POST)
+    if request.method == "POST" and form.is_valid():
+        snapshot = take_snapshot(project, request.user, form.settings())
         messages.success(request, _("Frozen as snapshot %(digest)s.") % {"digest": snapshot.digest[:12]})
         return redirect("snapshot", project.slug, snapshot.digest)
     context = {
         "snapshots": project.snapshots.select_related("created_by")
         .prefetch_related("rounds__project")  # read by the fragment of training/
         .order_by("-pk")[:200],
+        "form": form if request.method == "POST" else None,
     }
-    return render(request, "annotate/snapshots.html", context)
+    status = 422 if request.method == "POST" else 200
+    return render(request, "annotate/snapshots.html", context, status=status)
 
 
 @require_GET

@@ -23,7 +23,7 @@ from annotate.reports.days import Day
 from annotate.reports.search import containing
 from annotate.views import verdict_form
 from annotate.views.comparison_view import Stage
-from primitives.text import make_storable
+from primitives.text import make_storable, printable
 
 PAGE = 50
 LARGEST_KEY = 2**63 - 1
@@ -36,7 +36,8 @@ def history(request: ProjectRequest) -> HttpResponse:
     """One's current judgments, newest first; `before` is the key where an older page starts."""
     project = request.project
     query = make_storable(request.GET.get("q", "")).strip()[:200]
-    verdict = request.GET.get("verdict", "")
+    verdict = make_storable(request.GET.get("verdict", ""))
+    is_known = verdict in ("", *Judgment.Verdict.values)
     judgments = _find(project, request.membership, query, verdict)
     before = request.GET.get("before", "")
     if before.isdecimal() and int(before) <= LARGEST_KEY:
@@ -51,13 +52,14 @@ def history(request: ProjectRequest) -> HttpResponse:
         "verdict": verdict,
         "choices": Judgment.Verdict.choices,
         "filtered": bool(asked),
+        "unknown": "" if is_known else printable(verdict),
     }
-    return render(request, "annotate/history.html", context)
+    return render(request, "annotate/history.html", context, status=200 if is_known else 422)
 
 
 def _find(project: Project, membership: Membership, query: str, verdict: str) -> QuerySet[Judgment]:
     mine = Judgment.objects.current().filter(project=project, annotator=membership.user)
-    if verdict in Judgment.Verdict.values:
+    if verdict:  # an unknown one finds nothing, and the page says so
         mine = mine.filter(verdict=verdict)
     if query:  # in the texts that this person judged: the cost grows with their work, not with the project
         mine = mine.filter(Q(rationale__icontains=query) | containing(query, "comparison__"))

@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -10,13 +11,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.forms.uploads import UploadForm
-from annotate.imports import uploads
+from annotate.imports import uploads, writing
 from annotate.models import Import, Role
 from annotate.people.access import ADMINS, ProjectRequest, find_membership, project_view
 from annotate.projects import trail
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
 INSUFFICIENT_STORAGE = 507
+PAGE = 20  # earlier imports
 
 
 @project_view(*ADMINS)
@@ -36,10 +38,11 @@ def imports(request: ProjectRequest) -> HttpResponse:
         else:
             _work(upload.pk)
             return redirect("import-file", project.slug, upload.pk)
+    page = Paginator(project.imports.select_related("created_by"), PAGE).get_page(request.GET.get("page"))
     context = {
         "section": "comparisons",
         "form": form,
-        "imports": project.imports.select_related("created_by")[:20],
+        "page": page,
         "limit": settings.IMPORT_LIMIT,
     }
     if form.errors:
@@ -74,6 +77,8 @@ def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
     if request.method == "POST":
         hindered = _work(upload.pk)
         upload.refresh_from_db()
+    is_over = upload.state not in Import.LIVE
+    expected = upload.counts.get("expected", {})
     context = {
         "section": "comparisons",
         "upload": upload,
@@ -81,10 +86,13 @@ def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
         "percent": round(100 * upload.position / upload.size) if upload.size else 100,
         "seconds_left": uploads.seconds_left(upload),
         "found": _labelled(upload.counts.get("found", {})),
+        "known": _labelled({name: expected.get(name, 0) for name in KNOWN}),
+        "differing": expected.get("different", 0),
         "made": _labelled(upload.counts.get("made", {})),
         "preview": uploads.preview(upload) if upload.state == Import.State.READY else [],
         "batch": uploads.batch(upload),
-        "unjudged": uploads.unjudged(upload).count() if upload.state not in Import.LIVE else 0,
+        "unjudged": uploads.unjudged(upload).count() if is_over else 0,
+        "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
     }
     if request.htmx:  # with status 200 even when hindered: it replaces the progress
         return render(request, "annotate/_import.html", context)
@@ -95,12 +103,18 @@ def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
     return render(request, "annotate/import.html", context)
 
 
+KNOWN = ("duplicates", "different", "shared_ids")  # what is said of rows that are not plainly new
+
+
 def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
     labels = {
         "prompts": _("Prompts"),
         "pairs": _("Pairs to judge"),
         "gold": _("Gold comparisons"),
+        "updated": _("Updated"),
         "duplicates": _("There already"),
+        "different": _("There already, but different"),
+        "shared_ids": _("Ids used twice"),
     }
     return [(label, counts[name]) for name, label in labels.items() if counts.get(name)]
 
@@ -110,10 +124,17 @@ def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
 def start_import(request: ProjectRequest, import_id: int) -> HttpResponse:
     project = request.project
     upload = get_object_or_404(Import, project=project, pk=import_id)
+    update = request.POST.get("update") == "1"
     with transaction.atomic():
-        started = uploads.start(upload)
+        started = uploads.start(upload, update=update)
         if started:
-            trail.record(trail.Verb.IMPORTED, request.user, project=project, target=upload.filename)
+            trail.record(
+                trail.Verb.IMPORTED,
+                request.user,
+                project=project,
+                target=upload.filename,
+                **writing.details(update=update),
+            )
     if started:
         _work(upload.pk)
     return redirect("import-file", project.slug, import_id)
@@ -137,17 +158,21 @@ def cancel_import(request: ProjectRequest, import_id: int) -> HttpResponse:
 @require_POST
 @project_view(*ADMINS)
 def withdraw_import(request: ProjectRequest, import_id: int) -> HttpResponse:
-    """Take what is not judged of a mistaken import out of the queue."""
+    """Take what is not judged of a mistaken import out of the queue, and its prompts out of use."""
     project = request.project
     upload = get_object_or_404(Import, project=project, pk=import_id)
-    count = uploads.withdraw(upload)
-    messages.success(
-        request,
-        ngettext(
-            "%(count)s comparison withdrawn: it is handed out no more.",
-            "%(count)s comparisons withdrawn: they are handed out no more.",
-            count,
-        )
-        % {"count": f"{count:,}"},
-    )
+    comparisons, prompts = uploads.withdraw(upload)
+    said = ngettext(
+        "%(count)s comparison withdrawn: it is handed out no more.",
+        "%(count)s comparisons withdrawn: they are handed out no more.",
+        comparisons,
+    ) % {"count": f"{comparisons:,}"}
+    if prompts:
+        of_prompts = ngettext(
+            "%(count)s prompt withdrawn: no round writes for it.",
+            "%(count)s prompts withdrawn: no round writes for them.",
+            prompts,
+        ) % {"count": f"{prompts:,}"}
+        said = f"{said} {of_prompts}" if comparisons else of_prompts
+    messages.success(request, said)
     return redirect("import-file", project.slug, import_id)

@@ -17,7 +17,7 @@ from annotate.people.access import ADMINS, ProjectRequest, project_view
 from annotate.people.members import change_role, member_list, remove_member
 from annotate.projects import trail
 from annotate.queueing import qualification
-from primitives.text import make_storable
+from primitives.text import make_storable, printable
 
 
 @never_cache
@@ -139,8 +139,10 @@ def project_trail(request: ProjectRequest) -> HttpResponse:
     page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))
     older = request.GET.copy()
     older["before"] = str(page.older)
+    unknown = chosen["verb"] if chosen["verb"] not in ("", *trail.Verb.values) else ""
     context = {
         "section": "members",
+        "unknown": printable(unknown),
         "entries": page.entries,
         "older": older.urlencode() if page.older else "",
         "filtered": any(chosen.values()),
@@ -148,7 +150,7 @@ def project_trail(request: ProjectRequest) -> HttpResponse:
         "verbs": [choice for choice in trail.Verb.choices if choice[0] not in trail.ACCOUNT_VERBS],
         **chosen,
     }
-    return render(request, "annotate/trail.html", context)
+    return render(request, "annotate/trail.html", context, status=422 if unknown else 200)
 
 
 def _qualification(request: ProjectRequest, membership_id: int, *, let_in: bool) -> None:

@@ -11,7 +11,8 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.test import Client
 
-from annotate.imports.records import Item, write
+from annotate.imports.records import Item
+from annotate.imports.writing import write
 from annotate.judgments import drafts, judging
 from annotate.models import (
     ApiToken,

@@ -375,6 +375,15 @@ def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
     assert results.gate_entries(claimed, 4) == []
 
 
+def test_rounds_write_nothing_for_withdrawn_prompts(claimed: Round) -> None:
+    kept = claimed.project.prompts.filter(held_out=False)[:2].values_list("pk", flat=True)
+    for prompt in claimed.project.prompts.exclude(pk__in=list(kept)):
+        assert prompt.withdraw()
+    entries = results.fresh_entries(claimed, 10)
+    assert {int(entry["id"].split("/")[2]) for entry in entries} == set(kept)
+    assert results.gate_entries(claimed, 4) == []
+
+
 def test_few_held_out_prompts_are_sampled_more_often_to_a_limit(claimed: Round) -> None:
     """4 held-out prompts: 10 comparisons are 3 + 3 + 2 + 2, and 100 are held to 8 each."""
     assert [entry["n"] for entry in results.gate_entries(claimed, 10)] == [3, 3, 2, 2]

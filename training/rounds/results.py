@@ -29,9 +29,10 @@ def fresh_entries(round_: Round, count: int) -> list[Entry]:
     """Return lines of prompts.jsonl for `count` fresh comparisons, of the least compared prompts first.
 
     A prompt is reused only after all others have been used as often. Held-out prompts are left to the gate. A round
-    that only writes has no gate, and writes for them too: their judgments measure a training.
+    that only writes has no gate, and writes for them too: their judgments measure a training. Withdrawn prompts are
+    left out.
     """
-    among = round_.project.prompts.all()
+    among = round_.project.prompts.in_use()
     prompts = list(
         (among.filter(held_out=False) if round_.trains else among)
         .annotate(compared=Count("comparisons"))
@@ -47,7 +48,7 @@ def gate_entries(round_: Round, count: int) -> list[Entry]:
 
     A policy writes one side of each. Where there are fewer prompts than `count`, each is sampled more often.
     """
-    prompts = list(round_.project.prompts.filter(held_out=True).values_list("pk", flat=True))
+    prompts = list(round_.project.prompts.in_use().filter(held_out=True).values_list("pk", flat=True))
     random.Random(f"{round_.folder}:{GATE}").shuffle(prompts)
     return _entries(round_, GATE, prompts, min(count, GATE_PER_PROMPT * len(prompts)), samples_each=1)
 

@@ -100,7 +100,7 @@ def overview(project: Project) -> Overview:
     recent = Judgment.objects.current().filter(project=project).since(week)
     return Overview(
         **counts,
-        prompts=Prompt.objects.filter(project=project).count(),
+        prompts=Prompt.objects.in_use().filter(project=project, comparisons=None).count(),
         active=recent.values("annotator").distinct().count(),
         annotators=people.filter(role=Role.ANNOTATOR).count(),
         set_aside=set_aside,

@@ -1,7 +1,8 @@
-"""`python manage.py export PROJECT --output FILE`: preference pairs, or judgments, as JSON Lines."""
+"""`python manage.py export PROJECT --output FILE`: preference pairs, or judgments, as JSON Lines or CSV."""
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,24 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from annotate.models import Comparison, Policy, Project, Snapshot, User
+from annotate.models import Comparison, Policy, Project, Snapshot
 from annotate.pairs import exports
 from annotate.pairs.snapshots import PairSettings
+from annotate.people.members import judged_or_members
 from annotate.projects import trail
+from annotate.reports.search import has_batch
+
+
+class Counted:
+    """Rows, counted as they pass."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+        self.rows, self.count = rows, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.rows:
+            self.count += 1
+            yield row
 
 
 class Command(BaseCommand):
@@ -30,6 +45,12 @@ class Command(BaseCommand):
             choices=["jsonl", "judgments"],
             default="jsonl",
             help="jsonl: one preference pair a line (default); judgments: one judgment a line, history too",
+        )
+        parser.add_argument("--csv", action="store_true", help="CSV with a header instead of JSON Lines")
+        parser.add_argument(
+            "--spreadsheet",
+            action="store_true",
+            help="with --csv: an apostrophe before texts that a spreadsheet would run as a formula",
         )
         parser.add_argument(
             "--snapshot", metavar="DIGEST", help="a snapshot's pairs; its digest or how it begins"
@@ -57,25 +78,50 @@ class Command(BaseCommand):
                 ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20]) or "none yet"
             )
             raise CommandError(f"There is no project “{options['project']}”; there is: {known}.")
+        self.refuse_idle(format, options)
         if format == "judgments":
             options["held_out"] = options["held_out"] or "include"
         filters = self.filters(project, options)
         trail.record(trail.Verb.EXPORTED, None, project=project, target=f"{format} to {output}")
-        if format == "judgments":
-            rows = exports.judgment_rows(project, filters)
-        else:
-            settings = PairSettings(include_gold=options["kind"] == Comparison.Kind.GOLD)
-            rows = exports.export_rows(project, filters, settings, self.snapshot(project, options))
+        counted = Counted(self.rows(project, format, filters, options))
+        columns = exports.JUDGMENT_COLUMNS if format == "judgments" else exports.PAIR_COLUMNS
+        lines = (
+            exports.csv_lines(counted, columns, for_spreadsheets=options["spreadsheet"])
+            if options["csv"]
+            else exports.lines(counted)
+        )
         if output == "-":
-            for line in exports.lines(rows):
+            for line in lines:
                 sys.stdout.buffer.write(line)
             sys.stdout.flush()
             return
         try:
-            count = exports.write_file(Path(output), rows)
+            exports.write_file(Path(output), lines)
         except OSError as error:
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
-        self.stderr.write(f"{count} {'judgments' if format == 'judgments' else 'pairs'} written to {output}.")
+        what = "judgments" if format == "judgments" else "pairs"
+        self.stderr.write(f"{counted.count} {what} written to {output}.")
+
+    def rows(
+        self, project: Project, format: str, filters: exports.Filters, options: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Return the rows that were asked for."""
+        if format == "judgments":
+            return exports.judgment_rows(project, filters)
+        settings = PairSettings(include_gold=options["kind"] == Comparison.Kind.GOLD)
+        return exports.export_rows(project, filters, settings, self.snapshot(project, options))
+
+    def refuse_idle(self, format: str, options: dict[str, Any]) -> None:
+        """Refuse options that would change nothing."""
+        if not 1 <= options["min_judgments"] <= 50:
+            raise CommandError("--min-judgments must be from 1 to 50.")
+        if options["spreadsheet"] and not options["csv"]:
+            raise CommandError("--spreadsheet is about CSV: give --csv too.")
+        if format == "judgments" and (options["snapshot"] or options["min_judgments"] > 1):
+            raise CommandError("--snapshot and --min-judgments are about pairs, not about judgments.")
+        narrowing = ("since", "annotator", "kind", "policy", "batch")
+        if options["snapshot"] and (given := [name for name in narrowing if options[name]]):
+            raise CommandError(f"A snapshot is frozen: --{given[0]} does not narrow it, --held-out does.")
 
     def snapshot(self, project: Project, options: dict[str, Any]) -> Snapshot | None:
         if not options["snapshot"]:
@@ -90,16 +136,19 @@ class Command(BaseCommand):
     def filters(self, project: Project, options: dict[str, Any]) -> exports.Filters:
         annotator = policy = None
         if options["annotator"]:
-            annotator = (
-                User.objects.filter(username=options["annotator"]).values_list("pk", flat=True).first()
-            )
+            people = judged_or_members(project).filter(username=options["annotator"])
+            annotator = people.values_list("pk", flat=True).first()
             if annotator is None:
-                raise CommandError(f"There is no user called “{options['annotator']}”.")
+                raise CommandError(
+                    f"“{options['annotator']}” is not, and was not, an annotator of project “{project.slug}”."
+                )
         if options["policy"]:
             named = Policy.objects.filter(project=project, name=options["policy"])
             policy = named.values_list("pk", flat=True).first()
             if policy is None:
                 raise CommandError(f"Project “{project.slug}” has no policy “{options['policy']}”.")
+        if options["batch"] and not has_batch(project, options["batch"]):
+            raise CommandError(f"Project “{project.slug}” has no batch “{options['batch']}”.")
         return exports.Filters(
             since=moment(options["since"]) if options["since"] else None,
             annotator=annotator,

@@ -10,14 +10,16 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate.imports import records
+from annotate.imports.reader import FORMATS, guess_format
+from annotate.imports.records import ImportRefusedError, placed
+from annotate.imports.writing import Outcome, import_file
 from annotate.models import Project
 
 
 class Command(BaseCommand):
     help = (
         "Bring prompts, pairs of completions and gold comparisons into a project. The file is checked whole first; "
-        "with one bad line nothing is changed. What the project has already is passed over."
+        "with one bad line nothing is changed. What the project has already stays as it is, unless --update is given."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,27 +27,43 @@ class Command(BaseCommand):
         parser.add_argument("file", help="the file; - is standard input")
         parser.add_argument(
             "--format",
-            choices=records.FORMATS,
+            choices=FORMATS,
             help="default: by the file's name; txt is one prompt a line",
         )
 
-    def handle(self, *, file: str, format: str | None, **options: Any) -> None:
+        parser.add_argument(
+            "--update",
+            action="store_true",
+            help="let the file change what is known and differs: ids, metadata, gold, policies, withdrawn or not",
+        )
+
+    def handle(self, *, file: str, format: str | None, update: bool, **options: Any) -> None:
         project = Project.objects.filter(slug=options["project"]).first()
         if project is None:
             raise CommandError(f"There is no project “{options['project']}”.")
         with ExitStack() as stack:
             try:
                 source = stack.enter_context(spooled() if file == "-" else Path(file).open("rb"))  # noqa: SIM115 - the stack closes it
-                counts = records.import_file(project, source, format or records.guess_format(file), file)
+                outcome = import_file(project, source, format or guess_format(file), file, update=update)
             except OSError as error:
                 raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
-            except records.ImportRefusedError as refused:
-                told = [records.placed(line, sentence) for line, sentence in refused.errors]
+            except ImportRefusedError as refused:
+                told = [placed(line, sentence) for line, sentence in refused.errors]
                 if refused.count > len(told):
                     told.append(f"and {refused.count - len(told)} more.")
                 raise CommandError("\n".join([*told, "Nothing was imported."])) from refused
-        parts = ", ".join(f"{counts[name]} {name}" for name in ("prompts", "pairs", "gold", "duplicates"))
-        self.stdout.write(f"Imported: {parts}.")
+        self.tell(outcome, update=update)
+
+    def tell(self, outcome: Outcome, *, update: bool) -> None:
+        """Print what became of the file."""
+        always = ("prompts", "pairs", "gold", "duplicates")
+        counts = outcome.counts
+        named = [*always, *(name for name in ("different", "updated") if counts[name])]
+        self.stdout.write(f"Imported: {', '.join(f'{counts[name]} {name}' for name in named)}.")
+        for line, sentence in outcome.remarks:
+            self.stdout.write(placed(line, sentence))
+        if counts["different"] and not update:
+            self.stdout.write("Rows that differ were left as they are: --update takes what the file says.")
 
 
 def spooled() -> BinaryIO:

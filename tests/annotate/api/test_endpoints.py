@@ -7,6 +7,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
+from annotate.api.data import COUNTED
 from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Snapshot, stored_aspects
 from annotate.queueing import queue
 from tests.factories import judge_all
@@ -296,9 +297,9 @@ def test_an_annotator_lists_only_their_own_judgments(project, teammate, owner, m
         script = caller(person)
         token = script.post("reviews/next/").json()["claim"]["token"]
         script.post("reviews/judgments/", {"token": token, "verdict": "tie"})
-    assert [one["annotator"] for one in caller(teammate).get("reviews/judgments/").json()["results"]] == [
-        "toni"
-    ]
+    assert [
+        one["annotator_name"] for one in caller(teammate).get("reviews/judgments/").json()["results"]
+    ] == ["toni"]
     assert len(caller(owner).get("reviews/judgments/").json()["results"]) == 2
 
 
@@ -319,9 +320,34 @@ def test_a_batch_sent_again_adds_nothing(project, owner, caller):
     first, again = (
         caller(owner).post("reviews/comparisons/", {"comparisons": rows}).json() for _ in range(2)
     )
-    assert first["made"] == {"prompts": 1, "pairs": 0, "gold": 1, "duplicates": 0}
-    assert again["made"] == {"prompts": 0, "pairs": 0, "gold": 0, "duplicates": 1}
+    none = dict.fromkeys(COUNTED, 0)
+    assert first == {"made": {**none, "prompts": 1, "gold": 1}, "remarks": []}
+    assert again == {"made": {**none, "duplicates": 1}, "remarks": []}
     assert Comparison.objects.get().gold_preferred.text == "b"
+
+
+def test_a_known_row_that_differs_is_updated_if_asked(project, owner, caller):
+    pair = {"prompt": "p", "completion_a": "a", "completion_b": "b", "id": "c1"}
+    for name, first, changed in (
+        ("comparisons", {**pair, "gold": "b"}, {**pair, "gold": "a", "withdrawn": True}),
+        ("prompts", {"prompt": "p", "id": "p1"}, {"prompt": "p", "id": "p1", "withdrawn": True}),
+    ):
+        caller(owner).post(f"reviews/{name}/", {name: [first], "update": True})
+        left = caller(owner).post(f"reviews/{name}/", {name: [changed]}).json()
+        assert left["made"]["different"] == 1
+        assert [remark["row"] for remark in left["remarks"]] == [0]
+        assert "withdrawn is false here" in left["remarks"][0]["remark"]
+        assert (
+            caller(owner)
+            .post(f"reviews/{name}/", {name: [changed], "update": True})
+            .json()["made"]["updated"]
+        )
+        (row,) = caller(owner).get(f"reviews/{name}/").json()["results"]
+        assert (row["external_id"], row["withdrawn_at"] is None) == (first["id"], False)
+    assert Comparison.objects.get().gold_preferred.text == "a"
+    assert (
+        caller(owner).post("reviews/prompts/", {"prompts": [pair], "update": 1}).json()["field"] == "update"
+    )
 
 
 @pytest.mark.parametrize(
@@ -435,3 +461,31 @@ def test_a_wrong_method_answers_in_the_same_shape(project, owner, caller):
     answer = caller(owner).client.delete(f"{API}reviews/prompts/")
     assert answer.status_code == 405
     assert answer.json().keys() == {"error", "field"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("comparisons/?kind=gold", "kind"),
+        ("prompts/?withdrawn=1", "withdrawn"),
+        ("judgments/?annotator=toni", "annotator"),
+        ("judgments/?history=yes", "history"),
+        ("comparisons/?page_size=many", "page_size"),
+        ("prompts/?page_size=0", "page_size"),
+        ("pairs/?batch=import+9", "batch"),
+        ("pairs/?annotator=nobody", "annotator"),
+    ],
+)
+def test_an_unknown_filter_or_value_is_named(project, owner, caller, query, field):
+    answer = caller(owner).get(f"reviews/{query}")
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+
+
+def test_admins_see_whose_pseudonym_it_is(project, owner, researcher, teammate, caller, make_comparisons):
+    make_comparisons(1)
+    claim = queue.claim(project, teammate)
+    caller(teammate).post("reviews/judgments/", {"token": str(claim.token), "verdict": "tie"})
+    for person, name in ((owner, "toni"), (teammate, "toni"), (researcher, None)):
+        (row,) = caller(person).get("reviews/judgments/").json()["results"]
+        assert (row["annotator"], row.get("annotator_name")) == (f"annotator-{teammate.pk}", name)
+        assert ("right_id" in row) is (person != teammate)

@@ -20,3 +20,19 @@ def test_the_command_names_what_is_wrong_in_a_sentence(project, tmp_path):
         call_command("import_prompts", "reviews", str(tmp_path / "missing.txt"))
     with pytest.raises(CommandError, match="no project “other”"):
         call_command("import_prompts", "other", str(bad))
+
+
+def test_the_command_says_what_differs_and_updates_it_if_told(project, tmp_path, capsys):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "One", "id": "1"}\n')
+    call_command("import_prompts", "reviews", str(path))
+    path.write_text('{"prompt": "One", "id": "2"}\n')
+    capsys.readouterr()
+    call_command("import_prompts", "reviews", str(path))
+    told = capsys.readouterr().out
+    assert "1 different" in told
+    assert "Line 1: id is “1” here and “2” in this row." in told
+    assert "--update takes what the file says" in told
+    call_command("import_prompts", "reviews", str(path), update=True)
+    assert "1 updated" in capsys.readouterr().out
+    assert project.prompts.get().external_id == "2"

@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.imports import reader, records
-from annotate.imports.reader import LINE_LIMIT
-from annotate.imports.records import ImportRefusedError, Reader, RowError, import_file, parse
+from annotate.imports import reader, records, writing
+from annotate.imports.reader import LINE_LIMIT, Reader, RowError, guess_format
+from annotate.imports.records import ImportRefusedError, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 PAIR = {"prompt": "Once", "completion_a": "upon", "completion_b": "more"}
+
+
+def import_file(project: Any, file: io.BytesIO, format: str) -> Counter[str]:
+    return writing.import_file(project, file, format).counts
 
 
 def jsonl(*rows: Any) -> io.BytesIO:
@@ -58,6 +62,56 @@ def test_prompts_from_csv_with_further_columns_as_metadata(project):
     assert import_file(project, file, "csv") == {"prompts": 2}
     stored = list(Prompt.objects.order_by("pk").values_list("content", "external_id", "metadata"))
     assert stored == [("One, two", "a", {"topic": 'says "x"'}), ("Two\nlines", "b", {})]
+
+
+def cr(*lines: str) -> io.BytesIO:
+    return text("".join(f"{line}\r" for line in lines))
+
+
+def test_lines_may_end_with_cr_alone(project):
+    """As Excel's “CSV (Macintosh)” writes them."""
+    file = cr("prompt,id,note", "One,1,a", '"Two\rlines",2,"b\nc"', "", "Three,3,")
+    assert import_file(project, file, "csv") == {"prompts": 3}
+    stored = list(Prompt.objects.order_by("pk").values_list("content", "external_id", "metadata"))
+    assert stored == [
+        ("One", "1", {"note": "a"}),
+        ("Two\rlines", "2", {"note": "b\nc"}),
+        ("Three", "3", {}),
+    ]
+    assert import_file(project, cr("Four", "Five"), "txt") == {"prompts": 2}
+    assert import_file(project, cr('{"prompt": "Six"}', '{"prompt": "Seven"}'), "jsonl") == {"prompts": 2}
+
+
+def test_a_cr_inside_a_text_is_kept(project):
+    file = text('prompt,note\na\rb,"c\rd"\r\ne,f\r\r\n"\rg\r\nh",i')
+    assert import_file(project, file, "csv") == {"prompts": 3}
+    stored = list(Prompt.objects.order_by("pk").values_list("content", "metadata"))
+    assert stored == [("a\rb", {"note": "c\rd"}), ("e", {"note": "f"}), ("\rg\r\nh", {"note": "i"})]
+    assert import_file(project, text("one\rtwo\nthree\n"), "txt") == {"prompts": 2}
+
+
+def test_lines_that_end_with_cr_are_named_and_resumed(monkeypatch):
+    monkeypatch.setattr(reader, "CHUNK", 7)
+    content = b"\xef\xbb\xbfprompt\rone\r\rtwo\r\nthree\nfour"
+    whole = list(Reader(io.BytesIO(content), "csv"))
+    assert [(line, row["prompt"]) for line, row in whole] == [
+        (2, "one"),
+        (4, "two"),
+        (5, "three"),
+        (6, "four"),
+    ]
+    steps, position, line = [], 0, 0
+    while position < len(content):
+        rows = Reader(io.BytesIO(content), "csv", position, line)
+        steps += [next(iter(rows))]
+        position, line = rows.position, rows.line
+    assert steps == whole
+
+
+def test_a_line_without_end_is_refused_among_crs():
+    file = io.BytesIO(b"prompt\ra\r" + b"x" * (LINE_LIMIT + 5))
+    (_line, _row), (line, error) = Reader(file, "csv")
+    assert (line, "longer than 8 MiB" in str(error)) == (3, True)
 
 
 def test_prompts_from_plain_lines(project):
@@ -113,7 +167,7 @@ def test_prompts_are_held_out_by_their_text(project):
 
 
 def test_many_rows_are_written_in_batches(project, monkeypatch):
-    monkeypatch.setattr(records, "ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(writing, "ROWS_AT_A_TIME", 7)
     rows = [{**PAIR, "prompt": f"Prompt {number}"} for number in range(30)]
     assert import_file(project, jsonl(*rows), "jsonl") == {"prompts": 30, "pairs": 30}
 
@@ -227,7 +281,10 @@ def test_a_fault_of_the_whole_file_is_said_once_without_a_line(project, content,
         ("prompt" + ",x" * 200 + "\n", 1, "more than 200 columns"),
         ("prompt,id\na" + "," * 200 + "\nb,c\n", 2, "more than 200 columns"),
         ('prompt,id\n"a",' + '"\n",' * 200 + "b\n", 2, "more than 200 columns"),
-        ("prompt,id\na," + "x" * 200_000 + "\n", 2, "field larger than field limit"),
+        ("prompt,id\na," + "x" * 200_000 + "\n", 2, "id must be text of at most 200 characters"),
+        ('prompt,id\n"a' + "\n,x" * 70_000 + '",b\n', 2, "more than 10,000 lines"),
+        ("prompt,id\n" + "x" * 200_000 + ",a\n", 2, "prompt has 200,000 characters"),
+        ("prompt,note,note\na,b,\na,,b\na,b,c\n", 4, "Two columns are called “note”"),
         ("prompt," + "x" * 70_000 + "\na,b\n", 1, "within the first 1,000 lines and 64 KB"),
         ("\n" * 1_000 + "prompt\na\n", 1, "within the first 1,000 lines and 64 KB"),
         ('prompt,"' + "\n" * 1_000 + '"\na,b\n', 1, "within the first 1,000 lines and 64 KB"),
@@ -361,8 +418,8 @@ def test_more_policies_than_a_project_may_have_are_refused(project, monkeypatch)
 @pytest.mark.django_db(transaction=True)
 def test_of_two_imports_the_second_sees_what_the_first_wrote(project, commits_first):
     rows = [(1, parse(PAIR)), (2, parse({"prompt": "Alone"}))]
-    commits_first(lambda: records.write(project, rows))
-    assert records.write(project, rows[::-1]) == {"duplicates": 2}
+    commits_first(lambda: writing.write(project, rows))
+    assert writing.write(project, rows[::-1]).counts == {"duplicates": 2}
 
 
 # --- In steps ----------------------------------------------------------------------------------------------------
@@ -431,12 +488,12 @@ def test_memory_does_not_grow_with_the_file(project):
 
 def test_formats_are_guessed_by_the_name():
     names = ("a.jsonl", "b.NDJSON", "c.csv", "d.txt", "e")
-    assert [records.guess_format(name) for name in names] == ["jsonl", "jsonl", "csv", "txt", "txt"]
+    assert [guess_format(name) for name in names] == ["jsonl", "jsonl", "csv", "txt", "txt"]
     with pytest.raises(ValueError, match="format must be one of"):
         Reader(text(""), "xlsx")
 
 
 def test_counts_are_what_a_file_holds():
     rows = [PAIR, {**PAIR, "gold": "a"}, {"prompt": "One"}]
-    assert records.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
+    assert writing.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
     assert parse({"prompt": " kept as it is "}).prompt == " kept as it is "

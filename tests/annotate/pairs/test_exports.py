@@ -44,6 +44,8 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
     judgments = list(judged[0].judgments.order_by("pk"))
     anna, bela = (f"annotator-{person.pk}" for person in three[:2])
     assert row == {
+        "external_id": "",
+        "metadata": "{}",
         "prompt": judged[0].prompt.content,
         "chosen": first.text,
         "rejected": second.text,
@@ -219,6 +221,54 @@ def test_judgments_are_exported_one_a_row_with_their_history(project, three, jud
     assert {row["verdict"] for row in rows} == {"prefer", "tie", "both_bad", "skip"}
 
 
+def test_a_judgment_says_where_its_comparison_came_from(project, three, make_comparisons):
+    (comparison,) = make_comparisons(
+        1, external_id="c1", metadata={"lang": "de"}, batch="import 3", kind="gold"
+    )
+    prompt = {"external_id": "p1", "metadata": {"topic": "x"}, "held_out": True}
+    Prompt.objects.filter(pk=comparison.prompt_id).update(**prompt)
+    say(three[0], comparison, "first")
+    repeat = Comparison.objects.create(
+        project=project,
+        prompt_id=comparison.prompt_id,
+        first_id=comparison.first_id,
+        second_id=comparison.second_id,
+        kind="repeat",
+        repeat_of=comparison,
+        reserved_for=three[0],
+        metadata=comparison.metadata,
+    )
+    say(three[0], repeat, "tie")
+    told, again = judgment_rows(project)
+    expected = {
+        "comparison": comparison.pk, "external_id": "c1", "metadata": '{"lang": "de"}', "batch": "import 3",
+        "gold": comparison.first_id, "held_out": True, "prompt_id": comparison.prompt_id, "prompt_external_id": "p1",
+        "prompt_metadata": '{"topic": "x"}', "annotator": f"annotator-{three[0].pk}", "left_policy": "starter",
+        "right_policy": "starter",
+    }  # fmt: skip
+    assert {name: told[name] for name in expected} == expected
+    assert (again["comparison"], again["external_id"], again["metadata"]) == (
+        repeat.pk,
+        "c1",
+        '{"lang": "de"}',
+    )
+    assert tuple(told) == exports.JUDGMENT_COLUMNS
+
+
+def test_page_api_and_command_give_the_same_judgments(project, judged, owner, client_for, capfdbinary):
+    client = client_for(owner)
+    for name in ("judgments.jsonl", "judgments.csv"):
+        by_page = b"".join(client.get(f"/p/reviews/export/{name}").streaming_content)
+        by_api = b"".join(client.get(f"/api/v1/projects/reviews/{name}").streaming_content)
+        call_command("export", "reviews", "--output", "-", "--format", "judgments", csv=name.endswith("csv"))
+        assert by_page == by_api == capfdbinary.readouterr().out
+        assert by_page.count(b"\n") == 6 + name.endswith("csv")
+
+
+def test_pairs_hold_the_columns_that_their_header_names(project, judged):
+    assert tuple(next(export_rows(project))) == exports.PAIR_COLUMNS
+
+
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
 
@@ -227,19 +277,26 @@ def test_judgments_are_exported_one_a_row_with_their_history(project, three, jud
     "lead",
     ["", " ", "\t", "\r", "\n", "\u00a0", "\u200b", "\ufeff", "\u3000", "\u2060", "\x00", " \u200b\u00a0"],
 )
-def test_no_cell_of_a_csv_begins_a_formula(lead, operator):
-    assert cell(f"{lead}{operator}1+1") == f"'{lead}{operator}1+1"
+def test_no_cell_for_spreadsheets_begins_a_formula(lead, operator):
+    text = f"{lead}{operator}1+1"
+    assert (cell(text, for_spreadsheets=True), cell(text)) == (f"'{text}", text)
 
 
 @pytest.mark.parametrize("text", ["a=1", "1-1", "", " ", "\u200b", "“=”", "é@", "\u200ba=1"])
 def test_other_text_of_a_csv_stays_as_it_is(text):
-    assert cell(text) == text
+    assert cell(text, for_spreadsheets=True) == cell(text) == text
 
 
-def cell(text):
-    """Return what a reader of tables finds of a text."""
-    table = b"".join(exports.csv_lines([{"text": text, "more": 1}])).decode("utf-8-sig")
-    [_header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
+def test_numbers_for_spreadsheets_stay_numbers():
+    assert cell(-0.5, for_spreadsheets=True) == "-0.5"
+
+
+def cell(value, **options):
+    """Return what a reader of tables finds of a value."""
+    rows, columns = [{"value": value, "more": 1}], ("value", "more")
+    table = b"".join(exports.csv_lines(rows, columns, **options)).decode("utf-8-sig")
+    [header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
+    assert header == ["value", "more"]
     return found
 
 
@@ -251,14 +308,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path.write_text("before")
 
     def broken() -> Any:
-        yield {"one": 1}
+        yield b"one"
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         exports.write_file(path, broken())
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["pairs.jsonl"]
-    assert exports.write_file(path, [{"text": "ü🙂"}]) == 1
+    exports.write_file(path, exports.lines([{"text": "ü🙂"}]))
     assert path.read_bytes() == '{"text": "ü🙂"}\n'.encode()
 
 
@@ -299,7 +356,12 @@ def test_the_command_writes_to_standard_output(project, owner, judged, monkeypat
             "cannot be written: No such file or directory",
         ),
         (["reviews", "--output", "-", "--snapshot", "abc"], "no one snapshot that begins with abc"),
-        (["reviews", "--output", "-", "--annotator", "nobody"], "no user called “nobody”"),
+        (["reviews", "--output", "-", "--annotator", "nobody"], "“nobody” is not, and was not, an annotator"),
+        (["reviews", "--output", "-", "--batch", "import 9"], "no batch “import 9”"),
+        (["reviews", "--output", "-", "--min-judgments", "0"], "from 1 to 50"),
+        (["reviews", "--output", "-", "--format", "judgments", "--min-judgments", "2"], "about pairs"),
+        (["reviews", "--output", "-", "--format", "judgments", "--snapshot", "abc"], "about pairs"),
+        (["reviews", "--output", "-", "--snapshot", "abc", "--kind", "gold"], "--kind does not narrow it"),
         (["reviews", "--output", "-", "--policy", "none"], "no policy “none”"),
         (["reviews", "--output", "-", "--since", "yesterday"], "a date such as 2026-03-01, not “yesterday”"),
         (["reviews", "--output", "-", "--since", "2026-02-31"], "a date such as 2026-03-01"),

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from annotate.imports import records
+from annotate.imports import records, writing
 from annotate.models import ApiToken, Import, Membership, Project, TrailEntry
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects import lifecycle, trail
@@ -125,7 +125,7 @@ def test_an_import_that_takes_nothing_is_not_in_the_trail(project, owner, client
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))
     if policy == "twice":
-        records.write(project, [(1, records.parse(row))])
+        writing.write(project, [(1, records.parse(row))])
     body = {"comparisons": [row]}
     client_for(owner).post("/api/v1/projects/reviews/comparisons/", body, content_type="application/json")
     with suppress(CommandError):
@@ -233,3 +233,9 @@ def test_the_trail_is_filtered_and_read_page_by_page(project, owner, teammate, c
     assert client.get(URL, {"person": "\0", "verb": "\0"}).status_code == 200
     for before in ("abc", "-1", "²", "9" * 40):
         assert client.get(URL, {"before": before}).status_code == 200
+
+
+def test_an_unknown_verb_is_named_in_the_filter(project, owner, client_for):
+    answer = client_for(owner).get("/p/reviews/trail/?verb=nonsense")
+    assert answer.status_code == 422
+    assert "“nonsense” is unknown" in answer.content.decode()

@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from annotate.imports import records, uploads
+from annotate.imports import records, uploads, writing
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Import, Judgment, Membership, Project
@@ -97,7 +97,7 @@ def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, mak
     )
     (one,) = make_comparisons(1, batch=uploads.batch(upload))
     (theirs, _) = commits_first(lambda: queue.claim(project, owner))
-    assert uploads.withdraw(upload) == 0
+    assert uploads.withdraw(upload) == (0, 0)
     theirs.result(10)
     one.refresh_from_db()
     assert (one.claimed, one.withdrawn_at) == (1, None)
@@ -148,7 +148,7 @@ def test_of_two_first_imports_at_once_both_arrive(project, commits_first):
 
 def bring_in(project: Project, prompt: str, completion: str) -> None:
     item = records.parse({"prompt": prompt, "completion_a": completion, "completion_b": "bad"})
-    records.write(project, [(1, item)])
+    writing.write(project, [(1, item)])
 
 
 def closing(act: Callable[..., Any], *arguments: Any) -> Any:

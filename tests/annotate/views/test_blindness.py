@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from annotate.imports.records import Item, write
+from annotate.imports.records import Item
+from annotate.imports.writing import write
 from annotate.models import Claim, Comparison, Completion, Project, Prompt
 from tests.annotate.desk import FRAGMENT, url
 

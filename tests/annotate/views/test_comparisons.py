@@ -17,7 +17,7 @@ URL = "/p/reviews/comparisons/"
 
 
 def numbers(page):
-    return [comparison.pk for comparison in page.context["page"].comparisons]
+    return [comparison.pk for comparison in page.context["page"].rows]
 
 
 @pytest.mark.parametrize("page", ["comparisons/", "comparisons/{}/"])
@@ -90,10 +90,27 @@ def test_each_filter_narrows_the_list(project, owner, teammate, make_comparisons
         assert set(numbers(client.get(f"{URL}?{query}"))) == {one.pk for one in expected}, query
 
 
-@pytest.mark.parametrize("query", ["annotator=999999", "state=often", "q=" + "x" * 201])
-def test_a_filter_without_meaning_is_refused(project, owner, make_comparisons, client_for, query):
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("annotator=999999", "Annotator: “999999” is not, and was not, an annotator of this project."),
+        ("policy=999999", "Policy: “999999” is not a policy of this project."),
+        ("policy=x", "“x” is not a policy"),
+        ("batch=import+9", "“import 9” is not a batch of this project."),
+        ("state=often", "often is not one of the available choices."),
+        ("verdict=nonsense", "nonsense is not"),
+        ("kind=x", "x is not"),
+        ("held_out=maybe", "maybe is not"),
+        ("prompt=x", "Enter a whole number."),
+        ("q=" + "x" * 201, "at most 200 characters"),
+        ("verdct=tie", "There is no filter “verdct”."),
+    ],
+)
+def test_a_filter_without_meaning_is_refused(project, owner, make_comparisons, client_for, query, says):
+    """Beside another filter too, which alone would find something."""
     make_comparisons(1)
-    answer = client_for(owner).get(f"{URL}?{query}")
+    answer = client_for(owner).get(f"{URL}?kind=standard&{query}")
+    assert says in answer.content.decode()
     assert answer.status_code == 422
     assert not numbers(answer)
     assert 'role="alert"' in answer.content.decode()
@@ -120,13 +137,13 @@ def test_a_long_search_says_how_far_it_got_and_can_go_on(
     first, *_others = make_comparisons(6)
     Comparison.objects.filter(pk=first.pk).update(withdrawn_at="2026-01-01T00:00Z")
     page = search.browse(project, {"state": "withdrawn"}, seconds=0)
-    assert (page.comparisons, page.cut) == ([], True)
+    assert (page.rows, page.cut) == ([], True)
     found = []
     while (
         page.cut and not found
     ):  # PostgreSQL goes on counting ids from test to test: there may be far to look
         page = search.browse(project, {"state": "withdrawn"}, page.older, seconds=0)
-        found += page.comparisons
+        found += page.rows
     assert found == [first]
 
 
@@ -273,3 +290,14 @@ def test_a_long_text_is_said_to_be_cut(project, owner, client_for, make_comparis
     assert page.count("Very long: only its beginning is shown.") == 1
     page = client_for(owner).get(f"/p/reviews/comparisons/{short.pk}/").content.decode()
     assert "Very long" not in page
+
+
+def test_who_left_can_still_be_chosen(project, owner, teammate, researcher, make_comparisons, client_for):
+    make_comparisons(2)
+    claim = queue.claim(project, teammate)
+    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    project.memberships.filter(user__in=[teammate, researcher]).delete()
+    page = client_for(owner).get(f"{URL}?annotator={teammate.pk}")
+    assert numbers(page) == [claim.comparison_id]
+    assert "toni (former member)" in page.content.decode()
+    assert client_for(owner).get(f"{URL}?annotator={researcher.pk}").status_code == 422

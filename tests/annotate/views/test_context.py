@@ -46,6 +46,17 @@ def test_a_claim_holds_the_metadata_that_the_project_names(
     assert answer["claim"]["metadata"]["source"] == {"page": 3}
 
 
+def test_metadata_of_the_comparison_is_shown_too(shown: Comparison, teammate: Any, client_for: Any) -> None:
+    Comparison.objects.update(metadata={"source": "the web", "gold": "secret"})
+    html = client_for(teammate).get("/p/reviews/judge/").content.decode()
+    assert "<em>north</em>" in html
+    assert "the web" in html
+    assert "secret" not in html
+    answer = client_for(teammate).post("/api/v1/projects/reviews/next/").json()
+    assert list(answer["claim"]["metadata"]) == ["reference", "source"]
+    assert answer["claim"]["metadata"]["source"] == "the web"
+
+
 def test_an_admin_sees_all_metadata_of_a_comparison(shown: Comparison, owner: Any, client_for: Any) -> None:
     html = client_for(owner).get(f"/p/reviews/comparisons/{shown.pk}/").content.decode()
     for word in ("writer", "model-7b", "source", "reference", "<em>north</em>"):

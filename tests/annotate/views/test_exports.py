@@ -75,7 +75,11 @@ def test_csv_holds_the_rows_of_the_json_lines(judged, researcher, client_for, na
             )
 
 
-def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, client_for):
+def table(answer):
+    return list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
+
+
+def test_texts_in_a_csv_are_as_they_are_unless_asked(project, researcher, client_for):
     chat = [{"role": "user", "content": 'Hé, "you"\n=1'}]
     prompt = Prompt(project=project)
     prompt.set_content(chat)
@@ -92,9 +96,10 @@ def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, c
         judging.Verdict("prefer", first.pk, 2, rationale="=1+1"),
     )
     client = client_for(researcher)
-    body = b"".join(client.get("/p/reviews/export/judgments.csv").streaming_content).decode("utf-8-sig")
-    (row,) = csv.DictReader(io.StringIO(body))
-    assert row["rationale"] == "'=1+1"
+    for query, rationale in (("", "=1+1"), ("?cells=raw", "=1+1"), ("?cells=safe", "'=1+1")):
+        (row,) = table(client.get(f"/p/reviews/export/judgments.csv{query}"))
+        assert row["rationale"] == rationale
+    assert client.get("/p/reviews/export/judgments.csv?cells=x").status_code == 422
     body = b"".join(client.get("/p/reviews/export/pairs.csv").streaming_content).decode("utf-8-sig")
     (row,) = csv.DictReader(io.StringIO(body))
     assert json.loads(row["prompt"]) == chat
@@ -114,7 +119,6 @@ def test_no_text_in_a_csv_is_a_formula_and_a_chat_is_json(project, researcher, c
         ("min_judgments=2", []),
         ("since=2020-01-01", [1, 2]),
         ("since=2120-01-01", []),
-        ("batch=nothing+of+the+sort", []),
     ],
 )
 def test_filters_choose_the_pairs(judged, owner, researcher, client_for, query, positions):
@@ -151,6 +155,8 @@ def test_the_account_of_pairs_is_a_fragment_loaded_on_request(judged, researcher
     ("query", "field"),
     [
         ("votes=loudest", "votes"),
+        ("annotator=outsider", "annotator"),
+        ("batch=import+9", "batch"),
         ("since=yesterday", "since"),
         ("policy=none", "policy"),
         ("smoothing=-1", "smoothing"),
@@ -224,3 +230,54 @@ def test_admins_and_researchers_read_their_projects_snapshots(
     assert client_for(teammate).get(f"/p/reviews/{url}").status_code == 403
     assert client_for(stranger).get(f"/p/reviews/{url}").status_code == 404
     assert client_for(stranger).get(f"/p/other/{url}").status_code == 404
+
+
+def test_an_unknown_filter_is_named_and_nothing_is_sent(judged, researcher, client_for):
+    for page in ("export/?count=1&", "export/pairs.jsonl?", "export/judgments.csv?"):
+        answer = client_for(researcher).get(f"/p/reviews/{page}annotater=toni")
+        assert answer.status_code == 422
+        assert "There is no filter “annotater”." in answer.content.decode()
+
+
+def test_who_left_can_still_be_exported(project, judged, teammate, researcher, client_for):
+    project.memberships.filter(user=teammate).delete()
+    client = client_for(researcher)
+    assert len(rows(client.get("/p/reviews/export/pairs.jsonl?annotator=toni"))) == 2
+    assert "toni (former member)" in client.get("/p/reviews/export/").content.decode()
+
+
+def test_freezing_takes_settings_or_refuses_them(project, judged, researcher, client_for):
+    client = client_for(researcher)
+    for given, says in (
+        ({"smoothing": "-5"}, "Smoothing"),
+        ({"smothing": "1"}, "There is no filter “smothing”."),
+    ):
+        answer = client.post("/p/reviews/snapshots/", given)
+        assert (answer.status_code, says in answer.content.decode()) == (422, True)
+    assert not Snapshot.objects.exists()
+    client.post("/p/reviews/snapshots/", {"smoothing": "0.5"})
+    assert Snapshot.objects.get().settings["smoothing"] == 0.5
+
+
+def test_judgments_include_held_out_work_unless_told(judged, researcher, client_for):
+    client = client_for(researcher)
+    for query, count in (("", 6), ("?held_out=leave", 5), ("?held_out=only", 1)):
+        found = rows(client.get(f"/p/reviews/export/judgments.jsonl{query}"))
+        assert len(found) == count
+        page = client.get(f"/p/reviews/export/{query or '?'}&count=1").context["account"]
+        assert page["judgment_rows"] == count
+        assert page["held_out_rows"] == sum(row["held_out"] for row in found)
+    assert len(rows(client.get("/p/reviews/export/pairs.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("name", ["pairs", "judgments"])
+def test_an_empty_csv_has_its_header(project, researcher, client_for, name):
+    answer = client_for(researcher).get(f"/p/reviews/export/{name}.csv")
+    (header,) = csv.reader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig")))
+    assert {"comparison", "external_id", "metadata", "prompt_id", "held_out", "batch"} <= set(header)
+
+
+def test_only_admins_see_which_name_a_number_stands_for(judged, owner, researcher, teammate, client_for):
+    told = f"annotator-{teammate.pk}"
+    assert told in client_for(owner).get("/p/reviews/export/").content.decode()
+    assert told not in client_for(researcher).get("/p/reviews/export/").content.decode()

@@ -289,3 +289,9 @@ def test_gold_accuracy_is_shown_only_where_the_project_says_so(
     say(teammate, gold, "first")
     html = history.get("/p/reviews/me/").content.decode()
     assert ("1 of 1 right" in html) == (agreement and feedback == "shown")
+
+
+def test_an_unknown_verdict_is_named_in_the_filter(project, teammate, client_for):
+    answer = client_for(teammate).get("/p/reviews/history/?verdict=nonsense")
+    assert answer.status_code == 422
+    assert "“nonsense” is unknown" in answer.content.decode()

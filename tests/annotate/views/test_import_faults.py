@@ -13,7 +13,7 @@ from django.core.files.storage import FileSystemStorage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import DatabaseError, connection
 
-from annotate.imports import records, uploads
+from annotate.imports import records, uploads, writing
 from annotate.models import Import, Prompt
 from tests.annotate.views.uploading import URL, jsonl, pair
 
@@ -103,9 +103,9 @@ def limited_database():
 
 
 def test_a_row_that_the_database_refuses_is_never_passed_over(project):
-    items = [records.Item(prompt="one", metadata={"x": math.inf}), records.Item(prompt="two")]
+    items = [records.Item(prompt="one", prompt_metadata={"x": math.inf}), records.Item(prompt="two")]
     with pytest.raises(DatabaseError):
-        records.write(project, list(enumerate(items)))
+        writing.write(project, list(enumerate(items)))
     assert not Prompt.objects.exists()
 
 

@@ -7,7 +7,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from annotate.imports import records, uploads
+from annotate.imports import records, uploads, writing
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Import, Policy, Prompt
 from annotate.queueing import queue
@@ -122,8 +122,8 @@ def test_pasted_prompts_are_taken_a_line_each(project, owner, client_for):
     "limit",
     [
         [(uploads, "ROWS_AT_A_TIME"), (uploads, "ROWS_CHECKED_AT_A_TIME")],
-        [(records, "BYTES_AT_A_TIME")],
-        [(records, "SECONDS_AT_A_TIME")],
+        [(writing, "BYTES_AT_A_TIME")],
+        [(writing, "SECONDS_AT_A_TIME")],
     ],
 )
 def test_steps_of_one_row_bring_in_what_one_step_would(
@@ -144,7 +144,7 @@ def test_steps_of_one_row_bring_in_what_one_step_would(
 @pytest.mark.parametrize(("limit", "most"), [("BYTES_AT_A_TIME", 10), ("SECONDS_AT_A_TIME", 0)])
 def test_a_step_ends_by_bytes_and_by_time(project, owner, monkeypatch, content, limit, most):
     """Blank lines too, of which no record comes."""
-    monkeypatch.setattr(records, limit, most)
+    monkeypatch.setattr(writing, limit, most)
     made = uploads.receive(project, owner, ContentFile(content, "prompts.txt"), "txt")
     uploads._check_some(made)
     made.refresh_from_db()
@@ -336,3 +336,70 @@ def test_a_stopped_import_counts_its_rows_and_can_be_withdrawn(project, owner, c
     assert "Withdraw the 2 unjudged comparisons of this import" in page
     client.post(f"{URL}{made.pk}/withdraw/")
     assert not in_queue().exists()
+
+
+def test_a_withdrawn_import_comes_back_corrected(project, owner, upload, client_for):
+    """Withdraw, correct the file, import it again: the corrected rows are in use."""
+    client = client_for(owner)
+    _page, made = upload(jsonl(pair(1, gold="b", metadata={"lang": "xx"}), pair(2)))
+    client.post(f"{URL}{made.pk}/start/")
+    client.post(f"{URL}{made.pk}/withdraw/")
+    assert not in_queue().exists()
+    assert not Prompt.objects.in_use().exists()
+    page, made = upload(jsonl(pair(1, gold="a", metadata={"lang": "de"}), pair(2)))
+    assert made.counts["expected"] == {"different": 2}
+    for sentence in (
+        "There already, but different",
+        "gold is “b” here and “a” in this row.",
+        "withdrawn is true",
+    ):
+        assert sentence in page.content.decode()
+    page = client.post(f"{URL}{made.pk}/start/", {"update": "1"}, follow=True)
+    assert b"Updated: 2" in page.content
+    assert b"There already" not in page.content
+    assert (in_queue().count(), Prompt.objects.in_use().count()) == (2, 2)
+    gold = Comparison.objects.get(kind="gold")
+    assert (gold.gold_preferred.text, gold.metadata) == ("one", {"lang": "de"})
+
+
+def test_what_differs_stays_as_it_is_unless_asked(project, owner, upload, client_for):
+    client = client_for(owner)
+    for gold in ("b", "a"):
+        _page, made = upload(jsonl(pair(1, gold=gold), pair(f"new {gold}")))
+        page = client.post(f"{URL}{made.pk}/start/", follow=True)
+    assert b"There already, but different: 1" in page.content
+    assert "What differs was left as it was." in page.content.decode()
+    assert Comparison.objects.get(kind="gold").gold_preferred.text == "two"
+    assert Comparison.objects.count() == 3
+
+
+def test_prompts_imported_by_mistake_are_withdrawn(project, owner, upload, client_for):
+    client = client_for(owner)
+    _page, made = upload(b"prompt\tid\nQ\t1\n", "a.tsv")
+    page = client.post(f"{URL}{made.pk}/start/", follow=True)
+    assert b"Withdraw the 2 prompts of this import" in page.content
+    page = client.post(f"{URL}{made.pk}/withdraw/", follow=True)
+    assert b"2 prompts withdrawn: no round writes for them." in page.content
+    assert not project.prompts.in_use().exists()
+    assert b"Import something to judge" in client.get("/p/reviews/").content
+
+
+def test_a_prompt_with_comparisons_of_others_outlives_its_import(
+    project, owner, imported, upload, client_for
+):
+    client = client_for(owner)
+    _page, other = upload(jsonl({**pair(1), "completion_a": "three"}))
+    client.post(f"{URL}{other.pk}/start/")
+    client.post(f"{URL}{imported.pk}/withdraw/")
+    assert {prompt.text for prompt in Prompt.objects.in_use()} == {"prompt 1", "prompt 5"}
+
+
+def test_all_earlier_imports_can_be_reached(project, owner, client_for):
+    for number in range(25):
+        Import.objects.create(
+            project=project, filename=f"file {number}.txt", format="txt", size=1, state=Import.State.DONE
+        )
+    client = client_for(owner)
+    pages = client.get(URL).content.decode() + client.get(f"{URL}?page=2").content.decode()
+    assert all(f"file {number}.txt" in pages for number in range(25))
+    assert client.get(f"{URL}?page=nonsense").status_code == 200

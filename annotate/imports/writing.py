@@ -1,0 +1,263 @@
+"""Records of an import written to the database: what is new, and if asked, what differs from what is there.
+
+`import_file` checks a whole file first and then writes it in one transaction; `portion` and `write` are its parts, for
+a caller that works through a large upload in steps. A file is streamed: some records are in memory at a time.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from annotate.imports.matching import Matcher, PairState, PromptState
+from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
+from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources, parse_record
+from annotate.models import Comparison, Completion, Policy, Project, Prompt
+from annotate.projects import trail
+
+ROWS_AT_A_TIME = 500
+BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
+SECONDS_AT_A_TIME = 1.5
+REMARKS_KEPT = 20
+
+Written = dict[tuple[int, int, str], int]  # (prompt, policy, text) -> completion
+
+
+@dataclass
+class Outcome:
+    """The result of placing records.
+
+    `counts`: new `prompts`, `pairs` and `gold`; `duplicates`, all that they say was there already; `different`, known
+    but not as they say, and left as it was; `updated`; `shared_ids`, whose id names something else too. `remarks` holds
+    (line, sentence) of the first ones that are no plain news.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    remarks: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, other: "Outcome") -> None:
+        self.counts += other.counts
+        self.remarks = [*self.remarks, *other.remarks][:REMARKS_KEPT]
+
+    @property
+    def changes_something(self) -> bool:
+        return bool(self.counts.keys() & {"prompts", "pairs", "gold", "updated"})
+
+
+def check(file: BinaryIO, format: str) -> Counter[str]:
+    """Read the whole file; returns how many prompts, pairs and gold it holds. Raises ImportRefusedError."""
+    counts: Counter[str] = Counter()
+    errors: list[tuple[int, str]] = []
+    wrong = 0
+    rows = Reader(file, format)
+    for line, row in rows:
+        try:
+            counts[parse_record(row).kind] += 1
+        except RowError as error:
+            wrong += 1
+            if len(errors) < ERRORS_KEPT:
+                errors.append((line, str(error)))
+    if not wrong and not counts:
+        wrong, errors = 1, [(WHOLE_FILE, nothing_in(rows))]
+    if errors:
+        raise ImportRefusedError(errors, wrong)
+    return counts
+
+
+def import_file(
+    project: Project, file: BinaryIO, format: str, name: str = "", *, update: bool = False
+) -> Outcome:
+    """Check the whole file, then write it all or nothing. Raises ImportRefusedError.
+
+    If it changed anything, the trail says so, and calls the file by `name`.
+    """
+    check(file, format)
+    outcome = Outcome()
+    with transaction.atomic():
+        rows, over = Reader(file, format), False
+        while not over:
+            some = portion(rows, ROWS_AT_A_TIME)
+            outcome.add(
+                write(project, [(line, parse_record(record)) for line, record in some], update=update)
+            )
+            over = some.over
+        if outcome.changes_something:
+            trail.record(trail.Verb.IMPORTED, None, project=project, target=name, **details(update=update))
+    return outcome
+
+
+def details(*, update: bool) -> dict[str, Any]:
+    """Return what the trail says of an import beside its file."""
+    return {"updates": "what differs"} if update else {}
+
+
+def portion(rows: Reader, most: int) -> Portion:
+    """Return the next rows, as many as one step may check or write. Bytes and time bound them too."""
+    return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME)
+
+
+def compare(project: Project, items: Iterable[tuple[int, Item]]) -> Outcome:
+    """Return what `write` would do with some (line, item), without doing it."""
+    rows = list(items)
+    matcher = Matcher(project)
+    matcher.load([item for _line, item in rows])
+    return _place(matcher, rows)
+
+
+def write(
+    project: Project,
+    items: Iterable[tuple[int, Item]],
+    batch: str = BATCH,
+    *,
+    update: bool = False,
+    remarks: int = REMARKS_KEPT,
+) -> Outcome:
+    """Write some (line, item) in one transaction. `batch` names what made the rows; `update` known ones that differ.
+
+    Raises ImportRefusedError, with nothing written.
+    """
+    rows = list(items)
+    with transaction.atomic():
+        # Of two imports into one project, as of a request sent again, the second sees what the first wrote.
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        _check_sources(project, rows)
+        matcher = Matcher(project, update=update)
+        matcher.load([item for _line, item in rows])
+        outcome = _place(matcher, rows, remarks)
+        pairs = [pair for alike in matcher.pairs.values() for pair in alike]
+        _write_prompts(project, list(matcher.prompts.values()), batch)
+        _write_pairs(project, [pair for pair in pairs if pair.pk is None], batch)
+        _write_changes(matcher.prompts.values(), pairs)
+    return outcome
+
+
+def _place(matcher: Matcher, rows: list[tuple[int, Item]], remarks: int = REMARKS_KEPT) -> Outcome:
+    outcome = Outcome()
+    for line, item in rows:
+        placement = matcher.place(item)
+        outcome.counts += placement.counts
+        if placement.remarks and len(outcome.remarks) < remarks:
+            outcome.remarks.append((line, " ".join(placement.remarks)))
+    return outcome
+
+
+def _check_sources(project: Project, rows: list[tuple[int, Item]]) -> None:
+    sources = Sources(project)
+    for line, item in rows:
+        try:
+            sources.add(item)
+        except RowError as error:
+            raise ImportRefusedError([(line, str(error))], 1) from error
+
+
+# --- New rows ----------------------------------------------------------------------------------------------------
+
+
+def _write_prompts(project: Project, states: list[PromptState], batch: str) -> None:
+    new = {state.digest: state for state in states if state.pk is None}
+    missing = []
+    for state in new.values():
+        prompt = Prompt(
+            project=project,
+            external_id=state.external_id,
+            metadata=dict(state.metadata),
+            withdrawn_at=timezone.now() if state.is_withdrawn else None,
+            batch=batch,
+        )
+        prompt.set_content(state.item.prompt if state.item else "")
+        missing.append(prompt)
+    Prompt.objects.bulk_create(missing)
+    stored = Prompt.objects.filter(project=project, digest__in=new).values_list("digest", "pk")
+    for digest, pk in stored:
+        new[digest].pk = pk
+    if lost := sum(state.pk is None for state in new.values()):
+        raise IntegrityError(f"{lost} of {len(new)} prompts were not stored.")
+    for state in new.values():
+        state.changes.clear()
+
+
+def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
+    policies = _write_policies(project, {name for pair in pairs for name in pair.policies.values()})
+    written = _write_completions(policies, pairs)
+    rows = []
+    for pair in pairs:
+        prompt = pair.prompt.pk or 0
+        both = {text: written[prompt, policies[name], text] for text, name in pair.policies.items()}
+        first, second = both.values()
+        rows.append(
+            Comparison(
+                project=project,
+                prompt_id=prompt,
+                first_id=first,
+                second_id=second,
+                kind=Comparison.Kind.GOLD if pair.gold_text else Comparison.Kind.STANDARD,
+                gold_preferred_id=both[pair.gold_text] if pair.gold_text else None,
+                external_id=pair.external_id,
+                metadata=dict(pair.metadata),
+                withdrawn_at=timezone.now() if pair.is_withdrawn else None,
+                needed=project.judgments_needed,
+                batch=batch,
+            )
+        )
+    Comparison.objects.bulk_create(rows)
+
+
+def _write_policies(project: Project, names: set[str]) -> dict[str, int]:
+    """Return these external policies by name, creating those that are missing."""
+    known = dict(Policy.objects.filter(project=project, name__in=names).values_list("name", "pk"))
+    new = Policy.objects.bulk_create(
+        Policy(project=project, name=name, kind=Policy.Kind.EXTERNAL) for name in sorted(names - known.keys())
+    )
+    return known | {policy.name: policy.pk for policy in new}
+
+
+def _write_completions(policies: Mapping[str, int], pairs: list[PairState]) -> Written:
+    wanted = {
+        (pair.prompt.pk or 0, policies[name], text): None
+        for pair in pairs
+        for text, name in pair.policies.items()
+    }
+    known = Completion.objects.filter(
+        prompt__in={prompt for prompt, _policy, _text in wanted},
+        policy__in=set(policies.values()),
+        text__in={text for _prompt, _policy, text in wanted},
+    )
+    written = {
+        (row["prompt_id"], row["policy_id"], row["text"]): row["pk"]
+        for row in known.values("pk", "prompt_id", "policy_id", "text")
+    }
+    missing = [key for key in wanted if key not in written]
+    random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
+    rows = Completion.objects.bulk_create(
+        Completion(prompt_id=prompt, policy_id=policy, text=text) for prompt, policy, text in missing
+    )
+    return written | {key: row.pk for key, row in zip(missing, rows, strict=True)}
+
+
+# --- Known rows --------------------------------------------------------------------------------------------------
+
+
+def _write_changes(prompts: Iterable[PromptState], pairs: Iterable[PairState]) -> None:
+    for prompt in prompts:
+        if prompt.changes and prompt.pk:
+            Prompt.objects.filter(pk=prompt.pk).update(**_columns(prompt.changes))
+    for pk, pair in sorted((pair.pk, pair) for pair in pairs if pair.changes and pair.pk):
+        columns = _columns(pair.changes)
+        if "gold_text" in columns:
+            gold = columns.pop("gold_text")
+            columns["kind"] = Comparison.Kind.GOLD if gold else Comparison.Kind.STANDARD
+            columns["gold_preferred"] = pair.completions[gold] if gold else None
+        Comparison.objects.filter(pk=pk).update(**columns)
+        if "metadata" in columns:
+            Comparison.objects.filter(repeat_of=pk).update(metadata=columns["metadata"])
+
+
+def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
+    columns = dict(changes)
+    if "is_withdrawn" in columns:
+        columns["withdrawn_at"] = timezone.now() if columns.pop("is_withdrawn") else None
+    return columns

@@ -1,0 +1,107 @@
+"""The list of prompts: found, seen, withdrawn and put back."""
+
+import pytest
+
+from annotate.imports import records, writing
+from annotate.models import Prompt
+from annotate.reports import search
+
+URL = "/p/reviews/prompts/"
+
+
+@pytest.fixture
+def prompts(project):
+    rows = [
+        {"prompt": "Alpha", "id": "a-1", "metadata": {"source": "web"}},
+        {"prompt": [{"role": "user", "content": "Beta ü"}]},
+        {"prompt": "Gamma", "completion_a": "x", "completion_b": "y"},
+    ]
+    writing.write(project, [(1, records.parse(row)) for row in rows], "import 7")
+    return list(Prompt.objects.order_by("pk"))
+
+
+def texts(page):
+    return [prompt.text for prompt in page.context["page"].rows]
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("owner", 200), ("researcher", 200), ("teammate", 403), ("outsider", 404), (None, 302)],
+)
+def test_readers_see_prompts_and_admins_change_them(request, prompts, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.get(URL).status_code == status
+    changed = client.post(f"{URL}{prompts[0].pk}/change/", {"action": "withdraw"})
+    expected = {"owner": 302, "researcher": 403}.get(who, status)
+    assert changed.status_code == expected
+    prompts[0].refresh_from_db()
+    assert (prompts[0].withdrawn_at is not None) == (who == "owner")
+
+
+def test_prompts_are_listed_with_what_is_known_of_them(prompts, owner, client_for):
+    page = client_for(owner).get(URL)
+    assert texts(page) == ["Gamma", "Beta ü", "Alpha"]
+    for said in ("a-1", "source: web", "import 7", f"?prompt={prompts[2].pk}"):
+        assert said in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=alph", ["Alpha"]),
+        ("q=ü", ["Beta ü"]),
+        ("q=a-1", ["Alpha"]),
+        ("state=unused", ["Beta ü"]),
+        ("state=withdrawn", ["Alpha"]),
+        ("state=in_use", ["Gamma", "Beta ü"]),
+        ("batch=import 7", ["Gamma", "Beta ü", "Alpha"]),
+        ("held_out=yes", []),
+    ],
+)
+def test_each_filter_narrows_the_list(prompts, owner, client_for, query, found):
+    assert prompts[0].withdraw()
+    assert texts(client_for(owner).get(f"{URL}?{query}")) == found
+
+
+def test_a_prompt_is_withdrawn_and_put_back(prompts, owner, client_for):
+    client = client_for(owner)
+    address = f"{URL}{prompts[0].pk}/change/"
+    page = client.post(address, {"action": "withdraw", "query": "q=Alpha"}, follow=True)
+    assert (page.redirect_chain[0][0], texts(page)) == (f"{URL}?q=Alpha", ["Alpha"])
+    assert b"no round writes for it" in page.content
+    page = client.post(address, {"action": "restore", "query": "//evil.example/?a"}, follow=True)
+    assert page.redirect_chain[0][0].startswith(f"{URL}?")
+    assert Prompt.objects.in_use().count() == 3
+
+
+def test_another_projects_prompt_cannot_be_changed(prompts, make_member, client_for):
+    from annotate.models import Project
+
+    stranger = make_member("sam", "admin", in_project=Project.objects.create(slug="other", name="Other"))
+    address = f"/p/other/prompts/{prompts[0].pk}/change/"
+    assert client_for(stranger).post(address, {"action": "withdraw"}).status_code == 404
+
+
+def test_prompts_come_a_page_at_a_time(prompts, owner, client_for, monkeypatch):
+    monkeypatch.setattr(search, "PAGE", 2)
+    client = client_for(owner)
+    page = client.get(URL)
+    assert texts(page) == ["Gamma", "Beta ü"]
+    assert texts(client.get(f"{URL}?{page.context['older']}")) == ["Alpha"]
+
+
+def test_comparisons_are_found_by_their_prompt_id_or_batch(prompts, owner, client_for):
+    client = client_for(owner)
+    for query, count in (
+        (f"prompt={prompts[2].pk}", 1),
+        (f"prompt={prompts[0].pk}", 0),
+        ("batch=import 7", 1),
+    ):
+        page = client.get(f"/p/reviews/comparisons/?{query}")
+        assert len(page.context["page"].rows) == count
+
+
+@pytest.mark.parametrize("query", ["state=x", "batch=import 8", "held_out=x", "verdict=tie"])
+def test_an_unknown_filter_or_value_is_refused(prompts, owner, client_for, query):
+    page = client_for(owner).get(f"{URL}?{query}")
+    assert (page.status_code, texts(page)) == (422, [])
