@@ -8,6 +8,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
+class TextView(models.TextChoices):
+    """The ways to show the texts of a comparison."""
+
+    RENDERED = "rendered", _("Formatted")
+    RAW = "raw", _("Raw")
+    DIFFERENCES = "differences", _("Differences")
+
+
 class Project(models.Model):
     """A set of prompts judged by a team, and the policies that their judgments sharpen."""
 
@@ -59,6 +67,7 @@ class Project(models.Model):
         default=list, blank=True, help_text=_("Further criteria, such as helpful, honest, harmless.")
     )
     ask_rationale = models.BooleanField(default=False)
+    default_view = models.CharField(max_length=12, choices=TextView.choices, default=TextView.RENDERED)
     show_agreement = models.BooleanField(
         default=True,
         help_text=_("Annotators see their own agreement, and with feedback on gold their accuracy."),

@@ -41,6 +41,8 @@ ACTS = (
     Act("notes", gettext_lazy("Go to reasons and rationale"), "n"),
     Act("raw", gettext_lazy("Raw text, and back"), "t"),
     Act("differences", gettext_lazy("Differences, and back"), "d"),
+    Act("prompt", gettext_lazy("All of the prompt, and back"), "p"),
+    Act("wrap", gettext_lazy("Wrap lines of code, or not"), "w"),
     Act("together", gettext_lazy("Scroll together or apart"), "l"),
     Act("down", gettext_lazy("Scroll down"), "j"),
     Act("up", gettext_lazy("Scroll up"), "k"),
@@ -52,8 +54,10 @@ ACTS = (
 def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
     """Return act -> key, for a user with these preferences. Keys that are turned off are empty."""
     chosen = preferences.get("keys", {})
-    off = bool(preferences.get("keys_off"))
-    return {act.name: "" if off else chosen.get(act.name, act.default) for act in ACTS}
+    if preferences.get("keys_off"):
+        return {act.name: "" for act in ACTS}
+    taken = set(chosen.values())  # an act that is newer than the choice does not take its key
+    return {act.name: chosen.get(act.name, "" if act.default in taken else act.default) for act in ACTS}
 
 
 def check_keys(given: Mapping[str, str]) -> dict[str, str]:

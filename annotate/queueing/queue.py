@@ -45,7 +45,8 @@ def _with_texts() -> ClaimQuerySet:
     # What a page that judges reads, and no more: each column costs, in every cycle.
     own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
     texts = ("comparison__prompt__content", "left__text", "right__text")
-    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts)
+    ends = ("left__finish_reason", "left__sampling", "right__finish_reason", "right__sampling")
+    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts, *ends)
 
 
 # --- Claiming ----------------------------------------------------------------------------------------------------

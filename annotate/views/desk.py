@@ -24,8 +24,8 @@ from django_htmx.http import HttpResponseClientRefresh
 from annotate.errors import RefusalError
 from annotate.judgments import drafts, gold, judging
 from annotate.judgments.scale import side_of
-from annotate.models import Claim, Judgment
-from annotate.people import keyboard
+from annotate.models import Claim, Judgment, TextView
+from annotate.people import keyboard, reading
 from annotate.people.access import JUDGES, HtmxRequest, ProjectRequest, project_view
 from annotate.queueing import empty_queue, qualification, queue
 from annotate.reports import my_work
@@ -96,6 +96,8 @@ def _other_user(request: HtmxRequest) -> HttpResponse:
 def judge(request: ProjectRequest) -> HttpResponse:
     if request.method == "POST":
         return _answer(request, _submit(request))
+    if not request.htmx:
+        reading.choose_view(request.membership, request.GET.get("view", ""))
     return _answer(request, Turn(lambda: (queue.claim(request.project, request.user), None), counts=True))
 
 
@@ -179,7 +181,8 @@ def _step(request: ProjectRequest, claim: Claim | None, word: str) -> HttpRespon
 @require_GET
 @project_view(*JUDGES)
 def texts(request: ProjectRequest, token: UUID) -> HttpResponse:
-    """One comparison, its texts shown as `view` says: of a claim that this person was handed."""
+    """Show the texts of a claim that this person was handed in another view, which holds from now on."""
+    reading.choose_view(request.membership, request.GET.get("view", ""))
     claim = _own_claim(request, token)
     return _fragment(request, Turn(lambda: (claim, None)))
 
@@ -270,9 +273,7 @@ def _fragment(request: ProjectRequest, turn: Turn) -> HttpResponse:
     """Answer with the comparison to show, unless the page shows it already, and the one after it."""
     project, user = request.project, request.user
     live, following = turn.claims()
-    view = (
-        "raw" if _view(request) == "raw" else ""
-    )  # raw text is a habit and stays; differences are asked for once
+    view = _view(request)
     context: dict[str, Any] = {
         "keys": keyboard.keys_of(user.preferences),
         "word": turn.word,
@@ -291,6 +292,7 @@ def _page(request: ProjectRequest, turn: Turn) -> HttpResponse:
     keys, left = keyboard.keys_of(user.preferences), my_work.left(project, user)
     context = {
         "section": "judge",
+        "view": _view(request),
         "today": my_work.judged_today(project, user),
         "left": left
         if left <= my_work.MOST_LEFT
@@ -320,4 +322,6 @@ def _stage(request: ProjectRequest, claim: Claim | None) -> dict[str, Any]:
 
 
 def _view(request: ProjectRequest) -> str:
-    return request.POST.get("view", "") or request.GET.get("view", "")
+    """Return the view that the page is in. A page that does not say so gets the one that its member chose last."""
+    view = request.POST.get("view") or request.GET.get("view", "")
+    return view if view in TextView.values else reading.view_of(request.membership)

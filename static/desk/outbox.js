@@ -206,9 +206,16 @@ export class Server {
 
   // Return the part of the page that is due now, or null.
   async page() {
-    const response = await request(this.#pageUrl).catch(() => null);
+    const response = await request(`${this.#pageUrl}&view=${this.#form.dataset.view}`).catch(() => null);
     if (!response?.ok || response.headers.has("HX-Redirect") || response.headers.has("HX-Refresh")) return null;
     return response.text();
+  }
+
+  // Return the answer to a request for the texts of a comparison in a view, or null if it should be retried.
+  async texts(url, view) {
+    const response = await request(`${url}?view=${view}`).catch(() => null);
+    if (!response || response.headers.has("HX-Redirect")) return null;
+    return { ok: response.ok, html: await response.text() };
   }
 
   // Give the claims back while the page goes away.

@@ -47,7 +47,7 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     assert claim is not None
     judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
     judgment = judging.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
-    compare(CHAT, CODE, "A shorter one, with `code`.")
+    compare(CHAT, CODE, CODE.replace("new", "fresh"))
     project.ask_rationale, project.reasons, project.criteria = (
         True,
         ["Truer", "Shorter"],
@@ -233,7 +233,7 @@ def test_hostile_completions_run_nothing_and_load_nothing(
         "![pixel](https://evil.example/pixel.png) [run](javascript:window.hacked=1)\n\n"
         "</div></main><h1>Signed out</h1><form action='https://evil.example'><input name='password'></form>\n\n"
     )
-    compare(hostile, hostile, "x" * 1_000_000)
+    compare(hostile, hostile, hostile + "x" * 1_000_000)
     requested: list[Request] = []
     complaints: list[str] = []
     page = open_context(teammate).new_page()
