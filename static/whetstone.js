@@ -14,6 +14,11 @@ export function notify(text, level = "info") {
   notices.append(notice);
 }
 
+// Take errors away that no longer hold.
+export function clearErrors() {
+  for (const notice of notices.querySelectorAll(".error")) notice.remove();
+}
+
 // What is pointed at, or has the focus, stays.
 function fade(notice) {
   if (notice.classList.contains("error")) return;

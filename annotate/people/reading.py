@@ -2,7 +2,7 @@
 
 import hashlib
 
-from annotate.models import Membership, Project, TextView
+from annotate.models import Membership, TextView
 
 
 def choose_view(membership: Membership, view: str) -> None:
@@ -17,17 +17,20 @@ def view_of(membership: Membership) -> str:
     return membership.view or membership.project.default_view
 
 
+def version_of(guidelines: str) -> str:
+    """Return what tells a wording of the guidelines from all others. There are none to read without one."""
+    text = guidelines.strip()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+
 def has_unread_guidelines(membership: Membership) -> bool:
     """Return whether the project has guidelines that this member was not shown in their present wording."""
-    version = _version(membership.project)
+    version = version_of(membership.project.guidelines)
     return bool(version) and version != membership.guidelines_read
 
 
-def mark_guidelines_read(membership: Membership) -> None:
-    membership.guidelines_read = _version(membership.project)
-    Membership.objects.filter(pk=membership.pk).update(guidelines_read=membership.guidelines_read)
-
-
-def _version(project: Project) -> str:
-    text = project.guidelines.strip()
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+def mark_guidelines_read(membership: Membership, version: str) -> None:
+    """Note which guidelines a member has read, unless they were changed meanwhile."""
+    if version == version_of(membership.project.guidelines) != membership.guidelines_read:
+        membership.guidelines_read = version
+        Membership.objects.filter(pk=membership.pk).update(guidelines_read=version)

@@ -119,6 +119,12 @@ def keycap(key: str) -> SafeString:
     return format_html('<kbd class="key" aria-hidden="true">{}</kbd>', shown)
 
 
+@register.filter
+def last_digit(number: int) -> str:
+    """Return the key of the tenth choice as 0, and of those before it as they are counted."""
+    return str(number % 10)
+
+
 @register.filter(is_safe=True)
 def one_line(text: str) -> str:
     """Text on one line, for an attribute that a template writes on several."""

@@ -98,20 +98,33 @@ def judge(request: ProjectRequest) -> HttpResponse:
         return _answer(request, _submit(request))
     if not request.htmx:
         reading.choose_view(request.membership, request.GET.get("view", ""))
-    return _answer(request, Turn(lambda: (queue.claim(request.project, request.user), None), counts=True))
+    return _answer(request, Turn(lambda: (_claim_due(request), None), counts=True))
+
+
+def _claim_due(request: ProjectRequest) -> Claim | None:
+    """Return what is due on the screen. Nothing is handed out before the guidelines are read."""
+    if reading.has_unread_guidelines(request.membership):
+        return None
+    return queue.claim(request.project, request.user)
 
 
 def _submit(request: ProjectRequest) -> Turn:
     project, user, token = request.project, request.user, request.POST.get("token", "")
     try:
         verdict = verdict_form.read(request.POST, project)
-        seconds = verdict_form.seconds(request.POST)
+        times: dict[str, Any] = {
+            "seconds": verdict_form.seconds(request.POST),
+            "age": verdict_form.age(request.POST),
+        }
         if not request.htmx or "more" in request.POST:  # a page is asked for next, or more verdicts follow
-            judgment = judging.record(project, user, token, verdict, seconds=seconds)
+            judgment = judging.record(project, user, token, verdict, **times)
             return Turn(shows=False, word=_gold_feedback(request, judgment))
-        given = judging.judge_and_next(project, user, token, verdict, seconds=seconds)
+        given = judging.judge_and_next(project, user, token, verdict, **times)
     except RefusalError as error:
         return Turn(lambda: (_refused(request), None), error=error.message, counts=True)
+    if reading.has_unread_guidelines(request.membership):  # what is on screen is judged first
+        shows = "shown" not in request.POST
+        return Turn(shows=shows, word=_gold_feedback(request, given.judgment))
     return Turn(lambda: (given.live, given.next), word=_gold_feedback(request, given.judgment))
 
 
@@ -148,6 +161,8 @@ def ahead(request: ProjectRequest) -> HttpResponse:
 
 
 def _claim_next(request: ProjectRequest) -> Claim | None:
+    if reading.has_unread_guidelines(request.membership):
+        return None
     return queue.claim_next(request.project, request.user)
 
 
@@ -156,6 +171,8 @@ def _claim_next(request: ProjectRequest) -> Claim | None:
 @for_its_user
 @project_view(*JUDGES)
 def undo(request: ProjectRequest) -> HttpResponse:
+    if request.project.archived_at:
+        return _step(request, None, _("This project is archived: its judgments stay as they are."))
     claim = judging.undo(request.project, request.user)
     return _step(request, claim, "" if claim else _("There is nothing to undo."))
 
@@ -171,7 +188,7 @@ def redo(request: ProjectRequest) -> HttpResponse:
 
 def _step(request: ProjectRequest, claim: Claim | None, word: str) -> HttpResponse:
     def claims() -> Claims:
-        live = claim or queue.claim(request.project, request.user)
+        live = claim or _claim_due(request)
         return live, _claim_next(request) if live else None
 
     return _answer(request, Turn(claims, word=word, counts=True))
@@ -316,6 +333,8 @@ def _standing(request: ProjectRequest) -> qualification.Standing | None:
 
 
 def _stage(request: ProjectRequest, claim: Claim | None) -> dict[str, Any]:
+    if claim is None and reading.has_unread_guidelines(request.membership):
+        return {"stage": None, "unread": reading.version_of(request.project.guidelines)}
     if claim is None:
         return {"stage": None, "why": empty_queue.explain(request.project, request.user)}
     return {"stage": Stage.of_claim(claim, request.project, _view(request))}

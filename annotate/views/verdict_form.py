@@ -4,6 +4,7 @@ A choice is posted by its code (`judgments/scale.py`): pages name completions by
 which policy wrote what. A criterion is posted by its name: its place may have changed since the page was opened.
 """
 
+from math import isfinite
 from typing import Any
 
 from django.http import QueryDict
@@ -13,6 +14,7 @@ from annotate.judgments.verdicts import Verdict, name_shown
 from annotate.models import Project
 
 CRITERION = "criterion-"  # and its name
+OLDEST = 10 * 365 * 24 * 3600.0  # seconds
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
@@ -54,6 +56,15 @@ def seconds(post: QueryDict) -> float | None:
         return float(post.get("seconds", ""))
     except ValueError:
         return None
+
+
+def age(post: QueryDict) -> float:
+    """Return how many seconds ago the verdict was given, as the browser says: it may have waited to be sent."""
+    try:
+        given = float(post.get("age", ""))
+    except ValueError:
+        return 0.0
+    return min(max(given, 0.0), OLDEST) if isfinite(given) else 0.0
 
 
 def _fields(code: str) -> dict[str, Any]:

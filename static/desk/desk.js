@@ -1,7 +1,7 @@
 // The judging page. Every act here is a form or a link that works without this script; the script makes it fast:
 // the comparison fetched ahead is on screen at once, and the verdict travels behind it.
 
-import { notify, toggleWrap } from "../whetstone.js";
+import { clearErrors, notify, toggleWrap } from "../whetstone.js";
 import { Drafts, Outbox, Sender, Server, Store, retryDelay } from "./outbox.js";
 import { FlagMenu, Screen, Tally, clearRadios, listenToKeys } from "./screen.js";
 
@@ -9,6 +9,8 @@ const DWELL = 300; // ms that a comparison is on screen before a verdict counts:
 const GONE = 410; // the claim's place, or it was settled elsewhere
 
 class Desk {
+  isRefused = false; // whether the server refuses what waits, and not only the network
+
   constructor(form) {
     const { person, project } = form.dataset;
     const store = new Store(() => localStorage);
@@ -54,23 +56,39 @@ class Desk {
   }
 
   // Post one verdict. The answer brings the next comparison, unless more verdicts are on their way.
-  send({ body }, isMoreToCome) {
+  send({ at, body }, isMoreToCome) {
     if (isMoreToCome) body.set("more", "1");
+    body.set("age", ((Date.now() - at) / 1000).toFixed(3));
     body.set("view", this.screen.view); // of what comes next, whatever this one was judged in
     if (!this.screen.isBusy) body.set("shown", this.screen.token);
     return this.server.post(this.form.action, body, { isAct: true });
   }
 
   taken(verdict, answer) {
-    if (answer.ok) this.tally.count(verdict);
-    else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
+    this.isRefused = false;
+    if (answer.ok) {
+      this.tally.count(verdict);
+      clearErrors();
+    } else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
     this.receive(answer);
     this.showTally();
     this.tabs.tell({ given: verdict.token });
   }
 
   postponed(answer) {
-    if (answer) this.receive(answer);
+    if (!answer) return;
+    this.isRefused = [403, 404].includes(answer.status);
+    this.receive(answer);
+  }
+
+  // Drop what waits to be sent: its annotator may no longer judge here, and does not want it kept.
+  discard() {
+    for (const verdict of this.outbox.verdicts) this.outbox.drop(verdict);
+    this.isRefused = false;
+    clearErrors();
+    this.showTally();
+    this.sender.flush();
+    this.refresh();
   }
 
   // --- Undo and redo ---
@@ -192,6 +210,7 @@ class Desk {
       saving: this.screen.say("Saving"),
       waiting: unsent ? `${this.screen.say("Waiting")}${unsent}` : this.screen.say("Unsent"),
     }[state];
+    document.getElementById("discard").hidden = !unsent || !this.isRefused;
     const saved = document.getElementById("saved");
     saved.dataset.state = state;
     saved.firstElementChild.textContent = text;
@@ -203,10 +222,12 @@ class Desk {
   #listen() {
     const { form, screen } = this;
     form.addEventListener("submit", (event) => {
-      event.preventDefault();
       const button = event.submitter;
+      if (button && "plain" in button.dataset) return; // it leads to a page
+      event.preventDefault();
       if (button?.name === "verdict" && button.value) this.give(button);
       else if (["undo", "redo"].includes(button?.id)) this.step(button);
+      else if (button?.id === "discard") this.discard();
     });
     window.addEventListener("online", () => {
       this.sender.flush();
@@ -215,6 +236,7 @@ class Desk {
     clearRadios(form, () => this.drafts.keepEntered());
     form.addEventListener("click", (event) => this.#chooseView(event));
     listenToKeys(screen, {
+      criteria: () => screen.groups.next(),
       down: () => screen.scroll(1),
       up: () => screen.scroll(-1),
       notes: () => screen.focusNotes(),

@@ -49,7 +49,7 @@ function attempt(act, otherwise) {
 }
 
 // The verdicts not yet confirmed, oldest first. Each has a key of its own, so that two tabs never overwrite each
-// other's. A verdict is { key, token, body }, `body` being the form as it was sent.
+// other's. A verdict is { key, token, at, body }: when it was given, and the form as it was sent.
 export class Outbox {
   #store;
   #prefix;
@@ -67,6 +67,7 @@ export class Outbox {
     return this.#store.keys(this.#prefix).map((key) => ({
       key,
       token: key.slice(key.lastIndexOf(":") + 1),
+      at: Number(key.slice(this.#prefix.length).split(":")[0]),
       body: new URLSearchParams(this.#store.get(key)),
     }));
   }

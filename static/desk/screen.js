@@ -38,6 +38,7 @@ export class Clock {
 // before its earlier verdict is marked.
 export class Screen {
   settled = () => {};
+  groups = new NoteGroups();
   plainView = "rendered"; // what leaving the differences leads back to
   #form;
   #clock = new Clock(undefined, document.hidden);
@@ -109,7 +110,8 @@ export class Screen {
     this.#swap(html);
     if (isStacked()) window.scrollTo(0, 0); // it is read from the top
     this.settle();
-    byId("announcer").textContent = byId("undone")?.textContent ?? this.say("Next");
+    const heading = this.comparison.querySelector("h2")?.textContent; // of the reason why there is no comparison
+    byId("announcer").textContent = this.token ? (byId("undone")?.textContent ?? this.say("Next")) : heading;
   }
 
   // Put the same comparison on screen in another view. What is entered stays: the draft that came along may be older.
@@ -205,6 +207,57 @@ export class Screen {
     const body = new URLSearchParams(new FormData(this.#form, button));
     for (const name of ["csrfmiddlewaretoken", "flag_note"]) body.delete(name);
     return body;
+  }
+}
+
+// The criteria and the reasons, which the same key enters one after the other. In a criterion the keys of verdicts answer
+// it, in the reasons the digits pick them; the last one leads back to the verdict.
+class NoteGroups {
+  constructor() {
+    document.addEventListener("pointerdown", () => this.#leave());
+  }
+
+  get #active() {
+    return document.querySelector(".notes [data-active]");
+  }
+
+  next() {
+    const groups = [...document.querySelectorAll(".notes :is(.criterion, .chips)")];
+    const group = groups[groups.indexOf(this.#active) + 1];
+    this.#leave();
+    if (!group) return byId("main").focus({ preventScroll: true });
+    group.dataset.active = "";
+    (group.querySelector("input:checked") ?? group.querySelector("input")).focus();
+  }
+
+  // Take a key, and return whether it was meant for the group that is active.
+  press(keys) {
+    const group = this.#active;
+    if (!group) return false;
+    if (keys.includes("Escape")) {
+      this.#leave();
+      byId("main").focus({ preventScroll: true });
+      return true;
+    }
+    const choice = group.matches(".chips") ? this.#reasonOf(group, keys) : this.#stepOf(group, keys);
+    choice?.click();
+    if (choice?.type === "radio") this.next();
+    return Boolean(choice);
+  }
+
+  #reasonOf(group, keys) {
+    const digit = keys.find((key) => /^\d$/.test(key));
+    return digit && [...group.querySelectorAll("input")].slice(0, 10)[(Number(digit) + 9) % 10];
+  }
+
+  #stepOf(group, keys) {
+    const verdicts = [...document.querySelectorAll("#strip .verdict")];
+    const verdict = verdicts.find(({ dataset }) => dataset.key && keys.includes(dataset.key));
+    return verdict && group.querySelector(`input[value="${verdict.value}"]`);
+  }
+
+  #leave() {
+    this.#active?.removeAttribute("data-active");
   }
 }
 
@@ -387,6 +440,7 @@ export function listenToKeys(screen, acts) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
     if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
     const keys = keysOf(event);
+    if (!event.repeat && screen.groups.press(keys)) return event.preventDefault();
     const controls = [...document.querySelectorAll("[data-key]")];
     const control = keys.map((key) => controls.find(({ dataset }) => dataset.key === key)).find(Boolean);
     if (!control || control.closest(":disabled")) return;

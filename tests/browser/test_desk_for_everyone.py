@@ -14,7 +14,7 @@ from playwright.sync_api import Page, Request, expect
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Membership
-from annotate.people import invitations, password_links
+from annotate.people import invitations, password_links, reading
 from annotate.queueing import queue
 from tests import factories
 from tests.browser.accessibility import violations
@@ -55,6 +55,7 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     )
     project.guidelines = "# How\n\nPrefer **truth**.\n\n| if | then |\n|---|---|\n| unsure | tie |"
     project.save()
+    Membership.objects.filter(user=teammate).update(guidelines_read=reading.version_of(project.guidelines))
     return judgment
 
 
