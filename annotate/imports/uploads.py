@@ -42,6 +42,7 @@ from annotate.imports.records import (
 )
 from annotate.models import Comparison, Import, Project, User
 from annotate.models.conflicts import update_in_parts
+from annotate.text.chats import last_question
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 PREVIEWED = 5
@@ -188,7 +189,7 @@ def preview(upload: Import) -> list[Preview]:
         return []
     return [
         Preview(
-            item.prompt if isinstance(item.prompt, str) else item.prompt[-1]["content"],
+            last_question(item.prompt),
             item.completions,
             item.gold,
         )
