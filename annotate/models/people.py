@@ -150,11 +150,18 @@ class Membership(models.Model):
         max_length=12,
         choices=TextView.choices,
         blank=True,
+        default="",
+        db_default="",
         editable=False,
         help_text=_("How this member chose to see texts."),
     )
     guidelines_read = models.CharField(
-        max_length=64, blank=True, editable=False, help_text=_("Digest of the guidelines seen last.")
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("Digest of the guidelines seen last."),
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

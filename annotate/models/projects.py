@@ -67,7 +67,9 @@ class Project(models.Model):
         default=list, blank=True, help_text=_("Further criteria, such as helpful, honest, harmless.")
     )
     ask_rationale = models.BooleanField(default=False)
-    default_view = models.CharField(max_length=12, choices=TextView.choices, default=TextView.RENDERED)
+    default_view = models.CharField(
+        max_length=12, choices=TextView.choices, default=TextView.RENDERED, db_default=TextView.RENDERED
+    )
     show_agreement = models.BooleanField(
         default=True,
         help_text=_("Annotators see their own agreement, and with feedback on gold their accuracy."),

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from annotate.models import Claim, Judgment
 from annotate.projects import lifecycle
+from tests.browser.accessibility import violations
 from tests.browser.desk import JUDGE, Desk, ask_for_notes
 
 PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
@@ -143,6 +144,7 @@ def test_new_guidelines_show_before_the_next_comparison(
     desk.press("4")
     expect(desk.page.get_by_role("heading", name="Before you judge: the guidelines")).to_be_visible()
     expect(desk.page.get_by_role("button", name="Tie")).to_be_disabled()
+    assert not violations(desk.page)
     desk.saved().page.get_by_role("button", name="Start judging").click()
     desk.ready().judge("2")
     assert Judgment.objects.count() == 3

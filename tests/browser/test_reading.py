@@ -1,12 +1,15 @@
 """Long and wide texts: the question is in sight, nothing widens the page, and the chosen view holds."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from annotate.models import Comparison, Completion, Membership, Prompt
+from annotate.models import Comparison, Membership
+from tests import factories
+from tests.browser.accessibility import violations
 from tests.browser.desk import JUDGE, Desk
 from tests.browser.questions import CHAT, DJANGO, LONG_LINE, LONG_TASK, QUESTIONS
 
@@ -17,18 +20,7 @@ WIDTHS: dict[str, dict[str, Any]] = {"wide": {"width": 1440}, "tablet": {"width"
 @pytest.fixture
 def compare(project: Any) -> Callable[..., Comparison]:
     """compare(prompt, first, second): a comparison, shown before those made later."""
-
-    def compare(content: Any, first: str, second: str) -> Comparison:
-        prompt = Prompt(project=project)
-        prompt.set_content(content)
-        prompt.save()
-        pair = [
-            Completion.objects.create(prompt=prompt, policy=project.current_policy, text=text)
-            for text in (first, second)
-        ]
-        return Comparison.objects.create(project=project, prompt=prompt, first=pair[0], second=pair[1])
-
-    return compare
+    return partial(factories.compare, project)
 
 
 def opened(open_desk: Callable[..., Desk], **options: Any) -> Desk:
@@ -245,6 +237,24 @@ def test_earlier_messages_open_by_a_click(
     page.locator("#prompt-body").evaluate("body => body.scrollTo(0, 0)")
     page.get_by_text("4 earlier messages").click()
     expect(page.get_by_text("It is 3 degrees.")).to_be_visible()
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone"])
+def test_boxes_of_a_chat_are_accessible(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk], options: dict[str, Any]
+) -> None:
+    call = {"id": "call_7", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    chat = [
+        *CHAT[:-1],
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_7", "content": "3 degrees"},
+    ]
+    compare(chat, DJANGO, DJANGO + "\n\nDone.")
+    page = opened(open_desk, **options).page
+    for box in page.locator(".box > summary, .earlier > summary").all():
+        box.click()
+    expect(page.get_by_text("3 degrees", exact=True)).to_be_visible()
+    assert not violations(page)
 
 
 def height_of(desk: Desk) -> float:
