@@ -143,8 +143,9 @@ class Desk {
     const answer = await this.server.texts(screen.textsUrl, view);
     if (screen.token !== token || screen.view !== view) return screen.view === view; // judged, or turned again meanwhile
     if (answer?.ok) screen.redraw(answer.html);
+    else if (answer) this.refresh(screen.say("Elsewhere")); // it was judged since, on another device
     else notify(document.getElementById("notices").dataset.unreachable, "error");
-    return Boolean(answer?.ok);
+    return Boolean(answer);
   }
 
   // --- What comes next ---

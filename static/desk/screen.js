@@ -312,7 +312,7 @@ class PromptBox {
     this.#form = form;
     this.#store = store;
     this.#setHeight(store.get("whetstone:prompt"));
-    form.addEventListener("click", ({ target }) => target.closest?.("#whole-prompt") && this.#open(!this.#isWhole));
+    form.addEventListener("click", ({ target }) => target.closest?.("#whole-prompt:not([hidden])") && this.#open(!this.#isWhole));
     form.addEventListener("dblclick", ({ target }) => target.id === "divider" && this.#keepHeight(null));
     form.addEventListener("pointerdown", (event) => event.target.id === "divider" && this.#drag(event));
     form.addEventListener("keydown", (event) => event.target.id === "divider" && this.#move(event));
