@@ -208,7 +208,7 @@ def test_verdicts_given_offline_before_archiving_are_stored(desk: Desk, project:
     assert [str(judgment.token) for judgment in Judgment.objects.order_by("pk")] == [first, second]
 
 
-def test_a_verdict_given_offline_after_archiving_is_kept_and_said(desk: Desk, project: Any) -> None:
+def test_a_verdict_given_after_archiving_is_kept_and_said(desk: Desk, project: Any) -> None:
     second = desk.ahead
     desk.page.context.set_offline(True)
     desk.press("1")

@@ -35,6 +35,7 @@ class Tags(HTMLParser):
 
 
 KNOWN = {
+    "div",  # of a block of code alone
     "mark",
     "p",
     "br",
@@ -83,6 +84,7 @@ HOSTILE = [
 def assert_harmless(html: str) -> None:
     for tag, attributes in Tags(html).seen:
         assert tag in KNOWN
+        assert tag != "div" or attributes == {"class": "code-block"}
         assert set(attributes) <= HARMLESS
         href = attributes.get("href")
         assert href is None or href.startswith(("http://", "https://", "mailto:"))
