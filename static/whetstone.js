@@ -12,21 +12,29 @@ export function notify(text, level = "info") {
     if (other.textContent === text) other.parentElement.remove();
   }
   notices.append(notice);
-  fade(notice);
 }
 
+// Take errors away that no longer hold.
+export function clearErrors() {
+  for (const notice of notices.querySelectorAll(".error")) notice.remove();
+}
+
+// What is pointed at, or has the focus, stays.
 function fade(notice) {
-  if (!notice.classList.contains("error")) setTimeout(() => notice.remove(), 8000);
+  if (notice.classList.contains("error")) return;
+  setTimeout(() => (notice.matches(":hover, :focus-within") ? fade(notice) : notice.remove()), 8000);
 }
 
-document.addEventListener("htmx:after:settle", () => {
+// Notices come with the page, with answers, and from scripts.
+function fadeAll() {
   for (const notice of notices.querySelectorAll("[data-notice]:not([data-seen])")) {
     notice.dataset.seen = "";
     fade(notice);
   }
-});
+}
 
-for (const notice of notices.querySelectorAll("[data-notice]")) fade(notice);
+new MutationObserver(fadeAll).observe(notices, { childList: true });
+fadeAll();
 
 // --- Cookies for pages: the theme, and the reader's time zone ---
 
@@ -38,14 +46,64 @@ function remember(name, value) {
 // The server writes times in this zone from the next page on. Until then it writes the site's zone, by its name.
 remember("timezone", Intl.DateTimeFormat().resolvedOptions().timeZone);
 
-// --- Mathematics, where there is some ---
+// --- Mathematics and code in texts, where there are some ---
 
 function typeset() {
   if (document.querySelector(".math:not([data-typeset])")) import("./math.js").then((math) => math.typesetAll());
 }
 
-new MutationObserver(typeset).observe(document.body, { childList: true, subtree: true });
-typeset();
+function giveTools() {
+  for (const block of document.querySelectorAll(".code-block:not(:has(.code-tools))")) {
+    block.prepend(document.getElementById("code-tools").content.cloneNode(true));
+  }
+}
+
+// Whether lines of code wrap: by the width of their box, until it is chosen for all of them.
+export function toggleWrap(code = document.querySelector(".code-block pre")) {
+  if (!code) return;
+  const isWrapped = getComputedStyle(code).whiteSpace === "pre-wrap";
+  keepWrap(isWrapped ? "off" : "on");
+}
+
+function keepWrap(wrap) {
+  document.documentElement.dataset.wrap = wrap;
+  try {
+    localStorage.setItem("whetstone:wrap", wrap);
+  } catch {
+    // The browser keeps nothing: this page alone.
+  }
+}
+
+function readWrap() {
+  try {
+    return localStorage.getItem("whetstone:wrap");
+  } catch {
+    return null;
+  }
+}
+
+async function copyCode(button) {
+  const code = button.closest(".code-block").querySelector("code");
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch {
+    return window.getSelection().selectAllChildren(code); // without permission, or over plain HTTP: to copy by hand
+  }
+  const label = button.textContent;
+  button.textContent = button.dataset.copied;
+  setTimeout(() => (button.textContent = label), 2000);
+}
+
+document.addEventListener("click", ({ target }) => {
+  if (target.closest?.(".code-tools [data-wrap]")) toggleWrap(target.closest(".code-block")?.querySelector("pre"));
+  else if (target.closest?.("[data-copy-code]")) copyCode(target);
+});
+
+for (const dress of [typeset, giveTools]) {
+  new MutationObserver(dress).observe(document.body, { childList: true, subtree: true });
+  dress();
+}
+if (readWrap()) keepWrap(readWrap());
 
 // --- Menus and dialogs ---
 

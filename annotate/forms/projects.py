@@ -98,7 +98,7 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         fields = [
             "name", "guidelines", "judgments_needed", "lease_minutes", "gold_rate", "gold_feedback",
             "repeat_rate", "qualification_size", "qualification_pass", "min_seconds", "reasons", "criteria",
-            "ask_rationale", "visible_metadata", "image_hosts", "show_agreement", "held_out_share",
+            "ask_rationale", "default_view", "visible_metadata", "image_hosts", "show_agreement", "held_out_share",
             "training_settings", "sampling_settings",
         ]  # fmt: skip
         labels = {
@@ -110,11 +110,13 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
             "qualification_pass": _("Accuracy to qualify"),
             "min_seconds": _("Fewest seconds for a verdict"),
             "ask_rationale": _("Ask for a rationale"),
+            "default_view": _("View of texts"),
             "show_agreement": _("Show annotators how they do"),
             "held_out_share": _("Share of prompts held out"),
         }
         help_texts = {
             "ask_rationale": _("A free text beside the verdict. It is never required."),
+            "default_view": _("How texts are shown until a member chooses another view."),
             "gold_rate": _("From 0 to 0.5. Comparisons with a known verdict, mixed in to measure accuracy."),
             "repeat_rate": _(
                 "From 0 to 0.2. Shown to the same annotator a second time, sides swapped half of the time."
@@ -138,6 +140,7 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["default_view"].required = False  # a form that does not name it leaves it as it is
         if may_choose_base_model(self.instance):
             current = self.instance.current_policy
             self.fields["base_model"].initial = current.base_model if current else ""
@@ -171,6 +174,9 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
                 sentence = _("“%(host)s” is not a host: write its name alone, such as images.example.org.")
                 raise forms.ValidationError(sentence, params={"host": host})
         return hosts
+
+    def clean_default_view(self) -> str:
+        return self.cleaned_data["default_view"] or str(self.initial["default_view"])
 
     def clean_min_seconds(self) -> float:
         seconds: float = self.cleaned_data["min_seconds"]

@@ -15,8 +15,10 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.imports.messages import check_message, size_of
 from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
 from annotate.models import Policy, Project
+from annotate.text.chats import Content
 from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
 from primitives.text import is_storable, printable
 
@@ -28,8 +30,6 @@ ERRORS_KEPT = 20
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
 
 SIDES, NO_GOLD = ("a", "b"), "none"
-
-Content = str | list[dict[str, str]]
 
 
 class ImportRefusedError(RefusalError):
@@ -177,24 +177,16 @@ def _prompt(content: object) -> Content:
             _("The prompt has %(count)s messages; at most %(limit)s are taken.")
             % {"count": f"{len(content):,}", "limit": f"{MESSAGES:,}"}
         )
-    messages = [_message(message, number) for number, message in enumerate(content, start=1)]
+    messages = [
+        check_message(message, _message_name(number)) for number, message in enumerate(content, start=1)
+    ]
     if messages[-1]["role"] == "assistant":
         raise RowError(
             _("The last message of the prompt is the assistant's; its completion is what is judged.")
         )
-    if sum(len(message["content"]) for message in messages) > TEXT_LIMIT:
-        raise RowError(_too_long("prompt", sum(len(message["content"]) for message in messages)))
+    if (size := sum(size_of(message) for message in messages)) > TEXT_LIMIT:
+        raise RowError(_too_long("prompt", size))
     return messages
-
-
-def _message(message: object, number: int) -> dict[str, str]:
-    if not isinstance(message, dict) or message.keys() != {"role", "content"}:
-        sentence = _("%(where)s must have role and content, and nothing else.")
-        raise RowError(sentence % {"where": _message_name(number)})
-    if message["role"] not in ("system", "user", "assistant", "tool"):
-        sentence = _("%(where)s must have the role system, user, assistant or tool.")
-        raise RowError(sentence % {"where": _message_name(number)})
-    return {"role": message["role"], "content": _text(message["content"], number)}
 
 
 def _message_name(number: int) -> str:
@@ -229,18 +221,17 @@ def _short(value: object, name: str, limit: int) -> str:
     return value.strip()
 
 
-def _text(value: object, name: str | int) -> str:
-    """Return `value`, text that can be used. `name` is for the error: a key, or the number of a message."""
+def _text(value: object, name: str) -> str:
+    """Return `value`, text that can be used. `name` is its key, for the error."""
     if isinstance(value, str) and value.strip() and len(value) <= TEXT_LIMIT and is_storable(value):
         return value
-    called = name if isinstance(name, str) else _message_name(name)
     if not isinstance(value, str):
-        raise RowError(_("%(name)s must be text.") % {"name": called})
+        raise RowError(_("%(name)s must be text.") % {"name": name})
     if not value.strip():
-        raise RowError(_("%(name)s is empty.") % {"name": called})
+        raise RowError(_("%(name)s is empty.") % {"name": name})
     if len(value) > TEXT_LIMIT:
-        raise RowError(_too_long(called, len(value)))
-    raise RowError(_unstorable(called))
+        raise RowError(_too_long(name, len(value)))
+    raise RowError(_unstorable(name))
 
 
 def _too_long(name: str, count: int) -> str:

@@ -41,6 +41,7 @@ from annotate.imports.records import (
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
 from annotate.models import Comparison, Import, Project, Prompt, User
 from annotate.models.conflicts import update_in_parts
+from annotate.text.chats import last_question
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 ROWS_COMPARED_AT_A_TIME = 200
@@ -203,7 +204,7 @@ def preview(upload: Import) -> list[Preview]:
         return []
     return [
         Preview(
-            item.prompt if isinstance(item.prompt, str) else item.prompt[-1]["content"],
+            last_question(item.prompt),
             item.completions,
             item.gold if item.gold in SIDES else None,
         )

@@ -60,15 +60,19 @@ def record(
     verdict: Verdict,
     *,
     seconds: float | None = None,
+    age: float = 0.0,
     now: datetime | None = None,
 ) -> Judgment:
     """Store the verdict on the claim with this token; returns the judgment, even when it was stored before.
 
     `seconds` is the time from sight to verdict, as the browser measured it; without it, the server's. After an undo it
-    is added to that of the looks before. Raises RefusalError, also for a token of another project.
+    is added to that of the looks before. `age` is how many seconds ago the verdict was given. Raises RefusalError, also
+    for a token of another project.
     """
     with transaction.atomic():
-        return _record(project, annotator, token, verdict, seconds=seconds, now=now or timezone.now())
+        return _record(
+            project, annotator, token, verdict, seconds=seconds, age=age, now=now or timezone.now()
+        )
 
 
 @again_on_race
@@ -79,6 +83,7 @@ def judge_and_next(
     verdict: Verdict,
     *,
     seconds: float | None = None,
+    age: float = 0.0,
     now: datetime | None = None,
 ) -> Turn:
     """`record`, then hand out what is next and fetch ahead what follows: five statements in the usual case.
@@ -88,7 +93,7 @@ def judge_and_next(
     """
     now = now or timezone.now()
     with transaction.atomic():
-        judgment = _record(project, annotator, token, verdict, seconds=seconds, now=now)
+        judgment = _record(project, annotator, token, verdict, seconds=seconds, age=age, now=now)
         live, following = queue.advance(project, annotator, now)
     if live is None:
         claim = queue.claim(project, annotator, now=now)
@@ -107,6 +112,7 @@ def _record(
     verdict: Verdict,
     *,
     seconds: float | None,
+    age: float,
     now: datetime,
 ) -> Judgment:
     key = parse_token(token)
@@ -115,6 +121,7 @@ def _record(
     if settled is None:
         return _record_again(project, annotator, key, verdict, fields=fields, seconds=seconds, now=now)
     claim, was_late = settled
+    _check_time(project, claim, now - timedelta(seconds=age))
     fields = name_shown(fields, (claim.left_id, claim.right_id))
     before = Judgment.objects.get(pk=claim.undone_id) if claim.undone_id else None
     if before is not None:
@@ -135,6 +142,20 @@ def _record(
         replaces_id=claim.undone_id,
         first_at=min(before.first_at, now) if before else now,
         created_at=now,
+    )
+
+
+def _check_time(project: Project, claim: Claim, given: datetime) -> None:
+    """Raise RefusalError for a verdict that was given once the project was archived, unless it was on screen then."""
+    closed = project.archived_at
+    if closed is None or given <= closed or (claim.seen_at and claim.seen_at <= closed):
+        return
+    raise RefusalError(
+        _(
+            "This project was archived before you judged this comparison. The verdict was not stored; what you entered "
+            "stays on this device for a month, in case the project is opened again."
+        ),
+        "project",
     )
 
 

@@ -20,7 +20,7 @@ from annotate.models.handovers import Invitation, PasswordLink
 from annotate.models.inbox import ApiToken, Import, token_digest
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
-from annotate.models.projects import Project
+from annotate.models.projects import Project, TextView
 from annotate.models.snapshots import Snapshot, SnapshotPair
 from annotate.models.texts import Completion, Policy, Prompt, is_held_out, prompt_digest
 from annotate.models.trail import TrailEntry
@@ -46,6 +46,7 @@ __all__ = [
     "Role",
     "Snapshot",
     "SnapshotPair",
+    "TextView",
     "TrailEntry",
     "User",
     "has_place",

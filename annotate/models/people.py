@@ -11,7 +11,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models.projects import Project
+from annotate.models.projects import Project, TextView
 from annotate.models.trail import TrailEntry
 from annotate.text.usernames import check_scripts, check_visible, fold, name_key
 
@@ -145,6 +145,23 @@ class Membership(models.Model):
     qualified_at = models.DateTimeField(null=True, blank=True, editable=False)
     qualifies_from = models.DateTimeField(
         null=True, blank=True, editable=False, help_text=_("Gold judged from here on counts for qualifying.")
+    )
+    view = models.CharField(
+        max_length=12,
+        choices=TextView.choices,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("How this member chose to see texts."),
+    )
+    guidelines_read = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("Digest of the guidelines seen last."),
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

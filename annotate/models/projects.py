@@ -10,6 +10,14 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models.aspects import Aspect, read_aspects
 
 
+class TextView(models.TextChoices):
+    """The ways to show the texts of a comparison."""
+
+    RENDERED = "rendered", _("Formatted")
+    RAW = "raw", _("Raw")
+    DIFFERENCES = "differences", _("Differences")
+
+
 class Project(models.Model):
     """A set of prompts judged by a team, and the policies that their judgments sharpen."""
 
@@ -63,6 +71,9 @@ class Project(models.Model):
         help_text=_("Further criteria, such as helpful: a list of {key, title, removed}."),
     )
     ask_rationale = models.BooleanField(default=False)
+    default_view = models.CharField(
+        max_length=12, choices=TextView.choices, default=TextView.RENDERED, db_default=TextView.RENDERED
+    )
     show_agreement = models.BooleanField(
         default=True,
         help_text=_("Annotators see their own agreement, and with feedback on gold their accuracy."),

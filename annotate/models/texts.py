@@ -10,11 +10,13 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from annotate.models.projects import Project
+from annotate.text.chats import Content, last_question
 
 
-def prompt_digest(content: str | list[dict[str, str]]) -> str:
+def prompt_digest(content: Content) -> str:
     """SHA-256 of a prompt's content. Prompts are told apart, and held out, by it alone."""
     text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -32,7 +34,7 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
 
 class Prompt(models.Model):
-    """A prompt for the model: `content` is plain text, or a list of {"role", "content"} chat messages.
+    """A prompt for the model: `content` is plain text, or a list of chat messages with role and content.
 
     `external_id` and `metadata` are what its importer calls it and says of it, `batch` what brought it in.
     """
@@ -67,17 +69,8 @@ class Prompt(models.Model):
 
     @property
     def text(self) -> str:
-        """The prompt as plain text; of a chat, the last message."""
-        if isinstance(self.content, str):
-            return self.content
-        return str(self.content[-1]["content"]) if self.content else ""
-
-    @property
-    def turns(self) -> list[tuple[str, str]]:
-        """The messages as (role, text). Plain text is one message without a role."""
-        if isinstance(self.content, str):
-            return [("", self.content)]
-        return [(str(message.get("role", "")), str(message.get("content", ""))) for message in self.content]
+        """The prompt as plain text; of a chat, what the user said last."""
+        return last_question(self.content)
 
     def withdraw(self) -> bool:
         """Let no round write for it. Its comparisons stay. False if it was withdrawn."""
@@ -92,7 +85,7 @@ class Prompt(models.Model):
         self.refresh_from_db(fields=["withdrawn_at"])
         return changed
 
-    def set_content(self, content: str | list[dict[str, str]]) -> None:
+    def set_content(self, content: Content) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""
         self.content = content
         self.digest = prompt_digest(content)
@@ -166,3 +159,13 @@ class Completion(models.Model):
 
     def __str__(self) -> str:
         return self.text[:80]
+
+    @property
+    def end_note(self) -> str:
+        """The note that it was cut by its limit of tokens; empty for one that was not."""
+        if self.finish_reason != self.FinishReason.LENGTH:
+            return ""
+        limit = self.sampling.get("max_new_tokens")
+        if not isinstance(limit, int):
+            return str(self.FinishReason.LENGTH.label)
+        return ngettext("Cut at %(count)s token", "Cut at %(count)s tokens", limit) % {"count": f"{limit:,}"}

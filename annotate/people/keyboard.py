@@ -39,8 +39,11 @@ ACTS = (
     Act("redo", gettext_lazy("Redo"), "r"),
     Act("flag", gettext_lazy("Flag for an admin"), "f"),
     Act("notes", gettext_lazy("Go to reasons and rationale"), "n"),
+    Act("criteria", gettext_lazy("Next criterion, then the reasons: digits answer"), "c"),
     Act("raw", gettext_lazy("Raw text, and back"), "t"),
     Act("differences", gettext_lazy("Differences, and back"), "d"),
+    Act("prompt", gettext_lazy("All of the prompt, and back"), "p"),
+    Act("wrap", gettext_lazy("Wrap lines of code, or not"), "w"),
     Act("together", gettext_lazy("Scroll together or apart"), "l"),
     Act("down", gettext_lazy("Scroll down"), "j"),
     Act("up", gettext_lazy("Scroll up"), "k"),
@@ -52,10 +55,10 @@ ACTS = (
 def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
     """Return act -> key, for a user with these preferences. Keys that are turned off are empty."""
     chosen = preferences.get("keys", {})
-    off = bool(preferences.get("keys_off"))
-    taken = set(chosen.values())  # a default gives way to what the user chose for another act
-    defaults = {act.name: "" if act.default in taken else act.default for act in ACTS}
-    return {name: "" if off else chosen.get(name, key) for name, key in defaults.items()}
+    if preferences.get("keys_off"):
+        return {act.name: "" for act in ACTS}
+    taken = set(chosen.values())  # an act that is newer than the choice does not take its key
+    return {act.name: chosen.get(act.name, "" if act.default in taken else act.default) for act in ACTS}
 
 
 def check_keys(given: Mapping[str, str]) -> dict[str, str]:

@@ -46,7 +46,8 @@ def _with_texts() -> ClaimQuerySet:
     # What a page that judges reads, and no more: each column costs, in every cycle.
     own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
     texts = ("comparison__prompt__content", "left__text", "right__text")
-    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts)
+    ends = ("left__finish_reason", "left__sampling", "right__finish_reason", "right__sampling")
+    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts, *ends)
 
 
 # --- Claiming ----------------------------------------------------------------------------------------------------
@@ -56,7 +57,8 @@ def _with_texts() -> ClaimQuerySet:
 def claim(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
     """Return the annotator's next claim: their live claim, else the one fetched ahead, else the next one chosen.
 
-    None if there is nothing for them; `empty_queue.explain` says why, and what happens next.
+    Of an archived project, it is what they had on screen at that moment. None if there is nothing for them;
+    `empty_queue.explain` says why, and what happens next.
     """
     now = now or timezone.now()
     if mine := _keep(project, annotator, now):
@@ -76,6 +78,8 @@ def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
     one waits for it and sees what it made live, instead of losing to it again and again.
     """
     own = _with_texts().filter(project=project, annotator=annotator).holding()
+    if project.archived_at:
+        own = own.filter(state=Claim.State.LIVE, seen_at__lte=project.archived_at)
     with transaction.atomic():
         mine = own.select_for_update(of=("self",)).order_by("state").first()
         if mine is not None:
@@ -146,12 +150,14 @@ def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
 @again_on_race
 def claim_next(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
     """Return the claim after the annotator's live one, fetched ahead on a short lease of its own."""
+    if project.archived_at:
+        return None
     now = now or timezone.now()
     ahead = Claim.objects.filter(project=project, annotator=annotator, state=Claim.State.NEXT)
     held = ahead.values_list("pk", flat=True).first()
     if held:
         ahead.filter(pk=held).update(expires_at=now + NEXT_LEASE)
-    elif not project.archived_at:
+    else:
         held = _fetch_ahead(project, annotator, now)
     return claims_shown(held).get(held) if held else None
 
@@ -159,8 +165,11 @@ def claim_next(project: Project, annotator: User, *, now: datetime | None = None
 def advance(project: Project, annotator: User, now: datetime) -> tuple[int | None, int | None]:
     """Make the claim fetched ahead live, and fetch another: return (live, next), in two statements.
 
-    (None, None) if there was nothing to move up. Call it in a transaction; raises IntegrityError on a race.
+    (None, None) if there was nothing to move up, and in an archived project. Call it in a transaction; raises
+    IntegrityError on a race.
     """
+    if project.archived_at:
+        return None, None
     with connection.cursor() as cursor:
         adapt = connection.ops.adapt_datetimefield_value
         cursor.execute(
@@ -181,8 +190,8 @@ def advance(project: Project, annotator: User, now: datetime) -> tuple[int | Non
             },
         )
         live = cursor.fetchone()
-    if live is None or project.archived_at:
-        return (live[0] if live else None), None
+    if live is None:
+        return None, None
     return live[0], _fetch_ahead(project, annotator, now)
 
 

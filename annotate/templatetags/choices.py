@@ -5,15 +5,12 @@ from typing import Any
 
 from django import template
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
 
 from annotate.judgments.aspects import titles_of
 from annotate.judgments.scale import CHOICES, SCALE, SKIP, SKIPS, Choice, code_of, judgment_code
-from annotate.models import Comparison, Judgment, Project
+from annotate.models import Comparison, Judgment, Project, TextView
 
 register = template.Library()
-
-TEXT_VIEWS = (("rendered", _("Formatted")), ("raw", _("Raw")), ("differences", _("Differences")))
 
 
 @register.simple_tag
@@ -44,7 +41,7 @@ def code_on(comparison: Comparison, given: Judgment | Mapping[str, Any]) -> str:
 @register.simple_tag
 def text_views(keys: Mapping[str, str] | None = None) -> list[tuple[str, str | Promise, str]]:
     """Return the ways to show a text: name, label and key."""
-    return [(name, label, (keys or {}).get(name, "")) for name, label in TEXT_VIEWS]
+    return [(name, label, (keys or {}).get(name, "")) for name, label in TextView.choices]
 
 
 @register.simple_tag

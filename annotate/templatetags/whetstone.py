@@ -13,9 +13,10 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Project, Role
+from annotate.models import Project, Prompt, Role
 from annotate.people.access import ADMINS, JUDGES, READERS
 from annotate.text import rendering
+from annotate.text.chat_display import Chat, show_chat
 from annotate.text.images import hide_payloads
 from annotate.text.moments import mark_moment, write_moment
 
@@ -87,21 +88,15 @@ def markdown(text: str, project: Project) -> SafeString:
 
 
 @register.filter
-def raw(text: str) -> SafeString:
-    """Untrusted text as it is, with what hides made visible, cut for display."""
-    return rendering.raw(text)
-
-
-@register.filter
 def excerpt(text: str, length: int) -> str:
     """Return the beginning of a text for a list, without the base64 of its images."""
     return Truncator(hide_payloads(text)).chars(length)
 
 
-@register.filter
-def is_cut(text: str) -> bool:
-    """Return whether the filters above show only the beginning of this text."""
-    return rendering.cut(text)[1]
+@register.simple_tag
+def formatted(prompt: Prompt, project: Project) -> Chat:
+    """Return a prompt with its Markdown formatted, for `annotate/_chat.html`."""
+    return show_chat(prompt.content, hosts=project.image_hosts)
 
 
 @register.simple_tag
@@ -122,6 +117,12 @@ def keycap(key: str) -> SafeString:
         return SafeString("")
     shown = key.upper() if len(key) == 1 else ARROWS.get(key, key)
     return format_html('<kbd class="key" aria-hidden="true">{}</kbd>', shown)
+
+
+@register.filter
+def last_digit(number: int) -> str:
+    """Return the key of the tenth choice as 0, and of those before it as they are counted."""
+    return str(number % 10)
 
 
 @register.filter(is_safe=True)

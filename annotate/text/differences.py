@@ -17,6 +17,9 @@ from annotate.text.images import fold
 from annotate.text.rendering import cut
 
 WORD_LIMIT = 6_000  # words compared; 6,000 rows of 6,000 bits are 4.5 MB
+COMPARED_FIRST = 10_000  # characters of each text that tell whether two are similar
+SHORT = 30  # runs of words
+SIMILAR = 0.25  # of the runs of the shorter text
 # A word with the space after it, which may also come before the first word. Scripts that write no spaces are compared
 # letter by letter. A letter is a grapheme cluster: an emoji of a family, a key cap, a Thai letter with its vowel.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -52,6 +55,21 @@ def differences(left: str, right: str) -> Differences:
         words = [(side[first].start(), side[last].end(1)) for first, last in _runs(other)]
         html.append(_marked(text, words, [(start, end) for start, end in spaces if start < end]))
     return Differences((html[0], html[1]), (len(tokens[0]) > WORD_LIMIT, len(tokens[1]) > WORD_LIMIT))
+
+
+def are_similar(left: str, right: str) -> bool:
+    """Return whether two texts have so much in common that their differences say something.
+
+    Two answers of one model to one question share its words, but few runs of three. A short text is compared anyway.
+    """
+    first, second = (_runs_of_words(fold(text)[0][:COMPARED_FIRST]) for text in (left, right))
+    shorter = min(len(first), len(second))
+    return shorter <= SHORT or len(first & second) >= SIMILAR * shorter
+
+
+def _runs_of_words(text: str) -> set[tuple[str, ...]]:
+    words = [match[1] for match in TOKEN.finditer(text)]
+    return set(zip(words, words[1:], words[2:], strict=False))
 
 
 def common(left: list[str], right: list[str]) -> list[tuple[int, int]]:

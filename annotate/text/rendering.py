@@ -12,7 +12,7 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from sys import getsizeof
 from typing import Any
 
@@ -56,18 +56,22 @@ def cut(text: str) -> tuple[str, bool]:
     return unfold(shown, payloads), len(shown) < len(folded)
 
 
-def cut_turns(turns: Iterable[tuple[str, str]]) -> list[tuple[str, str, bool]]:
-    """Return the (role, text, cut) of a chat that a page has room for. `cut` is true of the last if more follows."""
-    room, fitted = DISPLAY_LIMIT, []
-    for role, text in turns:
+class Room:
+    """The room for text on a page, shared by several texts."""
+
+    def __init__(self) -> None:
+        self.left = DISPLAY_LIMIT
+        self.is_exceeded = False
+
+    def take(self, text: str) -> str:
+        """Return the part of `text` that there is room for. After one that is cut, there is none."""
         folded, payloads = fold(text)
-        shown, taken = _fit(folded, room)
-        room -= taken
-        is_cut = len(shown) < len(folded)
-        fitted.append((role, unfold(shown, payloads), is_cut))
-        if is_cut:
-            break
-    return fitted
+        shown, taken = _fit(folded, self.left)
+        if len(shown) < len(folded):
+            self.left, self.is_exceeded = 0, True
+        else:
+            self.left -= taken
+        return unfold(shown, payloads)
 
 
 def _fit(text: str, room: int) -> tuple[str, int]:
@@ -136,6 +140,11 @@ def _raw(shown: str, payloads: Payloads) -> SafeString:
     # A browser swallows the line break after <pre>; this one is not the text's.
     html = show_folded(visible(shown), payloads)
     return mark_safe(f'<pre class="raw-text" dir="auto">\n{html}</pre>')  # noqa: S308 - visible() escapes
+
+
+def visible_name(name: str) -> SafeString:
+    """Return a name from a text, safe for HTML, with what hides made visible."""
+    return mark_safe(visible(name))  # noqa: S308 - visible() escapes
 
 
 def _markdown(text: str, payloads: Payloads, hosts: Sequence[str]) -> SafeString:
@@ -259,7 +268,9 @@ def _code_block(token: Token, env: Environment) -> str:
         if token.type == "fence"
         else re.sub("^(?=.)", "    ", token.content, flags=re.MULTILINE)
     )
-    return f'{named}<pre dir="ltr"><code>{_code(code, language, env)}</code></pre>\n'
+    # The stylesheet and `static/whetstone.js` know the block by its class; a text cannot write a <div> of its own.
+    block = f'<pre dir="ltr"><code>{_code(code, language, env)}</code></pre>'
+    return f'<div class="code-block">{named}{block}</div>\n'
 
 
 def _image(token: Token, env: Environment) -> str:
@@ -358,6 +369,7 @@ def _filter_attribute(tag: str, name: str, value: str) -> str | None:
 PARSER = _parser()
 CLEANER = nh3.Cleaner(
     tags={
+        "div",
         "p",
         "br",
         "hr",
@@ -381,6 +393,7 @@ CLEANER = nh3.Cleaner(
         "a": {"href", "title"},
         "ol": {"start"},
         "pre": {"dir"},
+        "div": {"class"},
         "p": {"class"},
         "li": {"dir"},
         "span": {"class", "title"},

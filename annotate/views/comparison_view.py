@@ -9,29 +9,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import gettext_lazy as _
 
 from annotate.judgments.scale import CHOICES, code_of
 from annotate.judgments.verdicts import CRITERION, DRAFT_KEYS, RATIONALE, REASON
-from annotate.models import Aspect, Claim, Completion, Judgment, Project, Prompt
+from annotate.models import Aspect, Claim, Comparison, Completion, Judgment, Project, Prompt, TextView
 from annotate.text import rendering
-from annotate.text.differences import WORD_LIMIT, differences
+from annotate.text.chat_display import Chat, show_chat
+from annotate.text.chats import as_text
+from annotate.text.differences import WORD_LIMIT, are_similar, differences
 
 SHORT_METADATA = 200  # characters of a value that is shown unfolded
-VIEWS = ("rendered", "raw", "differences")
-ROLES = {"system": _("System"), "user": _("User"), "assistant": _("Assistant"), "tool": _("Tool")}
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message of a chat prompt; a plain prompt is one message without a role."""
-
-    html: SafeString
-    cut: bool
-    role: str | Promise = ""
-    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,66 +52,47 @@ def show_metadata(
     return key, html, len(text) > SHORT_METADATA or "\n" in text
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One comparison as one person sees it. `view` is how its texts are shown; `said` what was noted so far; `undone`
-    whether a verdict on it was taken back.
-
-    `token` is their claim's: by it, a text that is too long for the page is opened whole.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The texts of a comparison. `chosen` is the view that was asked for, `view` the one that they are shown in."""
 
     project: Project
-    token: uuid.UUID
     prompt: Prompt
     left: Completion
     right: Completion
-    view: str = "rendered"
+    chosen: str = TextView.RENDERED
     word_limit = WORD_LIMIT
-    said: Mapping[str, Any] = field(default_factory=dict)
-    undone: bool = False
     visible_metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_claim(cls, claim: Claim, project: Project, view: str = "") -> Stage:
-        view = view if view in VIEWS else "rendered"
+    def of_comparison(cls, comparison: Comparison, project: Project, chosen: str) -> Texts:
+        """Return the texts for those who see all of its metadata."""
         return cls(
-            project,
-            claim.token,
-            claim.comparison.prompt,
-            claim.left,
-            claim.right,
-            view,
-            claim.draft,
-            claim.undone_id is not None,
-            claim.comparison.visible_metadata(project.visible_metadata),
-        )
-
-    @classmethod
-    def of_judgment(cls, judgment: Judgment, project: Project, view: str = "") -> Stage:
-        view = view if view in VIEWS else "rendered"
-        said = {name: getattr(judgment, name) for name in DRAFT_KEYS}
-        claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
-        comparison = judgment.comparison
-        return cls(
-            project,
-            claim.token,
-            comparison.prompt,
-            judgment.left,
-            judgment.right,
-            view,
-            said,
-            visible_metadata=comparison.visible_metadata(project.visible_metadata),
+            project=project,
+            prompt=comparison.prompt,
+            left=comparison.first,
+            right=comparison.second,
+            chosen=chosen,
+            visible_metadata=comparison.all_metadata,
         )
 
     @cached_property
-    def messages(self) -> list[Message]:
-        return [
-            Message(self._show(text), cut, ROLES.get(role, role), role if role in ROLES else "")
-            for role, text, cut in rendering.cut_turns(self.prompt.turns)
-        ]
+    def are_similar(self) -> bool:
+        """Return whether differences are worth marking."""
+        return are_similar(self.left.text, self.right.text)
+
+    @cached_property
+    def view(self) -> str:
+        if self.chosen != TextView.DIFFERENCES or self.are_similar:
+            return self.chosen
+        return TextView.RAW if self.project.default_view == TextView.RAW else TextView.RENDERED
+
+    @cached_property
+    def chat(self) -> Chat:
+        return show_chat(self.prompt.content, hosts=self.project.image_hosts, raw=self.view == TextView.RAW)
 
     def _show(self, text: str) -> SafeString:
-        if self.view == "raw":
+        if self.view == TextView.RAW:
             return rendering.raw(text)
         return rendering.markdown(text, self.project.image_hosts)
 
@@ -135,18 +104,14 @@ class Stage:
     @property
     def prompt_text(self) -> str:
         """All of the prompt, as plain text."""
-        return "\n\n".join(f"{role}:\n{text}" if role else text for role, text in self.prompt.turns)
-
-    @property
-    def prompt_cut(self) -> bool:
-        return any(message.cut for message in self.messages)
+        return as_text(self.prompt.content)
 
     @cached_property
     def sides(self) -> list[Side]:
         both = (self.left, self.right)
         uncompared = (False, False)
         html: Sequence[SafeString]
-        if self.view == "differences":
+        if self.view == TextView.DIFFERENCES:
             found = differences(self.left.text, self.right.text)
             uncompared = found.stopped
             html = [
@@ -156,9 +121,50 @@ class Stage:
         else:
             html = [self._show(completion.text) for completion in both]
         return [
-            Side(name.upper(), name, completion, part, rendering.cut(completion.text)[1], stopped)
-            for name, completion, part, stopped in zip("ab", both, html, uncompared, strict=True)
+            Side(name.upper(), name, one, part, rendering.cut(one.text)[1], stopped)
+            for name, one, part, stopped in zip("ab", both, html, uncompared, strict=True)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Texts):
+    """One comparison as one person sees it. `said` is what was noted so far; `undone` whether a verdict on it was
+    taken back.
+
+    `token` is their claim's: by it, a text that is too long for the page is opened whole.
+    """
+
+    token: uuid.UUID
+    said: Mapping[str, Any] = field(default_factory=dict)
+    undone: bool = False
+
+    @classmethod
+    def of_claim(cls, claim: Claim, project: Project, chosen: str = TextView.RENDERED) -> Stage:
+        return cls(
+            project=project,
+            token=claim.token,
+            prompt=claim.comparison.prompt,
+            left=claim.left,
+            right=claim.right,
+            chosen=chosen,
+            said=claim.draft,
+            undone=claim.undone_id is not None,
+            visible_metadata=claim.comparison.visible_metadata(project.visible_metadata),
+        )
+
+    @classmethod
+    def of_judgment(cls, judgment: Judgment, project: Project, chosen: str = TextView.RENDERED) -> Stage:
+        claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
+        return cls(
+            project=project,
+            token=claim.token,
+            prompt=judgment.comparison.prompt,
+            left=judgment.left,
+            right=judgment.right,
+            chosen=chosen,
+            said={name: getattr(judgment, name) for name in DRAFT_KEYS},
+            visible_metadata=judgment.comparison.visible_metadata(project.visible_metadata),
+        )
 
     @property
     def was(self) -> str:

@@ -9,17 +9,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.errors import RefusalError
 from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts
 from annotate.models import Claim, Comparison, Flag, Prompt, Role
+from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail
 from annotate.reports.search import Page, browse, browse_prompts
-from annotate.text.rendering import cut_turns
-from annotate.views.comparison_view import show_metadata
+from annotate.views.comparison_view import Texts
 
 
 @require_GET
@@ -47,6 +48,7 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/comparisons.html", context, status=422 if form.errors else 200)
 
 
+@never_cache
 @require_GET
 @project_view(*READERS)
 def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
@@ -59,11 +61,10 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     judgments = found.judgments.select_related("annotator").order_by("-created_at", "-pk")
     claims = found.claims.filter(state="live", expires_at__gt=timezone.now()).select_related("annotator")
     pairs = found.snapshot_pairs.select_related("snapshot").prefetch_related("snapshot__rounds__project")
+    reading.choose_view(request.membership, request.GET.get("view", ""))
     context = {
         "comparison": found,
-        "sides": [("A", found.first), ("B", found.second)],
-        "turns": cut_turns(found.prompt.turns),
-        "metadata": [show_metadata(key, value) for key, value in found.all_metadata.items()],
+        "texts": Texts.of_comparison(found, request.project, reading.view_of(request.membership)),
         "judgments": judgments,
         "claims": claims,
         "pairs": pairs.order_by("-snapshot_id"),

@@ -24,8 +24,8 @@ from django_htmx.http import HttpResponseClientRefresh
 from annotate.errors import RefusalError
 from annotate.judgments import drafts, gold, judging
 from annotate.judgments.scale import side_of
-from annotate.models import Claim, Judgment
-from annotate.people import keyboard
+from annotate.models import Claim, Judgment, TextView
+from annotate.people import keyboard, reading
 from annotate.people.access import JUDGES, HtmxRequest, ProjectRequest, project_view
 from annotate.queueing import empty_queue, qualification, queue
 from annotate.queueing.workload import MOST_LEFT, workload
@@ -97,20 +97,35 @@ def _other_user(request: HtmxRequest) -> HttpResponse:
 def judge(request: ProjectRequest) -> HttpResponse:
     if request.method == "POST":
         return _answer(request, _submit(request))
-    return _answer(request, Turn(lambda: (queue.claim(request.project, request.user), None), counts=True))
+    if not request.htmx:
+        reading.choose_view(request.membership, request.GET.get("view", ""))
+    return _answer(request, Turn(lambda: (_claim_due(request), None), counts=True))
+
+
+def _claim_due(request: ProjectRequest) -> Claim | None:
+    """Return what is due on the screen. Nothing is handed out before the guidelines are read."""
+    if reading.has_unread_guidelines(request.membership):
+        return None
+    return queue.claim(request.project, request.user)
 
 
 def _submit(request: ProjectRequest) -> Turn:
     project, user, token = request.project, request.user, request.POST.get("token", "")
     try:
         verdict = verdict_form.read(request.POST, project)
-        seconds = verdict_form.seconds(request.POST)
+        times: dict[str, Any] = {
+            "seconds": verdict_form.seconds(request.POST),
+            "age": verdict_form.age(request.POST),
+        }
         if not request.htmx or "more" in request.POST:  # a page is asked for next, or more verdicts follow
-            judgment = judging.record(project, user, token, verdict, seconds=seconds)
+            judgment = judging.record(project, user, token, verdict, **times)
             return Turn(shows=False, word=_gold_feedback(request, judgment))
-        given = judging.judge_and_next(project, user, token, verdict, seconds=seconds)
+        given = judging.judge_and_next(project, user, token, verdict, **times)
     except RefusalError as error:
         return Turn(lambda: (_refused(request), None), error=error.message, counts=True)
+    if reading.has_unread_guidelines(request.membership):  # what is on screen is judged first
+        shows = "shown" not in request.POST
+        return Turn(shows=shows, word=_gold_feedback(request, given.judgment))
     return Turn(lambda: (given.live, given.next), word=_gold_feedback(request, given.judgment))
 
 
@@ -147,6 +162,8 @@ def ahead(request: ProjectRequest) -> HttpResponse:
 
 
 def _claim_next(request: ProjectRequest) -> Claim | None:
+    if reading.has_unread_guidelines(request.membership):
+        return None
     return queue.claim_next(request.project, request.user)
 
 
@@ -155,6 +172,8 @@ def _claim_next(request: ProjectRequest) -> Claim | None:
 @for_its_user
 @project_view(*JUDGES)
 def undo(request: ProjectRequest) -> HttpResponse:
+    if request.project.archived_at:
+        return _step(request, None, _("This project is archived: its judgments stay as they are."))
     claim = judging.undo(request.project, request.user)
     return _step(request, claim, "" if claim else _("There is nothing to undo."))
 
@@ -170,7 +189,7 @@ def redo(request: ProjectRequest) -> HttpResponse:
 
 def _step(request: ProjectRequest, claim: Claim | None, word: str) -> HttpResponse:
     def claims() -> Claims:
-        live = claim or queue.claim(request.project, request.user)
+        live = claim or _claim_due(request)
         return live, _claim_next(request) if live else None
 
     return _answer(request, Turn(claims, word=word, counts=True))
@@ -180,7 +199,8 @@ def _step(request: ProjectRequest, claim: Claim | None, word: str) -> HttpRespon
 @require_GET
 @project_view(*JUDGES)
 def texts(request: ProjectRequest, token: UUID) -> HttpResponse:
-    """One comparison, its texts shown as `view` says: of a claim that this person was handed."""
+    """Show the texts of a claim that this person was handed in another view, which holds from now on."""
+    reading.choose_view(request.membership, request.GET.get("view", ""))
     claim = _own_claim(request, token)
     return _fragment(request, Turn(lambda: (claim, None)))
 
@@ -271,9 +291,7 @@ def _fragment(request: ProjectRequest, turn: Turn) -> HttpResponse:
     """Answer with the comparison to show, unless the page shows it already, and the one after it."""
     project, user = request.project, request.user
     live, following = turn.claims()
-    view = (
-        "raw" if _view(request) == "raw" else ""
-    )  # raw text is a habit and stays; differences are asked for once
+    view = _view(request)
     context: dict[str, Any] = {
         "keys": keyboard.keys_of(user.preferences),
         "word": turn.word,
@@ -292,6 +310,7 @@ def _page(request: ProjectRequest, turn: Turn) -> HttpResponse:
     keys, left = keyboard.keys_of(user.preferences), workload(project, user).left
     context = {
         "section": "judge",
+        "view": _view(request),
         "today": my_work.judged_today(project, user),
         "left": left if left <= MOST_LEFT else None,  # few enough to count; the script counts on from here
         "can_undo": judging.can_undo(project, user),
@@ -313,10 +332,14 @@ def _standing(request: ProjectRequest) -> qualification.Standing | None:
 
 
 def _stage(request: ProjectRequest, claim: Claim | None) -> dict[str, Any]:
+    if claim is None and reading.has_unread_guidelines(request.membership):
+        return {"stage": None, "unread": reading.version_of(request.project.guidelines)}
     if claim is None:
         return {"stage": None, "why": empty_queue.explain(request.project, request.user)}
     return {"stage": Stage.of_claim(claim, request.project, _view(request))}
 
 
 def _view(request: ProjectRequest) -> str:
-    return request.POST.get("view", "") or request.GET.get("view", "")
+    """Return the view that the page is in. A page that does not say so gets the one that its member chose last."""
+    view = request.POST.get("view") or request.GET.get("view", "")
+    return view if view in TextView.values else reading.view_of(request.membership)

@@ -16,6 +16,7 @@ from annotate.errors import RefusalError
 from annotate.judgments import gold, judging
 from annotate.judgments.scale import judgment_code, side_of
 from annotate.models import Judgment, Membership, Project
+from annotate.people import reading
 from annotate.people.access import JUDGES, ProjectRequest, project_view
 from annotate.queueing.workload import MOST_LEFT
 from annotate.reports import my_work
@@ -76,7 +77,8 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()
     if found is None:
         raise Http404(_("There is no such judgment of yours in this project."))
-    stage = Stage.of_judgment(found, project, request.GET.get("view", ""))
+    reading.choose_view(request.membership, request.GET.get("view", ""))
+    stage = Stage.of_judgment(found, project, reading.view_of(request.membership))
     error = ""
     if request.method == "POST":
         try:

@@ -7,13 +7,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.errors import RefusalError
 from annotate.forms.projects import NewProjectForm, ProjectForm
 from annotate.judgments.aspects import count_holders
 from annotate.models.aspects import read_aspects
-from annotate.people.access import ADMINS, ProjectRequest, get_user, project_view
+from annotate.people import reading
+from annotate.people.access import ADMINS, JUDGES, ProjectRequest, get_user, project_view
 from annotate.projects import lifecycle, trail
 from annotate.text.rendering import markdown
 
@@ -54,6 +55,8 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
         except RefusalError as error:
             form.add_error(error.field or None, error.message)
         else:
+            if "guidelines" in form.changed_data:  # who wrote them has read them
+                reading.mark_guidelines_read(request.membership, reading.version_of(project.guidelines))
             messages.success(request, _("Settings saved."))
             _tell_removed(request, form)
             return redirect("settings", project.slug)
@@ -114,7 +117,11 @@ def archive(request: ProjectRequest) -> HttpResponse:
     return redirect("settings", project.slug)
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 @project_view()
 def guidelines(request: ProjectRequest) -> HttpResponse:
+    """Show the guidelines. A POST says that the user has read the `version` that they were shown before judging."""
+    if request.method == "POST":
+        reading.mark_guidelines_read(request.membership, request.POST.get("version", ""))
+        return redirect("judge" if request.membership.role in JUDGES else "guidelines", request.project.slug)
     return render(request, "annotate/guidelines.html")

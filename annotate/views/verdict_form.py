@@ -5,6 +5,7 @@ which policy wrote what. Reasons and criteria are posted by key: their titles an
 was opened.
 """
 
+from math import isfinite
 from typing import Any
 
 from django.http import QueryDict
@@ -12,6 +13,8 @@ from django.http import QueryDict
 from annotate.judgments.scale import CHOICES
 from annotate.judgments.verdicts import CRITERION, RATIONALE, REASON, Verdict, name_shown
 from annotate.models import Project
+
+OLDEST = 10 * 365 * 24 * 3600.0  # seconds
 
 
 def read(post: QueryDict, project: Project) -> Verdict:
@@ -64,6 +67,15 @@ def seconds(post: QueryDict) -> float | None:
         return float(post.get("seconds", ""))
     except ValueError:
         return None
+
+
+def age(post: QueryDict) -> float:
+    """Return how many seconds ago the verdict was given, as the browser says: it may have waited to be sent."""
+    try:
+        given = float(post.get("age", ""))
+    except ValueError:
+        return 0.0
+    return min(max(given, 0.0), OLDEST) if isfinite(given) else 0.0
 
 
 def _fields(code: str) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 // The judging page. Every act here is a form or a link that works without this script; the script makes it fast:
 // the comparison fetched ahead is on screen at once, and the verdict travels behind it.
 
-import { notify } from "../whetstone.js";
+import { clearErrors, notify, toggleWrap } from "../whetstone.js";
 import { Drafts, Outbox, Sender, Server, Store, retryDelay } from "./outbox.js";
-import { FlagMenu, Screen, Tally, clearRadios, leaveViews, listenToKeys } from "./screen.js";
+import { FlagMenu, Screen, Tally, clearRadios, listenToKeys } from "./screen.js";
 
 const DWELL = 300; // ms that a comparison is on screen before a verdict counts: a double click is one verdict
 const GONE = 410; // the claim's place, or it was settled elsewhere
 
 class Desk {
+  isRefused = false; // whether the server refuses what waits, and not only the network
+
   constructor(form) {
     const { person, project } = form.dataset;
     const store = new Store(() => localStorage);
@@ -54,16 +56,20 @@ class Desk {
   }
 
   // Post one verdict. The answer brings the next comparison, unless more verdicts are on their way.
-  send({ body }, isMoreToCome) {
+  send({ at, body }, isMoreToCome) {
     if (isMoreToCome) body.set("more", "1");
+    body.set("age", ((Date.now() - at) / 1000).toFixed(3));
+    body.set("view", this.screen.view); // of what comes next, whatever this one was judged in
     if (!this.screen.isBusy) body.set("shown", this.screen.token);
     return this.server.post(this.form.action, body, { isAct: true });
   }
 
   taken(verdict, answer) {
+    this.isRefused = false;
     if (answer.ok) {
       this.tally.count(verdict);
       this.screen.forget(verdict.token);
+      clearErrors();
     } else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
     this.receive(answer);
     this.showTally();
@@ -71,7 +77,19 @@ class Desk {
   }
 
   postponed(answer) {
-    if (answer) this.receive(answer);
+    if (!answer) return;
+    this.isRefused = [403, 404].includes(answer.status);
+    this.receive(answer);
+  }
+
+  // Drop what waits to be sent: its annotator may no longer judge here, and does not want it kept.
+  discard() {
+    for (const verdict of this.outbox.verdicts) this.outbox.drop(verdict);
+    this.isRefused = false;
+    clearErrors();
+    this.showTally();
+    this.sender.flush();
+    this.refresh();
   }
 
   // --- Undo and redo ---
@@ -100,6 +118,35 @@ class Desk {
   // meanwhile, so a press is sent all the same.
   enable(id, isPossible) {
     document.getElementById(id).setAttribute("aria-disabled", String(!isPossible));
+  }
+
+  // --- Views of the texts ---
+
+  // Show the texts in another view, from here on: what was fetched ahead was fetched in the old one.
+  async turn(view, { isTold = false } = {}) {
+    const { screen } = this;
+    const [before, ahead] = [screen.view, screen.ahead];
+    screen.view = view;
+    screen.ahead = "";
+    if (!screen.token || (await this.#redraw())) {
+      if (!isTold) this.tabs.tell({ view });
+    } else if (screen.view === view) {
+      screen.view = before;
+      if (!screen.hasAhead) screen.ahead = ahead;
+    }
+    this.fetchAhead();
+  }
+
+  // Fetch the texts on screen in the chosen view, and return whether that view is on.
+  async #redraw() {
+    const { screen } = this;
+    const { token, view } = screen;
+    const answer = await this.server.texts(screen.textsUrl, view);
+    if (screen.token !== token || screen.view !== view) return screen.view === view; // judged, or turned again meanwhile
+    if (answer?.ok) screen.redraw(answer.html);
+    else if (answer) this.refresh(screen.say("Elsewhere")); // it was judged since, on another device
+    else notify(document.getElementById("notices").dataset.unreachable, "error");
+    return Boolean(answer);
   }
 
   // --- What comes next ---
@@ -139,12 +186,14 @@ class Desk {
       this.showTally();
     }
     const ahead = brought.querySelector("template#ahead");
-    if (ahead && !this.outbox.holds(ahead.content.firstElementChild?.dataset.token)) screen.ahead = ahead.innerHTML;
+    const next = ahead?.content.firstElementChild?.dataset;
+    if (next?.chosen === screen.view && !this.outbox.holds(next.token)) screen.ahead = ahead.innerHTML;
     const fresh = brought.getElementById("comparison");
     const freshToken = fresh?.dataset.token ?? "";
     if (fresh && freshToken !== screen.token && !this.outbox.holds(freshToken)) screen.show(fresh.outerHTML);
     else if (screen.isBusy && !screen.showAhead() && fresh) screen.settle();
     if (screen.aheadToken && screen.aheadToken === screen.token) screen.ahead = "";
+    if (!screen.isInView) this.#redraw(); // the answer was on its way when the view was changed
   }
 
   // --- What the page says ---
@@ -163,6 +212,7 @@ class Desk {
       saving: this.screen.say("Saving"),
       waiting: unsent ? `${this.screen.say("Waiting")}${unsent}` : this.screen.say("Unsent"),
     }[state];
+    document.getElementById("discard").hidden = !unsent || !this.isRefused;
     const saved = document.getElementById("saved");
     saved.dataset.state = state;
     saved.firstElementChild.textContent = text;
@@ -174,41 +224,43 @@ class Desk {
   #listen() {
     const { form, screen } = this;
     form.addEventListener("submit", (event) => {
-      event.preventDefault();
       const button = event.submitter;
+      if (button && "plain" in button.dataset) return; // it leads to a page
+      event.preventDefault();
       if (button?.name === "verdict" && button.value) this.give(button);
       else if (["undo", "redo"].includes(button?.id)) this.step(button);
+      else if (button?.id === "discard") this.discard();
     });
     window.addEventListener("online", () => {
       this.sender.flush();
       this.drafts.send();
     });
     clearRadios(form, () => this.drafts.keepEntered());
-    leaveViews(form, screen);
+    form.addEventListener("click", (event) => this.#chooseView(event));
     listenToKeys(screen, {
+      criteria: () => screen.groups.next(),
       down: () => screen.scroll(1),
       up: () => screen.scroll(-1),
       notes: () => screen.focusNotes(),
+      wrap: toggleWrap,
     });
     this.#listenToSwaps();
   }
 
-  // Views of the same texts, and the page of an empty queue, are swapped in by htmx.
+  // The key or link of a view that is on leads back to the one before it.
+  #chooseView(event) {
+    const link = event.target.closest?.(".segments a");
+    if (!link) return;
+    event.preventDefault();
+    const isOn = link.hasAttribute("aria-current");
+    this.turn(isOn && link.dataset.view === "differences" ? this.screen.plainView : isOn ? "rendered" : link.dataset.view);
+  }
+
+  // The page of an empty queue looks for more by itself, by htmx.
   #listenToSwaps() {
-    let notes = null; // what is entered, while the texts are replaced
-    document.addEventListener("htmx:before:swap", ({ detail }) => {
-      if (detail.ctx.sourceElement?.closest?.(".segments")) notes = this.screen.notes;
-    });
     document.addEventListener("htmx:after:swap", ({ detail }) => {
-      if (notes) {
-        this.screen.notes = notes; // the draft that came with the texts may be older than what is entered
-        this.screen.settle({ isSame: true });
-        notes = null;
-      } else if (detail.ctx.sourceElement?.closest?.("#comparison")) {
-        this.screen.settle();
-      } else {
-        return;
-      }
+      if (!detail.ctx.sourceElement?.closest?.("#comparison")) return;
+      this.screen.settle();
       this.fetchAhead();
     });
   }
@@ -357,18 +409,19 @@ class Tabs {
     });
   }
 
-  // Tell them that a verdict was given, or that one was undone or redone.
-  tell({ given }) {
+  // Tell them that a verdict was given, that a view was chosen, or that a verdict was undone or redone.
+  tell({ given, view }) {
     const { today, left } = this.#desk.tally;
-    this.#channel?.postMessage({ given, today, left });
+    this.#channel?.postMessage({ given, view, today, left });
   }
 
   close() {
     this.#channel?.postMessage({ closed: true });
   }
 
-  #hear({ given, today, left }) {
+  #hear({ given, view, today, left }) {
     const { screen, tally } = this.#desk;
+    if (view) return view !== screen.view && this.#desk.turn(view, { isTold: true });
     tally.today = today;
     if (!Number.isNaN(left)) tally.left = left;
     this.#desk.showTally();

@@ -49,7 +49,7 @@ function attempt(act, otherwise) {
 }
 
 // The verdicts not yet confirmed, oldest first. Each has a key of its own, so that two tabs never overwrite each
-// other's. A verdict is { key, token, body }, `body` being the form as it was sent.
+// other's. A verdict is { key, token, at, body }: when it was given, and the form as it was sent.
 export class Outbox {
   #store;
   #prefix;
@@ -67,6 +67,7 @@ export class Outbox {
     return this.#store.keys(this.#prefix).map((key) => ({
       key,
       token: key.slice(key.lastIndexOf(":") + 1),
+      at: Number(key.slice(this.#prefix.length).split(":")[0]),
       body: new URLSearchParams(this.#store.get(key)),
     }));
   }
@@ -206,9 +207,16 @@ export class Server {
 
   // Return the part of the page that is due now, or null.
   async page() {
-    const response = await request(this.#pageUrl).catch(() => null);
+    const response = await request(`${this.#pageUrl}&view=${this.#form.dataset.view}`).catch(() => null);
     if (!response?.ok || response.headers.has("HX-Redirect") || response.headers.has("HX-Refresh")) return null;
     return response.text();
+  }
+
+  // Return the answer to a request for the texts of a comparison in a view, or null if it should be retried.
+  async texts(url, view) {
+    const response = await request(`${url}?view=${view}`).catch(() => null);
+    if (!response || response.headers.has("HX-Redirect")) return null;
+    return { ok: response.ok, html: await response.text() };
   }
 
   // Give the claims back while the page goes away.

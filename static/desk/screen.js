@@ -1,6 +1,7 @@
 // What is on screen: the comparison, the one fetched ahead, the counts, and how they are read and reached by key.
 
 const byId = (id) => document.getElementById(id);
+const PROMPT_SHARE = 32; // percent of the comparison's height, until another one is chosen
 const isStacked = () => window.matchMedia("(max-width: 60rem)").matches;
 
 const DAY = 24 * 3600 * 1000; // ms
@@ -82,18 +83,22 @@ export class Readings {
 // before its earlier verdict is marked.
 export class Screen {
   settled = () => {};
+  groups = new NoteGroups();
+  plainView = "rendered"; // what leaving the differences leads back to
   #form;
   #clock = new Clock(undefined, document.hidden);
   #readings;
   #read = ""; // the token of what is read
   #before = 0; // ms of earlier looks at it
   #panes;
+  #prompt;
 
   constructor(form, store) {
     this.#form = form;
     this.#panes = new Panes(store);
     this.#readings = new Readings(store);
     this.#readings.dropOld();
+    this.#prompt = new PromptBox(form, store);
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#clock.pause();
       else this.#clock.resume();
@@ -123,8 +128,23 @@ export class Screen {
     return this.comparison.dataset.token ?? "";
   }
 
+  // The view that the annotator chose. Texts that it does not suit are shown in another one.
   get view() {
-    return this.comparison.dataset.view ?? "";
+    return this.#form.dataset.view;
+  }
+
+  set view(view) {
+    if (this.view !== "differences") this.plainView = this.view;
+    this.#form.dataset.view = view;
+  }
+
+  // Whether the texts on screen were fetched in that view.
+  get isInView() {
+    return !this.token || this.comparison.dataset.chosen === this.view;
+  }
+
+  get textsUrl() {
+    return this.comparison.querySelector(".segments").dataset.url;
   }
 
   // How long this look has lasted, in ms.
@@ -160,12 +180,25 @@ export class Screen {
 
   // Put a comparison on screen. Focus stays on the control, or on the part of the page that it was on.
   show(html) {
+    this.#swap(html);
+    if (isStacked()) window.scrollTo(0, 0); // it is read from the top
+    this.settle();
+    const heading = this.comparison.querySelector("h2")?.textContent; // of the reason why there is no comparison
+    byId("announcer").textContent = this.token ? (byId("undone")?.textContent ?? this.say("Next")) : heading;
+  }
+
+  // Put the same comparison on screen in another view. What is entered stays: the draft that came along may be older.
+  redraw(html) {
+    const { notes } = this;
+    this.#swap(html);
+    this.notes = notes;
+    this.settle({ isSame: true });
+  }
+
+  #swap(html) {
     const focused = document.activeElement?.id;
     htmx.swap({ text: html, target: this.comparison, swap: "outerHTML", sourceElement: this.#form });
     if (focused && document.activeElement?.id !== focused) byId(focused)?.focus({ preventScroll: true });
-    if (isStacked()) window.scrollTo(0, 0); // it is read from the top
-    this.settle();
-    byId("announcer").textContent = byId("undone")?.textContent ?? this.say("Next");
   }
 
   // Bring clock, controls and draft in line with the comparison on screen. If only its texts changed, time goes on.
@@ -179,8 +212,7 @@ export class Screen {
       button.classList.toggle("was", button.value === this.comparison.dataset.was);
     }
     this.#panes.link();
-    const chat = this.comparison.querySelector(".message") && byId("prompt-body");
-    if (chat) chat.scrollTop = chat.scrollHeight; // a chat is read from what was said last
+    this.#prompt.settle({ isSame });
   }
 
   scroll(screens) {
@@ -196,6 +228,10 @@ export class Screen {
 
   get hasAhead() {
     return byId("ahead").innerHTML.trim() !== "";
+  }
+
+  get ahead() {
+    return byId("ahead").innerHTML;
   }
 
   set ahead(html) {
@@ -247,6 +283,57 @@ export class Screen {
   }
 }
 
+// The criteria and the reasons, which the same key enters one after the other. In a criterion the keys of verdicts answer
+// it, in the reasons the digits pick them; the last one leads back to the verdict.
+class NoteGroups {
+  constructor() {
+    document.addEventListener("pointerdown", () => this.#leave());
+  }
+
+  get #active() {
+    return document.querySelector(".notes [data-active]");
+  }
+
+  next() {
+    const groups = [...document.querySelectorAll(".notes :is(.criterion, .chips)")];
+    const group = groups[groups.indexOf(this.#active) + 1];
+    this.#leave();
+    if (!group) return byId("main").focus({ preventScroll: true });
+    group.dataset.active = "";
+    (group.querySelector("input:checked") ?? group.querySelector("input")).focus();
+  }
+
+  // Take a key, and return whether it was meant for the group that is active.
+  press(keys) {
+    const group = this.#active;
+    if (!group) return false;
+    if (keys.includes("Escape")) {
+      this.#leave();
+      byId("main").focus({ preventScroll: true });
+      return true;
+    }
+    const choice = group.matches(".chips") ? this.#reasonOf(group, keys) : this.#stepOf(group, keys);
+    choice?.click();
+    if (choice?.type === "radio") this.next();
+    return Boolean(choice);
+  }
+
+  #reasonOf(group, keys) {
+    const digit = keys.find((key) => /^\d$/.test(key));
+    return digit && [...group.querySelectorAll("input")].slice(0, 10)[(Number(digit) + 9) % 10];
+  }
+
+  #stepOf(group, keys) {
+    const verdicts = [...document.querySelectorAll("#strip .verdict")];
+    const verdict = verdicts.find(({ dataset }) => dataset.key && keys.includes(dataset.key));
+    return verdict && group.querySelector(`input[value="${verdict.value}"]`);
+  }
+
+  #leave() {
+    this.#active?.removeAttribute("data-active");
+  }
+}
+
 // Both completions: they scroll together, unless the annotator wants them apart.
 class Panes {
   #button = byId("together");
@@ -284,6 +371,91 @@ class Panes {
     this.#isLinked = !this.#isLinked;
     this.#store.put("whetstone:together", this.#isLinked);
     this.link();
+  }
+}
+
+// The prompt above the completions: it opens where the user spoke last, at a height that the annotator chose, and opens
+// wide on demand.
+class PromptBox {
+  #form;
+  #store;
+  #isWhole = false;
+
+  constructor(form, store) {
+    this.#form = form;
+    this.#store = store;
+    this.#setHeight(store.get("whetstone:prompt"));
+    form.addEventListener("click", ({ target }) => target.closest?.("#whole-prompt:not([hidden])") && this.#open(!this.#isWhole));
+    form.addEventListener("dblclick", ({ target }) => target.id === "divider" && this.#keepHeight(null));
+    form.addEventListener("pointerdown", (event) => event.target.id === "divider" && this.#drag(event));
+    form.addEventListener("keydown", (event) => event.target.id === "divider" && this.#move(event));
+    // Neither bubbles.
+    for (const name of ["scroll", "toggle"]) form.addEventListener(name, () => this.#look(), { capture: true, passive: true });
+    window.addEventListener("resize", () => this.#look());
+  }
+
+  // Another comparison is on screen, or the same one in another view.
+  settle({ isSame }) {
+    if (!byId("prompt-body")) return;
+    byId("divider").hidden = false;
+    this.#setHeight(this.#store.get("whetstone:prompt"));
+    this.#open(isSame && this.#isWhole);
+  }
+
+  #open(isWhole) {
+    const body = byId("prompt-body");
+    const earlier = body.querySelector(".earlier");
+    this.#isWhole = isWhole;
+    this.#form.toggleAttribute("data-whole-prompt", isWhole);
+    byId("whole-prompt").setAttribute("aria-expanded", String(isWhole));
+    if (earlier) earlier.open = isWhole;
+    const latest = body.querySelector(".latest");
+    body.scrollTop += isWhole ? -body.scrollTop : latest.getBoundingClientRect().top - body.getBoundingClientRect().top;
+    this.#look();
+  }
+
+  // Show whether there is more of the prompt than is in sight.
+  #look() {
+    const body = byId("prompt-body");
+    if (!body) return;
+    const { scrollTop, scrollHeight, clientHeight } = body;
+    body.toggleAttribute("data-more", scrollTop + clientHeight < scrollHeight - 2);
+    const hasMore = scrollHeight > clientHeight + 2 || Boolean(body.querySelector(".earlier:not([open])"));
+    byId("whole-prompt").hidden = !hasMore && !this.#isWhole;
+  }
+
+  // --- Its height, as a share of the comparison's ---
+
+  #setHeight(percent) {
+    if (percent) this.#form.style.setProperty("--prompt-share", `${percent}%`);
+    else this.#form.style.removeProperty("--prompt-share");
+    byId("divider")?.setAttribute("aria-valuenow", String(percent || PROMPT_SHARE));
+    this.#look();
+  }
+
+  #keepHeight(percent) {
+    const kept = percent && Math.round(Math.min(Math.max(percent, 10), 80));
+    this.#store.put("whetstone:prompt", kept);
+    this.#setHeight(kept);
+  }
+
+  #drag(event) {
+    const divider = event.target;
+    event.preventDefault();
+    divider.setPointerCapture(event.pointerId);
+    divider.onpointermove = ({ clientY }) => {
+      const { top, height } = byId("comparison").getBoundingClientRect();
+      this.#keepHeight((100 * (clientY - top)) / height);
+    };
+    divider.onpointerup = () => (divider.onpointermove = null);
+  }
+
+  #move(event) {
+    const now = Number(event.target.getAttribute("aria-valuenow"));
+    const to = { ArrowUp: now - 5, ArrowDown: now + 5, Home: 10, End: 80, Enter: null }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.#keepHeight(to);
   }
 }
 
@@ -341,6 +513,7 @@ export function listenToKeys(screen, acts) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
     if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
     const keys = keysOf(event);
+    if (!event.repeat && screen.groups.press(keys)) return event.preventDefault();
     const controls = [...document.querySelectorAll("[data-key]")];
     const control = keys.map((key) => controls.find(({ dataset }) => dataset.key === key)).find(Boolean);
     if (!control || control.closest(":disabled")) return;
@@ -376,15 +549,4 @@ export function clearRadios(form, cleared) {
     event.target.dataset.clear = "";
     cleared();
   });
-}
-
-// Let the key or link of a view that is on lead back to the plain one.
-export function leaveViews(form, screen) {
-  form.addEventListener("click", (event) => {
-    const link = event.target.closest?.(".segments a[aria-current]");
-    if (!link || link.dataset.view === "rendered") return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    screen.comparison.querySelector('.segments a[data-view="rendered"]').click();
-  }, true);
 }

@@ -251,7 +251,9 @@ def test_guidelines_are_at_hand(project: Any, make_comparisons: Any, open_desk: 
     project.guidelines = "Prefer **truth** to style."
     project.save()
     make_comparisons(2)
-    desk = open_desk().ready()
+    desk = open_desk()
+    desk.page.get_by_role("button", name="Start judging").click()
+    desk.ready()
     for _ in range(2):
         desk.press("g")
         expect(desk.page.get_by_role("dialog", name="Guidelines").get_by_text("truth")).to_be_visible()

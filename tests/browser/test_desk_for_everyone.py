@@ -14,7 +14,7 @@ from playwright.sync_api import Page, Request, expect
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Membership, stored_aspects
-from annotate.people import invitations, password_links
+from annotate.people import invitations, password_links, reading
 from annotate.queueing import queue
 from tests import factories
 from tests.browser.accessibility import violations
@@ -47,12 +47,13 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     assert claim is not None
     judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
     judgment = judging.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
-    compare(CHAT, CODE, "A shorter one, with `code`.")
+    compare(CHAT, CODE, CODE.replace("new", "fresh"))
     project.ask_rationale = True
     project.reasons = stored_aspects(["Truer", "Shorter"])
     project.criteria = stored_aspects(["Helpful", "Honest"])
     project.guidelines = "# How\n\nPrefer **truth**.\n\n| if | then |\n|---|---|\n| unsure | tie |"
     project.save()
+    Membership.objects.filter(user=teammate).update(guidelines_read=reading.version_of(project.guidelines))
     return judgment
 
 
@@ -231,7 +232,7 @@ def test_hostile_completions_run_nothing_and_load_nothing(
         "![pixel](https://evil.example/pixel.png) [run](javascript:window.hacked=1)\n\n"
         "</div></main><h1>Signed out</h1><form action='https://evil.example'><input name='password'></form>\n\n"
     )
-    compare(hostile, hostile, "x" * 1_000_000)
+    compare(hostile, hostile, hostile + "x" * 1_000_000)
     requested: list[Request] = []
     complaints: list[str] = []
     page = open_context(teammate).new_page()

@@ -51,6 +51,7 @@ test("verdicts are listed oldest first, those of other tabs too", () => {
   theirs.add("first", body("a1"), 1700000000001);
   new Outbox(new Store(() => storage), "outbox:8:reviews:").add("other", body("tie"), 1);
   assert.deepEqual(given(mine), [["first", "a1"], ["second", "b2"]]);
+  assert.deepEqual(mine.verdicts.map(({ at }) => at), [1700000000001, 1700000000002]);
   assert.equal(mine.size, 2);
   assert.ok(mine.holds("first"));
   assert.ok(!mine.holds("fir"));

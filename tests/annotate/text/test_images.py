@@ -111,8 +111,8 @@ def test_a_picture_takes_no_room_from_the_text_around_it() -> None:
     source = address(picture() + b"\0" * DISPLAY_LIMIT)
     text = f"![x]({source}) and what follows it"
     assert rendering.cut(text) == (text, False)
-    [(_role, shown, is_cut)] = rendering.cut_turns([("user", text)])
-    assert (shown, is_cut) == (text, False)
+    room = rendering.Room()
+    assert (room.take(text), room.is_exceeded) == (text, False)
     assert "and what follows it" in text_of(markdown(text))
     assert text_of(markdown(text + "x" * DISPLAY_LIMIT)).count("x") < DISPLAY_LIMIT
 

@@ -287,7 +287,7 @@ def test_a_long_text_is_said_to_be_cut(project, owner, client_for, make_comparis
     long.prompt.set_content("word " * 13_000)
     long.prompt.save()
     page = client_for(owner).get(f"/p/reviews/comparisons/{long.pk}/").content.decode()
-    assert page.count("Very long: only its beginning is shown.") == 1
+    assert page.count("Very long: not all of it is shown.") == 1
     page = client_for(owner).get(f"/p/reviews/comparisons/{short.pk}/").content.decode()
     assert "Very long" not in page
 
@@ -301,3 +301,24 @@ def test_who_left_can_still_be_chosen(project, owner, teammate, researcher, make
     assert numbers(page) == [claim.comparison_id]
     assert "toni (former member)" in page.content.decode()
     assert client_for(owner).get(f"{URL}?annotator={researcher.pk}").status_code == 422
+
+
+def test_a_chats_calls_and_both_views_are_on_its_page(project, owner, client_for, make_comparisons):
+    [made] = make_comparisons()
+    call = {"id": "call_7", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    made.prompt.set_content(
+        [
+            {"role": "user", "content": "What is **new**?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_7", "content": "Nothing."},
+        ]
+    )
+    made.prompt.save()
+    client = client_for(owner)
+    for view in ("rendered", "raw"):
+        for query in ({"view": view}, {}):  # chosen, and kept
+            page = client.get(f"{URL}{made.pk}/", query).content.decode()
+            assert ("What is **new**?" in page) == (view == "raw")
+            assert "Call of look_up (call_7)" in page
+            assert "Result of a tool (call_7)" in page
+            assert re.search(rf'data-view="{view}"[^>]*aria-current="true"', page)

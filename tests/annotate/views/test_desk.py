@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Claim, Comparison, Flag, Judgment, stored_aspects
+from annotate.models import Claim, Comparison, Completion, Flag, Judgment, Membership, stored_aspects
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
@@ -234,17 +234,94 @@ def test_texts_are_shown_as_asked(desk: Client, view: str) -> None:
     assert hidden_fields(html)["view"] == (view if view != "nonsense" else "rendered")
 
 
-def test_raw_text_stays_for_the_next_comparison_not_differences(desk: Client) -> None:
-    for view, stays in (("raw", "raw"), ("differences", "rendered")):
-        html = desk.post(url("ahead"), {"view": view}, headers=FRAGMENT).content.decode()
-        on_screen(desk)
-        assert f'data-view="{stays}"' in html.split('<template id="ahead">')[1]
+@pytest.mark.parametrize("view", ["rendered", "raw", "differences"])
+def test_the_chosen_view_holds_for_every_answer(desk: Client, teammate: Any, view: str) -> None:
+    desk.get(url("texts", on_screen(desk)["token"]), {"view": view}, headers=FRAGMENT)
+    fields = on_screen(desk)
+    answers = [
+        desk.get(url("judge")),
+        desk.post(url("ahead"), headers=FRAGMENT),
+        desk.post(url("judge"), {**fields, "verdict": "tie"}, headers=FRAGMENT),
+        desk.post(url("undo"), headers=FRAGMENT),
+        desk.post(url("redo"), headers=FRAGMENT),
+        desk.get(url("judgment", Judgment.objects.get().pk)),
+    ]
+    for answer in answers:
+        html = answer.content.decode()
+        assert set(re.findall(r'data-chosen="(\w+)"', html)) <= {view}
+        assert re.search(rf'data-view="{view}"[^>]*aria-current="true"', html)
+    assert Membership.objects.get(user=teammate).view == view
+
+
+def test_a_page_keeps_its_own_view_beside_another_device(desk: Client, teammate: Any) -> None:
+    Membership.objects.update(view="raw")  # chosen meanwhile, on the phone
+    html = desk.post(url("ahead"), {"view": "differences"}, headers=FRAGMENT).content.decode()
+    assert 'data-chosen="differences"' in html
+    assert Membership.objects.get(user=teammate).view == "raw"
+
+
+def test_a_member_without_a_choice_gets_the_projects_view(desk: Client, project: Any) -> None:
+    project.default_view = "raw"
+    project.save()
+    assert 'data-view="raw"\n    data-chosen="raw"' in desk.get(url("judge")).content.decode()
+    desk.get(url("judge"), {"view": "rendered"})
+    assert on_screen(desk)["view"] == "rendered"
+
+
+def test_differences_are_offered_for_similar_texts_alone(
+    client_for: Any, teammate: Any, project: Any, make_comparisons: Any
+) -> None:
+    [made] = make_comparisons(1)
+    first, second = (
+        Completion.objects.create(prompt=made.prompt, policy=made.first.policy, text=" ".join(words))
+        for words in ([f"one{n}" for n in range(90)], [f"two{n}" for n in range(90)])
+    )
+    Comparison.objects.create(project=project, prompt=made.prompt, first=first, second=second)
+    made.delete()
+    client = client_for(teammate)
+    token = on_screen(client)["token"]
+    html = client.get(url("texts", token), {"view": "differences"}, headers=FRAGMENT).content.decode()
+    assert "too little in common" in html
+    assert 'data-view="rendered"\n    data-chosen="differences"' in html
+    assert "<mark>" not in html
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"finish_reason": "length", "sampling": {"max_new_tokens": 128}}, "Cut at 128 tokens"),
+        ({"finish_reason": "length"}, "Cut at the length limit"),
+        ({"finish_reason": "stop", "sampling": {"max_new_tokens": 128}}, ""),
+    ],
+)
+def test_a_completion_that_was_cut_says_so(
+    client_for: Any,
+    teammate: Any,
+    owner: Any,
+    project: Any,
+    make_comparisons: Any,
+    fields: dict[str, Any],
+    note: str,
+) -> None:
+    [made] = make_comparisons(1)
+    cut = Completion.objects.create(
+        prompt=made.prompt, policy=made.first.policy, text="A way to ch", **fields
+    )
+    comparison = Comparison.objects.create(project=project, prompt=made.prompt, first=cut, second=made.second)
+    made.delete()
+    desk, admin = client_for(teammate), client_for(owner)
+    pages = [desk.get(url("judge")).content.decode()]
+    pages.append(admin.get(url("comparison", comparison.pk)).content.decode())
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "tie"})
+    pages.append(desk.get(url("judgment", Judgment.objects.get().pk)).content.decode())
+    for html in pages:
+        assert re.findall(r'class="ended">([^<]*)<', html) == ([note] if note else [])
 
 
 def test_all_of_a_long_text_can_be_read_as_plain_text(
     client_for: Any, teammate: Any, project: Any, make_comparisons: Any
 ) -> None:
-    from annotate.models import Completion, Prompt
+    from annotate.models import Prompt
 
     text = "<b>" + "z" * 1_000_000
     prompt = Prompt(project=project)

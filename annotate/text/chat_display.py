@@ -1,0 +1,119 @@
+"""A prompt as every page shows it: text, or the messages of a chat.
+
+Texts are shown in the chosen view. Instructions, calls of tools, their results, and whatever else a message holds are
+boxes that fold, each with its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from annotate.text import rendering
+from annotate.text.chats import Content, Turn, read_turns
+
+ROLES = {
+    "system": gettext_lazy("System"),
+    "developer": gettext_lazy("Developer"),
+    "user": gettext_lazy("User"),
+    "assistant": gettext_lazy("Assistant"),
+    "tool": gettext_lazy("Tool"),
+}
+Show = Callable[[str], SafeString]
+INSTRUCTIONS = ("system", "developer")
+FOLDED_FROM = 400  # characters of instructions that are folded
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a message as HTML. One with a `title` is a box that can be folded."""
+
+    html: SafeString
+    title: str = ""
+    size: str = ""
+    is_open: bool = True
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as a page shows it. `title` is its role in words."""
+
+    title: str | Promise
+    role: str
+    speaker: str
+    blocks: list[Block]
+
+    @property
+    def is_instruction(self) -> bool:
+        return self.role in INSTRUCTIONS
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A prompt as a page shows it. `earlier` are the messages before the user's last one, without the instructions."""
+
+    opening: list[Message]
+    earlier: list[Message]
+    latest: list[Message]
+    is_cut: bool
+
+    @property
+    def earlier_title(self) -> str:
+        count = len(self.earlier)
+        return ngettext("%(count)s earlier message", "%(count)s earlier messages", count) % {"count": count}
+
+
+def show_chat(content: Content, *, hosts: Sequence[str] = (), raw: bool = False) -> Chat:
+    """Return a prompt to show. Where it is longer than a page shows, its end counts before what was said earlier.
+
+    Images in formatted texts are loaded from `hosts` alone.
+    """
+    show = rendering.raw if raw else partial(rendering.markdown, hosts=hosts)
+    turns = read_turns(content)
+    start = next((at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS), len(turns))
+    asked = [at for at, turn in enumerate(turns) if turn.role == "user"]
+    last = max(asked[-1] if asked else start, start)
+    room = rendering.Room()
+    latest = _show_turns(turns[last:], room, show)
+    opening = _show_turns(turns[:start], room, show)
+    earlier = _show_turns(reversed(turns[start:last]), room, show)[::-1]
+    return Chat(opening, earlier, latest, room.is_exceeded)
+
+
+def _show_turns(turns: Iterable[Turn], room: rendering.Room, show: Show) -> list[Message]:
+    return [
+        Message(
+            ROLES.get(turn.role, rendering.visible_name(turn.role)),
+            turn.role,
+            rendering.visible_name(turn.speaker),
+            _show_parts(turn, room, show),
+        )
+        for turn in turns
+    ]
+
+
+def _show_parts(turn: Turn, room: rendering.Room, show: Show) -> list[Block]:
+    blocks = []
+    for part in turn.parts:
+        shown = room.take(part.text)
+        if part.name:
+            title, size = rendering.visible_name(part.name), _size(part.text)
+            blocks.append(Block(rendering.raw(shown), title, size, is_open=False))
+        elif turn.role in INSTRUCTIONS:
+            is_short = len(part.text) < FOLDED_FROM
+            blocks.append(Block(show(shown), _("Instructions"), _size(part.text), is_open=is_short))
+        else:
+            blocks.append(Block(show(shown)))
+    return blocks
+
+
+def _size(text: str) -> str:
+    length = len(text)
+    return ngettext("%(count)s character", "%(count)s characters", length) % {"count": intcomma(length)}

@@ -1,0 +1,143 @@
+"""Chats as their pages show them: everything that a message holds is there, under its name."""
+
+import json
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.text import rendering
+from annotate.text.chat_display import Chat, show_chat
+from annotate.text.chats import as_text, last_question
+
+CALL = {
+    "id": "call_7",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"city": "Basel"}'},
+}
+AGENT: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "name": "maria", "content": "Is it cold?"},
+    {"role": "assistant", "content": None, "reasoning_content": "I should look.", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call_7", "name": "get_weather", "content": '{"temperature": 3}'},
+    {"role": "assistant", "content": "It is 3 degrees."},
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "And **there**?"}, {"type": "image_url", "image_url": "x.png"}],
+    },
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"name": "look", "arguments": {"at": 1}}],
+        "refusal": None,
+    },
+]
+
+
+def words_of(chat: Chat) -> str:
+    """Return everything that is read on the page."""
+    messages = [*chat.opening, *chat.earlier, *chat.latest]
+    html = [
+        f"{message.title} {message.speaker} "
+        + " ".join(f"{block.title} {block.html}" for block in message.blocks)
+        for message in messages
+    ]
+    return unescape(re.sub("<[^>]*>", "", " ".join(html)))
+
+
+def test_earlier_messages_fold_and_instructions_stay() -> None:
+    chat = show_chat(AGENT)
+    assert [message.role for message in chat.opening] == ["system"]
+    assert [message.role for message in chat.earlier] == ["user", "assistant", "tool", "assistant"]
+    assert [message.role for message in chat.latest] == ["user", "assistant"]
+    assert chat.earlier_title == "4 earlier messages"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_calls_and_results_are_folded_boxes_with_names(raw: bool) -> None:
+    chat = show_chat(AGENT, raw=raw)
+    boxes = [
+        (block.title, block.is_open)
+        for message in [*chat.opening, *chat.earlier, *chat.latest]
+        for block in message.blocks
+        if block.title
+    ]
+    assert boxes == [
+        ("Instructions", True),
+        ("reasoning_content", False),
+        ("Call of get_weather (call_7)", False),
+        ("Result of get_weather (call_7)", False),
+        ("image_url", False),
+        ("Call of a tool", False),
+        ("refusal", False),
+    ]
+    assert '{"city": "Basel"}' in words_of(chat)
+    assert "maria" in words_of(chat)
+
+
+def test_long_instructions_are_folded() -> None:
+    chat = show_chat([{"role": "developer", "content": "x " * 300}, {"role": "user", "content": "Go."}])
+    assert [block.is_open for block in chat.opening[0].blocks] == [False]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("ab<&*`", max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    ["role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "weight"]
+)
+
+
+def leaves(value: Any) -> list[str]:
+    """Return every text, number and key in a value."""
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in (str(key), *leaves(inner))]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in leaves(inner)]
+    return [value if isinstance(value, str) else json.dumps(value)]
+
+
+@given(st.lists(st.dictionaries(KEYS, JSON, max_size=5) | JSON, max_size=4))
+def test_no_value_in_a_message_is_hidden(messages: list[Any]) -> None:
+    shown, whole = words_of(show_chat(messages, raw=True)), as_text(messages)
+    for message in messages:
+        values = list(message.values()) if isinstance(message, dict) else [message]
+        for leaf in leaves([value for value in values if value is not None]):
+            if leaf not in KNOWN:
+                assert leaf in shown or json.dumps(leaf)[1:-1] in shown
+                assert leaf in whole or json.dumps(leaf)[1:-1] in whole
+
+
+# Keys and types whose meaning the layout shows.
+KNOWN = {"function", "name", "arguments", "type", "text", "id"}
+
+
+def test_what_was_asked_last_has_room_before_what_came_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "DISPLAY_LIMIT", 100)
+    history = [{"role": "user", "content": "o" * 90}, {"role": "assistant", "content": "n" * 60}]
+    chat = show_chat([*history, {"role": "user", "content": "q" * 50}], raw=True)
+    assert chat.is_cut
+    assert words_of(chat).count("q") == 50
+    assert "n" * 50 in words_of(chat)
+    assert "n" * 51 not in words_of(chat)
+    assert "o" * 2 not in words_of(chat)
+
+
+def test_a_name_that_hides_characters_shows_them() -> None:
+    chat = show_chat([{"role": "us\u200ber", "content": "Hi", "name": "<b>"}])
+    assert "U+200B" in chat.latest[0].title
+    assert chat.latest[0].speaker == "&lt;b&gt;"
+
+
+def test_the_question_of_a_chat_is_what_the_user_said_last() -> None:
+    assert last_question(AGENT) == "And **there**?"
+    assert last_question("Plain") == "Plain"
+    assert last_question([{"role": "system", "content": "Only this."}]) == "Only this."
+    assert last_question([]) == ""

@@ -1,0 +1,307 @@
+"""Long and wide texts: the question is in sight, nothing widens the page, and the chosen view holds."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from annotate.models import Comparison, Membership
+from tests import factories
+from tests.browser.accessibility import violations
+from tests.browser.desk import JUDGE, Desk
+from tests.browser.questions import CHAT, DJANGO, LONG_LINE, LONG_TASK, QUESTIONS
+
+PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
+WIDTHS: dict[str, dict[str, Any]] = {"wide": {"width": 1440}, "tablet": {"width": 1000}, "phone": PHONE}
+
+
+@pytest.fixture
+def compare(project: Any) -> Callable[..., Comparison]:
+    """compare(prompt, first, second): a comparison, shown before those made later."""
+    return partial(factories.compare, project)
+
+
+def opened(open_desk: Callable[..., Desk], **options: Any) -> Desk:
+    desk = open_desk(**options)
+    desk.wait_for("Boolean(document.querySelector('#comparison[data-token]'))")
+    return desk
+
+
+def in_sight(text: Locator, box: Locator) -> bool:
+    """Return whether the beginning of `text` is within `box`."""
+    inner, outer = text.bounding_box(), box.bounding_box()
+    assert inner
+    assert outer
+    return outer["y"] - 1 <= inner["y"] < outer["y"] + outer["height"]
+
+
+# --- Views -----------------------------------------------------------------------------------------------------------
+
+
+def test_raw_stays_raw_for_all_that_follows(
+    make_comparisons: Any, open_desk: Callable[..., Desk], teammate: Any
+) -> None:
+    make_comparisons(6)
+    desk = open_desk().ready()
+    shown = desk.page.locator("#comparison")
+    desk.press("t")
+    expect(shown).to_have_attribute("data-view", "raw")
+    for _ in range(3):
+        desk.ready().judge("2")
+        expect(shown).to_have_attribute("data-view", "raw")
+    before = desk.token
+    desk.press("u")
+    desk.moved_on(before)
+    expect(shown).to_have_attribute("data-view", "raw")
+    desk.page.reload()
+    expect(shown).to_have_attribute("data-view", "raw")
+    assert Membership.objects.get(user=teammate).view == "raw"
+
+
+def test_a_view_reaches_the_other_tabs(make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
+    make_comparisons(4)
+    desk = open_desk().ready()
+    other = Desk(desk.page.context.new_page())
+    other.page.goto(JUDGE)
+    other.ready()
+    for key, view in (("t", "raw"), ("t", "rendered"), ("d", "differences")):
+        desk.press(key)
+        for tab in (desk, other):
+            expect(tab.page.locator("#comparison")).to_have_attribute("data-view", view)
+    other.ready().judge("1")
+    expect(other.page.locator("#comparison")).to_have_attribute("data-view", "differences")
+    desk.shows(other.token)
+    expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "differences")
+
+
+def test_leaving_differences_leads_back_to_raw(make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
+    make_comparisons(2)
+    desk = open_desk().ready()
+    for key, view in (("t", "raw"), ("d", "differences"), ("d", "raw"), ("t", "rendered")):
+        desk.press(key)
+        expect(desk.page.locator("#comparison")).to_have_attribute("data-view", view)
+
+
+def test_a_view_that_cannot_be_fetched_is_not_on(
+    make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    make_comparisons(3)
+    desk = open_desk().ready()
+    desk.page.context.set_offline(True)
+    desk.press("t")
+    expect(desk.page.get_by_text("The server cannot be reached")).to_be_visible()
+    expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "rendered")
+    desk.page.context.set_offline(False)
+    desk.ready().judge("2")
+    expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "rendered")
+
+
+def test_an_answer_on_its_way_does_not_bring_the_old_view_back(
+    make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    make_comparisons(4)
+    desk = open_desk().ready()
+    held: list[Any] = []
+    desk.intercept(
+        lambda route: route.continue_() if held else held.append((route, route.fetch())), "**/judge/ahead/"
+    )
+    desk.judge("2")
+    desk.page.evaluate("document.getElementById('ahead').innerHTML = ''")
+    desk.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # asks for one ahead
+    while not held:
+        desk.page.wait_for_timeout(20)
+    desk.press("t")
+    expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "raw")
+    held[0][0].fulfill(response=held[0][1])
+    desk.ready().judge("2")
+    expect(desk.page.locator("#comparison")).to_have_attribute("data-view", "raw")
+
+
+# --- Wide texts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_text_widens_the_page(
+    compare: Callable[..., Comparison], open_page: Callable[..., Page], owner: Any, width: str
+) -> None:
+    text = "\n\n".join(QUESTIONS)
+    made = compare(
+        [{"role": "system", "content": text}, {"role": "user", "content": text}], text, text + "\n\n!"
+    )
+    page = open_page(owner, JUDGE, **WIDTHS[width])
+    expect(page.get_by_role("button", name="Tie")).to_be_in_viewport(ratio=1)
+    for path in (JUDGE, f"/p/reviews/comparisons/{made.pk}/"):
+        page.goto(path)
+        for view in ("Raw", "Differences", "Formatted"):
+            page.get_by_role("link", name=view).click()
+            expect(page.get_by_role("link", name=view)).to_have_attribute("aria-current", "true")
+            assert page.evaluate("visualViewport.width") == WIDTHS[width]["width"]
+            assert page.evaluate("document.documentElement.scrollWidth <= visualViewport.width"), (path, view)
+
+
+def test_prose_wraps_beside_a_line_of_1000_characters(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare(LONG_LINE, LONG_LINE, LONG_LINE)
+    page = opened(open_desk, width=1440).page
+    for prose in page.locator("#comparison p", has_text="so many arguments").all():
+        box = prose.bounding_box()
+        assert box
+        assert box["x"] + box["width"] <= 1440
+        letters = prose.evaluate(
+            "p => { const range = document.createRange(); range.setStart(p.firstChild, 0);"
+            " const top = p.getClientRects()[0].top + 30; let at = 0;"
+            " while (++at < p.firstChild.length) { range.setEnd(p.firstChild, at);"
+            " if (range.getBoundingClientRect().bottom > top) break } return at }"
+        )
+        assert 40 <= letters <= 86
+
+
+@pytest.mark.parametrize(("width", "wraps"), [(1440, True), (1700, False), (390, True)])
+def test_code_wraps_in_narrow_panes_and_on_request(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: int, wraps: bool
+) -> None:
+    compare("Fix it.", DJANGO, DJANGO)
+    desk = opened(open_desk, width=width)
+    code = desk.page.locator("#pane-a pre")
+
+    def fits() -> bool:
+        return bool(code.evaluate("pre => pre.scrollWidth <= pre.clientWidth"))
+
+    assert fits() == wraps
+    desk.press("w")
+    assert fits() != wraps
+    desk.page.reload()
+    assert fits() != wraps  # remembered
+    code.hover()
+    desk.page.locator("#pane-a").get_by_role("button", name="Wrap").click()
+    assert fits() == wraps
+
+
+def test_code_is_copied_as_it_is(compare: Callable[..., Comparison], open_desk: Callable[..., Desk]) -> None:
+    compare("Fix it.", DJANGO, DJANGO)
+    desk = opened(open_desk)
+    desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copy = desk.page.locator("#pane-a").get_by_role("button", name="Copy")
+    copy.focus()
+    expect(copy).to_have_css("opacity", "1")
+    desk.press("Enter")
+    expect(desk.page.locator("#pane-a").get_by_role("button", name="Copied")).to_be_visible()
+    code = DJANGO.split("```python\n")[1].split("```")[0]
+    assert desk.page.evaluate("navigator.clipboard.readText()") == code
+
+
+# --- Long prompts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("content", [LONG_TASK, CHAT], ids=["plain", "chat"])
+def test_the_question_is_in_sight_and_all_of_it_at_a_key(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: str, content: Any
+) -> None:
+    compare(content, "One", "Two")
+    desk = opened(open_desk, **WIDTHS[width])
+    page, body = desk.page, desk.page.locator("#prompt-body")
+    question, end = page.get_by_text("Summarise the minutes"), page.get_by_text("Item 36.")
+    assert in_sight(question, body)
+    expect(page.get_by_role("button", name="Tie")).to_be_in_viewport()
+    before = body.bounding_box()
+    desk.press("p")
+    expect(page.get_by_role("button", name="Show all")).to_have_attribute("aria-expanded", "true")
+    after = body.bounding_box()
+    assert before
+    assert after
+    assert after["height"] > 1.5 * before["height"]
+    for earlier in page.locator(".earlier").all():
+        expect(earlier.get_by_text("It is 3 degrees.")).to_be_visible()
+    end.scroll_into_view_if_needed()
+    expect(page.get_by_role("button", name="Tie")).to_be_in_viewport()
+    desk.press("p")
+    assert in_sight(question, body)
+    expect(page.get_by_text("It is 3 degrees.")).to_be_hidden()
+
+
+def test_a_short_prompt_offers_no_more(make_comparisons: Any, open_desk: Callable[..., Desk]) -> None:
+    make_comparisons(2)
+    desk = open_desk().ready()
+    expect(desk.page.get_by_role("button", name="Show all")).to_be_hidden()
+
+
+def test_earlier_messages_open_by_a_click(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare(CHAT, "One", "Two")
+    page = opened(open_desk).page
+    page.locator("#prompt-body").evaluate("body => body.scrollTo(0, 0)")
+    page.get_by_text("4 earlier messages").click()
+    expect(page.get_by_text("It is 3 degrees.")).to_be_visible()
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone"])
+def test_boxes_of_a_chat_are_accessible(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk], options: dict[str, Any]
+) -> None:
+    call = {"id": "call_7", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    chat = [
+        *CHAT[:-1],
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_7", "content": "3 degrees"},
+    ]
+    compare(chat, DJANGO, DJANGO + "\n\nDone.")
+    page = opened(open_desk, **options).page
+    for box in page.locator(".box > summary, .earlier > summary").all():
+        box.click()
+    expect(page.get_by_text("3 degrees", exact=True)).to_be_visible()
+    assert not violations(page)
+
+
+def height_of(desk: Desk) -> float:
+    box = desk.page.locator("#prompt-body").bounding_box()
+    assert box
+    return float(box["height"])
+
+
+def test_the_prompts_height_is_dragged_and_remembered(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    for number in range(3):
+        compare(f"{number} {LONG_TASK}", "One", "Two")
+    desk = opened(open_desk)
+    before = height_of(desk)
+    handle = desk.page.locator("#divider")
+    box = handle.bounding_box()
+    assert box
+    desk.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 5)
+    desk.page.mouse.down()
+    desk.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 155)
+    desk.page.mouse.up()
+    dragged = height_of(desk)
+    assert dragged == pytest.approx(before + 150, abs=12)
+    desk.looked().judge("2")
+    assert height_of(desk) == pytest.approx(dragged, abs=2)
+    desk.page.reload()
+    assert height_of(desk) == pytest.approx(dragged, abs=2)
+    handle.dblclick()
+    assert height_of(desk) == pytest.approx(before, abs=2)
+
+
+def test_the_prompts_height_is_set_by_keyboard(
+    compare: Callable[..., Comparison], open_desk: Callable[..., Desk]
+) -> None:
+    compare(LONG_TASK, "One", "Two")
+    desk = opened(open_desk)
+    handle = desk.page.get_by_role("separator", name="Height of the prompt")
+    handle.focus()
+    before = height_of(desk)
+    for key, value in (
+        ("ArrowDown", "37"),
+        ("End", "80"),
+        ("Home", "10"),
+        ("ArrowUp", "10"),
+        ("Enter", "32"),
+    ):
+        desk.press(key)
+        expect(handle).to_have_attribute("aria-valuenow", value)
+    assert height_of(desk) == before
