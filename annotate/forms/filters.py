@@ -60,6 +60,14 @@ class Policies(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript
         self.queryset = Policy.objects.filter(project=project).order_by("-pk")
 
 
+class Metadata(forms.CharField):
+    """A key of metadata, or a key and its value, such as “lang=de”."""
+
+    def __init__(self) -> None:
+        widget = forms.TextInput(attrs={"placeholder": _("Metadata, such as “lang=de”")})
+        super().__init__(required=False, max_length=300, label=_("Metadata"), widget=widget)
+
+
 class Batch(forms.CharField):
     """The batch of a row, such as “import 3”: it says what made it."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.forms.filters import Annotators, Batch, Policies, StrictForm
+from annotate.forms.filters import Annotators, Batch, Metadata, Policies, StrictForm
 from annotate.models import Comparison, Judgment, Project
 
 HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
@@ -28,6 +28,7 @@ class PromptFilterForm(StrictForm):
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
     batch = Batch()
+    metadata = Metadata()
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
@@ -47,7 +48,7 @@ class FilterForm(StrictForm):
     ]
     IN_SIGHT = ("state", "verdict")
     # Folded, unless one is in use.
-    MORE = ("kind", "annotator", "policy", "batch", "held_out", "disagreement", "flagged")
+    MORE = ("kind", "annotator", "policy", "batch", "metadata", "held_out", "disagreement", "flagged")
 
     q = forms.CharField(required=False, max_length=200, label=_("Search"))
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
@@ -60,6 +61,7 @@ class FilterForm(StrictForm):
     annotator = Annotators(empty_label=_("Any annotator"))
     policy = Policies()
     batch = Batch()
+    metadata = Metadata()
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
     prompt = forms.IntegerField(
         required=False, min_value=1, label=_("Prompt"), widget=forms.HiddenInput(attrs={"id": None})

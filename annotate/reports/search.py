@@ -5,13 +5,15 @@ windows of keys until the page is full or its time is up; then it says how far i
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet, TextField
+from django.db.models import Count, Exists, JSONField, OuterRef, Prefetch, Q, QuerySet, TextField
 from django.db.models.expressions import F, Value
+from django.db.models.fields.json import KeyTransform, KeyTransformExact
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.db.models.lookups import IContains
 
@@ -98,7 +100,8 @@ def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> Que
     """Return the prompts that match every filter given."""
     if text := filters.get("q"):
         number = _number(text)
-        prompts = prompts.filter(Q(external_id=text) | _in_prompt(text) if number is None else Q(pk=number))
+        found = Q(external_id=text) | _in_prompt(text) | _in_json(text, "metadata")
+        prompts = prompts.filter(found if number is None else Q(pk=number))
     match filters.get("state"):
         case "in_use":
             prompts = prompts.filter(withdrawn_at=None)
@@ -108,6 +111,8 @@ def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> Que
             prompts = prompts.filter(withdrawn_at__isnull=False)
     if batch := filters.get("batch"):
         prompts = prompts.filter(batch=batch)
+    if metadata := filters.get("metadata"):
+        prompts = prompts.filter(_has_metadata(metadata, "metadata"))
     if held_out := filters.get("held_out"):
         prompts = prompts.filter(held_out=held_out == "yes")
     return prompts
@@ -116,7 +121,12 @@ def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> Que
 def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> ComparisonQuerySet:
     """Return the comparisons that match every filter given."""
     if text := filters.get("q"):
-        comparisons = comparisons.filter(containing(text) | Q(external_id=text))
+        comparisons = comparisons.filter(
+            containing(text)
+            | Q(external_id=text)
+            | _in_json(text, "metadata")
+            | _in_json(text, "prompt__metadata")
+        )
     match filters.get("state"):
         case "waiting":
             comparisons = comparisons.filter(judged=0, withdrawn_at=None).exclude(is_set_aside())
@@ -132,6 +142,11 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
     comparisons = comparisons.filter(
         **{name: filters[name] for name in ("kind", "batch", "prompt") if filters.get(name)}
     )
+    if metadata := filters.get("metadata"):
+        paths = ("metadata", "prompt__metadata")
+        comparisons = comparisons.filter(
+            _has_metadata(metadata, paths[0]) | _has_metadata(metadata, paths[1])
+        )
     if policy := filters.get("policy"):
         comparisons = comparisons.filter(Q(first__policy=policy) | Q(second__policy=policy))
     if held_out := filters.get("held_out"):
@@ -183,12 +198,41 @@ def _number(text: str) -> int | None:
 
 def _in_prompt(text: str, path: str = "") -> Q:
     """Return the condition that a prompt holds this text. `path` leads to it."""
-    # A prompt is stored as JSON: SQLite keeps it escaped, PostgreSQL does not.
+    return _in_json(text, f"{path}content")
+
+
+def _in_json(text: str, column: str) -> Q:
+    """Return the condition that a JSON column holds this text."""
+    # SQLite keeps JSON escaped, PostgreSQL does not.
     spellings = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
     found = Q()
     for escaped in spellings:
-        found |= Q(IContains(Cast(f"{path}content", TextField()), escaped))
+        found |= Q(IContains(Cast(column, TextField()), escaped))
     return found
+
+
+def _has_metadata(asked: str, column: str) -> Q:
+    """Return the condition that a column of metadata has a key, or that the key has a value: “lang” or “lang=de”."""
+    key, equals, value = (part.strip() for part in asked.partition("="))
+    if not equals:
+        return Q(**{f"{column}__has_key": key})
+    found = _equals(column, key, value)
+    if (parsed := _scalar(value)) is not None:  # 3 and true may be written without quotes
+        found |= _equals(column, key, parsed)
+    return found
+
+
+def _equals(column: str, key: str, value: object) -> Q:
+    return Q(KeyTransformExact(KeyTransform(key, column), Value(value, JSONField())))
+
+
+def _scalar(text: str) -> float | bool | None:
+    """Return the number or boolean that a text spells as JSON, or None."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, bool | int | float) and math.isfinite(value) else None
 
 
 def _with_details(keys: list[int]) -> list[Comparison]:

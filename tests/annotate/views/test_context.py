@@ -109,3 +109,56 @@ def test_what_is_not_a_host_is_refused(project: Project, owner: Any, client_for:
         assert answer.status_code in (status, 422 if status == 200 else status)
         assert project.image_hosts == ([] if status == 200 else ["ok.example", "maps.example:8443"])
     project.image_hosts = []
+
+
+# --- Finding by context ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(project: Project) -> dict[str, Comparison]:
+    """Return comparisons with metadata of their prompts and of their own, by name."""
+    made = {name: compare(project, f"{name}?", f"{name} a", f"{name} b") for name in ("one", "two", "three")}
+    metadata = {"one": {"lang": "de", "level": 3}, "two": {"lang": "fr", "checked": True}, "three": {}}
+    for name, comparison in made.items():
+        comparison.prompt.metadata = metadata[name]
+        comparison.prompt.save()
+    made["three"].metadata = {"lang": "de", "note": 'a "quoted" größe', "a.b__c": "x"}
+    made["three"].save()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ("lang=de", ["one", "three"]),
+        ("lang = fr", ["two"]),
+        ("lang", ["one", "two", "three"]),
+        ("level=3", ["one"]),
+        ("level=4", []),
+        ("checked=true", ["two"]),
+        ("a.b__c=x", ["three"]),
+        ('note=a "quoted" größe', ["three"]),
+        ("absent=", []),
+        ("=", []),
+        ("lang=d", []),
+    ],
+)
+def test_comparisons_are_found_by_metadata(
+    told: dict[str, Comparison], owner: Any, client_for: Any, asked: str, names: list[str]
+) -> None:
+    page = client_for(owner).get("/p/reviews/comparisons/", {"metadata": asked})
+    assert {row.pk for row in page.context["page"].rows} == {told[name].pk for name in names}
+
+
+def test_prompts_are_found_by_metadata(told: dict[str, Comparison], owner: Any, client_for: Any) -> None:
+    client = client_for(owner)
+    page = client.get("/p/reviews/prompts/", {"metadata": "lang=de"})
+    assert [row.pk for row in page.context["page"].rows] == [told["one"].prompt_id]
+
+
+@pytest.mark.parametrize(("asked", "names"), [("größe", ["three"]), ("fr", ["two"]), ("nothing", [])])
+def test_a_search_finds_words_of_metadata(
+    told: dict[str, Comparison], owner: Any, client_for: Any, asked: str, names: list[str]
+) -> None:
+    page = client_for(owner).get("/p/reviews/comparisons/", {"q": asked})
+    assert {row.pk for row in page.context["page"].rows} == {told[name].pk for name in names}
