@@ -179,6 +179,15 @@ def what_else_there_is(project: Any, ada: Any, ben: Any, first: Any) -> dict[str
     }
 
 
+def let_members_read(project: Any) -> None:
+    """Let the members have read the guidelines, and chosen no view of texts."""
+    from annotate.models import Membership
+    from annotate.people import reading
+
+    version = reading.version_of(project.guidelines)
+    Membership.objects.filter(project=project).update(guidelines_read=version, view="")
+
+
 def take_all(browser: Browser, address: str) -> list[str]:
     """All pictures, with work done between them; returns what was wrong with the pages."""
     import django
@@ -197,6 +206,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     names: dict[str, Any] = {"project": project.slug}
 
     def take(shots: tuple[tuple[str, str, str], ...]) -> None:
+        let_members_read(project)
         for name, person, path in shots:
             photographer.take(name, person, path.format(**names))
 

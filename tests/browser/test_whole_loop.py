@@ -60,7 +60,10 @@ def judge_by_keyboard(page: Page) -> tuple[str, str, str] | None:
     """
     token = page.locator("#comparison").get_attribute("data-token")
     prompt = page.locator("#prompt-body").inner_text().strip()
-    left, right = (page.locator(f"#pane-{side}").inner_text().strip() for side in ("a", "b"))
+    written = (
+        "pane => [...pane.querySelectorAll(':scope > :not(.ended)')].map(one => one.innerText).join('\\n\\n')"
+    )
+    left, right = (page.locator(f"#pane-{side}").evaluate(written).strip() for side in ("a", "b"))
     better = reward(left) - reward(right)
     page.wait_for_timeout(350)  # a key within the first 300 ms is taken for the second half of a double press
     page.keyboard.press("4" if better == 0 else "1" if better > 0 else "8")
@@ -98,6 +101,7 @@ def test_from_a_keystroke_to_a_better_policy_and_back(instance, tmp_path):
     # --- An annotator judges by keyboard -----------------------------------------------------------------------
     desk = instance.sign_in("ben")
     desk.goto(f"/p/{PROJECT}/judge/")
+    desk.get_by_role("button", name="Start judging").click()
     given = [judge_by_keyboard(desk) for _ in range(VERDICTS)]
     stored = "SELECT count(*) FROM annotate_judgment WHERE superseded_at IS NULL"
     until(desk, lambda: instance.query(stored) == [(VERDICTS,)])
