@@ -41,15 +41,11 @@ def check_message(message: object, where: str) -> dict[str, Any]:
     }
 
 
-def size_of(message: Mapping[str, Any]) -> int:
-    """Return the characters of a message: of its content where that is text, and of all else as JSON."""
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return what a message says, to be measured: its content where that is text, and all else as JSON."""
     rest = {key: value for key, value in message.items() if key != "role"}
-    content = rest.pop("content")
-    if not isinstance(content, str):
-        rest["content"] = content
-    return (len(content) if isinstance(content, str) else 0) + (
-        len(json.dumps(rest, ensure_ascii=False)) if rest else 0
-    )
+    text = rest.pop("content") if isinstance(message["content"], str) else ""
+    return text + json.dumps(rest, ensure_ascii=False) if rest else text
 
 
 def _content(message: Mapping[str, Any], where: str, *, has_calls: bool) -> Any:

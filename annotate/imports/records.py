@@ -15,14 +15,16 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.imports.messages import check_message, size_of
+from annotate.imports.messages import check_message, text_of
 from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
 from annotate.models import Policy, Project
 from annotate.text.chats import Content
+from annotate.text.images import hide_payloads
 from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
 from primitives.text import is_storable, printable
 
-TEXT_LIMIT = 100_000  # characters of a prompt or a completion
+TEXT_LIMIT = 100_000  # characters of a prompt or a completion, without the base64 of its images
+IMAGES_LIMIT = 4 * 1024 * 1024  # characters of that base64
 MESSAGES = 1_000  # of a chat
 METADATA_LIMIT = 64 * 1024  # bytes, as JSON
 POLICIES = 200  # from elsewhere, of a project: its pages list them all
@@ -184,8 +186,7 @@ def _prompt(content: object) -> Content:
         raise RowError(
             _("The last message of the prompt is the assistant's; its completion is what is judged.")
         )
-    if (size := sum(size_of(message) for message in messages)) > TEXT_LIMIT:
-        raise RowError(_too_long("prompt", size))
+    _check_length("prompt", [text_of(message) for message in messages])
     return messages
 
 
@@ -223,23 +224,31 @@ def _short(value: object, name: str, limit: int) -> str:
 
 def _text(value: object, name: str) -> str:
     """Return `value`, text that can be used. `name` is its key, for the error."""
-    if isinstance(value, str) and value.strip() and len(value) <= TEXT_LIMIT and is_storable(value):
-        return value
     if not isinstance(value, str):
         raise RowError(_("%(name)s must be text.") % {"name": name})
     if not value.strip():
         raise RowError(_("%(name)s is empty.") % {"name": name})
-    if len(value) > TEXT_LIMIT:
-        raise RowError(_too_long(name, len(value)))
-    raise RowError(_unstorable(name))
+    _check_length(name, [value])
+    if not is_storable(value):
+        raise RowError(_unstorable(name))
+    return value
 
 
-def _too_long(name: str, count: int) -> str:
-    return _("%(name)s has %(count)s characters; at most %(limit)s are taken.") % {
-        "name": name,
-        "count": f"{count:,}",
-        "limit": f"{TEXT_LIMIT:,}",
-    }
+def _check_length(name: str, texts: list[str]) -> None:
+    """Refuse texts that are together too long. The base64 of their images is counted by itself. Raises RowError."""
+    whole = sum(map(len, texts))
+    if whole <= TEXT_LIMIT:
+        return
+    if whole > TEXT_LIMIT + IMAGES_LIMIT:
+        sentence = _(
+            "%(name)s has %(count)s characters; at most %(limit)s are taken, and %(images)s of images."
+        )
+    elif (whole := sum(len(hide_payloads(text)) for text in texts)) > TEXT_LIMIT:
+        sentence = _("%(name)s has %(count)s characters; at most %(limit)s are taken.")
+    else:
+        return
+    limits = {"limit": f"{TEXT_LIMIT:,}", "images": f"{IMAGES_LIMIT:,}"}
+    raise RowError(sentence % {"name": name, "count": f"{whole:,}", **limits})
 
 
 def _unstorable(name: str) -> str:

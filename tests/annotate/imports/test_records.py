@@ -497,3 +497,21 @@ def test_counts_are_what_a_file_holds():
     rows = [PAIR, {**PAIR, "gold": "a"}, {"prompt": "One"}]
     assert writing.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
     assert parse({"prompt": " kept as it is "}).prompt == " kept as it is "
+
+
+# --- Images in texts ---------------------------------------------------------------------------------------------
+
+IMAGE = "![chart](data:image/png;base64,{})"
+
+
+@pytest.mark.parametrize("key", ["completion_a", "prompt", "chat"])
+def test_the_base64_of_an_image_is_not_counted_as_text(key):
+    def row(text):
+        value = [{"role": "user", "content": text}] if key == "chat" else text
+        return {"prompt": "Q", "completion_a": "a", "completion_b": "b", "prompt" if key == "chat" else key: value}
+
+    large = IMAGE.format("QUJD" * 200_000)
+    assert records.parse(row(f"What is {large}?"))
+    for text in (large + "x" * 100_000, "y" * 5_000_000, IMAGE.format("QUJD" * 2_000_000)):
+        with pytest.raises(RowError, match="at most 100,000 are taken"):
+            records.parse(row(text))
