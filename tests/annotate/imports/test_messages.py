@@ -4,7 +4,7 @@ import pytest
 
 from annotate.imports.messages import check_message, text_of
 from annotate.imports.reader import RowError
-from annotate.imports.records import import_file
+from annotate.imports.writing import import_file
 from annotate.models import Prompt
 from tests.annotate.imports.test_records import jsonl
 
