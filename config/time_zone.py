@@ -20,7 +20,7 @@ def known_zones() -> frozenset[str]:
 
 
 class TimeZoneMiddleware:
-    """Activates the reader's zone for pages. Programs read the API in the site's zone, whoever asks."""
+    """Activates the reader's zone for pages. Programs read the API in the site's zone."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -137,6 +137,11 @@ def in_parts(rows: Any) -> Iterator[list[Any]]:
         yield part
 
 
+def check_rows(apps: Any, schema_editor: Any) -> None:
+    """Check the rows that were changed, as PostgreSQL alters no table whose checks are still to come."""
+    schema_editor.connection.check_constraints()
+
+
 def skip_what_was_passed(apps: Any, schema_editor: Any) -> None:
     """Make each skip an ordinary one, as earlier versions know no other. The triggers count it."""
     apps.get_model("annotate", "Claim").objects.filter(state="passed").update(state="skipped")
@@ -178,9 +183,11 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField("judgment", "first_at", models.DateTimeField(null=True, editable=False)),
+        migrations.RunPython(check_rows, check_rows),
         migrations.RunPython(keep_first_times, migrations.RunPython.noop),
         migrations.RunPython(restore_seconds, migrations.RunPython.noop),
         migrations.RunPython(give_keys, give_texts),
+        migrations.RunPython(check_rows, check_rows),
         migrations.AlterField(
             "project",
             "reasons",

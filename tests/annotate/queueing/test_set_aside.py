@@ -81,7 +81,7 @@ def test_the_list_has_it_as_a_state_of_its_own(owner, crowd, skipped, client_for
     client = client_for(owner)
 
     def listed(state):
-        return [one.pk for one in client.get(LIST, {"state": state}).context["page"].comparisons]
+        return [one.pk for one in client.get(LIST, {"state": state}).context["page"].rows]
 
     assert (listed("set_aside"), listed("waiting"), listed("partly")) == ([skipped.pk], [], [])
     assert "Hand all out again" in client.get(LIST, {"state": "set_aside"}).content.decode()

@@ -197,7 +197,7 @@ def test_a_comparison_tells_everything(project, owner, teammate, researcher, mak
     assert "toni" in page
     assert "replaced" in page  # the history
     assert snapshot.digest[:12] in page
-    assert "olive has had it on screen" in page
+    assert "It is on olive’s screen" in page
     assert comparison.first.policy.name in page
     left = "A" if claim.comparison.judgments.first().left_id == comparison.first_id else "B"
     assert f"<td>{left}</td>" in page
