@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-BEFORE = [("annotate", "0007_metadata_and_images")]
+BEFORE = [("annotate", "0008_what_was_said")]
 
 
 def migrate(targets: list[tuple[str, str]]) -> Any:
