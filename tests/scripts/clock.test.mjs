@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Clock, Readings, keysOf } from "../../static/desk/screen.js";
+import { Clock, Readings } from "../../static/desk/reading.js";
+import { keysOf } from "../../static/desk/screen.js";
 import { Store } from "../../static/desk/outbox.js";
 
 function clockAt(time, isHidden = false) {

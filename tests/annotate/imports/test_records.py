@@ -508,7 +508,12 @@ IMAGE = "![chart](data:image/png;base64,{})"
 def test_the_base64_of_an_image_is_not_counted_as_text(key):
     def row(text):
         value = [{"role": "user", "content": text}] if key == "chat" else text
-        return {"prompt": "Q", "completion_a": "a", "completion_b": "b", "prompt" if key == "chat" else key: value}
+        return {
+            "prompt": "Q",
+            "completion_a": "a",
+            "completion_b": "b",
+            "prompt" if key == "chat" else key: value,
+        }
 
     large = IMAGE.format("QUJD" * 200_000)
     assert records.parse(row(f"What is {large}?"))
