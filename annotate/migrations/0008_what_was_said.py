@@ -1,17 +1,19 @@
 """Judgments keep the first time, reading times that revisions cleared, and reasons and criteria by stable keys."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from itertools import count
 from typing import Any
 
 from django.db import migrations, models
 from django.db.models import F, Min, OuterRef, Q, Subquery
 from django.db.models.expressions import ExpressionWrapper, OrderBy
 from django.utils import timezone
+from django.utils.text import slugify
 
 from annotate.models import triggers
-from annotate.models.aspects import new_key
 
 AT_A_TIME = 500
+LONGEST_KEY = 40
 VERBS = [
     ("created", "Created the project"),
     ("invited", "Invited"),
@@ -58,6 +60,13 @@ def restore_seconds(apps: Any, schema_editor: Any) -> None:
     for pk, replaced in cleared.values_list("pk", "replaces").iterator():
         before = judgments.values("seconds", "too_fast").get(pk=replaced)  # an earlier one, restored by now
         judgments.filter(pk=pk).update(**before)
+
+
+def new_key(title: str, taken: Container[str]) -> str:
+    """Return a key: the title in plain letters, with a number where that is taken."""
+    stem = slugify(title)[:LONGEST_KEY].strip("-")
+    keys = (f"{stem or 'key'}-{number}" for number in count(2 if stem else 1))
+    return stem if stem and stem not in taken else next(key for key in keys if key not in taken)
 
 
 class Names:

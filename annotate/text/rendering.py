@@ -277,6 +277,11 @@ def _image(token: Token, env: Environment) -> str:
     return show_image(str(token.attrGet("src")), token.meta["source"], env["payloads"], env["hosts"])
 
 
+def _table(token: Token, env: Environment) -> str:
+    """Return a table that can be scrolled by keyboard where it is wider than its box."""
+    return '<table tabindex="0">\n'
+
+
 def _cell(token: Token, env: Environment) -> str:
     """Return a table cell; its alignment is a class, as style attributes are forbidden."""
     numeric = token.attrGet("style") == "text-align:right"
@@ -314,6 +319,7 @@ RULES: dict[str, Callable[[Token, Environment], str]] = {
     "code_block": _code_block,
     "fence": _code_block,
     "image": _image,
+    "table_open": _table,
     "th_open": _cell,
     "td_open": _cell,
     "heading_open": _heading,
@@ -397,6 +403,7 @@ CLEANER = nh3.Cleaner(
         "p": {"class"},
         "li": {"dir"},
         "span": {"class", "title"},
+        "table": {"tabindex"},
         "th": {"class"},
         "td": {"class"},
         "img": {"src", "width", "height", "alt", "referrerpolicy"},

@@ -240,3 +240,80 @@ function request(url, body) {
     signal: AbortSignal.timeout(30000),
   });
 }
+
+// --- How long comparisons are read ---
+
+const DAY = 24 * 3600 * 1000; // ms
+const IDLE = 60_000; // ms without input that still count as reading
+
+// How long a comparison has been read, in ms: while it is visible, and there was input within the last minute.
+export class Clock {
+  #now;
+  #elapsed = 0;
+  #since; // when reading began or went on; null while the page is hidden
+  #lastInput;
+
+  constructor(now = () => performance.now(), isHidden = false) {
+    this.#now = now;
+    this.#lastInput = now();
+    this.#since = isHidden ? null : now();
+  }
+
+  get time() {
+    if (this.#since === null) return this.#elapsed;
+    return this.#elapsed + Math.max(0, Math.min(this.#now(), this.#lastInput + IDLE) - this.#since);
+  }
+
+  // Note that the annotator is there. The time since they went idle does not count.
+  touch() {
+    if (this.#since !== null) {
+      this.#elapsed = this.time;
+      this.#since = this.#now();
+    }
+    this.#lastInput = this.#now();
+  }
+
+  // Begin again, at the time of earlier looks.
+  restart(elapsed = 0) {
+    this.touch();
+    this.#elapsed = elapsed;
+  }
+
+  pause() {
+    this.#elapsed = this.time;
+    this.#since = null;
+  }
+
+  resume() {
+    this.touch();
+    this.#since ??= this.#now();
+  }
+}
+
+// How long comparisons were read before a verdict, by token: a reload or an undo of another one interrupts the look.
+export class Readings {
+  #store;
+  #prefix = "whetstone:read:";
+
+  constructor(store) {
+    this.#store = store;
+  }
+
+  get(token) {
+    return this.#store.get(this.#prefix + token)?.time ?? 0;
+  }
+
+  put(token, time, now = Date.now()) {
+    if (token) this.#store.put(this.#prefix + token, { at: now, time });
+  }
+
+  drop(token) {
+    this.#store.drop(this.#prefix + token);
+  }
+
+  dropOld(now = Date.now()) {
+    for (const key of this.#store.keys(this.#prefix)) {
+      if (now - this.#store.get(key)?.at > DAY) this.#store.drop(key);
+    }
+  }
+}

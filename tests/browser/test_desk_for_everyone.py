@@ -266,7 +266,7 @@ def test_the_first_page_is_light(
     page.wait_for_load_state("networkidle")
     fetched = [request for request in requested if not request.url.startswith("data:")]
     assert len(fetched) <= 8, [request.url for request in fetched]
-    assert len([request for request in fetched if request.url.endswith(".js")]) <= 6
+    assert len([request for request in fetched if request.url.endswith(".js")]) <= 5
     assert len([request for request in fetched if request.url.endswith(".css")]) == 1
     total = 0
     for request in fetched:

@@ -16,10 +16,10 @@ from tests.browser.desk import Desk
 
 # What must be on screen for each row, of its prompt and of either completion.
 SHOWN = {
-    "code": ["This view is painfully slow", "select_related", "@lru_cache"],
-    "mathematics": ["A ticket costs $5, not $6.", "By induction", "are pairs"],
+    "code": ["This view is painfully slow", "three queries an order", "@lru_cache"],
+    "mathematics": ["A ticket costs $5, not $6.", "By induction", "left over"],
     "table": ["Compare four databases", "4,100,000", "for monitoring"],
-    "tools": ["ten minutes from the station", "14:31", "Enjoy your trip! 🚆"],
+    "tools": ["ten minutes from the station", "you would miss the 14:02", "Enjoy your trip! 🚆"],
     "reasoning": ["A bat and a ball", "The ball costs 0.05.", "The ball costs 0.10."],
     "arabic": ["اشرح الفرق", "قابلية التعديل", "كلاهما يحفظ الترتيب"],
     "japanese": ["次のメール", "ご出席いただけますでしょうか", "よろしくお願いします"],

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Clock, Readings } from "../../static/desk/reading.js";
+import { Clock, Readings, Store } from "../../static/desk/outbox.js";
 import { keysOf } from "../../static/desk/screen.js";
-import { Store } from "../../static/desk/outbox.js";
 
 function clockAt(time, isHidden = false) {
   const clock = new Clock(() => time.now, isHidden);

@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from annotate.models import Comparison, Policy, Project, Snapshot
+from annotate.forms.exports import ExportForm
+from annotate.models import Project, Snapshot
 from annotate.pairs import exports
-from annotate.pairs.snapshots import PairSettings
-from annotate.people.members import judged_or_members
 from annotate.projects import trail
-from annotate.reports.search import has_batch
+
+# The fields of the page's form that narrow the rows, and those that say how judgments become pairs.
+NARROWING = ("kind", "policy", "annotator", "batch")
+RULES = ("votes", "weights", "min_judgments", "smoothing", "too_fast", "gold")
 
 
 class Counted:
@@ -59,17 +62,19 @@ class Command(BaseCommand):
             "--since", metavar="DATE", help="comparisons judged since then, such as 2026-03-01"
         )
         parser.add_argument("--annotator", metavar="USERNAME", help="from this person's judgments alone")
-        parser.add_argument("--kind", choices=Comparison.Kind.values, help="comparisons of this kind")
+        parser.add_argument("--kind", help="comparisons of this kind")
         parser.add_argument("--policy", metavar="NAME", help="comparisons with a completion of this policy")
-        parser.add_argument("--batch", default="", metavar="NAME", help="comparisons of this batch")
-        parser.add_argument(
-            "--min-judgments", type=int, default=1, metavar="N", help="pairs with as many votes"
-        )
+        parser.add_argument("--batch", metavar="NAME", help="comparisons of this batch")
         parser.add_argument(
             "--held-out",
-            choices=exports.HELD_OUT,
             help="held-out prompts, which training never sees: leave them out (default for pairs), include, or only",
         )
+        parser.add_argument("--votes", help="every vote equal (default), or by reliability")
+        parser.add_argument("--weights", help="every pair equal (default), or by its judgments")
+        parser.add_argument("--min-judgments", metavar="N", help="pairs with as many votes (default 1)")
+        parser.add_argument("--smoothing", metavar="X", help="votes added to each side (default 0)")
+        parser.add_argument("--too-fast", help="verdicts marked too fast: count (default), or leave out")
+        parser.add_argument("--gold", help="gold comparisons: leave out (default), or include")
 
     def handle(self, *, output: str, format: str, **options: Any) -> None:
         project = Project.objects.filter(slug=options["project"]).first()
@@ -79,11 +84,12 @@ class Command(BaseCommand):
             )
             raise CommandError(f"There is no project “{options['project']}”; there is: {known}.")
         self.refuse_idle(format, options)
-        if format == "judgments":
-            options["held_out"] = options["held_out"] or "include"
-        filters = self.filters(project, options)
+        form = self.form(project, options)
+        filters = form.filters(of_judgments=format == "judgments")
+        if options["since"]:
+            filters = replace(filters, since=moment(options["since"]))
         trail.record(trail.Verb.EXPORTED, None, project=project, target=f"{format} to {output}")
-        counted = Counted(self.rows(project, format, filters, options))
+        counted = Counted(self.rows(project, format, form, filters, options))
         columns = exports.JUDGMENT_COLUMNS if format == "judgments" else exports.PAIR_COLUMNS
         lines = (
             exports.csv_lines(counted, columns, for_spreadsheets=options["spreadsheet"])
@@ -99,28 +105,39 @@ class Command(BaseCommand):
             exports.write_file(Path(output), lines)
         except OSError as error:
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
-        what = "judgments" if format == "judgments" else "pairs"
-        self.stderr.write(f"{counted.count} {what} written to {output}.")
+        what = "Judgments" if format == "judgments" else "Pairs"
+        self.stderr.write(f"{what} written to {output}: {counted.count:,}")
 
     def rows(
-        self, project: Project, format: str, filters: exports.Filters, options: dict[str, Any]
+        self,
+        project: Project,
+        format: str,
+        form: ExportForm,
+        filters: exports.Filters,
+        options: dict[str, Any],
     ) -> Iterator[dict[str, Any]]:
         """Return the rows that were asked for."""
         if format == "judgments":
             return exports.judgment_rows(project, filters)
-        settings = PairSettings(include_gold=options["kind"] == Comparison.Kind.GOLD)
-        return exports.export_rows(project, filters, settings, self.snapshot(project, options))
+        return exports.export_rows(project, filters, form.settings(), self.snapshot(project, options))
+
+    def form(self, project: Project, options: dict[str, Any]) -> ExportForm:
+        """Return the page's form, filled in by the options. Raises CommandError, naming the option at fault."""
+        names = (*NARROWING, *RULES, "held_out")
+        form = ExportForm({name: options[name] for name in names if options[name]}, project=project)
+        for field, errors in form.errors.items():
+            raise CommandError(f"--{str(field).replace('_', '-')}: {errors[0]}")
+        return form
 
     def refuse_idle(self, format: str, options: dict[str, Any]) -> None:
         """Refuse options that would change nothing."""
-        if not 1 <= options["min_judgments"] <= 50:
-            raise CommandError("--min-judgments must be from 1 to 50.")
         if options["spreadsheet"] and not options["csv"]:
             raise CommandError("--spreadsheet is about CSV: give --csv too.")
-        if format == "judgments" and (options["snapshot"] or options["min_judgments"] > 1):
-            raise CommandError("--snapshot and --min-judgments are about pairs, not about judgments.")
-        narrowing = ("since", "annotator", "kind", "policy", "batch")
-        if options["snapshot"] and (given := [name for name in narrowing if options[name]]):
+        rules = [name.replace("_", "-") for name in RULES if options[name]]
+        if format == "judgments" and (options["snapshot"] or rules):
+            raise CommandError(f"--{[*rules, 'snapshot'][0]} is about pairs, not about judgments.")
+        narrowing = [name for name in ("since", *NARROWING) if options[name]]
+        if options["snapshot"] and (given := [*narrowing, *rules]):
             raise CommandError(f"A snapshot is frozen: --{given[0]} does not narrow it, --held-out does.")
 
     def snapshot(self, project: Project, options: dict[str, Any]) -> Snapshot | None:
@@ -132,32 +149,6 @@ class Command(BaseCommand):
                 f"Project “{project.slug}” has no one snapshot that begins with {options['snapshot']}."
             )
         return found
-
-    def filters(self, project: Project, options: dict[str, Any]) -> exports.Filters:
-        annotator = policy = None
-        if options["annotator"]:
-            people = judged_or_members(project).filter(username=options["annotator"])
-            annotator = people.values_list("pk", flat=True).first()
-            if annotator is None:
-                raise CommandError(
-                    f"“{options['annotator']}” is not, and was not, an annotator of project “{project.slug}”."
-                )
-        if options["policy"]:
-            named = Policy.objects.filter(project=project, name=options["policy"])
-            policy = named.values_list("pk", flat=True).first()
-            if policy is None:
-                raise CommandError(f"Project “{project.slug}” has no policy “{options['policy']}”.")
-        if options["batch"] and not has_batch(project, options["batch"]):
-            raise CommandError(f"Project “{project.slug}” has no batch “{options['batch']}”.")
-        return exports.Filters(
-            since=moment(options["since"]) if options["since"] else None,
-            annotator=annotator,
-            kind=options["kind"] or "",
-            policy=policy,
-            batch=options["batch"],
-            min_judgments=options["min_judgments"],
-            held_out=exports.HELD_OUT[options["held_out"] or "leave"],
-        )
 
 
 def moment(text: str) -> datetime:

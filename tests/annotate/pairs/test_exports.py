@@ -323,7 +323,7 @@ def test_the_command_writes_a_file(project, judged, tmp_path, capsys):
     path = tmp_path / "pairs.jsonl"
     call_command("export", "reviews", "--output", str(path))
     assert [json.loads(line) for line in path.read_text().splitlines()] == list(export_rows(project))
-    assert "1 pairs written" in capsys.readouterr().err
+    assert "Pairs written to" in capsys.readouterr().err
 
 
 def test_the_command_writes_to_standard_output(project, owner, judged, monkeypatch):
@@ -345,6 +345,10 @@ def test_the_command_writes_to_standard_output(project, owner, judged, monkeypat
     )
     assert export("--since", "2999-01-01T10:00") == []
     assert export("--kind", "gold") == []
+    assert export("--smoothing", "0.5")[0]["label"] == 0.833333333  # (2 + 0.5) / (2 + 1)
+    assert export("--weights", "judgments")[0]["weight"] == 2.0
+    Judgment.objects.update(too_fast=True)
+    assert export("--too-fast", "leave") == []
 
 
 @pytest.mark.parametrize(
@@ -357,12 +361,17 @@ def test_the_command_writes_to_standard_output(project, owner, judged, monkeypat
         ),
         (["reviews", "--output", "-", "--snapshot", "abc"], "no one snapshot that begins with abc"),
         (["reviews", "--output", "-", "--annotator", "nobody"], "“nobody” is not, and was not, an annotator"),
-        (["reviews", "--output", "-", "--batch", "import 9"], "no batch “import 9”"),
-        (["reviews", "--output", "-", "--min-judgments", "0"], "from 1 to 50"),
+        (["reviews", "--output", "-", "--batch", "import 9"], "--batch: “import 9” is not a batch"),
+        (
+            ["reviews", "--output", "-", "--min-judgments", "0"],
+            "--min-judgments: Ensure this value is greater",
+        ),
         (["reviews", "--output", "-", "--format", "judgments", "--min-judgments", "2"], "about pairs"),
         (["reviews", "--output", "-", "--format", "judgments", "--snapshot", "abc"], "about pairs"),
         (["reviews", "--output", "-", "--snapshot", "abc", "--kind", "gold"], "--kind does not narrow it"),
-        (["reviews", "--output", "-", "--policy", "none"], "no policy “none”"),
+        (["reviews", "--output", "-", "--policy", "none"], "--policy: “none” is not a policy"),
+        (["reviews", "--output", "-", "--smoothing", "-5"], "--smoothing: Ensure this value is greater"),
+        (["reviews", "--output", "-", "--too-fast", "maybe"], "--too-fast: Select a valid choice"),
         (["reviews", "--output", "-", "--since", "yesterday"], "a date such as 2026-03-01, not “yesterday”"),
         (["reviews", "--output", "-", "--since", "2026-02-31"], "a date such as 2026-03-01"),
     ],

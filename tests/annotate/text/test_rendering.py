@@ -53,7 +53,7 @@ KNOWN = {
     "s",
     "a",
 } | {*("span", "table", "thead", "tbody", "tr", "th", "td")}
-HARMLESS = {"href", "title", "class", "rel", "target", "start", "dir"}
+HARMLESS = {"href", "title", "class", "rel", "target", "start", "dir", "tabindex"}
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
