@@ -48,7 +48,7 @@ _FORMULA = re.compile(
     r"|(?<![A-Za-z0-9_'\"^\\/)\]}.*+?|])(?:\\\((?:(?!\\\))[\s\S])+\\\)|\\\[(?:(?!\\\])[\s\S])+\\\])"
     r"|\$(?P<dollars>(?=\S)[^$\n]*[^\s$\\])\$(?![$\w])"
 )
-_PRICE = re.compile(r"\d[^\\^_={}+*/<>]*")
+_PRICE = re.compile(r"\d(?=\S*\s)[^\\^_={}+*/<>]*")
 _BOX = re.compile(r"\[([ xX])\](?=\s)")
 _DEFINITION = re.compile(r"(?m)^ {0,3}\[\^([\w-]{1,20})\]:")
 _REFERENCE = re.compile(r"\[\^([\w-]{1,20})\]")

@@ -92,7 +92,17 @@ def test_syntax_is_shown_as_formatting(text: str, html: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "formula", ["$x^2$", r"\(x_1 + y\)", r"\[ \frac{a}{b} \]", "$$\na\n- b\n$$", r"$\{a*b*c\}$", "$5x = 10$"]
+    "formula",
+    [
+        "$x^2$",
+        r"\(x_1 + y\)",
+        r"\[ \frac{a}{b} \]",
+        "$$\na\n- b\n$$",
+        r"$\{a*b*c\}$",
+        "$5x = 10$",
+        "$1$",
+        "$2x$",
+    ],
 )
 def test_a_formula_is_left_whole_for_the_browser(formula: str) -> None:
     html = markdown(f"so\n{formula}\nfollows")
@@ -104,6 +114,7 @@ def test_a_formula_is_left_whole_for_the_browser(formula: str) -> None:
     [
         "$5 and $6",
         "from $5 to 6$ a day",
+        "$5,000 or 6,000$ a day",
         "$HOME/bin:$PATH",
         r"^\[a-z\]$",
         r"sed 's/\(a\)/b/'",
