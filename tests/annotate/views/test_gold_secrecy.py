@@ -5,7 +5,9 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
@@ -172,3 +174,32 @@ def test_lower_rates_leave_no_trace_in_the_count(
         assert claim.comparison.kind == "standard"
         judging.record(project, teammate, claim.token, Verdict("tie"))
     assert queue.claim(project, teammate) is None
+
+
+def statements(act: Any) -> tuple[str, ...]:
+    """Return what an act asks of the database, with every value taken out."""
+    with CaptureQueriesContext(connection) as asked:
+        act()
+    return tuple(re.sub(r"'[^']*'|\d+|[0-9a-f]{32}", "?", query["sql"]) for query in asked)
+
+
+def test_gold_costs_the_database_what_others_do(client_for: Any, teammate: Any, mixed: Project) -> None:
+    """Equal work is equal time: no page of gold, and no verdict on it, is slower or faster."""
+    client = client_for(teammate)
+    seen: dict[str, set[Any]] = {"gold": set(), "standard": set()}
+    client.get(url("judge"))
+    while claim := queue.claim(mixed, teammate):
+        kind = str(claim.comparison.kind)
+        is_followed = queue.claim_next(mixed, teammate) is not None
+        acts = [
+            statements(lambda: client.get(url("judge"))),
+            statements(lambda token=claim.token: client.get(url("texts", token))),
+            statements(
+                lambda token=claim.token: client.post(url("renew"), {"token": token}, headers=FRAGMENT)
+            ),
+            statements(lambda token=claim.token: judging.record(mixed, teammate, token, Verdict("tie"))),
+        ]
+        if kind in seen and is_followed:
+            seen[kind].add(tuple(acts))
+    assert seen["gold"]
+    assert len(seen["gold"] | seen["standard"]) == 1
