@@ -1,8 +1,8 @@
 """Celery's filesystem broker, made safe to kill: a message appears whole, and a torn one ends no worker.
 
-The transport that comes with kombu writes a message in place, so a worker that looks at the wrong moment, or
-after a power cut, reads half of it and ends with an error. Messages here are hints about rows; losing one costs
-the seconds until the next sweep.
+The transport that comes with kombu writes a message in place. A worker that looks at the wrong moment, or after a
+power cut, reads half of it and ends with an error. Messages here are hints about rows; losing one costs the seconds
+until the next sweep.
 """
 
 import logging

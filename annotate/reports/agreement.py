@@ -214,9 +214,9 @@ def estimate_reliability(
 ) -> dict[int, float]:
     """Fit the one-coin model of Dawid and Skene (1979) to pairwise agreement alone.
 
-    If i is right with probability r_i whatever the comparison, two independent annotators agree on a preference
-    with probability (1 + c_i c_j) / 2 where c = 2 r - 1. Gold is an annotator with c = 1, and so is the prior.
-    The c_i are the least-squares solution of c_i c_j = a_ij, weighted by how often i met j, by coordinate descent.
+    Let i be right with probability r_i, whatever the comparison. Then two independent annotators agree on a preference
+    with probability (1 + c_i c_j) / 2, where c = 2 r - 1. Gold is an annotator with c = 1, and so is the prior. The
+    c_i are the least-squares solution of c_i c_j = a_ij, weighted by how often i met j, by coordinate descent.
     """
     agreed: dict[int, Counter[int]] = defaultdict(Counter)  # sum over meetings of +1 (agreed) or -1
     counted: dict[int, Counter[int]] = defaultdict(Counter)

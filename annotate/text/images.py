@@ -1,8 +1,8 @@
 """Images inside texts: verified pictures from data URIs, and remote ones named by their host.
 
 A data URI is a long run of base64 that no person can read. `fold` takes the run out of a text and leaves a digest in
-its place, so that a text is measured, cut and parsed without it, and two different images still look different. A
-text that holds such a digest already is a data URI itself and is folded again, so none can be forged.
+its place. A text is then measured, cut and parsed without it, and two different images still look different. A text
+that holds such a digest already is a data URI itself and is folded again, so none can be forged.
 """
 
 from __future__ import annotations

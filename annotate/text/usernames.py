@@ -1,8 +1,8 @@
 """Usernames: when two are the same to the eye, and which ones are refused.
 
-Two names have one key when they differ only by case, by compatibility forms, by letters that look alike (Unicode's
-list of confusable characters), such as a Cyrillic а in place of a Latin a, or by what is easily overlooked: invisible
-characters, modifier letters, small capitals, a full stop at the end.
+Two names have one key when they differ only by case, by compatibility forms, or by letters that look alike, such as a
+Cyrillic а in place of a Latin a (Unicode's list of confusable characters). So do names that differ by what is easily
+overlooked: invisible characters, modifier letters, small capitals, a full stop at the end.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ POLICY, REFERENCE = "default", "reference"  # names of the adapters inside a Pef
 def load_policy(config: TrainConfig) -> LoadedModel:
     """Return the base model with one trainable adapter: the start adapter's weights, or fresh ones that change nothing.
 
-    Raises ModelError if the start adapter cannot be loaded, ConfigError if its shape is not the configured one or if
-    the adapter could not be loaded again once it is trained.
+    Raises ModelError if the start adapter cannot be loaded. Raises ConfigError if its shape is not the configured one,
+    or if the adapter could not be loaded again once it is trained.
     """
     start = AdapterFiles(config.start_adapter) if config.start_adapter else None
     # A matrix that an adapter replaces may be kept in more than the precision of the base model's file.

@@ -1,6 +1,6 @@
 """LoRA layers computed as one product with a short one inside, in the base model's precision.
 
-PEFT's own forward widens the input to the adapter's float32, and scales and adds in passes of their own over the
+PEFT's own forward widens the input to the adapter's float32. It scales and adds in passes of their own over the
 layer's whole output, which on a CPU takes longer than the frozen product itself. It also rounds the frozen product
 before the adapter's part is added. In bfloat16 the sum is then on a grid whose steps are larger than what a small
 adapter adds, so nothing of it arrives. Here the two are summed in float32 inside one product and rounded once:

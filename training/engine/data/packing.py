@@ -32,9 +32,9 @@ class Span:
 class PairRow:
     """The input and the targets of one forward. N is the number of completion tokens of its B pairs.
 
-    Token i of the completions is predicted by the hidden state at `index[i]` of the flattened input, and the
-    first `lengths[0]` tokens belong to the first pair's chosen completion, the next `lengths[1]` to its
-    rejected one, and so on.
+    Token i of the completions is predicted by the hidden state at `index[i]` of the flattened input. The first
+    `lengths[0]` tokens belong to the first pair's chosen completion, the next `lengths[1]` to its rejected one, and so
+    on.
     """
 
     pairs: tuple[int, ...]  # positions of its pairs in the list that was packed

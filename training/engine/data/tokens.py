@@ -7,9 +7,9 @@ Rules that hold for every pair:
 - One BOS where the tokenizer adds one. EOS is scored once when the model ended, and absent when it was cut.
 - After a chat a completion is what the chat template's rendering of the finished turn adds to the prompt's.
 - Control tokens come from the tokenizer and the chat template. In a text they are plain text, unless asked for.
-- Truncation takes from the start of the prompt (its BOS stays), and from the end of a completion only when
-  the completions leave the prompt less than a quarter of the room. No pair comes out empty, identical or
-  without a prompt; what was dropped is counted by reason.
+- Truncation takes from the start of the prompt (its BOS stays). It takes from the end of a completion only when the
+  completions leave the prompt less than a quarter of the room. No pair comes out empty, identical or without a prompt;
+  what was dropped is counted by reason.
 """
 
 import hashlib

@@ -5,11 +5,10 @@ is frozen, so the derivative of a token's log-probability by its hidden state,
 
     d log p(y) / d h = W[y] - softmax(W h) W        (1)
 
-does not depend on what comes after it, and is computed in the forward pass. Both terms come from one pass over
-blocks of the vocabulary, each multiplied while it is in the cache, with the softmax's largest score and sum
-corrected from block to block (Milakov & Gimelshein, 1805.02867, as FlashAttention does over keys). The backward
-pass multiplies by a number per token. Log-probabilities are float32 from the softmax on, and their sums over a
-completion float64.
+does not depend on what comes after it, and is computed in the forward pass. Both terms come from one pass over blocks
+of the vocabulary, each multiplied while it is in the cache. The softmax's largest score and sum are corrected from
+block to block (Milakov & Gimelshein, 1805.02867, as FlashAttention does over keys). The backward pass multiplies by a
+number per token. Log-probabilities are float32 from the softmax on, and their sums over a completion float64.
 """
 
 import contextlib
