@@ -29,6 +29,12 @@ def test_lines_fit_on_a_screen(path: Path) -> None:
 
 
 @ids
+def test_texts_are_shortened_without_their_images(path: Path) -> None:
+    """`excerpt` leaves the base64 of images out, which Django's own filters would print."""
+    assert not re.search(r"\|(truncatechars|truncatewords)", path.read_text())
+
+
+@ids
 def test_templates_compile(path: Path) -> None:
     engines["django"].get_template(str(path.relative_to(FOLDER)))
 

@@ -88,9 +88,9 @@ def markdown(text: str, project: Project) -> SafeString:
 
 
 @register.filter
-def excerpt(text: str, length: int) -> str:
+def excerpt(text: object, length: int) -> str:
     """Return the beginning of a text for a list, without the base64 of its images."""
-    return Truncator(hide_payloads(text)).chars(length)
+    return Truncator(hide_payloads(str(text))).chars(length)
 
 
 @register.simple_tag

@@ -1,4 +1,4 @@
-"""What stands beside a text: metadata that the project shows, and images from the hosts that it allows."""
+"""Metadata beside a prompt, images from allowed hosts, and lists that find rows by metadata."""
 
 from typing import Any
 
@@ -109,6 +109,19 @@ def test_what_is_not_a_host_is_refused(project: Project, owner: Any, client_for:
         assert answer.status_code in (status, 422 if status == 200 else status)
         assert project.image_hosts == ([] if status == 200 else ["ok.example", "maps.example:8443"])
     project.image_hosts = []
+
+
+@pytest.mark.parametrize("path", ["prompts/", "comparisons/", "comparisons/{}/"])
+def test_no_list_prints_the_base64_of_an_image(
+    project: Project, owner: Any, client_for: Any, path: str
+) -> None:
+    image = "data:image/png;base64," + "QUJD" * 200
+    made = compare(project, f"{image} shows what?", image, "Nothing.")
+    made.prompt.metadata = {"picture": image}
+    made.prompt.save()
+    html = client_for(owner).get(f"/p/reviews/{path.format(made.pk)}").content.decode()
+    assert "data:image/png;base64," in html
+    assert "QUJDQUJD" not in html
 
 
 # --- Finding by context ------------------------------------------------------------------------------------------
