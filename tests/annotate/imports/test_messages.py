@@ -6,7 +6,7 @@ from annotate.imports.messages import check_message, text_of
 from annotate.imports.reader import RowError
 from annotate.imports.writing import import_file
 from annotate.models import Prompt
-from tests.annotate.imports.test_records import jsonl
+from tests.annotate.imports.rows import jsonl
 
 CALL = {"id": "call_7", "type": "function", "function": {"name": "look_up", "arguments": '{"q": 1}'}}
 AGENT = [

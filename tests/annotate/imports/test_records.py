@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import tracemalloc
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,35 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.imports import reader, records, writing
-from annotate.imports.reader import LINE_LIMIT, Reader, RowError, guess_format
+from annotate.imports.reader import LINE_LIMIT, Reader, RowError
 from annotate.imports.records import ImportRefusedError, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
-
-CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-PAIR = {"prompt": "Once", "completion_a": "upon", "completion_b": "more"}
-
-
-def import_file(project: Any, file: io.BytesIO, format: str) -> Counter[str]:
-    return writing.import_file(project, file, format).counts
-
-
-def jsonl(*rows: Any) -> io.BytesIO:
-    return io.BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def text(content: str) -> io.BytesIO:
-    return io.BytesIO(content.encode())
-
-
-def refusal(project: Any, file: io.BytesIO, format: str = "jsonl") -> list[tuple[int, str]]:
-    """Return the errors of a refused import. Check that nothing was written."""
-    with pytest.raises(ImportRefusedError) as caught:
-        import_file(project, file, format)
-    assert not Prompt.objects.exists()
-    assert not Completion.objects.exists()
-    assert not Policy.objects.exclude(pk=project.current_policy_id).exists()
-    return caught.value.errors
-
+from tests.annotate.imports.rows import CHAT, PAIR, import_file, jsonl, refusal, text
 
 # --- What is read ------------------------------------------------------------------------------------------------
 
@@ -420,103 +393,3 @@ def test_of_two_imports_the_second_sees_what_the_first_wrote(project, commits_fi
     rows = [(1, parse(PAIR)), (2, parse({"prompt": "Alone"}))]
     commits_first(lambda: writing.write(project, rows))
     assert writing.write(project, rows[::-1]).counts == {"duplicates": 2}
-
-
-# --- In steps ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("format", "content"),
-    [
-        ("jsonl", '{"prompt": "One"}\n\n{"prompt": "Two"}\n{"prompt": "Thrée"}'),
-        ("csv", 'prompt,id\nOne,1\n"Two\nlines",2\nThrée,3\n'),
-        ("txt", "One\nTwo\n\nThrée\n"),
-    ],
-)
-def test_reading_goes_on_where_another_reader_stopped(format, content):
-    whole = list(Reader(text(content), format))
-    assert len(whole) == 3
-    found, position, line = [], 0, 0
-    while True:
-        reader = Reader(text(content), format, position, line)
-        step = next(iter(reader), None)
-        if step is None:
-            break
-        found.append(step)
-        position, line = reader.position, reader.line
-    assert found == whole
-    assert position == len(content.encode())
-
-
-def test_memory_does_not_grow_with_the_file(project):
-    class Generated(io.RawIOBase):
-        """As many lines as asked for, made as they are read."""
-
-        def __init__(self, count: int) -> None:
-            self.count = count
-            self.seek(0)
-
-        def make(self, count: int) -> Iterable[bytes]:
-            return (f"Prompt {number} ".encode() + b"x" * 500 + b"\n" for number in range(count))
-
-        def readable(self) -> bool:
-            return True
-
-        def seekable(self) -> bool:
-            return True
-
-        def seek(self, position: int, whence: int = 0) -> int:
-            self.rows, self.rest, self.at = self.make(self.count), b"", 0
-            return 0
-
-        def readinto(self, buffer: Any) -> int:
-            self.rest = self.rest or next(iter(self.rows), b"")
-            count = min(len(buffer), len(self.rest))
-            buffer[:count], self.rest = self.rest[:count], self.rest[count:]
-            self.at += count
-            return count
-
-    def peak(count: int) -> int:
-        tracemalloc.start()
-        assert sum(1 for _ in Reader(io.BufferedReader(Generated(count)), "txt")) == count
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    assert peak(5_000) < 1.5 * peak(500)
-
-
-def test_formats_are_guessed_by_the_name():
-    names = ("a.jsonl", "b.NDJSON", "c.csv", "d.txt", "e")
-    assert [guess_format(name) for name in names] == ["jsonl", "jsonl", "csv", "txt", "txt"]
-    with pytest.raises(ValueError, match="format must be one of"):
-        Reader(text(""), "xlsx")
-
-
-def test_counts_are_what_a_file_holds():
-    rows = [PAIR, {**PAIR, "gold": "a"}, {"prompt": "One"}]
-    assert writing.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
-    assert parse({"prompt": " kept as it is "}).prompt == " kept as it is "
-
-
-# --- Images in texts ---------------------------------------------------------------------------------------------
-
-IMAGE = "![chart](data:image/png;base64,{})"
-
-
-@pytest.mark.parametrize("key", ["completion_a", "prompt", "chat"])
-def test_the_base64_of_an_image_is_not_counted_as_text(key):
-    def row(text):
-        value = [{"role": "user", "content": text}] if key == "chat" else text
-        return {
-            "prompt": "Q",
-            "completion_a": "a",
-            "completion_b": "b",
-            "prompt" if key == "chat" else key: value,
-        }
-
-    large = IMAGE.format("QUJD" * 200_000)
-    assert records.parse(row(f"What is {large}?"))
-    for text in (large + "x" * 100_000, "y" * 5_000_000, IMAGE.format("QUJD" * 2_000_000)):
-        with pytest.raises(RowError, match="at most 100,000 are taken"):
-            records.parse(row(text))
