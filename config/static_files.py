@@ -4,7 +4,7 @@
 from whitenoise.storage import CompressedManifestStaticFilesStorage  # type: ignore[import-untyped]
 
 
-class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
+class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc] # of an unknown type, as above
     """Name each file by the hash of its content, in the imports of JavaScript modules too."""
 
     support_js_module_import_aggregation = True

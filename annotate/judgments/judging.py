@@ -246,8 +246,8 @@ def revise(
     *,
     now: datetime | None = None,
 ) -> Judgment:
-    """Put another verdict in the place of one's own earlier one, which stays as history. What it is not asked about
-    stays as it was. The same verdict again changes nothing. Raises RefusalError."""
+    """Replace the annotator's earlier verdict, which stays as history. What the new one is not asked about stays as it
+    was. The same verdict again changes nothing. Raises RefusalError."""
     with transaction.atomic():
         mine = Judgment.objects.select_for_update().filter(project=project, annotator=annotator)
         judgment = mine.filter(pk=judgment_id).first()

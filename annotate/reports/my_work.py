@@ -116,11 +116,11 @@ def _agreement(mine: JudgmentQuerySet, now: datetime) -> Share:
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     other = "comparison__judgments__"
     # Greater or less, not a negation: Django would look for a negation in another row.
-    somebody_else = Q(**{f"{other}annotator__gt": F("annotator")}) | Q(
+    by_another = Q(**{f"{other}annotator__gt": F("annotator")}) | Q(
         **{f"{other}annotator__lt": F("annotator")}
     )
     met = mine.exclude(comparison__kind__in=EXTRA).filter(
-        somebody_else,
+        by_another,
         is_current(other),
         first_at__lt=midnight,
         **{f"{other}verdict__in": Judgment.OPINIONS},

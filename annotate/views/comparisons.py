@@ -1,5 +1,7 @@
 """Looking through comparisons and prompts, one comparison with all that is known of it, and flags."""
 
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -13,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.errors import RefusalError
+from annotate.forms.filters import StrictForm
 from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts
 from annotate.models import Claim, Comparison, Flag, Prompt, Role
@@ -27,25 +30,30 @@ from annotate.views.comparison_view import Texts
 @project_view(*READERS)
 def comparisons(request: ProjectRequest) -> HttpResponse:
     """Show the list. `before` is the key where an older page starts."""
-    project = request.project
-    form = FilterForm(request.GET, project=project)
+    form = FilterForm(request.GET, project=request.project)
+    context = _list(request, form, browse) | {
+        "in_sight": FilterForm.IN_SIGHT,
+        "more": FilterForm.MORE,
+        "more_in_use": any(request.GET.get(name) for name in FilterForm.MORE),
+    }
+    return render(request, "annotate/comparisons.html", context, status=422 if form.errors else 200)
+
+
+def _list(request: ProjectRequest, form: StrictForm, find: Callable[..., Page[Any]]) -> dict[str, Any]:
+    """Return the context of a list: the rows that `find` gives for the filters, and the addresses of other pages."""
     before = request.GET.get("before", "")
-    page: Page[Comparison] = (
-        browse(project, form.cleaned_data, trail.parse_key(before)) if form.is_valid() else Page.empty()
+    page = (
+        find(request.project, form.cleaned_data, trail.parse_key(before)) if form.is_valid() else Page.empty()
     )
     asked = {name: value for name, value in request.GET.items() if value and name != "before"}
-    context = {
+    return {
         "form": form,
         "page": page,
         "filtered": bool(asked),
-        "in_sight": FilterForm.IN_SIGHT,
-        "more": FilterForm.MORE,
-        "more_in_use": not asked.keys().isdisjoint(FilterForm.MORE),
         "older": urlencode({**asked, "before": page.older}) if page.older else "",
         "is_first": not before,
         "newest": urlencode(asked),
     }
-    return render(request, "annotate/comparisons.html", context, status=422 if form.errors else 200)
 
 
 @never_cache
@@ -162,21 +170,8 @@ def _change_gold(request: ProjectRequest, found: Comparison, preferred: int | No
 def prompts(request: ProjectRequest) -> HttpResponse:
     """Show the list. `before` is the key where an older page starts."""
     form = PromptFilterForm(request.GET, project=request.project)
-    before = request.GET.get("before", "")
-    page: Page[Prompt] = (
-        browse_prompts(request.project, form.cleaned_data, trail.parse_key(before))
-        if form.is_valid()
-        else Page.empty()
-    )
-    asked = {name: value for name, value in request.GET.items() if value and name != "before"}
-    context = {
+    context = _list(request, form, browse_prompts) | {
         "section": "comparisons",
-        "form": form,
-        "page": page,
-        "filtered": bool(asked),
-        "older": urlencode({**asked, "before": page.older}) if page.older else "",
-        "is_first": not before,
-        "newest": urlencode(asked),
         "query": request.GET.urlencode(),
         "is_admin": request.membership.role == Role.ADMIN,
     }
