@@ -1,0 +1,63 @@
+"""The one shape that every format of preference data is read into.
+
+A record of a file becomes one candidate, or several (a tree of replies). What a candidate becomes in a project (a
+prompt, comparisons, judged pairs, gold) is chosen later.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Message = Mapping[str, Any]
+Content = str | list[Message]  # plain text, or chat messages
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completion of a candidate. `content` is text, or messages that follow the prompt's, the assistant's first."""
+
+    content: Content
+    policy: str = ""  # who wrote it; empty where the file does not say
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one annotator of the file said about a candidate's answers.
+
+    `scores` has a number for each answer (higher is better, equal is a tie), or None where the annotator said nothing
+    of it. `verdict` is empty, or "both_bad" or "skip" in place of the scores. `annotator` is the name or number in the
+    file, and empty where the file has one annotator without a name.
+    """
+
+    scores: tuple[float | None, ...] = ()
+    verdict: str = ""
+    annotator: str = ""
+    strength: int | None = None  # 1 to 3, as in a judgment; None where the file does not say
+    rationale: str = ""
+    seconds: float | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a record says: a prompt, with any number of answers, and opinions about them.
+
+    `losses` names what of the record cannot be taken (“images referred to by URL”): such a candidate is imported only
+    where the person agrees to do without. `sides_known` says that the answers stand in the order in which annotators
+    saw them, the left one first.
+    """
+
+    prompt: Content
+    answers: tuple[Answer, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()  # that the chat template is told of
+    external_id: str = ""
+    metadata: Mapping[str, Any] | None = None
+    prompt_external_id: str = ""
+    prompt_metadata: Mapping[str, Any] | None = None
+    gold: str | None = None  # Whetstone's own: "a", "b", "none"
+    withdrawn: bool = False
+    sides_known: bool = False
+    losses: tuple[str, ...] = ()
