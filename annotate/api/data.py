@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from rest_framework.decorators import api_view
 from rest_framework.exceptions import ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,6 +18,7 @@ from annotate.api.access import get_project
 from annotate.api.errors import RowsRefusedError
 from annotate.api.parsing import refuse_unknown
 from annotate.api.serializers import SnapshotIn, SnapshotOut
+from annotate.errors import RefusalError
 from annotate.forms.exports import ExportForm, export_download
 from annotate.imports import records, writing
 from annotate.imports.reader import RowError
@@ -100,23 +102,37 @@ def _item(row: Any, pair: bool) -> records.Item:
 
 
 @api_view(["GET"])
-def export(request: Request, slug: str, what: str, file_format: str) -> HttpResponseBase:
-    """Pairs in TRL's format, or judgments, as JSON Lines or CSV. The query is that of the export page."""
+def export(request: Request, slug: str, file_format: str = "") -> HttpResponseBase:
+    """Pairs, comparisons or judgments as a file of any format. The query is that of the export page."""
     project, membership = get_project(request, slug, *READERS)
-    form = _form(request.query_params, project)
+    form = _form(request.query_params, project, file_format)
+    try:
+        answer = export_download(form)
+    except RefusalError as refused:
+        raise ValidationError({refused.field or "format": [refused.message]}) from refused
     trail.record(
         trail.Verb.EXPORTED,
         membership.user,
         project=project,
-        target=f"{what}.{file_format}",
+        target=form.chosen_format.name,
         **_by_token(request, **form.chosen()),
     )
-    return export_download(project, form, what, file_format)
+    return answer
 
 
-def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
+class _AnyRenderer(DefaultContentNegotiation):
+    """A negotiation that leaves `format` to the export: DRF would take it for a renderer's."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+export.cls.content_negotiation_class = _AnyRenderer
+
+
+def _form(query: Mapping[str, Any], project: Project, file_format: str) -> ExportForm:
     refuse_unknown(query, ExportForm.base_fields)
-    form = ExportForm(query, project=project)
+    form = ExportForm(query, project=project, format=file_format)
     if not form.is_valid():
         raise ValidationError(
             {name: [str(error) for error in errors] for name, errors in form.errors.items()}

@@ -21,7 +21,7 @@ from annotate.models.inbox import ApiToken, Import, token_digest
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project, TextView
-from annotate.models.snapshots import Snapshot, SnapshotPair
+from annotate.models.snapshots import Export, Snapshot, SnapshotPair
 from annotate.models.texts import Completion, Policy, Prompt, is_held_out, prompt_digest
 from annotate.models.trail import TrailEntry
 
@@ -33,6 +33,7 @@ __all__ = [
     "Claim",
     "Comparison",
     "Completion",
+    "Export",
     "Flag",
     "Import",
     "Invitation",

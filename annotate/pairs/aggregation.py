@@ -113,6 +113,16 @@ class Aggregation:
     counts: dict[str, Any]
 
 
+class Decision(NamedTuple):
+    """A judged comparison as its pair, or the reason why it is none."""
+
+    comparison: int
+    first: int
+    made: Pair | str
+    judgments: int
+    held_out: bool
+
+
 class _Vote(NamedTuple):
     """A current judgment, with what is asked of its comparison: rows and texts by id."""
 
@@ -139,13 +149,13 @@ def aggregate(project: Project, settings: PairSettings | None = None, only: Q | 
     pairs: list[Pair] = []
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0
-    for made, votes in decide(project, settings, only):
-        judgments += votes
+    for decision in decide(project, settings, only):
+        judgments += decision.judgments
         comparisons += 1
-        if isinstance(made, Pair):
-            pairs.append(made)
+        if isinstance(decision.made, Pair):
+            pairs.append(decision.made)
         else:
-            excluded[made] += 1
+            excluded[decision.made] += 1
     held_out = sum(pair.held_out for pair in pairs)
     counts = {
         "judgments": judgments,
@@ -160,12 +170,14 @@ def aggregate(project: Project, settings: PairSettings | None = None, only: Q | 
 
 def decide(
     project: Project, settings: PairSettings | None = None, only: Q | None = None
-) -> Iterator[tuple[Pair | str, int]]:
-    """Each judged comparison as its pair, or as the reason why it is none, with its number of judgments; streamed."""
+) -> Iterator[Decision]:
+    """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
     settings = settings or PairSettings()
     reliability = agreement.reliability(project) if settings.votes == "reliability" else {}
     for votes in _judged(project, settings, only or Q()):
-        yield _pair(votes, settings, reliability), len(votes)
+        row = votes[0]
+        made = _pair(votes, settings, reliability)
+        yield Decision(row.comparison, row.first, made, len(votes), row.held_out)
 
 
 def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[_Vote]]:

@@ -112,7 +112,7 @@ def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> Que
     if batch := filters.get("batch"):
         prompts = prompts.filter(batch=batch)
     if metadata := filters.get("metadata"):
-        prompts = prompts.filter(_has_metadata(metadata, "metadata"))
+        prompts = prompts.filter(has_metadata(metadata, "metadata"))
     if held_out := filters.get("held_out"):
         prompts = prompts.filter(held_out=held_out == "yes")
     return prompts
@@ -144,9 +144,7 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
     )
     if metadata := filters.get("metadata"):
         paths = ("metadata", "prompt__metadata")
-        comparisons = comparisons.filter(
-            _has_metadata(metadata, paths[0]) | _has_metadata(metadata, paths[1])
-        )
+        comparisons = comparisons.filter(has_metadata(metadata, paths[0]) | has_metadata(metadata, paths[1]))
     if policy := filters.get("policy"):
         comparisons = comparisons.filter(Q(first__policy=policy) | Q(second__policy=policy))
     if held_out := filters.get("held_out"):
@@ -211,7 +209,7 @@ def _in_json(text: str, column: str) -> Q:
     return found
 
 
-def _has_metadata(asked: str, column: str) -> Q:
+def has_metadata(asked: str, column: str) -> Q:
     """Return the condition that a column of metadata has a key, or that the key has a value: “lang” or “lang=de”."""
     key, equals, value = (part.strip() for part in asked.partition("="))
     if not equals:
