@@ -202,7 +202,7 @@ class ExportForm(PairsForm):
             self.add_error("format", _("This address is about one format: leave this out, or use export/."))
         if self.errors:
             return cleaned
-        for name, sentence in self._contradictions(cleaned):
+        for name, sentence in list(self._contradictions(cleaned)):
             self.add_error(name, sentence)
         return cleaned
 

@@ -52,6 +52,7 @@ API = {
     "claims/": JUDGES,
     "judgments.jsonl": READERS,
     "judgments.csv": READERS,
+    "export/": READERS,
     "pairs/": READERS,
     "pairs.csv": READERS,
     "snapshots/": READERS,
