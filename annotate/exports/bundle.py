@@ -40,14 +40,19 @@ class Download:
 def open_download(selection: Selection) -> Download:
     """Return a selection as one file. Raises RefusalError, before anything is sent, if its rows do not fit."""
     require_one_type(selection)
-    written = Written()
-    stem = selection.format.filename(selection.project.slug)
+    written, name = Written(), filename(selection)
     if is_folder(selection):
-        extension, chunks = "zip", writers.zipped(folder(selection, written))
+        chunks = writers.zipped(folder(selection, written))
     else:
-        extension = selection.format.extension
-        chunks = _write(selection, FileRows(stem, selection.rows, written))
-    return Download(f"{stem}.{extension}", CONTENT_TYPES[extension], writers.joined(chunks), written)
+        chunks = _write(selection, FileRows(name, selection.rows, written))
+    content_type = CONTENT_TYPES[name.rpartition(".")[2]]
+    return Download(name, content_type, writers.joined(chunks), written)
+
+
+def filename(selection: Selection) -> str:
+    """Return the name of the file that a selection becomes."""
+    extension = "zip" if is_folder(selection) else selection.format.extension
+    return f"{selection.format.filename(selection.project.slug)}.{extension}"
 
 
 def is_folder(selection: Selection) -> bool:

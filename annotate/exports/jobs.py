@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.exports import account
-from annotate.exports.bundle import open_download
+from annotate.exports.bundle import filename, open_download
 from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
@@ -46,12 +46,19 @@ class LostError(Exception):
     """The job was cancelled, or another attempt took its place."""
 
 
-def request(project: Project, by: User | None, query: dict[str, Any], send: Callable[[str], None]) -> Export:
-    """Ask for a file. `send` tells a worker once the row is there. Raises RefusalError if too many wait."""
+def request(
+    selection: Selection, by: User | None, query: dict[str, Any], send: Callable[[str], None]
+) -> Export:
+    """Ask for a file of what a query selects. `send` tells a worker once the row is there.
+
+    Raises RefusalError if too many wait.
+    """
     sweep()
+    project = selection.project
     if Export.objects.filter(project=project, state__in=Export.LIVE).count() >= LIVE_AT_MOST:
         raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
-    made = Export.objects.create(project=project, created_by=by, query=query)
+    name = filename(selection)
+    made = Export.objects.create(project=project, created_by=by, query=query, filename=name)
     transaction.on_commit(lambda: send(str(made.pk)))
     return made
 

@@ -115,11 +115,6 @@ class Export(models.Model):
         return f"{self.filename or 'export'} ({self.state})"
 
     @property
-    def format_label(self) -> str:
-        """Return the format as the query names it."""
-        return str(self.query.get("format", ["jsonl"])[0])
-
-    @property
     def is_live(self) -> bool:
         return self.state in self.LIVE
 

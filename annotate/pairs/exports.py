@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import orjson
-from django.db.models import F
-from django.db.models.functions import Coalesce
+from django.db.models import F, TextField
+from django.db.models.functions import Cast, Coalesce
 
 from annotate.judgments.aspects import titles_of
 from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPair
@@ -131,6 +131,12 @@ _COLUMNS = (
     "prompt__external_id", "prompt__metadata",
     *(f"{side}__{name}" for side in ("first", "second") for name in _COMPLETION),
 )  # fmt: skip
+_JSON = ("metadata", "content", "token_ids", "sampling")  # how the names of columns of JSON end
+
+
+def _columns() -> list[Any]:
+    """Return the columns of a comparison. JSON comes as text: most of it is empty, or a plain text."""
+    return [Cast(name, TextField()) if name.endswith(_JSON) else name for name in _COLUMNS]
 
 
 class _Completion(NamedTuple):
@@ -139,12 +145,12 @@ class _Completion(NamedTuple):
     pk: int
     text: str
     policy: str
-    token_ids: list[int] | None
+    token_ids: str | None
     finish_reason: str
     seed: int | None
     logprob: float | None
-    sampling: Mapping[str, Any]
-    prompt_token_ids: list[int] | None
+    sampling: str
+    prompt_token_ids: str | None
 
 
 class _Vote(NamedTuple):
@@ -161,7 +167,9 @@ def _with_texts(rows: list[_Row], snapshot: str | None) -> Iterator[dict[str, An
     """Yield the rows of a batch. Plain tuples: rows of models cost several times as much."""
     comparisons = {
         found[0]: found
-        for found in Comparison.objects.filter(pk__in=[row.comparison for row in rows]).values_list(*_COLUMNS)
+        for found in Comparison.objects.filter(pk__in=[row.comparison for row in rows]).values_list(
+            *_columns()
+        )
     }
     names = ("annotator_id", "verdict", "preferred_id", "strength", "left_id")
     keys = [judgment for row in rows for judgment in row.judgments]
@@ -191,6 +199,7 @@ def _row(
     key, kind, batch, external_id, metadata, prompt_id, prompt, held_out, prompt_external_id, of_prompt = (
         comparison[:10]
     )
+    prompt = _parse(prompt)
     verdicts = [
         "tie" if vote.preferred is None else "chosen" if vote.preferred == chosen.pk else "rejected"
         for vote in votes
@@ -204,28 +213,28 @@ def _row(
         "weight": row.weight,
         "held_out": held_out,
         "external_id": external_id,
-        "metadata": _json(metadata),
+        "metadata": _sorted(metadata),
         "comparison": key,
         "kind": kind,
         "batch": batch,
         "prompt_id": prompt_id,
         "prompt_external_id": prompt_external_id,
-        "prompt_metadata": _json(of_prompt),
+        "prompt_metadata": _sorted(of_prompt),
         "prompt_token_ids": _shared(chosen.prompt_token_ids, rejected.prompt_token_ids),
         "chosen_completion": chosen.pk,
         "chosen_policy": chosen.policy,
-        "chosen_token_ids": chosen.token_ids,
+        "chosen_token_ids": _parse(chosen.token_ids),
         "chosen_finish_reason": chosen.finish_reason,
         "chosen_seed": chosen.seed,
         "chosen_logprob": chosen.logprob,
-        "chosen_sampling": _json(chosen.sampling),
+        "chosen_sampling": _sorted(chosen.sampling),
         "rejected_completion": rejected.pk,
         "rejected_policy": rejected.policy,
-        "rejected_token_ids": rejected.token_ids,
+        "rejected_token_ids": _parse(rejected.token_ids),
         "rejected_finish_reason": rejected.finish_reason,
         "rejected_seed": rejected.seed,
         "rejected_logprob": rejected.logprob,
-        "rejected_sampling": _json(rejected.sampling),
+        "rejected_sampling": _sorted(rejected.sampling),
         "judgments": list(row.judgments),
         "annotators": [pseudonym(vote.annotator) for vote in votes],
         "verdicts": verdicts,
@@ -239,9 +248,21 @@ def _row(
     }
 
 
-def _shared(one: list[int] | None, other: list[int] | None) -> list[int] | None:
+def _shared(one: str | None, other: str | None) -> list[int] | None:
     """Return the prompt's ids that both completions were sampled after, or None if they differ or are not known."""
-    return one if one and one == other else None
+    return (_parse(one) or None) if one == other else None
+
+
+def _parse(text: str | None) -> Any:
+    """Return the value of a column of JSON. A text without escapes stands between its quotes."""
+    if text is None:
+        return None
+    return text[1:-1] if text[0] == '"' and "\\" not in text else json.loads(text)
+
+
+def _sorted(text: str) -> str:
+    """Return an object as JSON text with its keys in order."""
+    return text if text == "{}" else _json(json.loads(text))
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ def prepare(request: ProjectRequest) -> Answer:
     if not form.is_valid():
         return _page(request, form)
     try:
-        job = jobs.request(request.project, request.user, form.query(), tasks.send)
+        job = jobs.request(form.selection(), request.user, form.query(), tasks.send)
     except RefusalError as refused:
         form.add_error(None, refused.message)
         return _page(request, form)

@@ -44,7 +44,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             hub.files.setdefault(name, {})
             self._answer({"url": f"{hub.address}/datasets/{name}", "id": "1"})
         elif "/preupload/" in path:
-            files = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in json.loads(body)["files"]]
+            files = [
+                {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for one in json.loads(body)["files"]
+            ]
             self._answer({"files": files})
         else:
             self._commit(hub, path.removeprefix("/api/datasets/").partition("/commit/")[0], body)
