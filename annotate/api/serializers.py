@@ -57,7 +57,7 @@ class PromptOut(serializers.ModelSerializer[Prompt]):
     class Meta:
         model = Prompt
         fields = [
-            "id", "content", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
+            "id", "content", "tools", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class CompletionOut(serializers.ModelSerializer[Completion]):
 
     class Meta:
         model = Completion
-        fields = ["id", "text", "policy", "finish_reason", "created_at"]
+        fields = ["id", "text", "messages", "policy", "finish_reason", "created_at"]
 
 
 class ComparisonOut(serializers.ModelSerializer[Comparison]):
@@ -89,24 +89,32 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
     """A judgment. Its annotator is named as in exports."""
 
     annotator = serializers.SerializerMethodField()
+    imported = serializers.BooleanField(source="is_imported")
+    left_id = serializers.SerializerMethodField()
+    right_id = serializers.SerializerMethodField()
 
     class Meta:
         model = Judgment
         fields = [
-            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "skip_reason", "left_id",
-            "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at",
-            "created_at",
-            "superseded_at",
+            "id", "comparison_id", "annotator", "imported", "verdict", "preferred_id", "strength", "skip_reason",
+            "left_id", "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id",
+            "first_at", "created_at", "superseded_at",
         ]  # fmt: skip
 
     def get_annotator(self, judgment: Judgment) -> str:
         return pseudonym(judgment.annotator_id)
 
+    def get_left_id(self, judgment: Judgment) -> int | None:
+        return judgment.left_id if judgment.sides_known else None
+
+    def get_right_id(self, judgment: Judgment) -> int | None:
+        return judgment.right_id if judgment.sides_known else None
+
 
 class NamedJudgmentOut(JudgmentOut):
     """A judgment for an admin, who sees which name the pseudonym stands for."""
 
-    annotator_name = serializers.CharField(source="annotator.username")
+    annotator_name = serializers.CharField(source="annotator.shown_name")
 
     class Meta(JudgmentOut.Meta):
         fields = [*JudgmentOut.Meta.fields, "annotator_name"]
@@ -147,6 +155,11 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
         fields = ["digest", "settings", "counts", "created_by", "created_at"]
 
 
+def _said(completion: Completion) -> dict[str, Any]:
+    """Return the text of a completion, and its messages where it is more than text."""
+    return {"text": completion.text, **({"messages": completion.messages} if completion.messages else {})}
+
+
 def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
     comparison = claim.comparison
@@ -154,8 +167,8 @@ def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
         "token": str(claim.token),
         "prompt": comparison.prompt.content,
         "metadata": comparison.visible_metadata(project.visible_metadata),
-        "left": {"id": "a", "text": claim.left.text},
-        "right": {"id": "b", "text": claim.right.text},
+        "left": {"id": "a", **_said(claim.left)},
+        "right": {"id": "b", **_said(claim.right)},
         "expires_at": claim.expires_at,
     }
 

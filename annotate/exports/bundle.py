@@ -39,7 +39,7 @@ class Download:
 
 def open_download(selection: Selection) -> Download:
     """Return a selection as one file. Raises RefusalError, before anything is sent, if its rows do not fit."""
-    require_one_type(selection)
+    require_fit(selection)
     written, name = Written(), filename(selection)
     if is_folder(selection):
         chunks = writers.zipped(folder(selection, written))
@@ -64,8 +64,13 @@ def is_folder(selection: Selection) -> bool:
     )
 
 
-def require_one_type(selection: Selection) -> None:
-    """Raise MixedTypesError if plain prompts and chats would meet in one file."""
+def require_fit(selection: Selection) -> None:
+    """Raise RefusalError if rows do not fit the format: MixedTypesError if plain prompts and chats would meet."""
+    if selection.format.one_message and selection.has_long_completions():
+        sentence = _(
+            "Some completions are several messages, which this format cannot hold: choose JSON Lines or Parquet."
+        )
+        raise RefusalError(sentence, "format")
     is_told = selection.format.texts or selection.texts or selection.format.source is Source.JUDGMENTS
     if not is_told and len(selection.types()) > 1:
         sentence = _(

@@ -16,6 +16,7 @@ from annotate.exports.shapes import Row, completion_as_text
 from annotate.models import Judgment
 from annotate.pairs.snapshots import PairSettings, canonical
 from annotate.reports import agreement
+from annotate.text.chats import Content
 from primitives.statistics import Share, sum_shares
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -26,7 +27,7 @@ class _Part:
     """Counts over the rows of one file."""
 
     def __init__(self) -> None:
-        self.pairs, self.judgments = 0, 0
+        self.pairs, self.judgments, self.imported = 0, 0, 0
         self.annotators: set[str] = set()
         self.policies: Counter[str] = Counter()
         self.longer, self.shorter = 0, 0
@@ -37,6 +38,7 @@ class _Part:
         """Count a row, before its texts take another type."""
         self.pairs += 1
         self.judgments += len(row["judgments"])
+        self.imported += sum(row["imported"])
         self.annotators.update(row["annotators"])
         self.policies.update((row["chosen_policy"], row["rejected_policy"]))
         chosen, rejected = completion_as_text(row["chosen"]), completion_as_text(row["rejected"])
@@ -48,7 +50,16 @@ class _Part:
                 self.left += chosen_left == (verdict == "chosen")
         names = ("comparison", "prompt", "label", "margin", "weight", "held_out", "judgments")
         fields = {name: row[name] for name in names}
-        self.hash.update(canonical(**fields, chosen=chosen, rejected=rejected))
+        texts = {side: _as_stored(row[side]) for side in ("chosen", "rejected")}
+        self.hash.update(canonical(**fields, **texts, tools=json.loads(row["tools"] or "null")))
+
+
+def _as_stored(content: Content) -> Content:
+    """Return a completion as the database has it: its text, or its messages where they hold more."""
+    if len(content) == 1 and isinstance(content, list) and content[0].keys() == {"role", "content"}:
+        text = content[0]["content"]
+        return text if isinstance(text, str) else content
+    return content
 
 
 @dataclass
@@ -165,11 +176,12 @@ def _making(selection: Selection, observed: Observed) -> str:
     times = judgments.aggregate(first=Min("first_at"), last=Max("created_at"))
     policies = ", ".join(f"`{name}` ({count:,})" for name, count in observed.policies.most_common(20))
     facts = [
-        "Annotators compared two completions of a prompt, blind to who wrote them. The sides were drawn at random for "
-        "each annotator and comparison, and are recorded.",
+        "Annotators compared two completions of a prompt, blind to who wrote them. The sides were drawn at random "
+        "for each annotator and comparison, and are recorded. What was imported was judged elsewhere, by its rules.",
         f"Judged from {_day(times['first'])} to {_day(times['last'])}.",
         f"Each comparison asks for {selection.project.judgments_needed} independent judgments.",
         f"Completions by policy: {policies or 'none'}.",
+        f"{observed.total('imported'):,} of the judgments were given elsewhere and imported.",
         "Annotators are named by pseudonyms, the same in every export of the project.",
         f"Exported on {_day(timezone.now())} by Whetstone.",
     ]

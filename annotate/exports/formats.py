@@ -45,6 +45,7 @@ class Format:
     has_columns: bool = False
     has_ties: bool = False
     is_folder: bool = False
+    one_message: bool = False  # a completion of several messages has no place
     both_bad: bool = False  # rows of comparisons whose completions are both bad, too
     stem: str = ""  # of the file's name, if it is not the format's name
 
@@ -54,8 +55,8 @@ class Format:
 
 
 KTO_COLUMNS = (
-    "prompt", "completion", "label", "both_bad", "policy", "completion_id", "comparison", "kind", "batch", "held_out",
-    "external_id", "metadata", "prompt_id", "prompt_external_id", "prompt_metadata",
+    "prompt", "completion", "label", "both_bad", "policy", "completion_id", "tools", "comparison", "kind", "batch",
+    "held_out", "external_id", "metadata", "prompt_id", "prompt_external_id", "prompt_metadata",
 )  # fmt: skip
 _TABLE: dict[str, Any] = {"columns": PAIR_COLUMNS, "has_columns": True, "has_ties": True}
 _PAIRS, _COMPARISONS, _JUDGMENTS = Source.PAIRS, Source.COMPARISONS, Source.JUDGMENTS
@@ -83,9 +84,9 @@ FORMATS = {
         Format("openai", _("OpenAI preference fine-tuning (JSON Lines)"), _PAIRS, "jsonl", writers.json_lines,
                trainers.openai, texts="messages"),
         Format("llama_factory", _("LLaMA-Factory, sharegpt with dataset_info.json (zip)"), _PAIRS, "json",
-               writers.json_array, trainers.llama_factory, texts="messages", is_folder=True),
+               writers.json_array, trainers.llama_factory, texts="messages", is_folder=True, one_message=True),
         Format("axolotl", _("Axolotl, chat_template.default (JSON Lines)"), _PAIRS, "jsonl", writers.json_lines,
-               trainers.axolotl, texts="messages"),
+               trainers.axolotl, texts="messages", one_message=True),
         Format("comparisons", _("Comparisons with every judgment (JSON Lines)"), _COMPARISONS, "jsonl",
                writers.json_lines, has_columns=True, has_ties=True),
         Format("argilla", _("Argilla records (JSON)"), _COMPARISONS, "json", writers.json_array, tools.argilla,

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.exports.bundle import folder, require_one_type
+from annotate.exports.bundle import folder, require_fit
 from annotate.exports.formats import FORMATS
 from annotate.exports.selection import Selection, Written
 from primitives.text import printable
@@ -25,7 +25,7 @@ def push(selection: Selection, repository: str, token: str, *, private: bool) ->
     if not token:
         raise HubError(_("Give a token of the hub that may write to this repository."), "token")
     chosen = replace(selection, format=FORMATS["datasets"], by_files=bool(selection.split))
-    require_one_type(chosen)
+    require_fit(chosen)
     with tempfile.TemporaryDirectory(prefix="whetstone-export-") as name:
         path = Path(name)
         write_folder(chosen, path)

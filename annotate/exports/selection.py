@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import TextField
+from django.db.models import Q, TextField
 from django.db.models.functions import Cast, Substr
 
 from annotate.exports.formats import Format, Source
@@ -97,15 +97,27 @@ class Selection:
 
     def types(self) -> set[str]:
         """Return the types of prompts among the judged ones that are chosen: PLAIN, CHATS, or both."""
-        if self.snapshot is not None:
-            content = "comparison__prompt__content"
-            rows: Any = SnapshotPair.objects.filter(snapshot=self.snapshot)
-        else:
-            content = "comparison__prompt__content"
-            rows = Judgment.objects.current().filter(self.filters.judgments(), project=self.project)
-        opening = rows.annotate(opening=Substr(Cast(content, TextField()), 1, 1)).order_by()
-        found = {PLAIN: opening.filter(opening='"'), CHATS: opening.filter(opening="[")}
+        content = Cast("comparison__prompt__content", TextField())
+        rows = self._comparisons().annotate(opening=Substr(content, 1, 1))
+        is_chat = Q(opening="[") | _has("messages__isnull", False)
+        found = {PLAIN: rows.exclude(is_chat), CHATS: rows.filter(is_chat)}
         return {kind for kind, some in found.items() if some.exists()}
+
+    def has_long_completions(self) -> bool:
+        """Return whether a completion that is chosen is several messages."""
+        return bool(self._comparisons().filter(_has("messages__1__isnull", False)).exists())
+
+    def _comparisons(self) -> Any:
+        """Return rows with the comparisons that are chosen."""
+        if self.snapshot is not None:
+            return SnapshotPair.objects.filter(snapshot=self.snapshot).order_by()
+        judgments = Judgment.objects.current().filter(self.filters.judgments(), project=self.project)
+        return judgments.order_by()
+
+
+def _has(look: str, value: object) -> Q:
+    """Return the condition that one of the two completions is so."""
+    return Q(**{f"comparison__first__{look}": value}) | Q(**{f"comparison__second__{look}": value})
 
 
 def _told(rows: Iterator[Row], seen: Callable[[Row], None]) -> Iterator[Row]:

@@ -12,7 +12,11 @@ _SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "develo
 def openai(row: Row) -> Iterator[Row]:
     """Yield a pair as OpenAI's preference fine-tuning takes it."""
     yield {
-        "input": {"messages": row["prompt"], "tools": row.get("tools") or [], "parallel_tool_calls": True},
+        "input": {
+            "messages": row["prompt"],
+            "tools": json.loads(row["tools"] or "[]"),
+            "parallel_tool_calls": True,
+        },
         "preferred_output": row["chosen"],
         "non_preferred_output": row["rejected"],
     }
@@ -24,6 +28,7 @@ def llama_factory(row: Row) -> Iterator[Row]:
         "conversations": [_sharegpt(message) for message in row["prompt"]],
         "chosen": _sharegpt(row["chosen"][0]),
         "rejected": _sharegpt(row["rejected"][0]),
+        "tools": row["tools"] or "",
     }
 
 
@@ -38,7 +43,7 @@ def _sharegpt(message: Mapping[str, Any]) -> Row:
 
 def dataset_info(files: Mapping[str, str]) -> Row:
     """Return LLaMA-Factory's `dataset_info.json` for files by the name of their dataset."""
-    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "tools": "tools"}
     return {
         name: {"file_name": file, "formatting": "sharegpt", "ranking": True, "columns": columns}
         for name, file in files.items()
@@ -47,7 +52,8 @@ def dataset_info(files: Mapping[str, str]) -> Row:
 
 def axolotl(row: Row) -> Iterator[Row]:
     """Yield a pair as Axolotl's `chat_template.default` for DPO takes it."""
-    yield {"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]}
+    tools = {"tools": json.loads(row["tools"])} if row["tools"] else {}
+    yield {"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]} | tools
 
 
 def kto(row: Row) -> Iterator[Row]:
@@ -63,7 +69,7 @@ def kto(row: Row) -> Iterator[Row]:
             **{
                 name: row[name]
                 for name in (
-                    "comparison", "kind", "batch", "held_out", "external_id", "metadata", "prompt_id",
+                    "tools", "comparison", "kind", "batch", "held_out", "external_id", "metadata", "prompt_id",
                     "prompt_external_id", "prompt_metadata",
                 )
             },

@@ -23,7 +23,7 @@ LISTS_OF_INTEGERS = {
     "judgments", "strengths", "prompt_token_ids", "chosen_token_ids", "rejected_token_ids",
 }  # fmt: skip
 LISTS_OF_TEXTS = {"annotators", "verdicts", "reasons", "reason_titles", "criterion_titles"}
-LISTS_OF_FLAGS = {"chosen_left"}
+LISTS_OF_FLAGS = {"chosen_left", "imported"}
 CONTENT = ("prompt", "chosen", "rejected", "completion")
 PLAIN_MESSAGE = {"role", "content"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -257,6 +258,10 @@ class ExportForm(PairsForm):
     def query(self) -> dict[str, list[str]]:
         """Return what was given, to read the form again later."""
         return {name: values for name, values in as_lists(self.data).items() if name in self.fields}
+
+    def settings(self) -> PairSettings:
+        """Return the settings of pairs. Whoever trains elsewhere may train on what the engine here cannot."""
+        return replace(super().settings(), include_untrainable=True)
 
     def filters(self, *, of_judgments: bool = False) -> Filters:
         """Return the rows that were chosen: of pairs, or of judgments, which have held-out ones if nothing is said."""

@@ -28,7 +28,9 @@ class StrictForm(forms.Form):
 
 
 def name_annotator(person: User) -> str:
-    """Return an annotator's name in a list, which says who left."""
+    """Return an annotator's name in a list, which says who left, and who is one of a file."""
+    if person.is_imported:
+        return _("%(name)s (imported)") % {"name": person.shown_name}
     if getattr(person, "is_former", False):
         return _("%(name)s (former member)") % {"name": person.username}
     return str(person.username)

@@ -8,9 +8,9 @@ from django.db.models import Exists, OuterRef
 
 from annotate.judgments.aspects import titles_of
 from annotate.models import Aspect, Comparison, Judgment, Project
-from annotate.pairs.exports import pseudonym
+from annotate.pairs.exports import in_one_type, pseudonym
 from annotate.pairs.filters import Filters
-from annotate.pairs.snapshots import PairSettings, as_prompted
+from annotate.pairs.snapshots import PairSettings
 
 AT_A_TIME = 500
 Kind = Comparison.Kind
@@ -51,16 +51,18 @@ def comparison_rows(
 
 def _row(comparison: Comparison, judgments: list[dict[str, Any]]) -> dict[str, Any]:
     prompt, first, second = comparison.prompt, comparison.first, comparison.second
+    content, completions = in_one_type(prompt.content, [first.content, second.content])
     return {
-        "prompt": prompt.content,
-        "completion_a": as_prompted(prompt.content, first.text),
-        "completion_b": as_prompted(prompt.content, second.text),
+        "prompt": content,
+        "completion_a": completions[0],
+        "completion_b": completions[1],
         "policy_a": first.policy.name,
         "policy_b": second.policy.name,
         "id": comparison.external_id,
         "metadata": comparison.metadata,
         "prompt_external_id": prompt.external_id,
         "prompt_metadata": prompt.metadata,
+        "tools": prompt.tools,
         "gold": _side(comparison, comparison.gold_preferred_id),
         "held_out": prompt.held_out,
         "comparison": comparison.pk,
@@ -76,7 +78,8 @@ def _judgment(one: Judgment, comparison: Comparison, reasons: list[Aspect]) -> d
         "annotator": pseudonym(one.annotator_id),
         "verdict": _side(comparison, one.preferred_id) or one.verdict,
         "strength": one.strength,
-        "left": _side(comparison, one.left_id),
+        "left": _side(comparison, one.left_id) if one.sides_known else None,
+        "imported": one.is_imported,
         "rationale": one.rationale,
         "reasons": titles_of(reasons, one.reasons),
         "criteria": one.criteria,

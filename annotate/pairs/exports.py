@@ -22,6 +22,7 @@ from annotate.models import Comparison, Judgment, Project, Snapshot, SnapshotPai
 from annotate.pairs.aggregation import Pair
 from annotate.pairs.filters import Filters, sift
 from annotate.pairs.snapshots import PairSettings, as_prompted, canonical, stored_pairs
+from annotate.text.chats import Content
 from primitives.files import whole_file
 
 AT_A_TIME = 500
@@ -30,20 +31,22 @@ FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
 
 PAIR_COLUMNS = (
     "prompt", "chosen", "rejected", "label", "margin", "weight", "held_out", "external_id", "metadata",
-    "comparison", "kind", "batch", "prompt_id", "prompt_external_id", "prompt_metadata", "prompt_token_ids",
+    "comparison", "kind", "batch", "prompt_id", "prompt_external_id", "prompt_metadata", "tools",
+    "prompt_token_ids",
     *(
         f"{side}_{name}"
         for side in ("chosen", "rejected")
         for name in ("completion", "policy", "token_ids", "finish_reason", "seed", "logprob", "sampling")
     ),
-    "judgments", "annotators", "verdicts", "strengths", "votes_chosen", "votes_rejected", "votes_tie", "chosen_left",
+    "judgments", "annotators", "verdicts", "strengths", "votes_chosen", "votes_rejected", "votes_tie",
+    "chosen_left", "imported",
     "snapshot",
 )  # fmt: skip
 JUDGMENT_COLUMNS = (
     "judgment", "comparison", "external_id", "metadata", "kind", "batch", "gold", "held_out", "prompt_id",
-    "prompt_external_id", "prompt_metadata", "annotator", "verdict", "preferred", "strength", "skip_reason", "left",
-    "right", "left_policy", "right_policy", "reasons", "reason_titles", "criteria", "criterion_titles", "rationale",
-    "seconds", "late", "too_fast", "replaces", "current", "first_at", "created_at",
+    "prompt_external_id", "prompt_metadata", "annotator", "imported", "verdict", "preferred", "strength", "skip_reason",
+    "left", "right", "left_policy", "right_policy", "reasons", "reason_titles", "criteria", "criterion_titles",
+    "rationale", "seconds", "late", "too_fast", "replaces", "current", "first_at", "created_at",
 )  # fmt: skip
 
 
@@ -113,8 +116,9 @@ def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
         yield canonical(
             comparison=pair.comparison_id,
             prompt=pair.comparison.prompt.content,
-            chosen=pair.chosen.text,
-            rejected=pair.rejected.text,
+            tools=pair.comparison.prompt.tools,
+            chosen=pair.chosen.content,
+            rejected=pair.rejected.content,
             label=pair.label,
             margin=pair.margin,
             weight=pair.weight,
@@ -124,14 +128,22 @@ def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
 
 
 _COMPLETION = (
-    "pk", "text", "policy__name", "token_ids", "finish_reason", "seed", "logprob", "sampling", "prompt_token_ids",
+    "pk", "text", "messages", "policy__name", "token_ids", "finish_reason", "seed", "logprob", "sampling",
+    "prompt_token_ids",
 )  # fmt: skip
 _COLUMNS = (
     "pk", "kind", "batch", "external_id", "metadata", "prompt_id", "prompt__content", "prompt__held_out",
-    "prompt__external_id", "prompt__metadata",
+    "prompt__external_id", "prompt__metadata", "prompt__tools",
     *(f"{side}__{name}" for side in ("first", "second") for name in _COMPLETION),
 )  # fmt: skip
-_JSON = ("metadata", "content", "token_ids", "sampling")  # how the names of columns of JSON end
+_JSON = (
+    "metadata",
+    "content",
+    "tools",
+    "messages",
+    "token_ids",
+    "sampling",
+)  # how the names of columns of JSON end
 
 
 def _columns() -> list[Any]:
@@ -144,6 +156,7 @@ class _Completion(NamedTuple):
 
     pk: int
     text: str
+    messages: str | None
     policy: str
     token_ids: str | None
     finish_reason: str
@@ -161,6 +174,8 @@ class _Vote(NamedTuple):
     preferred: int | None
     strength: int | None
     left: int
+    sides_known: bool
+    import_batch: str
 
 
 def _with_texts(rows: list[_Row], snapshot: str | None) -> Iterator[dict[str, Any]]:
@@ -171,7 +186,7 @@ def _with_texts(rows: list[_Row], snapshot: str | None) -> Iterator[dict[str, An
             *_columns()
         )
     }
-    names = ("annotator_id", "verdict", "preferred_id", "strength", "left_id")
+    names = ("annotator_id", "verdict", "preferred_id", "strength", "left_id", "sides_known", "import_batch")
     keys = [judgment for row in rows for judgment in row.judgments]
     votes = {
         found[0]: _Vote._make(found[1:])
@@ -196,18 +211,28 @@ def _row(
     votes: list[_Vote],
     snapshot: str | None,
 ) -> dict[str, Any]:
-    key, kind, batch, external_id, metadata, prompt_id, prompt, held_out, prompt_external_id, of_prompt = (
-        comparison[:10]
-    )
-    prompt = _parse(prompt)
+    (
+        key,
+        kind,
+        batch,
+        external_id,
+        metadata,
+        prompt_id,
+        prompt,
+        held_out,
+        prompt_external_id,
+        of_prompt,
+        tools,
+    ) = comparison[:11]
+    prompt, texts = in_one_type(_parse(prompt), [_content(chosen), _content(rejected)])
     verdicts = [
         "tie" if vote.preferred is None else "chosen" if vote.preferred == chosen.pk else "rejected"
         for vote in votes
     ]
     return {
         "prompt": prompt,
-        "chosen": as_prompted(prompt, chosen.text),
-        "rejected": as_prompted(prompt, rejected.text),
+        "chosen": texts[0],
+        "rejected": texts[1],
         "label": row.label,
         "margin": row.margin,
         "weight": row.weight,
@@ -220,6 +245,7 @@ def _row(
         "prompt_id": prompt_id,
         "prompt_external_id": prompt_external_id,
         "prompt_metadata": _sorted(of_prompt),
+        "tools": _sorted(tools) if tools else None,
         "prompt_token_ids": _shared(chosen.prompt_token_ids, rejected.prompt_token_ids),
         "chosen_completion": chosen.pk,
         "chosen_policy": chosen.policy,
@@ -243,9 +269,21 @@ def _row(
         "votes_rejected": verdicts.count("rejected"),
         "votes_tie": verdicts.count("tie"),
         # Whether each annotator saw the chosen completion on the left.
-        "chosen_left": [vote.left == chosen.pk for vote in votes],
+        "chosen_left": [vote.left == chosen.pk if vote.sides_known else None for vote in votes],
+        "imported": [bool(vote.import_batch) for vote in votes],
         "snapshot": snapshot,
     }
+
+
+def _content(completion: _Completion) -> Content:
+    return completion.text if completion.messages is None else _parse(completion.messages)
+
+
+def in_one_type(prompt: Content, completions: list[Content]) -> tuple[Content, list[Content]]:
+    """Return a prompt and completions as TRL has them: all text, or all messages, if one of them is more than text."""
+    if isinstance(prompt, str) and not all(isinstance(one, str) for one in completions):
+        prompt = [{"role": "user", "content": prompt}]
+    return prompt, [as_prompted(prompt, one) for one in completions]
 
 
 def _shared(one: str | None, other: str | None) -> list[int] | None:
@@ -300,8 +338,10 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
             "prompt_metadata": _json(row["prompt_metadata"]),
             "annotator": pseudonym(row["annotator_id"]),
             "preferred": row["preferred_id"],
-            "left": row["left_id"],
-            "right": row["right_id"],
+            **({} if row["sides_known"] else dict.fromkeys(("left_policy", "right_policy"))),
+            "left": row["left_id"] if row["sides_known"] else None,
+            "right": row["right_id"] if row["sides_known"] else None,
+            "imported": bool(row["import_batch"]),
             "reason_titles": titles_of(reasons, row["reasons"]),
             "criteria": _json(row["criteria"]),
             "criterion_titles": titles_of(criteria, row["criteria"]),

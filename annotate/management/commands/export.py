@@ -17,7 +17,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from annotate.errors import RefusalError
 from annotate.exports import account, hub
-from annotate.exports.bundle import is_folder, open_download, require_one_type
+from annotate.exports.bundle import is_folder, open_download, require_fit
 from annotate.exports.formats import FORMATS, Source
 from annotate.exports.selection import Selection
 from annotate.forms.exports import ExportForm
@@ -146,7 +146,7 @@ class Command(BaseCommand):
     def write(self, selection: Selection, output: str) -> None:
         try:
             if output != "-" and is_folder(selection) and (output.endswith("/") or Path(output).is_dir()):
-                require_one_type(selection)
+                require_fit(selection)
                 written = hub.write_folder(selection, Path(output))
             else:
                 found = open_download(selection)

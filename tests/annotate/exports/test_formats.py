@@ -58,11 +58,13 @@ def test_each_trainer_reads_its_own_shape(plain, chat, select):
             "conversations": [{"from": "human", "value": "Prompt 0"}],
             "chosen": {"from": "gpt", "value": "good 0"},
             "rejected": {"from": "gpt", "value": "bad 0, and long"},
+            "tools": "",
         },
         {
             "conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Hello"}],
             "chosen": {"from": "gpt", "value": "Good day to you."},
             "rejected": {"from": "gpt", "value": "Hi!"},
+            "tools": "",
         },
     ]
 
