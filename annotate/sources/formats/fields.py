@@ -1,0 +1,161 @@
+"""The values of a record: texts, numbers, names and the rest, each checked with its key in the error."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats.format import Record
+from annotate.sources.messages import as_answer, as_chat, find_losses, is_chat, read_content, read_tools
+from annotate.text.json_values import JSONError, parse_json
+
+PREFERRED = (1.0, 0.0)  # the scores of two answers of which the first is preferred
+PROMPT_KEYS = ("prompt", "request", "question", "instruction", "query", "input")
+TOOLS = "tools"
+
+
+# --- Looking -----------------------------------------------------------------------------------------------------
+
+
+def has_texts(record: Record, *keys: str) -> bool:
+    """Return whether each of these keys holds text."""
+    return all(isinstance(record.get(key), str) for key in keys)
+
+
+def has_contents(record: Record, *keys: str) -> bool:
+    """Return whether each of these keys holds text, a message, or messages."""
+    return all(isinstance(record.get(key), str | list | Mapping) for key in keys)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number, or text that writes one."""
+    if isinstance(value, str):
+        return re.fullmatch(r"\s*[+-]?[0-9]{1,15}(\.[0-9]{0,20})?\s*", value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# --- Reading -----------------------------------------------------------------------------------------------------
+
+
+def text(record: Record, key: str) -> str:
+    """Return the text under a key. Raises RecordError."""
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise RecordError(_("%(name)s must be text.") % {"name": key}, key)
+    return value
+
+
+def number(value: object, key: str) -> float:
+    """Return a value, or text that writes a number, as a number. Raises RecordError, which calls it `key`."""
+    if not is_number(value):
+        raise RecordError(_("%(name)s must be a number.") % {"name": key}, key)
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        raise RecordError(_("%(name)s must be a number.") % {"name": key}, key) from None
+
+
+def name_of(value: object) -> str:
+    """Return an id or a name, which may be a number, as text. Empty where there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def objects(record: Record, key: str) -> list[Mapping[str, Any]]:
+    """Return the list of objects under a key. Raises RecordError."""
+    value = record.get(key)
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise RecordError(_("%(name)s must be a list of objects.") % {"name": key}, key)
+    return value
+
+
+def cell(value: object) -> object:
+    """Return what the cell of a table holds: messages and other JSON lists and objects, or its text as it is."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            found = parse_json(value)
+        except JSONError:
+            return value
+        return found
+    return value
+
+
+def read_cells(record: Record, *keys: str) -> Record:
+    """Return a record whose chats are JSON text, as in a table, with them as messages.
+
+    That is so where each of these keys holds the JSON of messages; one that holds text makes them all text.
+    """
+    if not all(isinstance(record.get(key), str) and record[key][:1] in ("[", "{") for key in keys):
+        return record
+    found = {key: cell(record[key]) for key in keys}
+    are_chats = all(is_chat(value) or is_chat([value]) for value in found.values())
+    return {**record, **found} if are_chats else record
+
+
+def rest(record: Record, *used: str) -> dict[str, Any] | None:
+    """Return what of a record was not used, as metadata. Null says nothing and is left out."""
+    others = {key: value for key, value in record.items() if key not in used and value is not None}
+    return others or None
+
+
+# --- Candidates --------------------------------------------------------------------------------------------------
+
+
+def join(instruction: str, more: object) -> str:
+    """Return an instruction with its input on the next line, as LLaMA-Factory joins them."""
+    return f"{instruction}\n{more}" if isinstance(more, str) and more.strip() else instruction
+
+
+def with_system(prompt: Content, system: object) -> Content:
+    """Return a prompt behind its system message, if there is one."""
+    if not isinstance(system, str) or not system.strip():
+        return prompt
+    return [{"role": "system", "content": system}, *as_chat(prompt)]
+
+
+def chosen(place: int, count: int = 2) -> tuple[float, ...]:
+    """Return scores that prefer one answer of `count`."""
+    return tuple(1.0 if place == number else 0.0 for number in range(count))
+
+
+def ranked(ranks: Sequence[float]) -> tuple[float, ...]:
+    """Return ranks, of which the lowest is best, as scores, of which the highest is: equal ranks are ties."""
+    order = sorted(set(ranks), reverse=True)
+    return tuple(float(order.index(rank)) for rank in ranks)
+
+
+def candidate(
+    record: Record,
+    used: Iterable[str],
+    prompt: Content,
+    answers: Iterable[Answer] = (),
+    opinions: Iterable[Opinion] = (),
+    **more: Any,
+) -> Candidate:
+    """Return the candidate of a record: its id, tools, what was not used as metadata, and what cannot be taken."""
+    answers = tuple(answers)
+    known: dict[str, Any] = {
+        "external_id": name_of(record.get("id")),
+        "metadata": rest(record, *used, "id", TOOLS),
+        "losses": find_losses(record, prompt, *(answer.content for answer in answers)),
+        "tools": read_tools(record.get(TOOLS)) if TOOLS in record else (),
+    }
+    return Candidate(prompt=prompt, answers=answers, opinions=tuple(opinions), **known | more)
+
+
+def answer(record: Record, key: str, policy: object = "") -> Answer:
+    """Return the completion under a key. Raises RecordError."""
+    return Answer(as_answer(read_content(record.get(key), key), key), name_of(policy))
+
+
+def prompt_of(record: Record, key: str, *completions: str) -> Content:
+    """Return the prompt under a key: as messages if one of the completions is, or if it is itself."""
+    prompt = read_content(record.get(key), key)
+    if any(not isinstance(record.get(completion), str) for completion in completions):
+        return as_chat(prompt)
+    return prompt

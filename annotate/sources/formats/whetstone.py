@@ -1,0 +1,158 @@
+"""Whetstone's own files: prompts and pairs to judge, and the pairs that it exports."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.messages import as_answer, read_content
+
+# --- Prompts and pairs to judge ----------------------------------------------------------------------------------
+
+COMPLETIONS = ("completion_a", "completion_b")
+KEYS = (
+    *("prompt", "id", "metadata", *COMPLETIONS, "policy_a", "policy_b", "gold", "tools"),
+    *("prompt_external_id", "prompt_metadata", "withdrawn"),
+)
+SIGNS = {*KEYS} - {"prompt", "id", "metadata", "tools"}  # no other format has these
+
+
+def _fits(record: Record) -> bool:
+    """Return whether a record is of the format, also a prompt of it alone: it has no other keys then."""
+    if "prompt" not in record or {"chosen", "rejected"} & record.keys():
+        return False
+    return bool(SIGNS & record.keys()) or ("metadata" in record and record.keys() <= {*KEYS})
+
+
+def _read(record: Record) -> Candidate:
+    record = fields.read_cells(record, "prompt")
+    has_completions = [
+        key for key in COMPLETIONS if record.get(key) not in (None, "") or _is_said(record, key)
+    ]
+    if len(has_completions) == 1:
+        raise RecordError(_("A pair needs both completion_a and completion_b."), has_completions[0])
+    answers = [
+        Answer(
+            as_answer(read_content(fields.read_cells(record, key)[key], key), key),
+            fields.name_of(record.get(policy)),
+        )
+        for key, policy in zip(COMPLETIONS, ("policy_a", "policy_b"), strict=True)
+        if has_completions
+    ]
+    return fields.candidate(
+        record,
+        (),
+        read_content(record["prompt"], "prompt"),
+        answers,
+        metadata=_metadata(record),
+        prompt_external_id=fields.name_of(record.get("prompt_external_id")),
+        prompt_metadata=_object(record, "prompt_metadata"),
+        gold=_gold(record, is_pair=bool(answers)),
+        withdrawn=_flag(record, "withdrawn"),
+    )
+
+
+def _is_said(record: Record, key: str) -> bool:
+    """Return whether an empty completion is one: in a table, a prompt alone has empty cells."""
+    return record.get(key) == "" and any(record.get(other) for other in COMPLETIONS)
+
+
+def _metadata(record: Record) -> dict[str, Any] | None:
+    own, others = _object(record, "metadata"), fields.rest(record, *KEYS)
+    return own if others is None else {**(own or {}), **others}
+
+
+def _object(record: Record, key: str) -> dict[str, Any] | None:
+    value = fields.cell(record.get(key))
+    if value is None or value == "":
+        return None
+    if not isinstance(value, dict):
+        raise RecordError(_("%(name)s must be an object.") % {"name": key}, key)
+    return value
+
+
+def _gold(record: Record, *, is_pair: bool) -> str | None:
+    if "gold" not in record or record["gold"] == "" or (record["gold"] is None and not is_pair):
+        return None
+    gold = "none" if record["gold"] is None else record["gold"]
+    if not is_pair or gold not in ("a", "b", "none"):
+        raise RecordError(_("gold must be “a”, “b” or “none”, beside completion_a and completion_b."), "gold")
+    return str(gold)
+
+
+def _flag(record: Record, key: str) -> bool:
+    value = record.get(key)
+    if isinstance(value, str):
+        value = {"true": True, "false": False, "": False}.get(value.strip().lower(), value)
+    if value is not None and not isinstance(value, bool):
+        raise RecordError(_("%(name)s must be true or false.") % {"name": key}, key)
+    return bool(value)
+
+
+PAIRS_TO_JUDGE = Format("whetstone", "Whetstone: prompts and pairs", COMPARISONS, _fits, _read)
+
+
+# --- Exported pairs ----------------------------------------------------------------------------------------------
+
+SIDES = ("chosen", "rejected")
+CHATS = ("prompt", *SIDES)
+OF_COMPLETION = ("token_ids", "finish_reason", "seed", "logprob", "sampling")
+
+
+def _fits_export(record: Record) -> bool:
+    return record.keys() >= {
+        *CHATS,
+        "comparison",
+        "prompt_id",
+        "votes_chosen",
+        "votes_rejected",
+        "votes_tie",
+        "annotators",
+    }
+
+
+def _read_export(record: Record) -> Candidate:
+    record = fields.read_cells(record, *CHATS)
+    answers = []
+    for side in SIDES:
+        metadata = {
+            name: value
+            for name in OF_COMPLETION
+            if (value := fields.cell(record.get(f"{side}_{name}"))) not in (None, "")
+        }
+        content = as_answer(read_content(record[side], side), side)
+        answers.append(Answer(content, fields.name_of(record.get(f"{side}_policy")), metadata))
+    return fields.candidate(
+        record,
+        (),
+        read_content(record["prompt"], "prompt"),
+        answers,
+        _votes(record),
+        external_id=fields.name_of(record.get("external_id")),
+        metadata=_object(record, "metadata"),
+        prompt_external_id=fields.name_of(record.get("prompt_external_id")),
+        prompt_metadata=_object(record, "prompt_metadata"),
+    )
+
+
+def _votes(record: Record) -> Iterator[Opinion]:
+    """Yield a vote for each annotator where all agree. Where they do not, the row does not say who voted how."""
+    counts = [fields.number(record.get(key), key) for key in ("votes_chosen", "votes_rejected", "votes_tie")]
+    scores = [fields.chosen(0), fields.chosen(1), (0.5, 0.5)]
+    annotators = fields.cell(record["annotators"])
+    if not isinstance(annotators, list) or not annotators:
+        raise RecordError(_("%(name)s must be a list.") % {"name": "annotators"}, "annotators")
+    if sum(count > 0 for count in counts) == 1:
+        vote = scores[next(place for place, count in enumerate(counts) if count > 0)]
+        for annotator in annotators:
+            yield Opinion(vote, annotator=fields.name_of(annotator))
+    else:
+        label = fields.number(record.get("label", 1.0), "label")
+        yield Opinion((label, 1 - label))
+
+
+EXPORT = Format("whetstone-pairs", "Whetstone: exported pairs", JUDGED, _fits_export, _read_export)
