@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -29,6 +30,20 @@ def has_texts(record: Record, *keys: str) -> bool:
 def has_contents(record: Record, *keys: str) -> bool:
     """Return whether each of these keys holds text, a message, or messages."""
     return all(isinstance(record.get(key), str | list | Mapping) for key in keys)
+
+
+def has_any(record: Record, *keys: str) -> bool:
+    """Return whether one of these keys says something."""
+    return any(record.get(key) is not None for key in keys)
+
+
+def are_objects(value: object, *keys: str) -> bool:
+    """Return whether a value is a list of objects, each with these keys."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, Mapping) and all(key in item for key in keys) for item in value)
+    )
 
 
 def is_number(value: object) -> bool:
@@ -103,6 +118,27 @@ def rest(record: Record, *used: str) -> dict[str, Any] | None:
     return others or None
 
 
+# --- Times -------------------------------------------------------------------------------------------------------
+
+
+def moment(value: object) -> datetime | None:
+    """Return a time, in ISO 8601 or in seconds since 1970, as one with a zone (UTC). None if it is neither."""
+    try:
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        if is_number(value):
+            return datetime.fromtimestamp(float(value), UTC)  # type: ignore[arg-type]
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def seconds(value: object) -> float | None:
+    """Return a duration in seconds, or None."""
+    return float(value) if is_number(value) and float(value) >= 0 else None  # type: ignore[arg-type]
+
+
 # --- Candidates --------------------------------------------------------------------------------------------------
 
 
@@ -139,9 +175,10 @@ def candidate(
 ) -> Candidate:
     """Return the candidate of a record: its id, tools, what was not used as metadata, and what cannot be taken."""
     answers = tuple(answers)
+    external_id = name_of(record.get("id"))
     known: dict[str, Any] = {
-        "external_id": name_of(record.get("id")),
-        "metadata": rest(record, *used, "id", TOOLS),
+        "external_id": external_id,
+        "metadata": rest(record, *used, TOOLS, *(["id"] if external_id else [])),
         "losses": find_losses(record, prompt, *(answer.content for answer in answers)),
         "tools": read_tools(record.get(TOOLS)) if TOOLS in record else (),
     }

@@ -7,18 +7,26 @@ from itertools import islice
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import prompts, whetstone
+from annotate.sources.formats.corpora import helpsteer, ratings, summaries, threads, trees
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
-from annotate.sources.formats.trainers import trl
+from annotate.sources.formats.judges import alpaca, arena, benchmarks
+from annotate.sources.formats.tools import argilla, crowds, label_studio
+from annotate.sources.formats.trainers import llama_factory, openai, others, transcripts, trl
 
 FORMATS: tuple[Format, ...] = (
-    whetstone.EXPORT,
-    whetstone.PAIRS_TO_JUDGE,
-    trl.PREFERENCES,
-    trl.KTO,
-    trl.NAMED,
-    prompts.PROMPT,
-    prompts.CHAT,
-    prompts.ALPACA,
+    *(whetstone.EXPORT, whetstone.PAIRS_TO_JUDGE),
+    *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
+    *(crowds.MTURK, crowds.POTATO),
+    *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),
+    *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
+    *(ratings.ULTRAFEEDBACK, ratings.NECTAR, ratings.DISTILABEL, others.NEMO_RL, ratings.BY_MODEL),
+    *(helpsteer.PREFERENCE, helpsteer.THIRD, helpsteer.RATINGS),
+    *(threads.STACK_EXCHANGE, threads.SHP, threads.WEBGPT, threads.SAFE),
+    *(summaries.PAIRS, summaries.AXIS, trees.OASST),
+    *(openai.PREFERENCES, transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO),
+    *(llama_factory.ALPACA, llama_factory.SHAREGPT, llama_factory.V1, llama_factory.KTO),
+    *(trl.PREFERENCES, trl.KTO, trl.NAMED),
+    *(prompts.PROMPT, prompts.CHAT, prompts.ALPACA),
 )
 
 SHARE = 0.75  # of the first records that must have the format: some lines may be broken

@@ -1,0 +1,67 @@
+"""Preferred and rejected completions, and what records say beside them: who wrote them, and their scores."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import Record
+
+CHOSEN = ("chosen", "rejected")
+POLICIES = ("{}_policy", "{}_model", "{}-model", "model_{}")
+SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_reward")
+
+
+def preferred(
+    record: Record,
+    used: Iterable[str],
+    prompt: Content,
+    completions: Sequence[Content],
+    sides: Sequence[str] = CHOSEN,
+    **more: Any,
+) -> Candidate:
+    """Return a candidate of two completions, the preferred one first. `sides` is what other keys call them."""
+    policies = [_policy_key(record, side) for side in sides]
+    scores, score_keys = _scores(record, sides)
+    prompt_id = fields.name_of(record.get("prompt_id"))
+    return fields.candidate(
+        record,
+        {*used, *policies, *score_keys, *(["prompt_id"] if prompt_id else [])},
+        prompt,
+        [
+            Answer(content, fields.name_of(record.get(policy)))
+            for content, policy in zip(completions, policies, strict=True)
+        ],
+        [Opinion(scores)],
+        **{"prompt_external_id": prompt_id} | more,
+    )
+
+
+def as_thumb(value: object) -> bool | None:
+    """Return a rating by thumb, which may be a number or a word, as true or false. None if it is neither."""
+    if isinstance(value, str):
+        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, bool | int) and value in (0, 1) else None
+
+
+def thumbed(
+    record: Record, used: Iterable[str], prompt: Content, answer: Content, thumb: object
+) -> Candidate:
+    """Return a candidate of one completion that was found good or bad."""
+    opinion = Opinion((1.0 if as_thumb(thumb) else 0.0,))
+    return fields.candidate(record, used, prompt, [Answer(answer)], [opinion])
+
+
+def _policy_key(record: Record, side: str) -> str:
+    return next((key for name in POLICIES if (key := name.format(side)) in record), "")
+
+
+def _scores(record: Record, sides: Sequence[str]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Return the scores of both, and the keys that they are under. Scores that contradict the preference are left."""
+    for name in SCORES:
+        keys = tuple(name.format(side) for side in sides)
+        if all(fields.is_number(record.get(key)) for key in keys):
+            better, worse = (fields.number(record[key], key) for key in keys)
+            if better > worse:
+                return (better, worse), keys
+    return fields.PREFERRED, ()

@@ -1,0 +1,198 @@
+"""Crowds: batches of Amazon Mechanical Turk, and what Potato writes for each annotator."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import JUDGED, Format, Record
+from annotate.sources.formats.pairs import as_thumb
+from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
+from annotate.sources.formats.verdicts import read_verdict
+
+# --- Mechanical Turk ---------------------------------------------------------------------------------------------
+
+INPUT, ANSWER, TASK = "Input.", "Answer.", "Answer.taskAnswers"
+ABOUT_HIT = re.compile(
+    r"(HIT|Assignment|Worker|Title|Description|Keywords|Reward|CreationTime|MaxAssignments|RequesterAnnotation|Auto|Expiration"
+    r"|NumberOfSimilarHITs|LifetimeInSeconds|AcceptTime|SubmitTime|Approval|Rejection|RequesterFeedback|WorkTime"
+    r"|LifetimeApprovalRate|Last\d+Days|Last30|Last7).*|Approve|Reject"
+)
+
+
+def _inputs(record: Record) -> dict[str, Any]:
+    return {
+        key.removeprefix(INPUT): value
+        for key, value in record.items()
+        if isinstance(key, str) and key.startswith(INPUT)
+    }
+
+
+def _fits_batch(record: Record) -> bool:
+    is_batch = "HITId" in record and "WorkerId" in record
+    return is_batch and has_texts(_inputs(record)) and any(str(key).startswith(ANSWER) for key in record)
+
+
+def _read_batch(record: Record) -> Candidate:
+    inputs = _inputs(record)
+    texts = read_texts(inputs)
+    said = _answers(record)
+    found = {key: opinion for key, value in said.items() if (opinion := read_verdict(value, texts.names))}
+    if len(found) != 1:
+        raise RecordError(
+            _("Not exactly one of the answers says which completion is better: %(names)s.")
+            % {"names": ", ".join(said)}
+        )
+    [(key, verdict)] = found.items()
+    others = {name: value for name, value in said.items() if name != key and value not in (None, "")}
+    rationale = (
+        next(iter(others.values()))
+        if len(others) == 1 and isinstance(next(iter(others.values())), str)
+        else ""
+    )
+    opinion = Opinion(
+        verdict.scores,
+        verdict.verdict,
+        fields.name_of(record["WorkerId"]),
+        verdict.strength,
+        rationale,
+        fields.seconds(record.get("WorkTimeInSeconds")),
+        fields.moment(record.get("SubmitTime")),
+    )
+    metadata = {**(fields.rest(inputs, *texts.used) or {}), **({} if rationale else others)}
+    metadata |= {
+        key: value
+        for key, value in record.items()
+        if not key.startswith((INPUT, ANSWER)) and not ABOUT_HIT.fullmatch(key)
+    }
+    return texts.candidate(
+        {}, (), [opinion], external_id=fields.name_of(record["HITId"]), metadata=metadata or None
+    )
+
+
+def _answers(record: Record) -> dict[str, Any]:
+    """Return what a worker answered. Of radio buttons with a column each, the name of the one that is on."""
+    answers = {
+        key.removeprefix(ANSWER): value
+        for key, value in record.items()
+        if str(key).startswith(ANSWER) and key != TASK
+    }
+    task = fields.cell(record.get(TASK))
+    if fields.are_objects(task):
+        answers |= {key: _pressed(value) for key, value in task[0].items()}  # type: ignore[index]
+    for key, value in list(answers.items()):
+        name, dot, option = key.rpartition(".")
+        if dot and as_thumb(value) is not None:
+            del answers[key]
+            answers |= {name: option} if as_thumb(value) else {}
+    return answers
+
+
+def _pressed(value: object) -> object:
+    """Return the name of the button that is on, of several under their names."""
+    on = [name for name, state in value.items() if state is True] if isinstance(value, Mapping) else []
+    return on[0] if len(on) == 1 else value
+
+
+MTURK = Format("mturk", "Mechanical Turk (batches)", JUDGED, _fits_batch, _read_batch)
+
+
+# --- Potato ------------------------------------------------------------------------------------------------------
+
+LISTED = re.compile(
+    r"(?:^|<br\s*/?>)\s*(?:A|0|1)\. (?P<first>.*?)<br\s*/?>\s*(?:B|1|2)\. (?P<second>.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+MARK = ":::"  # between the question and the option, in columns
+ABOUT_INSTANCE = (
+    "displayed_text",
+    "label_annotations",
+    "span_annotations",
+    "behavioral_data",
+    "user_id",
+    "user",
+    "instance_id",
+)
+
+
+def _fits_potato(record: Record) -> bool:
+    has_labels = isinstance(record.get("label_annotations"), Mapping) or any(
+        MARK in str(key) for key in record
+    )
+    return has_labels and (_is_listed(record.get("displayed_text")) or has_texts(record))
+
+
+def _is_listed(value: object) -> bool:
+    texts = fields.cell(value)
+    return isinstance(texts, list) or (isinstance(texts, str) and LISTED.search(texts) is not None)
+
+
+def _read_potato(record: Record) -> Candidate:
+    texts = read_texts(record) if has_texts(record) else _listed(record["displayed_text"])
+    labels = [key for key in record if MARK in key]
+    found, rationale = _labels(record, labels, texts.names)
+    behaviour = record.get("behavioral_data")
+    spent = behaviour.get("time_spent") if isinstance(behaviour, Mapping) else None
+    annotator = fields.name_of(record.get("user_id", record.get("user")))
+    opinions = [
+        Opinion(found.scores, found.verdict, annotator, found.strength, rationale, fields.seconds(spent))
+    ]
+    external_id = fields.name_of(record.get("instance_id", record.get("id")))
+    return texts.candidate(record, (*ABOUT_INSTANCE, *labels, "id"), opinions, external_id=external_id)
+
+
+def _listed(displayed: object) -> Texts:
+    """Return the texts that Potato displayed as a list: “A. …<br>B. …”, behind the prompt."""
+    value = fields.cell(displayed)
+    if isinstance(value, str) and (match := LISTED.search(value)):
+        prompt, answers = value[: match.start()], [match["first"], match["second"]]
+    elif isinstance(value, list) and len(value) == 3 and all(isinstance(text, str) for text in value):
+        prompt, *answers = value
+    else:
+        prompt, answers = "", []
+    if not prompt.strip():
+        raise RecordError(_("There is no prompt before the texts that Potato displayed."), "displayed_text")
+    return Texts(prompt, tuple(map(Answer, answers)), ("A", "B"), ())
+
+
+def _labels(record: Record, columns: list[str], names: tuple[str, ...]) -> tuple[Opinion, str]:
+    """Return the one verdict among the labels, and the text of a box if there is one."""
+    said: dict[str, list[object]] = {}
+    for key in columns:
+        question, _mark, option = key.partition(MARK)
+        if record[key] not in (None, "", False):
+            said.setdefault(question, []).extend([option, record[key]])
+    nested = record.get("label_annotations")
+    for question, options in nested.items() if isinstance(nested, Mapping) else ():
+        if isinstance(options, Mapping):
+            for option, value in options.items():
+                if value not in (None, "", False, "false"):
+                    said.setdefault(str(question), []).extend([option, value])
+    found = {
+        question: opinions[0]
+        for question, values in said.items()
+        if (opinions := [opinion for value in values if (opinion := read_verdict(value, names))])
+    }
+    if len(found) != 1:
+        raise RecordError(
+            _("Not exactly one of the labels says which text is better: %(names)s.")
+            % {"names": ", ".join(said)}
+        )
+    rationale = next(
+        (
+            value
+            for question, values in said.items()
+            if question not in found
+            for value in values[1::2]
+            if isinstance(value, str)
+        ),
+        "",
+    )
+    return next(iter(found.values())), rationale
+
+
+POTATO = Format("potato", "Potato", JUDGED, _fits_potato, _read_potato)

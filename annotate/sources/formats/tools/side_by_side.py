@@ -1,0 +1,83 @@
+"""Texts side by side, as the tools' own data have them: a prompt, and completions under numbered keys or in a list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import Record
+from annotate.sources.formats.verdicts import find_answers, find_policies, find_prompt
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A prompt and completions. `names` is what verdicts call the completions, `used` the keys of it all."""
+
+    prompt: str
+    answers: tuple[Answer, ...]
+    names: tuple[str, ...]
+    used: tuple[str, ...]
+
+    def candidate(
+        self, record: Record, used: Sequence[str], opinions: Sequence[Opinion], **more: Any
+    ) -> Candidate:
+        """Return the candidate of a record that holds these texts."""
+        return fields.candidate(record, (*self.used, *used), self.prompt, self.answers, opinions, **more)
+
+
+def has_texts(record: Record) -> bool:
+    """Return whether a prompt and completions stand out of a record's keys."""
+    if fields.are_objects(fields.cell(record.get("items")), "id"):
+        return bool(find_prompt(record, ()))
+    answers = find_answers(record)
+    return bool(answers) and bool(find_prompt(record, answers))
+
+
+def read_texts(record: Record) -> Texts:
+    """Return the texts of a record. Raises RecordError where it does not say which they are."""
+    items = fields.cell(record.get("items"))
+    if fields.are_objects(items, "id"):
+        return _read_items(record, items)
+    answers = find_answers(record)
+    prompt = find_prompt(record, answers)
+    if not answers or not prompt:
+        raise RecordError(
+            _(
+                "It is not clear which text is the prompt and which are the completions. Map the columns by hand."
+            )
+        )
+    policies = find_policies(record, answers)
+    return Texts(
+        record[prompt],
+        tuple(
+            Answer(record[key], fields.name_of(record.get(policy)))
+            for key, policy in zip(answers, policies, strict=True)
+        ),
+        tuple(answers),
+        (prompt, *answers, *policies),
+    )
+
+
+def _read_items(record: Record, items: Any) -> Texts:
+    """Return the texts of Label Studio's list of items to rank."""
+    prompt = find_prompt(record, ())
+    if not prompt:
+        raise RecordError(_("The prompt is missing."), "prompt")
+    return Texts(
+        record[prompt],
+        tuple(
+            Answer(
+                fields.text(
+                    item, next((key for key in ("body", "text", "html", "title") if item.get(key)), "body")
+                ),
+                fields.name_of(item.get("title")) if item.get("body") or item.get("text") else "",
+            )
+            for item in items
+        ),
+        tuple(fields.name_of(item["id"]) for item in items),
+        (prompt, "items"),
+    )

@@ -1,0 +1,107 @@
+"""Verdicts in words: “A is better”, “tie (bothbad)”, “left”, and the keys of answers that stand side by side."""
+
+import re
+from collections.abc import Sequence
+
+from annotate.sources.candidates import Opinion
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import Record
+
+TIES = {
+    "tie",
+    "equal",
+    "equals",
+    "same",
+    "draw",
+    "equallygood",
+    "bothgood",
+    "nopreference",
+    "aboutthesame",
+    "botharegood",
+}
+BOTH_BAD = {"bothbad", "tiebothbad", "neither", "botharebad", "neitherisgood", "equallybad"}
+SKIPS = {"skip", "skipped", "unsure", "cannottell", "notsure"}
+FIRST, SECOND = {"a", "1", "left", "first", "one"}, {"b", "2", "right", "second", "two"}
+NOUN = (
+    "answer|response|output|completion|option|model|text|item|choice|assistant|candidate|generation|summary"
+    "|translation|message"
+)
+SIDE = re.compile(
+    rf"(?:the )?(?:(?:{NOUN})s?[ _-]*)?(?P<side>a|b|1|2|left|right|first|second|one|two)(?: (?:{NOUN}))?"
+    r"(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
+)
+STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3}
+
+# Keys that end with the number or the letter of an answer, and those of them that hold no answers.
+WITH_NUMBER = re.compile(r"(.*?)[ _-]?([0-9]{1,2})")
+WITH_LETTER = re.compile(rf"(.*[ _-]|{NOUN})([a-d])", re.IGNORECASE)
+NO_ANSWERS = re.compile(
+    r"model|policy|generator|system|annotator|score|rank|rating|id$|label|source|name", re.IGNORECASE
+)
+
+
+def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
+    """Return the opinion that a word says about two answers, or None where it says none.
+
+    `answers` is what else the two are called, as the keys that they are under.
+    """
+    if not isinstance(value, str):
+        return None
+    word = value.strip().strip("[]").lower()
+    bare = re.sub(r"[^\w]|_", "", word)
+    names = [answer.strip().lower() for answer in answers]
+    if bare in TIES:
+        return Opinion((0.5, 0.5))
+    if bare in BOTH_BAD or bare in SKIPS:
+        return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
+    if names.count(word) == 1:
+        return Opinion(fields.chosen(names.index(word), len(names)))
+    return _read_side(word) if not names or len(names) == len((FIRST, SECOND)) else None
+
+
+def _read_side(word: str) -> Opinion | None:
+    """Return the opinion of a phrase such as “response b is much better”."""
+    match = SIDE.fullmatch(word)
+    if match is None:
+        return None
+    how = match["how"]
+    return Opinion(
+        fields.chosen(0 if match["side"] in FIRST else 1), strength=STRENGTHS[how] if how else None
+    )
+
+
+def find_answers(record: Record) -> list[str]:
+    """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows."""
+    rows: dict[str, list[str]] = {}
+    for key, value in record.items():
+        stem, place = _split(key) if isinstance(key, str) and isinstance(value, str) else ("", "")
+        if place and not NO_ANSWERS.search(stem):
+            rows.setdefault(stem.lower(), []).append(key)
+    several = [sorted(keys, key=lambda key: (len(key), key)) for keys in rows.values() if len(keys) > 1]
+    return several[0] if len(several) == 1 else []
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Return the stem and the place of a key such as “answer_2”; the place is empty if it names none."""
+    match = WITH_NUMBER.fullmatch(key) or WITH_LETTER.fullmatch(key)
+    return (match[1].rstrip(" _-"), match[2]) if match else (key, "")
+
+
+def find_prompt(record: Record, answers: Sequence[str]) -> str:
+    """Return the key of the one text that is the prompt, or an empty text."""
+    known = (*fields.PROMPT_KEYS, "context", "source", "text", "dialogue", "document")
+    found = [key for key in known if isinstance(record.get(key), str) and key not in answers]
+    return found[0] if found[:1] == ["prompt"] or len(found) == 1 else ""
+
+
+def find_policies(record: Record, answers: Sequence[str]) -> list[str]:
+    """Return for each answer the key of who wrote it, or an empty text."""
+    found = []
+    for key in answers:
+        names = [
+            f"{stem}{gap}{_split(key)[1]}"
+            for stem in ("model", "policy", "generator", "model_id")
+            for gap in ("_", "", "-", " ")
+        ]
+        found.append(next((name for name in names if isinstance(record.get(name), str)), ""))
+    return found
