@@ -14,8 +14,10 @@ from annotate.sources.formats.format import Record
 from annotate.sources.messages import as_answer, as_chat, find_losses, is_chat, read_content, read_tools
 from annotate.text.json_values import JSONError, parse_json
 
+LARGEST = 2**63  # what a number is smaller than
 PREFERRED = (1.0, 0.0)  # the scores of two answers of which the first is preferred
 PROMPT_KEYS = ("prompt", "request", "question", "instruction", "query", "input")
+SYSTEM = ("system", "system_prompt")
 TOOLS = "tools"
 
 
@@ -50,7 +52,9 @@ def is_number(value: object) -> bool:
     """Return whether a value is a number, or text that writes one."""
     if isinstance(value, str):
         return re.fullmatch(r"\s*[+-]?[0-9]{1,15}(\.[0-9]{0,20})?\s*", value) is not None
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < LARGEST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 # --- Reading -----------------------------------------------------------------------------------------------------
@@ -68,10 +72,7 @@ def number(value: object, key: str) -> float:
     """Return a value, or text that writes a number, as a number. Raises RecordError, which calls it `key`."""
     if not is_number(value):
         raise RecordError(_("%(name)s must be a number.") % {"name": key}, key)
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except OverflowError:
-        raise RecordError(_("%(name)s must be a number.") % {"name": key}, key) from None
+    return float(value)  # type: ignore[arg-type]
 
 
 def name_of(value: object) -> str:
@@ -147,11 +148,16 @@ def join(instruction: str, more: object) -> str:
     return f"{instruction}\n{more}" if isinstance(more, str) and more.strip() else instruction
 
 
-def with_system(prompt: Content, system: object) -> Content:
-    """Return a prompt behind its system message, if there is one."""
-    if not isinstance(system, str) or not system.strip():
-        return prompt
-    return [{"role": "system", "content": system}, *as_chat(prompt)]
+def with_system(prompt: Content, record: Record) -> Content:
+    """Return a prompt behind the system message of its record, unless it begins with one. Raises RecordError."""
+    has_own = not isinstance(prompt, str) and bool(prompt) and prompt[0].get("role") == "system"
+    for key in SYSTEM:
+        system = record.get(key)
+        if system is not None and not isinstance(system, str):
+            raise RecordError(_("%(name)s must be text.") % {"name": key}, key)
+        if system and system.strip() and not has_own:
+            return [{"role": "system", "content": system}, *as_chat(prompt)]
+    return prompt
 
 
 def chosen(place: int, count: int = 2) -> tuple[float, ...]:
@@ -161,8 +167,8 @@ def chosen(place: int, count: int = 2) -> tuple[float, ...]:
 
 def ranked(ranks: Sequence[float]) -> tuple[float, ...]:
     """Return ranks, of which the lowest is best, as scores, of which the highest is: equal ranks are ties."""
-    order = sorted(set(ranks), reverse=True)
-    return tuple(float(order.index(rank)) for rank in ranks)
+    places = {rank: float(place) for place, rank in enumerate(sorted(set(ranks), reverse=True))}
+    return tuple(places[rank] for rank in ranks)
 
 
 def candidate(

@@ -9,11 +9,11 @@ from annotate.sources.formats.format import PROMPTS, Format, Record
 from annotate.sources.messages import is_chat, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
-PREFERENCE = re.compile(
+VERDICT = (
     r"chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict"
-    r"|(answer|response|output|completion|generation|summar|candidate|model|text)(s$|[-_ ]?([0-9]|[abjkwl]$))",
-    re.IGNORECASE,
 )
+NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
+PREFERENCE = re.compile(rf"{VERDICT}|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE)
 KNOWN_LISTS = ("prompt", "messages", "conversations", "conversation", "tools", "images")
 
 
@@ -46,7 +46,8 @@ def _fits_prompt(record: Record) -> bool:
 
 def _read_prompt(record: Record) -> Candidate:
     record = fields.read_cells(record, "prompt")
-    return fields.candidate(record, ("prompt",), read_content(record["prompt"], "prompt"))
+    prompt = fields.with_system(read_content(record["prompt"], "prompt"), record)
+    return fields.candidate(record, ("prompt", *fields.SYSTEM), prompt)
 
 
 PROMPT = Format("prompts", "Prompts", PROMPTS, _fits_prompt, _read_prompt)
@@ -68,13 +69,13 @@ def _read_chat(record: Record) -> Candidate:
     """Return a chat up to the assistant's last answer as the prompt, and that answer as metadata."""
     key = _chat_key(record)
     chat = read_chat(record[key], key)
-    metadata = fields.rest(record, key, "id", "system", fields.TOOLS) or {}
+    metadata = fields.rest(record, key, "id", *fields.SYSTEM, fields.TOOLS) or {}
     place = len(chat)
     while place > 1 and chat[place - 1]["role"] == "assistant":
         place -= 1
     if place < len(chat):
         metadata["answer"] = chat[place:]
-    prompt = fields.with_system(chat[:place], record.get("system"))
+    prompt = fields.with_system(chat[:place], record)
     return fields.candidate(record, (), prompt, metadata=metadata or None)
 
 
@@ -94,8 +95,8 @@ def _fits_instruction(record: Record) -> bool:
 
 
 def _read_instruction(record: Record) -> Candidate:
-    prompt = fields.with_system(fields.join(record["instruction"], record.get("input")), record.get("system"))
-    return fields.candidate(record, ("instruction", "input", "system"), prompt)
+    prompt = fields.with_system(fields.join(record["instruction"], record.get("input")), record)
+    return fields.candidate(record, ("instruction", "input", *fields.SYSTEM), prompt)
 
 
 ALPACA = Format("alpaca", "Instructions (Alpaca)", PROMPTS, _fits_instruction, _read_instruction)

@@ -7,6 +7,7 @@ from annotate.sources.candidates import Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 
+LONGEST = 200  # characters of a verdict in words
 TIES = {
     "tie",
     "equal",
@@ -45,7 +46,7 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
 
     `answers` is what else the two are called, as the keys that they are under.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST:
         return None
     word = value.strip().strip("[]").lower()
     bare = re.sub(r"[^\w]|_", "", word)

@@ -1,6 +1,7 @@
 """Whetstone's own files: prompts and pairs to judge, and the pairs that it exports."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -146,6 +147,11 @@ def _votes(record: Record) -> Iterator[Opinion]:
     annotators = fields.cell(record["annotators"])
     if not isinstance(annotators, list) or not annotators:
         raise RecordError(_("%(name)s must be a list.") % {"name": "annotators"}, "annotators")
+    if "verdicts" in record:
+        yield from _known_votes(
+            annotators, fields.cell(record["verdicts"]), fields.cell(record.get("strengths"))
+        )
+        return
     if sum(count > 0 for count in counts) == 1:
         vote = scores[next(place for place, count in enumerate(counts) if count > 0)]
         for annotator in annotators:
@@ -155,4 +161,65 @@ def _votes(record: Record) -> Iterator[Opinion]:
         yield Opinion((label, 1 - label))
 
 
+def _known_votes(annotators: list[object], verdicts: object, strengths: object) -> Iterator[Opinion]:
+    """Yield each annotator's vote."""
+    scores = {"chosen": fields.chosen(0), "rejected": fields.chosen(1), "tie": (0.5, 0.5)}
+    if not isinstance(verdicts, list) or len(verdicts) != len(annotators):
+        raise RecordError(_("%(name)s must have one for each annotator.") % {"name": "verdicts"}, "verdicts")
+    if not isinstance(strengths, list) or len(strengths) != len(annotators):
+        strengths = [None] * len(annotators)
+    for annotator, verdict, strength in zip(annotators, verdicts, strengths, strict=True):
+        known = scores.get(verdict) if isinstance(verdict, str) else None
+        yield Opinion(
+            known or (),
+            "" if known else str(verdict),
+            fields.name_of(annotator),
+            int(fields.number(strength, "strengths")) if strength is not None else None,
+        )
+
+
 EXPORT = Format("whetstone-pairs", "Whetstone: exported pairs", JUDGED, _fits_export, _read_export)
+
+
+# --- Judged comparisons ------------------------------------------------------------------------------------------
+
+ABOUT_COMPARISON = ("held_out", "comparison", "kind", "batch", "judgments")
+
+
+def _fits_judged(record: Record) -> bool:
+    is_pair = fields.has_contents(record, "prompt", *COMPLETIONS)
+    return is_pair and fields.are_objects(fields.cell(record.get("judgments")), "annotator", "verdict")
+
+
+def _read_judged(record: Record) -> Candidate:
+    """Return a comparison with each judgment about it."""
+    record = {**record, "judgments": fields.cell(record["judgments"])}
+    known = {key: value for key, value in record.items() if key not in ABOUT_COMPARISON}
+    if known.get("gold") is None:
+        known.pop("gold", None)
+    judgments = fields.objects(record, "judgments")
+    return replace(
+        _read(known),
+        opinions=tuple(map(_judgment, judgments)),
+        sides_known=all(judgment.get("left") == "a" for judgment in judgments),
+    )
+
+
+def _judgment(judgment: Record) -> Opinion:
+    verdict, rationale = judgment["verdict"], judgment.get("rationale")
+    scores = {"a": fields.chosen(0), "b": fields.chosen(1), "tie": (0.5, 0.5)}.get(str(verdict), ())
+    strength = judgment.get("strength")
+    return Opinion(
+        scores,
+        "" if scores else str(verdict),
+        fields.name_of(judgment["annotator"]),
+        None if strength is None else int(fields.number(strength, "strength")),
+        rationale if isinstance(rationale, str) else "",
+        fields.seconds(judgment.get("seconds")),
+        fields.moment(judgment.get("at")),
+    )
+
+
+JUDGED_COMPARISONS = Format(
+    "whetstone-judged", "Whetstone: judged comparisons", JUDGED, _fits_judged, _read_judged
+)

@@ -67,7 +67,7 @@ def test_a_file_has_a_format_if_nearly_all_records_do() -> None:
 def test_a_file_becomes_what_its_records_hold() -> None:
     pair = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green."}
     prompt = {"prompt": "Sky?", "metadata": {}}
-    files = {
+    files: dict[str, list[dict[str, Any]]] = {
         "comparisons": [pair | {"gold": "a"}, pair],
         "gold": [pair | {"gold": "a"}, prompt],
         "prompts": [prompt],

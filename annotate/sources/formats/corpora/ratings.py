@@ -109,8 +109,8 @@ def _read_distilabel(record: Record) -> Candidate:
     scores = tuple(fields.number(value, ratings) if fields.is_number(value) else None for value in values)
     return fields.candidate(
         record,
-        (key, "generations", models, ratings, rationales),
-        record[key],
+        (key, "generations", models, ratings, rationales, *fields.SYSTEM),
+        fields.with_system(record[key], record),
         [
             Answer(
                 text,

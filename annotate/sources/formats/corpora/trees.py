@@ -12,7 +12,7 @@ from annotate.sources.formats.format import PROMPTS, Format, Record
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 DEEPEST, LARGEST = 1_000, 10_000  # messages one below the other, and of a tree
-OF_REPLY = ("text", "role", "replies", "rank", "model_name", "message_id", "parent_id")
+OF_MESSAGE = ("text", "role", "replies", "rank", "parent_id")
 
 
 def _fits(record: Record) -> bool:
@@ -46,18 +46,20 @@ def _candidate(
 ) -> Candidate:
     of_assistant = [reply for reply in replies if reply.get("role") == "assistant"]
     ranks = [reply.get("rank") for reply in of_assistant]
-    known = sorted({fields.number(rank, "rank") for rank in ranks if rank is not None}, reverse=True)
-    scores = tuple(
-        None if rank is None else float(known.index(fields.number(rank, "rank"))) for rank in ranks
-    )
-    metadata = {**(fields.rest(record, "prompt") or {}), **(fields.rest(node, *OF_REPLY) or {})}
+    known = [fields.number(rank, "rank") for rank in ranks if rank is not None]
+    places = dict(zip(known, fields.ranked(known), strict=True))
+    scores = tuple(None if rank is None else places[fields.number(rank, "rank")] for rank in ranks)
+    metadata = {
+        **(fields.rest(record, "prompt") or {}),
+        **(fields.rest(node, "message_id", "model_name", *OF_MESSAGE) or {}),
+    }
     return Candidate(
         prompt=chat,
         answers=tuple(
             Answer(
                 fields.text(reply, "text"),
                 fields.name_of(reply.get("model_name")),
-                fields.rest(reply, *OF_REPLY) or {},
+                fields.rest(reply, "model_name", *OF_MESSAGE) or {},
             )
             for reply in of_assistant
         ),

@@ -108,8 +108,8 @@ def _read_ranking(value: list[Any], names: Sequence[str]) -> Opinion | None:
         ranks = {fields.name_of(item): float(place) for place, item in enumerate(value)}
     if not ranks or not ranks.keys() <= set(names):
         return None
-    order = sorted(set(ranks.values()), reverse=True)
-    return Opinion(tuple(float(order.index(ranks[name])) if name in ranks else None for name in names))
+    scores = dict(zip(ranks, fields.ranked(list(ranks.values())), strict=True))
+    return Opinion(tuple(scores.get(name) for name in names))
 
 
 RECORDS = Format("argilla", "Argilla (records)", JUDGED, _fits_record, _read_record)

@@ -103,10 +103,8 @@ MTURK = Format("mturk", "Mechanical Turk (batches)", JUDGED, _fits_batch, _read_
 
 # --- Potato ------------------------------------------------------------------------------------------------------
 
-LISTED = re.compile(
-    r"(?:^|<br\s*/?>)\s*(?:A|0|1)\. (?P<first>.*?)<br\s*/?>\s*(?:B|1|2)\. (?P<second>.*)",
-    re.DOTALL | re.IGNORECASE,
-)
+FIRST = re.compile(r"(?:^|<br\s*/?>)\s*(?:A|0|1)\. ", re.IGNORECASE)
+SECOND = re.compile(r"<br\s*/?>\s*(?:B|1|2)\. ", re.IGNORECASE)
 MARK = ":::"  # between the question and the option, in columns
 ABOUT_INSTANCE = (
     "displayed_text",
@@ -128,7 +126,7 @@ def _fits_potato(record: Record) -> bool:
 
 def _is_listed(value: object) -> bool:
     texts = fields.cell(value)
-    return isinstance(texts, list) or (isinstance(texts, str) and LISTED.search(texts) is not None)
+    return isinstance(texts, list) or (isinstance(texts, str) and _split_list(texts) is not None)
 
 
 def _read_potato(record: Record) -> Candidate:
@@ -148,8 +146,8 @@ def _read_potato(record: Record) -> Candidate:
 def _listed(displayed: object) -> Texts:
     """Return the texts that Potato displayed as a list: “A. …<br>B. …”, behind the prompt."""
     value = fields.cell(displayed)
-    if isinstance(value, str) and (match := LISTED.search(value)):
-        prompt, answers = value[: match.start()], [match["first"], match["second"]]
+    if isinstance(value, str) and (split := _split_list(value)):
+        prompt, *answers = split
     elif isinstance(value, list) and len(value) == 3 and all(isinstance(text, str) for text in value):
         prompt, *answers = value
     else:
@@ -157,6 +155,17 @@ def _listed(displayed: object) -> Texts:
     if not prompt.strip():
         raise RecordError(_("There is no prompt before the texts that Potato displayed."), "displayed_text")
     return Texts(prompt, tuple(map(Answer, answers)), ("A", "B"), ())
+
+
+def _split_list(text: str) -> tuple[str, str, str] | None:
+    """Return what stands before the first of two listed texts, and the two."""
+    first = FIRST.search(text)
+    second = SECOND.search(text, first.end()) if first else None
+    return (
+        (text[: first.start()], text[first.end() : second.start()], text[second.end() :])
+        if first and second
+        else None
+    )
 
 
 def _labels(record: Record, columns: list[str], names: tuple[str, ...]) -> tuple[Opinion, str]:

@@ -137,13 +137,12 @@ def _read_ranker(value: object, names: Sequence[str]) -> Opinion | None:
     if not isinstance(value, list) or not value:
         return None
     order = [fields.name_of(item) for item in value]
-    if unknown := [item for item in order if item not in names]:
+    if unknown := [item for item in order if item not in set(names)]:
         raise RecordError(
             _("The ranking names “%(name)s”, which is not an item.") % {"name": printable(unknown[0], 40)}
         )
-    return Opinion(
-        tuple(float(len(order) - 1 - order.index(name)) if name in order else None for name in names)
-    )
+    scores = dict(zip(order, fields.ranked(range(len(order))), strict=True))
+    return Opinion(tuple(scores.get(name) for name in names))
 
 
 TASKS = Format("label-studio", "Label Studio (tasks, JSON)", JUDGED, _fits_task, _read_task)

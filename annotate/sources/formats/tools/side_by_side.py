@@ -75,6 +75,7 @@ def _read_items(record: Record, items: Any) -> Texts:
                     item, next((key for key in ("body", "text", "html", "title") if item.get(key)), "body")
                 ),
                 fields.name_of(item.get("title")) if item.get("body") or item.get("text") else "",
+                {"id": item["id"]},
             )
             for item in items
         ),

@@ -12,7 +12,7 @@ from annotate.sources.messages import as_chat, is_chat, read_chat, split_answer,
 
 # --- alpaca ------------------------------------------------------------------------------------------------------
 
-PROMPT = ("instruction", "input", "system", "history")
+PROMPT = ("instruction", "input", "history", *fields.SYSTEM)
 
 
 def _fits_alpaca(record: Record) -> bool:
@@ -30,7 +30,7 @@ def _alpaca_prompt(record: Record) -> Content:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
             raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
         history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    return fields.with_system([*history, *as_chat(prompt)] if history else prompt, record.get("system"))
+    return fields.with_system([*history, *as_chat(prompt)] if history else prompt, record)
 
 
 ALPACA = Format("llama-factory-alpaca", "LLaMA-Factory (alpaca)", JUDGED, _fits_alpaca, _read_alpaca)
@@ -94,7 +94,7 @@ def _read_kto(record: Record) -> Candidate:
     answer: Content
     if key:
         prompt, answer = split_answer(read_chat(record[key], key), key)
-        prompt = fields.with_system(prompt, record.get("system"))
+        prompt = fields.with_system(prompt, record)
     else:
         prompt, answer = _alpaca_prompt(record), record["output"]
     return thumbed(record, (*PROMPT, "output", key, thumb), prompt, answer, record[thumb])

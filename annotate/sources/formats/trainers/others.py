@@ -26,9 +26,9 @@ def _prompt_key(record: Record) -> str:
 
 def _read_axolotl(record: Record) -> Candidate:
     key = _prompt_key(record)
-    prompt = fields.with_system(record[key], record.get("system"))
+    prompt = fields.with_system(record[key], record)
     return preferred(
-        record, (key, "system", *RESPONSES), prompt, [record[response] for response in RESPONSES]
+        record, (key, *fields.SYSTEM, *RESPONSES), prompt, [record[response] for response in RESPONSES]
     )
 
 

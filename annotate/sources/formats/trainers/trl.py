@@ -17,7 +17,7 @@ ASIDE = ("id", "label", "margin", "source", "images", "tools", "chat_template_kw
 
 def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
     """Return the candidate of a record with `chosen` and `rejected`, and its prompt under a key or inside both."""
-    used = {*CHOSEN, "system", prompt_key}
+    used = {*CHOSEN, *fields.SYSTEM, prompt_key}
     contents = {side: read_content(record.get(side), side) for side in CHOSEN}
     chats = {side: content for side, content in contents.items() if isinstance(content, list)}
     completions: list[Content]
@@ -38,7 +38,7 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
             )
     else:
         raise RecordError(_("The prompt is missing."), prompt_key)
-    return preferred(record, used, fields.with_system(prompt, record.get("system")), completions)
+    return preferred(record, used, fields.with_system(prompt, record), completions)
 
 
 # --- Preferences -------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def _read_kto(record: Record) -> Candidate:
     """Return one completion and whether it is good. Axolotl names the prompt otherwise, or keeps it in a whole chat."""
     record = fields.read_cells(record, *(key for key in ("prompt", "completion") if key in record))
     key = _prompt_key(record)
-    used = (key, "completion", "label", "system")
+    used = (key, "completion", "label", *fields.SYSTEM)
     content = read_content(record["completion"], "completion")
     prompt: Content
     if isinstance(content, list) and content[0]["role"] != "assistant":
@@ -104,7 +104,7 @@ def _read_kto(record: Record) -> Candidate:
         prompt, answer = fields.prompt_of(record, key, "completion"), as_answer(content, "completion")
     else:
         raise RecordError(_("The prompt is missing."), "prompt")
-    return thumbed(record, used, fields.with_system(prompt, record.get("system")), answer, record["label"])
+    return thumbed(record, used, fields.with_system(prompt, record), answer, record["label"])
 
 
 KTO = Format("trl-kto", "TRL single ratings (KTO)", JUDGED, _fits_kto, _read_kto)

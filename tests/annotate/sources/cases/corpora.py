@@ -335,7 +335,12 @@ TREE = {
     ),
 }
 OF_TREE = {"message_tree_id": "p", "tree_state": "ready_for_export", "lang": "en"}
-EN = {"lang": "en"}
+
+
+def english(name: str) -> dict[str, str]:
+    return {"message_id": name, "lang": "en"}
+
+
 TREES: list[Case] = [
     (
         "oasst",
@@ -343,14 +348,14 @@ TREES: list[Case] = [
         [
             Candidate(
                 SKY,
-                (Answer("Green.", "m2", EN), Answer("Blue.", metadata=EN)),
+                (Answer("Green.", "m2", english("g")), Answer("Blue.", metadata=english("b"))),
                 (Opinion((0.0, 1.0)),),
                 prompt_external_id="p",
                 prompt_metadata=OF_TREE,
             ),
             Candidate(
                 [*SKY, assistant("Blue."), user("Sure?")],
-                (Answer("Yes.", metadata=EN),),
+                (Answer("Yes.", metadata=english("y")),),
                 prompt_external_id="q",
                 prompt_metadata=OF_TREE,
             ),

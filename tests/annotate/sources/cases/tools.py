@@ -11,7 +11,7 @@ ITEMS = {
     "prompt": "Sky?",
     "items": [{"id": "m1", "title": "M1", "body": "Blue."}, {"id": "m2", "title": "M2", "body": "Green."}],
 }
-BY_ITEM = (Answer("Blue.", "M1"), Answer("Green.", "M2"))
+BY_ITEM = (Answer("Blue.", "M1", {"id": "m1"}), Answer("Green.", "M2", {"id": "m2"}))
 
 
 def annotation(*results: dict[str, object], **more: object) -> dict[str, object]:
@@ -381,6 +381,70 @@ WHETSTONE: list[Case] = [
     ),
 ]
 
+JUDGMENTS = [
+    {
+        "annotator": "annotator-1",
+        "verdict": "b",
+        "strength": 2,
+        "left": "b",
+        "rationale": "Truer.",
+        "seconds": 9.5,
+        "at": "2024-05-01T10:00:00+00:00",
+    },
+    {"annotator": "annotator-2", "verdict": "both_bad", "strength": None, "left": "a"},
+]
+WHETSTONE += [
+    (
+        "whetstone-pairs",
+        {
+            **{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green.", **PROVENANCE},
+            **{"verdicts": ["chosen", "tie"], "strengths": [3, None]},
+        },
+        [
+            Candidate(
+                "Sky?",
+                BLUE_GREEN,
+                (
+                    Opinion((1.0, 0.0), annotator="annotator-1", strength=3),
+                    Opinion((0.5, 0.5), annotator="annotator-2"),
+                ),
+            )
+        ],
+    ),
+    (
+        "whetstone-judged",
+        {
+            **{
+                "prompt": "Sky?",
+                "completion_a": "Blue.",
+                "completion_b": "Green.",
+                "id": "c1",
+                "metadata": {"lang": "en"},
+            },
+            **{
+                "gold": None,
+                "held_out": False,
+                "comparison": 5,
+                "kind": "standard",
+                "batch": "",
+                "judgments": JUDGMENTS,
+            },
+        },
+        [
+            Candidate(
+                "Sky?",
+                BLUE_GREEN,
+                (
+                    Opinion((0.0, 1.0), "", "annotator-1", 2, "Truer.", 9.5, AT),
+                    Opinion(verdict="both_bad", annotator="annotator-2"),
+                ),
+                external_id="c1",
+                metadata={"lang": "en"},
+            )
+        ],
+    ),
+]
+
 PROMPTS: list[Case] = [
     (
         "prompts",
@@ -388,6 +452,7 @@ PROMPTS: list[Case] = [
         [Candidate("Sky?", external_id="p1", metadata={"topic": "x"})],
     ),
     ("prompts", {"prompt": SKY}, [Candidate(SKY)]),
+    ("prompts", {"system": "Be short.", "prompt": "Sky?"}, [Candidate([system("Be short."), *SKY])]),
     ("chats", {"messages": [system("Be short."), *SKY]}, [Candidate([system("Be short."), *SKY])]),
     (
         "chats",
