@@ -4,7 +4,9 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from django.conf import settings
+from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from annotate.sources.candidates import Candidate
@@ -26,7 +28,9 @@ def test_a_record_says_what_its_format_means(
     assert list(found.rows(record)) == expected
 
 
-def test_every_format_has_a_case() -> None:
+def test_every_format_is_documented_and_has_a_case() -> None:
+    page = (settings.BASE_DIR / "docs" / "data.md").read_text()
+    assert [format.name for format in FORMATS if f"\n| `{format.name}` |" not in page] == []
     assert [format.name for format in FORMATS if format.name not in {case[0] for case in CASES}] == []
     assert len(BY_NAME) == len(FORMATS)
 
@@ -121,7 +125,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@limits(max_examples=50, deadline=None)
 @given(st.data())
 def test_whatever_a_record_holds_it_is_read_or_refused(data: st.DataObject) -> None:
     name, record, _expected = data.draw(st.sampled_from(CASES))
