@@ -25,8 +25,9 @@ SPEAKERS = {
 }
 CALLERS = ("function_call", "tool_call")  # speakers whose content is the call of a tool, as JSON
 WEIGHTS = ("loss_weight", "loss", "weight")  # what a trainer is told about a message, and no part of the chat
+KEYS = ("role", "content", "name", "tool_call_id", "reasoning_content", "tool_calls")  # what templates know
+REASONING = ("reasoning", "thinking")  # as others call reasoning_content
 MESSAGES = 10_000  # of a chat, so that what compares two chats ends
-INLINE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
 HUMAN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System):[ ]?")
 EXTRA_ID = re.compile(r"<extra_id_[01]>(System|User|Assistant)\n")
 
@@ -102,6 +103,18 @@ def as_answer(content: str | Chat, name: str) -> Content:
     return content
 
 
+def set_aside(content: Content) -> tuple[Content, list[dict[str, Any]]]:
+    """Return messages without keys that no template knows, and those keys, an object for each message."""
+    if isinstance(content, str) or all(message.keys() <= {*KEYS} for message in content):
+        return content, []
+    others = [{key: value for key, value in message.items() if key not in KEYS} for message in content]
+    return _bare(content), others
+
+
+def _bare(chat: Chat) -> Chat:
+    return [{key: value for key, value in message.items() if key in KEYS} for message in chat]
+
+
 # --- Splitting ---------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +133,8 @@ def split_chats(chats: Mapping[str, Chat]) -> tuple[Chat, list[Content]]:
     `chats` is keyed by the names that errors use.
     """
     first, *others = chats.values()
-    place = min((_common(first, other) for other in others), default=len(first) - 1)
+    bare, *others_bare = map(_bare, chats.values())
+    place = min((_common(bare, other) for other in others_bare), default=len(first) - 1)
     while place and (
         first[place - 1]["role"] == "assistant"
         or any(chat[place]["role"] != "assistant" for chat in (first, *others))
@@ -196,39 +210,6 @@ def _read_marked(text: str, mark: re.Pattern[str], roles: Mapping[str, str], nam
     return chat
 
 
-# --- Images ------------------------------------------------------------------------------------------------------
-
-
-def find_losses(record: Mapping[str, Any], *contents: Content) -> tuple[str, ...]:
-    """Return what of a record cannot be taken: media that are not inside it, as sentences."""
-    parts = [
-        part
-        for content in contents
-        if not isinstance(content, str)
-        for message in content
-        if isinstance(message.get("content"), list)
-        for part in message["content"]
-    ]
-    named = any(
-        record.get(f"{side}{kind}")
-        for kind in ("images", "image", "videos", "video", "audios", "audio")
-        for side in ("", "chosen_", "rejected_")
-    )
-    if named or any(_is_lost(part) for part in parts):
-        return (
-            _("Images, sound and video are taken only where they are written into the text as data URIs."),
-        )
-    return ()
-
-
-def _is_lost(part: object) -> bool:
-    if not isinstance(part, Mapping) or part.get("type") == "text":
-        return False
-    image = part.get("image_url")
-    address = image.get("url") if isinstance(image, Mapping) else image
-    return not (isinstance(address, str) and INLINE.match(address))
-
-
 # --- One message -------------------------------------------------------------------------------------------------
 
 
@@ -248,8 +229,15 @@ def _read_message(message: object, where: str) -> dict[str, Any]:
     found: dict[str, Any] = {"role": role}
     if said in message:
         found |= _read_said(message[said], where)
-    others = {name: value for name, value in message.items() if name not in (key, said, *WEIGHTS)}
-    return found | {name: value for name, value in others.items() if value is not None}
+    used = {key, said, *WEIGHTS}
+    if isinstance(message.get("function_call"), Mapping):  # as OpenAI wrote calls before there were several
+        found["tool_calls"] = _read_calls(message["function_call"], where)
+        used.add("function_call")
+    for name in REASONING:
+        if isinstance(message.get(name), str) and message.get("reasoning_content") is None:
+            found["reasoning_content"] = message[name]
+            used.add(name)
+    return found | {name: value for name, value in message.items() if name not in used and value is not None}
 
 
 def _is_call(message: object) -> TypeGuard[Mapping[str, Any]]:

@@ -11,14 +11,17 @@ from django.utils.translation import gettext as _
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats.format import Record
-from annotate.sources.messages import as_answer, as_chat, find_losses, is_chat, read_content, read_tools
+from annotate.sources.media import find_losses, inline_images, name_media, place_images
+from annotate.sources.messages import as_answer, as_chat, is_chat, read_content, read_tools, set_aside
 from annotate.text.json_values import JSONError, parse_json
 
 LARGEST = 2**63  # what a number is smaller than
 PREFERRED = (1.0, 0.0)  # the scores of two answers of which the first is preferred
 PROMPT_KEYS = ("prompt", "request", "question", "instruction", "query", "input")
+PYTHON = re.compile(r"\s*\[\s*\{'(?:role|content|from|value)':")  # a list of dicts, printed
 SYSTEM = ("system", "system_prompt")
 TOOLS = "tools"
+ABOUT = "about_messages"  # the key of metadata that holds what was set aside of messages
 
 
 # --- Looking -----------------------------------------------------------------------------------------------------
@@ -104,13 +107,19 @@ def cell(value: object) -> object:
 def read_cells(record: Record, *keys: str) -> Record:
     """Return a record whose chats are JSON text, as in a table, with them as messages.
 
-    That is so where each of these keys holds the JSON of messages; one that holds text makes them all text.
+    They are where all of `keys` are. The prompt may be text beside them. Raises RecordError for chats of Python.
     """
-    if not all(isinstance(record.get(key), str) and record[key][:1] in ("[", "{") for key in keys):
+    if not all(isinstance(record.get(key), str) and record[key].lstrip()[:1] in ("[", "{") for key in keys):
         return record
-    found = {key: cell(record[key]) for key in keys}
-    are_chats = all(is_chat(value) or is_chat([value]) for value in found.values())
-    return {**record, **found} if are_chats else record
+    if all(PYTHON.match(record[key]) for key in keys):
+        raise RecordError(
+            _("%(name)s holds messages as Python prints them. Save the file as JSON Lines or Parquet.")
+            % {"name": keys[0]},
+            keys[0],
+        )
+    found = {key: cell(record[key]) for key in {*keys, "prompt"} if key in record}
+    chats = {key: value for key, value in found.items() if is_chat(value) or is_chat([value])}
+    return {**record, **chats} if chats.keys() >= {*keys} else record
 
 
 def rest(record: Record, *used: str) -> dict[str, Any] | None:
@@ -182,13 +191,33 @@ def candidate(
     """Return the candidate of a record: its id, tools, what was not used as metadata, and what cannot be taken."""
     answers = tuple(answers)
     external_id = name_of(record.get("id"))
+    metadata = rest(record, *used, TOOLS, *(["id"] if external_id else []))
+    losses = find_losses(record, prompt, *(answer.content for answer in answers))
+    if losses and (images := inline_images(record)):
+        prompt = place_images(prompt, images)
+        metadata = rest(metadata or {}, "images")
+        losses = find_losses(rest(record, "images") or {}, prompt, *(answer.content for answer in answers))
+    prompt, about = set_aside(name_media(prompt))
+    if about:
+        metadata = {**(metadata or {}), ABOUT: about}
     known: dict[str, Any] = {
         "external_id": external_id,
-        "metadata": rest(record, *used, TOOLS, *(["id"] if external_id else [])),
-        "losses": find_losses(record, prompt, *(answer.content for answer in answers)),
+        "metadata": metadata,
+        "losses": losses,
         "tools": read_tools(record.get(TOOLS)) if TOOLS in record else (),
     }
-    return Candidate(prompt=prompt, answers=answers, opinions=tuple(opinions), **known | more)
+    return Candidate(
+        prompt=prompt, answers=tuple(map(_tidy, answers)), opinions=tuple(opinions), **known | more
+    )
+
+
+def _tidy(answer: Answer) -> Answer:
+    """Return an answer without what no template knows: that is its metadata."""
+    if isinstance(answer.content, str):
+        return answer
+    content, about = set_aside(name_media(answer.content))
+    metadata = {**answer.metadata, ABOUT: about} if about else answer.metadata
+    return Answer(as_answer(content, _("a completion")), answer.policy, metadata)
 
 
 def answer(record: Record, key: str, policy: object = "") -> Answer:

@@ -97,7 +97,7 @@ def _fits_distilabel(record: Record) -> bool:
         and bool(generations)
         and all(isinstance(text, str) for text in generations)
     )
-    return is_list and bool(_instruction_key(record))
+    return is_list and bool(_instruction_key(record)) and "chosen" not in record
 
 
 def _read_distilabel(record: Record) -> Candidate:

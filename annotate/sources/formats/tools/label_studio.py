@@ -11,7 +11,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
 from annotate.sources.formats.verdicts import read_verdict
-from annotate.sources.messages import find_losses
+from annotate.sources.media import find_losses
 from primitives.text import printable
 
 ABOUT_TASK = (

@@ -60,8 +60,7 @@ def _fits(record: Record) -> bool:
 
 
 def _read(record: Record) -> Candidate:
-    keys = [key for key in ("prompt", *CHOSEN) if key in record]
-    return read_pair(fields.read_cells(record, *keys))
+    return read_pair(fields.read_cells(record, *CHOSEN))
 
 
 PREFERENCES = Format("trl", "TRL preferences", JUDGED, _fits, _read)
@@ -80,7 +79,7 @@ NAMED = Format(
     "Chosen and rejected, with another name of the prompt",
     JUDGED,
     lambda record: fields.has_contents(record, *CHOSEN) and bool(_prompt_key(record)),
-    lambda record: read_pair(record, _prompt_key(record)),
+    lambda record: read_pair(fields.read_cells(record, *CHOSEN), _prompt_key(record)),
 )
 
 
@@ -93,7 +92,7 @@ def _fits_kto(record: Record) -> bool:
 
 def _read_kto(record: Record) -> Candidate:
     """Return one completion and whether it is good. Axolotl names the prompt otherwise, or keeps it in a whole chat."""
-    record = fields.read_cells(record, *(key for key in ("prompt", "completion") if key in record))
+    record = fields.read_cells(record, "completion")
     key = _prompt_key(record)
     used = (key, "completion", "label", *fields.SYSTEM)
     content = read_content(record["completion"], "completion")
