@@ -12,11 +12,12 @@ from annotate.sources.messages import as_chat
 INLINE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
 TAG = "<image>"  # where an image stands in a text
 KINDS = ("images", "image", "videos", "video", "audios", "audio")
+KEYS = frozenset(f"{side}{kind}" for side in ("", "chosen_", "rejected_") for kind in KINDS)
 
 
 def find_losses(record: Mapping[str, Any], *contents: Content) -> tuple[str, ...]:
     """Return what of a record cannot be taken: media that are not inside it, as sentences."""
-    is_named = any(record.get(f"{side}{kind}") for kind in KINDS for side in ("", "chosen_", "rejected_"))
+    is_named = any(record[key] for key in KEYS & record.keys())
     if is_named or any(_is_lost(part) for content in contents for part in _parts(content)):
         return (
             _("Images, sound and video are taken only where they are written into the text as data URIs."),

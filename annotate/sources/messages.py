@@ -15,6 +15,7 @@ from annotate.text.json_values import JSONError, parse_json
 from primitives.text import printable
 
 Chat = list[Message]
+Where = tuple[int, str]  # the number of a message, and what its chat is called
 
 SPEAKERS = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -27,6 +28,7 @@ CALLERS = ("function_call", "tool_call")  # speakers whose content is the call o
 WEIGHTS = ("loss_weight", "loss", "weight")  # what a trainer is told about a message, and no part of the chat
 KEYS = ("role", "content", "name", "tool_call_id", "reasoning_content", "tool_calls")  # what templates know
 REASONING = ("reasoning", "thinking")  # as others call reasoning_content
+PLAIN = {"role", "content"}
 MESSAGES = 10_000  # of a chat, so that what compares two chats ends
 HUMAN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System):[ ]?")
 EXTRA_ID = re.compile(r"<extra_id_[01]>(System|User|Assistant)\n")
@@ -55,8 +57,10 @@ def read_chat(value: object, name: str) -> Chat:
         )
     chat: list[dict[str, Any]] = []
     for number, message in enumerate(value, start=1):
-        where = _("message %(number)s of %(name)s") % {"number": number, "name": name}
-        found = _read_message(message, where)
+        if _is_plain(message):
+            chat.append(dict(message))
+            continue
+        found = _read_message(message, (number, name))
         if chat and _is_call(value[number - 2]) and _is_call(message):
             chat[-1]["tool_calls"] += found["tool_calls"]  # calls at the same time, one a message
         else:
@@ -213,9 +217,19 @@ def _read_marked(text: str, mark: re.Pattern[str], roles: Mapping[str, str], nam
 # --- One message -------------------------------------------------------------------------------------------------
 
 
-def _read_message(message: object, where: str) -> dict[str, Any]:
+def _is_plain(message: object) -> bool:
+    """Return whether a message is a role and its text: nearly all are, and are read as they are."""
+    return (
+        isinstance(message, dict)
+        and message.keys() == PLAIN
+        and type(message["content"]) is str
+        and message["role"] in ("user", "assistant", "system")
+    )
+
+
+def _read_message(message: object, where: Where) -> dict[str, Any]:
     if not is_message(message):
-        raise RecordError(_("%(where)s must be an object with role and content.") % {"where": where})
+        raise RecordError(_("%(where)s must be an object with role and content.") % {"where": _place(where)})
     key, said = ("role", "content") if "role" in message else ("from", "value")
     speaker = message[key]
     if _is_call(message):
@@ -224,7 +238,7 @@ def _read_message(message: object, where: str) -> dict[str, Any]:
     if role is None:
         raise RecordError(
             _("%(where)s has the role “%(role)s”, which is not known.")
-            % {"where": where, "role": printable(str(speaker), 40)}
+            % {"where": _place(where), "role": printable(str(speaker), 40)}
         )
     found: dict[str, Any] = {"role": role}
     if said in message:
@@ -240,6 +254,10 @@ def _read_message(message: object, where: str) -> dict[str, Any]:
     return found | {name: value for name, value in message.items() if name not in used and value is not None}
 
 
+def _place(where: Where) -> str:
+    return _("message %(number)s of %(name)s") % {"number": where[0], "name": where[1]}
+
+
 def _is_call(message: object) -> TypeGuard[Mapping[str, Any]]:
     if not isinstance(message, Mapping):
         return False
@@ -247,17 +265,19 @@ def _is_call(message: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(speaker, str) and speaker in CALLERS and ("content" in message or "value" in message)
 
 
-def _read_said(content: object, where: str) -> dict[str, Any]:
+def _read_said(content: object, where: Where) -> dict[str, Any]:
     if content is None or isinstance(content, str):
         return {"content": content}
     if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
-        raise RecordError(_("%(where)s must have text, parts or null as its content.") % {"where": where})
+        raise RecordError(
+            _("%(where)s must have text, parts or null as its content.") % {"where": _place(where)}
+        )
     if any("value" in part for part in content):
         return _read_values(content, where)
     return {"content": [{key: value for key, value in part.items() if value is not None} for part in content]}
 
 
-def _read_values(parts: list[Mapping[str, Any]], where: str) -> dict[str, Any]:
+def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]:
     """Return the content of a message of LLaMA-Factory's v1, whose parts have a type and a value."""
     content: list[dict[str, Any]] = []
     found: dict[str, Any] = {}
@@ -266,7 +286,7 @@ def _read_values(parts: list[Mapping[str, Any]], where: str) -> dict[str, Any]:
         if kind == "tool_call":
             found.setdefault("tool_calls", []).extend(_read_calls(value, where))
         elif not isinstance(value, str):
-            raise RecordError(_("%(where)s has a part whose value is not text.") % {"where": where})
+            raise RecordError(_("%(where)s has a part whose value is not text.") % {"where": _place(where)})
         elif kind == "reasoning":
             found["reasoning_content"] = found.get("reasoning_content", "") + value
         elif kind == "text":
@@ -281,13 +301,15 @@ def _read_values(parts: list[Mapping[str, Any]], where: str) -> dict[str, Any]:
     return {"content": content, **found}
 
 
-def _read_calls(value: object, where: str) -> list[dict[str, Any]]:
-    calls = _parse(value, where) if isinstance(value, str) else value
+def _read_calls(value: object, where: Where) -> list[dict[str, Any]]:
+    calls = _parse(value, _place(where)) if isinstance(value, str) else value
     calls = calls if isinstance(calls, list) else [calls]
     if not calls or not all(
         isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls
     ):
-        raise RecordError(_("%(where)s is not the call of a tool: it has no name.") % {"where": where})
+        raise RecordError(
+            _("%(where)s is not the call of a tool: it has no name.") % {"where": _place(where)}
+        )
     return [{"type": "function", "function": dict(call)} for call in calls]
 
 

@@ -1,6 +1,7 @@
 """Preferred and rejected completions, and what records say beside them: who wrote them, and their scores."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
@@ -17,11 +18,11 @@ def preferred(
     used: Iterable[str],
     prompt: Content,
     completions: Sequence[Content],
-    sides: Sequence[str] = CHOSEN,
+    sides: tuple[str, ...] = CHOSEN,
     **more: Any,
 ) -> Candidate:
     """Return a candidate of two completions, the preferred one first. `sides` is what other keys call them."""
-    policies = [_policy_key(record, side) for side in sides]
+    policies = _policy_keys(record, sides)
     scores, score_keys = _scores(record, sides)
     prompt_id = fields.name_of(record.get("prompt_id"))
     return fields.candidate(
@@ -52,15 +53,20 @@ def thumbed(
     return fields.candidate(record, used, prompt, [Answer(answer)], [opinion])
 
 
-def _policy_key(record: Record, side: str) -> str:
-    return next((key for name in POLICIES if (key := name.format(side)) in record), "")
+@cache
+def _keys_of(names: tuple[str, ...], sides: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [tuple(name.format(side) for side in sides) for name in names]
 
 
-def _scores(record: Record, sides: Sequence[str]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def _policy_keys(record: Record, sides: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys of who wrote each, of which one may be absent."""
+    return next((keys for keys in _keys_of(POLICIES, sides) if not record.keys().isdisjoint(keys)), ("", ""))
+
+
+def _scores(record: Record, sides: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Return the scores of both, and the keys that they are under. Scores that contradict the preference are left."""
-    for name in SCORES:
-        keys = tuple(name.format(side) for side in sides)
-        if all(fields.is_number(record.get(key)) for key in keys):
+    for keys in _keys_of(SCORES, sides):
+        if record.keys() >= {*keys} and all(fields.is_number(record[key]) for key in keys):
             better, worse = (fields.number(record[key], key) for key in keys)
             if better > worse:
                 return (better, worse), keys
