@@ -16,7 +16,7 @@ PROMPTS, COMPARISONS, JUDGED, GOLD = "prompts", "comparisons", "judged", "gold"
 
 @dataclass(frozen=True)
 class Format:
-    """A way in which files write prompts and preferences.
+    """A way in which files write prompts and preferences. `name` never changes: imports store it.
 
     `fits` looks at the keys of a record and at the types of their values. `read` is called for records that fit, and
     returns what one says. `becomes` names what such files are mostly brought in as, and `is_fixed` that they are that
@@ -24,11 +24,16 @@ class Format:
     """
 
     name: str
-    label: str
+    title: str
     becomes: str
     fits: Callable[[Record], bool]
     read: Callable[[Record], Candidate | Iterable[Candidate]]
     is_fixed: bool = False
+
+    @property
+    def label(self) -> str:
+        """Return what the format is called, in the reader's language."""
+        return _(self.title)
 
     def recognise(self, record: object) -> bool:
         """Return whether a record has this format. Cheap, and never raises."""

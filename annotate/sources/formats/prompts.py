@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from django.utils.translation import gettext_noop as noop
+
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
@@ -50,7 +52,7 @@ def _read_prompt(record: Record) -> Candidate:
     return fields.candidate(record, ("prompt", *fields.SYSTEM), prompt)
 
 
-PROMPT = Format("prompts", "Prompts", PROMPTS, _fits_prompt, _read_prompt)
+PROMPT = Format("prompts", noop("Prompts"), PROMPTS, _fits_prompt, _read_prompt)
 
 
 # --- A chat ------------------------------------------------------------------------------------------------------
@@ -79,7 +81,7 @@ def _read_chat(record: Record) -> Candidate:
     return fields.candidate(record, (), prompt, metadata=metadata or None)
 
 
-CHAT = Format("chats", "Chats", PROMPTS, _fits_chat, _read_chat)
+CHAT = Format("chats", noop("Chats"), PROMPTS, _fits_chat, _read_chat)
 
 
 # --- An instruction ----------------------------------------------------------------------------------------------
@@ -99,4 +101,4 @@ def _read_instruction(record: Record) -> Candidate:
     return fields.candidate(record, ("instruction", "input", *fields.SYSTEM), prompt)
 
 
-ALPACA = Format("alpaca", "Instructions (Alpaca)", PROMPTS, _fits_instruction, _read_instruction)
+ALPACA = Format("alpaca", noop("Instructions (Alpaca)"), PROMPTS, _fits_instruction, _read_instruction)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -94,7 +95,7 @@ def _flag(record: Record, key: str) -> bool:
     return bool(value)
 
 
-PAIRS_TO_JUDGE = Format("whetstone", "Whetstone: prompts and pairs", COMPARISONS, _fits, _read)
+PAIRS_TO_JUDGE = Format("whetstone", noop("Whetstone: prompts and pairs"), COMPARISONS, _fits, _read)
 
 
 # --- Exported pairs ----------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def _known_votes(annotators: list[object], verdicts: object, strengths: object) 
         )
 
 
-EXPORT = Format("whetstone-pairs", "Whetstone: exported pairs", JUDGED, _fits_export, _read_export)
+EXPORT = Format("whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _fits_export, _read_export)
 
 
 # --- Judged comparisons ------------------------------------------------------------------------------------------
@@ -221,5 +222,5 @@ def _judgment(judgment: Record) -> Opinion:
 
 
 JUDGED_COMPARISONS = Format(
-    "whetstone-judged", "Whetstone: judged comparisons", JUDGED, _fits_judged, _read_judged
+    "whetstone-judged", noop("Whetstone: judged comparisons"), JUDGED, _fits_judged, _read_judged
 )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from django.utils.translation import gettext_noop as noop
+
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
@@ -28,7 +30,7 @@ def _read_ratings(record: Record) -> Candidate:
     )
 
 
-RATINGS = Format("helpsteer", "HelpSteer (ratings)", JUDGED, _fits_ratings, _read_ratings)
+RATINGS = Format("helpsteer", noop("HelpSteer (ratings)"), JUDGED, _fits_ratings, _read_ratings)
 
 
 # --- Preferences -------------------------------------------------------------------------------------------------
@@ -73,7 +75,9 @@ def _read_preference(record: Record) -> Candidate:
     )
 
 
-PREFERENCE = Format("helpsteer2", "HelpSteer2 (preferences)", JUDGED, _fits_preference, _read_preference)
+PREFERENCE = Format(
+    "helpsteer2", noop("HelpSteer2 (preferences)"), JUDGED, _fits_preference, _read_preference
+)
 
 
 # --- HelpSteer3 --------------------------------------------------------------------------------------------------
@@ -106,4 +110,4 @@ def _individual(record: Record) -> Iterator[Opinion]:
         )
 
 
-THIRD = Format("helpsteer3", "HelpSteer3 (preferences)", JUDGED, _fits_third, _read_third)
+THIRD = Format("helpsteer3", noop("HelpSteer3 (preferences)"), JUDGED, _fits_third, _read_third)

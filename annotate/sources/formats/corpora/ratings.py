@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
+from django.utils.translation import gettext_noop as noop
+
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
@@ -54,7 +56,7 @@ def _mean_rating(completion: Mapping[str, Any]) -> float | None:
 
 
 ULTRAFEEDBACK = Format(
-    "ultrafeedback", "UltraFeedback (ratings)", JUDGED, _fits_ultrafeedback, _read_ultrafeedback
+    "ultrafeedback", noop("UltraFeedback (ratings)"), JUDGED, _fits_ultrafeedback, _read_ultrafeedback
 )
 
 
@@ -74,7 +76,7 @@ def _read_nectar(record: Record) -> Candidate:
 
 NECTAR = Format(
     "nectar",
-    "Nectar (ranked answers)",
+    noop("Nectar (ranked answers)"),
     JUDGED,
     lambda record: (
         fields.has_texts(record, "prompt") and fields.are_objects(record.get("answers"), "answer", "rank")
@@ -128,7 +130,9 @@ def _aligned(record: Record, keys: tuple[str, ...], count: int) -> str:
     return next((key for key in keys if isinstance(record.get(key), list) and len(record[key]) == count), "")
 
 
-DISTILABEL = Format("distilabel", "distilabel (generations)", JUDGED, _fits_distilabel, _read_distilabel)
+DISTILABEL = Format(
+    "distilabel", noop("distilabel (generations)"), JUDGED, _fits_distilabel, _read_distilabel
+)
 
 
 # --- Completions by model ----------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def _read_by_model(record: Record) -> Candidate:
 
 BY_MODEL = Format(
     "completions-by-model",
-    "Completions by model (open-instruct)",
+    noop("Completions by model (open-instruct)"),
     COMPARISONS,
     lambda record: (
         fields.has_contents(record, "prompt")

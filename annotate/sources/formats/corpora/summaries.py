@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -88,7 +89,7 @@ def _strength(record: Record) -> int | None:
 
 
 PAIRS = Format(
-    "summarize-from-feedback", "summarize-from-feedback (comparisons)", JUDGED, _fits_pair, _read_pair
+    "summarize-from-feedback", noop("summarize-from-feedback (comparisons)"), JUDGED, _fits_pair, _read_pair
 )
 
 
@@ -113,4 +114,4 @@ def _read_axis(record: Record) -> Candidate:
     return _candidate(record, ("summary", "worker"), [_answer(summary)], opinion)
 
 
-AXIS = Format("summarize-axis", "summarize-from-feedback (ratings)", JUDGED, _fits_axis, _read_axis)
+AXIS = Format("summarize-axis", noop("summarize-from-feedback (ratings)"), JUDGED, _fits_axis, _read_axis)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -44,7 +45,9 @@ def _read_exchange(record: Record) -> Candidate:
     )
 
 
-STACK_EXCHANGE = Format("stack-exchange", "Stack Exchange pairs", JUDGED, _fits_exchange, _read_exchange)
+STACK_EXCHANGE = Format(
+    "stack-exchange", noop("Stack Exchange pairs"), JUDGED, _fits_exchange, _read_exchange
+)
 
 
 # --- SHP ---------------------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ def _score(record: Record, side: str) -> dict[str, Any]:
     return {} if score is None else {"score": score}
 
 
-SHP = Format("shp", "Stanford Human Preferences (SHP)", JUDGED, _fits_shp, _read_shp)
+SHP = Format("shp", noop("Stanford Human Preferences (SHP)"), JUDGED, _fits_shp, _read_shp)
 
 
 # --- WebGPT ------------------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def _read_webgpt(record: Record) -> Candidate:
     )
 
 
-WEBGPT = Format("webgpt", "WebGPT comparisons", JUDGED, _fits_webgpt, _read_webgpt)
+WEBGPT = Format("webgpt", noop("WebGPT comparisons"), JUDGED, _fits_webgpt, _read_webgpt)
 
 
 # --- PKU-SafeRLHF ------------------------------------------------------------------------------------------------
@@ -136,4 +139,4 @@ def _read_safe(record: Record) -> Candidate:
     )
 
 
-SAFE = Format("safe-rlhf", "PKU-SafeRLHF", JUDGED, _fits_safe, _read_safe)
+SAFE = Format("safe-rlhf", noop("PKU-SafeRLHF"), JUDGED, _fits_safe, _read_safe)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Message, Opinion
 from annotate.sources.errors import RecordError
@@ -84,4 +85,4 @@ def _replies(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [reply for reply in found if reply.get("deleted") is not True]
 
 
-OASST = Format("oasst", "Open-Assistant trees", PROMPTS, _fits, _read, is_fixed=True)
+OASST = Format("oasst", noop("Open-Assistant trees"), PROMPTS, _fits, _read, is_fixed=True)

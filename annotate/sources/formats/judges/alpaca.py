@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -48,5 +49,5 @@ def _opinions(record: Record, annotator: str) -> Iterator[Opinion]:
     yield Opinion((1 - second, second), annotator=annotator)
 
 
-EVAL = Format("alpaca-eval", "AlpacaEval, AlpacaFarm (preferences)", JUDGED, _fits_judged, _read)
-FARM = Format("alpaca-farm", "AlpacaFarm (pairs)", COMPARISONS, _fits_pair, _read)
+EVAL = Format("alpaca-eval", noop("AlpacaEval, AlpacaFarm (preferences)"), JUDGED, _fits_judged, _read)
+FARM = Format("alpaca-farm", noop("AlpacaFarm (pairs)"), COMPARISONS, _fits_pair, _read)

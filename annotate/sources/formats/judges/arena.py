@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Content, Message, Opinion
 from annotate.sources.errors import RecordError
@@ -35,7 +36,7 @@ def _read_question(record: Record) -> Candidate:
     )
 
 
-QUESTIONS = Format("mt-bench-questions", "MT-Bench questions", PROMPTS, _fits_question, _read_question)
+QUESTIONS = Format("mt-bench-questions", noop("MT-Bench questions"), PROMPTS, _fits_question, _read_question)
 
 
 # --- Battles -----------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def _answers(record: Record, completions: Sequence[Content]) -> list[Answer]:
     ]
 
 
-BATTLES = Format("arena", "MT-Bench and Chatbot Arena battles", JUDGED, _fits_battle, _read_battle)
+BATTLES = Format("arena", noop("MT-Bench and Chatbot Arena battles"), JUDGED, _fits_battle, _read_battle)
 
 
 # --- Battles in columns: LMSYS arena 55k -------------------------------------------------------------------------
@@ -156,4 +157,6 @@ def _dialogue(asked: list[str], said: list[str], key: str) -> list[Message]:
     return chat
 
 
-COLUMNS = Format("arena-columns", "Chatbot Arena battles in columns", JUDGED, _fits_columns, _read_columns)
+COLUMNS = Format(
+    "arena-columns", noop("Chatbot Arena battles in columns"), JUDGED, _fits_columns, _read_columns
+)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -60,7 +61,7 @@ def _models(names: object) -> tuple[str, str]:
     return (parts[0], parts[1]) if len(parts) == len((FIRST, SECOND)) and all(parts) else ("", "")
 
 
-PANDALM = Format("pandalm", "PandaLM", JUDGED, _fits_pandalm, _read_pandalm)
+PANDALM = Format("pandalm", noop("PandaLM"), JUDGED, _fits_pandalm, _read_pandalm)
 
 
 # --- Auto-J ------------------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def _read_autoj(record: Record) -> Candidate:
     )
 
 
-AUTO_J = Format("auto-j", "Auto-J", JUDGED, _fits_autoj, _read_autoj)
+AUTO_J = Format("auto-j", noop("Auto-J"), JUDGED, _fits_autoj, _read_autoj)
 
 
 # --- LLMBar ------------------------------------------------------------------------------------------------------
@@ -109,4 +110,4 @@ def _read_llmbar(record: Record) -> Candidate:
     )
 
 
-LLMBAR = Format("llmbar", "LLMBar", JUDGED, _fits_llmbar, _read_llmbar)
+LLMBAR = Format("llmbar", noop("LLMBar"), JUDGED, _fits_llmbar, _read_llmbar)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -112,7 +113,7 @@ def _read_ranking(value: list[Any], names: Sequence[str]) -> Opinion | None:
     return Opinion(tuple(scores.get(name) for name in names))
 
 
-RECORDS = Format("argilla", "Argilla (records)", JUDGED, _fits_record, _read_record)
+RECORDS = Format("argilla", noop("Argilla (records)"), JUDGED, _fits_record, _read_record)
 
 
 # --- Flat rows ---------------------------------------------------------------------------------------------------
@@ -160,4 +161,4 @@ def _flat_answers(record: Record) -> Iterator[Said]:
                 yield question, fields.name_of(user), value
 
 
-FLAT = Format("argilla-flat", "Argilla (flat)", JUDGED, _fits_flat, _read_flat)
+FLAT = Format("argilla-flat", noop("Argilla (flat)"), JUDGED, _fits_flat, _read_flat)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -98,7 +99,7 @@ def _pressed(value: object) -> object:
     return on[0] if len(on) == 1 else value
 
 
-MTURK = Format("mturk", "Mechanical Turk (batches)", JUDGED, _fits_batch, _read_batch)
+MTURK = Format("mturk", noop("Mechanical Turk (batches)"), JUDGED, _fits_batch, _read_batch)
 
 
 # --- Potato ------------------------------------------------------------------------------------------------------
@@ -204,4 +205,4 @@ def _labels(record: Record, columns: list[str], names: tuple[str, ...]) -> tuple
     return next(iter(found.values())), rationale
 
 
-POTATO = Format("potato", "Potato", JUDGED, _fits_potato, _read_potato)
+POTATO = Format("potato", noop("Potato"), JUDGED, _fits_potato, _read_potato)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
@@ -145,7 +146,7 @@ def _read_ranker(value: object, names: Sequence[str]) -> Opinion | None:
     return Opinion(tuple(scores.get(name) for name in names))
 
 
-TASKS = Format("label-studio", "Label Studio (tasks, JSON)", JUDGED, _fits_task, _read_task)
+TASKS = Format("label-studio", noop("Label Studio (tasks, JSON)"), JUDGED, _fits_task, _read_task)
 
 
 # --- The exports JSON_MIN and CSV --------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def _read_flat(record: Record) -> Candidate:
     return texts.candidate(record, (*found, *ABOUT_ANNOTATION), opinions, sides_known=is_pairwise)
 
 
-FLAT = Format("label-studio-flat", "Label Studio (JSON_MIN, CSV)", JUDGED, _fits_flat, _read_flat)
+FLAT = Format("label-studio-flat", noop("Label Studio (JSON_MIN, CSV)"), JUDGED, _fits_flat, _read_flat)
 
 
 # --- The data of a task alone ------------------------------------------------------------------------------------
@@ -186,4 +187,6 @@ def _read_items(record: Record) -> Candidate:
     return read_texts(record).candidate(record, (), [])
 
 
-ITEMS = Format("label-studio-ranker", "Label Studio (items to rank)", COMPARISONS, _fits_items, _read_items)
+ITEMS = Format(
+    "label-studio-ranker", noop("Label Studio (items to rank)"), COMPARISONS, _fits_items, _read_items
+)

@@ -1,6 +1,7 @@
 """LLaMA-Factory: alpaca, sharegpt and v1 preferences, and single ratings. Axolotl and ms-swift share some."""
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Content, Message
 from annotate.sources.errors import RecordError
@@ -33,7 +34,7 @@ def _alpaca_prompt(record: Record) -> Content:
     return fields.with_system([*history, *as_chat(prompt)] if history else prompt, record)
 
 
-ALPACA = Format("llama-factory-alpaca", "LLaMA-Factory (alpaca)", JUDGED, _fits_alpaca, _read_alpaca)
+ALPACA = Format("llama-factory-alpaca", noop("LLaMA-Factory (alpaca)"), JUDGED, _fits_alpaca, _read_alpaca)
 
 
 # --- sharegpt ----------------------------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ def _chat_key(record: Record) -> str:
 
 SHAREGPT = Format(
     "llama-factory-sharegpt",
-    "LLaMA-Factory (sharegpt), Axolotl (chat_template)",
+    noop("LLaMA-Factory (sharegpt), Axolotl (chat_template)"),
     JUDGED,
     lambda record: (
         bool(_chat_key(record)) and fields.has_contents(record, *CHOSEN) and "prompt" not in record
@@ -66,7 +67,7 @@ def _read_v1(record: Record) -> Candidate:
 
 V1 = Format(
     "llama-factory-v1",
-    "LLaMA-Factory (v1)",
+    noop("LLaMA-Factory (v1)"),
     JUDGED,
     lambda record: all(is_chat(record.get(key)) for key in MESSAGES),
     _read_v1,
@@ -101,5 +102,5 @@ def _read_kto(record: Record) -> Candidate:
 
 
 KTO = Format(
-    "llama-factory-kto", "LLaMA-Factory, ms-swift: single ratings (KTO)", JUDGED, _fits_kto, _read_kto
+    "llama-factory-kto", noop("LLaMA-Factory, ms-swift: single ratings (KTO)"), JUDGED, _fits_kto, _read_kto
 )

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from django.utils.translation import gettext_noop as noop
+
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
@@ -32,4 +34,4 @@ def _read(record: Record) -> Candidate:
     )
 
 
-PREFERENCES = Format("openai", "OpenAI preference fine-tuning", JUDGED, _fits, _read)
+PREFERENCES = Format("openai", noop("OpenAI preference fine-tuning"), JUDGED, _fits, _read)

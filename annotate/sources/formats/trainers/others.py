@@ -1,5 +1,7 @@
 """Axolotl's argilla, ms-swift, NeMo-RL and turbo-alignment."""
 
+from django.utils.translation import gettext_noop as noop
+
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
@@ -34,7 +36,7 @@ def _read_axolotl(record: Record) -> Candidate:
 
 AXOLOTL = Format(
     "axolotl",
-    "Axolotl (argilla)",
+    noop("Axolotl (argilla)"),
     JUDGED,
     lambda record: bool(_prompt_key(record)) and fields.has_texts(record, *RESPONSES),
     _read_axolotl,
@@ -64,7 +66,7 @@ def _read_swift(record: Record) -> Candidate:
 
 SWIFT = Format(
     "ms-swift",
-    "ms-swift",
+    noop("ms-swift"),
     JUDGED,
     lambda record: is_chat(record.get("messages")) and fields.has_any(record, *REJECTED),
     _read_swift,
@@ -93,7 +95,7 @@ def _read_turbo(record: Record) -> Candidate:
     return preferred(record, ("context", *ANSWERS), prompt, completions, ANSWERS)
 
 
-TURBO = Format("turbo-alignment", "turbo-alignment", JUDGED, _fits_turbo, _read_turbo)
+TURBO = Format("turbo-alignment", noop("turbo-alignment"), JUDGED, _fits_turbo, _read_turbo)
 
 
 # --- NeMo-RL -----------------------------------------------------------------------------------------------------
@@ -121,4 +123,4 @@ def _read_nemo_rl(record: Record) -> Candidate:
     )
 
 
-NEMO_RL = Format("nemo-rl", "NeMo-RL", JUDGED, _fits_nemo_rl, _read_nemo_rl)
+NEMO_RL = Format("nemo-rl", noop("NeMo-RL"), JUDGED, _fits_nemo_rl, _read_nemo_rl)

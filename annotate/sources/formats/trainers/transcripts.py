@@ -1,5 +1,7 @@
 """Dialogues in one text: Anthropic's HH with “Human:” and “Assistant:”, and NeMo-Aligner's tags."""
 
+from django.utils.translation import gettext_noop as noop
+
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
@@ -37,7 +39,7 @@ def _read_hh(record: Record) -> Candidate:
     return preferred(record, CHOSEN, prompt, completions)
 
 
-HH = Format("hh", "Dialogues of Human and Assistant (HH-RLHF)", JUDGED, _fits_hh, _read_hh)
+HH = Format("hh", noop("Dialogues of Human and Assistant (HH-RLHF)"), JUDGED, _fits_hh, _read_hh)
 
 
 # --- NeMo-Aligner ------------------------------------------------------------------------------------------------
@@ -62,4 +64,4 @@ def _without_tag(text: str) -> str:
     return text.removesuffix("<extra_id_1>").removesuffix("\n") if text.endswith("<extra_id_1>") else text
 
 
-NEMO = Format("nemo", "NeMo-Aligner", JUDGED, _fits_nemo, _read_nemo)
+NEMO = Format("nemo", noop("NeMo-Aligner"), JUDGED, _fits_nemo, _read_nemo)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Content
 from annotate.sources.errors import RecordError
@@ -63,7 +64,7 @@ def _read(record: Record) -> Candidate:
     return read_pair(fields.read_cells(record, *CHOSEN))
 
 
-PREFERENCES = Format("trl", "TRL preferences", JUDGED, _fits, _read)
+PREFERENCES = Format("trl", noop("TRL preferences"), JUDGED, _fits, _read)
 
 
 # --- Preferences under another name of the prompt ----------------------------------------------------------------
@@ -76,7 +77,7 @@ def _prompt_key(record: Record) -> str:
 
 NAMED = Format(
     "chosen-rejected",
-    "Chosen and rejected, with another name of the prompt",
+    noop("Chosen and rejected, with another name of the prompt"),
     JUDGED,
     lambda record: fields.has_contents(record, *CHOSEN) and bool(_prompt_key(record)),
     lambda record: read_pair(fields.read_cells(record, *CHOSEN), _prompt_key(record)),
@@ -106,4 +107,4 @@ def _read_kto(record: Record) -> Candidate:
     return thumbed(record, used, fields.with_system(prompt, record), answer, record["label"])
 
 
-KTO = Format("trl-kto", "TRL single ratings (KTO)", JUDGED, _fits_kto, _read_kto)
+KTO = Format("trl-kto", noop("TRL single ratings (KTO)"), JUDGED, _fits_kto, _read_kto)
