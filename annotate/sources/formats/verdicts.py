@@ -7,6 +7,11 @@ from annotate.sources.candidates import Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 
+# Keys that say which completion is better, whatever their values mean.
+VERDICT = re.compile(
+    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
+    re.IGNORECASE,
+)
 LONGEST = 200  # characters of a verdict in words
 TIES = {
     "tie",
@@ -68,6 +73,15 @@ def _read_side(word: str) -> Opinion | None:
     how = match["how"]
     return Opinion(
         fields.chosen(0 if match["side"] in FIRST else 1), strength=STRENGTHS[how] if how else None
+    )
+
+
+def holds_verdict(record: Record, *used: str) -> bool:
+    """Return whether another key of a record says which completion is better."""
+    return any(
+        value not in (None, "", []) and isinstance(key, str) and VERDICT.search(key) is not None
+        for key, value in record.items()
+        if key not in used
     )
 
 

@@ -11,6 +11,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.verdicts import holds_verdict
 from annotate.sources.messages import as_answer, read_content
 
 # --- Prompts and pairs to judge ----------------------------------------------------------------------------------
@@ -27,6 +28,8 @@ def _fits(record: Record) -> bool:
     """Return whether a record is of the format, also a prompt of it alone: it has no other keys then."""
     if "prompt" not in record or {"chosen", "rejected"} & record.keys():
         return False
+    if {*COMPLETIONS} & record.keys() and holds_verdict(record, *KEYS):
+        return False  # it says which one is better, in a way of its own
     return bool(SIGNS & record.keys()) or ("metadata" in record and record.keys() <= {*KEYS})
 
 

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.verdicts import holds_verdict
 from annotate.sources.messages import as_answer, is_transcript, read_content, read_transcript
 
 # --- UltraFeedback -----------------------------------------------------------------------------------------------
@@ -154,13 +155,19 @@ def _read_by_model(record: Record) -> Candidate:
     )
 
 
+def _fits_by_model(record: Record) -> bool:
+    completions = record.get("completions")
+    if not fields.has_contents(record, "prompt") or not fields.are_objects(
+        completions, "completion", "model"
+    ):
+        return False
+    return not any(holds_verdict(item) for item in (record, *fields.objects(record, "completions")))
+
+
 BY_MODEL = Format(
     "completions-by-model",
     noop("Completions by model (open-instruct)"),
     COMPARISONS,
-    lambda record: (
-        fields.has_contents(record, "prompt")
-        and fields.are_objects(record.get("completions"), "completion", "model")
-    ),
+    _fits_by_model,
     _read_by_model,
 )

@@ -9,6 +9,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.verdicts import holds_verdict
 
 OUTPUTS = ("output_1", "output_2")
 USED = ("instruction", "input", *OUTPUTS, "generator_1", "generator_2", "preference")
@@ -50,4 +51,10 @@ def _opinions(record: Record, annotator: str) -> Iterator[Opinion]:
 
 
 EVAL = Format("alpaca-eval", noop("AlpacaEval, AlpacaFarm (preferences)"), JUDGED, _fits_judged, _read)
-FARM = Format("alpaca-farm", noop("AlpacaFarm (pairs)"), COMPARISONS, _fits_pair, _read)
+
+
+def _fits_farm(record: Record) -> bool:
+    return _fits_pair(record) and not holds_verdict(record, *USED)
+
+
+FARM = Format("alpaca-farm", noop("AlpacaFarm (pairs)"), COMPARISONS, _fits_farm, _read)

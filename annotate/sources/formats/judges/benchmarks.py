@@ -22,6 +22,11 @@ def _scores(record: Record, key: str, codes: Mapping[int, tuple[float, ...]]) ->
     return codes[int(value)]
 
 
+def _is_code(value: object, *codes: int) -> bool:
+    """Return whether a number is one of a benchmark’s: another benchmark may write the same keys with others."""
+    return fields.is_number(value) and fields.number(value, "label") in codes
+
+
 # --- PandaLM -----------------------------------------------------------------------------------------------------
 
 ANNOTATOR = re.compile(r"annotator[0-9]+")
@@ -76,7 +81,7 @@ def _responses(record: Record) -> tuple[str, str]:
 
 def _fits_autoj(record: Record) -> bool:
     is_pair = fields.has_texts(record, "prompt", *_responses(record))
-    return is_pair and "scenario" in record and fields.is_number(record.get("label"))
+    return is_pair and "scenario" in record and _is_code(record.get("label"), 0, 1, 2)
 
 
 def _read_autoj(record: Record) -> Candidate:
@@ -97,7 +102,7 @@ AUTO_J = Format("auto-j", noop("Auto-J"), JUDGED, _fits_autoj, _read_autoj)
 
 
 def _fits_llmbar(record: Record) -> bool:
-    return fields.has_texts(record, "input", "output_1", "output_2") and fields.is_number(record.get("label"))
+    return fields.has_texts(record, "input", "output_1", "output_2") and _is_code(record.get("label"), 1, 2)
 
 
 def _read_llmbar(record: Record) -> Candidate:

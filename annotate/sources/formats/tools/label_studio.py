@@ -11,7 +11,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
-from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.verdicts import holds_verdict, read_verdict
 from annotate.sources.media import find_losses
 from primitives.text import printable
 
@@ -42,7 +42,9 @@ ABOUT_TASK = (
 
 def _fits_task(record: Record) -> bool:
     data = record.get("data")
-    return isinstance(data, Mapping) and has_texts(data)
+    if not isinstance(data, Mapping) or not has_texts(data):
+        return False
+    return "annotations" in record or not holds_verdict(data)
 
 
 def _read_task(record: Record) -> Candidate:
@@ -180,7 +182,11 @@ FLAT = Format("label-studio-flat", noop("Label Studio (JSON_MIN, CSV)"), JUDGED,
 
 
 def _fits_items(record: Record) -> bool:
-    return fields.are_objects(record.get("items"), "id", "body") and has_texts(record)
+    return (
+        fields.are_objects(record.get("items"), "id", "body")
+        and has_texts(record)
+        and not holds_verdict(record)
+    )
 
 
 def _read_items(record: Record) -> Candidate:
