@@ -12,6 +12,19 @@ VERDICT = re.compile(
     r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
     re.IGNORECASE,
 )
+CONTEXTS = (
+    "context",
+    "source",
+    "text",
+    "dialogue",
+    "document",
+    "dialogue_context",
+    "article",
+    "passage",
+    "post",
+)
+NEITHER = -100  # on a scale: no completion is valid
+STRONGEST = 3
 LONGEST = 200  # characters of a verdict in words
 TIES = {
     "tie",
@@ -27,13 +40,14 @@ TIES = {
 }
 BOTH_BAD = {"bothbad", "tiebothbad", "neither", "botharebad", "neitherisgood", "equallybad"}
 SKIPS = {"skip", "skipped", "unsure", "cannottell", "notsure"}
-FIRST, SECOND = {"a", "1", "left", "first", "one"}, {"b", "2", "right", "second", "two"}
+FIRST, SECOND = {"a", "1", "left", "first"}, {"b", "2", "right", "second"}
 NOUN = (
     "answer|response|output|completion|option|model|text|item|choice|assistant|candidate|generation|summary"
     "|translation|message"
 )
+# A bare number is none: it may as well be a rating.
 SIDE = re.compile(
-    rf"(?:the )?(?:(?:{NOUN})s?[ _-]*)?(?P<side>a|b|1|2|left|right|first|second|one|two)(?: (?:{NOUN}))?"
+    rf"(?:the )?(?:(?:{NOUN})s?[ _-]*(?P<named>[ab12])|(?P<bare>a|b|left|right|first|second)(?: (?:{NOUN}))?)"
     r"(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
 )
 STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3}
@@ -72,8 +86,18 @@ def _read_side(word: str) -> Opinion | None:
         return None
     how = match["how"]
     return Opinion(
-        fields.chosen(0 if match["side"] in FIRST else 1), strength=STRENGTHS[how] if how else None
+        fields.chosen(0 if (match["named"] or match["bare"]) in FIRST else 1),
+        strength=STRENGTHS[how] if how else None,
     )
+
+
+def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
+    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad."""
+    if strength == NEITHER:
+        return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
+    scores = (0.5, 0.5) if strength == 0 else fields.chosen(0 if strength < 0 else 1)
+    size = min(max(round(abs(strength)), 1), STRONGEST)
+    return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)
 
 
 def holds_verdict(record: Record, *used: str) -> bool:
@@ -104,7 +128,7 @@ def _split(key: str) -> tuple[str, str]:
 
 def find_prompt(record: Record, answers: Sequence[str]) -> str:
     """Return the key of the one text that is the prompt, or an empty text."""
-    known = (*fields.PROMPT_KEYS, "context", "source", "text", "dialogue", "document")
+    known = (*fields.PROMPT_KEYS, *CONTEXTS)
     found = [key for key in known if isinstance(record.get(key), str) and key not in answers]
     return found[0] if found[:1] == ["prompt"] or len(found) == 1 else ""
 

@@ -107,6 +107,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"instruction": "a", "output_1": "b", "output_2": "c", "preference": 7},
         "between 1 and 2",
     ),
+    (
+        "potato",
+        {"prompt": "a", "text_a": "b", "text_b": "c", "label_annotations": {"fluency": {"scale_1": "1"}}},
+        "Not exactly one of the labels",
+    ),
+    (
+        "argilla",
+        {
+            "fields": {"prompt": "a", "r-1": "b", "r-2": "c"},
+            "responses": {"quality": [{"value": 2, "user_id": "u"}]},
+        },
+        "A response says neither",
+    ),
     ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
     ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),
 ]

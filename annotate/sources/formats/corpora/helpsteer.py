@@ -7,10 +7,8 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
+from annotate.sources.formats.verdicts import read_scale
 from annotate.sources.messages import is_chat, read_chat
-
-NEITHER = -100  # as HelpSteer2 says that no response is valid
-STRONGEST = 3
 
 # --- Ratings -----------------------------------------------------------------------------------------------------
 
@@ -34,15 +32,6 @@ RATINGS = Format("helpsteer", noop("HelpSteer (ratings)"), JUDGED, _fits_ratings
 
 
 # --- Preferences -------------------------------------------------------------------------------------------------
-
-
-def as_opinion(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
-    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad."""
-    if strength == NEITHER:
-        return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
-    scores = (0.5, 0.5) if strength == 0 else fields.chosen(0 if strength < 0 else 1)
-    size = min(max(round(abs(strength)), 1), STRONGEST)
-    return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)
 
 
 def _fits_preference(record: Record) -> bool:
@@ -71,7 +60,7 @@ def _read_preference(record: Record) -> Candidate:
         ),
         record["prompt"],
         [Answer(record["response_1"]), Answer(record["response_2"])],
-        [as_opinion(strength, rationale=rationale)],
+        [read_scale(strength, rationale=rationale)],
     )
 
 
@@ -99,11 +88,11 @@ def _read_third(record: Record) -> Candidate:
 def _individual(record: Record) -> Iterator[Opinion]:
     """Yield each annotator's preference, or the overall one where there are none."""
     if not record.get("individual_preference"):
-        yield as_opinion(fields.number(record["overall_preference"], "overall_preference"))
+        yield read_scale(fields.number(record["overall_preference"], "overall_preference"))
         return
     for number, item in enumerate(fields.objects(record, "individual_preference"), start=1):
         reasoning = item.get("reasoning")
-        yield as_opinion(
+        yield read_scale(
             fields.number(item.get("score"), "individual_preference.score"),
             annotator=str(number),
             rationale=reasoning if isinstance(reasoning, str) else "",

@@ -1,5 +1,6 @@
 """Argilla: records with fields and responses, and flat rows, of versions 1 and 2."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
 from annotate.sources.formats.verdicts import read_verdict
 
+BEST = re.compile(
+    r"best|better|prefer|choose|chosen|winner", re.IGNORECASE
+)  # a question whose answer names a text
 Said = tuple[str, str, Any]  # the question, who answered, and what
 
 # --- Records -----------------------------------------------------------------------------------------------------
@@ -91,14 +95,9 @@ def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion 
         return _read_ranking(value, names)
     if isinstance(value, str):
         return read_verdict(value, names)
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and 1 <= value <= len(names)
-        and "rating" not in question
-    ):
-        return Opinion(fields.chosen(value - 1, len(names)))
-    return None
+    if isinstance(value, bool) or not isinstance(value, int) or not BEST.search(question):
+        return None
+    return Opinion(fields.chosen(value - 1, len(names))) if 1 <= value <= len(names) else None
 
 
 def _read_ranking(value: list[Any], names: Sequence[str]) -> Opinion | None:

@@ -1,7 +1,7 @@
 """Crowds: batches of Amazon Mechanical Turk, and what Potato writes for each annotator."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -13,7 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import as_thumb
 from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
-from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.verdicts import read_scale, read_verdict
 
 # --- Mechanical Turk ---------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ def _answers(record: Record) -> dict[str, Any]:
     if fields.are_objects(task):
         answers |= {key: _pressed(value) for key, value in task[0].items()}  # type: ignore[index]
     for key, value in list(answers.items()):
-        name, dot, option = key.rpartition(".")
+        name, dot, option = key.removesuffix(".on").rpartition(".")
         if dot and as_thumb(value) is not None:
             del answers[key]
             answers |= {name: option} if as_thumb(value) else {}
@@ -106,6 +106,7 @@ MTURK = Format("mturk", noop("Mechanical Turk (batches)"), JUDGED, _fits_batch, 
 
 FIRST = re.compile(r"(?:^|<br\s*/?>)\s*(?:A|0|1)\. ", re.IGNORECASE)
 SECOND = re.compile(r"<br\s*/?>\s*(?:B|1|2)\. ", re.IGNORECASE)
+SCALE, JUSTIFICATION = "scale_value", "justification"  # options of its pairwise questions
 MARK = ":::"  # between the question and the option, in columns
 ABOUT_INSTANCE = (
     "displayed_text",
@@ -133,7 +134,7 @@ def _is_listed(value: object) -> bool:
 def _read_potato(record: Record) -> Candidate:
     texts = read_texts(record) if has_texts(record) else _listed(record["displayed_text"])
     labels = [key for key in record if MARK in key]
-    found, rationale = _labels(record, labels, texts.names)
+    found, rationale = _labels(record, texts.names)
     behaviour = record.get("behavioral_data")
     spent = behaviour.get("time_spent") if isinstance(behaviour, Mapping) else None
     annotator = fields.name_of(record.get("user_id", record.get("user")))
@@ -169,40 +170,41 @@ def _split_list(text: str) -> tuple[str, str, str] | None:
     )
 
 
-def _labels(record: Record, columns: list[str], names: tuple[str, ...]) -> tuple[Opinion, str]:
-    """Return the one verdict among the labels, and the text of a box if there is one."""
-    said: dict[str, list[object]] = {}
-    for key in columns:
-        question, _mark, option = key.partition(MARK)
-        if record[key] not in (None, "", False):
-            said.setdefault(question, []).extend([option, record[key]])
+def _labels(record: Record, names: tuple[str, ...]) -> tuple[Opinion, str]:
+    """Return the one verdict among the labels, and what was written beside it."""
+    found: dict[str, list[Opinion]] = {}
+    written: list[str] = []
+    for question, option, value in _said(record):
+        if opinion := _read_label(option, value, names):
+            found.setdefault(question, []).append(opinion)
+        elif option == JUSTIFICATION and isinstance(told := fields.cell(value), Mapping):
+            written.append(str(told.get("rationale") or ""))
+        elif isinstance(value, str) and as_thumb(value) is None:
+            written.append(value)
+    opinions = [opinion for opinions in found.values() for opinion in opinions]
+    if len(opinions) != 1:
+        raise RecordError(_("Not exactly one of the labels says which text is better."), "label_annotations")
+    return opinions[0], "\n".join(filter(None, written))
+
+
+def _said(record: Record) -> Iterator[tuple[str, str, object]]:
+    """Yield each label that is on: its question, its option, and its value."""
     nested = record.get("label_annotations")
+    labels = [(*key.partition(MARK)[::2], value) for key, value in record.items() if MARK in key]
     for question, options in nested.items() if isinstance(nested, Mapping) else ():
-        if isinstance(options, Mapping):
-            for option, value in options.items():
-                if value not in (None, "", False, "false"):
-                    said.setdefault(str(question), []).extend([option, value])
-    found = {
-        question: opinions[0]
-        for question, values in said.items()
-        if (opinions := [opinion for value in values if (opinion := read_verdict(value, names))])
-    }
-    if len(found) != 1:
-        raise RecordError(
-            _("Not exactly one of the labels says which text is better: %(names)s.")
-            % {"names": ", ".join(said)}
+        labels += (
+            [(str(question), str(option), value) for option, value in options.items()]
+            if isinstance(options, Mapping)
+            else []
         )
-    rationale = next(
-        (
-            value
-            for question, values in said.items()
-            if question not in found
-            for value in values[1::2]
-            if isinstance(value, str)
-        ),
-        "",
-    )
-    return next(iter(found.values())), rationale
+    yield from (label for label in labels if label[2] not in (None, "", False, "false"))
+
+
+def _read_label(option: str, value: object, names: tuple[str, ...]) -> Opinion | None:
+    """Return what a label says: the name of a text as the option or the value, or a place on a scale from -3 to 3."""
+    if option == SCALE and fields.is_number(value):
+        return read_scale(fields.number(value, SCALE))
+    return read_verdict(value, names) or read_verdict(option, names)
 
 
 POTATO = Format("potato", noop("Potato"), JUDGED, _fits_potato, _read_potato)

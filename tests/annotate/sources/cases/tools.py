@@ -265,6 +265,21 @@ CROWDS: list[Case] = [
     ),
 ]
 
+CROWDS += [
+    (
+        "potato",
+        {
+            **{"user_id": "u1", "id": "i1", "prompt": "Sky?", "text_a": "Blue.", "text_b": "Green."},
+            **{
+                "label_annotations": {
+                    "better": {"scale_value": "-2", "justification": '{"rationale": "Truer."}'}
+                }
+            },
+        },
+        [pair(opinion=Opinion((1.0, 0.0), annotator="u1", strength=2, rationale="Truer."), external_id="i1")],
+    ),
+]
+
 PROVENANCE = {
     **{
         "label": 1.0,
