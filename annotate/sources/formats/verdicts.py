@@ -6,40 +6,31 @@ from collections.abc import Sequence
 from annotate.sources.candidates import Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
+from annotate.sources.messages import is_chat
 
 # Keys that say which completion is better, whatever their values mean.
 VERDICT = re.compile(
     r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
     re.IGNORECASE,
 )
-CONTEXTS = (
-    "context",
-    "source",
-    "text",
-    "dialogue",
-    "document",
-    "dialogue_context",
-    "article",
-    "passage",
-    "post",
-)
+CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
 NEITHER = -100  # on a scale: no completion is valid
 STRONGEST = 3
 LONGEST = 200  # characters of a verdict in words
+# Words without blanks and marks. “Neither” alone is none: it may be a tie, or that both are bad.
 TIES = {
     "tie",
     "equal",
-    "equals",
     "same",
     "draw",
     "equallygood",
     "bothgood",
+    "botharegood",
     "nopreference",
     "aboutthesame",
-    "botharegood",
 }
-BOTH_BAD = {"bothbad", "tiebothbad", "neither", "botharebad", "neitherisgood", "equallybad"}
-SKIPS = {"skip", "skipped", "unsure", "cannottell", "notsure"}
+BOTH_BAD = {"bothbad", "botharebad", "tiebothbad", "neitherisgood", "equallybad"}
+SKIPS = {"skip", "skipped", "unsure", "notsure", "cannottell"}
 FIRST, SECOND = {"a", "1", "left", "first"}, {"b", "2", "right", "second"}
 NOUN = (
     "answer|response|output|completion|option|model|text|item|choice|assistant|candidate|generation|summary"
@@ -71,7 +62,7 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
     bare = re.sub(r"[^\w]|_", "", word)
     names = [answer.strip().lower() for answer in answers]
     if bare in TIES:
-        return Opinion((0.5, 0.5))
+        return Opinion((0.5,) * (len(names) or 2))
     if bare in BOTH_BAD or bare in SKIPS:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
     if names.count(word) == 1:
@@ -113,11 +104,15 @@ def find_answers(record: Record) -> list[str]:
     """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows."""
     rows: dict[str, list[str]] = {}
     for key, value in record.items():
-        stem, place = _split(key) if isinstance(key, str) and isinstance(value, str) else ("", "")
+        stem, place = _split(key) if isinstance(key, str) and _is_text(value) else ("", "")
         if place and not NO_ANSWERS.search(stem):
             rows.setdefault(stem.lower(), []).append(key)
     several = [sorted(keys, key=lambda key: (len(key), key)) for keys in rows.values() if len(keys) > 1]
     return several[0] if len(several) == 1 else []
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or is_chat(value)
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -129,7 +124,7 @@ def _split(key: str) -> tuple[str, str]:
 def find_prompt(record: Record, answers: Sequence[str]) -> str:
     """Return the key of the one text that is the prompt, or an empty text."""
     known = (*fields.PROMPT_KEYS, *CONTEXTS)
-    found = [key for key in known if isinstance(record.get(key), str) and key not in answers]
+    found = [key for key in known if _is_text(record.get(key)) and key not in answers]
     return found[0] if found[:1] == ["prompt"] or len(found) == 1 else ""
 
 

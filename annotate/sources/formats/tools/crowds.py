@@ -18,10 +18,10 @@ from annotate.sources.formats.verdicts import read_scale, read_verdict
 # --- Mechanical Turk ---------------------------------------------------------------------------------------------
 
 INPUT, ANSWER, TASK = "Input.", "Answer.", "Answer.taskAnswers"
+# What a batch says of the task itself, and of the work on it as such.
 ABOUT_HIT = re.compile(
-    r"(HIT|Assignment|Worker|Title|Description|Keywords|Reward|CreationTime|MaxAssignments|RequesterAnnotation|Auto|Expiration"
-    r"|NumberOfSimilarHITs|LifetimeInSeconds|AcceptTime|SubmitTime|Approval|Rejection|RequesterFeedback|WorkTime"
-    r"|LifetimeApprovalRate|Last\d+Days|Last30|Last7).*|Approve|Reject"
+    r"(HIT|Assignment|Worker|Title|Description|Keywords|Reward|CreationTime|MaxAssignments|Requester|Auto|Expiration"
+    r"|NumberOfSimilarHITs|Lifetime|AcceptTime|SubmitTime|Approval|Rejection|WorkTime|Last[0-9]).*|Approve|Reject"
 )
 
 
@@ -39,6 +39,8 @@ def _fits_batch(record: Record) -> bool:
 
 
 def _read_batch(record: Record) -> Candidate:
+    if record.get("AssignmentStatus") == "Rejected":
+        raise RecordError(_("The work was rejected."), "AssignmentStatus")
     inputs = _inputs(record)
     texts = read_texts(inputs)
     said = _answers(record)
@@ -50,11 +52,8 @@ def _read_batch(record: Record) -> Candidate:
         )
     [(key, verdict)] = found.items()
     others = {name: value for name, value in said.items() if name != key and value not in (None, "")}
-    rationale = (
-        next(iter(others.values()))
-        if len(others) == 1 and isinstance(next(iter(others.values())), str)
-        else ""
-    )
+    written = list(others.values())
+    rationale = written[0] if len(written) == 1 and isinstance(written[0], str) else ""
     opinion = Opinion(
         verdict.scores,
         verdict.verdict,

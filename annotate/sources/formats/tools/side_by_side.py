@@ -6,18 +6,19 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 from annotate.sources.formats.verdicts import find_answers, find_policies, find_prompt
+from annotate.sources.messages import Chat, as_answer, as_chat, is_chat, read_content
 
 
 @dataclass(frozen=True)
 class Texts:
     """A prompt and completions. `names` is what verdicts call the completions, `used` the keys of it all."""
 
-    prompt: str
+    prompt: Content
     answers: tuple[Answer, ...]
     names: tuple[str, ...]
     used: tuple[str, ...]
@@ -51,15 +52,23 @@ def read_texts(record: Record) -> Texts:
             )
         )
     policies = find_policies(record, answers)
+    contents = [as_answer(_content(record, key), key) for key in answers]
+    has_chats = any(isinstance(content, list) for content in contents)
     return Texts(
-        record[prompt],
+        as_chat(_content(record, prompt)) if has_chats else _content(record, prompt),
         tuple(
-            Answer(record[key], fields.name_of(record.get(policy)))
-            for key, policy in zip(answers, policies, strict=True)
+            Answer(content, fields.name_of(record.get(policy)))
+            for content, policy in zip(contents, policies, strict=True)
         ),
         tuple(answers),
         (prompt, *answers, *policies),
     )
+
+
+def _content(record: Record, key: str) -> str | Chat:
+    """Return text, or messages, which may be JSON in a cell."""
+    value = fields.cell(record[key])
+    return read_content(value if is_chat(value) else record[key], key)
 
 
 def _read_items(record: Record, items: Any) -> Texts:
@@ -68,7 +77,7 @@ def _read_items(record: Record, items: Any) -> Texts:
     if not prompt:
         raise RecordError(_("The prompt is missing."), "prompt")
     return Texts(
-        record[prompt],
+        _content(record, prompt),
         tuple(
             Answer(
                 fields.text(

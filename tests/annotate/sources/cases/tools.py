@@ -187,6 +187,36 @@ ARGILLA: list[Case] = [
     ),
 ]
 
+ARGILLA += [
+    (  # fields that are chats, and a ranking of three with a tie between two
+        "argilla",
+        {
+            "fields": {
+                "prompt": SKY,
+                "text-1": [assistant("Blue.")],
+                "text-2": "Green.",
+                "text-3": "Azure.",
+            },
+            "responses": {
+                "best": [
+                    {"value": "tie", "user_id": "u1"},
+                    {"value": ["text-3", "text-1"], "user_id": "u2"},
+                ]
+            },
+        },
+        [
+            Candidate(
+                SKY,
+                (*BLUE_GREEN, Answer("Azure.")),
+                (
+                    Opinion((0.5, 0.5, 0.5), annotator="u1"),
+                    Opinion((0.0, None, 1.0), annotator="u2"),
+                ),
+            )
+        ],
+    ),
+]
+
 HIT = {
     "HITId": "h1",
     "HITTypeId": "t",
