@@ -14,7 +14,7 @@ from annotate.sources.formats.tools import argilla, crowds, label_studio
 from annotate.sources.formats.trainers import llama_factory, openai, others, transcripts, trl
 
 FORMATS: tuple[Format, ...] = (
-    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE),
+    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
     *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
     *(crowds.MTURK, crowds.POTATO),
     *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),

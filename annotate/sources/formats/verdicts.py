@@ -44,6 +44,7 @@ SIDE = re.compile(
 STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3}
 
 # Keys that end with the number or the letter of an answer, and those of them that hold no answers.
+WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
 WITH_NUMBER = re.compile(r"(.*?)[ _-]?([0-9]{1,2})")
 WITH_LETTER = re.compile(rf"(.*[ _-]|{NOUN})([a-d])", re.IGNORECASE)
 NO_ANSWERS = re.compile(
@@ -129,13 +130,10 @@ def find_prompt(record: Record, answers: Sequence[str]) -> str:
 
 
 def find_policies(record: Record, answers: Sequence[str]) -> list[str]:
-    """Return for each answer the key of who wrote it, or an empty text."""
+    """Return for each answer the key of who wrote it, by its number or its letter; or an empty text."""
     found = []
-    for key in answers:
-        names = [
-            f"{stem}{gap}{_split(key)[1]}"
-            for stem in ("model", "policy", "generator", "model_id")
-            for gap in ("_", "", "-", " ")
-        ]
+    for number, key in enumerate(answers):
+        places = dict.fromkeys((_split(key)[1], str(number + 1), LETTERS[number : number + 1]))
+        names = [f"{stem}{gap}{place}" for place in places for stem in WRITERS for gap in ("_", "", "-", " ")]
         found.append(next((name for name in names if isinstance(record.get(name), str)), ""))
     return found

@@ -187,7 +187,7 @@ EXPORT = Format("whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _f
 
 # --- Judged comparisons ------------------------------------------------------------------------------------------
 
-ABOUT_COMPARISON = ("held_out", "comparison", "kind", "batch", "judgments")
+ABOUT_COMPARISON = ("held_out", "comparison", "kind", "batch", "split", "judgments")
 
 
 def _fits_judged(record: Record) -> bool:
@@ -227,3 +227,29 @@ def _judgment(judgment: Record) -> Opinion:
 JUDGED_COMPARISONS = Format(
     "whetstone-judged", noop("Whetstone: judged comparisons"), JUDGED, _fits_judged, _read_judged
 )
+
+
+# --- Single ratings ----------------------------------------------------------------------------------------------
+
+
+def _fits_kto(record: Record) -> bool:
+    return record.keys() >= {"prompt", "completion", "label", "completion_id", "both_bad", "policy"}
+
+
+def _read_kto(record: Record) -> Candidate:
+    record = fields.read_cells(record, "completion")
+    answer = as_answer(read_content(record["completion"], "completion"), "completion")
+    return fields.candidate(
+        record,
+        (),
+        read_content(record["prompt"], "prompt"),
+        [Answer(answer, fields.name_of(record["policy"]))],
+        [Opinion((1.0 if _flag(record, "label") else 0.0,))],
+        external_id=fields.name_of(record.get("external_id")),
+        metadata=_object(record, "metadata"),
+        prompt_external_id=fields.name_of(record.get("prompt_external_id")),
+        prompt_metadata=_object(record, "prompt_metadata"),
+    )
+
+
+KTO = Format("whetstone-kto", noop("Whetstone: exported single ratings"), JUDGED, _fits_kto, _read_kto)

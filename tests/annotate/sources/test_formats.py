@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
-from tests.annotate.sources.cases import Case, corpora, judges, tools, trainers
+from tests.annotate.sources.cases import Case, corpora, judges, own, tools, trainers
 
-CASES: list[Case] = [*trainers.CASES, *corpora.CASES, *judges.CASES, *tools.CASES]
+CASES: list[Case] = [*trainers.CASES, *corpora.CASES, *judges.CASES, *tools.CASES, *own.CASES]
 BY_NAME = {format.name: format for format in FORMATS}
 
 
@@ -118,7 +118,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
             "fields": {"prompt": "a", "r-1": "b", "r-2": "c"},
             "responses": {"quality": [{"value": 2, "user_id": "u"}]},
         },
-        "A response says neither",
+        "A response does not say exactly once",
     ),
     ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
     ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),

@@ -11,12 +11,11 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
+from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
 from annotate.sources.formats.verdicts import read_verdict
 
-BEST = re.compile(
-    r"best|better|prefer|choose|chosen|winner", re.IGNORECASE
-)  # a question whose answer names a text
+# A question whose answer, a number, names a text.
+BEST = re.compile(r"best|better|prefer|choose|chosen|winner", re.IGNORECASE)
 Said = tuple[str, str, Any]  # the question, who answered, and what
 
 # --- Records -----------------------------------------------------------------------------------------------------
@@ -30,9 +29,8 @@ def _fits_record(record: Record) -> bool:
 
 
 def _read_record(record: Record) -> Candidate:
-    data = record["fields"]
-    texts = read_texts(data)
-    metadata = record.get("metadata")
+    data, metadata = record["fields"], record.get("metadata")
+    texts = read_texts(data, metadata if isinstance(metadata, Mapping) else None)
     others = fields.rest(data, *texts.used) or {}
     return texts.candidate(
         record,
@@ -66,27 +64,34 @@ def _is_given(answer: Mapping[str, Any]) -> bool:
 
 
 def _opinions(said: Iterable[Said], texts: Texts) -> Iterator[Opinion]:
-    """Yield an opinion for each user: of the first question whose answer is about the completions."""
+    """Yield an opinion for each user: of the one question whose answer is about the completions."""
     by_user: dict[str, list[tuple[str, Any]]] = {}
     for question, user, value in said:
         by_user.setdefault(user, []).append((question, value))
     for user, answers in by_user.items():
-        found = [
-            opinion for question, value in answers if (opinion := _read_answer(question, value, texts.names))
-        ]
-        if not found:
+        found: list[Opinion] = []
+        notes: list[str] = []
+        strength = None
+        for question, value in answers:
+            if opinion := _read_answer(question, value, texts.names):
+                found.append(opinion)
+            elif told := as_strength(question, value):
+                strength = told
+            else:
+                notes.append(note(question, value))
+        if len(found) != 1:
             raise RecordError(
-                _("A response says neither which completion is better nor that they are equal."), "responses"
+                _("A response does not say exactly once which completion is better, or that they are equal."),
+                "responses",
             )
-        rationale = next(
-            (
-                value
-                for question, value in answers
-                if isinstance(value, str) and read_verdict(value, texts.names) is None
-            ),
-            "",
+        [opinion] = found
+        yield Opinion(
+            opinion.scores,
+            opinion.verdict,
+            user,
+            opinion.strength or strength,
+            "\n".join(filter(None, notes)),
         )
-        yield Opinion(found[0].scores, found[0].verdict, user, found[0].strength, rationale)
 
 
 def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion | None:

@@ -108,14 +108,8 @@ SECOND = re.compile(r"<br\s*/?>\s*(?:B|1|2)\. ", re.IGNORECASE)
 SCALE, JUSTIFICATION = "scale_value", "justification"  # options of its pairwise questions
 MARK = ":::"  # between the question and the option, in columns
 ABOUT_INSTANCE = (
-    "displayed_text",
-    "label_annotations",
-    "span_annotations",
-    "behavioral_data",
-    "user_id",
-    "user",
-    "instance_id",
-)
+    "displayed_text", "label_annotations", "span_annotations", "behavioral_data", "user_id", "user", "instance_id",
+)  # fmt: skip
 
 
 def _fits_potato(record: Record) -> bool:

@@ -1,6 +1,7 @@
 """Label Studio: tasks, and exports as JSON, JSON_MIN and CSV, with pairwise, choices, ranker and ratings."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -10,32 +11,17 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
+from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
 from annotate.sources.formats.verdicts import holds_verdict, read_verdict
 from annotate.sources.media import find_losses
 from primitives.text import printable
 
 ABOUT_TASK = (
-    *(
-        "annotations",
-        "predictions",
-        "drafts",
-        "meta",
-        "project",
-        "updated_by",
-        "comment_authors",
-        "inner_id",
-        "file_upload",
-    ),
-    *(
-        "total_annotations",
-        "cancelled_annotations",
-        "total_predictions",
-        "comment_count",
-        "unresolved_comment_count",
-    ),
-    *("last_comment_updated_at", "created_at", "updated_at", "data", "state", "allow_skip"),
-)
+    "annotations", "predictions", "drafts", "meta", "project", "updated_by", "comment_authors", "inner_id", "data",
+    "file_upload", "total_annotations", "cancelled_annotations", "total_predictions", "comment_count", "state",
+    "unresolved_comment_count", "last_comment_updated_at", "created_at", "updated_at", "allow_skip",
+)  # fmt: skip
+IDS = ("external_id", "prompt_external_id")  # in the data, where Whetstone wrote them
 
 # --- Tasks, and the export as JSON -------------------------------------------------------------------------------
 
@@ -57,15 +43,26 @@ def _read_task(record: Record) -> Candidate:
         if annotation.get("was_cancelled") is not True
         for opinion in _opinions(annotation, texts)
     ]
-    metadata = {**(fields.rest(data, *texts.used) or {}), **(fields.rest(record, "id", *ABOUT_TASK) or {})}
-    is_pairwise = any(result.get("type") == "pairwise" for item in annotations for result in _results(item))
+    metadata = {
+        **(fields.rest(data, *texts.used, *IDS) or {}),
+        **(fields.rest(record, "id", *ABOUT_TASK) or {}),
+    }
     return texts.candidate(
         record,
         ABOUT_TASK,
         opinions,
+        external_id=fields.name_of(data.get("external_id")) or fields.name_of(record.get("id")),
+        prompt_external_id=fields.name_of(data.get("prompt_external_id")),
         metadata=metadata or None,
-        sides_known=is_pairwise,
+        sides_known=any(map(_shows_sides, annotations)),
         losses=find_losses(data),
+    )
+
+
+def _shows_sides(annotation: Mapping[str, Any]) -> bool:
+    """Return whether an annotator of Label Studio saw the first text on the left."""
+    return "completed_by" in annotation and any(
+        item.get("type") == "pairwise" for item in _results(annotation)
     )
 
 
@@ -74,31 +71,42 @@ def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
-    """Yield what an annotation says: nothing if it is empty. Raises RecordError where it says something else."""
-    results = _results(annotation)
-    found, ratings, rationale = None, {}, ""
-    for result in results:
-        value = result.get("value")
+    """Yield what an annotation says: nothing if it is empty. Raises RecordError where it says nothing of the texts."""
+    found: list[Opinion] = []
+    ratings: dict[str, float] = {}
+    notes: list[str] = []
+    strength = None
+    for result in _results(annotation):
+        value, name = result.get("value"), str(result.get("from_name", ""))
         if not isinstance(value, Mapping):
             continue
-        if result.get("type") == "textarea":
-            rationale = (
-                "\n".join(map(str, value["text"]))
-                if isinstance(value.get("text"), list)
-                else str(value.get("text"))
-            )
-        elif result.get("type") == "rating" and result.get("to_name") in texts.names:
+        if result.get("type") == "rating" and result.get("to_name") in texts.names:
             ratings[result["to_name"]] = fields.number(value.get("rating"), "rating")
-        elif found is None:
-            found = _read_value(value, texts.names)
-    if ratings and found is None:
-        found = Opinion(tuple(ratings.get(name) for name in texts.names))
-    if found is None and results:
+        elif opinion := _read_value(value, texts.names):
+            found.append(opinion)
+        elif told := as_strength(name, value.get("rating")):
+            strength = told
+        else:
+            notes.append(_note(name, value))
+    if ratings and not found:
+        found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
+    if len(found) > 1 or (not found and _results(annotation)):
         raise RecordError(
-            _("An annotation says neither which completion is better nor that they are equal."), "annotations"
+            _("An annotation does not say exactly once which completion is better, or that they are equal."),
+            "annotations",
         )
-    if found is not None:
-        yield _by(found, annotation.get("completed_by"), annotation, rationale)
+    for opinion in found:
+        annotator = annotation.get("completed_by", annotation.get("annotator"))
+        said_by = _by(opinion, annotator, annotation, "\n".join(filter(None, notes)))
+        yield replace(said_by, strength=said_by.strength or strength)
+
+
+def _note(name: str, value: Mapping[str, Any]) -> str:
+    """Return what another control says, as text."""
+    written = value.get("text")
+    if isinstance(written, list):
+        return "\n".join(map(str, written))
+    return note(name, next((value[key] for key in ("text", "choices", "rating") if key in value), None))
 
 
 def _by(opinion: Opinion, annotator: object, source: Mapping[str, Any], rationale: str = "") -> Opinion:

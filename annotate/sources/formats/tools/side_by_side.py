@@ -38,8 +38,11 @@ def has_texts(record: Record) -> bool:
     return bool(answers) and bool(find_prompt(record, answers))
 
 
-def read_texts(record: Record) -> Texts:
-    """Return the texts of a record. Raises RecordError where it does not say which they are."""
+def read_texts(record: Record, beside: Record | None = None) -> Texts:
+    """Return the texts of a record. Raises RecordError where it does not say which they are.
+
+    `beside` is another place where the names of who wrote them may be.
+    """
     items = fields.cell(record.get("items"))
     if fields.are_objects(items, "id"):
         return _read_items(record, items)
@@ -51,13 +54,14 @@ def read_texts(record: Record) -> Texts:
                 "It is not clear which text is the prompt and which are the completions. Map the columns by hand."
             )
         )
-    policies = find_policies(record, answers)
+    writers = {**(beside or {}), **record}
+    policies = find_policies(writers, answers)
     contents = [as_answer(_content(record, key), key) for key in answers]
     has_chats = any(isinstance(content, list) for content in contents)
     return Texts(
         as_chat(_content(record, prompt)) if has_chats else _content(record, prompt),
         tuple(
-            Answer(content, fields.name_of(record.get(policy)))
+            Answer(content, fields.name_of(writers.get(policy)))
             for content, policy in zip(contents, policies, strict=True)
         ),
         tuple(answers),
@@ -91,3 +95,17 @@ def _read_items(record: Record, items: Any) -> Texts:
         tuple(fields.name_of(item["id"]) for item in items),
         (prompt, "items"),
     )
+
+
+def note(question: str, value: object) -> str:
+    """Return an answer that is no verdict, for the rationale: a text as it is, anything else behind its question."""
+    if isinstance(value, str):
+        return value
+    said = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return "" if said in (None, "") else f"{question}: {said}"
+
+
+def as_strength(question: object, value: object) -> int | None:
+    """Return the strength of a preference, of 1 to 3, where a question asks for it."""
+    is_asked = question == "strength" and fields.is_number(value)
+    return int(value) if is_asked and value in (1, 2, 3) else None
