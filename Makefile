@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
-WORKERS ?= 3
+WORKERS ?= 4
 # The rules of the domain, without pages, browsers and child processes.
 FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/annotate/projects tests/annotate/models \
   tests/annotate/imports tests/annotate/reports tests/annotate/queueing/test_queue.py tests/training/test_rounds.py \
@@ -34,9 +34,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 chromium: # Browser tests and screenshots need one; where apt may, it is installed.
-	@[ -n "$$CHROMIUM" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; }; } || { \
+	@[ -n "$$CHROMIUM" ] || command -v chromium-headless-shell >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	  apt-get -qq install -y chromium chromium-headless-shell >/dev/null; }; } || command -v chromium >/dev/null || \
+	  command -v google-chrome >/dev/null || { \
 	  echo "Browser tests need Chromium: install it, or set CHROMIUM to its path."; exit 1; }
 
 demo: setup ## Serve a project to try, with a real model; RESET=1 starts over
@@ -72,9 +73,9 @@ nginx: # The attack suite runs the documented proxy; where apt may, it is instal
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y nginx-light >/dev/null; }; } || { \
 	  echo "The attack suite needs nginx: install it."; exit 1; }
 
-test-chaos: setup ## Kills, full disks, lost workers, wrong clocks, and the whole of make loop; 10 minutes
-	$(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/training
-	$(BIN)/python -m tests.servers $(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/training
+test-chaos: setup ## Kills, full disks, wrong clocks, old migrations, the whole of make loop; 15 minutes
+	$(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
+	$(BIN)/python -m tests.servers $(BIN)/pytest -m chaos -n $(WORKERS) --dist worksteal -q tests/annotate tests/training
 
 test-fuzz: setup ## 20,000 random files through the page Import; 10 minutes
 	$(BIN)/pytest -m fuzz -q tests/annotate/imports

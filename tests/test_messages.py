@@ -52,6 +52,15 @@ def test_an_unmarked_word_is_found(source: str, words: list[str]) -> None:
     assert list(unmarked(source)) == words
 
 
+def test_the_explanations_of_options_are_marked() -> None:
+    """The form of a round shows them. The engine, which knows no Django, marks them by `primitives.text.marked`."""
+    source = ast.parse((ROOT / "training/engine/config.py").read_text())
+    calls = [node for node in ast.walk(source) if isinstance(node, ast.Call)]
+    texts = [call.args[1] for call in calls if ast.unparse(call.func) == "_option"]
+    assert len(texts) > 50
+    assert [ast.unparse(text) for text in texts if not ast.unparse(text).startswith("_(")] == []
+
+
 def unmarked(source: str) -> Iterator[str]:
     """Yield the words that users read and no function marks."""
     for call in ast.walk(ast.parse(source)):

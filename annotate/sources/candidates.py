@@ -24,7 +24,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one annotator of the file said about a candidate's answers.
+    """One annotator’s say about a candidate’s answers.
 
     `scores` has a number for each answer (higher is better, equal is a tie), or None where the annotator said nothing
     of it. `verdict` is empty, or "both_bad" or "skip" in place of the scores. `annotator` is the name or number in the
@@ -42,7 +42,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a record says: a prompt, with any number of answers, and opinions about them.
+    """A prompt, with any number of answers, and opinions about them: all that a record says.
 
     `losses` names what of the record cannot be taken (“images referred to by URL”): such a candidate is imported only
     where the person agrees to do without. `sides_known` says that the answers stand in the order in which annotators

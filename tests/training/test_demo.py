@@ -11,6 +11,8 @@ from training.demo import instance, seed
 from training.demo.supervisor import ProcessError
 from training.engine.starter.reviews import reward
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 
 @pytest.fixture(autouse=True)
 def own_folder(settings, tmp_path):

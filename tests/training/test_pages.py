@@ -13,7 +13,7 @@ from training.models import Round, Worker
 from training.rounds import state_machine
 from training.rounds.plan import Plan
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]  # forms and pages, whatever the database
 
 
 PAGES = [

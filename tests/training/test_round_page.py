@@ -13,7 +13,7 @@ from tests.training.pages import FRAGMENT, address, text
 from training.models import Round, Worker
 from training.rounds import standings, state_machine
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]  # forms and pages, whatever the database
 
 
 # --- While it runs -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from datetime import date
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
+from primitives.text import marked as _
 from training.engine.errors import ConfigError
 
 # What each loss honours beyond beta, labels and weights. `training.engine.optimize.losses` holds the functions.
@@ -74,17 +75,21 @@ def _option(default: Any, text: str, **bounds: Any) -> Any:
 class LoraConfig:
     """The low-rank adapter that is trained (Hu et al., 2106.09685)."""
 
-    r: int = _option(16, "Rank of the adapter.", low=1)
-    alpha: float = _option(32.0, "The adapter's product is scaled by alpha / r.", above=0)
-    dropout: float = _option(0.0, "Dropout before the adapter while training.", low=0, below=1)
+    r: int = _option(16, _("Rank of the adapter."), low=1)
+    alpha: float = _option(32.0, _("The adapter's product is scaled by alpha / r."), above=0)
+    dropout: float = _option(0.0, _("Dropout before the adapter while training."), low=0, below=1)
     target_modules: str | tuple[str, ...] = _option(
         ALL_LINEAR,
-        'Names of the layers to adapt, or "all-linear" for every linear layer but the head, or a regular expression.',
+        _(
+            'Names of the layers to adapt, "all-linear" for every linear layer but the head, or a regular expression.'
+        ),
         longest=500,
     )
     experts: str = _option(
         "shared",
-        'Experts of a mixture that "all-linear" adapts: none, the shared ones that every token goes to, or all.',
+        _(
+            'Experts of a mixture that "all-linear" adapts: none, the shared ones that every token goes to, or all.'
+        ),
         choices=("none", "shared", "all"),
     )
 
@@ -100,34 +105,42 @@ class LoraConfig:
 class SamplingConfig:
     """Settings of `sample`."""
 
-    temperature: float = _option(1.0, "Softmax temperature; 0 takes the likeliest token.", low=0)
-    top_p: float = _option(1.0, "Keep the smallest set of tokens with this probability.", above=0, high=1)
-    top_k: int = _option(0, "Keep this many likeliest tokens; 0 keeps all.", low=0)
-    max_new_tokens: int = _option(128, "Longest completion, in tokens.", low=1)
-    samples_per_prompt: int = _option(2, "Completions per prompt.", low=1)
+    temperature: float = _option(1.0, _("Softmax temperature; 0 takes the likeliest token."), low=0)
+    top_p: float = _option(1.0, _("Keep the smallest set of tokens with this probability."), above=0, high=1)
+    top_k: int = _option(0, _("Keep this many likeliest tokens; 0 keeps all."), low=0)
+    max_new_tokens: int = _option(128, _("Longest completion, in tokens."), low=1)
+    samples_per_prompt: int = _option(2, _("Completions per prompt."), low=1)
     seed: int = _option(
-        0, "Seed; each completion derives its own from it, the prompt id and its number.", low=0
+        0, _("Seed; each completion derives its own from it, the prompt id and its number."), low=0
     )
     distinct: bool = _option(
-        False, "Draw again where completions of one prompt have the same text, up to seven times."
+        False, _("Draw again where completions of one prompt have the same text, up to seven times.")
     )
     skip_long: bool = _option(
         False,
-        "Pass over prompts that leave no room to write, and name them in done.json, instead of refusing them.",
+        _(
+            "Pass over prompts that leave no room to write, and name them in done.json, instead of refusing them."
+        ),
     )
     policy: str = _option(
         "auto",
-        "Who writes: trained is adapter/, start is start_adapter, base the base model; auto takes the first there is.",
+        _(
+            "Who writes: trained is adapter/, start is start_adapter, base the base model; auto is the first there is."
+        ),
         choices=("auto", "trained", "start", "base"),
     )
     reference: str | None = _option(
         None,
-        'Score each completion under this policy too, as reference_logprob: "base", "start", or an adapter\'s path.',
+        _(
+            'Score each completion under this policy too, as reference_logprob: "base", "start", or an adapter\'s path.'
+        ),
     )
-    batch_size: int = _option(256, "Most completions that are written at once.", low=1)
+    batch_size: int = _option(256, _("Most completions that are written at once."), low=1)
     backend: str = _option(
         "auto",
-        "This engine's own loop, or vLLM, which auto takes for a base model alone where it is installed with a GPU.",
+        _(
+            "This engine's own loop, or vLLM, which auto takes for a base model alone where it is installed with a GPU."
+        ),
         choices=("auto", "native", "vllm"),
     )
 
@@ -136,104 +149,118 @@ class SamplingConfig:
 class TrainConfig:
     """Every setting of a run directory, defaults filled in."""
 
-    base_model: str = _option(dataclasses.MISSING, "Path or hub id of the base model, or of a GGUF file.")
-    revision: str | None = _option(None, "Revision of the base model, if that is a hub id.")
+    base_model: str = _option(dataclasses.MISSING, _("Path or hub id of the base model, or of a GGUF file."))
+    revision: str | None = _option(None, _("Revision of the base model, if that is a hub id."))
     start_adapter: str | None = _option(
         None,
-        "Path of the adapter that training starts from and measures against; unset, the base model is both.",
+        _(
+            "Path of the adapter that training starts from and measures against; unset, the base model is both."
+        ),
     )
     chat_template_kwargs: dict[str, Any] = field(
         default_factory=dict,
         metadata=_about(
-            'What the chat template is given besides the messages, such as {"enable_thinking": false}.'
+            _('What the chat template is given besides the messages, such as {"enable_thinking": false}.')
         ),
     )
     chat_template: str | None = _option(
         None,
-        "Jinja template of chats in place of the tokenizer's own, at most 65,536 characters.",
+        _("Jinja template of chats in place of the tokenizer's own, at most 65,536 characters."),
         longest=65_536,
     )
     template_date: str | None = _option(
         None,
-        "Day that chat templates are told, such as 2026-11-27; unset is that of the run's first start.",
+        _("Day that chat templates are told, such as 2026-11-27; unset is that of the run's first start."),
         longest=10,
     )
     unmatched_turns: str = _option(
         "refuse",
-        "A text completion after a chat whose finished turn does not begin with the template's generation prompt: "
-        "refuse leaves the pair out, append puts the text right behind that prompt.",
+        _(
+            "A text completion after a chat whose finished turn does not begin with the template's generation prompt: "
+            "refuse leaves the pair out, append puts the text right behind that prompt."
+        ),
         choices=("refuse", "append"),
     )
     control_tokens_in_text: bool = _option(
-        False, "Encode control tokens, such as <|im_end|>, that stand in texts as such, not as plain text."
+        False, _("Encode control tokens, such as <|im_end|>, that stand in texts as such, not as plain text.")
     )
 
-    loss: str = _option("sigmoid", "The loss; see the table of losses.", choices=tuple(LOSS_OPTIONS))
-    beta: float = _option(0.1, "Strength of the pull towards the reference.", above=0)
+    loss: str = _option("sigmoid", _("The loss; see the table of losses."), choices=tuple(LOSS_OPTIONS))
+    beta: float = _option(0.1, _("Strength of the pull towards the reference."), above=0)
     label_smoothing: float = _option(
         0.0,
-        "Assumed share of flipped labels (sigmoid, odpo: conservative; robust: unbiased).",
+        _("Assumed share of flipped labels (sigmoid, odpo: conservative; robust: unbiased)."),
         low=0,
         below=0.5,
     )
     offset_scale: float | None = _option(
-        None, "odpo: alpha of the offset alpha * log(1 + margin); unset is 1.", low=0
+        None, _("odpo: alpha of the offset alpha * log(1 + margin); unset is 1."), low=0
     )
     tie_nu: float | None = _option(
-        None, "rao_kupper (unset is 3), davidson (unset is 1): how readily the model expects ties.", above=0
+        None,
+        _("rao_kupper (unset is 3), davidson (unset is 1): how readily the model expects ties."),
+        above=0,
     )
     nll_weight: float = _option(
-        0.0, "Weight of the chosen completion's mean negative log-likelihood, added to the loss.", low=0
+        0.0, _("Weight of the chosen completion's mean negative log-likelihood, added to the loss."), low=0
     )
 
-    lora: LoraConfig = field(default_factory=LoraConfig, metadata=_about("The adapter."))
-    learning_rate: float = _option(1e-4, "Peak learning rate.", low=0)
-    optimizer: str = _option("adamw", "adamw, or rmsprop as in the paper.", choices=("adamw", "rmsprop"))
-    weight_decay: float = _option(0.0, "Decoupled decay (adamw), or L2 (rmsprop), of the adapter.", low=0)
-    warmup_steps: int = _option(0, "Steps over which the learning rate rises from 0.", low=0)
+    lora: LoraConfig = field(default_factory=LoraConfig, metadata=_about(_("The adapter.")))
+    learning_rate: float = _option(1e-4, _("Peak learning rate."), low=0)
+    optimizer: str = _option("adamw", _("adamw, or rmsprop as in the paper."), choices=("adamw", "rmsprop"))
+    weight_decay: float = _option(0.0, _("Decoupled decay (adamw), or L2 (rmsprop), of the adapter."), low=0)
+    warmup_steps: int = _option(0, _("Steps over which the learning rate rises from 0."), low=0)
     schedule: str = _option(
-        "constant", "Learning rate after warm-up.", choices=("constant", "linear", "cosine")
+        "constant", _("Learning rate after warm-up."), choices=("constant", "linear", "cosine")
     )
-    max_grad_norm: float = _option(1.0, "Gradients are scaled down to this norm; 0 leaves them.", low=0)
-    epochs: int = _option(1, "Passes over the pairs.", low=1)
-    batch_size: int = _option(16, "Pairs per optimizer step, over all processes.", low=1)
-    seed: int = _option(0, "Seed of the adapter's initial weights, the order of pairs and dropout.", low=0)
+    max_grad_norm: float = _option(1.0, _("Gradients are scaled down to this norm; 0 leaves them."), low=0)
+    epochs: int = _option(1, _("Passes over the pairs."), low=1)
+    batch_size: int = _option(16, _("Pairs per optimizer step, over all processes."), low=1)
+    seed: int = _option(0, _("Seed of the adapter's initial weights, the order of pairs and dropout."), low=0)
 
     max_length: int | None = _option(
-        None, "Longest prompt plus completion in tokens; unset is the model's limit, at most 2048.", low=4
+        None, _("Longest prompt plus completion in tokens; unset is the model's limit, at most 2048."), low=4
     )
     max_tokens: int | None = _option(
         None,
-        "Token budget of one packed forward; unset is 1024 on a CPU (2048 below hidden size 512), 16384 on a GPU.",
+        _(
+            "Token budget of one packed forward; unset is 1024 on a CPU (2048 below hidden size 512), 16384 on a GPU."
+        ),
         low=8,
     )
     packing: str = _option(
         "auto",
-        "Prompt, chosen and rejected in one row: auto checks that and falls back, on insists.",
+        _("Prompt, chosen and rejected in one row: auto checks that and falls back, on insists."),
         choices=("auto", "on", "off"),
     )
-    dtype: str = _option("auto", "Precision of the matrix products.", choices=("auto", "float32", "bfloat16"))
-    device: str = _option("auto", "Where to compute.", choices=("auto", "cpu", "cuda"))
-    threads: int = _option(0, "CPU threads; 0 takes what the process may use.", low=0, high=1024)
+    dtype: str = _option(
+        "auto", _("Precision of the matrix products."), choices=("auto", "float32", "bfloat16")
+    )
+    device: str = _option("auto", _("Where to compute."), choices=("auto", "cpu", "cuda"))
+    threads: int = _option(0, _("CPU threads; 0 takes what the process may use."), low=0, high=1024)
     gradient_checkpointing: bool = _option(
-        False, "Recompute activations in the backward pass: less memory, about a third slower."
+        False, _("Recompute activations in the backward pass: less memory, about a third slower.")
     )
     quantization: str = _option(
-        "none", "4-bit base weights by bitsandbytes (QLoRA), on CUDA only.", choices=("none", "nf4")
+        "none", _("4-bit base weights by bitsandbytes (QLoRA), on CUDA only."), choices=("none", "nf4")
     )
-    shard: bool = _option(False, "For train: spread the base weights over the processes of torchrun (FSDP).")
+    shard: bool = _option(
+        False, _("For train: spread the base weights over the processes of torchrun (FSDP).")
+    )
 
-    eval_steps: int = _option(0, "Score heldout.jsonl every so many steps; 0 only before and after.", low=0)
-    checkpoint_steps: int = _option(20, "Write a checkpoint every so many steps.", low=1)
+    eval_steps: int = _option(
+        0, _("Score heldout.jsonl every so many steps; 0 only before and after."), low=0
+    )
+    checkpoint_steps: int = _option(20, _("Write a checkpoint every so many steps."), low=1)
     max_skipped_steps: int = _option(
-        10, "Steps with a non-finite loss or gradient are skipped; more than this end the run.", low=0
+        10, _("Steps with a non-finite loss or gradient are skipped; more than this end the run."), low=0
     )
     displacement_bound: float = _option(
-        20.0, "Warn when logps/chosen falls this many nats below the reference.", above=0
+        20.0, _("Warn when logps/chosen falls this many nats below the reference."), above=0
     )
 
     sampling: SamplingConfig = field(
-        default_factory=SamplingConfig, metadata=_about("How `sample` writes completions.")
+        default_factory=SamplingConfig, metadata=_about(_("How `sample` writes completions."))
     )
 
     def __post_init__(self) -> None:

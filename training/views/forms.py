@@ -169,16 +169,19 @@ def _like(round_: Round) -> dict[str, Any]:
 def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
     """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
-    label = LABELS[key]
+    label, help_text = LABELS[key], _(text)
     if choices:
         return forms.ChoiceField(
-            label=label, help_text=text, initial=initial, choices=[(choice, choice) for choice in choices]
+            label=label,
+            help_text=help_text,
+            initial=initial,
+            choices=[(choice, choice) for choice in choices],
         )
     if isinstance(default, bool):
-        return forms.BooleanField(label=label, help_text=text, initial=initial, required=False)
+        return forms.BooleanField(label=label, help_text=help_text, initial=initial, required=False)
     kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
     required = default is not None
-    return kind(label=label, help_text=text, initial=initial, required=required)
+    return kind(label=label, help_text=help_text, initial=initial, required=required)
 
 
 LABELS = {

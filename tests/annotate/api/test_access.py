@@ -9,6 +9,8 @@ from annotate.models import ApiToken, Membership
 from annotate.queueing import queue
 from tests.annotate.api.caller import API, Caller
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 # --- Tokens ------------------------------------------------------------------------------------------------------
 
 

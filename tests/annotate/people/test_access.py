@@ -10,6 +10,8 @@ from django.urls import path
 from annotate.models import Role, User
 from annotate.people.access import LoginMiddleware, LoginNeededError, get_project, project_view
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 
 @project_view(Role.ADMIN)
 def view(request):

@@ -16,6 +16,8 @@ from django.utils import timezone
 from annotate.models import ApiToken, Membership, PasswordLink, Project, TrailEntry, User
 from tests.annotate.test_admin import change as change_account
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 URL = "/p/reviews/members/"
 NEW = {"new_password1": "a long phrase of hers", "new_password2": "a long phrase of hers"}
 

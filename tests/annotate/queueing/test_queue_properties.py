@@ -194,11 +194,12 @@ class Desk(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-def test_the_rules_of_the_queue_hold_whatever_happens():
+@pytest.mark.parametrize("examples", [12, pytest.param(150, marks=pytest.mark.chaos)])
+def test_the_rules_of_the_queue_hold_whatever_happens(examples: int) -> None:
     run_state_machine_as_test(
         Desk,
         settings=settings(
-            max_examples=25,
+            max_examples=examples,
             stateful_step_count=8,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -13,6 +13,8 @@ from annotate.text import rendering
 from annotate.text.chat_display import Chat, show_chat
 from annotate.text.chats import as_text, last_question
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 CALL = {
     "id": "call_7",
     "type": "function",

@@ -7,6 +7,8 @@ import pytest
 from annotate.text.model_names import names_itself
 from training.engine.starter import reviews
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 OWN = ["starter", "round 1", "baseline", "model-2", "sft", "/srv/models/zorblax-7b-chat", "example/Quillon-2"]
 
 

@@ -8,6 +8,8 @@ from django.test import Client
 from annotate.models import Comparison, Project
 from tests.factories import compare
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 IMAGE = "![a map](https://maps.example/a.png)"
 
 

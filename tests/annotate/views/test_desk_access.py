@@ -13,6 +13,8 @@ from annotate.models import Claim, Flag, Judgment, Membership, Policy, Project
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, on_screen, url
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 PAGES = ["judge", "history", "me", "guidelines"]
 ACTIONS = ["judge", "ahead", "undo", "redo", "draft", "renew", "leave", "flag"]
 

@@ -13,6 +13,8 @@ from annotate.models import Aspect, Claim, Judgment, Membership, Policy, Project
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, on_screen, url
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 
 def refused(response: Any) -> bool:
     return response.status_code == 422 and not Judgment.objects.exists()

@@ -11,6 +11,8 @@ from django.utils import timezone
 from annotate.models import Claim, Comparison, Completion, Flag, Judgment, Membership, stored_aspects
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 
 def test_a_verdict_brings_the_next_two_comparisons(desk: Client) -> None:
     fields = on_screen(desk)

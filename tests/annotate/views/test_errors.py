@@ -9,6 +9,8 @@ import pytest
 from django.test import Client, override_settings
 from django.urls import path
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 
 def broken(request: Any) -> None:
     raise RuntimeError("a secret detail")

@@ -11,6 +11,8 @@ from annotate.models import Claim, Judgment, Membership
 from annotate.people import reading
 from tests.annotate.desk import FRAGMENT, on_screen, url
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 BEFORE = "Before you judge: the guidelines"
 CHANGED = "The guidelines have changed"
 

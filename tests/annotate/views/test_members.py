@@ -5,6 +5,8 @@ from django.urls import reverse
 
 from annotate.models import Claim, Invitation, Judgment, Membership, Project, User
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 URL = "/p/reviews/members/"
 
 

@@ -7,6 +7,8 @@ import pytest
 from annotate.errors import RefusalError
 from annotate.people import keyboard
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 
 def test_the_theme_is_remembered_by_the_browser(client_for: Any, teammate: Any) -> None:
     client = client_for(teammate)

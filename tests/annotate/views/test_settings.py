@@ -6,6 +6,8 @@ from django.db import connection
 
 from annotate.models import Comparison, Membership, Policy, Project, stored_aspects
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 URL = "/p/reviews/settings/"
 
 

@@ -8,6 +8,8 @@ import pytest
 from annotate.models import Judgment, Project
 from tests.factories import say
 
+pytestmark = pytest.mark.once  # forms and pages, whatever the database
+
 LATE = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 
 

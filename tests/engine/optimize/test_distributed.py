@@ -36,29 +36,29 @@ def torchrun(run: RunDirectory) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_two_processes_give_the_results_of_one(make_run) -> None:
+@pytest.mark.parametrize(
+    "shard", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["sharded", "whole"]
+)
+def test_two_processes_give_the_results_of_one(make_run, shard: bool) -> None:
     # 9 pairs in batches of 4 make rows by 3, 3 and 1, the held-out pairs 3: never as many for both processes.
     settings = {"epochs": 2, "learning_rate": 1e-3, "eval_steps": 2, "max_tokens": 50, "pairs": pair_lines(9)}
-    runs = {name: make_run(name, **settings) for name in ("one", "two")}
-    runs["sharded"] = make_run("sharded", **settings, shard=True)
-    for run in runs.values():
+    one, two = make_run("one", **settings), make_run("two", **settings, shard=shard)
+    for run in (one, two):
         write_jsonl(run.heldout, pair_lines(3, seed=5))
-    train(runs["one"])
-    torchrun(runs["two"])
-    torchrun(runs["sharded"])
-    expected = safetensors.torch.load_file(runs["one"].adapter / "adapter_model.safetensors")
-    for name in ("two", "sharded"):
-        found = safetensors.torch.load_file(runs[name].adapter / "adapter_model.safetensors")
-        assert found.keys() == expected.keys()
-        for key, weight in expected.items():
-            torch.testing.assert_close(found[key], weight, atol=1e-5, rtol=1e-3, msg=f"{name} {key}")
-        for ours, theirs in zip(read_metrics(runs[name]), read_metrics(runs["one"]), strict=True):
-            assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
-            assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
-        summary = runs[name].read_done()["train"]
-        assert summary["processes"] == 2
-        after = runs["one"].read_done()["train"]["heldout"]["after"]
-        assert summary["heldout"]["after"] == pytest.approx(after, abs=1e-4)
+    train(one)
+    torchrun(two)
+    expected = safetensors.torch.load_file(one.adapter / "adapter_model.safetensors")
+    found = safetensors.torch.load_file(two.adapter / "adapter_model.safetensors")
+    assert found.keys() == expected.keys()
+    for key, weight in expected.items():
+        torch.testing.assert_close(found[key], weight, atol=1e-5, rtol=1e-3, msg=key)
+    for ours, theirs in zip(read_metrics(two), read_metrics(one), strict=True):
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    summary = two.read_done()["train"]
+    assert summary["processes"] == 2
+    after = one.read_done()["train"]["heldout"]["after"]
+    assert summary["heldout"]["after"] == pytest.approx(after, abs=1e-4)
 
 
 @pytest.mark.parametrize("world", [2, 3])
