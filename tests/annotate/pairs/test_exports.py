@@ -59,6 +59,7 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
         "prompt_id": judged[0].prompt_id,
         "prompt_external_id": "",
         "prompt_metadata": "{}",
+        "tools": None,
         "prompt_token_ids": None,
         "chosen_completion": first.pk,
         "chosen_policy": "starter",
