@@ -127,7 +127,7 @@ def _read_export(record: Record) -> Candidate:
         metadata = {
             name: value
             for name in OF_COMPLETION
-            if (value := fields.cell(record.get(f"{side}_{name}"))) not in (None, "")
+            if (value := fields.cell(record.get(f"{side}_{name}"))) not in (None, "", "{}", {}, "unknown")
         }
         content = as_answer(read_content(record[side], side), side)
         answers.append(Answer(content, fields.name_of(record.get(f"{side}_policy")), metadata))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from annotate.exports.bundle import open_download
@@ -20,6 +20,7 @@ from annotate.models import Project, User
 from annotate.sources.formats import find_format
 from tests.factories import compare, say
 
+WITHOUT_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]  # each example fills two projects
 numbers = itertools.count(1)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 verdicts = st.sampled_from(["first", "second", "tie", "both_bad", "skip"])
@@ -78,7 +79,12 @@ def _essence(row: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", ["jsonl", "parquet", "csv", "datasets", "comparisons"])
 @given(st.lists(comparisons, min_size=1, max_size=3), st.booleans())
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6,
+    deadline=None,
+    phases=WITHOUT_SHRINKING,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
     number = next(numbers)
     ours, theirs = (
