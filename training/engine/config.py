@@ -142,6 +142,11 @@ class SamplingConfig:
         ),
     )
     batch_size: int = _option(256, _("Most completions that are written at once."), low=1)
+    max_tokens: int | None = _option(
+        None,
+        _("Most tokens, prompts included, that are held at once; unset is what fits into memory."),
+        low=1,
+    )
     backend: str = _option(
         "auto",
         _(
