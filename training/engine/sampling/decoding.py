@@ -15,6 +15,7 @@ its own.
 """
 
 import copy
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -26,27 +27,26 @@ import torch
 from torch.nn import functional
 
 from training.engine.config import SamplingConfig
-from training.engine.errors import ModelError
+from training.engine.errors import MemoryShortError, ModelError, memory_short
 from training.engine.model.forwards import AttentionChoice
 from training.engine.model.longrope import Sides
 from training.engine.model.threads import Crew, threads_apart
 from training.engine.records import SamplingPrompt
+from training.engine.sampling.grouping import Request, make_groups, tokens_at_once
 from training.engine.sampling.kvcache import ONE_QUERY
 from training.engine.sampling.reading import WAYS, Reader, Way
 
+Report = Callable[[int, float], None]
+
+_TOO_LARGE = (
+    "Out of memory: not even one completion, of a prompt of {:,} tokens, fits beside the model;"
+    " lower sampling.max_new_tokens, leave long prompts out, or choose a smaller model."
+)
 _ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
 _SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
 _LARGE_VOCABULARY = 1 << 14
 _CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One completion to write: the prompt's ids, and the seed of this row's random numbers."""
-
-    prompt: tuple[int, ...]
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +95,34 @@ class Decoder:
         self._attention.use(None)
 
     def write(
-        self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
+        self, requests: Sequence[Request], report: Report = lambda done, share: None
     ) -> list[Generation]:
-        """Complete every request, in the order given; `report` is told how many have ended so far.
+        """Complete every request, in the order given.
 
-        Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
+        `report` is told how many have ended so far, and which share of the tokens is dealt with: read, written, or not
+        needed any more. Raises ModelError if the model's logits are not finite, MemoryShortError if not even one row
         fits into the device's memory.
         """
         apart = threads_apart(self.model.config, self.device)
         threads = max(1, min(apart, len(requests) // _ROWS_ALONE))
         groups = self.groups(requests, threads)
         models = self._models(threads)
-        tally = _Tally(len(groups), report)
+        longest = self.settings.max_new_tokens
+        tally = _Tally([sum(len(requests[at].prompt) + longest for at in group) for group in groups], report)
         found: dict[int, Generation] = {}
 
         def job(number: int, stopping: threading.Event) -> None:
-            def tell(ended: int) -> None:
+            def tell(ended: int, left: int) -> None:
                 if stopping.is_set():
                     raise _StoppedError
-                tally.tell(number, ended)
+                tally.tell(number, ended, left)
 
             model = models.get()
             try:
                 some = self._write_halving(model, [requests[at] for at in groups[number]], tell)
             finally:
                 models.put(model)
-            tell(len(some))  # with those that were cut, which did not end before
+            tell(len(some), 0)  # with those that were cut, which did not end before
             found.update(zip(groups[number], some, strict=True))
 
         with Crew(threads) as crew:
@@ -129,7 +131,14 @@ class Decoder:
 
     def groups(self, requests: Sequence[Request], threads: int = 1) -> list[list[int]]:
         """Return positions of `requests` in groups that are written side by side."""
-        return make_groups(requests, self.settings.batch_size, threads, self._company)
+        return make_groups(
+            requests,
+            self.settings.batch_size,
+            threads,
+            self._company,
+            new=self.settings.max_new_tokens,
+            tokens=tokens_at_once(self.model, self.device, self.settings),
+        )
 
     def _company(self, request: Request) -> Hashable:
         """Return what all requests of a group must share, so that their prompts can be read together."""
@@ -147,23 +156,29 @@ class Decoder:
 
     @torch.inference_mode()
     def _write_halving(
-        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+        self, model: Any, requests: Sequence[Request], report: Callable[[int, int], None]
     ) -> list[Generation]:
         """Complete a group, or where it does not fit into memory one half after the other.
 
-        No completion depends on the group that it is written in, so smaller ones write the same.
+        No completion depends on the group that it is written in, so smaller ones write the same. `report` is told how
+        many have ended, and how many tokens are left to write at most. Raises MemoryShortError.
         """
         try:
             return self._write_group(model, requests, report)
-        except torch.OutOfMemoryError:
-            if len(requests) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if memory_short(error) is None:
                 raise
+            if len(requests) == 1:
+                raise MemoryShortError(_TOO_LARGE.format(len(requests[0].prompt))) from None
         half = len(requests) // 2
-        first = self._write_halving(model, requests[:half], report)
-        return first + self._write_halving(model, requests[half:], lambda ended: report(half + ended))
+        later = sum(len(one.prompt) + self.settings.max_new_tokens for one in requests[half:])
+        first = self._write_halving(model, requests[:half], lambda ended, left: report(ended, left + later))
+        return first + self._write_halving(
+            model, requests[half:], lambda ended, left: report(half + ended, left)
+        )
 
     def _write_group(
-        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+        self, model: Any, requests: Sequence[Request], report: Callable[[int, int], None]
     ) -> list[Generation]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
@@ -174,20 +189,24 @@ class Decoder:
         lengths = torch.full((len(requests),), longest, device=self.device)
         ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
         rows = torch.arange(len(requests), device=self.device)  # those that the batch still holds
+        said = tokens_said(requests, logits) if settings.repetition_penalty != 1 else None
         for step in range(longest):
-            drawn, drawn_logps = draw(logits, draws[rows, step], settings)
+            drawn, drawn_logps = draw(logits, draws[rows, step], settings, said)
+            if said is not None:
+                said.scatter_(1, drawn[:, None], True)
             tokens[rows, step] = drawn
             logps[rows] += drawn_logps.masked_fill(ended[rows], 0.0)
             stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
             ended[stops], lengths[stops] = True, step + 1
             alive = (~ended[rows]).nonzero()[:, 0]
-            report(len(requests) - len(alive))
+            report(len(requests) - len(alive), len(alive) * (longest - step - 1))
             if not len(alive) or step + 1 == longest:
                 break
             if len(alive) <= _CROWD * len(rows):
                 kept, moved = close_ranks(alive)
                 read.keep(kept, moved)
                 rows, drawn = rows[kept], drawn[kept]
+                said = None if said is None else said[kept]
             logits = read.add(drawn)
         return [
             Generation(tuple(ids[:length]), logp, "stop" if stopped else "length")
@@ -204,37 +223,15 @@ class _StoppedError(Exception):
 class _Tally:
     """Count of the completions that have ended, over groups that are written side by side."""
 
-    def __init__(self, groups: int, report: Callable[[int], None]) -> None:
-        self.ended, self.report, self.lock = [0] * groups, report, threading.Lock()
+    def __init__(self, tokens: Sequence[int], report: Report) -> None:
+        self.whole, self.left, self.ended = sum(tokens), list(tokens), [0] * len(tokens)
+        self.report, self.lock = report, threading.Lock()
 
-    def tell(self, group: int, ended: int) -> None:
-        """Report the sum, in which `group` counts `ended` from now on."""
+    def tell(self, group: int, ended: int, left: int) -> None:
+        """Report the sums, in which `group` counts `ended` completions and `left` tokens from now on."""
         with self.lock:
-            self.ended[group] = ended
-            self.report(sum(self.ended))
-
-
-def make_groups(
-    requests: Sequence[Request],
-    most: int,
-    threads: int = 1,
-    company: Callable[[Request], Hashable] = lambda request: None,
-) -> list[list[int]]:
-    """Return positions of `requests` in groups of at most `most`, as many for each thread.
-
-    Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
-    prompt stay side by side. Only those that `company` says the same of share a group.
-    """
-    order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
-    kinds: dict[Hashable, list[int]] = {}
-    for at in order:
-        kinds.setdefault(company(requests[at]), []).append(at)
-    groups = []
-    for some in kinds.values():
-        rounds = -(-len(some) // (most * threads)) or 1
-        size = min(most, -(-len(some) // (rounds * threads)) or 1)
-        groups += [some[start : start + size] for start in range(0, len(some), size)]
-    return groups
+            self.ended[group], self.left[group] = ended, left
+            self.report(sum(self.ended), 1 - sum(self.left) / self.whole)
 
 
 def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -257,24 +254,45 @@ def uniforms(seed: int, count: int) -> torch.Tensor:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
+def tokens_said(requests: Sequence[Request], logits: torch.Tensor) -> torch.Tensor:
+    """Return which tokens (R, V) each row's prompt holds. `logits` (R, V) gives the size and the device."""
+    said = torch.zeros_like(logits, dtype=torch.bool)
+    for row, request in zip(said, requests, strict=True):
+        row[list(request.prompt)] = True
+    return said
+
+
 def draw(
-    logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig
+    logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig, said: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token a row from logits (R, V) with uniform numbers (R,); temperature 0 takes the likeliest.
 
-    Returns ids (R,) and their float32 log-probabilities (R,) at temperature 1 with nothing cut off. Raises
-    ModelError if there is a logit that is not a number.
+    `said` (R, V) are the tokens that `repetition_penalty` is about. Returns ids (R,) and their float32
+    log-probabilities (R,) at temperature 1 with nothing cut off or penalized. Raises ModelError if there is a logit
+    that is not a number.
     """
     ids, logps = [], []
     rows = max(1, _ELEMENTS[logits.device.type] // logits.shape[1])
-    for some, number in zip(logits.split(rows), numbers.split(rows), strict=True):
+    parts = said.split(rows) if said is not None else itertools.repeat(None)
+    for some, number, repeated in zip(logits.split(rows), numbers.split(rows), parts, strict=False):
         logprobs = some.float().log_softmax(dim=-1)
         if bool(logprobs[:, 0].isnan().any()):  # one logit that is not a number makes its whole row so
             raise ModelError("The policy gives probabilities that are not finite; its weights are damaged.")
-        taken = _take(logprobs, number, settings)
+        scores = logprobs if repeated is None else _penalize(some.float(), repeated, settings)
+        taken = _take(scores, number, settings)
         ids.append(taken)
         logps.append(logprobs.gather(1, taken[:, None])[:, 0])
     return torch.cat(ids), torch.cat(logps)
+
+
+def _penalize(logits: torch.Tensor, said: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Return log-probabilities (R, V) of logits with those `said` pushed down (Keskar et al., 1909.05858, section 4.1).
+
+    A positive score is divided by the penalty, a negative one multiplied, as transformers and vLLM do.
+    """
+    penalty = settings.repetition_penalty
+    pushed = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(said, pushed, logits).log_softmax(dim=-1)
 
 
 def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
@@ -302,6 +320,14 @@ def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tenso
 
 
 def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Return probabilities (R, V), not normalized: by temperature, then top_k, top_p of the rest, and min_p."""
+    odds = _most_likely(logprobs, settings)
+    if not settings.min_p:
+        return odds
+    return odds.masked_fill(odds < settings.min_p * odds.amax(dim=-1, keepdim=True), 0.0)
+
+
+def _most_likely(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
     """Return probabilities (R, V), not normalized: by temperature, then top_k, then top_p of the rest."""
     scores = logprobs if settings.temperature == 1 else logprobs / settings.temperature
     if 0 < settings.top_k < scores.shape[1]:
