@@ -14,7 +14,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item
-from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
+from annotate.models import Comparison, Completion, Policy, Project, Prompt
 from primitives.text import printable
 
 KEYS_SAID = 3  # of metadata, in one remark
@@ -43,7 +43,7 @@ class PairState:
     policies: Mapping[str, str]
     external_id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    gold_text: str = ""
+    gold_key: str = ""
     is_withdrawn: bool = False
     is_touched: bool = False
     completions: Mapping[str, int] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Matcher:
     # --- Reading -------------------------------------------------------------------------------------------------
 
     def _load_prompts(self, items: Sequence[Item]) -> None:
-        wanted = {prompt_digest(item.prompt) for item in items} - self.prompts.keys()
+        wanted = {item.digest for item in items} - self.prompts.keys()
         rows = Prompt.objects.filter(project=self.project, digest__in=wanted)
         for row in rows.values("pk", "digest", "external_id", "metadata", "withdrawn_at"):
             self.prompts[row["digest"]] = PromptState(
@@ -154,7 +154,7 @@ class Matcher:
                 policies={one["text"]: one["policy__name"] for one in both},
                 external_id=row.external_id,
                 metadata=row.metadata,
-                gold_text=written[gold]["text"] if gold else "",
+                gold_key=written[gold]["text"] if gold else "",
                 is_withdrawn=row.withdrawn_at is not None,
                 is_touched=bool(row.judged or row.claimed or row.skipped),
                 completions={one["text"]: one["pk"] for one in both},
@@ -177,7 +177,7 @@ class Matcher:
     # --- Placing -------------------------------------------------------------------------------------------------
 
     def _place_prompt(self, item: Item, placement: Placement) -> tuple[PromptState, list[Difference]]:
-        digest = prompt_digest(item.prompt)
+        digest = item.digest
         known = self.prompts.get(digest)
         if known is not None:
             return known, list(_prompt_differences(known, item))
@@ -215,7 +215,7 @@ class Matcher:
             policies=dict(_named(item)),
             external_id=item.external_id,
             metadata=item.metadata or {},
-            gold_text=item.gold_text,
+            gold_key=item.gold_key,
             is_withdrawn=item.withdrawn,
         )
         self.pairs[_key(item)].append(new)
@@ -234,7 +234,7 @@ class Matcher:
             policies=(first, second),
             external_id=item.external_id or known.external_id,
             metadata=known.metadata if item.metadata is None else item.metadata,
-            gold=_side(item, known.gold_text) if item.gold is None else item.gold,
+            gold=_side(item, known.gold_key) if item.gold is None else item.gold,
         )
         earlier = [one for one in self.pairs[_key(item)] if one.policies == dict(_named(corrected))]
         if not earlier:
@@ -307,16 +307,16 @@ def _note_shared(placement: Placement, sentence: str, external_id: str) -> None:
 
 
 def _key(item: Item) -> tuple[str, frozenset[str]]:
-    return prompt_digest(item.prompt), frozenset(item.completions or ())
+    return item.digest, frozenset(item.keys)
 
 
 def _named(item: Item) -> Iterable[tuple[str, str]]:
     """Yield each completion with the policy that is said to have written it."""
-    return zip(item.completions or (), item.policies, strict=True)
+    return zip(item.keys, item.policies, strict=True)
 
 
 def _side(item: Item, text: str) -> str | None:
-    return SIDES[(item.completions or ()).index(text)] if text else None
+    return SIDES[item.keys.index(text)] if text else None
 
 
 # --- Differences -------------------------------------------------------------------------------------------------
@@ -338,9 +338,9 @@ def _policy_differences(known: PairState, item: Item) -> Iterator[Difference]:
 
 def _pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
     yield from _differences(known, ("id", "metadata"), item.external_id, item.metadata)
-    if item.gold is not None and known.gold_text != item.gold_text:
-        here = _side(item, known.gold_text) or NO_GOLD
-        yield Difference(known, "gold_text", "gold", here, item.gold, value=item.gold_text)
+    if item.gold is not None and known.gold_key != item.gold_key:
+        here = _side(item, known.gold_key) or NO_GOLD
+        yield Difference(known, "gold_key", "gold", here, item.gold, value=item.gold_key)
     if known.is_withdrawn != item.withdrawn:
         yield Difference(known, "is_withdrawn", "withdrawn", known.is_withdrawn, item.withdrawn)
 

@@ -194,8 +194,8 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
                 prompt_id=prompt,
                 first_id=first,
                 second_id=second,
-                kind=Comparison.Kind.GOLD if pair.gold_text else Comparison.Kind.STANDARD,
-                gold_preferred_id=both[pair.gold_text] if pair.gold_text else None,
+                kind=Comparison.Kind.GOLD if pair.gold_key else Comparison.Kind.STANDARD,
+                gold_preferred_id=both[pair.gold_key] if pair.gold_key else None,
                 external_id=pair.external_id,
                 metadata=dict(pair.metadata),
                 withdrawn_at=timezone.now() if pair.is_withdrawn else None,
@@ -247,8 +247,8 @@ def _write_changes(prompts: Iterable[PromptState], pairs: Iterable[PairState]) -
             Prompt.objects.filter(pk=prompt.pk).update(**_columns(prompt.changes))
     for pk, pair in sorted((pair.pk, pair) for pair in pairs if pair.changes and pair.pk):
         columns = _columns(pair.changes)
-        if "gold_text" in columns:
-            gold = columns.pop("gold_text")
+        if "gold_key" in columns:
+            gold = columns.pop("gold_key")
             columns["kind"] = Comparison.Kind.GOLD if gold else Comparison.Kind.STANDARD
             columns["gold_preferred"] = pair.completions[gold] if gold else None
         Comparison.objects.filter(pk=pk).update(**columns)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -16,9 +18,10 @@ from annotate.models.projects import Project
 from annotate.text.chats import Content, last_question
 
 
-def prompt_digest(content: Content) -> str:
-    """SHA-256 of a prompt's content. Prompts are told apart, and held out, by it alone."""
-    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, ensure_ascii=False)
+def prompt_digest(content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """SHA-256 of a prompt's content and tools. Prompts are told apart, and held out, by it alone."""
+    said = {"content": content, "tools": tools} if tools else content
+    text = said if isinstance(said, str) else json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -53,6 +53,16 @@ def _write_turn(turn: Turn) -> str:
     )
 
 
+def content_key(content: Content) -> str:
+    """Return text by which contents are told apart: the text itself, or the messages as JSON behind a NUL.
+
+    No stored text holds a NUL.
+    """
+    if isinstance(content, str):
+        return content
+    return "\0" + json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
 def last_question(content: Content) -> str:
     """Return the text of the user's last message; of a chat without one, that of its last message."""
     turns = read_turns(content)
