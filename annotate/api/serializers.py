@@ -89,24 +89,32 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
     """A judgment. Its annotator is named as in exports."""
 
     annotator = serializers.SerializerMethodField()
+    imported = serializers.BooleanField(source="is_imported")
+    left_id = serializers.SerializerMethodField()
+    right_id = serializers.SerializerMethodField()
 
     class Meta:
         model = Judgment
         fields = [
-            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "skip_reason", "left_id",
-            "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at",
-            "created_at",
-            "superseded_at",
+            "id", "comparison_id", "annotator", "imported", "verdict", "preferred_id", "strength", "skip_reason",
+            "left_id", "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id",
+            "first_at", "created_at", "superseded_at",
         ]  # fmt: skip
 
     def get_annotator(self, judgment: Judgment) -> str:
         return pseudonym(judgment.annotator_id)
 
+    def get_left_id(self, judgment: Judgment) -> int | None:
+        return judgment.left_id if judgment.sides_known else None
+
+    def get_right_id(self, judgment: Judgment) -> int | None:
+        return judgment.right_id if judgment.sides_known else None
+
 
 class NamedJudgmentOut(JudgmentOut):
     """A judgment for an admin, who sees which name the pseudonym stands for."""
 
-    annotator_name = serializers.CharField(source="annotator.username")
+    annotator_name = serializers.CharField(source="annotator.shown_name")
 
     class Meta(JudgmentOut.Meta):
         fields = [*JudgmentOut.Meta.fields, "annotator_name"]

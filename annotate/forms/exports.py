@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, time
 from typing import Any
 
@@ -110,6 +111,10 @@ class ExportForm(PairsForm):
             for name, value in self.cleaned_data.items()
             if value not in ("", None) and value != self.FIRST.get(name)
         }
+
+    def settings(self) -> PairSettings:
+        """Return the settings of pairs. Whoever trains elsewhere may train on what the engine here cannot."""
+        return replace(super().settings(), include_untrainable=True)
 
     def filters(self, *, of_judgments: bool = False) -> Filters:
         """Return the rows that were chosen: of pairs, or of judgments, which have held-out ones if nothing is said."""

@@ -41,9 +41,11 @@ class Annotators(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscri
         self.queryset = judged_or_members(project)
 
     def label_from_instance(self, person: User) -> str:
+        if person.is_imported:
+            return _("%(name)s (imported)") % {"name": person.shown_name}
         if getattr(person, "is_former", False):
             return _("%(name)s (former member)") % {"name": person.username}
-        return str(person.username)
+        return person.username
 
 
 class Policies(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time

@@ -30,7 +30,7 @@ from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
 from annotate.judgments.verdicts import clean_text
 from annotate.models import Judgment, prompt_digest
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from annotate.text.chats import Content, content_key
+from annotate.text.chats import Content, as_completion
 
 BECOMES = ("prompts", "comparisons", "judged", "gold")
 ANSWERS = 64  # of one candidate
@@ -143,8 +143,8 @@ class _Checked:
 
     @property
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield the places of each two answers that differ."""
-        keys = [content_key(content) for content in self.contents]
+        """Yield the places of each two answers that differ to who reads them."""
+        keys = [as_completion(content) for content in self.contents]
         return (pair for pair in combinations(range(len(keys)), 2) if keys[pair[0]] != keys[pair[1]])
 
 

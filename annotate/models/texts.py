@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from annotate.models.projects import Project
-from annotate.text.chats import Content, last_question
+from annotate.text.chats import Content, holds_images, last_question
 
 
 def prompt_digest(content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
@@ -35,6 +35,10 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
         """Leave out the withdrawn ones, for which no round writes."""
         return self.filter(withdrawn_at=None)
 
+    def for_rounds(self) -> PromptQuerySet:
+        """Keep those in use that a model of text can be given."""
+        return self.in_use().filter(has_images=False)
+
 
 class Prompt(models.Model):
     """A prompt for the model: `content` is plain text, or a list of chat messages with role and content.
@@ -44,7 +48,13 @@ class Prompt(models.Model):
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
     content = models.JSONField()
+    tools = models.JSONField(
+        null=True, blank=True, help_text=_("What the chat template is told that the model may call.")
+    )
     digest = models.CharField(max_length=64, editable=False)
+    has_images = models.BooleanField(
+        default=False, editable=False, help_text=_("It holds images, which no model of text can be given.")
+    )
     held_out = models.BooleanField(default=False, editable=False)
     external_id = models.CharField(max_length=200, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
@@ -88,10 +98,11 @@ class Prompt(models.Model):
         self.refresh_from_db(fields=["withdrawn_at"])
         return changed
 
-    def set_content(self, content: Content) -> None:
+    def set_content(self, content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""
-        self.content = content
-        self.digest = prompt_digest(content)
+        self.content, self.tools = content, list(tools) if tools else None
+        self.has_images = holds_images(content)
+        self.digest = prompt_digest(content, tools)
         self.held_out = is_held_out(self.digest, self.project.held_out_share)
 
 
@@ -133,7 +144,11 @@ class Policy(models.Model):
 
 
 class Completion(models.Model):
-    """A policy's text for a prompt. Immutable: triggers in the database refuse an UPDATE."""
+    """A policy's text for a prompt. Immutable: triggers in the database refuse an UPDATE.
+
+    One that is more than text is kept in `messages`, which begin with the assistant's. `text` is then what pages list,
+    search and compare.
+    """
 
     class FinishReason(models.TextChoices):
         STOP = "stop", _("The model ended it")
@@ -142,7 +157,8 @@ class Completion(models.Model):
 
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="completions")
     policy = models.ForeignKey(Policy, on_delete=models.RESTRICT, related_name="completions")
-    text = models.TextField()
+    text = models.TextField(blank=True)
+    messages = models.JSONField(null=True, blank=True)
     token_ids = models.JSONField(null=True, blank=True)
     prompt_token_ids = models.JSONField(
         null=True, blank=True, help_text=_("What the policy was given, as tokens.")
@@ -155,13 +171,13 @@ class Completion(models.Model):
     sampling = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    class Meta:
-        constraints = [
-            models.CheckConstraint(condition=~Q(text=""), name="completions_are_not_empty"),
-        ]
-
     def __str__(self) -> str:
         return self.text[:80]
+
+    @property
+    def content(self) -> Content:
+        """The text, or the messages of one that is more than text."""
+        return self.text if self.messages is None else self.messages
 
     @property
     def end_note(self) -> str:

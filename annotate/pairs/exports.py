@@ -38,13 +38,14 @@ PAIR_COLUMNS = (
         for side in ("chosen", "rejected")
         for name in ("completion", "policy", "token_ids", "finish_reason", "seed", "logprob", "sampling")
     ),
-    "judgments", "annotators", "votes_chosen", "votes_rejected", "votes_tie", "chosen_left", "snapshot",
+    "judgments", "annotators", "votes_chosen", "votes_rejected", "votes_tie", "chosen_left", "imported",
+    "snapshot",
 )  # fmt: skip
 JUDGMENT_COLUMNS = (
     "judgment", "comparison", "external_id", "metadata", "kind", "batch", "gold", "held_out", "prompt_id",
-    "prompt_external_id", "prompt_metadata", "annotator", "verdict", "preferred", "strength", "skip_reason", "left",
-    "right", "left_policy", "right_policy", "reasons", "reason_titles", "criteria", "criterion_titles", "rationale",
-    "seconds", "late", "too_fast", "replaces", "current", "first_at", "created_at",
+    "prompt_external_id", "prompt_metadata", "annotator", "imported", "verdict", "preferred", "strength", "skip_reason",
+    "left", "right", "left_policy", "right_policy", "reasons", "reason_titles", "criteria", "criterion_titles",
+    "rationale", "seconds", "late", "too_fast", "replaces", "current", "first_at", "created_at",
 )  # fmt: skip
 
 
@@ -139,8 +140,9 @@ def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
         yield canonical(
             comparison=pair.comparison_id,
             prompt=pair.comparison.prompt.content,
-            chosen=pair.chosen.text,
-            rejected=pair.rejected.text,
+            tools=pair.comparison.prompt.tools,
+            chosen=pair.chosen.content,
+            rejected=pair.rejected.content,
             label=pair.label,
             margin=pair.margin,
             weight=pair.weight,
@@ -164,8 +166,8 @@ def _with_texts(rows: list[_Row], snapshot: Snapshot | None) -> Iterator[dict[st
         prompt = comparison.prompt
         yield {
             "prompt": prompt.content,
-            "chosen": as_prompted(prompt.content, chosen.text),
-            "rejected": as_prompted(prompt.content, rejected.text),
+            "chosen": as_prompted(prompt.content, chosen.content),
+            "rejected": as_prompted(prompt.content, rejected.content),
             "label": row.label,
             "margin": row.margin,
             "weight": row.weight,
@@ -187,7 +189,8 @@ def _with_texts(rows: list[_Row], snapshot: Snapshot | None) -> Iterator[dict[st
             "votes_rejected": sum(vote.preferred_id == rejected.pk for vote in votes),
             "votes_tie": sum(vote.verdict == Judgment.Verdict.TIE for vote in votes),
             # Whether each annotator saw the chosen completion on the left.
-            "chosen_left": [vote.left_id == chosen.pk for vote in votes],
+            "chosen_left": [vote.left_id == chosen.pk if vote.sides_known else None for vote in votes],
+            "imported": [vote.is_imported for vote in votes],
             "snapshot": snapshot.digest if snapshot else None,
         }
 
@@ -239,8 +242,10 @@ def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[
             "prompt_metadata": _json(row["prompt_metadata"]),
             "annotator": pseudonym(row["annotator_id"]),
             "preferred": row["preferred_id"],
-            "left": row["left_id"],
-            "right": row["right_id"],
+            **({} if row["sides_known"] else dict.fromkeys(("left_policy", "right_policy"))),
+            "left": row["left_id"] if row["sides_known"] else None,
+            "right": row["right_id"] if row["sides_known"] else None,
+            "imported": bool(row["import_batch"]),
             "reason_titles": titles_of(reasons, row["reasons"]),
             "criteria": _json(row["criteria"]),
             "criterion_titles": titles_of(criteria, row["criteria"]),

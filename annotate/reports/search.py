@@ -151,10 +151,10 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
         comparisons = comparisons.filter(Q(first__policy=policy) | Q(second__policy=policy))
     if held_out := filters.get("held_out"):
         comparisons = comparisons.filter(prompt__held_out=held_out == "yes")
-    verdict = {name: filters[name] for name in ("annotator", "verdict") if filters.get(name)}
+    verdict = _verdict(filters)
     if verdict:
         comparisons = comparisons.filter(
-            Exists(Judgment.objects.current().filter(comparison=OuterRef("pk"), **verdict))
+            Exists(Judgment.objects.current().filter(verdict, comparison=OuterRef("pk")))
         )
     if filters.get("disagreement"):
         comparisons = comparisons.filter(
@@ -163,6 +163,17 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
     if filters.get("flagged"):
         comparisons = comparisons.filter(Exists(Flag.objects.open().filter(comparison=OuterRef("pk"))))
     return comparisons
+
+
+def _verdict(filters: Mapping[str, Any]) -> Q:
+    """Return the condition on one judgment of a comparison. Empty if the filters say nothing of it."""
+    found = Q(**{name: filters[name] for name in ("annotator", "verdict") if filters.get(name)})
+    match filters.get("judged_by"):
+        case "people":
+            found &= Q(import_batch="")
+        case "imported":
+            found &= ~Q(import_batch="")
+    return found
 
 
 def _disagreeing() -> QuerySet[Judgment, Any]:

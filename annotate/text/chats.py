@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 Content = str | list[dict[str, Any]]
 
@@ -51,6 +52,25 @@ def _write_turn(turn: Turn) -> str:
     return "\n\n".join(
         [f"{opening}:\n{parts[0]}" if opening and parts else opening + "".join(parts[:1]), *parts[1:]]
     )
+
+
+def holds_images(content: Content) -> bool:
+    """Return whether a message has a part that is an image."""
+    if isinstance(content, str):
+        return False
+    parts = (
+        part for message in content if isinstance(message.get("content"), list) for part in message["content"]
+    )
+    return any(part.get("type") == "image_url" for part in parts)
+
+
+def as_completion(content: Content) -> str:
+    """Return all of a completion as plain text, the same in every language: what is stored, searched and compared."""
+    if isinstance(content, str):
+        return content
+    with override(None):
+        first, *rest = read_turns(content)
+        return "\n\n".join(filter(None, map(_write_turn, [Turn("", first.parts), *rest])))
 
 
 def content_key(content: Content) -> str:

@@ -74,6 +74,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "comparison": found,
         "texts": Texts.of_comparison(found, request.project, reading.view_of(request.membership)),
         "judgments": judgments,
+        "has_imported": any(judgment.is_imported for judgment in judgments),
         "claims": claims,
         "pairs": pairs.order_by("-snapshot_id"),
         "flags": found.flags.open().select_related("annotator"),

@@ -80,6 +80,7 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
         "votes_rejected": 0,
         "votes_tie": 0,
         "chosen_left": [True, False],
+        "imported": [False, False],
         "snapshot": None,
     }
 
