@@ -57,7 +57,7 @@ class PromptOut(serializers.ModelSerializer[Prompt]):
     class Meta:
         model = Prompt
         fields = [
-            "id", "content", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
+            "id", "content", "tools", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class CompletionOut(serializers.ModelSerializer[Completion]):
 
     class Meta:
         model = Completion
-        fields = ["id", "text", "policy", "finish_reason", "created_at"]
+        fields = ["id", "text", "messages", "policy", "finish_reason", "created_at"]
 
 
 class ComparisonOut(serializers.ModelSerializer[Comparison]):
@@ -155,6 +155,11 @@ class SnapshotOut(serializers.ModelSerializer[Snapshot]):
         fields = ["digest", "settings", "counts", "created_by", "created_at"]
 
 
+def _said(completion: Completion) -> dict[str, Any]:
+    """Return the text of a completion, and its messages where it is more than text."""
+    return {"text": completion.text, **({"messages": completion.messages} if completion.messages else {})}
+
+
 def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
     comparison = claim.comparison
@@ -162,8 +167,8 @@ def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
         "token": str(claim.token),
         "prompt": comparison.prompt.content,
         "metadata": comparison.visible_metadata(project.visible_metadata),
-        "left": {"id": "a", "text": claim.left.text},
-        "right": {"id": "b", "text": claim.right.text},
+        "left": {"id": "a", **_said(claim.left)},
+        "right": {"id": "b", **_said(claim.right)},
         "expires_at": claim.expires_at,
     }
 

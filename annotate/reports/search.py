@@ -24,7 +24,12 @@ PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
 Row = TypeVar("Row")
-_LONG = ("token_ids", "prompt_token_ids", "text")  # columns of completions that a line does not show
+_LONG = (
+    "token_ids",
+    "prompt_token_ids",
+    "text",
+    "messages",
+)  # columns of completions that a line does not show
 
 
 @dataclass(frozen=True)

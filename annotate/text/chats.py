@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
+from annotate.text.images import fold
+
 Content = str | list[dict[str, Any]]
 
 
@@ -65,12 +67,15 @@ def holds_images(content: Content) -> bool:
 
 
 def as_completion(content: Content) -> str:
-    """Return all of a completion as plain text, the same in every language: what is stored, searched and compared."""
+    """Return all of a completion as plain text, the same in every language: what is stored, searched and compared.
+
+    A digest stands for the base64 of each image.
+    """
     if isinstance(content, str):
         return content
     with override(None):
         first, *rest = read_turns(content)
-        return "\n\n".join(filter(None, map(_write_turn, [Turn("", first.parts), *rest])))
+        return fold("\n\n".join(filter(None, map(_write_turn, [Turn("", first.parts), *rest]))))[0]
 
 
 def content_key(content: Content) -> str:
