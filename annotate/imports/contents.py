@@ -6,6 +6,7 @@ A part that cannot be used raises RowError, whose sentence names it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from annotate.imports.messages import check_message, text_of
@@ -37,7 +38,7 @@ def check_prompt(content: object) -> Content:
     return messages
 
 
-def check_completion(content: object, name: str, *, may_be_empty: bool = False) -> Content:
+def check_completion(content: object, name: str | Promise, *, may_be_empty: bool = False) -> Content:
     """Return a completion that can be used: text, or messages that begin with the assistant's. Raises RowError.
 
     One message of the assistant that says text and nothing else is that text.
@@ -54,7 +55,7 @@ def check_completion(content: object, name: str, *, may_be_empty: bool = False) 
     return messages
 
 
-def check_tools(tools: Sequence[object], name: str = "tools") -> tuple[Mapping[str, Any], ...]:
+def check_tools(tools: Sequence[object], name: str | Promise = "tools") -> tuple[Mapping[str, Any], ...]:
     """Return the tools that a chat template is told of: objects. Raises RowError."""
     if not all(isinstance(tool, Mapping) for tool in tools):
         raise RowError(_("%(name)s must be a list of objects.") % {"name": name})
@@ -64,7 +65,7 @@ def check_tools(tools: Sequence[object], name: str = "tools") -> tuple[Mapping[s
         raise RowError(f"{name}: {error}") from error
 
 
-def check_metadata(value: object, name: str) -> dict[str, Any]:
+def check_metadata(value: object, name: str | Promise) -> dict[str, Any]:
     """Return metadata that can be stored. Raises RowError."""
     try:
         if name == "prompt_metadata" and isinstance(value, str):  # a cell of CSV, as the export writes it
@@ -76,7 +77,7 @@ def check_metadata(value: object, name: str) -> dict[str, Any]:
         raise RowError(f"{name}: {error}") from error
 
 
-def check_name(value: object, name: str, limit: int) -> str:
+def check_name(value: object, name: str | Promise, limit: int) -> str:
     """Return a short text, such as an id, without blanks around it. A whole number is one too. Raises RowError."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -89,7 +90,7 @@ def check_name(value: object, name: str, limit: int) -> str:
     return value.strip()
 
 
-def check_text(value: object, name: str, *, may_be_empty: bool = False) -> str:
+def check_text(value: object, name: str | Promise, *, may_be_empty: bool = False) -> str:
     """Return text that can be used. `name` is its key, for the error. Raises RowError."""
     if not isinstance(value, str):
         raise RowError(_("%(name)s must be text.") % {"name": name})
@@ -101,7 +102,7 @@ def check_text(value: object, name: str, *, may_be_empty: bool = False) -> str:
     return value
 
 
-def _check_messages(content: Sequence[object], name: str) -> list[dict[str, Any]]:
+def _check_messages(content: Sequence[object], name: str | Promise) -> list[dict[str, Any]]:
     if len(content) > MESSAGES:
         raise RowError(
             _("The %(name)s has %(count)s messages; at most %(limit)s are taken.")
@@ -123,7 +124,7 @@ def _is_text_alone(content: Sequence[Any]) -> bool:
     return said <= {"role", "content"} and isinstance(content[0].get("content"), str | None)
 
 
-def _check_length(name: str, texts: list[str]) -> None:
+def _check_length(name: str | Promise, texts: list[str]) -> None:
     """Refuse texts that are together too long. The base64 of their images is counted by itself. Raises RowError."""
     whole = sum(map(len, texts))
     if whole <= TEXT_LIMIT:
@@ -140,5 +141,5 @@ def _check_length(name: str, texts: list[str]) -> None:
     raise RowError(sentence % {"name": name, "count": f"{whole:,}", **limits})
 
 
-def _unstorable(name: str) -> str:
+def _unstorable(name: str | Promise) -> str:
     return _("%(name)s holds a NUL or half a character.") % {"name": name}

@@ -13,7 +13,9 @@ from itertools import combinations, groupby, islice
 from typing import Any
 
 from django.utils import timezone
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from annotate.errors import RefusalError
 from annotate.imports.contents import (
@@ -38,6 +40,9 @@ OPINIONS = 1_000
 SECONDS_LIMIT = 30 * 24 * 3600.0
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
+# Translated only where an error says them.
+NAMES = [format_lazy("{name} {number}", name=_lazy("completion"), number=n + 1) for n in range(ANSWERS)]
+ANNOTATOR, POLICY = _lazy("The name of the annotator"), _lazy("The name of the policy")
 Verdict = Judgment.Verdict
 
 
@@ -158,12 +163,8 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
             % {"count": len(answers), "limit": ANSWERS}
         )
     contents = [
-        check_completion(
-            answer.content,
-            _("completion %(number)s") % {"number": number},
-            may_be_empty=choices.empty_completions,
-        )
-        for number, answer in enumerate(answers, start=1)
+        check_completion(answer.content, name, may_be_empty=choices.empty_completions)
+        for answer, name in zip(answers, NAMES, strict=False)
     ]
     prompt = _read_prompt(candidate, has_chat=any(not isinstance(content, str) for content in contents))
     opinions, earlier = _one_each(candidate)
@@ -213,7 +214,7 @@ def _one_each(candidate: Candidate) -> tuple[list[Opinion], int]:
     found: dict[str, Opinion] = {}
     nameless = 0
     for opinion in sorted(candidate.opinions, key=lambda one: _time(one.at) or EARLIEST):
-        name = check_name(opinion.annotator, _("The name of the annotator"), ID_LIMIT)
+        name = check_name(opinion.annotator, ANNOTATOR, ID_LIMIT)
         if not name:
             nameless += 1
             name = str(nameless) if nameless > 1 else ""
@@ -381,7 +382,7 @@ def _item(
 
 
 def _policy(answer: Answer) -> str:
-    return check_name(answer.policy, _("The name of the policy"), POLICY_LIMIT) or BATCH
+    return check_name(answer.policy, POLICY, POLICY_LIMIT) or BATCH
 
 
 def _external_id(found: _Checked, pair: tuple[int, int]) -> str:

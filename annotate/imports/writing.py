@@ -11,19 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from annotate.imports.matching import Matcher, OpinionState, PairState, PromptState, one_of, stored_key
 from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources, parse_record
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
-from annotate.models import Comparison, Completion, Policy, Project, Prompt
+from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
+from annotate.models.conflicts import store_rows
 from annotate.people import external
 from annotate.projects import trail
 from annotate.text.chats import as_completion
 
-ROWS_AT_A_TIME = 500
+ROWS_AT_A_TIME = 1_000
 BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
 SECONDS_AT_A_TIME = 1.5
 REMARKS_KEPT = 20
@@ -165,33 +166,29 @@ def _check_sources(project: Project, rows: list[tuple[int, Item]]) -> None:
 
 def _write_prompts(project: Project, states: list[PromptState], batch: str) -> None:
     new = {state.digest: state for state in states if state.pk is None}
-    missing = []
-    for state in new.values():
-        prompt = Prompt(
-            project=project,
-            external_id=state.external_id,
-            metadata=dict(state.metadata),
-            withdrawn_at=timezone.now() if state.is_withdrawn else None,
-            batch=batch,
-        )
-        if state.item:
-            prompt.set_content(state.item.prompt, state.item.tools)
-        missing.append(prompt)
-    Prompt.objects.bulk_create(missing)
-    stored = Prompt.objects.filter(project=project, digest__in=new).values_list("digest", "pk")
-    for digest, pk in stored:
-        new[digest].pk = pk
-    if lost := sum(state.pk is None for state in new.values()):
-        raise IntegrityError(f"{lost} of {len(new)} prompts were not stored.")
-    for state in new.values():
-        state.is_new = True
+    now = timezone.now()
+    rows = [
+        {
+            "project_id": project.pk,
+            **prompt_columns(project, state.item.prompt, state.item.tools, state.digest),
+            "external_id": state.external_id,
+            "metadata": state.metadata,
+            "withdrawn_at": now if state.is_withdrawn else None,
+            "batch": batch,
+            "created_at": now,
+        }
+        for state in new.values()
+        if state.item
+    ]
+    for state, pk in zip(new.values(), store_rows(Prompt, rows), strict=True):
+        state.pk, state.is_new = pk, True
         state.changes.clear()
 
 
 def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
     policies = _write_policies(project, {name for pair in pairs for name in pair.policies.values()})
     written = _write_completions(policies, pairs)
-    rows = []
+    rows, now = [], timezone.now()
     for pair in pairs:
         prompt = pair.prompt.pk or 0
         both = {key: written[prompt, policies[name], key] for key, name in pair.policies.items()}
@@ -199,23 +196,24 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
         first, second = (both[key] for key in _in_order(pair))
         judged = sum(one.takes_place for one in pair.opinions.values())
         rows.append(
-            Comparison(
-                project=project,
-                prompt_id=prompt,
-                first_id=first,
-                second_id=second,
-                kind=Comparison.Kind.GOLD if pair.gold_key else Comparison.Kind.STANDARD,
-                gold_preferred_id=both[pair.gold_key] if pair.gold_key else None,
-                external_id=pair.external_id,
-                metadata=dict(pair.metadata),
-                withdrawn_at=timezone.now() if pair.is_withdrawn else None,
+            {
+                "project_id": project.pk,
+                "prompt_id": prompt,
+                "first_id": first,
+                "second_id": second,
+                "kind": (Comparison.Kind.GOLD if pair.gold_key else Comparison.Kind.STANDARD).value,
+                "gold_preferred_id": both[pair.gold_key] if pair.gold_key else None,
+                "external_id": pair.external_id,
+                "metadata": pair.metadata,
+                "withdrawn_at": now if pair.is_withdrawn else None,
                 # No one else is asked about what was judged elsewhere, unless an admin asks for more.
-                needed=judged or project.judgments_needed,
-                batch=batch,
-            )
+                "needed": judged or project.judgments_needed,
+                "batch": batch,
+                "created_at": now,
+            }
         )
-    for pair, row in zip(pairs, Comparison.objects.bulk_create(rows), strict=True):
-        pair.pk, pair.is_new = row.pk, True
+    for pair, pk in zip(pairs, store_rows(Comparison, rows), strict=True):
+        pair.pk, pair.is_new = pk, True
 
 
 def _in_order(pair: PairState) -> list[str]:
@@ -248,16 +246,18 @@ def _write_completions(policies: Mapping[str, int], pairs: list[PairState]) -> W
     written = _known_completions(policies, [pair for pair in pairs if not pair.prompt.is_new])
     missing = [key for key in wanted if key not in written]
     random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
-    rows = Completion.objects.bulk_create(
-        Completion(
-            prompt_id=prompt,
-            policy_id=policy,
-            text=as_completion(content),
-            messages=None if isinstance(content, str) else content,
-        )
+    now = timezone.now()
+    rows = [
+        {
+            "prompt_id": prompt,
+            "policy_id": policy,
+            "text": as_completion(content),
+            "messages": None if isinstance(content, str) else content,
+            "created_at": now,
+        }
         for (prompt, policy, _key), content in ((key, wanted[key]) for key in missing)
-    )
-    return written | {key: row.pk for key, row in zip(missing, rows, strict=True)}
+    ]
+    return written | dict(zip(missing, store_rows(Completion, rows), strict=True))
 
 
 def _known_completions(policies: Mapping[str, int], pairs: list[PairState]) -> Written:

@@ -15,7 +15,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from annotate.models import Claim, Comparison, Judgment, Project, is_current
-from annotate.models.conflicts import again_on_race
+from annotate.models.conflicts import Row, again_on_race, store_rows
 
 Verdict = Judgment.Verdict
 TAKEN_BACK_AT_A_TIME = 2_000
@@ -62,44 +62,44 @@ def record_imported(project: Project, given: Sequence[ImportedJudgment], batch: 
             by_state[one.state].append(one.claim)
     for state, claims in by_state.items():
         Claim.objects.filter(pk__in=claims).exclude(state=state).update(state=state)
-    Claim.objects.bulk_create(_claim(project, one, one.at or now) for one in given if not one.claim)
-    Judgment.objects.bulk_create(_judgment(project, one, batch, now) for one in given)
+    store_rows(Claim, [_claim(project, one, one.at or now) for one in given if not one.claim])
+    store_rows(Judgment, [_judgment(project, one, batch, now) for one in given])
 
 
-def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Claim:
-    return Claim(
-        project=project,
-        comparison_id=given.comparison,
-        annotator_id=given.annotator,
-        left_id=given.left,
-        right_id=given.right,
-        state=given.state,
-        claimed_at=at,
-        seen_at=at,
-        expires_at=at,
-    )
+def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Row:
+    return {
+        "project_id": project.pk,
+        "comparison_id": given.comparison,
+        "annotator_id": given.annotator,
+        "left_id": given.left,
+        "right_id": given.right,
+        "state": given.state.value,
+        "claimed_at": at,
+        "seen_at": at,
+        "expires_at": at,
+    }
 
 
-def _judgment(project: Project, given: ImportedJudgment, batch: str, now: datetime) -> Judgment:
+def _judgment(project: Project, given: ImportedJudgment, batch: str, now: datetime) -> Row:
     at = given.at or now
-    return Judgment(
-        project=project,
-        comparison_id=given.comparison,
-        annotator_id=given.annotator,
-        left_id=given.left,
-        right_id=given.right,
-        sides_known=given.sides_known,
-        import_batch=batch,
-        token=uuid.uuid4(),
-        verdict=given.verdict,
-        preferred_id=given.preferred,
-        strength=given.strength,
-        rationale=given.rationale,
-        seconds=given.seconds,
-        replaces_id=given.replaces,
-        first_at=min(given.first_at or at, at),
-        created_at=at,
-    )
+    return {
+        "project_id": project.pk,
+        "comparison_id": given.comparison,
+        "annotator_id": given.annotator,
+        "left_id": given.left,
+        "right_id": given.right,
+        "sides_known": given.sides_known,
+        "import_batch": batch,
+        "token": uuid.uuid4(),
+        "verdict": given.verdict,
+        "preferred_id": given.preferred,
+        "strength": given.strength,
+        "rationale": given.rationale,
+        "seconds": given.seconds,
+        "replaces_id": given.replaces,
+        "first_at": min(given.first_at or at, at),
+        "created_at": at,
+    }
 
 
 def change_needed(changes: Mapping[int, int]) -> None:

@@ -30,6 +30,23 @@ def is_held_out(digest: str, share: float) -> bool:
     return int(digest[:8], 16) < share * 2**32
 
 
+def prompt_columns(
+    project: Project,
+    content: Content,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    digest: str | None = None,
+) -> dict[str, Any]:
+    """Return the columns of a prompt with this content. `digest` is its digest, where that is known already."""
+    digest = digest or prompt_digest(content, tools)
+    return {
+        "content": content,
+        "tools": list(tools) if tools else None,
+        "has_images": holds_images(content),
+        "digest": digest,
+        "held_out": is_held_out(digest, project.held_out_share),
+    }
+
+
 class PromptQuerySet(models.QuerySet["Prompt"]):
     def in_use(self) -> PromptQuerySet:
         """Leave out the withdrawn ones, for which no round writes."""
@@ -100,10 +117,8 @@ class Prompt(models.Model):
 
     def set_content(self, content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""
-        self.content, self.tools = content, list(tools) if tools else None
-        self.has_images = holds_images(content)
-        self.digest = prompt_digest(content, tools)
-        self.held_out = is_held_out(self.digest, self.project.held_out_share)
+        for name, value in prompt_columns(self.project, content, tools).items():
+            setattr(self, name, value)
 
 
 class Policy(models.Model):
