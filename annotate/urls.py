@@ -71,6 +71,7 @@ urlpatterns = [
         name="change-comparison",
     ),
     path("p/<slug:slug>/prompts/", comparisons.prompts, name="prompts"),
+    path("p/<slug:slug>/prompts/<int:prompt_id>/", comparisons.correct_prompt, name="correct-prompt"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/change/", comparisons.change_prompt, name="change-prompt"),
     path("p/<slug:slug>/import/", imports.imports, name="import"),
     path("p/<slug:slug>/import/allowed/", imports.is_import_allowed, name="import-allowed"),

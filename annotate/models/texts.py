@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -51,6 +51,15 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
     def in_use(self) -> PromptQuerySet:
         """Leave out the withdrawn ones, for which no round writes."""
         return self.filter(withdrawn_at=None)
+
+    def unused(self) -> PromptQuerySet:
+        """Keep those that nothing was written for."""
+        return self.filter(completions=None)
+
+    def unmeasured(self) -> PromptQuerySet:
+        """Keep those that no snapshot and no gate has used."""
+        used = Q(comparisons__snapshot_pairs__isnull=False) | Q(comparisons__kind="gate")
+        return self.exclude(pk__in=Prompt.objects.filter(used, pk=OuterRef("pk")).values("pk"))
 
     def for_rounds(self) -> PromptQuerySet:
         """Keep those in use that a model of text can be given."""

@@ -23,6 +23,7 @@ from annotate.models.comparisons import ComparisonQuerySet
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
+MOST_COUNTED = 100_000  # prompts of one state, on their page
 Row = TypeVar("Row")
 _LONG = (
     "token_ids",
@@ -65,9 +66,25 @@ def browse_prompts(
     keys, older, cut = _walk(everything, narrow_prompts(everything, filters), before, seconds)
     live = Count("comparisons", filter=Q(comparisons__withdrawn_at=None))
     rows = Prompt.objects.filter(pk__in=keys).annotate(
-        all_comparisons=Count("comparisons"), live_comparisons=live
+        all_comparisons=Count("comparisons", distinct=True),
+        live_comparisons=live,
+        is_unused=Exists(Prompt.objects.unused().filter(pk=OuterRef("pk"))),
+        is_unmeasured=Exists(Prompt.objects.unmeasured().filter(pk=OuterRef("pk"))),
     )
     return Page(list(rows.order_by("-pk")), older, cut)
+
+
+def count_prompts(project: Project) -> dict[str, int]:
+    """Count the project's prompts by state, each no further than MOST_COUNTED."""
+    prompts = Prompt.objects.filter(project=project)
+    states = {
+        "all": prompts,
+        "in_use": prompts.in_use(),
+        "held_out": prompts.in_use().filter(held_out=True),
+        "unused": prompts.in_use().filter(~Exists(Comparison.objects.filter(prompt=OuterRef("pk")))),
+        "withdrawn": prompts.filter(withdrawn_at__isnull=False),
+    }
+    return {name: found.order_by()[:MOST_COUNTED].count() for name, found in states.items()}
 
 
 def _walk(
