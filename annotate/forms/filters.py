@@ -45,7 +45,7 @@ class Annotators(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscri
             return _("%(name)s (imported)") % {"name": person.shown_name}
         if getattr(person, "is_former", False):
             return _("%(name)s (former member)") % {"name": person.username}
-        return person.username
+        return str(person.username)
 
 
 class Policies(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time

@@ -10,6 +10,7 @@ from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
 from annotate.judgments.imported import take_back
 from annotate.models import Claim, Comparison, Completion, Judgment, Membership, Prompt, User
+from annotate.projects.lifecycle import change_needed
 from annotate.queueing import queue
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
@@ -73,7 +74,7 @@ def test_the_same_file_again_doubles_nothing(project):
     )
 
 
-def test_another_verdict_is_told_and_replaces_the_old_one_when_asked(project):
+def test_another_verdict_replaces_the_old_one_when_asked(project):
     bring_in(project, THREE_VERDICTS)
     other = candidate(Opinion((0, 1), annotator="maria"), Opinion((0, 1), annotator="eve"))
     assert bring_in(project, other) == {"different": 1}
@@ -98,6 +99,12 @@ def test_imported_judgments_leave_peoples_places_to_them(project, teammate):
     comparison = Comparison.objects.get()
     assert (comparison.judged, comparison.needed, comparison.open) == (1, 3, True)
     assert queue.claim(project, teammate) is not None
+
+
+def test_asking_for_more_leaves_what_was_judged_elsewhere(project):
+    bring_in(project, THREE_VERDICTS)
+    change_needed(project, 5)
+    assert Comparison.objects.get().needed == 2
 
 
 def test_sides_are_those_that_annotators_saw_where_known(project):
