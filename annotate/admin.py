@@ -84,7 +84,7 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg] # no subscript at run ti
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[models.User]:
-        """Return the people. Annotators that files named are no accounts."""
+        """Return the people. Annotators that files named are not accounts."""
         return super().get_queryset(request).filter(imported_into=None)
 
     @admin.display(description=_("confirmed"), boolean=True)

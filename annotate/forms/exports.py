@@ -260,7 +260,7 @@ class ExportForm(PairsForm):
         return {name: values for name, values in as_lists(self.data).items() if name in self.fields}
 
     def settings(self) -> PairSettings:
-        """Return the settings of pairs. Whoever trains elsewhere may train on what the engine here cannot."""
+        """Return the settings of pairs. Other trainers may train on what the engine here cannot."""
         return replace(super().settings(), include_untrainable=True)
 
     def filters(self, *, of_judgments: bool = False) -> Filters:

@@ -45,5 +45,5 @@ class PromptForm(forms.Form):
     def _messages(self, text: str) -> Any:
         messages = parse_json(text)
         if not isinstance(messages, list):
-            raise RowError(_("A chat is a list of messages."))
+            raise RowError(str(_("A chat is a list of messages.")))
         return messages

@@ -47,9 +47,9 @@ class FilterForm(StrictForm):
         ("withdrawn", _("Withdrawn")),
     ]
     JUDGED_BY = [
-        ("", _("By anybody")),
-        ("people", _("By people of the project")),
-        ("imported", _("Elsewhere (imported)")),
+        ("", _("Judged anywhere")),
+        ("people", _("Judged here")),
+        ("imported", _("Judged elsewhere")),
     ]
     IN_SIGHT = ("state", "verdict")
     # Folded, unless one is in use.

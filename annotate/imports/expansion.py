@@ -30,9 +30,9 @@ from annotate.imports.contents import (
 from annotate.imports.reader import RowError
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
 from annotate.judgments.verdicts import clean_text
-from annotate.models import Judgment, prompt_digest
+from annotate.models import Judgment
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from annotate.text.chats import Content, as_completion
+from annotate.text.chats import Content, as_completion, content_key
 
 BECOMES = ("prompts", "comparisons", "judged", "gold")
 ANSWERS = 64  # of one candidate
@@ -100,7 +100,7 @@ def pair_ratings(candidates: Iterable[tuple[int, Candidate]]) -> Iterator[tuple[
 def _rating_key(candidate: Candidate) -> str:
     """Return what ratings of completions of the same prompt share. Empty for what is not a rating."""
     is_rating = len(candidate.answers) == 1 and candidate.opinions
-    return prompt_digest(candidate.prompt, candidate.tools) if is_rating else ""
+    return content_key([{"prompt": candidate.prompt, "tools": candidate.tools}]) if is_rating else ""
 
 
 def _pair_of_ratings(one: Candidate, other: Candidate) -> Candidate | None:

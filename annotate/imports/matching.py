@@ -180,33 +180,28 @@ class Matcher:
         keys = {_key(item) for item in items if item.completions} - self.pairs.keys()
         known = [self.prompts[digest] for digest, _texts in keys if digest in self.prompts]
         prompts = {prompt.pk: prompt for prompt in known if prompt.pk}
-        written = {
-            row["pk"]: row
-            for row in Completion.objects.filter(
-                prompt__in=prompts.keys(),
-                policy__kind=Policy.Kind.EXTERNAL,
-            )
-            .filter(one_of({key for _digest, both in keys for key in both}))
-            .values("pk", "text", "messages", "policy__name")
-        }
-        for row in written.values():
-            row["key"] = stored_key(row)
+        completions = Completion.objects.filter(
+            one_of({key for _digest, both in keys for key in both}),
+            prompt__in=prompts.keys(),
+            policy__kind=Policy.Kind.EXTERNAL,
+        ).values("pk", "text", "messages", "policy__name")
+        written = {row["pk"]: (stored_key(row), row["policy__name"]) for row in completions}
         rows = Comparison.objects.filter(kind__in=FOUND, first__in=written, second__in=written).order_by("pk")
         if self.update:
             rows = rows.select_for_update(of=("self",), no_key=True)
         for row in rows:
-            both = [written[row.first_id], written[row.second_id]]
+            both = (row.first_id, row.second_id)
             prompt = prompts[row.prompt_id]
             gold = row.gold_preferred_id
             state = PairState(
                 prompt=prompt,
-                policies={one["key"]: one["policy__name"] for one in both},
+                policies=dict(written[pk] for pk in both),
                 external_id=row.external_id,
                 metadata=row.metadata,
-                gold_key=written[gold]["key"] if gold else "",
+                gold_key=written[gold][0] if gold else "",
                 is_withdrawn=row.withdrawn_at is not None,
                 is_touched=bool(row.judged or row.claimed or row.skipped),
-                completions={one["key"]: one["pk"] for one in both},
+                completions={written[pk][0]: pk for pk in both},
                 pk=row.pk,
             )
             key = prompt.digest, frozenset(state.policies)
@@ -296,7 +291,7 @@ class Matcher:
 
         A pair that was withdrawn takes no judgments, as its withdrawal is a difference of its own.
         """
-        differences = []
+        differences: list[Difference] = []
         if pair.is_withdrawn and not item.withdrawn and not self.update:
             return []
         for opinion in item.opinions:
@@ -479,10 +474,10 @@ def _opinion_differences(known: OpinionState, said: Said, item: Item, annotator:
     )
     if there != here:
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
-        words = [_in_words(one, item) for one in (here, there)]
-        if words[0] == words[1]:
-            words = [json.dumps(one[2:], default=str, ensure_ascii=False) for one in (here, there)]
-        yield Difference(known, "said", name, *words, value=there)
+        before, after = _in_words(here, item), _in_words(there, item)
+        if before == after:
+            before, after = (json.dumps(one[2:], default=str, ensure_ascii=False) for one in (here, there))
+        yield Difference(known, "said", name, before, after, value=there)
 
 
 def _in_words(said: Said, item: Item) -> str:

@@ -42,7 +42,7 @@ from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
 from annotate.judgments.imported import take_back
 from annotate.models import Comparison, Import, Judgment, Project, Prompt, User
 from annotate.models.conflicts import update_in_parts
-from annotate.text.chats import last_question
+from annotate.text.chats import as_completion, last_question
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 ROWS_COMPARED_AT_A_TIME = 200
@@ -208,7 +208,9 @@ def preview(upload: Import) -> list[Preview]:
     return [
         Preview(
             last_question(item.prompt),
-            item.completions,
+            (as_completion(item.completions[0]), as_completion(item.completions[1]))
+            if item.completions
+            else None,
             item.gold if item.gold in SIDES else None,
         )
         for item in items

@@ -69,7 +69,7 @@ NOT_MINE = Choice(
 )
 SKIPS = (SKIP, NOT_MINE)
 CHOICES = {choice.code: choice for choice in (*SCALE, *SKIPS)}
-# What a file says that does not say how much better one is. Nobody can choose it.
+# The verdicts of files that do not say how much better one is. No form offers them.
 UNSCALED = (
     Choice("a", _("A is better"), _("Better"), _("A better"), "", "accent", "a"),
     Choice("b", _("B is better"), _("Better"), _("B better"), "", "accent", "b"),

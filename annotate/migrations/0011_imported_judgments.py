@@ -16,11 +16,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunPython(triggers.remove, triggers.install),
         migrations.RunPython(migrations.RunPython.noop, triggers.remove_imported),
-        migrations.AlterModelManagers(
-            name='user',
-            managers=[
-            ],
-        ),
         migrations.RemoveConstraint(
             model_name='completion',
             name='completions_are_not_empty',

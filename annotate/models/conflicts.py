@@ -102,7 +102,7 @@ def _columns(model: type[Model], given: tuple[str, ...]) -> list[_Column]:
     """Return the columns to write: not those that the database computes, or has a default for."""
     return [
         _Column(
-            field.column,
+            str(field.column),
             field.attname,
             isinstance(field, JSONField),
             None if field.primary_key or field.attname in given else field.get_default,

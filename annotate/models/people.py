@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
-from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models.functions import Lower
@@ -54,24 +54,14 @@ class UsernameKey(models.CharField):  # type: ignore[type-arg] # no subscript at
         return str(person.username_key)
 
 
-class UserQuerySet(models.QuerySet["User"]):
-    def people(self) -> UserQuerySet:
-        """Leave out the annotators that files named: nobody can be one, invite one or sign in as one."""
-        return self.filter(imported_into=None)
-
-
-class AccountManager(UserManager.from_queryset(UserQuerySet)):  # type: ignore[misc] # a class made at run time
-    use_in_migrations = False
-
-
 class User(AbstractUser):
     """A person. `preferences` holds what they chose for themselves: remapped keys, theme, scroll together.
 
     An address identifies an account only while it is the one in `confirmed_email`, so that changing `email` by whatever
     means unconfirms it.
 
-    With `imported_into`, it is no account but an annotator that a file of this project named: `external_name` is what
-    the file calls them, empty where it does not. Their rows hold imported judgments, and nobody can sign in as one.
+    With `imported_into`, it is not an account but an annotator that a file of this project named: `external_name` is
+    what the file calls them, empty where it does not. Imported judgments are theirs, and they cannot sign in.
     """
 
     username = Username(
@@ -94,8 +84,6 @@ class User(AbstractUser):
     password_set_by: User | None = None
     keeps_tokens = False
     _loses_password = False
-
-    objects = AccountManager()
 
     class Meta(AbstractUser.Meta):
         constraints = [
@@ -135,8 +123,8 @@ class User(AbstractUser):
     def shown_name(self) -> str:
         """The name by which pages call them: the username, or what a file called them."""
         if not self.is_imported:
-            return self.username
-        return self.external_name or gettext("Annotator without a name")
+            return str(self.username)
+        return str(self.external_name) or gettext("Annotator without a name")
 
     @property
     def has_confirmed_email(self) -> bool:

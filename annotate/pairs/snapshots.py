@@ -93,7 +93,10 @@ def _digest(project: Project, pairs: Iterable[Pair]) -> str:
         }  # fmt: skip
         for pair in some:
             row = texts[pair.comparison]
-            both = [row[f"{side}__messages"] or row[f"{side}__text"] for side in ("first", "second")]
+            both = (
+                row["first__messages"] or row["first__text"],
+                row["second__messages"] or row["second__text"],
+            )
             chosen, rejected = both if pair.chosen == row["first_id"] else both[::-1]
             sha.update(
                 canonical(

@@ -1,6 +1,6 @@
-"""Annotators that files name: rows for their judgments to belong to, which are no accounts.
+"""Annotators that files name: rows for their judgments to belong to, which are not accounts.
 
-Nobody can be a member, be invited or sign in as one: the database refuses it.
+The database refuses them a password that works, an address and a membership.
 """
 
 import hashlib

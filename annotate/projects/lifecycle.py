@@ -5,13 +5,13 @@ from contextlib import suppress
 from itertools import chain, count
 
 from django.db import transaction
-from django.db.models import F, RestrictedError
+from django.db.models import Exists, F, OuterRef, RestrictedError
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
 from annotate.errors import RefusalError
-from annotate.models import Comparison, Membership, Policy, Project, Role, User
+from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role, User
 from annotate.models.conflicts import update_in_parts
 from annotate.projects import base_models, trail
 
@@ -120,9 +120,12 @@ def change_settings(
 def change_needed(project: Project, needed: int) -> None:
     """Ask for this many judgments of each standard comparison made so far.
 
-    One that has more judgments or live claims already keeps them: it needs what it has.
+    One that has more judgments or live claims already keeps them: it needs what it has. One that was judged elsewhere
+    asks for no others.
     """
     others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD).exclude(needed=needed)
+    imported = Judgment.objects.current().exclude(import_batch="").filter(comparison=OuterRef("pk"))
+    others = others.filter(~Exists(imported))
     update_in_parts(others, needed=Greatest(needed, F("judged") + F("claimed")))
 
 

@@ -60,7 +60,7 @@ def _entries(round_: Round, purpose: str, prompts: list[int], count: int, sample
     contents: dict[int, Any] = {}
     for start in range(0, len(wanted), ROWS_AT_A_TIME):
         some = Prompt.objects.filter(pk__in=wanted[start : start + ROWS_AT_A_TIME])
-        contents |= {row.pop("pk"): row for row in some.values("pk", "content", "tools")}
+        contents |= {row["pk"]: row for row in some.values("pk", "content", "tools")}
     # The id seeds the samples: it differs from round to round, so that no round repeats another's draws.
     return [
         {

@@ -7,9 +7,12 @@ from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
 
 from annotate.imports.expansion import Choices, expand
+from annotate.imports.records import ImportRefusedError
 from annotate.imports.writing import write
 from annotate.judgments.imported import take_back
 from annotate.models import Claim, Comparison, Completion, Judgment, Membership, Prompt, User
+from annotate.people import external
+from annotate.projects.lifecycle import change_needed
 from annotate.queueing import queue
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
@@ -73,7 +76,7 @@ def test_the_same_file_again_doubles_nothing(project):
     )
 
 
-def test_another_verdict_is_told_and_replaces_the_old_one_when_asked(project):
+def test_another_verdict_replaces_the_old_one_when_asked(project):
     bring_in(project, THREE_VERDICTS)
     other = candidate(Opinion((0, 1), annotator="maria"), Opinion((0, 1), annotator="eve"))
     assert bring_in(project, other) == {"different": 1}
@@ -98,6 +101,12 @@ def test_imported_judgments_leave_peoples_places_to_them(project, teammate):
     comparison = Comparison.objects.get()
     assert (comparison.judged, comparison.needed, comparison.open) == (1, 3, True)
     assert queue.claim(project, teammate) is not None
+
+
+def test_asking_for_more_leaves_what_was_judged_elsewhere(project):
+    bring_in(project, THREE_VERDICTS)
+    change_needed(project, 5)
+    assert Comparison.objects.get().needed == 2
 
 
 def test_sides_are_those_that_annotators_saw_where_known(project):
@@ -140,6 +149,21 @@ def test_chats_are_stored_whole_and_tell_completions_apart(project):
     assert [CALL, {"role": "tool", "content": "3"}] in stored.values()
     assert bring_in(project, row) == {"duplicates": 3}
     assert bring_in(project, Candidate("Q", answers, (Opinion((3, 2, 1)),)))["prompts"] == 1
+
+
+def test_a_project_has_a_bounded_number_of_annotators_from_files(project, monkeypatch):
+    monkeypatch.setattr(external, "MOST", 2)
+    with pytest.raises(ImportRefusedError, match="more than 2 annotators from files"):
+        bring_in(project, THREE_VERDICTS)
+    assert not Comparison.objects.exists()
+
+
+def test_a_project_is_deleted_with_the_annotators_of_its_files(project):
+    bring_in(project, THREE_VERDICTS)
+    project.current_policy = None
+    project.save()
+    project.delete()
+    assert not User.objects.exclude(imported_into=None).exists()
 
 
 def test_an_annotator_of_a_file_is_no_account(project, client):

@@ -55,14 +55,19 @@ def test_accounts_that_collide_by_later_rules_keep_their_names(caplog):
     }
     executor = MigrationExecutor(connection)
     try:
-        executor.migrate([("annotate", "0004_sign_in_attempts")])
-        from annotate.models import User
-
+        before = [("annotate", "0004_sign_in_attempts")]
+        executor.migrate(before)
+        accounts = (
+            MigrationExecutor(connection).loader.project_state(before).apps.get_model("annotate", "User")
+        )
         for username, key in old_keys.items():
-            person = User.objects.create(username=f"new-{len(username)}-{User.objects.count()}")
-            User.objects.filter(pk=person.pk).update(username=username, username_key=key)
+            person = accounts.objects.create(username=f"new-{len(username)}-{accounts.objects.count()}")
+            accounts.objects.filter(pk=person.pk).update(username=username, username_key=key)
     finally:
         MigrationExecutor(connection).migrate(newest)
+
+    from annotate.models import User
+
     found = {user.username: user for user in User.objects.all()}
     assert set(found) == set(old_keys)
     assert [found[name].username_key for name in ("eva", "EVA", "ᴋɪᴍ", "zoe")] == [

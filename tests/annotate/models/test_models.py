@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models import RestrictedError
 from django.utils import timezone
 
 from annotate.models import (
@@ -284,7 +285,7 @@ def test_deleting_a_whole_project_leaves_no_row_of_it(project, snapshot):
 
 
 def test_an_account_that_judged_cannot_be_deleted(teammate, judged):
-    with pytest.raises(Exception, match="protected"):
+    with pytest.raises(RestrictedError):
         teammate.delete()
 
 
