@@ -28,7 +28,8 @@ from training.engine.adapters import loading, lora
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.model.base import load_base
 from training.engine.rundir import RunDirectory, read_jsonl
-from training.engine.sampling.decoding import Decoder, Request
+from training.engine.sampling.decoding import Decoder
+from training.engine.sampling.grouping import Request
 from training.engine.score import make_scorer, score_pairs
 
 TRL_COMMAND = Path(sys.executable) if importlib.util.find_spec("trl") else TRL_PYTHON

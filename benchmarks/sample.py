@@ -20,7 +20,8 @@ import transformers
 
 from benchmarks import report
 from training.engine.config import SamplingConfig
-from training.engine.sampling.decoding import Decoder, Request
+from training.engine.sampling.decoding import Decoder
+from training.engine.sampling.grouping import Request
 from training.engine.starter import reviews
 
 STARTER = report.FOLDER.parent / "training" / "starter"

@@ -21,7 +21,8 @@ from training.engine.data.packing import pack, pad
 from training.engine.model.logps import Scorer
 from training.engine.rundir import write_jsonl
 from training.engine.sample import sample
-from training.engine.sampling.decoding import Decoder, Request
+from training.engine.sampling.decoding import Decoder
+from training.engine.sampling.grouping import Request
 from training.engine.score import score
 from training.engine.train import train
 

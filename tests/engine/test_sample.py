@@ -18,7 +18,8 @@ from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
 from training.engine.sample import decode, sample, seed_of
 from training.engine.sampling import vllm_writer
-from training.engine.sampling.decoding import Generation, Request
+from training.engine.sampling.decoding import Generation
+from training.engine.sampling.grouping import Request
 
 PROMPTS = [
     {"id": "a", "prompt": "the film was"},

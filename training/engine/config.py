@@ -23,10 +23,16 @@ from training.engine.errors import ConfigError
 # What each loss honours beyond beta, labels and weights. `training.engine.optimize.losses` holds the functions.
 LOSS_OPTIONS: dict[str, frozenset[str]] = {
     "sigmoid": frozenset({"label_smoothing", "margin"}),
+    "sigmoid_norm": frozenset({"label_smoothing", "margin"}),
     "odpo": frozenset({"label_smoothing", "margin", "offset_scale"}),
     "robust": frozenset({"label_smoothing"}),
     "ipo": frozenset(),
+    "ipo_norm": frozenset(),
     "hinge": frozenset(),
+    "simpo": frozenset({"label_smoothing", "simpo_gamma"}),
+    "dpop": frozenset({"dpop_lambda", "margin"}),
+    "apo_zero": frozenset(),
+    "apo_down": frozenset(),
     "rao_kupper": frozenset({"tie_nu"}),
     "davidson": frozenset({"tie_nu"}),
 }
@@ -136,6 +142,11 @@ class SamplingConfig:
         ),
     )
     batch_size: int = _option(256, _("Most completions that are written at once."), low=1)
+    max_tokens: int | None = _option(
+        None,
+        _("Most tokens, prompts included, that are held at once; unset is what fits into memory."),
+        low=1,
+    )
     backend: str = _option(
         "auto",
         _(
@@ -189,7 +200,7 @@ class TrainConfig:
     beta: float = _option(0.1, _("Strength of the pull towards the reference."), above=0)
     label_smoothing: float = _option(
         0.0,
-        _("Assumed share of flipped labels (sigmoid, odpo: conservative; robust: unbiased)."),
+        _("Assumed share of flipped labels (robust: unbiased; other losses: conservative)."),
         low=0,
         below=0.5,
     )
@@ -200,6 +211,12 @@ class TrainConfig:
         None,
         _("rao_kupper (unset is 3), davidson (unset is 1): how readily the model expects ties."),
         above=0,
+    )
+    simpo_gamma: float | None = _option(
+        None, _("simpo: difference of rewards per token that is asked for; unset is 0.5."), low=0
+    )
+    dpop_lambda: float | None = _option(
+        None, _("dpop: what a chosen completion that becomes less likely costs; unset is 50."), low=0
     )
     nll_weight: float = _option(
         0.0, _("Weight of the chosen completion's mean negative log-likelihood, added to the loss."), low=0
@@ -278,8 +295,8 @@ class TrainConfig:
                 "template_date", f"must be a day such as 2026-11-27, not {_shortened(self.template_date)}."
             )
         honoured = LOSS_OPTIONS[self.loss]
-        for name, unset in (("label_smoothing", 0.0), ("offset_scale", None), ("tie_nu", None)):
-            if getattr(self, name) != unset and name not in honoured:
+        for name in sorted(frozenset().union(*LOSS_OPTIONS.values()) - {"margin"}):
+            if getattr(self, name) != getattr(type(self), name) and name not in honoured:
                 able = " and ".join(loss for loss, options in LOSS_OPTIONS.items() if name in options)
                 raise ConfigError(name, f"has no effect with loss {self.loss!r}; it belongs to {able}.")
         if self.loss == "rao_kupper" and self.tie_nu is not None and self.tie_nu <= 1:

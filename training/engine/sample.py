@@ -15,20 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from training.engine.adapters.loading import has_adapter, load_sampled, load_scored
 from training.engine.adapters.lora import rounding_events
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.data.markers import ChatRefusedError
 from training.engine.data.tokens import Encoder, EncodingReport
-from training.engine.errors import ConfigError, DataError, MemoryShortError, ModelError
+from training.engine.errors import ConfigError, DataError, ModelError
 from training.engine.model.base import LoadedModel, load_base, model_files, set_threads
 from training.engine.records import SamplingPrompt, read_prompts
 from training.engine.rescoring import find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sampling import vllm_writer
-from training.engine.sampling.decoding import Decoder, Generation, Request, Sample
+from training.engine.sampling.decoding import Decoder, Generation, Report, Sample
+from training.engine.sampling.grouping import Request
 from training.engine.selfcheck import check_causal, choose_way
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
@@ -41,8 +40,8 @@ _TOLD = ("temperature", "top_p", "top_k", "max_new_tokens")
 class Writer(Protocol):
     """A writer of completions: `Decoder`, or vLLM behind the same method."""
 
-    def write(self, requests: Sequence[Request], report: Callable[[int], None] = ...) -> list[Generation]:
-        """Complete every request, in the order given."""
+    def write(self, requests: Sequence[Request], report: Report = ...) -> list[Generation]:
+        """Complete every request, in the order given. `report` is told how many are done, and the share of work."""
         ...
 
 
@@ -67,12 +66,7 @@ def sample(run: RunDirectory) -> None:
         if encoded and isinstance(writer, Decoder):
             events += check_writing(loaded, writer, [ids for _, ids in encoded])
         begun = time.monotonic()
-        try:
-            samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
-        except torch.OutOfMemoryError:
-            raise MemoryShortError(
-                "Out of memory: not even one completion fits beside the model; lower sampling.max_new_tokens."
-            ) from None
+        samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
         spent = time.monotonic() - begun
         native = isinstance(writer, Decoder)
         if isinstance(writer, Decoder):
@@ -194,9 +188,11 @@ def write_samples(
     tokenizer: Any,
     prompts: Sequence[tuple[SamplingPrompt, tuple[int, ...]]],
     settings: SamplingConfig,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[int, int, float], None] = lambda done, total, share: None,
 ) -> list[Sample]:
-    """Complete every prompt as often as it asks for, in order; `report` is told (done, total).
+    """Complete every prompt as often as it asks for, in order.
+
+    `report` is told how many are done, of how many, and the share of the work that is done.
 
     With `settings.distinct`, completions with the text of an earlier one of their prompt are drawn again.
     """
@@ -206,7 +202,7 @@ def write_samples(
         for index in range(prompt.n or settings.samples_per_prompt)
     ]
     requests = [Request(ids, seed_of(settings, prompt, index)) for prompt, index, ids in asked]
-    written = writer.write(requests, lambda done: report(done, len(requests)))
+    written = writer.write(requests, lambda done, share: report(done, len(requests), share))
     texts = decode(tokenizer, requests, written)
     samples = [
         Sample(prompt, index, request, one, text)
@@ -288,14 +284,22 @@ def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
 
 
 class _Progress:
-    """The progress of writing, in progress.json, at most twice a second."""
+    """The progress of writing, in progress.json, at most twice a second.
+
+    The time left goes by tokens, and never grows: groups begin with the slowest, and may end long before they must.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self.run, self.started, self.last = run, time.monotonic(), 0.0
+        self.ends: float | None = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, share: float) -> None:
         now = time.monotonic()
-        if now - self.last >= _REPORT_SECONDS:
-            self.last = now
-            left = (now - self.started) * (total - done) / done if done else None
-            self.run.progress("sampling", done, total, left)
+        if now - self.last < _REPORT_SECONDS:
+            return
+        self.last = now
+        if share > 0:
+            ends = self.started + (now - self.started) / share
+            self.ends = ends if self.ends is None else min(self.ends, ends)
+        left = None if self.ends is None else max(0.0, self.ends - now)
+        self.run.progress("sampling", done, total, left)

@@ -16,7 +16,7 @@ from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.model.base import LoadedModel, model_files, set_threads
 from training.engine.model.logps import Scorer
 from training.engine.model.threads import is_small
-from training.engine.optimize.losses import accuracy, make_loss
+from training.engine.optimize.losses import accuracy, make_loss, rewards
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.selfcheck import check_causal, choose_form
@@ -130,10 +130,12 @@ def held_out_figures(
 
     `logp_accuracy` is the share of pairs whose chosen completion the policy finds likelier, reference apart.
     """
-    h = implicit_margins(config, policy, reference)
+    lengths = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
+    found = rewards(config, policy, reference, lengths)
+    h = found[:, 0] - found[:, 1]
     label = torch.tensor([pair.label for pair in pairs], dtype=torch.float64)
     margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
-    loss = make_loss(config)(h, label, margin)
+    loss = make_loss(config)(found, label, margin)
     return {
         "pairs": len(pairs),
         "accuracy": accuracy(h),

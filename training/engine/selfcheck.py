@@ -17,7 +17,8 @@ from training.engine.model.attention import PACKED
 from training.engine.model.base import LoadedModel
 from training.engine.model.forwards import computed_by
 from training.engine.model.logps import Form, Scorer
-from training.engine.sampling.decoding import Decoder, Request, close_ranks
+from training.engine.sampling.decoding import Decoder, close_ranks
+from training.engine.sampling.grouping import Request
 from training.engine.sampling.reading import WAYS
 
 # What is still rounding between two forms of a row: nats a token, on average and at most.

@@ -20,7 +20,15 @@ from training.rounds.plan import COUNTS, MOST_COMPARISONS, Plan, RoundError, che
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
 GROUPS: dict[str | Promise, tuple[str, ...]] = {
     "": ("epochs", "learning_rate", "beta", "batch_size"),
-    _("Loss"): ("loss", "label_smoothing", "offset_scale", "tie_nu", "nll_weight"),
+    _("Loss"): (
+        "loss",
+        "label_smoothing",
+        "offset_scale",
+        "tie_nu",
+        "simpo_gamma",
+        "dpop_lambda",
+        "nll_weight",
+    ),
     _("Adapter and optimizer"): (
         "lora.r",
         "lora.alpha",
@@ -193,6 +201,8 @@ LABELS = {
     "label_smoothing": _("Label smoothing"),
     "offset_scale": _("Offset scale"),
     "tie_nu": _("Tie readiness (nu)"),
+    "simpo_gamma": _("Asked difference (gamma)"),
+    "dpop_lambda": _("Cost of displacement (lambda)"),
     "nll_weight": _("NLL weight"),
     "r": _("Rank"),
     "alpha": _("Alpha"),
@@ -221,7 +231,12 @@ LABELS = {
     "max_skipped_steps": _("Max skipped steps"),
     "displacement_bound": _("Displacement bound"),
 }
-FRACTIONS = {"offset_scale", "tie_nu"}  # options that may be fractional but are unset by default
+FRACTIONS = {
+    "offset_scale",
+    "tie_nu",
+    "simpo_gamma",
+    "dpop_lambda",
+}  # options that may be fractional but are unset by default
 
 
 def _pair_fields() -> dict[str, forms.Field]:

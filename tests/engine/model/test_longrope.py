@@ -15,7 +15,8 @@ from training.engine.model.base import LoadedModel
 from training.engine.model.longrope import Sides
 from training.engine.rundir import write_jsonl
 from training.engine.sample import sample
-from training.engine.sampling.decoding import Decoder, Request
+from training.engine.sampling.decoding import Decoder
+from training.engine.sampling.grouping import Request
 from training.engine.score import make_scorer, score_pairs
 
 

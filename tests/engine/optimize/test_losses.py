@@ -17,8 +17,14 @@ def config(**settings: object) -> TrainConfig:
 
 
 def value(h: float, label: float = 1.0, margin: float = 0.0, **settings: object) -> float:
+    return of_rewards((h / 2, -h / 2), label, margin, **settings)
+
+
+def of_rewards(
+    rewards: tuple[float, float], label: float = 1.0, margin: float = 0.0, **settings: object
+) -> float:
     one = losses.make_loss(config(**settings))
-    found = one(*(torch.tensor([number], dtype=torch.float64) for number in (h, label, margin)))
+    found = one(*(torch.tensor([numbers], dtype=torch.float64) for numbers in (rewards, label, margin)))
     assert found.shape == (1,)
     return float(found)
 
@@ -72,6 +78,29 @@ BY_HAND = [
     ({"h": math.log(4), "loss": "davidson", "label": 0.0}, math.log(9)),
     # ... nu = 2: 4 + 1 + 2 * 2 * 2 = 13
     ({"h": math.log(4), "loss": "davidson", "tie_nu": 2.0}, math.log(13 / 4)),
+    # SimPO: -log sigmoid(h - gamma), gamma = ln 3
+    ({"h": 2 * LN3, "loss": "simpo", "simpo_gamma": LN3}, WON),
+    (
+        {"h": 2 * LN3, "loss": "simpo", "simpo_gamma": LN3, "label_smoothing": 0.25},
+        0.75 * WON + 0.25 * math.log(28),
+    ),
+    # per token, what differs is the rewards
+    ({"h": LN3, "loss": "sigmoid_norm"}, WON),
+    ({"h": 0.3, "loss": "ipo_norm", "beta": 0.1}, 4.0),
+]
+# By the rewards of both. sigmoid(ln 3) = 3/4, sigmoid(-ln 3) = 1/4, sigmoid(2 ln 3) = 9/10.
+BY_HAND_OF_BOTH = [
+    # DPOP: a chosen reward above 0 costs nothing; at -ln 3, lambda = 2: h = ln 3 falls to -ln 3
+    ({"rewards": (LN3, 0.0), "loss": "dpop"}, WON),
+    ({"rewards": (-LN3, -2 * LN3), "loss": "dpop", "dpop_lambda": 2.0}, LOST),
+    # ... the opposite preference: h = -ln 3 and a reward of -2 ln 3 of what is then the chosen, lambda = 1: -3 ln 3
+    ({"rewards": (-LN3, -2 * LN3), "loss": "dpop", "dpop_lambda": 1.0, "label": 0.0}, math.log(28)),
+    # APO-zero: sigmoid(-ln 3) + sigmoid(-ln 3) = 1/2; the opposite 3/4 + 3/4
+    ({"rewards": (LN3, -LN3), "loss": "apo_zero"}, 0.5),
+    ({"rewards": (LN3, -LN3), "loss": "apo_zero", "label": 0.75}, 0.75 * 0.5 + 0.25 * 1.5),
+    # APO-down: sigmoid(ln 3) + sigmoid(-2 ln 3) = 3/4 + 1/10; both at zero 1/2 + 1/2
+    ({"rewards": (LN3, -LN3), "loss": "apo_down"}, 0.85),
+    ({"rewards": (0.0, 0.0), "loss": "apo_down"}, 1.0),
 ]
 
 
@@ -80,7 +109,28 @@ def test_a_loss_has_the_value_derived_by_hand(arguments: dict, expected: float) 
     assert value(**arguments) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize(("arguments", "expected"), BY_HAND_OF_BOTH)
+def test_a_loss_of_both_rewards_has_the_value_derived_by_hand(arguments: dict, expected: float) -> None:
+    assert of_rewards(**arguments) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("sigmoid", [0.5 * (-10 + 12), 0.5 * (-30 + 24)]),
+        ("dpop", [0.5 * (-10 + 12), 0.5 * (-30 + 24)]),
+        ("sigmoid_norm", [0.5 * (-10 + 12) / 4, 0.5 * (-30 + 24) / 6]),
+        ("ipo_norm", [0.5 * (-10 + 12) / 4, 0.5 * (-30 + 24) / 6]),
+        ("simpo", [0.5 * -10 / 4, 0.5 * -30 / 6]),
+    ],
+)
+def test_rewards_are_those_of_the_losss_paper(loss: str, expected: list[float]) -> None:
+    policy, reference, lengths = (torch.tensor([pair]) for pair in ([-10.0, -30], [-12.0, -24], [4, 6]))
+    found = losses.rewards(config(loss=loss, beta=0.5), policy, reference, lengths)
+    assert found.tolist() == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize("loss", LOSS_OPTIONS)
 def test_swapping_completions_and_label_changes_nothing(loss: str) -> None:
     margin = 0.7 if "margin" in LOSS_OPTIONS[loss] else 0.0
     for h, label in ((1.3, 1.0), (-0.4, 0.8), (0.2, 0.5)):
@@ -103,18 +153,19 @@ def test_the_robust_loss_is_unbiased_under_the_flips_it_assumes() -> None:
     assert noisy == pytest.approx(value(h))
 
 
-@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("loss", LOSS_OPTIONS)
 def test_extreme_margins_give_finite_losses_and_gradients(loss: str) -> None:
     h = torch.tensor([-800.0, -40.0, 40.0, 800.0], dtype=torch.float64, requires_grad=True)
     for label in (1.0, 0.5, 0.0):
-        found = losses.make_loss(config(loss=loss))(h, torch.full_like(h, label), torch.zeros_like(h))
+        both = torch.stack([h / 2, -h / 2], dim=1)
+        found = losses.make_loss(config(loss=loss))(both, torch.full_like(h, label), torch.zeros_like(h))
         (slope,) = torch.autograd.grad(found.sum(), h)
         assert torch.isfinite(found).all()
         assert torch.isfinite(slope).all()
 
 
 def test_the_table_and_the_options_name_the_same_losses() -> None:
-    assert losses.LOSSES.keys() == LOSS_OPTIONS.keys()
+    assert (losses.OF_DIFFERENCE | losses.OF_BOTH).keys() == LOSS_OPTIONS.keys()
 
 
 def test_an_unknown_loss_is_refused_by_name() -> None:
@@ -131,23 +182,30 @@ def _renamed(loss: str) -> TrainConfig:
     return one
 
 
-OPTION_VALUES = {"label_smoothing": 0.1, "offset_scale": 2.0, "tie_nu": 2.5}
+OPTION_VALUES = {
+    "label_smoothing": 0.1,
+    "offset_scale": 2.0,
+    "tie_nu": 2.5,
+    "simpo_gamma": 0.3,
+    "dpop_lambda": 3.0,
+}
 
 
 @pytest.mark.parametrize("option", OPTION_VALUES)
-@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("loss", LOSS_OPTIONS)
 def test_an_option_either_changes_the_loss_or_is_refused(loss: str, option: str) -> None:
     settings = {"loss": loss, option: OPTION_VALUES[option]}
     if option in LOSS_OPTIONS[loss]:
         label = 0.5 if option == "tie_nu" else 1.0
         margin = 1.0 if "margin" in LOSS_OPTIONS[loss] else 0.0
-        assert value(0.4, label, margin, **settings) != value(0.4, label, margin, loss=loss)
+        h = -0.4  # a chosen completion that has become less likely
+        assert value(h, label, margin, **settings) != value(h, label, margin, loss=loss)
     else:
         with pytest.raises(ConfigError, match=f"{option} has no effect with loss '{loss}'"):
             config(**settings)
 
 
-@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("loss", LOSS_OPTIONS)
 def test_a_margin_either_changes_the_loss_or_is_refused_by_pair(loss: str) -> None:
     stated = [*make_pairs(1), dataclasses.replace(make_pairs(1)[0], id="b", margin=1.0)]
     if "margin" in LOSS_OPTIONS[loss]:

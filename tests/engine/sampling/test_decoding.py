@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+import psutil
 import pytest
 import torch
 import transformers
@@ -15,19 +16,21 @@ from transformers.generation import logits_process
 
 from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
 from training.engine.config import SamplingConfig
-from training.engine.errors import ModelError
+from training.engine.errors import MemoryShortError, ModelError
 from training.engine.model.threads import Crew, Job
 from training.engine.sampling import decoding, reading
 from training.engine.sampling.decoding import (
     Decoder,
     Generation,
-    Request,
     close_ranks,
     draw,
-    make_groups,
     uniforms,
 )
+from training.engine.sampling.grouping import Request, make_groups, tokens_at_once
 
+CPU_IS_FULL = (
+    "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes."
+)
 SHAPE = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -192,19 +195,34 @@ def test_completions_end_with_the_end_id_or_at_the_limit() -> None:
 
 
 def test_progress_counts_up_to_every_completion() -> None:
-    heard: list[int] = []
+    heard: list[tuple[int, float]] = []
     requests = [Request(ids, at) for at, ids in enumerate(some_prompts(20))]
-    decoder(make_model(tiny_llama()), max_new_tokens=30, batch_size=8).write(requests, heard.append)
+    writer = decoder(make_model(tiny_llama()), max_new_tokens=30, batch_size=8)
+    writer.write(requests, lambda *told: heard.append(told))
     assert heard == sorted(heard)
-    assert heard[-1] == 20
+    assert heard[-1] == (20, 1.0)
+    # The share is one of tokens: it rises while no completion ends.
+    shares = {share for ended, share in heard if ended == heard[0][0]}
+    assert len(shares) > 1
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU_IS_FULL)])
+def test_a_batch_that_memory_refuses_is_halved(error: Exception) -> None:
+    model = make_model(tiny_llama())
+    requests = [Request(ids, at) for at, ids in enumerate(some_prompts(14))]
+    whole = decoder(model, max_new_tokens=20).write(requests)
+    halved = decoder(Narrow(model, 3, error), max_new_tokens=20).write(requests)
+    assert [one.token_ids for one in halved] == [one.token_ids for one in whole]
+    with pytest.raises(MemoryShortError, match="not even one completion, of a prompt of"):
+        decoder(Narrow(model, 0, error), max_new_tokens=20).write(requests)
 
 
 class Narrow(torch.nn.Module):
-    """A model for which more than three rows do not fit into memory."""
+    """A model for which more than some rows do not fit into memory."""
 
-    def __init__(self, model: transformers.PreTrainedModel, most: int) -> None:
+    def __init__(self, model: transformers.PreTrainedModel, most: int, error: Exception) -> None:
         super().__init__()
-        self.model, self.most, self.config = model, most, model.config
+        self.model, self.most, self.error, self.config = model, most, error, model.config
 
     def forward(
         self,
@@ -214,23 +232,13 @@ class Narrow(torch.nn.Module):
         **inputs: object,
     ) -> object:
         if len(input_ids) > self.most:
-            raise torch.OutOfMemoryError("too many rows")
+            raise self.error
         return self.model(
             input_ids=input_ids, logits_to_keep=logits_to_keep, past_key_values=past_key_values, **inputs
         )
 
     def set_attn_implementation(self, name: str) -> None:
         self.model.set_attn_implementation(name)
-
-
-def test_batch_too_large_for_memory_is_halved() -> None:
-    model = make_model(tiny_llama())
-    requests = [Request(ids, at) for at, ids in enumerate(some_prompts(14))]
-    whole = decoder(model, max_new_tokens=20).write(requests)
-    halved = decoder(Narrow(model, 3), max_new_tokens=20).write(requests)
-    assert [one.token_ids for one in halved] == [one.token_ids for one in whole]
-    with pytest.raises(torch.OutOfMemoryError):
-        decoder(Narrow(model, 0), max_new_tokens=20).write(requests)
 
 
 def test_damaged_weights_are_reported_and_not_sampled_from() -> None:
@@ -243,13 +251,42 @@ def test_damaged_weights_are_reported_and_not_sampled_from() -> None:
 def test_groups_hold_like_lengths_and_keep_a_prompt_together() -> None:
     prompts = some_prompts(30)
     requests = [Request(ids, at) for at, ids in enumerate(prompts * 2)]
-    groups = make_groups(requests, 10, 2)
+    groups = make_groups(requests, 10, 2, new=40)
     assert [len(group) for group in groups] == [10] * 6
     assert sorted(itertools.chain.from_iterable(groups)) == list(range(60))
     lengths = [[len(requests[at].prompt) for at in group] for group in groups]
     assert all(min(before) >= max(after) for before, after in itertools.pairwise(lengths))
     order = [requests[at].prompt for group in groups for at in group]
     assert all(order[at] == order[at + 1] for at in range(0, 60, 2))
+
+
+def test_a_long_prompt_is_not_written_beside_short_ones() -> None:
+    """60 rows as long as the longest would hold 60 times its keys and values."""
+    prompts = [(7,) * length for length in (4000, *range(20, 80))]
+    requests = [Request(ids, at) for at, ids in enumerate(prompts)]
+    first, *others = make_groups(requests, 256, new=128, tokens=8192)
+    assert first == [0]
+    for group in others:
+        widths = [len(prompts[at]) + 128 for at in group]
+        assert len(group) * max(widths) <= 8192
+        assert max(widths) <= 1.5 * min(widths)
+    assert sorted(itertools.chain(first, *others)) == list(range(61))
+
+
+def test_a_prompt_larger_than_the_budget_is_written_alone() -> None:
+    requests = [Request((7,) * 50, at) for at in range(3)]
+    assert make_groups(requests, 256, new=10, tokens=59) == [[0], [1], [2]]
+
+
+def test_what_is_held_at_once_goes_by_the_free_memory() -> None:
+    """The keys and values of a token: 2 layers, 2 heads of them, 8 numbers of 4 bytes each, twice."""
+    model = make_model(transformers.Qwen2Config(**SHAPE))
+    cpu = torch.device("cpu")
+    found = tokens_at_once(model, cpu, SamplingConfig())
+    assert found is not None
+    assert found * 2 * 2 * 2 * 8 * 4 < psutil.virtual_memory().total / 4
+    assert found > 10_000
+    assert tokens_at_once(model, cpu, SamplingConfig(max_tokens=77)) == 77
 
 
 # --- Drawing one token -------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The losses: pure functions of (B,) tensors, each with its paper and equation, in one table.
 
-Throughout, h = beta * ((log pi(y_w|x) - log ref(y_w|x)) - (log pi(y_l|x) - log ref(y_l|x))), (B,), is the
-implicit-reward margin, and `label`, (B,), is the probability that the chosen completion is better.
-Unless its docstring says otherwise, a loss l(h) of a certain preference becomes, for a label p, its
-expectation p * l(h) + (1 - p) * l(-h).
+Throughout, r_w and r_l, (B,), are the implicit rewards of the chosen and the rejected completion (`rewards`), usually
+beta * (log pi(y|x) - log ref(y|x)), and h = r_w - r_l. `label`, (B,), is the probability that the chosen completion is
+better. Unless its docstring says otherwise, a loss l(r_w, r_l) of a certain preference becomes, for a label p, its
+expectation p * l(r_w, r_l) + (1 - p) * l(r_l, r_w).
 
 `training.engine.config.LOSS_OPTIONS` lists the settings that each loss honours. Any other setting is refused
 there, never ignored.
@@ -21,6 +21,23 @@ from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+PER_TOKEN = frozenset(
+    {"sigmoid_norm", "ipo_norm", "simpo"}
+)  # losses that divide log-probabilities by lengths
+WITHOUT_REFERENCE = frozenset({"simpo"})
+
+
+def rewards(
+    config: TrainConfig, policy: torch.Tensor, reference: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """Return the implicit rewards (B, 2) of chosen and rejected completions, as the configured loss measures them.
+
+    `policy` and `reference` are summed log-probabilities (B, 2), `lengths` the tokens (B, 2) that they sum. Rewards are
+    beta * (policy - reference); per token for the losses in PER_TOKEN, and without the reference for SimPO.
+    """
+    gains = policy if config.loss in WITHOUT_REFERENCE else policy - reference
+    return config.beta * (gains / lengths if config.loss in PER_TOKEN else gains)
 
 
 def sigmoid(
@@ -106,35 +123,94 @@ def _expected(label: torch.Tensor, win: torch.Tensor, tie: torch.Tensor, loss: t
     return -(wins * win + (1 - wins - losses) * tie + losses * loss)
 
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+def simpo(
+    h: torch.Tensor,
+    label: torch.Tensor,
+    margin: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    simpo_gamma: float = 0.5,
+) -> torch.Tensor:
+    """Compute SimPO (Meng et al., 2405.14734, equation 6): -log sigmoid(h - gamma).
+
+    Its rewards are beta / |y| * log pi(y|x), without a reference.
+    """
+    return sigmoid(h, label, torch.full_like(h, simpo_gamma), label_smoothing=label_smoothing)
+
+
+def dpop(
+    chosen: torch.Tensor, rejected: torch.Tensor, margin: torch.Tensor, *, dpop_lambda: float = 50.0
+) -> torch.Tensor:
+    """Compute DPO-Positive (Pal et al., 2402.13228, equation 3): -log sigmoid(h - lambda * max(0, -r_w)).
+
+    A chosen completion that has become less likely than under the reference costs lambda times its loss.
+    """
+    return -logsigmoid(chosen - rejected - margin - dpop_lambda * torch.relu(-chosen))
+
+
+def apo_zero(chosen: torch.Tensor, rejected: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+    """Compute APO-zero (D'Oosterlinck et al., 2408.06266, equation 7): -sigmoid(r_w) + sigmoid(r_l), plus 1.
+
+    For completions better than the policy's: the chosen becomes likelier, the rejected less likely.
+    """
+    return torch.sigmoid(-chosen) + torch.sigmoid(rejected)
+
+
+def apo_down(chosen: torch.Tensor, rejected: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+    """Compute APO-down (D'Oosterlinck et al., 2408.06266, equation 8): sigmoid(r_w) - sigmoid(h), plus 1.
+
+    For completions worse than the policy's: both become less likely, the rejected more so.
+    """
+    return torch.sigmoid(chosen) + torch.sigmoid(rejected - chosen)
+
+
+# Losses of the difference h of the rewards ...
+OF_DIFFERENCE: dict[str, Callable[..., torch.Tensor]] = {
     "sigmoid": sigmoid,
+    "sigmoid_norm": sigmoid,  # of rewards per token: Tulu 3 (Lambert et al., 2411.15124, equation 6)
     "odpo": odpo,
     "robust": robust,
     "ipo": ipo,
+    "ipo_norm": ipo,  # of rewards per token, as TRL computes its "ipo"
     "hinge": hinge,
+    "simpo": simpo,
     "rao_kupper": rao_kupper,
     "davidson": davidson,
 }
+# ... and of both, for a certain preference.
+OF_BOTH: dict[str, Callable[..., torch.Tensor]] = {"dpop": dpop, "apo_zero": apo_zero, "apo_down": apo_down}
 
 
 def make_loss(config: TrainConfig) -> Loss:
-    """Return the configured loss as a function of (h, label, margin), each (B,). Raises ConfigError if unknown."""
-    function = LOSSES.get(config.loss)
+    """Return the configured loss as a function of rewards (B, 2), label (B,) and margin (B,).
+
+    Raises ConfigError if the loss is unknown.
+    """
+    known = OF_DIFFERENCE | OF_BOTH
+    function = known.get(config.loss)
     if function is None:
-        sentence = f"Unknown loss {config.loss!r}; it must be one of {', '.join(LOSSES)}."
+        sentence = f"Unknown loss {config.loss!r}; it must be one of {', '.join(known)}."
         raise ConfigError("loss", sentence, separator=None)
     options: dict[str, Any] = {
         name: value
         for name in sorted(LOSS_OPTIONS[config.loss] - {"margin"})
         if (value := getattr(config, name)) is not None
     }
-    if config.loss == "ipo":
+    if config.loss in ("ipo", "ipo_norm"):
         options["beta"] = config.beta
 
-    def loss(h: torch.Tensor, label: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
-        return function(h, label, margin, **options)
+    def of_difference(rewards: torch.Tensor, label: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+        return function(rewards[:, 0] - rewards[:, 1], label, margin, **options)
 
-    return loss
+    def of_both(rewards: torch.Tensor, label: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+        chosen, rejected = rewards.unbind(dim=1)
+        kept, flipped = (
+            function(chosen, rejected, margin, **options),
+            function(rejected, chosen, margin, **options),
+        )
+        return label * kept + (1 - label) * flipped
+
+    return of_both if config.loss in OF_BOTH else of_difference
 
 
 def accuracy(h: torch.Tensor) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from training.engine.data.packing import PairRow
-from training.engine.optimize.losses import accuracy, make_loss
+from training.engine.optimize.losses import accuracy, make_loss, rewards
 from training.engine.optimize.state import State
 from training.engine.optimize.task import Task
 
@@ -22,7 +22,8 @@ from training.engine.optimize.task import Task
 class StepFigures:
     """Measurements of one step's batch, under the weights before its update."""
 
-    # Per pair, (5, B): weighted loss, log-probabilities of chosen and rejected, and their gains over the reference.
+    # Per pair, (7, B): weighted loss, log-probabilities of chosen and rejected, their gains over the reference, and
+    # their rewards as the loss measures them.
     pairs: torch.Tensor
     norm: torch.Tensor  # of the whole gradient, before it is scaled down
     tokens: int  # fed, padding included
@@ -40,7 +41,7 @@ def backward(task: Task, state: State) -> StepFigures:
     rows = task.rows(state.step)
     batch = [pair for row in rows for pair in row.pairs]
     place = {pair: at for at, pair in enumerate(batch)}
-    figures = torch.zeros(5, len(batch), dtype=torch.float64, device=task.scorer.device)
+    figures = torch.zeros(7, len(batch), dtype=torch.float64, device=task.scorer.device)
     with task.scorer.dropout():
         for row, counts in task.processes.mine(rows):
             losses, found = pair_losses(task, row)
@@ -55,21 +56,19 @@ def backward(task: Task, state: State) -> StepFigures:
 
 
 def pair_losses(task: Task, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted losses (B,) of a row's pairs, and their `StepFigures.pairs` (5, B), detached."""
+    """Return the weighted losses (B,) of a row's pairs, and their `StepFigures.pairs` (7, B), detached."""
     device, pairs = task.scorer.device, [task.pairs[at] for at in row.pairs]
     facts = [[getattr(pair, name) for pair in pairs] for name in ("label", "margin", "weight")]
     label, margin, weight = torch.tensor(facts, dtype=torch.float64, device=device)
     reference = task.reference[torch.tensor(row.pairs, device=device)]
-    chosen, rejected = task.scorer.pair_logps(row)
-    chosen_gain = chosen - reference[:, 0]
-    rejected_gain = rejected - reference[:, 1]
-    h = task.config.beta * (chosen_gain - rejected_gain)
-    losses = make_loss(task.config)(h, label, margin)
+    lengths = row.lengths.to(device).reshape(-1, 2)
+    logps = torch.stack(task.scorer.pair_logps(row), dim=1)
+    found = rewards(task.config, logps, reference, lengths)
+    losses = make_loss(task.config)(found, label, margin)
     if task.config.nll_weight:
-        lengths = row.lengths[0::2].to(device)
-        losses = losses - task.config.nll_weight * chosen / lengths
+        losses = losses - task.config.nll_weight * logps[:, 0] / lengths[:, 0]
     losses = weight * losses
-    return losses, torch.stack([losses, chosen, rejected, chosen_gain, rejected_gain]).detach()
+    return losses, torch.cat([losses[None], logps.T, (logps - reference).T, found.T]).detach()
 
 
 def update(task: Task, state: State, figures: StepFigures) -> None:
@@ -105,18 +104,20 @@ def step_metrics(task: Task, state: State, figures: StepFigures) -> dict[str, An
     They are means over the step's pairs. A number that is not finite is None.
     """
     pairs = figures.pairs.cpu()
-    loss, chosen, rejected, chosen_gain, rejected_gain = pairs.mean(dim=1).tolist()
-    beta, batch = task.config.beta, [task.pairs[at] for at in task.batch(state.step - 1)]
-    h = beta * (pairs[3] - pairs[4])
+    loss, chosen, rejected, chosen_gain, rejected_gain, chosen_reward, rejected_reward = pairs.mean(
+        dim=1
+    ).tolist()
+    batch = [task.pairs[at] for at in task.batch(state.step - 1)]
+    h = pairs[5] - pairs[6]
     weights = torch.sigmoid(-h)
     quantiles = weights.nan_to_num().quantile(torch.tensor([0.1, 0.5, 0.9], dtype=weights.dtype)).tolist()
     metrics = {
         "step": state.step,
         "epoch": state.step / task.steps_per_epoch,
         "loss": loss,
-        "rewards/chosen": beta * chosen_gain,
-        "rewards/rejected": beta * rejected_gain,
-        "rewards/margins": beta * (chosen_gain - rejected_gain),
+        "rewards/chosen": chosen_reward,
+        "rewards/rejected": rejected_reward,
+        "rewards/margins": chosen_reward - rejected_reward,
         "rewards/accuracies": accuracy(h),
         "logps/chosen": chosen,
         "logps/rejected": rejected,

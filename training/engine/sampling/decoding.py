@@ -26,27 +26,26 @@ import torch
 from torch.nn import functional
 
 from training.engine.config import SamplingConfig
-from training.engine.errors import ModelError
+from training.engine.errors import MemoryShortError, ModelError, memory_short
 from training.engine.model.forwards import AttentionChoice
 from training.engine.model.longrope import Sides
 from training.engine.model.threads import Crew, threads_apart
 from training.engine.records import SamplingPrompt
+from training.engine.sampling.grouping import Request, make_groups, tokens_at_once
 from training.engine.sampling.kvcache import ONE_QUERY
 from training.engine.sampling.reading import WAYS, Reader, Way
 
+Report = Callable[[int, float], None]
+
+_TOO_LARGE = (
+    "Out of memory: not even one completion, of a prompt of {:,} tokens, fits beside the model;"
+    " lower sampling.max_new_tokens, leave long prompts out, or choose a smaller model."
+)
 _ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Python
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
 _SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
 _LARGE_VOCABULARY = 1 << 14
 _CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One completion to write: the prompt's ids, and the seed of this row's random numbers."""
-
-    prompt: tuple[int, ...]
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +94,34 @@ class Decoder:
         self._attention.use(None)
 
     def write(
-        self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
+        self, requests: Sequence[Request], report: Report = lambda done, share: None
     ) -> list[Generation]:
-        """Complete every request, in the order given; `report` is told how many have ended so far.
+        """Complete every request, in the order given.
 
-        Raises ModelError if the model's logits are not finite, torch.OutOfMemoryError if not even one row
+        `report` is told how many have ended so far, and which share of the tokens is dealt with: read, written, or not
+        needed any more. Raises ModelError if the model's logits are not finite, MemoryShortError if not even one row
         fits into the device's memory.
         """
         apart = threads_apart(self.model.config, self.device)
         threads = max(1, min(apart, len(requests) // _ROWS_ALONE))
         groups = self.groups(requests, threads)
         models = self._models(threads)
-        tally = _Tally(len(groups), report)
+        longest = self.settings.max_new_tokens
+        tally = _Tally([sum(len(requests[at].prompt) + longest for at in group) for group in groups], report)
         found: dict[int, Generation] = {}
 
         def job(number: int, stopping: threading.Event) -> None:
-            def tell(ended: int) -> None:
+            def tell(ended: int, left: int) -> None:
                 if stopping.is_set():
                     raise _StoppedError
-                tally.tell(number, ended)
+                tally.tell(number, ended, left)
 
             model = models.get()
             try:
                 some = self._write_halving(model, [requests[at] for at in groups[number]], tell)
             finally:
                 models.put(model)
-            tell(len(some))  # with those that were cut, which did not end before
+            tell(len(some), 0)  # with those that were cut, which did not end before
             found.update(zip(groups[number], some, strict=True))
 
         with Crew(threads) as crew:
@@ -129,7 +130,14 @@ class Decoder:
 
     def groups(self, requests: Sequence[Request], threads: int = 1) -> list[list[int]]:
         """Return positions of `requests` in groups that are written side by side."""
-        return make_groups(requests, self.settings.batch_size, threads, self._company)
+        return make_groups(
+            requests,
+            self.settings.batch_size,
+            threads,
+            self._company,
+            new=self.settings.max_new_tokens,
+            tokens=tokens_at_once(self.model, self.device, self.settings),
+        )
 
     def _company(self, request: Request) -> Hashable:
         """Return what all requests of a group must share, so that their prompts can be read together."""
@@ -147,23 +155,29 @@ class Decoder:
 
     @torch.inference_mode()
     def _write_halving(
-        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+        self, model: Any, requests: Sequence[Request], report: Callable[[int, int], None]
     ) -> list[Generation]:
         """Complete a group, or where it does not fit into memory one half after the other.
 
-        No completion depends on the group that it is written in, so smaller ones write the same.
+        No completion depends on the group that it is written in, so smaller ones write the same. `report` is told how
+        many have ended, and how many tokens are left to write at most. Raises MemoryShortError.
         """
         try:
             return self._write_group(model, requests, report)
-        except torch.OutOfMemoryError:
-            if len(requests) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if memory_short(error) is None:
                 raise
+            if len(requests) == 1:
+                raise MemoryShortError(_TOO_LARGE.format(len(requests[0].prompt))) from None
         half = len(requests) // 2
-        first = self._write_halving(model, requests[:half], report)
-        return first + self._write_halving(model, requests[half:], lambda ended: report(half + ended))
+        later = sum(len(one.prompt) + self.settings.max_new_tokens for one in requests[half:])
+        first = self._write_halving(model, requests[:half], lambda ended, left: report(ended, left + later))
+        return first + self._write_halving(
+            model, requests[half:], lambda ended, left: report(half + ended, left)
+        )
 
     def _write_group(
-        self, model: Any, requests: Sequence[Request], report: Callable[[int], None]
+        self, model: Any, requests: Sequence[Request], report: Callable[[int, int], None]
     ) -> list[Generation]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
@@ -181,7 +195,7 @@ class Decoder:
             stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
             ended[stops], lengths[stops] = True, step + 1
             alive = (~ended[rows]).nonzero()[:, 0]
-            report(len(requests) - len(alive))
+            report(len(requests) - len(alive), len(alive) * (longest - step - 1))
             if not len(alive) or step + 1 == longest:
                 break
             if len(alive) <= _CROWD * len(rows):
@@ -204,37 +218,15 @@ class _StoppedError(Exception):
 class _Tally:
     """Count of the completions that have ended, over groups that are written side by side."""
 
-    def __init__(self, groups: int, report: Callable[[int], None]) -> None:
-        self.ended, self.report, self.lock = [0] * groups, report, threading.Lock()
+    def __init__(self, tokens: Sequence[int], report: Report) -> None:
+        self.whole, self.left, self.ended = sum(tokens), list(tokens), [0] * len(tokens)
+        self.report, self.lock = report, threading.Lock()
 
-    def tell(self, group: int, ended: int) -> None:
-        """Report the sum, in which `group` counts `ended` from now on."""
+    def tell(self, group: int, ended: int, left: int) -> None:
+        """Report the sums, in which `group` counts `ended` completions and `left` tokens from now on."""
         with self.lock:
-            self.ended[group] = ended
-            self.report(sum(self.ended))
-
-
-def make_groups(
-    requests: Sequence[Request],
-    most: int,
-    threads: int = 1,
-    company: Callable[[Request], Hashable] = lambda request: None,
-) -> list[list[int]]:
-    """Return positions of `requests` in groups of at most `most`, as many for each thread.
-
-    Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
-    prompt stay side by side. Only those that `company` says the same of share a group.
-    """
-    order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
-    kinds: dict[Hashable, list[int]] = {}
-    for at in order:
-        kinds.setdefault(company(requests[at]), []).append(at)
-    groups = []
-    for some in kinds.values():
-        rounds = -(-len(some) // (most * threads)) or 1
-        size = min(most, -(-len(some) // (rounds * threads)) or 1)
-        groups += [some[start : start + size] for start in range(0, len(some), size)]
-    return groups
+            self.ended[group], self.left[group] = ended, left
+            self.report(sum(self.ended), 1 - sum(self.left) / self.whole)
 
 
 def close_ranks(alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,11 @@ from training.engine.model.forwards import ForwardArguments
 from training.engine.model.longrope import Sides
 from training.engine.sampling.kvcache import can_join, join, keep_rows, make_cache
 
-_PROMPTS = 64  # that are fed at once
+_PROMPTS = 64  # that are fed at once, at the most
+_FED = {
+    "cpu": 1 << 14,
+    "cuda": 1 << 17,
+}  # their tokens: what a forward computes of them is in memory together
 # What a forward calls the cache: that of a model that is recurrent alone has another name.
 _STATE = "cache_params"
 _CACHES = ("past_key_values", _STATE)
@@ -87,7 +91,9 @@ class Reader:
     def feed(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cache]:
         """Feed rows (R, T), padded on the left where `mask` is 0. Returns their last logits (R, V) and the cache."""
         # Prompts come longest first: a few at a time are padded little.
-        few = _PROMPTS if can_join(model.config) else len(ids)
+        few = len(ids)
+        if can_join(model.config):
+            few = max(1, min(_PROMPTS, _FED[self.device.type] // ids.shape[1]))
         parts = []
         for part, shown in zip(ids.split(few), mask.split(few), strict=True):
             start = part.shape[1] - int(shown.sum(dim=1).max())

@@ -6,7 +6,7 @@ behind a seed are vLLM's own, so the same seed writes another text here than in 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.engine.model.base import choose_device
 from training.engine.model.files import find_model
-from training.engine.sampling.decoding import Generation, Request
+from training.engine.sampling.decoding import Generation, Report
+from training.engine.sampling.grouping import Request
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM reserves memory for
 
@@ -68,7 +69,7 @@ class VllmWriter:
         )
 
     def write(
-        self, requests: Sequence[Request], report: Callable[[int], None] = lambda done: None
+        self, requests: Sequence[Request], report: Report = lambda done, share: None
     ) -> list[Generation]:
         """Complete every request, in the order given. `report` is told of the end only."""
         import vllm
@@ -79,7 +80,7 @@ class VllmWriter:
             lora_request=self._request,
             use_tqdm=False,
         )
-        report(len(requests))
+        report(len(requests), 1.0)
         return [as_written(one.outputs[0]) for one in completed]
 
 
