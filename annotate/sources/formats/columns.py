@@ -26,7 +26,7 @@ def _fits(record: Record) -> bool:
     if not all(isinstance(key, str) for key in record) or not has_texts(record) or "items" in record:
         return False
     answers, verdicts = find_answers(record), _verdict_keys(record)
-    if len(answers) != len(("a", "b")) or len(verdicts) > 1:
+    if len(answers) != 2 or len(verdicts) > 1:
         return False
     return not verdicts or read_verdict(record[verdicts[0]], answers) is not None
 
