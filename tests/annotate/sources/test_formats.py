@@ -45,6 +45,7 @@ UNCLEAR: list[dict[str, Any]] = [
     {"prompt": "Sky?", "answers": ["Blue.", "Green."]},
     {"prompt": "Sky?", "items": [{"text": "Blue."}, {"text": "Green."}]},
     {"instruction": "Sky?", "output_a": "Blue.", "output_b": "Green.", "winner": "neither"},
+    {"instruction": "Sky?", "input": "", "output": ["Blue.", "Green."]},
     {"messages": [{"role": "user", "content": "Sky?"}], "preferred": "Blue."},
     {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "winner": 1},
     {

@@ -44,8 +44,11 @@ ALPACA = Format("llama-factory-alpaca", noop("LLaMA-Factory (alpaca)"), JUDGED, 
 # --- sharegpt ----------------------------------------------------------------------------------------------------
 
 
+CHATS = ("conversations", "messages", "conversation", "trajectory", "context")
+
+
 def _chat_key(record: Record) -> str:
-    return next((key for key in ("conversations", "messages") if is_chat(record.get(key))), "")
+    return next((key for key in CHATS if is_chat(record.get(key))), "")
 
 
 SHAREGPT = Format(
