@@ -351,7 +351,9 @@ def test_vllm_that_cannot_run_is_refused_only_if_asked_for() -> None:
 
 
 def test_vllm_is_given_the_same_settings() -> None:
-    settings = SamplingConfig(temperature=0.7, top_p=0.9, top_k=40, max_new_tokens=12)
+    settings = SamplingConfig(
+        temperature=0.7, top_p=0.9, top_k=40, min_p=0.1, repetition_penalty=1.2, max_new_tokens=12
+    )
     given = vllm_writer.parameters(settings, frozenset({9, 2}), seed=5)
     assert (
         given.items()
@@ -360,6 +362,8 @@ def test_vllm_is_given_the_same_settings() -> None:
             "temperature": 0.7,
             "top_p": 0.9,
             "top_k": 40,
+            "min_p": 0.1,
+            "repetition_penalty": 1.2,
             "max_tokens": 12,
             "seed": 5,
             "stop_token_ids": [2, 9],

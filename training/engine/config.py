@@ -114,6 +114,14 @@ class SamplingConfig:
     temperature: float = _option(1.0, _("Softmax temperature; 0 takes the likeliest token."), low=0)
     top_p: float = _option(1.0, _("Keep the smallest set of tokens with this probability."), above=0, high=1)
     top_k: int = _option(0, _("Keep this many likeliest tokens; 0 keeps all."), low=0)
+    min_p: float = _option(
+        0.0, _("Leave out tokens below this share of the likeliest one's probability."), low=0, below=1
+    )
+    repetition_penalty: float = _option(
+        1.0,
+        _("Divide the scores of tokens that the text holds already, prompt included; 1 is none."),
+        above=0,
+    )
     max_new_tokens: int = _option(128, _("Longest completion, in tokens."), low=1)
     samples_per_prompt: int = _option(2, _("Completions per prompt."), low=1)
     seed: int = _option(

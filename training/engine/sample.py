@@ -34,7 +34,7 @@ _TRIES = 8  # draws for one completion that is to differ from its prompt's other
 _REPORT_SECONDS = 0.5
 _CONTEXT = 4  # tokens of the prompt that a completion is decoded after
 # What each line of samples.jsonl repeats of the settings.
-_TOLD = ("temperature", "top_p", "top_k", "max_new_tokens")
+_TOLD = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
 
 class Writer(Protocol):

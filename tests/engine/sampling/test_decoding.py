@@ -260,6 +260,25 @@ def test_groups_hold_like_lengths_and_keep_a_prompt_together() -> None:
     assert all(order[at] == order[at + 1] for at in range(0, 60, 2))
 
 
+def test_a_repetition_is_penalized_as_generate_does() -> None:
+    """Greedy, so that every step shows which tokens the text holds: prompt and completion, as rows leave the batch."""
+    model = make_model(tiny_llama())
+    prompts = some_prompts(4)
+    settings = {"max_new_tokens": 12, "temperature": 0.0, "repetition_penalty": 1.6}
+    found = decoder(model, **settings).write([Request(ids, 0) for ids in prompts])
+    for ids, one in zip(prompts, found, strict=True):
+        generated = model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=12,
+            do_sample=False,
+            repetition_penalty=1.6,
+            eos_token_id=sorted(ENDS),
+            pad_token_id=0,
+        )
+        assert list(one.token_ids) == generated[0, len(ids) :].tolist()
+
+
 def test_a_long_prompt_is_not_written_beside_short_ones() -> None:
     """60 rows as long as the longest would hold 60 times its keys and values."""
     prompts = [(7,) * length for length in (4000, *range(20, 80))]
@@ -292,27 +311,46 @@ def test_what_is_held_at_once_goes_by_the_free_memory() -> None:
 # --- Drawing one token -------------------------------------------------------------------------------------------
 
 
-def drawn(logits: Sequence[float], count: int, **settings: object) -> Counter[int]:
-    """Count each token in `count` draws, each by the first number of a seed of its own."""
+def drawn(
+    logits: Sequence[float], count: int, said: torch.Tensor | None = None, **settings: object
+) -> Counter[int]:
+    """Count each token in `count` draws, each by the first number of a seed of its own, after the tokens `said`."""
     numbers = torch.cat([uniforms(seed, 1) for seed in range(count)])
-    ids, _ = draw(torch.tensor([logits]).expand(count, -1), numbers, SamplingConfig(**settings))
+    rows = torch.tensor([logits]).expand(count, -1)
+    held = None
+    if said is not None and "repetition_penalty" in settings:
+        held = torch.zeros_like(rows, dtype=torch.bool)
+        held[:, said[0]] = True
+    ids, _ = draw(rows, numbers, SamplingConfig(**settings), held)
     return Counter(ids.tolist())
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"temperature": 0.5}, {"top_k": 6}, {"temperature": 1.7, "top_p": 0.8}]
+    "settings",
+    [
+        {},
+        {"temperature": 0.5},
+        {"top_k": 6},
+        {"temperature": 1.7, "top_p": 0.8},
+        {"temperature": 1.3, "top_p": 0.95, "min_p": 0.2},
+        {"repetition_penalty": 1.8, "temperature": 0.7},
+    ],
 )
 def test_tokens_come_as_often_as_their_probability_says(settings: dict) -> None:
     """Pearson's chi-square, against transformers' own processors for what the settings leave."""
     logits = torch.randn(24, generator=torch.Generator().manual_seed(3)) * 1.5
-    kept = (logits / settings.get("temperature", 1.0))[None]
+    said = torch.tensor([[2, 5, 11]])
+    penalty = logits_process.RepetitionPenaltyLogitsProcessor(settings.get("repetition_penalty", 1.0))
+    kept = penalty(said, logits[None].clone()) / settings.get("temperature", 1.0)
     if "top_k" in settings:
         kept = logits_process.TopKLogitsWarper(settings["top_k"])(None, kept)
     if "top_p" in settings:
         kept = logits_process.TopPLogitsWarper(settings["top_p"])(None, kept)
+    if "min_p" in settings:
+        kept = logits_process.MinPLogitsWarper(settings["min_p"])(None, kept)
     expected = kept.softmax(dim=-1)[0].tolist()
     count = 20_000
-    found = drawn(logits.tolist(), count, **settings)
+    found = drawn(logits.tolist(), count, said=said, **settings)
     assert {token for token, share in enumerate(expected) if share == 0}.isdisjoint(found)
     cells = [(found[token], count * share) for token, share in enumerate(expected) if share]
     statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in cells)

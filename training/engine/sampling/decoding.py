@@ -15,6 +15,7 @@ its own.
 """
 
 import copy
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -188,8 +189,11 @@ class Decoder:
         lengths = torch.full((len(requests),), longest, device=self.device)
         ended = torch.zeros(len(requests), dtype=torch.bool, device=self.device)
         rows = torch.arange(len(requests), device=self.device)  # those that the batch still holds
+        said = tokens_said(requests, logits) if settings.repetition_penalty != 1 else None
         for step in range(longest):
-            drawn, drawn_logps = draw(logits, draws[rows, step], settings)
+            drawn, drawn_logps = draw(logits, draws[rows, step], settings, said)
+            if said is not None:
+                said.scatter_(1, drawn[:, None], True)
             tokens[rows, step] = drawn
             logps[rows] += drawn_logps.masked_fill(ended[rows], 0.0)
             stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
@@ -202,6 +206,7 @@ class Decoder:
                 kept, moved = close_ranks(alive)
                 read.keep(kept, moved)
                 rows, drawn = rows[kept], drawn[kept]
+                said = None if said is None else said[kept]
             logits = read.add(drawn)
         return [
             Generation(tuple(ids[:length]), logp, "stop" if stopped else "length")
@@ -249,24 +254,45 @@ def uniforms(seed: int, count: int) -> torch.Tensor:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
+def tokens_said(requests: Sequence[Request], logits: torch.Tensor) -> torch.Tensor:
+    """Return which tokens (R, V) each row's prompt holds. `logits` (R, V) gives the size and the device."""
+    said = torch.zeros_like(logits, dtype=torch.bool)
+    for row, request in zip(said, requests, strict=True):
+        row[list(request.prompt)] = True
+    return said
+
+
 def draw(
-    logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig
+    logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig, said: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token a row from logits (R, V) with uniform numbers (R,); temperature 0 takes the likeliest.
 
-    Returns ids (R,) and their float32 log-probabilities (R,) at temperature 1 with nothing cut off. Raises
-    ModelError if there is a logit that is not a number.
+    `said` (R, V) are the tokens that `repetition_penalty` is about. Returns ids (R,) and their float32
+    log-probabilities (R,) at temperature 1 with nothing cut off or penalized. Raises ModelError if there is a logit
+    that is not a number.
     """
     ids, logps = [], []
     rows = max(1, _ELEMENTS[logits.device.type] // logits.shape[1])
-    for some, number in zip(logits.split(rows), numbers.split(rows), strict=True):
+    parts = said.split(rows) if said is not None else itertools.repeat(None)
+    for some, number, repeated in zip(logits.split(rows), numbers.split(rows), parts, strict=False):
         logprobs = some.float().log_softmax(dim=-1)
         if bool(logprobs[:, 0].isnan().any()):  # one logit that is not a number makes its whole row so
             raise ModelError("The policy gives probabilities that are not finite; its weights are damaged.")
-        taken = _take(logprobs, number, settings)
+        scores = logprobs if repeated is None else _penalize(some.float(), repeated, settings)
+        taken = _take(scores, number, settings)
         ids.append(taken)
         logps.append(logprobs.gather(1, taken[:, None])[:, 0])
     return torch.cat(ids), torch.cat(logps)
+
+
+def _penalize(logits: torch.Tensor, said: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Return log-probabilities (R, V) of logits with those `said` pushed down (Keskar et al., 1909.05858, section 4.1).
+
+    A positive score is divided by the penalty, a negative one multiplied, as transformers and vLLM do.
+    """
+    penalty = settings.repetition_penalty
+    pushed = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(said, pushed, logits).log_softmax(dim=-1)
 
 
 def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
@@ -294,6 +320,14 @@ def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tenso
 
 
 def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
+    """Return probabilities (R, V), not normalized: by temperature, then top_k, top_p of the rest, and min_p."""
+    odds = _most_likely(logprobs, settings)
+    if not settings.min_p:
+        return odds
+    return odds.masked_fill(odds < settings.min_p * odds.amax(dim=-1, keepdim=True), 0.0)
+
+
+def _most_likely(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
     """Return probabilities (R, V), not normalized: by temperature, then top_k, then top_p of the rest."""
     scores = logprobs if settings.temperature == 1 else logprobs / settings.temperature
     if 0 < settings.top_k < scores.shape[1]:

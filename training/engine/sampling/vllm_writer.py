@@ -91,6 +91,8 @@ def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> 
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "top_k": settings.top_k,  # 0 keeps all, as here
+        "min_p": settings.min_p,
+        "repetition_penalty": settings.repetition_penalty,
         "max_tokens": settings.max_new_tokens,
         "stop_token_ids": sorted(eos_ids),
         "seed": seed,
