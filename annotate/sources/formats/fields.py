@@ -220,11 +220,6 @@ def _tidy(answer: Answer) -> Answer:
     return Answer(as_answer(content, _("a completion")), answer.policy, metadata)
 
 
-def answer(record: Record, key: str, policy: object = "") -> Answer:
-    """Return the completion under a key. Raises RecordError."""
-    return Answer(as_answer(read_content(record.get(key), key), key), name_of(policy))
-
-
 def prompt_of(record: Record, key: str, *completions: str) -> Content:
     """Return the prompt under a key: as messages if one of the completions is, or if it is itself."""
     prompt = read_content(record.get(key), key)

@@ -10,7 +10,7 @@ from annotate.sources.formats.format import Record
 
 CHOSEN = ("chosen", "rejected")
 POLICIES = ("{}_policy", "{}_model", "{}-model", "model_{}")
-SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_reward")
+SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_reward", "rating_{}")
 
 
 def preferred(

@@ -12,10 +12,12 @@ from annotate.sources.messages import is_chat, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
 VERDICT = (
-    r"chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict"
+    "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
+    "|helpful|harmless|honest|desirable"
 )
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(rf"{VERDICT}|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE)
+ANSWER = re.compile(NOUN, re.IGNORECASE)
 KNOWN_LISTS = ("prompt", "messages", "conversations", "conversation", "tools", "images")
 
 
@@ -29,11 +31,11 @@ def says_preference(record: Record) -> bool:
 
 
 def _is_several(key: str, value: object) -> bool:
-    """Return whether a value is a list of objects of which nothing is known: they could be completions."""
-    return (
-        isinstance(value, list)
-        and any(isinstance(item, Mapping) for item in value)
-        and key not in KNOWN_LISTS
+    """Return whether a value is a list that could be of completions: of objects, or of texts under such a name."""
+    if not isinstance(value, list) or key in KNOWN_LISTS:
+        return False
+    return any(isinstance(item, Mapping) for item in value) or (
+        len(value) > 1 and ANSWER.search(key) is not None
     )
 
 

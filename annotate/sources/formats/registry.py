@@ -6,7 +6,7 @@ from itertools import islice
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
-from annotate.sources.formats import prompts, whetstone
+from annotate.sources.formats import columns, prompts, whetstone
 from annotate.sources.formats.corpora import helpsteer, ratings, summaries, threads, trees
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
 from annotate.sources.formats.judges import alpaca, arena, benchmarks
@@ -25,7 +25,7 @@ FORMATS: tuple[Format, ...] = (
     *(summaries.PAIRS, summaries.AXIS, trees.OASST),
     *(openai.PREFERENCES, transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO),
     *(llama_factory.ALPACA, llama_factory.SHAREGPT, llama_factory.V1, llama_factory.KTO),
-    *(trl.PREFERENCES, trl.KTO, trl.NAMED),
+    *(trl.PREFERENCES, trl.KTO, trl.NAMED, columns.SIDE_BY_SIDE),
     *(prompts.PROMPT, prompts.CHAT, prompts.ALPACA),
 )
 

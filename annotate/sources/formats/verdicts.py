@@ -68,7 +68,7 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
     if names.count(word) == 1:
         return Opinion(fields.chosen(names.index(word), len(names)))
-    return _read_side(word) if not names or len(names) == len((FIRST, SECOND)) else None
+    return _read_side(word) if not names or len(names) == 2 else None
 
 
 def _read_side(word: str) -> Opinion | None:

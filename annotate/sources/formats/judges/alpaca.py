@@ -44,7 +44,7 @@ def _opinions(record: Record, annotator: str) -> Iterator[Opinion]:
     if record.get("preference") in (None, ""):
         return  # the judge's answer could not be read
     preference = fields.number(record["preference"], "preference")
-    if preference != TIE and not 1 <= preference <= len(OUTPUTS):
+    if preference != TIE and not 1 <= preference <= 2:
         raise RecordError(_("preference must be 0, or between 1 and 2."), "preference")
     second = 0.5 if preference == TIE else preference - 1
     yield Opinion((1 - second, second), annotator=annotator)

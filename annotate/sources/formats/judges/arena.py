@@ -66,21 +66,15 @@ def _read_battle(record: Record) -> Candidate:
         annotator="/".join(map(str, name)) if isinstance(name, list) else fields.name_of(name),
         at=fields.moment(record.get("tstamp")),
     )
-    identifier = next(
-        (key for key in ("id", "question_id", "conversation_id") if fields.name_of(record.get(key))), ""
-    )
-    times = ("tstamp",) if opinion.at else ()
+    question = fields.name_of(record.get("question_id"))
+    used = ["question_id"] * bool(question) + ["tstamp"] * bool(opinion.at)
     return fields.candidate(
         record,
-        (*conversations, *SIDES, "winner", judge, *times, identifier if identifier == "question_id" else ""),
+        (*conversations, *SIDES, "winner", judge, *used),
         prompt,
         _answers(record, completions),
         [opinion],
-        **(
-            {"prompt_external_id": fields.name_of(record["question_id"])}
-            if identifier == "question_id"
-            else {}
-        ),
+        prompt_external_id=question,
         sides_known=True,
     )
 

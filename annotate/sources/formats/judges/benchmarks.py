@@ -63,7 +63,7 @@ def _pandalm_opinions(record: Record) -> Iterator[Opinion]:
 def _models(names: object) -> tuple[str, str]:
     """Return the two models of a key such as “bloom-7b_llama-7b”."""
     parts = names.split("_") if isinstance(names, str) else []
-    return (parts[0], parts[1]) if len(parts) == len((FIRST, SECOND)) and all(parts) else ("", "")
+    return (parts[0], parts[1]) if len(parts) == 2 and all(parts) else ("", "")
 
 
 PANDALM = Format("pandalm", noop("PandaLM"), JUDGED, _fits_pandalm, _read_pandalm)

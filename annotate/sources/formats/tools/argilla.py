@@ -32,6 +32,8 @@ def _read_record(record: Record) -> Candidate:
     data, metadata = record["fields"], record.get("metadata")
     texts = read_texts(data, metadata if isinstance(metadata, Mapping) else None)
     others = fields.rest(data, *texts.used) or {}
+    if record.get("suggestions"):
+        others["suggestions"] = record["suggestions"]
     return texts.candidate(
         record,
         (),
@@ -71,14 +73,19 @@ def _opinions(said: Iterable[Said], texts: Texts) -> Iterator[Opinion]:
     for user, answers in by_user.items():
         found: list[Opinion] = []
         notes: list[str] = []
+        ratings: dict[str, float] = {}
         strength = None
         for question, value in answers:
-            if opinion := _read_answer(question, value, texts.names):
+            if name := _rated_name(question, value, texts.names):
+                ratings[name] = fields.number(value, question)
+            elif opinion := _read_answer(question, value, texts.names):
                 found.append(opinion)
             elif told := as_strength(question, value):
                 strength = told
             else:
                 notes.append(note(question, value))
+        if ratings and not found:
+            found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
         if len(found) != 1:
             raise RecordError(
                 _("A response does not say exactly once which completion is better, or that they are equal."),
@@ -103,6 +110,12 @@ def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion 
     if isinstance(value, bool) or not isinstance(value, int) or not BEST.search(question):
         return None
     return Opinion(fields.chosen(value - 1, len(names))) if 1 <= value <= len(names) else None
+
+
+def _rated_name(question: str, value: object, names: Sequence[str]) -> str:
+    """Return which text a question rates: the one that it names, as “response-1-rating” does. Or an empty text."""
+    named = [name for name in names if name in question] if fields.is_number(value) else []
+    return named[0] if len(named) == 1 and not isinstance(value, str) else ""
 
 
 def _read_ranking(value: list[Any], names: Sequence[str]) -> Opinion | None:

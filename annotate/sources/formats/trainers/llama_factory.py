@@ -25,7 +25,11 @@ def _read_alpaca(record: Record) -> Candidate:
 
 
 def _alpaca_prompt(record: Record) -> Content:
-    prompt: Content = fields.join(fields.text(record, "instruction"), record.get("input"))
+    return with_history(fields.join(fields.text(record, "instruction"), record.get("input")), record)
+
+
+def with_history(prompt: Content, record: Record) -> Content:
+    """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message."""
     history: list[Message] = []
     for turn in record.get("history") or []:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
@@ -40,8 +44,11 @@ ALPACA = Format("llama-factory-alpaca", noop("LLaMA-Factory (alpaca)"), JUDGED, 
 # --- sharegpt ----------------------------------------------------------------------------------------------------
 
 
+CHATS = ("conversations", "messages", "conversation", "trajectory", "context")
+
+
 def _chat_key(record: Record) -> str:
-    return next((key for key in ("conversations", "messages") if is_chat(record.get(key))), "")
+    return next((key for key in CHATS if is_chat(record.get(key))), "")
 
 
 SHAREGPT = Format(

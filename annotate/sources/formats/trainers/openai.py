@@ -8,18 +8,19 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import preferred
-from annotate.sources.messages import as_answer, read_chat, read_content, read_tools
+from annotate.sources.messages import as_answer, is_chat, read_chat, read_content, read_tools
 
 OUTPUTS = ("preferred_output", "non_preferred_output")
 
 
 def _fits(record: Record) -> bool:
     source = record.get("input")
-    return isinstance(source, Mapping) and "messages" in source and fields.has_contents(record, *OUTPUTS)
+    has_messages = is_chat(source) or (isinstance(source, Mapping) and "messages" in source)
+    return has_messages and fields.has_contents(record, *OUTPUTS)
 
 
 def _read(record: Record) -> Candidate:
-    source = record["input"]
+    source = record["input"] if isinstance(record["input"], Mapping) else {"messages": record["input"]}
     metadata = {
         **(fields.rest(source, "messages", "tools") or {}),
         **(fields.rest(record, "id", "input", *OUTPUTS) or {}),

@@ -6,6 +6,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import as_thumb, preferred, thumbed
+from annotate.sources.formats.trainers.llama_factory import with_history
 from annotate.sources.messages import (
     as_answer,
     is_chat,
@@ -50,6 +51,13 @@ REJECTED = ("rejected_response", "rejected_messages", "rejected_images")
 
 def _read_swift(record: Record) -> Candidate:
     """Return the chat's last answer as preferred to the rejected one, or to itself under other images."""
+    if "messages" not in record:
+        return preferred(
+            record,
+            ("query", "response", "rejected_response", "history", *fields.SYSTEM),
+            with_history(record["query"], record),
+            [record["response"], record["rejected_response"]],
+        )
     chat = read_chat(record["messages"], "messages")
     prompt, chosen = split_answer(chat, "messages")
     rejected = chosen
@@ -64,11 +72,17 @@ def _read_swift(record: Record) -> Candidate:
     return preferred(record, used, prompt, [chosen, rejected])
 
 
+def _fits_swift(record: Record) -> bool:
+    if is_chat(record.get("messages")):
+        return fields.has_any(record, *REJECTED)
+    return "messages" not in record and fields.has_texts(record, "query", "response", "rejected_response")
+
+
 SWIFT = Format(
     "ms-swift",
     noop("ms-swift"),
     JUDGED,
-    lambda record: is_chat(record.get("messages")) and fields.has_any(record, *REJECTED),
+    _fits_swift,
     _read_swift,
 )
 

@@ -197,6 +197,36 @@ WHETSTONE += [
     ),
 ]
 
+COLUMNS: list[Case] = [
+    (
+        "side-by-side",
+        {
+            "prompt": "Sky?",
+            "text_a": "Blue.",
+            "text_b": "Green.",
+            "preference": "B",
+            "rater": 3,
+            "reason": "Truer.",
+        },
+        [pair(opinion=Opinion((0.0, 1.0), annotator="3", rationale="Truer."))],
+    ),
+    (
+        "side-by-side",
+        {"instruction": "Sky?", "output_1": "Blue.", "output_2": "Green.", "label": "tie", "topic": "x"},
+        [pair(opinion=Opinion((0.5, 0.5)), metadata={"topic": "x"})],
+    ),
+    (
+        "side-by-side",
+        {"question": "Sky?", "answer_1": "Blue.", "model_1": "m1", "answer_2": "Green.", "model_2": "m2"},
+        [Candidate("Sky?", (Answer("Blue.", "m1"), Answer("Green.", "m2")))],
+    ),
+    (
+        "side-by-side",
+        {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "winner": "completion_a"},
+        [pair()],
+    ),
+]
+
 PROMPTS: list[Case] = [
     (
         "prompts",
@@ -218,4 +248,4 @@ PROMPTS: list[Case] = [
     ),
 ]
 
-CASES = [*WHETSTONE, *PROMPTS]
+CASES = [*WHETSTONE, *COLUMNS, *PROMPTS]

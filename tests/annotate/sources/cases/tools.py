@@ -217,6 +217,26 @@ ARGILLA += [
     ),
 ]
 
+ARGILLA += [
+    (  # a rating for each text, and what a model suggested
+        "argilla",
+        {
+            "fields": FIELDS,
+            "suggestions": {"best": {"value": "response-1", "agent": "m"}},
+            "responses": {
+                "response-1-rating": [{"value": 2, "user_id": "u1"}],
+                "response-2-rating": [{"value": 5, "user_id": "u1"}],
+            },
+        },
+        [
+            pair(
+                opinion=Opinion((2.0, 5.0), annotator="u1"),
+                metadata={"suggestions": {"best": {"value": "response-1", "agent": "m"}}},
+            )
+        ],
+    ),
+]
+
 HIT = {
     "HITId": "h1",
     "HITTypeId": "t",

@@ -328,4 +328,27 @@ OTHERS: list[Case] = [
     ),
 ]
 
+OTHERS += [
+    (  # before it had messages
+        "ms-swift",
+        {
+            "system": "Be short.",
+            "query": "Sky?",
+            "response": "Blue.",
+            "rejected_response": "Green.",
+            "history": [["Hi", "Hello."]],
+        },
+        [pair([system("Be short."), user("Hi"), assistant("Hello."), *SKY])],
+    ),
+    (
+        "openai",
+        {
+            "input": SKY,
+            "preferred_output": [assistant("Blue.")],
+            "non_preferred_output": [assistant("Green.")],
+        },
+        [pair(SKY)],
+    ),
+]
+
 CASES = [*TRL, *DIALOGUES, *LLAMA_FACTORY, *OTHERS]
