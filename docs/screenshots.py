@@ -69,6 +69,7 @@ AFTER = (
     ("snapshots", "rosa", "/p/{project}/snapshots/"),
     ("snapshot", "rosa", "/p/{project}/snapshots/{snapshot}/"),
     ("export", "rosa", "/p/{project}/export/"),
+    ("export-split", "rosa", "/p/{project}/export/?format=datasets&test=10&validation=5&count=1"),
     ("tokens", "rosa", "/tokens/"),
     ("round-written", "ada", "/p/{project}/rounds/{third}/"),
     ("set-password", "", "{password}"),
