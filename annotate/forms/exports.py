@@ -305,7 +305,7 @@ GROUPS = (
         _("Which rows"),
         _("people, dates, rounds, agreement"),
         [
-            ["kind", "policy"], ["since", "until"], ["batch", "round"], ["metadata", "flags"],
+            ["policy"], ["since", "until"], ["batch", "round"], ["metadata", "flags"],
             ["min_judgments", "strength", "agreement"], ["annotator"],
         ],
     ),
@@ -317,7 +317,7 @@ GROUPS = (
     (
         _("How judgments become pairs"),
         _("votes, labels, weights"),
-        [["votes", "weights"], ["smoothing", "too_fast"], ["snapshot"]],
+        [["votes", "weights"], ["smoothing", "too_fast", "gold"], ["snapshot"]],
     ),
     (_("For spreadsheets"), _("CSV"), [["cells"]]),
 )  # fmt: skip

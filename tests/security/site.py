@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.test import Client
+from django.utils import timezone
 
 from annotate.imports.records import Item
 from annotate.imports.writing import write
@@ -18,6 +20,7 @@ from annotate.models import (
     ApiToken,
     Comparison,
     Completion,
+    Export,
     Import,
     Membership,
     Policy,
@@ -160,6 +163,9 @@ def _content(tenant: Tenant, payload: str) -> None:
     upload.file.save(f"{uuid.uuid4()}.jsonl", ContentFile(b'{"prompt": "A film opens:"}\n'))
     snapshot = snapshots.take_snapshot(project, admin)
     round_ = _round(tenant, payload)
+    job = Export(project=project, created_by=admin, filename=f"{payload}.jsonl"[-200:], sha256="0" * 64)
+    job.state, job.expires_at = Export.State.DONE, timezone.now() + timedelta(days=1)
+    job.file.save("an-export", ContentFile(b"{}\n"))
     token, _secret = ApiToken.issue(annotator, "theirs")
     membership = Membership.objects.get(project=project, user=annotator)
     maker = Membership.objects.get(project=project, user=admin)
@@ -176,6 +182,7 @@ def _content(tenant: Tenant, payload: str) -> None:
         "import_id": upload.pk,
         "flag_id": flag.pk,
         "digest": snapshot.digest,
+        "job_id": job.pk,
         "number": round_.number,
         "name": "config.json",
         "policy_id": project.current_policy_id,
