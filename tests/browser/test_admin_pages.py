@@ -8,6 +8,7 @@ from django.core.files.base import ContentFile
 from playwright.sync_api import expect
 
 from annotate.imports import uploads
+from annotate.imports.files import reception
 from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Flag, Import, Project
 from annotate.pairs.snapshots import take_snapshot
@@ -97,7 +98,7 @@ def test_the_first_rows_of_a_file_are_shown_whole(project, owner, open_page, tmp
 
 @pytest.mark.parametrize("script", [True, False])
 def test_an_import_without_scripts_is_continued_by_hand(project, owner, open_page, script):
-    made = uploads.receive(project, owner, ContentFile(b'{"prompt": "a"}\n', "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(b'{"prompt": "a"}\n', "rows.jsonl"), "jsonl")
     page = open_page(owner, "/keys/", java_script_enabled=script)
     page.route("**/import/*/", lambda route: route.fallback() if route.request.method == "GET" else None)
     page.goto(f"/p/reviews/import/{made.pk}/")
