@@ -12,7 +12,8 @@ from annotate.sources.messages import is_chat, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
 VERDICT = (
-    r"chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict"
+    "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
+    "|helpful|harmless|honest|desirable"
 )
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(rf"{VERDICT}|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE)

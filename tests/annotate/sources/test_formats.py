@@ -42,6 +42,7 @@ UNCLEAR: list[dict[str, Any]] = [
     {"prompt": "Sky?", "chosen": "Blue."},
     {"prompt": "Sky?", "rejected": "Green."},
     {"prompt": "Sky?", "better": "Blue.", "worse": "Green."},
+    {"prompt": "Sky?", "response": "Blue.", "helpfulness": 4},
     {"prompt": "Sky?", "answers": ["Blue.", "Green."]},
     {"prompt": "Sky?", "items": [{"text": "Blue."}, {"text": "Green."}]},
     {"instruction": "Sky?", "output_a": "Blue.", "output_b": "Green.", "winner": "neither"},
