@@ -166,6 +166,7 @@ def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     return {
         "token": str(claim.token),
         "prompt": comparison.prompt.content,
+        **({"tools": comparison.prompt.tools} if comparison.prompt.tools else {}),
         "metadata": comparison.visible_metadata(project.visible_metadata),
         "left": {"id": "a", **_said(claim.left)},
         "right": {"id": "b", **_said(claim.right)},

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from django.db import transaction
 from django.utils import timezone
 
+from annotate.errors import RefusalError
 from annotate.imports.matching import Matcher, OpinionState, PairState, PromptState, one_of, stored_key
 from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources, parse_record
@@ -300,7 +301,10 @@ def _write_opinions(project: Project, pairs: list[PairState], batch: str) -> Non
     ]
     if not said:
         return
-    annotators = external.find_or_make(project, {name for _pair, name, _opinion in said})
+    try:
+        annotators = external.find_or_make(project, {name for _pair, name, _opinion in said})
+    except RefusalError as error:
+        raise ImportRefusedError([(WHOLE_FILE, error.message)], 1) from error
     more: Counter[int] = Counter()
     for pair, _name, opinion in said:
         if not pair.is_new:

@@ -7,9 +7,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
 
 from annotate.imports.expansion import Choices, expand
+from annotate.imports.records import ImportRefusedError
 from annotate.imports.writing import write
 from annotate.judgments.imported import take_back
 from annotate.models import Claim, Comparison, Completion, Judgment, Membership, Prompt, User
+from annotate.people import external
 from annotate.projects.lifecycle import change_needed
 from annotate.queueing import queue
 from annotate.sources.candidates import Answer, Candidate, Opinion
@@ -147,6 +149,21 @@ def test_chats_are_stored_whole_and_tell_completions_apart(project):
     assert [CALL, {"role": "tool", "content": "3"}] in stored.values()
     assert bring_in(project, row) == {"duplicates": 3}
     assert bring_in(project, Candidate("Q", answers, (Opinion((3, 2, 1)),)))["prompts"] == 1
+
+
+def test_a_project_has_a_bounded_number_of_annotators_from_files(project, monkeypatch):
+    monkeypatch.setattr(external, "MOST", 2)
+    with pytest.raises(ImportRefusedError, match="more than 2 annotators from files"):
+        bring_in(project, THREE_VERDICTS)
+    assert not Comparison.objects.exists()
+
+
+def test_a_project_is_deleted_with_the_annotators_of_its_files(project):
+    bring_in(project, THREE_VERDICTS)
+    project.current_policy = None
+    project.save()
+    project.delete()
+    assert not User.objects.exclude(imported_into=None).exists()
 
 
 def test_an_annotator_of_a_file_is_no_account(project, client):
