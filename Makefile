@@ -14,7 +14,7 @@ FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/ann
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-security lint format screenshots templates bench-train bench-sample bench-web gpu-check test-real starter architectures clean
+.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-security lint format screenshots templates bench-train bench-sample bench-web bench-data gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -109,6 +109,9 @@ bench-sample: setup ## Our sampler against plain generate
 
 bench-web: setup ## Annotators under load
 	$(BIN)/python -m benchmarks.web
+
+bench-data: setup ## Rows a second and memory of imports, on SQLite and PostgreSQL
+	$(BIN)/python -m benchmarks.data
 
 architectures: setup ## Every causal class of transformers through the engine; writes docs/architectures.md (an hour)
 	$(BIN)/python -m tests.architectures

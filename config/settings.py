@@ -169,6 +169,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to di
 IMPORT_LIMIT = (
     env.int("WHETSTONE_IMPORT_MEGABYTES", 1024) * 1024 * 1024
 )  # bytes of one file of prompts or pairs
+# Hosts that files may be imported from, such as `huggingface.co` for hf://datasets/…; none unless named.
+IMPORT_HOSTS: list[str] = env.list("WHETSTONE_IMPORT_HOSTS", [])
 
 # --- Language and time -------------------------------------------------------------------------------------------
 

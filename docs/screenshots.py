@@ -65,6 +65,8 @@ AFTER = (
     ("settings", "ada", "/p/{project}/settings/"),
     ("import", "ada", "/p/{project}/import/"),
     ("import-checked", "ada", "/p/{project}/import/{upload}/"),
+    ("import-partly-refused", "ada", "/p/{project}/import/{judged}/"),
+    ("import-by-hand", "ada", "/p/{project}/import/{table}/"),
     ("new-project", "ada", "/new/"),
     ("snapshots", "rosa", "/p/{project}/snapshots/"),
     ("snapshot", "rosa", "/p/{project}/snapshots/{snapshot}/"),
@@ -151,6 +153,33 @@ def instance(var: Path) -> Iterator[str]:
     finally:
         demo.terminate()
         demo.wait(60)
+
+
+def upload_files(project: Any, ada: Any) -> dict[str, int]:
+    """Check a file of judged pairs of which some rows are bad, and a table whose columns must be mapped."""
+    from django.core.files.base import ContentFile
+
+    from annotate.imports import uploads
+    from annotate.imports.files import reception
+
+    pairs = [
+        {
+            "prompt": f"Describe scene {number} of a film about the sea.",
+            "chosen": f"Scene {number}: the keeper trims the wick, winds the clock and writes the log.",
+            "rejected": "A man looks at the sea." if number % 9 else "",
+        }
+        for number in range(200)
+    ]
+    table = (
+        "question;first;second;said\nWho keeps the light?;The keeper;The sea;0\nWhen?;At night;At noon;1\n"
+    )
+    lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
+    judged = reception.receive(project, ada, ContentFile(lines.encode(), "preferences.jsonl"))
+    uploads.work(judged.pk, 60)
+    return {
+        "judged": judged.pk,
+        "table": reception.receive(project, ada, ContentFile(table.encode(), "survey.csv")).pk,
+    }
 
 
 def upload(page: Page, slug: str) -> int:
@@ -279,6 +308,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     state_machine.promote(second, ada)
     project.refresh_from_db()
     names |= what_else_there_is(project, ada, ben, first)
+    names |= upload_files(project, ada)
     names["upload"] = upload(photographer.page("ada", ""), project.slug)
     take(AFTER)
     take_realistic(photographer)

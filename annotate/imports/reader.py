@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
+from annotate.sources.tables import SEPARATOR_LINE
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -19,6 +21,11 @@ FORMATS = ("jsonl", "csv", "txt")
 KEYS = (
     "prompt", "id", "metadata", "completion_a", "completion_b", "policy_a", "policy_b", "gold",
     "prompt_external_id", "prompt_metadata", "withdrawn",
+)  # fmt: skip
+# Of two such columns, an empty cell beside a filled one is an empty completion.
+TWINS = (
+    ("completion_a", "completion_b"), ("chosen", "rejected"), ("response_a", "response_b"), ("answer_a", "answer_b"),
+    ("output_1", "output_2"), ("answer1", "answer2"), ("response1", "response2"),
 )  # fmt: skip
 LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
 COLUMNS = 200  # of a CSV record at most
@@ -52,24 +59,37 @@ def guess_format(filename: str) -> str:
 class Reader:
     """The records of a binary file: (line, record or RowError) for each, blank lines passed over.
 
-    In CSV, columns other than KEYS become metadata.
+    In CSV, columns other than KEYS become metadata, unless the record is wanted `raw`: as its columns say.
 
-    `position` (bytes) and `line` say how far it has read; given to another Reader, it goes on from there.
+    `position` (bytes) and `line` say how far it has read; given to another Reader, it goes on from there. `text` is
+    the record that was read last, as it is in the file.
     """
 
-    def __init__(self, file: BinaryIO, format: str, position: int = 0, line: int = 0) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        format: str,
+        position: int = 0,
+        line: int = 0,
+        *,
+        separator: str = ",",
+        raw: bool = False,
+    ) -> None:
         if format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
-        self.file, self.format = file, format
+        self.file, self.format, self.separator, self.raw = file, format, separator or ",", raw
         self.position, self.line = 0, 0
+        self._read_lines: list[bytes] = []  # of the present record
         self._broken: RowError | None = None
-        self._width = _Width()
         self._lines = self._read()
         self.file.seek(0)
         self._no_text = _no_text(self.file.read(HEAD))
         self.file.seek(0)
         self._lines_end_with_cr = _ends_with_cr(self.file.readline(LINE_LIMIT), format)
         self.file.seek(0)
+        self._width = _Width(self.separator)
+        if format == "csv":
+            self._skip_separator_line()
         self.columns = self._read_columns() if format == "csv" else []
         if position:
             self.file.seek(position)
@@ -86,14 +106,22 @@ class Reader:
         if self._no_text:
             yield WHOLE_FILE, RowError(self._no_text)
             return
-        if self.format == "csv" and "prompt" not in self.columns:
+        if self.format == "csv" and (not self.columns if self.raw else "prompt" not in self.columns):
             if self.columns or self._broken:
                 yield 1, self._broken or RowError(_wrong_columns(self.columns))
             return
+        self._read_lines.clear()
         for line, record in self._csv() if self.format == "csv" else self._plain():
             found = self._broken or record
             self._broken = None
             yield line, found
+            self._read_lines.clear()
+
+    @property
+    def text(self) -> str:
+        """Return the record that was read last as it is in the file; of a byte that is not UTF-8, its number."""
+        whole = b"".join(self._read_lines).removeprefix(b"\xef\xbb\xbf")
+        return whole.decode(errors="backslashreplace").strip("\r\n")
 
     # --- Lines ---------------------------------------------------------------------------------------------------
 
@@ -103,6 +131,7 @@ class Reader:
             first = self.position == 0
             self.position += len(raw)
             self.line += 1
+            self._read_lines.append(raw)
             yield self._decode(raw.removeprefix(b"\xef\xbb\xbf") if first else raw)
             if len(raw) > LINE_LIMIT:
                 return  # its end may be gigabytes away
@@ -161,11 +190,20 @@ class Reader:
             else:
                 yield self.line, _from_json(text.rstrip())
 
+    def _skip_separator_line(self) -> None:
+        """Take the separator from a first line such as `sep=;`, as Excel writes it."""
+        head = self.file.readline(HEAD).removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+        self.file.seek(0)
+        if said := SEPARATOR_LINE.fullmatch(head):
+            next(self._lines)
+            self.separator = said["separator"]
+            self._width = _Width(self.separator)
+
     def _read_columns(self) -> list[str]:
         try:
-            for values in csv.reader(self._first_lines()):
+            for values in csv.reader(self._first_lines(), delimiter=self.separator):
                 if values or self._broken:
-                    return [] if self._broken else _show_inner_crs(values)
+                    return [] if self._broken else [_column(name) for name in _show_inner_crs(values)]
         except csv.Error as error:
             self._broken = _not_csv(error)
         return []
@@ -183,13 +221,13 @@ class Reader:
             yield text
 
     def _csv(self) -> Iterator[tuple[int, Record | RowError | None]]:
-        records = csv.reader(self._lines, strict=True)
+        records = csv.reader(self._lines, strict=True, delimiter=self.separator)
         while True:
             line = self.line + 1
             try:
                 values = next(records, None)
             except csv.Error as error:
-                self._width = _Width()  # the next line begins a record
+                self._width = _Width(self.separator)  # the next line begins a record
                 yield line, _not_csv(error)
                 continue
             if values is None:
@@ -210,6 +248,8 @@ class Reader:
                     % {"name": printable(column, 40)}
                 )
             row[column] = row.get(column) or value
+        if self.raw:
+            return _filled(row)
         if row.get("metadata"):
             return RowError(_("In CSV, metadata is a column for each of its keys."))
         known = {key: value for key, value in row.items() if key in KEYS and value}
@@ -247,10 +287,10 @@ class _RowTooLargeError(RowError):
 class _Width:
     """The separators, characters and lines of a CSV record, counted line by line before it is split."""
 
-    # A value in quotes, with its last one if that is there.
-    QUOTED = re.compile(r'(?<![^,])"(?:[^"]++|"")*+("?)')
-
-    def __init__(self) -> None:
+    def __init__(self, separator: str = ",") -> None:
+        self.separator = separator
+        # A value in quotes, with its last one if that is there.
+        self.quoted = re.compile(rf'(?<![^{re.escape(separator)}])"(?:[^"]++|"")*+("?)')
         self.in_quotes = False
         self.separators = self.characters = self.lines = 0
 
@@ -262,10 +302,10 @@ class _Width:
         self.lines += 1
         text = f'"{line}' if self.in_quotes else line
         at, in_quotes = 0, False
-        while self.separators < COLUMNS and (value := self.QUOTED.search(text, at)):
-            self.separators += text.count(",", at, value.start())
+        while self.separators < COLUMNS and (value := self.quoted.search(text, at)):
+            self.separators += text.count(self.separator, at, value.start())
             at, in_quotes = value.end(), not value[1]
-        self.separators += text.count(",", at)
+        self.separators += text.count(self.separator, at)
         if self.separators >= COLUMNS:
             raise _RowTooLargeError(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
         if self.characters > LINE_LIMIT:
@@ -301,6 +341,22 @@ def _hide_inner_crs(line: str) -> str:
 
 def _show_inner_crs(values: list[str]) -> list[str]:
     return [value.replace(CR_IN_CELL, "\r") for value in values]
+
+
+def _column(name: str) -> str:
+    """Return the name of a column without blanks around it; a known one in small letters."""
+    name = name.strip()
+    known = re.sub(r"[ -]+", "_", name.casefold())
+    return known if known in KNOWN_COLUMNS or known in KEYS else name
+
+
+def _filled(row: Mapping[str, str]) -> Record:
+    """Return a record without its empty cells, which say nothing. An empty prompt, or completion of two, says it."""
+    kept = {name: value for name, value in row.items() if value or name == "prompt"}
+    for twins in TWINS:
+        if any(name in kept for name in twins):
+            kept |= {name: "" for name in twins if name in row and name not in kept}
+    return kept
 
 
 def _from_json(text: str) -> Record | RowError:

@@ -8,91 +8,36 @@ file was found right. An unexpected error ends an import: none is left running f
 
 from __future__ import annotations
 
-import errno
 import logging
-import sqlite3
 import time
 import uuid
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
-from django.core.files.base import File
-from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import RefusalError
 from annotate.imports import writing
-from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
-from annotate.imports.records import (
-    BATCH,
-    ERRORS_KEPT,
-    SIDES,
-    ImportRefusedError,
-    Item,
-    Sources,
-    parse,
-    parse_record,
-)
+from annotate.imports.files.checking import Check
+from annotate.imports.files.options import Options
+from annotate.imports.files.reception import forget_files
+from annotate.imports.files.rows import Row, Rows
+from annotate.imports.files.storage_errors import is_disk_full, storage_error, will_pass
+from annotate.imports.reader import WHOLE_FILE, RowError, nothing_in
+from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
 from annotate.judgments.imported import take_back
-from annotate.models import Comparison, Import, Judgment, Project, Prompt, User
+from annotate.models import Comparison, Import, Judgment, Prompt, RefusedRow
 from annotate.models.conflicts import update_in_parts
-from annotate.text.chats import as_completion, last_question
+from primitives.text import make_storable
 
 ROWS_CHECKED_AT_A_TIME = 5_000
 ROWS_COMPARED_AT_A_TIME = 200
 BYTES_COMPARED_AT_A_TIME = 512 * 1024  # of texts, in memory together
-PREVIEWED = 5
-PREVIEW_BYTES = 256 * 1024  # of a file that may begin with blank lines, read by each look at its page
-FOLDER = str(Import._meta.get_field("file").upload_to)
-KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
-
 logger = logging.getLogger(__name__)
 State = Import.State
-
-
-class StorageError(RefusalError):
-    """The server could not store something. The message says what to do."""
-
-
-def receive(project: Project, by: User, file: File[Any], format: str) -> Import:
-    """Store the file, under a name of our own, to be worked through. Raises StorageError, with nothing stored."""
-    sweep_files()
-    upload = Import(
-        project=project,
-        created_by=by,
-        filename=(file.name or _("pasted text"))[-200:],
-        format=format,
-        size=file.size or 0,
-    )
-    upload.counts = {"since": time.time()}
-    name = f"{uuid.uuid4()}.{format}"
-    try:
-        upload.file.save(name, file)
-    except BaseException as error:
-        stored = upload.file.name or upload.file.field.generate_filename(upload, name)
-        with suppress(OSError):
-            upload.file.storage.delete(stored)  # what there is of it
-        if isinstance(error, OSError) or _is_disk_full(error):
-            raise _storage_error(error) from error
-        raise
-    return upload
-
-
-def sweep_files() -> None:
-    """Delete the files of uploads that no Import names: of a process that was killed, of a deleted project."""
-    storage = Import._meta.get_field("file").storage
-    with suppress(OSError, NotImplementedError):  # no upload yet, or a storage that is away or lists nothing
-        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
-        named = set(Import.objects.filter(file__in=names).values_list("file", flat=True))
-        for name in names - named:
-            if timezone.now() - storage.get_modified_time(name) > KEPT:
-                storage.delete(name)
 
 
 def work(import_id: int, seconds: float) -> Import:
@@ -111,9 +56,9 @@ def work(import_id: int, seconds: float) -> Import:
         except FileNotFoundError:  # another window cancelled it, or the storage was tidied up
             _fail(upload, _("The file is no longer in the server’s storage: upload it again."))
         except Exception as error:
-            if _is_disk_full(error):
-                raise _storage_error(error) from error
-            if _will_pass(error):
+            if is_disk_full(error):
+                raise storage_error(error) from error
+            if will_pass(error):
                 raise
             logger.exception("Import %s failed", upload.pk)
             _fail(
@@ -127,6 +72,27 @@ def work(import_id: int, seconds: float) -> Import:
         if time.monotonic() > until:
             break
     return upload
+
+
+def check_again(upload: Import, options: Options) -> bool:
+    """Check a file from its start by other options. False if it is not waiting for them (any more)."""
+    with transaction.atomic():
+        waiting = Import.objects.filter(pk=upload.pk).filter(
+            Q(state__in=(State.MAPPING, State.CHECKING, State.READY))
+            | Q(state=State.REFUSED, counts__made__isnull=True)
+        )
+        changed = waiting.update(
+            state=State.CHECKING,
+            position=0,
+            line=0,
+            options={**upload.options, **options.dump(), "pass": uuid.uuid4().hex},
+            counts={"since": time.time()},
+            errors=[],
+            finished_at=None,
+        )
+        if changed:
+            upload.refused_rows.all().delete()
+    return changed == 1
 
 
 def start(upload: Import, *, update: bool = False) -> bool:
@@ -144,7 +110,7 @@ def cancel(upload: Import) -> bool:
     live = Import.objects.filter(pk=upload.pk, state__in=Import.LIVE)
     stopped = live.update(state=State.CANCELLED, finished_at=timezone.now()) == 1
     if stopped:
-        upload.file.delete(save=False)
+        forget_files(upload)
     return stopped
 
 
@@ -187,36 +153,6 @@ def withdraw(upload: Import) -> tuple[int, int]:
     return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())
 
 
-@dataclass(frozen=True)
-class Preview:
-    """A record as the page shows it; of a chat, the last message."""
-
-    text: str
-    completions: tuple[str, str] | None
-    gold: str | None
-
-
-def preview(upload: Import) -> list[Preview]:
-    """Return the first records of a file that was checked, or none if the file is gone."""
-    try:
-        with _opened(upload) as file:
-            reader = Reader(file, upload.format)
-            rows = Portion(reader, rows=PREVIEWED, size=PREVIEW_BYTES, seconds=writing.SECONDS_AT_A_TIME)
-            items = [parse(row) for _line, row in rows if not isinstance(row, RowError)]
-    except FileNotFoundError:  # starting the import says so
-        return []
-    return [
-        Preview(
-            last_question(item.prompt),
-            (as_completion(item.completions[0]), as_completion(item.completions[1]))
-            if item.completions
-            else None,
-            item.gold if item.gold in SIDES else None,
-        )
-        for item in items
-    ]
-
-
 def seconds_left(upload: Import) -> float | None:
     """Return an estimate from the pace of this pass so far; None before there is one."""
     if not upload.position or "since" not in upload.counts:
@@ -230,53 +166,51 @@ def _opened(upload: Import) -> BinaryIO:
 
 
 def _check_some(upload: Import) -> None:
-    sources = Sources(upload.project, upload.counts.get("policies", ()))
-    errors, wrong = list(upload.errors), upload.counts.get("wrong", 0)
-    found = Counter(upload.counts.get("found", {}))
-    outcome = Outcome(Counter(upload.counts.get("expected", {})), upload.counts.get("remarks", []))
-    items: list[tuple[int, Item]] = []
+    check = Check(upload.project, Options.of(upload), upload.counts, upload.errors)
     with _opened(upload) as file:
-        rows = Reader(file, upload.format, upload.position, upload.line)
-        some = writing.portion(rows, ROWS_CHECKED_AT_A_TIME)
-        compared = rows.position
-        for line, row in some:
-            try:
-                item = parse_record(row)
-                sources.add(item)
-            except RowError as error:
-                wrong += 1
-                if len(errors) < ERRORS_KEPT:
-                    errors.append([line, str(error)])
-                continue
-            found[item.kind] += 1
-            items.append((line, item))
-            if len(items) >= ROWS_COMPARED_AT_A_TIME or rows.position - compared >= BYTES_COMPARED_AT_A_TIME:
-                outcome.add(writing.compare(upload.project, items))
-                items, compared = [], rows.position
-    outcome.add(writing.compare(upload.project, items))
-    over = some.over
-    if over and not wrong and not found:
-        wrong, errors = 1, [[WHOLE_FILE, nothing_in(rows)]]
-    state = State.CHECKING if not over else State.REFUSED if wrong else State.READY
-    counts = {
-        **upload.counts,
-        "found": dict(found),
-        "expected": dict(outcome.counts),
-        "remarks": outcome.remarks,
-        "wrong": wrong,
-        "policies": sorted(sources.new),
-    }
-    if _advance(upload, rows, state, counts, errors) and state == State.REFUSED:
-        upload.file.delete(save=False)
+        reader = check.options.reader(file, upload.format, upload.position, upload.line)
+        rows = Rows(reader, writing.portion(reader, ROWS_CHECKED_AT_A_TIME), check.options)
+        compared = reader.position
+        for row in rows:
+            check.add(row)
+            if (
+                check.waiting >= ROWS_COMPARED_AT_A_TIME
+                or reader.position - compared >= BYTES_COMPARED_AT_A_TIME
+            ):
+                check.compare()
+                compared = reader.position
+    check.compare()
+    over = rows.over
+    if over and not check.counts["rows"]:
+        check.refuse(Row(WHOLE_FILE, error=nothing_in(reader)))
+    state = State.CHECKING if not over else State.READY if check.found else State.REFUSED
+    with transaction.atomic():
+        if _advance(upload, rows, state, check.as_counts(), check.errors):
+            RefusedRow.objects.bulk_create(
+                RefusedRow(upload=upload, line=row.line, reason=row.error, text=make_storable(row.text))
+                for row in check.kept
+            )
 
 
 def _write_some(upload: Import) -> None:
+    options = Options.of(upload)
+    sources = Sources(upload.project)
+    refused: list[tuple[int, str]] = []
+    items: list[tuple[int, Item]] = []
     with _opened(upload) as file:
-        rows = Reader(file, upload.format, upload.position, upload.line)
-        some = writing.portion(rows, ROWS_AT_A_TIME)
-        items = [(line, parse_record(row)) for line, row in some]
-    state = State.DONE if some.over else State.RUNNING
+        reader = options.reader(file, upload.format, upload.position, upload.line)
+        rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME), options)
+        for row in rows:  # those with an error were counted by the check, and are left out
+            try:
+                for item in row.items:
+                    sources.add(item)
+            except RowError as error:
+                refused.append((row.line, str(error)))
+            else:
+                items += [(row.line, item) for item in row.items]
+    state = State.DONE if rows.over else State.RUNNING
     try:
+        _refuse_news(upload, refused)
         with transaction.atomic():
             outcome = Outcome(Counter(upload.counts.get("made", {})), upload.counts.get("remarks", []))
             # The row first: a second window waits for it here, and then finds that this step is done.
@@ -286,16 +220,28 @@ def _write_some(upload: Import) -> None:
             outcome.add(writing.write(upload.project, items, batch(upload), update=update))
             counts = {**upload.counts, "made": dict(outcome.counts), "remarks": outcome.remarks}
             Import.objects.filter(pk=upload.pk).update(counts=counts)
-    except ImportRefusedError as refused:  # something that came up after the check
-        _advance(upload, rows, State.REFUSED, upload.counts, [list(error) for error in refused.errors])
+    except ImportRefusedError as error:  # something that came up after the check
+        _advance(upload, rows, State.REFUSED, upload.counts, [list(one) for one in error.errors])
         state = State.REFUSED
     if state != State.RUNNING:
-        upload.file.delete(save=False)
+        forget_files(upload)
 
 
-def _advance(upload: Import, read: Reader, state: State, counts: dict[str, Any], errors: list[Any]) -> bool:
+def _refuse_news(upload: Import, refused: list[tuple[int, str]]) -> None:
+    """Let rows pass that the check left out, too. Raises ImportRefusedError for others."""
+    if not refused or upload.counts.get("wrong", 0) > upload.refused_rows.count():
+        return  # more were left out than are kept
+    known = upload.refused_rows.filter(line__in=[line for line, _error in refused])
+    lines = set(known.values_list("line", flat=True))
+    if news := [(line, sentence) for line, sentence in refused if line not in lines]:
+        raise ImportRefusedError(news[:ERRORS_KEPT], len(news))
+
+
+def _advance(upload: Import, read: Rows, state: State, counts: dict[str, Any], errors: list[Any]) -> bool:
     """Record a step, unless another window was faster: then nothing is changed."""
     here = Import.objects.filter(pk=upload.pk, state=upload.state, position=upload.position)
+    if begun := upload.options.get("pass"):  # a check that was begun again by other options is another one
+        here = here.filter(options__pass=begun)
     over = state not in Import.LIVE
     return (
         here.update(
@@ -314,42 +260,4 @@ def _fail(upload: Import, sentence: str) -> None:
     """End an import that cannot go on; what it brought in stays."""
     here = Import.objects.filter(pk=upload.pk, state=upload.state)
     if here.update(state=State.REFUSED, errors=[[WHOLE_FILE, sentence]], finished_at=timezone.now()):
-        with suppress(OSError):
-            upload.file.delete(save=False)
-
-
-def _storage_error(error: BaseException) -> StorageError:
-    if _is_disk_full(error):
-        return StorageError(
-            _(
-                "The server’s disk is full. Nothing was lost. Ask who runs this site to make room, then try again."
-            )
-        )
-    return StorageError(
-        _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again.")
-        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
-    )
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    sqlstate, sqlite = _codes(error)
-    return sqlstate == "53100" or sqlite == sqlite3.SQLITE_FULL
-
-
-def _will_pass(error: BaseException) -> bool:
-    """Return whether the database was away, busy or short of something: the next step may succeed."""
-    if not isinstance(error, OperationalError | InterfaceError):
-        return False
-    sqlstate, sqlite = _codes(error)
-    if sqlite is not None:
-        return sqlite & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
-    # Connections, deadlocks, resources, locks, a shutdown; without a code the connection is lost.
-    return sqlstate is None or sqlstate[:2] in ("08", "40", "53", "55", "57")
-
-
-def _codes(error: BaseException) -> tuple[str | None, int | None]:
-    """Return the driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
-    cause = error.__cause__
-    return getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)
+        forget_files(upload)

@@ -17,7 +17,7 @@ from annotate.models.comparisons import (
     new_shuffle_key,
 )
 from annotate.models.handovers import Invitation, PasswordLink
-from annotate.models.inbox import ApiToken, Import, token_digest
+from annotate.models.inbox import ApiToken, Import, RefusedRow, token_digest
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project, TextView
@@ -51,6 +51,7 @@ __all__ = [
     "Priority",
     "Project",
     "Prompt",
+    "RefusedRow",
     "Role",
     "Snapshot",
     "SnapshotPair",

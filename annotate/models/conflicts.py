@@ -73,14 +73,16 @@ def store_rows(model: type[Model], rows: Sequence[Row]) -> list[int]:
     table, names = _quoted(model._meta.db_table), ", ".join(_quoted(column.name) for column in columns)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, %s)) FROM generate_series(1, %s)",
+            "SELECT nextval(name) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass AS name OFFSET 0) AS keys, "
+            "generate_series(1, %s)",
             [table, model._meta.pk.column, len(rows)],
         )
         keys = [key for (key,) in cursor.fetchall()]
         key_name = model._meta.pk.attname
         with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
             for key, row in zip(keys, rows, strict=True):
-                copy.write_row([column.read({**row, key_name: key}) for column in columns])
+                whole = {**row, key_name: key}
+                copy.write_row([column.read(whole) for column in columns])
     return keys
 
 

@@ -48,6 +48,7 @@ class Import(models.Model):
     """
 
     class State(models.TextChoices):
+        MAPPING = "mapping", _("Waiting for its columns to be mapped")
         CHECKING = "checking", _("Being checked")
         REFUSED = "refused", _("Has errors")
         READY = "ready", _("Checked, ready to import")
@@ -55,17 +56,26 @@ class Import(models.Model):
         DONE = "done", _("Imported")
         CANCELLED = "cancelled", _("Cancelled")
 
-    LIVE = (State.CHECKING, State.READY, State.RUNNING)
+    LIVE = (State.MAPPING, State.CHECKING, State.READY, State.RUNNING)
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="imports")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     file = models.FileField(upload_to="imports/", max_length=300)
+    original = models.FileField(
+        upload_to="imports/",
+        max_length=300,
+        blank=True,
+        help_text=_("The file as it came, where `file` is made of it: lines of UTF-8."),
+    )
     filename = models.CharField(max_length=200, help_text=_("As it was called where it came from."))
     format = models.CharField(max_length=10)
     size = models.PositiveBigIntegerField(help_text=_("In bytes."))
     state = models.CharField(max_length=10, choices=State.choices, default=State.CHECKING)
     position = models.PositiveBigIntegerField(default=0)
     line = models.PositiveBigIntegerField(default=0)
+    options = models.JSONField(
+        default=dict, blank=True, help_text=_("How it is read, and what its rows become.")
+    )
     counts = models.JSONField(default=dict)
     errors = models.JSONField(default=list)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -76,3 +86,18 @@ class Import(models.Model):
 
     def __str__(self) -> str:
         return f"{self.filename} ({self.state})"
+
+
+class RefusedRow(models.Model):
+    """A row of an uploaded file that cannot be used, as it is in the file, for the person who corrects it."""
+
+    upload = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="refused_rows")
+    line = models.PositiveBigIntegerField()
+    reason = models.TextField()
+    text = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.reason}"

@@ -1,6 +1,10 @@
-"""Errors of records: one for whatever makes a record of a file unusable."""
+"""Errors of files: one for a file that cannot be read at all, one for a record of it."""
 
 from annotate.errors import RefusalError
+
+
+class FileError(RefusalError):
+    """A file that cannot be read at all. The message says why."""
 
 
 class RecordError(RefusalError):

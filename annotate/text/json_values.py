@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from django.utils.translation import gettext as _
 
 from primitives.text import UNSTORABLE, is_storable, printable
@@ -58,6 +59,9 @@ def clean_json(value: Any, *, depth: int = DEPTH, size: int | None = None) -> An
     """
     path: list[str | int] = []
     _check(value, path, depth)
+    # Blanks at most double what orjson writes without them. It is several times as fast.
+    if size is not None and 2 * len(orjson.dumps(value)) <= size:
+        return value
     if size is not None and (length := len(json.dumps(value, ensure_ascii=False).encode())) > size:
         raise JSONError(
             _("It has %(length)s bytes as JSON; at most %(size)s are taken.")

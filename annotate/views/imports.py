@@ -1,24 +1,36 @@
 """Bringing prompts and pairs in: upload, check, look, import, with progress that survives a closed page."""
 
+import json
+from typing import Any
+
 from django.conf import settings
 from django.contrib import messages
+from django.core.files.base import File
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.forms.uploads import UploadForm
+from annotate.forms.uploads import OptionsForm, UploadForm
 from annotate.imports import uploads, writing
+from annotate.imports.files import preview, reception
+from annotate.imports.files.options import Options, refused_record
+from annotate.imports.files.storage_errors import StorageError
 from annotate.models import Import, Role
 from annotate.people.access import ADMINS, ProjectRequest, find_membership, project_view
 from annotate.projects import trail
+from annotate.sources import remote
+from annotate.sources.errors import FileError
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
 INSUFFICIENT_STORAGE = 507
+FETCH_SECONDS = 40  # for a file at an address, in one request
 PAGE = 20  # earlier imports
+REASONS_SHOWN = 8
 
 
 @project_view(*ADMINS)
@@ -29,10 +41,10 @@ def imports(request: ProjectRequest) -> HttpResponse:
     status = 200
     if request.method == "POST" and form.is_valid():
         try:
-            upload = uploads.receive(
-                project, request.user, form.cleaned_data["file"], form.cleaned_data["format"]
-            )
-        except uploads.StorageError as error:
+            upload = _receive(request, form)
+        except FileError as error:
+            form.add_error("file", str(error))
+        except StorageError as error:
             form.add_error("file", str(error))
             status = INSUFFICIENT_STORAGE
         else:
@@ -50,11 +62,25 @@ def imports(request: ProjectRequest) -> HttpResponse:
     return render(request, "annotate/imports.html", context, status=status)
 
 
+def _receive(request: ProjectRequest, form: UploadForm) -> Import:
+    """Store the file of a form, or the one at its address. Raises FileError and StorageError."""
+    given = form.cleaned_data
+    if not given.get("address"):
+        return reception.receive(request.project, request.user, given["file"], given["format"])
+    with remote.fetched(given["address"], settings.IMPORT_HOSTS, settings.IMPORT_LIMIT, FETCH_SECONDS) as (
+        file,
+        name,
+    ):
+        found = File(file, name)
+        found.size = file.seek(0, 2)
+        return reception.receive(request.project, request.user, found, given["format"])
+
+
 def _work(import_id: int) -> str:
     """Do a little of the work. Return what hinders it, or an empty text."""
     try:
         uploads.work(import_id, STEP_SECONDS)
-    except uploads.StorageError as error:
+    except StorageError as error:
         return str(error)
     return ""
 
@@ -77,31 +103,67 @@ def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
     if request.method == "POST":
         hindered = _work(upload.pk)
         upload.refresh_from_db()
-    is_over = upload.state not in Import.LIVE
-    expected = upload.counts.get("expected", {})
-    context = {
+    return _show(request, upload, hindered)
+
+
+def _show(
+    request: ProjectRequest, upload: Import, hindered: str = "", form: OptionsForm | None = None
+) -> HttpResponse:
+    context = _described(upload) | {
         "section": "comparisons",
-        "upload": upload,
         "hindered": hindered,
-        "percent": round(100 * upload.position / upload.size) if upload.size else 100,
-        "seconds_left": uploads.seconds_left(upload),
-        "found": _labelled(upload.counts.get("found", {})),
-        "known": _labelled({name: expected.get(name, 0) for name in KNOWN}),
-        "differing": expected.get("different", 0),
-        "made": _labelled(upload.counts.get("made", {})),
-        "preview": uploads.preview(upload) if upload.state == Import.State.READY else [],
-        "batch": uploads.batch(upload),
-        "unjudged": uploads.unjudged(upload).count() if is_over else 0,
-        "judgments": uploads.judgments(upload).count() if is_over else 0,
-        "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
+        "form": form or _options_form(upload),
     }
     if request.htmx:  # with status 200 even when hindered: it replaces the progress
         return render(request, "annotate/_import.html", context)
     if hindered:
         return render(request, "annotate/import.html", context, status=INSUFFICIENT_STORAGE)
+    if form is not None:
+        return render(request, "annotate/import.html", context, status=422)
     if request.method == "POST":
-        return redirect("import-file", project.slug, import_id)
+        return redirect("import-file", request.project.slug, upload.pk)
     return render(request, "annotate/import.html", context)
+
+
+def _options_form(upload: Import, data: Any = None) -> OptionsForm | None:
+    """Return the form of a file that waits for a person, or None."""
+    can_choose = upload.state in (Import.State.MAPPING, Import.State.READY) or (
+        upload.state == Import.State.REFUSED and not upload.counts.get("made") and upload.counts.get("rows")
+    )
+    if not can_choose:
+        return None
+    return OptionsForm(
+        data, options=Options.of(upload), counts=upload.counts, proposed=reception.proposed(upload)
+    )
+
+
+def _described(upload: Import) -> dict[str, Any]:
+    """Return what the page says of a file, by its state."""
+    is_over, counts, options = upload.state not in Import.LIVE, upload.counts, Options.of(upload)
+    expected = counts.get("expected", {})
+    is_waiting = upload.state in (Import.State.MAPPING, Import.State.READY, Import.State.REFUSED)
+    return {
+        "upload": upload,
+        "options": options,
+        "sample": upload.options.get("sample", []),
+        "percent": round(100 * upload.position / upload.size) if upload.size else 100,
+        "seconds_left": uploads.seconds_left(upload),
+        "rows": counts.get("rows", 0),
+        "taken": counts.get("rows", 0) - counts.get("wrong", 0),
+        "found": _labelled(counts.get("found", {})),
+        "reasons": _reasons(counts),
+        "annotators": len(counts.get("annotators", {})),
+        "unused": _unused(counts.get("unused", {})),
+        "known": _labelled({name: expected.get(name, 0) for name in KNOWN}),
+        "differing": expected.get("different", 0),
+        "made": _labelled(counts.get("made", {})),
+        "preview": preview.preview(upload) if upload.state == Import.State.READY else [],
+        "raw": preview.table(upload, options) if is_waiting and counts.get("made") is None else None,
+        "batch": uploads.batch(upload),
+        "unjudged": uploads.unjudged(upload).count() if is_over else 0,
+        "judgments": uploads.judgments(upload).count() if is_over else 0,
+        "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
+    }
 
 
 KNOWN = ("duplicates", "different", "shared_ids")  # what is said of rows that are not plainly new
@@ -120,6 +182,66 @@ def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
         "shared_ids": _("Ids used twice"),
     }
     return [(label, counts[name]) for name, label in labels.items() if counts.get(name)]
+
+
+def _reasons(counts: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return why rows are left out, the most frequent reasons first, if some are shared."""
+    reasons = sorted(counts.get("reasons", {}).items(), key=lambda one: -one[1])[:REASONS_SHOWN]
+    others = counts.get("wrong", 0) - sum(count for _reason, count in reasons)
+    if not reasons or reasons[0][1] == 1:
+        return []
+    return [*reasons, (_("Other reasons"), others)] if others else reasons
+
+
+def _unused(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """Return what of the rows is not taken, by its name for a person."""
+    labels = {
+        "completions": _("Completions beside the prompts"),
+        "opinions": _("Verdicts in the file"),
+        "identical": _("Pairs of identical completions"),
+        "unjudged": _("Pairs that no annotator judged"),
+        "disagreed": _("Pairs without one agreed verdict"),
+    }
+    return [(labels.get(name, name), count) for name, count in counts.items() if count]
+
+
+@require_POST
+@project_view(*ADMINS)
+def check_import(request: ProjectRequest, import_id: int) -> HttpResponse:
+    """Check a file again, by other options."""
+    upload = get_object_or_404(Import, project=request.project, pk=import_id)
+    form = _options_form(upload, request.POST)
+    if form is None:
+        return redirect("import-file", request.project.slug, import_id)
+    if not form.is_valid():
+        return _show(request, upload, form=form)
+    encoding = form.cleaned_data.get("encoding", "")
+    if encoding and encoding != form.options.encoding:
+        try:
+            reception.change_encoding(upload, encoding)
+        except FileError as error:
+            form.add_error("encoding", str(error))
+            return _show(request, upload, form=form)
+        except FileNotFoundError:
+            form.add_error(None, _("The file is no longer in the server’s storage: upload it again."))
+            return _show(request, upload, form=form)
+    else:
+        uploads.check_again(upload, form.chosen())
+    _work(upload.pk)
+    return redirect("import-file", request.project.slug, import_id)
+
+
+@require_GET
+@project_view(*ADMINS)
+def refused_rows(request: ProjectRequest, import_id: int) -> StreamingHttpResponse:
+    """Download the rows that cannot be used, with reasons, as JSON Lines."""
+    upload = get_object_or_404(Import, project=request.project, pk=import_id)
+    rows = upload.refused_rows.values_list("line", "reason", "text").iterator(chunk_size=200)
+    lines = (json.dumps(refused_record(*row)) + "\n" for row in rows)
+    answer = StreamingHttpResponse(lines, content_type="application/jsonl")
+    stem = upload.filename.rpartition("/")[2].split(".")[0] or "rows"
+    answer["Content-Disposition"] = content_disposition_header(True, f"{stem}-refused.jsonl") or "attachment"
+    return answer
 
 
 @require_POST

@@ -8,6 +8,7 @@ from django.core.files.base import ContentFile
 from playwright.sync_api import expect
 
 from annotate.imports import uploads
+from annotate.imports.files import reception
 from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Flag, Import, Project
 from annotate.pairs.snapshots import take_snapshot
@@ -90,14 +91,14 @@ def test_the_first_rows_of_a_file_are_shown_whole(project, owner, open_page, tmp
     page = open_page(owner, "/p/reviews/import/", width=width)
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Check the file").click()
-    frame = page.locator(".table-frame")
+    frame = page.locator("section:has(#preview) .table-frame")
     expect(frame.get_by_text("Bad.")).to_be_visible()
     assert frame.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
 
 
 @pytest.mark.parametrize("script", [True, False])
 def test_an_import_without_scripts_is_continued_by_hand(project, owner, open_page, script):
-    made = uploads.receive(project, owner, ContentFile(b'{"prompt": "a"}\n', "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(b'{"prompt": "a"}\n', "rows.jsonl"), "jsonl")
     page = open_page(owner, "/keys/", java_script_enabled=script)
     page.route("**/import/*/", lambda route: route.fallback() if route.request.method == "GET" else None)
     page.goto(f"/p/reviews/import/{made.pk}/")
@@ -128,7 +129,7 @@ def test_errors_in_a_file_are_listed_by_line(project, owner, open_page, tmp_path
     page = open_page(owner, "/p/reviews/import/")
     page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Check the file").click()
-    expect(page.get_by_text("Nothing was imported.")).to_be_visible()
+    expect(page.get_by_text("1 of 2 rows can be imported.")).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("^2 This is not valid JSON at column 2"))).to_be_visible()
 
 

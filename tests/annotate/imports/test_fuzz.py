@@ -5,6 +5,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 
+from annotate.imports.files.options import Options
 from annotate.models import Import, User
 from tests.annotate.imports.files import random_file, random_files
 from tests.annotate.views.uploading import URL
@@ -16,10 +17,17 @@ ENDED = (Import.State.REFUSED, Import.State.DONE)
 def bring_in(client: Client, name: str, content: bytes) -> None:
     """Upload a file on the page, look at what became of it, and import it if it was found right."""
     answer = client.post(URL, {"file": SimpleUploadedFile(name, content), "format": ""})
+    if answer.status_code == 422:  # no file that can be read at all
+        assert answer.context["form"].errors["file"], (name, content)
+        return
     assert answer.status_code == 302, (name, content)
     page = client.get(answer.url)
     assert page.status_code == 200, (name, content)
     upload = page.context["upload"]
+    if upload.state == Import.State.MAPPING:
+        columns = {"by_hand": "on", "column_prompt": Options.of(upload).columns[0]}
+        client.post(f"{answer.url}check/", columns)
+        upload.refresh_from_db()
     if upload.state == Import.State.READY:
         client.post(f"{answer.url}start/")
         assert client.get(answer.url).status_code == 200, (name, content)

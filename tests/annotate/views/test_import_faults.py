@@ -14,6 +14,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import DatabaseError, connection
 
 from annotate.imports import records, uploads, writing
+from annotate.imports.files import reception
 from annotate.models import Import, Prompt
 from tests.annotate.views.uploading import URL, jsonl, pair
 
@@ -111,13 +112,13 @@ def test_a_row_that_the_database_refuses_is_never_passed_over(project):
 
 def test_files_that_no_import_names_are_swept_after_a_day(project, owner, use_storage):
     folder = use_storage()
-    made = uploads.receive(project, owner, ContentFile(b"a prompt", "a.txt"), "txt")
+    made = reception.receive(project, owner, ContentFile(b"a prompt", "a.txt"), "txt")
     for name, age in (("old.txt", 2), ("fresh.txt", 0)):
         (folder / name).write_bytes(b"torn")
         os.utime(folder / name, (time.time() - age * 86_400,) * 2)
     kept = folder.parent / made.file.name
     os.utime(kept, (time.time() - 3 * 86_400,) * 2)
-    uploads.receive(project, owner, ContentFile(b"a prompt", "b.txt"), "txt")
+    reception.receive(project, owner, ContentFile(b"a prompt", "b.txt"), "txt")
     assert not (folder / "old.txt").exists()
     assert (folder / "fresh.txt").exists()
     assert kept.exists()

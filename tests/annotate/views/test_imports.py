@@ -1,5 +1,6 @@
 """Uploading files: checked whole before anything changes, worked through in short steps, never twice."""
 
+import json
 import tracemalloc
 
 import pytest
@@ -8,6 +9,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from annotate.imports import records, uploads, writing
+from annotate.imports.files import preview, reception
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Import, Policy, Prompt
 from annotate.queueing import queue
@@ -57,13 +59,21 @@ def test_starting_it_brings_everything_in_and_forgets_the_file(project, owner, u
     assert not default_storage.exists(name)
 
 
-def test_errors_name_their_lines_and_nothing_is_changed(upload):
+def test_bad_rows_are_named_and_do_not_stop_good_ones(owner, upload, client_for):
     rows = jsonl(pair(1)) + b"\n{broken\n" + jsonl({"prompt": ""}, pair(4))
     page, made = upload(rows)
-    assert made.state == Import.State.REFUSED
+    assert made.state == Import.State.READY
     assert [line for line, _sentence in made.errors] == [3, 4]
-    assert b"Nothing was imported" in page.content
+    assert b"2 of 4 rows can be imported." in page.content
     assert not Prompt.objects.exists()
+    client = client_for(owner)
+    answer = client.get(f"{URL}{made.pk}/refused/")
+    found = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+    assert [(row["line"], row["record"]) for row in found] == [(3, "{broken"), (4, {"prompt": ""})]
+    assert found[1]["reason"] == "prompt is empty."
+    client.post(f"{URL}{made.pk}/start/")
+    made.refresh_from_db()
+    assert (made.state, made.counts["made"]) == (Import.State.DONE, {"prompts": 2, "pairs": 2})
 
 
 def test_a_file_with_errors_cannot_be_started(owner, upload, client_for):
@@ -145,7 +155,7 @@ def test_steps_of_one_row_bring_in_what_one_step_would(
 def test_a_step_ends_by_bytes_and_by_time(project, owner, monkeypatch, content, limit, most):
     """Blank lines too, of which no record comes."""
     monkeypatch.setattr(writing, limit, most)
-    made = uploads.receive(project, owner, ContentFile(content, "prompts.txt"), "txt")
+    made = reception.receive(project, owner, ContentFile(content, "prompts.txt"), "txt")
     uploads._check_some(made)
     made.refresh_from_db()
     assert (made.state, made.position) == (Import.State.CHECKING, max(most, content.index(b"\n") + 1))
@@ -154,19 +164,19 @@ def test_a_step_ends_by_bytes_and_by_time(project, owner, monkeypatch, content, 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "txt"])
 def test_a_preview_reads_no_further_than_its_bytes(project, owner, monkeypatch, format):
-    monkeypatch.setattr(uploads, "PREVIEW_BYTES", 100)
+    monkeypatch.setattr(preview, "PREVIEW_BYTES", 100)
     rows = {"csv": ("prompt\nOne", "Two"), "jsonl": ('{"prompt": "One"}', '{"prompt": "Two"}')}
     first, second = rows.get(format, ("One", "Two"))
     content = f"{first}\n" + "\n" * 200 + f"{second}\n"
-    made = uploads.receive(project, owner, ContentFile(content.encode(), "rows"), format)
-    assert [row.text for row in uploads.preview(made)] == ["One"]
+    made = reception.receive(project, owner, ContentFile(content.encode(), "rows"), format)
+    assert [row.text for row in preview.preview(made)] == ["One"]
     assert uploads.work(made.pk, 60).counts["found"] == {"prompts": 2}
 
 
 def test_a_step_does_a_little_and_says_how_far_it_is(project, owner, client_for, monkeypatch):
     monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 2)
     content = jsonl(*(pair(number) for number in range(5)))
-    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
     made = uploads.work(made.pk, seconds=0)
     assert (made.state, made.line) == (Import.State.CHECKING, 2)
     assert 0 < made.position < made.size
@@ -181,7 +191,7 @@ def test_a_step_does_a_little_and_says_how_far_it_is(project, owner, client_for,
 def test_of_two_windows_one_does_each_step(project, owner):
     """The second one has read the same rows: it must not write them again, nor move on."""
     content = jsonl(*(pair(number) for number in range(3)))
-    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
     uploads.work(made.pk, 5)
     made.refresh_from_db()
     uploads.start(made)
@@ -198,7 +208,7 @@ def test_of_two_windows_one_does_each_step(project, owner):
 
 def test_cancelling_keeps_what_was_brought_in(project, owner, client_for, monkeypatch):
     monkeypatch.setattr(uploads, "ROWS_AT_A_TIME", 1)
-    made = uploads.receive(project, owner, ContentFile(jsonl(pair(1), pair(2)), "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(jsonl(pair(1), pair(2)), "rows.jsonl"), "jsonl")
     made = uploads.work(made.pk, 5)
     uploads.start(made)
     uploads.work(made.pk, 0)
@@ -234,10 +244,12 @@ def test_policies_are_counted_over_all_steps_of_the_check(project, owner, monkey
     monkeypatch.setattr(records, "POLICIES", 3)
     monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 1)
     rows = [pair(number, policy_a=f"policy {number}") for number in range(4)]
-    made = uploads.receive(project, owner, ContentFile(jsonl(*rows), "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(jsonl(*rows), "rows.jsonl"), "jsonl")
     made = uploads.work(made.pk, 60)
-    assert (made.state, made.counts["wrong"]) == (Import.State.REFUSED, 2)
+    assert (made.state, made.counts["wrong"]) == (Import.State.READY, 2)
     assert made.errors[0] == [3, "The project would have more than 3 policies from elsewhere."]
+    uploads.start(made)
+    assert uploads.work(made.pk, 60).counts["made"] == {"prompts": 2, "pairs": 2}
 
 
 def test_a_file_that_was_lost_is_said_to_be_lost(owner, upload, client_for):
@@ -251,7 +263,7 @@ def test_a_file_that_was_lost_is_said_to_be_lost(owner, upload, client_for):
 def test_memory_does_not_grow_with_the_file(project, owner):
     """8 MB are checked with less than 2 MB at a time: a row, and the reader's buffer."""
     rows = jsonl(*({"prompt": f"{number} " + "x" * 2_000} for number in range(4_000)))
-    made = uploads.receive(project, owner, ContentFile(rows, "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(rows, "rows.jsonl"), "jsonl")
     del rows
     tracemalloc.start()
     made = uploads.work(made.pk, 60)
@@ -328,7 +340,7 @@ def test_nobody_but_an_admin_withdraws_an_import(request, imported, client_for, 
 def test_a_stopped_import_counts_its_rows_and_can_be_withdrawn(project, owner, client_for, monkeypatch):
     monkeypatch.setattr(uploads, "ROWS_AT_A_TIME", 2)
     content = jsonl(*(pair(number) for number in range(6)))
-    made = uploads.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
+    made = reception.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
     uploads.start(uploads.work(made.pk, 5))
     uploads.work(made.pk, 0)
     client = client_for(owner)
@@ -377,9 +389,9 @@ def test_prompts_imported_by_mistake_are_withdrawn(project, owner, upload, clien
     client = client_for(owner)
     _page, made = upload(b"prompt\tid\nQ\t1\n", "a.tsv")
     page = client.post(f"{URL}{made.pk}/start/", follow=True)
-    assert b"Withdraw the 2 prompts of this import" in page.content
+    assert b"Withdraw the 1 prompt of this import" in page.content
     page = client.post(f"{URL}{made.pk}/withdraw/", follow=True)
-    assert b"2 prompts withdrawn: no round writes for them." in page.content
+    assert b"1 prompt withdrawn: no round writes for it." in page.content
     assert not project.prompts.in_use().exists()
     assert b"Import something to judge" in client.get("/p/reviews/").content
 

@@ -1,0 +1,102 @@
+"""The findings of a check so far: counts, the rows that cannot be used, and what is known already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from annotate.imports import writing
+from annotate.imports.files.options import Options
+from annotate.imports.files.rows import Row
+from annotate.imports.reader import RowError
+from annotate.imports.records import ERRORS_KEPT, Item, Sources
+from annotate.imports.writing import Outcome
+from annotate.models import Project
+
+KEPT = 10_000  # rows that cannot be used, with their texts
+KEPT_CHARACTERS = 32 * 1024 * 1024
+REASONS = 50  # counted apart
+ANNOTATORS = 1_000  # named
+COUNTED = ("rows", "wrong", "kept", "characters")
+COUNTERS = ("found", "figures", "reasons", "unused", "annotators")
+
+
+class Check:
+    """The findings of a check. It goes on from what the earlier steps found."""
+
+    def __init__(
+        self,
+        project: Project,
+        options: Options,
+        earlier: Mapping[str, Any] | None = None,
+        errors: Iterable[Any] = (),
+    ) -> None:
+        self.project, self.options = project, options
+        self.earlier = dict(earlier or {})
+        self.sources = Sources(project, self.earlier.get("policies", ()))
+        self.errors = list(errors)
+        self.counts = Counter({name: self.earlier.get(name, 0) for name in COUNTED})
+        self.found, self.figures, self.reasons, self.unused, self.annotators = (
+            Counter(self.earlier.get(name, {})) for name in COUNTERS
+        )
+        self.outcome = Outcome(Counter(self.earlier.get("expected", {})), self.earlier.get("remarks", []))
+        self.refused: list[Row] = []  # by this step, all of them
+        self.kept: list[Row] = []  # of those, what is stored
+        self._items: list[tuple[int, Item]] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._items)
+
+    def add(self, row: Row) -> None:
+        """Take in a row."""
+        self.counts["rows"] += 1
+        self.figures.update(row.figures)
+        if row.error:
+            self.refuse(row)
+            return
+        try:
+            for item in row.items:
+                self.sources.add(item)
+        except RowError as error:
+            self.refuse(Row(row.line, error=str(error), text=row.text))
+            return
+        for item in row.items:
+            self.found[item.kind] += 1
+            self.unused.update(item.left_out)
+            for opinion in item.opinions:
+                if opinion.annotator in self.annotators or len(self.annotators) < ANNOTATORS:
+                    self.annotators[opinion.annotator] += 1
+            self._items.append((row.line, item))
+
+    def refuse(self, row: Row) -> None:
+        """Count a row that cannot be used, and keep it, as long as they are not too many."""
+        self.counts["wrong"] += 1
+        if len(self.errors) < ERRORS_KEPT:
+            self.errors.append([row.line, row.error])
+        if row.error in self.reasons or len(self.reasons) < REASONS:
+            self.reasons[row.error] += 1
+        if not row.line:
+            return
+        self.refused.append(row)
+        if self.counts["kept"] < KEPT and self.counts["characters"] < KEPT_CHARACTERS:
+            self.counts["kept"] += 1
+            self.counts["characters"] += len(row.text)
+            self.kept.append(row)
+
+    def compare(self) -> None:
+        """Find out what of the rows so far is in the project already."""
+        self.outcome.add(writing.compare(self.project, self._items))
+        self._items = []
+
+    def as_counts(self) -> dict[str, Any]:
+        """Return all of it for `Import.counts`."""
+        return {
+            **self.earlier,
+            **self.counts,
+            **{name: dict(getattr(self, name)) for name in COUNTERS},
+            "expected": dict(self.outcome.counts),
+            "remarks": self.outcome.remarks,
+            "policies": sorted(self.sources.new),
+        }

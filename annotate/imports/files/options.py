@@ -1,0 +1,150 @@
+"""The choices for a file: how it is read, and what its rows become. Found when it arrives, changed by a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from django.utils.translation import gettext as _
+
+from annotate.imports.expansion import Choices
+from annotate.imports.reader import KEYS, Reader, RowError
+from annotate.models import Import
+from annotate.sources import mapping
+from annotate.sources.formats import FORMATS, Format, find_format
+from annotate.text.json_values import DEPTH, JSONError, parse_json
+
+ROWS, MAPPED, UNKNOWN = "rows", "mapping", ""  # values of Options.format beside the names of formats
+SAID_BY_ROWS = ""  # value of Options.becomes: each row says what it is
+RECOGNISED = 50  # records that a file is recognised by
+RECOGNISED_BYTES = 4 * 1024 * 1024
+OWN = ("whetstone",)  # formats whose rows `records.parse` reads too, and more strictly
+
+
+class Recognition(NamedTuple):
+    """The result of recognising a file: the name of its format, and what its rows become."""
+
+    name: str
+    becomes: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices for one file. `format` is ROWS for Whetstone's own rows, a format's name, MAPPED, or UNKNOWN."""
+
+    container: str = ""
+    compression: str = ""
+    encoding: str = ""
+    separator: str = ","
+    by_rows: bool = False  # a place is the number of a record, and not of a line
+    format: str = ROWS
+    recognised: str = ROWS  # what it was found to be, before a person chose
+    usual: str = SAID_BY_ROWS  # what such rows mostly become
+    columns: tuple[str, ...] = ()
+    columns_mapped: Mapping[str, str] = field(default_factory=dict)  # role -> column
+    meanings: Mapping[str, str] = field(
+        default_factory=dict
+    )  # value of the verdict -> key of mapping.MEANINGS
+    becomes: str = SAID_BY_ROWS
+    pairs: str = "all"
+    without_losses: bool = False
+    empty: bool = False
+
+    @classmethod
+    def of(cls, upload: Import) -> Options:
+        """Return the options of an upload. An older one has none."""
+        return cls.load(upload.options)
+
+    @classmethod
+    def load(cls, stored: Mapping[str, Any]) -> Options:
+        known = {one.name for one in fields(cls)}
+        given = {name: value for name, value in stored.items() if name in known}
+        if "columns" in given:
+            given["columns"] = tuple(given["columns"])
+        return cls(**given)
+
+    def dump(self) -> dict[str, Any]:
+        """Return them as JSON."""
+        return {**asdict(self), "columns": list(self.columns)}
+
+    @cached_property
+    def source(self) -> Format | mapping.Mapping | None:
+        """The reader of records as candidates. None where they are Whetstone's rows, each saying what it is."""
+        if self.format == MAPPED:
+            return mapping.Mapping(self.columns_mapped, self.meanings)
+        if self.format == ROWS and self.becomes == SAID_BY_ROWS:
+            return None
+        name = OWN[0] if self.format == ROWS else self.format
+        return next((one for one in FORMATS if one.name == name), None)
+
+    @cached_property
+    def choices(self) -> Choices:
+        becomes = self.becomes or (self.source.becomes if self.source else "prompts")
+        return Choices(becomes, self.pairs, self.without_losses, self.empty)
+
+    @property
+    def label(self) -> str:
+        """Return the name of the format for a person."""
+        if self.format == ROWS:
+            return _("One prompt a line") if self.container == "txt" else _("Whetstone’s rows")
+        return str(self.source.label) if self.source else _("Not recognised")
+
+    def reader(self, file: Any, format: str, position: int = 0, line: int = 0) -> Reader:
+        """Return a Reader of the file's lines."""
+        raw = self.source is not None or self.format == UNKNOWN
+        return Reader(file, format, position, line, separator=self.separator, raw=raw)
+
+    def place(self, line: int, sentence: str) -> str:
+        """Return an error with its place."""
+        if line == 0:
+            return sentence
+        words = {"line": f"{line:,}", "sentence": sentence}
+        return (_("Row %(line)s: %(sentence)s") if self.by_rows else _("Line %(line)s: %(sentence)s")) % words
+
+
+def first_records(file: Any, format: str, separator: str = ",") -> list[Mapping[str, Any]]:
+    """Return the first records that can be read at all."""
+    found: list[Mapping[str, Any]] = []
+    reader = Reader(file, format, separator=separator, raw=True)
+    for _line, record in reader.records():
+        if record is not None and not isinstance(record, RowError):
+            found.append(record)
+        if len(found) >= RECOGNISED or reader.position > RECOGNISED_BYTES:
+            break
+    return found
+
+
+def recognise(records: Iterable[Mapping[str, Any]], format: str) -> Recognition:
+    """Return what a file's first records are: a format's name, ROWS or UNKNOWN, and what they become.
+
+    Records that are Whetstone's rows and nothing else are read as such, and each fault is then named by its line. So
+    is a file of which no record can be read.
+    """
+    known = list(records)
+    if format == "txt" or not known:
+        return Recognition(ROWS, SAID_BY_ROWS)
+    found = find_format(known)
+    if format == "csv":
+        is_own = found is not None and found.name in (*OWN, "prompts")
+    else:
+        is_own = (found is None or found.name in OWN) and all(
+            "prompt" in record and not record.keys() - set(KEYS) for record in known
+        )
+    if is_own:
+        return Recognition(ROWS, SAID_BY_ROWS)
+    return Recognition(found.name, found.becomes) if found is not None else Recognition(UNKNOWN, SAID_BY_ROWS)
+
+
+def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(mapping.columns_of(records))
+
+
+def refused_record(line: int, reason: str, text: str) -> dict[str, Any]:
+    """Return a row that cannot be used for the file of them: its place, why, and the record as it came."""
+    try:
+        record = parse_json(text, depth=DEPTH + 1)
+    except JSONError:
+        record = text
+    return {"line": line, "reason": reason, "record": record}

@@ -1,0 +1,171 @@
+"""A file at the door: turned into lines, recognised, and stored under a name of our own."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, BinaryIO, cast
+
+from django.conf import settings
+from django.core.files.base import File
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.imports.files import options as choosing
+from annotate.imports.files.options import MAPPED, UNKNOWN, Options
+from annotate.imports.files.storage_errors import is_disk_full, storage_error
+from annotate.models import Import, Project, RefusedRow, User
+from annotate.sources import lines, mapping
+
+FOLDER = str(Import._meta.get_field("file").upload_to)
+KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
+REFUSED_KEPT = timedelta(days=30)  # how long refused rows can be downloaded
+SAMPLED = 8
+
+State = Import.State
+
+
+def receive(
+    project: Project,
+    by: User | None,
+    file: File[Any],
+    format: str = "",
+    *,
+    encoding: str = "",
+    name: str = "",
+) -> Import:
+    """Store a file to be worked through. `format` and `encoding` are what a person says of it, if anything.
+
+    Raises StorageError, with nothing stored, and FileError for a file that cannot be read.
+    """
+    sweep()
+    filename = (name or file.name or _("pasted text"))[-200:]
+    upload = Import(project=project, created_by=by, filename=filename, size=file.size or 0)
+    with lines.as_lines(
+        cast(BinaryIO, file.file), filename, settings.IMPORT_LIMIT, container=format, encoding=encoding
+    ) as found:
+        _describe(upload, found)
+        try:
+            if found.is_turned:
+                _store(upload, "original", file)
+                upload.size = _store(upload, "file", File(found.file, "lines"))
+            else:
+                _store(upload, "file", file)
+        except BaseException as error:
+            for stored in (upload.file, upload.original):
+                with suppress(OSError):
+                    if stored.name:
+                        stored.storage.delete(stored.name)  # what there is of it
+            if isinstance(error, OSError) or is_disk_full(error):
+                raise storage_error(error) from error
+            raise
+    upload.save()
+    return upload
+
+
+def change_encoding(upload: Import, encoding: str) -> None:
+    """Read the file as it came in another encoding, from the start. Raises FileError, with nothing changed."""
+    source = upload.original if upload.original else upload.file
+    stored = upload.file.name if upload.original else ""
+    with source.open("rb") as file:
+        opened = cast(BinaryIO, file)
+        container = upload.options.get("container", "")
+        given = container if container in ("csv", "txt", "jsonl") else ""
+        with lines.as_lines(
+            opened, upload.filename, settings.IMPORT_LIMIT, container=given, encoding=encoding
+        ) as found:
+            _describe(upload, found)
+            if found.is_turned:
+                if not upload.original:
+                    upload.original = upload.file.name
+                upload.size = _store(upload, "file", File(found.file, "lines"))
+            else:
+                upload.file, upload.original, upload.size = source.name, "", source.size
+    upload.save()
+    if stored and stored not in (upload.file.name, upload.original.name):
+        upload.file.storage.delete(stored)
+
+
+def forget_files(upload: Import) -> None:
+    """Delete the files of an import that is over."""
+    for stored in (upload.file, upload.original):
+        if stored:
+            with suppress(OSError):
+                stored.delete(save=False)
+
+
+def sweep() -> None:
+    """Delete the files of uploads that no Import names, and refused rows that are old."""
+    RefusedRow.objects.filter(upload__created_at__lt=timezone.now() - REFUSED_KEPT).delete()
+    storage = Import._meta.get_field("file").storage
+    with suppress(OSError, NotImplementedError):  # no upload yet, or a storage that is away or lists nothing
+        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
+        named = {
+            *Import.objects.filter(file__in=names).values_list("file", flat=True),
+            *Import.objects.filter(original__in=names).values_list("original", flat=True),
+        }
+        for name in names - named:
+            if timezone.now() - storage.get_modified_time(name) > KEPT:
+                storage.delete(name)
+
+
+def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
+    """Return how a file's lines are read, as far as it can be told, and its first records."""
+    records = choosing.first_records(found.file, found.format, found.separator or ",")
+    recognised = choosing.recognise(records, found.format)
+    options = Options(
+        container=found.container,
+        compression=found.compression,
+        encoding=found.encoding,
+        separator=found.separator or ",",
+        by_rows=found.is_numbered_by_rows,
+        format=recognised.name,
+        recognised=recognised.name,
+        becomes=recognised.becomes,
+        usual=recognised.becomes,
+        columns=choosing.columns_of(records),
+    )
+    return options, records
+
+
+def _describe(upload: Import, found: lines.Lines) -> None:
+    options, _records = inspect(found)
+    if options.format == UNKNOWN:
+        options = replace(options, columns_mapped={}, format=UNKNOWN)
+    upload.format = found.format
+    upload.options = {
+        **options.dump(),
+        "pass": uuid.uuid4().hex,
+        "sample": lines.sample(found.file) if found.encoding else [],
+    }
+    upload.state = State.MAPPING if options.format == UNKNOWN else State.CHECKING
+    upload.position = upload.line = 0
+    upload.errors, upload.counts = [], {"since": time.time()}
+
+
+def proposed(upload: Import) -> Options:
+    """Return the mapping to show: the one chosen, one that the project used for such columns, or one by names."""
+    options = Options.of(upload)
+    if options.columns_mapped:
+        return options
+    earlier = Import.objects.filter(project=upload.project_id, options__format=MAPPED).exclude(pk=upload.pk)
+    for used in earlier.order_by("-pk")[:20]:
+        before = Options.of(used)
+        if set(before.columns_mapped.values()) <= set(options.columns) and before.columns_mapped:
+            return replace(options, columns_mapped=before.columns_mapped, meanings=before.meanings)
+    return replace(options, columns_mapped=mapping.propose(options.columns))
+
+
+def _store(upload: Import, field: str, content: File[Any]) -> int:
+    """Store a file for a field of an upload, and return its size."""
+    stored = getattr(upload, field)
+    content.seek(0)
+    suffix = upload.format if field == "file" else "original"
+    name = f"{uuid.uuid4()}.{suffix}"
+    path = stored.field.generate_filename(upload, name)
+    setattr(upload, field, path)  # named before it is written: a torn file is found by it
+    setattr(upload, field, stored.storage.save(path, content, max_length=stored.field.max_length))
+    return int(stored.storage.size(getattr(upload, field).name))

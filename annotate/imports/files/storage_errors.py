@@ -1,0 +1,50 @@
+"""Errors of the server's disk and database, told apart: what can be said in a sentence, and what passes by itself."""
+
+import errno
+import sqlite3
+
+from django.db import InterfaceError, OperationalError
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+
+
+class StorageError(RefusalError):
+    """The server could not store something. The message says what to do."""
+
+
+def storage_error(error: BaseException) -> StorageError:
+    if is_disk_full(error):
+        return StorageError(
+            _(
+                "The server’s disk is full. Nothing was lost. Ask who runs this site to make room, then try again."
+            )
+        )
+    return StorageError(
+        _("The server could not store the file (%(reason)s). Ask who runs this site, then upload it again.")
+        % {"reason": getattr(error, "strerror", None) or type(error).__name__}
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sqlstate, sqlite = _codes(error)
+    return sqlstate == "53100" or sqlite == sqlite3.SQLITE_FULL
+
+
+def will_pass(error: BaseException) -> bool:
+    """Return whether the database was away, busy or short of something: the next step may succeed."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    sqlstate, sqlite = _codes(error)
+    if sqlite is not None:
+        return sqlite & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
+    # Connections, deadlocks, resources, locks, a shutdown; without a code the connection is lost.
+    return sqlstate is None or sqlstate[:2] in ("08", "40", "53", "55", "57")
+
+
+def _codes(error: BaseException) -> tuple[str | None, int | None]:
+    """Return the driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)

@@ -1,0 +1,290 @@
+"""`python manage.py import_file PROJECT FILE`: any file of prompts or preferences, recognised or mapped by hand."""
+
+import json
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from shutil import copyfileobj
+from typing import Any, BinaryIO, cast
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from annotate.imports.expansion import BECOMES
+from annotate.imports.files import options as choosing
+from annotate.imports.files import reception, whole
+from annotate.imports.files.options import MAPPED, UNKNOWN, Options
+from annotate.imports.files.rows import Row
+from annotate.models import Project
+from annotate.sources import encodings, lines, mapping, remote
+from annotate.sources.errors import FileError
+
+SECONDS = 3_600  # for a file at an address
+SHOWN = 10  # reasons, and columns
+KINDS = {"prompts": "prompts", "pairs": "comparisons", "judged": "judged", "gold": "gold"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Bring a file into a project: prompts, comparisons to judge, judged pairs or gold. JSON Lines, JSON, CSV, "
+        "Parquet, XLSX and text, also as .gz, .zst or .zip. Its format is recognised, or its columns are mapped with "
+        "--map. Rows that cannot be used are left out and counted. Running it again picks up where it left off."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("project", help="slug of the project, as in its address")
+        parser.add_argument(
+            "file",
+            help="the file; - is standard input; hf://datasets/OWNER/NAME or https://… if the site allows it",
+        )
+        parser.add_argument("--as", dest="becomes", choices=BECOMES, help="what the rows become")
+        parser.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="KEY=COLUMN",
+            help=f"a column's meaning, once for each: {', '.join(mapping.ROLES)}; "
+            "also a=VALUE, b=VALUE, tie=VALUE, both_bad=VALUE for values of the verdict",
+        )
+        parser.add_argument(
+            "--format", choices=("jsonl", "json", "csv", "txt"), help="default: as the file says"
+        )
+        parser.add_argument("--encoding", help="of text; default: found out")
+        parser.add_argument(
+            "--pairs",
+            choices=("all", "best"),
+            default="all",
+            help="of several completions: all pairs, or best against the rest",
+        )
+        parser.add_argument(
+            "--without-losses", action="store_true", help="take rows without what cannot be taken"
+        )
+        parser.add_argument("--empty", action="store_true", help="take empty completions")
+        parser.add_argument("--update", action="store_true", help="change what is known and differs")
+        parser.add_argument(
+            "--bad", metavar="FILE", help="write the rows that are left out, with reasons, as JSON Lines"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="check and count, and import nothing")
+        parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")
+
+    def handle(self, *, file: str, becomes: str | None, **options: Any) -> None:
+        project = Project.objects.filter(slug=options["project"]).first()
+        if project is None:
+            raise CommandError(f"There is no project “{options['project']}”.")
+        encoding = encodings.find_codec(options["encoding"]) if options["encoding"] else ""
+        if options["encoding"] and not encoding:
+            raise CommandError(f"There is no encoding “{options['encoding']}”.")
+        try:
+            with (
+                opened(file) as (source, name),
+                lines.as_lines(
+                    source, name, settings.IMPORT_LIMIT, container=options["format"] or "", encoding=encoding
+                ) as found,
+            ):
+                self.bring_in(project, found, file, self.choose(found, becomes, options), options)
+        except OSError as error:
+            raise CommandError(
+                f"{error.filename or file} cannot be read or written: {error.strerror}."
+            ) from error
+        except FileError as error:
+            self.report({"format": None, "becomes": None, "rows": 0, "error": error.message}, options)
+            raise CommandError(f"{error.message}\nNothing was imported.") from error
+
+    def choose(self, found: lines.Lines, becomes: str | None, given: dict[str, Any]) -> Options:
+        """Return how the file is read. Raises CommandError if that is not known."""
+        options, _records = reception.inspect(found)
+        options = replace(
+            options,
+            pairs=given["pairs"],
+            without_losses=given["without_losses"],
+            empty=given["empty"],
+        )
+        if given["map"]:
+            columns, meanings = read_map(given["map"], options.columns)
+            options = replace(options, format=MAPPED, columns_mapped=columns, meanings=meanings)
+            by_hand = mapping.Mapping(columns, meanings)
+            if problem := by_hand.problem():
+                raise CommandError(f"{problem}\nNothing was imported.")
+            options = replace(options, becomes=by_hand.becomes)
+        elif options.format == UNKNOWN:
+            sentence = unknown(options)
+            rows = sum(1 for _record in options.reader(found.file, found.format))
+            self.report(
+                {**described(options), "becomes": None, "rows": rows, "taken": 0, "left_out": {sentence: rows},
+                 "annotators": 0, "columns": list(options.columns), "error": sentence},
+                given,
+            )  # fmt: skip
+            raise CommandError(f"{sentence}\nNothing was imported.")
+        return replace(options, becomes=becomes) if becomes else options
+
+    def bring_in(
+        self, project: Project, found: lines.Lines, name: str, options: Options, given: dict[str, Any]
+    ) -> None:
+        """Check the file, and write it unless this is a dry run."""
+        with refused_rows(given["bad"]) as refuse:
+            report = whole.check_file(project, found.file, found.format, options, refuse)
+        counts = report.check.counts
+        taken = counts["rows"] - counts["wrong"]
+        if taken and not given["dry_run"]:
+            report.outcome = whole.write_file(
+                project, found.file, found.format, options, name, update=given["update"]
+            )
+        self.report(summary(options, report), given, options, report)
+        if not taken:
+            reasons = [options.place(*error) for error in report.check.errors] or [str(report.nothing)]
+            raise CommandError("\n".join([*reasons[:SHOWN], "Nothing was imported."]))
+
+    def report(
+        self,
+        found: dict[str, Any],
+        given: dict[str, Any],
+        options: Options | None = None,
+        report: whole.Report | None = None,
+    ) -> None:
+        """Write the report as JSON, if asked for, and for people if nothing else goes to the standard output."""
+        if given["json"]:
+            text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+            if given["json"] == "-":
+                self.stdout.write(text, ending="")
+                return
+            Path(given["json"]).write_text(text, encoding="utf-8")
+        if options is not None and report is not None:
+            self.tell(found, options, report, given)
+
+    def tell(
+        self, found: dict[str, Any], options: Options, report: whole.Report, given: dict[str, Any]
+    ) -> None:
+        """Print what was found and what became of it."""
+        packed = f", packed as .{options.compression}" if options.compression else ""
+        encoding = f", {options.encoding}" if options.encoding else ""
+        self.stdout.write(
+            f"{found['label']} ({options.container}{packed}{encoding}): {found['rows']:,} rows."
+        )
+        counts = ", ".join(f"{count:,} {name}" for name, count in found["found"].items())
+        self.stdout.write(f"Becomes {found['becomes']}: {counts or 'nothing'}.")
+        if found["annotators"]:
+            self.stdout.write(f"Annotators: {found['annotators']:,}.")
+        for name, count in found["unused"].items():
+            self.stdout.write(f"Not taken of these rows: {count:,} {name}.")
+        if wrong := found["rows"] - found["taken"]:
+            self.stdout.write(
+                f"{found['taken']:,} of {found['rows']:,} rows can be imported; {wrong:,} cannot:"
+            )
+            for place, sentence in report.check.errors[:SHOWN]:
+                self.stdout.write(f"  {options.place(place, sentence)}")
+            if wrong > SHOWN:
+                self.stdout.write(
+                    f"  and {wrong - SHOWN:,} more" + ("." if given["bad"] else "; --bad FILE lists all.")
+                )
+        if given["dry_run"]:
+            self.stdout.write("This was a dry run: nothing was imported.")
+            return
+        made = ", ".join(f"{count:,} {name}" for name, count in found["made"].items() if count)
+        self.stdout.write(f"Imported: {made or 'nothing'}.")
+        for place, sentence in report.outcome.remarks[:SHOWN]:
+            self.stdout.write(f"  {options.place(place, sentence)}")
+        if report.outcome.counts["different"] and not given["update"]:
+            self.stdout.write("Rows that differ were left as they are: --update takes what the file says.")
+
+
+def described(options: Options) -> dict[str, Any]:
+    """Return how a file was read, for the report."""
+    return {
+        "format": options.format or None,
+        "label": options.label,
+        "container": options.container,
+        "compression": options.compression or None,
+        "encoding": options.encoding or None,
+        "separator": options.separator if options.container == "csv" else None,
+    }
+
+
+def summary(options: Options, report: whole.Report) -> dict[str, Any]:
+    """Return the report."""
+    check = report.check
+    kinds = [KINDS.get(str(kind), str(kind)) for kind, count in check.found.most_common() if count]
+    becomes = options.becomes or ", ".join(kinds) or "prompts"
+    left_out = dict(check.reasons)
+    if others := check.counts["wrong"] - sum(left_out.values()):
+        left_out["other reasons"] = others
+    return {
+        **described(options),
+        "becomes": becomes,
+        "rows": check.counts["rows"],
+        "taken": check.counts["rows"] - check.counts["wrong"],
+        "left_out": left_out,
+        "annotators": len(check.annotators),
+        "found": dict(check.found),
+        "unused": dict(check.unused),
+        "known": {name: check.outcome.counts[name] for name in ("duplicates", "different", "shared_ids")},
+        "made": dict(report.outcome.counts),
+    }
+
+
+def unknown(options: Options) -> str:
+    """Return the sentence about a file whose format is not known."""
+    columns = ", ".join(f"“{name}”" for name in options.columns[:SHOWN])
+    proposed = mapping.propose(options.columns) or {
+        "prompt": options.columns[0] if options.columns else "COLUMN"
+    }
+    by_hand = " ".join(f"--map {role}={column}" for role, column in proposed.items())
+    return (
+        f"Its format is not recognised. It has the columns {columns}. Say what they are, for instance: {by_hand}. "
+        f"The keys are {', '.join(mapping.ROLES)}."
+    )
+
+
+def read_map(given: list[str], columns: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return columns by role, and meanings by value. Raises CommandError."""
+    roles, meanings = {}, {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or key not in {*mapping.ROLES, *mapping.MEANINGS}:
+            keys = ", ".join((*mapping.ROLES, *mapping.MEANINGS))
+            raise CommandError(f"--map {one}: write KEY=COLUMN, where KEY is one of {keys}.")
+        if key in mapping.MEANINGS:
+            meanings[value] = key
+        elif value not in columns:
+            known = ", ".join(f"“{name}”" for name in columns[:40])
+            raise CommandError(f"--map {one}: there is no column “{value}”. The columns are {known}.")
+        else:
+            roles[key] = value
+    return roles, meanings
+
+
+@contextmanager
+def opened(name: str) -> Iterator[tuple[BinaryIO, str]]:
+    """Yield a file that can be read twice, and its name; - is standard input. Raises FileError."""
+    with ExitStack() as stack:
+        if remote.is_address(name):
+            yield stack.enter_context(
+                remote.fetched(name, settings.IMPORT_HOSTS, settings.IMPORT_LIMIT, SECONDS)
+            )
+            return
+        if name != "-":
+            yield stack.enter_context(Path(name).open("rb")), name
+            return
+        copy = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))
+        copyfileobj(sys.stdin.buffer, copy)
+        copy.seek(0)
+        yield copy, name
+
+
+@contextmanager
+def refused_rows(name: str | None) -> Iterator[Any]:
+    """Yield a function that writes a row that cannot be used to the file of this name, if there is one."""
+    if not name:
+        yield lambda row: None
+        return
+    with Path(name).open("w", encoding="utf-8") as file:
+
+        def write(row: Row) -> None:
+            file.write(
+                json.dumps(choosing.refused_record(row.line, row.error, row.text), ensure_ascii=True) + "\n"
+            )
+
+        yield write

@@ -1,0 +1,207 @@
+"""Whole JSON documents: one array of records, objects one after another, or an object with a list of records inside.
+
+Each record is found by Python's own decoder and passed on as it is written, without its line ends. So what a record
+holds is checked where records are: a number that is too large is the fault of its record, not of the file.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.errors import FileError
+from primitives.text import printable
+
+RECORD_LIMIT = 8 * 1024 * 1024  # characters of a record
+CHUNK = 256 * 1024
+SPACE = " \t\r\n"
+_SPACES = re.compile(r"[ \t\r\n]*")
+_LINE_ENDS = re.compile(r"[\r\n]+")
+MESSAGE_KEYS = {"role", "content", "from", "value"}  # a list of such objects is a chat
+DEPTH = 3  # of objects in which a list of records is looked for
+
+
+def records(file: BinaryIO) -> Iterator[str]:
+    """Yield each record as JSON on one line. Raises FileError where the document is broken or is something else."""
+    window = _Window(file)
+    first = window.peek()
+    if first == "[":
+        yield from _elements(window)
+    elif first == "{":
+        yield from _objects(window)
+    else:
+        raise FileError(_("The file is not JSON."))
+    if rest := window.peek():
+        raise window.error(_("“%(text)s” follows the end of the JSON") % {"text": printable(rest)})
+
+
+def is_array(file: BinaryIO) -> bool:
+    """Return whether the document begins with a list."""
+    return _Window(file).peek() == "["
+
+
+def list_inside(value: Any, depth: int = DEPTH) -> list[tuple[str, list[Any]]]:
+    """Return each list of records inside an object, with its keys. A chat, or a list of texts, is none."""
+    found: list[tuple[str, list[Any]]] = []
+    if not isinstance(value, dict) or depth == 0:
+        return found
+    for key, inner in value.items():
+        if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
+            if not MESSAGE_KEYS & inner[0].keys():
+                found.append((key, inner))
+        elif isinstance(inner, dict):
+            found += [(f"{key}.{name}", items) for name, items in list_inside(inner, depth - 1)]
+    return found
+
+
+def _objects(window: "_Window") -> Iterator[str]:
+    """Yield objects that follow one another. A single one may be a record, or hold the list of them."""
+    if window.is_longer_than(RECORD_LIMIT):
+        yield from _long_object(window)
+        return
+    count = 0
+    while window.peek() == "{":
+        text, count = window.take(), count + 1
+        yield _on_one_line(text)
+        if window.peek() == ",":
+            window.skip()
+
+
+def _elements(window: "_Window") -> Iterator[str]:
+    """Yield the elements of the array that begins here."""
+    window.skip()
+    if window.peek() == "]":
+        window.skip()
+        return
+    while True:
+        yield _on_one_line(window.take())
+        mark = window.peek()
+        if mark not in ("]", ","):
+            raise window.error(_("The list is not closed") if not mark else _("A comma is missing"))
+        window.skip()
+        if mark == "]":
+            return
+
+
+def _long_object(window: "_Window") -> Iterator[str]:
+    """Yield the elements of the one list of records in an object too long for a record."""
+    window.skip()
+    found = False
+    while True:
+        key = json.loads(window.take())
+        if window.peek() != ":":
+            raise window.error(_("A colon is missing"))
+        window.skip()
+        if window.peek() == "[" and window.begins_list_of_objects():
+            if found:
+                raise FileError(
+                    _(
+                        "The JSON object holds several lists; “%(name)s” is the second one. Save the one that you mean."
+                    )
+                    % {"name": printable(str(key))}
+                )
+            found = True
+            yield from _elements(window)
+        else:
+            window.take()
+        mark = window.peek()
+        if mark not in ("}", ","):
+            raise window.error(_("The object is not closed") if not mark else _("A comma is missing"))
+        window.skip()
+        if mark == "}":
+            return
+
+
+def _on_one_line(text: str) -> str:
+    return _LINE_ENDS.sub(" ", text)
+
+
+class _Window:
+    """The part of a document that is being read. It grows to the end of the value that is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.file.seek(0)
+        # A byte that is not UTF-8 goes through, and is named by its record.
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+        self._scan = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode
+        self.text, self.at, self.line, self.over = "", 0, 1, False
+
+    def peek(self) -> str:
+        """Return the next character that is not blank, or an empty text at the end."""
+        while True:
+            end = _SPACES.match(self.text, self.at).end()  # type: ignore[union-attr]
+            self._move(end)
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self._grow():
+                return ""
+
+    def skip(self) -> None:
+        self._move(self.at + 1)
+
+    def take(self) -> str:
+        """Return the text of the next value."""
+        self.peek()
+        while True:
+            try:
+                _value, end = self._scan(self.text, self.at)
+            except RecursionError:
+                raise self.error(_("The JSON is nested too deep")) from None
+            except json.JSONDecodeError as error:
+                if len(self.text) - self.at > RECORD_LIMIT or not self._grow():
+                    raise self._invalid(error) from None
+            else:
+                if end < len(self.text) or not self._grow():  # a number may go on
+                    break
+        text = self.text[self.at : end]
+        self._move(end)
+        return text
+
+    def is_longer_than(self, size: int) -> bool:
+        """Return whether more than so many characters are left."""
+        while len(self.text) - self.at <= size:
+            if not self._grow():
+                return False
+        return True
+
+    def begins_list_of_objects(self) -> bool:
+        """Return whether the list that begins here holds objects that are no chat messages."""
+        end = _SPACES.match(self.text, self.at + 1).end()  # type: ignore[union-attr]
+        if self.text[end : end + 1] != "{":
+            return False
+        key = re.compile(r'\{[ \t\r\n]*"([^"\\]*)"').match(self.text, end)
+        return key is None or key[1] not in MESSAGE_KEYS
+
+    def error(self, sentence: str) -> FileError:
+        return FileError(
+            _("The JSON is broken at line %(line)s: %(sentence)s.")
+            % {"line": f"{self.line:,}", "sentence": sentence}
+        )
+
+    def _invalid(self, error: json.JSONDecodeError) -> FileError:
+        if len(self.text) - self.at > RECORD_LIMIT:
+            return self.error(
+                _("a record is longer than %(limit)s MiB, or is not valid")
+                % {"limit": RECORD_LIMIT // 1024 // 1024}
+            )
+        self.line += self.text.count("\n", self.at, error.pos)
+        return self.error(error.msg.rstrip("."))
+
+    def _move(self, to: int) -> None:
+        self.line += self.text.count("\n", self.at, to)
+        self.at = to
+        if self.at > CHUNK:
+            self.text, self.at = self.text[self.at :], 0
+
+    def _grow(self) -> bool:
+        """Read on, as much again as is there. Return whether there was more."""
+        if self.over:
+            return False
+        part = self.file.read(max(CHUNK, len(self.text) - self.at))
+        self.over = not part
+        self.text += self._decoder.decode(part, final=self.over)
+        return not self.over

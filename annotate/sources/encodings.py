@@ -1,0 +1,120 @@
+"""The encodings of text: found, named, and turned into UTF-8."""
+
+import codecs
+from typing import BinaryIO
+
+from django.utils.translation import gettext_lazy as _
+
+SAMPLE = 64 * 1024  # bytes that the guess is made from
+SEARCHED = 64 * 1024 * 1024  # bytes of a file in which lines that are not UTF-8 are looked for
+LINE = 64 * 1024
+CHUNK = 1024 * 1024
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+# What a person may choose, by Python's names.
+ENCODINGS = {
+    "utf-8": "UTF-8",
+    "utf-16": "UTF-16",
+    "cp1252": _("Western European (Windows-1252)"),
+    "iso8859-15": _("Western European (ISO 8859-15)"),
+    "cp1250": _("Central European (Windows-1250)"),
+    "iso8859-2": _("Central European (ISO 8859-2)"),
+    "cp1251": _("Cyrillic (Windows-1251)"),
+    "koi8-r": _("Cyrillic (KOI8-R)"),
+    "cp1253": _("Greek (Windows-1253)"),
+    "cp1254": _("Turkish (Windows-1254)"),
+    "cp1255": _("Hebrew (Windows-1255)"),
+    "cp1256": _("Arabic (Windows-1256)"),
+    "cp1257": _("Baltic (Windows-1257)"),
+    "cp1258": _("Vietnamese (Windows-1258)"),
+    "cp874": _("Thai (Windows-874)"),
+    "gb18030": _("Chinese, simplified (GB 18030)"),
+    "big5": _("Chinese, traditional (Big5)"),
+    "cp932": _("Japanese (Shift JIS)"),
+    "euc-jp": _("Japanese (EUC-JP)"),
+    "cp949": _("Korean (EUC-KR, CP949)"),
+    "mac-roman": _("Mac OS Roman"),
+}
+
+
+def find_codec(name: str) -> str:
+    """Return Python's name of a text encoding, or an empty text if there is no such encoding."""
+    try:
+        info = codecs.lookup(name)
+    except (LookupError, ValueError):
+        return ""
+    if not info._is_text_encoding:
+        return ""
+    known = {codecs.lookup(code).name: code for code in ENCODINGS}
+    return known.get(info.name, info.name)
+
+
+def detect(file: BinaryIO) -> str:
+    """Return the encoding of a text: UTF-8 if most of its lines are, or what charset-normalizer makes of the others."""
+    file.seek(0)
+    head = file.read(4)
+    for mark, name in MARKS:
+        if head.startswith(mark):
+            return name
+    file.seek(0)
+    others, are_utf8 = _lines_not_utf8(file)
+    if not others or are_utf8 > len(others):
+        return "utf-8"
+    import charset_normalizer  # noqa: PLC0415 - heavy, and rarely needed
+
+    file.seek(0)
+    start = file.read(SAMPLE)
+    telling = start if others[0] in start else b"".join(others)  # plain lines tell the language, too
+    matches = list(
+        charset_normalizer.from_bytes(
+            telling, cp_isolation=[name for name in ENCODINGS if name != "mac-roman"]
+        )
+    )
+    order = list(ENCODINGS)
+    found = [
+        find_codec(match.encoding)
+        for match in matches
+        if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence)
+    ]
+    # Of a few words several may be as likely: then the one that is used the most.
+    return min(found, key=lambda name: order.index(name) if name in order else len(order), default="cp1252")
+
+
+def _lines_not_utf8(file: BinaryIO) -> tuple[list[bytes], int]:
+    """Return the first lines that are not UTF-8, and how many lines beyond ASCII are."""
+    others: list[bytes] = []
+    size = are_utf8 = read = 0
+    while (raw := file.readline(LINE)) and read < SEARCHED and size < SAMPLE:
+        read += len(raw)
+        if raw.isascii():
+            continue
+        try:
+            codecs.utf_8_decode(raw, "strict", False)  # a long line may be cut inside a character
+        except UnicodeDecodeError:
+            others.append(raw)
+            size += len(raw)
+        else:
+            are_utf8 += 1
+    return others, are_utf8
+
+
+def recode(file: BinaryIO, encoding: str, copy: BinaryIO) -> None:
+    """Write the text as UTF-8. Raises UnicodeError where UTF-16 or UTF-32 is broken.
+
+    In other encodings a byte that stands for nothing is written as it is. It is not UTF-8: the reader names its line.
+    """
+    wide = encoding.startswith(("utf-16", "utf-32"))
+    errors = "strict" if wide else "surrogateescape"
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    file.seek(0)
+    while True:
+        part = file.read(CHUNK)
+        copy.write(decoder.decode(part, final=not part).encode("utf-8", errors))
+        if not part:
+            return

@@ -1,0 +1,191 @@
+"""Any file as lines of UTF-8: JSON Lines, CSV, or one prompt a line, which can be read in steps by byte position.
+
+What is such lines already stays as it is. All else is turned once, streaming, at the door: it is unpacked, given UTF-8,
+and the records of JSON documents, Parquet and XLSX are written a line each. A record's line is then its place: the
+number of the record, or of the row of the sheet.
+"""
+
+import codecs
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import orjson
+from django.utils.translation import gettext as _
+
+from annotate.sources import compression, containers, documents, encodings, tables
+from annotate.sources.errors import FileError
+from annotate.sources.formats import find_format
+
+IN_MEMORY = 4 * 1024 * 1024
+SAMPLE_LINES = 8  # shown, so that a person sees whether the encoding is right
+SAMPLE_WIDTH = 160
+SAMPLE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A file as lines. `format` is jsonl, csv or txt; the others say what it was."""
+
+    file: BinaryIO
+    format: str
+    container: str
+    compression: str = ""
+    encoding: str = ""  # empty where the container fixes it
+    separator: str = ""
+    is_turned: bool = False
+
+    @property
+    def is_numbered_by_rows(self) -> bool:
+        """Return whether a place is the number of a record or row, and not of a line of the file."""
+        return self.container in ("json", "parquet", "xlsx")
+
+
+@contextmanager
+def as_lines(
+    file: BinaryIO, name: str, limit: int, *, container: str = "", encoding: str = ""
+) -> Iterator[Lines]:
+    """Yield a file as lines. `container` and `encoding` are what a person chose. Raises FileError.
+
+    `limit` bounds the bytes of what it is turned into. That is a temporary file, gone at the end.
+    """
+    with compression.unpacked(file, limit) as (inside, packed, inner_name):
+        found = containers.find_binary(inside)
+        if found:
+            with _copy() as copy:
+                _write_records(_records_of(inside, found), copy, limit)
+                yield Lines(copy, "jsonl", found, packed, is_turned=True)
+            return
+        encoding = encoding or encodings.detect(inside)
+        suffix = container or containers.name_suffix(inner_name or name)
+        with _recoded(inside, encoding, limit) as text:
+            head = text.read(containers.HEAD).decode("utf-8", "replace")
+            found = container or containers.find_text_container(head, *_first_line(text), suffix)
+            if found == "json":
+                with _copy() as copy:
+                    _write_records(_json_records(text), copy, limit)
+                    yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
+                return
+            separator = tables.find_separator(head, containers.COLUMNS) if found == "csv" else ""
+            text.seek(0)
+            is_turned = text is not file
+            yield Lines(text, found, found, packed, encoding, separator, is_turned)
+
+
+def sample(file: BinaryIO) -> list[str]:
+    """Return the first lines that hold something beyond ASCII, or else the first ones."""
+    file.seek(0)
+    lines = file.read(SAMPLE_BYTES).decode("utf-8", "replace").splitlines()
+    telling = [line for line in lines if not line.isascii()]
+    return [
+        line.strip()[:SAMPLE_WIDTH]
+        for line in (telling or [line for line in lines if line.strip()])[:SAMPLE_LINES]
+    ]
+
+
+# --- Text --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _recoded(file: BinaryIO, encoding: str, limit: int) -> Iterator[BinaryIO]:
+    if encoding == "utf-8":
+        file.seek(0)
+        yield file
+        return
+    with _copy() as copy:
+        try:
+            encodings.recode(file, encoding, cast(BinaryIO, _Bounded(copy, limit)))
+        except UnicodeError as error:
+            raise FileError(
+                _("The file is not %(encoding)s. Choose another encoding.") % {"encoding": encoding}
+            ) from error
+        copy.seek(0)
+        yield copy
+
+
+def _first_line(file: BinaryIO) -> tuple[str, bool]:
+    """Return the first line that is not blank, and whether nothing follows it."""
+    file.seek(0)
+    line = b""
+    while not line.strip(b"\xef\xbb\xbf \t\r\n"):
+        line = file.readline(containers.LINE)
+        if not line:
+            break
+    while (rest := file.readline(containers.LINE)) and not rest.strip():
+        pass
+    return line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace"), not rest
+
+
+# --- Records -----------------------------------------------------------------------------------------------------
+
+
+def _records_of(file: BinaryIO, container: str) -> Iterator[bytes]:
+    rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file)
+    options = orjson.OPT_NON_STR_KEYS
+    for row in rows:
+        try:
+            yield b"" if row is None else orjson.dumps(row, default=tables.as_json, option=options)
+        except TypeError:  # text that is not UTF-8, a whole number above 64 bits: named by the row's check
+            yield json.dumps(row, default=tables.as_json).encode()
+
+
+def _json_records(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the records of a JSON document. Of a single object that is no record, the list inside it."""
+    is_array = documents.is_array(file)
+    found = documents.records(file)
+    first, second = next(found, None), next(found, None)
+    if first is None:
+        return
+    if second is None and not is_array and (inside := _list_in_document(first)) is not None:
+        yield from (json.dumps(one, ensure_ascii=False).encode("utf-8", "surrogateescape") for one in inside)
+        return
+    for text in (first, *([] if second is None else [second])):
+        yield text.encode("utf-8", "surrogateescape")
+    for text in found:
+        yield text.encode("utf-8", "surrogateescape")
+
+
+def _list_in_document(text: str) -> list[Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    lists = documents.list_inside(value)
+    if not lists or find_format([value]) is not None:
+        return None
+    if len(lists) > 1:
+        names = ", ".join(f"“{name[:40]}”" for name, _items in lists[:3])
+        raise FileError(
+            _("The JSON object holds several lists (%(names)s). Save the one that you mean as a file.")
+            % {"names": names}
+        )
+    return lists[0][1]
+
+
+def _write_records(records: Iterator[bytes], copy: BinaryIO, limit: int) -> None:
+    out = _Bounded(copy, limit)
+    for record in records:
+        out.write(record + b"\n")
+    copy.seek(0)
+
+
+@contextmanager
+def _copy() -> Iterator[BinaryIO]:
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as copy:
+        yield cast(BinaryIO, copy)
+
+
+class _Bounded:
+    """A file that refuses to grow beyond a limit."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.file, self.left, self.limit = file, limit, limit
+
+    def write(self, data: bytes) -> None:
+        self.left -= len(data)
+        if self.left < 0:
+            raise FileError(compression.too_large(self.limit))
+        self.file.write(data)

@@ -1,0 +1,278 @@
+"""Columns mapped by hand: which of them is the prompt, the completions, the verdict and so on.
+
+A mapping reads records as a format does. It is proposed from the names of columns, and never used unless a person says
+so. Columns that are mapped to nothing become metadata.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.messages import read_chat
+from primitives.text import printable
+
+# What a column may be, in the order in which a person is asked.
+ROLES = {
+    "prompt": gettext_lazy("Prompt"),
+    "system": gettext_lazy("System message"),
+    "completion_a": gettext_lazy("Completion A"),
+    "completion_b": gettext_lazy("Completion B"),
+    "chosen": gettext_lazy("Chosen completion"),
+    "rejected": gettext_lazy("Rejected completion"),
+    "verdict": gettext_lazy("Verdict"),
+    "score_a": gettext_lazy("Rating of A"),
+    "score_b": gettext_lazy("Rating of B"),
+    "strength": gettext_lazy("Strength (1 to 3)"),
+    "rationale": gettext_lazy("Rationale"),
+    "annotator": gettext_lazy("Annotator"),
+    "policy_a": gettext_lazy("Policy of A, or of the chosen one"),
+    "policy_b": gettext_lazy("Policy of B, or of the rejected one"),
+    "id": gettext_lazy("Id"),
+}
+# What a person may say a verdict's values mean, beside the words that are understood.
+MEANINGS = {
+    "a": gettext_lazy("Value for: A is better"),
+    "b": gettext_lazy("Value for: B is better"),
+    "tie": gettext_lazy("Value for: a tie"),
+    "both_bad": gettext_lazy("Value for: both are bad"),
+}
+WORDS = {
+    "a": "a 1 left first model_a model_1 completion_a completion_1 response_a response_1 answer_a output_1",
+    "b": "b 2 right second model_b model_2 completion_b completion_2 response_b response_2 answer_b output_2",
+    "tie": "tie tied equal draw same both",
+    "both_bad": "both_bad bothbad tie_(bothbad) tie_(both_bad) neither none",
+    "skip": "skip skipped",
+}
+UNDERSTOOD = {word: meaning for meaning, words in WORDS.items() for word in words.split()}
+NAMES = {  # of columns, without signs and in small letters
+    "prompt": "prompt instruction question query input context messages conversation text source post task",
+    "system": "system systemprompt systemmessage",
+    "completion_a": "completiona responsea answera outputa texta completion1 response1 answer1 output1 modela left",
+    "completion_b": "completionb responseb answerb outputb textb completion2 response2 answer2 output2 modelb right",
+    "chosen": "chosen preferred chosenresponse preferredoutput better win winner accepted responsechosen",
+    "rejected": "rejected rejectedresponse nonpreferredoutput dispreferred worse lose loser responserejected",
+    "verdict": "verdict preference preferred label winner choice vote better humanlabel judgment",
+    "score_a": "scorea ratinga score1 rating1 scorechosen",
+    "score_b": "scoreb ratingb score2 rating2 scorerejected",
+    "strength": "strength margin",
+    "rationale": "rationale reason explanation comment comments justification",
+    "annotator": "annotator annotatorid worker workerid rater raterid user judge labeler evaluator",
+    "policy_a": "policya modelaname model1 sourcea chosenmodel generatora",
+    "policy_b": "policyb modelbname model2 sourceb rejectedmodel generatorb",
+    "id": "id uid uuid exampleid itemid index key promptid rowid",
+}
+PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
+COLUMNS = 400  # of a file, offered
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`."""
+
+    columns: Dictionary[str, str]
+    meanings: Dictionary[str, str] = field(default_factory=dict)  # value of the verdict -> key of MEANINGS
+
+    name = "mapping"
+
+    @property
+    def label(self) -> str:
+        return _("Mapped by hand")
+
+    @property
+    def becomes(self) -> str:
+        """Return what such records usually become."""
+        if {"chosen", "verdict", "score_a"} & self.columns.keys():
+            return "judged"
+        return "comparisons" if "completion_a" in self.columns else "prompts"
+
+    def problem(self) -> str:
+        """Return why records cannot be read by it; empty if they can."""
+        roles = self.columns.keys()
+        if "prompt" not in roles:
+            return _("Say which column is the prompt.")
+        for first, second in PAIRS:
+            if len({first, second} & roles) == 1:
+                missing = second if first in roles else first
+                return _("Say which column is the other one: %(role)s.") % {"role": ROLES[missing]}
+        if {"chosen", "completion_a"} <= roles:
+            return _("Map either the chosen and rejected completions, or A and B.")
+        if {"verdict", "score_a"} & roles and "completion_a" not in roles:
+            return _("A verdict or a rating needs completions A and B.")
+        if {"verdict", "score_a"} <= roles:
+            return _("Map either a verdict or ratings.")
+        return ""
+
+    def recognise(self, record: Dictionary[str, Any]) -> bool:
+        return _find(record, self.columns["prompt"]) is not MISSING
+
+    def rows(self, record: Dictionary[str, Any]) -> Iterator[Candidate]:
+        """Yield the record's one candidate. Raises RecordError."""
+        answers = tuple(self._answers(record))
+        yield Candidate(
+            prompt=self._prompt(record),
+            answers=answers,
+            opinions=(self._opinion(record),) if self.becomes == "judged" else (),
+            external_id="" if not answers else self._word(record, "id"),
+            prompt_external_id=self._word(record, "id") if not answers else "",
+            metadata=self._rest(record) if answers else None,
+            prompt_metadata=None if answers else self._rest(record),
+        )
+
+    # --- Parts ---------------------------------------------------------------------------------------------------
+
+    def _prompt(self, record: Dictionary[str, Any]) -> Content:
+        prompt = self._content(record, "prompt")
+        system = self._word(record, "system")
+        if not system:
+            return prompt
+        asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        return [{"role": "system", "content": system}, *asked]
+
+    def _answers(self, record: Dictionary[str, Any]) -> Iterator[Answer]:
+        for (first, second), policies in zip(PAIRS[:2], (("policy_a", "policy_b"),) * 2, strict=True):
+            if first in self.columns:
+                yield Answer(self._content(record, first), self._word(record, policies[0]))
+                yield Answer(self._content(record, second), self._word(record, policies[1]))
+
+    def _opinion(self, record: Dictionary[str, Any]) -> Opinion:
+        scores, verdict = self._scores(record)
+        return Opinion(
+            scores=scores,
+            verdict=verdict,
+            annotator=self._word(record, "annotator"),
+            strength=self._strength(record),
+            rationale=self._word(record, "rationale"),
+        )
+
+    def _scores(self, record: Dictionary[str, Any]) -> tuple[tuple[float, ...], str]:
+        if "chosen" in self.columns:
+            return (1.0, 0.0), ""
+        if "score_a" in self.columns:
+            return (self._number(record, "score_a"), self._number(record, "score_b")), ""
+        value = self._word(record, "verdict")
+        plain = re.sub(r"\s+", "_", value.casefold())
+        meaning = self.meanings.get(value) or UNDERSTOOD.get(plain, "")
+        if not meaning:
+            raise RecordError(
+                _("“%(value)s” in %(column)s is no verdict that is known. Say what it means.")
+                % {"value": printable(value, 40), "column": printable(self.columns["verdict"], 40)}
+            )
+        return {"a": ((1.0, 0.0), ""), "b": ((0.0, 1.0), ""), "tie": ((0.0, 0.0), "")}.get(
+            meaning, ((), meaning)
+        )
+
+    def _strength(self, record: Dictionary[str, Any]) -> int | None:
+        if not self._word(record, "strength"):
+            return None
+        number = self._number(record, "strength")
+        if number not in (1, 2, 3):
+            raise RecordError(
+                _("%(column)s must be 1, 2 or 3.") % {"column": printable(self.columns["strength"], 40)}
+            )
+        return int(number)
+
+    def _content(self, record: Dictionary[str, Any], role: str) -> Content:
+        value = _find(record, self.columns[role])
+        if isinstance(value, list):
+            return read_chat(value, self.columns[role])
+        if value is MISSING and role == "prompt":
+            raise RecordError(_("The prompt is missing."))
+        return _text(value, self.columns[role])
+
+    def _word(self, record: Dictionary[str, Any], role: str) -> str:
+        column = self.columns.get(role, "")
+        return _text(_find(record, column), column) if column else ""
+
+    def _number(self, record: Dictionary[str, Any], role: str) -> float:
+        text = self._word(record, role).replace(",", ".")
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise RecordError(
+                _("“%(value)s” in %(column)s is not a number.")
+                % {"value": printable(text, 40), "column": printable(self.columns[role], 40)}
+            )
+        return number
+
+    def _rest(self, record: Dictionary[str, Any]) -> dict[str, Any] | None:
+        """Return what is mapped to nothing: with a column of a column, all but that."""
+        used = set(self.columns.values())
+        rest = {}
+        for name, value in record.items():
+            if name in used:
+                continue
+            inner = {key for key in used if key.startswith(f"{name}.")}
+            if not inner or not isinstance(value, dict):
+                rest[name] = value
+            elif left := {key: one for key, one in value.items() if f"{name}.{key}" not in inner}:
+                rest[name] = left
+        return rest or None
+
+
+def propose(columns: Iterable[str]) -> dict[str, str]:
+    """Return roles with the columns that their names suggest."""
+    known = list(columns)
+    plain = {re.sub(r"[^a-z0-9]", "", name.rpartition(".")[2].casefold()): name for name in reversed(known)}
+    found: dict[str, str] = {}
+    for role, names in NAMES.items():
+        other = next(
+            (second if role == first else first for first, second in PAIRS if role in (first, second)), role
+        )
+        if not any(name in plain for name in NAMES[other].split()):
+            continue  # of two that go together, both are there or none is
+        for name in names.split():
+            if name in plain and plain[name] not in found.values():
+                found[role] = plain[name]
+                break
+    if "chosen" in found:
+        for role in ("completion_a", "completion_b", "verdict", "score_a", "score_b"):
+            found.pop(role, None)
+    if "score_a" in found and "verdict" in found:
+        found.pop("score_a")
+        found.pop("score_b")
+    if "completion_a" not in found:
+        for role in ("verdict", "score_a", "score_b"):
+            found.pop(role, None)
+    return found
+
+
+def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
+    """Return the columns of some records, and the keys of objects in them as `outer.inner`."""
+    found: dict[str, None] = {}
+    for record in records:
+        for name, value in record.items():
+            found[name] = None
+            if isinstance(value, dict):
+                found |= {f"{name}.{key}": None for key in value}
+    return list(found)[:COLUMNS]
+
+
+def _find(record: Dictionary[str, Any], column: str) -> Any:
+    if column in record:
+        return record[column]
+    outer, dot, inner = column.partition(".")
+    value = record.get(outer)
+    return value.get(inner, MISSING) if dot and isinstance(value, dict) else MISSING
+
+
+def _text(value: object, column: str) -> str:
+    if value is MISSING or value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if not isinstance(value, str):
+        raise RecordError(_("%(column)s must be text.") % {"column": printable(column, 40)})
+    return value

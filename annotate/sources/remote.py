@@ -1,0 +1,186 @@
+"""Files at an address: `hf://datasets/OWNER/NAME[/CONFIG][@REVISION]`, or https, from hosts that the site allows.
+
+An address comes from a person and could name a machine of the site's own network. So each connection is made to an
+address that was looked up and found public, and a redirect leads to an allowed host or nowhere.
+"""
+
+import http.client
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from typing import BinaryIO, cast
+from urllib.parse import quote, urljoin, urlsplit
+
+import orjson
+from django.utils.translation import gettext as _
+
+from annotate.sources.compression import IN_MEMORY, too_large
+from annotate.sources.containers import SUFFIXES, name_suffix
+from annotate.sources.errors import FileError
+from primitives.text import printable
+
+HUB = "huggingface.co"
+REDIRECTS = 5
+REDIRECTED = (301, 302, 303, 307, 308)
+CONNECT_SECONDS = 10
+PIECE = 64 * 1024
+LISTING = 8 * 1024 * 1024  # bytes of the hub's answer about a repository
+DATASET = re.compile(
+    r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w./-]+?))?(?:@(?P<revision>[\w./-]+))?"
+)
+
+
+def is_address(name: str) -> bool:
+    """Return whether a name is an address, and not a file here."""
+    return name.startswith(("hf://", "https://", "http://"))
+
+
+@contextmanager
+def fetched(
+    address: str, hosts: Collection[str], limit: int, seconds: float
+) -> Iterator[tuple[BinaryIO, str]]:
+    """Yield the file at an address, and its name. Raises FileError.
+
+    `hosts` are those allowed. One that is named with its port may be in the site's own network. `limit` bounds the
+    file's bytes, and `seconds` the whole time.
+    """
+    download = _Download(frozenset(host.casefold() for host in hosts), time.monotonic() + seconds)
+    if address.startswith("hf://"):
+        address = _find_data_file(address, download, limit)
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as copy:
+        download.get(address, cast(BinaryIO, copy), limit)
+        copy.seek(0)
+        yield cast(BinaryIO, copy), urlsplit(address).path.rpartition("/")[2] or "file"
+
+
+def _find_data_file(address: str, download: "_Download", limit: int) -> str:
+    """Return the address of the data file of a dataset: the one there is, or the one for training."""
+    match = DATASET.fullmatch(address)
+    if match is None:
+        raise FileError(
+            _("Write the address as hf://datasets/OWNER/NAME, and behind it /CONFIG or @REVISION.")
+        )
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc or HUB
+    name, revision = match["name"], quote(match["revision"] or "main", safe="")
+    with tempfile.TemporaryFile() as answer:
+        download.get(
+            f"https://{hub}/api/datasets/{name}/revision/{revision}", cast(BinaryIO, answer), LISTING
+        )
+        answer.seek(0)
+        try:
+            files = [str(one["rfilename"]) for one in orjson.loads(answer.read())["siblings"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(_("The hub says nothing of this dataset that is understood.")) from error
+    path = choose_file(files, match["config"] or "")
+    return f"https://{hub}/datasets/{name}/resolve/{revision}/{quote(path)}"
+
+
+def choose_file(files: list[str], config: str) -> str:
+    """Return the data file that is meant among those of a dataset. Raises FileError if that is not certain."""
+    data = [path for path in files if name_suffix(path) in {*SUFFIXES.values()} - {"txt"}]
+    data = [
+        path for path in data if path.rpartition("/")[2] not in ("dataset_infos.json", "dataset_info.json")
+    ]
+    if config:
+        inside = [path for path in data if path == config or path.startswith(f"{config}/")]
+        data = inside or [path for path in data if config in path.replace(".", "/").split("/")]
+    if len(data) > 1:
+        data = [path for path in data if "train" in path] or data
+    if len(data) == 1:
+        return data[0]
+    if not data:
+        raise FileError(_("The dataset has no file of data by this name."))
+    names = ", ".join(f"“{printable(path, 80)}”" for path in data[:5])
+    raise FileError(
+        _("The dataset has several files (%(names)s). Name one behind the dataset.") % {"names": names}
+    )
+
+
+class _Download:
+    """A download with redirects, until a time. Each host is checked before it is asked."""
+
+    def __init__(self, hosts: frozenset[str], until: float) -> None:
+        self.hosts, self.until = hosts, until
+
+    def get(self, address: str, copy: BinaryIO, limit: int) -> None:
+        """Write what is at an address to a file. Raises FileError."""
+        for _number in range(REDIRECTS):
+            connection, target = self._open(address)
+            with closing(connection):
+                try:
+                    connection.request("GET", target)
+                    with connection.getresponse() as answer:
+                        place = answer.headers.get("Location", "")
+                        if not place or answer.status not in REDIRECTED:
+                            self._take(answer, copy, limit)
+                            return
+                except (OSError, http.client.HTTPException) as error:
+                    raise FileError(
+                        _("The file could not be fetched (%(reason)s).") % {"reason": type(error).__name__}
+                    ) from error
+            address = urljoin(address, place)
+        raise FileError(_("The address leads on and on."))
+
+    def _open(self, address: str) -> tuple["_PinnedConnection", str]:
+        """Return a connection to the host of an address, if it is allowed, and what to ask it for."""
+        parts = urlsplit(address)
+        host = (parts.hostname or "").casefold()
+        if parts.scheme != "https" or not host or parts.username is not None:
+            raise FileError(_("An address must begin with https:// or hf://."))
+        port = parts.port or 443
+        if not self._is_allowed(host, port):
+            raise FileError(
+                _("This site imports nothing from “%(host)s”. Who runs it can allow that host.")
+                % {"host": printable(host, 80)}
+            )
+        is_trusted = f"{host}:{port}" in self.hosts  # who runs the site named it so, wherever it is
+        connection = _PinnedConnection(host, port, host if is_trusted else public_address(host, port))
+        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+        return connection, f"{path}?{parts.query}" if parts.query else path
+
+    def _is_allowed(self, host: str, port: int) -> bool:
+        """Return whether a host is allowed. The hub's own stores of large files belong to the hub."""
+        if f"{host}:{port}" in self.hosts or (host in self.hosts and port == 443):
+            return True
+        return HUB in self.hosts and port == 443 and host.endswith((f".{HUB}", ".hf.co"))
+
+    def _take(self, answer: http.client.HTTPResponse, copy: BinaryIO, limit: int) -> None:
+        if answer.status != 200:
+            raise FileError(_("The server answered with status %(status)s.") % {"status": answer.status})
+        written = 0
+        while part := answer.read(PIECE):
+            written += len(part)
+            if written > limit:
+                raise FileError(too_large(limit))
+            if time.monotonic() > self.until:
+                raise FileError(_("Fetching the file took too long. Download it, and import it from there."))
+            copy.write(part)
+
+
+def public_address(host: str, port: int) -> str:
+    """Return an address of a host on the public network. Raises FileError if it has another one."""
+    try:
+        found = {str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        raise FileError(_("There is no host “%(host)s”.") % {"host": printable(host, 80)}) from error
+    if not found or not all(ipaddress.ip_address(one.partition("%")[0]).is_global for one in found):
+        raise FileError(_("“%(host)s” is not on the public network.") % {"host": printable(host, 80)})
+    return sorted(found, key=lambda one: ":" in one)[0]
+
+
+class _PinnedConnection(http.client.HTTPSConnection):
+    """A connection to an address that was checked, under the name of its host."""
+
+    def __init__(self, host: str, port: int, address: str) -> None:
+        super().__init__(host, port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
+        self.address = address
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.address, self.port), self.timeout)
+        self.sock = self._context.wrap_socket(plain, server_hostname=self.host)  # type: ignore[attr-defined]

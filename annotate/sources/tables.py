@@ -1,0 +1,193 @@
+"""Tables: the separator of a CSV, and the rows of Parquet and XLSX as records.
+
+A cell without a value is left out of its record. The cells of XLSX are texts, as in a CSV of the same sheet.
+"""
+
+import base64
+import csv
+import io
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.compression import check_unpacked_size
+from annotate.sources.errors import FileError
+from primitives.text import printable
+
+SEPARATORS = (",", ";", "\t", "|")
+RECORDS_TRIED = 50  # of a CSV, with each separator
+SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[,;|\t:])"?[ \t]*\r?\n?')
+
+PARQUET_ROWS = 20_000_000
+ROWS_AT_A_TIME = 256  # of Parquet, in memory together
+SHEET_CELLS = 5_000_000  # what a sheet spans, with its blanks: calamine holds it whole
+SHEET_BYTES = 256 * 1024 * 1024  # of a workbook, unpacked
+CELL_PLACE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
+CHUNK = 1024 * 1024
+PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+
+Record = dict[str, Any]
+
+
+# --- CSV ---------------------------------------------------------------------------------------------------------
+
+
+def find_separator(text: str, known: frozenset[str] = frozenset()) -> str:
+    """Return the separator of a CSV that begins with `text`, or an empty text if it looks like no table.
+
+    A line `sep=;` says it. Else it is the one that splits the most records into as many values as there are columns.
+    `known` are the names of columns that settle it.
+    """
+    if said := SEPARATOR_LINE.match(text):
+        return said["separator"]
+    scores = {separator: _score(text, separator, known) for separator in SEPARATORS}
+    best = max(SEPARATORS, key=lambda separator: scores[separator])
+    return best if scores[best] > (0, 0.0, 0) else ""
+
+
+def _score(text: str, separator: str, known: frozenset[str]) -> tuple[int, float, int]:
+    """Return how many columns are known, the share of records as wide as the header, and how wide that is."""
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            if row:
+                rows.append(row)
+            if len(rows) > RECORDS_TRIED:
+                break
+    except csv.Error:
+        pass  # a cut quote, or no CSV: what was read so far counts
+    if not rows or len(rows[0]) < 2:
+        return 0, 0.0, 0
+    header = rows[0]
+    # The last record may be cut where the sample ends.
+    others = rows[1:-1] or rows[1:]
+    even = sum(len(row) == len(header) for row in others) / len(others) if others else 1.0
+    named = sum(name.strip().casefold() in known for name in header)
+    return named, round(even, 1), len(header)
+
+
+# --- Parquet -----------------------------------------------------------------------------------------------------
+
+
+def parquet_records(file: BinaryIO) -> Iterator[Record]:
+    """Yield the rows of a Parquet file. Raises FileError."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and rarely needed
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        file.seek(0)
+        table = pq.ParquetFile(file)
+        if table.metadata.num_rows > PARQUET_ROWS:
+            raise FileError(
+                _("The file has %(count)s rows; at most %(limit)s are taken.")
+                % {"count": f"{table.metadata.num_rows:,}", "limit": f"{PARQUET_ROWS:,}"}
+            )
+        for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME):
+            for row in batch.to_pylist(maps_as_pydicts="lossy"):
+                yield {name: value for name, value in row.items() if value is not None}
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise FileError(
+            _("The Parquet file cannot be read (%(error)s).") % {"error": _short(error)}
+        ) from error
+
+
+def as_json(value: object) -> Any:
+    """Return a value of Arrow's as one of JSON: an image as a data URI, a decimal number as its digits."""
+    if isinstance(value, bytes):
+        for start, kind in PICTURES.items():
+            if value.startswith(start):
+                return f"data:image/{kind};base64,{base64.b64encode(value).decode()}"
+        return value.decode("utf-8", "surrogateescape")  # what is no text is refused by its row
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value)
+
+
+# --- XLSX --------------------------------------------------------------------------------------------------------
+
+
+def xlsx_records(file: BinaryIO) -> Iterator[Record | None]:
+    """Yield a record for each row of the first sheet that has any, and None for its blank rows and its header.
+
+    So the place of a record is the number of its row. Raises FileError.
+    """
+    import python_calamine  # noqa: PLC0415 - rarely needed
+
+    _check_sheets(file)
+    try:
+        file.seek(0)
+        workbook = python_calamine.load_workbook(file)
+        for name in workbook.sheet_names:
+            rows = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
+            if any(any(cell != "" for cell in row) for row in rows):
+                yield from _sheet_records(rows)
+                return
+    except python_calamine.PasswordError as error:
+        raise FileError(_("The workbook is locked by a password.")) from error
+    except (python_calamine.CalamineError, OSError, ValueError) as error:
+        raise FileError(_("The workbook cannot be read (%(error)s).") % {"error": _short(error)}) from error
+
+
+def _sheet_records(rows: list[list[Any]]) -> Iterator[Record | None]:
+    columns: list[str] = []
+    for row in rows:
+        cells = [_cell(value) for value in row]
+        if not columns or not any(cells):
+            columns = columns or ([cell.strip() for cell in cells] if any(cells) else [])
+            yield None
+            continue
+        yield {name: cell for name, cell in zip(columns, cells, strict=False) if name and cell}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value)
+
+
+def _check_sheets(file: BinaryIO) -> None:
+    """Refuse a workbook that would take far more memory than its bytes. Raises FileError."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            check_unpacked_size(archive, SHEET_BYTES)
+            for member in archive.infolist():
+                if member.filename.startswith("xl/worksheets/") and member.filename.endswith(".xml"):
+                    with archive.open(member) as stream:
+                        _check_span(stream)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise FileError(_("The workbook cannot be read (%(error)s).") % {"error": _short(error)}) from error
+
+
+def _check_span(sheet: Any) -> None:
+    columns = last = 0
+    rest = b""
+    while part := sheet.read(CHUNK):
+        text = rest + part
+        for letters, number in CELL_PLACE.findall(text):
+            columns, last = max(columns, _column(letters)), max(last, int(number))
+        rest = text[-32:]
+        if columns * last > SHEET_CELLS:
+            raise FileError(
+                _("The sheet spans %(columns)s columns and %(rows)s rows; at most %(limit)s cells are taken.")
+                % {"columns": f"{columns:,}", "rows": f"{last:,}", "limit": f"{SHEET_CELLS:,}"}
+            )
+
+
+def _column(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - ord("A") + 1
+    return number
+
+
+def _short(error: Exception) -> str:
+    return printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 120)

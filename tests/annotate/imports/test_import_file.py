@@ -1,0 +1,118 @@
+"""`manage.py import_file`: what it recognises, what it leaves out and why, and what becomes of the rest."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from annotate.models import Comparison, Judgment, Prompt, User
+
+TRL = [
+    {"prompt": "One", "chosen": "a", "rejected": "b", "source": "web"},
+    {"prompt": "Two", "chosen": "", "rejected": "b"},
+    {"prompt": "Three", "chosen": "c", "rejected": "c"},
+]
+
+
+@pytest.fixture
+def bring_in(project, tmp_path):
+    """bring_in(name, content, **options): the report, and the error if there is one."""
+
+    def bring_in(name, content, **options):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        out, error = StringIO(), ""
+        try:
+            call_command("import_file", "reviews", str(path), json="-", stdout=out, **options)
+        except CommandError as refused:
+            error = str(refused)
+        return json.loads(out.getvalue() or "{}"), error
+
+    return bring_in
+
+
+def test_pairs_become_judged_pairs_and_bad_rows_are_listed(bring_in, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    report, error = bring_in("rows.json", json.dumps(TRL), bad=str(bad))
+    assert error == ""
+    expected = {
+        "format": "trl", "container": "json", "becomes": "judged", "rows": 3, "taken": 1, "annotators": 1,
+        "left_out": {"completion 1 is empty.": 1, "Its completions are the same.": 1},
+        "made": {"prompts": 1, "judged": 1, "judgments": 1},
+    }  # fmt: skip
+    assert {key: report[key] for key in expected} == expected
+    assert [json.loads(line) for line in bad.read_text().splitlines()] == [
+        {"line": 2, "reason": "completion 1 is empty.", "record": TRL[1]},
+        {"line": 3, "reason": "Its completions are the same.", "record": TRL[2]},
+    ]
+    assert Judgment.objects.get().preferred.text == "a"
+    assert Comparison.objects.get().metadata == {"source": "web"}
+
+
+def test_a_file_becomes_what_is_asked_and_twice_adds_nothing(bring_in):
+    content = json.dumps(TRL)
+    for _ in range(2):
+        report, _error = bring_in("rows.json", content, becomes="comparisons", empty=True)
+    assert (report["becomes"], report["taken"], report["made"]) == ("comparisons", 2, {"duplicates": 2})
+    assert report["unused"] == {"opinions": 2}
+    assert (Comparison.objects.count(), Judgment.objects.count()) == (2, 0)
+
+
+def test_a_dry_run_counts_and_changes_nothing(bring_in):
+    report, error = bring_in("rows.json", json.dumps(TRL), dry_run=True)
+    assert (report["found"], report["made"], error) == ({"judged": 1}, {}, "")
+    assert not Prompt.objects.exists()
+    assert not User.objects.filter(username__contains="imported").exists()
+
+
+def test_columns_that_are_not_recognised_must_be_mapped(bring_in):
+    content = '"source";"target"\r\n"PYTANIE";"ODPOWIEDŹ"\r\n'
+    report, error = bring_in("rows.csv", content)
+    assert (report["format"], report["separator"], report["columns"]) == (None, ";", ["source", "target"])
+    assert "--map prompt=source" in error
+    assert not Prompt.objects.exists()
+    report, error = bring_in("rows.csv", content, map=["prompt=source"])
+    assert (report["format"], report["becomes"], error) == ("mapping", "prompts", "")
+    assert Prompt.objects.get().metadata == {"target": "ODPOWIEDŹ"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"map": ["prompt"]}, "write KEY=COLUMN"),
+        ({"map": ["prompt=other"]}, "there is no column “other”. The columns are “source”, “target”"),
+        ({"map": ["id=source"]}, "Say which column is the prompt."),
+        ({"encoding": "klingon"}, "There is no encoding “klingon”."),
+        ({"format": "json"}, "The file is not JSON."),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(bring_in, given, sentence):
+    _report, error = bring_in("rows.csv", "source,target\na,b\n", **given)
+    assert sentence in error
+    assert not Prompt.objects.exists()
+
+
+def test_verdicts_of_people_become_their_judgments(bring_in):
+    rows = "q,x,y,who,said\nOne,a,b,ada,2\nTwo,a,b,ben,tie\nThree,a,b,ben,?\n"
+    columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=said", "annotator=who", "both_bad=?"]
+    report, _error = bring_in("rows.csv", rows, map=columns)
+    assert (report["becomes"], report["annotators"], report["taken"]) == ("judged", 2, 3)
+    said = Judgment.objects.order_by("comparison").values_list("annotator__external_name", "verdict")
+    assert list(said) == [("ada", "prefer"), ("ben", "tie"), ("ben", "both_bad")]
+
+
+def test_ratings_of_one_prompt_become_a_pair(bring_in, monkeypatch):
+    """However the steps fall."""
+    from annotate.imports.files import whole
+
+    monkeypatch.setattr(whole, "CHECKED", 1)
+    monkeypatch.setattr(whole, "WRITTEN", 2)
+    rows = [
+        {"prompt": prompt, "completion": text, "label": label}
+        for prompt, text, label in [("1", "x", True), ("2", "a", True), ("2", "b", False), ("3", "c", False)]
+    ]
+    report, _error = bring_in("kto.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert (report["rows"], report["taken"]) == (4, 2)
+    assert (report["found"], report["made"]["judgments"]) == ({"judged": 1}, 1)
+    assert Judgment.objects.get().preferred.text == "a"

@@ -1,0 +1,193 @@
+"""Any file as lines: each container and packing gives the same records, and none takes more than it may."""
+
+import gzip
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+import zstandard
+
+from annotate.imports.files.options import first_records
+from annotate.sources import encodings
+from annotate.sources.errors import FileError
+from annotate.sources.lines import Lines, as_lines, sample
+
+ROWS = [
+    {"prompt": "Żółw, «1»", "chosen": "a\nb", "rejected": "2"},
+    {"prompt": "two", "chosen": "3", "rejected": "tab\there"},
+]
+LIMIT = 10 * 1024 * 1024
+
+
+def csv(separator: str, end: str = "\n") -> bytes:
+    rows = [list(ROWS[0]), *(row.values() for row in ROWS)]
+    return "".join(separator.join(f'"{cell}"' for cell in row) + end for row in rows).encode()
+
+
+def parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{**row, "left": None} for row in ROWS]), file)
+    return file.getvalue()
+
+
+def xlsx(cells: dict[str, str]) -> bytes:
+    """Return a workbook of one sheet with these texts."""
+    rows: dict[str, str] = {}
+    for place, text in cells.items():
+        number = place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        cell = f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
+        rows[number] = rows.get(number, "") + cell
+    data = "".join(f'<row r="{number}">{row}</row>' for number, row in rows.items())
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
+        f'<Relationship Id="r1" Type="{relations}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
+        '<sheet name="One" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
+        f'<Relationship Id="r1" Type="{relations}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{data}</sheetData></worksheet>',
+    }
+    return zipped(files)
+
+
+def zipped(files: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def sheet() -> bytes:
+    cells = {f"{column}2": name for column, name in zip("BCD", ROWS[0], strict=True)}
+    for number, row in enumerate(ROWS, start=4):
+        cells |= {f"{column}{number}": text for column, text in zip("BCD", row.values(), strict=True)}
+    return xlsx(cells)
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+CONTAINERS = {
+    "a.jsonl": b"".join(dump(row) + b"\n" for row in ROWS),
+    "array.json": dump(ROWS),
+    "pretty.json": json.dumps(ROWS, indent=2).encode(),
+    "object.json": json.dumps({"version": 1, "about": {"rows": ROWS}}, indent=2).encode(),
+    "one-line.json": dump({"version": 1, "rows": ROWS}),
+    "objects.json": b"\n".join(json.dumps(row, indent=1).encode() for row in ROWS),
+    "named-wrongly.txt": dump(ROWS),
+    "comma.csv": csv(","),
+    "semicolon.csv": csv(";", "\r\n"),
+    "tab.tsv": csv("\t", "\r"),
+    "said.csv": b"sep=|\r\n" + csv("|", "\r\n"),
+    "names.csv": csv(",").replace(b'"prompt"', b'" Prompt "', 1),
+    "table.txt": csv(","),
+    "utf-16.csv": csv(";").decode().encode("utf-16"),
+    "mark.csv": b"\xef\xbb\xbf" + csv(","),
+    "a.parquet": parquet(),
+    "a.xlsx": sheet(),
+}
+PACKED = {
+    "": lambda content, name: content,
+    ".gz": lambda content, name: gzip.compress(content),
+    ".zst": lambda content, name: zstandard.ZstdCompressor().compress(content),
+    ".zip": lambda content, name: zipped({f"__MACOSX/{name}": b"", f"folder/{name}": content}),
+}
+
+
+def read(content: bytes, name: str, **options: Any) -> tuple[list[Any], Lines]:
+    with as_lines(io.BytesIO(content), name, LIMIT, **options) as found:
+        return first_records(found.file, found.format, found.separator), found
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_each_container_gives_the_same_records(name, packed):
+    records, found = read(PACKED[packed](CONTAINERS[name], name), name + packed)
+    assert records == ROWS
+    assert found.compression == packed.removeprefix(".")
+
+
+def test_records_of_tables_and_documents_are_placed_by_row():
+    with as_lines(io.BytesIO(sheet()), "a.xlsx", LIMIT) as found:
+        lines = found.file.read().splitlines()
+    assert [bool(line) for line in lines] == [False, False, False, True, True]
+    assert found.is_numbered_by_rows
+
+
+def test_a_single_record_is_not_its_list():
+    ranking = {"task": "Rank", "prompt": "Q", "items": [{"id": "1", "title": "A", "body": "x"}] * 2}
+    chat = {"prompt": [{"role": "user", "content": "Q"}], "chosen": "a", "rejected": "b"}
+    for record in (ranking, chat):
+        assert read(json.dumps(record, indent=1).encode(), "a.json")[0] == [record]
+
+
+REFUSED = {
+    "lists.json": (dump({"train": ROWS, "test": ROWS}), "several lists (“train”, “test”)"),
+    "broken.json": (b'[\n{"a": 1},\n{"a": ]\n', "broken at line 3"),
+    "cut.json": (dump(ROWS)[:-1], "The list is not closed"),
+    "more.json": (dump(ROWS) + b"x", "follows the end"),
+    "deep.json": (b'[{"a": ' + b"[" * 100_000, "nested too deep"),
+    "two.zip": (zipped({"a.csv": "x", "b.csv": "y"}), "several files (“a.csv”, “b.csv”"),
+    "none.zip": (zipped({}), "holds no file"),
+    "twice.gz": (gzip.compress(gzip.compress(b"x")), "packed twice"),
+    "cut.gz": (gzip.compress(b"x" * 9_999)[:-9], "cannot be unpacked"),
+    "cut.zst": (zstandard.ZstdCompressor().compress(b"\x01\x02" * 9_999)[:9], "cannot be unpacked"),
+    "bomb.gz": (gzip.compress(b"x" * (LIMIT + 1)), "more than 10 MB"),
+    "bomb.zip": (zipped({"a.txt": b"x" * (LIMIT + 1)}), "more than 10 MB"),
+    "bomb.xlsx": (xlsx({"A1": "a", "XFD1048576": "b"}), "16,384 columns and 1,048,576 rows"),
+    "cut.parquet": (parquet()[:-20], "Parquet file cannot be read"),
+    "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Excel 97"),
+    "odd.csv": ("a;ż".encode("utf-16")[:-1], "not utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_refused_in_a_sentence(name):
+    content, sentence = REFUSED[name]
+    with pytest.raises(FileError, match=r".+") as caught:
+        read(content, name)
+    assert sentence in str(caught.value)
+
+
+TEXTS = {
+    "cp1250": "Zażółć gęślą jaźń. Chrząszcz brzmi w trzcinie, a dzięcioł stuka w sosnę pod Łodzią.",
+    "cp1251": "Съешь же ещё этих мягких французских булок, да выпей чаю. Мама мыла раму.",
+    "big5": "維基百科是一個自由的百科全書，人人可編輯。我們歡迎所有人的貢獻與知識。",
+    "cp1252": "Où est passé le garçon ? Élève très doué, il préfère la forêt à l’école. Dès l’été, il s’y promène "
+    "jusqu’à la tombée de la nuit, où sa mère l’appelle : « Reviens donc, le dîner est prêt ! »",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_an_encoding_is_found_or_chosen(encoding):
+    content = "\n".join(TEXTS[encoding].split(" ")).encode(encoding)
+    found = read(content, "a.txt")[1].encoding
+    assert found == encoding
+    with as_lines(io.BytesIO(content), "a.txt", LIMIT, encoding="cp437") as otherwise:
+        assert otherwise.file.read() != TEXTS[encoding].replace(" ", "\n").encode()
+    with as_lines(io.BytesIO(content), "a.txt", LIMIT) as lines:
+        assert sample(lines.file)[0] in TEXTS[encoding]
+
+
+def test_a_broken_byte_makes_no_other_encoding():
+    """Most lines are UTF-8: the others are refused by their line."""
+    content = "\n".join(["zażółć"] * 5).encode() + b"\n\xe9t\xe9\n"
+    records, found = read(content, "a.txt")
+    assert (found.encoding, found.is_turned, len(records)) == ("utf-8", False, 5)
+    assert encodings.find_codec("latin1") == "iso8859-1"
+    assert (encodings.find_codec("UTF8"), encodings.find_codec("zip"), encodings.find_codec("?")) == (
+        "utf-8",
+        "",
+        "",
+    )

@@ -1,0 +1,84 @@
+"""Columns mapped by hand: read as candidates, proposed by their names, never guessed."""
+
+import pytest
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.mapping import Mapping, columns_of, propose
+
+PAIR = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
+ROW = {"q": "Why?", "x": "because", "y": "so", "who": 7, "said": "1", "n": {"id": 3, "lang": "en"}}
+ANSWERS = (Answer("because"), Answer("so"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "expected"),
+    [
+        ({"prompt": "q", "id": "n.id"}, "1", Candidate("Why?", prompt_external_id="3")),
+        (PAIR, "1", Candidate("Why?", ANSWERS)),
+        ({**PAIR, "verdict": "said"}, "1", Candidate("Why?", ANSWERS, (Opinion((1.0, 0.0)),))),
+        ({**PAIR, "verdict": "said"}, "Model_B", Candidate("Why?", ANSWERS, (Opinion((0.0, 1.0)),))),
+        ({**PAIR, "verdict": "said"}, "tie", Candidate("Why?", ANSWERS, (Opinion((0.0, 0.0)),))),
+        ({**PAIR, "verdict": "said"}, "Both bad", Candidate("Why?", ANSWERS, (Opinion((), "both_bad"),))),
+        (
+            {**PAIR, "verdict": "said", "annotator": "who"},
+            "0",
+            Candidate("Why?", ANSWERS, (Opinion((1.0, 0.0), annotator="7"),)),
+        ),
+        ({"prompt": "q", "chosen": "x", "rejected": "y"}, "", Candidate("Why?", ANSWERS, (Opinion((1.0, 0.0)),))),
+    ],
+)  # fmt: skip
+def test_a_record_is_read_by_its_columns(columns, said, expected):
+    by_hand = Mapping(columns, {"0": "a"})
+    assert by_hand.problem() == ""
+    [found] = by_hand.rows({**ROW, "said": said})
+    kept = found.metadata if found.answers else found.prompt_metadata
+    assert Candidate(**{**vars(found), "metadata": None, "prompt_metadata": None}) == expected
+    used = {name.partition(".")[0] for name in columns.values()} - {"n"}
+    assert kept == {
+        name: {"lang": "en"} if name == "n" and "id" in columns else value
+        for name, value in {**ROW, "said": said}.items()
+        if name not in used
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "sentence"),
+    [
+        ({**PAIR, "verdict": "said"}, {**ROW, "said": "0"}, "“0” in said is no verdict that is known"),
+        (
+            {**PAIR, "score_a": "n.id", "score_b": "said"},
+            {**ROW, "said": "much"},
+            "“much” in said is not a number",
+        ),
+        ({"prompt": "gone"}, ROW, "The prompt is missing"),
+        ({"prompt": "n"}, ROW, "n must be text"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(columns, row, sentence):
+    with pytest.raises(RecordError, match=sentence):
+        list(Mapping(columns).rows(row))
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"completion_a": "x"}, "which column is the prompt"),
+        ({"prompt": "q", "completion_a": "x"}, "the other one: Completion B"),
+        ({**PAIR, "chosen": "x", "rejected": "y"}, "either the chosen"),
+        ({"prompt": "q", "verdict": "said"}, "needs completions"),
+        ({**PAIR, "verdict": "said", "score_a": "x", "score_b": "y"}, "either a verdict"),
+    ],
+)
+def test_a_mapping_that_makes_no_sense_is_refused(columns, sentence):
+    assert sentence in Mapping(columns).problem()
+
+
+def test_a_proposal_is_made_of_names():
+    names = ["Question", "Response A", "Response B", "Winner", "Worker ID", "lang"]
+    assert propose(names) == {
+        "prompt": "Question", "completion_a": "Response A", "completion_b": "Response B", "verdict": "Winner",
+        "annotator": "Worker ID",
+    }  # fmt: skip
+    assert propose(["source", "target"]) == {"prompt": "source"}
+    assert columns_of([{"a": {"b": 1}}, {"c": 2}]) == ["a", "a.b", "c"]

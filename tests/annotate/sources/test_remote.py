@@ -1,0 +1,125 @@
+"""Files at an address: from allowed hosts alone, never from a private network, and bounded."""
+
+import http.server
+import json
+import shutil
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from annotate.models import Judgment
+from annotate.sources import remote
+from annotate.sources.errors import FileError
+
+ROWS = "".join(
+    json.dumps({"prompt": f"{n}", "chosen": "a", "rejected": "b"}) + "\n" for n in range(3)
+).encode()
+FILES = ["README.md", "main/train.jsonl", "main/test.jsonl", "other/train.jsonl"]
+ANSWERS = {
+    "/api/datasets/ada/pairs/revision/main": json.dumps(
+        {"siblings": [{"rfilename": one} for one in FILES]}
+    ).encode(),
+    "/datasets/ada/pairs/resolve/main/main/train.jsonl": ROWS,
+    "/rows.jsonl": ROWS,
+}
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub with one dataset, and addresses that lead elsewhere."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.end_headers()
+            return
+        content = ANSWERS.get(self.path)
+        self.send_response(404 if content is None else 200)
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *_arguments: object) -> None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("certificate")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def hub(certificate: Path, monkeypatch):
+    """Return the host of a hub on this machine, trusted by this process."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    host = f"localhost:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", f"https://{host}")
+    yield host
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_dataset_of_the_hub_is_imported(project, hub, settings):
+    settings.IMPORT_HOSTS = [hub]
+    call_command("import_file", "reviews", "hf://datasets/ada/pairs/main")
+    assert Judgment.objects.count() == 3
+
+
+def test_an_address_is_imported_where_the_site_allows_it(project, hub, settings, owner, client_for):
+    with pytest.raises(CommandError, match="This site imports nothing from “localhost”"):
+        call_command("import_file", "reviews", f"https://{hub}/rows.jsonl")
+    settings.IMPORT_HOSTS = [hub]
+    page = client_for(owner).post("/p/reviews/import/", {"address": f"https://{hub}/rows.jsonl"}, follow=True)
+    assert "TRL" in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("http://{hub}/rows.jsonl", "must begin with https:// or hf://"),
+        ("https://ada:secret@{hub}/rows.jsonl", "must begin with https:// or hf://"),
+        ("https://{hub}/gone", "status 404"),
+        ("https://{hub}/to/https://169.254.169.254/latest", "imports nothing from “169.254.169.254”"),
+        ("https://{hub}/to/http://{hub}/rows.jsonl", "must begin with https://"),
+        ("https://{hub}/to//to//to//to//to//to/x", "leads on and on"),
+        ("https://localhost/x", "“localhost” is not on the public network"),
+        ("https://[::1]/x", "“::1” is not on the public network"),
+        ("hf://datasets/ada/pairs", "several files (“main/train.jsonl”, “other/train.jsonl”)"),
+        ("hf://models/ada", "hf://datasets/OWNER/NAME"),
+        ("https://{hub}/rows.jsonl?large", "status 404"),
+    ],
+)
+def test_other_addresses_are_refused_in_a_sentence(hub, address, sentence):
+    hosts = [hub, "localhost", "::1"]
+    with pytest.raises(FileError) as caught, remote.fetched(address.replace("{hub}", hub), hosts, 10_000, 30):
+        pass
+    assert sentence in str(caught.value)
+
+
+def test_a_download_is_bounded(hub):
+    with (
+        pytest.raises(FileError, match="more than 1 MB"),
+        remote.fetched(f"https://{hub}/rows.jsonl", [hub], 9, 30),
+    ):
+        pass
+    with (
+        pytest.raises(FileError, match="took too long"),
+        remote.fetched(f"https://{hub}/rows.jsonl", [hub], 999, 0),
+    ):
+        pass

@@ -1,0 +1,116 @@
+"""How a file is read, changed on its page before anything is written: columns, encoding, and what the rows become."""
+
+import json
+
+import pytest
+from django.core.files.storage import default_storage
+
+from annotate.imports import uploads
+from annotate.models import Import, Judgment, Prompt
+from tests.annotate.views.uploading import URL, jsonl
+
+TRL = [{"prompt": f"Q{number}", "chosen": "a", "rejected": "b"} for number in range(3)]
+
+
+@pytest.fixture
+def check(owner, client_for):
+    """check(upload, **fields): the page after the file was checked again, and the Import."""
+
+    def check(made, **fields):
+        page = client_for(owner).post(f"{URL}{made.pk}/check/", fields, follow=True)
+        made.refresh_from_db()
+        return page, made
+
+    return check
+
+
+def test_what_rows_become_is_chosen_with_counts(owner, upload, client_for, check):
+    page, made = upload(jsonl(*TRL))
+    assert made.counts["found"] == {"judged": 3}
+    assert "Judged pairs, with the verdicts in the file (3)" in page.content.decode()
+    page, made = check(made, becomes="comparisons")
+    assert made.counts["found"] == {"pairs": 3}
+    assert b"Verdicts in the file: 3" in page.content
+    page, made = check(made, becomes="judged")
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    assert Judgment.objects.filter(preferred__text="a").count() == 3
+
+
+def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, check):
+    content = b"question;first;second;said\r\nWhy?;because;so;0\r\n"
+    page, made = upload(content, "rows.csv")
+    assert made.state == Import.State.MAPPING
+    assert "What are its columns?" in page.content.decode()
+    assert not Prompt.objects.exists()
+    page, made = check(made, by_hand="on", column_completion_a="first")
+    assert (page.status_code, made.state) == (422, Import.State.MAPPING)
+    assert b"Say which column is the prompt." in page.content
+    columns = {"prompt": "question", "completion_a": "first", "completion_b": "second", "verdict": "said"}
+    fields = {f"column_{role}": column for role, column in columns.items()}
+    page, made = check(made, by_hand="on", **fields)
+    assert made.errors == [[2, "“0” in said is no verdict that is known. Say what it means."]]
+    page, made = check(made, by_hand="on", meaning_a="0", **fields)
+    assert (made.state, made.counts["found"]) == (Import.State.READY, {"judged": 1})
+    _page, other = upload(content.replace(b"Why", b"How"), "more.csv")
+    page, other = check(other, by_hand="on", **fields, meaning_a="0")
+    proposed = client_for(owner).get(f"{URL}{other.pk}/").context["form"]
+    assert {proposed[name].value() for name in fields} == set(columns.values())
+    _page, third = upload(content, "third.csv")
+    remembered = client_for(owner).get(f"{URL}{third.pk}/").context["form"]
+    assert {name: remembered[name].value() for name in (*fields, "meaning_a")} == {**fields, "meaning_a": "0"}
+
+
+def test_another_encoding_starts_the_check_again(upload, check, client_for, owner):
+    texts = [
+        "Où est passé le garçon ? Élève très doué, il préfère la forêt à l’école.",
+        "Dès l’été, il s’y promène",
+    ]
+    content = "".join(["prompt;id\r\n", *(f"{text};{len(text)}\r\n" for text in texts)]).encode("cp1252")
+    page, made = upload(content, "rows.csv")
+    assert made.options["encoding"] == "cp1252"
+    names = {made.file.name, made.original.name}
+    assert "l’été" in page.content.decode()
+    page, made = check(made, encoding="cp1251")
+    assert (made.state, made.counts["rows"]) == (Import.State.READY, 2)
+    assert "йtй" in page.content.decode()
+    page, made = check(made, encoding="cp1252")
+    assert made.options["encoding"] == "cp1252"
+    client_for(owner).post(f"{URL}{made.pk}/start/")
+    assert set(Prompt.objects.values_list("content", flat=True)) == set(texts)
+    made.refresh_from_db()
+    assert not any(map(default_storage.exists, {*names, made.file.name, made.original.name} - {""}))
+
+
+def test_a_check_by_earlier_options_writes_nothing_more(upload, monkeypatch):
+    """A step of another window that read the file by the options of before."""
+    _page, made = upload(jsonl(*TRL))
+    Import.objects.filter(pk=made.pk).update(state=Import.State.CHECKING, position=0)
+    stale = Import.objects.get(pk=made.pk)
+    assert uploads.check_again(made, uploads.Options.of(made))
+    uploads._check_some(stale)
+    made.refresh_from_db()
+    assert (made.position, made.state) == (0, Import.State.CHECKING)
+
+
+def test_a_file_that_cannot_be_read_is_refused_at_the_door(upload):
+    page, made = upload(b"[1, 2", "rows.json")
+    assert (page.status_code, made) == (422, None)
+    assert "The list is not closed" in page.content.decode()
+
+
+def test_rows_of_a_document_are_named_by_their_number(upload):
+    page, made = upload(json.dumps([{"prompt": "a"}, {"prompt": ""}], indent=2).encode(), "rows.json")
+    assert made.errors == [[2, "prompt is empty."]]
+    assert b">Row</th>" in page.content
+
+
+@pytest.mark.parametrize(
+    ("who", "status"), [("teammate", 403), ("researcher", 403), ("outsider", 404), (None, 302)]
+)
+def test_only_admins_check_again_and_see_refused_rows(request, upload, client_for, who, status):
+    _page, made = upload(jsonl({"prompt": ""}, {"prompt": "a"}))
+    client = client_for(request.getfixturevalue(who) if who else None)
+    assert client.post(f"{URL}{made.pk}/check/", {"becomes": "prompts"}).status_code == status
+    assert client.get(f"{URL}{made.pk}/refused/").status_code == status
+    made.refresh_from_db()
+    assert made.state == Import.State.READY
