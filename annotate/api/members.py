@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from annotate.api.access import Scope
 from annotate.api.operations.declaration import Call, Endpoint, operation
 from annotate.api.projects import raise_errors
-from annotate.api.shapes.projects import (
+from annotate.api.shapes.people import (
     InvitationOut,
     InvitationsOut,
     InviteIn,

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from annotate.api.access import Scope, get_token
 from annotate.api.operations.declaration import Call, Endpoint, Listing, declare, operation
 from annotate.api.pagination import NewestFirst, page_of
+from annotate.api.shapes.people import TrailOut
 from annotate.api.shapes.projects import (
     AgreementOut,
     NewProjectIn,
@@ -22,7 +23,6 @@ from annotate.api.shapes.projects import (
     QualityOut,
     SettingsIn,
     SettingsOut,
-    TrailOut,
     project_data,
     settings_data,
     share_data,

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from annotate.api.access import Scope
 from annotate.api.operations.declaration import Call, Endpoint, Listing, operation
 from annotate.api.pagination import page_of
-from annotate.api.shapes.rows import (
+from annotate.api.shapes.judging import (
     AnyJudgmentOut,
     JudgmentIn,
     JudgmentOut,

@@ -16,6 +16,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from annotate.api.operations.declaration import Listing, Operation, Stream
+from annotate.api.operations.links import add_links
 from annotate.api.operations.repeats import KEY_HEADER, LONGEST_KEY
 from annotate.api.shapes.base import ErrorOut, StrictSerializer
 
@@ -272,6 +273,7 @@ def finish(result: dict[str, Any], **_options: Any) -> dict[str, Any]:
                 name = name if shared.setdefault(name, answer) == answer else f"{name}OfRows"
                 shared[name] = answer
                 described["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    add_links(result["paths"])
     result["components"]["responses"] = dict(sorted(shared.items()))
     return result
 

@@ -42,7 +42,7 @@ class Note(serializers.Field[Any, Any, Any, Any]):
     def __init__(
         self, schema: dict[str, Any], get: Callable[[Any], Any] | None = None, **options: Any
     ) -> None:
-        super().__init__(read_only=True, **options)
+        super().__init__(**options)
         self.schema, self.get = schema, get
 
     def to_representation(self, value: Any) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from django.test import Client
 from django.urls import get_resolver
 
+from annotate.api.operations.links import LINKS
+
 SCHEMA = "/api/v1/schema/"
 pytestmark = pytest.mark.once
 
@@ -61,6 +63,14 @@ def test_every_operation_says_who_what_and_how(schema):
         assert {"400", "401", "403", "406"} <= described["responses"].keys(), told
         if method in ("put", "patch") or "requestBody" in described:
             assert {"413", "415"} <= described["responses"].keys(), told
+
+
+def test_every_link_leads_to_an_operation(schema):
+    known = {described["operationId"]: described for _method, _path, described in operations(schema)}
+    for (operation, status), (parameter, _place, following) in LINKS.items():
+        assert known[operation]["responses"][status]["links"].keys() >= set(following)
+        for name in following:
+            assert parameter in [one["name"] for one in known[name]["parameters"]], name
 
 
 def test_every_example_keeps_to_its_shape(schema):
