@@ -43,9 +43,8 @@ def test_a_round_is_started_watched_and_cancelled(ready_project, tiny, send):
     assert send("GET", "rounds/2/")[0] == 404
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
+def test_a_wrong_setting_of_a_round_is_named(ready_project, send):
+    for body, field in (
         ({"training": {"epochs": -1}}, "epochs"),
         ({"training": {"base_model": "/etc"}}, "base_model"),
         ({"pairs": {"ties": "perhaps"}}, "pairs.ties"),
@@ -53,11 +52,9 @@ def test_a_round_is_started_watched_and_cancelled(ready_project, tiny, send):
         ({"sampling": {"max_new_tokens": "many"}}, "sampling.max_new_tokens"),
         ({"fresh_comparisons": -1}, "fresh_comparisons"),
         ({"colour": "red"}, "colour"),
-    ],
-)
-def test_a_wrong_setting_of_a_round_is_named(ready_project, send, body, field):
-    status, answer = send("POST", "rounds/", body)
-    assert (status, answer["field"]) == (400, field)
+    ):
+        status, answer = send("POST", "rounds/", body)
+        assert (status, answer["field"]) == (400, field)
     assert not Round.objects.exists()
 
 
