@@ -1,8 +1,10 @@
 """A request with a key does its work once, and what never changes is not sent twice."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from annotate.models import Comparison, Invitation, Project, Prompt, StoredAnswer, TrailEntry
@@ -98,3 +100,19 @@ def test_what_a_client_has_is_not_sent_again(judged, owner, caller):
         assert script.client.get(address, headers={"If-None-Match": '"x"'}).status_code == 200
         assert exported.count() - before == (1 if "exact" in path else 0)
     assert Project.objects.get().snapshots.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_at_once_one_does_the_work(project, post):
+    def send(_number):
+        try:
+            return post("reviews/prompts/", ROWS)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(send, range(4)))
+    assert [one.status_code for one in answers] == [201] * 4
+    assert {one.json()["made"]["prompts"] for one in answers} == {1}
+    assert sorted(one.headers.get("Idempotency-Replayed", "") for one in answers) == ["", *["true"] * 3]
+    assert TrailEntry.objects.filter(verb="imported").count() == 1
