@@ -6,6 +6,7 @@ Of two at once, the second waits for the first on the unique index.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +47,10 @@ def answer_once(request: Request, act: Callable[[], HttpResponseBase]) -> HttpRe
     key = request.headers.get(KEY_HEADER)
     if key is None:
         return act()
-    if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
-        sentence = _("A key has 1 to %(most)d printable ASCII characters.") % {"most": LONGEST_KEY}
+    if not re.fullmatch(f"[!-~]{{1,{LONGEST_KEY}}}", key):
+        sentence = _("A key has 1 to %(most)d printable ASCII characters and no space.") % {
+            "most": LONGEST_KEY
+        }
         raise ValidationError({KEY_HEADER: [sentence]})
     user, told = get_user(request), _digest(request)
     _sweep(StoredAnswer.objects.filter(user=user, key=key))

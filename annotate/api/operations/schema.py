@@ -85,8 +85,8 @@ PAGE_PARAMETERS = (
     OpenApiParameter("cursor", str, description="From `next` of the page before."),
     OpenApiParameter(
         "page_size",
-        {"type": "integer", "minimum": 1, "maximum": 1000},
-        description="Rows of a page. 100 is usual.",
+        {"type": "integer", "minimum": 1},
+        description="Rows of a page: 100 is usual, 1,000 the most.",
     ),
 )
 KEY_PARAMETER = OpenApiParameter(

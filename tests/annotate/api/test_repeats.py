@@ -47,7 +47,7 @@ def test_another_request_with_the_same_key_is_refused(project, post):
         refused = post(path, body)
         assert (refused.status_code, refused.json()["field"]) == (422, "Idempotency-Key")
     assert Prompt.objects.count() == 1
-    for key in ("", "x" * 201, "é"):
+    for key in ("", "x" * 201, "é", "a b"):
         assert post("reviews/prompts/", ROWS, key=key).status_code == 400
 
 
