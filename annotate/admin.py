@@ -83,6 +83,10 @@ class PersonAdmin(UserAdmin):  # type: ignore[type-arg] # no subscript at run ti
         *UserAdmin.fieldsets[2:],  # type: ignore[index] # permissions and dates
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[models.User]:
+        """Return the people. Annotators that files named are no accounts."""
+        return super().get_queryset(request).filter(imported_into=None)
+
     @admin.display(description=_("confirmed"), boolean=True)
     def email_confirmed(self, person: models.User) -> bool:
         return person.has_confirmed_email

@@ -71,6 +71,7 @@ urlpatterns = [
         name="change-comparison",
     ),
     path("p/<slug:slug>/prompts/", comparisons.prompts, name="prompts"),
+    path("p/<slug:slug>/prompts/<int:prompt_id>/", comparisons.correct_prompt, name="correct-prompt"),
     path("p/<slug:slug>/prompts/<int:prompt_id>/change/", comparisons.change_prompt, name="change-prompt"),
     path("p/<slug:slug>/import/", imports.imports, name="import"),
     path("p/<slug:slug>/import/allowed/", imports.is_import_allowed, name="import-allowed"),
@@ -79,19 +80,21 @@ urlpatterns = [
     path("p/<slug:slug>/import/<int:import_id>/cancel/", imports.cancel_import, name="cancel-import"),
     path("p/<slug:slug>/import/<int:import_id>/withdraw/", imports.withdraw_import, name="withdraw-import"),
     path("p/<slug:slug>/export/", exports.export, name="export"),
-    path("p/<slug:slug>/export/pairs.jsonl", exports.export_pairs, {"format": "jsonl"}, name="export-pairs"),
-    path("p/<slug:slug>/export/pairs.csv", exports.export_pairs, {"format": "csv"}, name="export-pairs-csv"),
-    path(
-        "p/<slug:slug>/export/judgments.jsonl",
-        exports.export_judgments,
-        {"format": "jsonl"},
-        name="export-judgments",
-    ),
-    path(
-        "p/<slug:slug>/export/judgments.csv",
-        exports.export_judgments,
-        {"format": "csv"},
-        name="export-judgments-csv",
+    path("p/<slug:slug>/export/file/", exports.export_file, name="export-file"),
+    path("p/<slug:slug>/export/card/", exports.export_card, name="export-card"),
+    path("p/<slug:slug>/export/prepare/", exports.prepare, name="prepare-export"),
+    path("p/<slug:slug>/export/push/", exports.push, name="push-export"),
+    path("p/<slug:slug>/export/jobs/<uuid:job_id>/", exports.job, name="export-job"),
+    path("p/<slug:slug>/export/jobs/<uuid:job_id>/file/", exports.job_file, name="export-job-file"),
+    path("p/<slug:slug>/export/jobs/<uuid:job_id>/cancel/", exports.cancel_job, name="cancel-export"),
+    *(
+        path(f"p/<slug:slug>/export/{name}", exports.export_file, {"format": format})
+        for name, format in (
+            ("pairs.jsonl", "jsonl"),
+            ("pairs.csv", "csv"),
+            ("judgments.jsonl", "judgments"),
+            ("judgments.csv", "judgments_csv"),
+        )
     ),
     path("p/<slug:slug>/snapshots/", exports.snapshots, name="snapshots"),
     path("p/<slug:slug>/snapshots/<slug:digest>/", exports.snapshot, name="snapshot"),

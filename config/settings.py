@@ -245,7 +245,8 @@ CELERY_BEAT_SCHEDULE = (
             "task": "training.tasks.sweep",
             "schedule": SWEEP_SECONDS,
             "options": {"expires": SWEEP_SECONDS},
-        }
+        },
+        "exports": {"task": "annotate.tasks.sweep_exports", "schedule": 3600, "options": {"expires": 3600}},
     }
     if SWEEP_SECONDS
     else {}

@@ -26,6 +26,7 @@ from annotate.api.operations.declaration import (
 from annotate.api.pagination import NewestFirst, page_of
 from annotate.api.parsing import refuse_unknown
 from annotate.api.shapes.rows import SnapshotIn, SnapshotOut
+from annotate.errors import RefusalError
 from annotate.forms.exports import ExportForm, export_download
 from annotate.imports import records, writing
 from annotate.imports.reader import RowError
@@ -90,23 +91,27 @@ def _item(row: Any, pair: bool) -> records.Item:
 
 
 @api_view(["GET"])
-def export(request: Request, slug: str, what: str, file_format: str) -> HttpResponseBase:
-    """Pairs in TRL's format, or judgments, as JSON Lines or CSV. The query is that of the export page."""
+def export(request: Request, slug: str, file_format: str = "") -> HttpResponseBase:
+    """Pairs, comparisons or judgments as a file of any format. The query is that of the export page."""
     project, membership = get_project(request, slug, *READERS)
-    form = _form(request.query_params, project)
+    form = _form(request.query_params, project, file_format)
+    try:
+        answer = export_download(form)
+    except RefusalError as refused:
+        raise ValidationError({refused.field or "format": [refused.message]}) from refused
     trail.record(
         trail.Verb.EXPORTED,
         membership.user,
         project=project,
-        target=f"{what}.{file_format}",
+        target=form.chosen_format.name,
         **by_token(request, **form.chosen()),
     )
-    return export_download(project, form, what, file_format)
+    return answer
 
 
-def _form(query: Mapping[str, Any], project: Project) -> ExportForm:
+def _form(query: Mapping[str, Any], project: Project, file_format: str) -> ExportForm:
     refuse_unknown(query, ExportForm.base_fields)
-    form = ExportForm(query, project=project)
+    form = ExportForm(query, project=project, format=file_format)
     if not form.is_valid():
         raise ValidationError(
             {name: [str(error) for error in errors] for name, errors in form.errors.items()}

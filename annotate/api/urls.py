@@ -6,13 +6,14 @@ from django.urls.resolvers import URLPattern
 from annotate.api import data, imports, members, projects, rows, work
 from annotate.api.operations.declaration import Stream, declare
 from annotate.api.operations.pages import DocsPage, SchemaView
+from annotate.exports.bundle import CONTENT_TYPES
 from annotate.forms.exports import ExportForm
 from annotate.people.access import READERS
 
 # Exports check their query themselves.
 declare(
-    data.export, "Export pairs or judgments", roles=READERS, gives=Stream(example=data.PAIR_LINE),
-    query=ExportForm,
+    data.export, "Export pairs or judgments", roles=READERS, query=ExportForm,
+    gives=Stream(data.PAIR_LINE, [kind.partition(";")[0] for kind in CONTENT_TYPES.values() if "ndjson" not in kind]),
 )  # fmt: skip
 
 
@@ -76,10 +77,11 @@ urlpatterns = [
     # --- Figures and files ---
     of_project("quality/", projects.Quality),
     of_project("agreement/", projects.Agreement),
-    of_project("pairs/", data.export, what="pairs", file_format="jsonl"),
-    of_project("pairs.csv", data.export, what="pairs", file_format="csv"),
-    of_project("judgments.jsonl", data.export, what="judgments", file_format="jsonl"),
-    of_project("judgments.csv", data.export, what="judgments", file_format="csv"),
+    of_project("export/", data.export),
+    of_project("pairs/", data.export, file_format="jsonl"),
+    of_project("pairs.csv", data.export, file_format="csv"),
+    of_project("judgments.jsonl", data.export, file_format="judgments"),
+    of_project("judgments.csv", data.export, file_format="judgments_csv"),
     of_project("snapshots/", data.Snapshots),
     of_project(SNAPSHOT, data.OneSnapshot),
     of_project(f"{SNAPSHOT}pairs/", data.SnapshotPairs),

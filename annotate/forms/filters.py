@@ -6,8 +6,9 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from annotate.models import Policy, Project, User
+from annotate.models import Policy, Project, Snapshot, User
 from annotate.people.members import judged_or_members
 from annotate.reports.search import has_batch
 from primitives.text import printable
@@ -26,6 +27,15 @@ class StrictForm(forms.Form):
         return cleaned
 
 
+def name_annotator(person: User) -> str:
+    """Return an annotator's name in a list, which says who left, and who is one of a file."""
+    if person.is_imported:
+        return _("%(name)s (imported)") % {"name": person.shown_name}
+    if getattr(person, "is_former", False):
+        return _("%(name)s (former member)") % {"name": person.username}
+    return str(person.username)
+
+
 class Annotators(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
     """A member of the project, or one who left: their judgments are kept, and they can be chosen."""
 
@@ -41,9 +51,62 @@ class Annotators(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscri
         self.queryset = judged_or_members(project)
 
     def label_from_instance(self, person: User) -> str:
-        if getattr(person, "is_former", False):
-            return _("%(name)s (former member)") % {"name": person.username}
-        return str(person.username)
+        return name_annotator(person)
+
+
+class SeveralAnnotators(forms.ModelMultipleChoiceField):  # type: ignore[type-arg] # no subscript at run time
+    """Any number of people who judged in the project, or may; none of them means all."""
+
+    default_error_messages = Annotators.default_error_messages
+    widget = forms.CheckboxSelectMultiple
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(User.objects.none(), required=False, **options)
+
+    def narrow_to(self, project: Project) -> None:
+        """Offer the people of this project."""
+        self.queryset = judged_or_members(project)
+
+    def label_from_instance(self, person: User) -> str:
+        return name_annotator(person)
+
+
+class Snapshots(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
+    """A snapshot of the project, by its digest or how it begins."""
+
+    default_error_messages = {
+        "invalid_choice": _("This project has no one snapshot that begins with %(value)s."),
+    }
+
+    def __init__(self) -> None:
+        empty = _("The pairs as they are now")
+        super().__init__(
+            Snapshot.objects.none(),
+            required=False,
+            to_field_name="digest",
+            label=_("Snapshot"),
+            empty_label=empty,
+        )
+
+    def narrow_to(self, project: Project) -> None:
+        """Offer the snapshots of this project."""
+        self.queryset = self.snapshots = Snapshot.objects.filter(project=project).order_by("-pk")
+
+    def to_python(self, value: Any) -> Snapshot | None:
+        if not value:
+            return None
+        found: list[Snapshot] = list(self.snapshots.filter(digest__startswith=str(value))[:2])
+        if len(found) != 1:
+            shown = printable(str(value))
+            raise forms.ValidationError(
+                self.error_messages["invalid_choice"], "invalid_choice", {"value": shown}
+            )
+        return found[0]
+
+    def label_from_instance(self, snapshot: Snapshot) -> str:
+        pairs = snapshot.counts.get("pairs", 0)
+        words = ngettext("%(digest)s, %(count)s pair", "%(digest)s, %(count)s pairs", pairs)
+        return words % {"digest": snapshot.digest[:12], "count": f"{pairs:,}"}
 
 
 class Policies(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time

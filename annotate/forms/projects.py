@@ -96,12 +96,13 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
     class Meta:
         model = Project
         fields = [
-            "name", "guidelines", "judgments_needed", "lease_minutes", "gold_rate", "gold_feedback",
+            "name", "guidelines", "licence", "judgments_needed", "lease_minutes", "gold_rate", "gold_feedback",
             "repeat_rate", "qualification_size", "qualification_pass", "min_seconds", "reasons", "criteria",
             "ask_rationale", "default_view", "visible_metadata", "image_hosts", "show_agreement", "held_out_share",
             "training_settings", "sampling_settings",
         ]  # fmt: skip
         labels = {
+            "licence": _("Licence of the data"),
             "lease_minutes": _("Minutes a claim lasts"),
             "gold_rate": _("Share of gold comparisons"),
             "gold_feedback": _("Feedback on gold comparisons"),

@@ -77,9 +77,24 @@ class FilterForm(StrictForm):
         ("set_aside", _("Set aside (often skipped)")),
         ("withdrawn", _("Withdrawn")),
     ]
+    JUDGED_BY = [
+        ("", _("By anybody")),
+        ("people", _("By people of the project")),
+        ("imported", _("Elsewhere (imported)")),
+    ]
     IN_SIGHT = ("state", "verdict")
     # Folded, unless one is in use.
-    MORE = ("kind", "annotator", "policy", "batch", "metadata", "held_out", "disagreement", "flagged")
+    MORE = (
+        "kind",
+        "judged_by",
+        "annotator",
+        "policy",
+        "batch",
+        "metadata",
+        "held_out",
+        "disagreement",
+        "flagged",
+    )
 
     q = forms.CharField(required=False, max_length=200, label=_("Search"))
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
@@ -89,6 +104,7 @@ class FilterForm(StrictForm):
     verdict = forms.ChoiceField(
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
+    judged_by = forms.ChoiceField(required=False, choices=JUDGED_BY, label=_("Judged by"))
     annotator = Annotators(empty_label=_("Any annotator"))
     policy = Policies()
     batch = Batch()

@@ -9,12 +9,15 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item
-from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_digest
+from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
+from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
+from annotate.text.chats import Content, content_key
 from primitives.text import printable
 
 KEYS_SAID = 3  # of metadata, in one remark
@@ -31,23 +34,64 @@ class PromptState:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     is_withdrawn: bool = False
     pk: int | None = None
+    is_new: bool = False
     item: Item | None = None  # what a new one is made of
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+class Said(NamedTuple):
+    """A verdict of an annotator from elsewhere, with the key of the better completion. None is not known."""
+
+    verdict: str
+    preferred: str = ""
+    strength: int | None = None
+    rationale: str = ""
+    seconds: float | None = None
+    at: datetime | None = None
+
+
+@dataclass(eq=False)
+class OpinionState:
+    """A verdict of an annotator from elsewhere as it is stored, or will be. `changes` is empty where nothing is new.
+
+    `claim` and `judgment` are the rows of the one that they gave before, which may have been taken back.
+    """
+
+    said: Said
+    left: str  # the key of the completion on the left
+    sides_known: bool = False
+    claim: int | None = None
+    judgment: int | None = None
+    first_at: datetime | None = None
+    is_current: bool = True
+    has_place: bool = False  # that its comparison needs one judgment more for it
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes_place(self) -> bool:
+        """Return whether it is a judgment that its comparison counts. A skip is none."""
+        return self.said.verdict != Judgment.Verdict.SKIP
+
+
 @dataclass(eq=False)
 class PairState:
-    """A comparison as it is stored, or will be. `policies` and `completions` (ids) are by the text."""
+    """A comparison as it is stored, or will be. `policies`, `contents` and `completions` (ids) are by the key.
+
+    `opinions` are by the annotator's name.
+    """
 
     prompt: PromptState
     policies: Mapping[str, str]
+    contents: Mapping[str, Content] = field(default_factory=dict)
     external_id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    gold_text: str = ""
+    gold_key: str = ""
     is_withdrawn: bool = False
     is_touched: bool = False
     completions: Mapping[str, int] = field(default_factory=dict)
+    opinions: dict[str, OpinionState] = field(default_factory=dict)
     pk: int | None = None
+    is_new: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +99,7 @@ class PairState:
 class Difference:
     """Something that a record says otherwise than what is stored: a column of `state`, called `name` in the file."""
 
-    state: PromptState | PairState
+    state: PromptState | PairState | OpinionState
     column: str
     name: str
     here: Any
@@ -100,6 +144,8 @@ class Matcher:
         """Read what is stored of these records. An update locks the comparisons until its transaction ends."""
         self._load_prompts(items)
         self._load_pairs(items)
+        if any(item.opinions for item in items):
+            self._load_opinions()
         self._load_ids(items)
 
     def place(self, item: Item) -> Placement:
@@ -108,7 +154,7 @@ class Matcher:
         prompt, differences = self._place_prompt(item, placement)
         if item.completions is not None:
             pair, of_pair = self._place_pair(item, prompt, placement)
-            differences = [*of_pair, *differences]
+            differences = [*of_pair, *self._place_opinions(item, pair, placement), *differences]
             self._note_shared_id(item, pair, placement)
         self._note_shared_prompt_id(item, prompt, placement)
         self._settle(differences, placement)
@@ -119,7 +165,7 @@ class Matcher:
     # --- Reading -------------------------------------------------------------------------------------------------
 
     def _load_prompts(self, items: Sequence[Item]) -> None:
-        wanted = {prompt_digest(item.prompt) for item in items} - self.prompts.keys()
+        wanted = {item.digest for item in items} - self.prompts.keys()
         rows = Prompt.objects.filter(project=self.project, digest__in=wanted)
         for row in rows.values("pk", "digest", "external_id", "metadata", "withdrawn_at"):
             self.prompts[row["digest"]] = PromptState(
@@ -139,9 +185,12 @@ class Matcher:
             for row in Completion.objects.filter(
                 prompt__in=prompts.keys(),
                 policy__kind=Policy.Kind.EXTERNAL,
-                text__in={text for _digest, texts in keys for text in texts},
-            ).values("pk", "text", "policy__name")
+            )
+            .filter(one_of({key for _digest, both in keys for key in both}))
+            .values("pk", "text", "messages", "policy__name")
         }
+        for row in written.values():
+            row["key"] = stored_key(row)
         rows = Comparison.objects.filter(kind__in=FOUND, first__in=written, second__in=written).order_by("pk")
         if self.update:
             rows = rows.select_for_update(of=("self",), no_key=True)
@@ -151,18 +200,51 @@ class Matcher:
             gold = row.gold_preferred_id
             state = PairState(
                 prompt=prompt,
-                policies={one["text"]: one["policy__name"] for one in both},
+                policies={one["key"]: one["policy__name"] for one in both},
                 external_id=row.external_id,
                 metadata=row.metadata,
-                gold_text=written[gold]["text"] if gold else "",
+                gold_key=written[gold]["key"] if gold else "",
                 is_withdrawn=row.withdrawn_at is not None,
                 is_touched=bool(row.judged or row.claimed or row.skipped),
-                completions={one["text"]: one["pk"] for one in both},
+                completions={one["key"]: one["pk"] for one in both},
                 pk=row.pk,
             )
             key = prompt.digest, frozenset(state.policies)
             if key in keys:
                 self.pairs[key].append(state)
+
+    def _load_opinions(self) -> None:
+        """Read what annotators from elsewhere said of the pairs that are stored, the latest of each."""
+        stored = {pair.pk: pair for alike in self.pairs.values() for pair in alike if pair.pk}
+        theirs = {"comparison__in": stored.keys(), "annotator__imported_into": self.project}
+        claims = {
+            (row["comparison"], row["annotator"]): row["pk"]
+            for row in Claim.objects.filter(**theirs).values("pk", "comparison", "annotator")
+        }
+        rows = Judgment.objects.filter(replaced_by=None, **theirs).select_related("annotator")
+        for row in rows:
+            pair = stored[row.comparison_id]
+            keys = {pk: key for key, pk in pair.completions.items()}
+            said = Said(
+                row.verdict,
+                keys[row.preferred_id] if row.preferred_id else "",
+                row.strength,
+                row.rationale,
+                row.seconds,
+                row.created_at,
+            )
+            state = OpinionState(
+                said,
+                keys[row.left_id],
+                row.sides_known,
+                claim=claims[row.comparison_id, row.annotator_id],
+                judgment=row.pk,
+                first_at=row.first_at,
+            )
+            state.is_current = row.superseded_at is None
+            # One that was taken back with its comparison left it needing as many as before.
+            state.has_place = state.takes_place and (state.is_current or pair.is_withdrawn)
+            pair.opinions[row.annotator.external_name] = state
 
     def _load_ids(self, items: Sequence[Item]) -> None:
         wanted = {item.external_id for item in items} - {""}
@@ -177,7 +259,7 @@ class Matcher:
     # --- Placing -------------------------------------------------------------------------------------------------
 
     def _place_prompt(self, item: Item, placement: Placement) -> tuple[PromptState, list[Difference]]:
-        digest = prompt_digest(item.prompt)
+        digest = item.digest
         known = self.prompts.get(digest)
         if known is not None:
             return known, list(_prompt_differences(known, item))
@@ -209,13 +291,34 @@ class Matcher:
             placement.remarks.append(_("It is judged, skipped or on a screen: its policies stay."))
         return known, list(_pair_differences(known, item))
 
+    def _place_opinions(self, item: Item, pair: PairState, placement: Placement) -> list[Difference]:
+        """Note what annotators said of a pair, and return in what they said otherwise before.
+
+        A pair that was withdrawn takes no judgments, as its withdrawal is a difference of its own.
+        """
+        differences = []
+        if pair.is_withdrawn and not item.withdrawn and not self.update:
+            return []
+        for opinion in item.opinions:
+            said = _said(item, opinion)
+            known = pair.opinions.get(opinion.annotator)
+            if known is None or not known.is_current:
+                new = known or OpinionState(said, item.keys[0], item.sides_known)
+                new.said, new.is_current, new.changes = said, True, {"said": said}
+                pair.opinions[opinion.annotator] = new
+                placement.counts["judgments"] += 1
+            else:
+                differences += _opinion_differences(known, said, item, opinion.annotator)
+        return differences
+
     def _add_pair(self, item: Item, prompt: PromptState) -> PairState:
         new = PairState(
             prompt=prompt,
             policies=dict(_named(item)),
+            contents=dict(zip(item.keys, item.completions or (), strict=True)),
             external_id=item.external_id,
             metadata=item.metadata or {},
-            gold_text=item.gold_text,
+            gold_key=item.gold_key,
             is_withdrawn=item.withdrawn,
         )
         self.pairs[_key(item)].append(new)
@@ -234,7 +337,7 @@ class Matcher:
             policies=(first, second),
             external_id=item.external_id or known.external_id,
             metadata=known.metadata if item.metadata is None else item.metadata,
-            gold=_side(item, known.gold_text) if item.gold is None else item.gold,
+            gold=_side(item, known.gold_key) if item.gold is None else item.gold,
         )
         earlier = [one for one in self.pairs[_key(item)] if one.policies == dict(_named(corrected))]
         if not earlier:
@@ -307,16 +410,32 @@ def _note_shared(placement: Placement, sentence: str, external_id: str) -> None:
 
 
 def _key(item: Item) -> tuple[str, frozenset[str]]:
-    return prompt_digest(item.prompt), frozenset(item.completions or ())
+    return item.digest, frozenset(item.keys)
 
 
 def _named(item: Item) -> Iterable[tuple[str, str]]:
     """Yield each completion with the policy that is said to have written it."""
-    return zip(item.completions or (), item.policies, strict=True)
+    return zip(item.keys, item.policies, strict=True)
+
+
+def one_of(keys: Iterable[str]) -> Q:
+    """Return the condition that a completion may have one of these keys. Messages are told apart by the caller."""
+    texts = {key for key in keys if not key.startswith("\0")}
+    return Q(text__in=texts, messages__isnull=True) | Q(messages__isnull=False)
+
+
+def stored_key(row: Mapping[str, Any]) -> str:
+    """Return the key of a completion that is stored."""
+    return content_key(row["text"] if row["messages"] is None else row["messages"])
+
+
+def _said(item: Item, opinion: PairOpinion) -> Said:
+    preferred = "" if opinion.preferred is None else item.keys[opinion.preferred]
+    return Said(opinion.verdict, preferred, opinion.strength, opinion.rationale, opinion.seconds, opinion.at)
 
 
 def _side(item: Item, text: str) -> str | None:
-    return SIDES[(item.completions or ()).index(text)] if text else None
+    return SIDES[item.keys.index(text)] if text else None
 
 
 # --- Differences -------------------------------------------------------------------------------------------------
@@ -338,11 +457,41 @@ def _policy_differences(known: PairState, item: Item) -> Iterator[Difference]:
 
 def _pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
     yield from _differences(known, ("id", "metadata"), item.external_id, item.metadata)
-    if item.gold is not None and known.gold_text != item.gold_text:
-        here = _side(item, known.gold_text) or NO_GOLD
-        yield Difference(known, "gold_text", "gold", here, item.gold, value=item.gold_text)
+    if item.gold is not None and known.gold_key != item.gold_key:
+        here = _side(item, known.gold_key) or NO_GOLD
+        yield Difference(known, "gold_key", "gold", here, item.gold, value=item.gold_key)
     if known.is_withdrawn != item.withdrawn:
         yield Difference(known, "is_withdrawn", "withdrawn", known.is_withdrawn, item.withdrawn)
+
+
+def _opinion_differences(known: OpinionState, said: Said, item: Item, annotator: str) -> Iterator[Difference]:
+    """Yield in what an annotator said otherwise before, as one difference. What a row does not say stays."""
+    here = known.said
+    is_same = (here.verdict, here.preferred) == (said.verdict, said.preferred)
+    strength = said.strength or (here.strength if is_same else None)
+    there = Said(
+        said.verdict,
+        said.preferred,
+        strength,
+        said.rationale or here.rationale,
+        here.seconds if said.seconds is None else said.seconds,
+        said.at or here.at,
+    )
+    if there != here:
+        name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
+        words = [_in_words(one, item) for one in (here, there)]
+        if words[0] == words[1]:
+            words = [json.dumps(one[2:], default=str, ensure_ascii=False) for one in (here, there)]
+        yield Difference(known, "said", name, *words, value=there)
+
+
+def _in_words(said: Said, item: Item) -> str:
+    """Return a verdict in words, in which the sides of the row are a and b."""
+    verdict = str(Judgment.Verdict(said.verdict).label)
+    if not said.preferred:
+        return verdict
+    strength = f" ({Judgment.Strength(said.strength).label})" if said.strength else ""
+    return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
 
 
 def _differences(

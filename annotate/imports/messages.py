@@ -49,23 +49,34 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def _content(message: Mapping[str, Any], where: str, *, has_calls: bool) -> Any:
-    """Return the content: text, null beside calls, or a list of parts of text."""
+    """Return the content: text, null beside calls, or a list of parts."""
     content = message.get("content")
     if content is None and has_calls:
         return None
     if isinstance(content, list) and content:
-        for part in content:
-            if not isinstance(part, dict) or part.get("type") != "text" or part.keys() != {"type", "text"}:
-                raise RowError(
-                    _("%(where)s has a part that is not text: models here are given text alone.")
-                    % {"where": where}
-                )
-        return [{"type": "text", "text": _text(part["text"], where)} for part in content]
+        return [_part(part, where) for part in content]
     text = _text(content, where)
     # An empty system message keeps a template from writing its own; a tool may return nothing.
     if not text.strip() and not has_calls and message["role"] not in ("system", "developer", "tool"):
         raise RowError(_("%(name)s is empty.") % {"name": where})
     return text
+
+
+def _part(part: Any, where: str) -> dict[str, Any]:
+    """Return a part of a message: text, or an image that the file itself holds."""
+    if isinstance(part, dict) and part.get("type") == "text" and part.keys() == {"type", "text"}:
+        return {"type": "text", "text": _text(part["text"], where)}
+    image = part.get("image_url") if isinstance(part, dict) and part.get("type") == "image_url" else None
+    address = image.get("url") if isinstance(image, dict) else image
+    if not isinstance(address, str) or not address.startswith("data:image/"):
+        raise RowError(
+            _("%(where)s has a part that is not text, and not an image that the file itself holds.")
+            % {"where": where}
+        )
+    try:
+        return dict(clean_json(part, depth=4))
+    except JSONError as error:
+        raise RowError(_("%(where)s: image_url: %(error)s") % {"where": where, "error": error}) from error
 
 
 def _calls(message: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -9,24 +9,27 @@ prompt's. `withdrawn` says whether it is out of use. In CSV they are columns; fu
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.imports.messages import check_message, text_of
+from annotate.imports.contents import (
+    ID_LIMIT,
+    POLICY_LIMIT,
+    check_metadata,
+    check_name,
+    check_prompt,
+    check_text,
+)
 from annotate.imports.reader import KEYS, WHOLE_FILE, RowError
-from annotate.models import Policy, Project
-from annotate.text.chats import Content
-from annotate.text.images import hide_payloads
-from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
-from primitives.text import is_storable, printable
+from annotate.models import Policy, Project, prompt_digest
+from annotate.text.chats import Content, content_key
+from primitives.text import printable
 
-TEXT_LIMIT = 100_000  # characters of a prompt or a completion, without the base64 of its images
-IMAGES_LIMIT = 4 * 1024 * 1024  # characters of that base64
-MESSAGES = 1_000  # of a chat
-METADATA_LIMIT = 64 * 1024  # bytes, as JSON
 POLICIES = 200  # from elsewhere, of a project: its pages list them all
 ERRORS_KEPT = 20
 BATCH = "import"  # Comparison.batch, and the policy of completions that name none
@@ -54,33 +57,66 @@ def placed(line: int, sentence: str) -> str:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A record, checked: a prompt, with two completions if it is a pair.
+class PairOpinion:
+    """An opinion of an annotator from elsewhere on the two completions of an item, as a Judgment has it.
 
-    What the record does not say is None, or an empty text. `external_id` and `metadata` are of the pair.
+    `preferred` is 0 or 1, the place of the better completion, and `strength` is None where it is not known.
+    """
+
+    annotator: str
+    verdict: str
+    preferred: int | None = None
+    strength: int | None = None
+    rationale: str = ""
+    seconds: float | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record, checked: a prompt, with two completions if it is a pair, and with what annotators said of them.
+
+    What the record does not say is None, or empty. `external_id` and `metadata` are of the pair. `sides_known` says
+    that annotators saw the first completion on the left. `left_out` counts what of the record is not taken, by name.
     """
 
     prompt: Content
+    tools: tuple[Mapping[str, Any], ...] = ()
     prompt_external_id: str = ""
     prompt_metadata: Mapping[str, Any] | None = None
-    completions: tuple[str, str] | None = None
+    completions: tuple[Content, Content] | None = None
     policies: tuple[str, str] = (BATCH, BATCH)
     external_id: str = ""
     metadata: Mapping[str, Any] | None = None
     gold: str | None = None  # "a", "b", NO_GOLD, or None where nothing is said
     withdrawn: bool = False
+    opinions: tuple[PairOpinion, ...] = ()
+    sides_known: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
-        """Return what it is counted as: prompts, pairs or gold."""
+        """Return what it is counted as: prompts, pairs, judged pairs or gold."""
         if self.completions is None:
             return "prompts"
-        return "gold" if self.gold in SIDES else "pairs"
+        if self.gold in SIDES:
+            return "gold"
+        return "judged" if self.opinions else "pairs"
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of its prompt, by which the prompt is known."""
+        return prompt_digest(self.prompt, self.tools)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its completions, by which each is known among those of its prompt."""
+        return tuple(content_key(content) for content in self.completions or ())
 
     @property
-    def gold_text(self) -> str:
-        """Return the completion that it says is the better one, or an empty text."""
-        return self.completions[SIDES.index(self.gold)] if self.completions and self.gold in SIDES else ""
+    def gold_key(self) -> str:
+        """The key of the completion that it says is the better one, or an empty text."""
+        return self.keys[SIDES.index(self.gold)] if self.completions and self.gold in SIDES else ""
 
 
 # --- Checking ----------------------------------------------------------------------------------------------------
@@ -109,8 +145,8 @@ def parse(row: Mapping[str, Any]) -> Item:
     if "prompt" not in row:
         raise RowError(_("The prompt is missing."))
     completions = _completions(row)
-    own_id, own_metadata = _short(row.get("id", ""), "id", 200), _metadata(row, "metadata")
-    prompt_id = _short(row.get("prompt_external_id", ""), "prompt_external_id", 200)
+    own_id, own_metadata = check_name(row.get("id", ""), "id", ID_LIMIT), _metadata(row, "metadata")
+    prompt_id = check_name(row.get("prompt_external_id", ""), "prompt_external_id", ID_LIMIT)
     prompt_metadata = _metadata(row, "prompt_metadata")
     if completions is None:  # the row is the prompt
         _refuse_two("id", own_id, prompt_id)
@@ -118,7 +154,7 @@ def parse(row: Mapping[str, Any]) -> Item:
         prompt_id, own_id = own_id or prompt_id, ""
         prompt_metadata, own_metadata = own_metadata if prompt_metadata is None else prompt_metadata, None
     return Item(
-        prompt=_prompt(row["prompt"]),
+        prompt=check_prompt(row["prompt"]),
         prompt_external_id=prompt_id,
         prompt_metadata=prompt_metadata,
         completions=completions,
@@ -156,42 +192,7 @@ def _withdrawn(value: object) -> bool:
 
 
 def _metadata(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    if name not in row:
-        return None
-    value = row[name]
-    try:
-        if name == "prompt_metadata" and isinstance(value, str):  # a cell of CSV, as the export writes it
-            value = parse_json(value)
-        if not isinstance(value, dict):
-            raise RowError(_("%(name)s must be an object.") % {"name": name})
-        return dict(clean_json(value, depth=DEPTH, size=METADATA_LIMIT))
-    except JSONError as error:
-        raise RowError(f"{name}: {error}") from error
-
-
-def _prompt(content: object) -> Content:
-    if isinstance(content, str):
-        return _text(content, "prompt")
-    if not isinstance(content, list) or not content:
-        raise RowError(_("The prompt must be text or a list of chat messages."))
-    if len(content) > MESSAGES:
-        raise RowError(
-            _("The prompt has %(count)s messages; at most %(limit)s are taken.")
-            % {"count": f"{len(content):,}", "limit": f"{MESSAGES:,}"}
-        )
-    messages = [
-        check_message(message, _message_name(number)) for number, message in enumerate(content, start=1)
-    ]
-    if messages[-1]["role"] == "assistant":
-        raise RowError(
-            _("The last message of the prompt is the assistant's; its completion is what is judged.")
-        )
-    _check_length("prompt", [text_of(message) for message in messages])
-    return messages
-
-
-def _message_name(number: int) -> str:
-    return _("message %(number)s of the prompt") % {"number": number}
+    return check_metadata(row[name], name) if name in row else None
 
 
 def _completions(row: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -200,59 +201,14 @@ def _completions(row: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     if len(given) == 1:
         raise RowError(_("A pair needs both completion_a and completion_b."))
-    both = _text(row["completion_a"], "completion_a"), _text(row["completion_b"], "completion_b")
+    both = check_text(row["completion_a"], "completion_a"), check_text(row["completion_b"], "completion_b")
     if both[0] == both[1]:
         raise RowError(_("completion_a and completion_b are the same."))
     return both
 
 
 def _policy(row: Mapping[str, Any], key: str) -> str:
-    return _short(row.get(key, BATCH), key, 120) or BATCH
-
-
-def _short(value: object, name: str, limit: int) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or len(value) > limit:
-        raise RowError(
-            _("%(name)s must be text of at most %(limit)s characters.") % {"name": name, "limit": limit}
-        )
-    if not is_storable(value):
-        raise RowError(_unstorable(name))
-    return value.strip()
-
-
-def _text(value: object, name: str) -> str:
-    """Return `value`, text that can be used. `name` is its key, for the error."""
-    if not isinstance(value, str):
-        raise RowError(_("%(name)s must be text.") % {"name": name})
-    if not value.strip():
-        raise RowError(_("%(name)s is empty.") % {"name": name})
-    _check_length(name, [value])
-    if not is_storable(value):
-        raise RowError(_unstorable(name))
-    return value
-
-
-def _check_length(name: str, texts: list[str]) -> None:
-    """Refuse texts that are together too long. The base64 of their images is counted by itself. Raises RowError."""
-    whole = sum(map(len, texts))
-    if whole <= TEXT_LIMIT:
-        return
-    if whole > TEXT_LIMIT + IMAGES_LIMIT:
-        sentence = _(
-            "%(name)s has %(count)s characters; at most %(limit)s are taken, and %(images)s of images."
-        )
-    elif (whole := sum(len(hide_payloads(text)) for text in texts)) > TEXT_LIMIT:
-        sentence = _("%(name)s has %(count)s characters; at most %(limit)s are taken.")
-    else:
-        return
-    limits = {"limit": f"{TEXT_LIMIT:,}", "images": f"{IMAGES_LIMIT:,}"}
-    raise RowError(sentence % {"name": name, "count": f"{whole:,}", **limits})
-
-
-def _unstorable(name: str) -> str:
-    return _("%(name)s holds a NUL or half a character.") % {"name": name}
+    return check_name(row.get(key, BATCH), key, POLICY_LIMIT) or BATCH
 
 
 class Sources:

@@ -39,7 +39,8 @@ from annotate.imports.records import (
     parse_record,
 )
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
-from annotate.models import Comparison, Import, Project, Prompt, User
+from annotate.judgments.imported import take_back
+from annotate.models import Comparison, Import, Judgment, Project, Prompt, User
 from annotate.models.conflicts import update_in_parts
 from annotate.text.chats import last_question
 
@@ -153,19 +154,20 @@ def batch(upload: Import) -> str:
 
 
 def unjudged(upload: Import) -> QuerySet[Comparison]:
-    """Return its comparisons in the queue that no annotator has judged, skipped or holds.
-
-    Asked of the comparison's own row alone: an UPDATE that had to wait for a verdict asks it again.
-    """
-    return Comparison.objects.filter(
+    """Return its comparisons in use that no person has judged, skipped or holds."""
+    return Comparison.objects.untouched().filter(
         project=upload.project_id,
         batch=batch(upload),
         kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
         withdrawn_at=None,
-        judged=0,
-        claimed=0,
-        skipped=0,
     )
+
+
+def judgments(upload: Import) -> QuerySet[Judgment]:
+    """Return the judgments that it brought in, on comparisons that no person has judged."""
+    people = Judgment.objects.current().by_people().filter(comparison=OuterRef("comparison"))
+    mine = Judgment.objects.current().filter(project=upload.project_id, import_batch=batch(upload))
+    return mine.filter(~Exists(people))
 
 
 def unused_prompts(upload: Import) -> QuerySet[Prompt]:
@@ -176,11 +178,12 @@ def unused_prompts(upload: Import) -> QuerySet[Prompt]:
 
 
 def withdraw(upload: Import) -> tuple[int, int]:
-    """Withdraw what it brought in and is not judged. Return how many comparisons and prompts.
+    """Withdraw what it brought in and no person has judged, and its judgments. Return how many comparisons and prompts.
 
-    Each can be restored as any other, or all by importing them again.
+    Each can be restored as any other, or all, with their judgments, by importing them again.
     """
     comparisons = update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
+    take_back(judgments(upload))
     return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())
 
 

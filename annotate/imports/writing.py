@@ -4,36 +4,42 @@
 a caller that works through a large upload in steps. A file is streamed: some records are in memory at a time.
 """
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from annotate.imports.matching import Matcher, PairState, PromptState
+from annotate.imports.matching import Matcher, OpinionState, PairState, PromptState, one_of, stored_key
 from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources, parse_record
-from annotate.models import Comparison, Completion, Policy, Project, Prompt
+from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
+from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
+from annotate.models.conflicts import store_rows
+from annotate.people import external
 from annotate.projects import trail
+from annotate.text.chats import as_completion
 
-ROWS_AT_A_TIME = 500
+ROWS_AT_A_TIME = 1_000
 BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
 SECONDS_AT_A_TIME = 1.5
 REMARKS_KEPT = 20
 
-Written = dict[tuple[int, int, str], int]  # (prompt, policy, text) -> completion
+Written = dict[tuple[int, int, str], int]  # (prompt, policy, key) -> completion
 
 
 @dataclass
 class Outcome:
     """The result of placing records.
 
-    `counts`: new `prompts`, `pairs` and `gold`; `duplicates`, all that they say was there already; `different`, known
-    but not as they say, and left as it was; `updated`; `shared_ids`, whose id names something else too. `remarks` holds
-    (line, sentence) of the first ones that are no plain news.
+    `counts`: new `prompts`, `pairs`, `judged` pairs and `gold`, and the `judgments` of annotators from elsewhere;
+    `duplicates`, all that they say was there already; `different`, known but not as they say, and left as it was;
+    `updated`; `shared_ids`, whose id names something else too. `remarks` holds (line, sentence) of the first ones that
+    are no plain news.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -45,7 +51,7 @@ class Outcome:
 
     @property
     def changes_something(self) -> bool:
-        return bool(self.counts.keys() & {"prompts", "pairs", "gold", "updated"})
+        return bool(self.counts.keys() & {"prompts", "pairs", "gold", "judged", "judgments", "updated"})
 
 
 def check(file: BinaryIO, format: str) -> Counter[str]:
@@ -132,6 +138,7 @@ def write(
         _write_prompts(project, list(matcher.prompts.values()), batch)
         _write_pairs(project, [pair for pair in pairs if pair.pk is None], batch)
         _write_changes(matcher.prompts.values(), pairs)
+        _write_opinions(project, [pair for pair in pairs if pair.opinions], batch)
     return outcome
 
 
@@ -159,51 +166,66 @@ def _check_sources(project: Project, rows: list[tuple[int, Item]]) -> None:
 
 def _write_prompts(project: Project, states: list[PromptState], batch: str) -> None:
     new = {state.digest: state for state in states if state.pk is None}
-    missing = []
-    for state in new.values():
-        prompt = Prompt(
-            project=project,
-            external_id=state.external_id,
-            metadata=dict(state.metadata),
-            withdrawn_at=timezone.now() if state.is_withdrawn else None,
-            batch=batch,
-        )
-        prompt.set_content(state.item.prompt if state.item else "")
-        missing.append(prompt)
-    Prompt.objects.bulk_create(missing)
-    stored = Prompt.objects.filter(project=project, digest__in=new).values_list("digest", "pk")
-    for digest, pk in stored:
-        new[digest].pk = pk
-    if lost := sum(state.pk is None for state in new.values()):
-        raise IntegrityError(f"{lost} of {len(new)} prompts were not stored.")
-    for state in new.values():
+    now = timezone.now()
+    rows = [
+        {
+            "project_id": project.pk,
+            **prompt_columns(project, state.item.prompt, state.item.tools, state.digest),
+            "external_id": state.external_id,
+            "metadata": state.metadata,
+            "withdrawn_at": now if state.is_withdrawn else None,
+            "batch": batch,
+            "created_at": now,
+        }
+        for state in new.values()
+        if state.item
+    ]
+    for state, pk in zip(new.values(), store_rows(Prompt, rows), strict=True):
+        state.pk, state.is_new = pk, True
         state.changes.clear()
 
 
 def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
     policies = _write_policies(project, {name for pair in pairs for name in pair.policies.values()})
     written = _write_completions(policies, pairs)
-    rows = []
+    rows, now = [], timezone.now()
     for pair in pairs:
         prompt = pair.prompt.pk or 0
-        both = {text: written[prompt, policies[name], text] for text, name in pair.policies.items()}
-        first, second = both.values()
+        both = {key: written[prompt, policies[name], key] for key, name in pair.policies.items()}
+        pair.completions = both
+        first, second = (both[key] for key in _in_order(pair))
+        judged = sum(one.takes_place for one in pair.opinions.values())
         rows.append(
-            Comparison(
-                project=project,
-                prompt_id=prompt,
-                first_id=first,
-                second_id=second,
-                kind=Comparison.Kind.GOLD if pair.gold_text else Comparison.Kind.STANDARD,
-                gold_preferred_id=both[pair.gold_text] if pair.gold_text else None,
-                external_id=pair.external_id,
-                metadata=dict(pair.metadata),
-                withdrawn_at=timezone.now() if pair.is_withdrawn else None,
-                needed=project.judgments_needed,
-                batch=batch,
-            )
+            {
+                "project_id": project.pk,
+                "prompt_id": prompt,
+                "first_id": first,
+                "second_id": second,
+                "kind": (Comparison.Kind.GOLD if pair.gold_key else Comparison.Kind.STANDARD).value,
+                "gold_preferred_id": both[pair.gold_key] if pair.gold_key else None,
+                "external_id": pair.external_id,
+                "metadata": pair.metadata,
+                "withdrawn_at": now if pair.is_withdrawn else None,
+                # No one else is asked about what was judged elsewhere, unless an admin asks for more.
+                "needed": judged or project.judgments_needed,
+                "batch": batch,
+                "created_at": now,
+            }
         )
-    Comparison.objects.bulk_create(rows)
+    for pair, pk in zip(pairs, store_rows(Comparison, rows), strict=True):
+        pair.pk, pair.is_new = pk, True
+
+
+def _in_order(pair: PairState) -> list[str]:
+    """Return the keys of a pair as its comparison has them.
+
+    Files that do not know sides often name the better completion first: then a hash decides, as chance agreement
+    is computed from how often each place was preferred.
+    """
+    keys = list(pair.policies)
+    if not pair.opinions or any(one.sides_known for one in pair.opinions.values()):
+        return keys
+    return sorted(keys, key=lambda key: hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
 
 
 def _write_policies(project: Project, names: set[str]) -> dict[str, int]:
@@ -217,25 +239,40 @@ def _write_policies(project: Project, names: set[str]) -> dict[str, int]:
 
 def _write_completions(policies: Mapping[str, int], pairs: list[PairState]) -> Written:
     wanted = {
-        (pair.prompt.pk or 0, policies[name], text): None
+        (pair.prompt.pk or 0, policies[name], key): pair.contents[key]
         for pair in pairs
-        for text, name in pair.policies.items()
+        for key, name in pair.policies.items()
     }
-    known = Completion.objects.filter(
-        prompt__in={prompt for prompt, _policy, _text in wanted},
-        policy__in=set(policies.values()),
-        text__in={text for _prompt, _policy, text in wanted},
-    )
-    written = {
-        (row["prompt_id"], row["policy_id"], row["text"]): row["pk"]
-        for row in known.values("pk", "prompt_id", "policy_id", "text")
-    }
+    written = _known_completions(policies, [pair for pair in pairs if not pair.prompt.is_new])
     missing = [key for key in wanted if key not in written]
     random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
-    rows = Completion.objects.bulk_create(
-        Completion(prompt_id=prompt, policy_id=policy, text=text) for prompt, policy, text in missing
+    now = timezone.now()
+    rows = [
+        {
+            "prompt_id": prompt,
+            "policy_id": policy,
+            "text": as_completion(content),
+            "messages": None if isinstance(content, str) else content,
+            "created_at": now,
+        }
+        for (prompt, policy, _key), content in ((key, wanted[key]) for key in missing)
+    ]
+    return written | dict(zip(missing, store_rows(Completion, rows), strict=True))
+
+
+def _known_completions(policies: Mapping[str, int], pairs: list[PairState]) -> Written:
+    """Return the completions that are stored of these pairs. New prompts have none."""
+    if not pairs:
+        return {}
+    known = Completion.objects.filter(
+        one_of({key for pair in pairs for key in pair.policies}),
+        prompt__in={pair.prompt.pk for pair in pairs},
+        policy__in=set(policies.values()),
     )
-    return written | {key: row.pk for key, row in zip(missing, rows, strict=True)}
+    return {
+        (row["prompt_id"], row["policy_id"], stored_key(row)): row["pk"]
+        for row in known.values("pk", "prompt_id", "policy_id", "text", "messages")
+    }
 
 
 # --- Known rows --------------------------------------------------------------------------------------------------
@@ -247,13 +284,54 @@ def _write_changes(prompts: Iterable[PromptState], pairs: Iterable[PairState]) -
             Prompt.objects.filter(pk=prompt.pk).update(**_columns(prompt.changes))
     for pk, pair in sorted((pair.pk, pair) for pair in pairs if pair.changes and pair.pk):
         columns = _columns(pair.changes)
-        if "gold_text" in columns:
-            gold = columns.pop("gold_text")
+        if "gold_key" in columns:
+            gold = columns.pop("gold_key")
             columns["kind"] = Comparison.Kind.GOLD if gold else Comparison.Kind.STANDARD
             columns["gold_preferred"] = pair.completions[gold] if gold else None
         Comparison.objects.filter(pk=pk).update(**columns)
         if "metadata" in columns:
             Comparison.objects.filter(repeat_of=pk).update(metadata=columns["metadata"])
+
+
+def _write_opinions(project: Project, pairs: list[PairState], batch: str) -> None:
+    """Record what annotators from elsewhere said, and what they said otherwise before."""
+    said = [
+        (pair, name, opinion) for pair in pairs for name, opinion in pair.opinions.items() if opinion.changes
+    ]
+    if not said:
+        return
+    annotators = external.find_or_make(project, {name for _pair, name, _opinion in said})
+    more: Counter[int] = Counter()
+    for pair, _name, opinion in said:
+        if not pair.is_new:
+            more[pair.pk or 0] += opinion.takes_place - opinion.has_place
+    given = [_judgment(pair, annotators[name], opinion) for pair, name, opinion in said]
+    change_needed({pk: count for pk, count in more.items() if count})
+    record_imported(project, given, batch)
+
+
+def _judgment(pair: PairState, annotator: int, opinion: OpinionState) -> ImportedJudgment:
+    said = opinion.said
+    left, right = (
+        pair.completions[opinion.left],
+        next(pk for key, pk in pair.completions.items() if key != opinion.left),
+    )
+    return ImportedJudgment(
+        comparison=pair.pk or 0,
+        annotator=annotator,
+        verdict=said.verdict,
+        left=left,
+        right=right,
+        preferred=pair.completions[said.preferred] if said.preferred else None,
+        strength=said.strength,
+        sides_known=opinion.sides_known,
+        rationale=said.rationale,
+        seconds=said.seconds,
+        at=said.at,
+        claim=opinion.claim,
+        replaces=opinion.judgment,
+        first_at=opinion.first_at,
+    )
 
 
 def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:

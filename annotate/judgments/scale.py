@@ -69,6 +69,12 @@ NOT_MINE = Choice(
 )
 SKIPS = (SKIP, NOT_MINE)
 CHOICES = {choice.code: choice for choice in (*SCALE, *SKIPS)}
+# What a file says that does not say how much better one is. Nobody can choose it.
+UNSCALED = (
+    Choice("a", _("A is better"), _("Better"), _("A better"), "", "accent", "a"),
+    Choice("b", _("B is better"), _("Better"), _("B better"), "", "accent", "b"),
+)
+SAID = CHOICES | {choice.code: choice for choice in UNSCALED}
 
 
 def code_of(said: Mapping[str, Any], left: int) -> str:
@@ -80,7 +86,7 @@ def code_of(said: Mapping[str, Any], left: int) -> str:
         return str(said["skip_reason"])
     if said.get("verdict") != Judgment.Verdict.PREFER:
         return str(said.get("verdict") or "")
-    return f"{'a' if said.get('preferred_id') == left else 'b'}{said.get('strength')}"
+    return f"{'a' if said.get('preferred_id') == left else 'b'}{said.get('strength') or ''}"
 
 
 def judgment_code(judgment: Judgment, left: int | None = None) -> str:

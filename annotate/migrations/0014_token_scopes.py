@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0010_views_and_guidelines'),
+        ('annotate', '0013_exports'),
     ]
 
     operations = [

@@ -21,8 +21,15 @@ from annotate.models.inbox import ApiToken, Import, StoredAnswer, token_digest
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project, TextView
-from annotate.models.snapshots import Snapshot, SnapshotPair
-from annotate.models.texts import Completion, Policy, Prompt, is_held_out, prompt_digest
+from annotate.models.snapshots import Export, Snapshot, SnapshotPair
+from annotate.models.texts import (
+    Completion,
+    Policy,
+    Prompt,
+    is_held_out,
+    prompt_columns,
+    prompt_digest,
+)
 from annotate.models.trail import TrailEntry
 
 __all__ = [
@@ -33,6 +40,7 @@ __all__ = [
     "Claim",
     "Comparison",
     "Completion",
+    "Export",
     "Flag",
     "Import",
     "Invitation",
@@ -55,6 +63,7 @@ __all__ = [
     "is_held_out",
     "is_set_aside",
     "new_shuffle_key",
+    "prompt_columns",
     "prompt_digest",
     "stored_aspects",
     "token_digest",

@@ -9,9 +9,10 @@ from typing import Any
 
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
 from django.db.models.expressions import ExpressionWrapper
-from django.db.models.functions import Greatest, Least
+from django.db.models.functions import Coalesce, Greatest, Least
+from django.db.models.lookups import Exact
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -75,6 +76,20 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
     def hand_out_again(self) -> int:
         """Hand these to annotators who have not had them, after too many skips; returns how many."""
         return self.filter(is_set_aside()).update(skips_forgiven=F("skipped"))
+
+    def untouched(self) -> ComparisonQuerySet:
+        """Keep those that no person has judged, skipped or holds. Judgments from files do not count.
+
+        Asked of the comparison's own row where people count: an UPDATE that had to wait for a verdict asks it again.
+        """
+        imported = Claim.objects.filter(
+            comparison=OuterRef("pk"),
+            annotator__imported_into__isnull=False,
+            state__in=(Claim.State.JUDGED, Claim.State.SKIPPED),
+        )
+        count = imported.order_by().values("comparison").annotate(count=Count("pk")).values("count")
+        by_files = Exact(F("judged") + F("skipped"), Coalesce(Subquery(count), 0))
+        return self.filter(Q(judged=0, skipped=0) | Q(by_files), claimed=0)
 
     def finished(self) -> ComparisonQuerySet:
         """Keep those with all the judgments that they need."""

@@ -1,19 +1,21 @@
-"""Database conflicts, which are retried, and large updates, which are made in chunks."""
+"""Database conflicts, which are retried, and many rows at once: updated in chunks, or stored by COPY."""
 
+import json
 import random
 import time
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from django.db import DatabaseError, IntegrityError
-from django.db.models import Max, Min, QuerySet
+from django.db import DatabaseError, IntegrityError, connection
+from django.db.models import JSONField, Max, Min, Model, QuerySet
 
 ATTEMPTS = 10
 ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that annotators who judge meanwhile do not wait for long
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Row = Mapping[str, Any]  # the columns of a row, by their `attname`
 
 
 class RaceError(IntegrityError):
@@ -52,3 +54,63 @@ def update_in_parts(rows: "QuerySet[Any]", **changes: Any) -> int:
     starts = range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME)
     parts = (rows.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME) for start in starts)
     return sum(again_on_race(part.update)(**changes) for part in parts)
+
+
+# --- Many rows stored ---
+
+
+def store_rows(model: type[Model], rows: Sequence[Row]) -> list[int]:
+    """Store rows of one model, which name the same columns, and return their keys in the same order.
+
+    The other columns have their defaults. PostgreSQL takes rows by COPY several times as fast as by INSERT, and holds
+    triggers and constraints for both.
+    """
+    if not rows:
+        return []
+    if connection.vendor != "postgresql":
+        return [made.pk for made in model._default_manager.bulk_create(model(**row) for row in rows)]
+    columns = _columns(model, tuple(rows[0]))
+    table, names = _quoted(model._meta.db_table), ", ".join(_quoted(column.name) for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT nextval(pg_get_serial_sequence(%s, %s)) FROM generate_series(1, %s)",
+            [table, model._meta.pk.column, len(rows)],
+        )
+        keys = [key for (key,) in cursor.fetchall()]
+        key_name = model._meta.pk.attname
+        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for key, row in zip(keys, rows, strict=True):
+                copy.write_row([column.read({**row, key_name: key}) for column in columns])
+    return keys
+
+
+class _Column(NamedTuple):
+    """A column to write. `default` is None where each row gives its value."""
+
+    name: str
+    attname: str
+    is_json: bool
+    default: Callable[[], Any] | None
+
+    def read(self, row: Row) -> Any:
+        value = row[self.attname] if self.default is None else self.default()
+        return json.dumps(value) if self.is_json and value is not None else value
+
+
+@lru_cache(maxsize=64)
+def _columns(model: type[Model], given: tuple[str, ...]) -> list[_Column]:
+    """Return the columns to write: not those that the database computes, or has a default for."""
+    return [
+        _Column(
+            field.column,
+            field.attname,
+            isinstance(field, JSONField),
+            None if field.primary_key or field.attname in given else field.get_default,
+        )
+        for field in model._meta.local_concrete_fields
+        if not field.generated and (field.attname in given or field.primary_key or not field.has_db_default())
+    ]
+
+
+def _quoted(name: str) -> str:
+    return connection.ops.quote_name(name)

@@ -30,6 +30,10 @@ class JudgmentQuerySet(models.QuerySet["Judgment"]):
         # No first time is later than its row's, and that one has the index.
         return self.filter(created_at__gte=start, first_at__gte=start)
 
+    def by_people(self) -> JudgmentQuerySet:
+        """Leave out the imported ones, which were given elsewhere."""
+        return self.filter(import_batch="")
+
     def opinions(self) -> JudgmentQuerySet:
         """Leave out skips, which say nothing about the completions."""
         return self.exclude(verdict=Judgment.Verdict.SKIP)
@@ -41,6 +45,9 @@ class Judgment(models.Model):
     `superseded_at` marks history: an edit writes a new row and supersedes the old one, an undo only
     supersedes. What the edit was not about goes with it: the reading time, its mark, and `first_at`. `created_at` is
     the time of this row.
+
+    An imported judgment was given elsewhere: `import_batch` says what brought it in, and its annotator is one that a
+    file named. Its times are the file's, and its strength is null where the file does not say.
     """
 
     class Verdict(models.TextChoices):
@@ -62,7 +69,7 @@ class Judgment(models.Model):
     # As with claims: no index that is not read.
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="judgments", db_index=False)
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="judgments")
-    annotator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="judgments", db_index=False)
+    annotator = models.ForeignKey(User, on_delete=models.RESTRICT, related_name="judgments", db_index=False)
     verdict = models.CharField(max_length=10, choices=Verdict.choices)
     preferred = models.ForeignKey(
         Completion, null=True, blank=True, on_delete=models.RESTRICT, related_name="+", db_index=False
@@ -71,6 +78,16 @@ class Judgment(models.Model):
     skip_reason = models.CharField(max_length=10, blank=True, choices=SkipReason.choices)
     left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
     right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    sides_known = models.BooleanField(
+        default=True, editable=False, help_text=_("Whether left and right are as the annotator saw them.")
+    )
+    import_batch = models.CharField(
+        max_length=60,
+        blank=True,
+        default="",
+        editable=False,
+        help_text=_("What brought it in, such as “import 3”. Empty for a verdict given here."),
+    )
     token = models.UUIDField(unique=True, editable=False)
     reasons = models.JSONField(default=list, blank=True)
     criteria = models.JSONField(default=dict, blank=True)
@@ -104,13 +121,16 @@ class Judgment(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(
+                    Q(strength__isnull=False, strength__in=[1, 2, 3])
+                    | (Q(strength__isnull=True) & ~Q(import_batch="")),
                     verdict="prefer",
                     preferred__isnull=False,
-                    strength__isnull=False,
-                    strength__in=[1, 2, 3],
                 )
                 | (~Q(verdict="prefer") & Q(preferred__isnull=True, strength__isnull=True)),
                 name="a_preference_names_its_completion",
+            ),
+            models.CheckConstraint(
+                condition=Q(sides_known=True) | ~Q(import_batch=""), name="only_imported_sides_are_unknown"
             ),
             models.CheckConstraint(
                 condition=Q(skip_reason="") | Q(verdict="skip"), name="only_skips_have_a_skip_reason"
@@ -122,10 +142,17 @@ class Judgment(models.Model):
         ]
         indexes = [
             models.Index(fields=["project", "annotator", "-created_at"], name="one_persons_judgments"),
+            models.Index(
+                fields=["project", "import_batch"], condition=~Q(import_batch=""), name="imported_judgments"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.annotator}: {self.verdict} on {self.comparison_id}"
+
+    @property
+    def is_imported(self) -> bool:
+        return bool(self.import_batch)
 
 
 class FlagQuerySet(models.QuerySet["Flag"]):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.projects import Project, TextView
@@ -52,11 +54,24 @@ class UsernameKey(models.CharField):  # type: ignore[type-arg] # no subscript at
         return str(person.username_key)
 
 
+class UserQuerySet(models.QuerySet["User"]):
+    def people(self) -> UserQuerySet:
+        """Leave out the annotators that files named: nobody can be one, invite one or sign in as one."""
+        return self.filter(imported_into=None)
+
+
+class AccountManager(UserManager.from_queryset(UserQuerySet)):  # type: ignore[misc] # a class made at run time
+    use_in_migrations = False
+
+
 class User(AbstractUser):
     """A person. `preferences` holds what they chose for themselves: remapped keys, theme, scroll together.
 
     An address identifies an account only while it is the one in `confirmed_email`, so that changing `email` by whatever
     means unconfirms it.
+
+    With `imported_into`, it is no account but an annotator that a file of this project named: `external_name` is what
+    the file calls them, empty where it does not. Their rows hold imported judgments, and nobody can sign in as one.
     """
 
     username = Username(
@@ -70,21 +85,58 @@ class User(AbstractUser):
     confirmed_email = models.EmailField(blank=True, editable=False)
     username_key = UsernameKey(max_length=500, unique=True, editable=False, default="")
     preferences = models.JSONField(default=dict, blank=True)
+    imported_into = models.ForeignKey(
+        Project, null=True, blank=True, editable=False, on_delete=models.CASCADE, related_name="+"
+    )
+    external_name = models.CharField(max_length=200, blank=True, editable=False, default="")
 
     # For the next `save` with a new password: who chose it, and whether they asked to keep the API tokens.
     password_set_by: User | None = None
     keeps_tokens = False
     _loses_password = False
 
+    objects = AccountManager()
+
     class Meta(AbstractUser.Meta):
         constraints = [
+            models.UniqueConstraint(
+                fields=["imported_into", "external_name"],
+                condition=models.Q(imported_into__isnull=False),
+                name="one_imported_annotator_per_name",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(imported_into__isnull=True, external_name="")
+                | models.Q(
+                    imported_into__isnull=False,
+                    is_active=False,
+                    is_staff=False,
+                    is_superuser=False,
+                    email="",
+                    password__startswith=UNUSABLE_PASSWORD_PREFIX,
+                ),
+                name="imported_annotators_cannot_sign_in",
+            ),
             models.UniqueConstraint(
                 Lower("email"),
                 condition=~models.Q(email=""),
                 name="one_account_per_email",
                 violation_error_message=_("Another account has this email address."),
-            )
+            ),
         ]
+
+    def __str__(self) -> str:
+        return self.shown_name
+
+    @property
+    def is_imported(self) -> bool:
+        return self.imported_into_id is not None
+
+    @property
+    def shown_name(self) -> str:
+        """The name by which pages call them: the username, or what a file called them."""
+        if not self.is_imported:
+            return self.username
+        return self.external_name or gettext("Annotator without a name")
 
     @property
     def has_confirmed_email(self) -> bool:
@@ -140,7 +192,9 @@ class Membership(models.Model):
     """A person's role in a project."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="memberships", limit_choices_to={"imported_into": None}
+    )
     role = models.CharField(max_length=12, choices=Role.choices)
     qualified_at = models.DateTimeField(null=True, blank=True, editable=False)
     qualifies_from = models.DateTimeField(

@@ -28,6 +28,12 @@ class Project(models.Model):
     slug = models.SlugField(max_length=60, unique=True)
     name = models.CharField(max_length=120)
     guidelines = models.TextField(blank=True, help_text=_("Markdown. Annotators can open it at any time."))
+    licence = models.CharField(
+        max_length=60,
+        blank=True,
+        db_default="",
+        help_text=_("Under which the data is given on, as the Hugging Face hub names it, such as cc-by-4.0."),
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True)
 

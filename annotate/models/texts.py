@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from annotate.models.projects import Project
-from annotate.text.chats import Content, last_question
+from annotate.text.chats import Content, holds_images, last_question
 
 
-def prompt_digest(content: Content) -> str:
-    """SHA-256 of a prompt's content. Prompts are told apart, and held out, by it alone."""
-    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, ensure_ascii=False)
+def prompt_digest(content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """SHA-256 of a prompt's content and tools. Prompts are told apart, and held out, by it alone."""
+    said = {"content": content, "tools": tools} if tools else content
+    text = said if isinstance(said, str) else json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -27,10 +30,40 @@ def is_held_out(digest: str, share: float) -> bool:
     return int(digest[:8], 16) < share * 2**32
 
 
+def prompt_columns(
+    project: Project,
+    content: Content,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    digest: str | None = None,
+) -> dict[str, Any]:
+    """Return the columns of a prompt with this content. `digest` is its digest, where that is known already."""
+    digest = digest or prompt_digest(content, tools)
+    return {
+        "content": content,
+        "tools": list(tools) if tools else None,
+        "has_images": holds_images(content),
+        "digest": digest,
+        "held_out": is_held_out(digest, project.held_out_share),
+    }
+
+
 class PromptQuerySet(models.QuerySet["Prompt"]):
     def in_use(self) -> PromptQuerySet:
         """Leave out the withdrawn ones, for which no round writes."""
         return self.filter(withdrawn_at=None)
+
+    def unused(self) -> PromptQuerySet:
+        """Keep those that nothing was written for."""
+        return self.filter(completions=None)
+
+    def unmeasured(self) -> PromptQuerySet:
+        """Keep those that no snapshot and no gate has used."""
+        used = Q(comparisons__snapshot_pairs__isnull=False) | Q(comparisons__kind="gate")
+        return self.exclude(pk__in=Prompt.objects.filter(used, pk=OuterRef("pk")).values("pk"))
+
+    def for_rounds(self) -> PromptQuerySet:
+        """Keep those in use that a model of text can be given."""
+        return self.in_use().filter(has_images=False)
 
 
 class Prompt(models.Model):
@@ -41,7 +74,13 @@ class Prompt(models.Model):
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
     content = models.JSONField()
+    tools = models.JSONField(
+        null=True, blank=True, help_text=_("What the chat template is told that the model may call.")
+    )
     digest = models.CharField(max_length=64, editable=False)
+    has_images = models.BooleanField(
+        default=False, editable=False, help_text=_("It holds images, which no model of text can be given.")
+    )
     held_out = models.BooleanField(default=False, editable=False)
     external_id = models.CharField(max_length=200, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
@@ -85,11 +124,10 @@ class Prompt(models.Model):
         self.refresh_from_db(fields=["withdrawn_at"])
         return changed
 
-    def set_content(self, content: Content) -> None:
+    def set_content(self, content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Set the content with what follows from it: the digest, and whether training may see it."""
-        self.content = content
-        self.digest = prompt_digest(content)
-        self.held_out = is_held_out(self.digest, self.project.held_out_share)
+        for name, value in prompt_columns(self.project, content, tools).items():
+            setattr(self, name, value)
 
 
 class Policy(models.Model):
@@ -130,7 +168,11 @@ class Policy(models.Model):
 
 
 class Completion(models.Model):
-    """A policy's text for a prompt. Immutable: triggers in the database refuse an UPDATE."""
+    """A policy's text for a prompt. Immutable: triggers in the database refuse an UPDATE.
+
+    One that is more than text is kept in `messages`, which begin with the assistant's. `text` is then what pages list,
+    search and compare.
+    """
 
     class FinishReason(models.TextChoices):
         STOP = "stop", _("The model ended it")
@@ -139,7 +181,8 @@ class Completion(models.Model):
 
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="completions")
     policy = models.ForeignKey(Policy, on_delete=models.RESTRICT, related_name="completions")
-    text = models.TextField()
+    text = models.TextField(blank=True)
+    messages = models.JSONField(null=True, blank=True)
     token_ids = models.JSONField(null=True, blank=True)
     prompt_token_ids = models.JSONField(
         null=True, blank=True, help_text=_("What the policy was given, as tokens.")
@@ -152,13 +195,13 @@ class Completion(models.Model):
     sampling = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    class Meta:
-        constraints = [
-            models.CheckConstraint(condition=~Q(text=""), name="completions_are_not_empty"),
-        ]
-
     def __str__(self) -> str:
         return self.text[:80]
+
+    @property
+    def content(self) -> Content:
+        """The text, or the messages of one that is more than text."""
+        return self.text if self.messages is None else self.messages
 
     @property
     def end_note(self) -> str:

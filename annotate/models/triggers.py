@@ -33,6 +33,23 @@ MISFIT = """NOT EXISTS (
     AND a.id = NEW.first_id AND a.prompt_id = p.id AND b.id = NEW.second_id AND b.prompt_id = p.id)"""
 MISFIT_MESSAGE = "A comparison is made of two completions of its own prompt, in its own project."
 
+# What an annotator from a file may have, and may not: by trigger, the table, what does not fit, and the error.
+IMPORTED = {
+    "judgments_fit_their_annotator": (
+        "annotate_judgment",
+        """NOT EXISTS (
+    SELECT 1 FROM annotate_user u WHERE u.id = NEW.annotator_id AND (
+        (NEW.import_batch = '' AND u.imported_into_id IS NULL)
+        OR (NEW.import_batch <> '' AND u.imported_into_id = NEW.project_id)))""",
+        "An imported judgment is one of an annotator that a file of its project named.",
+    ),
+    "members_are_people": (
+        "annotate_membership",
+        "EXISTS (SELECT 1 FROM annotate_user u WHERE u.id = NEW.user_id AND u.imported_into_id IS NOT NULL)",
+        "An annotator that a file named is not a member.",
+    ),
+}
+
 
 def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Create or replace the triggers (the signature is that of a migration's RunPython)."""
@@ -40,6 +57,8 @@ def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     rules = {"sqlite": [sqlite, keep_trail_sqlite], "postgresql": [postgresql, keep_trail_postgresql]}
     others, trail = rules[connection.vendor]
     statements = list(others())
+    if _has_imported(schema_editor):
+        statements += imported_sqlite() if connection.vendor == "sqlite" else imported_postgresql()
     if TRAIL in connection.introspection.table_names():  # not yet in the first migrations
         statements += trail()
     for statement in statements:
@@ -49,9 +68,24 @@ def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
 def remove(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Drop the triggers on SQLite, so that a table can be rebuilt. PostgreSQL alters tables in place."""
     if schema_editor.connection.vendor == "sqlite":
-        for statement in [*sqlite(), *keep_trail_sqlite()]:
+        for statement in [*sqlite(), *imported_sqlite(), *keep_trail_sqlite()]:
             if statement.startswith("DROP"):
                 schema_editor.execute(statement, params=None)
+
+
+def remove_imported(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Drop the triggers that ask for imported annotators, whose column is about to go."""
+    for name, (table, _misfit, _message) in IMPORTED.items():
+        on = f" ON {table}" if schema_editor.connection.vendor == "postgresql" else ""
+        schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}{on}", params=None)
+
+
+def _has_imported(schema_editor: BaseDatabaseSchemaEditor) -> bool:
+    """Return whether the database knows imported annotators, which the first migrations do not."""
+    connection = schema_editor.connection
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_table_description(cursor, "annotate_user")
+    return any(column.name == "imported_into_id" for column in found)
 
 
 def sqlite() -> Iterator[str]:
@@ -131,6 +165,28 @@ def postgresql() -> Iterator[str]:
         f"IF {MISFIT} THEN RAISE EXCEPTION '{MISFIT_MESSAGE}' USING ERRCODE = 'integrity_constraint_violation';"
         " END IF; RETURN NEW;",
     )
+
+
+def imported_sqlite() -> Iterator[str]:
+    for name, (table, misfit, message) in IMPORTED.items():
+        yield f"DROP TRIGGER IF EXISTS {name}"
+        yield (
+            f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH ROW WHEN {misfit} "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        )
+
+
+def imported_postgresql() -> Iterator[str]:
+    for name, (table, misfit, message) in IMPORTED.items():
+        yield (
+            f"CREATE OR REPLACE FUNCTION annotate_{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF {misfit} THEN RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation'; "
+            "END IF; RETURN NEW; END $$"
+        )
+        yield (
+            f"CREATE OR REPLACE TRIGGER {name} BEFORE INSERT ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION annotate_{name}()"
+        )
 
 
 def keep_trail_sqlite() -> Iterator[str]:

@@ -14,7 +14,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Q, TextField, Value, When
+from django.db.models.functions import Cast
+from django.db.models.lookups import Contains
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Judgment, Project
@@ -30,6 +32,7 @@ EXCLUSIONS = {
     "withdrawn": _("withdrawn"),
     "too_few": _("too few judgments"),
     "too_fast": _("judged too fast"),
+    "untrainable": _("completions of several messages, or images"),
 }
 
 
@@ -54,6 +57,7 @@ class PairSettings:
     `smoothing`: votes added to each side before the share is taken (Laplace); 0.5 makes one vote the label 0.75.
     `weights`: every pair counts the same ("equal") or as often as it was judged ("judgments").
     `policies`: only completions of these policies (ids); empty for all.
+    `include_untrainable`: keep pairs that the engine cannot train on: images, and completions of several messages.
     `margin_scale`: the difference of implicit reward, in nats, that training asks for per step of strength (a pair's
     margin); 0 leaves strength out. A third gives the margins 1/3, 2/3 and 1 of Llama 2 (Touvron et al., 2307.09288).
     """
@@ -66,6 +70,7 @@ class PairSettings:
     include_gold: bool = False
     include_too_fast: bool = True
     policies: Sequence[int] = ()
+    include_untrainable: bool = False
     margin_scale: float = 1 / 3
 
     def __post_init__(self) -> None:
@@ -113,6 +118,16 @@ class Aggregation:
     counts: dict[str, Any]
 
 
+class Decision(NamedTuple):
+    """A judged comparison as its pair, or the reason why it is none."""
+
+    comparison: int
+    first: int
+    made: Pair | str
+    judgments: int
+    held_out: bool
+
+
 class _Vote(NamedTuple):
     """A current judgment, with what is asked of its comparison: rows and texts by id."""
 
@@ -129,6 +144,7 @@ class _Vote(NamedTuple):
     withdrawn_at: datetime | None
     held_out: bool
     equal: bool
+    trainable: bool
 
 
 # --- Aggregating -------------------------------------------------------------------------------------------------
@@ -139,13 +155,13 @@ def aggregate(project: Project, settings: PairSettings | None = None, only: Q | 
     pairs: list[Pair] = []
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0
-    for made, votes in decide(project, settings, only):
-        judgments += votes
+    for decision in decide(project, settings, only):
+        judgments += decision.judgments
         comparisons += 1
-        if isinstance(made, Pair):
-            pairs.append(made)
+        if isinstance(decision.made, Pair):
+            pairs.append(decision.made)
         else:
-            excluded[made] += 1
+            excluded[decision.made] += 1
     held_out = sum(pair.held_out for pair in pairs)
     counts = {
         "judgments": judgments,
@@ -160,12 +176,14 @@ def aggregate(project: Project, settings: PairSettings | None = None, only: Q | 
 
 def decide(
     project: Project, settings: PairSettings | None = None, only: Q | None = None
-) -> Iterator[tuple[Pair | str, int]]:
-    """Each judged comparison as its pair, or as the reason why it is none, with its number of judgments; streamed."""
+) -> Iterator[Decision]:
+    """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
     settings = settings or PairSettings()
     reliability = agreement.reliability(project) if settings.votes == "reliability" else {}
     for votes in _judged(project, settings, only or Q()):
-        yield _pair(votes, settings, reliability), len(votes)
+        row = votes[0]
+        made = _pair(votes, settings, reliability)
+        yield Decision(row.comparison, row.first, made, len(votes), row.held_out)
 
 
 def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[_Vote]]:
@@ -184,6 +202,7 @@ def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[
             withdrawn_at=F("comparison__withdrawn_at"),
             held_out=F("comparison__prompt__held_out"),
             equal=Case(When(same_text, then=Value(True)), default=Value(False)),
+            trainable=Case(When(_untrainable(), then=Value(False)), default=Value(True)),
         )
         .order_by("comparison_id", "pk")
         .values_list(*_Vote._fields)
@@ -191,6 +210,17 @@ def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[
     )
     for _comparison, votes in groupby(map(_Vote._make, rows), key=attrgetter("comparison")):
         yield list(votes)
+
+
+def _untrainable() -> Q:
+    """Return the condition that a comparison holds images, or a completion of several messages."""
+    found = Q(comparison__prompt__has_images=True)
+    for side in ("first", "second"):
+        is_chat = Q(**{f"comparison__{side}__messages__isnull": False})
+        several = Q(**{f"comparison__{side}__messages__1__isnull": False})
+        parts = Cast(f"comparison__{side}__messages", TextField())
+        found |= is_chat & (several | Q(Contains(parts, '"type": "image_url"')))
+    return found
 
 
 def _pair(votes: list[_Vote], settings: PairSettings, reliability: Mapping[int, float]) -> Pair | str:
@@ -220,6 +250,7 @@ def _unfit(row: _Vote, settings: PairSettings) -> str | None:
         "repeat": row.kind == Comparison.Kind.REPEAT,
         "gold": row.kind == Comparison.Kind.GOLD and not settings.include_gold,
         "equal": row.equal,
+        "untrainable": not row.trainable and not settings.include_untrainable,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -248,8 +279,12 @@ def _decide(
         if settings.ties == "drop":
             return "tie"
         label = 0.5
-    strengths = [side * (vote.strength or 0) for side, vote in zip(towards_first, votes, strict=True)]
-    margin = sum(strengths) / len(votes)
+    strengths = [
+        side * (vote.strength or 0)
+        for side, vote in zip(towards_first, votes, strict=True)
+        if vote.strength or not side  # of an imported preference it may not be known
+    ]
+    margin = sum(strengths) / len(strengths) if strengths else 0.0
     chosen, rejected = (first, row.second) if label >= 0.5 else (row.second, first)
     return Pair(
         comparison=row.comparison,

@@ -1,29 +1,14 @@
 """Files that are sent while they are made: memory stays at a chunk, whatever their length."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from django.http import StreamingHttpResponse
 
 from annotate.models import Snapshot
 from annotate.pairs import exports
+from annotate.pairs.filters import Filters
 
 CHUNK = 64 * 1024  # bytes sent together
-
-
-def rows_download(
-    rows: Iterable[Mapping[str, Any]],
-    columns: Iterable[str],
-    name: str,
-    format: str,
-    *,
-    for_spreadsheets: bool = False,
-) -> StreamingHttpResponse:
-    """Rows as a file of this format: jsonl, or csv."""
-    if format == "csv":
-        lines = exports.csv_lines(rows, columns, for_spreadsheets=for_spreadsheets)
-        return download(lines, f"{name}.csv", "text/csv; charset=utf-8")
-    return download(exports.lines(rows), f"{name}.jsonl")
 
 
 def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
@@ -31,7 +16,7 @@ def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
     name = f"{found.project.slug}-{found.digest[:12]}-{shape}.jsonl"
     if shape == "exact":
         return download(exports.exact_lines(found), name)
-    rows = exports.export_rows(found.project, exports.Filters(held_out=True), snapshot=found)
+    rows = exports.export_rows(found.project, Filters(held_out=True), snapshot=found)
     return download(exports.lines(rows), name)
 
 

@@ -20,6 +20,7 @@ from annotate.pairs.aggregation import (
     aggregate,
 )
 from annotate.projects import trail
+from annotate.text.chats import Content
 
 __all__ = [
     "EXCLUSIONS",
@@ -86,17 +87,19 @@ def _digest(project: Project, pairs: Iterable[Pair]) -> str:
         texts = {
             row["pk"]: row
             for row in Comparison.objects.filter(pk__in=[pair.comparison for pair in some]).values(
-                "pk", "prompt__content", "first_id", "first__text", "second__text"
+                "pk", "prompt__content", "prompt__tools", "first_id",
+                "first__text", "first__messages", "second__text", "second__messages",
             )
-        }
+        }  # fmt: skip
         for pair in some:
             row = texts[pair.comparison]
-            both = row["first__text"], row["second__text"]
+            both = [row[f"{side}__messages"] or row[f"{side}__text"] for side in ("first", "second")]
             chosen, rejected = both if pair.chosen == row["first_id"] else both[::-1]
             sha.update(
                 canonical(
                     comparison=pair.comparison,
                     prompt=row["prompt__content"],
+                    tools=row["prompt__tools"],
                     chosen=chosen,
                     rejected=rejected,
                     label=pair.label,
@@ -109,12 +112,14 @@ def _digest(project: Project, pairs: Iterable[Pair]) -> str:
     return sha.hexdigest()
 
 
-def canonical(**fields: Any) -> bytes:
+def canonical(*, tools: Any = None, **fields: Any) -> bytes:
     """One line of the canonical form: the keys sorted, no spaces, UTF-8, ended by a newline.
 
     A snapshot's digest is the SHA-256 of these lines with the keys comparison, prompt, chosen, rejected, label,
-    margin, weight, held_out and judgments; chosen and rejected are the completions' texts.
+    margin, weight, held_out and judgments, and tools where the prompt has some. Chosen and rejected are the texts of
+    the completions, or their messages.
     """
+    fields |= {"tools": tools} if tools else {}
     line = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return line.encode("utf-8", "surrogatepass") + b"\n"
 
@@ -138,12 +143,14 @@ def training_rows(
         row: dict[str, Any] = {
             "id": str(pair.comparison_id),
             "prompt": pair.comparison.prompt.content,
-            "chosen": as_prompted(pair.comparison.prompt.content, pair.chosen.text),
-            "rejected": as_prompted(pair.comparison.prompt.content, pair.rejected.text),
+            "chosen": as_prompted(pair.comparison.prompt.content, pair.chosen.content),
+            "rejected": as_prompted(pair.comparison.prompt.content, pair.rejected.content),
             "label": pair.label,
             "margin": pair.margin * margin_scale,
             "weight": pair.weight,
         }
+        if tools := pair.comparison.prompt.tools:
+            row["tools"] = tools
         for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             if completion.token_ids and base_model in (None, completion.policy.base_model):
                 row[f"{name}_token_ids"] = completion.token_ids
@@ -161,9 +168,11 @@ def shared_prompt_ids(chosen: Completion, rejected: Completion) -> list[int] | N
     return given if given and given == rejected.prompt_token_ids else None
 
 
-def as_prompted(prompt: str | list[dict[str, str]], text: str) -> str | list[dict[str, str]]:
+def as_prompted(prompt: Content, completion: Content) -> Content:
     """Return a completion in the form of its prompt, as TRL has it: text to text, an assistant's message to a chat."""
-    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+    if isinstance(prompt, str) or not isinstance(completion, str):
+        return completion
+    return [{"role": "assistant", "content": completion}]
 
 
 def stored_pairs(snapshot: Snapshot) -> QuerySet[SnapshotPair]:

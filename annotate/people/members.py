@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
@@ -23,11 +23,11 @@ def awaits_password(person: User) -> bool:
 
 
 def judged_or_members(project: Project) -> QuerySet[User]:
-    """Return the members of the project, and behind them who left and whose judgments it has (`is_former`)."""
+    """Return the members of the project, and behind them whose judgments it has: who left, and whom files named."""
     is_member = Exists(Membership.objects.filter(project=project, user=OuterRef("pk")))
     has_judged = Exists(Judgment.objects.filter(project=project, annotator=OuterRef("pk")))
     found = User.objects.filter(is_member | has_judged).annotate(is_former=~is_member)
-    return found.order_by("is_former", "username")
+    return found.order_by("is_former", F("imported_into").asc(nulls_first=True), "external_name", "username")
 
 
 def change_role(by: Membership, membership_id: int, role: str) -> Membership:

@@ -45,9 +45,11 @@ def find_claim(project: Project, annotator: User, token: uuid.UUID) -> Claim | N
 def _with_texts() -> ClaimQuerySet:
     # What a page that judges reads, and no more: each column costs, in every cycle.
     own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
-    texts = ("comparison__prompt__content", "left__text", "right__text")
-    ends = ("left__finish_reason", "left__sampling", "right__finish_reason", "right__sampling")
-    return Claim.objects.select_related("comparison__prompt", "left", "right").only(*own, *texts, *ends)
+    texts = ("comparison__prompt__content", "comparison__prompt__tools", "left__text", "right__text")
+    ends = ("finish_reason", "sampling", "messages")
+    return Claim.objects.select_related("comparison__prompt", "left", "right").only(
+        *own, *texts, *(f"{side}__{name}" for side in ("left", "right") for name in ends)
+    )
 
 
 # --- Claiming ----------------------------------------------------------------------------------------------------

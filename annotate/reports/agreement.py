@@ -38,7 +38,8 @@ class Meeting:
 class Annotator:
     """The figures of one annotator. `agreement` counts each colleague's verdict on the same comparison.
 
-    `left` is the share of preferences for the left side: about one half, unless the person favours a side.
+    `left` is the share of preferences for the left side: about one half, unless the person favours a side. Judgments
+    from elsewhere count in it only where it is known which side was left.
     `reliability` estimates how often their preference is right, see `reliability`.
     """
 
@@ -265,7 +266,8 @@ def annotators(
         .values("annotator", "verdict")
         .annotate(
             count=Count("pk"),
-            left=Count("pk", filter=Q(preferred=F("left"))),
+            left=Count("pk", filter=Q(preferred=F("left"), sides_known=True)),
+            on_sides=Count("pk", filter=Q(sides_known=True)),
             too_fast_ones=Count("pk", filter=Q(too_fast=True)),
             late_ones=Count("pk", filter=Q(late=True)),
             not_mine=Count("pk", filter=Q(skip_reason=Judgment.SkipReason.NOT_MINE)),
@@ -279,7 +281,7 @@ def annotators(
         one.late += row["late_ones"]
         one.not_mine += row["not_mine"]
         if row["verdict"] == Verdict.PREFER:
-            one.left = Share(row["left"], row["count"])
+            one.left = Share(row["left"], row["on_sides"])
     met = meetings(project, batch) if met is None else met
     gold = gold_accuracy(project, batch)
     agreed, reliable = agreement_with_others(met), estimate_reliability(met, gold)

@@ -123,7 +123,7 @@ def _agreement(mine: JudgmentQuerySet, now: datetime) -> Share:
         by_another,
         is_current(other),
         first_at__lt=midnight,
-        **{f"{other}verdict__in": Judgment.OPINIONS},
+        **{f"{other}verdict__in": Judgment.OPINIONS, f"{other}import_batch": ""},
     )
     same = Q(verdict=F(f"{other}verdict")) & (
         ~Q(verdict=Verdict.PREFER) | Q(preferred=F(f"{other}preferred"))

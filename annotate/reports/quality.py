@@ -65,7 +65,7 @@ def assess(project: Project) -> Quality:
     users = User.objects.in_bulk([one.annotator for one in found])
     people = [_person(project, users[one.annotator], one) for one in found]
     return Quality(
-        people=sorted(people, key=lambda person: -person.total),
+        people=sorted(people, key=lambda person: (person.user.is_imported, -person.total)),
         verdicts=_mix(project),
         pairwise=agreement.pairwise_agreement(met),
         alpha=agreement.krippendorff_alpha(met),
@@ -84,7 +84,8 @@ def _person(project: Project, user: User, figures: Annotator) -> Person:
     too_fast = Share(figures.too_fast, total)
     # What is not an annotator's language or field says nothing of how they judge.
     skipped = Share(figures.verdicts[Judgment.Verdict.SKIP] - figures.not_mine, total - figures.not_mine)
-    warnings = list(_warnings(project, user.get_username(), figures, too_fast, skipped))
+    # Annotators from elsewhere cannot be talked to.
+    warnings = [] if user.is_imported else list(_warnings(project, user.username, figures, too_fast, skipped))
     return Person(user, figures, total, too_fast, skipped, warnings)
 
 
@@ -141,6 +142,8 @@ def _mix(project: Project) -> list[tuple[str, Share]]:
         *((Judgment.Verdict.PREFER.value, strength) for strength in reversed(Judgment.Strength.values)),
         *((verdict, None) for verdict in Judgment.Verdict.values if verdict != Judgment.Verdict.PREFER),
     ]
+    if counts.get(unscaled := (Judgment.Verdict.PREFER.value, None)):  # a file did not say how much better
+        verdicts.insert(0, unscaled)
     labels: dict[str | int, object] = {}
     labels.update(Judgment.Verdict.choices)
     labels.update(Judgment.Strength.choices)

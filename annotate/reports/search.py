@@ -23,8 +23,14 @@ from annotate.models.comparisons import ComparisonQuerySet
 PAGE = 50
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
+MOST_COUNTED = 100_000  # prompts of one state, on their page
 Row = TypeVar("Row")
-_LONG = ("token_ids", "prompt_token_ids", "text")  # columns of completions that a line does not show
+_LONG = (
+    "token_ids",
+    "prompt_token_ids",
+    "text",
+    "messages",
+)  # columns of completions that a line does not show
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,25 @@ def browse_prompts(
     keys, older, cut = _walk(everything, narrow_prompts(everything, filters), before, seconds)
     live = Count("comparisons", filter=Q(comparisons__withdrawn_at=None))
     rows = Prompt.objects.filter(pk__in=keys).annotate(
-        all_comparisons=Count("comparisons"), live_comparisons=live
+        all_comparisons=Count("comparisons", distinct=True),
+        live_comparisons=live,
+        is_unused=Exists(Prompt.objects.unused().filter(pk=OuterRef("pk"))),
+        is_unmeasured=Exists(Prompt.objects.unmeasured().filter(pk=OuterRef("pk"))),
     )
     return Page(list(rows.order_by("-pk")), older, cut)
+
+
+def count_prompts(project: Project) -> dict[str, int]:
+    """Count the project's prompts by state, each no further than MOST_COUNTED."""
+    prompts = Prompt.objects.filter(project=project)
+    states = {
+        "all": prompts,
+        "in_use": prompts.in_use(),
+        "held_out": prompts.in_use().filter(held_out=True),
+        "unused": prompts.in_use().filter(~Exists(Comparison.objects.filter(prompt=OuterRef("pk")))),
+        "withdrawn": prompts.filter(withdrawn_at__isnull=False),
+    }
+    return {name: found.order_by()[:MOST_COUNTED].count() for name, found in states.items()}
 
 
 def _walk(
@@ -112,7 +134,7 @@ def narrow_prompts(prompts: QuerySet[Prompt], filters: Mapping[str, Any]) -> Que
     if batch := filters.get("batch"):
         prompts = prompts.filter(batch=batch)
     if metadata := filters.get("metadata"):
-        prompts = prompts.filter(_has_metadata(metadata, "metadata"))
+        prompts = prompts.filter(has_metadata(metadata, "metadata"))
     if held_out := filters.get("held_out"):
         prompts = prompts.filter(held_out=held_out == "yes")
     return prompts
@@ -144,17 +166,15 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
     )
     if metadata := filters.get("metadata"):
         paths = ("metadata", "prompt__metadata")
-        comparisons = comparisons.filter(
-            _has_metadata(metadata, paths[0]) | _has_metadata(metadata, paths[1])
-        )
+        comparisons = comparisons.filter(has_metadata(metadata, paths[0]) | has_metadata(metadata, paths[1]))
     if policy := filters.get("policy"):
         comparisons = comparisons.filter(Q(first__policy=policy) | Q(second__policy=policy))
     if held_out := filters.get("held_out"):
         comparisons = comparisons.filter(prompt__held_out=held_out == "yes")
-    verdict = {name: filters[name] for name in ("annotator", "verdict") if filters.get(name)}
+    verdict = _verdict(filters)
     if verdict:
         comparisons = comparisons.filter(
-            Exists(Judgment.objects.current().filter(comparison=OuterRef("pk"), **verdict))
+            Exists(Judgment.objects.current().filter(verdict, comparison=OuterRef("pk")))
         )
     if filters.get("disagreement"):
         comparisons = comparisons.filter(
@@ -163,6 +183,17 @@ def narrow(comparisons: ComparisonQuerySet, filters: Mapping[str, Any]) -> Compa
     if filters.get("flagged"):
         comparisons = comparisons.filter(Exists(Flag.objects.open().filter(comparison=OuterRef("pk"))))
     return comparisons
+
+
+def _verdict(filters: Mapping[str, Any]) -> Q:
+    """Return the condition on one judgment of a comparison. Empty if the filters say nothing of it."""
+    found = Q(**{name: filters[name] for name in ("annotator", "verdict") if filters.get(name)})
+    match filters.get("judged_by"):
+        case "people":
+            found &= Q(import_batch="")
+        case "imported":
+            found &= ~Q(import_batch="")
+    return found
 
 
 def _disagreeing() -> QuerySet[Judgment, Any]:
@@ -211,7 +242,7 @@ def _in_json(text: str, column: str) -> Q:
     return found
 
 
-def _has_metadata(asked: str, column: str) -> Q:
+def has_metadata(asked: str, column: str) -> Q:
     """Return the condition that a column of metadata has a key, or that the key has a value: “lang” or “lang=de”."""
     key, equals, value = (part.strip() for part in asked.partition("="))
     if not equals:

@@ -7,7 +7,7 @@ from django import template
 from django.utils.functional import Promise
 
 from annotate.judgments.aspects import titles_of
-from annotate.judgments.scale import CHOICES, SCALE, SKIP, SKIPS, Choice, code_of, judgment_code
+from annotate.judgments.scale import SAID, SCALE, SKIP, SKIPS, Choice, code_of, judgment_code
 from annotate.models import Comparison, Judgment, Project, TextView
 
 register = template.Library()
@@ -27,7 +27,7 @@ def skips(keys: Mapping[str, str] | None = None) -> list[tuple[Choice, str]]:
 
 @register.simple_tag
 def verdict_of(code: str) -> Choice:
-    return CHOICES.get(code, SKIP)
+    return SAID.get(code, SKIP)
 
 
 @register.simple_tag

@@ -6,9 +6,11 @@ boxes that fold, each with its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.utils.functional import Promise
@@ -70,10 +72,16 @@ class Chat:
         return ngettext("%(count)s earlier message", "%(count)s earlier messages", count) % {"count": count}
 
 
-def show_chat(content: Content, *, hosts: Sequence[str] = (), raw: bool = False) -> Chat:
+def show_chat(
+    content: Content,
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    hosts: Sequence[str] = (),
+    raw: bool = False,
+) -> Chat:
     """Return a prompt to show. Where it is longer than a page shows, its end counts before what was said earlier.
 
-    Images in formatted texts are loaded from `hosts` alone.
+    Images in formatted texts are loaded from `hosts` alone. `tools` are a box before the messages.
     """
     show = rendering.raw if raw else partial(rendering.markdown, hosts=hosts)
     turns = read_turns(content)
@@ -83,8 +91,27 @@ def show_chat(content: Content, *, hosts: Sequence[str] = (), raw: bool = False)
     room = rendering.Room()
     latest = _show_turns(turns[last:], room, show)
     opening = _show_turns(turns[:start], room, show)
+    opening = [*_show_tools(tools, room), *opening]
     earlier = _show_turns(reversed(turns[start:last]), room, show)[::-1]
     return Chat(opening, earlier, latest, room.is_exceeded)
+
+
+def _show_tools(tools: Sequence[Mapping[str, Any]] | None, room: rendering.Room) -> list[Message]:
+    if not tools:
+        return []
+    text = json.dumps(list(tools), ensure_ascii=False, indent=2)
+    return [
+        Message("", "", "", [Block(rendering.raw(room.take(text)), _("Tools"), _size(text), is_open=False)])
+    ]
+
+
+def show_completion(
+    messages: Sequence[dict[str, Any]], *, hosts: Sequence[str] = (), raw: bool = False
+) -> list[Message]:
+    """Return the messages of a completion to show. Its calls of tools are open, as they are what is judged."""
+    show = rendering.raw if raw else partial(rendering.markdown, hosts=hosts)
+    shown = _show_turns(read_turns(list(messages)), rendering.Room(), show)
+    return [replace(one, blocks=[replace(block, is_open=True) for block in one.blocks]) for one in shown]
 
 
 def _show_turns(turns: Iterable[Turn], room: rendering.Room, show: Show) -> list[Message]:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from annotate.text.images import fold
 
 Content = str | list[dict[str, Any]]
 
@@ -51,6 +54,38 @@ def _write_turn(turn: Turn) -> str:
     return "\n\n".join(
         [f"{opening}:\n{parts[0]}" if opening and parts else opening + "".join(parts[:1]), *parts[1:]]
     )
+
+
+def holds_images(content: Content) -> bool:
+    """Return whether a message has a part that is an image."""
+    if isinstance(content, str):
+        return False
+    parts = (
+        part for message in content if isinstance(message.get("content"), list) for part in message["content"]
+    )
+    return any(part.get("type") == "image_url" for part in parts)
+
+
+def as_completion(content: Content) -> str:
+    """Return all of a completion as plain text, the same in every language: what is stored, searched and compared.
+
+    A digest stands for the base64 of each image.
+    """
+    if isinstance(content, str):
+        return content
+    with override(None):
+        first, *rest = read_turns(content)
+        return fold("\n\n".join(filter(None, map(_write_turn, [Turn("", first.parts), *rest]))))[0]
+
+
+def content_key(content: Content) -> str:
+    """Return text by which contents are told apart: the text itself, or the messages as JSON behind a NUL.
+
+    No stored text holds a NUL.
+    """
+    if isinstance(content, str):
+        return content
+    return "\0" + json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 
 def last_question(content: Content) -> str:

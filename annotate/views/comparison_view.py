@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from django.template.loader import render_to_string
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 
 from annotate.judgments.scale import CHOICES, code_of
 from annotate.judgments.verdicts import CRITERION, DRAFT_KEYS, RATIONALE, REASON
 from annotate.models import Aspect, Claim, Comparison, Completion, Judgment, Project, Prompt, TextView
 from annotate.text import rendering
-from annotate.text.chat_display import Chat, show_chat
+from annotate.text.chat_display import Chat, show_chat, show_completion
 from annotate.text.chats import as_text
 from annotate.text.differences import WORD_LIMIT, are_similar, differences
 
@@ -89,12 +92,24 @@ class Texts:
 
     @cached_property
     def chat(self) -> Chat:
-        return show_chat(self.prompt.content, hosts=self.project.image_hosts, raw=self.view == TextView.RAW)
+        raw = self.view == TextView.RAW
+        return show_chat(
+            self.prompt.content, tools=self.prompt.tools, hosts=self.project.image_hosts, raw=raw
+        )
 
     def _show(self, text: str) -> SafeString:
         if self.view == TextView.RAW:
             return rendering.raw(text)
         return rendering.markdown(text, self.project.image_hosts)
+
+    def _show_completion(self, completion: Completion) -> SafeString:
+        if completion.messages is not None:
+            raw = self.view == TextView.RAW
+            shown = show_completion(completion.messages, hosts=self.project.image_hosts, raw=raw)
+            return render_to_string("annotate/_messages.html", {"messages": shown})
+        if not completion.text.strip():
+            return format_html('<p class="faint">{}</p>', _("(empty)"))
+        return self._show(completion.text)
 
     @property
     def metadata(self) -> list[tuple[str, SafeString, bool]]:
@@ -119,7 +134,7 @@ class Texts:
                 for part in found.html
             ]
         else:
-            html = [self._show(completion.text) for completion in both]
+            html = [self._show_completion(completion) for completion in both]
         return [
             Side(name.upper(), name, one, part, rendering.cut(one.text)[1], stopped)
             for name, one, part, stopped in zip("ab", both, html, uncompared, strict=True)

@@ -12,17 +12,19 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotate.errors import RefusalError
 from annotate.forms.filters import StrictForm
+from annotate.forms.prompts import PromptForm
 from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts
 from annotate.models import Claim, Comparison, Flag, Prompt, Role
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail
-from annotate.reports.search import Page, browse, browse_prompts
+from annotate.projects import prompts as prompt_changes
+from annotate.reports.search import MOST_COUNTED, Page, browse, browse_prompts, count_prompts
 from annotate.views.comparison_view import Texts
 
 
@@ -74,6 +76,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "comparison": found,
         "texts": Texts.of_comparison(found, request.project, reading.view_of(request.membership)),
         "judgments": judgments,
+        "has_imported": any(judgment.is_imported for judgment in judgments),
         "claims": claims,
         "pairs": pairs.order_by("-snapshot_id"),
         "flags": found.flags.open().select_related("annotator"),
@@ -173,6 +176,8 @@ def prompts(request: ProjectRequest) -> HttpResponse:
     context = _list(request, form, browse_prompts) | {
         "section": "comparisons",
         "query": request.GET.urlencode(),
+        "counts": count_prompts(request.project),
+        "most": MOST_COUNTED,
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/prompts.html", context, status=422 if form.errors else 200)
@@ -181,7 +186,7 @@ def prompts(request: ProjectRequest) -> HttpResponse:
 @require_POST
 @project_view(*ADMINS)
 def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
-    """Withdraw or restore a prompt: `action` is withdraw or restore. `query` is that of the list to return to."""
+    """Change a prompt: `action` is withdraw, restore, hold_out or give_back. `query` is of the list to return to."""
     found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
     match request.POST.get("action"):
         case "withdraw":
@@ -192,8 +197,40 @@ def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
         case "restore":
             found.restore()
             messages.success(request, _("Back in use."))
+        case "hold_out" | "give_back" as action:
+            _hold_out(request, found, held_out=action == "hold_out")
     query = QueryDict(request.POST.get("query", "")).urlencode()
     return redirect(reverse("prompts", args=[request.project.slug]) + (f"?{query}" if query else ""))
+
+
+def _hold_out(request: ProjectRequest, prompt: Prompt, *, held_out: bool) -> None:
+    try:
+        prompt_changes.hold_out(request.project, prompt.pk, held_out=held_out)
+    except RefusalError as error:
+        messages.error(request, error.message)
+    else:
+        said = _("Held out: training does not see it.") if held_out else _("Given back to training.")
+        messages.success(request, said)
+
+
+@require_http_methods(["GET", "POST"])
+@project_view(*ADMINS)
+def correct_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
+    """Show a prompt that nothing was written for yet, and store it corrected."""
+    found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
+    form = PromptForm(request.POST or None, prompt=found)
+    if form.is_valid():
+        try:
+            new = prompt_changes.correct_prompt(
+                request.project, found.pk, form.cleaned_data["content"], found.tools
+            )
+        except RefusalError as error:
+            form.add_error("content", error.message)
+        else:
+            messages.success(request, _("Stored as prompt #%(number)d.") % {"number": new.pk})
+            return redirect("prompts", request.project.slug)
+    context = {"prompt": found, "form": form, "section": "comparisons"}
+    return render(request, "annotate/prompt.html", context, status=422 if form.errors else 200)
 
 
 # --- Flags -------------------------------------------------------------------------------------------------------

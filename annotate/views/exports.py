@@ -1,22 +1,30 @@
-"""Taking data out: pairs and judgments as they stand now, and snapshots exactly as they were frozen."""
+"""Taking data out: files of every format, at once or prepared, a push to a hub, and snapshots as they were frozen."""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Count, Q
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotate.forms.exports import ExportForm, PairsForm, export_download
-from annotate.models import Judgment, Project, Role, Snapshot
+from annotate import tasks
+from annotate.errors import RefusalError
+from annotate.exports import account, card, hub, jobs
+from annotate.exports.bundle import CONTENT_TYPES
+from annotate.forms.exports import ExportForm, PairsForm, PushForm, export_download, read_selection
+from annotate.models import Export, Role, Snapshot
 from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.exports import pseudonym
-from annotate.pairs.snapshots import EXCLUSIONS, aggregate, take_snapshot
+from annotate.pairs.filters import REASONS
+from annotate.pairs.snapshots import EXCLUSIONS, take_snapshot
 from annotate.people.access import READERS, ProjectRequest, project_view
 from annotate.people.members import judged_or_members
 from annotate.projects import trail
+
+Answer = HttpResponse | StreamingHttpResponse | FileResponse
+JOBS_SHOWN = 10
 
 
 @require_GET
@@ -26,56 +34,154 @@ def export(request: ProjectRequest) -> HttpResponse:
     return _page(request, ExportForm(request.GET, project=request.project))
 
 
-def _page(request: ProjectRequest, form: ExportForm) -> HttpResponse:
+def _page(request: ProjectRequest, form: ExportForm, push: PushForm | None = None) -> HttpResponse:
     counted = bool(request.htmx) or "count" in request.GET
+    valid = form.is_valid()
     context: dict[str, Any] = {
         "form": form,
-        "query": request.GET.urlencode(),
-        "valid": form.is_valid(),
-        "account": account(request.project, form) if counted and form.is_valid() else None,
+        "push": push or PushForm(),
+        "query": form.query() if valid else {},
+        "valid": valid,
+        "account": _account(form) if counted and valid else None,
+        "is_large": account.is_large(request.project),
+        "jobs": Export.objects.filter(project=request.project).select_related("created_by")[:JOBS_SHOWN],
         "people": [(pseudonym(person.pk), person) for person in judged_or_members(request.project)]
         if request.membership.role == Role.ADMIN
         else [],
     }
-    template = "annotate/_account.html" if request.htmx else "annotate/export.html"
-    return render(request, template, context, status=200 if form.is_valid() else 422)
+    template = "annotate/_export_account.html" if request.htmx else "annotate/export.html"
+    return render(
+        request, template, context, status=200 if valid and (push is None or push.is_valid()) else 422
+    )
 
 
-def account(project: Project, form: ExportForm) -> dict[str, Any]:
-    """Count the pairs that the chosen judgments become, and the others by reason."""
-    counts = aggregate(project, form.settings(), form.filters().judgments()).counts
-    rows = Judgment.objects.filter(form.filters(of_judgments=True).judgments(), project=project)
+def _account(form: ExportForm) -> dict[str, Any]:
+    """Count the pairs and the rows of judgments that a valid form asks for, and what stays by reason."""
+    selection = form.selection()
+    found = account.count(form.project, form.filters(), selection.settings, selection.snapshot)
+    is_mixed = not selection.texts and selection.format.source != "judgments" and len(selection.types()) > 1
     return {
-        **counts,
-        "excluded": [(EXCLUSIONS[reason], count) for reason, count in counts["excluded"].items()],
-        **rows.aggregate(
-            judgment_rows=Count("pk"),
-            held_out_rows=Count("pk", filter=Q(comparison__prompt__held_out=True)),
-        ),
+        **found,
+        "excluded": [(REASONS.get(reason, reason), count) for reason, count in found["excluded"].items()],
+        "is_mixed": is_mixed,
+        "example": None if is_mixed else selection.example(),
+        **account.count_judgments(form.project, form.filters(of_judgments=True)),
     }
 
 
 @require_GET
 @project_view(*READERS)
-def export_pairs(request: ProjectRequest, format: str) -> HttpResponse | StreamingHttpResponse:
-    return _download(request, "pairs", format)
+def export_file(request: ProjectRequest, format: str = "") -> Answer:
+    """Return a file of the format that the query, or the address, names."""
+    form = ExportForm(request.GET, project=request.project, format=format)
+    if not form.is_valid():
+        return _page(request, form)
+    try:
+        answer = export_download(form)
+    except RefusalError as refused:
+        form.add_error(refused.field or None, refused.message)
+        return _page(request, form)
+    _record(request, form.chosen_format.name, form.chosen())
+    return answer
 
 
 @require_GET
 @project_view(*READERS)
-def export_judgments(request: ProjectRequest, format: str) -> HttpResponse | StreamingHttpResponse:
-    return _download(request, "judgments", format)
-
-
-def _download(request: ProjectRequest, what: str, format: str) -> HttpResponse | StreamingHttpResponse:
-    project = request.project
-    form = ExportForm(request.GET, project=project)
+def export_card(request: ProjectRequest) -> HttpResponse:
+    """Return the dataset card of what a query asks for, without its data."""
+    form = ExportForm(request.GET, project=request.project, format="datasets")
     if not form.is_valid():
         return _page(request, form)
-    trail.record(
-        trail.Verb.EXPORTED, request.user, project=project, target=f"{what}.{format}", **form.chosen()
+    selection = form.selection()
+    text = card.write(selection, *card.observe(selection))
+    _record(request, "card", form.chosen())
+    headers = {"Content-Disposition": f'attachment; filename="{request.project.slug}-README.md"'}
+    return HttpResponse(text, content_type="text/markdown; charset=utf-8", headers=headers)
+
+
+def _record(request: ProjectRequest, target: str, details: dict[str, Any]) -> None:
+    trail.record(trail.Verb.EXPORTED, request.user, project=request.project, target=target, **details)
+
+
+# --- Files that are prepared ---------------------------------------------------------------------------------------
+
+
+@require_POST
+@project_view(*READERS)
+def prepare(request: ProjectRequest) -> Answer:
+    """Have a file written that takes long, and show how far it is."""
+    form = ExportForm(request.POST, project=request.project)
+    if not form.is_valid():
+        return _page(request, form)
+    try:
+        job = jobs.request(form.selection(), request.user, form.query(), tasks.send)
+    except RefusalError as refused:
+        form.add_error(None, refused.message)
+        return _page(request, form)
+    _record(request, form.chosen_format.name, form.chosen())
+    return redirect("export-job", request.project.slug, job.pk)
+
+
+@require_GET
+@project_view(*READERS)
+def job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
+    """Show how far a file is. Where no worker took it, it is written here."""
+    found = get_object_or_404(Export.objects.select_related("created_by"), project=request.project, pk=job_id)
+    if jobs.is_waiting(found):
+        jobs.write_beside(found, read_selection)
+    share = min(found.rows / found.expected, 1) if found.expected else None
+    context = {"job": found, "share": share, "percent": round(100 * share) if share is not None else None}
+    return render(
+        request, "annotate/_export_job.html" if request.htmx else "annotate/export_job.html", context
     )
-    return export_download(project, form, what, format)
+
+
+@require_GET
+@project_view(*READERS)
+def job_file(request: ProjectRequest, job_id: UUID) -> FileResponse:
+    """Return a prepared file until it expires."""
+    found = get_object_or_404(Export, project=request.project, pk=job_id)
+    if not found.can_be_downloaded:
+        raise Http404(_("This file has expired. Prepare it once more."))
+    try:
+        file = found.file.open("rb")
+    except OSError as error:
+        raise Http404(_("This file is no longer in the server’s storage. Prepare it once more.")) from error
+    content_type = CONTENT_TYPES.get(found.filename.rpartition(".")[2], "application/octet-stream")
+    answer = FileResponse(file, as_attachment=True, filename=found.filename, content_type=content_type)
+    answer["Cache-Control"] = "no-store"
+    answer["X-Content-SHA256"] = found.sha256
+    return answer
+
+
+@require_POST
+@project_view(*READERS)
+def cancel_job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
+    found = get_object_or_404(Export, project=request.project, pk=job_id)
+    jobs.cancel(found)
+    return redirect("export-job", request.project.slug, found.pk)
+
+
+@require_POST
+@project_view(*READERS)
+def push(request: ProjectRequest) -> HttpResponse:
+    """Push the pairs as a dataset to a hub, with a token that is used here and kept nowhere."""
+    form, given = ExportForm(request.POST, project=request.project), PushForm(request.POST)
+    if not form.is_valid() or not given.is_valid():
+        return _page(request, form, given)
+    try:
+        if account.is_large(request.project):
+            raise RefusalError(
+                _("This project is too large to push from a page: use the command on the server.")
+            )
+        wanted = given.cleaned_data
+        address = hub.push(form.selection(), wanted["repository"], wanted["token"], private=wanted["private"])
+    except RefusalError as refused:
+        given.add_error(refused.field if refused.field in given.fields else None, refused.message)
+        return _page(request, form, given)
+    _record(request, f"{wanted['repository']} on the hub", form.chosen())
+    messages.success(request, _("Pushed to %(address)s.") % {"address": address})
+    return redirect("export", request.project.slug)
 
 
 # --- Snapshots ---------------------------------------------------------------------------------------------------

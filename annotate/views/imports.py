@@ -92,6 +92,7 @@ def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
         "preview": uploads.preview(upload) if upload.state == Import.State.READY else [],
         "batch": uploads.batch(upload),
         "unjudged": uploads.unjudged(upload).count() if is_over else 0,
+        "judgments": uploads.judgments(upload).count() if is_over else 0,
         "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
     }
     if request.htmx:  # with status 200 even when hindered: it replaces the progress
@@ -110,6 +111,8 @@ def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
     labels = {
         "prompts": _("Prompts"),
         "pairs": _("Pairs to judge"),
+        "judged": _("Judged pairs"),
+        "judgments": _("Judgments from elsewhere"),
         "gold": _("Gold comparisons"),
         "updated": _("Updated"),
         "duplicates": _("There already"),
@@ -161,6 +164,7 @@ def withdraw_import(request: ProjectRequest, import_id: int) -> HttpResponse:
     """Take what is not judged of a mistaken import out of the queue, and its prompts out of use."""
     project = request.project
     upload = get_object_or_404(Import, project=project, pk=import_id)
+    judgments = uploads.judgments(upload).count()
     comparisons, prompts = uploads.withdraw(upload)
     said = ngettext(
         "%(count)s comparison withdrawn: it is handed out no more.",
@@ -174,5 +178,12 @@ def withdraw_import(request: ProjectRequest, import_id: int) -> HttpResponse:
             prompts,
         ) % {"count": f"{prompts:,}"}
         said = f"{said} {of_prompts}" if comparisons else of_prompts
+    if judgments:
+        of_judgments = ngettext(
+            "%(count)s judgment from elsewhere taken back.",
+            "%(count)s judgments from elsewhere taken back.",
+            judgments,
+        ) % {"count": f"{judgments:,}"}
+        said = f"{said} {of_judgments}" if comparisons or prompts else of_judgments
     messages.success(request, said)
     return redirect("import-file", project.slug, import_id)

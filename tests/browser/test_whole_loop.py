@@ -134,7 +134,7 @@ def test_from_a_keystroke_to_a_better_policy_and_back(instance, tmp_path):
     study = instance.sign_in("rosa")
     study.goto(f"/p/{PROJECT}/export/")
     with study.expect_download() as download:
-        study.get_by_role("button", name="Download pairs").click()
+        study.get_by_role("button", name="Download", exact=True).click()
     rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
     pairs = {tuple(row[key].strip() for key in ("prompt", "chosen", "rejected")) for row in rows}
     training = {tuple(text) for text in given if text is not None} - not_exported(instance)

@@ -68,6 +68,7 @@ API = {
     "agreement/": READERS,
     "judgments.jsonl": READERS,
     "judgments.csv": READERS,
+    "export/": READERS,
     "pairs/": READERS,
     "pairs.csv": READERS,
     "snapshots/": READERS,

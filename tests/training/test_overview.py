@@ -74,7 +74,7 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
     for _ in range(10):
         judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
     client = client_for(owner)
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         client.get(URL)
 
 

@@ -176,6 +176,8 @@ def _pairs(chosen: Mapping[str, Any]) -> PairSettings:
     for name in chosen:
         if name not in known:
             raise RoundError(_("Unknown setting %(name)s.") % {"name": f"pairs.{name}"}, f"pairs.{name}")
+    if "include_untrainable" in chosen:
+        raise _decided_by_whetstone("pairs.include_untrainable")
     try:
         return PairSettings(**chosen)
     except PairSettingsError as error:

@@ -32,7 +32,7 @@ def fresh_entries(round_: Round, count: int) -> list[Entry]:
     that only writes has no gate, and writes for them too: their judgments measure a training. Withdrawn prompts are
     left out.
     """
-    among = round_.project.prompts.in_use()
+    among = round_.project.prompts.for_rounds()
     prompts = list(
         (among.filter(held_out=False) if round_.trains else among)
         .annotate(compared=Count("comparisons"))
@@ -48,7 +48,7 @@ def gate_entries(round_: Round, count: int) -> list[Entry]:
 
     A policy writes one side of each. Where there are fewer prompts than `count`, each is sampled more often.
     """
-    prompts = list(round_.project.prompts.in_use().filter(held_out=True).values_list("pk", flat=True))
+    prompts = list(round_.project.prompts.for_rounds().filter(held_out=True).values_list("pk", flat=True))
     random.Random(f"{round_.folder}:{GATE}").shuffle(prompts)
     return _entries(round_, GATE, prompts, min(count, GATE_PER_PROMPT * len(prompts)), samples_each=1)
 
@@ -60,12 +60,13 @@ def _entries(round_: Round, purpose: str, prompts: list[int], count: int, sample
     contents: dict[int, Any] = {}
     for start in range(0, len(wanted), ROWS_AT_A_TIME):
         some = Prompt.objects.filter(pk__in=wanted[start : start + ROWS_AT_A_TIME])
-        contents |= dict(some.values_list("pk", "content"))
+        contents |= {row.pop("pk"): row for row in some.values("pk", "content", "tools")}
     # The id seeds the samples: it differs from round to round, so that no round repeats another's draws.
     return [
         {
             "id": f"{purpose}/{round_.number}/{pk}",
-            "prompt": contents[pk],
+            "prompt": contents[pk]["content"],
+            **({"tools": contents[pk]["tools"]} if contents[pk]["tools"] else {}),
             "n": samples_each * times[pk],
         }
         for pk in wanted

@@ -114,7 +114,7 @@ def write(project: Project, by: User | None, count: int) -> Round:
     if not 1 <= count <= MAX_WRITTEN:
         sentence = _("Comparisons: give a number from 1 to %(most)s, not %(count)s.")
         raise RoundError(sentence % {"most": f"{MAX_WRITTEN:,}", "count": count}, "count")
-    if not project.prompts.in_use().exists():
+    if not project.prompts.for_rounds().exists():
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
         policy, plan = _plan(project, {"fresh_comparisons": count, "gate_comparisons": 0})

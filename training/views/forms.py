@@ -151,7 +151,7 @@ class WriteForm(forms.Form):
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        waiting = project.prompts.in_use().filter(comparisons=None)[:1000].count()
+        waiting = project.prompts.for_rounds().filter(comparisons=None)[:1000].count()
         self.fields["count"].initial = waiting or 100
 
     def refuse(self, error: RoundError) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Count, F, IntegerField, Q, Sum
+from django.db.models import Count, F, IntegerField, Min, Q, Sum
 from django.db.models.functions import Least
 from django.utils import timezone
 
@@ -30,7 +30,8 @@ class Overview:
     """The progress of a project, without gold, repeats, and what is set aside as too many annotators skipped it.
 
     `finished` of `total` comparisons have the judgments they need. `judgments` of `judgments_needed` count no
-    judgments beyond those. `open_round` is the round that runs or waits for a decision, or None.
+    judgments beyond those. Neither counts what was judged elsewhere: `imported` judgments, on comparisons of which
+    `judged_elsewhere` need no others. `open_round` is the round that runs or waits for a decision, or None.
     """
 
     prompts: int
@@ -38,6 +39,8 @@ class Overview:
     finished: int
     judgments: int
     judgments_needed: int
+    imported: int
+    judged_elsewhere: int
     active: int
     annotators: int
     flags: int
@@ -51,9 +54,9 @@ class Overview:
         """Return the next step: running, decide, import, sample, people, judge or round."""
         if self.open_round:
             return "running" if self.open_round.is_live else "decide"
-        if not self.total + self.set_aside:
+        if not self.total + self.set_aside + self.judged_elsewhere:
             return "sample" if self.prompts else "import"
-        if not self.annotators and not self.judgments:
+        if not self.annotators and not self.judgments and not self.judged_elsewhere:
             return "people"
         return "round" if self.judgments == self.judgments_needed else "judge"
 
@@ -95,11 +98,21 @@ def overview(project: Project) -> Overview:
         judgments=Sum(Least("judged", "needed", output_field=IntegerField()), default=0),
         judgments_needed=Sum("needed", default=0),
     )
+    imported, elsewhere = _count_imported(project)
+    elsewhere_too = {
+        "total": elsewhere,
+        "finished": elsewhere,
+        "judgments": imported,
+        "judgments_needed": imported,
+    }
+    counts = {name: count - elsewhere_too[name] for name, count in counts.items()}
     people = Membership.objects.filter(project=project)
     week = timezone.now() - timedelta(days=7)
-    recent = Judgment.objects.current().filter(project=project).since(week)
+    recent = Judgment.objects.current().by_people().filter(project=project).since(week)
     return Overview(
         **counts,
+        imported=imported,
+        judged_elsewhere=elsewhere,
         prompts=Prompt.objects.in_use().filter(project=project, comparisons=None).count(),
         active=recent.values("annotator").distinct().count(),
         annotators=people.filter(role=Role.ANNOTATOR).count(),
@@ -109,3 +122,25 @@ def overview(project: Project) -> Overview:
         days=days_of(project),
         open_round=open_rounds([project]).get(project.pk),
     )
+
+
+def _count_imported(project: Project) -> tuple[int, int]:
+    """Count the judgments from elsewhere in work that the overview counts, and the comparisons that need no others."""
+    given = (
+        Judgment.objects.current()
+        .opinions()
+        .filter(
+            ~is_set_aside("comparison__"),
+            project=project,
+            comparison__kind__in=[Comparison.Kind.STANDARD, Comparison.Kind.GATE],
+            comparison__withdrawn_at=None,
+        )
+        .exclude(import_batch="")
+    )
+    by_comparison = (
+        given.order_by().values("comparison").annotate(count=Count("pk"), needed=Min("comparison__needed"))
+    )
+    counts = by_comparison.aggregate(
+        judgments=Sum("count", default=0), comparisons=Count("comparison", filter=Q(count__gte=F("needed")))
+    )
+    return counts["judgments"], counts["comparisons"]

@@ -41,10 +41,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Stream:
-    """A file that is sent while it is made: its content type, and what it begins with."""
+    """A file that is sent while it is made: what it begins with, and what else it may be than lines of JSON."""
 
-    content_type: str = "application/x-ndjson"
     example: str = ""
+    also: Sequence[str] = ()
 
 
 Gives = type[BaseSerializer[Any]] | Listing | Stream | None

@@ -5,6 +5,7 @@ Only what describes an operation is here. What it does is checked by the same de
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -101,6 +102,7 @@ ETAG_PARAMETER = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="The `ETag` of what you have.",
 )
+LINES, JSON = "application/x-ndjson", "application/json"
 NO_OPERATION = Operation(summary="")
 
 
@@ -201,9 +203,12 @@ class OperationSchema(AutoSchema):
         if gives is None:
             return {status: OpenApiResponse(description=meaning)}
         if isinstance(gives, Stream):
-            kind = "text/csv" if self.path.endswith(".csv") else gives.content_type
-            example = [] if kind == "text/csv" else [_example(gives.example, status, kind)]
-            return {(status, kind): OpenApiResponse(OpenApiTypes.STR, meaning, example)}
+            lines = OpenApiResponse(OpenApiTypes.STR, meaning, [_example(gives.example, status, LINES)])
+            files = {kind: OpenApiResponse(OpenApiTypes.BINARY, meaning) for kind in gives.also}
+            if JSON in files:
+                rows = [_example([json.loads(gives.example)], status)]
+                files[JSON] = OpenApiResponse({"description": "As the format says."}, meaning, rows)
+            return {(status, kind): one for kind, one in {LINES: lines, **files}.items()}
         if isinstance(gives, Listing):
             shape: Any = gives.of
             row = self.resolve_serializer(shape, "response").ref

@@ -5,20 +5,21 @@ from typing import Any
 from rest_framework import serializers
 
 from annotate.api.shapes.base import Note, Shape, StrictSerializer, WholeNumber
-from annotate.api.shapes.rows import CONTENT, OBJECT, WHEN
+from annotate.api.shapes.rows import CONTENT, MESSAGES, OBJECT, WHEN
 from annotate.judgments.scale import SIDES, side_of
-from annotate.models import Claim, Judgment, Project
+from annotate.models import Claim, Completion, Judgment, Project
 from annotate.pairs.exports import pseudonym
 
 
 class JudgmentOut(serializers.ModelSerializer[Judgment]):
-    """A judgment. Its annotator is named as in exports."""
+    """A judgment. Its annotator is named as in exports. `imported` says that it was given elsewhere."""
 
+    imported = serializers.BooleanField(source="is_imported")
     comparison_id = serializers.IntegerField()
     annotator = serializers.SerializerMethodField()
     preferred_id: serializers.Field[Any, Any, Any, Any] = Note({"type": ["integer", "null"]})
-    left_id = serializers.IntegerField()
-    right_id = serializers.IntegerField()
+    left_id: serializers.Field[Any, Any, Any, Any] = serializers.SerializerMethodField()
+    right_id: serializers.Field[Any, Any, Any, Any] = serializers.SerializerMethodField()
     strength = serializers.IntegerField(allow_null=True)
     reasons = Note({"type": "array", "items": {"type": "string"}})
     criteria: serializers.Field[Any, Any, Any, Any] = Note({"type": "object", "additionalProperties": OBJECT})
@@ -28,20 +29,25 @@ class JudgmentOut(serializers.ModelSerializer[Judgment]):
     class Meta:
         model = Judgment
         fields = [
-            "id", "comparison_id", "annotator", "verdict", "preferred_id", "strength", "skip_reason", "left_id",
-            "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id", "first_at",
-            "created_at",
-            "superseded_at",
+            "id", "comparison_id", "annotator", "imported", "verdict", "preferred_id", "strength", "skip_reason",
+            "left_id", "right_id", "reasons", "criteria", "rationale", "seconds", "late", "too_fast", "replaces_id",
+            "first_at", "created_at", "superseded_at",
         ]  # fmt: skip
 
     def get_annotator(self, judgment: Judgment) -> str:
         return pseudonym(judgment.annotator_id)
 
+    def get_left_id(self, judgment: Judgment) -> int | None:
+        return judgment.left_id if judgment.sides_known else None
+
+    def get_right_id(self, judgment: Judgment) -> int | None:
+        return judgment.right_id if judgment.sides_known else None
+
 
 class NamedJudgmentOut(JudgmentOut):
     """A judgment for an admin, who sees which name the pseudonym stands for."""
 
-    annotator_name = serializers.CharField(source="annotator.username")
+    annotator_name = serializers.CharField(source="annotator.shown_name")
 
     class Meta(JudgmentOut.Meta):
         fields = [*JudgmentOut.Meta.fields, "annotator_name"]
@@ -82,8 +88,8 @@ class AnyJudgmentOut(NamedJudgmentOut):
     """
 
     EXAMPLE = {
-        "id": 21, "comparison_id": 3, "annotator": "annotator-2", "verdict": "prefer", "preferred_id": 15,
-        "strength": 2,
+        "id": 21, "comparison_id": 3, "annotator": "annotator-2", "imported": False, "verdict": "prefer",
+        "preferred_id": 15, "strength": 2,
         "skip_reason": "", "left_id": 15, "right_id": 16, "reasons": ["vivid"], "criteria": {}, "rationale": "",
         "seconds": 12.5, "late": False, "too_fast": False, "replaces_id": None, "first_at": WHEN, "created_at": WHEN,
         "superseded_at": None, "annotator_name": "toni",
@@ -91,8 +97,8 @@ class AnyJudgmentOut(NamedJudgmentOut):
 
     preferred_id = Note({"type": ["integer", "string", "null"]})
     comparison_id = serializers.IntegerField(required=False)
-    left_id = serializers.IntegerField(required=False)
-    right_id = serializers.IntegerField(required=False)
+    left_id = serializers.IntegerField(required=False, allow_null=True)
+    right_id = serializers.IntegerField(required=False, allow_null=True)
     annotator_name = serializers.CharField(required=False)
 
 
@@ -109,6 +115,7 @@ class SideOut(Shape):
 
     id = serializers.ChoiceField(SIDES)
     text = serializers.CharField()
+    messages = Note(MESSAGES, required=False)
 
 
 class ClaimOut(Shape):
@@ -160,6 +167,11 @@ class RenewedOut(Shape):
     expires_at = serializers.DateTimeField()
 
 
+def _said(completion: Completion) -> dict[str, Any]:
+    """Return the text of a completion, and its messages where it is more than text."""
+    return {"text": completion.text, **({"messages": completion.messages} if completion.messages else {})}
+
+
 def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
     """Return a comparison to judge: blind, on the sides that were drawn for this annotator."""
     comparison = claim.comparison
@@ -167,8 +179,8 @@ def claim_data(claim: Claim, project: Project) -> dict[str, Any]:
         "token": str(claim.token),
         "prompt": comparison.prompt.content,
         "metadata": comparison.visible_metadata(project.visible_metadata),
-        "left": {"id": "a", "text": claim.left.text},
-        "right": {"id": "b", "text": claim.right.text},
+        "left": {"id": "a", **_said(claim.left)},
+        "right": {"id": "b", **_said(claim.right)},
         "expires_at": claim.expires_at,
     }
 

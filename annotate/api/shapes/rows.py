@@ -17,6 +17,7 @@ CONTENT = {
     "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}],
 }
 MOST_PRIORITY = 32_767  # that its column holds
+MESSAGES = {"type": ["array", "null"], "items": {"type": "object"}}
 OBJECT = {"type": "object", "additionalProperties": True}
 WHEN = "2026-03-02T09:30:00Z"
 
@@ -25,18 +26,20 @@ class PromptOut(serializers.ModelSerializer[Prompt]):
     """A prompt. `held_out` says that training never sees it."""
 
     EXAMPLE = {
-        "id": 7, "content": "A comedy opens:", "external_id": "c1", "metadata": {"lang": "en"}, "batch": "import 3",
+        "id": 7, "content": "A comedy opens:", "tools": None,
+        "external_id": "c1", "metadata": {"lang": "en"}, "batch": "import 3",
         "held_out": False, "withdrawn_at": None, "created_at": WHEN,
     }  # fmt: skip
 
     content = Note(CONTENT)
+    tools = Note(MESSAGES)
     metadata = Note(OBJECT)
     withdrawn_at = serializers.DateTimeField(allow_null=True, read_only=True)
 
     class Meta:
         model = Prompt
         fields = [
-            "id", "content", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
+            "id", "content", "tools", "external_id", "metadata", "batch", "held_out", "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 
@@ -46,16 +49,18 @@ class CompletionOut(serializers.ModelSerializer[Completion]):
     EXAMPLE = {
         "id": 15,
         "text": " It sings.",
+        "messages": None,
         "policy": "starter",
         "finish_reason": "stop",
         "created_at": WHEN,
     }
 
+    messages = Note(MESSAGES)
     policy = serializers.CharField(source="policy.name")
 
     class Meta:
         model = Completion
-        fields = ["id", "text", "policy", "finish_reason", "created_at"]
+        fields = ["id", "text", "messages", "policy", "finish_reason", "created_at"]
 
 
 class WholeCompletionOut(CompletionOut):

@@ -44,7 +44,7 @@ def test_old_prompts_and_comparisons_stay_as_they_were():
     from annotate.models import Comparison, Prompt
 
     for model, new in (
-        (Prompt, {"batch": "", "withdrawn_at": None}),
+        (Prompt, {"batch": "", "withdrawn_at": None, "tools": None, "has_images": False}),
         (Comparison, {"external_id": "", "metadata": {}}),
     ):
         assert list(model.objects.values()) == [{**row, **new} for row in before[model.__name__]]

@@ -249,11 +249,6 @@ def test_a_policy_has_its_own_name_and_says_its_parts(project, fields):
     assert refuses(lambda: Policy.objects.create(**{"project": project, "name": "new", **fields}))
 
 
-def test_a_completion_is_never_empty(project, judged):
-    prompt = judged.comparison.prompt
-    assert refuses(lambda: Completion.objects.create(prompt=prompt, policy=project.current_policy, text=""))
-
-
 def test_labels_are_probabilities_and_pairs_have_two_sides(snapshot):
     values = snapshot.pairs.values("snapshot_id", "comparison_id", "chosen_id", "rejected_id").get()
     snapshot.pairs.all().delete()

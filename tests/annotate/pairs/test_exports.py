@@ -59,6 +59,7 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
         "prompt_id": judged[0].prompt_id,
         "prompt_external_id": "",
         "prompt_metadata": "{}",
+        "tools": None,
         "prompt_token_ids": None,
         "chosen_completion": first.pk,
         "chosen_policy": "starter",
@@ -76,10 +77,13 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
         "rejected_sampling": "{}",
         "judgments": [judgment.pk for judgment in judgments],
         "annotators": [anna, bela],
+        "verdicts": ["chosen", "chosen"],
+        "strengths": [2, 1],
         "votes_chosen": 2,
         "votes_rejected": 0,
         "votes_tie": 0,
         "chosen_left": [True, False],
+        "imported": [False, False],
         "snapshot": None,
     }
 
@@ -130,7 +134,7 @@ def test_filters(project, three, judged, make_comparisons):
         return [row["comparison"] for row in export_rows(project, Filters(**filters))]
 
     assert found() == [judged[0].pk, gate.pk, foreign.pk]
-    assert found(annotator=three[0].pk) == [judged[0].pk]
+    assert found(annotators=[three[0].pk]) == [judged[0].pk]
     assert found(kind="gate") == [gate.pk]
     assert found(batch="round 1") == [gate.pk]
     assert found(policy=other.pk) == [foreign.pk]
@@ -140,7 +144,7 @@ def test_filters(project, three, judged, make_comparisons):
 
 
 def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged):
-    (row,) = export_rows(project, Filters(annotator=three[1].pk))
+    (row,) = export_rows(project, Filters(annotators=[three[1].pk]))
     assert (row["annotators"], row["margin"]) == ([f"annotator-{three[1].pk}"], 1.0)
 
 
@@ -316,7 +320,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["pairs.jsonl"]
     exports.write_file(path, exports.lines([{"text": "ü🙂"}]))
-    assert path.read_bytes() == '{"text": "ü🙂"}\n'.encode()
+    assert path.read_bytes() == '{"text":"ü🙂"}\n'.encode()
 
 
 def test_the_command_writes_a_file(project, judged, tmp_path, capsys):

@@ -105,3 +105,57 @@ def test_comparisons_are_found_by_their_prompt_id_or_batch(prompts, owner, clien
 def test_an_unknown_filter_or_value_is_refused(prompts, owner, client_for, query):
     page = client_for(owner).get(f"{URL}?{query}")
     assert (page.status_code, texts(page)) == (422, [])
+
+
+def test_an_unused_prompt_is_corrected_as_a_new_one(project, prompts, owner, client_for):
+    client = client_for(owner)
+    address = f"{URL}{prompts[0].pk}/"
+    assert "Alpha" in client.get(address).content.decode()
+    said = client.post(address, {"content": "Alpha, corrected\r\n"}, follow=True).content.decode()
+    new = Prompt.objects.latest("pk")
+    assert f"Stored as prompt #{new.pk}" in said
+    assert (new.content, new.external_id, new.metadata) == ("Alpha, corrected\n", "a-1", {"source": "web"})
+    prompts[0].refresh_from_db()
+    assert (prompts[0].content, prompts[0].withdrawn_at is None) == ("Alpha", False)
+    chat = f"{URL}{prompts[1].pk}/"
+    assert client.post(chat, {"content": '[{"role": "user", "content": "Beta"}]'}).status_code == 302
+    assert Prompt.objects.latest("pk").content == [{"role": "user", "content": "Beta"}]
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "says"),
+    [
+        (0, " ", "is empty"),
+        (0, "Gamma", "says this already"),
+        (1, "[", "JSON"),
+        (1, '{"role": "user"}', "list of messages"),
+        (1, '[{"role": "nobody", "content": "x"}]', "one of the roles"),
+        (2, "Delta", "It has completions"),
+    ],
+)
+def test_a_correction_that_cannot_be_is_refused(prompts, owner, client_for, number, content, says):
+    page = client_for(owner).post(f"{URL}{prompts[number].pk}/", {"content": content})
+    assert (page.status_code, says in page.content.decode()) == (422, True)
+    assert Prompt.objects.count() == 3
+
+
+def test_a_prompt_is_held_out_until_it_is_used(project, prompts, owner, client_for):
+    client = client_for(owner)
+    address = f"{URL}{prompts[2].pk}/change/"
+    for action, held_out in (("hold_out", True), ("give_back", False)):
+        client.post(address, {"action": action})
+        assert Prompt.objects.get(pk=prompts[2].pk).held_out == held_out
+    prompts[2].comparisons.update(kind="gate")
+    assert "stays where it is" in client.post(address, {"action": "hold_out"}, follow=True).content.decode()
+    assert not Prompt.objects.get(pk=prompts[2].pk).held_out
+    assert "Hold out" in client.get(URL).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("who", "status"), [("researcher", 403), ("teammate", 403), ("outsider", 404), (None, 302)]
+)
+def test_only_admins_correct_prompts(request, prompts, client_for, who, status):
+    client = client_for(request.getfixturevalue(who) if who else None)
+    for method in (client.get, client.post):
+        assert method(f"{URL}{prompts[0].pk}/", {"content": "x"}).status_code == status
+    assert Prompt.objects.count() == 3

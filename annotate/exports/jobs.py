@@ -1,0 +1,195 @@
+"""Files that take long, written by a task and kept for some days: progress, a hash, and a link that expires.
+
+A worker takes a job from its message. Where none does, the page that waits for the file has it written by a thread of
+the web server, so that a laptop without a worker needs nothing else. Rows are the truth: a writer holds an attempt
+of the row, tells it that it is alive, and is replaced when it goes silent.
+"""
+
+import hashlib
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.core.files.base import File
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+from annotate.exports import account
+from annotate.exports.bundle import filename, open_download
+from annotate.exports.selection import Selection
+from annotate.models import Export, Project, User
+from annotate.models.snapshots import KEPT
+
+TASK = "annotate.tasks.write_export"
+PATIENCE = timedelta(seconds=4)  # a worker that is there has taken a job by then
+SILENCE = timedelta(seconds=30)  # who did not tell that it is alive for so long is replaced
+HEARTBEAT = 1.0  # seconds
+ATTEMPTS = 3
+LIVE_AT_MOST = 5  # jobs of a project that wait or run
+FOLDER = "exports/"
+
+State = Export.State
+logger = logging.getLogger(__name__)
+Read = Callable[[Project, dict[str, Any]], Selection]
+
+
+class LostError(Exception):
+    """The job was cancelled, or another attempt took its place."""
+
+
+def request(
+    selection: Selection, by: User | None, query: dict[str, Any], send: Callable[[str], None]
+) -> Export:
+    """Ask for a file of what a query selects. `send` tells a worker once the row is there.
+
+    Raises RefusalError if too many wait.
+    """
+    sweep()
+    project = selection.project
+    if Export.objects.filter(project=project, state__in=Export.LIVE).count() >= LIVE_AT_MOST:
+        raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
+    name = filename(selection)
+    made = Export.objects.create(project=project, created_by=by, query=query, filename=name)
+    transaction.on_commit(lambda: send(str(made.pk)))
+    return made
+
+
+def is_waiting(job: Export) -> bool:
+    """Return whether no worker has taken a job, or the one that did went silent."""
+    patience = {State.QUEUED: PATIENCE, State.RUNNING: SILENCE}.get(State(job.state))
+    return patience is not None and timezone.now() - job.heard_at > patience
+
+
+def write_beside(job: Export, read: Read) -> threading.Thread:
+    """Write a job's file in a thread of this process."""
+
+    def work() -> None:
+        try:
+            write(str(job.pk), read)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work, name=f"export {job.pk}", daemon=True)
+    thread.start()
+    return thread
+
+
+def write(job_id: str, read: Read) -> None:
+    """Write a job's file if no one else does. `read` makes a selection of its query."""
+    job = _claim(job_id)
+    if job is None:
+        return
+    try:
+        _write(job, read(job.project, job.query))
+    except LostError:
+        pass
+    except RefusalError as refused:
+        _end(job, State.FAILED, error=refused.message)
+    except Exception:
+        logger.exception("Export %s failed", job.pk)
+        _end(job, State.FAILED, error=_("Something went wrong on the server, and it was written to its log."))
+
+
+def cancel(job: Export) -> bool:
+    """Stop a job. Return False if it was over already."""
+    live = Export.objects.filter(pk=job.pk, state__in=Export.LIVE)
+    return live.update(state=State.CANCELLED, finished_at=timezone.now()) == 1
+
+
+def sweep() -> None:
+    """Delete the files that have expired, and files that no row names."""
+    now = timezone.now()
+    for expired in Export.objects.filter(expires_at__lt=now).exclude(file=""):
+        with suppress(OSError):
+            expired.file.storage.delete(str(expired.file.name))
+            Export.objects.filter(pk=expired.pk).update(file="")
+    Export.objects.filter(created_at__lt=now - 10 * KEPT, file="").exclude(state__in=Export.LIVE).delete()
+    storage = Export._meta.get_field("file").storage
+    with suppress(OSError, NotImplementedError):  # none yet, or a storage that lists nothing
+        names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}
+        for name in names - set(Export.objects.filter(file__in=names).values_list("file", flat=True)):
+            if now - storage.get_modified_time(name) > KEPT:
+                storage.delete(name)
+
+
+# --- Writing -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Pulse:
+    """The row of a job, told once a second how far it is."""
+
+    job: Export
+    told: float = 0.0
+
+    def beat(self, rows: int) -> None:
+        """Tell it, and raise LostError if the job is no longer ours."""
+        if time.monotonic() - self.told >= HEARTBEAT:
+            self.told = time.monotonic()
+            if not _ours(self.job).update(rows=rows, heard_at=timezone.now()):
+                raise LostError
+
+
+def _claim(job_id: str) -> Export | None:
+    """Take a job that waits, or whose writer went silent. Of several that try, one has it."""
+    job = Export.objects.select_related("project").filter(pk=job_id).first()
+    if job is None:
+        return None
+    silent = Q(state=State.RUNNING, heard_at__lt=timezone.now() - SILENCE)
+    free = Export.objects.filter(Q(state=State.QUEUED) | silent, pk=job.pk, attempt=job.attempt)
+    if job.attempt >= ATTEMPTS:
+        free.update(
+            state=State.FAILED,
+            error=_("It was begun several times, and never ended."),
+            finished_at=timezone.now(),
+        )
+        return None
+    if not free.update(state=State.RUNNING, attempt=F("attempt") + 1, rows=0, heard_at=timezone.now()):
+        return None
+    job.refresh_from_db()
+    return job
+
+
+def _ours(job: Export) -> Any:
+    return Export.objects.filter(pk=job.pk, state=State.RUNNING, attempt=job.attempt)
+
+
+def _write(job: Export, selection: Selection) -> None:
+    """Write to a file of this machine, then to the storage, so that a half-written one is never there."""
+    pulse = _Pulse(job)
+    _ours(job).update(expected=account.estimate(selection), heard_at=timezone.now())
+    found, digest, size = open_download(selection), hashlib.sha256(), 0
+    with tempfile.TemporaryFile() as file:
+        for chunk in found.chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+            pulse.beat(found.written.total)
+        file.seek(0)
+        storage = job.file.storage
+        stored = storage.save(f"{FOLDER}{job.pk}-{job.attempt}", File(file))
+    ended = _end(
+        job,
+        State.DONE,
+        file=stored,
+        filename=found.filename,
+        size=size,
+        sha256=digest.hexdigest(),
+        rows=found.written.total,
+        expires_at=timezone.now() + KEPT,
+    )
+    if not ended:
+        storage.delete(stored)
+
+
+def _end(job: Export, state: State, **fields: Any) -> bool:
+    return bool(_ours(job).update(state=state, finished_at=timezone.now(), heard_at=timezone.now(), **fields))

@@ -1,0 +1,195 @@
+"""Rows as the bytes of a file, streamed: lines and arrays of JSON, CSV, Parquet, and several files in one zip."""
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from annotate.exports.shapes import Row
+from annotate.pairs.exports import csv_lines, json_line
+from primitives.text import make_storable
+
+ROWS_AT_A_TIME = 2_000  # of Parquet's row groups, in memory together
+# The type of a column by its name, for Parquet. Texts and messages are told apart by the rows.
+INTEGERS = {
+    "comparison", "prompt_id", "chosen_completion", "rejected_completion", "chosen_seed", "rejected_seed",
+    "votes_chosen", "votes_rejected", "votes_tie", "judgment", "replaces", "preferred", "strength", "left", "right",
+    "gold", "completion_id",
+}  # fmt: skip
+FLOATS = {"label", "margin", "weight", "chosen_logprob", "rejected_logprob", "seconds"}
+FLAGS = {"held_out", "late", "too_fast", "current", "both_bad"}
+LISTS_OF_INTEGERS = {
+    "judgments", "strengths", "prompt_token_ids", "chosen_token_ids", "rejected_token_ids",
+}  # fmt: skip
+LISTS_OF_TEXTS = {"annotators", "verdicts", "reasons", "reason_titles", "criterion_titles"}
+LISTS_OF_FLAGS = {"chosen_left", "imported"}
+CONTENT = ("prompt", "chosen", "rejected", "completion")
+PLAIN_MESSAGE = {"role", "content"}
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+def json_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield rows as JSON Lines."""
+    return map(json_line, rows)
+
+
+def json_array(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield rows as one JSON array, a row a line."""
+    opening = b"["
+    for row in rows:
+        yield opening + b"\n" + json_line(row).rstrip(b"\n")
+        opening = b","
+    yield b"[]\n" if opening == b"[" else b"\n]\n"
+
+
+# --- CSV ---------------------------------------------------------------------------------------------------------
+
+
+def plain_csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield rows as CSV with a header, texts as they are."""
+    return csv_lines(rows, columns)
+
+
+def spreadsheet_csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield rows as CSV in which no text is a formula to a spreadsheet."""
+    return csv_lines(rows, columns, for_spreadsheets=True)
+
+
+# --- Parquet -----------------------------------------------------------------------------------------------------
+
+
+class Sink:
+    """A file that is read by chunks while it is written, and that nothing can seek in."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._length = 0
+
+    def write(self, data: Any) -> int:
+        chunk = bytes(data)
+        self._chunks.append(chunk)
+        self._length += len(chunk)
+        return len(chunk)
+
+    def tell(self) -> int:
+        return self._length
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+    def drain(self) -> bytes:
+        """Return what was written since the last call."""
+        found = b"".join(self._chunks)
+        self._chunks.clear()
+        return found
+
+
+def parquet(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield rows as a Parquet file with typed columns. `rows` may be gone through twice: chats are looked at first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    head = next(iter(rows), {})
+    messages = _message_type(rows) if any(isinstance(head.get(column), list) for column in CONTENT) else None
+    schema = pa.schema([(column, _type(column, head, messages)) for column in columns])
+    sink = Sink()
+    with pq.ParquetWriter(pa.PythonFile(sink, "w"), schema, compression="zstd") as writer:
+        rest = iter(rows)
+        while some := list(islice(rest, ROWS_AT_A_TIME)):
+            writer.write_table(_table(some, schema))
+            yield sink.drain()
+    yield sink.drain()
+
+
+def _message_type(rows: Iterable[Row]) -> Any:
+    """Return the type of messages: a list of roles and contents, or text where one of them holds anything else.
+
+    A type for every key would fill each message with the keys of all others, and change what was said.
+    """
+    import pyarrow as pa
+
+    is_plain = all(
+        message.keys() == PLAIN_MESSAGE and isinstance(message["content"], str)
+        for row in rows
+        for column in CONTENT
+        if isinstance(content := row.get(column), list)
+        for message in content
+    )
+    plain = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    return plain if is_plain else pa.string()
+
+
+def _type(column: str, head: Row, messages: Any) -> Any:
+    import pyarrow as pa
+
+    kinds = {
+        pa.int64(): INTEGERS, pa.float64(): FLOATS, pa.bool_(): FLAGS, pa.list_(pa.int64()): LISTS_OF_INTEGERS,
+        pa.list_(pa.string()): LISTS_OF_TEXTS, pa.list_(pa.bool_()): LISTS_OF_FLAGS,
+    }  # fmt: skip
+    if messages is not None and column in CONTENT:
+        return messages
+    if isinstance(head.get(column), bool):
+        return pa.bool_()  # KTO's label, which elsewhere is a probability
+    return next((kind for kind, names in kinds.items() if column in names), pa.string())
+
+
+def _table(rows: list[Row], schema: Any) -> Any:
+    import pyarrow as pa
+
+    columns = []
+    for field in schema:
+        fit = _as_text if pa.types.is_string(field.type) else _as_it_is
+        values = [fit(row.get(field.name)) for row in rows]
+        try:
+            columns.append(pa.array(values, field.type))
+        except UnicodeEncodeError:
+            columns.append(pa.array([value and make_storable(value) for value in values], field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value for a column of texts: what is not a text is JSON."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- Zip ---------------------------------------------------------------------------------------------------------
+
+
+def zipped(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
+    """Yield a zip of these files, each written when it is reached."""
+    sink = Sink()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, chunks in files:
+            compressed = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = compressed
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                    yield sink.drain()
+    yield sink.drain()
+
+
+def joined(chunks: Iterable[bytes], size: int = 64 * 1024) -> Iterator[bytes]:
+    """Yield the same bytes in larger chunks."""
+    gathered = bytearray()
+    for chunk in chunks:
+        gathered += chunk
+        if len(gathered) >= size:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)

@@ -1,0 +1,145 @@
+"""The parts of a record, checked: prompts, completions, tools, metadata and names, each within its limit.
+
+A part that cannot be used raises RowError, whose sentence names it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+
+from annotate.imports.messages import check_message, text_of
+from annotate.imports.reader import RowError
+from annotate.text.chats import Content
+from annotate.text.images import hide_payloads
+from annotate.text.json_values import DEPTH, JSONError, clean_json, parse_json
+from primitives.text import is_storable
+
+TEXT_LIMIT = 100_000  # characters of a prompt or a completion, without the base64 of its images
+IMAGES_LIMIT = 4 * 1024 * 1024  # characters of that base64
+MESSAGES = 1_000  # of a chat
+METADATA_LIMIT = 64 * 1024  # bytes, as JSON
+TOOLS_LIMIT = 256 * 1024  # bytes, as JSON
+ID_LIMIT, POLICY_LIMIT = 200, 120  # characters
+
+
+def check_prompt(content: object) -> Content:
+    """Return a prompt that can be used: text, or the messages of a chat. Raises RowError."""
+    if isinstance(content, str):
+        return check_text(content, "prompt")
+    if not isinstance(content, list) or not content:
+        raise RowError(_("The prompt must be text or a list of chat messages."))
+    messages = _check_messages(content, "prompt")
+    if messages[-1]["role"] == "assistant":
+        raise RowError(
+            _("The last message of the prompt is the assistant's; its completion is what is judged.")
+        )
+    return messages
+
+
+def check_completion(content: object, name: str | Promise, *, may_be_empty: bool = False) -> Content:
+    """Return a completion that can be used: text, or messages that begin with the assistant's. Raises RowError.
+
+    One message of the assistant that says text and nothing else is that text.
+    """
+    if not isinstance(content, list):
+        return check_text(content, name, may_be_empty=may_be_empty)
+    if not content:
+        raise RowError(_("%(name)s is empty.") % {"name": name})
+    if _is_text_alone(content):
+        return check_text(content[0]["content"] or "", name, may_be_empty=may_be_empty)
+    messages = _check_messages(content, name)
+    if messages[0]["role"] != "assistant":
+        raise RowError(_("%(name)s must begin with a message of the assistant.") % {"name": name})
+    return messages
+
+
+def check_tools(tools: Sequence[object], name: str | Promise = "tools") -> tuple[Mapping[str, Any], ...]:
+    """Return the tools that a chat template is told of: objects. Raises RowError."""
+    if not all(isinstance(tool, Mapping) for tool in tools):
+        raise RowError(_("%(name)s must be a list of objects.") % {"name": name})
+    try:
+        return tuple(clean_json(list(tools), depth=DEPTH, size=TOOLS_LIMIT))
+    except JSONError as error:
+        raise RowError(f"{name}: {error}") from error
+
+
+def check_metadata(value: object, name: str | Promise) -> dict[str, Any]:
+    """Return metadata that can be stored. Raises RowError."""
+    try:
+        if name == "prompt_metadata" and isinstance(value, str):  # a cell of CSV, as the export writes it
+            value = parse_json(value)
+        if not isinstance(value, dict):
+            raise RowError(_("%(name)s must be an object.") % {"name": name})
+        return dict(clean_json(value, depth=DEPTH, size=METADATA_LIMIT))
+    except JSONError as error:
+        raise RowError(f"{name}: {error}") from error
+
+
+def check_name(value: object, name: str | Promise, limit: int) -> str:
+    """Return a short text, such as an id, without blanks around it. A whole number is one too. Raises RowError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or len(value) > limit:
+        raise RowError(
+            _("%(name)s must be text of at most %(limit)s characters.") % {"name": name, "limit": limit}
+        )
+    if not is_storable(value):
+        raise RowError(_unstorable(name))
+    return value.strip()
+
+
+def check_text(value: object, name: str | Promise, *, may_be_empty: bool = False) -> str:
+    """Return text that can be used. `name` is its key, for the error. Raises RowError."""
+    if not isinstance(value, str):
+        raise RowError(_("%(name)s must be text.") % {"name": name})
+    if not may_be_empty and not value.strip():
+        raise RowError(_("%(name)s is empty.") % {"name": name})
+    _check_length(name, [value])
+    if not is_storable(value):
+        raise RowError(_unstorable(name))
+    return value
+
+
+def _check_messages(content: Sequence[object], name: str | Promise) -> list[dict[str, Any]]:
+    if len(content) > MESSAGES:
+        raise RowError(
+            _("The %(name)s has %(count)s messages; at most %(limit)s are taken.")
+            % {"name": name, "count": f"{len(content):,}", "limit": f"{MESSAGES:,}"}
+        )
+    messages = [
+        check_message(message, _("message %(number)s of the %(name)s") % {"number": number, "name": name})
+        for number, message in enumerate(content, start=1)
+    ]
+    _check_length(name, [text_of(message) for message in messages])
+    return messages
+
+
+def _is_text_alone(content: Sequence[Any]) -> bool:
+    """Return whether a chat is one message of the assistant that says text, or nothing at all."""
+    if len(content) != 1 or not isinstance(content[0], Mapping) or content[0].get("role") != "assistant":
+        return False
+    said = {key for key, value in content[0].items() if value is not None}
+    return said <= {"role", "content"} and isinstance(content[0].get("content"), str | None)
+
+
+def _check_length(name: str | Promise, texts: list[str]) -> None:
+    """Refuse texts that are together too long. The base64 of their images is counted by itself. Raises RowError."""
+    whole = sum(map(len, texts))
+    if whole <= TEXT_LIMIT:
+        return
+    if whole > TEXT_LIMIT + IMAGES_LIMIT:
+        sentence = _(
+            "%(name)s has %(count)s characters; at most %(limit)s are taken, and %(images)s of images."
+        )
+    elif (whole := sum(len(hide_payloads(text)) for text in texts)) > TEXT_LIMIT:
+        sentence = _("%(name)s has %(count)s characters; at most %(limit)s are taken.")
+    else:
+        return
+    limits = {"limit": f"{TEXT_LIMIT:,}", "images": f"{IMAGES_LIMIT:,}"}
+    raise RowError(sentence % {"name": name, "count": f"{whole:,}", **limits})
+
+
+def _unstorable(name: str | Promise) -> str:
+    return _("%(name)s holds a NUL or half a character.") % {"name": name}

@@ -1,0 +1,416 @@
+"""Candidates made into what a project holds: prompts, comparisons to judge, judged pairs, or gold.
+
+Rankings and ratings of several answers become pairs of them. Nothing is lost without a word: what a candidate says and
+its items do not is counted in `Item.left_out`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import combinations, groupby, islice
+from typing import Any
+
+from django.utils import timezone
+from django.utils.text import format_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from annotate.errors import RefusalError
+from annotate.imports.contents import (
+    ID_LIMIT,
+    POLICY_LIMIT,
+    check_completion,
+    check_metadata,
+    check_name,
+    check_prompt,
+    check_tools,
+)
+from annotate.imports.reader import RowError
+from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
+from annotate.judgments.verdicts import clean_text
+from annotate.models import Judgment, prompt_digest
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.text.chats import Content, as_completion
+
+BECOMES = ("prompts", "comparisons", "judged", "gold")
+ANSWERS = 64  # of one candidate
+OPINIONS = 1_000
+SECONDS_LIMIT = 30 * 24 * 3600.0
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+
+# Translated only where an error says them.
+NAMES = [format_lazy("{name} {number}", name=_lazy("completion"), number=n + 1) for n in range(ANSWERS)]
+ANNOTATOR, POLICY = _lazy("The name of the annotator"), _lazy("The name of the policy")
+Verdict = Judgment.Verdict
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of a person for the candidates of a file.
+
+    `pairs`: of more than two answers, "all" pairs, or the "best" against each of the rest. `without_losses`: take
+    candidates without what cannot be taken. `empty_completions`: take completions without a text.
+    """
+
+    becomes: str
+    pairs: str = "all"
+    without_losses: bool = False
+    empty_completions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.becomes not in BECOMES or self.pairs not in ("all", "best"):
+            raise ValueError(f"{self.becomes}, {self.pairs} is not a choice.")
+
+
+def expand(candidate: Candidate, choices: Choices) -> list[Item]:
+    """Return the items that a candidate becomes, one or more. Raises RowError."""
+    if candidate.losses and not choices.without_losses:
+        raise RowError(
+            _("It holds what cannot be taken: %(losses)s. Choose to import without it, or leave the row out.")
+            % {"losses": ", ".join(candidate.losses)}
+        )
+    if choices.becomes == "prompts":
+        return [_prompt_alone(candidate)]
+    found = _read(candidate, choices)
+    make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
+    left_out = Counter({name: count for name, count in found.left_out.items() if count})
+    items = list(make(found, choices, left_out))
+    return [_count_left_out(items[0], left_out), *items[1:]]
+
+
+def pair_ratings(candidates: Iterable[tuple[int, Candidate]]) -> Iterator[tuple[int, Candidate]]:
+    """Put ratings of single completions in pairs, where a good and a bad one of the same prompt follow each other.
+
+    Yields each (line, candidate). A rating that finds no other stays as it is, and `expand` refuses it by name.
+    """
+    for key, alike in groupby(candidates, key=lambda one: _rating_key(one[1])):
+        group = iter(alike)
+        rated = list(islice(group, ANSWERS)) if key else []
+        used: set[int] = set()
+        for (at, (_line, one)), (other_at, (line, other)) in combinations(enumerate(rated), 2):
+            if pair := _pair_of_ratings(one, other):
+                used |= {at, other_at}
+                yield line, pair
+        yield from (found for at, found in enumerate(rated) if at not in used)
+        yield from group
+
+
+def _rating_key(candidate: Candidate) -> str:
+    """Return what ratings of completions of the same prompt share. Empty for what is not a rating."""
+    is_rating = len(candidate.answers) == 1 and candidate.opinions
+    return prompt_digest(candidate.prompt, candidate.tools) if is_rating else ""
+
+
+def _pair_of_ratings(one: Candidate, other: Candidate) -> Candidate | None:
+    """Return two ratings as one candidate, or None if no annotator rated them differently."""
+    first, second = ({opinion.annotator: opinion for opinion in found.opinions} for found in (one, other))
+    opinions = tuple(
+        Opinion(
+            (first[name].scores[0], second[name].scores[0]),
+            annotator=name,
+            rationale="\n\n".join(filter(None, (first[name].rationale, second[name].rationale))),
+            at=second[name].at or first[name].at,
+        )
+        for name in first
+        if name in second
+        and first[name].scores
+        and second[name].scores
+        and first[name].scores != second[name].scores
+    )
+    if not opinions:
+        return None
+    metadata = {**(one.metadata or {}), **(other.metadata or {})} if one.metadata or other.metadata else None
+    ids = [found.external_id for found in (one, other) if found.external_id]
+    return replace(
+        one,
+        answers=(*one.answers, *other.answers),
+        opinions=opinions,
+        external_id="/".join(ids),
+        metadata=metadata,
+        losses=(*one.losses, *other.losses),
+    )
+
+
+# --- A candidate, checked ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A candidate whose parts can be used. `opinions` are one for each annotator."""
+
+    candidate: Candidate
+    prompt: Mapping[str, Any]  # what an Item says of its prompt
+    contents: Sequence[Content]
+    opinions: Sequence[Opinion]
+    left_out: Mapping[str, int]
+
+    @property
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Yield the places of each two answers that differ to who reads them."""
+        keys = [as_completion(content) for content in self.contents]
+        return (pair for pair in combinations(range(len(keys)), 2) if keys[pair[0]] != keys[pair[1]])
+
+
+def _read(candidate: Candidate, choices: Choices) -> _Checked:
+    answers = candidate.answers
+    if len(answers) < 2:
+        raise RowError(_too_few(candidate))
+    if len(answers) > ANSWERS:
+        raise RowError(
+            _("It has %(count)s completions; at most %(limit)s are taken.")
+            % {"count": len(answers), "limit": ANSWERS}
+        )
+    contents = [
+        check_completion(answer.content, name, may_be_empty=choices.empty_completions)
+        for answer, name in zip(answers, NAMES, strict=False)
+    ]
+    prompt = _read_prompt(candidate, has_chat=any(not isinstance(content, str) for content in contents))
+    opinions, earlier = _one_each(candidate)
+    found = _Checked(candidate, prompt, contents, opinions, {"opinions": earlier})
+    different = sum(1 for _pair in found.pairs)
+    if not different:
+        raise RowError(_("Its completions are the same."))
+    identical = math.comb(len(contents), 2) - different
+    return _Checked(candidate, prompt, contents, opinions, {"opinions": earlier, "identical": identical})
+
+
+def _too_few(candidate: Candidate) -> str:
+    if not candidate.answers:
+        return _("It has no completions.")
+    if candidate.opinions:
+        return _(
+            "It rates one completion alone. A rating makes a pair only beside the rating of another completion of the "
+            "same prompt."
+        )
+    return _("It has one completion, and two make a comparison.")
+
+
+def _read_prompt(candidate: Candidate, *, has_chat: bool) -> dict[str, Any]:
+    """Return what an Item says of its prompt. After a prompt of plain text no completion can be messages."""
+    content = check_prompt(candidate.prompt if isinstance(candidate.prompt, str) else list(candidate.prompt))
+    if has_chat and isinstance(content, str):
+        content = [{"role": "user", "content": content}]
+    metadata = candidate.prompt_metadata
+    return {
+        "prompt": content,
+        "tools": check_tools(candidate.tools),
+        "prompt_external_id": check_name(candidate.prompt_external_id, "prompt_external_id", ID_LIMIT),
+        "prompt_metadata": None if metadata is None else check_metadata(dict(metadata), "prompt_metadata"),
+    }
+
+
+def _one_each(candidate: Candidate) -> tuple[list[Opinion], int]:
+    """Return one opinion for each annotator, the latest, and how many earlier ones that leaves out.
+
+    Annotators without a name are different people.
+    """
+    if len(candidate.opinions) > OPINIONS:
+        raise RowError(
+            _("It has %(count)s opinions; at most %(limit)s are taken.")
+            % {"count": len(candidate.opinions), "limit": OPINIONS}
+        )
+    found: dict[str, Opinion] = {}
+    nameless = 0
+    for opinion in sorted(candidate.opinions, key=lambda one: _time(one.at) or EARLIEST):
+        name = check_name(opinion.annotator, ANNOTATOR, ID_LIMIT)
+        if not name:
+            nameless += 1
+            name = str(nameless) if nameless > 1 else ""
+        found[name] = opinion
+    checked = [_check_opinion(opinion, name, candidate) for name, opinion in found.items()]
+    return checked, len(candidate.opinions) - len(found)
+
+
+def _check_opinion(opinion: Opinion, name: str, candidate: Candidate) -> Opinion:
+    if opinion.verdict not in ("", Verdict.BOTH_BAD, Verdict.SKIP):
+        raise RowError(_("“%(verdict)s” is not a verdict.") % {"verdict": opinion.verdict})
+    scores = opinion.scores
+    if not opinion.verdict and len(scores) != len(candidate.answers):
+        raise RowError(_("An opinion must have a score for each completion."))
+    if not all(score is None or math.isfinite(score) for score in scores):
+        raise RowError(_("A score is not a number."))
+    if opinion.strength is not None and opinion.strength not in Judgment.Strength.values:
+        raise RowError(_("The strength of a preference must be 1, 2 or 3."))
+    seconds = opinion.seconds
+    if seconds is not None and not 0 <= seconds <= SECONDS_LIMIT:
+        raise RowError(_("The seconds of a judgment must be from 0 to %(most)d.") % {"most": SECONDS_LIMIT})
+    try:
+        rationale = clean_text(opinion.rationale, "rationale")
+    except RefusalError as error:
+        raise RowError(error.message) from error
+    return Opinion(scores, opinion.verdict, name, opinion.strength, rationale, seconds, _time(opinion.at))
+
+
+def _time(at: datetime | None) -> datetime | None:
+    """Return a time that rows can hold: with a zone, and neither long past nor to come. Raises RowError."""
+    if at is None:
+        return None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    if not EARLIEST <= at <= timezone.now() + timedelta(days=1):
+        raise RowError(_("The time of a judgment, %(time)s, is not possible.") % {"time": at.isoformat()})
+    return min(at, timezone.now())
+
+
+# --- What it becomes ---------------------------------------------------------------------------------------------
+
+
+def _prompt_alone(candidate: Candidate) -> Item:
+    said = _read_prompt(candidate, has_chat=False)
+    own = None if candidate.metadata is None else check_metadata(dict(candidate.metadata), "metadata")
+    said["prompt_external_id"] = said["prompt_external_id"] or check_name(
+        candidate.external_id, "id", ID_LIMIT
+    )
+    if said["prompt_metadata"] is None or own is None:
+        said["prompt_metadata"] = own if said["prompt_metadata"] is None else said["prompt_metadata"]
+    else:
+        said["prompt_metadata"] = {**own, **said["prompt_metadata"]}
+    left_out = {"completions": len(candidate.answers), "opinions": len(candidate.opinions)}
+    return Item(
+        **said,
+        withdrawn=candidate.withdrawn,
+        left_out={name: count for name, count in left_out.items() if count},
+    )
+
+
+def _comparisons(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+    left_out["opinions"] += len(found.opinions)
+    for pair in _chosen_pairs(found, choices):
+        yield _item(found, pair)
+
+
+def _judged_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+    """Yield each pair that an annotator said something of, with what each of them said."""
+    made = 0
+    for pair in _chosen_pairs(found, choices):
+        opinions = tuple(said for one in found.opinions if (said := _opinion_on(pair, one)))
+        if opinions:
+            made += 1
+            yield _item(found, pair, opinions=opinions)
+        else:
+            left_out["unjudged"] += 1
+    if not made:
+        raise RowError(_("It does not say which of its completions is better."))
+
+
+def _gold_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+    """Yield each pair of which all annotators prefer the same completion."""
+    made = 0
+    if found.candidate.gold in SIDES:
+        left_out["opinions"] += len(found.opinions)
+        yield _item(found, (0, 1))
+        return
+    for pair in _chosen_pairs(found, choices):
+        said = [one for opinion in found.opinions if (one := _opinion_on(pair, opinion))]
+        preferred = {one.preferred for one in said if one.verdict != Verdict.SKIP}
+        if len(preferred) == 1 and (better := preferred.pop()) is not None:
+            made += 1
+            yield _item(found, pair, gold=SIDES[better])
+        else:
+            left_out["disagreed"] += 1
+    if not made:
+        raise RowError(_("Its opinions do not agree on the better completion."))
+
+
+def _chosen_pairs(found: _Checked, choices: Choices) -> list[tuple[int, int]]:
+    pairs = list(found.pairs)
+    if choices.pairs == "all" or len(found.contents) == 2:
+        return pairs
+    best = _best(found)
+    return [pair for pair in pairs if best in pair]
+
+
+def _best(found: _Checked) -> int:
+    """Return the place of the answer with the highest mean score, the first of several. Raises RowError."""
+    means = {}
+    for place in range(len(found.contents)):
+        scores = [opinion.scores[place] for opinion in found.opinions if opinion.scores]
+        known = [score for score in scores if score is not None]
+        if known:
+            means[place] = sum(known) / len(known)
+    if not means:
+        raise RowError(_("None of its completions has a score, so none is the best."))
+    return max(means, key=lambda place: means[place])
+
+
+def _opinion_on(pair: tuple[int, int], opinion: Opinion) -> PairOpinion | None:
+    """Return what an opinion says of two answers, or None if it does not score both."""
+    preferred = strength = None
+    verdict = opinion.verdict
+    if not verdict:
+        one, other = (opinion.scores[place] for place in pair)
+        if one is None or other is None:
+            return None
+        verdict = Verdict.TIE if one == other else Verdict.PREFER
+        if one != other:
+            preferred, strength = int(other > one), opinion.strength
+    return PairOpinion(
+        opinion.annotator,
+        str(verdict),
+        preferred,
+        strength,
+        opinion.rationale,
+        opinion.seconds,
+        opinion.at,
+    )
+
+
+# --- Items -------------------------------------------------------------------------------------------------------
+
+
+def _item(
+    found: _Checked,
+    pair: tuple[int, int],
+    *,
+    opinions: tuple[PairOpinion, ...] = (),
+    gold: str | None = None,
+) -> Item:
+    candidate = found.candidate
+    one, other = (candidate.answers[place] for place in pair)
+    return Item(
+        **found.prompt,
+        completions=(found.contents[pair[0]], found.contents[pair[1]]),
+        policies=(_policy(one), _policy(other)),
+        external_id=_external_id(found, pair),
+        metadata=_metadata(candidate, one, other),
+        gold=gold or _gold(candidate),
+        withdrawn=candidate.withdrawn,
+        opinions=opinions,
+        sides_known=candidate.sides_known,
+    )
+
+
+def _policy(answer: Answer) -> str:
+    return check_name(answer.policy, POLICY, POLICY_LIMIT) or BATCH
+
+
+def _external_id(found: _Checked, pair: tuple[int, int]) -> str:
+    """Return the id of a pair: the candidate's, and of more than two answers with their numbers behind it."""
+    external_id = check_name(found.candidate.external_id, "id", ID_LIMIT)
+    if not external_id or len(found.contents) == 2:
+        return external_id
+    return check_name(f"{external_id}/{pair[0] + 1}-{pair[1] + 1}", "id", ID_LIMIT)
+
+
+def _metadata(candidate: Candidate, *answers: Answer) -> dict[str, Any] | None:
+    """Return the metadata of a pair: the candidate's, and under `completions` that of its answers."""
+    of_answers = [dict(answer.metadata) for answer in answers]
+    if candidate.metadata is None and not any(of_answers):
+        return None
+    metadata = dict(candidate.metadata or {})
+    return check_metadata(metadata | {"completions": of_answers} if any(of_answers) else metadata, "metadata")
+
+
+def _gold(candidate: Candidate) -> str | None:
+    if candidate.gold is None or len(candidate.answers) != 2:
+        return None
+    if candidate.gold not in (*SIDES, NO_GOLD):
+        raise RowError(_("gold must be “a”, “b” or “none”, beside completion_a and completion_b."))
+    return candidate.gold
+
+
+def _count_left_out(item: Item, left_out: Counter[str]) -> Item:
+    """Return an item that says what its candidate said beyond it."""
+    counts = {name: count for name, count in left_out.items() if count}
+    return replace(item, left_out=counts) if counts else item

@@ -1,0 +1,145 @@
+"""Judgments that were given elsewhere, recorded for annotators that a file names.
+
+As with people's, each has its claim, so that counters equal rows, and a corrected verdict keeps the old one as history.
+"""
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from annotate.models import Claim, Comparison, Judgment, Project, is_current
+from annotate.models.conflicts import Row, again_on_race, store_rows
+
+Verdict = Judgment.Verdict
+TAKEN_BACK_AT_A_TIME = 2_000
+
+
+@dataclass(frozen=True)
+class ImportedJudgment:
+    """A judgment to record. Annotator, comparison and completions by id.
+
+    `claim` and `replaces` are the rows of an earlier one of this annotator on this comparison, current or not.
+    """
+
+    comparison: int
+    annotator: int
+    verdict: str
+    left: int
+    right: int
+    preferred: int | None = None
+    strength: int | None = None
+    sides_known: bool = False
+    rationale: str = ""
+    seconds: float | None = None
+    at: datetime | None = None
+    claim: int | None = None
+    replaces: int | None = None
+    first_at: datetime | None = None
+
+    @property
+    def state(self) -> Claim.State:
+        return Claim.State.SKIPPED if self.verdict == Verdict.SKIP else Claim.State.JUDGED
+
+
+def record_imported(project: Project, given: Sequence[ImportedJudgment], batch: str) -> None:
+    """Record judgments, each in the place of the one that it `replaces`. In the caller's transaction.
+
+    What a comparison needs is for the caller: `needed` is neither read nor changed here.
+    """
+    now = timezone.now()
+    replaced = [one.replaces for one in given if one.replaces]
+    Judgment.objects.current().filter(pk__in=replaced).update(superseded_at=now)
+    by_state: dict[str, list[int]] = defaultdict(list)
+    for one in given:
+        if one.claim:
+            by_state[one.state].append(one.claim)
+    for state, claims in by_state.items():
+        Claim.objects.filter(pk__in=claims).exclude(state=state).update(state=state)
+    store_rows(Claim, [_claim(project, one, one.at or now) for one in given if not one.claim])
+    store_rows(Judgment, [_judgment(project, one, batch, now) for one in given])
+
+
+def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Row:
+    return {
+        "project_id": project.pk,
+        "comparison_id": given.comparison,
+        "annotator_id": given.annotator,
+        "left_id": given.left,
+        "right_id": given.right,
+        "state": given.state.value,
+        "claimed_at": at,
+        "seen_at": at,
+        "expires_at": at,
+    }
+
+
+def _judgment(project: Project, given: ImportedJudgment, batch: str, now: datetime) -> Row:
+    at = given.at or now
+    return {
+        "project_id": project.pk,
+        "comparison_id": given.comparison,
+        "annotator_id": given.annotator,
+        "left_id": given.left,
+        "right_id": given.right,
+        "sides_known": given.sides_known,
+        "import_batch": batch,
+        "token": uuid.uuid4(),
+        "verdict": given.verdict,
+        "preferred_id": given.preferred,
+        "strength": given.strength,
+        "rationale": given.rationale,
+        "seconds": given.seconds,
+        "replaces_id": given.replaces,
+        "first_at": min(given.first_at or at, at),
+        "created_at": at,
+    }
+
+
+def change_needed(changes: Mapping[int, int]) -> None:
+    """Let comparisons need more judgments, or fewer, by as many as were imported: people's places stay theirs."""
+    by_change: dict[int, list[int]] = defaultdict(list)
+    for comparison, change in changes.items():
+        by_change[change].append(comparison)
+    for change, comparisons in by_change.items():
+        Comparison.objects.filter(pk__in=comparisons).update(needed=Greatest(F("needed") + change, 1))
+
+
+def take_back(judgments: QuerySet[Judgment]) -> int:
+    """Supersede current imported judgments and give their places back, in chunks. Return how many.
+
+    A comparison in use then needs as many judgments less. Importing the file again brings them back.
+    """
+    taken = 0
+    while some := _take_back_some(judgments.filter(is_current()).exclude(import_batch="")):
+        taken += some
+    return taken
+
+
+@again_on_race
+def _take_back_some(judgments: QuerySet[Judgment]) -> int:
+    with transaction.atomic():
+        rows = list(
+            judgments.order_by("pk").values("pk", "comparison", "verdict", "comparison__withdrawn_at")[
+                :TAKEN_BACK_AT_A_TIME
+            ]
+        )
+        some = Judgment.objects.filter(pk__in=[row["pk"] for row in rows])
+        theirs = some.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
+        comparisons = {row["comparison"] for row in rows}
+        Claim.objects.filter(Exists(theirs), comparison__in=comparisons).update(state=Claim.State.RELEASED)
+        some.update(superseded_at=timezone.now())
+        needed: Counter[int] = Counter()
+        needed.update(
+            row["comparison"]
+            for row in rows
+            if row["verdict"] != Verdict.SKIP and row["comparison__withdrawn_at"] is None
+        )
+        change_needed({comparison: -count for comparison, count in needed.items()})
+    return len(rows)

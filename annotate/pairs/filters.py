@@ -1,0 +1,116 @@
+"""Which rows leave: filters of judgments and of pairs, and every judged comparison with the reason why it stays."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.db.models import Exists, OuterRef, Q
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Flag, Judgment, Project
+from annotate.pairs.aggregation import EXCLUSIONS, Decision, Pair, PairSettings, decide
+from annotate.reports.search import has_metadata
+
+HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
+FLAGGED = {"": None, "leave": False, "only": True}  # what they call Filters.flagged
+REASONS = EXCLUSIONS | {
+    "held_out": _("held-out prompts"),
+    "not_held_out": _("prompts for training"),
+    "weak": _("too weak a preference"),
+    "disputed": _("too little agreement"),
+    "decided": _("no tie"),
+}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which rows. `since`: comparisons with a judgment from then on. `until`: judgments from before then.
+
+    `annotators`: only these people's judgments. `policy`: comparisons with a completion of it. `held_out`: held-out
+    prompts too (True), none (False), or None for nothing else than held-out prompts: they are for evaluation, not for
+    training. `flagged`: comparisons with an open flag alone (True), or none of them (False). `metadata`: a key, or
+    “key=value”, of the comparison or its prompt.
+
+    The others are about pairs: the fewest judgments, the least mean strength, the least share of agreeing votes (the
+    label), and whether ties leave too ("leave", "include", "only").
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    annotators: Sequence[int] = ()
+    kind: str = ""
+    policy: int | None = None
+    batch: str = ""
+    flagged: bool | None = None
+    metadata: str = ""
+    held_out: bool | None = False
+    min_judgments: int = 1
+    strength: float = 0.0
+    agreement: float = 0.0
+    ties: str = "leave"
+
+    def judgments(self) -> Q:
+        """Return the condition on Judgment."""
+        found = self._about_time()
+        if self.annotators:
+            found &= Q(annotator__in=self.annotators)
+        if self.kind:
+            found &= Q(comparison__kind=self.kind)
+        if self.policy:
+            found &= Q(comparison__first__policy=self.policy) | Q(comparison__second__policy=self.policy)
+        if self.batch:
+            found &= Q(comparison__batch=self.batch)
+        if self.metadata:
+            paths = ("comparison__metadata", "comparison__prompt__metadata")
+            found &= has_metadata(self.metadata, paths[0]) | has_metadata(self.metadata, paths[1])
+        if self.flagged is not None:
+            flagged = Q(Exists(Flag.objects.open().filter(comparison=OuterRef("comparison"))))
+            found &= flagged if self.flagged else ~flagged
+        if self.held_out is not True:
+            found &= Q(comparison__prompt__held_out=self.held_out is None)
+        return found
+
+    def _about_time(self) -> Q:
+        found = Q(created_at__lt=self.until) if self.until else Q()
+        if self.since:
+            later = Judgment.objects.filter(comparison=OuterRef("comparison"), created_at__gte=self.since)
+            if self.until:
+                later = later.filter(created_at__lt=self.until)
+            found &= Q(Exists(later.current()))
+        return found
+
+    def why_not(self, decision: Decision) -> str | None:
+        """Return the reason why a comparison leaves as no pair, a key of REASONS, or None if it leaves."""
+        if self.held_out is not True and decision.held_out is (self.held_out is False):
+            return "held_out" if decision.held_out else "not_held_out"
+        made = decision.made
+        if isinstance(made, str):
+            return made
+        is_tie = made.label == 0.5
+        checks = {
+            "tie": is_tie and self.ties == "leave",
+            "decided": not is_tie and self.ties == "only",
+            "too_few": len(made.judgments) < self.min_judgments,
+            "weak": not is_tie and made.margin < self.strength,
+            "disputed": not is_tie and made.label < self.agreement,
+        }
+        return next((reason for reason, holds in checks.items() if holds), None)
+
+    def settings(self, settings: PairSettings | None) -> PairSettings:
+        """Return how judgments become pairs, with ties kept only where this lets them out."""
+        return replace(settings or PairSettings(), ties="drop" if self.ties == "leave" else "half")
+
+
+def sift(
+    project: Project, filters: Filters, settings: PairSettings | None = None
+) -> Iterator[tuple[Decision, str | None]]:
+    """Yield each comparison that the filters of judgments choose, and the reason why it leaves as no pair, or None."""
+    for decision in decide(project, filters.settings(settings), filters.judgments()):
+        yield decision, filters.why_not(decision)
+
+
+def chosen_pairs(project: Project, filters: Filters, settings: PairSettings | None = None) -> Iterator[Pair]:
+    """Yield the pairs that leave."""
+    for decision, reason in sift(project, filters, settings):
+        if reason is None and isinstance(decision.made, Pair):
+            yield decision.made

@@ -1,0 +1,53 @@
+"""Prompts changed before their first use: corrected, held out from training, or given back to it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+from annotate.models import Project, Prompt, prompt_digest
+from annotate.text.chats import Content
+
+
+def correct_prompt(
+    project: Project, prompt_id: int, content: Content, tools: Sequence[Mapping[str, Any]] | None
+) -> Prompt:
+    """Put a corrected prompt in the place of one that has no completions, and return it. The old one is withdrawn.
+
+    It is never changed in its place, as a round may be writing for it at this moment. Raises RefusalError.
+    """
+    with transaction.atomic():
+        # As an import does: of two that write the same prompt, the second sees the first one's.
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        old = Prompt.objects.select_for_update().filter(project=project, pk=prompt_id).first()
+        if old is None or not Prompt.objects.unused().filter(pk=prompt_id).exists():
+            raise RefusalError(
+                _(
+                    "It has completions, which were written for it as it is. Import the corrected one instead."
+                ),
+                "content",
+            )
+        digest = prompt_digest(content, tools)
+        if digest == old.digest:
+            return old
+        if same := Prompt.objects.filter(project=project, digest=digest).first():
+            raise RefusalError(_("Prompt #%(number)d says this already.") % {"number": same.pk}, "content")
+        new = Prompt(project=project, external_id=old.external_id, metadata=old.metadata, batch=old.batch)
+        new.set_content(content, tools)
+        new.save()
+        old.withdraw()
+        return new
+
+
+def hold_out(project: Project, prompt_id: int, *, held_out: bool) -> bool:
+    """Hold a prompt out from training, or give it back. False if it was so. Raises RefusalError once it was used."""
+    prompts = Prompt.objects.filter(project=project, pk=prompt_id)
+    if prompts.unmeasured().filter(held_out=not held_out).update(held_out=held_out):
+        return True
+    if prompts.unmeasured().exists():
+        return False
+    raise RefusalError(
+        _("A training or a gate has used it: it stays where it is, so that figures keep their meaning.")
+    )

@@ -1,0 +1,1 @@
+"""Published collections: completions that were rated, ranked or compared."""

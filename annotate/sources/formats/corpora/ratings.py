@@ -1,0 +1,173 @@
+"""Several completions of a prompt with ratings or ranks: UltraFeedback, Nectar, distilabel, and lists by model."""
+
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.verdicts import holds_verdict
+from annotate.sources.messages import as_answer, is_transcript, read_content, read_transcript
+
+# --- UltraFeedback -----------------------------------------------------------------------------------------------
+
+
+def _fits_ultrafeedback(record: Record) -> bool:
+    return fields.has_texts(record, "instruction") and fields.are_objects(
+        record.get("completions"), "response", "annotations"
+    )
+
+
+def _read_ultrafeedback(record: Record) -> Candidate:
+    completions = fields.objects(record, "completions")
+    answers = [
+        Answer(
+            fields.text(completion, "response"),
+            fields.name_of(completion.get("model")),
+            fields.rest(completion, "response", "model") or {},
+        )
+        for completion in completions
+    ]
+    return fields.candidate(
+        record,
+        ("instruction", "completions", "models"),
+        record["instruction"],
+        answers,
+        [Opinion(tuple(_mean_rating(completion) for completion in completions))],
+    )
+
+
+def _mean_rating(completion: Mapping[str, Any]) -> float | None:
+    """Return the mean of the aspects' ratings. The overall score is used where there is none: some are wrong."""
+    if fields.is_number(score := completion.get("fine-grained_score")):
+        return fields.number(score, "fine-grained_score")
+    aspects = completion.get("annotations")
+    ratings = [
+        float(aspect["Rating"])
+        for aspect in (aspects.values() if isinstance(aspects, Mapping) else ())
+        if isinstance(aspect, Mapping) and fields.is_number(aspect.get("Rating"))
+    ]
+    if ratings:
+        return mean(ratings)
+    score = completion.get("overall_score")
+    return fields.number(score, "overall_score") if fields.is_number(score) else None
+
+
+ULTRAFEEDBACK = Format(
+    "ultrafeedback", noop("UltraFeedback (ratings)"), JUDGED, _fits_ultrafeedback, _read_ultrafeedback
+)
+
+
+# --- Nectar ------------------------------------------------------------------------------------------------------
+
+
+def _read_nectar(record: Record) -> Candidate:
+    prompt, answers = fields.text(record, "prompt"), fields.objects(record, "answers")
+    return fields.candidate(
+        record,
+        ("prompt", "answers"),
+        read_transcript(prompt, "prompt") if is_transcript(prompt) else prompt,
+        [Answer(fields.text(item, "answer"), fields.name_of(item.get("model"))) for item in answers],
+        [Opinion(fields.ranked([fields.number(item.get("rank"), "rank") for item in answers]))],
+    )
+
+
+NECTAR = Format(
+    "nectar",
+    noop("Nectar (ranked answers)"),
+    JUDGED,
+    lambda record: (
+        fields.has_texts(record, "prompt") and fields.are_objects(record.get("answers"), "answer", "rank")
+    ),
+    _read_nectar,
+)
+
+
+# --- distilabel --------------------------------------------------------------------------------------------------
+
+
+def _instruction_key(record: Record) -> str:
+    return next((key for key in ("instruction", "input", "prompt") if isinstance(record.get(key), str)), "")
+
+
+def _fits_distilabel(record: Record) -> bool:
+    generations = record.get("generations")
+    is_list = (
+        isinstance(generations, list)
+        and bool(generations)
+        and all(isinstance(text, str) for text in generations)
+    )
+    return is_list and bool(_instruction_key(record)) and "chosen" not in record
+
+
+def _read_distilabel(record: Record) -> Candidate:
+    key, count = _instruction_key(record), len(record["generations"])
+    models = _aligned(record, ("generation_models", "models", "model_names"), count)
+    ratings = _aligned(record, ("ratings", "rating", "scores"), count)
+    rationales = _aligned(record, ("rationales", "rationale"), count)
+    values = record[ratings] if ratings else []
+    scores = tuple(fields.number(value, ratings) if fields.is_number(value) else None for value in values)
+    return fields.candidate(
+        record,
+        (key, "generations", models, ratings, rationales, *fields.SYSTEM),
+        fields.with_system(record[key], record),
+        [
+            Answer(
+                text,
+                fields.name_of(record[models][place]) if models else "",
+                {"rationale": record[rationales][place]} if rationales else {},
+            )
+            for place, text in enumerate(record["generations"])
+        ],
+        [Opinion(scores)] if any(score is not None for score in scores) else [],
+    )
+
+
+def _aligned(record: Record, keys: tuple[str, ...], count: int) -> str:
+    """Return the first of these keys whose list has an item for each completion."""
+    return next((key for key in keys if isinstance(record.get(key), list) and len(record[key]) == count), "")
+
+
+DISTILABEL = Format(
+    "distilabel", noop("distilabel (generations)"), JUDGED, _fits_distilabel, _read_distilabel
+)
+
+
+# --- Completions by model ----------------------------------------------------------------------------------------
+
+
+def _read_by_model(record: Record) -> Candidate:
+    return fields.candidate(
+        record,
+        ("prompt", "completions"),
+        read_content(record["prompt"], "prompt"),
+        [
+            Answer(
+                as_answer(read_content(item.get("completion"), "completion"), "completion"),
+                fields.name_of(item.get("model")),
+                fields.rest(item, "completion", "model") or {},
+            )
+            for item in fields.objects(record, "completions")
+        ],
+    )
+
+
+def _fits_by_model(record: Record) -> bool:
+    completions = record.get("completions")
+    if not fields.has_contents(record, "prompt") or not fields.are_objects(
+        completions, "completion", "model"
+    ):
+        return False
+    return not any(holds_verdict(item) for item in (record, *fields.objects(record, "completions")))
+
+
+BY_MODEL = Format(
+    "completions-by-model",
+    noop("Completions by model (open-instruct)"),
+    COMPARISONS,
+    _fits_by_model,
+    _read_by_model,
+)

@@ -1,0 +1,60 @@
+"""AlpacaEval and AlpacaFarm: an instruction, two outputs, and a preference from 1 (the first) to 2 (the second)."""
+
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.verdicts import holds_verdict
+
+OUTPUTS = ("output_1", "output_2")
+USED = ("instruction", "input", *OUTPUTS, "generator_1", "generator_2", "preference")
+ANNOTATOR = ("annotator", "annotator_index")
+TIE = 0  # beside 1.5
+
+
+def _fits_pair(record: Record) -> bool:
+    return fields.has_texts(record, "instruction", *OUTPUTS) and "label" not in record
+
+
+def _fits_judged(record: Record) -> bool:
+    return _fits_pair(record) and "preference" in record
+
+
+def _read(record: Record) -> Candidate:
+    annotator = next((key for key in ANNOTATOR if record.get(key) is not None), "")
+    return fields.candidate(
+        record,
+        (*USED, annotator),
+        fields.join(record["instruction"], record.get("input")),
+        [
+            Answer(record[output], fields.name_of(record.get(generator)))
+            for output, generator in zip(OUTPUTS, ("generator_1", "generator_2"), strict=True)
+        ],
+        _opinions(record, fields.name_of(record.get(annotator))),
+    )
+
+
+def _opinions(record: Record, annotator: str) -> Iterator[Opinion]:
+    """Yield the preference. One between 1 and 2 is the probability that the second output is the better one, and 1."""
+    if record.get("preference") in (None, ""):
+        return  # the judge's answer could not be read
+    preference = fields.number(record["preference"], "preference")
+    if preference != TIE and not 1 <= preference <= len(OUTPUTS):
+        raise RecordError(_("preference must be 0, or between 1 and 2."), "preference")
+    second = 0.5 if preference == TIE else preference - 1
+    yield Opinion((1 - second, second), annotator=annotator)
+
+
+EVAL = Format("alpaca-eval", noop("AlpacaEval, AlpacaFarm (preferences)"), JUDGED, _fits_judged, _read)
+
+
+def _fits_farm(record: Record) -> bool:
+    return _fits_pair(record) and not holds_verdict(record, *USED)
+
+
+FARM = Format("alpaca-farm", noop("AlpacaFarm (pairs)"), COMPARISONS, _fits_farm, _read)

@@ -1,0 +1,162 @@
+"""MT-Bench and Chatbot Arena: questions of several turns, and battles of two models with their winner."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Answer, Candidate, Content, Message, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
+from annotate.sources.formats.pairs import as_thumb
+from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
+
+SIDES = ("model_a", "model_b")
+
+# --- Questions ---------------------------------------------------------------------------------------------------
+
+
+def _fits_question(record: Record) -> bool:
+    turns = record.get("turns")
+    is_question = isinstance(turns, list) and bool(turns) and all(isinstance(turn, str) for turn in turns)
+    return is_question and "question_id" in record and "choices" not in record
+
+
+def _read_question(record: Record) -> Candidate:
+    """Return the first turn as the prompt. What follows it is metadata: it depends on the answer."""
+    metadata = fields.rest(record, "question_id", "turns") or {}
+    if later := record["turns"][1:]:
+        metadata["turns"] = later
+    external_id = fields.name_of(record["question_id"])
+    return fields.candidate(
+        record, (), record["turns"][0], external_id=external_id, metadata=metadata or None
+    )
+
+
+QUESTIONS = Format("mt-bench-questions", noop("MT-Bench questions"), PROMPTS, _fits_question, _read_question)
+
+
+# --- Battles -----------------------------------------------------------------------------------------------------
+
+
+def _fits_battle(record: Record) -> bool:
+    chats = all(is_chat(fields.cell(record.get(key))) for key in ("conversation_a", "conversation_b"))
+    return chats and fields.has_texts(record, "winner")
+
+
+def _read_battle(record: Record) -> Candidate:
+    conversations = {
+        key: read_chat(fields.cell(record[key]), key) for key in ("conversation_a", "conversation_b")
+    }
+    _cut_turns(record, conversations)
+    prompt, completions = split_chats(conversations)
+    judge = next((key for key in ("judge", "judge_hash") if record.get(key) is not None), "")
+    name = record.get(judge)
+    verdict = read_verdict(record["winner"], SIDES)
+    if verdict is None:
+        raise RecordError(
+            _("winner must be %(values)s.") % {"values": "model_a, model_b, tie, tie (bothbad)"}, "winner"
+        )
+    opinion = Opinion(
+        verdict.scores,
+        verdict.verdict,
+        annotator="/".join(map(str, name)) if isinstance(name, list) else fields.name_of(name),
+        at=fields.moment(record.get("tstamp")),
+    )
+    identifier = next(
+        (key for key in ("id", "question_id", "conversation_id") if fields.name_of(record.get(key))), ""
+    )
+    times = ("tstamp",) if opinion.at else ()
+    return fields.candidate(
+        record,
+        (*conversations, *SIDES, "winner", judge, *times, identifier if identifier == "question_id" else ""),
+        prompt,
+        _answers(record, completions),
+        [opinion],
+        **(
+            {"prompt_external_id": fields.name_of(record["question_id"])}
+            if identifier == "question_id"
+            else {}
+        ),
+        sides_known=True,
+    )
+
+
+def _cut_turns(record: Record, conversations: dict[str, list[Message]]) -> None:
+    """Cut conversations to the turn that was judged, where one is named."""
+    turn = record.get("turn")
+    if "judge" not in record or not isinstance(turn, int) or isinstance(turn, bool) or turn < 1:
+        return
+    for key, chat in conversations.items():
+        asked = [place for place, message in enumerate(chat) if message["role"] == "user"]
+        conversations[key] = chat[: asked[turn]] if turn < len(asked) else chat
+
+
+def _answers(record: Record, completions: Sequence[Content]) -> list[Answer]:
+    return [
+        Answer(content, fields.name_of(record.get(side)))
+        for content, side in zip(completions, SIDES, strict=True)
+    ]
+
+
+BATTLES = Format("arena", noop("MT-Bench and Chatbot Arena battles"), JUDGED, _fits_battle, _read_battle)
+
+
+# --- Battles in columns: LMSYS arena 55k -------------------------------------------------------------------------
+
+WINNERS = ("winner_model_a", "winner_model_b", "winner_tie")
+TURNS = ("prompt", "response_a", "response_b")
+
+
+def _fits_columns(record: Record) -> bool:
+    has_turns = fields.has_contents(record, *TURNS)
+    return has_turns and all(as_thumb(record.get(key)) is not None for key in WINNERS)
+
+
+def _read_columns(record: Record) -> Candidate:
+    asked, first, second = (_turns(record, key) for key in TURNS)
+    chats = {
+        key: _dialogue(asked, said, key) for key, said in (("response_a", first), ("response_b", second))
+    }
+    won = [as_thumb(record[key]) for key in WINNERS]
+    if won.count(True) != 1:
+        raise RecordError(
+            _("Exactly one of %(names)s must be 1.") % {"names": ", ".join(WINNERS)}, WINNERS[0]
+        )
+    scores = (fields.chosen(0), fields.chosen(1), (0.5, 0.5))[won.index(True)]
+    prompt: Content = chats["response_a"][:1]
+    completions = [as_answer(chat[1:], key) for key, chat in chats.items()]
+    return fields.candidate(
+        record,
+        (*TURNS, *SIDES, *WINNERS),
+        prompt,
+        _answers(record, completions),
+        [Opinion(scores)],
+        sides_known=True,
+    )
+
+
+def _turns(record: Record, key: str) -> list[str]:
+    """Return the texts of a list, which may be JSON text. A turn without an answer is null."""
+    value: Any = fields.cell(record[key])
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(turn, str) or turn is None for turn in found):
+        raise RecordError(_("%(name)s must be text or a list of texts.") % {"name": key}, key)
+    return [turn or "" for turn in found]
+
+
+def _dialogue(asked: list[str], said: list[str], key: str) -> list[Message]:
+    if len(asked) != len(said):
+        raise RecordError(_("%(name)s must have an answer to each turn of the prompt.") % {"name": key}, key)
+    chat: list[Message] = []
+    for question, answer in zip(asked, said, strict=True):
+        chat += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return chat
+
+
+COLUMNS = Format(
+    "arena-columns", noop("Chatbot Arena battles in columns"), JUDGED, _fits_columns, _read_columns
+)

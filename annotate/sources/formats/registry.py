@@ -1,0 +1,66 @@
+"""All formats, the most specific first, and the choice among them by the first records of a file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from annotate.sources.candidates import Candidate
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import prompts, whetstone
+from annotate.sources.formats.corpora import helpsteer, ratings, summaries, threads, trees
+from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
+from annotate.sources.formats.judges import alpaca, arena, benchmarks
+from annotate.sources.formats.tools import argilla, crowds, label_studio
+from annotate.sources.formats.trainers import llama_factory, openai, others, transcripts, trl
+
+FORMATS: tuple[Format, ...] = (
+    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
+    *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
+    *(crowds.MTURK, crowds.POTATO),
+    *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),
+    *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
+    *(ratings.ULTRAFEEDBACK, ratings.NECTAR, ratings.DISTILABEL, others.NEMO_RL, ratings.BY_MODEL),
+    *(helpsteer.PREFERENCE, helpsteer.THIRD, helpsteer.RATINGS),
+    *(threads.STACK_EXCHANGE, threads.SHP, threads.WEBGPT, threads.SAFE),
+    *(summaries.PAIRS, summaries.AXIS, trees.OASST),
+    *(openai.PREFERENCES, transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO),
+    *(llama_factory.ALPACA, llama_factory.SHAREGPT, llama_factory.V1, llama_factory.KTO),
+    *(trl.PREFERENCES, trl.KTO, trl.NAMED),
+    *(prompts.PROMPT, prompts.CHAT, prompts.ALPACA),
+)
+
+SHARE = 0.75  # of the first records that must have the format: some lines may be broken
+SAMPLE = 50  # candidates that are looked at
+
+
+def find_format(records: Sequence[object]) -> Format | None:
+    """Return the first format that nearly all of these records have, or None.
+
+    Its `becomes` is what these records hold: prompts, comparisons, judged pairs or gold.
+    """
+    for format in FORMATS:
+        fitting = [record for record in records if format.recognise(record)]
+        if fitting and len(fitting) >= SHARE * len(records):
+            return replace(format, becomes=_becomes(format, fitting))
+    return None
+
+
+def _becomes(format: Format, records: Sequence[object]) -> str:
+    """Return what records hold at the most, or what the format mostly becomes if none can be read."""
+    found = list(islice(_readable(format, records), SAMPLE))
+    if format.is_fixed or not found:
+        return format.becomes
+    if any(candidate.opinions for candidate in found):
+        return JUDGED
+    pairs = [candidate for candidate in found if len(candidate.answers) > 1]
+    if pairs and all(candidate.gold in ("a", "b") for candidate in pairs):
+        return GOLD
+    return COMPARISONS if pairs else PROMPTS
+
+
+def _readable(format: Format, records: Sequence[object]) -> Iterator[Candidate]:
+    for record in records:
+        try:
+            yield from format.rows(record)
+        except RecordError:
+            continue

@@ -1,0 +1,1 @@
+"""Files that annotation tools write: the texts that were compared, and what each annotator said."""

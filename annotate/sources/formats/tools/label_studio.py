@@ -1,0 +1,206 @@
+"""Label Studio: tasks, and exports as JSON, JSON_MIN and CSV, with pairwise, choices, ranker and ratings."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
+from annotate.sources.formats.verdicts import holds_verdict, read_verdict
+from annotate.sources.media import find_losses
+from primitives.text import printable
+
+ABOUT_TASK = (
+    "annotations", "predictions", "drafts", "meta", "project", "updated_by", "comment_authors", "inner_id", "data",
+    "file_upload", "total_annotations", "cancelled_annotations", "total_predictions", "comment_count", "state",
+    "unresolved_comment_count", "last_comment_updated_at", "created_at", "updated_at", "allow_skip",
+)  # fmt: skip
+IDS = ("external_id", "prompt_external_id")  # in the data, where Whetstone wrote them
+
+# --- Tasks, and the export as JSON -------------------------------------------------------------------------------
+
+
+def _fits_task(record: Record) -> bool:
+    data = record.get("data")
+    if not isinstance(data, Mapping) or not has_texts(data):
+        return False
+    return "annotations" in record or not holds_verdict(data)
+
+
+def _read_task(record: Record) -> Candidate:
+    data = record["data"]
+    texts = read_texts(data)
+    annotations = fields.objects(record, "annotations") if record.get("annotations") else []
+    opinions = [
+        opinion
+        for annotation in annotations
+        if annotation.get("was_cancelled") is not True
+        for opinion in _opinions(annotation, texts)
+    ]
+    metadata = {
+        **(fields.rest(data, *texts.used, *IDS) or {}),
+        **(fields.rest(record, "id", *ABOUT_TASK) or {}),
+    }
+    return texts.candidate(
+        record,
+        ABOUT_TASK,
+        opinions,
+        external_id=fields.name_of(data.get("external_id")) or fields.name_of(record.get("id")),
+        prompt_external_id=fields.name_of(data.get("prompt_external_id")),
+        metadata=metadata or None,
+        sides_known=any(map(_shows_sides, annotations)),
+        losses=find_losses(data),
+    )
+
+
+def _shows_sides(annotation: Mapping[str, Any]) -> bool:
+    """Return whether an annotator of Label Studio saw the first text on the left."""
+    return "completed_by" in annotation and any(
+        item.get("type") == "pairwise" for item in _results(annotation)
+    )
+
+
+def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return fields.objects(annotation, "result") if annotation.get("result") else []
+
+
+def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
+    """Yield what an annotation says: nothing if it is empty. Raises RecordError where it says nothing of the texts."""
+    found: list[Opinion] = []
+    ratings: dict[str, float] = {}
+    notes: list[str] = []
+    strength = None
+    for result in _results(annotation):
+        value, name = result.get("value"), str(result.get("from_name", ""))
+        if not isinstance(value, Mapping):
+            continue
+        if result.get("type") == "rating" and result.get("to_name") in texts.names:
+            ratings[result["to_name"]] = fields.number(value.get("rating"), "rating")
+        elif opinion := _read_value(value, texts.names):
+            found.append(opinion)
+        elif told := as_strength(name, value.get("rating")):
+            strength = told
+        else:
+            notes.append(_note(name, value))
+    if ratings and not found:
+        found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
+    if len(found) > 1 or (not found and _results(annotation)):
+        raise RecordError(
+            _("An annotation does not say exactly once which completion is better, or that they are equal."),
+            "annotations",
+        )
+    for opinion in found:
+        annotator = annotation.get("completed_by", annotation.get("annotator"))
+        said_by = _by(opinion, annotator, annotation, "\n".join(filter(None, notes)))
+        yield replace(said_by, strength=said_by.strength or strength)
+
+
+def _note(name: str, value: Mapping[str, Any]) -> str:
+    """Return what another control says, as text."""
+    written = value.get("text")
+    if isinstance(written, list):
+        return "\n".join(map(str, written))
+    return note(name, next((value[key] for key in ("text", "choices", "rating") if key in value), None))
+
+
+def _by(opinion: Opinion, annotator: object, source: Mapping[str, Any], rationale: str = "") -> Opinion:
+    if isinstance(annotator, Mapping):
+        annotator = annotator.get("email") or annotator.get("id")
+    return Opinion(
+        opinion.scores,
+        opinion.verdict,
+        fields.name_of(annotator),
+        opinion.strength,
+        rationale,
+        fields.seconds(source.get("lead_time")),
+        fields.moment(source.get("created_at")),
+    )
+
+
+def _read_value(value: object, names: Sequence[str]) -> Opinion | None:
+    """Return what the value of a control says, or None where it is about something else."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        return read_verdict(value, names)
+    if not isinstance(value, Mapping):
+        return None
+    if isinstance(choices := value.get("choices"), list) and len(choices) == 1:
+        return read_verdict(choices[0], names)
+    if isinstance(selected := value.get("selected"), str):
+        return read_verdict(selected, names)
+    if "ranker" in value:
+        return _read_ranker(value["ranker"], names)
+    return None
+
+
+def _read_ranker(value: object, names: Sequence[str]) -> Opinion | None:
+    """Return a ranking: the ids in their order, in the only bucket that is named. What is not ranked has no score."""
+    if isinstance(value, Mapping):
+        buckets = [ids for name, ids in value.items() if name != "_" and isinstance(ids, list)]
+        value = buckets[0] if len(buckets) == 1 else None
+    if not isinstance(value, list) or not value:
+        return None
+    order = [fields.name_of(item) for item in value]
+    if unknown := [item for item in order if item not in set(names)]:
+        raise RecordError(
+            _("The ranking names “%(name)s”, which is not an item.") % {"name": printable(unknown[0], 40)}
+        )
+    scores = dict(zip(order, fields.ranked(range(len(order))), strict=True))
+    return Opinion(tuple(scores.get(name) for name in names))
+
+
+TASKS = Format("label-studio", noop("Label Studio (tasks, JSON)"), JUDGED, _fits_task, _read_task)
+
+
+# --- The exports JSON_MIN and CSV --------------------------------------------------------------------------------
+
+ABOUT_ANNOTATION = ("annotation_id", "annotator", "lead_time", "created_at", "updated_at")
+
+
+def _fits_flat(record: Record) -> bool:
+    return "annotation_id" in record and "lead_time" in record and "annotator" in record and has_texts(record)
+
+
+def _read_flat(record: Record) -> Candidate:
+    texts = read_texts(record)
+    found: dict[str, Opinion] = {}
+    for key, value in record.items():
+        if key not in (*texts.used, *ABOUT_ANNOTATION, "id"):
+            opinion = _read_value(fields.cell(value), texts.names)
+            if opinion is not None:
+                found[key] = opinion
+    if len(found) > 1:
+        raise RecordError(_("Several columns hold verdicts: %(names)s.") % {"names": ", ".join(found)})
+    opinions = [_by(opinion, record["annotator"], record) for opinion in found.values()]
+    is_pairwise = any(isinstance(fields.cell(record[key]), list) for key in found)
+    return texts.candidate(record, (*found, *ABOUT_ANNOTATION), opinions, sides_known=is_pairwise)
+
+
+FLAT = Format("label-studio-flat", noop("Label Studio (JSON_MIN, CSV)"), JUDGED, _fits_flat, _read_flat)
+
+
+# --- The data of a task alone ------------------------------------------------------------------------------------
+
+
+def _fits_items(record: Record) -> bool:
+    return (
+        fields.are_objects(record.get("items"), "id", "body")
+        and has_texts(record)
+        and not holds_verdict(record)
+    )
+
+
+def _read_items(record: Record) -> Candidate:
+    return read_texts(record).candidate(record, (), [])
+
+
+ITEMS = Format(
+    "label-studio-ranker", noop("Label Studio (items to rank)"), COMPARISONS, _fits_items, _read_items
+)

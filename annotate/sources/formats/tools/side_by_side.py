@@ -1,0 +1,111 @@
+"""Texts side by side, as the tools' own data have them: a prompt, and completions under numbered keys or in a list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import Record
+from annotate.sources.formats.verdicts import find_answers, find_policies, find_prompt
+from annotate.sources.messages import Chat, as_answer, as_chat, is_chat, read_content
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A prompt and completions. `names` is what verdicts call the completions, `used` the keys of it all."""
+
+    prompt: Content
+    answers: tuple[Answer, ...]
+    names: tuple[str, ...]
+    used: tuple[str, ...]
+
+    def candidate(
+        self, record: Record, used: Sequence[str], opinions: Sequence[Opinion], **more: Any
+    ) -> Candidate:
+        """Return the candidate of a record that holds these texts."""
+        return fields.candidate(record, (*self.used, *used), self.prompt, self.answers, opinions, **more)
+
+
+def has_texts(record: Record) -> bool:
+    """Return whether a prompt and completions stand out of a record's keys."""
+    if fields.are_objects(fields.cell(record.get("items")), "id"):
+        return bool(find_prompt(record, ()))
+    answers = find_answers(record)
+    return bool(answers) and bool(find_prompt(record, answers))
+
+
+def read_texts(record: Record, beside: Record | None = None) -> Texts:
+    """Return the texts of a record. Raises RecordError where it does not say which they are.
+
+    `beside` is another place where the names of who wrote them may be.
+    """
+    items = fields.cell(record.get("items"))
+    if fields.are_objects(items, "id"):
+        return _read_items(record, items)
+    answers = find_answers(record)
+    prompt = find_prompt(record, answers)
+    if not answers or not prompt:
+        raise RecordError(
+            _(
+                "It is not clear which text is the prompt and which are the completions. Map the columns by hand."
+            )
+        )
+    writers = {**(beside or {}), **record}
+    policies = find_policies(writers, answers)
+    contents = [as_answer(_content(record, key), key) for key in answers]
+    has_chats = any(isinstance(content, list) for content in contents)
+    return Texts(
+        as_chat(_content(record, prompt)) if has_chats else _content(record, prompt),
+        tuple(
+            Answer(content, fields.name_of(writers.get(policy)))
+            for content, policy in zip(contents, policies, strict=True)
+        ),
+        tuple(answers),
+        (prompt, *answers, *policies),
+    )
+
+
+def _content(record: Record, key: str) -> str | Chat:
+    """Return text, or messages, which may be JSON in a cell."""
+    value = fields.cell(record[key])
+    return read_content(value if is_chat(value) else record[key], key)
+
+
+def _read_items(record: Record, items: Any) -> Texts:
+    """Return the texts of Label Studio's list of items to rank."""
+    prompt = find_prompt(record, ())
+    if not prompt:
+        raise RecordError(_("The prompt is missing."), "prompt")
+    return Texts(
+        _content(record, prompt),
+        tuple(
+            Answer(
+                fields.text(
+                    item, next((key for key in ("body", "text", "html", "title") if item.get(key)), "body")
+                ),
+                fields.name_of(item.get("title")) if item.get("body") or item.get("text") else "",
+                {"id": item["id"]},
+            )
+            for item in items
+        ),
+        tuple(fields.name_of(item["id"]) for item in items),
+        (prompt, "items"),
+    )
+
+
+def note(question: str, value: object) -> str:
+    """Return an answer that is no verdict, for the rationale: a text as it is, anything else behind its question."""
+    if isinstance(value, str):
+        return value
+    said = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return "" if said in (None, "") else f"{question}: {said}"
+
+
+def as_strength(question: object, value: object) -> int | None:
+    """Return the strength of a preference, of 1 to 3, where a question asks for it."""
+    is_asked = question == "strength" and fields.is_number(value)
+    return int(value) if is_asked and value in (1, 2, 3) else None

@@ -1,0 +1,106 @@
+"""LLaMA-Factory: alpaca, sharegpt and v1 preferences, and single ratings. Axolotl and ms-swift share some."""
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Candidate, Content, Message
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import JUDGED, Format, Record
+from annotate.sources.formats.pairs import CHOSEN, as_thumb, preferred, thumbed
+from annotate.sources.formats.trainers.trl import read_pair
+from annotate.sources.messages import as_chat, is_chat, read_chat, split_answer, split_chats
+
+# --- alpaca ------------------------------------------------------------------------------------------------------
+
+PROMPT = ("instruction", "input", "history", *fields.SYSTEM)
+
+
+def _fits_alpaca(record: Record) -> bool:
+    return fields.has_texts(record, "instruction", *CHOSEN) and "prompt" not in record
+
+
+def _read_alpaca(record: Record) -> Candidate:
+    return preferred(record, (*PROMPT, *CHOSEN), _alpaca_prompt(record), [record[side] for side in CHOSEN])
+
+
+def _alpaca_prompt(record: Record) -> Content:
+    prompt: Content = fields.join(fields.text(record, "instruction"), record.get("input"))
+    history: list[Message] = []
+    for turn in record.get("history") or []:
+        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
+            raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
+        history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    return fields.with_system([*history, *as_chat(prompt)] if history else prompt, record)
+
+
+ALPACA = Format("llama-factory-alpaca", noop("LLaMA-Factory (alpaca)"), JUDGED, _fits_alpaca, _read_alpaca)
+
+
+# --- sharegpt ----------------------------------------------------------------------------------------------------
+
+
+def _chat_key(record: Record) -> str:
+    return next((key for key in ("conversations", "messages") if is_chat(record.get(key))), "")
+
+
+SHAREGPT = Format(
+    "llama-factory-sharegpt",
+    noop("LLaMA-Factory (sharegpt), Axolotl (chat_template)"),
+    JUDGED,
+    lambda record: (
+        bool(_chat_key(record)) and fields.has_contents(record, *CHOSEN) and "prompt" not in record
+    ),
+    lambda record: read_pair(record, _chat_key(record)),
+)
+
+
+# --- v1 ----------------------------------------------------------------------------------------------------------
+
+MESSAGES = ("chosen_messages", "rejected_messages")
+
+
+def _read_v1(record: Record) -> Candidate:
+    prompt, completions = split_chats({key: read_chat(record[key], key) for key in MESSAGES})
+    return preferred(record, MESSAGES, prompt, completions)
+
+
+V1 = Format(
+    "llama-factory-v1",
+    noop("LLaMA-Factory (v1)"),
+    JUDGED,
+    lambda record: all(is_chat(record.get(key)) for key in MESSAGES),
+    _read_v1,
+)
+
+
+# --- Single ratings ----------------------------------------------------------------------------------------------
+
+
+def _thumb_key(record: Record) -> str:
+    return next((key for key in ("kto_tag", "label") if as_thumb(record.get(key)) is not None), "")
+
+
+def _fits_kto(record: Record) -> bool:
+    if fields.has_any(record, *CHOSEN, "prompt", "completion") or not _thumb_key(record):
+        return False
+    return bool(_chat_key(record)) or (
+        "kto_tag" in record and fields.has_texts(record, "instruction", "output")
+    )
+
+
+def _read_kto(record: Record) -> Candidate:
+    thumb, key = _thumb_key(record), _chat_key(record)
+    prompt: Content
+    answer: Content
+    if key:
+        prompt, answer = split_answer(read_chat(record[key], key), key)
+        prompt = fields.with_system(prompt, record)
+    else:
+        prompt, answer = _alpaca_prompt(record), record["output"]
+    return thumbed(record, (*PROMPT, "output", key, thumb), prompt, answer, record[thumb])
+
+
+KTO = Format(
+    "llama-factory-kto", noop("LLaMA-Factory, ms-swift: single ratings (KTO)"), JUDGED, _fits_kto, _read_kto
+)

@@ -1,0 +1,139 @@
+"""Verdicts in words: “A is better”, “tie (bothbad)”, “left”, and the keys of answers that stand side by side."""
+
+import re
+from collections.abc import Sequence
+
+from annotate.sources.candidates import Opinion
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import Record
+from annotate.sources.messages import is_chat
+
+# Keys that say which completion is better, whatever their values mean.
+VERDICT = re.compile(
+    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
+    re.IGNORECASE,
+)
+CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
+NEITHER = -100  # on a scale: no completion is valid
+STRONGEST = 3
+LONGEST = 200  # characters of a verdict in words
+# Words without blanks and marks. “Neither” alone is none: it may be a tie, or that both are bad.
+TIES = {
+    "tie",
+    "equal",
+    "same",
+    "draw",
+    "equallygood",
+    "bothgood",
+    "botharegood",
+    "nopreference",
+    "aboutthesame",
+}
+BOTH_BAD = {"bothbad", "botharebad", "tiebothbad", "neitherisgood", "equallybad"}
+SKIPS = {"skip", "skipped", "unsure", "notsure", "cannottell"}
+FIRST, SECOND = {"a", "1", "left", "first"}, {"b", "2", "right", "second"}
+NOUN = (
+    "answer|response|output|completion|option|model|text|item|choice|assistant|candidate|generation|summary"
+    "|translation|message"
+)
+# A bare number is none: it may as well be a rating.
+SIDE = re.compile(
+    rf"(?:the )?(?:(?:{NOUN})s?[ _-]*(?P<named>[ab12])|(?P<bare>a|b|left|right|first|second)(?: (?:{NOUN}))?)"
+    r"(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
+)
+STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3}
+
+# Keys that end with the number or the letter of an answer, and those of them that hold no answers.
+WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
+WITH_NUMBER = re.compile(r"(.*?)[ _-]?([0-9]{1,2})")
+WITH_LETTER = re.compile(rf"(.*[ _-]|{NOUN})([a-d])", re.IGNORECASE)
+NO_ANSWERS = re.compile(
+    r"model|policy|generator|system|annotator|score|rank|rating|id$|label|source|name", re.IGNORECASE
+)
+
+
+def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
+    """Return the opinion that a word says about two answers, or None where it says none.
+
+    `answers` is what else the two are called, as the keys that they are under.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST:
+        return None
+    word = value.strip().strip("[]").lower()
+    bare = re.sub(r"[^\w]|_", "", word)
+    names = [answer.strip().lower() for answer in answers]
+    if bare in TIES:
+        return Opinion((0.5,) * (len(names) or 2))
+    if bare in BOTH_BAD or bare in SKIPS:
+        return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
+    if names.count(word) == 1:
+        return Opinion(fields.chosen(names.index(word), len(names)))
+    return _read_side(word) if not names or len(names) == len((FIRST, SECOND)) else None
+
+
+def _read_side(word: str) -> Opinion | None:
+    """Return the opinion of a phrase such as “response b is much better”."""
+    match = SIDE.fullmatch(word)
+    if match is None:
+        return None
+    how = match["how"]
+    return Opinion(
+        fields.chosen(0 if (match["named"] or match["bare"]) in FIRST else 1),
+        strength=STRENGTHS[how] if how else None,
+    )
+
+
+def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
+    """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad."""
+    if strength == NEITHER:
+        return Opinion(verdict="both_bad", annotator=annotator, rationale=rationale)
+    scores = (0.5, 0.5) if strength == 0 else fields.chosen(0 if strength < 0 else 1)
+    size = min(max(round(abs(strength)), 1), STRONGEST)
+    return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)
+
+
+def holds_verdict(record: Record, *used: str) -> bool:
+    """Return whether another key of a record says which completion is better."""
+    return any(
+        value not in (None, "", []) and isinstance(key, str) and VERDICT.search(key) is not None
+        for key, value in record.items()
+        if key not in used
+    )
+
+
+def find_answers(record: Record) -> list[str]:
+    """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows."""
+    rows: dict[str, list[str]] = {}
+    for key, value in record.items():
+        stem, place = _split(key) if isinstance(key, str) and _is_text(value) else ("", "")
+        if place and not NO_ANSWERS.search(stem):
+            rows.setdefault(stem.lower(), []).append(key)
+    several = [sorted(keys, key=lambda key: (len(key), key)) for keys in rows.values() if len(keys) > 1]
+    return several[0] if len(several) == 1 else []
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or is_chat(value)
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Return the stem and the place of a key such as “answer_2”; the place is empty if it names none."""
+    match = WITH_NUMBER.fullmatch(key) or WITH_LETTER.fullmatch(key)
+    return (match[1].rstrip(" _-"), match[2]) if match else (key, "")
+
+
+def find_prompt(record: Record, answers: Sequence[str]) -> str:
+    """Return the key of the one text that is the prompt, or an empty text."""
+    known = (*fields.PROMPT_KEYS, *CONTEXTS)
+    found = [key for key in known if _is_text(record.get(key)) and key not in answers]
+    return found[0] if found[:1] == ["prompt"] or len(found) == 1 else ""
+
+
+def find_policies(record: Record, answers: Sequence[str]) -> list[str]:
+    """Return for each answer the key of who wrote it, by its number or its letter; or an empty text."""
+    found = []
+    for number, key in enumerate(answers):
+        places = dict.fromkeys((_split(key)[1], str(number + 1), LETTERS[number : number + 1]))
+        names = [f"{stem}{gap}{place}" for place in places for stem in WRITERS for gap in ("_", "", "-", " ")]
+        found.append(next((name for name in names if isinstance(record.get(name), str)), ""))
+    return found

@@ -1,0 +1,255 @@
+"""Whetstone's own files: prompts and pairs to judge, and the pairs that it exports."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.verdicts import holds_verdict
+from annotate.sources.messages import as_answer, read_content
+
+# --- Prompts and pairs to judge ----------------------------------------------------------------------------------
+
+COMPLETIONS = ("completion_a", "completion_b")
+KEYS = (
+    *("prompt", "id", "metadata", *COMPLETIONS, "policy_a", "policy_b", "gold", "tools"),
+    *("prompt_external_id", "prompt_metadata", "withdrawn"),
+)
+SIGNS = {*KEYS} - {"prompt", "id", "metadata", "tools"}  # no other format has these
+
+
+def _fits(record: Record) -> bool:
+    """Return whether a record is of the format, also a prompt of it alone: it has no other keys then."""
+    if "prompt" not in record or {"chosen", "rejected"} & record.keys():
+        return False
+    if {*COMPLETIONS} & record.keys() and holds_verdict(record, *KEYS):
+        return False  # it says which one is better, in a way of its own
+    return bool(SIGNS & record.keys()) or ("metadata" in record and record.keys() <= {*KEYS})
+
+
+def _read(record: Record) -> Candidate:
+    record = fields.read_cells(record, "prompt")
+    has_completions = [
+        key for key in COMPLETIONS if record.get(key) not in (None, "") or _is_said(record, key)
+    ]
+    if len(has_completions) == 1:
+        raise RecordError(_("A pair needs both completion_a and completion_b."), has_completions[0])
+    answers = [
+        Answer(
+            as_answer(read_content(fields.read_cells(record, key)[key], key), key),
+            fields.name_of(record.get(policy)),
+        )
+        for key, policy in zip(COMPLETIONS, ("policy_a", "policy_b"), strict=True)
+        if has_completions
+    ]
+    return fields.candidate(
+        record,
+        (),
+        read_content(record["prompt"], "prompt"),
+        answers,
+        metadata=_metadata(record),
+        prompt_external_id=fields.name_of(record.get("prompt_external_id")),
+        prompt_metadata=_object(record, "prompt_metadata"),
+        gold=_gold(record, is_pair=bool(answers)),
+        withdrawn=_flag(record, "withdrawn"),
+    )
+
+
+def _is_said(record: Record, key: str) -> bool:
+    """Return whether an empty completion is one: in a table, a prompt alone has empty cells."""
+    return record.get(key) == "" and any(record.get(other) for other in COMPLETIONS)
+
+
+def _metadata(record: Record) -> dict[str, Any] | None:
+    own, others = _object(record, "metadata"), fields.rest(record, *KEYS)
+    return own if others is None else {**(own or {}), **others}
+
+
+def _object(record: Record, key: str) -> dict[str, Any] | None:
+    value = fields.cell(record.get(key))
+    if value is None or value == "":
+        return None
+    if not isinstance(value, dict):
+        raise RecordError(_("%(name)s must be an object.") % {"name": key}, key)
+    return value
+
+
+def _gold(record: Record, *, is_pair: bool) -> str | None:
+    if "gold" not in record or record["gold"] == "" or (record["gold"] is None and not is_pair):
+        return None
+    gold = "none" if record["gold"] is None else record["gold"]
+    if not is_pair or gold not in ("a", "b", "none"):
+        raise RecordError(_("gold must be “a”, “b” or “none”, beside completion_a and completion_b."), "gold")
+    return str(gold)
+
+
+def _flag(record: Record, key: str) -> bool:
+    value = record.get(key)
+    if isinstance(value, str):
+        value = {"true": True, "false": False, "": False}.get(value.strip().lower(), value)
+    if value is not None and not isinstance(value, bool):
+        raise RecordError(_("%(name)s must be true or false.") % {"name": key}, key)
+    return bool(value)
+
+
+PAIRS_TO_JUDGE = Format("whetstone", noop("Whetstone: prompts and pairs"), COMPARISONS, _fits, _read)
+
+
+# --- Exported pairs ----------------------------------------------------------------------------------------------
+
+SIDES = ("chosen", "rejected")
+CHATS = ("prompt", *SIDES)
+OF_COMPLETION = ("token_ids", "finish_reason", "seed", "logprob", "sampling")
+
+
+def _fits_export(record: Record) -> bool:
+    return record.keys() >= {
+        *CHATS,
+        "comparison",
+        "prompt_id",
+        "votes_chosen",
+        "votes_rejected",
+        "votes_tie",
+        "annotators",
+    }
+
+
+def _read_export(record: Record) -> Candidate:
+    record = fields.read_cells(record, *CHATS)
+    answers = []
+    for side in SIDES:
+        metadata = {
+            name: value
+            for name in OF_COMPLETION
+            if (value := fields.cell(record.get(f"{side}_{name}"))) not in (None, "")
+        }
+        content = as_answer(read_content(record[side], side), side)
+        answers.append(Answer(content, fields.name_of(record.get(f"{side}_policy")), metadata))
+    return fields.candidate(
+        record,
+        (),
+        read_content(record["prompt"], "prompt"),
+        answers,
+        _votes(record),
+        external_id=fields.name_of(record.get("external_id")),
+        metadata=_object(record, "metadata"),
+        prompt_external_id=fields.name_of(record.get("prompt_external_id")),
+        prompt_metadata=_object(record, "prompt_metadata"),
+    )
+
+
+def _votes(record: Record) -> Iterator[Opinion]:
+    """Yield a vote for each annotator where all agree. Where they do not, the row does not say who voted how."""
+    counts = [fields.number(record.get(key), key) for key in ("votes_chosen", "votes_rejected", "votes_tie")]
+    scores = [fields.chosen(0), fields.chosen(1), (0.5, 0.5)]
+    annotators = fields.cell(record["annotators"])
+    if not isinstance(annotators, list) or not annotators:
+        raise RecordError(_("%(name)s must be a list.") % {"name": "annotators"}, "annotators")
+    if "verdicts" in record:
+        yield from _known_votes(
+            annotators, fields.cell(record["verdicts"]), fields.cell(record.get("strengths"))
+        )
+        return
+    if sum(count > 0 for count in counts) == 1:
+        vote = scores[next(place for place, count in enumerate(counts) if count > 0)]
+        for annotator in annotators:
+            yield Opinion(vote, annotator=fields.name_of(annotator))
+    else:
+        label = fields.number(record.get("label", 1.0), "label")
+        yield Opinion((label, 1 - label))
+
+
+def _known_votes(annotators: list[object], verdicts: object, strengths: object) -> Iterator[Opinion]:
+    """Yield each annotator's vote."""
+    scores = {"chosen": fields.chosen(0), "rejected": fields.chosen(1), "tie": (0.5, 0.5)}
+    if not isinstance(verdicts, list) or len(verdicts) != len(annotators):
+        raise RecordError(_("%(name)s must have one for each annotator.") % {"name": "verdicts"}, "verdicts")
+    if not isinstance(strengths, list) or len(strengths) != len(annotators):
+        strengths = [None] * len(annotators)
+    for annotator, verdict, strength in zip(annotators, verdicts, strengths, strict=True):
+        known = scores.get(verdict) if isinstance(verdict, str) else None
+        yield Opinion(
+            known or (),
+            "" if known else str(verdict),
+            fields.name_of(annotator),
+            int(fields.number(strength, "strengths")) if strength is not None else None,
+        )
+
+
+EXPORT = Format("whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _fits_export, _read_export)
+
+
+# --- Judged comparisons ------------------------------------------------------------------------------------------
+
+ABOUT_COMPARISON = ("held_out", "comparison", "kind", "batch", "split", "judgments")
+
+
+def _fits_judged(record: Record) -> bool:
+    is_pair = fields.has_contents(record, "prompt", *COMPLETIONS)
+    return is_pair and fields.are_objects(fields.cell(record.get("judgments")), "annotator", "verdict")
+
+
+def _read_judged(record: Record) -> Candidate:
+    """Return a comparison with each judgment about it."""
+    record = {**record, "judgments": fields.cell(record["judgments"])}
+    known = {key: value for key, value in record.items() if key not in ABOUT_COMPARISON}
+    if known.get("gold") is None:
+        known.pop("gold", None)
+    judgments = fields.objects(record, "judgments")
+    return replace(
+        _read(known),
+        opinions=tuple(map(_judgment, judgments)),
+        sides_known=all(judgment.get("left") == "a" for judgment in judgments),
+    )
+
+
+def _judgment(judgment: Record) -> Opinion:
+    verdict, rationale = judgment["verdict"], judgment.get("rationale")
+    scores = {"a": fields.chosen(0), "b": fields.chosen(1), "tie": (0.5, 0.5)}.get(str(verdict), ())
+    strength = judgment.get("strength")
+    return Opinion(
+        scores,
+        "" if scores else str(verdict),
+        fields.name_of(judgment["annotator"]),
+        None if strength is None else int(fields.number(strength, "strength")),
+        rationale if isinstance(rationale, str) else "",
+        fields.seconds(judgment.get("seconds")),
+        fields.moment(judgment.get("at")),
+    )
+
+
+JUDGED_COMPARISONS = Format(
+    "whetstone-judged", noop("Whetstone: judged comparisons"), JUDGED, _fits_judged, _read_judged
+)
+
+
+# --- Single ratings ----------------------------------------------------------------------------------------------
+
+
+def _fits_kto(record: Record) -> bool:
+    return record.keys() >= {"prompt", "completion", "label", "completion_id", "both_bad", "policy"}
+
+
+def _read_kto(record: Record) -> Candidate:
+    record = fields.read_cells(record, "completion")
+    answer = as_answer(read_content(record["completion"], "completion"), "completion")
+    return fields.candidate(
+        record,
+        (),
+        read_content(record["prompt"], "prompt"),
+        [Answer(answer, fields.name_of(record["policy"]))],
+        [Opinion((1.0 if _flag(record, "label") else 0.0,))],
+        external_id=fields.name_of(record.get("external_id")),
+        metadata=_object(record, "metadata"),
+        prompt_external_id=fields.name_of(record.get("prompt_external_id")),
+        prompt_metadata=_object(record, "prompt_metadata"),
+    )
+
+
+KTO = Format("whetstone-kto", noop("Whetstone: exported single ratings"), JUDGED, _fits_kto, _read_kto)

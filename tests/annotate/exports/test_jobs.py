@@ -1,0 +1,137 @@
+"""Prepared files: written once, by a worker or beside the web server, with a hash and an end."""
+
+import hashlib
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from annotate import tasks
+from annotate.exports import jobs
+from annotate.forms.exports import read_selection
+from annotate.models import Export
+from tests.waiting import wait_for
+
+PREPARE = "/p/reviews/export/prepare/"
+
+
+@pytest.fixture(autouse=True)
+def _storage(settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "files"
+
+
+def prepare(client, **given):
+    answer = client.post(PREPARE, given)
+    assert answer.status_code == 302
+    return Export.objects.get(pk=answer.url.rstrip("/").rpartition("/")[2])
+
+
+def test_a_worker_writes_the_file_that_was_asked_for(plain, researcher, client_for):
+    client = client_for(researcher)
+    job = prepare(client, format="kto", annotator=["anna", "bela"])
+    assert "Waiting for a worker" in client.get(f"/p/reviews/export/jobs/{job.pk}/").content.decode()
+    tasks.write_export(str(job.pk))
+    tasks.write_export(str(job.pk))  # a message that arrives twice
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.rows, job.expected) == ("done", 1, 4, 4)
+    assert job.sha256 in client.get(f"/p/reviews/export/jobs/{job.pk}/").content.decode()
+    answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
+    content = b"".join(answer.streaming_content)
+    assert answer["Content-Disposition"] == 'attachment; filename="reviews-kto.jsonl"'
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (job.size, job.sha256)
+    direct = client.get("/p/reviews/export/file/?format=kto&annotator=anna&annotator=bela")
+    assert content == b"".join(direct.streaming_content)
+
+
+def test_a_file_can_be_downloaded_until_it_expires(plain, researcher, client_for):
+    client = client_for(researcher)
+    job = prepare(client)
+    jobs.write(str(job.pk), read_selection)
+    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert client.get(f"/p/reviews/export/jobs/{job.pk}/file/").status_code == 404
+    job.refresh_from_db()
+    assert job.file.storage.exists(job.file.name)
+    tasks.sweep_exports()
+    assert not job.file.storage.exists(job.file.name)
+    assert "has expired" in client.get(f"/p/reviews/export/jobs/{job.pk}/").content.decode()
+
+
+def test_a_cancelled_or_refused_job_leaves_no_file(plain, chat, researcher, client_for):
+    client = client_for(researcher)
+    cancelled, mixed = prepare(client, texts="text"), prepare(client)
+    client.post(f"/p/reviews/export/jobs/{cancelled.pk}/cancel/")
+    for job in (cancelled, mixed):
+        jobs.write(str(job.pk), read_selection)
+        job.refresh_from_db()
+        assert not job.file
+    assert (cancelled.state, mixed.state) == ("cancelled", "failed")
+    assert "plain prompts and chats" in mixed.error
+
+
+def test_a_silent_writer_is_replaced_and_then_given_up(plain, researcher, client_for):
+    job = prepare(client_for(researcher))
+    for attempt in range(1, jobs.ATTEMPTS + 1):
+        long_ago = timezone.now() - 2 * jobs.SILENCE
+        Export.objects.update(state="running", attempt=attempt, heard_at=long_ago)
+        job.refresh_from_db()
+        assert jobs.is_waiting(job)
+        jobs.write(str(job.pk), read_selection)
+        job.refresh_from_db()
+        assert job.state == ("done" if attempt < jobs.ATTEMPTS else "failed")
+        Export.objects.update(file="")
+
+
+def test_no_more_than_a_few_jobs_wait(plain, researcher, client_for):
+    client = client_for(researcher)
+    for _ in range(jobs.LIVE_AT_MOST):
+        prepare(client)
+    answer = client.post(PREPARE, {})
+    assert (answer.status_code, "Other files of this project" in answer.content.decode()) == (422, True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_worker_the_page_has_it_written(plain, researcher, client_for):
+    client = client_for(researcher)
+    job = prepare(client)
+    Export.objects.update(heard_at=timezone.now() - 2 * jobs.PATIENCE)
+    page = f"/p/reviews/export/jobs/{job.pk}/"
+    client.get(page, headers={"HX-Request": "true"})
+    wait_for(lambda: Export.objects.get().state == "done")
+    content = b"".join(client.get(f"{page}file/").streaming_content)
+    assert [json.loads(line)["comparison"] for line in content.splitlines()] == [plain[0].pk]
+
+
+def test_only_readers_of_the_project_prepare_and_download(
+    plain, researcher, owner, teammate, outsider, client_for
+):
+    job = prepare(client_for(researcher))
+    jobs.write(str(job.pk), read_selection)
+    page = f"/p/reviews/export/jobs/{job.pk}/"
+    for user, status in ((owner, 200), (researcher, 200), (teammate, 403), (outsider, 404), (None, 302)):
+        client = client_for(user)
+        for path in (page, f"{page}file/", "/p/reviews/export/card/", "/p/reviews/export/file/?format=kto"):
+            answer = client.get(path)
+            assert answer.status_code == status
+            if answer.streaming:
+                assert b"".join(answer.streaming_content)
+        changed = 302 if status == 200 else status
+        assert client.post(f"{page}cancel/").status_code == changed
+        if status != 200:
+            assert client.post(PREPARE).status_code == status
+            assert client.post("/p/reviews/export/push/").status_code == status
+
+
+def test_the_api_names_the_format_and_what_is_wrong_with_it(plain, chat, researcher, client_for):
+    client = client_for(researcher)
+    path = "/api/v1/projects/reviews/export/"
+    answer = client.get(path, {"format": "openai", "annotator": ["anna", "bela"]})
+    assert len(b"".join(answer.streaming_content).splitlines()) == 2
+    for query, field in (
+        ({"format": "docx"}, "format"),
+        ({"format": "jsonl"}, "texts"),
+        ({"format": "openai", "ties": "only"}, "ties"),
+        ({"formt": "csv"}, "formt"),
+    ):
+        answer = client.get(path, query)
+        assert (answer.status_code, answer.json()["field"]) == (400, field)

@@ -1,0 +1,109 @@
+"""What leaves in a format that can carry everything comes into another project without loss."""
+
+import csv
+import io
+import itertools
+import json
+import zipfile
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from annotate.exports.bundle import open_download
+from annotate.forms.exports import read_selection
+from annotate.imports.expansion import Choices, expand
+from annotate.imports.writing import write
+from annotate.models import Project, User
+from annotate.sources.formats import find_format
+from tests.factories import compare, say
+
+numbers = itertools.count(1)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+verdicts = st.sampled_from(["first", "second", "tie", "both_bad", "skip"])
+comparisons = st.fixed_dictionaries(
+    {
+        "prompt": texts,
+        "completions": st.tuples(texts, texts).filter(lambda both: both[0] != both[1]),
+        "metadata": st.dictionaries(texts, st.one_of(texts, st.integers(0, 9), st.booleans()), max_size=2),
+        "said": st.lists(st.tuples(verdicts, st.integers(1, 3)), min_size=1, max_size=2),
+    }
+)
+
+
+def read(content: bytes, extension: str) -> list[dict[str, Any]]:
+    """Return the records of a file, as a program of another team reads them."""
+    match extension:
+        case "zip":
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                return pq.read_table(io.BytesIO(archive.read("data/train.parquet"))).to_pylist()
+        case "parquet":
+            return pq.read_table(io.BytesIO(content)).to_pylist()
+        case "csv":
+            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+        case _:
+            return [json.loads(line) for line in content.splitlines()]
+
+
+def leave(project: Project, name: str) -> list[dict[str, Any]]:
+    found = open_download(read_selection(project, {"format": name, "ties": "include"}))
+    return read(b"".join(found.chunks), found.filename.rpartition(".")[2])
+
+
+def essence(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what the rows say, whatever the ids and the order of the completions are."""
+    return sorted(json.dumps(_essence(row), sort_keys=True, default=str) for row in rows)
+
+
+def _essence(row: dict[str, Any]) -> Any:
+    sides = ("completion_a", "completion_b") if "completion_a" in row else ("chosen", "rejected")
+    policies = ("policy_a", "policy_b") if "completion_a" in row else ("chosen_policy", "rejected_policy")
+    completions = sorted(
+        [json.dumps(row[side]), row[policy]] for side, policy in zip(sides, policies, strict=True)
+    )
+    by_name = {"a": sides[0], "b": sides[1], "chosen": sides[0], "rejected": sides[1]}
+    if "completion_a" in row:
+        said = [(one["verdict"], one["strength"]) for one in row["judgments"]]
+    else:
+        cells = [row[name] for name in ("verdicts", "strengths")]
+        said = list(
+            zip(*(json.loads(cell) if isinstance(cell, str) else cell for cell in cells), strict=True)
+        )
+    votes = sorted(str((row.get(by_name.get(verdict), verdict), strength)) for verdict, strength in said)
+    names = ("prompt", "label", "margin", "metadata", "external_id", "id", "prompt_metadata")
+    return [{name: row[name] for name in names if name in row}, completions, votes]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "parquet", "csv", "datasets", "comparisons"])
+@given(st.lists(comparisons, min_size=1, max_size=3), st.booleans())
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_leaves_comes_in_without_loss(db, name, drawn, as_chats):
+    number = next(numbers)
+    ours, theirs = (
+        Project.objects.create(slug=f"{side}-{number}", name=side, held_out_share=0)
+        for side in ("ours", "theirs")
+    )
+    people = [User.objects.create_user(f"person-{number}-{place}", password="x") for place in range(2)]
+    policies = tuple(ours.policies.create(name=policy, kind="external") for policy in ("one", "two"))
+    for place, one in enumerate(drawn):
+        prompt = f"{place} {one['prompt']}"
+        made = compare(
+            ours, [{"role": "user", "content": prompt}] if as_chats else prompt, *one["completions"], policies=policies,
+            external_id=f"pair {place}", metadata=one["metadata"],
+        )  # fmt: skip
+        for person, (what, strength) in zip(people, one["said"], strict=False):
+            say(person, made, what, strength)
+    rows = leave(ours, name)
+    if rows:
+        format = find_format(rows)
+        assert format is not None
+        items = [
+            (line, item)
+            for line, row in enumerate(rows)
+            for candidate in format.rows(row)
+            for item in expand(candidate, Choices("judged"))
+        ]
+        write(theirs, items)
+    assert essence(leave(theirs, name)) == essence(rows)

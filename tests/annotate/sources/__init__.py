@@ -1,0 +1,1 @@
+"""Files of others, read: formats, chats, and what is refused."""

@@ -1,0 +1,221 @@
+"""Whetstone's own files, and prompts alone."""
+
+from datetime import UTC, datetime
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from tests.annotate.sources.cases import BLUE_GREEN, SKY, Case, assistant, pair, system
+
+AT = datetime(2024, 5, 1, 10, tzinfo=UTC)
+PROVENANCE = {
+    **{
+        "label": 1.0,
+        "margin": 1.0,
+        "weight": 1.0,
+        "held_out": False,
+        "comparison": 5,
+        "kind": "standard",
+        "batch": "round 2",
+        "prompt_id": 9,
+    },
+    **{
+        "votes_chosen": 2,
+        "votes_rejected": 0,
+        "votes_tie": 0,
+        "annotators": ["annotator-1", "annotator-2"],
+        "snapshot": None,
+    },
+}
+EXPORTED = {
+    "external_id": "c5",
+    "metadata": '{"lang": "en"}',
+    "prompt_external_id": "p9",
+    "prompt_metadata": "{}",
+    "chosen_policy": "m1",
+    "rejected_policy": "m2",
+    "chosen_seed": 3,
+}
+WHETSTONE: list[Case] = [
+    (
+        "whetstone",
+        {
+            "prompt": "Sky?",
+            "id": "c1",
+            "metadata": {"lang": "en"},
+            "completion_a": "Blue.",
+            "completion_b": "Green.",
+            "policy_a": "m1",
+            "policy_b": "m2",
+            "gold": "a",
+            "prompt_external_id": "p1",
+            "prompt_metadata": {"x": 1},
+            "withdrawn": True,
+        },
+        [
+            Candidate(
+                "Sky?",
+                (Answer("Blue.", "m1"), Answer("Green.", "m2")),
+                external_id="c1",
+                metadata={"lang": "en"},
+                prompt_external_id="p1",
+                prompt_metadata={"x": 1},
+                gold="a",
+                withdrawn=True,
+            )
+        ],
+    ),
+    (  # a table, with a column that it does not know, and an empty cell
+        "whetstone",
+        {
+            "prompt": "Sky?",
+            "completion_a": "Blue.",
+            "completion_b": "Green.",
+            "gold": "",
+            "prompt_metadata": '{"x": 1}',
+            "withdrawn": "false",
+            "lang": "en",
+        },
+        [Candidate("Sky?", BLUE_GREEN, metadata={"lang": "en"}, prompt_metadata={"x": 1})],
+    ),
+    (
+        "whetstone",
+        {"prompt": SKY, "completion_a": [assistant("Blue.")], "completion_b": "Green."},
+        [Candidate(SKY, BLUE_GREEN)],
+    ),
+    (
+        "whetstone",
+        {"prompt": "Sky?", "id": 1, "metadata": {"lang": "en"}},
+        [Candidate("Sky?", external_id="1", metadata={"lang": "en"})],
+    ),
+    (
+        "whetstone-pairs",
+        {
+            "prompt": SKY,
+            "chosen": [assistant("Blue.")],
+            "rejected": [assistant("Green.")],
+            **PROVENANCE,
+            **EXPORTED,
+        },
+        [
+            Candidate(
+                SKY,
+                (Answer("Blue.", "m1", {"seed": 3}), Answer("Green.", "m2")),
+                (Opinion((1.0, 0.0), annotator="annotator-1"), Opinion((1.0, 0.0), annotator="annotator-2")),
+                external_id="c5",
+                metadata={"lang": "en"},
+                prompt_external_id="p9",
+                prompt_metadata={},
+            )
+        ],
+    ),
+    (  # as CSV, where the annotators disagree
+        "whetstone-pairs",
+        {
+            "prompt": "Sky?",
+            "chosen": "Blue.",
+            "rejected": "Green.",
+            **{key: str(value) for key, value in PROVENANCE.items()},
+            "label": "0.75",
+            "votes_tie": "1",
+            "annotators": '["annotator-1"]',
+        },
+        [pair(opinion=Opinion((0.75, 0.25)))],
+    ),
+]
+
+JUDGMENTS = [
+    {
+        "annotator": "annotator-1",
+        "verdict": "b",
+        "strength": 2,
+        "left": "b",
+        "rationale": "Truer.",
+        "seconds": 9.5,
+        "at": "2024-05-01T10:00:00+00:00",
+    },
+    {"annotator": "annotator-2", "verdict": "both_bad", "strength": None, "left": "a"},
+]
+WHETSTONE += [
+    (
+        "whetstone-pairs",
+        {
+            **{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green.", **PROVENANCE},
+            **{"verdicts": ["chosen", "tie"], "strengths": [3, None]},
+        },
+        [
+            Candidate(
+                "Sky?",
+                BLUE_GREEN,
+                (
+                    Opinion((1.0, 0.0), annotator="annotator-1", strength=3),
+                    Opinion((0.5, 0.5), annotator="annotator-2"),
+                ),
+            )
+        ],
+    ),
+    (
+        "whetstone-judged",
+        {
+            **{
+                "prompt": "Sky?",
+                "completion_a": "Blue.",
+                "completion_b": "Green.",
+                "id": "c1",
+                "metadata": {"lang": "en"},
+            },
+            **{
+                "gold": None,
+                "held_out": False,
+                "comparison": 5,
+                "kind": "standard",
+                "batch": "",
+                "judgments": JUDGMENTS,
+            },
+        },
+        [
+            Candidate(
+                "Sky?",
+                BLUE_GREEN,
+                (
+                    Opinion((0.0, 1.0), "", "annotator-1", 2, "Truer.", 9.5, AT),
+                    Opinion(verdict="both_bad", annotator="annotator-2"),
+                ),
+                external_id="c1",
+                metadata={"lang": "en"},
+            )
+        ],
+    ),
+]
+
+WHETSTONE += [
+    (
+        "whetstone-kto",
+        {
+            **{"prompt": "Sky?", "completion": "Blue.", "label": True, "both_bad": False, "policy": "m1"},
+            **{"completion_id": 4, "comparison": 5, "external_id": "c5", "metadata": "{}"},
+        },
+        [Candidate("Sky?", (Answer("Blue.", "m1"),), (Opinion((1.0,)),), external_id="c5", metadata={})],
+    ),
+]
+
+PROMPTS: list[Case] = [
+    (
+        "prompts",
+        {"prompt": "Sky?", "id": "p1", "topic": "x"},
+        [Candidate("Sky?", external_id="p1", metadata={"topic": "x"})],
+    ),
+    ("prompts", {"prompt": SKY}, [Candidate(SKY)]),
+    ("prompts", {"system": "Be short.", "prompt": "Sky?"}, [Candidate([system("Be short."), *SKY])]),
+    ("chats", {"messages": [system("Be short."), *SKY]}, [Candidate([system("Be short."), *SKY])]),
+    (
+        "chats",
+        {"conversations": [{"from": "human", "value": "Sky?"}, {"from": "gpt", "value": "Blue."}]},
+        [Candidate(SKY, metadata={"answer": [assistant("Blue.")]})],
+    ),
+    (
+        "alpaca",
+        {"instruction": "Name it.", "input": "Sky?", "output": "Blue."},
+        [Candidate("Name it.\nSky?", metadata={"output": "Blue."})],
+    ),
+]
+
+CASES = [*WHETSTONE, *PROMPTS]

@@ -1,0 +1,166 @@
+"""Each format is recognised by its records, and says what they say."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from django.conf import settings
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from annotate.sources.candidates import Candidate
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import FORMATS, find_format
+from tests.annotate.sources.cases import Case, corpora, judges, own, tools, trainers
+
+CASES: list[Case] = [*trainers.CASES, *corpora.CASES, *judges.CASES, *tools.CASES, *own.CASES]
+BY_NAME = {format.name: format for format in FORMATS}
+
+
+@pytest.mark.parametrize(("name", "record", "expected"), CASES, ids=[case[0] for case in CASES])
+def test_a_record_says_what_its_format_means(
+    name: str, record: dict[str, Any], expected: list[Candidate]
+) -> None:
+    found = find_format([record])
+    assert found is not None
+    assert found.name == name
+    assert list(found.rows(record)) == expected
+
+
+def test_every_format_is_documented_and_has_a_case() -> None:
+    page = (settings.BASE_DIR / "docs" / "data.md").read_text()
+    assert [format.name for format in FORMATS if f"\n| `{format.name}` |" not in page] == []
+    assert [format.name for format in FORMATS if format.name not in {case[0] for case in CASES}] == []
+    assert len(BY_NAME) == len(FORMATS)
+
+
+# --- Nothing is guessed ------------------------------------------------------------------------------------------
+
+UNCLEAR: list[dict[str, Any]] = [
+    {"foo": "Sky?", "chosen": "Blue.", "rejected": "Green."},
+    {"prompt": "Sky?", "chosen": "Blue."},
+    {"prompt": "Sky?", "rejected": "Green."},
+    {"prompt": "Sky?", "better": "Blue.", "worse": "Green."},
+    {"prompt": "Sky?", "answers": ["Blue.", "Green."]},
+    {"prompt": "Sky?", "items": [{"text": "Blue."}, {"text": "Green."}]},
+    {"instruction": "Sky?", "output_a": "Blue.", "output_b": "Green.", "winner": "a"},
+    {"messages": [{"role": "user", "content": "Sky?"}], "preferred": "Blue."},
+    {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "winner": "a"},
+    {"prompt": "Sky?", "completions": [{"model": "m", "completion": "Blue.", "rank": 1}]},
+    {"instruction": "Sky?", "output_1": "Blue.", "output_2": "Green.", "winner": "output_1"},
+    {"input": "Sky?", "output_1": "Blue.", "output_2": "Green.", "label": 0},
+    {"data": {"prompt": "Sky?", "answer1": "Blue.", "answer2": "Green.", "preferred": 1}},
+    {"source": "Sky?", "target": "Himmel?"},
+    {"text": "Sky?"},
+    {},
+]
+
+
+@pytest.mark.parametrize("record", UNCLEAR, ids=str)
+def test_what_is_not_recognised_is_not_guessed(record: dict[str, Any]) -> None:
+    assert find_format([record]) is None
+
+
+def test_a_file_has_a_format_if_nearly_all_records_do() -> None:
+    good, bad = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}, {"prompt": "Sky?"}
+    found = find_format([good] * 9 + [bad])
+    assert found is not None
+    assert found.name == "trl"
+    with pytest.raises(RecordError, match="not of the format"):
+        list(found.rows(bad))
+    assert find_format([good, bad]) is None
+    assert find_format([]) is None
+
+
+def test_a_file_becomes_what_its_records_hold() -> None:
+    pair = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green."}
+    prompt = {"prompt": "Sky?", "metadata": {}}
+    files: dict[str, list[dict[str, Any]]] = {
+        "comparisons": [pair | {"gold": "a"}, pair],
+        "gold": [pair | {"gold": "a"}, prompt],
+        "prompts": [prompt],
+    }
+    assert {name: found.becomes for name, rows in files.items() if (found := find_format(rows))} == {
+        name: name for name in files
+    }
+
+
+# --- Bad input ---------------------------------------------------------------------------------------------------
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("trl", {"prompt": [], "chosen": "a", "rejected": "b"}, "prompt must be a list of messages"),
+    ("trl", {"chosen": "Yes", "rejected": "No"}, "do not begin with the same text"),
+    (
+        "trl",
+        {"chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "b"}]},
+        "same prompt",
+    ),
+    (
+        "trl",
+        {"prompt": "a", "chosen": [{"role": "judge", "content": "a"}], "rejected": "b"},
+        "the role “judge”",
+    ),
+    ("llmbar", {"input": "a", "output_1": "b", "output_2": "c", "label": 3}, "not of the format “LLMBar”"),
+    (
+        "alpaca-eval",
+        {"instruction": "a", "output_1": "b", "output_2": "c", "preference": 7},
+        "between 1 and 2",
+    ),
+    (
+        "potato",
+        {"prompt": "a", "text_a": "b", "text_b": "c", "label_annotations": {"fluency": {"scale_1": "1"}}},
+        "Not exactly one of the labels",
+    ),
+    (
+        "argilla",
+        {
+            "fields": {"prompt": "a", "r-1": "b", "r-2": "c"},
+            "responses": {"quality": [{"value": 2, "user_id": "u"}]},
+        },
+        "A response does not say exactly once",
+    ),
+    ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
+    ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),
+]
+
+
+@pytest.mark.parametrize(("name", "record", "sentence"), REFUSED, ids=[case[2] for case in REFUSED])
+def test_a_record_that_does_not_fit_says_why(name: str, record: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RecordError, match=sentence):
+        list(BY_NAME[name].rows(record))
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["1", "user", "model_a", "[]"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@limits(max_examples=50, deadline=None)
+@given(st.data())
+def test_whatever_a_record_holds_it_is_read_or_refused(data: st.DataObject) -> None:
+    name, record, _expected = data.draw(st.sampled_from(CASES))
+    for _ in range(data.draw(st.integers(1, 2))):
+        record = _change(data, record)
+    for format in [BY_NAME[name], *FORMATS]:
+        format.recognise(record)
+        with suppress(RecordError):
+            assert all(isinstance(candidate, Candidate) for candidate in format.rows(record))
+
+
+def _change(data: st.DataObject, value: Any) -> Any:
+    """Return a value with another one somewhere inside it."""
+    if isinstance(value, dict) and value and data.draw(st.integers(0, 3)):
+        key = data.draw(st.sampled_from(sorted(value, key=str)))
+        return {**value, key: _change(data, value[key])}
+    if isinstance(value, list) and value and data.draw(st.integers(0, 3)):
+        place = data.draw(st.integers(0, len(value) - 1))
+        return [*value[:place], _change(data, value[place]), *value[place + 1 :]]
+    return data.draw(VALUES)

@@ -1,0 +1,79 @@
+"""What was judged elsewhere, on the pages: marked as imported, and left out of people's own figures."""
+
+import pytest
+
+from annotate.imports.expansion import Choices, expand
+from annotate.imports.uploads import batch, judgments, withdraw
+from annotate.imports.writing import write
+from annotate.models import Comparison, Import, Judgment, User
+from annotate.reports import agreement, days
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from tests.factories import judge_all
+from training.views.overview import overview
+
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look_up"}}]}
+
+
+@pytest.fixture
+def upload(project, owner):
+    """Return a finished import: two judged pairs, of plain text and of a chat with an empty completion."""
+    found = Import.objects.create(
+        project=project, created_by=owner, filename="pairs.jsonl", format="jsonl", size=1, state="done"
+    )
+    plain = (Answer("upon"), Answer("more")), (Opinion((1, 0), "", "maria"), Opinion((1, 0), "", "jan"))
+    chat = (Answer([CALL]), Answer("")), (Opinion((1, 0), annotator="maria", strength=2),)
+    rows = [Candidate(prompt, *said) for prompt, said in (("Once", plain), ("Is it cold?", chat))]
+    items = [item for row in rows for item in expand(row, Choices("judged", empty_completions=True))]
+    write(project, list(enumerate(items)), batch(found))
+    return found
+
+
+def page(client, path):
+    return client.get(f"/p/reviews/{path}").content.decode()
+
+
+def test_pages_mark_what_is_imported(project, upload, owner, client_for):
+    client = client_for(owner)
+    maria = User.objects.get(external_name="maria")
+    chat = Comparison.objects.latest("pk")
+    one = page(client, f"comparisons/{chat.pk}/")
+    for said in ("maria", "imported", "<td>—</td>", "(empty)", "Call of look_up", "better"):
+        assert said in one
+    for path in (
+        "comparisons/?judged_by=imported",
+        f"comparisons/?annotator={maria.pk}",
+        "quality/",
+        "export/",
+    ):
+        assert "maria" in page(client, path)
+        assert '<span class="badge">imported</span>' in page(client, path)
+    assert "Nothing matches" in page(client, "comparisons/?judged_by=people")
+    assert "maria" not in page(client, "members/")
+
+
+def test_figures_of_people_leave_it_out(project, upload, teammate, make_comparisons):
+    make_comparisons(2)
+    judge_all(project, teammate)
+    found = overview(project)
+    assert (found.total, found.finished, found.judgments, found.judgments_needed) == (2, 2, 2, 2)
+    assert (found.imported, found.judged_elsewhere, found.active) == (3, 2, 1)
+    assert sum(day.count for day in days.days_of(project)) == 2
+    met = agreement.meetings(project)
+    assert agreement.pairwise_agreement(met).total == 1
+    assert {one.left.total for one in agreement.annotators(project)} == {0}
+
+
+def test_an_import_is_taken_back_with_its_judgments(project, upload, owner, client_for):
+    client = client_for(owner)
+    assert "Withdraw this import with its 3 judgments" in page(client, f"import/{upload.pk}/")
+    client.post(f"/p/reviews/import/{upload.pk}/withdraw/")
+    assert Comparison.objects.filter(withdrawn_at=None).count() == 0
+    assert not Judgment.objects.current().exists()
+    assert "3 judgments from elsewhere taken back" in page(client, f"import/{upload.pk}/")
+
+
+def test_what_a_person_judged_too_stays(project, upload, teammate):
+    Comparison.objects.update(needed=5)
+    judge_all(project, teammate)
+    assert (withdraw(upload), judgments(upload).count()) == ((0, 0), 0)
+    assert Judgment.objects.current().count() == 5
