@@ -14,7 +14,7 @@ FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/ann
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-security lint format screenshots templates bench-train bench-sample bench-web bench-data gpu-check test-real starter architectures clean
+.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-sample bench-web bench-data gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ test-chaos: setup ## Kills, full disks, wrong clocks, old migrations, the whole 
 
 test-fuzz: setup ## 20,000 random files through the page Import; 10 minutes
 	$(BIN)/pytest -m fuzz -q tests/annotate/imports
+
+test-api: setup chromium ## Thousands of requests that the schema of the API allows, and does not; 15 minutes
+	$(BIN)/pytest -m slow -q tests/annotate/api/test_contract.py tests/browser/test_api_page.py
 
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security

@@ -183,9 +183,9 @@ class ProjectAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no subscript a
 class ApiTokenAdmin(ReadOnlyAdmin):
     """Tokens can be revoked (deleted), never read or changed."""
 
-    list_display = ("name", "user", "start", "created_at", "last_used_at")
-    fields = ("user", "name", "start", "created_at", "last_used_at")
-    list_select_related = ("user",)
+    list_display = ("name", "user", "start", "scope", "project", "created_at", "expires_at", "last_used_at")
+    fields = list_display
+    list_select_related = ("user", "project")
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return bool(request.user.has_perm("annotate.delete_apitoken"))

@@ -5,10 +5,13 @@ from django.contrib.staticfiles.apps import StaticFilesConfig as Default
 
 
 class StaticFilesConfig(Default):
-    """Ours and the admin's. Of the browsable API and of django-htmx no page loads a file, and compressing them takes
-    longer than all the rest."""
+    """Ours, the admin's, and Swagger UI. Of the browsable API, Redoc and django-htmx no page loads a file, and
+    compressing them takes longer than all the rest."""
 
-    ignore_patterns = [*Default.ignore_patterns, "rest_framework", "django_htmx"]
+    ignore_patterns = [
+        *Default.ignore_patterns,
+        *("rest_framework", "django_htmx", "redoc", "oauth2-redirect.*", "swagger-ui-standalone-preset.*"),
+    ]
 
 
 class AdminConfig(DefaultAdmin):

@@ -50,6 +50,8 @@ INSTALLED_APPS = [
     "config.apps.StaticFilesConfig",
     "django.contrib.humanize",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_htmx",
 ]
 
@@ -131,6 +133,7 @@ MEDIA_ROOT = VAR / "files"
 STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["png", "woff2", "map"]  # maps are large, and for who debugs
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True  # pages name no others
 
 # --- People ------------------------------------------------------------------------------------------------------
@@ -258,11 +261,28 @@ REST_FRAMEWORK = {
         "annotate.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "annotate.api.access.TokenScope",  # before any role
+    ],
+    "URL_FORMAT_OVERRIDE": None,  # `format` in a query is for those that say so
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["annotate.api.parsing.BoundedJSONParser"],
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS would describe an address to users without a role there
     "EXCEPTION_HANDLER": "annotate.api.errors.answer",
+    "DEFAULT_SCHEMA_CLASS": "annotate.api.operations.schema.OperationSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Whetstone",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "SORT_OPERATIONS": False,  # as in the addresses
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "POSTPROCESSING_HOOKS": ["annotate.api.operations.schema.finish"],
 }
 
 LOGGING = {

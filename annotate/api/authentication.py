@@ -21,7 +21,7 @@ class TokenAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer":
             return None
         token = (
-            ApiToken.objects.select_related("user")
+            ApiToken.objects.select_related("user", "project")
             .filter(digest=token_digest(given.strip()), user__is_active=True)
             .first()
         )
@@ -29,6 +29,8 @@ class TokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed(
                 _("This token is unknown or was revoked: make one on the page “API tokens”.")
             )
+        if token.has_expired:
+            raise AuthenticationFailed(_("This token has expired: make another on the page “API tokens”."))
         now = timezone.now()
         if token.last_used_at is None or now - token.last_used_at > USED_EVERY:
             ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)

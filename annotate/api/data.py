@@ -9,53 +9,42 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from rest_framework.decorators import api_view
 from rest_framework.exceptions import ValidationError
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotate.api import projects
-from annotate.api.access import get_project
+from annotate.api.access import Scope, by_token, get_project
 from annotate.api.errors import RowsRefusedError
+from annotate.api.operations.declaration import (
+    Call,
+    Endpoint,
+    Listing,
+    Stream,
+    client_has,
+    mark,
+    operation,
+)
+from annotate.api.pagination import NewestFirst, page_of
 from annotate.api.parsing import refuse_unknown
-from annotate.api.serializers import SnapshotIn, SnapshotOut
+from annotate.api.shapes.rows import SnapshotIn, SnapshotOut
 from annotate.errors import RefusalError
 from annotate.forms.exports import ExportForm, export_download
 from annotate.imports import records, writing
 from annotate.imports.reader import RowError
-from annotate.models import ApiToken, Project, Snapshot
+from annotate.models import Project, Snapshot
 from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
-from annotate.people.access import ADMINS, READERS
+from annotate.people.access import READERS
 from annotate.projects import trail
 
 ROWS_AT_MOST = 1_000
+PAIR_LINE = '{"prompt": "A comedy opens:", "chosen": " It sings.", "rejected": " It sags.", "label": 1.0}'
+EXACT_LINE = '{"chosen": " It sings.", "comparison": 3, "held_out": false, "judgments": [21], "label": 1.0}'
 COUNTED = ("prompts", "pairs", "gold", "duplicates", "different", "updated", "shared_ids")
 
 
-@api_view(["GET", "POST"])
-def prompts(request: Request, slug: str) -> Response:
-    """List prompts, or add the new ones of {"prompts": [row, ...]}. Rows are as in a file.
-
-    `"update": true` updates the known ones that differ.
-    """
-    if request.method == "GET":
-        return projects.prompts(request, slug)
-    return _bring_in(request, slug, "prompts", pair=False)
-
-
-@api_view(["GET", "POST"])
-def comparisons(request: Request, slug: str) -> Response:
-    """List comparisons, or add the pairs to judge, or gold, of {"comparisons": [row, ...]}.
-
-    `"update": true` updates the known ones that differ.
-    """
-    if request.method == "GET":
-        return projects.comparisons(request, slug)
-    return _bring_in(request, slug, "comparisons", pair=True)
-
-
-def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response:
-    project, membership = get_project(request, slug, *ADMINS)
+def bring_in(call: Call, name: str, *, pair: bool) -> Response:
+    """Add the rows of the list `name` in the body: all of them or none."""
+    project, request = call.project, call.request
     body = request.data if isinstance(request.data, dict) else {}
     rows = body.get(name)
     if not isinstance(rows, list) or not 1 <= len(rows) <= ROWS_AT_MOST:
@@ -79,10 +68,10 @@ def _bring_in(request: Request, slug: str, name: str, *, pair: bool) -> Response
             if outcome.changes_something:
                 trail.record(
                     trail.Verb.IMPORTED,
-                    membership.user,
+                    call.user,
                     project=project,
                     target=name,
-                    **_by_token(request, rows=len(rows), **writing.details(update=update)),
+                    **by_token(request, rows=len(rows), **writing.details(update=update)),
                 )
     except records.ImportRefusedError as refused:
         raise RowsRefusedError(name, refused.errors, len(rows)) from refused
@@ -115,19 +104,9 @@ def export(request: Request, slug: str, file_format: str = "") -> HttpResponseBa
         membership.user,
         project=project,
         target=form.chosen_format.name,
-        **_by_token(request, **form.chosen()),
+        **by_token(request, **form.chosen()),
     )
     return answer
-
-
-class _AnyRenderer(DefaultContentNegotiation):
-    """A negotiation that leaves `format` to the export: DRF would take it for a renderer's."""
-
-    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
-export.cls.content_negotiation_class = _AnyRenderer
 
 
 def _form(query: Mapping[str, Any], project: Project, file_format: str) -> ExportForm:
@@ -140,23 +119,33 @@ def _form(query: Mapping[str, Any], project: Project, file_format: str) -> Expor
     return form
 
 
-@api_view(["GET", "POST"])
-def snapshots(request: Request, slug: str) -> Response:
-    """List snapshots, newest first, or freeze the pairs as they are now, by the settings in the body."""
-    project, membership = get_project(request, slug, *READERS)
-    if request.method == "GET":
-        found = project.snapshots.select_related("created_by").order_by("-pk")[:1000]
-        return Response({"results": SnapshotOut(found, many=True).data})
-    given = SnapshotIn(data=request.data)
-    given.is_valid(raise_exception=True)
-    policies = given.validated_data.get("policies", [])
-    _check_policies(project, policies)
-    try:
-        settings = PairSettings(**{**given.validated_data, "policies": tuple(dict.fromkeys(policies))})
-    except PairSettingsError as error:
-        raise ValidationError({error.field: [str(error)]}) from error
-    snapshot = take_snapshot(project, membership.user, settings)
-    return Response(SnapshotOut(snapshot).data, status=201)
+class Snapshots(Endpoint):
+    tag = "Exports"
+
+    @operation("List snapshots", "The newest first.", roles=READERS, gives=Listing(SnapshotOut))
+    def get(self, call: Call) -> Response:
+        found = call.project.snapshots.select_related("created_by")
+        return page_of(call.request, found, SnapshotOut, NewestFirst)
+
+    @operation(
+        "Take a snapshot",
+        "Freeze the pairs as they are now. The same pairs give the snapshot that exists.",
+        scope=Scope.ADMIN,
+        roles=READERS,
+        takes=SnapshotIn,
+        gives=SnapshotOut,
+        status=201,
+        has_key=True,
+    )
+    def post(self, call: Call) -> Response:
+        policies = call.given.get("policies", [])
+        _check_policies(call.project, policies)
+        try:
+            settings = PairSettings(**{**call.given, "policies": tuple(dict.fromkeys(policies))})
+        except PairSettingsError as error:
+            raise ValidationError({error.field: [str(error)]}) from error
+        snapshot = take_snapshot(call.project, call.user, settings)
+        return Response(SnapshotOut(snapshot).data, status=201)
 
 
 def _check_policies(project: Project, ids: list[int]) -> None:
@@ -168,29 +157,55 @@ def _check_policies(project: Project, ids: list[int]) -> None:
             )
 
 
-@api_view(["GET"])
-def snapshot(request: Request, slug: str, digest: str) -> Response:
-    project, _membership = get_project(request, slug, *READERS)
-    return Response(SnapshotOut(get_object_or_404(Snapshot, project=project, digest=digest)).data)
+class OneSnapshot(Endpoint):
+    tag = "Exports"
+
+    @operation("Get a snapshot", roles=READERS, gives=SnapshotOut, has_etag=True)
+    def get(self, call: Call, digest: str) -> Response:
+        return Response(SnapshotOut(_snapshot(call, digest)).data)
 
 
-@api_view(["GET"])
-def snapshot_pairs(request: Request, slug: str, digest: str, shape: str) -> HttpResponseBase:
-    """Return a snapshot's pairs: `exact` lines hash to its digest; `trl` lines are for training."""
-    project, membership = get_project(request, slug, *READERS)
-    found = get_object_or_404(Snapshot, project=project, digest=digest)
+class SnapshotPairs(Endpoint):
+    tag = "Exports"
+
+    @operation(
+        "Get the pairs of a snapshot",
+        "One pair a line, for training, in TRL's format with provenance.",
+        roles=READERS,
+        gives=Stream(example=PAIR_LINE),
+    )
+    def get(self, call: Call, digest: str) -> HttpResponseBase:
+        return _send(call, _snapshot(call, digest), "trl")
+
+
+class ExactPairs(Endpoint):
+    tag = "Exports"
+
+    @operation(
+        "Get the exact pairs of a snapshot",
+        "One pair a line: the lines whose SHA-256 is the snapshot's digest, which is their ETag too.",
+        roles=READERS,
+        gives=Stream(example=EXACT_LINE),
+        keeps=True,
+    )
+    def get(self, call: Call, digest: str) -> HttpResponseBase:
+        found = _snapshot(call, digest)
+        etag = f'"{found.digest}"'
+        if client_has(call.request, etag):
+            return mark(Response(status=304), etag)
+        return mark(_send(call, found, "exact"), etag)
+
+
+def _snapshot(call: Call, digest: str) -> Snapshot:
+    return get_object_or_404(Snapshot, project=call.project, digest=digest)
+
+
+def _send(call: Call, found: Snapshot, shape: str) -> HttpResponseBase:
     trail.record(
         trail.Verb.SNAPSHOT_EXPORTED,
-        membership.user,
-        project=project,
+        call.user,
+        project=call.project,
         target=found.digest[:12],
-        **_by_token(request, shape=shape),
+        **by_token(call.request, shape=shape),
     )
     return snapshot_download(found, shape)
-
-
-def _by_token(request: Request, **details: Any) -> dict[str, Any]:
-    """Return the details of an entry in the trail, with the token that was used, if one was."""
-    if isinstance(request.auth, ApiToken):
-        return {**details, "token": request.auth.name}
-    return details

@@ -26,6 +26,12 @@ class TooLargeError(exceptions.APIException):
         super().__init__(_("The body is larger than %(limit)s: send it in parts.") % {"limit": limit})
 
 
+class ConflictError(exceptions.APIException):
+    """The refusal of an act that comes too late, or too early: nothing was changed."""
+
+    status_code = 409
+
+
 class RowsRefusedError(exceptions.ValidationError):
     """Rows of a batch that cannot be used: nothing of the batch was taken. `rows` holds (position, sentence)."""
 

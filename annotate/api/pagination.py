@@ -3,10 +3,13 @@
 import re
 from typing import Any
 
+from django.db.models import Model, QuerySet
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from annotate.text.json_values import INTEGER
 
@@ -35,6 +38,24 @@ class ByKey(CursorPagination):
         if cursor and cursor.position is not None and not _is_key(cursor.position):
             raise _unknown_cursor()
         return cursor  # type: ignore[no-any-return] # the stubs take its position for a number
+
+
+class NewestFirst(ByKey):
+    """The same from the newest row on."""
+
+    ordering = "-pk"
+
+
+def page_of(
+    request: Request,
+    rows: QuerySet[Any],
+    serializer: type[BaseSerializer[Any]],
+    paginator: type[ByKey] = ByKey,
+) -> Response:
+    """Return a page of rows, as the query of the request asks for it."""
+    pages = paginator()
+    found: list[Model] = pages.paginate_queryset(rows, request) or []
+    return pages.get_paginated_response(serializer(found, many=True).data)
 
 
 def _is_key(position: str) -> bool:

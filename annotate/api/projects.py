@@ -1,101 +1,280 @@
-"""The user, their projects, and the projects' rows in pages; and the known verdict of one."""
+"""The user's projects, one project with its settings, and how well it is judged."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db import transaction
 from django.utils.translation import gettext as _
 from rest_framework.decorators import api_view
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import ModelSerializer
 
-from annotate.api.access import get_project, get_user
-from annotate.api.pagination import ByKey
-from annotate.api.parsing import refuse_unknown
-from annotate.api.serializers import (
-    ComparisonOut,
-    GoldIn,
-    JudgmentOut,
-    NamedJudgmentOut,
-    OwnJudgmentOut,
-    PromptOut,
+from annotate.api.access import Scope, get_token
+from annotate.api.operations.declaration import Call, Endpoint, Listing, declare, operation
+from annotate.api.pagination import NewestFirst, page_of
+from annotate.api.shapes.people import TrailOut
+from annotate.api.shapes.projects import (
+    AgreementOut,
+    NewProjectIn,
+    ProjectOut,
+    ProjectsOut,
+    QualityOut,
+    SettingsIn,
+    SettingsOut,
     project_data,
+    settings_data,
+    share_data,
 )
-from annotate.models import ApiToken, Comparison, Judgment, Membership, Prompt, Role
+from annotate.forms.projects import NewProjectForm, ProjectForm
+from annotate.forms.search import TrailFilterForm
+from annotate.models import Membership, Project, User
+from annotate.pairs.exports import pseudonym
+from annotate.people import reading
 from annotate.people.access import ADMINS, READERS
-from annotate.projects import gold
+from annotate.projects import lifecycle, trail
+from annotate.reports import agreement, quality
+
+NO_FIELD = "non_field_errors"
+COLUMNS = list(ProjectForm.Meta.fields)
 
 
-@api_view(["GET"])
-def projects(request: Request) -> Response:
-    """Return the user's projects, archived ones too."""
-    memberships = Membership.objects.filter(user=get_user(request)).select_related("project")
-    return Response(
-        {
-            "user": request.user.get_username(),
-            "projects": [
-                {
-                    "slug": membership.project.slug,
-                    "name": membership.project.name,
-                    "role": membership.role,
-                    "archived": membership.project.archived_at is not None,
-                }
-                for membership in memberships.order_by("project__name")
-            ],
-        }
+class Projects(Endpoint):
+    tag = "Projects"
+
+    @operation(
+        "List your projects",
+        "Archived ones too. A token for one project lists that one alone.",
+        roles=None,
+        gives=ProjectsOut,
     )
+    def get(self, call: Call) -> Response:
+        memberships = Membership.objects.filter(user=call.user).select_related("project")
+        token = get_token(call.request)
+        if token is not None and token.project is not None:
+            memberships = memberships.filter(project=token.project)
+        lines = [
+            {
+                "slug": membership.project.slug,
+                "name": membership.project.name,
+                "role": membership.role,
+                "archived": membership.project.archived_at is not None,
+            }
+            for membership in memberships.order_by("project__name")
+        ]
+        return Response({"user": call.user.get_username(), "projects": lines})
 
-
-@api_view(["GET"])
-def project(request: Request, slug: str) -> Response:
-    found, membership = get_project(request, slug)
-    return Response(project_data(found, membership))
-
-
-def prompts(request: Request, slug: str) -> Response:
-    found, _membership = get_project(request, slug, *READERS)
-    return _page(request, Prompt.objects.filter(project=found), PromptOut)
-
-
-def comparisons(request: Request, slug: str) -> Response:
-    found, _membership = get_project(request, slug, *READERS)
-    rows = Comparison.objects.filter(project=found).select_related(
-        "prompt", "first__policy", "second__policy"
+    @operation(
+        "Make a project",
+        "You become its admin. It needs the permission to add projects, which an administrator of "
+        "the site gives.",
+        scope=Scope.ADMIN,
+        roles=None,
+        takes=NewProjectIn,
+        gives=ProjectOut,
+        status=201,
+        has_key=True,
     )
-    ids = [f"{side}__{name}" for side in ("first", "second") for name in ("token_ids", "prompt_token_ids")]
-    return _page(request, rows.defer(*ids), ComparisonOut)
+    def post(self, call: Call) -> Response:
+        if not call.user.has_perm("annotate.add_project"):
+            raise PermissionDenied(_("Ask an administrator of this site for the permission to add projects."))
+        form = NewProjectForm({"judgments_needed": 1, **call.given})
+        raise_errors(form)
+        made = lifecycle.create_project(call.user, **form.cleaned_data)
+        return Response(project_data(made, made.memberships.get(user=call.user)), status=201)
 
 
-@api_view(["PUT", "DELETE"])
-def gold_verdict(request: Request, slug: str, comparison_id: int) -> Response:
-    """Make a comparison gold or correct it ({"preferred_id": completion}), or make it standard again."""
-    found, membership = get_project(request, slug, *ADMINS)
-    preferred = None
-    if request.method == "PUT":
-        given = GoldIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        preferred = given.validated_data["preferred_id"]
-    token = {"token": request.auth.name} if isinstance(request.auth, ApiToken) else {}
-    gold.set_gold(found, membership.user, comparison_id, preferred, **token)
-    rows = Comparison.objects.select_related("prompt", "first__policy", "second__policy")
-    return Response(ComparisonOut(rows.get(pk=comparison_id)).data)
+class OneProject(Endpoint):
+    tag = "Projects"
+
+    @operation(
+        "Get a project", "How to judge, and for admins and researchers the settings too.", gives=ProjectOut
+    )
+    def get(self, call: Call) -> Response:
+        return Response(project_data(call.project, call.membership))
 
 
-def judgments(request: Request, slug: str) -> Response:
-    """All of them for admins and researchers; an annotator's own for an annotator. `?history=1` adds replaced ones."""
-    found, membership = get_project(request, slug)
-    rows = Judgment.objects.filter(project=found).select_related("annotator")
-    blind = membership.role == Role.ANNOTATOR
-    if blind:
-        rows = rows.filter(annotator=membership.user)
-    asked = request.query_params.get("history", "0")
-    if asked not in ("0", "1"):
-        raise ValidationError({"history": [_("Must be 0 or 1.")]})
-    if asked == "0":
-        rows = rows.current()
-    named = NamedJudgmentOut if membership.role == Role.ADMIN else JudgmentOut
-    return _page(request, rows, OwnJudgmentOut if blind else named, "history")
+class Settings(Endpoint):
+    tag = "Projects"
+
+    @operation("Get the settings", roles=ADMINS, gives=SettingsOut)
+    def get(self, call: Call) -> Response:
+        return Response(settings_data(call.project, COLUMNS))
+
+    @operation(
+        "Change settings",
+        "What is not named stays as it is.\n\nReasons and criteria are named by their `key`. One "
+        'without a key is new, and those that are left out stay as they are: `"asked": false` '
+        "takes one away. `apply_needed` also changes the comparisons made so far.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        takes=SettingsIn,
+        gives=SettingsOut,
+    )
+    def patch(self, call: Call) -> Response:
+        change_settings(call.project, call.user, call.membership, call.given)
+        return Response(settings_data(Project.objects.get(pk=call.project.pk), COLUMNS))
+
+
+def change_settings(project: Project, by: User, membership: Membership, given: Mapping[str, Any]) -> None:
+    """Change what is `given` by the form of the page. Raises ValidationError naming the field."""
+    if "base_model" in given and not lifecycle.may_choose_base_model(project):
+        sentence = _(
+            "The base model can no longer be chosen: its completions are there, or policies from it."
+        )
+        raise ValidationError({"base_model": [sentence]})
+    form = ProjectForm(instance=project)
+    present = {name: form[name].initial for name in form.fields}
+    form = ProjectForm(_as_posted(project, present, given), instance=project)
+    raise_errors(form)
+    named = [name for name in COLUMNS if name in given]
+    chosen = {name: form.cleaned_data[name] for name in ("base_model", "apply_needed") if name in given}
+    changed = [name for name in form.changed_data if name in given]
+    lifecycle.change_settings(project, by, named, changed=changed, **chosen)
+    if "guidelines" in changed:
+        reading.mark_guidelines_read(membership, reading.version_of(project.guidelines))
+
+
+def _as_posted(project: Project, present: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the present settings, with what is given laid over them, as the page's form posts them."""
+    posted = {**present, **given}
+    for name in ("visible_metadata", "image_hosts"):
+        posted[name] = "\n".join(posted[name])
+    for name in ("training_settings", "sampling_settings"):
+        posted[name] = json.dumps(posted[name])
+    for name, aspects in (("reasons", project.all_reasons), ("criteria", project.all_criteria)):
+        posted |= _aspects_posted(name, {one.key for one in aspects}, given.get(name, []))
+    return posted
+
+
+def _aspects_posted(name: str, keys: set[str], given: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return reasons or criteria as the form posts them: fields for each that there is, and a line for each new one."""
+    posted = {name: "\n".join(one["title"] for one in given if "key" not in one)}
+    for place, one in enumerate(given):
+        if (key := one.get("key")) is None:
+            continue
+        if key not in keys:
+            raise ValidationError({name: [_("There is none with the key “%(key)s”.") % {"key": key}]})
+        posted |= {f"{name}-title-{key}": one["title"], f"{name}-place-{key}": str(place)}
+        if one["asked"]:
+            posted[f"{name}-asked-{key}"] = "on"
+    return posted
+
+
+class Archive(Endpoint):
+    tag = "Projects"
+
+    @operation(
+        "Archive the project",
+        "It hands nothing out, and everything in it is kept.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=ProjectOut,
+    )
+    def post(self, call: Call) -> Response:
+        with transaction.atomic():
+            lifecycle.archive(call.project)
+            trail.record(trail.Verb.ARCHIVED, call.user, project=call.project)
+        return Response(project_data(call.project, call.membership))
+
+    @operation("Open the project again", scope=Scope.ADMIN, roles=ADMINS, gives=ProjectOut)
+    def delete(self, call: Call) -> Response:
+        with transaction.atomic():
+            lifecycle.restore(call.project)
+            trail.record(trail.Verb.RESTORED, call.user, project=call.project)
+        return Response(project_data(call.project, call.membership))
+
+
+class Trail(Endpoint):
+    tag = "Members"
+
+    @operation(
+        "List the trail",
+        "Who did what, the newest first.",
+        roles=ADMINS,
+        gives=Listing(TrailOut),
+        query=TrailFilterForm,
+    )
+    def get(self, call: Call) -> Response:
+        entries = trail.find(call.project, **call.filters)
+        return page_of(call.request, entries, TrailOut, NewestFirst)
+
+
+# --- Figures -----------------------------------------------------------------------------------------------------
+
+
+class Quality(Endpoint):
+    tag = "Quality"
+
+    @operation(
+        "Get the quality of the judging",
+        "Each annotator's figures, with warnings in plain words, and judgments by day.",
+        roles=READERS,
+        gives=QualityOut,
+    )
+    def get(self, call: Call) -> Response:
+        found = quality.assess(call.project)
+        return Response(
+            {
+                "judgments": found.total,
+                "people": [_person(one) for one in found.people],
+                "verdicts": [
+                    {"verdict": verdict, "share": share_data(share)} for verdict, share in found.verdicts
+                ],
+                "gold": share_data(found.gold),
+                "left": share_data(found.left),
+                "days": [{"day": day.date, "count": day.count} for day in found.days],
+                "leaks": found.leaks,
+            }
+        )
+
+
+def _person(person: quality.Person) -> dict[str, Any]:
+    figures = person.figures
+    shares = {name: getattr(figures, name) for name in ("gold", "agreement", "repeats", "left")}
+    shares |= {"too_fast": person.too_fast, "skipped": person.skipped}
+    return {
+        "username": person.user.username,
+        "annotator": pseudonym(person.user.pk),
+        "judgments": person.total,
+        **{name: share_data(share) for name, share in shares.items()},
+        "reliability": figures.reliability,
+        "mean_seconds": figures.mean_seconds,
+        "late": figures.late,
+        "warnings": person.warnings,
+    }
+
+
+class Agreement(Endpoint):
+    tag = "Quality"
+
+    @operation(
+        "Get the agreement of the annotators",
+        "Annotators are named as in exports.",
+        roles=READERS,
+        gives=AgreementOut,
+    )
+    def get(self, call: Call) -> Response:
+        met = agreement.meetings(call.project)
+        return Response(
+            {
+                "pairwise": share_data(agreement.pairwise_agreement(met)),
+                "alpha": agreement.krippendorff_alpha(met),
+                "kappas": [
+                    {"annotators": [pseudonym(one), pseudonym(other)], "comparisons": count, "kappa": kappa}
+                    for one, other, count, kappa in agreement.kappas(met)
+                ],
+            }
+        )
+
+
+def raise_errors(form: Any) -> None:
+    """Raise the first error of a form, naming its field."""
+    if not form.is_valid():
+        name, errors = next(iter(form.errors.items()))
+        field = name if name in form.fields else NO_FIELD
+        raise ValidationError({field: [str(error) for error in errors]})
 
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])
@@ -106,10 +285,4 @@ def unknown(request: Request, path: str) -> Response:
     )
 
 
-def _page(
-    request: Request, rows: QuerySet[Any], serializer: type[ModelSerializer[Any]], *filters: str
-) -> Response:
-    refuse_unknown(request.query_params, {"cursor", "page_size", *filters})
-    paginator = ByKey()
-    page: list[Model] = paginator.paginate_queryset(rows, request) or []
-    return paginator.get_paginated_response(serializer(page, many=True).data)
+declare(unknown, "")

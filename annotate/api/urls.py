@@ -1,25 +1,90 @@
-from django.urls import path
+from typing import Any
 
-from annotate.api import data, projects, work
+from django.urls import path
+from django.urls.resolvers import URLPattern
+
+from annotate.api import data, imports, members, projects, rows, work
+from annotate.api.operations.declaration import Stream, declare
+from annotate.api.operations.pages import DocsPage, SchemaView
+from annotate.exports.bundle import CONTENT_TYPES
+from annotate.forms.exports import ExportForm
+from annotate.people.access import READERS
+
+# Exports check their query themselves.
+declare(
+    data.export, "Export pairs or judgments", roles=READERS, query=ExportForm,
+    gives=Stream(data.PAIR_LINE, [kind.partition(";")[0] for kind in CONTENT_TYPES.values() if "ndjson" not in kind]),
+)  # fmt: skip
+
+
+def of_project(route: str, view: Any, name: str | None = None, **options: str) -> URLPattern:
+    """Return an address below a project's. `view` is a class of operations, or a function."""
+    answer: Any = view.as_view() if hasattr(view, "as_view") else view
+    address: URLPattern = path(f"projects/<slug:slug>/{route}", answer, options, name=name)
+    return address
+
+
+COMPARISON, CLAIM = "comparisons/<int:comparison_id>/", "claims/<uuid:token>/"
+SNAPSHOT, UPLOAD, MEMBER = (
+    "snapshots/<slug:digest>/",
+    "imports/<int:import_id>/",
+    "members/<int:membership_id>/",
+)
 
 urlpatterns = [
-    path("projects/", projects.projects),
-    path("projects/<slug:slug>/", projects.project),
-    path("projects/<slug:slug>/prompts/", data.prompts),
-    path("projects/<slug:slug>/comparisons/", data.comparisons),
-    path("projects/<slug:slug>/comparisons/<int:comparison_id>/gold/", projects.gold_verdict),
-    path("projects/<slug:slug>/next/", work.next_comparison),
-    path("projects/<slug:slug>/judgments/", work.judgments),
-    path("projects/<slug:slug>/claims/<uuid:token>/renew/", work.renew),
-    path("projects/<slug:slug>/claims/<uuid:token>/release/", work.release),
-    path("projects/<slug:slug>/export/", data.export),
-    path("projects/<slug:slug>/pairs/", data.export, {"file_format": "jsonl"}),
-    path("projects/<slug:slug>/pairs.csv", data.export, {"file_format": "csv"}),
-    path("projects/<slug:slug>/judgments.jsonl", data.export, {"file_format": "judgments"}),
-    path("projects/<slug:slug>/judgments.csv", data.export, {"file_format": "judgments_csv"}),
-    path("projects/<slug:slug>/snapshots/", data.snapshots),
-    path("projects/<slug:slug>/snapshots/<slug:digest>/", data.snapshot),
-    path("projects/<slug:slug>/snapshots/<slug:digest>/pairs/", data.snapshot_pairs, {"shape": "trl"}),
-    path("projects/<slug:slug>/snapshots/<slug:digest>/exact/", data.snapshot_pairs, {"shape": "exact"}),
+    path("schema/", SchemaView.as_view(), name="api-schema"),
+    path("docs/", DocsPage.as_view(), name="api-docs"),
+    path("projects/", projects.Projects.as_view()),
+    of_project("", projects.OneProject),
+    of_project("settings/", projects.Settings),
+    of_project("archive/", projects.Archive),
+    # --- People ---
+    of_project("members/", members.Members),
+    of_project(MEMBER, members.OneMember),
+    of_project(f"{MEMBER}admit/", members.Admission),
+    of_project(f"{MEMBER}requalify/", members.Requalification),
+    of_project("invitations/", members.Invitations),
+    of_project("invitations/<int:invitation_id>/", members.OneInvitation),
+    of_project("trail/", projects.Trail),
+    # --- Rows ---
+    of_project("prompts/", rows.Prompts),
+    of_project("prompts/<int:prompt_id>/", rows.OnePrompt),
+    of_project("prompts/<int:prompt_id>/withdrawal/", rows.PromptWithdrawal),
+    of_project("completions/<int:completion_id>/", rows.OneCompletion),
+    of_project("comparisons/", rows.Comparisons),
+    of_project("comparisons/again/", rows.HandingOutOfAll),
+    of_project(COMPARISON, rows.OneComparison),
+    of_project(f"{COMPARISON}withdrawal/", rows.ComparisonWithdrawal),
+    of_project(f"{COMPARISON}again/", rows.HandingOut),
+    of_project(f"{COMPARISON}gold/", rows.Gold),
+    of_project("flags/", rows.Flags),
+    of_project("flags/<int:flag_id>/resolve/", rows.FlagResolution),
+    of_project("imports/", imports.Imports, "api-imports"),
+    of_project(UPLOAD, imports.OneImport),
+    of_project(f"{UPLOAD}work/", imports.Work),
+    of_project(f"{UPLOAD}start/", imports.Start),
+    of_project(f"{UPLOAD}cancel/", imports.Cancel),
+    of_project(f"{UPLOAD}withdraw/", imports.WithdrawImport),
+    # --- Judging ---
+    of_project("next/", work.Next),
+    of_project(f"{CLAIM}renew/", work.Renewal),
+    of_project(f"{CLAIM}release/", work.Release),
+    of_project(f"{CLAIM}flag/", work.Flagging),
+    of_project("judgments/", work.Judgments),
+    of_project("judgments/undo/", work.Undo),
+    of_project("judgments/redo/", work.Redo),
+    of_project("judgments/<int:judgment_id>/", work.OneJudgment),
+    # --- Figures and files ---
+    of_project("quality/", projects.Quality),
+    of_project("agreement/", projects.Agreement),
+    of_project("export/", data.export),
+    of_project("pairs/", data.export, file_format="jsonl"),
+    of_project("pairs.csv", data.export, file_format="csv"),
+    of_project("judgments.jsonl", data.export, file_format="judgments"),
+    of_project("judgments.csv", data.export, file_format="judgments_csv"),
+    of_project("snapshots/", data.Snapshots),
+    of_project(SNAPSHOT, data.OneSnapshot),
+    of_project(f"{SNAPSHOT}pairs/", data.SnapshotPairs),
+    of_project(f"{SNAPSHOT}exact/", data.ExactPairs),
     path("<path:path>", projects.unknown),
 ]

@@ -1,10 +1,15 @@
 """The forms of members, accounts and tokens."""
 
+from datetime import timedelta
+from typing import Any
+
 from django import forms
 from django.contrib.auth.forms import UsernameField
+from django.http import QueryDict
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Role, User
+from annotate.models import ApiToken, Project, Role, User
 from annotate.text.usernames import NAME_REFUSED, RESERVED, check_visible, fold, name_key
 
 LONGEST_NAME = 254
@@ -53,6 +58,46 @@ class RoleForm(forms.Form):
 
 
 class TokenForm(forms.Form):
+    """A new API token. What is left out makes it as tokens were before they could be narrowed."""
+
+    EXPIRIES = [
+        ("30", _("In 30 days")),
+        ("90", _("In 90 days")),
+        ("365", _("In a year")),
+        ("never", _("Never")),
+    ]
+    LEFT_OUT = {"scope": ApiToken.Scope.ADMIN, "expires": "never"}
+
     name = forms.CharField(
         max_length=60, label=_("Name"), help_text=_("What the token is for, such as a script.")
     )
+    scope = forms.ChoiceField(
+        choices=ApiToken.Scope.choices,
+        initial=ApiToken.Scope.READ,
+        label=_("Scope"),
+        help_text=_("Never more than your role in a project allows."),
+    )
+    project = forms.ModelChoiceField(
+        Project.objects.none(),
+        required=False,
+        to_field_name="slug",
+        label=_("Project"),
+        empty_label=_("All of your projects"),
+    )
+    expires = forms.ChoiceField(choices=EXPIRIES, initial="90", label=_("Expires"))
+
+    def __init__(self, data: QueryDict | None, *, person: User) -> None:
+        super().__init__(data and {**self.LEFT_OUT, **data.dict()})
+        projects: Any = self.fields["project"]
+        projects.queryset = Project.objects.filter(memberships__user=person)
+
+    def chosen(self) -> dict[str, Any]:
+        """Return what a valid form asks for, as `ApiToken.issue` takes it."""
+        cleaned = self.cleaned_data
+        days = int(cleaned["expires"]) if cleaned["expires"] != "never" else 0
+        return {
+            "name": cleaned["name"],
+            "scope": cleaned["scope"],
+            "project": cleaned["project"],
+            "expires_at": timezone.now() + timedelta(days=days) if days else None,
+        }

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.forms.filters import Annotators, Batch, Metadata, Policies, StrictForm
 from annotate.models import Comparison, Judgment, Project
+from annotate.projects import trail
 
 HELD_OUT = [("", _("Any prompt")), ("yes", _("Held out")), ("no", _("For training"))]
 
@@ -33,6 +34,36 @@ class PromptFilterForm(StrictForm):
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
         self.fields["batch"].narrow_to(project)  # type: ignore[attr-defined]
+
+
+class TrailFilterForm(StrictForm):
+    """The filters of the trail."""
+
+    VERBS = [choice for choice in trail.Verb.choices if choice[0] not in trail.ACCOUNT_VERBS]
+
+    person = forms.CharField(required=False, max_length=254, label=_("Username"))
+    verb = forms.ChoiceField(required=False, choices=[("", _("Anything")), *VERBS], label=_("What was done"))
+
+
+class JudgmentFilterForm(StrictForm):
+    """The filters of the API's list of judgments."""
+
+    history = forms.ChoiceField(
+        required=False,
+        choices=[("0", _("Current ones")), ("1", _("Replaced ones too"))],
+        label=_("Replaced ones too"),
+        error_messages={"invalid_choice": _("Must be 0 or 1.")},
+    )
+    annotator = Annotators(to_field_name="username", empty_label=_("Any annotator"))
+    verdict = forms.ChoiceField(
+        required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
+    )
+    comparison = forms.IntegerField(required=False, min_value=1, label=_("Comparison"))
+    since = forms.DateField(required=False, label=_("Judged since"))
+
+    def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
+        super().__init__(data)
+        self.fields["annotator"].narrow_to(project)  # type: ignore[attr-defined]
 
 
 class FilterForm(StrictForm):
@@ -90,3 +121,10 @@ class FilterForm(StrictForm):
         for field in self.fields.values():
             if isinstance(field, Annotators | Policies | Batch):
                 field.narrow_to(project)
+
+
+class NamedFilterForm(FilterForm):
+    """The filters of the API's list of comparisons: people and policies by their names."""
+
+    annotator = Annotators(to_field_name="username", empty_label=_("Any annotator"))
+    policy = Policies(to_field_name="name")

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Role, User
 from annotate.people.access import find_membership
 
+IMPORTS = ("import", "api-imports")  # names of the addresses that take files
 DISCARDED = 32 * 1024 * 1024  # bytes of a refused body
 CHUNK = 64 * 1024
 FORM_FIELDS = 64 * 1024  # bytes that an import may add to its file: names, boundaries, other fields
@@ -99,7 +100,7 @@ class RefusedBodyMiddleware:
 def _most_bytes(request: HttpRequest | None) -> int:
     small: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
     match, user = getattr(request, "resolver_match", None), getattr(request, "user", None)
-    if match is None or match.view_name != "import" or not isinstance(user, User):
+    if match is None or match.view_name not in IMPORTS or not isinstance(user, User):
         return small
     membership = find_membership(user, match.kwargs["slug"])
     if membership is None or membership.role != Role.ADMIN:

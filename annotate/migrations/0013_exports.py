@@ -12,7 +12,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0011_imported_judgments'),
+        ('annotate', '0012_sources'),
     ]
 
     operations = [

@@ -17,7 +17,7 @@ from annotate.models.comparisons import (
     new_shuffle_key,
 )
 from annotate.models.handovers import Invitation, PasswordLink
-from annotate.models.inbox import ApiToken, Import, RefusedRow, token_digest
+from annotate.models.inbox import ApiToken, Import, RefusedRow, StoredAnswer, token_digest
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project, TextView
@@ -55,6 +55,7 @@ __all__ = [
     "Role",
     "Snapshot",
     "SnapshotPair",
+    "StoredAnswer",
     "TextView",
     "TrailEntry",
     "User",

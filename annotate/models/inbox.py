@@ -1,11 +1,13 @@
-"""Rows for what reaches a project from outside: keys to the API, and uploaded files."""
+"""Rows for what reaches a project from outside: keys to the API, answers to its requests, and uploaded files."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from datetime import datetime, timedelta
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -20,24 +22,95 @@ def token_digest(token: str) -> str:
 class ApiToken(models.Model):
     """A person's key to the API. The token itself is shown once; the database keeps its SHA-256.
 
-    A token is 256 random bits, so a plain digest is as hard to invert as a slow one, and can be looked up.
+    A token is 256 random bits, so a plain digest is as hard to invert as a slow one, and can be looked up. It opens no
+    more than its person may do, and of that as much as its `scope` says, in one `project` or in all of them.
     """
+
+    class Scope(models.TextChoices):
+        READ = "read", _("Read")
+        JUDGE = "judge", _("Read and judge")
+        ADMIN = "admin", _("Everything that you may do")
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=60, help_text=_("What it is for, such as the name of a script."))
     digest = models.CharField(max_length=64, unique=True, editable=False)
     start = models.CharField(max_length=12, editable=False, help_text=_("To recognize it by."))
+    # A token that was made before there were scopes keeps what it could do.
+    scope = models.CharField(
+        max_length=5, choices=Scope.choices, default=Scope.ADMIN, db_default=Scope.ADMIN, editable=False
+    )
+    project = models.ForeignKey(
+        Project, null=True, blank=True, on_delete=models.CASCADE, related_name="api_tokens", editable=False
+    )
+    expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(scope__in=["read", "judge", "admin"]), name="tokens_have_a_known_scope"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.start}…)"
 
     @classmethod
-    def issue(cls, user: User, name: str) -> tuple[ApiToken, str]:
+    def issue(
+        cls,
+        user: User,
+        name: str,
+        scope: str = Scope.ADMIN,
+        *,
+        project: Project | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiToken, str]:
         """Return a new token of this person: the row, and the token to show."""
         token = f"wst_{secrets.token_urlsafe(32)}"
-        return cls.objects.create(user=user, name=name, digest=token_digest(token), start=token[:8]), token
+        row = cls.objects.create(
+            user=user,
+            name=name,
+            digest=token_digest(token),
+            start=token[:8],
+            scope=scope,
+            project=project,
+            expires_at=expires_at,
+        )
+        return row, token
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    def includes(self, scope: str) -> bool:
+        """Return whether it may do what needs this scope. Each scope includes those before it."""
+        order = self.Scope.values
+        return order.index(self.scope) >= order.index(scope)
+
+
+class StoredAnswer(models.Model):
+    """The answer to a request that named a key, kept for a day: sent again, the request is answered and not repeated.
+
+    It is written in the transaction of what the request did, so that there is never one without the other.
+    """
+
+    KEPT = timedelta(days=1)
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=200, help_text=_("As the request's header named it."))
+    request = models.CharField(max_length=64, help_text=_("SHA-256 of its method, address and body."))
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "key"], name="one_answer_per_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.key}"
 
 
 class Import(models.Model):

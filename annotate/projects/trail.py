@@ -51,13 +51,18 @@ class Page:
 
 
 def browse(project: Project, *, person: str = "", verb: str = "", before: int | None = None) -> Page:
-    """Return a page of the project's trail: what `person` (a username) did or had done to them."""
+    """Return a page of the project's trail."""
+    return _page(find(project, person=person, verb=verb), before)
+
+
+def find(project: Project, *, person: str = "", verb: str = "") -> QuerySet[TrailEntry]:
+    """Return the entries of the project's trail: what `person` (a username) did or had done to them."""
     entries = TrailEntry.objects.filter(project=project)
     if person:
         entries = entries.filter(Q(who_name=person) | Q(target=person, verb__in=VERBS_OF_PEOPLE))
     if verb:
         entries = entries.filter(verb=verb)
-    return _page(entries, before)
+    return entries
 
 
 def browse_account(person: User, before: int | None = None) -> Page:

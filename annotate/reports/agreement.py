@@ -18,6 +18,7 @@ from primitives.statistics import UNMEASURED, Share, sum_shares
 Verdict = Judgment.Verdict
 # Before any evidence: right three times of four, as sure as 8 gold verdicts.
 PRIOR_ACCURACY, PRIOR_WEIGHT = 0.75, 8
+MOST_KAPPAS = 20
 LONGEST_SECONDS = 600  # an annotator who took longer was away
 
 
@@ -180,6 +181,15 @@ def cohen_kappa(met: Iterable[Meeting], one: int, other: int) -> float | None:
     observed = sum(meeting.count for meeting in together if meeting.one_said == meeting.other_said) / total
     chance = sum(first[said] * second[said] for said in first) / total**2
     return None if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def kappas(met: Sequence[Meeting]) -> list[tuple[int, int, int, float | None]]:
+    """Return (one, other, comparisons both judged, Cohen's kappa) of those who met most."""
+    together: Counter[tuple[int, int]] = Counter()
+    for meeting in met:
+        together[meeting.one, meeting.other] += meeting.count
+    most = together.most_common(MOST_KAPPAS)
+    return [(one, other, count, cohen_kappa(met, one, other)) for (one, other), count in most]
 
 
 def krippendorff_alpha(met: Iterable[Meeting]) -> float | None:

@@ -71,7 +71,9 @@ def assess(project: Project) -> Quality:
         alpha=agreement.krippendorff_alpha(met),
         gold=sum_shares(one.gold for one in found),
         left=sum_shares(one.left for one in found),
-        kappas=_kappas(met, users),
+        kappas=[
+            (users[one], users[other], count, kappa) for one, other, count, kappa in agreement.kappas(met)
+        ],
         days=days_of(project),
         leaks=identity_leaks(project),
     )
@@ -148,20 +150,6 @@ def _mix(project: Project) -> list[tuple[str, Share]]:
     return [
         (str(labels[strength or verdict]), Share(counts.get((verdict, strength), 0), total))
         for verdict, strength in verdicts
-    ]
-
-
-def _kappas(
-    met: list[agreement.Meeting], users: dict[int, User]
-) -> list[tuple[User, User, int, float | None]]:
-    together: dict[tuple[int, int], int] = {}
-    for meeting in met:
-        both = (meeting.one, meeting.other)
-        together[both] = together.get(both, 0) + meeting.count
-    most = sorted(together.items(), key=lambda item: -item[1])[:20]
-    return [
-        (users[one], users[other], count, agreement.cohen_kappa(met, one, other))
-        for (one, other), count in most
     ]
 
 

@@ -129,18 +129,27 @@ def account(request: HttpRequest) -> HttpResponse:
 def tokens(request: HttpRequest) -> HttpResponse:
     """Show the user's API tokens. A new one is in the answer to its form, and nowhere else."""
     user = get_user(request)
-    owned = ApiToken.objects.filter(user=user).order_by("-pk")
-    form, new_token = TokenForm(request.POST or None), ""
+    owned = ApiToken.objects.filter(user=user).select_related("project").order_by("-pk")
+    form, new_token = TokenForm(request.POST or None, person=user), ""
     if request.method == "POST" and form.is_valid():
         if owned.count() >= MOST_TOKENS:
             form.add_error(None, _("You have %d tokens: revoke one that is not used.") % MOST_TOKENS)
         else:
             with transaction.atomic():
-                row, new_token = ApiToken.issue(user, form.cleaned_data["name"])
-                trail.record(trail.Verb.TOKEN_MADE, user, subject=user, target=row)
-            form = TokenForm()
+                row, new_token = ApiToken.issue(user, **form.chosen())
+                trail.record(trail.Verb.TOKEN_MADE, user, subject=user, target=row, **_limits(row))
+            form = TokenForm(None, person=user)
     context = {"form": form, "tokens": owned, "new_token": new_token}
     return render(request, "annotate/tokens.html", context, status=422 if form.errors else 200)
+
+
+def _limits(token: ApiToken) -> dict[str, Any]:
+    """Return what a token is limited to, for the trail."""
+    return {
+        "scope": token.scope,
+        "only_in": token.project.slug if token.project else "",
+        "expires": token.expires_at.date().isoformat() if token.expires_at else "",
+    }
 
 
 @require_POST

@@ -44,18 +44,37 @@ PROJECT = {
 # Route after "api/v1/projects/<slug:slug>/".
 API = {
     "": MEMBERS,
+    "settings/": ADMINS,
+    "archive/": ADMINS,
+    "members/": ADMINS,
+    "invitations/": ADMINS,
+    "trail/": ADMINS,
     "prompts/": READERS,
+    "prompts/<int:prompt_id>/withdrawal/": ADMINS,
+    "completions/": READERS,
     "comparisons/": READERS,
+    "comparisons/again/": ADMINS,
+    "comparisons/<int:comparison_id>/withdrawal/": ADMINS,
+    "comparisons/<int:comparison_id>/again/": ADMINS,
     "comparisons/<int:comparison_id>/gold/": ADMINS,
+    "flags/": ADMINS,
+    "imports/": ADMINS,
     "next/": JUDGES,
     "judgments/": MEMBERS,
+    "judgments/undo/": JUDGES,
+    "judgments/redo/": JUDGES,
     "claims/": JUDGES,
+    "quality/": READERS,
+    "agreement/": READERS,
     "judgments.jsonl": READERS,
     "judgments.csv": READERS,
     "export/": READERS,
     "pairs/": READERS,
     "pairs.csv": READERS,
     "snapshots/": READERS,
+    "rounds/": READERS,
+    "policies/": READERS,
+    "leaderboard/": READERS,
 }
 # Addresses of no project.
 OWN = {
@@ -66,6 +85,8 @@ OWN = {
     "tokens/<int:token_id>/revoke/": True,
     "new/": True,
     "api/v1/projects/": True,
+    "api/v1/schema/": False,
+    "api/v1/docs/": False,
     "api/v1/<path:path>": True,
     "login/": False,
     "logout/": False,
@@ -83,7 +104,17 @@ WRITERS = {
     "snapshots/": READERS,
     "api/prompts/": ADMINS,
     "api/comparisons/": ADMINS,
+    "api/comparisons/<int:comparison_id>/": ADMINS,
     "api/judgments/": JUDGES,
+    "api/rounds/": ADMINS,
+    **{
+        f"api/rounds/{act}": ADMINS
+        for act in (
+            "writing/",
+            *(f"<int:number>/{move}/" for move in ("resume", "cancel", "promote", "reject")),
+        )
+    },
+    "api/policies/<int:policy_id>/current/": ADMINS,
 }
 
 

@@ -179,6 +179,7 @@ def _content(tenant: Tenant, payload: str) -> None:
         "membership_id": membership.pk,
         "comparison_id": judgment.comparison_id,
         "prompt_id": judgment.comparison.prompt_id,
+        "completion_id": judgment.comparison.first_id,
         "import_id": upload.pk,
         "flag_id": flag.pk,
         "digest": snapshot.digest,

@@ -7,12 +7,15 @@ from argparse import ArgumentParser
 from pathlib import Path
 from string import Template
 
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from annotate.api.operations.pages import schema_file
 from annotate.models import ApiToken
 
 PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 ANYTHING = "…"
+FILES = {"films.jsonl": b'{"prompt": "A thriller opens:"}\n{"prompt": "A western opens:"}\n'}
 
 
 def examples():
@@ -30,13 +33,18 @@ def curl(command):
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
     parser.add_argument("-d", dest="data")
+    parser.add_argument("-F", dest="file")
     parser.add_argument("url")
     given = parser.parse_args(shlex.split(command)[1:])
     headers = dict(header.split(": ", 1) for header in given.headers)
     method = given.method or ("POST" if given.data else "GET")
-    return Client(enforce_csrf_checks=True).generic(
+    client, url = Client(enforce_csrf_checks=True), given.url.removeprefix("http://localhost:8000")
+    if given.file:
+        field, name = given.file.split("=@")
+        return client.post(url, {field: SimpleUploadedFile(name, FILES[name])}, headers=headers)
+    return client.generic(
         method,
-        given.url.removeprefix("http://localhost:8000"),
+        url,
         given.data or "",
         content_type=headers.pop("Content-Type", "application/x-www-form-urlencoded"),
         headers=headers,
@@ -72,5 +80,24 @@ def test_every_example_of_the_page_answers_as_it_says(project, owner):
         if claim := found.get("claim"):
             names |= {"CLAIM": claim["token"]}
         names |= {"DIGEST": found["digest"]} if "digest" in found else {}
+        names |= {"IMPORT": found["id"]} if "filename" in found else {}
         run += 1
-    assert run >= 12
+    assert run >= 25
+
+
+def test_the_page_lists_every_address():
+    rows = re.findall(r"^\| ([A-Z]+) \| `(.*?)` \| (.*?) \| (\w+) \|$", PAGE.read_text(), re.MULTILINE)
+    listed = {(method.lower(), address, summary, scope) for method, address, summary, scope in rows}
+    described = {
+        (method, written(path), one["summary"], one["x-scope"])
+        for path, methods in json.loads(schema_file("json", "en"))["paths"].items()
+        for method, one in methods.items()
+    }
+    assert listed == described
+
+
+def written(path):
+    """Return an address of the schema as the page writes it."""
+    short = path.removeprefix("/api/v1/projects/{slug}/") or "projects/SLUG/"
+    short = short.removeprefix("/api/v1/")
+    return re.sub(r"\{\w*?(id|token|digest|number)\}", lambda match: match[1].upper(), short)

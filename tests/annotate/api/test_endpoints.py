@@ -292,7 +292,7 @@ def test_a_wrong_method_answers_in_the_same_shape(project, owner, caller):
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("comparisons/?kind=gold", "kind"),
+        ("comparisons/?kind=golden", "kind"),
         ("prompts/?withdrawn=1", "withdrawn"),
         ("judgments/?annotator=toni", "annotator"),
         ("judgments/?history=yes", "history"),

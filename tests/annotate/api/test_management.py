@@ -1,0 +1,257 @@
+"""What the pages of a project can do, the API can do, by the same rules."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from annotate.models import (
+    Comparison,
+    Flag,
+    Import,
+    Invitation,
+    Judgment,
+    Membership,
+    Project,
+    Prompt,
+    TrailEntry,
+)
+from annotate.queueing import queue
+from tests.annotate.api.caller import API
+from tests.factories import judge, say
+
+
+@pytest.fixture
+def send(owner, caller):
+    """send("PATCH", "settings/", {...}): the status and the answer."""
+    script = caller(owner)
+
+    def send(method, path, body=None):
+        given = json.dumps(body) if body is not None else ""
+        answer = script.client.generic(method, f"{API}reviews/{path}", given, content_type="application/json")
+        return answer.status_code, answer.json() if answer.content else None
+
+    return send
+
+
+def test_a_project_is_made_with_the_permission(outsider, caller):
+    script = caller(outsider)
+    assert script.post("", {"name": "Plays"}).status_code == 403
+    outsider.user_permissions.add(Permission.objects.get(codename="add_project"))
+    made = script.post("", {"name": "Plays", "base_model": "starter", "judgments_needed": 2})
+    assert (made.status_code, made.json()["slug"], made.json()["role"]) == (201, "plays", "admin")
+    assert Project.objects.get().current_policy.base_model == "starter"
+    refused = script.post("", {"name": "Plays", "base_model": "/etc"})
+    assert (refused.status_code, refused.json()["field"]) == (400, "base_model")
+
+
+def test_settings_change_one_by_one(project, send):
+    Project.objects.update(gold_rate=0.25, visible_metadata=["lang"], training_settings={"beta": 0.2})
+    body = {
+        "judgments_needed": 3,
+        "reasons": [{"title": "Vivid"}, {"title": "True"}],
+        "guidelines": "Be kind.",
+    }
+    status, found = send("PATCH", "settings/", body)
+    assert (status, found["judgments_needed"], found["guidelines"]) == (200, 3, "Be kind.")
+    assert (found["gold_rate"], found["visible_metadata"], found["training_settings"]) == (
+        0.25,
+        ["lang"],
+        {"beta": 0.2},
+    )
+    vivid = {"key": "vivid", "title": "Lively", "asked": False}
+    _status, found = send("PATCH", "settings/", {"reasons": [vivid], "image_hosts": ["a.example.org"]})
+    assert vivid in found["reasons"]
+    assert {"key": "true", "title": "True", "asked": True} in found["reasons"]
+    assert send("GET", "settings/") == (200, found)
+    targets = list(TrailEntry.objects.filter(verb="settings").values_list("target", flat=True))
+    assert [set(target.split(", ")) for target in targets] == [
+        {"reasons", "image_hosts"},
+        {"judgments_needed", "reasons", "guidelines"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"judgments_needed": 51}, "judgments_needed"),
+        ({"gold_rate": 2}, "gold_rate"),
+        ({"colour": "red"}, "colour"),
+        ({"reasons": [{"key": "none", "title": "x"}]}, "reasons"),
+        ({"base_model": "/etc"}, "base_model"),
+        ({"training_settings": []}, "training_settings"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_nothing_changes(project, send, body, field):
+    status, answer = send("PATCH", "settings/", {"name": "New", **body})
+    assert (status, answer["field"]) == (400, field)
+    assert Project.objects.get().name == "Film reviews"
+
+
+def test_a_project_is_archived_and_opened_again(project, send):
+    assert send("POST", "archive/")[1]["archived"] is True
+    assert send("DELETE", "archive/")[1]["archived"] is False
+    assert set(TrailEntry.objects.values_list("verb", flat=True)) == {"archived", "restored"}
+
+
+def test_members_are_invited_changed_and_removed(project, owner, teammate, send):
+    status, made = send("POST", "invitations/", {"person": "otto", "role": "annotator"})
+    assert (status, made["name"], made["invited_by"]) == (201, "otto", "olive")
+    assert send("POST", "invitations/", {"person": "otto", "role": "annotator"})[1]["field"] == "person"
+    assert [one["id"] for one in send("GET", "invitations/")[1]["results"]] == [made["id"]]
+    assert send("DELETE", f"invitations/{made['id']}/")[0] == 204
+    assert not Invitation.objects.exists()
+    members = {one["username"]: one for one in send("GET", "members/")[1]["results"]}
+    toni = f"members/{members['toni']['id']}/"
+    assert send("PATCH", toni, {"role": "researcher"})[1]["role"] == "researcher"
+    assert send("POST", f"{toni}admit/")[0] == 200
+    assert send("DELETE", toni)[0] == 204
+    assert send("DELETE", toni)[0] == 404
+    mine = f"members/{members['olive']['id']}/"
+    for method, body in (("DELETE", None), ("PATCH", {"role": "annotator"})):
+        assert send(method, mine, body)[0] == 400  # the only admin
+    assert list(Membership.objects.values_list("user", flat=True)) == [owner.pk]
+    verbs = [one["verb"] for one in send("GET", "trail/")[1]["results"]]
+    assert verbs == ["removed", "admitted", "role", "withdrawn", "invited"]
+    assert [one["target"] for one in send("GET", "trail/?verb=removed")[1]["results"]] == ["toni"]
+
+
+def test_prompts_and_comparisons_are_withdrawn_and_restored(project, make_comparisons, send):
+    [comparison] = make_comparisons(1)
+    for row in (f"prompts/{comparison.prompt_id}/", f"comparisons/{comparison.pk}/"):
+        assert send("POST", f"{row}withdrawal/")[1]["withdrawn_at"]
+        assert send("GET", row)[1]["withdrawn_at"]
+        name = row.partition("/")[0]
+        assert len(send("GET", f"{name}/?state=withdrawn")[1]["results"]) == 1
+        assert send("DELETE", f"{row}withdrawal/")[1]["withdrawn_at"] is None
+        assert send("GET", f"{name}/?state=withdrawn")[1]["results"] == []
+    assert send("POST", f"comparisons/{comparison.pk + 1}/withdrawal/")[0] == 404
+
+
+def test_a_higher_priority_is_handed_out_first(project, teammate, make_comparisons, send):
+    last = make_comparisons(6)[-1]
+    assert send("PATCH", f"comparisons/{last.pk}/", {"priority": 7})[1]["priority"] == 7
+    assert queue.claim(project, teammate).comparison == last
+    for wrong in (-1, 10**6, "high"):
+        assert send("PATCH", f"comparisons/{last.pk}/", {"priority": wrong})[1]["field"] == "priority"
+
+
+def test_what_was_set_aside_is_handed_out_again(project, make_member, make_comparisons, send):
+    for comparison in make_comparisons(2):
+        for name in ("a", "b", "c"):
+            say(make_member(f"{name}{comparison.pk}", "annotator"), comparison, "skip")
+    first, second = Comparison.objects.order_by("pk")
+    assert send("POST", f"comparisons/{first.pk}/again/")[1]["is_set_aside"] is False
+    assert send("POST", "comparisons/again/") == (200, {"count": 1})
+    assert not Comparison.objects.set_aside().exists()
+    assert second.pk
+
+
+def test_lists_are_narrowed_by_filters(project, teammate, make_comparisons, send):
+    make_comparisons(1, kind="gold")
+    make_comparisons(2)
+    judge(project, teammate)
+    for query, count in (
+        ("kind=gold", 1),
+        ("verdict=tie", 1),
+        ("annotator=toni&state=finished", 1),
+        ("q=nothing", 0),
+    ):
+        assert len(send("GET", f"comparisons/?{query}")[1]["results"]) == count, query
+    assert len(send("GET", "judgments/?annotator=toni&verdict=tie")[1]["results"]) == 1
+    assert send("GET", "judgments/?verdict=skip")[1]["results"] == []
+    assert send("GET", "judgments/?since=2099-01-01")[1]["results"] == []
+
+
+def test_a_flag_is_raised_and_resolved(project, teammate, make_comparisons, caller, send):
+    make_comparisons(1)
+    token = queue.claim(project, teammate).token
+    assert caller(teammate).post(f"reviews/claims/{token}/flag/", {"note": "Cut."}).status_code == 204
+    [flag] = send("GET", "flags/")[1]["results"]
+    assert (flag["note"], flag["annotator_name"], flag["resolved_at"]) == ("Cut.", "toni", None)
+    assert send("POST", f"flags/{flag['id']}/resolve/")[1]["resolved_at"]
+    assert not Flag.objects.open().exists()
+
+
+def test_a_judgment_is_revised_undone_and_redone(project, teammate, make_comparisons, caller, owner):
+    make_comparisons(2)
+    script = caller(teammate)
+    first = judge(project, teammate, "left")
+    body = json.dumps({"verdict": "prefer", "preferred_id": "b", "strength": 1})
+    address = f"{API}reviews/judgments/"
+    revised = script.client.put(f"{address}{first.pk}/", body, content_type="application/json").json()
+    assert (revised["preferred_id"], revised["replaces_id"]) == ("b", first.pk)
+    assert script.client.get(f"{address}{first.pk}/").json()["superseded_at"]
+    assert script.post("reviews/judgments/undo/").json()["claim"]["token"]
+    assert not Judgment.objects.current().exists()
+    assert script.post("reviews/judgments/redo/").json()["judgment"]["id"] == revised["id"]
+    assert script.post("reviews/judgments/redo/").json() == {"judgment": None}
+    other = caller(owner).client
+    assert other.put(f"{address}{revised['id']}/", body, content_type="application/json").status_code == 404
+    assert script.get("reviews/judgments/", comparison=first.comparison_id).status_code == 400
+
+
+def test_a_file_is_uploaded_checked_started_and_withdrawn(project, owner, caller, send):
+    script = caller(owner)
+    lines = b"\n".join(b'{"prompt": "Film %d opens:"}' % number for number in range(3))
+
+    def upload(content, **more):
+        file = SimpleUploadedFile("films.jsonl", content)
+        return script.client.post(f"{API}reviews/imports/", {"file": file, **more})
+
+    made = upload(lines)
+    assert (made.status_code, made.json()["state"], made.json()["filename"]) == (
+        201,
+        "checking",
+        "films.jsonl",
+    )
+    one = f"imports/{made.json()['id']}/"
+    checked = send("POST", f"{one}work/")[1]
+    assert (checked["state"], checked["counts"]["found"]) == ("ready", {"prompts": 3})
+    assert not Prompt.objects.exists()
+    done = send("POST", f"{one}start/", {})[1]
+    assert (done["state"], done["counts"]["made"]) == ("done", {"prompts": 3})
+    assert send("POST", f"{one}start/", {})[0] == 409
+    assert send("POST", f"{one}cancel/")[0] == 409
+    assert send("POST", f"{one}withdraw/") == (200, {"comparisons": 0, "prompts": 3})
+    assert TrailEntry.objects.get(verb="imported").details["token"] == "a test"
+    refused = upload(b'{"prompt": ""}')
+    wrong = send("POST", f"imports/{refused.json()['id']}/work/")[1]
+    assert (wrong["state"], wrong["errors"][0][0]) == ("refused", 1)
+    assert upload(lines, format="exe").json()["field"] == "format"
+    assert [found["state"] for found in send("GET", "imports/")[1]["results"]] == ["refused", "done"]
+
+
+def test_an_upload_with_a_key_is_stored_once(project, owner, caller):
+    script, answers = caller(owner), []
+    for content in (b'{"prompt": "x"}', b'{"prompt": "x"}', b'{"prompt": "y"}'):
+        file = SimpleUploadedFile("films.jsonl", content)
+        answers.append(
+            script.client.post(f"{API}reviews/imports/", {"file": file}, headers={"Idempotency-Key": "u-1"})
+        )
+    assert [one.status_code for one in answers] == [201, 201, 422]
+    assert Import.objects.count() == 1
+
+
+def test_a_large_file_is_for_admins_alone(project, owner, teammate, caller):
+    large = b'{"prompt": "x"}\n' * 200_000  # 3.2 MB
+    statuses = [
+        caller(person)
+        .client.post(f"{API}reviews/imports/", {"file": SimpleUploadedFile("large.jsonl", large)})
+        .status_code
+        for person in (owner, teammate)
+    ]
+    assert statuses == [201, 403]
+
+
+def test_quality_and_agreement_say_the_same_as_the_page(project, three, make_comparisons, send):
+    for comparison in make_comparisons(4, needed=3):
+        for person in three:
+            say(person, comparison, "first")
+    _status, quality = send("GET", "quality/")
+    assert quality["judgments"] == 12
+    assert {one["username"] for one in quality["people"]} == {"anna", "bela", "cleo"}
+    _status, agreement = send("GET", "agreement/")
+    assert (agreement["pairwise"]["share"], len(agreement["kappas"])) == (1.0, 3)
+    assert agreement["kappas"][0]["annotators"][0].startswith("annotator-")

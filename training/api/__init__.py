@@ -1,0 +1,1 @@
+"""The part of the JSON API that is about rounds and policies."""

@@ -1,0 +1,210 @@
+"""Rounds: start one, watch it, and decide about its policy. The same functions as the pages call."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
+from rest_framework.response import Response
+
+from annotate.api.access import Scope
+from annotate.api.errors import ConflictError
+from annotate.api.operations.declaration import Call, Endpoint, Listing, operation
+from annotate.api.pagination import ByKey, NewestFirst, page_of
+from annotate.models import User
+from annotate.people.access import ADMINS, READERS
+from training.api.shapes import (
+    GateOut,
+    MetricOut,
+    ReadinessOut,
+    RoundIn,
+    RoundOut,
+    WholeRoundOut,
+    WritingIn,
+    gate_data,
+)
+from training.models import Round
+from training.rounds import standings, state_machine
+from training.rounds.plan import RoundError
+from training.rounds.readiness import find_readiness
+from training.rounds.state_machine import MIN_PAIRS
+
+
+class Rounds(Endpoint):
+    tag = "Rounds"
+
+    @operation("List rounds", "The newest first.", roles=READERS, gives=Listing(RoundOut))
+    def get(self, call: Call) -> Response:
+        return page_of(call.request, rounds_of(call), RoundOut, NewestFirst)
+
+    @operation(
+        "Start a round",
+        "It trains the current policy on a snapshot of the judgments of this moment.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        takes=RoundIn,
+        gives=WholeRoundOut,
+        status=201,
+        has_key=True,
+    )
+    def post(self, call: Call) -> Response:
+        made = state_machine.start(call.project, call.user, dict(call.given))
+        return Response(WholeRoundOut(made).data, status=201)
+
+
+class Writing(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "Start a round that only writes",
+        "The current policy writes comparisons, and nothing is trained.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        takes=WritingIn,
+        gives=WholeRoundOut,
+        status=201,
+        has_key=True,
+    )
+    def post(self, call: Call) -> Response:
+        made = state_machine.write(call.project, call.user, call.given["count"])
+        return Response(WholeRoundOut(made).data, status=201)
+
+
+class Readiness(Endpoint):
+    tag = "Rounds"
+
+    @operation("Get the pairs that a round would have", roles=READERS, gives=ReadinessOut)
+    def get(self, call: Call) -> Response:
+        try:
+            found = find_readiness(call.project)
+        except RoundError as error:
+            return Response({"min_pairs": MIN_PAIRS, "cannot_start": str(error)})
+        account = found.account
+        few = _("A round needs %(min)d pairs to train on.") % {"min": MIN_PAIRS}
+        return Response(
+            {
+                **{
+                    name: getattr(account, name) for name in ("judgments", "comparisons", "train", "held_out")
+                },
+                "left_out": [{"reason": why, "comparisons": count} for why, count in account.left_out],
+                "new_judgments": found.new_judgments,
+                "min_pairs": MIN_PAIRS,
+                "cannot_start": None if found.has_enough else few,
+            }
+        )
+
+
+class OneRound(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "Get a round", "Ask again while `state` is queued, training or sampling.", roles=READERS, gives=WholeRoundOut
+    )  # fmt: skip
+    def get(self, call: Call, number: int) -> Response:
+        return answer(call, number)
+
+
+class Metrics(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "List the metrics of a round",
+        "Step by step. Those of a finished round never change.",
+        roles=READERS,
+        gives=Listing(MetricOut),
+        has_etag=True,
+    )
+    def get(self, call: Call, number: int) -> Response:
+        return page_of(call.request, find(call, number).metrics.all(), MetricOut, BySteps)
+
+
+class BySteps(ByKey):
+    """Steps by their number: a resumed run writes some of them again."""
+
+    ordering = "step"
+
+
+class Gate(Endpoint):
+    tag = "Rounds"
+
+    @operation("Get the gate of a round", roles=READERS, gives=GateOut)
+    def get(self, call: Call, number: int) -> Response:
+        return Response(gate_data(standings.measure_gate(find(call, number))))
+
+
+class Resumption(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "Resume a round",
+        "One that failed goes on from its last checkpoint.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=WholeRoundOut,
+    )
+    def post(self, call: Call, number: int) -> Response:
+        state_machine.resume(find(call, number), call.user)
+        return answer(call, number)
+
+
+class Cancellation(Endpoint):
+    tag = "Rounds"
+
+    @operation("Cancel a round", scope=Scope.ADMIN, roles=ADMINS, gives=WholeRoundOut, refuses=(409,))
+    def post(self, call: Call, number: int) -> Response:
+        return move(call, number, state_machine.cancel)
+
+
+class Promotion(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "Promote a round",
+        "The next round starts from its policy.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=WholeRoundOut,
+        refuses=(409,),
+    )
+    def post(self, call: Call, number: int) -> Response:
+        return move(call, number, state_machine.promote)
+
+
+class Rejection(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "Reject a round",
+        "The policy before it stays, and its comparisons that are not judged in full are withdrawn.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=WholeRoundOut,
+        refuses=(409,),
+    )
+    def post(self, call: Call, number: int) -> Response:
+        return move(call, number, state_machine.reject)
+
+
+def rounds_of(call: Call) -> QuerySet[Round]:
+    found = Round.objects.filter(project=call.project)
+    return found.select_related("start_policy", "result_policy", "snapshot", "created_by")
+
+
+def find(call: Call, number: int) -> Round:
+    return get_object_or_404(rounds_of(call), number=number)
+
+
+def answer(call: Call, number: int) -> Response:
+    """Return a round as it stands now."""
+    found: Any = rounds_of(call).prefetch_related("events__by")
+    return Response(WholeRoundOut(get_object_or_404(found, number=number)).data)
+
+
+def move(call: Call, number: int, act: Callable[[Round, User], bool]) -> Response:
+    """Make a move of the state machine. Raises ConflictError where the round is in no state for it."""
+    found = find(call, number)
+    if not act(found, call.user):
+        sentence = _("Round %(number)d is %(state)s: this cannot be done.")
+        raise ConflictError(sentence % {"number": number, "state": found.get_state_display().lower()})
+    return answer(call, number)

@@ -1,0 +1,231 @@
+"""The shapes of rounds and policies."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from annotate.api.shapes.base import EstimateOut, Note, Shape, StrictSerializer
+from annotate.api.shapes.rows import OBJECT, WHEN
+from annotate.models import Policy
+from primitives.statistics import Estimate
+from training.models import Metric, Round, RoundEvent
+from training.rounds.plan import MOST_COMPARISONS
+from training.rounds.standings import Gate
+from training.rounds.state_machine import MAX_WRITTEN
+from training.rounds.strengths import Strength
+
+
+class RoundIn(StrictSerializer):
+    """Settings that differ from the project's: keys of config.json, of its `sampling`, and how pairs are made."""
+
+    EXAMPLE = {
+        "training": {"epochs": 2, "learning_rate": 0.0001}, "sampling": {"temperature": 0.9},
+        "pairs": {"min_judgments": 2}, "fresh_comparisons": 100, "gate_comparisons": 40,
+    }  # fmt: skip
+
+    training = serializers.DictField(required=False)
+    sampling = serializers.DictField(required=False)
+    pairs = serializers.DictField(required=False)
+    fresh_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
+    gate_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
+
+
+class WritingIn(StrictSerializer):
+    EXAMPLE = {"count": 100}
+
+    count = serializers.IntegerField(min_value=1, max_value=MAX_WRITTEN)
+
+
+class RoundOut(serializers.ModelSerializer[Round]):
+    """A round. `result_policy` is the policy that it made, once it is ready for a decision."""
+
+    EXAMPLE = {
+        "number": 2, "state": "training", "trains": True, "snapshot": "9f86d081884c7d65", "start_policy": "starter",
+        "result_policy": None, "phase": "training", "step": 40, "total_steps": 120, "seconds_left": 31.5, "attempts": 1,
+        "reason": "", "created_by": "olive", "created_at": WHEN, "started_at": WHEN, "finished_at": None,
+    }  # fmt: skip
+
+    snapshot = serializers.CharField(source="snapshot.digest", default=None, allow_null=True)
+    start_policy = serializers.CharField(source="start_policy.name")
+    result_policy = serializers.CharField(source="result_policy.name", default=None, allow_null=True)
+    seconds_left = serializers.FloatField(allow_null=True)
+    created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True, read_only=True)
+    finished_at = serializers.DateTimeField(allow_null=True, read_only=True)
+
+    class Meta:
+        model = Round
+        fields = [
+            "number", "state", "trains", "snapshot", "start_policy", "result_policy", "phase", "step", "total_steps",
+            "seconds_left", "attempts", "reason", "created_by", "created_at", "started_at", "finished_at",
+        ]  # fmt: skip
+
+
+class EventOut(serializers.ModelSerializer[RoundEvent]):
+    """A line of a round's history."""
+
+    EXAMPLE = {
+        "from_state": "",
+        "to_state": "queued",
+        "message": "96 pairs to train on.",
+        "by": "olive",
+        "at": WHEN,
+    }
+
+    by = serializers.CharField(source="by.username", default=None, allow_null=True)
+    at = serializers.DateTimeField(source="created_at")
+
+    class Meta:
+        model = RoundEvent
+        fields = ["from_state", "to_state", "message", "by", "at"]
+
+
+class WholeRoundOut(RoundOut):
+    """A round with its settings, what training and sampling reported, and its history."""
+
+    EXAMPLE = {
+        **RoundOut.EXAMPLE, "settings": {"fresh_comparisons": 100}, "summary": {}, "events": [EventOut.EXAMPLE],
+    }  # fmt: skip
+
+    settings = Note(OBJECT)
+    summary = Note(OBJECT)
+    events = EventOut(many=True)
+
+    class Meta(RoundOut.Meta):
+        fields = [*RoundOut.Meta.fields, "settings", "summary", "events"]
+
+
+class MetricOut(serializers.ModelSerializer[Metric]):
+    """A step of training."""
+
+    EXAMPLE = {"step": 40, "values": {"loss": 0.61, "rewards/accuracies": 0.75}}
+
+    values = Note(OBJECT)
+
+    class Meta:
+        model = Metric
+        fields = ["step", "values"]
+
+
+class GateOut(Shape):
+    """The standing of a gate: how many of its comparisons the new policy wins. `verdict` may change until it is not
+    `open`."""
+
+    EXAMPLE = {
+        "total": 40, "judged": 30, "wins": 19, "draws": 3, "losses": 8, "win_rate": EstimateOut.EXAMPLE,
+        "verdict": "better",
+    }  # fmt: skip
+
+    total = serializers.IntegerField()
+    judged = serializers.IntegerField()
+    wins = serializers.IntegerField()
+    draws = serializers.IntegerField()
+    losses = serializers.IntegerField()
+    win_rate = EstimateOut(allow_null=True)
+    verdict = serializers.ChoiceField(["better", "worse", "even", "open"])
+
+
+def gate_data(gate: Gate) -> dict[str, Any]:
+    counts = {name: getattr(gate, name) for name in ("total", "judged", "wins", "draws", "losses")}
+    return {**counts, "win_rate": estimate_data(gate.win_rate), "verdict": gate.verdict}
+
+
+def estimate_data(found: Estimate | None) -> dict[str, Any] | None:
+    names = ("value", "low", "high", "count")
+    return None if found is None else {name: getattr(found, name) for name in names}
+
+
+class LeftOutOut(Shape):
+    EXAMPLE = {"reason": "tied", "comparisons": 3}
+
+    reason = serializers.CharField()
+    comparisons = serializers.IntegerField()
+
+
+class ReadinessOut(Shape):
+    """The pairs that a round would train on now. `cannot_start` says why none can start, or is null."""
+
+    EXAMPLE = {
+        "judgments": 120, "comparisons": 100, "train": 86, "held_out": 9, "left_out": [LeftOutOut.EXAMPLE],
+        "new_judgments": 40, "min_pairs": 8, "cannot_start": None,
+    }  # fmt: skip
+
+    judgments = serializers.IntegerField(required=False)
+    comparisons = serializers.IntegerField(required=False)
+    train = serializers.IntegerField(required=False)
+    held_out = serializers.IntegerField(required=False)
+    left_out = LeftOutOut(many=True, required=False)
+    new_judgments = serializers.IntegerField(required=False)
+    min_pairs = serializers.IntegerField()
+    cannot_start = serializers.CharField(allow_null=True)
+
+
+# --- Policies ----------------------------------------------------------------------------------------------------
+
+
+class PolicyOut(serializers.ModelSerializer[Policy]):
+    """A policy: a writer of completions. `round` is the number of the round that made it."""
+
+    EXAMPLE = {
+        "id": 2, "name": "round 1", "kind": "adapter", "base_model": "starter", "revision": "", "parent_id": 1,
+        "round": 1, "is_current": True, "created_at": WHEN,
+    }  # fmt: skip
+
+    parent_id = serializers.IntegerField(allow_null=True)
+    round = serializers.SerializerMethodField()
+    is_current = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Policy
+        fields = [
+            "id", "name", "kind", "base_model", "revision", "parent_id", "round", "is_current", "created_at",
+        ]  # fmt: skip
+
+    def get_round(self, policy: Policy) -> int | None:
+        made_by = getattr(policy, "round", None)
+        return made_by.number if made_by else None
+
+    def get_is_current(self, policy: Policy) -> bool:
+        return policy.pk == policy.project.current_policy_id
+
+
+class WholePolicyOut(PolicyOut):
+    """A policy with where it came from, down to the base model, and what came of it."""
+
+    EXAMPLE = {**PolicyOut.EXAMPLE, "ancestors": ["starter"], "descendants": [], "completions": 200}
+
+    ancestors = serializers.ListField(child=serializers.CharField())
+    descendants = serializers.ListField(child=serializers.CharField())
+    completions = serializers.IntegerField()
+
+    class Meta(PolicyOut.Meta):
+        fields = [*PolicyOut.Meta.fields, "ancestors", "descendants", "completions"]
+
+
+class PlaceOut(Shape):
+    """A place on the leaderboard. `beats_anchor` is the chance that it beats the anchor, by Bradley and Terry."""
+
+    EXAMPLE = {"policy_id": 2, "policy": "round 1", "log_strength": 0.49, "beats_anchor": EstimateOut.EXAMPLE}
+
+    policy_id = serializers.IntegerField()
+    policy = serializers.CharField()
+    log_strength = serializers.FloatField(allow_null=True)
+    beats_anchor = EstimateOut(allow_null=True)
+
+
+class LeaderboardOut(Shape):
+    """The policies, the strongest first. Behind them are those that no judgment compares."""
+
+    EXAMPLE = {"anchor": "starter", "results": [PlaceOut.EXAMPLE]}
+
+    anchor = serializers.CharField(allow_null=True)
+    results = PlaceOut(many=True)
+
+
+def place_data(policy: Policy, strength: Strength | None) -> dict[str, Any]:
+    return {
+        "policy_id": policy.pk,
+        "policy": policy.name,
+        "log_strength": strength and strength.log_strength,
+        "beats_anchor": strength and estimate_data(strength.beats_anchor),
+    }

@@ -1,0 +1,21 @@
+from annotate.api.urls import of_project
+from training.api import policies, rounds
+
+ROUND, POLICY = "rounds/<int:number>/", "policies/<int:policy_id>/"
+
+urlpatterns = [
+    of_project("rounds/", rounds.Rounds),
+    of_project("rounds/writing/", rounds.Writing),
+    of_project("rounds/ready/", rounds.Readiness),
+    of_project(ROUND, rounds.OneRound),
+    of_project(f"{ROUND}metrics/", rounds.Metrics),
+    of_project(f"{ROUND}gate/", rounds.Gate),
+    of_project(f"{ROUND}resume/", rounds.Resumption),
+    of_project(f"{ROUND}cancel/", rounds.Cancellation),
+    of_project(f"{ROUND}promote/", rounds.Promotion),
+    of_project(f"{ROUND}reject/", rounds.Rejection),
+    of_project("policies/", policies.Policies),
+    of_project(POLICY, policies.OnePolicy),
+    of_project(f"{POLICY}current/", policies.Current),
+    of_project("leaderboard/", policies.Leaderboard),
+]
