@@ -44,6 +44,8 @@ class TrailEntry(models.Model):
         GOLD_ENDED = "gold_ended", _("Made standard again")
         ARCHIVED = "archived", _("Archived the project")
         RESTORED = "restored", _("Restored the project")
+        FORGOTTEN = "forgotten", _("Forgot")
+        MOVED_IN = "moved_in", _("Restored from an archive file")
 
     at = models.DateTimeField(default=timezone.now)
     project = models.ForeignKey(

@@ -136,7 +136,7 @@ def training_rows(
     """
     for pair in stored_pairs(snapshot).filter(held_out=held_out).iterator(chunk_size=AT_A_TIME):
         row: dict[str, Any] = {
-            "id": str(pair.comparison_id),
+            "id": str(pair.comparison_id - snapshot.comparison_shift),  # as it was frozen
             "prompt": pair.comparison.prompt.content,
             "chosen": as_prompted(pair.comparison.prompt.content, pair.chosen.text),
             "rejected": as_prompted(pair.comparison.prompt.content, pair.rejected.text),
