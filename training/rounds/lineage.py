@@ -112,10 +112,9 @@ def count_holdings(snapshots: Iterable[int]) -> dict[int, Holdings]:
     held = (
         SnapshotPair.judgments.through.objects.filter(snapshotpair__snapshot__in=wanted)
         .values("snapshotpair__snapshot")
-        .annotate(count=Count("judgment"), people=Count("judgment__annotator", distinct=True))
-        .values_list("snapshotpair__snapshot", "count", "people")
+        .annotate(held=Count("judgment"), people=Count("judgment__annotator", distinct=True))
     )
-    behind = {snapshot: (judgments, people) for snapshot, judgments, people in held}
+    behind = {row["snapshotpair__snapshot"]: (row["held"], row["people"]) for row in held}
     return {snapshot: Holdings(count, *behind.get(snapshot, (0, 0))) for snapshot, count in counts.items()}
 
 
