@@ -87,7 +87,7 @@ def list_members(round_: Round) -> list[Member]:
         found |= {f"{START_ADAPTER}/{name}": path for name, path in adapter_files(adapter_folder(start))}
     found |= {f"result/{name}": files.root / name for name in RESULTS if (files.root / name).is_file()}
     found |= {f"result/adapter/{name}": path for name, path in adapter_files(files.adapter)}
-    found["result/done.json"] = _json(_without_paths(done, _places(round_)))
+    found["result/done.json"] = _json(portable_summary(round_, done))
     found["expected.sha256"] = f"{sha256(files.root / WEIGHTS)}  {WEIGHTS}\n".encode()
     found["README.md"] = _readme(round_, config, start).encode()
     folder = f"{round_.project.slug}-{round_.number}"
@@ -131,6 +131,11 @@ def portable_config(round_: Round, trained: dict[str, Any]) -> TrainConfig:
         start_adapter=START_ADAPTER if config.start_adapter else None,
         **fixed,
     )
+
+
+def portable_summary(round_: Round, done: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of done.json without the paths of this machine."""
+    return dict(_without_paths(done, _places(round_)))
 
 
 def adapter_files(folder: Path) -> Iterator[tuple[str, Path]]:
