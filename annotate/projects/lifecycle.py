@@ -110,7 +110,9 @@ def change_settings(
     with transaction.atomic():
         project.save(update_fields=columns)
         if changed:
-            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed))
+            # The trail is the history of the guidelines: each version as it was saved.
+            texts = {"guidelines": project.guidelines} if "guidelines" in changed else {}
+            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed), **texts)
         if base_model:
             start_from(project, base_model)
     if apply_needed:

@@ -50,7 +50,7 @@ WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "previous")
 
 @dataclass(frozen=True)
 class Target:
-    """What is forgotten in one project: a person's judgments, or prompts and comparisons with everything on them."""
+    """The rows to forget in one project: a person's judgments, or prompts and comparisons with everything on them."""
 
     project: Project
     what: str  # for the trail, without a name
@@ -77,7 +77,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Consequences:
-    """What depends on a target: counts of rows, and the rounds and policies that it shaped."""
+    """The dependents of a target: counts of rows, and the rounds and policies that it shaped."""
 
     project: Project
     judgments: int

@@ -243,7 +243,7 @@ def _value(restoration: Restoration, one: models.Field[Any, Any], value: Any) ->
     related = one.related_model
     if related is User:
         if value not in restoration.people:
-            raise ValueError(_("%(name)s is nobody that the archive knows") % {"name": one.name})
+            raise ValueError(_("%(name)s is a person whom the archive does not know") % {"name": one.name})
         return restoration.people[value]
     if related is not None and not one.primary_key:
         return restoration.here(TABLE_OF[related], value)

@@ -231,7 +231,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "deep": (lambda m, _: m.update({"tables/flags.jsonl": b"[" * 100_000}), "Line 1 of tables/flags"),
     "another's row": (in_rows("flags", comparison=999_999), "does not hold"),
     "another's project": (in_rows("prompts", project=999_999), "does not hold"),
-    "nobody": (in_rows("judgments", annotator=999_999), "nobody"),
+    "nobody": (in_rows("judgments", annotator=999_999), "a person whom the archive does not know"),
     "unknown column": (in_rows("prompts", password="x"), "knows no"),
     "NUL": (in_rows("completions", text="\0"), "not JSON that can be stored"),
     "no choice": (in_rows("claims", state="won"), "state cannot be"),
