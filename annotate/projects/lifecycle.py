@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, RestrictedError
@@ -111,8 +112,8 @@ def change_settings(
         project.save(update_fields=columns)
         if changed:
             # The trail is the history of the guidelines: each version as it was saved.
-            texts = {"guidelines": project.guidelines} if "guidelines" in changed else {}
-            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed), **texts)
+            details: dict[str, Any] = {"guidelines": project.guidelines} if "guidelines" in changed else {}
+            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed), **details)
         if base_model:
             start_from(project, base_model)
     if apply_needed:

@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -254,11 +255,17 @@ def _value(restoration: Restoration, one: models.Field[Any, Any], value: Any) ->
     found = one.to_python(value)
     if found not in one.empty_values:
         one.run_validators(found)
-    if one.choices and found != "" and found not in {key for key, _label in one.flatchoices}:
+    if one.choices and found != "" and found not in _choices(one):
         raise ValueError(_("%(name)s cannot be “%(value)s”") % {"name": one.name, "value": str(value)[:80]})
     if one.name in BATCHES and (named := OF_AN_IMPORT.fullmatch(found)):
         return _batch(restoration, int(named[1]))
     return found
+
+
+@cache
+def _choices(one: models.Field[Any, Any]) -> frozenset[Any]:
+    """Return what a field may hold, which Django would list for every value."""
+    return frozenset(key for key, _label in one.flatchoices)
 
 
 def _batch(restoration: Restoration, pk: int) -> str:
