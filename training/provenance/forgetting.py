@@ -9,9 +9,10 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils.translation import gettext as _
 
@@ -220,10 +221,7 @@ def _forget(target: Target) -> None:
         _drop_person(target, target.person)
     _drop_comparisons(target)
     if target.upload is not None:
-        upload, storage, name = target.upload, target.upload.file.storage, target.upload.file.name
-        Import.objects.filter(pk=upload.pk).delete()
-        if name:
-            transaction.on_commit(lambda: storage.delete(name))
+        _drop_upload(target.upload)
     rounds = ", ".join(str(round_.number) for round_ in affected)
     trail.record(
         trail.Verb.FORGOTTEN,
@@ -236,6 +234,15 @@ def _forget(target: Target) -> None:
         rounds=rounds,
     )
     transaction.on_commit(lambda: delete_files(files))
+
+
+def _drop_upload(upload: Import) -> None:
+    """Remove an import, and its files once that is committed."""
+    fields = [one for one in Import._meta.concrete_fields if isinstance(one, models.FileField)]
+    kept = [getattr(upload, one.name) for one in fields if getattr(upload, one.name)]
+    Import.objects.filter(pk=upload.pk).delete()
+    for file in kept:
+        transaction.on_commit(partial(file.storage.delete, file.name))
 
 
 def _check_no_round_runs(project: Project) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
@@ -196,7 +197,10 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     django_capture_on_commit_callbacks: Any,
 ) -> None:
     files = train(live_through(project, rosa, teammate))
-    upload = Import.objects.create(project=project, filename="a.csv", format="csv", size=1, state="done")
+    brought = ContentFile(b"prompt", "a.csv")
+    upload = Import.objects.create(
+        project=project, file=brought, filename="a.csv", format="csv", size=6, state="done"
+    )
     gone = Prompt.objects.filter(comparisons=FIRST_ID)
     gone.update(batch=f"import {upload.pk}")
     prompt = gone.get()
@@ -209,6 +213,8 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     assert not Prompt.objects.filter(pk=prompt.pk).exists()
     assert Prompt.objects.count() == Comparison.objects.count() == 15
     assert Import.objects.exists() == (kind == "prompt")
+    assert upload.file.storage.exists(upload.file.name) == (kind == "prompt")
+    upload.file.delete(save=False)
     assert not files.prompts.exists()
     assert not broken_rules(project)
 
