@@ -87,7 +87,7 @@ test-security: setup chromium nginx ## Attacks on every address, form and page, 
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
 
 test-real: setup ## The engine on a real instruct model and on rare architectures; 10 to 30 minutes
-	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine
+	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Take the pictures in docs/ again

@@ -76,6 +76,15 @@ class Round(models.Model):
     result_policy = models.OneToOneField(
         Policy, null=True, blank=True, on_delete=models.RESTRICT, related_name="round"
     )
+    retrains = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="retrained_by",
+        editable=False,
+        help_text=_("The round that this one does over, without what was forgotten."),
+    )
     settings = models.JSONField(default=dict, help_text=_("Everything that was chosen, defaults filled in."))
     summary = models.JSONField(default=dict, blank=True, help_text=_("What training and sampling reported."))
     fresh = models.ManyToManyField(Comparison, related_name="fresh_in_rounds", blank=True)
@@ -92,6 +101,12 @@ class Round(models.Model):
     )
     worker = models.CharField(max_length=255, blank=True, editable=False)
     heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    holds_forgotten = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text=_("Its policy was trained on what was forgotten since."),
+    )
     enqueued_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text=_("When the broker last took its message.")
     )

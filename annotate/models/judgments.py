@@ -25,6 +25,10 @@ class JudgmentQuerySet(models.QuerySet["Judgment"]):
         """Leave out the history: what was edited or undone."""
         return self.filter(is_current())
 
+    def standing_at(self, moment: datetime) -> JudgmentQuerySet:
+        """Keep those that were current then."""
+        return self.filter(is_current() | Q(superseded_at__gt=moment), created_at__lte=moment)
+
     def since(self, start: datetime) -> JudgmentQuerySet:
         """Keep the work done from `start` on: a revision counts when the comparison was first judged."""
         # No first time is later than its row's, and that one has the index.

@@ -20,7 +20,12 @@ KEPT = timedelta(days=3)  # how long a prepared file can be downloaded
 
 
 class Snapshot(models.Model):
-    """A frozen, content-addressed set of preference pairs. Immutable."""
+    """A frozen, content-addressed set of preference pairs. Immutable, but for what must be forgotten.
+
+    The digest is taken over the ids of comparisons and judgments, too. A project that moved to another database has
+    other ids there: `comparison_shift` and `judgment_shift` are how much higher they are than those of the digest.
+    `forgotten` counts the pairs that were removed since, as they held what was forgotten: the digest stays as a name.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="snapshots")
     digest = models.CharField(max_length=64, help_text=_("SHA-256 of its pairs, in canonical JSON Lines."))
@@ -30,6 +35,14 @@ class Snapshot(models.Model):
     )
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    comparison_shift = models.BigIntegerField(default=0, db_default=0, editable=False)
+    judgment_shift = models.BigIntegerField(default=0, db_default=0, editable=False)
+    forgotten = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text=_("Pairs removed, as they held what was forgotten."),
+    )
 
     class Meta:
         constraints = [

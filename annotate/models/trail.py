@@ -6,8 +6,11 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+
+LONGEST_FACT = 200  # characters that are shown of a detail
 
 
 class TrailEntry(models.Model):
@@ -44,6 +47,8 @@ class TrailEntry(models.Model):
         GOLD_ENDED = "gold_ended", _("Made standard again")
         ARCHIVED = "archived", _("Archived the project")
         RESTORED = "restored", _("Restored the project")
+        FORGOTTEN = "forgotten", _("Forgot")
+        MOVED_IN = "moved_in", _("Restored from an archive file")
 
     at = models.DateTimeField(default=timezone.now)
     project = models.ForeignKey(
@@ -94,7 +99,12 @@ class TrailEntry(models.Model):
 
     @property
     def facts(self) -> list[tuple[str, Any]]:
-        """The details to show, such as ("role", "admin")."""
+        """The details to show, such as ("role", "admin"). Of a long text, its beginning."""
         return [
-            (name.replace("_", " "), value) for name, value in self.details.items() if value not in ("", None)
+            (
+                name.replace("_", " "),
+                Truncator(value).chars(LONGEST_FACT) if isinstance(value, str) else value,
+            )
+            for name, value in self.details.items()
+            if value not in ("", None)
         ]

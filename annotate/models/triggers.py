@@ -9,8 +9,10 @@ fails otherwise).
 # ruff: noqa: S608 - only constants of this module are put together
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 # Comparison.claimed, .judged and .skipped count claims in these states.
@@ -86,6 +88,18 @@ def _has_imported(schema_editor: BaseDatabaseSchemaEditor) -> bool:
     with connection.cursor() as cursor:
         found = connection.introspection.get_table_description(cursor, "annotate_user")
     return any(column.name == "imported_into_id" for column in found)
+
+
+@contextmanager
+def changeable_trail(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let entries of the trail change inside the block, as when a person is forgotten. Call it in a transaction."""
+    table = f" ON {TRAIL}" if connection.vendor == "postgresql" else ""
+    rules = keep_trail_postgresql if connection.vendor == "postgresql" else keep_trail_sqlite
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER IF EXISTS keep_trail_on_update{table}")
+        yield
+        for statement in rules():
+            cursor.execute(statement)
 
 
 def sqlite() -> Iterator[str]:

@@ -150,12 +150,21 @@ class _Vote(NamedTuple):
 # --- Aggregating -------------------------------------------------------------------------------------------------
 
 
-def aggregate(project: Project, settings: PairSettings | None = None, only: Q | None = None) -> Aggregation:
-    """Return the project's current judgments as preference pairs. `only` narrows the judgments. No text is loaded."""
+def aggregate(
+    project: Project,
+    settings: PairSettings | None = None,
+    only: Q | None = None,
+    *,
+    at: datetime | None = None,
+) -> Aggregation:
+    """Return the project's current judgments, or those of the moment `at`, as preference pairs.
+
+    `only` narrows the judgments. No text is loaded.
+    """
     pairs: list[Pair] = []
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0
-    for decision in decide(project, settings, only):
+    for decision in decide(project, settings, only, at=at):
         judgments += decision.judgments
         comparisons += 1
         if isinstance(decision.made, Pair):
@@ -175,20 +184,26 @@ def aggregate(project: Project, settings: PairSettings | None = None, only: Q | 
 
 
 def decide(
-    project: Project, settings: PairSettings | None = None, only: Q | None = None
+    project: Project,
+    settings: PairSettings | None = None,
+    only: Q | None = None,
+    *,
+    at: datetime | None = None,
 ) -> Iterator[Decision]:
     """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
     settings = settings or PairSettings()
     reliability = agreement.reliability(project) if settings.votes == "reliability" else {}
-    for votes in _judged(project, settings, only or Q()):
+    for votes in _judged(project, settings, only or Q(), at):
         row = votes[0]
         made = _pair(votes, settings, reliability)
         yield Decision(row.comparison, row.first, made, len(votes), row.held_out)
 
 
-def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[_Vote]]:
+def _judged(project: Project, settings: PairSettings, only: Q, at: datetime | None) -> Iterator[list[_Vote]]:
     """Yield the votes of each judged comparison, in the order of the comparisons."""
-    judgments = Judgment.objects.current().filter(only, project=project)
+    all_of_them = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
+    withdrawn = F("comparison__withdrawn_at")
+    judgments = all_of_them.filter(only, project=project)
     if settings.policies:
         judgments = judgments.filter(
             comparison__first__policy__in=settings.policies, comparison__second__policy__in=settings.policies
@@ -199,7 +214,7 @@ def _judged(project: Project, settings: PairSettings, only: Q) -> Iterator[list[
             first=F("comparison__first_id"),
             second=F("comparison__second_id"),
             kind=F("comparison__kind"),
-            withdrawn_at=F("comparison__withdrawn_at"),
+            withdrawn_at=Case(When(comparison__withdrawn_at__lte=at, then=withdrawn)) if at else withdrawn,
             held_out=F("comparison__prompt__held_out"),
             equal=Case(When(same_text, then=Value(True)), default=Value(False)),
             trainable=Case(When(_untrainable(), then=Value(False)), default=Value(True)),

@@ -110,11 +110,14 @@ def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[_Row]:
 
 
 def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
-    """Return a snapshot's pairs in the canonical form: the SHA-256 of these lines is its digest."""
+    """Return a snapshot's pairs in the canonical form: the SHA-256 of these lines is its digest.
+
+    Ids are those of the database that it was frozen in. Of a snapshot that has forgotten pairs, the others are left.
+    """
     pairs = stored_pairs(snapshot).prefetch_related("judgments")
     for pair in pairs.iterator(chunk_size=AT_A_TIME):
         yield canonical(
-            comparison=pair.comparison_id,
+            comparison=pair.comparison_id - snapshot.comparison_shift,
             prompt=pair.comparison.prompt.content,
             tools=pair.comparison.prompt.tools,
             chosen=pair.chosen.content,
@@ -123,7 +126,7 @@ def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
             margin=pair.margin,
             weight=pair.weight,
             held_out=pair.held_out,
-            judgments=sorted(judgment.pk for judgment in pair.judgments.all()),
+            judgments=sorted(judgment.pk - snapshot.judgment_shift for judgment in pair.judgments.all()),
         )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -40,10 +41,12 @@ __all__ = [
 AT_A_TIME = 500  # pairs whose texts are in memory together
 
 
-def take_snapshot(project: Project, by: User | None, settings: PairSettings | None = None) -> Snapshot:
-    """Freeze the pairs as they stand now. The same pairs again give the snapshot that exists."""
+def take_snapshot(
+    project: Project, by: User | None, settings: PairSettings | None = None, *, at: datetime | None = None
+) -> Snapshot:
+    """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists."""
     settings = settings or PairSettings()
-    found = aggregate(project, settings)
+    found = aggregate(project, settings, at=at)
     digest = _digest(project, found.pairs)
     with transaction.atomic():
         snapshot, made = Snapshot.objects.get_or_create(
@@ -144,7 +147,7 @@ def training_rows(
     """
     for pair in stored_pairs(snapshot).filter(held_out=held_out).iterator(chunk_size=AT_A_TIME):
         row: dict[str, Any] = {
-            "id": str(pair.comparison_id),
+            "id": str(pair.comparison_id - snapshot.comparison_shift),  # as it was frozen
             "prompt": pair.comparison.prompt.content,
             "chosen": as_prompted(pair.comparison.prompt.content, pair.chosen.content),
             "rejected": as_prompted(pair.comparison.prompt.content, pair.rejected.content),

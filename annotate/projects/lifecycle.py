@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, RestrictedError
@@ -110,7 +111,9 @@ def change_settings(
     with transaction.atomic():
         project.save(update_fields=columns)
         if changed:
-            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed))
+            # The trail is the history of the guidelines: each version as it was saved.
+            details: dict[str, Any] = {"guidelines": project.guidelines} if "guidelines" in changed else {}
+            trail.record(trail.Verb.SETTINGS, by, project=project, target=", ".join(changed), **details)
         if base_model:
             start_from(project, base_model)
     if apply_needed:

@@ -40,6 +40,7 @@ PROJECT = {
     "rounds/": READERS,
     "rounds/ready/": READERS,
     "policies/": READERS,
+    "judgments/": READERS,
 }
 # Route after "api/v1/projects/<slug:slug>/".
 API = {

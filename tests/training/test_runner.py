@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Policy, Project
+from tests.training.elsewhere import train, unpack
 from tests.training.workers import checkpoints, is_alive, trainer_pid
 from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
@@ -59,7 +61,9 @@ def once_training(run_dir: Path, act: Any) -> threading.Thread:
 
 
 @pytest.mark.once
-def test_a_round_ends_with_a_policy_and_comparisons(claimed: Round, owner: Any) -> None:
+def test_a_round_ends_with_a_policy_and_comparisons(
+    claimed: Round, owner: Any, client_for: Any, tmp_path: Path
+) -> None:
     """The whole way; 12 training pairs in batches of 4 are 3 steps."""
     runner.run(claimed)
     round_ = Round.objects.get()
@@ -119,6 +123,16 @@ def test_a_round_ends_with_a_policy_and_comparisons(claimed: Round, owner: Any) 
     runner.prepare(again, runner.RunDirectory(again.run_dir))
     config = json.loads((again.run_dir / "config.json").read_text())
     assert config["start_adapter"] == str(round_.run_dir / "adapter")
+
+    # Its download trains to the same bytes in another folder.
+    run = unpack(client_for(owner).get(reverse("round-archive", args=["reviews", 1])), tmp_path)
+    train(run)
+    weights = "adapter/adapter_model.safetensors"
+    hashes = {
+        json.loads((where / "done.json").read_text())["train"]["outputs"][weights]
+        for where in (run, round_.run_dir)
+    }
+    assert hashes == {(run / "expected.sha256").read_text().split()[0]}
 
 
 @pytest.mark.chaos

@@ -29,6 +29,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +40,8 @@ from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, LockedError, StorageError, disk_full
 
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+STARTER = "starter"  # the name of the model that comes with Whetstone, in a run directory that is to be moved
+_STARTER_FOLDER = Path(__file__).resolve().parents[1] / "starter"
 _DIGEST_WHOLE = 256 << 20
 _DIGEST_BLOCK = 1 << 16
 
@@ -70,7 +73,16 @@ class RunDirectory:
             raise ConfigError(None, f"{self.config_file} does not exist.") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(None, f"{self.config_file} is not valid JSON: {error}.") from None
-        return TrainConfig.from_dict(data)
+        return self._found(TrainConfig.from_dict(data))
+
+    def _found(self, config: TrainConfig) -> TrainConfig:
+        """Return the configuration with what a moved run directory names: its own start adapter, the starter model."""
+        adapter = config.start_adapter
+        if adapter and not Path(adapter).is_absolute() and (self.root / adapter).is_dir():
+            config = replace(config, start_adapter=str(self.root / adapter))
+        if config.base_model == STARTER and not Path(STARTER).exists():
+            config = replace(config, base_model=str(_STARTER_FOLDER))
+        return config
 
     def write_config(self, config: TrainConfig) -> None:
         """Write every setting, defaults filled in; creates the directory. Raises StorageError."""

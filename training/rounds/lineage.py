@@ -1,9 +1,12 @@
 """Lineage both ways: from a policy back to the judgments that shaped it, and from a judgment on to the policies."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from annotate.models import Comparison, Judgment, Policy
+from django.db.models import Count, QuerySet
+
+from annotate.models import Comparison, Judgment, Policy, SnapshotPair
 from training.models import Round
 
 
@@ -56,7 +59,7 @@ def _descendants(policy: Policy, children: dict[int | None, list[Policy]]) -> li
 
 @dataclass(frozen=True)
 class Influence:
-    """The influence of a comparison on a policy: direct, through a round's snapshot, or by descent."""
+    """The influence of judgments on a policy: direct, through a round's snapshot, or by descent."""
 
     policy: Policy
     round: Round | None
@@ -65,17 +68,57 @@ class Influence:
 
 def find_influences(comparison: Comparison) -> list[Influence]:
     """Return every policy that was shaped by judgments of this comparison, oldest first."""
-    pairs = {
-        pair.snapshot_id: pair for pair in comparison.snapshot_pairs.prefetch_related("judgments__annotator")
-    }
+    return _influences(comparison.project_id, comparison.snapshot_pairs.all())
+
+
+def find_influences_of(judgment: Judgment) -> list[Influence]:
+    """Return every policy that was shaped by this judgment, oldest first."""
+    found = _influences(judgment.project_id, judgment.snapshot_pairs.all())
+    return [replace(one, judgments=[judgment] if one.round else []) for one in found]
+
+
+def _influences(project_id: int, among: QuerySet[SnapshotPair]) -> list[Influence]:
+    pairs = {pair.snapshot_id: pair for pair in among.prefetch_related("judgments__annotator")}
     rounds = Round.objects.filter(snapshot__in=pairs, result_policy__isnull=False)
     found: dict[int, Influence] = {}
-    for round_ in rounds.select_related("project", "result_policy"):
+    for round_ in rounds.select_related("project", "result_policy__parent", "snapshot"):
         if round_.result_policy is not None and round_.snapshot_id is not None:
             judgments = list(pairs[round_.snapshot_id].judgments.all())
             found[round_.result_policy.pk] = Influence(round_.result_policy, round_, judgments)
-    children = _children(comparison.project_id)
+    children = _children(project_id)
     for influence in list(found.values()):
         for policy in _descendants(influence.policy, children):
             found.setdefault(policy.pk, Influence(policy, None, []))
     return [found[key] for key in sorted(found)]
+
+
+# --- What snapshots hold -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """The number of pairs of a snapshot, of the judgments behind them, and of their annotators."""
+
+    pairs: int = 0
+    judgments: int = 0
+    annotators: int = 0
+
+
+def count_holdings(snapshots: Iterable[int]) -> dict[int, Holdings]:
+    """Map each snapshot's id to what it holds, in two queries. One without pairs is left out."""
+    wanted = set(snapshots)
+    pairs = SnapshotPair.objects.filter(snapshot__in=wanted).order_by().values("snapshot")
+    counts = dict(pairs.annotate(count=Count("pk")).values_list("snapshot", "count"))
+    held = (
+        SnapshotPair.judgments.through.objects.filter(snapshotpair__snapshot__in=wanted)
+        .values("snapshotpair__snapshot")
+        .annotate(held=Count("judgment"), people=Count("judgment__annotator", distinct=True))
+    )
+    behind = {row["snapshotpair__snapshot"]: (row["held"], row["people"]) for row in held}
+    return {snapshot: Holdings(count, *behind.get(snapshot, (0, 0))) for snapshot, count in counts.items()}
+
+
+def held_judgments(snapshots: Iterable[int]) -> QuerySet[Judgment]:
+    """Return the judgments behind the pairs of these snapshots, each once, in the order in which they were given."""
+    held = SnapshotPair.judgments.through.objects.filter(snapshotpair__snapshot__in=set(snapshots))
+    return Judgment.objects.filter(pk__in=held.values("judgment")).order_by("pk")

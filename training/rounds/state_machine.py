@@ -12,6 +12,7 @@ are stored as they are written, so they are not marked for translation. RoundErr
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -105,6 +106,27 @@ def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = 
         return _queue(policy, plan, by, f"{count} pairs to train on.", snapshot=snapshot)
 
 
+def retrain(original: Round, policy: Policy, by: User | None) -> Round:
+    """Queue a round that does `original` over from `policy`, with its settings, on what is left of its judgments.
+
+    They are those that stood when it was started. Raises RoundError as `start` does.
+    """
+    with transaction.atomic():
+        project = Project.objects.select_for_update(no_key=True).get(pk=original.project_id)
+        plan = Plan.from_dict(original.settings)
+        plan = replace(plan, config=replace(plan.config, start_adapter=check_policy(policy).adapter or None))
+        check_lengths(plan)
+        if project.rounds.open().exists():
+            raise RoundError(_why_no_other(project))
+        snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
+        count = snapshot.pairs.filter(held_out=False).count()
+        if count < MIN_PAIRS:
+            raise _too_few_pairs(count)
+        policy.project = project
+        message = f"{count} pairs to train on, without what was forgotten of round {original.number}."
+        return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original)
+
+
 def write(project: Project, by: User | None, count: int) -> Round:
     """Queue a round that does not train: the current policy writes `count` comparisons.
 
@@ -142,6 +164,7 @@ def _queue(
     *,
     snapshot: Snapshot | None = None,
     trains: bool = True,
+    retrains: Round | None = None,
 ) -> Round:
     """Write the round that starts from `policy`, whose project is locked, and send its message."""
     project = policy.project
@@ -153,6 +176,7 @@ def _queue(
                 number=number,
                 start_policy=policy,
                 trains=trains,
+                retrains=retrains,
                 snapshot=snapshot,
                 settings=plan.to_dict(),
                 folder=f"runs/{project.slug}-{number}",

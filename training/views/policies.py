@@ -72,5 +72,9 @@ def _judgments_page(round_: Round | None, page: Any) -> Any:
 def shaped_policies(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     """Show every policy that a comparison's judgments shaped."""
     comparison = get_object_or_404(request.project.comparisons.select_related("prompt"), pk=comparison_id)
-    context = {"comparison": comparison, "influences": lineage.find_influences(comparison)}
+    context = {
+        "comparison": comparison,
+        "influences": lineage.find_influences(comparison),
+        "title": _("What comparison %(id)s shaped") % {"id": comparison.pk},
+    }
     return render(request, "training/shaped.html", context)

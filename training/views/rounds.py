@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -14,6 +14,7 @@ from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from training.models import Round, Sweep, Worker
+from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import standings, state_machine
 from training.rounds.plan import RoundError, dotted
 from training.rounds.readiness import find_readiness
@@ -114,6 +115,7 @@ def _page(round_: Round) -> dict[str, Any]:
         "settings_list": list(dotted(round_.settings)),
         "events": round_.events.select_related("by"),
         "files": _files(round_),
+        "can_repeat": can_repeat(round_),
         **_live(round_),
         **(outcome(round_) if round_.result_policy_id or not round_.trains else {}),
     }
@@ -176,9 +178,13 @@ def round_live(request: ProjectRequest, number: int) -> HttpResponse:
 
 
 def _round(project: Project, number: int) -> Round:
-    found = project.rounds.select_related("start_policy", "result_policy", "snapshot", "created_by")
+    found = project.rounds.select_related(
+        "start_policy", "result_policy", "snapshot", "created_by", "retrains"
+    )
     round_ = get_object_or_404(found, number=number)
     round_.project = project
+    if round_.retrains is not None:
+        round_.retrains.project = project
     return round_
 
 
@@ -222,3 +228,21 @@ def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse:
     return FileResponse(
         path.open("rb"), as_attachment=True, filename=f"{project.slug}-{number}-{Path(name).name}"
     )
+
+
+@require_GET
+@project_view(*READERS)
+def round_archive(request: ProjectRequest, number: int) -> StreamingHttpResponse:
+    """Send what a round was trained from as one archive, with which it can be trained again on another machine."""
+    project = request.project
+    round_ = _round(project, number)
+    if not can_repeat(round_):
+        raise Http404(_("The files of this round are not here."))
+    trail.record(trail.Verb.EXPORTED, request.user, project=project, target=f"round {number} to repeat")
+    members = list_members(round_)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{project.slug}-{number}.tar"',
+        "Content-Length": str(sum(member.size_in_archive for member in members) + END_SIZE),
+        "Cache-Control": "no-store",
+    }
+    return StreamingHttpResponse(archive_chunks(members), content_type="application/x-tar", headers=headers)

@@ -239,3 +239,16 @@ def test_an_unknown_verb_is_named_in_the_filter(project, owner, client_for):
     answer = client_for(owner).get("/p/reviews/trail/?verb=nonsense")
     assert answer.status_code == 422
     assert "“nonsense” is unknown" in answer.content.decode()
+
+
+def test_the_trail_keeps_each_version_of_the_guidelines(project, owner):
+    for version in ("Prefer **short** answers.", "x" * 5_000):
+        project.guidelines = version
+        lifecycle.change_settings(project, owner, ["guidelines"], changed=["guidelines"])
+    newest, before = trail.browse(project).entries
+    assert [one.details["guidelines"] for one in (before, newest)] == [
+        "Prefer **short** answers.",
+        "x" * 5_000,
+    ]
+    [(_name, shown)] = newest.facts
+    assert len(shown) == 200

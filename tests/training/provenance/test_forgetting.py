@@ -1,0 +1,239 @@
+"""Forgetting a person, a prompt or an import: nothing of it is left, and a retraining knows nothing of it."""
+
+import json
+import shutil
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.management import CommandError, call_command
+from django.db import transaction
+
+from annotate.models import Comparison, Import, Judgment, Policy, Project, Prompt, Snapshot, TrailEntry, User
+from annotate.projects import trail
+from tests import factories
+from tests.annotate.invariants import broken_rules
+from training.engine.rundir import RunDirectory
+from training.models import Round
+from training.rounds import runner, state_machine
+
+pytestmark = pytest.mark.django_db
+
+ALONE: dict[str, Any] = {
+    "training": {
+        "batch_size": 4,
+        "max_length": 128,
+        "threads": 1,
+        "epochs": 1,
+        "template_date": "2026-01-01",
+    },
+    "fresh_comparisons": 0,
+    "gate_comparisons": 0,
+}
+FIRST_ID = 900_000  # of comparisons, so that two histories have the same
+
+
+def live_through(project: Project, rosa: User, toni: User | None) -> Round:
+    """Judge 16 comparisons, rosa's own verdicts always, toni's with them if they are there, and start a round."""
+    for number in range(16):
+        comparison = factories.compare(
+            project,
+            f"Review number {number} begins",
+            f" splendidly {number}.",
+            f" dreadfully {number}.",
+            pk=FIRST_ID + number,
+            needed=2,
+        )
+        if number == 15:
+            comparison.prompt.held_out = True
+            comparison.prompt.save()
+        if number != 3:
+            factories.say(rosa, comparison, "first", strength=1 + number % 3)
+        if toni is not None:  # agrees, outvotes nothing, and makes ties where rosa had preferences
+            factories.say(toni, comparison, "first" if number % 4 else "second", strength=2)
+    return state_machine.start(project, None, ALONE)
+
+
+def train(round_: Round, *, whole: bool = False) -> RunDirectory:
+    """Bring a queued round to a promoted policy; `whole` with a real training."""
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
+    assert claimed is not None
+    files = RunDirectory(claimed.run_dir)
+    runner.prepare(claimed, files)
+    if whole:
+        runner.train(claimed, files)
+    else:
+        files.adapter.mkdir()
+    policy = Policy.objects.create(
+        project=claimed.project,
+        name=f"round {claimed.number}",
+        kind=Policy.Kind.ADAPTER,
+        base_model="starter",
+        adapter=f"{claimed.folder}/adapter",
+        parent=claimed.start_policy,
+    )
+    state_machine.advance(claimed, Round.State.SAMPLING)
+    state_machine.advance(claimed, Round.State.READY, result_policy=policy)
+    state_machine.promote(claimed)
+    return files
+
+
+def results(files: RunDirectory) -> dict[str, bytes]:
+    names = ("config.json", "pairs.jsonl", "heldout.jsonl", "adapter/adapter_model.safetensors")
+    return {name: (files.root / name).read_bytes() for name in names if (files.root / name).exists()}
+
+
+def forget(*arguments: str, project: str | None = "reviews") -> str:
+    output = StringIO()
+    where = ["--project", project] if project else []
+    call_command("forget", *arguments, *where, "--yes", stdout=output, stderr=output)
+    return output.getvalue()
+
+
+@pytest.fixture
+def rosa(make_member: Any) -> User:
+    return make_member("rosa-judges", "annotator")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["files", "adapter"]
+)
+def test_a_retraining_equals_a_history_without_them(
+    whole: bool,
+    project: Project,
+    owner: User,
+    teammate: User,
+    rosa: User,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """The same comparisons under the same ids: first without toni, rolled back; then with toni, forgotten."""
+    beginning = transaction.savepoint()
+    without = results(train(live_through(project, rosa, None), whole=whole))
+    transaction.savepoint_rollback(beginning)
+    shutil.rmtree(settings.RUNS)
+
+    first = train(live_through(project, rosa, teammate))
+    project.refresh_from_db()
+    assert results(first)["pairs.jsonl"] != without["pairs.jsonl"]
+    factories.say(
+        rosa, Comparison.objects.get(pk=FIRST_ID + 3), "first"
+    )  # later: no part of the round done over
+    second = train(state_machine.start(project, None, ALONE))
+    mine = project.judgments.filter(annotator=rosa).count()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        told = forget("--annotator", "toni", "--retrain")
+    assert "round 3 does round 1 over" in told
+    assert "1 more to do over" in told
+    assert not Judgment.objects.filter(annotator=teammate).exists()
+    assert project.judgments.filter(annotator=rosa).count() == mine
+    for files in (first, second):
+        assert not files.pairs.exists()  # after the commit
+        assert files.adapter.exists()
+    assert not broken_rules(project)
+
+    third = train(Round.objects.get(retrains__number=1), whole=whole)
+    assert results(third) == without
+
+    with pytest.raises(CommandError, match="Give --annotator"):
+        forget("--retrain", project=None)
+    assert "round 4 does round 2 over" in forget("--retrain")
+    fourth = Round.objects.get(number=4)
+    assert fourth.start_policy == Round.objects.get(number=3).result_policy
+    assert fourth.settings["config"]["start_adapter"] == f"{Round.objects.get(number=3).folder}/adapter"
+    assert fourth.snapshot.pairs.count() == 16  # type: ignore[union-attr] # with the later judgment
+
+
+def test_nothing_of_a_person_is_left_and_others_keep_theirs(
+    project: Project, owner: User, teammate: User, rosa: User, client_for: Any
+) -> None:
+    trail.record(trail.Verb.INVITED, owner, project=project, target="toni")
+    trail.record(trail.Verb.EXPORTED, teammate, project=project, target="pairs.jsonl", annotator="toni")
+    round_ = live_through(project, rosa, teammate)
+    state_machine.cancel(round_)
+    other = Project.objects.create(slug="other", name="Other", current_policy=None)
+    policy = Policy.objects.create(project=other, name="theirs", kind="external")
+    elsewhere = factories.say(
+        teammate, factories.compare(other, "x", "a", "b", policies=(policy, policy)), "first"
+    )
+    snapshot = Snapshot.objects.get()
+    before = snapshot.pairs.count()
+
+    dry = forget("--annotator", "toni", "--dry-run", "--json")
+    [listed] = json.loads(dry)
+    assert (listed["judgments"], listed["rounds"]) == (16, [1])
+    assert Judgment.objects.filter(project=project, annotator=teammate).count() == 16
+
+    forget("--annotator", "toni")
+    assert Judgment.objects.filter(annotator=teammate).get() == elsewhere  # the other project is not touched
+    assert project.judgments.filter(annotator=rosa).count() == 15
+    snapshot.refresh_from_db()
+    assert (snapshot.forgotten, snapshot.pairs.count()) == (listed["pairs"], before - listed["pairs"])
+    assert Round.objects.get().holds_forgotten
+    entries = TrailEntry.objects.filter(project=project)
+    assert "toni" not in json.dumps(list(entries.values("who_name", "target", "details")))
+    entry = entries.get(verb="forgotten")
+    assert (entry.target, entry.details["judgments"]) == ("an annotator", 16)
+    with pytest.raises(Exception, match="append-only"), transaction.atomic():
+        TrailEntry.objects.update(target="changed")
+    page = client_for(owner).get(f"/p/reviews/snapshots/{snapshot.digest}/").content.decode()
+    assert "held what was forgotten" in page
+
+    forget("--annotator", f"annotator-{teammate.pk}", project=None)  # everywhere, and the account too
+    assert not User.objects.filter(username="toni").exists()
+    assert Judgment.objects.filter(annotator=rosa).count() == 15
+    assert not broken_rules(project)
+
+
+@pytest.mark.parametrize("kind", ["prompt", "import"])
+def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
+    kind: str,
+    project: Project,
+    owner: User,
+    teammate: User,
+    rosa: User,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    files = train(live_through(project, rosa, teammate))
+    brought = ContentFile(b"prompt", "a.csv")
+    upload = Import.objects.create(
+        project=project, file=brought, filename="a.csv", format="csv", size=6, state="done"
+    )
+    gone = Prompt.objects.filter(comparisons=FIRST_ID)
+    gone.update(batch=f"import {upload.pk}")
+    prompt = gone.get()
+    (files.root / "prompts.jsonl").write_text(
+        json.dumps({"id": f"fresh/1/{prompt.pk}", "prompt": prompt.content})
+    )
+    with django_capture_on_commit_callbacks(execute=True):
+        told = forget(f"--{kind}", str(prompt.pk if kind == "prompt" else upload.pk))
+    assert "judgments: 2, comparisons: 1" in told
+    assert not Prompt.objects.filter(pk=prompt.pk).exists()
+    assert Prompt.objects.count() == Comparison.objects.count() == 15
+    assert Import.objects.exists() == (kind == "prompt")
+    assert upload.file.storage.exists(upload.file.name) == (kind == "prompt")
+    upload.file.delete(save=False)
+    assert not files.prompts.exists()
+    assert not broken_rules(project)
+
+
+def test_what_cannot_be_forgotten_is_refused_whole(
+    project: Project, owner: User, teammate: User, rosa: User
+) -> None:
+    round_ = live_through(project, rosa, teammate)
+    for arguments, told in (
+        (("--annotator", "toni"), "Round 1 of reviews is queued"),
+        (("--annotator", "none"), "There is no annotator"),
+        (("--prompt", "999999"), "There is no prompt"),
+        (("--import", "999999"), "There is no import"),
+    ):
+        with pytest.raises(CommandError, match=told):
+            forget(*arguments)
+    state_machine.cancel(round_)
+    with pytest.raises(CommandError, match="only admin"):
+        forget("--annotator", "olive", project=None)
+    assert Judgment.objects.count() == 31
+    assert Snapshot.objects.get().forgotten == 0
+    assert not TrailEntry.objects.filter(verb="forgotten").exists()

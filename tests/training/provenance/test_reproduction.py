@@ -1,0 +1,64 @@
+"""The download of a round; that it trains to the same bytes is seen in tests/training/test_runner.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.urls import reverse
+
+from tests.training.elsewhere import unpack
+from training.engine.rundir import RunDirectory
+from training.models import Round
+from training.rounds import runner, state_machine
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_download_holds_no_path_of_its_server(
+    make_round: Any,
+    owner: Any,
+    researcher: Any,
+    teammate: Any,
+    outsider: Any,
+    client_for: Any,
+    tmp_path: Path,
+    tiny: Any,
+) -> None:
+    """Of a round that went on from another's adapter, which goes with it."""
+    first = make_round("promoted")
+    for name, content in (("adapter_model.safetensors", b"weights"), ("adapter_config.json", b"{}")):
+        (first.run_dir / "adapter").mkdir(parents=True, exist_ok=True)
+        (first.run_dir / "adapter" / name).write_bytes(content)
+    state_machine.start(first.project, owner, tiny)
+    round_ = state_machine.claim_round(Round.objects.latest("pk").pk, "worker of the tests")
+    assert round_ is not None
+    where = reverse("round-archive", args=["reviews", 2])
+    assert client_for(owner).get(where).status_code == 404  # nothing to repeat yet
+    files = RunDirectory(round_.run_dir)
+    runner.prepare(round_, files)
+    files.adapter.mkdir()
+    (files.adapter / "adapter_model.safetensors").write_bytes(b"trained")
+    (files.adapter / "link.json").symlink_to(settings.BASE_DIR / "manage.py")
+    (files.root / "secrets.log").write_text("not to be sent")
+    inputs = {str(settings.STARTER_MODEL / "config.json"): "ab"}
+    summary = {"inputs": inputs, "threads": 3, "device": "cpu", "events": [f"Read {settings.VAR}/runs."]}
+    files.done.write_text(json.dumps({"train": summary}))
+
+    for user, status in ((owner, 200), (teammate, 403), (outsider, 404), (None, 302)):
+        assert client_for(user).get(where).status_code == status
+    run = unpack(client_for(researcher).get(where), tmp_path)
+    assert run.name == "reviews-2"
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {"README.md", "config.json", "pairs.jsonl", "heldout.jsonl", "expected.sha256"} < names
+    assert (run / "start_adapter/adapter_model.safetensors").read_bytes() == b"weights"
+    assert not [name for name in names if name.endswith(".log") or "link" in name]
+    for name in ("config.json", "README.md", "result/done.json"):
+        text = (run / name).read_text()
+        assert str(settings.VAR) not in text
+        assert str(settings.BASE_DIR) not in text
+    config = RunDirectory(run).read_config()
+    assert (config.threads, config.device) == (1, "cpu")  # the round's own; found out by itself
+    assert config.start_adapter == str(run / "start_adapter")
+    assert config.base_model == str(settings.STARTER_MODEL)

@@ -1,0 +1,254 @@
+"""A project written into one file, from which another server restores it (`restoring.py`).
+
+Rows are streamed: memory does not grow with the project. The file is of one moment: what annotators do meanwhile is
+not in it, and they do not wait for it.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.conf import settings as site
+from django.db import connection, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+from annotate.models import Claim, Import, Policy, Project, User
+from annotate.pairs.exports import pseudonym
+from annotate.projects.trail import VERBS_OF_PEOPLE
+from training.engine.rundir import to_json
+from training.models import Round
+from training.provenance.archive_format import (
+    FORMAT,
+    MANIFEST,
+    PEOPLE,
+    REMOVED,
+    RUN_FILES,
+    TABLES,
+    Table,
+    people_fields,
+    portable_adapter,
+)
+from training.provenance.reproduction import adapter_files, portable_summary
+
+AT_A_TIME = 2_000
+CHUNK = 1 << 20
+MADE = (1980, 1, 1, 0, 0, 0)  # of each member: the same rows make the same file
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Archive:
+    """An archive that is being written: its zip file, and what its manifest says of the members so far."""
+
+    zip: zipfile.ZipFile
+    members: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Add a member, and note its size and its SHA-256."""
+        info = zipfile.ZipInfo(name, MADE)
+        info.compress_type = zipfile.ZIP_STORED if name.endswith(".safetensors") else zipfile.ZIP_DEFLATED
+        sha, size = hashlib.sha256(), 0
+        with self.zip.open(info, "w", force_zip64=True) as member:
+            for piece in pieces:
+                member.write(piece)
+                sha.update(piece)
+                size += len(piece)
+        self.members[name] = {"sha256": sha.hexdigest(), "bytes": size}
+
+    def add_table(self, table: Table, rows: Iterable[Row]) -> None:
+        """Add a table, and note its fields, the number of its rows, and its first and last id."""
+        noted: dict[str, Any] = {"rows": 0, "first": None, "last": None}
+        noted["fields"] = [one.name for one in table.fields]
+
+        def count() -> Iterator[Row]:
+            for row in rows:
+                noted["rows"] += 1
+                noted["first"] = row["id"] if noted["first"] is None else noted["first"]
+                noted["last"] = row["id"]
+                yield row
+
+        self.add(table.member, _lines(count()))
+        self.tables[table.name] = noted
+
+
+def write_archive(project: Project, file: BinaryIO) -> dict[str, int]:
+    """Write a project's archive into `file`. Return the number of rows of each table.
+
+    Raises RefusalError while a round runs: its worker is on this server.
+    """
+    with _one_moment(), zipfile.ZipFile(file, "w", allowZip64=True) as zipped:
+        if running := project.rounds.filter(state__in=Round.LIVE).first():
+            sentence = _("Round %(number)d is %(state)s; wait for it to end or cancel it first.")
+            state = running.get_state_display().lower()
+            raise RefusalError(sentence % {"number": running.number, "state": state})
+        archive = Archive(zipped)
+        people = _people(project)
+        archive.add(PEOPLE, _lines(_people_rows(people)))
+        changes = _changes(project, people)
+        for table in TABLES:
+            archive.add_table(table, _rows(table, project, changes.get(table.name)))
+        for name, content in _files(project):
+            archive.add(name, content)
+        manifest = {
+            "format": FORMAT,
+            "project": project.slug,
+            "written_at": timezone.now().isoformat(),
+            "tables": archive.tables,
+            "members": archive.members,
+        }
+        zipped.writestr(zipfile.ZipInfo(MANIFEST, MADE), json.dumps(manifest, indent=1))
+    return {name: table["rows"] for name, table in archive.tables.items()}
+
+
+@contextmanager
+def _one_moment() -> Iterator[None]:
+    """Read everything as it is at one moment, and let others write meanwhile."""
+    if connection.in_atomic_block:
+        yield
+        return
+    usual = getattr(connection, "transaction_mode", None)
+    if connection.vendor == "sqlite":
+        connection.transaction_mode = "DEFERRED"  # type: ignore[attr-defined]
+    try:
+        with transaction.atomic():
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+    finally:
+        if connection.vendor == "sqlite":
+            connection.transaction_mode = usual  # type: ignore[attr-defined]
+
+
+# --- Rows --------------------------------------------------------------------------------------------------------
+
+
+def _people(project: Project) -> dict[int, User]:
+    """Return all whom a row of the project names, by id."""
+    found: set[int] = set()
+    for table in TABLES:
+        for one in people_fields(table):
+            found |= set(table.rows(project).order_by().values_list(one.attname, flat=True).distinct())
+    return {person.pk: person for person in User._base_manager.filter(pk__in=found - {None}).order_by("pk")}
+
+
+def _people_rows(people: dict[int, User]) -> Iterator[Row]:
+    """Yield a person as an archive knows them: a number, a pseudonym, and whether a file named them."""
+    for pk, person in people.items():
+        yield {
+            "id": pk,
+            "name": pseudonym(pk),
+            "imported": getattr(person, "imported_into_id", None) is not None,
+        }
+
+
+def _rows(table: Table, project: Project, change: Callable[[Row], None] | None) -> Iterator[Row]:
+    names = {one.attname: one.name for one in table.fields}
+    for values in table.rows(project).values(*names).iterator(chunk_size=AT_A_TIME):
+        row = {name: values[attname] for attname, name in names.items()}
+        if change is not None:
+            change(row)
+        yield row
+
+
+def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[Row], None]]:
+    """Return what is changed in the rows of a table so that they can leave: leases, folders, names of people."""
+    folders = dict(project.rounds.values_list("folder", "number"))
+    adapters = {
+        policy.adapter: portable_adapter(policy.adapter, policy.pk, folders)
+        for policy in project.policies.exclude(adapter="").order_by("-pk")
+    }
+    names = {name: pseudonym(pk) for pk, one in people.items() for name in (one.username, one.email) if name}
+
+    def claims(row: Row) -> None:
+        if row["state"] in Claim.HOLDING:
+            row["state"] = Claim.State.RELEASED.value
+
+    def imports(row: Row) -> None:
+        if row["state"] in Import.LIVE:
+            row["state"] = Import.State.CANCELLED.value
+
+    def policies(row: Row) -> None:
+        row["adapter"] = adapters.get(row["adapter"], "")
+
+    def rounds(row: Row) -> None:
+        row["folder"] = f"rounds/{row['number']}"
+        config = row["settings"].get("config", {})
+        if config.get("start_adapter"):
+            config["start_adapter"] = adapters.get(config["start_adapter"])
+
+    def trail(row: Row) -> None:
+        row["who_name"] = _name_of(row["who"], row["who_name"], people, names)
+        if row["verb"] in VERBS_OF_PEOPLE:
+            row["target"] = _name_of(row["subject"], row["target"], people, names)
+        row["details"] = {
+            key: names.get(value, value) if isinstance(value, str) else value
+            for key, value in row["details"].items()
+        }
+        for name in ("who", "subject"):  # an account that is gone
+            row[name] = row[name] if row[name] in people else None
+
+    return {"claims": claims, "imports": imports, "policies": policies, "rounds": rounds, "trail": trail}
+
+
+def _name_of(pk: int | None, name: str, people: dict[int, User], names: dict[str, str]) -> str:
+    if not name:
+        return ""
+    return pseudonym(pk) if pk in people else names.get(name, REMOVED)
+
+
+def _lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    for row in rows:
+        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_text)
+        yield text.encode() + b"\n"
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no form in an archive.")
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
+def _files(project: Project) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the files of the rounds and the adapters of the policies that this machine has."""
+    folders = dict(project.rounds.values_list("folder", "number"))
+    for policy in project.policies.filter(kind=Policy.Kind.ADAPTER).order_by("pk"):
+        place = portable_adapter(policy.adapter, policy.pk, folders)
+        for name, path in adapter_files(Path(site.VAR) / policy.adapter):
+            yield f"{place}/{name}", _chunks(path)
+    for round_ in project.rounds.order_by("number"):
+        round_.project = project
+        for name in RUN_FILES:
+            path = round_.run_dir / name
+            if not path.is_file():
+                continue
+            if name == "done.json":
+                summary = portable_summary(round_, json.loads(path.read_text()))
+                yield f"rounds/{round_.number}/{name}", [to_json(summary, indent=2).encode() + b"\n"]
+            else:
+                yield f"rounds/{round_.number}/{name}", _chunks(path)
+
+
+def missing_adapters(project: Project) -> list[Policy]:
+    """Return the policies whose adapter this machine does not have: they are archived without their weights."""
+    adapted = project.policies.filter(kind=Policy.Kind.ADAPTER).order_by("pk")
+    return [policy for policy in adapted if not (Path(site.VAR) / policy.adapter).is_dir()]
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -1,0 +1,412 @@
+"""Forgetting: a person, a prompt or an import is removed with all that came of it, and what it shaped is marked.
+
+Everything is one transaction. A snapshot that held what is forgotten loses those pairs and keeps its name; the rounds
+trained on it, and all that started from their policies, are marked, and can be done over without (`retrain_next`).
+Files are deleted once the rows are: until then a failure leaves everything as it was.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from django.db import connection, models, transaction
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+from annotate.imports import uploads
+from annotate.models import (
+    Claim,
+    Comparison,
+    Completion,
+    Export,
+    Flag,
+    Import,
+    Judgment,
+    Membership,
+    Policy,
+    Project,
+    Prompt,
+    Role,
+    Snapshot,
+    SnapshotPair,
+    TrailEntry,
+    User,
+)
+from annotate.models.triggers import changeable_trail
+from annotate.projects import trail
+from training.engine.rundir import RunDirectory
+from training.models import Round, RoundEvent
+from training.rounds import lineage, state_machine
+
+logger = logging.getLogger(__name__)
+
+FORGOTTEN = "(forgotten)"  # in place of a name in the trail
+AT_A_TIME = 1_000
+# Files of a run directory that hold what was judged; and those that hold what was written.
+JUDGED_FILES = ("pairs.jsonl", "heldout.jsonl", "scores.jsonl", "reference.safetensors", "checkpoints")
+WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "previous")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The rows to forget in one project: a person's judgments, or prompts and comparisons with everything on them."""
+
+    project: Project
+    what: str  # for the trail, without a name
+    person: User | None = None
+    prompts: QuerySet[Prompt] = field(default_factory=Prompt.objects.none)
+    comparisons: QuerySet[Comparison] = field(default_factory=Comparison.objects.none)
+    upload: Import | None = None
+
+    @property
+    def judgments(self) -> QuerySet[Judgment]:
+        """Return the judgments that are forgotten, history too."""
+        condition = Q(comparison__in=self.comparisons)
+        if self.person is not None:
+            condition |= Q(annotator=self.person)
+        if self.upload is not None:  # judgments that came onto comparisons which were here already
+            condition |= Q(import_batch=uploads.batch(self.upload))
+        return Judgment.objects.filter(condition, project=self.project)
+
+    @property
+    def pairs(self) -> QuerySet[SnapshotPair]:
+        """Return the pairs of snapshots that hold what is forgotten."""
+        held = SnapshotPair.judgments.through.objects.filter(judgment__in=self.judgments)
+        condition = Q(comparison__in=self.comparisons) | Q(pk__in=held.values("snapshotpair"))
+        return SnapshotPair.objects.filter(condition, snapshot__project=self.project)
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """The dependents of a target: counts of rows, and the rounds and policies that it shaped."""
+
+    project: Project
+    judgments: int
+    comparisons: int
+    prompts: int
+    pairs: int
+    snapshots: list[Snapshot]
+    rounds: list[Round]  # trained on it
+    descended: list[Round]  # started from a policy that was
+    policies: list[Policy]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the consequences as JSON."""
+        return {
+            "project": self.project.slug,
+            "judgments": self.judgments,
+            "comparisons": self.comparisons,
+            "prompts": self.prompts,
+            "pairs": self.pairs,
+            "snapshots": [snapshot.digest for snapshot in self.snapshots],
+            "rounds": [round_.number for round_ in self.rounds],
+            "descended_rounds": [round_.number for round_ in self.descended],
+            "policies": [policy.name for policy in self.policies],
+        }
+
+
+# --- Targets -----------------------------------------------------------------------------------------------------
+
+
+def person_targets(person: User, project: Project | None) -> list[Target]:
+    """Return the targets of a person: in one project, or in each that knows them."""
+    if project is not None:
+        projects = [project]
+    else:
+        known = (
+            Q(memberships__user=person)
+            | Q(judgments__annotator=person)
+            | Q(comparisons__flags__annotator=person)
+        )
+        claimed = Claim.objects.filter(annotator=person).values("project")
+        projects = list(Project.objects.filter(known | Q(pk__in=claimed)).distinct().order_by("pk"))
+    return [
+        Target(one, "an annotator", person, comparisons=one.comparisons.filter(reserved_for=person))
+        for one in projects
+    ]
+
+
+def prompt_target(prompt: Prompt) -> Target:
+    """Return the target of a prompt, with all that was written for it and said of that."""
+    project = prompt.project
+    among = project.comparisons.filter(prompt=prompt)
+    return Target(project, "a prompt", prompts=project.prompts.filter(pk=prompt.pk), comparisons=among)
+
+
+def import_target(upload: Import) -> Target:
+    """Return the target of an import: the prompts and comparisons that it brought, and all that came of them."""
+    project, batch = upload.project, uploads.batch(upload)
+    brought = Q(prompt__batch=batch) | Q(batch=batch) | Q(repeat_of__batch=batch)
+    return Target(
+        project,
+        "an import",
+        prompts=project.prompts.filter(batch=batch),
+        comparisons=project.comparisons.filter(brought),
+        upload=upload,
+    )
+
+
+def find_consequences(target: Target) -> Consequences:
+    """Return what depends on a target. Nothing is changed."""
+    pairs = target.pairs
+    snapshots = list(Snapshot.objects.filter(pk__in=pairs.values("snapshot")).order_by("pk"))
+    trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related("snapshot")
+    shaped = {snapshot.pk for snapshot in snapshots}
+    rounds = [
+        round_
+        for round_ in trained.select_related("result_policy", "project").order_by("number")
+        if round_.snapshot_id in shaped or _could_have_counted(target, round_)
+    ]
+    made = [round_.result_policy for round_ in rounds if round_.result_policy is not None]
+    policies = {policy.pk: policy for one in made for policy in (one, *lineage.descendants(one))}
+    descended = target.project.rounds.filter(start_policy__in=policies, trains=True).order_by("number")
+    numbers = {round_.number for round_ in rounds}
+    return Consequences(
+        target.project,
+        target.judgments.count(),
+        target.comparisons.count(),
+        target.prompts.count(),
+        pairs.count(),
+        snapshots,
+        rounds,
+        [one for one in descended.select_related("project") if one.number not in numbers],
+        [policies[pk] for pk in sorted(policies)],
+    )
+
+
+def _could_have_counted(target: Target, round_: Round) -> bool:
+    """Return whether a verdict stood when the round began that can have kept a comparison out of its pairs."""
+    stood = target.judgments.filter(
+        pk__in=Judgment.objects.standing_at(round_.created_at).opinions().values("pk"),
+        created_at__lte=round_.created_at,
+    )
+    settings = round_.settings.get("pairs", {})
+    if not settings.get("include_gold") and settings.get("votes") != "reliability":
+        stood = stood.exclude(comparison__kind=Comparison.Kind.GOLD)
+    return stood.exclude(comparison__kind=Comparison.Kind.REPEAT).exists()
+
+
+# --- Forgetting --------------------------------------------------------------------------------------------------
+
+
+def forget(targets: Sequence[Target], *, account: User | None = None, retrain: bool = False) -> list[Round]:
+    """Forget the targets, and with `account` that person's account. Return the rounds queued to `retrain`.
+
+    All of it, or nothing. Raises RefusalError where a round runs, or where a project would be left without an admin.
+    """
+    queued: list[Round] = []
+    with transaction.atomic():
+        if account is not None and account.is_superuser:
+            sentence = _("%(person)s is a superuser: take that away first, in the administration.")
+            raise RefusalError(sentence % {"person": account.username})
+        for target in targets:
+            _forget(target)
+        if account is not None:
+            _rename_in_trail(account, TrailEntry.objects.all())
+            account.delete()
+        if retrain:
+            queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
+    return queued
+
+
+def _forget(target: Target) -> None:
+    project = Project.objects.select_for_update(no_key=True).get(pk=target.project.pk)
+    _check_no_round_runs(project)
+    found = find_consequences(target)
+    affected = [*found.rounds, *found.descended]
+    Round.objects.filter(pk__in=[round_.pk for round_ in affected]).update(holds_forgotten=True)
+    files = list(_files(target, found))
+    _drop_pairs(target)
+    if target.person is not None:
+        _drop_person(target, target.person)
+    if target.upload is not None:
+        _drop_judgments(target)
+    _drop_comparisons(target)
+    if target.upload is not None:
+        _drop_with_files(Import.objects.filter(pk=target.upload.pk))
+    _drop_with_files(Export.objects.filter(project=project))
+    rounds = ", ".join(str(round_.number) for round_ in affected)
+    trail.record(
+        trail.Verb.FORGOTTEN,
+        None,
+        project=project,
+        target=target.what,
+        judgments=found.judgments,
+        prompts=found.prompts,
+        pairs=found.pairs,
+        rounds=rounds,
+    )
+    transaction.on_commit(lambda: delete_files(files))
+
+
+def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
+    """Remove rows, and their files once that is committed."""
+    fields = [one for one in rows.model._meta.concrete_fields if isinstance(one, models.FileField)]
+    kept = [file for row in rows for one in fields if (file := getattr(row, one.name))]
+    rows.delete()
+    for file in kept:
+        transaction.on_commit(partial(file.storage.delete, file.name))
+
+
+def _drop_judgments(target: Target) -> None:
+    """Remove the judgments of an import, with the claims that count them."""
+    for some in _chunks(target.judgments):
+        theirs = Judgment.objects.filter(pk__in=some)
+        counted = theirs.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
+        Claim.objects.filter(Exists(counted), project=target.project).delete()
+        theirs.delete()
+
+
+def _check_no_round_runs(project: Project) -> None:
+    if running := project.rounds.filter(state__in=Round.LIVE).first():
+        sentence = _("Round %(number)d of %(project)s is %(state)s; wait for it to end or cancel it first.")
+        state = running.get_state_display().lower()
+        raise RefusalError(sentence % {"number": running.number, "project": project.slug, "state": state})
+
+
+def _drop_pairs(target: Target) -> None:
+    """Remove the pairs from their snapshots, which keep a count of them."""
+    counts = target.pairs.order_by().values("snapshot").annotate(lost=Count("pk", distinct=True))
+    for row in list(counts):
+        Snapshot.objects.filter(pk=row["snapshot"]).update(forgotten=F("forgotten") + row["lost"])
+    for some in _chunks(target.pairs):
+        SnapshotPair.objects.filter(pk__in=some).delete()
+
+
+def _drop_person(target: Target, person: User) -> None:
+    """Remove what a person did in the project, their membership, and their name."""
+    project = target.project
+    membership = Membership.objects.filter(project=project, user=person).first()
+    if membership is not None:
+        others = Membership.objects.filter(project=project, role=Role.ADMIN).exclude(pk=membership.pk)
+        if membership.role == Role.ADMIN and not others.exists():
+            sentence = _("%(person)s is the only admin of %(project)s: make another member an admin first.")
+            raise RefusalError(sentence % {"person": person.username, "project": project.slug})
+        membership.delete()
+    # Claims before comparisons, as everywhere; the triggers keep the counters.
+    for some in _chunks(Claim.objects.filter(project=project, annotator=person)):
+        Claim.objects.filter(pk__in=some).delete()
+    Flag.objects.filter(comparison__project=project, annotator=person).delete()
+    for some in _chunks(Judgment.objects.filter(project=project, annotator=person)):
+        Judgment.objects.filter(pk__in=some).delete()
+    for model, path in ((Snapshot, "project"), (Round, "project"), (Import, "project")):
+        model._default_manager.filter(**{path: project, "created_by": person}).update(created_by=None)
+    RoundEvent.objects.filter(round__project=project, by=person).update(by=None)
+    _rename_in_trail(person, TrailEntry.objects.filter(project=project))
+
+
+def _drop_comparisons(target: Target) -> None:
+    """Remove comparisons with everything on them, the completions that no other has, and the prompts."""
+    written: set[int] = set()
+    for some in _chunks(target.comparisons.order_by("-pk")):
+        those = Comparison.objects.filter(Q(pk__in=some) | Q(repeat_of__in=some))
+        written |= {pk for both in those.values_list("first", "second") for pk in both}
+        Claim.objects.filter(comparison__in=those).delete()
+        Judgment.objects.filter(comparison__in=those).delete()
+        those.delete()
+    still = Comparison.objects.filter(project=target.project)
+    kept = Q(pk__in=still.values("first")) | Q(pk__in=still.values("second"))
+    prompts = list(target.prompts.values_list("pk", flat=True))
+    if target.upload is not None:
+        for start in range(0, len(ordered := sorted(written)), AT_A_TIME):
+            Completion.objects.filter(pk__in=ordered[start : start + AT_A_TIME]).exclude(kept).delete()
+    for start in range(0, len(prompts), AT_A_TIME):
+        some_prompts = prompts[start : start + AT_A_TIME]
+        Completion.objects.filter(prompt__in=some_prompts).delete()
+        Prompt.objects.filter(pk__in=some_prompts).delete()
+
+
+def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
+    """Replace a person's names in these entries of the trail. What was done, and when, stays."""
+    names = {name for name in (person.username, person.email, person.confirmed_email) if name}
+    theirs = Q(who=person) | Q(subject=person) | Q(who_name__in=names) | Q(target__in=names)
+    with changeable_trail(connection):
+        for entry in entries.filter(theirs):
+            if entry.who_id == person.pk or entry.who_name in names:
+                entry.who, entry.who_name = None, FORGOTTEN
+            entry.subject_id = None if entry.subject_id == person.pk else entry.subject_id
+            entry.target = FORGOTTEN if entry.target in names else entry.target
+            entry.details = {
+                key: FORGOTTEN if value in names else value for key, value in entry.details.items()
+            }
+            entry.save()
+
+
+def _chunks(
+    rows: QuerySet[SnapshotPair] | QuerySet[Claim] | QuerySet[Judgment] | QuerySet[Comparison],
+) -> Iterator[list[int]]:
+    """Yield the ids of rows a chunk at a time, as they were at the first look."""
+    found = list(rows.values_list("pk", flat=True))
+    for start in range(0, len(found), AT_A_TIME):
+        yield found[start : start + AT_A_TIME]
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
+def _files(target: Target, found: Consequences) -> Iterator[Path]:
+    """Yield the files of runs that hold what is forgotten."""
+    for round_ in found.rounds:
+        yield from (round_.run_dir / name for name in JUDGED_FILES)
+        yield from _logs(round_)
+    first = target.prompts.aggregate(first=Min("created_at"))["first"]
+    if target.comparisons.exists() and target.upload is not None:
+        brought = target.comparisons.aggregate(first=Min("created_at"))["first"]
+        first = min(first or brought, brought)
+    if first is not None:
+        for round_ in target.project.rounds.filter(created_at__gte=first):
+            yield from (round_.run_dir / name for name in (*JUDGED_FILES, *WRITTEN_FILES))
+            yield from _logs(round_)
+
+
+def _logs(round_: Round) -> Iterable[Path]:
+    return RunDirectory(round_.run_dir).root.glob("*.log")
+
+
+def delete_files(files: Iterable[Path]) -> None:
+    """Delete files and folders, and log which could not be."""
+    for path in files:
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.error("%s holds what was forgotten, and could not be deleted: %s", path, error)
+
+
+# --- Doing rounds over -------------------------------------------------------------------------------------------
+
+
+def to_retrain(project: Project) -> list[Round]:
+    """Return the promoted rounds that hold what was forgotten and were not done over yet, oldest first."""
+    over = (*Round.LIVE, Round.State.READY, *Round.DECIDED)
+    done = Round.objects.filter(project=project, retrains__isnull=False, state__in=over)
+    waiting = project.rounds.filter(holds_forgotten=True, state=Round.State.PROMOTED)
+    return list(
+        waiting.exclude(pk__in=done.values("retrains")).select_related("start_policy").order_by("number")
+    )
+
+
+def retrain_next(project: Project) -> Round | None:
+    """Queue the next round that is to be done over, or return None. Raises RoundError where it cannot be queued.
+
+    One starts when the one before it is decided: it starts from the policy that stands for its own start now.
+    """
+    for original in to_retrain(project):
+        return state_machine.retrain(original, _present_start(original), None)
+    return None
+
+
+def _present_start(original: Round) -> Policy:
+    """Return the policy that a round starts from when it is done over: the retrained one, where its start was."""
+    start = original.start_policy
+    made_by = Round.objects.filter(result_policy=start).first()
+    if made_by is None or not made_by.holds_forgotten:
+        return start
+    again = made_by.retrained_by.filter(result_policy__isnull=False).order_by("-number").first()
+    return again.result_policy if again is not None and again.result_policy is not None else start
