@@ -113,8 +113,9 @@ bench-sample: setup ## Our sampler against plain generate
 bench-web: setup ## Annotators under load
 	$(BIN)/python -m benchmarks.web
 
-bench-data: setup ## Rows a second and memory of imports, on SQLite and PostgreSQL
+bench-data: setup ## Rows a second and memory of imports and exports
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.data_out
 
 architectures: setup ## Every causal class of transformers through the engine; writes docs/architectures.md (an hour)
 	$(BIN)/python -m tests.architectures

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 
@@ -17,9 +17,12 @@ from annotate.api.projects import raise_errors
 from annotate.api.shapes.projects import ImportIn, ImportOut, StartIn, WithdrawnOut
 from annotate.forms.uploads import UploadForm
 from annotate.imports import uploads, writing
+from annotate.imports.files import reception
+from annotate.imports.files.storage_errors import StorageError
 from annotate.models import Import
 from annotate.people.access import ADMINS
 from annotate.projects import trail
+from annotate.sources.errors import FileError
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
 
@@ -54,11 +57,13 @@ class Imports(Endpoint):
         form = UploadForm({name: data[name] for name in ("format",) if name in data}, call.request.FILES)
         raise_errors(form)
         try:
-            made = uploads.receive(
+            made = reception.receive(
                 call.project, call.user, form.cleaned_data["file"], form.cleaned_data["format"]
             )
-        except uploads.StorageError as error:
+        except StorageError as error:
             raise NoRoomError({"file": [error.message]}) from error
+        except FileError as error:
+            raise ValidationError({"file": [error.message]}) from error
         return Response(ImportOut(made).data, status=201)
 
 
@@ -157,5 +162,5 @@ def _import(call: Call, import_id: int) -> Import:
 def _work(upload: Import) -> None:
     try:
         uploads.work(upload.pk, STEP_SECONDS)
-    except uploads.StorageError as error:
+    except StorageError as error:
         raise NoRoomError(error.message) from error

@@ -20,7 +20,7 @@ def find_losses(record: Mapping[str, Any], *contents: Content) -> tuple[str, ...
     is_named = any(record[key] for key in KEYS & record.keys())
     if is_named or any(_is_lost(part) for content in contents for part in _parts(content)):
         return (
-            _("Images, sound and video are taken only where they are written into the text as data URIs."),
+            _("Images, sound and video are taken only where they are written into the text as data URIs"),
         )
     return ()
 

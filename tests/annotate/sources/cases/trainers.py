@@ -10,7 +10,7 @@ CALL = {
     "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {}}}],
 }
 GOOD, BAD = Opinion((1.0,)), Opinion((0.0,))
-LOSS = ("Images, sound and video are taken only where they are written into the text as data URIs.",)
+LOSS = ("Images, sound and video are taken only where they are written into the text as data URIs",)
 
 
 def said(text: str) -> list[dict[str, object]]:
