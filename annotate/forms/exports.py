@@ -19,7 +19,7 @@ from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS, Format, Source
 from annotate.exports.selection import Selection
 from annotate.exports.splits import Split
-from annotate.forms.filters import Batch, Metadata, Policies, SeveralAnnotators, Snapshots, StrictForm
+from annotate.forms.filters import Batch, Day, Metadata, Policies, SeveralAnnotators, Snapshots, StrictForm
 from annotate.models import Comparison, Project
 from annotate.pairs.downloads import download
 from annotate.pairs.exports import PAIR_COLUMNS
@@ -124,12 +124,8 @@ class ExportForm(PairsForm):
     kind = forms.ChoiceField(choices=[("", _("Every kind")), *Comparison.Kind.choices], label=_("Kind"))
     policy = Policies(to_field_name="name", label=_("With a completion of"))
     annotator = SeveralAnnotators(to_field_name="username", label=_("Judged by"))
-    since = forms.DateField(label=_("Judged since"), widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(
-        label=_("Judged until"),
-        help_text=_("Later judgments are left out."),
-        widget=forms.DateInput(attrs={"type": "date"}),
-    )
+    since = Day(label=_("Judged since"))
+    until = Day(label=_("Judged until"), help_text=_("Later judgments are left out."))
     batch = Batch()
     round = forms.IntegerField(min_value=1, max_value=1_000_000, label=_("Samples of round"))
     metadata = Metadata()

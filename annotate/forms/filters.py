@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from django import forms
@@ -25,6 +26,21 @@ class StrictForm(forms.Form):
             if name not in self.fields and name not in self.BESIDE:
                 self.add_error(None, _("There is no filter “%(name)s”.") % {"name": printable(str(name))})
         return cleaned
+
+
+class Day(forms.DateField):
+    """A day, within years that every time zone and database can hold."""
+
+    EARLIEST, LATEST = date(1970, 1, 1), date(9000, 1, 1)
+    widget = forms.DateInput(attrs={"type": "date"})
+
+    def validate(self, value: date | None) -> None:
+        super().validate(value)
+        if value is not None and not self.EARLIEST <= value <= self.LATEST:
+            raise forms.ValidationError(
+                _("Choose a day from %(first)s to %(last)s."),
+                params={"first": self.EARLIEST.isoformat(), "last": self.LATEST.isoformat()},
+            )
 
 
 def name_annotator(person: User) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.forms.filters import Annotators, Batch, Metadata, Policies, StrictForm
+from annotate.forms.filters import Annotators, Batch, Day, Metadata, Policies, StrictForm
 from annotate.models import Comparison, Judgment, Project
 from annotate.projects import trail
 
@@ -59,7 +59,7 @@ class JudgmentFilterForm(StrictForm):
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
     comparison = forms.IntegerField(required=False, min_value=1, label=_("Comparison"))
-    since = forms.DateField(required=False, label=_("Judged since"))
+    since = Day(required=False, label=_("Judged since"))
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)

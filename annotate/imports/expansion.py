@@ -122,7 +122,7 @@ def _pair_of_ratings(one: Candidate, other: Candidate) -> Candidate | None:
     if not opinions:
         return None
     metadata = {**(one.metadata or {}), **(other.metadata or {})} if one.metadata or other.metadata else None
-    ids = [found.external_id for found in (one, other) if found.external_id]
+    ids = dict.fromkeys(found.external_id for found in (one, other) if found.external_id)
     return replace(
         one,
         answers=(*one.answers, *other.answers),

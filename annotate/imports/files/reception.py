@@ -22,7 +22,7 @@ from annotate.sources import lines, mapping
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
 KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
-REFUSED_KEPT = timedelta(days=30)  # how long refused rows can be downloaded
+REFUSED_KEPT = timedelta(days=30)  # how long refused rows can be downloaded, and refused files read otherwise
 SAMPLED = 8
 
 State = Import.State
@@ -98,8 +98,12 @@ def forget_files(upload: Import) -> None:
 
 
 def sweep() -> None:
-    """Delete the files of uploads that no Import names, and refused rows that are old."""
-    RefusedRow.objects.filter(upload__created_at__lt=timezone.now() - REFUSED_KEPT).delete()
+    """Delete the files of uploads that no Import names, and what refused files and rows have left that is old."""
+    old = timezone.now() - REFUSED_KEPT
+    RefusedRow.objects.filter(upload__created_at__lt=old).delete()
+    for upload in Import.objects.filter(state=State.REFUSED, finished_at__lt=old).exclude(file=""):
+        forget_files(upload)
+        Import.objects.filter(pk=upload.pk).update(file="", original="")
     storage = Import._meta.get_field("file").storage
     with suppress(OSError, NotImplementedError):  # no upload yet, or a storage that is away or lists nothing
         names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}

@@ -1,7 +1,7 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annotate.imports.expansion import ANSWERS, expand, pair_ratings
@@ -89,10 +89,18 @@ class Rows:
         return Row(line, [item])
 
     def _expanded(self, line: int, candidates: list[Candidate], said: "Reader | _Rating") -> Row:
-        try:
-            items = [item for candidate in candidates for item in expand(candidate, self.options.choices)]
-        except RowError as error:
-            return Row(line, error=str(error), text=said.text, figures=_figures(candidates))
+        """Return the items of a record. Of several candidates those that cannot be used are counted, and left out."""
+        items: list[Item] = []
+        errors: list[str] = []
+        for candidate in candidates:
+            try:
+                items += expand(candidate, self.options.choices)
+            except RowError as error:
+                errors.append(str(error))
+        if not items:
+            return Row(line, error=errors[0], text=said.text, figures=_figures(candidates))
+        if errors:
+            items[0] = replace(items[0], left_out={**items[0].left_out, "parts": len(errors)})
         return Row(line, items, figures=_figures(candidates))
 
     # --- Ratings of one completion -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from annotate.models import Comparison, Judgment, Prompt, User
+from tests.annotate.sources.cases.corpora import TREE
 
 TRL = [
     {"prompt": "One", "chosen": "a", "rejected": "b", "source": "web"},
@@ -48,6 +49,14 @@ def test_pairs_become_judged_pairs_and_bad_rows_are_listed(bring_in, tmp_path):
     ]
     assert Judgment.objects.get().preferred.text == "a"
     assert Comparison.objects.get().metadata == {"source": "web"}
+
+
+def test_of_a_tree_what_is_ranked_is_judged(bring_in):
+    """Its second question has one reply, which nothing can be compared with."""
+    report, error = bring_in("trees.jsonl", json.dumps(TREE), becomes="judged")
+    assert error == ""
+    assert (report["format"], report["taken"], report["unused"]) == ("oasst", 1, {"parts": 1})
+    assert Judgment.objects.get().preferred.text == "Blue."
 
 
 def test_a_file_becomes_what_is_asked_and_twice_adds_nothing(bring_in):

@@ -4,13 +4,18 @@ import io
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.utils import timezone
 
 from annotate.imports import records, writing
+from annotate.imports.files import reception
 from annotate.imports.reader import Reader, RowError, guess_format
 from annotate.imports.records import parse
+from annotate.models import Import, Project
 from tests.annotate.imports.rows import PAIR, jsonl, text
 
 # --- In steps ----------------------------------------------------------------------------------------------------
@@ -111,3 +116,13 @@ def test_the_base64_of_an_image_is_not_counted_as_text(key):
     for long in (large + "x" * 100_000, "y" * 5_000_000, IMAGE.format("QUJD" * 2_000_000)):
         with pytest.raises(RowError, match="at most 100,000 are taken"):
             records.parse(row(long))
+
+
+def test_a_refused_file_is_deleted_after_a_month(project: Project, owner: Any) -> None:
+    upload = reception.receive(project, owner, ContentFile(b'{"prompt": ""}\n', name="a.jsonl"))
+    for days, is_kept in ((29, True), (31, False)):
+        then = timezone.now() - timedelta(days=days)
+        Import.objects.update(state=Import.State.REFUSED, finished_at=then)
+        reception.sweep()
+        assert upload.file.storage.exists(upload.file.name) == is_kept
+    assert not Import.objects.get().file

@@ -90,15 +90,15 @@ def test_what_is_taken_out_is_in_the_trail(project, researcher, client_for, tmp_
     call_command("export", "reviews", output=str(tmp_path / "out.jsonl"), stderr=StringIO())
     assert verbs(project=project) == [
         ("snapshot", "rosa", digest[:12]),
-        ("exported", "rosa", "pairs.csv"),
-        ("exported", "rosa", "judgments.jsonl"),
+        ("exported", "rosa", "csv"),
+        ("exported", "rosa", "judgments"),
         ("snapshot_exported", "rosa", digest[:12]),
-        ("exported", "rosa", "pairs.jsonl"),
+        ("exported", "rosa", "jsonl"),
         ("snapshot_exported", "rosa", digest[:12]),
         ("exported", "", f"jsonl to {tmp_path / 'out.jsonl'}"),
     ]
-    assert TrailEntry.objects.get(target="pairs.csv").details == {"kind": "gold"}
-    assert "nightly" in TrailEntry.objects.get(target="pairs.jsonl").details["token"]
+    assert TrailEntry.objects.get(target="csv").details == {"kind": "gold"}
+    assert "nightly" in TrailEntry.objects.get(who__username="rosa", target="jsonl").details["token"]
 
 
 def test_what_is_brought_in_is_in_the_trail(project, owner, client_for, tmp_path):

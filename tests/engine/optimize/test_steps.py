@@ -152,7 +152,9 @@ def test_each_pairs_label_margin_and_weight_reach_its_loss(step: int) -> None:
     state.step = step
     figures = backward(task, state).pairs
     members = [at for row in task.rows(step) for at in row.pairs]
-    for at, (loss, _, _, chosen_gain, rejected_gain) in zip(members, figures.T.tolist(), strict=True):
+    for at, (loss, _, _, chosen_gain, rejected_gain, *_rewards) in zip(
+        members, figures.T.tolist(), strict=True
+    ):
         h, pair = 0.3 * (chosen_gain - rejected_gain), pairs[at]
         held = [math.log1p(math.exp(-(sign * h - pair.margin))) for sign in (1, -1)]
         expected = pair.weight * (pair.label * held[0] + (1 - pair.label) * held[1])
