@@ -1,7 +1,8 @@
-"""Bringing rows in by the API, in batches that are taken whole or not at all, and taking pairs and snapshots out."""
+"""Rows brought in by the API, in batches that are taken whole or not at all; files and snapshots taken out."""
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpResponseBase
@@ -12,8 +13,9 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from annotate import tasks
 from annotate.api.access import Scope, by_token, get_project
-from annotate.api.errors import RowsRefusedError
+from annotate.api.errors import ConflictError, RowsRefusedError
 from annotate.api.operations.declaration import (
     Call,
     Endpoint,
@@ -23,14 +25,17 @@ from annotate.api.operations.declaration import (
     mark,
     operation,
 )
-from annotate.api.pagination import NewestFirst, page_of
+from annotate.api.pagination import LatestFirst, NewestFirst, page_of
 from annotate.api.parsing import refuse_unknown
+from annotate.api.shapes.files import JobOut
 from annotate.api.shapes.rows import SnapshotIn, SnapshotOut
 from annotate.errors import RefusalError
-from annotate.forms.exports import ExportForm, export_download
+from annotate.exports import jobs
+from annotate.exports.bundle import CONTENT_TYPES
+from annotate.forms.exports import ExportForm, export_download, read_selection
 from annotate.imports import records, writing
 from annotate.imports.reader import RowError
-from annotate.models import Project, Snapshot
+from annotate.models import Export, Project, Snapshot
 from annotate.pairs.downloads import snapshot_download
 from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
 from annotate.people.access import READERS
@@ -39,6 +44,7 @@ from annotate.projects import trail
 ROWS_AT_MOST = 1_000
 PAIR_LINE = '{"prompt": "A comedy opens:", "chosen": " It sings.", "rejected": " It sags.", "label": 1.0}'
 EXACT_LINE = '{"chosen": " It sings.", "comparison": 3, "held_out": false, "judgments": [21], "label": 1.0}'
+FILE_KINDS = [kind.partition(";")[0] for kind in CONTENT_TYPES.values() if "ndjson" not in kind]
 COUNTED = ("prompts", "pairs", "gold", "duplicates", "different", "updated", "shared_ids")
 
 
@@ -117,6 +123,86 @@ def _form(query: Mapping[str, Any], project: Project, file_format: str) -> Expor
             {name: [str(error) for error in errors] for name, errors in form.errors.items()}
         )
     return form
+
+
+class Jobs(Endpoint):
+    tag = "Exports"
+
+    @operation("List prepared files", "The newest first.", roles=READERS, gives=Listing(JobOut))
+    def get(self, call: Call) -> Response:
+        found = Export.objects.filter(project=call.project).select_related("created_by")
+        return page_of(call.request, found, JobOut, LatestFirst)
+
+    @operation(
+        "Prepare a file",
+        "As `export/` gives it, for what takes long: the query is the same. Ask for it until its `state` is `done`.",
+        scope=Scope.ADMIN,
+        roles=READERS,
+        query=ExportForm,
+        gives=JobOut,
+        status=201,
+        has_key=True,
+        refuses=(409,),
+    )
+    def post(self, call: Call) -> Response:
+        form = call.form
+        try:
+            made = jobs.request(form.selection(), call.user, form.query(), tasks.send)
+        except RefusalError as refused:
+            if refused.field:
+                raise
+            raise ConflictError(refused.message) from refused
+        trail.record(
+            trail.Verb.EXPORTED,
+            call.user,
+            project=call.project,
+            target=form.chosen_format.name,
+            **by_token(call.request, **form.chosen()),
+        )
+        return Response(JobOut(made).data, status=201)
+
+
+class OneJob(Endpoint):
+    tag = "Exports"
+
+    @operation("Get a prepared file", "How far it is, and its SHA-256.", roles=READERS, gives=JobOut)
+    def get(self, call: Call, job_id: UUID) -> Response:
+        found = _job(call, job_id)
+        if jobs.is_waiting(found):  # no worker took it
+            jobs.write_beside(found, read_selection)
+        return Response(JobOut(found).data)
+
+
+class JobFile(Endpoint):
+    tag = "Exports"
+
+    @operation(
+        "Download a prepared file",
+        "Until it expires. Its SHA-256 is its ETag too.",
+        roles=READERS,
+        gives=Stream(PAIR_LINE, FILE_KINDS),
+        keeps=True,
+    )
+    def get(self, call: Call, job_id: UUID) -> HttpResponseBase:
+        found = _job(call, job_id)
+        etag = f'"{found.sha256}"'
+        if found.can_be_downloaded and client_has(call.request, etag):
+            return mark(Response(status=304), etag)
+        return mark(jobs.download(found), etag)
+
+
+class JobCancellation(Endpoint):
+    tag = "Exports"
+
+    @operation("Cancel a prepared file", scope=Scope.ADMIN, roles=READERS, gives=JobOut, refuses=(409,))
+    def post(self, call: Call, job_id: UUID) -> Response:
+        if not jobs.cancel(_job(call, job_id)):
+            raise ConflictError(_("This file is written already, or never will be."))
+        return Response(JobOut(_job(call, job_id)).data)
+
+
+def _job(call: Call, job_id: UUID) -> Export:
+    return get_object_or_404(Export.objects.select_related("created_by"), project=call.project, pk=job_id)
 
 
 class Snapshots(Endpoint):

@@ -1,8 +1,11 @@
-"""Files of prompts and pairs brought in: upload one, watch its check, start it, withdraw it."""
+"""Files of prompts and pairs brought in: upload or fetch one, say how it is read, start it, withdraw it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException, ValidationError
@@ -11,20 +14,29 @@ from rest_framework.response import Response
 
 from annotate.api.access import Scope, by_token
 from annotate.api.errors import ConflictError
-from annotate.api.operations.declaration import Call, Endpoint, Listing, operation
+from annotate.api.operations.declaration import Call, Endpoint, Listing, Stream, operation
 from annotate.api.pagination import NewestFirst, page_of
 from annotate.api.projects import raise_errors
-from annotate.api.shapes.projects import ImportIn, ImportOut, StartIn, WithdrawnOut
-from annotate.forms.uploads import UploadForm
+from annotate.api.shapes.files import FetchIn, ImportIn, ImportOut, OptionsIn, StartIn, WithdrawnOut
+from annotate.forms.uploads import UploadForm, becomes_choices
 from annotate.imports import uploads, writing
+from annotate.imports.expansion import BECOMES
 from annotate.imports.files import reception
+from annotate.imports.files.options import MAPPED, SAID_BY_ROWS, UNKNOWN, Options, refused_lines
 from annotate.imports.files.storage_errors import StorageError
 from annotate.models import Import
+from annotate.pairs.downloads import download
 from annotate.people.access import ADMINS
 from annotate.projects import trail
+from annotate.sources import encodings, mapping
 from annotate.sources.errors import FileError
+from primitives.text import printable
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
+PLAIN = ("iso8859", "cp", "koi8", "mac")  # families of encodings, beside those that are offered
+REFUSED_LINE = '{"line": 4, "reason": "prompt is empty.", "record": {"prompt": ""}}'
+MEANINGS_AT_MOST = 100
+VALUE_LIMIT = 200  # characters of a verdict's value
 
 
 class NoRoomError(APIException):
@@ -43,7 +55,7 @@ class Imports(Endpoint):
 
     @operation(
         "Upload a file",
-        "It is checked by `work/`, and written once it was started.",
+        "It is checked by `work/`, and written once it was started. What is not recognised waits for a mapping.",
         scope=Scope.ADMIN,
         roles=ADMINS,
         body=ImportIn,
@@ -56,14 +68,45 @@ class Imports(Endpoint):
         data: Any = call.request.data
         form = UploadForm({name: data[name] for name in ("format",) if name in data}, call.request.FILES)
         raise_errors(form)
+        encoding = _codec(str(data.get("encoding", "")))
         try:
             made = reception.receive(
-                call.project, call.user, form.cleaned_data["file"], form.cleaned_data["format"]
+                call.project,
+                call.user,
+                form.cleaned_data["file"],
+                form.cleaned_data["format"],
+                encoding=encoding,
             )
         except StorageError as error:
             raise NoRoomError({"file": [error.message]}) from error
         except FileError as error:
             raise ValidationError({"file": [error.message]}) from error
+        return Response(ImportOut(made).data, status=201)
+
+
+class Fetching(Endpoint):
+    tag = "Imports"
+
+    @operation(
+        "Fetch a file",
+        "From an address whose host the site allows. It then goes on as an upload does.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        takes=FetchIn,
+        gives=ImportOut,
+        status=201,
+        refuses=(507,),
+    )
+    def post(self, call: Call) -> Response:
+        given, encoding = call.given, _codec(call.given.get("encoding", ""))
+        try:
+            made = reception.fetch(
+                call.project, call.user, given["address"], given.get("format", ""), encoding=encoding
+            )
+        except StorageError as error:
+            raise NoRoomError({"address": [error.message]}) from error
+        except FileError as error:
+            raise ValidationError({"address": [error.message]}) from error
         return Response(ImportOut(made).data, status=201)
 
 
@@ -73,6 +116,123 @@ class OneImport(Endpoint):
     @operation("Get an import", roles=ADMINS, gives=ImportOut)
     def get(self, call: Call, import_id: int) -> Response:
         return Response(ImportOut(_import(call, import_id)).data)
+
+
+class ImportOptions(Endpoint):
+    tag = "Imports"
+
+    @operation(
+        "Change the options of an import",
+        "While it is `mapping`, `ready` or `refused`. It is checked again from the start; what is not named stays. "
+        "An `encoding` is changed alone, as it may change what is recognised.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        takes=OptionsIn,
+        gives=ImportOut,
+        refuses=(409, 507),
+    )
+    def patch(self, call: Call, import_id: int) -> Response:
+        upload, given = _import(call, import_id), call.given
+        if not uploads.takes_options(upload):
+            raise ConflictError(
+                _("This import takes no options now: it is %(state)s.") % {"state": upload.state}
+            )
+        if "encoding" in given:
+            _change_encoding(upload, given)
+        elif not uploads.check_again(upload, _chosen(upload, given)):
+            raise ConflictError(_("This import was started or cancelled meanwhile."))
+        _work(upload)
+        return Response(ImportOut(_import(call, import_id)).data)
+
+
+def _change_encoding(upload: Import, given: Mapping[str, Any]) -> None:
+    encoding = _codec(given["encoding"])
+    if len(given) > 1:
+        raise ValidationError({"encoding": [_("Change it alone: another may change what is recognised.")]})
+    if not Options.of(upload).encoding:
+        raise ValidationError({"encoding": [_("A file of this kind has no encoding to choose.")]})
+    try:
+        reception.change_encoding(upload, encoding)
+    except StorageError as error:
+        raise NoRoomError(error.message) from error
+    except FileError as error:
+        raise ValidationError({"encoding": [error.message]}) from error
+    except FileNotFoundError as error:
+        raise ConflictError(_("The file is no longer in the server’s storage: upload it again.")) from error
+
+
+def _codec(given: str) -> str:
+    """Return Python's name of an encoding of plain text, or an empty text for none. Raises ValidationError.
+
+    Python has stranger ones, such as `punycode` and `unicode_escape`, in which no file comes.
+    """
+    found = encodings.find_codec(given) if given else ""
+    if given and found not in encodings.ENCODINGS and not found.startswith(PLAIN):
+        raise ValidationError(
+            {"encoding": [_("There is no encoding “%(name)s”.") % {"name": printable(given, 40)}]}
+        )
+    return found
+
+
+def _chosen(upload: Import, given: Mapping[str, Any]) -> Options:
+    """Return the options of an upload with what is given laid over them. Raises ValidationError."""
+    before = Options.of(upload)
+    options = _mapped(before, given["mapping"]) if "mapping" in given else before
+    if options.format == UNKNOWN:
+        raise ValidationError({"mapping": [_("Say which column is the prompt.")]})
+    options = replace(
+        options, **{name: given[name] for name in ("pairs", "without_losses", "empty") if name in given}
+    )
+    if "becomes" not in given:
+        return options
+    becomes = given["becomes"] or SAID_BY_ROWS
+    if becomes not in _possible(before, options, upload.counts.get("figures", {})):
+        raise ValidationError({"becomes": [_("The rows of this file do not hold what that needs.")]})
+    return replace(options, becomes=becomes)
+
+
+def _possible(before: Options, options: Options, figures: Mapping[str, int]) -> set[str]:
+    """Return what the rows can become: by the last check, or by a reading that is new since."""
+    if (options.format, options.columns_mapped) == (before.format, before.columns_mapped):
+        return {name for name, _label in becomes_choices(options, figures)}
+    if options.format != MAPPED:
+        return {*BECOMES, options.usual}
+    usual = options.source.becomes if options.source else ""
+    return {"judged": {*BECOMES}, "comparisons": {"prompts", "comparisons"}}.get(usual, {"prompts"})
+
+
+def _mapped(options: Options, given: Mapping[str, Any] | None) -> Options:
+    """Return options by a mapping, or by what was recognised if there is none. Raises ValidationError."""
+    if given is None:
+        return replace(options, format=options.recognised, becomes=options.usual)
+    columns, meanings = given["columns"], given.get("meanings", {})
+    for role, column in columns.items():
+        if role not in mapping.ROLES:
+            sentence = _("There is no such role. Roles are: %(roles)s.") % {"roles": ", ".join(mapping.ROLES)}
+            raise ValidationError({f"mapping.columns.{printable(role, 40)}": [sentence]})
+        if column not in options.columns:
+            sentence = _("The file has no column “%(name)s”.") % {"name": printable(column, 60)}
+            raise ValidationError({f"mapping.columns.{role}": [sentence]})
+    if len(meanings) > MEANINGS_AT_MOST or any(len(value) > VALUE_LIMIT for value in meanings):
+        raise ValidationError({"mapping.meanings": [_("These are too many values, or too long ones.")]})
+    by_hand = mapping.Mapping(columns, meanings)
+    if problem := by_hand.problem():
+        raise ValidationError({"mapping": [problem]})
+    return replace(options, format=MAPPED, columns_mapped=columns, meanings=meanings, becomes=by_hand.becomes)
+
+
+class RefusedRows(Endpoint):
+    tag = "Imports"
+
+    @operation(
+        "Download the rows that cannot be used",
+        "One row a line, with its line in the file, the reason, and the record as it came.",
+        roles=ADMINS,
+        gives=Stream(REFUSED_LINE),
+    )
+    def get(self, call: Call, import_id: int) -> HttpResponseBase:
+        upload = _import(call, import_id)
+        return download(refused_lines(upload), f"{call.project.slug}-import-{upload.pk}-refused.jsonl")
 
 
 class Work(Endpoint):

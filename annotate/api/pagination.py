@@ -1,9 +1,11 @@
 """Pages of a list by cursor: stable while rows arrive, and as fast at the end as at the start."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import Model, QuerySet
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
@@ -35,15 +37,31 @@ class ByKey(CursorPagination):
             cursor: Any = super().decode_cursor(request)
         except NotFound:
             raise _unknown_cursor() from None
-        if cursor and cursor.position is not None and not _is_key(cursor.position):
+        if cursor and cursor.position is not None and not self.is_position(cursor.position):
             raise _unknown_cursor()
         return cursor  # type: ignore[no-any-return] # the stubs take its position for a number
+
+    def is_position(self, position: str) -> bool:
+        return re.fullmatch("[0-9]{1,19}", position) is not None and int(position) < INTEGER
 
 
 class NewestFirst(ByKey):
     """The same from the newest row on."""
 
     ordering = "-pk"
+
+
+class LatestFirst(ByKey):
+    """The same by the time at which rows were made, for rows without a number."""
+
+    ordering = "-created_at"
+
+    def is_position(self, position: str) -> bool:
+        try:
+            found = parse_datetime(position)
+        except ValueError:
+            return False
+        return found is not None and found.utcoffset() == timedelta(0)
 
 
 def page_of(
@@ -56,10 +74,6 @@ def page_of(
     pages = paginator()
     found: list[Model] = pages.paginate_queryset(rows, request) or []
     return pages.get_paginated_response(serializer(found, many=True).data)
-
-
-def _is_key(position: str) -> bool:
-    return re.fullmatch("[0-9]{1,19}", position) is not None and int(position) < INTEGER
 
 
 def _unknown_cursor() -> ValidationError:

@@ -6,14 +6,13 @@ from django.urls.resolvers import URLPattern
 from annotate.api import data, imports, members, projects, rows, work
 from annotate.api.operations.declaration import Stream, declare
 from annotate.api.operations.pages import DocsPage, SchemaView
-from annotate.exports.bundle import CONTENT_TYPES
 from annotate.forms.exports import ExportForm
 from annotate.people.access import READERS
 
 # Exports check their query themselves.
 declare(
     data.export, "Export pairs or judgments", roles=READERS, query=ExportForm,
-    gives=Stream(data.PAIR_LINE, [kind.partition(";")[0] for kind in CONTENT_TYPES.values() if "ndjson" not in kind]),
+    gives=Stream(data.PAIR_LINE, data.FILE_KINDS),
 )  # fmt: skip
 
 
@@ -25,6 +24,7 @@ def of_project(route: str, view: Any, name: str | None = None, **options: str) -
 
 
 COMPARISON, CLAIM = "comparisons/<int:comparison_id>/", "claims/<uuid:token>/"
+JOB = "export/jobs/<uuid:job_id>/"
 SNAPSHOT, UPLOAD, MEMBER = (
     "snapshots/<slug:digest>/",
     "imports/<int:import_id>/",
@@ -60,7 +60,10 @@ urlpatterns = [
     of_project("flags/", rows.Flags),
     of_project("flags/<int:flag_id>/resolve/", rows.FlagResolution),
     of_project("imports/", imports.Imports, "api-imports"),
+    of_project("imports/fetch/", imports.Fetching),
     of_project(UPLOAD, imports.OneImport),
+    of_project(f"{UPLOAD}options/", imports.ImportOptions),
+    of_project(f"{UPLOAD}refused/", imports.RefusedRows),
     of_project(f"{UPLOAD}work/", imports.Work),
     of_project(f"{UPLOAD}start/", imports.Start),
     of_project(f"{UPLOAD}cancel/", imports.Cancel),
@@ -78,6 +81,10 @@ urlpatterns = [
     of_project("quality/", projects.Quality),
     of_project("agreement/", projects.Agreement),
     of_project("export/", data.export),
+    of_project("export/jobs/", data.Jobs),
+    of_project(JOB, data.OneJob),
+    of_project(f"{JOB}file/", data.JobFile),
+    of_project(f"{JOB}cancel/", data.JobCancellation),
     of_project("pairs/", data.export, file_format="jsonl"),
     of_project("pairs.csv", data.export, file_format="csv"),
     of_project("judgments.jsonl", data.export, file_format="judgments"),

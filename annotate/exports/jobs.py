@@ -19,12 +19,13 @@ from typing import Any
 from django.core.files.base import File
 from django.db import connection, transaction
 from django.db.models import F, Q
+from django.http import FileResponse, Http404
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.exports import account
-from annotate.exports.bundle import filename, open_download
+from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
 from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
@@ -103,6 +104,21 @@ def cancel(job: Export) -> bool:
     """Stop a job. Return False if it was over already."""
     live = Export.objects.filter(pk=job.pk, state__in=Export.LIVE)
     return live.update(state=State.CANCELLED, finished_at=timezone.now()) == 1
+
+
+def download(job: Export) -> FileResponse:
+    """Return a prepared file until it expires. Raises Http404."""
+    if not job.can_be_downloaded:
+        raise Http404(_("This file is not ready, or it has expired. Prepare it once more."))
+    try:
+        file = job.file.open("rb")
+    except OSError as error:
+        raise Http404(_("This file is no longer in the server’s storage. Prepare it once more.")) from error
+    content_type = CONTENT_TYPES.get(job.filename.rpartition(".")[2], "application/octet-stream")
+    answer = FileResponse(file, as_attachment=True, filename=job.filename, content_type=content_type)
+    answer["Cache-Control"] = "no-store"
+    answer["X-Content-SHA256"] = job.sha256
+    return answer
 
 
 def sweep() -> None:

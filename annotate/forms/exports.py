@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
@@ -246,7 +247,8 @@ class ExportForm(PairsForm):
     def chosen(self) -> dict[str, Any]:
         """Return what differs from FIRST, in words, for the trail."""
         found = {}
-        for name, value in self.cleaned_data.items():
+        for name, given in self.cleaned_data.items():
+            value = list(given) if isinstance(given, QuerySet) else given
             if name != "format" and value not in ("", None, []) and value != self.FIRST.get(name):
                 found[name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         return found

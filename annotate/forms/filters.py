@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from annotate.models import Policy, Project, Snapshot, User
 from annotate.people.members import judged_or_members
 from annotate.reports.search import has_batch
-from primitives.text import printable
+from primitives.text import is_storable, printable
 
 
 class StrictForm(forms.Form):
@@ -111,7 +111,8 @@ class Snapshots(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscrip
     def to_python(self, value: Any) -> Snapshot | None:
         if not value:
             return None
-        found: list[Snapshot] = list(self.snapshots.filter(digest__startswith=str(value))[:2])
+        known = self.snapshots if is_storable(str(value)) else self.snapshots.none()
+        found: list[Snapshot] = list(known.filter(digest__startswith=str(value))[:2])
         if len(found) != 1:
             shown = printable(str(value))
             raise forms.ValidationError(

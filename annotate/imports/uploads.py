@@ -74,6 +74,13 @@ def work(import_id: int, seconds: float) -> Import:
     return upload
 
 
+def takes_options(upload: Import) -> bool:
+    """Return whether a file waits for a person, who may have it read in another way."""
+    if upload.state == State.REFUSED:
+        return bool(upload.counts.get("rows")) and not upload.counts.get("made")
+    return upload.state in (State.MAPPING, State.READY)
+
+
 def check_again(upload: Import, options: Options) -> bool:
     """Check a file from its start by other options. False if it is not waiting for them (any more)."""
     with transaction.atomic():

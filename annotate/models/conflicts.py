@@ -79,7 +79,8 @@ def store_rows(model: type[Model], rows: Sequence[Row]) -> list[int]:
         )
         keys = [key for (key,) in cursor.fetchall()]
         key_name = model._meta.pk.attname
-        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        copying = f"COPY {table} ({names}) FROM STDIN"
+        with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for key, row in zip(keys, rows, strict=True):
                 whole = {**row, key_name: key}
                 copy.write_row([column.read(whole) for column in columns])

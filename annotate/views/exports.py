@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -12,7 +12,6 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotate import tasks
 from annotate.errors import RefusalError
 from annotate.exports import account, card, hub, jobs
-from annotate.exports.bundle import CONTENT_TYPES
 from annotate.forms.exports import ExportForm, PairsForm, PushForm, export_download, read_selection
 from annotate.models import Export, Role, Snapshot
 from annotate.pairs.downloads import snapshot_download
@@ -141,17 +140,7 @@ def job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
 def job_file(request: ProjectRequest, job_id: UUID) -> FileResponse:
     """Return a prepared file until it expires."""
     found = get_object_or_404(Export, project=request.project, pk=job_id)
-    if not found.can_be_downloaded:
-        raise Http404(_("This file has expired. Prepare it once more."))
-    try:
-        file = found.file.open("rb")
-    except OSError as error:
-        raise Http404(_("This file is no longer in the server’s storage. Prepare it once more.")) from error
-    content_type = CONTENT_TYPES.get(found.filename.rpartition(".")[2], "application/octet-stream")
-    answer = FileResponse(file, as_attachment=True, filename=found.filename, content_type=content_type)
-    answer["Cache-Control"] = "no-store"
-    answer["X-Content-SHA256"] = found.sha256
-    return answer
+    return jobs.download(found)
 
 
 @require_POST

@@ -1,11 +1,9 @@
 """Bringing prompts and pairs in: upload, check, look, import, with progress that survives a closed page."""
 
-import json
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.files.base import File
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -18,17 +16,15 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.forms.uploads import OptionsForm, UploadForm
 from annotate.imports import uploads, writing
 from annotate.imports.files import preview, reception
-from annotate.imports.files.options import Options, refused_record
+from annotate.imports.files.options import Options, refused_lines
 from annotate.imports.files.storage_errors import StorageError
 from annotate.models import Import, Role
 from annotate.people.access import ADMINS, ProjectRequest, find_membership, project_view
 from annotate.projects import trail
-from annotate.sources import remote
 from annotate.sources.errors import FileError
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience
 INSUFFICIENT_STORAGE = 507
-FETCH_SECONDS = 40  # for a file at an address, in one request
 PAGE = 20  # earlier imports
 REASONS_SHOWN = 8
 
@@ -65,15 +61,9 @@ def imports(request: ProjectRequest) -> HttpResponse:
 def _receive(request: ProjectRequest, form: UploadForm) -> Import:
     """Store the file of a form, or the one at its address. Raises FileError and StorageError."""
     given = form.cleaned_data
-    if not given.get("address"):
-        return reception.receive(request.project, request.user, given["file"], given["format"])
-    with remote.fetched(given["address"], settings.IMPORT_HOSTS, settings.IMPORT_LIMIT, FETCH_SECONDS) as (
-        file,
-        name,
-    ):
-        found = File(file, name)
-        found.size = file.seek(0, 2)
-        return reception.receive(request.project, request.user, found, given["format"])
+    if given.get("address"):
+        return reception.fetch(request.project, request.user, given["address"], given["format"])
+    return reception.receive(request.project, request.user, given["file"], given["format"])
 
 
 def _work(import_id: int) -> str:
@@ -127,10 +117,7 @@ def _show(
 
 def _options_form(upload: Import, data: Any = None) -> OptionsForm | None:
     """Return the form of a file that waits for a person, or None."""
-    can_choose = upload.state in (Import.State.MAPPING, Import.State.READY) or (
-        upload.state == Import.State.REFUSED and not upload.counts.get("made") and upload.counts.get("rows")
-    )
-    if not can_choose:
+    if not uploads.takes_options(upload):
         return None
     return OptionsForm(
         data, options=Options.of(upload), counts=upload.counts, proposed=reception.proposed(upload)
@@ -223,6 +210,9 @@ def check_import(request: ProjectRequest, import_id: int) -> HttpResponse:
         except FileError as error:
             form.add_error("encoding", str(error))
             return _show(request, upload, form=form)
+        except StorageError as error:
+            upload.refresh_from_db()
+            return _show(request, upload, str(error))
         except FileNotFoundError:
             form.add_error(None, _("The file is no longer in the server’s storage: upload it again."))
             return _show(request, upload, form=form)
@@ -237,9 +227,7 @@ def check_import(request: ProjectRequest, import_id: int) -> HttpResponse:
 def refused_rows(request: ProjectRequest, import_id: int) -> StreamingHttpResponse:
     """Download the rows that cannot be used, with reasons, as JSON Lines."""
     upload = get_object_or_404(Import, project=request.project, pk=import_id)
-    rows = upload.refused_rows.values_list("line", "reason", "text").iterator(chunk_size=200)
-    lines = (json.dumps(refused_record(*row)) + "\n" for row in rows)
-    answer = StreamingHttpResponse(lines, content_type="application/jsonl")
+    answer = StreamingHttpResponse(refused_lines(upload), content_type="application/jsonl")
     stem = upload.filename.rpartition("/")[2].split(".")[0] or "rows"
     answer["Content-Disposition"] = content_disposition_header(True, f"{stem}-refused.jsonl") or "attachment"
     return answer

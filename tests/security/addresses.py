@@ -62,6 +62,7 @@ API = {
     "imports/": ADMINS,
     "next/": JUDGES,
     "judgments/": MEMBERS,
+    "judgments/<int:judgment_id>/lineage/": READERS,
     "judgments/undo/": JUDGES,
     "judgments/redo/": JUDGES,
     "claims/": JUDGES,

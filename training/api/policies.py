@@ -1,15 +1,26 @@
-"""Policies, and their strengths in the judgments."""
+"""Policies, their strengths in the judgments, and their lineage."""
 
 from django.db.models import QuerySet
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from rest_framework.response import Response
 
-from annotate.api.access import Scope
+from annotate.api.access import Scope, by_token
 from annotate.api.operations.declaration import Call, Endpoint, Listing, operation
 from annotate.api.pagination import page_of
-from annotate.models import Policy
+from annotate.models import Judgment, Policy
+from annotate.pairs.downloads import download
 from annotate.people.access import ADMINS, READERS
-from training.api.shapes import LeaderboardOut, PolicyOut, WholePolicyOut, place_data
+from annotate.projects import trail
+from training.api.shapes import (
+    JudgmentLineageOut,
+    LeaderboardOut,
+    PolicyLineageOut,
+    PolicyOut,
+    WholePolicyOut,
+    place_data,
+)
+from training.provenance import lineage_file
 from training.rounds import lineage, standings, state_machine
 
 
@@ -42,6 +53,44 @@ class Current(Endpoint):
     def post(self, call: Call, policy_id: int) -> Response:
         state_machine.roll_back(call.project, get_object_or_404(policies_of(call), pk=policy_id), call.user)
         return answer(call, policy_id)
+
+
+class PolicyLineage(Endpoint):
+    tag = "Policies"
+
+    @operation(
+        "Get the lineage of a policy",
+        "Its parents, rounds, snapshots and pairs, and the judgments behind them under pseudonyms. It streams.",
+        roles=READERS,
+        gives=PolicyLineageOut,
+    )
+    def get(self, call: Call, policy_id: int) -> HttpResponseBase:
+        policy = get_object_or_404(policies_of(call), pk=policy_id)
+        _record(call, f"lineage of {policy.name}")
+        name = f"{call.project.slug}-policy-{policy.pk}-lineage.json"
+        return download(lineage_file.policy_lines(policy), name, "application/json")
+
+
+class JudgmentLineage(Endpoint):
+    tag = "Policies"
+
+    @operation(
+        "Get the lineage of a judgment",
+        "The pairs that hold it, the rounds that trained on them, and the policies that it shaped.",
+        roles=READERS,
+        gives=JudgmentLineageOut,
+    )
+    def get(self, call: Call, judgment_id: int) -> Response:
+        found = Judgment.objects.filter(project=call.project).select_related("project")
+        judgment = get_object_or_404(found, pk=judgment_id)
+        _record(call, f"lineage of judgment {judgment.pk}")
+        return Response(lineage_file.judgment_lineage(judgment))
+
+
+def _record(call: Call, target: str) -> None:
+    trail.record(
+        trail.Verb.EXPORTED, call.user, project=call.project, target=target, **by_token(call.request)
+    )
 
 
 class Leaderboard(Endpoint):

@@ -202,6 +202,48 @@ class WholePolicyOut(PolicyOut):
         fields = [*PolicyOut.Meta.fields, "ancestors", "descendants", "completions"]
 
 
+ROWS = {"type": "array", "items": OBJECT}
+
+
+class PolicyLineageOut(Shape):
+    """The lineage of a policy, as its page gives it."""
+
+    EXAMPLE = {
+        "format": "whetstone-lineage/1", "project": "reviews", "policy": {"id": 2, "name": "round 1"},
+        "parents": [{"id": 1, "name": "starter"}], "children": [], "rounds": [{"number": 1}],
+        "snapshots": [{"digest": "9f86d081884c7d65"}], "annotators": [{"annotator": "annotator-2", "judgments": 120}],
+        "pairs": [{"comparison": 3, "judgments": [21]}], "judgments": [{"judgment": 21, "verdict": "prefer"}],
+    }  # fmt: skip
+
+    format = serializers.CharField()
+    project = serializers.CharField()
+    policy = Note(OBJECT)
+    parents = Note(ROWS)
+    children = Note(ROWS)
+    rounds = Note(ROWS)
+    snapshots = Note(ROWS)
+    annotators = Note(ROWS)
+    pairs = Note(ROWS)
+    judgments = Note(ROWS)
+
+
+class JudgmentLineageOut(Shape):
+    """The lineage of a judgment: on to the policies that it shaped."""
+
+    EXAMPLE = {
+        "format": "whetstone-lineage/1", "project": "reviews", "judgment": {"judgment": 21, "verdict": "prefer"},
+        "pairs": [{"comparison": 3, "judgments": [21]}], "rounds": [{"number": 1}],
+        "policies": [{"id": 2, "name": "round 1", "how": "round"}],
+    }  # fmt: skip
+
+    format = serializers.CharField()
+    project = serializers.CharField()
+    judgment = Note(OBJECT)
+    pairs = Note(ROWS)
+    rounds = Note(ROWS)
+    policies = Note(ROWS)
+
+
 class PlaceOut(Shape):
     """A place on the leaderboard. `beats_anchor` is the chance that it beats the anchor, by Bradley and Terry."""
 

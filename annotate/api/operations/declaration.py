@@ -89,8 +89,12 @@ class Call:
 
     request: Request
     member: Membership | None
-    filters: Mapping[str, Any] = field(default_factory=dict)
+    form: Any = None  # of its query
     given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def filters(self) -> Mapping[str, Any]:
+        return dict(self.form.cleaned_data) if self.form else {}
 
     @property
     def user(self) -> User:
@@ -150,20 +154,23 @@ def _admit(declaration: Operation, request: Request, address: dict[str, Any]) ->
     if declaration.roles is not None:
         _project, membership = get_project(request, address.pop("slug"), *declaration.roles)
     refuse_unknown(request.query_params, declaration.names)
-    filters = _read_query(declaration, request, membership)
+    form = _read_query(declaration, request, membership)
     given: Mapping[str, Any] = {}
     if declaration.takes is not None:
         serializer = declaration.takes(data=request.data)
         serializer.is_valid(raise_exception=True)
         given = serializer.validated_data
-    return Call(request, membership, filters, given)
+    return Call(request, membership, form, given)
 
 
-def _read_query(declaration: Operation, request: Request, membership: Membership | None) -> Mapping[str, Any]:
+def _read_query(declaration: Operation, request: Request, membership: Membership | None) -> Any:
+    """Return the form of the query, valid, or None."""
     form_class: Any = declaration.query
     if form_class is None:
-        return {}
-    asked = {name: value for name, value in request.query_params.items() if name not in PAGING}
+        return None
+    asked = request.query_params.copy()
+    for name in PAGING:
+        asked.pop(name, None)
     needs_project = "project" in signature(form_class.__init__).parameters
     options = {"project": membership.project} if needs_project and membership else {}
     form = form_class(asked, **options)
@@ -171,7 +178,7 @@ def _read_query(declaration: Operation, request: Request, membership: Membership
         raise ValidationError(
             {name: [str(error) for error in errors] for name, errors in form.errors.items()}
         )
-    return dict(form.cleaned_data)
+    return form
 
 
 def _with_etag(request: Request, answer: HttpResponseBase) -> HttpResponseBase:

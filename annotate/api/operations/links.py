@@ -24,9 +24,16 @@ LINKS: dict[tuple[str, str], tuple[str, str, tuple[str, ...]]] = {
     ),
     ("list_flags", "200"): ("flag_id", FIRST, ("resolve_a_flag",)),
     ("upload_a_file", "201"): (
-        "import_id", ID, ("get_an_import", "work_on_an_import", "start_an_import", "cancel_an_import"),
+        "import_id", ID,
+        (
+            "get_an_import", "work_on_an_import", "change_the_options_of_an_import", "start_an_import",
+            "cancel_an_import", "download_the_rows_that_cannot_be_used",
+        ),
     ),
     ("work_on_an_import", "200"): ("import_id", ID, ("start_an_import", "withdraw_an_import")),
+    ("prepare_a_file", "201"): (
+        "job_id", ID, ("get_a_prepared_file", "download_a_prepared_file", "cancel_a_prepared_file"),
+    ),
     ("list_members", "200"): ("membership_id", FIRST, ("get_a_member",)),
     ("invite_a_person", "201"): ("invitation_id", ID, ("withdraw_an_invitation",)),
     ("take_a_snapshot", "201"): (

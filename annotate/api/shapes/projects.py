@@ -1,13 +1,12 @@
-"""The shapes of projects, their settings, imports and figures."""
+"""The shapes of projects, their settings and figures."""
 
 from typing import Any
 
 from rest_framework import serializers
 
 from annotate.api.shapes.base import Note, Shape, ShareOut, StrictSerializer, WholeNumber
-from annotate.api.shapes.rows import OBJECT, WHEN
-from annotate.imports import uploads
-from annotate.models import Aspect, Import, Membership, Project, Role, TextView
+from annotate.api.shapes.rows import OBJECT
+from annotate.models import Aspect, Membership, Project, Role, TextView
 from primitives.statistics import Share
 
 ASPECT = {"key": "vivid", "title": "Vivid", "asked": True}
@@ -184,63 +183,6 @@ def settings_data(project: Project, names: list[str]) -> dict[str, Any]:
         "current_policy": policy.name if policy else None,
         "base_model": policy.base_model if policy else "",
     }
-
-
-# --- Imports -----------------------------------------------------------------------------------------------------
-
-
-class ImportIn(Shape):
-    """A file to import. Without `format`, its name tells."""
-
-    EXAMPLE = None
-
-    file = serializers.FileField()
-    format = serializers.CharField(required=False, allow_blank=True)
-
-
-class StartIn(StrictSerializer):
-    """`update` changes known rows that differ."""
-
-    EXAMPLE = {"update": False}
-
-    update = serializers.BooleanField(  # type: ignore[assignment] # a field, and no method
-        required=False, default=False
-    )
-
-
-class ImportOut(serializers.ModelSerializer[Import]):
-    """An import. `position` of `size` bytes are read in the pass of its `state`. `errors` are [line, sentence]."""
-
-    EXAMPLE = {
-        "id": 3, "filename": "pairs.jsonl", "format": "jsonl", "size": 20480, "position": 20480, "state": "ready",
-        "counts": {"found": {"pairs": 120}}, "errors": [], "batch": "import 3", "created_at": WHEN, "finished_at": None,
-    }  # fmt: skip
-
-    counts = Note(OBJECT)
-    errors = Note(  # type: ignore[assignment] # a field, and no property
-        {"type": "array", "items": {"type": "array"}}
-    )
-    batch = serializers.SerializerMethodField()
-    finished_at = serializers.DateTimeField(allow_null=True, read_only=True)
-
-    class Meta:
-        model = Import
-        fields = [
-            "id", "filename", "format", "size", "position", "state", "counts", "errors", "batch", "created_at",
-            "finished_at",
-        ]  # fmt: skip
-
-    def get_batch(self, upload: Import) -> str:
-        return uploads.batch(upload)
-
-
-class WithdrawnOut(Shape):
-    """The numbers of comparisons and prompts that were withdrawn."""
-
-    EXAMPLE = {"comparisons": 118, "prompts": 60}
-
-    comparisons = serializers.IntegerField()
-    prompts = serializers.IntegerField()
 
 
 # --- Figures -----------------------------------------------------------------------------------------------------

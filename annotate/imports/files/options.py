@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -139,6 +140,13 @@ def recognise(records: Iterable[Mapping[str, Any]], format: str) -> Recognition:
 
 def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(mapping.columns_of(records))
+
+
+def refused_lines(upload: Import) -> Iterator[bytes]:
+    """Yield the rows that cannot be used as JSON Lines, with reasons."""
+    rows = upload.refused_rows.values_list("line", "reason", "text")
+    for row in rows.iterator(chunk_size=200):
+        yield json.dumps(refused_record(*row)).encode() + b"\n"
 
 
 def refused_record(line: int, reason: str, text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from contextlib import suppress
@@ -18,12 +19,12 @@ from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.files.storage_errors import is_disk_full, storage_error
 from annotate.models import Import, Project, RefusedRow, User
-from annotate.sources import lines, mapping
+from annotate.sources import lines, mapping, remote
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
 KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
 REFUSED_KEPT = timedelta(days=30)  # how long refused rows can be downloaded, and refused files read otherwise
-SAMPLED = 8
+FETCH_SECONDS = 40  # for a file at an address, in one request
 
 State = Import.State
 
@@ -66,8 +67,19 @@ def receive(
     return upload
 
 
+def fetch(project: Project, by: User | None, address: str, format: str = "", *, encoding: str = "") -> Import:
+    """Store the file at an address, as `receive` does, if its host is allowed."""
+    with remote.fetched(address, settings.IMPORT_HOSTS, settings.IMPORT_LIMIT, FETCH_SECONDS) as (copy, name):
+        file = File(copy, name)
+        file.size = copy.seek(0, os.SEEK_END)
+        return receive(project, by, file, format, encoding=encoding)
+
+
 def change_encoding(upload: Import, encoding: str) -> None:
-    """Read the file as it came in another encoding, from the start. Raises FileError, with nothing changed."""
+    """Read the file as it came in another encoding, from the start.
+
+    Raises FileError and StorageError, with nothing changed, and FileNotFoundError if the file is gone.
+    """
     source = upload.original if upload.original else upload.file
     stored = upload.file.name if upload.original else ""
     with source.open("rb") as file:
@@ -81,7 +93,10 @@ def change_encoding(upload: Import, encoding: str) -> None:
             if found.is_turned:
                 if not upload.original:
                     upload.original = upload.file.name
-                upload.size = _store(upload, "file", File(found.file, "lines"))
+                try:
+                    upload.size = _store(upload, "file", File(found.file, "lines"))
+                except OSError as error:
+                    raise storage_error(error) from error
             else:
                 upload.file, upload.original, upload.size = source.name, "", source.size
     upload.save()

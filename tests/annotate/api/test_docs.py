@@ -80,7 +80,8 @@ def test_every_example_of_the_page_answers_as_it_says(project, owner):
         if claim := found.get("claim"):
             names |= {"CLAIM": claim["token"]}
         names |= {"DIGEST": found["digest"]} if "digest" in found else {}
-        names |= {"IMPORT": found["id"]} if "filename" in found else {}
+        names |= {"IMPORT": found["id"]} if "position" in found else {}
+        names |= {"JOB": found["id"]} if "can_be_downloaded" in found else {}
         run += 1
     assert run >= 25
 

@@ -1,11 +1,14 @@
 """What the pages of a project can do, the API can do, by the same rules."""
 
+import hashlib
 import json
+from base64 import b64encode
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from annotate.exports.jobs import LIVE_AT_MOST
 from annotate.models import (
     Comparison,
     Flag,
@@ -18,6 +21,7 @@ from annotate.models import (
     TrailEntry,
 )
 from annotate.queueing import queue
+from annotate.tasks import write_export
 from tests.annotate.api.caller import API
 from tests.factories import judge, say
 
@@ -221,6 +225,94 @@ def test_a_file_is_uploaded_checked_started_and_withdrawn(project, owner, caller
     assert (wrong["state"], wrong["errors"][0][0]) == ("refused", 1)
     assert upload(lines, format="exe").json()["field"] == "format"
     assert [found["state"] for found in send("GET", "imports/")[1]["results"]] == ["refused", "done"]
+
+
+def test_a_file_is_mapped_and_read_as_chosen(project, owner, caller, send):
+    script = caller(owner)
+
+    def upload(name, content, **more):
+        file = SimpleUploadedFile(name, content)
+        return script.client.post(f"{API}reviews/imports/", {"file": file, **more})
+
+    rows = "frage,x,y,wahl\nÄ?,a1,b1,L\n,a2,b2,R\n".encode("cp1252")
+    made = upload("rows.csv", rows, encoding="cp1252").json()
+    assert (made["state"], made["options"]["format"], made["options"]["encoding"]) == (
+        "mapping",
+        None,
+        "cp1252",
+    )
+    assert made["options"]["columns"] == ["frage", "x", "y", "wahl"]
+    one = f"imports/{made['id']}/"
+    columns = {"prompt": "frage", "completion_a": "x", "completion_b": "y", "verdict": "wahl"}
+    mapping = {"columns": columns, "meanings": {"L": "a", "R": "b"}}
+    for body, field in (
+        ({}, "mapping"),
+        ({"mapping": {"columns": {"prompt": "z"}}}, "mapping.columns.prompt"),
+        ({"mapping": {"columns": {"colour": "x"}}}, "mapping.columns.colour"),
+        ({"mapping": {"columns": {"prompt": "x", "completion_a": "y"}}}, "mapping"),
+        ({"mapping": {"columns": columns, "meanings": {"L": "left"}}}, "mapping.meanings.L"),
+        ({"mapping": {"columns": {"prompt": "x"}}, "becomes": "judged"}, "becomes"),
+        ({"mapping": mapping, "becomes": "guess"}, "becomes"),
+        ({"mapping": mapping, "encoding": "cp1250"}, "encoding"),
+        ({"encoding": "klingon"}, "encoding"),
+        ({"pairs": "some"}, "pairs"),
+    ):
+        status, answer = send("PATCH", f"{one}options/", body)
+        assert (status, answer["field"]) == (400, field), (body, answer)
+    status, checked = send("PATCH", f"{one}options/", {"mapping": mapping, "becomes": "comparisons"})
+    assert (status, checked["state"], checked["options"]["mapping"]) == (200, "ready", mapping)
+    assert (checked["options"]["becomes"], checked["counts"]["found"]) == ("comparisons", {"pairs": 1})
+    judged = send("PATCH", f"{one}options/", {"becomes": "judged"})[1]
+    assert (judged["options"]["mapping"], judged["counts"]["found"]) == (mapping, {"judged": 1})
+    refused = script.get(f"reviews/{one}refused/")
+    [line] = b"".join(refused.streaming_content).splitlines()
+    assert (json.loads(line)["line"], json.loads(line)["record"]) == (3, ",a2,b2,R")
+    other = send("PATCH", f"{one}options/", {"encoding": "mac-roman"})[1]
+    assert (other["state"], other["options"]["encoding"]) == ("mapping", "mac-roman")
+    assert send("PATCH", f"{one}options/", {"mapping": mapping})[1]["state"] == "ready"
+    assert send("POST", f"{one}start/", {})[1]["state"] == "done"
+    assert Judgment.objects.count() == 1
+    assert send("PATCH", f"{one}options/", {"empty": True})[0] == 409
+    assert upload("rows.csv", rows, encoding="latin-1").json()["options"]["encoding"] == "iso8859-1"
+    for wrong in ("klingon", "punycode", "a\0b"):
+        assert upload("rows.csv", rows, encoding=wrong).json()["field"] == "encoding"
+    status, answer = send("POST", "imports/fetch/", {"address": "https://example.org/rows.csv"})
+    assert (status, answer["field"]) == (400, "address")
+
+
+def test_a_file_is_prepared_watched_and_downloaded(judged, caller, researcher):
+    script, jobs = caller(researcher), "reviews/export/jobs/"
+
+    def prepare(query, **headers):
+        return script.client.post(f"{API}{jobs}?{query}", content_type="application/json", headers=headers)
+
+    once = {"Idempotency-Key": "e-1"}
+    made = prepare("format=csv&annotator=toni", **once)
+    assert (made.status_code, made.json()["state"]) == (201, "queued")
+    assert made.json()["query"]["annotator"] == ["toni"]
+    assert prepare("format=csv&annotator=toni", **once).json()["id"] == made.json()["id"]
+    assert prepare("format=exe").json()["field"] == "format"
+    assert prepare("columns=texts&format=judgments").json()["field"] == "columns"
+    one = f"{jobs}{made.json()['id']}/"
+    assert script.get(f"{one}file/").status_code == 404
+    write_export(made.json()["id"])
+    done = script.get(one).json()
+    assert (done["state"], done["rows"], done["can_be_downloaded"]) == ("done", 2, True)
+    file = script.get(f"{one}file/")
+    assert hashlib.sha256(b"".join(file.streaming_content)).hexdigest() == done["sha256"]
+    same = script.client.get(f"{API}{one}file/", headers={"If-None-Match": file["ETag"]})
+    assert same.status_code == 304
+    assert script.post(f"{one}cancel/").status_code == 409
+    second = script.post(jobs).json()
+    assert script.post(f"{jobs}{second['id']}/cancel/").json()["state"] == "cancelled"
+    page = script.get(jobs, page_size=1).json()
+    assert [one["id"] for one in page["results"]] == [second["id"]]
+    page = script.client.get(page["next"]).json()
+    assert ([one["id"] for one in page["results"]], page["next"]) == ([done["id"]], None)
+    assert script.get(jobs, cursor=b64encode(b"p=2026-02-31+00:00").decode()).json()["field"] == "cursor"
+    for _number in range(LIVE_AT_MOST):
+        script.post(jobs)
+    assert script.post(jobs).status_code == 409
 
 
 def test_an_upload_with_a_key_is_stored_once(project, owner, caller):

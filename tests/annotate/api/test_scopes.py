@@ -12,7 +12,7 @@ from django.utils import timezone
 from annotate.models import ApiToken, Membership, Project, TrailEntry
 from tests.annotate.api.caller import API, Caller
 
-VALUES = {"slug": "reviews", "token": str(uuid.uuid4()), "digest": "0" * 64}
+VALUES = {"slug": "reviews", "token": str(uuid.uuid4()), "job_id": str(uuid.uuid4()), "digest": "0" * 64}
 
 
 @pytest.fixture

@@ -87,6 +87,11 @@ def test_an_address_is_imported_where_the_site_allows_it(project, hub, settings,
     settings.IMPORT_HOSTS = [hub]
     page = client_for(owner).post("/p/reviews/import/", {"address": f"https://{hub}/rows.jsonl"}, follow=True)
     assert "TRL" in page.content.decode()
+    body = json.dumps({"address": f"https://{hub}/rows.jsonl"})
+    fetched = client_for(owner).post(
+        "/api/v1/projects/reviews/imports/fetch/", body, content_type="application/json"
+    )
+    assert (fetched.status_code, fetched.json()["options"]["usual"]) == (201, "judged")
 
 
 @pytest.mark.parametrize(

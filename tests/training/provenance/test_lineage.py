@@ -40,16 +40,19 @@ def test_only_readers_see_lineage(
 ) -> None:
     judgment = shaped.snapshot.pairs.first().judgments.first()  # type: ignore[union-attr]
     for name, pk in (("policy-lineage", shaped.result_policy_id), ("judgment-lineage", judgment.pk)):
-        for where in (reverse(name, args=["reviews", pk]), reverse(f"{name}-file", args=["reviews", pk])):
+        api = f"/api/v1/projects/reviews/{'policies' if 'policy' in name else 'judgments'}/{pk}/lineage/"
+        for where in (*(reverse(one, args=["reviews", pk]) for one in (name, f"{name}-file")), api):
             for user, status in (
                 (owner, 200),
                 (researcher, 200),
                 (teammate, 403),
                 (outsider, 404),
-                (None, 302),
+                (None, 401 if where == api else 302),
             ):
                 assert client_for(user).get(where).status_code == status, (where, user)
             assert client_for(owner).get(where.replace(f"/{pk}/", "/999999/")).status_code == 404
+        file = client_for(owner).get(reverse(f"{name}-file", args=["reviews", pk]))
+        assert json.loads(b"".join(file)) == json.loads(b"".join(client_for(owner).get(api)))
 
 
 def test_the_drawing_and_the_list_say_the_same(
