@@ -15,8 +15,13 @@ from tests.databases import django_db_keepdb, django_db_setup, template  # noqa:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)  # once they are shuffled
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another database, leave out what was tested already and does not ask it anything of its own."""
+    """Begin with the tests that have a time of their own, as the last ones would keep one worker busy at the end.
+
+    On another database, leave out what was tested already and does not ask it anything of its own.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     if "DATABASE_URL" not in os.environ:
         return
     again = [item for item in items if item.get_closest_marker("once") is None]

@@ -5,119 +5,33 @@ where a record or a stored pair names no policies, the texts decide. Records are
 memory, which `writing.py` then stores: a later record of a file meets what an earlier one said.
 """
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
+from annotate.imports.records import BATCH, Item, PairOpinion
+from annotate.imports.states import (
+    Difference,
+    OpinionState,
+    PairState,
+    PromptState,
+    Said,
+    named,
+    opinion_differences,
+    pair_differences,
+    policy_differences,
+    prompt_differences,
+    side_of,
+)
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
-from annotate.text.chats import Content, content_key
+from annotate.text.chats import content_key
 from primitives.text import printable
 
-KEYS_SAID = 3  # of metadata, in one remark
 FOUND = Comparison.Kind.STANDARD, Comparison.Kind.GOLD  # the kinds of comparisons that an import makes
-MISSING = object()
-
-
-@dataclass(eq=False)
-class PromptState:
-    """A prompt as it is stored, or will be. `changes` are the columns to write."""
-
-    digest: str
-    external_id: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    is_withdrawn: bool = False
-    pk: int | None = None
-    is_new: bool = False
-    item: Item | None = None  # what a new one is made of
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-class Said(NamedTuple):
-    """A verdict of an annotator from elsewhere, with the key of the better completion. None is not known."""
-
-    verdict: str
-    preferred: str = ""
-    strength: int | None = None
-    rationale: str = ""
-    seconds: float | None = None
-    at: datetime | None = None
-
-
-@dataclass(eq=False)
-class OpinionState:
-    """A verdict of an annotator from elsewhere as it is stored, or will be. `changes` is empty where nothing is new.
-
-    `claim` and `judgment` are the rows of the one that they gave before, which may have been taken back.
-    """
-
-    said: Said
-    left: str  # the key of the completion on the left
-    sides_known: bool = False
-    claim: int | None = None
-    judgment: int | None = None
-    first_at: datetime | None = None
-    is_current: bool = True
-    has_place: bool = False  # that its comparison needs one judgment more for it
-    changes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def takes_place(self) -> bool:
-        """Return whether it is a judgment that its comparison counts. A skip is none."""
-        return self.said.verdict != Judgment.Verdict.SKIP
-
-
-@dataclass(eq=False)
-class PairState:
-    """A comparison as it is stored, or will be. `policies`, `contents` and `completions` (ids) are by the key.
-
-    `opinions` are by the annotator's name.
-    """
-
-    prompt: PromptState
-    policies: Mapping[str, str]
-    contents: Mapping[str, Content] = field(default_factory=dict)
-    external_id: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    gold_key: str = ""
-    is_withdrawn: bool = False
-    is_touched: bool = False
-    completions: Mapping[str, int] = field(default_factory=dict)
-    opinions: dict[str, OpinionState] = field(default_factory=dict)
-    pk: int | None = None
-    is_new: bool = False
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that a record says otherwise than what is stored: a column of `state`, called `name` in the file."""
-
-    state: PromptState | PairState | OpinionState
-    column: str
-    name: str
-    here: Any
-    there: Any
-    value: Any = MISSING  # of the column, if that is not `there`
-
-    def __str__(self) -> str:
-        return _("%(name)s is %(here)s here and %(there)s in this row.") % {
-            "name": self.name,
-            "here": _shown(self.here),
-            "there": _shown(self.there),
-        }
-
-    def settle(self) -> None:
-        """Let the state say what the record says."""
-        value = self.there if self.value is MISSING else self.value
-        setattr(self.state, self.column, value)
-        self.state.changes[self.column] = value
 
 
 @dataclass
@@ -257,7 +171,7 @@ class Matcher:
         digest = item.digest
         known = self.prompts.get(digest)
         if known is not None:
-            return known, list(_prompt_differences(known, item))
+            return known, list(prompt_differences(known, item))
         new = self.prompts[digest] = PromptState(
             digest=digest,
             external_id=item.prompt_external_id,
@@ -275,7 +189,7 @@ class Matcher:
         if known is None:
             placement.counts[item.kind] += 1
             return self._add_pair(item, prompt), []
-        renamed = list(_policy_differences(known, item))
+        renamed = list(policy_differences(known, item))
         placement.remarks += map(str, renamed)
         if renamed and self.update and not known.is_touched:
             placement.counts["updated"] = 1
@@ -284,7 +198,7 @@ class Matcher:
             placement.counts["different"] = 1
         if renamed and known.is_touched:
             placement.remarks.append(_("It is judged, skipped or on a screen: its policies stay."))
-        return known, list(_pair_differences(known, item))
+        return known, list(pair_differences(known, item))
 
     def _place_opinions(self, item: Item, pair: PairState, placement: Placement) -> list[Difference]:
         """Note what annotators said of a pair, and return in what they said otherwise before.
@@ -303,13 +217,13 @@ class Matcher:
                 pair.opinions[opinion.annotator] = new
                 placement.counts["judgments"] += 1
             else:
-                differences += _opinion_differences(known, said, item, opinion.annotator)
+                differences += opinion_differences(known, said, item, opinion.annotator)
         return differences
 
     def _add_pair(self, item: Item, prompt: PromptState) -> PairState:
         new = PairState(
             prompt=prompt,
-            policies=dict(_named(item)),
+            policies=dict(named(item)),
             contents=dict(zip(item.keys, item.completions or (), strict=True)),
             external_id=item.external_id,
             metadata=item.metadata or {},
@@ -326,18 +240,18 @@ class Matcher:
         """
         if not known.is_withdrawn:
             Difference(known, "is_withdrawn", "withdrawn", False, True).settle()
-        first, second = (known.policies[text] if policy == BATCH else policy for text, policy in _named(item))
+        first, second = (known.policies[text] if policy == BATCH else policy for text, policy in named(item))
         corrected = replace(
             item,
             policies=(first, second),
             external_id=item.external_id or known.external_id,
             metadata=known.metadata if item.metadata is None else item.metadata,
-            gold=_side(item, known.gold_key) if item.gold is None else item.gold,
+            gold=side_of(item, known.gold_key) if item.gold is None else item.gold,
         )
-        earlier = [one for one in self.pairs[_key(item)] if one.policies == dict(_named(corrected))]
+        earlier = [one for one in self.pairs[_key(item)] if one.policies == dict(named(corrected))]
         if not earlier:
             return self._add_pair(corrected, known.prompt)
-        for difference in _pair_differences(earlier[0], corrected):
+        for difference in pair_differences(earlier[0], corrected):
             difference.settle()
         return earlier[0]
 
@@ -345,14 +259,14 @@ class Matcher:
         """Return the pair that the record means: by its id first, then by all that makes it up."""
         candidates = sorted(self.pairs.get(_key(item), []), key=lambda one: one.is_withdrawn)
         by_id = [one for one in candidates if item.external_id and one.external_id == item.external_id]
-        exact = [one for one in candidates if one.policies == dict(_named(item))]
+        exact = [one for one in candidates if one.policies == dict(named(item))]
         unnamed = [
             one
             for one in candidates
             if not (item.external_id and one.external_id)
             and all(
                 policy == one.policies[text] or BATCH in (policy, one.policies[text])
-                for text, policy in _named(item)
+                for text, policy in named(item)
             )
         ]
         live_by_id = [one for one in by_id if not one.is_withdrawn]
@@ -408,11 +322,6 @@ def _key(item: Item) -> tuple[str, frozenset[str]]:
     return item.digest, frozenset(item.keys)
 
 
-def _named(item: Item) -> Iterable[tuple[str, str]]:
-    """Yield each completion with the policy that is said to have written it."""
-    return zip(item.keys, item.policies, strict=True)
-
-
 def one_of(keys: Iterable[str]) -> Q:
     """Return the condition that a completion may have one of these keys. Messages are told apart by the caller."""
     texts = {key for key in keys if not key.startswith("\0")}
@@ -427,99 +336,3 @@ def stored_key(row: Mapping[str, Any]) -> str:
 def _said(item: Item, opinion: PairOpinion) -> Said:
     preferred = "" if opinion.preferred is None else item.keys[opinion.preferred]
     return Said(opinion.verdict, preferred, opinion.strength, opinion.rationale, opinion.seconds, opinion.at)
-
-
-def _side(item: Item, text: str) -> str | None:
-    return SIDES[item.keys.index(text)] if text else None
-
-
-# --- Differences -------------------------------------------------------------------------------------------------
-
-
-def _prompt_differences(known: PromptState, item: Item) -> Iterator[Difference]:
-    is_pair = item.completions is not None
-    names = ("prompt_external_id", "prompt_metadata") if is_pair else ("id", "metadata")
-    yield from _differences(known, names, item.prompt_external_id, item.prompt_metadata)
-    if not is_pair and known.is_withdrawn != item.withdrawn:
-        yield Difference(known, "is_withdrawn", "withdrawn", known.is_withdrawn, item.withdrawn)
-
-
-def _policy_differences(known: PairState, item: Item) -> Iterator[Difference]:
-    for side, (text, policy) in zip(SIDES, _named(item), strict=True):
-        if policy not in (known.policies[text], BATCH):
-            yield Difference(known, "policies", f"policy_{side}", known.policies[text], policy)
-
-
-def _pair_differences(known: PairState, item: Item) -> Iterator[Difference]:
-    yield from _differences(known, ("id", "metadata"), item.external_id, item.metadata)
-    if item.gold is not None and known.gold_key != item.gold_key:
-        here = _side(item, known.gold_key) or NO_GOLD
-        yield Difference(known, "gold_key", "gold", here, item.gold, value=item.gold_key)
-    if known.is_withdrawn != item.withdrawn:
-        yield Difference(known, "is_withdrawn", "withdrawn", known.is_withdrawn, item.withdrawn)
-
-
-def _opinion_differences(known: OpinionState, said: Said, item: Item, annotator: str) -> Iterator[Difference]:
-    """Yield in what an annotator said otherwise before, as one difference. What a row does not say stays."""
-    here = known.said
-    is_same = (here.verdict, here.preferred) == (said.verdict, said.preferred)
-    strength = said.strength or (here.strength if is_same else None)
-    there = Said(
-        said.verdict,
-        said.preferred,
-        strength,
-        said.rationale or here.rationale,
-        here.seconds if said.seconds is None else said.seconds,
-        said.at or here.at,
-    )
-    if there != here:
-        name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
-        before, after = _in_words(here, item), _in_words(there, item)
-        if before == after:
-            before, after = (json.dumps(one[2:], default=str, ensure_ascii=False) for one in (here, there))
-        yield Difference(known, "said", name, before, after, value=there)
-
-
-def _in_words(said: Said, item: Item) -> str:
-    """Return a verdict in words, in which the sides of the row are a and b."""
-    verdict = str(Judgment.Verdict(said.verdict).label)
-    if not said.preferred:
-        return verdict
-    strength = f" ({Judgment.Strength(said.strength).label})" if said.strength else ""
-    return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
-
-
-def _differences(
-    known: PromptState | PairState,
-    names: tuple[str, str],
-    external_id: str,
-    metadata: Mapping[str, Any] | None,
-) -> Iterator[Difference]:
-    if external_id and known.external_id != external_id:
-        yield Difference(known, "external_id", names[0], known.external_id, external_id)
-    if metadata is None:
-        return
-    keys = [
-        key for key in {**known.metadata, **metadata} if _json(known.metadata, key) != _json(metadata, key)
-    ]
-    for key in keys[:KEYS_SAID]:
-        here, there = known.metadata.get(key, MISSING), metadata.get(key, MISSING)
-        yield Difference(
-            known, "metadata", f"{names[1]}.{printable(key, 40)}", here, there, value=dict(metadata)
-        )
-    if len(keys) > KEYS_SAID:
-        name = _("the rest of %(name)s") % {"name": names[1]}
-        yield Difference(known, "metadata", name, "…", "…", value=dict(metadata))
-
-
-def _json(values: Mapping[str, Any], key: str) -> str | None:
-    """Return a value as JSON, in which 1 and true are not the same, or None for none."""
-    return json.dumps(values[key], sort_keys=True) if key in values else None
-
-
-def _shown(value: Any) -> str:
-    if value is MISSING or value == "":
-        return _("missing")
-    if isinstance(value, str):
-        return f"“{printable(value, 40)}”"
-    return printable(json.dumps(value, ensure_ascii=False), 40)

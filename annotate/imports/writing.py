@@ -15,9 +15,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from annotate.errors import RefusalError
-from annotate.imports.matching import Matcher, OpinionState, PairState, PromptState, one_of, stored_key
+from annotate.imports.matching import Matcher, one_of, stored_key
 from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources, parse_record
+from annotate.imports.states import OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
 from annotate.models.conflicts import store_rows

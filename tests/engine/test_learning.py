@@ -5,6 +5,8 @@ import random
 import statistics
 from pathlib import Path
 
+import pytest
+
 from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.sample import sample
@@ -26,6 +28,7 @@ def review_pairs(count: int) -> list[dict[str, str]]:
     return rows
 
 
+@pytest.mark.timeout(300)
 def test_preferences_for_praise_make_the_model_praise(tmp_path: Path) -> None:
     recommended = json.loads((STARTER / "recommended.json").read_text())
     sampling = {"max_new_tokens": 96, "samples_per_prompt": 1}

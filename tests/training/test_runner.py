@@ -61,6 +61,7 @@ def once_training(run_dir: Path, act: Any) -> threading.Thread:
 
 
 @pytest.mark.once
+@pytest.mark.timeout(300)
 def test_a_round_ends_with_a_policy_and_comparisons(
     claimed: Round, owner: Any, client_for: Any, tmp_path: Path
 ) -> None:
