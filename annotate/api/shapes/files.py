@@ -64,7 +64,7 @@ class OptionsIn(StrictSerializer):
 
 
 class OptionsOut(Shape):
-    """The way in which a file is read. `format` is null until it is recognised or mapped, and `usual` what such rows become."""
+    """The way in which a file is read. `format` is null until it is known, and `usual` is what such rows become."""
 
     EXAMPLE = {
         "format": "trl", "recognised": "trl", "becomes": "judged", "usual": "judged", "container": "jsonl",
