@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
-from annotate.sources.tables import SEPARATOR_LINE
+from annotate.sources.tables import SEPARATOR_LINE, name_columns
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 from primitives.text import printable
 
@@ -203,7 +203,8 @@ class Reader:
         try:
             for values in csv.reader(self._first_lines(), delimiter=self.separator):
                 if values or self._broken:
-                    return [] if self._broken else [_column(name) for name in _show_inner_crs(values)]
+                    names = map(_column, _show_inner_crs(values))
+                    return [] if self._broken else name_columns(list(names))
         except csv.Error as error:
             self._broken = _not_csv(error)
         return []

@@ -9,7 +9,7 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from typing import Any, BinaryIO
 
@@ -141,7 +141,13 @@ def _sheet_records(rows: list[list[Any]]) -> Iterator[Record | None]:
             columns = columns or ([cell.strip() for cell in cells] if any(cells) else [])
             yield None
             continue
-        yield {name: cell for name, cell in zip(columns, cells, strict=False) if name and cell}
+        named = name_columns([*columns, *[""] * (len(cells) - len(columns))])
+        yield {name: cell for name, cell in zip(named, cells, strict=False) if cell}
+
+
+def name_columns(names: Sequence[str]) -> list[str]:
+    """Return the names of columns, in which those without one are called by their number: none is lost."""
+    return [name or f"column {number}" for number, name in enumerate(names, start=1)]
 
 
 def _cell(value: Any) -> str:

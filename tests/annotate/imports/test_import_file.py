@@ -125,3 +125,11 @@ def test_ratings_of_one_prompt_become_a_pair(bring_in, monkeypatch):
     assert (report["rows"], report["taken"]) == (4, 2)
     assert (report["found"], report["made"]["judgments"]) == ({"judged": 1}, 1)
     assert Judgment.objects.get().preferred.text == "a"
+
+
+def test_a_column_without_a_name_is_called_by_its_number(bring_in):
+    """As tables with an index have one."""
+    report, error = bring_in("rows.csv", ",prompt,chosen,rejected\n7,Sky?,blue,green\n")
+    assert error == ""
+    assert (report["becomes"], report["taken"]) == ("judged", 1)
+    assert Comparison.objects.get().metadata == {"column 1": "7"}

@@ -125,6 +125,13 @@ def test_records_of_tables_and_documents_are_placed_by_row():
     assert found.is_numbered_by_rows
 
 
+def test_cells_under_no_name_are_kept_by_their_number() -> None:
+    book = xlsx({"A1": "prompt", "A2": "Sky?", "B2": "blue", "D2": "late"})
+    with as_lines(io.BytesIO(book), "a.xlsx", LIMIT) as found:
+        rows = [json.loads(line) for line in found.file if line.strip()]
+    assert {"prompt": "Sky?", "column 2": "blue", "column 4": "late"} in rows
+
+
 def test_a_single_record_is_not_its_list():
     ranking = {"task": "Rank", "prompt": "Q", "items": [{"id": "1", "title": "A", "body": "x"}] * 2}
     chat = {"prompt": [{"role": "user", "content": "Q"}], "chosen": "a", "rejected": "b"}
