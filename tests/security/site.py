@@ -65,16 +65,27 @@ class Site:
         return found.role if found else ""
 
     def browser(self, person: str, **options: Any) -> Client:
-        client = Client(**options)
+        client = (Glance if options.pop("glances", False) else Client)(**options)
         user = self.people[person]
         if user is not None:
             client.force_login(user)
         return client
 
-    def script(self, person: str) -> Client:
+    def script(self, person: str, *, glances: bool = False) -> Client:
         """Return a caller of the API with the person's token."""
         token = self.tokens.get(person)
-        return Client(headers={"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return (Glance if glances else Client)(headers=headers)
+
+
+class Glance(Client):
+    """A client that reads each streamed file to its end, so that the file is closed. Nothing of it is kept."""
+
+    def request(self, **request: Any) -> Any:
+        answer = super().request(**request)
+        for _part in answer.streaming_content if answer.streaming else ():
+            pass
+        return answer
 
 
 def build(payload: str = "") -> Site:

@@ -111,7 +111,7 @@ def forms_of(client: Client, site: Site) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("person", ["our admin", "our annotator"])
 def test_no_form_can_be_filled_in_to_break_a_page(site: Site, tally: Tally, person: str) -> None:
-    client = site.browser(person, raise_request_exception=False)
+    client = site.browser(person, glances=True, raise_request_exception=False)
     for path, fields in forms_of(client, site).items():
         for name in fields:
             if name in ("csrfmiddlewaretoken", "new_password1", "new_password2", "old_password"):
@@ -127,7 +127,7 @@ def test_no_form_can_be_filled_in_to_break_a_page(site: Site, tally: Tally, pers
 
 @pytest.mark.parametrize("person", ["our admin", "our annotator"])
 def test_no_body_breaks_the_api(site: Site, tally: Tally, person: str) -> None:
-    client = site.script(person)
+    client = site.script(person, glances=True)
     client.raise_request_exception = False
     fields = [json.dumps({name: value}).encode() for name in FIELDS for value in VALUES]
     rows = [
@@ -136,7 +136,7 @@ def test_no_body_breaks_the_api(site: Site, tally: Tally, person: str) -> None:
         for value in VALUES
     ]
     for address in addresses():
-        if not address.is_api:
+        if not address.is_api or address.route == "api/v1/docs/":  # a page
             continue
         for body in (*BODIES, *fields, *rows):
             answer = client.post(address.path(site.ours.values), body, content_type="application/json")
@@ -157,7 +157,7 @@ def test_no_body_breaks_the_api(site: Site, tally: Tally, person: str) -> None:
     ],
 )
 def test_no_query_breaks_a_list(site: Site, tally: Tally, query: str) -> None:
-    client = site.script("our admin")
+    client = site.script("our admin", glances=True)
     client.raise_request_exception = False
     for name in ("prompts", "comparisons", "judgments"):
         for given in (query, "q=%00", "state=%ED%A0%80", "page_size=10000000000000000000000000"):
@@ -166,7 +166,7 @@ def test_no_query_breaks_a_list(site: Site, tally: Tally, query: str) -> None:
 
 
 def test_no_query_breaks_a_page(site: Site, tally: Tally) -> None:
-    client = site.browser("our admin", raise_request_exception=False)
+    client = site.browser("our admin", glances=True, raise_request_exception=False)
     names = (
         "page",
         "q",

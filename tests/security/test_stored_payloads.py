@@ -57,7 +57,7 @@ class Watch:
 
 def pages(site: sites.Site, person: str) -> list[str]:
     """Return the addresses that show this person a page."""
-    client, found = site.browser(person), []
+    client, found = site.browser(person, glances=True), []
     for address in addresses():
         answer = client.get(path := address.path(site.ours.values))
         if answer.status_code in (200, 404) and answer["Content-Type"].startswith("text/html"):

@@ -44,6 +44,12 @@ class SchemaView(APIView):
     permission_classes = [AllowAny]
     renderer_classes = [YAMLRenderer, JSONRenderer, OpenAPIRenderer]
 
+    def handle_exception(self, exc: Exception) -> Response:
+        """Return an error as JSON, whatever was asked for."""
+        response = super().handle_exception(exc)
+        response.content_type = JSONRenderer.media_type
+        return response
+
     def get(self, request: Request) -> HttpResponse | Response:
         refuse_unknown(request.query_params, {"format"})
         accepted = request.accepted_renderer
