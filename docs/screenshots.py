@@ -56,6 +56,7 @@ AFTER = (
     ("gallery", "ada", "/p/{project}/rounds/{first}/gallery/"),
     ("policies", "ada", "/p/{project}/policies/"),
     ("policy", "ada", "/p/{project}/policies/{policy}/"),
+    ("lineage", "ada", "/p/{project}/policies/{policy}/lineage/"),
     ("comparisons", "ada", "/p/{project}/comparisons/"),
     ("comparison", "ada", "/p/{project}/comparisons/{comparison}/"),
     ("shaped", "ada", "/p/{project}/comparisons/{comparison}/policies/"),
