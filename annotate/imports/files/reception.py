@@ -20,6 +20,7 @@ from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.files.storage_errors import is_disk_full, storage_error
 from annotate.models import Import, Project, RefusedRow, User
 from annotate.sources import lines, mapping, remote
+from primitives.text import make_storable
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
 KEPT = timedelta(days=1)  # how long a file may be without its Import: far longer than an upload takes
@@ -145,7 +146,7 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         recognised=recognised.name,
         becomes=recognised.becomes,
         usual=recognised.becomes,
-        columns=choosing.columns_of(records),
+        columns=tuple(map(make_storable, choosing.columns_of(records))),
     )
     return options, records
 
@@ -158,7 +159,7 @@ def _describe(upload: Import, found: lines.Lines) -> None:
     upload.options = {
         **options.dump(),
         "pass": uuid.uuid4().hex,
-        "sample": lines.sample(found.file) if found.encoding else [],
+        "sample": [make_storable(line) for line in lines.sample(found.file)] if found.encoding else [],
     }
     upload.state = State.MAPPING if options.format == UNKNOWN else State.CHECKING
     upload.position = upload.line = 0

@@ -126,3 +126,12 @@ def test_a_refused_file_is_deleted_after_a_month(project: Project, owner: Any) -
         reception.sweep()
         assert upload.file.storage.exists(upload.file.name) == is_kept
     assert not Import.objects.get().file
+
+
+def test_a_file_with_a_nul_is_stored_and_refused(project: Project, owner: Any) -> None:
+    """Its first lines are shown, and PostgreSQL holds no NUL."""
+    upload = reception.receive(
+        project, owner, ContentFile("é\0, prompt\nÄ\0,b\n".encode("cp1252"), name="a.csv")
+    )
+    assert "\0" not in str(upload.options["sample"])
+    assert Import.objects.get().options == upload.options
