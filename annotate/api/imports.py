@@ -137,22 +137,25 @@ class ImportOptions(Endpoint):
             raise ConflictError(
                 _("This import takes no options now: it is %(state)s.") % {"state": upload.state}
             )
-        if "encoding" in given:
+        is_begun = (
             _change_encoding(upload, given)
-        elif not uploads.check_again(upload, _chosen(upload, given)):
+            if "encoding" in given
+            else uploads.check_again(upload, _chosen(upload, given))
+        )
+        if not is_begun:
             raise ConflictError(_("This import was started or cancelled meanwhile."))
         _work(upload)
         return Response(ImportOut(_import(call, import_id)).data)
 
 
-def _change_encoding(upload: Import, given: Mapping[str, Any]) -> None:
+def _change_encoding(upload: Import, given: Mapping[str, Any]) -> bool:
     encoding = _codec(given["encoding"])
     if len(given) > 1:
         raise ValidationError({"encoding": [_("Change it alone: another may change what is recognised.")]})
     if not Options.of(upload).encoding:
         raise ValidationError({"encoding": [_("A file of this kind has no encoding to choose.")]})
     try:
-        reception.change_encoding(upload, encoding)
+        return reception.change_encoding(upload, encoding)
     except StorageError as error:
         raise NoRoomError(error.message) from error
     except FileError as error:

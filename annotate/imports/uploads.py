@@ -15,14 +15,14 @@ from collections import Counter
 from typing import Any, BinaryIO, cast
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.imports import writing
 from annotate.imports.files.checking import Check
 from annotate.imports.files.options import Options
-from annotate.imports.files.reception import forget_files
+from annotate.imports.files.reception import forget_files, restart
 from annotate.imports.files.rows import Row, Rows
 from annotate.imports.files.storage_errors import is_disk_full, storage_error, will_pass
 from annotate.imports.reader import WHOLE_FILE, RowError, nothing_in
@@ -83,23 +83,8 @@ def takes_options(upload: Import) -> bool:
 
 def check_again(upload: Import, options: Options) -> bool:
     """Check a file from its start by other options. False if it is not waiting for them (any more)."""
-    with transaction.atomic():
-        waiting = Import.objects.filter(pk=upload.pk).filter(
-            Q(state__in=(State.MAPPING, State.CHECKING, State.READY))
-            | Q(state=State.REFUSED, counts__made__isnull=True)
-        )
-        changed = waiting.update(
-            state=State.CHECKING,
-            position=0,
-            line=0,
-            options={**upload.options, **options.dump(), "pass": uuid.uuid4().hex},
-            counts={"since": time.time()},
-            errors=[],
-            finished_at=None,
-        )
-        if changed:
-            upload.refused_rows.all().delete()
-    return changed == 1
+    chosen = {**upload.options, **options.dump(), "pass": uuid.uuid4().hex}
+    return restart(upload, state=State.CHECKING, options=chosen)
 
 
 def start(upload: Import, *, update: bool = False) -> bool:

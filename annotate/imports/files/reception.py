@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, cast
 
 from django.conf import settings
 from django.core.files.base import File
+from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -76,13 +78,30 @@ def fetch(project: Project, by: User | None, address: str, format: str = "", *, 
         return receive(project, by, file, format, encoding=encoding)
 
 
-def change_encoding(upload: Import, encoding: str) -> None:
-    """Read the file as it came in another encoding, from the start.
+def restart(upload: Import, **columns: Any) -> bool:
+    """Restart the check of a file with these columns changed, and forget what the last one found.
+
+    False, with nothing changed, if the file waits for no options (any more).
+    """
+    with transaction.atomic():
+        waiting = Import.objects.filter(pk=upload.pk).filter(
+            Q(state__in=(State.MAPPING, State.CHECKING, State.READY))
+            | Q(state=State.REFUSED, counts__made__isnull=True)
+        )
+        counts = {"since": time.time()}
+        changed = waiting.update(position=0, line=0, counts=counts, errors=[], finished_at=None, **columns)
+        if changed:
+            upload.refused_rows.all().delete()
+    return changed == 1
+
+
+def change_encoding(upload: Import, encoding: str) -> bool:
+    """Read the file as it came in another encoding, from the start. False if it waits for no options (any more).
 
     Raises FileError and StorageError, with nothing changed, and FileNotFoundError if the file is gone.
     """
     source = upload.original if upload.original else upload.file
-    stored = upload.file.name if upload.original else ""
+    before = {upload.file.name, upload.original.name}
     with source.open("rb") as file:
         opened = cast(BinaryIO, file)
         container = upload.options.get("container", "")
@@ -100,9 +119,20 @@ def change_encoding(upload: Import, encoding: str) -> None:
                     raise storage_error(error) from error
             else:
                 upload.file, upload.original, upload.size = source.name, "", source.size
-    upload.save()
-    if stored and stored not in (upload.file.name, upload.original.name):
-        upload.file.storage.delete(stored)
+    names = {"file": upload.file.name, "original": upload.original.name or ""}
+    changed = restart(
+        upload,
+        state=upload.state,
+        format=upload.format,
+        options=upload.options,
+        size=upload.size,
+        **names,
+    )
+    after = set(names.values())
+    for name in before - after if changed else after - before:
+        if name:
+            upload.file.storage.delete(name)
+    return changed
 
 
 def forget_files(upload: Import) -> None:

@@ -1,4 +1,4 @@
-"""What the pages of a project can do, the API can do, by the same rules."""
+"""The API can do all that the pages of a project can, by the same rules."""
 
 import hashlib
 import json

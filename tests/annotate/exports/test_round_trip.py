@@ -1,4 +1,4 @@
-"""What leaves in a format that can carry everything comes into another project without loss."""
+"""Files in formats that can carry everything come into another project without loss."""
 
 import csv
 import io

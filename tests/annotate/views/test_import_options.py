@@ -1,4 +1,4 @@
-"""How a file is read, changed on its page before anything is written: columns, encoding, and what the rows become."""
+"""Options of an import, changed before anything is written: columns, encoding, and what the rows become."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from django.core.files.storage import default_storage
 
 from annotate.imports import uploads
+from annotate.imports.files import reception
 from annotate.models import Import, Judgment, Prompt
 from tests.annotate.views.uploading import URL, jsonl
 
@@ -114,3 +115,24 @@ def test_only_admins_check_again_and_see_refused_rows(request, upload, client_fo
     assert client.get(f"{URL}{made.pk}/refused/").status_code == status
     made.refresh_from_db()
     assert made.state == Import.State.READY
+
+
+def test_another_encoding_forgets_the_rows_refused_before(upload, check, client_for, owner):
+    content = b'{"prompt": "caf\xe9"}\n{"prompt": ""}\n'
+    _page, made = upload(content, "a.jsonl")
+    other = {"cp1252": "cp1251", "cp1251": "cp1252"}.get(made.options["encoding"], "cp1252")
+    made.refused_rows.update(reason="as it was read before")
+    _page, made = check(made, encoding=other)
+    assert made.options["encoding"] == other
+    assert list(made.refused_rows.values_list("line", "reason")) == [(2, "prompt is empty.")]
+
+
+def test_another_encoding_takes_no_started_import_back(upload):
+    _page, seen = upload(b"caf\xe9\n", "a.txt")
+    before = seen.options["encoding"]
+    assert uploads.start(Import.objects.get())
+    files = set(default_storage.listdir("imports")[1])
+    assert not reception.change_encoding(seen, "cp1251")
+    made = Import.objects.get()
+    assert (made.state, made.options["encoding"]) == (Import.State.RUNNING, before)
+    assert set(default_storage.listdir("imports")[1]) == files

@@ -1,4 +1,4 @@
-"""What was judged elsewhere, on the pages: marked as imported, and left out of people's own figures."""
+"""Judgments from elsewhere on the pages: marked as imported, and left out of people's own figures."""
 
 import pytest
 

@@ -26,7 +26,7 @@ def test_a_download_holds_no_path_of_its_server(
     tmp_path: Path,
     tiny: Any,
 ) -> None:
-    """Of a round that went on from another's adapter, which goes with it."""
+    """The round started from another's adapter, which goes along."""
     first = make_round("promoted")
     for name, content in (("adapter_model.safetensors", b"weights"), ("adapter_config.json", b"{}")):
         (first.run_dir / "adapter").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What trainers read."""
+"""Records that trainers read."""
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.sources.cases import BLUE_GREEN, FIRST, SKY, Case, assistant, pair, system, user
