@@ -91,6 +91,9 @@ class Forms(HTMLParser):
             self.found[-1][1].setdefault(given["name"], given.get("value") or "")
 
 
+PARTS = 4  # of the addresses of the API: each is tried with hundreds of bodies
+
+
 def forms_of(client: Client, site: Site) -> dict[str, dict[str, str]]:
     """Every form that this person is shown anywhere, by its address."""
     found: dict[str, dict[str, str]] = {}
@@ -125,8 +128,9 @@ def test_no_form_can_be_filled_in_to_break_a_page(site: Site, tally: Tally, pers
         assert client.get(path).status_code < 500, path
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("person", ["our admin", "our annotator"])
-def test_no_body_breaks_the_api(site: Site, tally: Tally, person: str) -> None:
+def test_no_body_breaks_the_api(site: Site, tally: Tally, person: str, part: int) -> None:
     client = site.script(person, glances=True)
     client.raise_request_exception = False
     fields = [json.dumps({name: value}).encode() for name in FIELDS for value in VALUES]
@@ -135,7 +139,7 @@ def test_no_body_breaks_the_api(site: Site, tally: Tally, person: str) -> None:
         for key in ("prompt", "id", "metadata")
         for value in VALUES
     ]
-    for address in addresses():
+    for address in list(addresses())[part::PARTS]:
         if not address.is_api or address.route == "api/v1/docs/":  # a page
             continue
         for body in (*BODIES, *fields, *rows):
