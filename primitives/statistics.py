@@ -1,7 +1,7 @@
-"""Statistics of counts: shares with an interval, an interval that holds while one looks, and the mean of numbers."""
+"""Statistics of counts: shares with an interval, and the mean of numbers."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
@@ -22,7 +22,7 @@ def wilson(successes: float, count: float) -> Estimate | None:
     """Return a proportion with Wilson's score interval (Wilson 1927). Ties are half a success. None without data.
 
     For a figure that is looked at once, such as held-out accuracy. For one that is watched while it grows, use
-    `confidence_sequence`.
+    `primitives.evidence.interval`.
     """
     if count <= 0:
         return None
@@ -31,54 +31,6 @@ def wilson(successes: float, count: float) -> Estimate | None:
     middle = (share + NORMAL_95**2 / (2 * count)) / shrink
     half = NORMAL_95 / shrink * math.sqrt(share * (1 - share) / count + NORMAL_95**2 / (4 * count**2))
     return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), count)
-
-
-def confidence_sequence(successes: float, count: float, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Return the mean of observations in [0, 1] with an interval that holds at every moment at once.
-
-    A reader may look after each observation and stop at any time: the chance that the true mean ever lies outside
-    is at most 1 - confidence. For each candidate mean m the mixture likelihood ratio
-
-        M(m) = B(1 + s, 1 + n - s) / (m^s (1 - m)^(n - s)),    s = sum of observations, n = their number,
-
-    is a nonnegative supermartingale if m is the mean. That is the beta-binomial mixture of Robbins (1970; Howard,
-    Ramdas, McAuliffe and Sekhon 2021, 1810.08240, section 3.2) with a uniform prior. It also covers ties counted
-    one half: (p/m)^x ((1-p)/(1-m))^(1-x) is convex in x, so its mean is largest for outcomes in {0, 1}. By
-    Ville's inequality the interval is the set of m with M(m) < 1 / (1 - confidence).
-
-    `successes` is the sum of the observations. None without data.
-    """
-    if count <= 0:
-        return None
-    losses = count - successes
-    share = successes / count
-    log_mixture = (
-        math.lgamma(1 + successes) + math.lgamma(1 + losses) - math.lgamma(2 + count)
-    )  # log B(1 + s, 1 + n - s)
-    threshold = -math.log1p(-confidence)
-
-    def rejected(mean: float) -> bool:
-        log_likelihood = (successes * math.log(mean) if successes else 0.0) + (
-            losses * math.log1p(-mean) if losses else 0.0
-        )
-        return log_mixture - log_likelihood >= threshold
-
-    low = 0.0 if successes == 0 else _boundary(rejected, 0.0, share)
-    high = 1.0 if losses == 0 else _boundary(rejected, 1.0, share)
-    return Estimate(share, low, high, count)
-
-
-def _boundary(rejected: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Return where `rejected` changes between a rejected and an accepted point, to 1e-12, by bisection."""
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        if middle in (outside, inside):
-            break
-        if rejected(middle):
-            outside = middle
-        else:
-            inside = middle
-    return (outside + inside) / 2
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate | None:

@@ -30,10 +30,22 @@ def compare(
     prompt = Prompt(project=project)
     prompt.set_content(content)
     prompt.save()
+    return pair(prompt, (first, second), policies=policies, **fields)
+
+
+def pair(
+    prompt: Prompt,
+    texts: tuple[str, str],
+    *,
+    policies: tuple[Policy | None, Policy | None] | None = None,
+    **fields: Any,
+) -> Comparison:
+    """Compare two completions of a prompt, written by `policies` (the project's current one)."""
+    project = prompt.project
     writers = policies or (project.current_policy, project.current_policy)
     shown = [
         Completion.objects.create(prompt=prompt, policy=policy, text=text)
-        for policy, text in zip(writers, (first, second), strict=True)
+        for policy, text in zip(writers, texts, strict=True)
     ]
     if fields.get("kind") == "gold":
         fields.setdefault("gold_preferred", shown[0])

@@ -101,6 +101,12 @@ class Round(models.Model):
     )
     worker = models.CharField(max_length=255, blank=True, editable=False)
     heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
+    gate_level = models.FloatField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("The chance that its gate calls a policy better that is not."),
+    )
     holds_forgotten = models.BooleanField(
         default=False,
         db_default=False,

@@ -1,5 +1,6 @@
 """Prompts changed before their first use: corrected, held out from training, or given back to it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,10 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.models import Project, Prompt, prompt_digest
+from annotate.models.texts import PromptQuerySet
 from annotate.text.chats import Content
+
+HELD_OUT_AT_LEAST = 10  # prompts, or a third of a project that has fewer than thirty
 
 
 def correct_prompt(
@@ -51,3 +55,31 @@ def hold_out(project: Project, prompt_id: int, *, held_out: bool) -> bool:
     raise RefusalError(
         _("A training or a gate has used it: it stays where it is, so that figures keep their meaning.")
     )
+
+
+def hold_out_enough(project: Project) -> int:
+    """Hold prompts out until there are enough to measure by, if the project holds out any. Return how many.
+
+    Enough is the project's share of its prompts, or HELD_OUT_AT_LEAST (a third of a small project) if that is more.
+    """
+    if not project.held_out_share:
+        return 0
+    prompts = project.prompts.for_rounds()
+    total = prompts.count()
+    enough = max(math.ceil(project.held_out_share * total), min(HELD_OUT_AT_LEAST, total // 3))
+    return hold_out_more(project, enough - prompts.filter(held_out=True).count())
+
+
+def hold_out_more(project: Project, count: int) -> int:
+    """Hold out up to `count` more prompts that no training and no gate has used. Return how many there were.
+
+    They are those of the lowest digests, as with `is_held_out`: the choice depends on nothing but the texts.
+    """
+    free = spare_prompts(project).order_by("digest").values_list("pk", flat=True)
+    chosen = list(free[: max(0, count)])
+    return spare_prompts(project).filter(pk__in=chosen).update(held_out=True)
+
+
+def spare_prompts(project: Project) -> PromptQuerySet:
+    """Return the prompts that may still be held out."""
+    return project.prompts.for_rounds().unmeasured().filter(held_out=False)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from primitives.statistics import NORMAL_95
-from training.rounds.strengths import bradley_terry, rank, sigmoid
+from training.standings.strengths import bradley_terry, rank, sigmoid
 
 
 def test_bradley_terry_of_two_policies_is_the_log_odds() -> None:

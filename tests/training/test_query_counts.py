@@ -12,7 +12,8 @@ from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, Snapshot
 from annotate.queueing import queue
 from training.models import Round
-from training.rounds import lineage, standings
+from training.rounds import lineage
+from training.standings.gates import measure_gate, measure_gates
 
 pytestmark = pytest.mark.django_db
 
@@ -108,7 +109,7 @@ def test_each_round_has_its_own_gate(decide_round: Callable[..., Round]) -> None
     shared = won.gate.first()  # of which the second round's policy wrote nothing
     assert shared is not None
     lost.gate.add(shared)
-    gates = standings.measure_gates([won, lost])
+    gates = measure_gates([won, lost])
     assert (gates[won.pk].total, gates[won.pk].wins, gates[won.pk].losses) == (3, 3, 0)
     assert (gates[lost.pk].total, gates[lost.pk].wins, gates[lost.pk].losses) == (4, 1, 3)
-    assert gates[won.pk] == standings.measure_gate(won)
+    assert gates[won.pk] == measure_gate(won)

@@ -1,5 +1,6 @@
 """The pages of a round and of a policy: while it runs, how it ended, and where a policy comes from."""
 
+import random
 from typing import Any
 
 import pytest
@@ -8,10 +9,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Policy, Project
-from primitives.statistics import confidence_sequence
 from tests.training.pages import FRAGMENT, address, text
 from training.models import Round, Worker
-from training.rounds import standings, state_machine
+from training.rounds import state_machine
+from training.standings.gates import Gate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]  # forms and pages, whatever the database
 
@@ -223,13 +224,15 @@ def test_promote_asks_first_unless_the_gate_favours_the_policy(
     page = text(client_for(owner).get(finished.get_absolute_url()))
     assert 'data-confirm="Promote round 1? None of its gate comparisons is judged' in page
 
-    def stands(wins: int) -> standings.Gate:
-        return standings.Gate(30, 30, wins, 0, 30 - wins, confidence_sequence(wins, 30))
+    def stands(wins: int) -> Gate:
+        shares = [1.0] * wins + [-1.0] * (30 - wins)
+        random.Random(0).shuffle(shares)
+        return Gate(30, 30, wins, 0, 30 - wins, tuple(shares))
 
-    monkeypatch.setattr("training.rounds.standings.measure_gate", lambda _round: stands(16))
+    monkeypatch.setattr("training.views.outcome.measure_gate", lambda _round: stands(16))
     page = text(client_for(owner).get(finished.get_absolute_url()))
-    assert "it wins 53 % (95 % interval 27 – 78 %). Comparisons judged: 30 of 30." in page
-    monkeypatch.setattr("training.rounds.standings.measure_gate", lambda _round: stands(27))
+    assert "it wins 53 % (interval 28 – 76 %). Comparisons judged: 30 of 30." in page
+    monkeypatch.setattr("training.views.outcome.measure_gate", lambda _round: stands(27))
     assert "Promote round 1?" not in text(client_for(owner).get(finished.get_absolute_url()))
 
 

@@ -21,7 +21,8 @@ from training.api.shapes import (
     place_data,
 )
 from training.provenance import lineage_file
-from training.rounds import lineage, standings, state_machine
+from training.rounds import lineage, state_machine
+from training.standings.policies import rank_policies
 
 
 class Policies(Endpoint):
@@ -103,7 +104,7 @@ class Leaderboard(Endpoint):
         gives=LeaderboardOut,
     )
     def get(self, call: Call) -> Response:
-        rows = standings.rank_policies(call.project)
+        rows = rank_policies(call.project)
         oldest = min((policy for policy, _strength in rows), key=lambda policy: policy.pk, default=None)
         places = [place_data(policy, strength) for policy, strength in rows]
         return Response({"anchor": oldest.name if oldest else None, "results": places})

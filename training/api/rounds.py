@@ -25,10 +25,11 @@ from training.api.shapes import (
     gate_data,
 )
 from training.models import Round
-from training.rounds import standings, state_machine
+from training.rounds import state_machine
 from training.rounds.plan import RoundError
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
+from training.standings.gates import measure_gate
 
 
 class Rounds(Endpoint):
@@ -130,7 +131,7 @@ class Gate(Endpoint):
 
     @operation("Get the gate of a round", roles=READERS, gives=GateOut)
     def get(self, call: Call, number: int) -> Response:
-        return Response(gate_data(standings.measure_gate(find(call, number))))
+        return Response(gate_data(measure_gate(find(call, number))))
 
 
 class Resumption(Endpoint):

@@ -10,9 +10,9 @@ from annotate.models import Policy
 from primitives.statistics import Estimate
 from training.models import Metric, Round, RoundEvent
 from training.rounds.plan import MOST_COMPARISONS
-from training.rounds.standings import Gate
 from training.rounds.state_machine import MAX_WRITTEN
-from training.rounds.strengths import Strength
+from training.standings.gates import Gate
+from training.standings.strengths import Strength
 
 
 class RoundIn(StrictSerializer):
@@ -113,7 +113,7 @@ class GateOut(Shape):
 
     EXAMPLE = {
         "total": 40, "judged": 30, "wins": 19, "draws": 3, "losses": 8, "win_rate": EstimateOut.EXAMPLE,
-        "verdict": "better",
+        "verdict": "better", "prompts": 30, "level": 0.0304, "settled": True,
     }  # fmt: skip
 
     total = serializers.IntegerField()
@@ -123,11 +123,21 @@ class GateOut(Shape):
     losses = serializers.IntegerField()
     win_rate = EstimateOut(allow_null=True)
     verdict = serializers.ChoiceField(["better", "worse", "even", "open"])
+    prompts = serializers.IntegerField(help_text="Prompts judged in full: the units of the interval.")
+    level = serializers.FloatField(help_text="The chance to call a policy better that is not.")
+    settled = serializers.BooleanField(help_text="Whether judging on would change nothing.")
 
 
 def gate_data(gate: Gate) -> dict[str, Any]:
     counts = {name: getattr(gate, name) for name in ("total", "judged", "wins", "draws", "losses")}
-    return {**counts, "win_rate": estimate_data(gate.win_rate), "verdict": gate.verdict}
+    return {
+        **counts,
+        "win_rate": estimate_data(gate.win_rate),
+        "verdict": gate.verdict,
+        "prompts": len(gate.prompts),
+        "level": gate.level,
+        "settled": gate.is_settled,
+    }
 
 
 def estimate_data(found: Estimate | None) -> dict[str, Any] | None:

@@ -31,8 +31,9 @@ from primitives.statistics import mean_estimate
 from training.demo import samples, seed, simulation
 from training.engine.starter import reviews
 from training.models import Round
-from training.rounds import standings, state_machine, sweeping
+from training.rounds import state_machine, sweeping
 from training.rounds.plan import RoundError
+from training.standings.policies import measure_held_out
 
 Say = Callable[[str], None]
 ADMIN = "simulated-admin"
@@ -171,7 +172,7 @@ class Loop:
         policy = Policy.objects.get(round=round_)
         self.measured.append(self.measure(policy, round_.number))
         trained, sampled = phase_seconds(round_)
-        held_out = standings.measure_held_out(round_)
+        held_out = measure_held_out(round_)
         return Row(
             number=round_.number,
             pairs=round_.summary["train"]["pairs"],

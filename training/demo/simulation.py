@@ -19,7 +19,8 @@ from annotate.models import Comparison, Completion, Judgment, Project, User
 from annotate.queueing import queue
 from training.engine.starter.reviews import reward
 from training.models import Round
-from training.rounds import standings, state_machine
+from training.rounds import state_machine
+from training.standings.gates import measure_gate
 
 SHARPNESS = 4.0  # a difference in reward of 1 is seen rightly 98 times in 100, one of 0.25 73 times
 MUCH, CLEARLY = 1.0, 0.4  # differences in reward from which a preference is "much better", "better"
@@ -92,11 +93,10 @@ def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None
 
 
 def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> bool:
-    """Judge the round's gate to the end, and promote its policy unless it is worse. Return whether it was promoted."""
-    waiting = round_.gate.filter(state_machine.UNFINISHED)
-    take_turns(round_.project, annotators, lambda: not waiting.exists())
-    if standings.measure_gate(round_).verdict == "worse":
-        state_machine.reject(round_, by)
-        return False
-    state_machine.promote(round_, by)
-    return True
+    """Judge the round's gate until it is settled, and promote its policy if it is better. Return whether it is."""
+    take_turns(round_.project, annotators, lambda: measure_gate(round_).is_settled)
+    if measure_gate(round_).verdict == "better":
+        state_machine.promote(round_, by)
+        return True
+    state_machine.reject(round_, by)
+    return False

@@ -62,7 +62,7 @@ class Plan:
     config: TrainConfig
     pairs: PairSettings
     fresh_comparisons: int = 100
-    gate_comparisons: int = 40
+    gate_comparisons: int = 150  # at most: a gate stops by itself once it is decided
 
     @classmethod
     def for_project(cls, project: Project, policy: Policy, chosen: Mapping[str, Any]) -> Self:

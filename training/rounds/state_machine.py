@@ -28,9 +28,11 @@ from kombu.exceptions import ChannelError, KombuError
 from annotate.models import Comparison, Policy, Priority, Project, Snapshot, User
 from annotate.models.conflicts import again_on_race
 from annotate.pairs.snapshots import take_snapshot
+from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds.lineage import ancestors
 from training.rounds.plan import Plan, RoundError, check_lengths, check_policy
+from training.standings.gates import next_level
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = 
     """
     with transaction.atomic():
         policy, plan = _plan(project, chosen or {})
+        hold_out_enough(project)
         snapshot = take_snapshot(project, by, plan.pairs)
         count = snapshot.pairs.filter(held_out=False).count()
         if count < MIN_PAIRS:
@@ -140,6 +143,7 @@ def write(project: Project, by: User | None, count: int) -> Round:
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
         policy, plan = _plan(project, {"fresh_comparisons": count, "gate_comparisons": 0})
+        hold_out_enough(project)
         message = f"{count} comparison{'' if count == 1 else 's'} to write."
         return _queue(policy, plan, by, message, trains=False)
 
@@ -180,6 +184,7 @@ def _queue(
                 snapshot=snapshot,
                 settings=plan.to_dict(),
                 folder=f"runs/{project.slug}-{number}",
+                gate_level=next_level(project) if trains else None,
                 created_by=by,
             )
     except IntegrityError:  # another one was resumed meanwhile, which does not lock the project

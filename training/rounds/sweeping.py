@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from annotate.queueing import queue
 from training.models import Round, Sweep
 from training.rounds import state_machine, workers
+from training.standings.gates import stop_settled
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +26,13 @@ MAX_LOSSES = 3  # a round that has silenced so many workers in a row fails, rath
 
 
 def sweep(by: str) -> None:
-    """Take back rounds and claims, and record the sweep.
+    """Take back rounds and claims, stop gates that are decided, and record the sweep.
 
     The queue itself takes expired claims back before it says that nothing is left. Here they come back even while
     there is other work, so that urgent comparisons (of a gate, or reserved) do not wait for annotators who left.
     """
     sweep_rounds()
+    stop_gates()
     queue.expire_claims(now=Now())
     Sweep.record(by)
 
@@ -50,6 +52,14 @@ def sweep_rounds(among: QuerySet[Round] | None = None) -> None:
     is_lost = Q(enqueued_at__lt=Now() - silence) | Q(enqueued_at__gt=Now() + silence)
     for round_ in queued.filter(is_lost | Q(enqueued_at=None)):
         state_machine.send(round_.pk)
+
+
+def stop_gates() -> None:
+    """Withdraw what is left of gates that are decided, so that no annotator judges what changes nothing."""
+    for round_ in Round.objects.filter(
+        state=Round.State.READY, gate__open=True, gate_level__isnull=False
+    ).distinct():
+        stop_settled(round_)
 
 
 def _take_back(round_: Round) -> None:

@@ -8,9 +8,10 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison
 from training.models import Round
-from training.rounds import standings
 from training.rounds.readiness import Account
 from training.rounds.state_machine import UNFINISHED
+from training.standings.gates import measure_gate
+from training.standings.policies import measure_held_out, measure_lengths
 
 GALLERY_PAGE, GALLERY_GLIMPSE = 10, 3
 
@@ -32,9 +33,9 @@ def outcome(round_: Round) -> dict[str, Any]:
     """Return what a finished round achieved, as the context of its page."""
     return {
         "account": Account.from_counts(round_.snapshot.counts) if round_.snapshot else None,
-        "gate": standings.measure_gate(round_),
-        "held_out": standings.measure_held_out(round_),
-        "lengths": standings.measure_lengths(round_),
+        "gate": measure_gate(round_),
+        "held_out": measure_held_out(round_),
+        "lengths": measure_lengths(round_),
         "health": round_.summary.get("train", {}).get("health", []),
         "told": _told(round_),
         "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),

@@ -13,8 +13,9 @@ from django.views.decorators.http import require_GET
 from annotate.models import Judgment, Role
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from training.models import Round
-from training.rounds import lineage, standings, state_machine
+from training.rounds import lineage, state_machine
 from training.rounds.plan import RoundError
+from training.standings.policies import rank_policies
 
 JUDGMENTS_PAGE = 50
 
@@ -23,7 +24,7 @@ JUDGMENTS_PAGE = 50
 @project_view(*READERS)
 def policy_list(request: ProjectRequest) -> HttpResponse:
     """Show every policy, with its strength in the judgments."""
-    rows = standings.rank_policies(request.project)
+    rows = rank_policies(request.project)
     anchor = min((policy for policy, _strength in rows), key=attrgetter("pk"), default=None)
     return render(request, "training/policies.html", {"rows": rows, "anchor": anchor})
 

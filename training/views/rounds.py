@@ -7,18 +7,20 @@ from django.contrib import messages
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET
 
 from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
+from annotate.projects.prompts import hold_out_more, spare_prompts
 from training.models import Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
-from training.rounds import standings, state_machine
-from training.rounds.plan import RoundError, dotted
+from training.rounds import state_machine
+from training.rounds.plan import Plan, RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
+from training.standings.gates import forecast, measure_gates
 from training.views.charts import round_charts
 from training.views.forms import RoundForm, WriteForm
 from training.views.outcome import gallery_page, outcome
@@ -42,6 +44,8 @@ def round_list(request: ProjectRequest) -> HttpResponse:
     """List the rounds of a project. A POST starts one, with the action `write` one that does not train."""
     project = request.project
     form: RoundForm | WriteForm | None = None
+    if request.POST.get("action") == "hold_out":
+        return _hold_out_more(request)
     if request.method == "POST":
         form = (WriteForm if request.POST.get("action") == "write" else RoundForm)(project, request.POST)
         if form.is_valid():
@@ -50,7 +54,7 @@ def round_list(request: ProjectRequest) -> HttpResponse:
             except RoundError as error:
                 form.refuse(error)
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
-    gates = standings.measure_gates(round_ for round_ in listed if round_.result_policy_id)
+    gates = measure_gates(round_ for round_ in listed if round_.result_policy_id)
     context: dict[str, Any] = {
         "rounds": [(round_, gates.get(round_.pk)) for round_ in listed],
         "open_round": next((r for r in listed if r.is_live or r.state == Round.State.READY), None),
@@ -65,6 +69,15 @@ def round_list(request: ProjectRequest) -> HttpResponse:
         context["write_form"] = form if isinstance(form, WriteForm) else WriteForm(project)
         context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
+
+
+def _hold_out_more(request: ProjectRequest) -> HttpResponse:
+    """Hold out as many more prompts as the button says."""
+    count = request.POST.get("count", "")
+    held = hold_out_more(request.project, int(count)) if count.isdecimal() and len(count) < 7 else 0
+    sentence = ngettext("%(count)d more prompt is held out.", "%(count)d more prompts are held out.", held)
+    messages.success(request, sentence % {"count": held})
+    return redirect("rounds", request.project.slug)
 
 
 def _start(project: Project, by: User, form: RoundForm | WriteForm) -> Round:
@@ -94,9 +107,18 @@ def ready_pairs(request: ProjectRequest) -> HttpResponse:
     else:
         context |= {"account": readiness.account, "last": readiness.last}
         context["new_judgments"] = readiness.new_judgments
+        context |= _prospects(request)
         if not readiness.has_enough:
             context["cannot_start"] = _("A round needs %(min)d pairs to train on.") % {"min": MIN_PAIRS}
     return render(request, "training/_ready.html", context)
+
+
+def _prospects(request: ProjectRequest) -> dict[str, Any]:
+    """Return what the next gate can show, and how many more prompts may be held out for it."""
+    planned = request.project.sampling_settings.get("gate_comparisons", Plan.gate_comparisons)
+    found = forecast(request.project, planned)
+    spare = min(spare_prompts(request.project).count(), max(0, planned - found.prompts))
+    return {"forecast": found, "gate_size": planned, "spare": spare}
 
 
 @project_view(*READERS, post=ADMINS)

@@ -1,0 +1,1 @@
+"""The standings of policies and gates in the judgments."""
