@@ -75,7 +75,7 @@ def decide_before(draws: Iterator[int], most: int) -> Outcome:
 
 
 def live(
-    world: Sequence[float], generator: random.Random, rounds: int
+    world: Sequence[float], ties: float, generator: random.Random, rounds: int
 ) -> dict[str, list[tuple[float, Outcome]]]:
     """Return the gates of one project under both rules: the true share of each, and its outcome."""
     found: dict[str, list[tuple[float, Outcome]]] = {"now": [], "before": []}
