@@ -22,7 +22,7 @@ from training.api.shapes import (
 )
 from training.provenance import lineage_file
 from training.rounds import lineage, state_machine
-from training.standings.policies import rank_policies
+from training.standings.policies import find_anchor, rank_policies
 
 
 class Policies(Endpoint):
@@ -99,15 +99,15 @@ class Leaderboard(Endpoint):
 
     @operation(
         "Get the leaderboard",
-        "Strengths by Bradley and Terry, with bootstrap intervals.",
+        "Strengths by Bradley and Terry, on an equal side, with intervals clustered by comparison and annotator.",
         roles=READERS,
         gives=LeaderboardOut,
     )
     def get(self, call: Call) -> Response:
         rows = rank_policies(call.project)
-        oldest = min((policy for policy, _strength in rows), key=lambda policy: policy.pk, default=None)
+        anchor = find_anchor(rows)
         places = [place_data(policy, strength) for policy, strength in rows]
-        return Response({"anchor": oldest.name if oldest else None, "results": places})
+        return Response({"anchor": anchor.name if anchor else None, "results": places})
 
 
 def policies_of(call: Call) -> QuerySet[Policy]:

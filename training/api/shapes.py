@@ -255,14 +255,21 @@ class JudgmentLineageOut(Shape):
 
 
 class PlaceOut(Shape):
-    """A place on the leaderboard. `beats_anchor` is the chance that it beats the anchor, by Bradley and Terry."""
+    """A place on the leaderboard. `beats_anchor` is the chance that it beats the anchor, by Bradley and Terry.
 
-    EXAMPLE = {"policy_id": 2, "policy": "round 1", "log_strength": 0.49, "beats_anchor": EstimateOut.EXAMPLE}
+    `at_equal_length` is that chance between completions of the same length.
+    """
+
+    EXAMPLE = {
+        "policy_id": 2, "policy": "round 1", "log_strength": 0.49, "beats_anchor": EstimateOut.EXAMPLE,
+        "at_equal_length": EstimateOut.EXAMPLE,
+    }  # fmt: skip
 
     policy_id = serializers.IntegerField()
     policy = serializers.CharField()
     log_strength = serializers.FloatField(allow_null=True)
     beats_anchor = EstimateOut(allow_null=True)
+    at_equal_length = EstimateOut(allow_null=True)
 
 
 class LeaderboardOut(Shape):
@@ -280,4 +287,5 @@ def place_data(policy: Policy, strength: Strength | None) -> dict[str, Any]:
         "policy": policy.name,
         "log_strength": strength and strength.log_strength,
         "beats_anchor": strength and estimate_data(strength.beats_anchor),
+        "at_equal_length": strength and estimate_data(strength.at_equal_length),
     }

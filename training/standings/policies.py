@@ -1,50 +1,68 @@
 """The standings of policies in the judgments: the counts behind `strengths.py`, from the database."""
 
-from collections import defaultdict
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, F, Q
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Length
 
 from annotate.models import Comparison, Policy, Project
 from primitives.statistics import Estimate, mean_estimate, wilson
 from training.models import Round
 from training.standings.gates import opinions, share_for
-from training.standings.strengths import Strength, rank
+from training.standings.strengths import Meeting, Strength, rank
+
+MOST_MEETINGS = 50_000  # the newest judgments between policies: more would keep a page waiting
 
 
-def count_verdicts(project: Project) -> dict[tuple[int, int], tuple[float, float, float]]:
-    """Count the judgments between two policies: (a, b), a < b -> a's wins, b's wins, ties."""
-    between = (
+def find_meetings(project: Project) -> list[Meeting]:
+    """Return the newest judgments between two policies, without gold and repeats. Lengths are in characters."""
+    rows = (
         opinions()
         .filter(project=project)
         .exclude(comparison__first__policy=F("comparison__second__policy"))
         .exclude(comparison__kind__in=[Comparison.Kind.GOLD, Comparison.Kind.REPEAT])
-        .annotate(share=share_for(Q(preferred=F("comparison__first"))))
-        .values_list("comparison__first__policy", "comparison__second__policy", "share")
-        .annotate(count=Count("pk"))
+        .order_by("-pk")
+        .values_list(
+            "comparison",
+            "annotator",
+            "comparison__first__policy",
+            "comparison__second__policy",
+            share_for(Q(preferred=F("comparison__first"))),
+            Case(When(sides_known=False, then=0), When(left=F("comparison__first"), then=1), default=-1),
+            Length("comparison__first__text"),
+            Length("comparison__second__text"),
+        )[:MOST_MEETINGS]
     )
-    counts: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    for first, second, share, count in between:
-        pair = (min(first, second), max(first, second))
-        tied, first_won = share == 0.5, share == 1
-        counts[pair][2 if tied else 0 if first_won == (first == pair[0]) else 1] += count
-    return {pair: (a, b, ties) for pair, (a, b, ties) in counts.items()}
+    return [
+        Meeting(comparison, annotator, first, second, share, side, math.log((1 + length) / (1 + other)))
+        for comparison, annotator, first, second, share, side, length, other in rows
+    ]
 
 
 def rank_policies(project: Project) -> list[tuple[Policy, Strength | None]]:
     """Return the project's policies, strongest first, and behind them those that no judgment compares.
 
-    Strengths are Bradley-Terry against the oldest policy.
+    Strengths are Bradley-Terry against `find_anchor` of these places.
     """
     policies = {
         policy.pk: policy
         for policy in project.policies.select_related("parent", "round__project").order_by("pk")
     }
-    counts = count_verdicts(project)
-    strengths = rank(counts, anchor=min(policies)) if counts else []
+    meetings = find_meetings(project)
+    # The oldest that met another: one that never wrote would leave all others without a strength.
+    oldest = min((min(meeting.first, meeting.second) for meeting in meetings), default=None)
+    strengths = rank(meetings, oldest) if oldest is not None else []
     ranked = [(policies.pop(strength.policy), strength) for strength in strengths]
     return [*ranked, *((policy, None) for policy in policies.values())]
+
+
+def find_anchor(places: Iterable[tuple[Policy, Strength | None]]) -> Policy | None:
+    """Return the oldest policy with a strength, or the oldest of all: the strengths are against it."""
+    found = min(places, key=lambda place: (place[1] is None, place[0].pk), default=None)
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)

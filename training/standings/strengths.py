@@ -1,65 +1,147 @@
-"""The strengths of policies, by Bradley and Terry from the comparisons between them, with intervals.
+"""The strengths of policies, by Bradley and Terry from the judgments between them, with intervals.
 
-Plain Python over counts; the queries that produce the counts are in `standings.py`. A tie counts one half.
+Plain Python over judgments; the query that finds them is in `policies.py`. A tie counts one half.
 """
 
 import math
-import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from primitives.statistics import CONFIDENCE, Estimate
+from primitives.statistics import NORMAL_95, Estimate
 
 PRIOR_TIES = 1.0  # one tie for each pair of policies that met, so that a clean sweep has a finite strength
+LONGEST_RATIO = 2.0  # of two lengths, as a natural logarithm: beyond seven times as long, more says no more
+BINS = 8  # of that logarithm, for each unit
+FEWEST_ANNOTATORS = 5  # whose differences can be told from the sample
 
-# --- Bradley-Terry -----------------------------------------------------------------------------------------------
+Vector = list[float]
+Matrix = list[Vector]
 
-Tally = Mapping[tuple[int, int], tuple[float, float, float]]  # (a, b) -> a's wins, b's wins, ties
+
+@dataclass(frozen=True)
+class Meeting:
+    """A judgment between two policies. `share` is 1 if it preferred the first's completion, one half for neither.
+
+    `side` is 1 where the first's was on the left, -1 on the right, 0 if unknown. `length` is the natural logarithm
+    of how many times as long the first's is.
+    """
+
+    comparison: Hashable
+    annotator: Hashable
+    first: int
+    second: int
+    share: float
+    side: int = 0
+    length: float = 0.0
 
 
 @dataclass(frozen=True)
 class Strength:
-    """A policy's place: the chance that it beats the anchor, with a bootstrap interval, and how often it met others."""
+    """A policy's place: the chance that it beats the anchor on an equal side, with an interval, and how often it met.
+
+    `at_equal_length` is that chance between completions of the same length.
+    """
 
     policy: int
     log_strength: float
     beats_anchor: Estimate
+    at_equal_length: Estimate
 
 
-def bradley_terry(tally: Tally, anchor: int) -> dict[int, float]:
-    """Return log-strengths by policy, the anchor's being 0: P(a beats b) = sigmoid(a - b) (Bradley and Terry 1952).
+def rank(meetings: Sequence[Meeting], anchor: int) -> list[Strength]:
+    """Return the policies by strength, strongest first. Those that nothing connects to the anchor are left out."""
+    plain, controlled = fit(meetings, anchor, lengths=False), fit(meetings, anchor, lengths=True)
+    met: dict[int, int] = defaultdict(int)
+    for meeting in meetings:
+        met[meeting.first] += 1
+        met[meeting.second] += 1
+    found = [
+        Strength(
+            policy,
+            plain.strengths[policy],
+            plain.chance(policy, met[policy]),
+            controlled.chance(policy, met[policy]),
+        )
+        for policy in plain.strengths
+    ]
+    return sorted(found, key=lambda strength: -strength.log_strength)
 
-    Maximum likelihood by Newton's method over the counts, a tie being half a win for each, with PRIOR_TIES ties
-    added to each pair that met. Policies that no chain of comparisons connects to the anchor have no strength and
-    are left out.
+
+@dataclass(frozen=True)
+class Fit:
+    """Log-strengths by policy, the anchor's being 0, with their standard errors, and the effects beside them."""
+
+    strengths: Mapping[int, float]
+    errors: Mapping[int, float]
+    side: float  # the log-odds that the left completion has for being there
+    length: float  # for each unit of the logarithm of the ratio of lengths
+
+    def chance(self, policy: int, count: int) -> Estimate:
+        """Return the chance that a policy beats the anchor, with its interval at 95 %."""
+        value, half = self.strengths[policy], NORMAL_95 * self.errors[policy]
+        return Estimate(sigmoid(value), sigmoid(value - half), sigmoid(value + half), count)
+
+
+def fit(meetings: Sequence[Meeting], anchor: int, *, lengths: bool) -> Fit:
+    """Fit log-strengths: P(a beats b) = sigmoid(a - b + left * side + longer * length) (Bradley and Terry 1952).
+
+    Maximum likelihood by Newton's method, a tie being half a win for each, with PRIOR_TIES ties added to each pair
+    that met. `longer` is 0 unless `lengths` asks for it. Errors are cluster-robust (Liang and Zeger 1986) by
+    comparison, and by annotator too where there are FEWEST_ANNOTATORS (Cameron, Gelbach and Miller 2011): judgments
+    of one comparison, or of one annotator, are not independent. The larger of both variances counts.
     """
-    games: dict[tuple[int, int], tuple[float, float]] = {}
-    for (a, b), (wins_a, wins_b, ties) in tally.items():
-        if wins_a + wins_b + ties > 0:
-            half = (ties + PRIOR_TIES) / 2
-            games[a, b] = (wins_a + half, wins_b + half)
-    others = sorted(_connected(games, anchor) - {anchor})
-    place = {policy: index for index, policy in enumerate(others)}
-    games = {pair: wins for pair, wins in games.items() if pair[0] == anchor or pair[0] in place}
-    strengths = [0.0] * len(others)
-    for _ in range(100):
-        gradient, hessian = _likelihood(games, place, strengths)
-        step = _solve(hessian, gradient)
-        # The log-likelihood is concave but Newton may overshoot where a sweep makes it flat.
-        longest = max((abs(value) for value in step), default=0.0)
-        scale = min(1.0, 2.0 / longest) if longest else 1.0
-        strengths = [value + scale * change for value, change in zip(strengths, step, strict=True)]
-        if longest < 1e-10:
-            break
-    return {anchor: 0.0} | dict(zip(others, strengths, strict=True))
+    linked = _linked(meetings, anchor)
+    among = [meeting for meeting in meetings if meeting.first in linked]
+    layout = _Layout(sorted(linked - {anchor}), lengths)
+    cells = _cells(among, layout)
+    values, information = _maximize(cells, layout.size)
+    inverse = _invert(information)
+    scores = [(meeting, _score(meeting, layout, values)) for meeting in among]
+    variances = _variances(scores, inverse, lambda meeting: meeting.comparison)
+    if len({meeting.annotator for meeting in among}) >= FEWEST_ANNOTATORS:
+        by_annotator = _variances(scores, inverse, lambda meeting: meeting.annotator)
+        alone = _variances(scores, inverse, lambda meeting: (meeting.comparison, meeting.annotator))
+        two_way = [a + b - c for a, b, c in zip(variances, by_annotator, alone, strict=True)]
+        variances = [max(pair) for pair in zip(variances, two_way, strict=True)]
+    # The sandwich of very few judgments is too narrow: the model's own error is the least.
+    variances = [max(robust, inverse[i][i]) for i, robust in enumerate(variances)]
+    strengths = {anchor: 0.0} | {policy: values[place] for policy, place in layout.places.items()}
+    errors = {anchor: 0.0} | {policy: math.sqrt(variances[place]) for policy, place in layout.places.items()}
+    return Fit(strengths, errors, values[layout.side], values[layout.side + 1] if lengths else 0.0)
 
 
-def _connected(games: Mapping[tuple[int, int], object], start: int) -> set[int]:
-    neighbours = defaultdict(set)
-    for a, b in games:
-        neighbours[a].add(b)
-        neighbours[b].add(a)
+class _Layout:
+    """Which parameter stands where: the policies but the anchor, the side, and the length if it is asked for."""
+
+    def __init__(self, policies: Sequence[int], lengths: bool) -> None:
+        self.places = {policy: place for place, policy in enumerate(policies)}
+        self.side = len(policies)
+        self.lengths = lengths
+        self.size = self.side + 1 + lengths
+
+    def features(self, first: int, second: int, side: float, length: float) -> dict[int, float]:
+        """Return what a meeting takes of each parameter, by its place."""
+        found: dict[int, float] = {}
+        if first in self.places:
+            found[self.places[first]] = 1.0
+        if second in self.places:
+            found[self.places[second]] = -1.0
+        if side:
+            found[self.side] = float(side)
+        if length and self.lengths:
+            found[self.side + 1] = length
+        return found
+
+
+Cell = tuple[dict[int, float], float, float]  # features, the sum of shares, their number
+
+
+def _linked(meetings: Iterable[Meeting], start: int) -> set[int]:
+    neighbours: dict[int, set[int]] = defaultdict(set)
+    for meeting in meetings:
+        neighbours[meeting.first].add(meeting.second)
+        neighbours[meeting.second].add(meeting.first)
     found, frontier = {start}, [start]
     while frontier:
         new = neighbours[frontier.pop()] - found
@@ -68,31 +150,96 @@ def _connected(games: Mapping[tuple[int, int], object], start: int) -> set[int]:
     return found
 
 
-def _likelihood(
-    games: Mapping[tuple[int, int], tuple[float, float]], place: Mapping[int, int], strengths: Sequence[float]
-) -> tuple[list[float], list[list[float]]]:
-    """Return the gradient of the log-likelihood and its negative Hessian, over every policy but the anchor."""
-    size = len(strengths)
+def _rounded(length: float) -> float:
+    return round(max(-LONGEST_RATIO, min(LONGEST_RATIO, length)) * BINS) / BINS
+
+
+def _cells(meetings: Iterable[Meeting], layout: _Layout) -> list[Cell]:
+    """Return the meetings by what they have in common, and the prior's ties."""
+    sums: dict[tuple[int, int, int, float], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for meeting in meetings:
+        length = _rounded(meeting.length) if layout.lengths else 0.0
+        cell = sums[meeting.first, meeting.second, meeting.side, length]
+        cell[0] += meeting.share
+        cell[1] += 1
+    pairs = {tuple(sorted(key[:2])) for key in sums}
+    prior = [(layout.features(a, b, 0, 0), PRIOR_TIES / 2, PRIOR_TIES) for a, b in pairs]
+    # An effect that nothing measures must not make the information singular.
+    extra = range(layout.side, layout.size)
+    return [
+        *((layout.features(*key), share, count) for key, (share, count) in sums.items()),
+        *prior,
+        *(({place: 1.0}, 0.5, 1.0) for place in extra),
+    ]
+
+
+def _maximize(cells: Sequence[Cell], size: int) -> tuple[Vector, Matrix]:
+    """Return the maximum of the log-likelihood and its information there, by Newton's method."""
+    values = [0.0] * size
+    information: Matrix = []
+    for _ in range(100):
+        gradient, information = _likelihood(cells, values)
+        step = _solve(information, gradient)
+        # The log-likelihood is concave but Newton may overshoot where a sweep makes it flat.
+        longest = max((abs(value) for value in step), default=0.0)
+        scale = min(1.0, 2.0 / longest) if longest else 1.0
+        values = [value + scale * change for value, change in zip(values, step, strict=True)]
+        if longest < 1e-10:
+            break
+    return values, information
+
+
+def _likelihood(cells: Sequence[Cell], values: Vector) -> tuple[Vector, Matrix]:
+    """Return the gradient of the log-likelihood and its negative Hessian."""
+    size = len(values)
     gradient = [0.0] * size
-    hessian = [[0.0] * size for _ in range(size)]
-    for (a, b), (wins_a, wins_b) in games.items():
-        i, j = place.get(a), place.get(b)  # None is the anchor, whose strength is fixed at 0
-        difference = (strengths[i] if i is not None else 0.0) - (strengths[j] if j is not None else 0.0)
-        chance = sigmoid(difference)
-        count = wins_a + wins_b
-        surplus, curvature = wins_a - count * chance, count * chance * (1 - chance)
-        for index, sign in ((i, 1), (j, -1)):
-            if index is not None:
-                gradient[index] += sign * surplus
-                hessian[index][index] += curvature
-        if i is not None and j is not None:
-            hessian[i][j] -= curvature
-            hessian[j][i] -= curvature
-    return gradient, hessian
+    information = [[0.0] * size for _ in range(size)]
+    for features, share, count in cells:
+        chance = sigmoid(sum(values[place] * weight for place, weight in features.items()))
+        surplus, curvature = share - count * chance, count * chance * (1 - chance)
+        for i, weight in features.items():
+            gradient[i] += weight * surplus
+            for j, other in features.items():
+                information[i][j] += weight * other * curvature
+    return gradient, information
 
 
-def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Solve a positive definite system by Cholesky decomposition. It has as many rows as policies."""
+Scored = tuple[Meeting, dict[int, float]]
+
+
+def _score(meeting: Meeting, layout: _Layout, values: Vector) -> dict[int, float]:
+    """Return the gradient of one meeting's log-likelihood."""
+    features = layout.features(meeting.first, meeting.second, meeting.side, _rounded(meeting.length))
+    surplus = meeting.share - sigmoid(sum(values[place] * weight for place, weight in features.items()))
+    return {place: weight * surplus for place, weight in features.items()}
+
+
+def _variances(scores: Sequence[Scored], inverse: Matrix, cluster: Callable[[Meeting], Hashable]) -> Vector:
+    """Return the diagonal of the sandwich: inverse information, squared sums of scores by cluster, inverse again."""
+    sums: dict[Hashable, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for meeting, score in scores:
+        inside = sums[cluster(meeting)]
+        for place, value in score.items():
+            inside[place] += value
+    many = len(sums)
+    correction = many / (many - 1) if many > 1 else 1.0
+    total = [0.0] * len(inverse)
+    for inside in sums.values():
+        for place, row in enumerate(inverse):
+            total[place] += sum(row[i] * value for i, value in inside.items()) ** 2
+    return [correction * value for value in total]
+
+
+# --- Linear algebra of small matrices ----------------------------------------------------------------------------
+
+
+def _invert(matrix: Matrix) -> Matrix:
+    size = len(matrix)
+    return [_solve(matrix, [float(i == j) for j in range(size)]) for i in range(size)]
+
+
+def _solve(matrix: Matrix, right: Sequence[float]) -> Vector:
+    """Solve a positive definite system by Cholesky decomposition. It has as many rows as parameters."""
     size = len(right)
     lower = [[0.0] * size for _ in range(size)]
     for i in range(size):
@@ -113,50 +260,3 @@ def sigmoid(value: float) -> float:
     if value >= 0:
         return 1 / (1 + math.exp(-value))
     return math.exp(value) / (1 + math.exp(value))
-
-
-def rank(tally: Tally, anchor: int, *, resamples: int = 200, seed: int = 0) -> list[Strength]:
-    """Return the policies by strength, strongest first, with percentile bootstrap intervals over the counts.
-
-    A resample draws each (a, b, outcome) count from a Poisson distribution with that mean: the Poisson bootstrap of
-    Hanley and MacGibbon (2006). So the work grows with the number of pairs of policies, not of judgments.
-    """
-    strengths = bradley_terry(tally, anchor)
-    draws: dict[int, list[float]] = {policy: [] for policy in strengths}
-    generator = random.Random(seed)
-    for _ in range(resamples):
-        sample = {
-            pair: (_poisson(generator, wins_a), _poisson(generator, wins_b), _poisson(generator, ties))
-            for pair, (wins_a, wins_b, ties) in tally.items()
-        }
-        for policy, value in bradley_terry(sample, anchor).items():
-            if policy in draws:
-                draws[policy].append(value)
-    met: dict[int, float] = defaultdict(float)
-    for pair, counts in tally.items():
-        for policy in pair:
-            met[policy] += sum(counts)
-    found = []
-    for policy, value in strengths.items():
-        low, high = _percentiles(sorted(draws[policy]) or [value])
-        estimate = Estimate(sigmoid(value), sigmoid(low), sigmoid(high), met[policy])
-        found.append(Strength(policy, value, estimate))
-    return sorted(found, key=lambda strength: -strength.log_strength)
-
-
-def _poisson(generator: random.Random, mean: float) -> float:
-    """Draw from a Poisson distribution: by Knuth's product of uniforms, or the normal limit for a large mean."""
-    if mean > 60:
-        return max(0.0, round(generator.gauss(mean, math.sqrt(mean))))
-    limit, product, count = math.exp(-mean), generator.random(), 0
-    while product > limit:
-        product *= generator.random()
-        count += 1
-    return count
-
-
-def _percentiles(ordered: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the central interval at CONFIDENCE."""
-    tail = (1 - CONFIDENCE) / 2
-    last = len(ordered) - 1
-    return ordered[math.floor(tail * last)], ordered[math.ceil((1 - tail) * last)]

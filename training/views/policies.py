@@ -1,6 +1,5 @@
 """The pages of policies: their strength, where they came from, and what came of them."""
 
-from operator import attrgetter
 from typing import Any
 
 from django.contrib import messages
@@ -15,7 +14,7 @@ from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from training.models import Round
 from training.rounds import lineage, state_machine
 from training.rounds.plan import RoundError
-from training.standings.policies import rank_policies
+from training.standings.policies import find_anchor, rank_policies
 
 JUDGMENTS_PAGE = 50
 
@@ -25,8 +24,7 @@ JUDGMENTS_PAGE = 50
 def policy_list(request: ProjectRequest) -> HttpResponse:
     """Show every policy, with its strength in the judgments."""
     rows = rank_policies(request.project)
-    anchor = min((policy for policy, _strength in rows), key=attrgetter("pk"), default=None)
-    return render(request, "training/policies.html", {"rows": rows, "anchor": anchor})
+    return render(request, "training/policies.html", {"rows": rows, "anchor": find_anchor(rows)})
 
 
 @project_view(*READERS, post=ADMINS)
