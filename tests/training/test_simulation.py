@@ -119,7 +119,8 @@ def test_the_gate_decides_whether_a_policy_is_promoted(
     gate = [compare(old_writes, new_writes, policies=(old, new), kind="gate", priority=20) for _ in range(12)]
     compare(GOOD, BAD)  # is not needed to decide
     round_.gate.set(gate)
-    assert simulation.decide(round_, [annotator(teammate)], owner) == (state == Round.State.PROMOTED)
+    verdict = simulation.decide(round_, [annotator(teammate)], owner).verdict
+    assert verdict == ("better" if state == Round.State.PROMOTED else "worse")
     round_.refresh_from_db()
     project.refresh_from_db()
     assert round_.state == state

@@ -24,7 +24,7 @@ from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.models import Membership, Policy, Project, Role, User
+from annotate.models import Membership, Policy, Project, Prompt, Role, User
 from annotate.projects.base_models import STARTER
 from primitives.files import write_whole
 from primitives.statistics import mean_estimate
@@ -33,12 +33,13 @@ from training.engine.starter import reviews
 from training.models import Round
 from training.rounds import state_machine, sweeping
 from training.rounds.plan import RoundError
+from training.standings.gates import Gate
 from training.standings.policies import measure_held_out
 
 Say = Callable[[str], None]
 ADMIN = "simulated-admin"
 ANNOTATORS = ("simulated-ann", "simulated-bob")
-GATE = 40
+GATE = 150
 
 
 class LoopError(Exception):
@@ -91,6 +92,7 @@ class Row:
     distinct_2: float
     mean_length: float
     promoted: bool = True
+    gate: str = ""  # better, worse, or open and even, where it did not decide
     adapter: str | None = None
 
 
@@ -117,8 +119,9 @@ class Loop:
     def __init__(self, options: Options, say: Say) -> None:
         self.options, self.say = options, say
         count = math.ceil(1.25 * options.comparisons)  # a tenth is held out, and a few come out equal
-        openings = reviews.openings(count + options.fresh, options.seed)
-        self.openings, self.fresh = openings[:count], openings[count:]
+        openings = reviews.openings(count + GATE + options.fresh, options.seed)
+        self.openings, self.for_gates = openings[:count], openings[count : count + GATE]
+        self.fresh = openings[count + GATE :]
         self.project = make_project(options)
         self.by = make_member(self.project, ADMIN, Role.ADMIN)
         self.annotators = [
@@ -148,10 +151,11 @@ class Loop:
                 raise LoopError(f"Round {number}: {error}") from error
             wait_for(round_, check, self.say)
             self.say(f"Round {number}: judging the gate, measuring the policy ...")
-            promoted = simulation.decide(round_, self.annotators, self.by)
+            gate = simulation.decide(round_, self.annotators, self.by)
             self.project.refresh_from_db()
-            yield self.measure_round(round_, promoted)
-            if not promoted:
+            self.tell(number, gate)
+            yield self.measure_round(round_, gate)
+            if gate.verdict == "worse":
                 raise LoopError(f"Round {number}: the gate found its policy worse than the one before.")
 
     def measure_start(self) -> Row:
@@ -160,6 +164,8 @@ class Loop:
         self.say(f"Project {self.project.slug}: the starter model writes the first samples ...")
         began = time.monotonic()
         prompts = seed.add_prompts(self.project, self.openings)
+        for_gates = seed.add_prompts(self.project, self.for_gates, "for-gates")
+        Prompt.objects.filter(pk__in=[prompt.pk for prompt in for_gates]).update(held_out=True)
         folder = site.RUNS / f"{self.project.slug}-first-samples"
         pairs = samples.sample_pairs(policy, prompts, folder)
         seed.save_comparisons([seed.compare(self.project, pair) for pair in pairs])
@@ -167,7 +173,18 @@ class Loop:
         self.measured.append(self.measure(policy, 0))
         return Row(number=0, sample_seconds=seconds, **self.figures())
 
-    def measure_round(self, round_: Round, promoted: bool) -> Row:
+    def tell(self, number: int, gate: Gate) -> None:
+        """Say what the gate called, and that the loop goes on where it did not decide."""
+        rate = f"{100 * gate.win_rate.value:.0f} %" if gate.win_rate else "nothing"
+        if gate.verdict == "better":
+            self.say(f"Round {number}: promoted; its gate calls it better after {gate.judged} comparisons.")
+        elif gate.verdict != "worse":
+            self.say(
+                f"Round {number}: its gate did not decide ({rate} of {gate.judged} comparisons won); "
+                "the loop goes on with its policy all the same."
+            )
+
+    def measure_round(self, round_: Round, gate: Gate) -> Row:
         """Measure the policy of a decided round, and return the figures of both."""
         policy = Policy.objects.get(round=round_)
         self.measured.append(self.measure(policy, round_.number))
@@ -183,7 +200,8 @@ class Loop:
             train_seconds=trained,
             sample_seconds=sampled,
             adapter=str(site.VAR / policy.adapter),
-            promoted=promoted,
+            promoted=gate.verdict != "worse",
+            gate=gate.verdict,
             **self.figures(),
         )
 

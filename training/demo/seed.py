@@ -158,12 +158,12 @@ def new_password() -> str:
     return "-".join("".join(syllables[start : start + 2]) for start in (0, 2, 4))
 
 
-def add_prompts(project: Project, openings: list[str]) -> list[Prompt]:
+def add_prompts(project: Project, openings: list[str], name: str = "opening") -> list[Prompt]:
     """Return the openings as prompts of the project, made where it does not have them yet."""
     known = set(project.prompts.values_list("digest", flat=True))
     prompts = []
     for number, opening in enumerate(openings, start=1):
-        prompt = Prompt(project=project, external_id=f"opening-{number}")
+        prompt = Prompt(project=project, external_id=f"{name}-{number}")
         prompt.set_content(opening)
         prompts.append(prompt)
     Prompt.objects.bulk_create(prompt for prompt in prompts if prompt.digest not in known)

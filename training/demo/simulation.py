@@ -20,7 +20,7 @@ from annotate.queueing import queue
 from training.engine.starter.reviews import reward
 from training.models import Round
 from training.rounds import state_machine
-from training.standings.gates import measure_gate
+from training.standings.gates import Gate, measure_gate
 
 SHARPNESS = 4.0  # a difference in reward of 1 is seen rightly 98 times in 100, one of 0.25 73 times
 MUCH, CLEARLY = 1.0, 0.4  # differences in reward from which a preference is "much better", "better"
@@ -92,11 +92,12 @@ def judge(project: Project, annotators: Sequence[Annotator], count: int) -> None
     take_turns(project, annotators, lambda: so_far() >= goal)
 
 
-def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> bool:
-    """Judge the round's gate until it is settled, and promote its policy if it is better. Return whether it is."""
+def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> Gate:
+    """Judge the round's gate until it is settled, and promote its policy unless it is worse. Return the gate.
+
+    A gate that does not decide would end most loops, which measure learning. An admin would judge more.
+    """
     take_turns(round_.project, annotators, lambda: measure_gate(round_).is_settled)
-    if measure_gate(round_).verdict == "better":
-        state_machine.promote(round_, by)
-        return True
-    state_machine.reject(round_, by)
-    return False
+    gate = measure_gate(round_)
+    (state_machine.reject if gate.verdict == "worse" else state_machine.promote)(round_, by)
+    return gate
