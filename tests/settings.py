@@ -20,8 +20,17 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # threads that spin while they wait take them from the others
 
+from config.scripts import join_modules  # noqa: E402
 from config.settings import *  # noqa: E402, F403 - the environment above must be set first
-from config.settings import DATABASES, INSTALLED_APPS, STATIC_ROOT, STORAGES  # noqa: E402
+from config.settings import (  # noqa: E402
+    DATABASES,
+    INSTALLED_APPS,
+    STATIC_ROOT,
+    STATICFILES_DIRS,
+    STORAGES,
+)
+from config.static_files import JOINED  # noqa: E402
+from primitives.files import write_whole  # noqa: E402
 
 if "sqlite3" in DATABASES["default"]["ENGINE"]:
     # A file, not memory, so that other processes of a test (a worker, a second annotator) see the same rows.
@@ -34,3 +43,10 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # By this name pytest-django knows that its live server has to serve them from where they lie.
 INSTALLED_APPS[INSTALLED_APPS.index("config.apps.StaticFilesConfig")] = "django.contrib.staticfiles"
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+# Browsers get the scripts that they get in production.
+for entry in JOINED:
+    script = SCRATCH / "joined" / entry
+    script.parent.mkdir(parents=True, exist_ok=True)
+    text = join_modules(entry, lambda name: (STATICFILES_DIRS[0] / name).read_text()).text
+    write_whole(script, text.encode(), durable=False)
+STATICFILES_DIRS.insert(0, SCRATCH / "joined")

@@ -2,11 +2,20 @@
 // the comparison fetched ahead is on screen at once, and the verdict travels behind it.
 
 import { clearErrors, notify, toggleWrap } from "../whetstone.js";
-import { Drafts, Outbox, Sender, Server, Store, retryDelay } from "./outbox.js";
-import { FlagMenu, Screen, Tally, clearRadios, listenToKeys } from "./screen.js";
+import { Ahead } from "./ahead.js";
+import { DraftKeeper, Drafts } from "./draft.js";
+import { FlagMenu } from "./flag.js";
+import { Heartbeat } from "./heartbeat.js";
+import { listenToKeys } from "./keys.js";
+import { clearRadios } from "./notes.js";
+import { Outbox, Sender } from "./outbox.js";
+import { Screen } from "./screen.js";
+import { Server } from "./server.js";
+import { Store } from "./store.js";
+import { Tabs } from "./tabs.js";
+import { Tally } from "./tally.js";
 
 const DWELL = 300; // ms that a comparison is on screen before a verdict counts: a double click is one verdict
-const GONE = 410; // the claim's place, or it was settled elsewhere
 
 class Desk {
   isRefused = false; // whether the server refuses what waits, and not only the network
@@ -18,6 +27,7 @@ class Desk {
     this.form = form;
     this.server = new Server(form);
     this.screen = new Screen(form, store);
+    this.ahead = new Ahead();
     this.tally = new Tally();
     this.flag = new FlagMenu();
     this.outbox = new Outbox(store, prefix);
@@ -43,7 +53,7 @@ class Desk {
 
   give(button) {
     const { screen } = this;
-    if (!screen.token || screen.isBusy || screen.shownFor < DWELL) return;
+    if (!screen.token || screen.isBusy || screen.reading.look < DWELL) return;
     this.outbox.add(screen.token, screen.verdict(button));
     this.drafts.drop();
     this.flag.close();
@@ -51,7 +61,7 @@ class Desk {
     button.classList.add("given");
     this.enable("undo", true);
     this.enable("redo", false);
-    if (!screen.showAhead()) screen.wait();
+    if (!this.showAhead()) screen.wait();
     this.sender.flush();
   }
 
@@ -68,7 +78,7 @@ class Desk {
     this.isRefused = false;
     if (answer.ok) {
       this.tally.count(verdict);
-      this.screen.forget(verdict.token);
+      this.screen.reading.forget(verdict.token);
       clearErrors();
     } else this.drafts.keep(verdict.token, verdict.body); // refused: what was entered stays
     this.receive(answer);
@@ -102,7 +112,7 @@ class Desk {
     const { view, token: before } = this.screen;
     const answer = await this.server.post(button.formAction, { view, shown: before }, { isAct: true });
     if (!answer) return notify(document.getElementById("notices").dataset.unreachable, "error");
-    this.screen.ahead = "";
+    this.ahead.drop();
     this.receive(answer);
     const isMoved = this.screen.token !== before;
     this.enable(button.id, isMoved);
@@ -125,14 +135,14 @@ class Desk {
   // Show the texts in another view, from here on: what was fetched ahead was fetched in the old one.
   async turn(view, { isTold = false } = {}) {
     const { screen } = this;
-    const [before, ahead] = [screen.view, screen.ahead];
+    const [before, ahead] = [screen.view, this.ahead.html];
     screen.view = view;
-    screen.ahead = "";
+    this.ahead.drop();
     if (!screen.token || (await this.#redraw())) {
       if (!isTold) this.tabs.tell({ view });
     } else if (screen.view === view) {
       screen.view = before;
-      if (!screen.hasAhead) screen.ahead = ahead;
+      if (this.ahead.isEmpty) this.ahead.html = ahead;
     }
     this.fetchAhead();
   }
@@ -152,10 +162,17 @@ class Desk {
   // --- What comes next ---
 
   async fetchAhead() {
-    const { screen } = this;
-    if (!screen.token || screen.hasAhead || this.outbox.size) return;
+    const { ahead, screen } = this;
+    if (!screen.token || !ahead.isEmpty || this.outbox.size) return;
     const answer = await this.server.post(this.form.dataset.ahead, { view: screen.view });
-    if (answer?.ok && !screen.hasAhead) this.receive(answer);
+    if (answer?.ok && ahead.isEmpty) this.receive(answer);
+  }
+
+  // Show the comparison that was fetched ahead, if there is one, and return whether there was.
+  showAhead() {
+    const html = this.ahead.take();
+    if (html) this.screen.show(html);
+    return Boolean(html);
   }
 
   // Show the comparison that is due now, and say `reason` if it is another one.
@@ -165,7 +182,7 @@ class Desk {
     if (!html || this.screen.token !== before) return; // an act was answered meanwhile: this is older
     this.receive({ ok: true, html });
     if (this.screen.token !== before) {
-      this.screen.ahead = "";
+      this.ahead.drop();
       if (reason) notify(reason);
     }
     this.fetchAhead();
@@ -185,14 +202,14 @@ class Desk {
       this.tally.today = Number(today.content.textContent);
       this.showTally();
     }
-    const ahead = brought.querySelector("template#ahead");
-    const next = ahead?.content.firstElementChild?.dataset;
-    if (next?.chosen === screen.view && !this.outbox.holds(next.token)) screen.ahead = ahead.innerHTML;
+    const fetched = brought.querySelector("template#ahead");
+    const next = fetched?.content.firstElementChild?.dataset;
+    if (next?.chosen === screen.view && !this.outbox.holds(next.token)) this.ahead.html = fetched.innerHTML;
     const fresh = brought.getElementById("comparison");
     const freshToken = fresh?.dataset.token ?? "";
     if (fresh && freshToken !== screen.token && !this.outbox.holds(freshToken)) screen.show(fresh.outerHTML);
-    else if (screen.isBusy && !screen.showAhead() && fresh) screen.settle();
-    if (screen.aheadToken && screen.aheadToken === screen.token) screen.ahead = "";
+    else if (screen.isBusy && !this.showAhead() && fresh) screen.settle();
+    if (this.ahead.token && this.ahead.token === screen.token) this.ahead.drop();
     if (!screen.isInView) this.#redraw(); // the answer was on its way when the view was changed
   }
 
@@ -263,173 +280,6 @@ class Desk {
       this.screen.settle();
       this.fetchAhead();
     });
-  }
-}
-
-// Keeps what is entered beside a verdict: in this browser at once, on the server soon after.
-class DraftKeeper {
-  failures = 0; // in a row, for the comparison on screen
-  #desk;
-  #drafts;
-  #timer = 0;
-
-  constructor(desk, drafts) {
-    this.#desk = desk;
-    this.#drafts = drafts;
-    drafts.dropOld();
-    desk.screen.settled = () => {
-      this.failures = 0;
-      this.restore();
-    };
-    desk.form.addEventListener("input", (event) => {
-      if (event.target.closest(".notes")) this.keepEntered();
-    });
-  }
-
-  get isUnsent() {
-    return Boolean(this.#drafts.get(this.#token));
-  }
-
-  get #token() {
-    return this.#desk.screen.token;
-  }
-
-  keep(token, body) {
-    this.#drafts.put(token, body);
-  }
-
-  keepEntered() {
-    this.keep(this.#token, this.#desk.screen.notes);
-    this.#sendIn(800);
-    this.#desk.status();
-  }
-
-  drop() {
-    clearTimeout(this.#timer);
-    this.#drafts.drop(this.#token);
-  }
-
-  restore() {
-    const draft = this.#drafts.get(this.#token);
-    if (!draft) return;
-    this.#desk.screen.notes = new URLSearchParams(draft.body);
-    this.#sendIn(800);
-  }
-
-  // Another tab wrote `key`.
-  takeOver(key) {
-    const isHere = this.#drafts.isKey(key, this.#token);
-    if (isHere && !this.#desk.screen.comparison.contains(document.activeElement)) this.restore();
-  }
-
-  async send() {
-    const token = this.#token;
-    const draft = this.#drafts.get(token);
-    if (!draft) return;
-    const { form, screen, server } = this.#desk;
-    const answer = await server.post(form.dataset.draft, draft.body);
-    if (answer?.ok) this.#drafts.confirm(token, draft);
-    if (token !== this.#token) return;
-    this.failures = answer?.ok ? 0 : this.failures + 1;
-    this.#desk.status(screen.say("Draft"));
-    if (answer?.status === GONE) this.#desk.refresh(screen.say("Elsewhere"));
-    else if (answer && !answer.ok) this.#desk.receive(answer);
-    if (!answer?.ok && answer?.status !== 422) this.#sendIn(retryDelay(this.failures));
-  }
-
-  #sendIn(wait) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.send(), wait);
-  }
-}
-
-// Keeps the claim while its annotator is active, and gives it back when the page is left.
-class Heartbeat {
-  #desk;
-  #isActive = true; // since the last beat
-
-  constructor(desk) {
-    this.#desk = desk;
-  }
-
-  start() {
-    const { form } = this.#desk;
-    for (const name of ["pointermove", "keydown", "scroll"]) {
-      document.addEventListener(name, () => (this.#isActive = true), { passive: true, capture: true });
-    }
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) this.beat(true);
-    });
-    window.addEventListener("pagehide", () => {
-      this.#desk.server.leave(form.dataset.leave);
-      this.#desk.tabs.close();
-    });
-    const seconds = Math.min(60, (Number(form.dataset.lease) * 60) / 3);
-    setInterval(() => this.beat(), seconds * 1000);
-    this.takeBack();
-  }
-
-  async beat(isForced = false) {
-    const { form, outbox, screen, server } = this.#desk;
-    if (!screen.token || (!isForced && (document.hidden || !this.#isActive))) return;
-    this.#isActive = false;
-    const { token } = screen;
-    const answer = await server.post(form.dataset.renew, { token });
-    if (screen.token !== token) return;
-    if (answer?.status === 409) this.#desk.receive(answer);
-    if (answer?.status === GONE && !outbox.size) this.#desk.refresh(screen.say("Elsewhere"));
-    if (answer?.ok) this.#desk.fetchAhead(); // what was fetched ahead may have been what was taken back
-  }
-
-  // A farewell gives the claim back, though another tab may still show it; and on a reload it can reach the server
-  // after the new page's request.
-  takeBack(isForced = false) {
-    setTimeout(() => this.beat(isForced), 1500);
-  }
-}
-
-// The other tabs of this annotator in this browser.
-class Tabs {
-  #desk;
-  #channel;
-
-  constructor(desk, name) {
-    this.#desk = desk;
-    this.#channel = "BroadcastChannel" in window ? new BroadcastChannel(name) : null;
-    this.#channel?.addEventListener("message", ({ data }) => {
-      if (data.closed) desk.heartbeat.takeBack(true);
-      else this.#hear(data);
-    });
-    window.addEventListener("storage", ({ key }) => {
-      desk.drafts.takeOver(key);
-      desk.status();
-      desk.showTally();
-      if (desk.sender.isSending || !desk.outbox.size) return;
-      desk.sender.flushIn(5000); // the tab that the verdict was given in may be gone by then
-    });
-  }
-
-  // Tell them that a verdict was given, that a view was chosen, or that a verdict was undone or redone.
-  tell({ given, view }) {
-    const { today, left } = this.#desk.tally;
-    this.#channel?.postMessage({ given, view, today, left });
-  }
-
-  close() {
-    this.#channel?.postMessage({ closed: true });
-  }
-
-  #hear({ given, view, today, left }) {
-    const { screen, tally } = this.#desk;
-    if (view) return view !== screen.view && this.#desk.turn(view, { isTold: true });
-    tally.today = today;
-    if (!Number.isNaN(left)) tally.left = left;
-    this.#desk.showTally();
-    this.#desk.enable("undo", true);
-    this.#desk.enable("redo", !given);
-    if (!given) this.#desk.refresh();
-    else if (given === screen.token) this.#desk.refresh(screen.say("Elsewhere"));
-    else if (given === screen.aheadToken) screen.ahead = "";
   }
 }
 

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Clock, Readings, Store } from "../../static/desk/outbox.js";
-import { keysOf } from "../../static/desk/screen.js";
+import { Clock, Readings } from "../../static/desk/clock.js";
+import { keysOf } from "../../static/desk/keys.js";
+import { Store } from "../../static/desk/store.js";
 
 function clockAt(time, isHidden = false) {
   const clock = new Clock(() => time.now, isHidden);

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Drafts, Outbox, Sender, Store, retryDelay } from "../../static/desk/outbox.js";
+import { Drafts } from "../../static/desk/draft.js";
+import { Outbox, Sender, retryDelay } from "../../static/desk/outbox.js";
+import { Store } from "../../static/desk/store.js";
 
 // What localStorage is to a script: an object with its keys as properties.
 class Storage {

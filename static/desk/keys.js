@@ -1,0 +1,35 @@
+import { byId } from "./dom.js";
+
+// Press the control whose key was pressed: acts by name are called, all others are clicked.
+export function listenToKeys(screen, acts) {
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && screen.comparison.contains(event.target) && isTyping(event.target)) {
+      event.target.blur();
+      return byId("main").focus({ preventScroll: true });
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
+    if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    const keys = keysOf(event);
+    if (!event.repeat && screen.groups.press(keys)) return event.preventDefault();
+    const controls = [...document.querySelectorAll("[data-key]")];
+    const control = keys.map((key) => controls.find(({ dataset }) => dataset.key === key)).find(Boolean);
+    if (!control || control.closest(":disabled")) return;
+    event.preventDefault();
+    const { act } = control.dataset;
+    if (event.repeat && !["down", "up"].includes(act)) return;
+    if (act) acts[act]();
+    else control.click();
+  });
+}
+
+// Return the names of the pressed key, the likeliest first. Where digits need Shift, the key still counts as a digit;
+// an arrow of the number pad does not.
+export function keysOf({ key, code }) {
+  if (key.length > 1) return [key];
+  const digit = code.match(/^Digit(\d)$/)?.[1];
+  return digit ? [key.toLowerCase(), digit] : [key.toLowerCase()];
+}
+
+function isTyping(element) {
+  return element?.isContentEditable || element?.matches?.("textarea, select, input:not([type=checkbox], [type=radio])");
+}
