@@ -25,7 +25,7 @@ from annotate.api.shapes.judging import (
     claim_data,
 )
 from annotate.forms.search import JudgmentFilterForm
-from annotate.judgments import drafts, judging
+from annotate.judgments import drafts, judging, revising, undoing
 from annotate.models import Claim, Judgment, Project, Role, User
 from annotate.models.judgments import JudgmentQuerySet
 from annotate.people.access import JUDGES
@@ -144,7 +144,7 @@ class OneJudgment(Endpoint):
     )
     def put(self, call: Call, judgment_id: int) -> Response:
         get_object_or_404(Judgment, project=call.project, annotator=call.user, pk=judgment_id)
-        revised = judging.revise(call.project, call.user, judgment_id, judging.Verdict(**call.given))
+        revised = revising.revise(call.project, call.user, judgment_id, judging.Verdict(**call.given))
         return Response(OwnJudgmentOut(revised).data)
 
 
@@ -160,7 +160,7 @@ class Undo(Endpoint):
         gives=OneClaimOut,
     )
     def post(self, call: Call) -> Response:
-        claim = judging.undo(call.project, call.user)
+        claim = undoing.undo(call.project, call.user)
         return Response({"claim": claim and claim_data(claim, call.project)})
 
 
@@ -175,7 +175,7 @@ class Redo(Endpoint):
         gives=OneJudgmentOut,
     )
     def post(self, call: Call) -> Response:
-        judgment = judging.redo(call.project, call.user)
+        judgment = undoing.redo(call.project, call.user)
         return Response({"judgment": judgment and OwnJudgmentOut(judgment).data})
 
 

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRefresh
 
 from annotate.errors import RefusalError
-from annotate.judgments import drafts, gold, judging
+from annotate.judgments import drafts, gold, judging, undoing
 from annotate.judgments.scale import side_of
 from annotate.models import Claim, Judgment, TextView
 from annotate.people import keyboard, reading
@@ -174,7 +174,7 @@ def _claim_next(request: ProjectRequest) -> Claim | None:
 def undo(request: ProjectRequest) -> HttpResponse:
     if request.project.archived_at:
         return _step(request, None, _("This project is archived: its judgments stay as they are."))
-    claim = judging.undo(request.project, request.user)
+    claim = undoing.undo(request.project, request.user)
     return _step(request, claim, "" if claim else _("There is nothing to undo."))
 
 
@@ -183,7 +183,7 @@ def undo(request: ProjectRequest) -> HttpResponse:
 @for_its_user
 @project_view(*JUDGES)
 def redo(request: ProjectRequest) -> HttpResponse:
-    judgment = judging.redo(request.project, request.user)
+    judgment = undoing.redo(request.project, request.user)
     return _step(request, None, "" if judgment else _("There is nothing to redo."))
 
 
@@ -313,8 +313,8 @@ def _page(request: ProjectRequest, turn: Turn) -> HttpResponse:
         "view": _view(request),
         "today": my_work.judged_today(project, user),
         "left": left if left <= MOST_LEFT else None,  # few enough to count; the script counts on from here
-        "can_undo": judging.can_undo(project, user),
-        "can_redo": judging.can_redo(project, user),
+        "can_undo": undoing.can_undo(project, user),
+        "can_redo": undoing.can_redo(project, user),
         "standing": _standing(request),
         "keys": keys,
         "sheet": [(act, keys[act.name]) for act in keyboard.ACTS],

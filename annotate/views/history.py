@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.errors import RefusalError
-from annotate.judgments import gold, judging
+from annotate.judgments import gold, revising
 from annotate.judgments.scale import judgment_code, side_of
 from annotate.models import Judgment, Membership, Project
 from annotate.people import reading
@@ -83,7 +83,7 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     if request.method == "POST":
         try:
             verdict = verdict_form.read(request.POST, project)
-            revised = judging.revise(project, request.user, found.pk, verdict)
+            revised = revising.revise(project, request.user, found.pk, verdict)
         except RefusalError as refused:
             error = refused.message
             shown = (found.left_id, found.right_id)

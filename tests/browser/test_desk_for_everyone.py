@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission
 from django.contrib.staticfiles import finders
 from playwright.sync_api import Page, Request, expect
 
-from annotate.judgments import judging
+from annotate.judgments import judging, revising
 from annotate.judgments.verdicts import Verdict
 from annotate.models import Comparison, Membership, stored_aspects
 from annotate.people import invitations, password_links, reading
@@ -46,7 +46,7 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     claim = queue.claim(project, teammate)
     assert claim is not None
     judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
-    judgment = judging.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
+    judgment = revising.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
     compare(CHAT, CODE, CODE.replace("new", "fresh"))
     project.ask_rationale = True
     project.reasons = stored_aspects(["Truer", "Shorter"])

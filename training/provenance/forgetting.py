@@ -8,7 +8,6 @@ Files are deleted once the rows are: until then a failure leaves everything as i
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.imports import uploads
 from annotate.models import (
     Claim,
     Comparison,
@@ -27,7 +25,6 @@ from annotate.models import (
     Import,
     Judgment,
     Membership,
-    Policy,
     Project,
     Prompt,
     Role,
@@ -40,7 +37,8 @@ from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
 from training.engine.rundir import RunDirectory
 from training.models import Round, RoundEvent
-from training.rounds import lineage, state_machine
+from training.provenance.consequences import Consequences, Target, find_consequences
+from training.provenance.retraining import retrain_next
 
 logger = logging.getLogger(__name__)
 
@@ -49,148 +47,6 @@ AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
 JUDGED_FILES = ("pairs.jsonl", "heldout.jsonl", "scores.jsonl", "reference.safetensors", "checkpoints")
 WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "previous")
-
-
-@dataclass(frozen=True)
-class Target:
-    """The rows to forget in one project: a person's judgments, or prompts and comparisons with everything on them."""
-
-    project: Project
-    what: str  # for the trail, without a name
-    person: User | None = None
-    prompts: QuerySet[Prompt] = field(default_factory=Prompt.objects.none)
-    comparisons: QuerySet[Comparison] = field(default_factory=Comparison.objects.none)
-    upload: Import | None = None
-
-    @property
-    def judgments(self) -> QuerySet[Judgment]:
-        """Return the judgments that are forgotten, history too."""
-        condition = Q(comparison__in=self.comparisons)
-        if self.person is not None:
-            condition |= Q(annotator=self.person)
-        if self.upload is not None:  # judgments that came onto comparisons which were here already
-            condition |= Q(import_batch=uploads.batch(self.upload))
-        return Judgment.objects.filter(condition, project=self.project)
-
-    @property
-    def pairs(self) -> QuerySet[SnapshotPair]:
-        """Return the pairs of snapshots that hold what is forgotten."""
-        held = SnapshotPair.judgments.through.objects.filter(judgment__in=self.judgments)
-        condition = Q(comparison__in=self.comparisons) | Q(pk__in=held.values("snapshotpair"))
-        return SnapshotPair.objects.filter(condition, snapshot__project=self.project)
-
-
-@dataclass(frozen=True)
-class Consequences:
-    """The dependents of a target: counts of rows, and the rounds and policies that it shaped."""
-
-    project: Project
-    judgments: int
-    comparisons: int
-    prompts: int
-    pairs: int
-    snapshots: list[Snapshot]
-    rounds: list[Round]  # trained on it
-    descended: list[Round]  # started from a policy that was
-    policies: list[Policy]
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the consequences as JSON."""
-        return {
-            "project": self.project.slug,
-            "judgments": self.judgments,
-            "comparisons": self.comparisons,
-            "prompts": self.prompts,
-            "pairs": self.pairs,
-            "snapshots": [snapshot.digest for snapshot in self.snapshots],
-            "rounds": [round_.number for round_ in self.rounds],
-            "descended_rounds": [round_.number for round_ in self.descended],
-            "policies": [policy.name for policy in self.policies],
-        }
-
-
-# --- Targets -----------------------------------------------------------------------------------------------------
-
-
-def person_targets(person: User, project: Project | None) -> list[Target]:
-    """Return the targets of a person: in one project, or in each that knows them."""
-    if project is not None:
-        projects = [project]
-    else:
-        known = (
-            Q(memberships__user=person)
-            | Q(judgments__annotator=person)
-            | Q(comparisons__flags__annotator=person)
-        )
-        claimed = Claim.objects.filter(annotator=person).values("project")
-        projects = list(Project.objects.filter(known | Q(pk__in=claimed)).distinct().order_by("pk"))
-    return [
-        Target(one, "an annotator", person, comparisons=one.comparisons.filter(reserved_for=person))
-        for one in projects
-    ]
-
-
-def prompt_target(prompt: Prompt) -> Target:
-    """Return the target of a prompt, with all that was written for it and said of that."""
-    project = prompt.project
-    among = project.comparisons.filter(prompt=prompt)
-    return Target(project, "a prompt", prompts=project.prompts.filter(pk=prompt.pk), comparisons=among)
-
-
-def import_target(upload: Import) -> Target:
-    """Return the target of an import: the prompts and comparisons that it brought, and all that came of them."""
-    project, batch = upload.project, uploads.batch(upload)
-    brought = Q(prompt__batch=batch) | Q(batch=batch) | Q(repeat_of__batch=batch)
-    return Target(
-        project,
-        "an import",
-        prompts=project.prompts.filter(batch=batch),
-        comparisons=project.comparisons.filter(brought),
-        upload=upload,
-    )
-
-
-def find_consequences(target: Target) -> Consequences:
-    """Return what depends on a target. Nothing is changed."""
-    pairs = target.pairs
-    snapshots = list(Snapshot.objects.filter(pk__in=pairs.values("snapshot")).order_by("pk"))
-    trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related("snapshot")
-    shaped = {snapshot.pk for snapshot in snapshots}
-    rounds = [
-        round_
-        for round_ in trained.select_related("result_policy", "project").order_by("number")
-        if round_.snapshot_id in shaped or _could_have_counted(target, round_)
-    ]
-    made = [round_.result_policy for round_ in rounds if round_.result_policy is not None]
-    policies = {policy.pk: policy for one in made for policy in (one, *lineage.descendants(one))}
-    descended = target.project.rounds.filter(start_policy__in=policies, trains=True).order_by("number")
-    numbers = {round_.number for round_ in rounds}
-    return Consequences(
-        target.project,
-        target.judgments.count(),
-        target.comparisons.count(),
-        target.prompts.count(),
-        pairs.count(),
-        snapshots,
-        rounds,
-        [one for one in descended.select_related("project") if one.number not in numbers],
-        [policies[pk] for pk in sorted(policies)],
-    )
-
-
-def _could_have_counted(target: Target, round_: Round) -> bool:
-    """Return whether a verdict stood when the round began that can have kept a comparison out of its pairs."""
-    stood = target.judgments.filter(
-        pk__in=Judgment.objects.standing_at(round_.created_at).opinions().values("pk"),
-        created_at__lte=round_.created_at,
-    )
-    settings = round_.settings.get("pairs", {})
-    if not settings.get("include_gold") and settings.get("votes") != "reliability":
-        stood = stood.exclude(comparison__kind=Comparison.Kind.GOLD)
-    return stood.exclude(comparison__kind=Comparison.Kind.REPEAT).exists()
-
-
-# --- Forgetting --------------------------------------------------------------------------------------------------
 
 
 def forget(targets: Sequence[Target], *, account: User | None = None, retrain: bool = False) -> list[Round]:
@@ -377,36 +233,3 @@ def delete_files(files: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
         except OSError as error:
             logger.error("%s holds what was forgotten, and could not be deleted: %s", path, error)
-
-
-# --- Doing rounds over -------------------------------------------------------------------------------------------
-
-
-def to_retrain(project: Project) -> list[Round]:
-    """Return the promoted rounds that hold what was forgotten and were not done over yet, oldest first."""
-    over = (*Round.LIVE, Round.State.READY, *Round.DECIDED)
-    done = Round.objects.filter(project=project, retrains__isnull=False, state__in=over)
-    waiting = project.rounds.filter(holds_forgotten=True, state=Round.State.PROMOTED)
-    return list(
-        waiting.exclude(pk__in=done.values("retrains")).select_related("start_policy").order_by("number")
-    )
-
-
-def retrain_next(project: Project) -> Round | None:
-    """Queue the next round that is to be done over, or return None. Raises RoundError where it cannot be queued.
-
-    One starts when the one before it is decided: it starts from the policy that stands for its own start now.
-    """
-    for original in to_retrain(project):
-        return state_machine.retrain(original, _present_start(original), None)
-    return None
-
-
-def _present_start(original: Round) -> Policy:
-    """Return the policy that a round starts from when it is done over: the retrained one, where its start was."""
-    start = original.start_policy
-    made_by = Round.objects.filter(result_policy=start).first()
-    if made_by is None or not made_by.holds_forgotten:
-        return start
-    again = made_by.retrained_by.filter(result_policy__isnull=False).order_by("-number").first()
-    return again.result_policy if again is not None and again.result_policy is not None else start

@@ -1,4 +1,4 @@
-"""Recording, revising, undoing and redoing: one judgment per submission, nothing lost, nothing forged."""
+"""Recording and revising: one judgment per submission, nothing lost, nothing forged."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from django.db.models import Count
 
 from annotate.errors import RefusalError
-from annotate.judgments import judging
+from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.judgments.verdicts import RATIONALE_LIMIT
 from annotate.models import Claim, Comparison, Judgment, Membership, Project, stored_aspects
@@ -52,7 +52,7 @@ def test_a_double_click_a_retry_and_a_reload_are_one_judgment(project, teammate,
 
 def test_a_replay_after_undo_stays_undone(project, teammate, claim):
     first = judging.record(project, teammate, claim.token, left(claim))
-    again = judging.undo(project, teammate)
+    again = undoing.undo(project, teammate)
     assert again.token != claim.token
     replayed = judging.record(project, teammate, claim.token, left(claim))
     assert replayed.pk == first.pk
@@ -220,148 +220,12 @@ def test_a_verdict_that_makes_no_sense_is_refused_by_its_field(project, teammate
     assert len(message) < 200
 
 
-# --- Undo and redo -----------------------------------------------------------------------------------------------
-
-
-def test_undo_reopens_with_the_same_sides_and_a_draft(project, teammate, claim):
-    judging.record(project, teammate, claim.token, left(claim, 3, rationale="Clear"))
-    after = queue.claim(project, teammate)
-    again = judging.undo(project, teammate)
-    assert (again.pk, again.left_id, again.state) == (claim.pk, claim.left_id, "live")
-    assert again.draft["preferred_id"] == claim.left_id
-    assert (again.draft["strength"], again.draft["rationale"]) == (3, "Clear")
-    replacing = judging.record(project, teammate, again.token, TIE)
-    assert replacing.replaces.preferred_id == claim.left_id
-    assert queue.claim(project, teammate).pk == after.pk  # what was on screen comes next
-    assert not broken_rules(project)
-
-
-def test_undo_and_redo_go_through_the_whole_session(project, teammate, claim):
-    order = []
-    for _ in range(6):
-        current = queue.claim(project, teammate)
-        order.append(judging.record(project, teammate, current.token, left(current)).pk)
-    undone = []
-    while again := judging.undo(project, teammate):
-        undone.append(again.comparison_id)
-        assert not broken_rules(project)
-    comparisons = [Judgment.objects.get(pk=pk).comparison_id for pk in order]
-    assert undone == comparisons[::-1]
-    redone = []
-    while judgment := judging.redo(project, teammate):
-        redone.append(judgment.pk)
-        assert not broken_rules(project)
-    assert redone == order
-    assert Judgment.objects.filter(superseded_at=None).count() == 6
-    assert Judgment.objects.count() == 6
-
-
-def test_undo_and_redo_go_by_order_not_by_time(project, teammate, claim):
-    """The clock was two hours ahead for the first verdict, and put right before the second and third."""
-    order = []
-    for at in (later(120), later(1), later(2)):
-        current = queue.claim(project, teammate, now=at)
-        order.append(judging.record(project, teammate, current.token, left(current), now=at).pk)
-    undone = [judging.undo(project, teammate, now=later(3 + number)).undone_id for number in range(3)]
-    assert undone == order[::-1]
-    assert [judging.redo(project, teammate, now=later(9)).pk for _ in order] == order
-    assert not broken_rules(project)
-
-
-def test_a_new_verdict_ends_what_can_be_redone(project, teammate, claim):
-    judging.record(project, teammate, claim.token, left(claim))
-    second = queue.claim(project, teammate)
-    judging.record(project, teammate, second.token, left(second))
-    judging.undo(project, teammate)
-    again = judging.undo(project, teammate)
-    judging.record(project, teammate, again.token, TIE)
-    assert judging.redo(project, teammate) is None
-
-
-def test_there_is_nothing_to_undo_or_redo_for_who_did_nothing(project, teammate, owner, claim):
-    judging.record(project, teammate, claim.token, TIE)
-    assert judging.undo(project, owner) is None
-    assert judging.redo(project, owner) is None
-    assert judging.redo(project, teammate) is None
-
-
-def test_undo_keeps_the_place_so_nobody_else_gets_it(project, teammate, owner, make_comparisons):
-    make_comparisons(1)
-    claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, TIE)
-    judging.undo(project, teammate)
-    assert queue.claim(project, owner) is None
-
-
-def test_a_redo_whose_place_was_given_away_is_marked_late(project, teammate, owner, make_comparisons):
-    make_comparisons(1)
-    claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, TIE)
-    judging.undo(project, teammate)
-    theirs = queue.claim(project, owner, now=later(11))
-    judging.record(project, owner, theirs.token, TIE, now=later(12))
-    assert judging.redo(project, teammate, now=later(13)).late
-    assert not broken_rules(project)
-
-
-def test_what_replaces_a_late_judgment_is_late_too(project, teammate, owner, make_comparisons):
-    make_comparisons(1)
-    claim = queue.claim(project, teammate)
-    theirs = queue.claim(project, owner, now=later(11))
-    judging.record(project, teammate, claim.token, TIE, now=later(12))
-    judging.record(project, owner, theirs.token, TIE, now=later(12))
-    again = judging.undo(project, teammate, now=later(13))
-    assert judging.record(project, teammate, again.token, left(again), now=later(14)).late
-    assert not broken_rules(project)
-
-
-def test_a_skip_whose_place_others_took_is_passed_over_by_undo(project, teammate, owner, make_comparisons):
-    make_comparisons(2)
-    first = queue.claim(project, teammate)
-    judging.record(project, teammate, first.token, TIE)
-    second = queue.claim(project, teammate)
-    judging.record(project, teammate, second.token, SKIP)
-    theirs = queue.claim(project, owner)
-    judging.record(project, owner, theirs.token, TIE)
-    assert judging.undo(project, teammate).comparison_id == first.comparison_id
-    assert not broken_rules(project)
-
-
-def test_the_skip_that_set_a_comparison_aside_can_be_undone(project, make_member, make_comparisons):
-    make_comparisons(1)
-    for number in range(3):
-        user = make_member(f"annotator{number}", "annotator")
-        judging.record(project, user, queue.claim(project, user).token, SKIP)
-    assert judging.undo(project, user) is not None
-    assert not broken_rules(project)
-
-
-def test_a_verdict_from_a_tab_opened_before_a_redo_revises(project, teammate, claim):
-    judging.record(project, teammate, claim.token, left(claim))
-    again = judging.undo(project, teammate)
-    judging.redo(project, teammate)
-    revised = judging.record(project, teammate, again.token, right(claim))
-    assert revised.token == again.token
-    assert Judgment.objects.get(superseded_at=None).pk == revised.pk
-    assert judging.record(project, teammate, again.token, right(claim)).pk == revised.pk
-    assert not broken_rules(project)
-
-
-def test_a_tab_of_an_undo_can_still_be_sent_after_a_redo(project, teammate, claim):
-    judging.record(project, teammate, claim.token, left(claim))
-    stale = judging.undo(project, teammate)
-    judging.redo(project, teammate)
-    judging.undo(project, teammate)
-    assert judging.record(project, teammate, stale.token, right(claim)).preferred_id == claim.right_id
-    assert not broken_rules(project)
-
-
 # --- Revising ----------------------------------------------------------------------------------------------------
 
 
 def test_an_edit_keeps_the_old_judgment_as_history(project, teammate, claim):
     old = judging.record(project, teammate, claim.token, left(claim))
-    new = judging.revise(project, teammate, old.pk, right(claim))
+    new = revising.revise(project, teammate, old.pk, right(claim))
     old.refresh_from_db()
     assert old.superseded_at is not None
     assert (new.replaces_id, new.preferred_id, new.left_id) == (old.pk, claim.right_id, claim.left_id)
@@ -370,17 +234,17 @@ def test_an_edit_keeps_the_old_judgment_as_history(project, teammate, claim):
 
 def test_the_same_edit_twice_is_one(project, teammate, claim):
     old = judging.record(project, teammate, claim.token, left(claim))
-    new = judging.revise(project, teammate, old.pk, TIE)
-    assert judging.revise(project, teammate, old.pk, TIE).pk == new.pk
-    assert judging.revise(project, teammate, new.pk, TIE).pk == new.pk
+    new = revising.revise(project, teammate, old.pk, TIE)
+    assert revising.revise(project, teammate, old.pk, TIE).pk == new.pk
+    assert revising.revise(project, teammate, new.pk, TIE).pk == new.pk
     assert Judgment.objects.count() == 2
 
 
 def test_an_edit_of_what_was_changed_meanwhile_is_refused(project, teammate, claim):
     old = judging.record(project, teammate, claim.token, left(claim))
-    judging.revise(project, teammate, old.pk, TIE)
+    revising.revise(project, teammate, old.pk, TIE)
     with pytest.raises(RefusalError, match="changed meanwhile"):
-        judging.revise(project, teammate, old.pk, right(claim))
+        revising.revise(project, teammate, old.pk, right(claim))
 
 
 def test_only_an_own_judgment_is_edited_and_only_in_its_project(project, teammate, owner, claim):
@@ -388,7 +252,7 @@ def test_only_an_own_judgment_is_edited_and_only_in_its_project(project, teammat
     other = Project.objects.create(slug="other", name="Other")
     for user, where in ((owner, None), (teammate, other)):
         with pytest.raises(RefusalError, match="no such judgment"):
-            judging.revise(where, user, judgment.pk, TIE)
+            revising.revise(where, user, judgment.pk, TIE)
 
 
 def test_a_skip_edited_into_a_verdict_counts_and_is_marked_extra(project, teammate, owner, make_comparisons):
@@ -397,7 +261,7 @@ def test_a_skip_edited_into_a_verdict_counts_and_is_marked_extra(project, teamma
     skipped = judging.record(project, teammate, claim.token, SKIP)
     theirs = queue.claim(project, owner)
     judging.record(project, owner, theirs.token, TIE)
-    assert judging.revise(project, teammate, skipped.pk, left(claim)).late
+    assert revising.revise(project, teammate, skipped.pk, left(claim)).late
     comparison = Comparison.objects.get()
     assert (comparison.judged, comparison.skipped) == (2, 0)
     assert not broken_rules(project)
@@ -407,14 +271,14 @@ def test_an_edit_of_a_verdict_into_a_skip_frees_the_place(project, teammate, own
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     judgment = judging.record(project, teammate, claim.token, TIE)
-    judging.revise(project, teammate, judgment.pk, SKIP)
+    revising.revise(project, teammate, judgment.pk, SKIP)
     assert queue.claim(project, owner) is not None
     assert not broken_rules(project)
 
 
 def test_nobody_has_two_current_judgments_whatever_they_do(project, teammate, claim):
     judging.record(project, teammate, claim.token, left(claim))
-    again = judging.undo(project, teammate)
+    again = undoing.undo(project, teammate)
     judging.record(project, teammate, again.token, right(claim))
     current = Judgment.objects.filter(superseded_at=None).values("comparison", "annotator")
     assert max(current.annotate(count=Count("pk")).values_list("count", flat=True)) == 1

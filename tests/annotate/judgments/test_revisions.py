@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.judgments import judging
+from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import Judgment, stored_aspects
 from annotate.pairs.exports import judgment_rows
@@ -48,7 +48,7 @@ def look_away(project):
 def test_a_revision_keeps_time_and_mark(project, teammate, judged):
     judged.too_fast = True
     judged.save()
-    revised = judging.revise(
+    revised = revising.revise(
         project, teammate, judged.pk, Verdict("prefer", "a", 2, rationale="Better said.")
     )
     assert (revised.seconds, revised.too_fast, revised.first_at) == (7.0, True, judged.first_at)
@@ -58,7 +58,7 @@ def test_a_revision_keeps_time_and_mark(project, teammate, judged):
 
 def test_a_slip_put_right_is_not_too_fast(project, teammate, judged):
     Judgment.objects.update(created_at=timezone.now() - timedelta(hours=1))
-    again = judging.undo(project, teammate)
+    again = undoing.undo(project, teammate)
     at = again.seen_at + timedelta(seconds=2)
     right = judging.record(project, teammate, again.token, TIE, seconds=0.96, now=at)
     assert right.seconds == pytest.approx(7.96)
@@ -69,25 +69,25 @@ def test_looks_that_stay_short_together_are_too_fast(project, teammate, claim):
     project.min_seconds = 5.0
     project.save()
     judging.record(project, teammate, claim.token, TIE, seconds=0.5, now=claim.seen_at + timedelta(seconds=1))
-    again = judging.undo(project, teammate)
+    again = undoing.undo(project, teammate)
     at = again.seen_at + timedelta(seconds=1)
     assert judging.record(project, teammate, again.token, Verdict("both_bad"), seconds=0.5, now=at).too_fast
 
 
 def test_a_verdict_after_undo_keeps_what_it_was_not_asked(project, teammate, judged):
     Judgment.objects.update(created_at=timezone.now() - timedelta(hours=1))
-    again = judging.undo(project, teammate)
+    again = undoing.undo(project, teammate)
     assert notes_of(judging.record(project, teammate, again.token, TIE)) == notes_of(judged)
 
 
 def test_a_note_is_taken_back_where_it_was_asked_about(project, teammate, judged):
     asked = frozenset({"reason-clear", "criterion-helpful", "rationale"})
     verdict = Verdict("tie", reasons=[], criteria={}, rationale="", asked=asked)
-    assert notes_of(judging.revise(project, teammate, judged.pk, verdict)) == ([], {}, "")
+    assert notes_of(revising.revise(project, teammate, judged.pk, verdict)) == ([], {}, "")
 
 
 def test_the_same_said_again_is_no_revision(project, teammate, judged):
-    assert judging.revise(project, teammate, judged.pk, Verdict("prefer", "a", 2)) == judged
+    assert revising.revise(project, teammate, judged.pk, Verdict("prefer", "a", 2)) == judged
 
 
 def test_a_page_that_asks_nothing_changes_no_notes(project, teammate, judged, client_for):
@@ -107,7 +107,7 @@ def test_what_was_noted_is_shown_though_not_asked_now(project, teammate, judged,
 
 
 def test_a_revision_is_the_work_of_its_first_day(project, teammate, judged):
-    judging.revise(project, teammate, judged.pk, TIE)
+    revising.revise(project, teammate, judged.pk, TIE)
     work = my_work.figures(project, teammate)
     assert (work.today, work.total, work.streak, work.seconds) == (0, 1, 0, 7.0)
     assert my_work.judged_today(project, teammate) == 0
@@ -116,13 +116,13 @@ def test_a_revision_is_the_work_of_its_first_day(project, teammate, judged):
 
 
 def test_the_export_has_both_times(project, teammate, judged):
-    judging.revise(project, teammate, judged.pk, TIE)
+    revising.revise(project, teammate, judged.pk, TIE)
     before, after = judgment_rows(project)
     assert before["first_at"] == after["first_at"] == before["created_at"] != after["created_at"]
 
 
 def test_the_history_shows_both_times(project, teammate, owner, judged, client_for):
-    revised = judging.revise(project, teammate, judged.pk, TIE)
+    revised = revising.revise(project, teammate, judged.pk, TIE)
     first = timezone.localtime(judged.first_at).isoformat()
     pages = [
         (teammate, reverse("history", args=["reviews"])),
@@ -138,8 +138,8 @@ def test_the_history_shows_both_times(project, teammate, owner, judged, client_f
 def test_reading_goes_on_in_another_tab(project, teammate, owner, claim):
     """A verdict in a tab that an undo left open, after a redo, adds the look that it ends."""
     first = judging.record(project, teammate, claim.token, TIE, seconds=0.0)
-    again = judging.undo(project, teammate)
-    judging.redo(project, teammate)
+    again = undoing.undo(project, teammate)
+    undoing.redo(project, teammate)
     now = again.claimed_at + timedelta(seconds=9)
     revised = judging.record(project, teammate, again.token, Verdict("both_bad"), seconds=8.0, now=now)
     assert revised.seconds == pytest.approx((first.seconds or 0.0) + 8.0)

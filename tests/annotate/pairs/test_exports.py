@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from annotate.judgments import judging
+from annotate.judgments import judging, revising
 from annotate.models import Comparison, Judgment, Project, Prompt
 from annotate.pairs import exports
 from annotate.pairs.exports import Filters, export_rows, judgment_rows
@@ -107,7 +107,7 @@ def test_ties_in_a_snapshot_are_not_exported_either(project, owner, judged):
 def test_the_export_says_what_was_said_now_not_before(project, three, judged):
     """argilla#5424: the exported status was always the same."""
     for judgment in judged[0].judgments.filter(superseded_at=None):
-        judging.revise(
+        revising.revise(
             project, judgment.annotator, judgment.pk, judging.Verdict("prefer", judged[0].second_id, 3)
         )
     (row,) = export_rows(project)
@@ -151,7 +151,7 @@ def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged)
 def test_a_snapshot_exports_what_was_frozen(project, owner, three, judged):
     snapshot = take_snapshot(project, owner)
     for judgment in judged[0].judgments.filter(superseded_at=None):
-        judging.revise(
+        revising.revise(
             project, judgment.annotator, judgment.pk, judging.Verdict("prefer", judged[0].second_id, 3)
         )
     (row,) = export_rows(project, snapshot=snapshot)
@@ -210,7 +210,7 @@ def test_large_texts_are_held_a_batch_at_a_time(project, three, make_comparisons
 
 def test_judgments_are_exported_one_a_row_with_their_history(project, three, judged):
     judgment = judged[1].judgments.get()
-    judging.revise(
+    revising.revise(
         project,
         three[0],
         judgment.pk,

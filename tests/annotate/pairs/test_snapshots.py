@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from annotate.judgments import judging
+from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Completion, Project, Prompt, Snapshot
 from annotate.pairs import snapshots
 from annotate.pairs.exports import export_rows
@@ -170,9 +170,9 @@ def test_verdicts_that_came_too_fast_may_be_left_out(project, three, make_compar
 def test_superseded_judgments_never_count(project, three, make_comparisons):
     (comparison,) = make_comparisons(1)
     judgment = say(three[0], comparison, "first")
-    judging.revise(project, three[0], judgment.pk, judging.Verdict("prefer", comparison.second_id, 1))
+    revising.revise(project, three[0], judgment.pk, judging.Verdict("prefer", comparison.second_id, 1))
     assert only_pair(project).chosen == comparison.second_id
-    judging.undo(project, three[0])
+    undoing.undo(project, three[0])
     assert aggregate(project).counts["judgments"] == 0
 
 
@@ -217,7 +217,7 @@ def test_a_new_verdict_gives_a_new_snapshot_beside_the_old_one(project, owner, t
     judgment = say(three[0], first, "first")
     old = take_snapshot(project, owner)
     rows = list(training_rows(old))
-    judging.revise(project, three[0], judgment.pk, judging.Verdict("prefer", first.second_id, 1))
+    revising.revise(project, three[0], judgment.pk, judging.Verdict("prefer", first.second_id, 1))
     say(three[0], second, "first")
     new = take_snapshot(project, owner)
     assert new.digest != old.digest

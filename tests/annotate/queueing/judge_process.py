@@ -20,7 +20,7 @@ django.setup()
 from django.db import connection  # noqa: E402 - models need the set-up above
 from django.utils import timezone  # noqa: E402
 
-from annotate.judgments import judging  # noqa: E402
+from annotate.judgments import judging, undoing  # noqa: E402
 from annotate.judgments.judging import Verdict  # noqa: E402
 from annotate.models import Project, User  # noqa: E402
 from annotate.queueing import queue  # noqa: E402
@@ -42,7 +42,7 @@ def main(username: str, seed: str, start: str, reaps: str) -> None:
         if reaps == "yes" and random.random() < 0.1:
             queue.expire_claims(project, now=timezone.now() + timedelta(hours=1))
         if turn is not None and random.random() < 0.1:
-            judging.undo(project, user)
+            undoing.undo(project, user)
         elif turn is not None and random.random() < 0.1:
             queue.leave(project, user)
 

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from annotate.imports import records, uploads, writing
-from annotate.judgments import judging
+from annotate.judgments import judging, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Import, Judgment, Membership, Project
 from annotate.people import members
@@ -67,7 +67,7 @@ def test_a_skip_whose_place_is_being_taken_is_not_undone(
     claim = queue.claim(project, teammate)
     judging.record(project, teammate, claim.token, Verdict("skip"))
     (theirs, _) = commits_first(lambda: queue.claim(project, owner))
-    assert judging.undo(project, teammate) is None
+    assert undoing.undo(project, teammate) is None
     theirs.result(10)
     assert broken_rules(project) == []
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from annotate.errors import RefusalError
-from annotate.judgments import judging
+from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import (
     Claim,
@@ -107,9 +107,9 @@ class Desk(RuleBasedStateMachine):
             case "revise":
                 self.revise(which, side)
             case "undo":
-                self.remember(user, judging.undo(self.project, user, now=self.now))
+                self.remember(user, undoing.undo(self.project, user, now=self.now))
             case "redo":
-                judging.redo(self.project, user, now=self.now)
+                undoing.redo(self.project, user, now=self.now)
             case "renew" if self.given:
                 holder, _claim, token = self.given[which % len(self.given)]
                 queue.renew(self.project, holder, token, now=self.now)
@@ -186,7 +186,7 @@ class Desk(RuleBasedStateMachine):
             judgment = judgments[which % count]
             claim = Claim.objects.get(comparison=judgment.comparison_id, annotator=judgment.annotator_id)
             try:
-                judging.revise(
+                revising.revise(
                     judgment.project, judgment.annotator, judgment.pk, self.verdict(claim, side), now=self.now
                 )
             except RefusalError:

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from annotate.errors import RefusalError
-from annotate.judgments import judging
+from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import ApiToken, Claim, Comparison, Judgment
 from annotate.pairs.exports import judgment_rows
@@ -126,14 +126,14 @@ def test_it_is_undone_redone_and_changed(project, teammate, make_comparisons):
     [found] = make_comparisons(1)
     claim = queue.claim(project, teammate)
     judging.record(project, teammate, claim.token, NOT_MINE)
-    again = judging.undo(project, teammate)
+    again = undoing.undo(project, teammate)
     assert again.draft["skip_reason"] == "not_mine"
     assert not broken_rules(project)
-    judgment = judging.redo(project, teammate)
+    judgment = undoing.redo(project, teammate)
     assert not broken_rules(project)
-    skip = judging.revise(project, teammate, judgment.pk, SKIP)
+    skip = revising.revise(project, teammate, judgment.pk, SKIP)
     assert (skip.skip_reason, Claim.objects.get().state) == ("", "skipped")
-    judging.revise(project, teammate, skip.pk, Verdict("tie"))
+    revising.revise(project, teammate, skip.pk, Verdict("tie"))
     found.refresh_from_db()
     assert (found.judged, found.skipped) == (1, 0)
     assert not broken_rules(project)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from annotate.judgments import judging
+from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
@@ -76,7 +76,7 @@ def test_what_was_superseded_or_skipped_is_no_opinion(project, three, make_compa
     say(three[1], comparison, "second")
     say(three[2], comparison, "skip")
     assert agreement.pairwise_agreement(agreement.meetings(project)) == Share(0, 1)
-    judging.undo(project, three[1])
+    undoing.undo(project, three[1])
     assert agreement.meetings(project) == []
 
 
@@ -105,9 +105,9 @@ def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, fe
     anna, right = three[0], judging.Verdict("prefer", gold.gold_preferred_id, 1)
     wrong = say(anna, gold, "second")
     if again == "edit":
-        judging.revise(project, anna, wrong.pk, right)
+        revising.revise(project, anna, wrong.pk, right)
     else:
-        judging.record(project, anna, judging.undo(project, anna).token, right)
+        judging.record(project, anna, undoing.undo(project, anna).token, right)
     assert agreement.gold_accuracy(project) == {anna.pk: Share(0, 1)}
     assert qualification.standing(project, anna).failed
 
@@ -115,7 +115,7 @@ def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, fe
 def test_a_verdict_after_a_skip_is_the_first_one(project, three, make_comparisons):
     (gold,) = make_comparisons(1, kind="gold")
     skipped = say(three[0], gold, "skip")
-    judging.revise(project, three[0], skipped.pk, judging.Verdict("prefer", gold.gold_preferred_id, 1))
+    revising.revise(project, three[0], skipped.pk, judging.Verdict("prefer", gold.gold_preferred_id, 1))
     assert agreement.gold_accuracy(project) == {three[0].pk: Share(1, 1)}
 
 

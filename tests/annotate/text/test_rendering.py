@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from annotate.text import hidden_characters, rendering
+from annotate.text import hidden_characters, markdown_html, rendering
 from annotate.text.differences import WORD_LIMIT, common, differences
 from annotate.text.rendering import DISPLAY_LIMIT, markdown, raw
 
@@ -245,7 +245,7 @@ SLOW = {
 def test_work_grows_no_faster_than_the_text(pattern: str) -> None:
     def rendered(length: int) -> int:
         text = (pattern * length)[:length]
-        return work(lambda: rendering._markdown(text, {}, ()))
+        return work(lambda: rendering._render(text, {}, ()))
 
     rendered(500)  # what is set up once
     assert rendered(2_000) < 2.5 * rendered(1_000) + 5_000
@@ -305,7 +305,7 @@ def highlighted(html: str) -> list[bool]:
 
 
 def test_highlighting_has_a_budget_for_a_block_and_for_a_text() -> None:
-    most, all_ = rendering.HIGHLIGHTED_BLOCK, rendering.HIGHLIGHTED_TEXT
+    most, all_ = markdown_html.HIGHLIGHTED_BLOCK, markdown_html.HIGHLIGHTED_TEXT
     for language in ("ts", "yaml", "html", "js"):
         assert highlighted(markdown(code(language, most) + code(language, most + 1))) == [True, False]
         blocks = all_ // most

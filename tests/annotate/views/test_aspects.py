@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from annotate.judgments import judging
+from annotate.judgments import revising
 from annotate.judgments.judging import Verdict
 from annotate.models import Judgment, TrailEntry, stored_aspects
 from annotate.pairs.exports import judgment_rows
@@ -27,7 +27,7 @@ def judged(page, project, teammate, make_comparisons):
     [comparison] = make_comparisons(1)
     judgment = say(teammate, comparison, "first")
     verdict = Verdict("prefer", judgment.preferred_id, 2, reasons=["truer"], criteria=HELPFUL)
-    return judging.revise(project, teammate, judgment.pk, verdict)
+    return revising.revise(project, teammate, judgment.pk, verdict)
 
 
 def form_of(page):
@@ -63,7 +63,7 @@ def test_a_new_title_leaves_the_key_and_what_was_said(page, project, teammate, j
     save(page, criteria__title__helpfull="Helpful", reasons__title__truer="More true")
     project.refresh_from_db()
     assert project.criteria == [{"key": "helpfull", "title": "Helpful"}]
-    revised = judging.revise(project, teammate, judged.pk, Verdict("tie", rationale="Both are fine."))
+    revised = revising.revise(project, teammate, judged.pk, Verdict("tie", rationale="Both are fine."))
     assert (revised.reasons, revised.criteria) == (["truer"], HELPFUL)
 
 
@@ -141,6 +141,6 @@ def test_people_read_titles_and_programs_keys(page, project, judged):
 def test_a_title_is_understood_as_its_key(project, teammate, judged):
     project.refresh_from_db()
     verdict = Verdict("tie", reasons=["Shorter"], criteria={"Helpfull": {"verdict": "both_bad"}})
-    judging.revise(project, teammate, judged.pk, verdict)
+    revising.revise(project, teammate, judged.pk, verdict)
     revised = Judgment.objects.get(superseded_at=None)
     assert (revised.reasons, revised.criteria) == (["shorter"], {"helpfull": {"verdict": "both_bad"}})

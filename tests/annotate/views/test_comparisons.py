@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from annotate.judgments import judging
+from annotate.judgments import judging, undoing
 from annotate.models import Comparison, Flag, Policy, Prompt
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
@@ -189,7 +189,7 @@ def test_a_mangled_page_address_is_the_first_page(owner, make_comparisons, clien
 def test_a_comparison_tells_everything(project, owner, teammate, researcher, make_comparisons, client_for):
     [comparison] = make_comparisons(needed=2)
     judge_all(project, teammate, {comparison.pk: "first"})
-    judging.undo(project, teammate)
+    undoing.undo(project, teammate)
     judge_all(project, teammate, {comparison.pk: "second"})
     snapshot = take_snapshot(project, owner)
     claim = queue.claim(project, owner)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from annotate.judgments import judging
+from annotate.judgments import judging, undoing
 from annotate.models import Comparison, Completion, Prompt, Snapshot
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
@@ -170,7 +170,7 @@ def test_a_bad_filter_is_named_and_nothing_is_sent(judged, researcher, client_fo
 
 
 def test_judgments_are_exported_with_their_history(project, judged, teammate, researcher, client_for):
-    judging.undo(project, teammate)
+    undoing.undo(project, teammate)
     found = rows(client_for(researcher).get("/p/reviews/export/judgments.jsonl?held_out=include"))
     assert len(found) == 6
     assert sum(row["current"] for row in found) == 5
@@ -198,7 +198,7 @@ def test_a_snapshot_stays_as_it_was(project, judged, teammate, owner, client_for
     url = f"/p/reviews/snapshots/{snapshot.digest}/exact.jsonl"
     before = b"".join(client.get(url).streaming_content)
     for _ in range(6):
-        judging.undo(project, teammate)
+        undoing.undo(project, teammate)
     assert b"".join(client.get(url).streaming_content) == before
 
 

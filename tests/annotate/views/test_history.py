@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.judgments import judging
+from annotate.judgments import judging, revising
 from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Comparison, Completion, Judgment, stored_aspects
 from annotate.queueing import queue
@@ -210,7 +210,7 @@ def test_text_that_is_cut_on_a_judgments_page_opens_whole(
     comparison = Comparison.objects.create(
         project=made.project, prompt=made.prompt, first=long, second=made.second
     )
-    mine = judging.revise(made.project, teammate, judge(teammate, "left").pk, Verdict("tie"))
+    mine = revising.revise(made.project, teammate, judge(teammate, "left").pk, Verdict("tie"))
     html = history.get(reverse("judgment", args=["reviews", mine.pk])).content.decode()
     assert html.count("only its beginning is shown") == 1
     side = "a" if mine.left_id == comparison.first_id else "b"
@@ -271,7 +271,7 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
     assert work.agreement.count == work.agreement.total == 3
     last = Judgment.objects.filter(annotator=owner).last()
     assert last is not None
-    judging.revise(project, owner, last.pk, Verdict("tie"))
+    revising.revise(project, owner, last.pk, Verdict("tie"))
     work = my_work.figures(project, teammate)
     assert work.agreement is not None
     assert (work.agreement.count, work.agreement.total) == (2, 3)

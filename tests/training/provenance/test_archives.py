@@ -14,7 +14,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from annotate.judgments import judging
+from annotate.judgments import revising
 from annotate.models import Comparison, Import, Project, Snapshot, User
 from annotate.pairs.snapshots import training_rows
 from annotate.projects import trail
@@ -50,7 +50,7 @@ def lived(finished: Round, owner: User, researcher: User, teammate: User) -> Pro
     texts = (" \u0085 one\r\n", " \U0001f600 two")
     odd = factories.compare(project, chat, *texts, batch=f"import {upload.pk}", metadata={"a": [1, {}]})
     said = factories.say(owner, odd, "first")
-    judging.revise(
+    revising.revise(
         project, owner, said.pk, factories.named(owner.claims.get(), "second", rationale="No “why”")
     )
     gold = factories.compare(project, "gold", " a", " b", kind="gold")

@@ -12,8 +12,15 @@ from annotate.models import Import, Project, Prompt, User
 from annotate.text.usernames import name_key
 from training.management.commands.lineage import find_project
 from training.models import Round
-from training.provenance import forgetting
-from training.provenance.forgetting import Consequences, Target
+from training.provenance import forgetting, retraining
+from training.provenance.consequences import (
+    Consequences,
+    Target,
+    find_consequences,
+    import_target,
+    person_targets,
+    prompt_target,
+)
 
 
 class Command(BaseCommand):
@@ -45,7 +52,7 @@ class Command(BaseCommand):
         if not targets and not account:
             self.retrain_more(project, options)
             return
-        found = [forgetting.find_consequences(target) for target in targets]
+        found = [find_consequences(target) for target in targets]
         self.tell(found, options)
         if options["dry_run"]:
             return
@@ -66,13 +73,13 @@ class Command(BaseCommand):
         """Return the targets that the options name, and the account that goes with them."""
         if options["annotator"] is not None:
             person = find_person(options["annotator"])
-            return forgetting.person_targets(person, project), None if project else person
+            return person_targets(person, project), None if project else person
         if options["prompt"] is not None:
             prompt = _one(Prompt, "prompt", options["prompt"], project)
-            return [forgetting.prompt_target(prompt)], None
+            return [prompt_target(prompt)], None
         if options["upload"] is not None:
             upload = _one(Import, "import", options["upload"], project)
-            return [forgetting.import_target(upload)], None
+            return [import_target(upload)], None
         return [], None
 
     def retrain_more(self, project: Project | None, options: dict[str, Any]) -> None:
@@ -82,11 +89,11 @@ class Command(BaseCommand):
                 "Give --annotator NAME, --prompt ID or --import N; or --retrain --project SLUG to go on retraining."
             )
         if options["dry_run"]:
-            numbers = [round_.number for round_ in forgetting.to_retrain(project)]
+            numbers = [round_.number for round_ in retraining.rounds_to_retrain(project)]
             self.stdout.write(f"Rounds to do over: {', '.join(map(str, numbers)) or 'none'}.")
             return
         try:
-            round_ = forgetting.retrain_next(project)
+            round_ = retraining.retrain_next(project)
         except RefusalError as error:
             raise CommandError(str(error)) from error
         if round_ is None:
@@ -118,7 +125,7 @@ class Command(BaseCommand):
         for round_ in queued:
             original = round_.retrains.number if round_.retrains else 0
             self.stderr.write(f"{round_.project.slug}: round {round_.number} does round {original} over.")
-            if left := len(forgetting.to_retrain(round_.project)):
+            if left := len(retraining.rounds_to_retrain(round_.project)):
                 slug = round_.project.slug
                 self.stderr.write(
                     f"{left} more to do over. Once round {round_.number} is decided: "

@@ -1,0 +1,1 @@
+"""The parts of `make gpu-check`: what only a GPU can show."""

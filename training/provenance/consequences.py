@@ -1,0 +1,157 @@
+"""The dependents of what is to be forgotten: rows, and the rounds and policies that it shaped. Reads only."""
+
+from dataclasses import dataclass, field
+
+from django.db.models import Q, QuerySet
+
+from annotate.imports import uploads
+from annotate.models import (
+    Claim,
+    Comparison,
+    Import,
+    Judgment,
+    Policy,
+    Project,
+    Prompt,
+    Snapshot,
+    SnapshotPair,
+    User,
+)
+from training.models import Round
+from training.rounds import lineage
+
+
+@dataclass(frozen=True)
+class Target:
+    """The rows to forget in one project: a person's judgments, or prompts and comparisons with everything on them."""
+
+    project: Project
+    what: str  # for the trail, without a name
+    person: User | None = None
+    prompts: QuerySet[Prompt] = field(default_factory=Prompt.objects.none)
+    comparisons: QuerySet[Comparison] = field(default_factory=Comparison.objects.none)
+    upload: Import | None = None
+
+    @property
+    def judgments(self) -> QuerySet[Judgment]:
+        """Return the judgments that are forgotten, history too."""
+        condition = Q(comparison__in=self.comparisons)
+        if self.person is not None:
+            condition |= Q(annotator=self.person)
+        if self.upload is not None:  # judgments that came onto comparisons which were here already
+            condition |= Q(import_batch=uploads.batch(self.upload))
+        return Judgment.objects.filter(condition, project=self.project)
+
+    @property
+    def pairs(self) -> QuerySet[SnapshotPair]:
+        """Return the pairs of snapshots that hold what is forgotten."""
+        held = SnapshotPair.judgments.through.objects.filter(judgment__in=self.judgments)
+        condition = Q(comparison__in=self.comparisons) | Q(pk__in=held.values("snapshotpair"))
+        return SnapshotPair.objects.filter(condition, snapshot__project=self.project)
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """The dependents of a target: counts of rows, and the rounds and policies that it shaped."""
+
+    project: Project
+    judgments: int
+    comparisons: int
+    prompts: int
+    pairs: int
+    snapshots: list[Snapshot]
+    rounds: list[Round]  # trained on it
+    descended: list[Round]  # started from a policy that was
+    policies: list[Policy]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the consequences as JSON."""
+        return {
+            "project": self.project.slug,
+            "judgments": self.judgments,
+            "comparisons": self.comparisons,
+            "prompts": self.prompts,
+            "pairs": self.pairs,
+            "snapshots": [snapshot.digest for snapshot in self.snapshots],
+            "rounds": [round_.number for round_ in self.rounds],
+            "descended_rounds": [round_.number for round_ in self.descended],
+            "policies": [policy.name for policy in self.policies],
+        }
+
+
+def person_targets(person: User, project: Project | None) -> list[Target]:
+    """Return the targets of a person: in one project, or in each that knows them."""
+    if project is not None:
+        projects = [project]
+    else:
+        known = (
+            Q(memberships__user=person)
+            | Q(judgments__annotator=person)
+            | Q(comparisons__flags__annotator=person)
+        )
+        claimed = Claim.objects.filter(annotator=person).values("project")
+        projects = list(Project.objects.filter(known | Q(pk__in=claimed)).distinct().order_by("pk"))
+    return [
+        Target(one, "an annotator", person, comparisons=one.comparisons.filter(reserved_for=person))
+        for one in projects
+    ]
+
+
+def prompt_target(prompt: Prompt) -> Target:
+    """Return the target of a prompt, with all that was written for it and said of that."""
+    project = prompt.project
+    among = project.comparisons.filter(prompt=prompt)
+    return Target(project, "a prompt", prompts=project.prompts.filter(pk=prompt.pk), comparisons=among)
+
+
+def import_target(upload: Import) -> Target:
+    """Return the target of an import: the prompts and comparisons that it brought, and all that came of them."""
+    project, batch = upload.project, uploads.batch(upload)
+    brought = Q(prompt__batch=batch) | Q(batch=batch) | Q(repeat_of__batch=batch)
+    return Target(
+        project,
+        "an import",
+        prompts=project.prompts.filter(batch=batch),
+        comparisons=project.comparisons.filter(brought),
+        upload=upload,
+    )
+
+
+def find_consequences(target: Target) -> Consequences:
+    """Return what depends on a target. Nothing is changed."""
+    pairs = target.pairs
+    snapshots = list(Snapshot.objects.filter(pk__in=pairs.values("snapshot")).order_by("pk"))
+    trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related("snapshot")
+    shaped = {snapshot.pk for snapshot in snapshots}
+    rounds = [
+        round_
+        for round_ in trained.select_related("result_policy", "project").order_by("number")
+        if round_.snapshot_id in shaped or _could_have_counted(target, round_)
+    ]
+    made = [round_.result_policy for round_ in rounds if round_.result_policy is not None]
+    policies = {policy.pk: policy for one in made for policy in (one, *lineage.descendants(one))}
+    descended = target.project.rounds.filter(start_policy__in=policies, trains=True).order_by("number")
+    numbers = {round_.number for round_ in rounds}
+    return Consequences(
+        target.project,
+        target.judgments.count(),
+        target.comparisons.count(),
+        target.prompts.count(),
+        pairs.count(),
+        snapshots,
+        rounds,
+        [one for one in descended.select_related("project") if one.number not in numbers],
+        [policies[pk] for pk in sorted(policies)],
+    )
+
+
+def _could_have_counted(target: Target, round_: Round) -> bool:
+    """Return whether a verdict stood when the round began that can have kept a comparison out of its pairs."""
+    stood = target.judgments.filter(
+        pk__in=Judgment.objects.standing_at(round_.created_at).opinions().values("pk"),
+        created_at__lte=round_.created_at,
+    )
+    settings = round_.settings.get("pairs", {})
+    if not settings.get("include_gold") and settings.get("votes") != "reliability":
+        stood = stood.exclude(comparison__kind=Comparison.Kind.GOLD)
+    return stood.exclude(comparison__kind=Comparison.Kind.REPEAT).exists()
