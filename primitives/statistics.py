@@ -51,7 +51,7 @@ class Share:
     total: int = 0
 
     @property
-    def share(self) -> float | None:
+    def value(self) -> float | None:
         return self.count / self.total if self.total else None
 
     @property

@@ -22,7 +22,7 @@ from annotate.models import Membership, Project, User
 from annotate.pairs.exports import pseudonym
 from annotate.people import invitations
 from annotate.people.access import ADMINS
-from annotate.people.members import change_role, member_list, remove_member
+from annotate.people.members import change_role, list_members, remove_member
 from annotate.projects import trail
 from annotate.queueing import qualification
 
@@ -142,7 +142,7 @@ def _membership(call: Call, membership_id: int) -> Membership:
 
 def _members(project: Project) -> Any:
     # None is linkable: the API makes no links.
-    for member in member_list(project, User.objects.none()):
+    for member in list_members(project, User.objects.none()):
         yield member_data(member, pseudonym(member.membership.user_id))
 
 

@@ -282,10 +282,10 @@ def _mix(selection: Selection) -> list[tuple[str, int]]:
 
 
 def _share(share: Share) -> str:
-    if share.share is None:
+    if share.value is None:
         return "not measured"
     low, high = share.interval
-    return f"{100 * share.share:.1f} % ({100 * low:.1f} to {100 * high:.1f} %, {share.total:,} counted)"
+    return f"{100 * share.value:.1f} % ({100 * low:.1f} to {100 * high:.1f} %, {share.total:,} counted)"
 
 
 def _day(moment: datetime | None) -> str:

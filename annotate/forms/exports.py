@@ -20,7 +20,15 @@ from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS, Format, Source
 from annotate.exports.selection import Selection
 from annotate.exports.splits import Split
-from annotate.forms.filters import Batch, Day, Metadata, Policies, SeveralAnnotators, Snapshots, StrictForm
+from annotate.forms.filters import (
+    AnnotatorsField,
+    BatchField,
+    DayField,
+    MetadataField,
+    PolicyField,
+    SnapshotField,
+    StrictForm,
+)
 from annotate.models import Comparison, Project
 from annotate.pairs.downloads import download
 from annotate.pairs.exports import PAIR_COLUMNS
@@ -111,7 +119,7 @@ class ExportForm(PairsForm):
         choices=[("all", _("Every column")), ("texts", _("Prompt, chosen and rejected alone"))],
         label=_("Columns of pairs"),
     )
-    snapshot = Snapshots()
+    snapshot = SnapshotField()
     held_out = forms.ChoiceField(
         choices=[
             ("", _("In judgments only")),
@@ -123,13 +131,13 @@ class ExportForm(PairsForm):
         help_text=_("Training never sees them. Judgments of them are work like any other."),
     )
     kind = forms.ChoiceField(choices=[("", _("Every kind")), *Comparison.Kind.choices], label=_("Kind"))
-    policy = Policies(to_field_name="name", label=_("With a completion of"))
-    annotator = SeveralAnnotators(to_field_name="username", label=_("Judged by"))
-    since = Day(label=_("Judged since"))
-    until = Day(label=_("Judged until"), help_text=_("Later judgments are left out."))
-    batch = Batch()
+    policy = PolicyField(to_field_name="name", label=_("With a completion of"))
+    annotator = AnnotatorsField(to_field_name="username", label=_("Judged by"))
+    since = DayField(label=_("Judged since"))
+    until = DayField(label=_("Judged until"), help_text=_("Later judgments are left out."))
+    batch = BatchField()
     round = forms.IntegerField(min_value=1, max_value=1_000_000, label=_("Samples of round"))
-    metadata = Metadata()
+    metadata = MetadataField()
     flags = forms.ChoiceField(
         choices=[("", _("Any")), ("leave", _("Leave out flagged ones")), ("only", _("Flagged ones alone"))],
         label=_("Open flags"),
@@ -191,7 +199,7 @@ class ExportForm(PairsForm):
         super().__init__({**given, **({"format": [format]} if format else {})})
         self.project = project
         for field in self.fields.values():
-            if isinstance(field, SeveralAnnotators | Policies | Batch | Snapshots):
+            if isinstance(field, AnnotatorsField | PolicyField | BatchField | SnapshotField):
                 field.narrow_to(project)
 
     def clean(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class StrictForm(forms.Form):
         return cleaned
 
 
-class Day(forms.DateField):
+class DayField(forms.DateField):
     """A day, within years that every time zone and database can hold."""
 
     EARLIEST, LATEST = date(1970, 1, 1), date(9000, 1, 1)
@@ -52,7 +52,7 @@ def name_annotator(person: User) -> str:
     return str(person.username)
 
 
-class Annotators(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
+class AnnotatorField(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
     """A member of the project, or one who left: their judgments are kept, and they can be chosen."""
 
     default_error_messages = {
@@ -70,10 +70,10 @@ class Annotators(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscri
         return name_annotator(person)
 
 
-class SeveralAnnotators(forms.ModelMultipleChoiceField):  # type: ignore[type-arg] # no subscript at run time
+class AnnotatorsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg] # no subscript at run time
     """Any number of people who judged in the project, or may; none of them means all."""
 
-    default_error_messages = Annotators.default_error_messages
+    default_error_messages = AnnotatorField.default_error_messages
     widget = forms.CheckboxSelectMultiple
 
     def __init__(self, **options: Any) -> None:
@@ -87,7 +87,7 @@ class SeveralAnnotators(forms.ModelMultipleChoiceField):  # type: ignore[type-ar
         return name_annotator(person)
 
 
-class Snapshots(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
+class SnapshotField(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
     """A snapshot of the project, by its digest or how it begins."""
 
     default_error_messages = {
@@ -126,7 +126,7 @@ class Snapshots(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscrip
         return words % {"digest": snapshot.digest[:12], "count": f"{pairs:,}"}
 
 
-class Policies(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
+class PolicyField(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
     """A policy of the project."""
 
     default_error_messages = {"invalid_choice": _("“%(value)s” is not a policy of this project.")}
@@ -140,7 +140,7 @@ class Policies(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript
         self.queryset = Policy.objects.filter(project=project).order_by("-pk")
 
 
-class Metadata(forms.CharField):
+class MetadataField(forms.CharField):
     """A key of metadata, or a key and its value, such as “lang=de”."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class Metadata(forms.CharField):
         super().__init__(required=False, max_length=300, label=_("Metadata"), widget=widget)
 
 
-class Batch(forms.CharField):
+class BatchField(forms.CharField):
     """The batch of a row, such as “import 3”: it says what made it."""
 
     def __init__(self) -> None:

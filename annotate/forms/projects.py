@@ -24,7 +24,7 @@ BASE_MODEL_HELP = _(
 def check_base_model(name: str) -> str:
     """Return the name of a base model that this site allows, or none at all. Raises ValidationError."""
     if name and base_models.locate(name) is None:
-        raise forms.ValidationError(base_models.refusal(name))
+        raise forms.ValidationError(base_models.explain_refusal(name))
     return name
 
 

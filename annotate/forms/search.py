@@ -8,7 +8,14 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotate.forms.filters import Annotators, Batch, Day, Metadata, Policies, StrictForm
+from annotate.forms.filters import (
+    AnnotatorField,
+    BatchField,
+    DayField,
+    MetadataField,
+    PolicyField,
+    StrictForm,
+)
 from annotate.models import Comparison, Judgment, Project
 from annotate.projects import trail
 
@@ -28,8 +35,8 @@ class PromptFilterForm(StrictForm):
     q = forms.CharField(required=False, max_length=200, label=_("Search"))
     state = forms.ChoiceField(required=False, choices=STATES, label=_("State"))
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
-    batch = Batch()
-    metadata = Metadata()
+    batch = BatchField()
+    metadata = MetadataField()
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
@@ -54,12 +61,12 @@ class JudgmentFilterForm(StrictForm):
         label=_("Replaced ones too"),
         error_messages={"invalid_choice": _("Must be 0 or 1.")},
     )
-    annotator = Annotators(to_field_name="username", empty_label=_("Any annotator"))
+    annotator = AnnotatorField(to_field_name="username", empty_label=_("Any annotator"))
     verdict = forms.ChoiceField(
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
     comparison = forms.IntegerField(required=False, min_value=1, label=_("Comparison"))
-    since = Day(required=False, label=_("Judged since"))
+    since = DayField(required=False, label=_("Judged since"))
 
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
@@ -105,10 +112,10 @@ class FilterForm(StrictForm):
         required=False, choices=[("", _("Any verdict")), *Judgment.Verdict.choices], label=_("Verdict")
     )
     judged_by = forms.ChoiceField(required=False, choices=JUDGED_BY, label=_("Judged by"))
-    annotator = Annotators(empty_label=_("Any annotator"))
-    policy = Policies()
-    batch = Batch()
-    metadata = Metadata()
+    annotator = AnnotatorField(empty_label=_("Any annotator"))
+    policy = PolicyField()
+    batch = BatchField()
+    metadata = MetadataField()
     held_out = forms.ChoiceField(required=False, choices=HELD_OUT, label=_("Prompts"))
     prompt = forms.IntegerField(
         required=False, min_value=1, label=_("Prompt"), widget=forms.HiddenInput(attrs={"id": None})
@@ -119,12 +126,12 @@ class FilterForm(StrictForm):
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
         for field in self.fields.values():
-            if isinstance(field, Annotators | Policies | Batch):
+            if isinstance(field, AnnotatorField | PolicyField | BatchField):
                 field.narrow_to(project)
 
 
 class NamedFilterForm(FilterForm):
     """The filters of the API's list of comparisons: people and policies by their names."""
 
-    annotator = Annotators(to_field_name="username", empty_label=_("Any annotator"))
-    policy = Policies(to_field_name="name")
+    annotator = AnnotatorField(to_field_name="username", empty_label=_("Any annotator"))
+    policy = PolicyField(to_field_name="name")

@@ -3,7 +3,7 @@
 from annotate.models import Comparison, Judgment, Project
 
 
-def known_better(project: Project, judgment: Judgment) -> int | None:
+def find_known_better(project: Project, judgment: Judgment) -> int | None:
     """Return the id of the completion that is known to be better, where the project tells annotators."""
     if project.gold_feedback != Project.GoldFeedback.SHOWN:
         return None

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.judgments.revising import replace_judgment, settled_state, total_seconds
+from annotate.judgments.revising import add_seconds, get_settled_state, replace_judgment
 from annotate.judgments.verdicts import Verdict, name_shown, parse_token, unknown_token
 from annotate.models import Claim, Judgment, Project, User
 from annotate.models.conflicts import again_on_race
@@ -81,7 +81,7 @@ def judge_and_next(
     if live is None:
         claim = queue.claim(project, annotator, now=now)
         return Turn(judgment, claim, queue.claim_next(project, annotator, now=now) if claim else None)
-    claims = queue.claims_shown(live, following)
+    claims = queue.show_claims(live, following)
     return Turn(judgment, claims.get(live), claims.get(following) if following else None)
 
 
@@ -98,18 +98,20 @@ def _record(
     age: float,
     now: datetime,
 ) -> Judgment:
-    key = parse_token(token)
+    token = parse_token(token)
     fields = verdict.check(project)
-    settled = _settle(project, annotator, key, settled_state(fields["verdict"], fields["skip_reason"]), now)
+    settled = _settle(
+        project, annotator, token, get_settled_state(fields["verdict"], fields["skip_reason"]), now
+    )
     if settled is None:
-        return _record_again(project, annotator, key, verdict, fields=fields, seconds=seconds, now=now)
+        return _record_again(project, annotator, token, verdict, fields=fields, seconds=seconds, now=now)
     claim, was_late = settled
     _check_time(project, claim, now - timedelta(seconds=age))
     fields = name_shown(fields, (claim.left_id, claim.right_id))
     before = Judgment.objects.get(pk=claim.undone_id) if claim.undone_id else None
     if before is not None:
         fields = verdict.revised(fields, before)
-    taken = total_seconds(_seconds(seconds, claim, now), before)
+    taken = add_seconds(_seconds(seconds, claim, now), before)
     hasty = taken is not None and taken < project.min_seconds
     return Judgment.objects.create(
         **fields,
@@ -118,7 +120,7 @@ def _record(
         annotator=annotator,
         left_id=claim.left_id,
         right_id=claim.right_id,
-        token=key,
+        token=token,
         seconds=taken,
         late=claim.expires_at <= now or was_late,
         too_fast=hasty and fields["verdict"] != Judgment.Verdict.SKIP,

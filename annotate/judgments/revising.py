@@ -48,7 +48,7 @@ def replace_judgment(
         comparison=judgment.comparison_id, annotator=judgment.annotator_id
     )
     Comparison.objects.select_for_update().get(pk=judgment.comparison_id)
-    state = settled_state(fields["verdict"], fields["skip_reason"])
+    state = get_settled_state(fields["verdict"], fields["skip_reason"])
     is_taken_up = claim.state != Claim.State.JUDGED and state == Claim.State.JUDGED
     late = judgment.late or (is_taken_up and not has_place_left(claim))
     Judgment.objects.filter(pk=judgment.pk).update(superseded_at=now)
@@ -61,7 +61,7 @@ def replace_judgment(
         left_id=judgment.left_id,
         right_id=judgment.right_id,
         token=token,
-        seconds=total_seconds(look, judgment),
+        seconds=add_seconds(look, judgment),
         too_fast=judgment.too_fast,
         late=late,
         replaces=judgment,
@@ -70,14 +70,14 @@ def replace_judgment(
     )
 
 
-def total_seconds(seconds: float | None, before: Judgment | None) -> float | None:
+def add_seconds(seconds: float | None, before: Judgment | None) -> float | None:
     """Return the seconds of reading, those of the looks before this one too. None if no look was measured."""
     looks = [seconds, before.seconds if before else None]
     measured = [look for look in looks if look is not None]
     return sum(measured) if measured else None
 
 
-def settled_state(verdict: str, skip_reason: str) -> Claim.State:
+def get_settled_state(verdict: str, skip_reason: str) -> Claim.State:
     if verdict != Judgment.Verdict.SKIP:
         return Claim.State.JUDGED
     return Claim.State.PASSED if skip_reason else Claim.State.SKIPPED

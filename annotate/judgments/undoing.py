@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from annotate.judgments.revising import has_place_left, settled_state
+from annotate.judgments.revising import get_settled_state, has_place_left
 from annotate.judgments.verdicts import DRAFT_KEYS
 from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
 from annotate.models.conflicts import RaceError, again_on_race
@@ -41,10 +41,10 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
             undone=latest,
             claimed_at=now,
             seen_at=now,
-            expires_at=now + queue.lease(project),
+            expires_at=now + queue.get_lease(project),
             draft={name: getattr(latest, name) for name in DRAFT_KEYS},
         )
-    return queue.claims_shown(claim.pk)[claim.pk]
+    return queue.show_claims(claim.pk)[claim.pk]
 
 
 @again_on_race
@@ -68,7 +68,7 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
             return None
         Comparison.objects.select_for_update().get(pk=claim.comparison_id)
         judgment = claim.undone
-        state = settled_state(judgment.verdict, judgment.skip_reason)
+        state = get_settled_state(judgment.verdict, judgment.skip_reason)
         if claim.state in Claim.FREED and state == Claim.State.JUDGED and not has_place_left(claim):
             judgment.late = True
         judgment.superseded_at = None
@@ -107,7 +107,7 @@ def _make_way(judgment: Judgment, now: datetime) -> Claim:
         queue.release(ahead, now=now)
     if live := by_state.get(Claim.State.LIVE):
         Claim.objects.filter(pk=live.pk).update(state=Claim.State.NEXT, expires_at=now + queue.NEXT_LEASE)
-    return by_state[settled_state(judgment.verdict, judgment.skip_reason)]
+    return by_state[get_settled_state(judgment.verdict, judgment.skip_reason)]
 
 
 def _undoable(project: Project, annotator: User, now: datetime) -> QuerySet[Judgment]:

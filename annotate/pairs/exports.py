@@ -1,6 +1,6 @@
 """Preference pairs in TRL's preference format, and judgments, as JSON Lines or CSV with their provenance.
 
-Rows are streamed: a batch of pairs is in memory at a time. Free-form objects (metadata, sampling settings) are JSON
+Rows are streamed: a chunk of pairs is in memory at a time. Free-form objects (metadata, sampling settings) are JSON
 text inside their column, so that every row has the same types and any reader of tables takes the file.
 """
 
@@ -182,7 +182,7 @@ class _Vote(NamedTuple):
 
 
 def _with_texts(rows: list[_Row], snapshot: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a batch. Plain tuples: rows of models cost several times as much."""
+    """Yield the rows of a chunk. Plain tuples: rows of models cost several times as much."""
     comparisons = {
         found[0]: found
         for found in Comparison.objects.filter(pk__in=[row.comparison for row in rows]).values_list(

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 PORT = re.compile(r"\A(?:\[([^\]]+)\]|([0-9.]+))(?::\d+)?\Z")  # some proxies write it behind the address
 
 
-def client_address(request: HttpRequest | None) -> str:
+def find_client_address(request: HttpRequest | None) -> str:
     """Return the address of the client, or of its network for IPv6; empty if it is unknown.
 
     Each of the WHETSTONE_TRUSTED_PROXIES in front of the site appends the address it was called from to

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import ngettext
 
 from annotate.models import User
-from annotate.people.addresses import client_address
+from annotate.people.addresses import find_client_address
 from annotate.people.throttle import Throttle
 
 AT_ADDRESS = Throttle("address", limit=10, seconds=600)  # of one account, from one address
@@ -62,7 +62,7 @@ class ThrottledBackend(ModelBackend):
         if named is not None and _entry(named) in accounts:
             limits = [(AT_BROWSER, f"{account} {browser}")]
         else:
-            limits = [(AT_ADDRESS, f"{account} {client_address(request)}"), (ANYWHERE, account)]
+            limits = [(AT_ADDRESS, f"{account} {find_client_address(request)}"), (ANYWHERE, account)]
         for throttle, key in limits:
             if wait := throttle.admit(key):
                 raise TooManyAttemptsError(wait)

@@ -52,7 +52,7 @@ ACTS = (
 )
 
 
-def keys_of(preferences: Mapping[str, Any]) -> dict[str, str]:
+def read_keys(preferences: Mapping[str, Any]) -> dict[str, str]:
     """Return act -> key, for a user with these preferences. Keys that are turned off are empty."""
     chosen = preferences.get("keys", {})
     if preferences.get("keys_off"):

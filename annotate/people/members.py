@@ -104,7 +104,7 @@ class Member:
     awaits_qualification: bool
 
 
-def member_list(project: Project, linkable: QuerySet[User]) -> list[Member]:
+def list_members(project: Project, linkable: QuerySet[User]) -> list[Member]:
     """Return the members by username, in three queries. `linkable` are the people who may have a password link."""
     activity: dict[int, tuple[int, datetime]] = {
         row["annotator"]: (row["judgments"], row["last"])

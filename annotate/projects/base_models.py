@@ -31,7 +31,7 @@ def locate(name: str) -> str | None:
     return _allowed_path(os.path.expanduser(name)) if name.startswith(_FOLDER) else _allowed_hub_id(name)
 
 
-def refusal(name: str) -> str:
+def explain_refusal(name: str) -> str:
     """Say that `locate` found nothing, in a sentence that does not tell why."""
     return _(
         "The base model “%(name)s” does not exist, or is not among those that this site allows (WHETSTONE_MODELS)."

@@ -72,7 +72,7 @@ def start_from(project: Project, base_model: str) -> Policy:
         if old is not None and unused and old.base_model == base_model:
             return old
         if base_models.locate(base_model) is None:
-            raise RefusalError(base_models.refusal(base_model), "base_model")
+            raise RefusalError(base_models.explain_refusal(base_model), "base_model")
         name = _free_name(project, base_model)
         policy = Policy.objects.create(
             project=project, name=name, kind=Policy.Kind.BASE, base_model=base_model

@@ -21,7 +21,7 @@ from django.db import connection
 
 from annotate.models import SHUFFLE_KEYS, Claim, Project, User
 from annotate.queueing import repeats
-from annotate.queueing.workload import workload
+from annotate.queueing.workload import count_workload
 
 RESUMED_WITHIN = timedelta(days=1)  # how long one is offered first what one gave back
 
@@ -101,7 +101,7 @@ def choose(
         gold, repeat = (random.random() < rate for rate in (project.gold_rate, project.repeat_rate))
         if gold or repeat:
             # No more of them than the count of what is left holds: it would tell them from the others.
-            work = workload(project, annotator)
+            work = count_workload(project, annotator)
             gold = gold and work.gold_due > 0
             if repeat and work.repeats_due:
                 repeats.make_repeat(project, annotator)

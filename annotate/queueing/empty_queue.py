@@ -33,7 +33,7 @@ def explain(project: Project, annotator: User) -> EmptyQueue:
     """Explain why the queue is empty for this annotator."""
     if project.archived_at:
         return EmptyQueue(Reason.ARCHIVED)
-    standing = qualification.standing(project, annotator)
+    standing = qualification.find_standing(project, annotator)
     if not standing.passed:
         reason = Reason.NOT_QUALIFIED if standing.failed else Reason.TOO_LITTLE_GOLD
         return EmptyQueue(reason, standing=standing)

@@ -26,7 +26,7 @@ class Standing:
         return not self.passed and self.judged >= self.size
 
 
-def gold_judgments(project: Project) -> QuerySet[Judgment]:
+def find_gold_judgments(project: Project) -> QuerySet[Judgment]:
     """Return the verdicts that measure accuracy: the first that each person gave on a gold comparison.
 
     What they changed it to, or gave after an undo, does not count: otherwise annotators could try verdicts, and
@@ -39,12 +39,12 @@ def gold_judgments(project: Project) -> QuerySet[Judgment]:
     return said.filter(~Exists(before), project=project, comparison__kind=Comparison.Kind.GOLD)
 
 
-def standing(project: Project, annotator: User) -> Standing:
+def find_standing(project: Project, annotator: User) -> Standing:
     """Return the annotator's progress. A tie on gold is a wrong verdict."""
     membership = Membership.objects.filter(project=project, user=annotator).first()
     if not project.qualification_size or (membership and membership.qualified_at):
         return Standing(project.qualification_size, 0, 0, passed=True)
-    golds = gold_judgments(project).filter(annotator=annotator)
+    golds = find_gold_judgments(project).filter(annotator=annotator)
     if membership and membership.qualifies_from:
         golds = golds.filter(created_at__gte=membership.qualifies_from)
     counts = golds.aggregate(
@@ -57,7 +57,7 @@ def standing(project: Project, annotator: User) -> Standing:
 
 def admit_if_passed(project: Project, annotator: User) -> Standing:
     """Return the annotator's progress, and record a pass on the membership."""
-    found = standing(project, annotator)
+    found = find_standing(project, annotator)
     if found.passed:
         admit(project, annotator)
     return found

@@ -22,17 +22,17 @@ from annotate.models.comparisons import ClaimQuerySet
 from annotate.models.conflicts import again_on_race
 from annotate.queueing import qualification
 from annotate.queueing.choosing import choose
-from annotate.queueing.workload import workload
+from annotate.queueing.workload import count_workload
 
 NEXT_LEASE = timedelta(minutes=2)  # of a comparison fetched ahead
 REAPED_AT_A_TIME = 200
 
 
-def lease(project: Project) -> timedelta:
+def get_lease(project: Project) -> timedelta:
     return timedelta(minutes=project.lease_minutes)
 
 
-def claims_shown(*claims: int | None) -> dict[int, Claim]:
+def show_claims(*claims: int | None) -> dict[int, Claim]:
     """Return these claims by id with everything that a page shows of them, in one query."""
     return {claim.pk: claim for claim in _with_texts().filter(pk__in=[claim for claim in claims if claim])}
 
@@ -67,10 +67,10 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
         return mine
     if project.archived_at:
         return None
-    chosen = choose(project, annotator, Claim.State.LIVE, now, lease(project)) or _search(
+    chosen = choose(project, annotator, Claim.State.LIVE, now, get_lease(project)) or _search(
         project, annotator, now
     )
-    return claims_shown(chosen).get(chosen) if chosen else None
+    return show_claims(chosen).get(chosen) if chosen else None
 
 
 def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
@@ -86,7 +86,7 @@ def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
         mine = own.select_for_update(of=("self",)).order_by("state").first()
         if mine is not None:
             mine.state, mine.seen_at = Claim.State.LIVE, mine.seen_at or now
-            mine.expires_at = now + lease(project)
+            mine.expires_at = now + get_lease(project)
             mine.save(update_fields=["state", "seen_at", "expires_at"])
     return mine
 
@@ -101,10 +101,10 @@ def _search(project: Project, annotator: User, now: datetime) -> int | None:
         if standing.failed:
             return None
         if not standing.passed:
-            lasting = lease(project)
+            lasting = get_lease(project)
             return choose(project, annotator, Claim.State.LIVE, now, lasting, wait=True, only_gold=True)
     expire_claims(project, now=now)
-    lasting = lease(project)
+    lasting = get_lease(project)
     return (
         choose(project, annotator, Claim.State.LIVE, now, lasting, wait=True)
         or _choose_due(project, annotator, Claim.State.LIVE, now, lasting)
@@ -118,7 +118,7 @@ def _choose_due(
     """Take the gold that is due when nothing else is open, so that what was counted as left is handed out."""
     if not project.gold_rate:
         return None
-    work = workload(project, annotator)
+    work = count_workload(project, annotator)
     if work.open or work.repeats or not work.gold_due:
         return None
     return choose(project, annotator, state, now, lasting, only_gold=True)
@@ -143,7 +143,7 @@ def _take_over(project: Project, annotator: User, now: datetime) -> int | None:
         # A late verdict may have filled a comparison: freeing one claim on it makes no place, so the next is tried.
         for claim in unseen.order_by(over, "pk"):
             _free(Claim.objects.filter(pk=claim.pk), Claim.State.RELEASED, now)
-            if chosen := choose(project, annotator, Claim.State.LIVE, now, lease(project)):
+            if chosen := choose(project, annotator, Claim.State.LIVE, now, get_lease(project)):
                 return chosen
         transaction.set_rollback(True)  # what was freed in vain is still theirs
     return None
@@ -161,7 +161,7 @@ def claim_next(project: Project, annotator: User, *, now: datetime | None = None
         ahead.filter(pk=held).update(expires_at=now + NEXT_LEASE)
     else:
         held = _fetch_ahead(project, annotator, now)
-    return claims_shown(held).get(held) if held else None
+    return show_claims(held).get(held) if held else None
 
 
 def advance(project: Project, annotator: User, now: datetime) -> tuple[int | None, int | None]:
@@ -188,7 +188,7 @@ def advance(project: Project, annotator: User, now: datetime) -> tuple[int | Non
                 "project": project.pk,
                 "annotator": annotator.pk,
                 "now": adapt(now),
-                "expires": adapt(now + lease(project)),
+                "expires": adapt(now + get_lease(project)),
             },
         )
         live = cursor.fetchone()
@@ -215,7 +215,7 @@ def renew(project: Project, annotator: User, token: uuid.UUID | str, *, now: dat
     if mine.state != Claim.State.LIVE and not _take_back(project, mine, now):
         return False
     own.filter(state=Claim.State.NEXT).update(expires_at=now + NEXT_LEASE)
-    return own.filter(pk=mine.pk, state=Claim.State.LIVE).update(expires_at=now + lease(project)) == 1
+    return own.filter(pk=mine.pk, state=Claim.State.LIVE).update(expires_at=now + get_lease(project)) == 1
 
 
 def _by_token(claims: ClaimQuerySet, token: uuid.UUID | str) -> Claim | None:
@@ -242,7 +242,7 @@ def _take_back(project: Project, mine: Claim, now: datetime) -> bool:
             if found.state in Claim.FREED and not comparison.first():
                 return False
             own.filter(pk=mine.pk).update(
-                state=Claim.State.LIVE, seen_at=found.seen_at or now, expires_at=now + lease(project)
+                state=Claim.State.LIVE, seen_at=found.seen_at or now, expires_at=now + get_lease(project)
             )
             return True
     except IntegrityError:  # another tab went live meanwhile

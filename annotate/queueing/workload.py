@@ -66,7 +66,7 @@ class Workload:
         return here + self.gold_due + self.repeats_due
 
 
-def workload(project: Project, annotator: User) -> Workload:
+def count_workload(project: Project, annotator: User) -> Workload:
     """Return the annotator's workload."""
     counted = memberships_of(annotator).filter(project=project).first()
     return read_workload(counted, project) if counted else Workload(0, 0, *[0] * 9)  # a member who left

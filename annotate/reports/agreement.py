@@ -12,7 +12,7 @@ from django.db.models import Avg, Case, CharField, Count, F, Q, Value, When
 
 from annotate.models import Comparison, Judgment, Project, is_current
 from annotate.models.judgments import JudgmentQuerySet
-from annotate.queueing.qualification import gold_judgments
+from annotate.queueing.qualification import find_gold_judgments
 from primitives.statistics import UNMEASURED, Share, sum_shares
 
 Verdict = Judgment.Verdict
@@ -110,7 +110,7 @@ def meetings(project: Project, batch: str | None = None) -> list[Meeting]:
 
 def gold_accuracy(project: Project, batch: str | None = None) -> dict[int, Share]:
     """Each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
-    golds = gold_judgments(project)
+    golds = find_gold_judgments(project)
     if batch is not None:
         golds = golds.filter(comparison__batch=batch)
     right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))

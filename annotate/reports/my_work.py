@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from annotate.models import Judgment, Project, User, is_current
 from annotate.models.judgments import JudgmentQuerySet
-from annotate.queueing.qualification import gold_judgments
-from annotate.queueing.workload import EXTRA, MOST_LEFT, workload
+from annotate.queueing.qualification import find_gold_judgments
+from annotate.queueing.workload import EXTRA, MOST_LEFT, count_workload
 from annotate.reports.agreement import LONGEST_SECONDS
 from annotate.reports.days import Day
 from primitives.statistics import Share
@@ -53,7 +53,7 @@ class MyWork:
         )
 
 
-def figures(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
+def measure_work(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
     """Return this annotator's figures, with agreement and gold accuracy only where the project shows them.
 
     Where gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
@@ -72,13 +72,13 @@ def figures(project: Project, annotator: User, *, now: datetime | None = None) -
             for day in (today - timedelta(days=n) for n in range(DAYS - 1, -1, -1))
         ],
         seconds=_pace(mine),
-        left=workload(project, annotator).left,
+        left=count_workload(project, annotator).left,
         agreement=_agreement(mine, now) if project.show_agreement else None,
         gold=_gold(project, annotator) if project.show_agreement and told else None,
     )
 
 
-def judged_today(project: Project, annotator: User) -> int:
+def count_today(project: Project, annotator: User) -> int:
     """Count the annotator's verdicts since midnight, in their own time zone. Skips do not count."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     return _mine(project, annotator).since(midnight).count()
@@ -133,7 +133,7 @@ def _agreement(mine: JudgmentQuerySet, now: datetime) -> Share:
 
 
 def _gold(project: Project, annotator: User) -> Share:
-    golds = gold_judgments(project).filter(annotator=annotator)
+    golds = find_gold_judgments(project).filter(annotator=annotator)
     right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
     counts = golds.aggregate(right=right, total=Count("pk"))
     return Share(counts["right"], counts["total"])

@@ -14,7 +14,7 @@ from annotate.models import Comparison, Completion, Judgment, Policy, Project, U
 from annotate.reports import agreement
 from annotate.reports.agreement import Annotator
 from annotate.reports.days import Day, days_of
-from annotate.text.model_names import names_itself
+from annotate.text.model_names import make_name_pattern
 from primitives.statistics import Share, percent, sum_shares
 
 ENOUGH_GOLD, ENOUGH_REPEATS, ENOUGH_PREFERENCES, ENOUGH_JUDGMENTS = 10, 10, 30, 20
@@ -102,9 +102,9 @@ def _warnings(
     if (
         left.total >= ENOUGH_PREFERENCES
         and not low <= 0.5 <= high
-        and abs((left.share or 0) - 0.5) > LEFT_FROM_HALF
+        and abs((left.value or 0) - 0.5) > LEFT_FROM_HALF
     ):
-        side = _("left") if (left.share or 0) > 0.5 else _("right")
+        side = _("left") if (left.value or 0) > 0.5 else _("right")
         yield _(
             "%(name)s prefers the %(side)s completion far more often than chance allows (%(share)s left of %(total)d): "
             "sides are drawn at random, so something else than the text decides."
@@ -113,18 +113,18 @@ def _warnings(
         yield _(
             "%(name)s gave the same verdict on %(count)d of %(total)d repeated comparisons only (%(share)s)."
         ) % _words(name, repeats)
-    if too_fast.total >= ENOUGH_JUDGMENTS and (too_fast.share or 0) > MOST_TOO_FAST:
+    if too_fast.total >= ENOUGH_JUDGMENTS and (too_fast.value or 0) > MOST_TOO_FAST:
         yield _(
             "%(name)s judged %(count)d of %(total)d comparisons faster than they can be read (%(share)s)."
         ) % _words(name, too_fast)
-    if skipped.total >= ENOUGH_JUDGMENTS and (skipped.share or 0) > MOST_SKIPPED:
+    if skipped.total >= ENOUGH_JUDGMENTS and (skipped.value or 0) > MOST_SKIPPED:
         yield _(
             "%(name)s skipped %(count)d of %(total)d comparisons (%(share)s): ask what is unclear."
         ) % _words(name, skipped)
 
 
 def _words(name: str, share: Share, **more: str) -> dict[str, str | int]:
-    return {"name": name, "count": share.count, "total": share.total, "share": percent(share.share), **more}
+    return {"name": name, "count": share.count, "total": share.total, "share": percent(share.value), **more}
 
 
 def _mix(project: Project) -> list[tuple[str, Share]]:
@@ -156,7 +156,7 @@ def _mix(project: Project) -> list[tuple[str, Share]]:
 def identity_leaks(project: Project) -> list[int]:
     """Comparisons with a completion, among the newest, that says which model wrote it: the judging is not blind."""
     policies = list(Policy.objects.filter(project=project).only("name", "base_model"))
-    telling = names_itself({name for policy in policies for name in (policy.name, policy.base_model)})
+    telling = make_name_pattern({name for policy in policies for name in (policy.name, policy.base_model)})
     newest = Completion.objects.filter(policy__in=policies).order_by("-pk").values_list("pk", "text")
     leaking = [pk for pk, text in newest[:LEAKS_LOOKED_AT] if telling.search(text[:20_000])]
     return list(

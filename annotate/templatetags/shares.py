@@ -13,16 +13,16 @@ WIDTH = 96  # of the drawing, in its own units
 
 
 @register.inclusion_tag("annotate/_share.html")
-def share(value: Share, reference: float | None = None) -> dict[str, Any]:
+def share(counted: Share, reference: float | None = None) -> dict[str, Any]:
     """Draw a share with its 95 % interval, in words and on a scale from 0 to 1 with an optional mark."""
-    low, high = value.interval
+    low, high = counted.interval
     return {
-        "value": value,
+        "share": counted,
         "low": percent(low),
         "high": percent(high),
         "start": round(low * WIDTH, 1),
         "length": round((high - low) * WIDTH, 1),
-        "dot": round((value.share or 0) * WIDTH, 1),
+        "dot": round((counted.value or 0) * WIDTH, 1),
         "reference": None if reference is None else round(reference * WIDTH, 1),
         "width": WIDTH,
     }

@@ -84,7 +84,7 @@ def _url_name(context: Context) -> str:
 @register.filter
 def markdown(text: str, project: Project) -> SafeString:
     """Untrusted Markdown as clean HTML, cut for display. Its images are loaded from the project's hosts alone."""
-    return rendering.markdown(text, project.image_hosts)
+    return rendering.render_markdown(text, project.image_hosts)
 
 
 @register.filter

@@ -83,7 +83,7 @@ def show_chat(
 
     Images in formatted texts are loaded from `hosts` alone. `tools` are a box before the messages.
     """
-    show = rendering.raw if raw else partial(rendering.markdown, hosts=hosts)
+    show = rendering.render_raw if raw else partial(rendering.render_markdown, hosts=hosts)
     turns = read_turns(content)
     start = next((at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS), len(turns))
     asked = [at for at, turn in enumerate(turns) if turn.role == "user"]
@@ -101,7 +101,9 @@ def _show_tools(tools: Sequence[Mapping[str, Any]] | None, room: rendering.Room)
         return []
     text = json.dumps(list(tools), ensure_ascii=False, indent=2)
     return [
-        Message("", "", "", [Block(rendering.raw(room.take(text)), _("Tools"), _size(text), is_open=False)])
+        Message(
+            "", "", "", [Block(rendering.render_raw(room.take(text)), _("Tools"), _size(text), is_open=False)]
+        )
     ]
 
 
@@ -109,7 +111,7 @@ def show_completion(
     messages: Sequence[dict[str, Any]], *, hosts: Sequence[str] = (), raw: bool = False
 ) -> list[Message]:
     """Return the messages of a completion to show. Its calls of tools are open, as they are what is judged."""
-    show = rendering.raw if raw else partial(rendering.markdown, hosts=hosts)
+    show = rendering.render_raw if raw else partial(rendering.render_markdown, hosts=hosts)
     shown = _show_turns(read_turns(list(messages)), rendering.Room(), show)
     return [replace(one, blocks=[replace(block, is_open=True) for block in one.blocks]) for one in shown]
 
@@ -117,9 +119,9 @@ def show_completion(
 def _show_turns(turns: Iterable[Turn], room: rendering.Room, show: Show) -> list[Message]:
     return [
         Message(
-            ROLES.get(turn.role, rendering.visible_name(turn.role)),
+            ROLES.get(turn.role, rendering.show_name(turn.role)),
             turn.role,
-            rendering.visible_name(turn.speaker),
+            rendering.show_name(turn.speaker),
             _show_parts(turn, room, show),
         )
         for turn in turns
@@ -131,8 +133,8 @@ def _show_parts(turn: Turn, room: rendering.Room, show: Show) -> list[Block]:
     for part in turn.parts:
         shown = room.take(part.text)
         if part.name:
-            title, size = rendering.visible_name(part.name), _size(part.text)
-            blocks.append(Block(rendering.raw(shown), title, size, is_open=False))
+            title, size = rendering.show_name(part.name), _size(part.text)
+            blocks.append(Block(rendering.render_raw(shown), title, size, is_open=False))
         elif turn.role in INSTRUCTIONS:
             is_short = len(part.text) < FOLDED_FROM
             blocks.append(Block(show(shown), _("Instructions"), _size(part.text), is_open=is_short))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import regex
 from django.utils.safestring import SafeString, mark_safe
 
-from annotate.text.hidden_characters import visible
+from annotate.text.hidden_characters import make_visible
 from annotate.text.images import fold
 from annotate.text.rendering import cut
 
@@ -38,7 +38,7 @@ class Differences(NamedTuple):
     stopped: tuple[bool, bool]
 
 
-def differences(left: str, right: str) -> Differences:
+def mark_differences(left: str, right: str) -> Differences:
     """Return both texts with their differences marked."""
     shown = [cut(fold(text)[0])[0] for text in (left, right)]
     tokens = [list(TOKEN.finditer(text)) for text in shown]
@@ -103,13 +103,13 @@ def _marked(text: str, words: list[tuple[int, int]], spaces: list[tuple[int, int
     """Return `text` with these places marked: words, and white space."""
     html, at = [], 0
     for (start, end), is_space in sorted([(one, False) for one in words] + [(one, True) for one in spaces]):
-        html.append(visible(text[at:start]))
-        shown = visible(text[start:end])
+        html.append(make_visible(text[at:start]))
+        shown = make_visible(text[start:end])
         if is_space:  # the stylesheet draws a sign where a line ends
             shown = shown.replace("\n", '<span class="line-end"></span>\n')
         html.append(f'<mark class="space">{shown}</mark>' if is_space else f"<mark>{shown}</mark>")
         at = end
-    html.append(visible(text[at:]))
+    html.append(make_visible(text[at:]))
     return mark_safe("".join(html))  # noqa: S308 - every piece went through visible()
 
 

@@ -50,7 +50,7 @@ LOOKALIKE = re.compile(
 WORD = re.compile(r"\w+")
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """Return `text` escaped for HTML, with hidden characters named and words of mixed scripts marked."""
     return mark_hidden(escape(text))
 
@@ -63,7 +63,7 @@ def mark_hidden(escaped: str) -> str:
     return HIDDEN.sub(_name_hidden, marked)
 
 
-def hidden_places(text: str) -> list[int]:
+def find_hidden(text: str) -> list[int]:
     """Return where `mark_hidden` marks something, in order."""
     if _is_plain(text):
         return []

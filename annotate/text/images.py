@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from PIL import Image, UnidentifiedImageError
 
-from annotate.text.hidden_characters import visible
+from annotate.text.hidden_characters import make_visible
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024  # characters of base64 of one image that a page shows
 PIXEL_LIMIT = 40_000_000
@@ -94,7 +94,7 @@ def show_image(address: str, source: str, payloads: Payloads, hosts: Collection[
 
     Remote images are loaded from `hosts` alone: any other server could tell by the request who is looking.
     """
-    caption = SafeString(show_folded(visible(source), payloads))
+    caption = SafeString(show_folded(make_visible(source), payloads))
     host = remote_host(address)
     if folded := FOLDED.fullmatch(address):
         picture = read_picture(payloads.get(folded[2], ""))

@@ -24,7 +24,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
 from annotate.text.dialect import make_parser
-from annotate.text.hidden_characters import mark_hidden, visible
+from annotate.text.hidden_characters import make_visible, mark_hidden
 from annotate.text.images import FOLDED, Payloads, show_folded, show_image
 
 # Characters of code that are highlighted, in a block and in a text: some lexers take the square of the time.
@@ -93,7 +93,7 @@ def _text(token: Token, env: Environment) -> str:
 
 
 def _visible(text: str, env: Environment) -> str:
-    return show_folded(visible(text), env["payloads"])
+    return show_folded(make_visible(text), env["payloads"])
 
 
 def _link_target(token: Token, env: Environment) -> str:
@@ -116,7 +116,7 @@ def _code_inline(token: Token, env: Environment) -> str:
 
 def _code_block(token: Token, env: Environment) -> str:
     language = token.info.strip().partition(" ")[0].lower()
-    named = f'<span class="language">{visible(token.info.strip())}</span>' if token.info.strip() else ""
+    named = f'<span class="language">{make_visible(token.info.strip())}</span>' if token.info.strip() else ""
     code = (
         token.content
         if token.type == "fence"

@@ -24,7 +24,7 @@ NO_NAME = re.compile(
 )
 
 
-def names_itself(names: Iterable[str] = ()) -> re.Pattern[str]:
+def make_name_pattern(names: Iterable[str] = ()) -> re.Pattern[str]:
     """Return the pattern of texts that tell who wrote them. `names` are a project's own, of policies and base models.
 
     Such a name counts anywhere if it could be nothing else ("vicuna-13b"); what it begins with ("vicuna"), as the

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, ngettext
 
-from annotate.text.hidden_characters import hidden_places, visible
+from annotate.text.hidden_characters import find_hidden, make_visible
 from annotate.text.images import Payloads, fold, show_folded, unfold
 from annotate.text.markdown_html import WorkLimitError, write_html
 from annotate.text.reasoning import split_reasoning
@@ -56,7 +56,7 @@ def _fit(text: str, room: int) -> tuple[str, int]:
     """Return the beginning of `text` that fits into `room`, and the room that it takes."""
     shown = text[:room]
     marks, end = 0, len(shown)
-    for start in hidden_places(shown):
+    for start in find_hidden(shown):
         if start + (marks + 1) * MARK_ROOM >= room:
             end = start
             break
@@ -65,7 +65,7 @@ def _fit(text: str, room: int) -> tuple[str, int]:
     return shown[:end], end + marks * MARK_ROOM
 
 
-def markdown(text: str, hosts: Sequence[str] = ()) -> SafeString:
+def render_markdown(text: str, hosts: Sequence[str] = ()) -> SafeString:
     """Return `text`, cut for display, as clean HTML: the answer first, and the reasoning before it folded away.
 
     Remote images are loaded from `hosts` alone.
@@ -114,7 +114,7 @@ def _render(shown: str, payloads: Payloads, hosts: Sequence[str]) -> SafeString:
         return _raw(shown, payloads)
 
 
-def raw(text: str) -> SafeString:
+def render_raw(text: str) -> SafeString:
     """`text`, cut for display, character by character as it is, with what hides made visible."""
     folded, payloads = fold(text)
     shown, _ = _fit(folded, DISPLAY_LIMIT)
@@ -123,13 +123,13 @@ def raw(text: str) -> SafeString:
 
 def _raw(shown: str, payloads: Payloads) -> SafeString:
     # A browser swallows the line break after <pre>; this one is not the text's.
-    html = show_folded(visible(shown), payloads)
+    html = show_folded(make_visible(shown), payloads)
     return mark_safe(f'<pre class="raw-text" dir="auto">\n{html}</pre>')  # noqa: S308 - visible() escapes
 
 
-def visible_name(name: str) -> SafeString:
+def show_name(name: str) -> SafeString:
     """Return a name from a text, safe for HTML, with what hides made visible."""
-    return mark_safe(visible(name))  # noqa: S308 - visible() escapes
+    return mark_safe(make_visible(name))  # noqa: S308 - visible() escapes
 
 
 class HtmlCache:

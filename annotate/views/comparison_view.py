@@ -20,7 +20,7 @@ from annotate.models import Aspect, Claim, Comparison, Completion, Judgment, Pro
 from annotate.text import rendering
 from annotate.text.chat_display import Chat, show_chat, show_completion
 from annotate.text.chats import as_text
-from annotate.text.differences import WORD_LIMIT, are_similar, differences
+from annotate.text.differences import WORD_LIMIT, are_similar, mark_differences
 
 SHORT_METADATA = 200  # characters of a value that is shown unfolded
 
@@ -47,11 +47,11 @@ class Criterion:
 
 
 def show_metadata(
-    key: str, value: Any, show: Callable[[str], SafeString] = rendering.markdown
+    key: str, value: Any, show: Callable[[str], SafeString] = rendering.render_markdown
 ) -> tuple[str, SafeString, bool]:
     """Return a key of metadata, its value as HTML, and whether that is long. What is no text is shown as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    html = show(text) if isinstance(value, str) else rendering.raw(text)
+    html = show(text) if isinstance(value, str) else rendering.render_raw(text)
     return key, html, len(text) > SHORT_METADATA or "\n" in text
 
 
@@ -99,8 +99,8 @@ class Texts:
 
     def _show(self, text: str) -> SafeString:
         if self.view == TextView.RAW:
-            return rendering.raw(text)
-        return rendering.markdown(text, self.project.image_hosts)
+            return rendering.render_raw(text)
+        return rendering.render_markdown(text, self.project.image_hosts)
 
     def _show_completion(self, completion: Completion) -> SafeString:
         if completion.messages is not None:
@@ -127,7 +127,7 @@ class Texts:
         uncompared = (False, False)
         html: Sequence[SafeString]
         if self.view == TextView.DIFFERENCES:
-            found = differences(self.left.text, self.right.text)
+            found = mark_differences(self.left.text, self.right.text)
             uncompared = found.stopped
             html = [
                 mark_safe(f'<div class="prose plain" dir="auto">{part}</div>')  # noqa: S308 - differences() escapes

@@ -28,7 +28,7 @@ from annotate.models import Claim, Judgment, TextView
 from annotate.people import keyboard, reading
 from annotate.people.access import JUDGES, HtmxRequest, ProjectRequest, project_view
 from annotate.queueing import empty_queue, qualification, queue
-from annotate.queueing.workload import MOST_LEFT, workload
+from annotate.queueing.workload import MOST_LEFT, count_workload
 from annotate.reports import my_work
 from annotate.views import verdict_form
 from annotate.views.comparison_view import Stage
@@ -142,7 +142,7 @@ def _gold_feedback(request: ProjectRequest, judgment: Judgment) -> str:
     """Say whether the verdict agrees with the known one, where the project tells."""
     if judgment.verdict == Judgment.Verdict.SKIP:
         return ""
-    better = gold.known_better(request.project, judgment)
+    better = gold.find_known_better(request.project, judgment)
     if better is None:
         return ""
     if better == judgment.preferred_id:
@@ -293,10 +293,10 @@ def _fragment(request: ProjectRequest, turn: Turn) -> HttpResponse:
     live, following = turn.claims()
     view = _view(request)
     context: dict[str, Any] = {
-        "keys": keyboard.keys_of(user.preferences),
+        "keys": keyboard.read_keys(user.preferences),
         "word": turn.word,
         "error": turn.error,
-        "today": my_work.judged_today(project, user) if turn.counts else None,
+        "today": my_work.count_today(project, user) if turn.counts else None,
         "following": Stage.of_claim(following, project, view) if following else None,
     }
     if turn.shows and (live is None or str(live.token) != request.POST.get("shown")):
@@ -307,11 +307,11 @@ def _fragment(request: ProjectRequest, turn: Turn) -> HttpResponse:
 def _page(request: ProjectRequest, turn: Turn) -> HttpResponse:
     project, user = request.project, request.user
     live, _following = turn.claims()
-    keys, left = keyboard.keys_of(user.preferences), workload(project, user).left
+    keys, left = keyboard.read_keys(user.preferences), count_workload(project, user).left
     context = {
         "section": "judge",
         "view": _view(request),
-        "today": my_work.judged_today(project, user),
+        "today": my_work.count_today(project, user),
         "left": left if left <= MOST_LEFT else None,  # few enough to count; the script counts on from here
         "can_undo": undoing.can_undo(project, user),
         "can_redo": undoing.can_redo(project, user),
@@ -328,7 +328,7 @@ def _standing(request: ProjectRequest) -> qualification.Standing | None:
     """Return the progress in the qualification, if there is one to pass."""
     if not request.project.qualification_size or request.membership.qualified_at:
         return None
-    return qualification.standing(request.project, request.user)
+    return qualification.find_standing(request.project, request.user)
 
 
 def _stage(request: ProjectRequest, claim: Claim | None) -> dict[str, Any]:

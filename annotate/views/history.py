@@ -98,7 +98,7 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
         "code": judgment_code(found),
         "stage": stage,
         "versions": [(version, judgment_code(version)) for version in versions],
-        "expected": side_of(found, gold.known_better(project, found)).upper(),
+        "expected": side_of(found, gold.find_known_better(project, found)).upper(),
         "keys": {},
         "error": error,
     }
@@ -110,7 +110,7 @@ def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
 @project_view(*JUDGES)
 def me(request: ProjectRequest) -> HttpResponse:
     project = request.project
-    work = my_work.figures(project, request.user)
+    work = my_work.measure_work(project, request.user)
     context: dict[str, Any] = {
         "work": work,
         "bars": _bars(work.days),

@@ -14,7 +14,7 @@ from annotate.forms.account import AddMemberForm, NewAccountForm, RoleForm
 from annotate.models import Invitation, Membership, Role, User
 from annotate.people import invitations, password_links
 from annotate.people.access import ADMINS, ProjectRequest, project_view
-from annotate.people.members import change_role, member_list, remove_member
+from annotate.people.members import change_role, list_members, remove_member
 from annotate.projects import trail
 from annotate.queueing import qualification
 from primitives.text import make_storable, printable
@@ -199,7 +199,7 @@ def _list(
     add_form = add_form or AddMemberForm()
     context = {
         "section": "members",
-        "members": member_list(request.project, password_links.can_have_link(request.user)),
+        "members": list_members(request.project, password_links.can_have_link(request.user)),
         "invited": Invitation.objects.filter(project=request.project).select_related("by__user"),
         "roles": Role.choices,
         "add_form": add_form,

@@ -19,7 +19,7 @@ THEME_SECONDS = 60 * 60 * 24 * 365
 def keys(request: HttpRequest) -> HttpResponse:
     """Choose the keys of the desk."""
     user = get_user(request)
-    given: dict[str, str] = keyboard.keys_of({**user.preferences, "keys_off": False})
+    given: dict[str, str] = keyboard.read_keys({**user.preferences, "keys_off": False})
     error = ""
     if request.method == "POST":
         given |= {act.name: request.POST[act.name] for act in keyboard.ACTS if act.name in request.POST}

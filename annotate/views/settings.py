@@ -16,7 +16,7 @@ from annotate.models.aspects import read_aspects
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, ProjectRequest, get_user, project_view
 from annotate.projects import lifecycle, trail
-from annotate.text.rendering import markdown
+from annotate.text.rendering import render_markdown
 
 
 def new_project(request: HttpRequest) -> HttpResponse:
@@ -89,7 +89,7 @@ def _tell_removed(request: ProjectRequest, form: ProjectForm) -> None:
 def guidelines_preview(request: ProjectRequest) -> HttpResponse:
     context = {
         "section": "settings",
-        "text": markdown(request.POST.get("guidelines", ""), request.project.image_hosts),
+        "text": render_markdown(request.POST.get("guidelines", ""), request.project.image_hosts),
     }
     template = "annotate/_preview.html" if request.htmx else "annotate/preview.html"
     return render(request, template, context)

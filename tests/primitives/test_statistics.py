@@ -46,4 +46,4 @@ def test_a_share_is_shown_as_a_percentage(share, shown) -> None:
 
 def test_shares_add_up_by_their_counts() -> None:
     assert sum_shares([Share(1, 2), Share(3, 10)]) == Share(4, 12)
-    assert sum_shares([]).share is None
+    assert sum_shares([]).value is None

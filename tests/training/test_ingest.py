@@ -27,7 +27,7 @@ def test_order_and_ids_of_a_gate_do_not_tell_the_new_policy(make_round: Any, rea
         prompts.append(prompt)
     after = [sample(prompt, f" Better {prompt.pk}.") for prompt in prompts]
     before = [sample(prompt, f" Worse {prompt.pk}.") for prompt in prompts]
-    results.make_batch(round_, new, after, before).save(round_)
+    results.make_comparisons(round_, new, after, before).save(round_)
 
     gate = list(round_.gate.select_related("first", "second").order_by("pk"))
     assert len(gate) == GATES

@@ -98,7 +98,7 @@ def test_lineages_ask_as_often_for_twelve_as_for_two(
         newest = project.policies.latest("pk")
         with CaptureQueriesContext(connection) as queries:
             back = [step.policy for step in lineage.trace_back(newest)]
-            on = lineage.descendants(first)
+            on = lineage.find_descendants(first)
         counts.append(len(queries))
         assert back == [*reversed(on), first]
     assert counts[0] == counts[1]

@@ -144,7 +144,7 @@ def test_a_process_of_another_machine_is_not_looked_for_here(tmp_path, monkeypat
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_writes_its_results_for_long_is_not_silent(writing, monkeypatch, settings):
     settings.SILENT_SECONDS = 0
-    save = results.Batch.save
+    save = results.NewComparisons.save
 
     def slowly(batch: Any, round_: Round) -> None:
         save(batch, round_)
@@ -152,7 +152,7 @@ def test_a_worker_that_writes_its_results_for_long_is_not_silent(writing, monkey
         sweep.join(0.5)
 
     sweep = threading.Thread(target=in_another_connection, args=[sweeping.sweep_rounds])
-    monkeypatch.setattr(results.Batch, "save", slowly)
+    monkeypatch.setattr(results.NewComparisons, "save", slowly)
     runner.finish(writing, RunDirectory(writing.run_dir))
     sweep.join(10)
     assert Round.objects.get().state == State.WRITTEN

@@ -422,9 +422,9 @@ def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) 
         return {"id": f"fresh/1/{prompt.pk}", "index": index, "completion": completion, **told}
 
     said = [" good", " good ", "  ", " fine", " bad"]
-    batch = results.make_batch(
+    made = results.make_comparisons(
         claimed, claimed.start_policy, [line(i, text) for i, text in enumerate(said)], []
     )
-    assert [{one.first.text, one.second.text} for one in batch.fresh] == [{" fine", " bad"}]
-    assert dict(batch.counts) == {"empty": 1, "equal": 1}
-    assert batch.completions[0].sampling == {"temperature": 1.0}
+    assert [{one.first.text, one.second.text} for one in made.fresh] == [{" fine", " bad"}]
+    assert dict(made.counts) == {"empty": 1, "equal": 1}
+    assert made.completions[0].sampling == {"temperature": 1.0}

@@ -120,8 +120,8 @@ def answer(call: Call, policy_id: int) -> Response:
     return Response(
         {
             **PolicyOut(policy).data,
-            "ancestors": [one.name for one in lineage.ancestors(policy)],
-            "descendants": [one.name for one in lineage.descendants(policy)],
+            "ancestors": [one.name for one in lineage.find_ancestors(policy)],
+            "descendants": [one.name for one in lineage.find_descendants(policy)],
             "completions": policy.completions.count(),
         }
     )

@@ -129,7 +129,7 @@ def find_consequences(target: Target) -> Consequences:
         if round_.snapshot_id in shaped or _could_have_counted(target, round_)
     ]
     made = [round_.result_policy for round_ in rounds if round_.result_policy is not None]
-    policies = {policy.pk: policy for one in made for policy in (one, *lineage.descendants(one))}
+    policies = {policy.pk: policy for one in made for policy in (one, *lineage.find_descendants(one))}
     descended = target.project.rounds.filter(start_policy__in=policies, trains=True).order_by("number")
     numbers = {round_.number for round_ in rounds}
     return Consequences(

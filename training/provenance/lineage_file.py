@@ -30,7 +30,7 @@ def policy_lines(policy: Policy) -> Iterator[bytes]:
         "project": policy.project.slug,
         "policy": _policy(policy, history[0].round),
         "parents": [_policy(step.policy, step.round) for step in history[1:]],
-        "children": [_policy(child, None) for child in lineage.descendants(policy)],
+        "children": [_policy(child, None) for child in lineage.find_descendants(policy)],
         "rounds": [describe_round(round_) for round_ in rounds],
         "snapshots": _snapshots(snapshots.values()),
         "annotators": _annotators(snapshots),

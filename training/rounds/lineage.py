@@ -22,10 +22,10 @@ def trace_back(policy: Policy) -> list[Ancestor]:
     """Return the policy itself, then what it came from, back to the base model."""
     rounds = Round.objects.filter(project=policy.project_id, result_policy__isnull=False)
     made_by = {round_.result_policy_id: round_ for round_ in rounds.select_related("snapshot", "project")}
-    return [Ancestor(one, made_by.get(one.pk)) for one in (policy, *ancestors(policy))]
+    return [Ancestor(one, made_by.get(one.pk)) for one in (policy, *find_ancestors(policy))]
 
 
-def ancestors(policy: Policy) -> list[Policy]:
+def find_ancestors(policy: Policy) -> list[Policy]:
     """Return the policies that a policy came from: its parent, its parent's parent and so on."""
     policies = {other.pk: other for other in Policy.objects.filter(project=policy.project_id)}
     found = []
@@ -35,7 +35,7 @@ def ancestors(policy: Policy) -> list[Policy]:
     return found
 
 
-def descendants(policy: Policy) -> list[Policy]:
+def find_descendants(policy: Policy) -> list[Policy]:
     """Return every policy that came from this one, oldest first."""
     return _descendants(policy, _children(policy.project_id))
 

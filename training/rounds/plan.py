@@ -219,7 +219,7 @@ def model_path(base_model: str) -> str:
     """Return the folder or hub id that the database's name for a base model stands for. Raises RoundError."""
     found = base_models.locate(base_model)
     if found is None:
-        raise RoundError(base_models.refusal(base_model), "base_model")
+        raise RoundError(base_models.explain_refusal(base_model), "base_model")
     return found
 
 

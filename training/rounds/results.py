@@ -74,7 +74,7 @@ def _entries(round_: Round, purpose: str, prompts: list[int], count: int, sample
 
 
 @dataclass
-class Batch:
+class NewComparisons:
     """Unsaved rows, ready to be written in one short transaction."""
 
     completions: list[Completion] = field(default_factory=list)
@@ -112,27 +112,27 @@ class Batch:
         round_.gate.set(self.gate)
 
 
-def make_batch(
+def make_comparisons(
     round_: Round, new: Policy, new_samples: Iterable[Sample], previous_samples: Iterable[Sample]
-) -> Batch:
+) -> NewComparisons:
     """Turn the samples of the new policy and of the one before into completions and comparisons."""
-    batch = Batch()
+    made = NewComparisons()
     previous = _by_entry(previous_samples)
     gate: list[list[tuple[Completion, Completion]]] = []
     for entry, samples in _by_entry(new_samples).items():
         purpose, _number, prompt = entry.split("/")
-        written = list(completions(int(prompt), new, samples, batch.counts))
+        written = list(completions(int(prompt), new, samples, made.counts))
         if purpose == GATE:
-            before = completions(int(prompt), round_.start_policy, previous.get(entry, []), batch.counts)
+            before = completions(int(prompt), round_.start_policy, previous.get(entry, []), made.counts)
             gate.append(list(zip(written, before, strict=False)))
             continue
         for pair in zip(written[0::2], written[1::2], strict=False):
-            batch.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
+            made.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
     # The first sample of every prompt, then the second of every prompt: people see different prompts first.
     depth = max((len(pairs) for pairs in gate), default=0)
     for pair in (pairs[i] for i in range(depth) for pairs in gate if i < len(pairs)):
-        batch.add(round_, pair, Comparison.Kind.GATE, Priority.GATE)
-    return batch
+        made.add(round_, pair, Comparison.Kind.GATE, Priority.GATE)
+    return made
 
 
 def _by_entry(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -247,15 +247,15 @@ def finish(round_: Round, files: RunDirectory) -> None:
     previous = previous_files(files)
     start = round_.start_policy
     new = _new_policy(round_) if round_.trains else None
-    batch = results.make_batch(round_, new or start, _samples(files), _samples(previous))
+    made = results.make_comparisons(round_, new or start, _samples(files), _samples(previous))
     summary = _summary(files, previous) | {
-        "fresh": len(batch.fresh),
-        "gate": len(batch.gate),
-        "passed_over": dict(batch.counts) | _passed_over(files),
+        "fresh": len(made.fresh),
+        "gate": len(made.gate),
+        "passed_over": dict(made.counts) | _passed_over(files),
     }
-    fresh = len(batch.fresh)
+    fresh = len(made.fresh)
     message = f"{fresh} fresh comparison{'' if fresh == 1 else 's'}"
-    message += f", {len(batch.gate)} for the gate." if new else "."
+    message += f", {len(made.gate)} for the gate." if new else "."
     with transaction.atomic():
         # Hours may have passed since the project was read. Lock the project before the round, as promote does.
         project = Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
@@ -265,9 +265,9 @@ def finish(round_: Round, files: RunDirectory) -> None:
             raise RoundLostError
         if new:
             new.save()
-        for comparison in batch.fresh + batch.gate:
+        for comparison in made.fresh + made.gate:
             comparison.needed = project.judgments_needed
-        batch.save(round_)
+        made.save(round_)
         ended = state_machine.advance(
             round_,
             Round.State.READY if new else Round.State.WRITTEN,

@@ -30,7 +30,7 @@ from annotate.models.conflicts import again_on_race
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
-from training.rounds.lineage import ancestors
+from training.rounds.lineage import find_ancestors
 from training.rounds.plan import Plan, RoundError, check_lengths, check_policy
 from training.standings.gates import next_level
 
@@ -302,7 +302,7 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
         message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
         for round_ in project.rounds.filter(result_policy__in=[p for p in (left, policy) if p]):
             _note(round_, round_.state, message, by)
-        in_use = {policy.pk, *(ancestor.pk for ancestor in ancestors(policy))}
+        in_use = {policy.pk, *(ancestor.pk for ancestor in find_ancestors(policy))}
         for round_ in project.rounds.filter(state=State.PROMOTED):
             wanted = FRESH_PRIORITY if round_.result_policy_id in in_use else Priority.STANDARD
             round_.fresh.open().update(priority=wanted)

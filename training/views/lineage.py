@@ -28,7 +28,9 @@ def policy_lineage(request: ProjectRequest, policy_id: int) -> HttpResponse:
     """Draw a policy with all that it came from and all that came from it."""
     project = request.project
     policy = get_object_or_404(project.policies.select_related("parent"), pk=policy_id)
-    shaped = _shaped(project, [*reversed(lineage.ancestors(policy)), policy, *lineage.descendants(policy)])
+    shaped = _shaped(
+        project, [*reversed(lineage.find_ancestors(policy)), policy, *lineage.find_descendants(policy)]
+    )
     until = next(row for row, one in enumerate(shaped) if one.policy == policy)
     sources = [one.round.snapshot_id for one in shaped[: until + 1] if one.round and one.round.snapshot_id]
     people = lineage_file.count_by_annotator(sources)

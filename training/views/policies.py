@@ -45,7 +45,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         "policy": policy,
         "history": history,
         "round": history[0].round,
-        "descendants": lineage.descendants(policy),
+        "descendants": lineage.find_descendants(policy),
         "judgments": _judgments_page(history[0].round, request.GET.get("page")),
         "is_current": policy.pk == project.current_policy_id,
         "can_roll_back": can_roll_back and request.membership.role == Role.ADMIN,

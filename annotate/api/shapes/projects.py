@@ -190,7 +190,7 @@ def settings_data(project: Project, names: list[str]) -> dict[str, Any]:
 
 def share_data(share: Share) -> dict[str, Any]:
     low, high = share.interval
-    return {"count": share.count, "total": share.total, "share": share.share, "low": low, "high": high}
+    return {"count": share.count, "total": share.total, "share": share.value, "low": low, "high": high}
 
 
 class DayOut(Shape):

@@ -108,9 +108,9 @@ def test_what_was_noted_is_shown_though_not_asked_now(project, teammate, judged,
 
 def test_a_revision_is_the_work_of_its_first_day(project, teammate, judged):
     revising.revise(project, teammate, judged.pk, TIE)
-    work = my_work.figures(project, teammate)
+    work = my_work.measure_work(project, teammate)
     assert (work.today, work.total, work.streak, work.seconds) == (0, 1, 0, 7.0)
-    assert my_work.judged_today(project, teammate) == 0
+    assert my_work.count_today(project, teammate) == 0
     assert {day.date: day.count for day in days_of(project)}[timezone.localdate(judged.first_at)] == 1
     assert overview(project).active == 0
 

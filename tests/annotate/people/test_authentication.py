@@ -12,7 +12,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from annotate.models import Attempts
-from annotate.people.addresses import client_address
+from annotate.people.addresses import find_client_address
 from annotate.people.authentication import ANYWHERE, COOKIE, KnownBrowserMiddleware, remember_browser
 from annotate.people.throttle import Throttle
 
@@ -218,8 +218,8 @@ def test_guesses_from_everywhere_are_limited_too(owner, settings):
 def test_only_the_hops_of_trusted_proxies_count(settings, hops, forwarded, address):
     settings.TRUSTED_PROXIES = hops
     request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded)
-    assert client_address(request) == address
+    assert find_client_address(request) == address
 
 
 def test_a_missing_address_is_a_key_like_any_other(settings):
-    assert client_address(SimpleNamespace(META={})) == ""
+    assert find_client_address(SimpleNamespace(META={})) == ""

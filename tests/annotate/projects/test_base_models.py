@@ -91,7 +91,7 @@ def outside(models: Path) -> list[str]:
 def test_what_is_missing_and_what_is_not_allowed_are_one_answer(models: Path) -> None:
     for name in outside(models):
         assert base_models.locate(name) is None, name
-        assert base_models.refusal(name).encode()  # can be shown
+        assert base_models.explain_refusal(name).encode()  # can be shown
 
 
 def test_nothing_outside_of_the_roots_is_looked_at(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from annotate.models import ApiToken, Comparison, Judgment, TrailEntry
-from annotate.queueing.qualification import gold_judgments
+from annotate.queueing.qualification import find_gold_judgments
 from annotate.reports.agreement import gold_accuracy
 from tests.factories import say
 
@@ -53,7 +53,7 @@ def test_gold_is_made_corrected_and_ended(change, comparison, project, owner, te
     assert gold_accuracy(project)[teammate.pk].count == 1
     change(None)
     assert state(comparison) == ("standard", None)
-    assert not gold_judgments(project).exists()
+    assert not find_gold_judgments(project).exists()
     assert list(Judgment.objects.values()) == before
     told = TrailEntry.objects.filter(who=owner).order_by("pk")
     assert [(one.verb, one.target, one.details.get("before"), one.details.get("better")) for one in told] == [

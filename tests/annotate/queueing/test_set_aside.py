@@ -10,7 +10,7 @@ from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import ApiToken, Claim, Comparison, Judgment
 from annotate.pairs.exports import judgment_rows
-from annotate.people.keyboard import keys_of
+from annotate.people.keyboard import read_keys
 from annotate.queueing import queue
 from annotate.reports.quality import assess
 from tests.annotate.desk import FRAGMENT, on_screen, url
@@ -151,7 +151,7 @@ def test_the_desk_offers_it_with_a_key(project, teammate, make_comparisons, clie
 
 
 def test_a_new_default_key_gives_way_to_a_chosen_one():
-    keys = keys_of({"keys": {"tie": "m"}})
+    keys = read_keys({"keys": {"tie": "m"}})
     assert (keys["tie"], keys["not_mine"]) == ("m", "")
 
 

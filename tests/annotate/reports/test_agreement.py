@@ -109,7 +109,7 @@ def test_gold_counts_as_it_was_first_judged(project, three, make_comparisons, fe
     else:
         judging.record(project, anna, undoing.undo(project, anna).token, right)
     assert agreement.gold_accuracy(project) == {anna.pk: Share(0, 1)}
-    assert qualification.standing(project, anna).failed
+    assert qualification.find_standing(project, anna).failed
 
 
 def test_a_verdict_after_a_skip_is_the_first_one(project, three, make_comparisons):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from annotate.text.rendering import markdown
+from annotate.text.rendering import render_markdown
 from tests.annotate.text.html import text_of
 
 pytestmark = pytest.mark.once  # no text is rendered by a database
@@ -52,7 +52,7 @@ def without_syntax(text: str) -> str:
     ],
 )
 def test_what_is_not_syntax_is_shown(text: str, shown: str) -> None:
-    assert "".join(text_of(markdown(text)).split()) == "".join(shown.split())
+    assert "".join(text_of(render_markdown(text)).split()) == "".join(shown.split())
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_is_not_syntax_is_shown(text: str, shown: str) -> None:
     ],
 )
 def test_lines_and_indentation_stay(text: str, lines: list[str]) -> None:
-    assert [line for line in text_of(markdown(text)).split("\n") if line.strip()] == lines
+    assert [line for line in text_of(render_markdown(text)).split("\n") if line.strip()] == lines
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_lines_and_indentation_stay(text: str, lines: list[str]) -> None:
     ],
 )
 def test_syntax_is_shown_as_formatting(text: str, html: str) -> None:
-    assert html in markdown(text)
+    assert html in render_markdown(text)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_syntax_is_shown_as_formatting(text: str, html: str) -> None:
     ],
 )
 def test_a_formula_is_left_whole_for_the_browser(formula: str) -> None:
-    html = markdown(f"so\n{formula}\nfollows")
+    html = render_markdown(f"so\n{formula}\nfollows")
     assert re.findall('class="math">(.*?)</', html, re.DOTALL) == [formula]
 
 
@@ -123,7 +123,7 @@ def test_a_formula_is_left_whole_for_the_browser(formula: str) -> None:
     ],
 )
 def test_prices_and_patterns_are_not_formulas(text: str) -> None:
-    assert "math" not in markdown(text)
+    assert "math" not in render_markdown(text)
 
 
 SIGNS = r"* ** _ __ ~~ ~ ` `` ``` # | |-| \ \| [ ] ( ) ]( < > --- === : &amp; & $ $$ \( \) \[ \] ![ . ; 0 a b1 word"
@@ -141,8 +141,8 @@ PIECES = [
 @example("\\\\*|*")
 @example("a\n1) b\n\n```\n# c\n``\n```")
 def test_no_character_disappears_and_none_moves(text: str) -> None:
-    shown = text_of(markdown(text))
-    drop = DELIMITERS if "<table>" in markdown(text) else re.compile("(?!)")
+    shown = text_of(render_markdown(text))
+    drop = DELIMITERS if "<table>" in render_markdown(text) else re.compile("(?!)")
     expected = without_syntax(drop.sub("", text))
     found = without_syntax(drop.sub("", shown))
     if drop is DELIMITERS:  # which of such lines a table took is the parser's to say
@@ -154,7 +154,7 @@ def test_no_character_disappears_and_none_moves(text: str) -> None:
 @given(st.text(st.sampled_from("ab \\_&;<>()$.!\n=:"), max_size=30))
 def test_texts_without_syntax_look_as_they_differ(text: str) -> None:
     """Without any character of the syntax, a text is shown as it is, line by line."""
-    shown = [line.split() for line in text_of(markdown(text)).split("\n") if line.strip()]
+    shown = [line.split() for line in text_of(render_markdown(text)).split("\n") if line.strip()]
     assert ["".join(line) for line in shown] == [
         "".join(line.split()) for line in text.split("\n") if line.strip()
     ]

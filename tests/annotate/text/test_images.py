@@ -12,8 +12,8 @@ from PIL import Image
 
 from annotate.templatetags.whetstone import excerpt
 from annotate.text import images, rendering
-from annotate.text.differences import differences
-from annotate.text.rendering import DISPLAY_LIMIT, markdown, raw
+from annotate.text.differences import mark_differences
+from annotate.text.rendering import DISPLAY_LIMIT, render_markdown, render_raw
 from tests.annotate.text.html import text_of
 
 pytestmark = pytest.mark.once  # no text is rendered by a database
@@ -42,14 +42,16 @@ def base64_runs(html: str) -> list[str]:
 @pytest.mark.parametrize("text", ["![a chart]({})", "See {} and say", "- {}", "| a |\n|---|\n| ![]({}) |"])
 def test_a_picture_is_shown_with_its_size_and_source(kind: str, text: str) -> None:
     source = address(picture(kind), kind.lower())
-    html = markdown(text.format(source))
+    html = render_markdown(text.format(source))
     assert f'<img src="{source}" width="40" height="30" alt="">' in html
     assert not base64_runs(html)
     for part in text.split("{}"):
         assert all(word in text_of(html) for word in re.findall("[a-z]+", part))
 
 
-@pytest.mark.parametrize("view", [markdown, raw, lambda text: differences(text, "other").html[0]])
+@pytest.mark.parametrize(
+    "view", [render_markdown, render_raw, lambda text: mark_differences(text, "other").html[0]]
+)
 @pytest.mark.parametrize("text", ["![x]({})", "{}", "```\n{}\n```", "`{}`", "```python\n{}\n```", "$a {} b$"])
 @pytest.mark.parametrize(
     "source", [address(picture(size=(400, 300))), SVG, SVG.replace("image/svg+xml", "text/html")]
@@ -71,17 +73,17 @@ def test_base64_is_never_printed(view, text: str, source: str) -> None:
     ids=["svg", "svg called png", "html", "cut", "called a page", "bomb"],
 )
 def test_what_is_not_a_picture_is_named_alone(source: str) -> None:
-    html = markdown(f"![x]({source})")
+    html = render_markdown(f"![x]({source})")
     assert "<img" not in html
     assert source.partition(",")[0] in text_of(html)
 
 
 def test_a_picture_too_large_to_decode_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "PIXEL_LIMIT", 1_000)
-    assert "<img" not in markdown(f"![x]({address(picture())})")
+    assert "<img" not in render_markdown(f"![x]({address(picture())})")
     monkeypatch.setattr(images, "PIXEL_LIMIT", 2_000)
     monkeypatch.setattr(images, "PAYLOAD_LIMIT", 100)
-    assert "<img" not in markdown(f"![y]({address(picture())})")
+    assert "<img" not in render_markdown(f"![y]({address(picture())})")
 
 
 def test_a_huge_canvas_costs_no_memory() -> None:
@@ -100,9 +102,9 @@ def test_an_excerpt_names_an_image_and_goes_on() -> None:
 
 def test_two_pictures_that_differ_look_different_everywhere() -> None:
     one, other = (f"`{address(picture(colour=colour))}`" for colour in ("red", "blue"))
-    for view in (markdown, raw):
+    for view in (render_markdown, render_raw):
         assert text_of(view(one)) != text_of(view(other))
-    marked = differences(one, other).html
+    marked = mark_differences(one, other).html
     assert "<mark>" in marked[0]
     assert "<mark>" in marked[1]
 
@@ -113,8 +115,8 @@ def test_a_picture_takes_no_room_from_the_text_around_it() -> None:
     assert rendering.cut(text) == (text, False)
     room = rendering.Room()
     assert (room.take(text), room.is_exceeded) == (text, False)
-    assert "and what follows it" in text_of(markdown(text))
-    assert text_of(markdown(text + "x" * DISPLAY_LIMIT)).count("x") < DISPLAY_LIMIT
+    assert "and what follows it" in text_of(render_markdown(text))
+    assert text_of(render_markdown(text + "x" * DISPLAY_LIMIT)).count("x") < DISPLAY_LIMIT
 
 
 @given(
@@ -133,14 +135,14 @@ def test_a_digest_that_a_model_wrote_shows_no_other_picture() -> None:
     source = address(picture())
     [digest] = images.fold(source)[1]
     forged = f"data:image/png;base64,{digest}"
-    assert markdown(f"{source}\n\n![x]({forged})").count("<img") == 1
+    assert render_markdown(f"{source}\n\n![x]({forged})").count("<img") == 1
 
 
 # --- Remote images -----------------------------------------------------------------------------------------------
 
 
 def test_a_remote_image_is_named_and_not_loaded() -> None:
-    html = markdown("![a *cat*](https://evil.example/p.png)")
+    html = render_markdown("![a *cat*](https://evil.example/p.png)")
     assert "<img" not in html
     assert "Image from evil.example, not loaded" in html
     assert text_of(html).strip() == "![a *cat*](https://evil.example/p.png)"
@@ -160,8 +162,8 @@ def test_a_remote_image_is_named_and_not_loaded() -> None:
     ],
 )
 def test_only_an_allowed_host_is_asked(source: str, is_loaded: bool) -> None:
-    html = markdown(f"![x]({source})", ["images.example"])
+    html = render_markdown(f"![x]({source})", ["images.example"])
     assert ("<img" in html) is is_loaded
     if is_loaded:
         assert 'referrerpolicy="no-referrer"' in html
-    assert "<img" not in markdown(f"![x]({source})")
+    assert "<img" not in render_markdown(f"![x]({source})")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from annotate.text.model_names import names_itself
+from annotate.text.model_names import make_name_pattern
 from training.engine.starter import reviews
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
@@ -35,7 +35,7 @@ OWN = ["starter", "round 1", "baseline", "model-2", "sft", "/srv/models/zorblax-
     ],
 )
 def test_a_completion_that_names_its_model_is_a_leak(text):
-    assert names_itself(OWN).search(text)
+    assert make_name_pattern(OWN).search(text)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_a_completion_that_names_its_model_is_a_leak(text):
     ],
 )
 def test_a_name_alone_is_none(text):
-    assert not names_itself(OWN).search(text)
+    assert not make_name_pattern(OWN).search(text)
 
 
 def test_film_reviews_name_no_model():
     rng = random.Random(8)
-    telling = names_itself(OWN)
+    telling = make_name_pattern(OWN)
     assert not [text for text in ("".join(reviews.review(rng)) for _ in range(2_000)) if telling.search(text)]

@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.text.reasoning import MARKERS, Parts, split_reasoning
-from annotate.text.rendering import DISPLAY_LIMIT, markdown
+from annotate.text.rendering import DISPLAY_LIMIT, render_markdown
 from tests.annotate.text.html import text_of
 
 pytestmark = pytest.mark.once  # no text is rendered by a database
@@ -22,7 +22,7 @@ def test_text_without_reasoning_is_all_answer(text: str) -> None:
 
 
 def test_the_answer_comes_first_and_the_reasoning_is_folded() -> None:
-    html = markdown("<think>" + "*Why* not. " * 100 + "</think>\n\n**42**")
+    html = render_markdown("<think>" + "*Why* not. " * 100 + "</think>\n\n**42**")
     answer, _, folded = html.partition(
         '<details class="reasoning"><summary>Reasoning, 1,100 characters</summary>'
     )
@@ -31,15 +31,15 @@ def test_the_answer_comes_first_and_the_reasoning_is_folded() -> None:
 
 
 def test_reasoning_that_was_cut_off_is_open() -> None:
-    html = markdown("<think>Let me see")
+    html = render_markdown("<think>Let me see")
     assert html.startswith('<details class="reasoning" open><summary>Reasoning without an end, 10 characters')
     assert "Let me see" in html
 
 
 def test_an_empty_block_of_reasoning_leaves_the_answer_alone() -> None:
-    assert markdown("<think>\n\n</think>\n\n42") == markdown("\n\n42")
+    assert render_markdown("<think>\n\n</think>\n\n42") == render_markdown("\n\n42")
 
 
 def test_long_reasoning_leaves_room_for_the_answer() -> None:
-    shown = text_of(markdown("<think>" + "x" * DISPLAY_LIMIT + "</think>" + "y" * 1_000))
+    shown = text_of(render_markdown("<think>" + "x" * DISPLAY_LIMIT + "</think>" + "y" * 1_000))
     assert (shown.count("x"), shown.count("y")) == (DISPLAY_LIMIT - 1_000, 1_000)

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from annotate.text import hidden_characters, markdown_html, rendering
-from annotate.text.differences import WORD_LIMIT, common, differences
-from annotate.text.rendering import DISPLAY_LIMIT, markdown, raw
+from annotate.text.differences import WORD_LIMIT, common, mark_differences
+from annotate.text.rendering import DISPLAY_LIMIT, render_markdown, render_raw
 
 pytestmark = pytest.mark.once  # no text is rendered by a database
 
@@ -92,9 +92,9 @@ def assert_harmless(html: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_harmlessly(text: str) -> None:
-    assert_harmless(markdown(text))
-    assert_harmless(raw(text))
-    assert_harmless("".join(differences(text, "something else").html))
+    assert_harmless(render_markdown(text))
+    assert_harmless(render_raw(text))
+    assert_harmless("".join(mark_differences(text, "something else").html))
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,23 +107,23 @@ def test_hostile_text_is_shown_harmlessly(text: str) -> None:
 )
 def test_no_mixture_of_hostile_pieces_becomes_harmful(pieces: list[str]) -> None:
     text = "".join(pieces)
-    assert_harmless(markdown(text))
-    assert_harmless("".join(differences(text, text[::-1]).html))
+    assert_harmless(render_markdown(text))
+    assert_harmless("".join(mark_differences(text, text[::-1]).html))
 
 
 def test_raw_html_is_visible_as_it_was_written() -> None:
-    assert "<b onclick=x>" in Tags(markdown("see <b onclick=x> here")).text
+    assert "<b onclick=x>" in Tags(render_markdown("see <b onclick=x> here")).text
 
 
 def test_links_open_a_new_page_without_a_referrer() -> None:
-    [_, (tag, attributes), _] = Tags(markdown("[x](https://a.example)")).seen
+    [_, (tag, attributes), _] = Tags(render_markdown("[x](https://a.example)")).seen
     assert tag == "a"
     assert attributes["target"] == "_blank"
     assert attributes["rel"] == "noopener noreferrer nofollow"
 
 
 def test_markdown_gives_tables_lists_and_highlighted_code() -> None:
-    html = markdown("| a | n |\n|---|--:|\n| x | 1 |\n\n- *one*\n\n```python\ndef f(): pass\n```")
+    html = render_markdown("| a | n |\n|---|--:|\n| x | 1 |\n\n- *one*\n\n```python\ndef f(): pass\n```")
     assert '<td class="number">1</td>' in html
     assert '<span class="marker">-</span><p><em>one</em></p>' in html
     assert '<span class="k">def</span>' in html
@@ -151,7 +151,7 @@ def test_markdown_gives_tables_lists_and_highlighted_code() -> None:
         ("🏴\U000e0067\U000e0061\U000e007f", "U+E0067"),  # no flag
     ],
 )
-@pytest.mark.parametrize("render", [markdown, raw])
+@pytest.mark.parametrize("render", [render_markdown, render_raw])
 def test_what_hides_is_named(text: str, shown: str, render: Callable[[str], str]) -> None:
     html = render(text)
     assert shown in Tags(html).text
@@ -159,12 +159,12 @@ def test_what_hides_is_named(text: str, shown: str, render: Callable[[str], str]
 
 
 def test_headings_stay_below_those_of_the_page() -> None:
-    assert [tag for tag, _ in Tags(markdown("# a\n\n## b\n\n###### c")).seen] == ["h3", "h4", "h6"]
+    assert [tag for tag, _ in Tags(render_markdown("# a\n\n## b\n\n###### c")).seen] == ["h3", "h4", "h6"]
 
 
 def test_hidden_characters_in_code_are_named_too() -> None:
-    assert "U+200B" in Tags(markdown("```python\nx = '\u200b'\n```")).text
-    assert "U+200B" in Tags(markdown("`\u200b`")).text
+    assert "U+200B" in Tags(render_markdown("```python\nx = '\u200b'\n```")).text
+    assert "U+200B" in Tags(render_markdown("`\u200b`")).text
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,17 @@ def test_hidden_characters_in_code_are_named_too() -> None:
     ],
 )
 def test_honest_text_is_left_alone(text: str) -> None:
-    assert "span" not in markdown(text)
+    assert "span" not in render_markdown(text)
 
 
 def test_a_word_of_several_alphabets_is_marked() -> None:
-    assert '<span class="mixed-script"' in markdown("log in at p\u0430ypal today")  # a Cyrillic а
-    assert "mixed-script" not in markdown("слово and word")
+    assert '<span class="mixed-script"' in render_markdown("log in at p\u0430ypal today")  # a Cyrillic а
+    assert "mixed-script" not in render_markdown("слово and word")
 
 
 @pytest.mark.parametrize("text", ["\nbelow", "\n\nfurther below", "at once"])
 def test_raw_text_keeps_its_first_line_break(text: str) -> None:
-    assert f">\n{text}</pre>" in raw(text)  # a browser swallows one after <pre>
+    assert f">\n{text}</pre>" in render_raw(text)  # a browser swallows one after <pre>
 
 
 # --- Work ---------------------------------------------------------------------------------------------------------
@@ -253,18 +253,18 @@ def test_work_grows_no_faster_than_the_text(pattern: str) -> None:
 
 def test_text_that_costs_too_much_is_shown_raw() -> None:
     text = "![" * 20_000
-    assert markdown(text) == raw(text)
+    assert render_markdown(text) == render_raw(text)
 
 
 def test_a_table_of_empty_cells_does_not_blow_up_the_page() -> None:
     text = "|a" * 700 + "|\n" + "|-" * 700 + "|\n" + "a\n" * 200
-    assert len(markdown(text)) < 20 * len(text)
+    assert len(render_markdown(text)) < 20 * len(text)
 
 
 def test_a_megabyte_on_one_line_is_cut_for_display() -> None:
     text = "x" * 1_000_000
     assert rendering.cut(text) == ("x" * DISPLAY_LIMIT, True)
-    for html in (markdown(text), raw(text), *differences(text, text).html):
+    for html in (render_markdown(text), render_raw(text), *mark_differences(text, text).html):
         assert len(html) < DISPLAY_LIMIT + 200
 
 
@@ -273,7 +273,7 @@ def test_hidden_characters_do_not_blow_up_the_page() -> None:
         shown, is_cut = rendering.cut(text)
         assert is_cut
         assert text.startswith(shown)
-        for html in (markdown(text), raw(text), *differences(text, text).html):
+        for html in (render_markdown(text), render_raw(text), *mark_differences(text, text).html):
             assert len(html) < 10 * DISPLAY_LIMIT
 
 
@@ -307,18 +307,19 @@ def highlighted(html: str) -> list[bool]:
 def test_highlighting_has_a_budget_for_a_block_and_for_a_text() -> None:
     most, all_ = markdown_html.HIGHLIGHTED_BLOCK, markdown_html.HIGHLIGHTED_TEXT
     for language in ("ts", "yaml", "html", "js"):
-        assert highlighted(markdown(code(language, most) + code(language, most + 1))) == [True, False]
+        assert highlighted(render_markdown(code(language, most) + code(language, most + 1))) == [True, False]
         blocks = all_ // most
-        assert highlighted(markdown(code(language, most) * (blocks + 2))) == [True] * blocks + [False] * 2
+        assert (
+            highlighted(render_markdown(code(language, most) * (blocks + 2))) == [True] * blocks + [False] * 2
+        )
     # What a block leaves over is for the ones after it.
-    assert highlighted(markdown(code("js", most) * 4 + code("js", 1_500) + code("js", 501) + code("js", 500))) == [
-        *[True] * 5, False, True,
-    ]  # fmt: skip
+    rest = code("js", 1_500) + code("js", 501) + code("js", 500)
+    assert highlighted(render_markdown(code("js", most) * 4 + rest)) == [*[True] * 5, False, True]
 
 
 def test_a_text_is_rendered_once_while_the_cache_has_room() -> None:
     text = "once " * 9_000
-    assert markdown(text) is markdown(text)
+    assert render_markdown(text) is render_markdown(text)
     cache = rendering.HtmlCache(3_000)
     kept = {name: cache.keep(name, SafeString(name * 1_000)) for name in "abc"}
     assert cache.find("a") is None  # it was not asked for the longest
@@ -351,12 +352,12 @@ LINE_END = '<span class="line-end"></span>\n'
 
 
 def test_differing_words_and_spaces_are_marked() -> None:
-    assert differences("the cat  sat down", "the dog sat\ndown").html == (
+    assert mark_differences("the cat  sat down", "the dog sat\ndown").html == (
         'the <mark>cat</mark>  sat<mark class="space"> </mark>down',
         f'the <mark>dog</mark> sat<mark class="space">{LINE_END}</mark>down',
     )
-    assert differences(" a", "\na").html[1] == f'<mark class="space">{LINE_END}</mark>a'
-    assert differences("a\n", "a").html == (f'a<mark class="space">{LINE_END}</mark>', "a")
+    assert mark_differences(" a", "\na").html[1] == f'<mark class="space">{LINE_END}</mark>a'
+    assert mark_differences("a\n", "a").html == (f'a<mark class="space">{LINE_END}</mark>', "a")
 
 
 @pytest.mark.parametrize(
@@ -370,11 +371,11 @@ def test_differing_words_and_spaces_are_marked() -> None:
     ],
 )
 def test_no_letter_is_divided_by_a_mark(left: str, right: str, marked: str) -> None:
-    assert differences(left, right).html[0] == marked
+    assert mark_differences(left, right).html[0] == marked
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
-    assert differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
+    assert mark_differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
 
 
 plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
@@ -382,15 +383,15 @@ plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
 
 @given(plain_text, plain_text)
 def test_differences_keep_every_character(left: str, right: str) -> None:
-    for text, html in zip((left, right), differences(left, right).html, strict=True):
+    for text, html in zip((left, right), mark_differences(left, right).html, strict=True):
         assert re.sub('</?mark( class="space")?>|<span class="line-end"></span>', "", html) == (
-            hidden_characters.visible(text)
+            hidden_characters.make_visible(text)
         )
 
 
 @pytest.mark.parametrize("word", ["one ", "語"])
 def test_words_beyond_the_limit_are_unmarked_and_counted_out(word: str) -> None:
-    found = differences(word * (WORD_LIMIT + 1), "other")
+    found = mark_differences(word * (WORD_LIMIT + 1), "other")
     assert found.stopped == (True, False)
     assert found.html[0].endswith("</mark>" + word.rstrip()) or found.html[0].endswith("</mark> " + word)
-    assert differences(word * WORD_LIMIT, "other").stopped == (False, False)
+    assert mark_differences(word * WORD_LIMIT, "other").stopped == (False, False)

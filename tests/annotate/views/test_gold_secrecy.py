@@ -13,7 +13,7 @@ from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import ApiToken, Claim, Project
 from annotate.queueing import queue
-from annotate.queueing.workload import workload
+from annotate.queueing.workload import count_workload
 from annotate.reports import my_work
 from tests.annotate.desk import FRAGMENT, on_screen, url
 from tests.factories import say
@@ -55,7 +55,7 @@ def test_each_verdict_takes_one_from_the_count(client_for: Any, teammate: Any, m
         assert answer.status_code == 200
     assert counts == [(number, number) for number in range(len(kinds), 0, -1)]
     assert kinds.count("gold") == 6  # a share of 0.35 beside eleven others
-    assert workload(mixed, teammate).left == 0
+    assert count_workload(mixed, teammate).left == 0
 
 
 @pytest.mark.once
@@ -140,10 +140,10 @@ def test_repeats_count_like_the_others(
     project.repeat_rate = 0.2
     project.save()
     make_comparisons(60)
-    before = workload(project, teammate).left
+    before = count_workload(project, teammate).left
     kinds = []
-    while (claim := queue.claim(project, teammate)) and workload(project, teammate).open:
-        assert workload(project, teammate).left == before
+    while (claim := queue.claim(project, teammate)) and count_workload(project, teammate).open:
+        assert count_workload(project, teammate).left == before
         kinds.append(claim.comparison.kind)
         judging.judge_and_next(project, teammate, claim.token, Verdict("tie"))
         before -= 1
@@ -158,7 +158,7 @@ def test_own_agreement_tells_nothing_of_today(
     for comparison in (gold, shared):
         say(owner, comparison, "first")
         say(teammate, comparison, "first")
-    agreement = my_work.figures(project, teammate).agreement
+    agreement = my_work.measure_work(project, teammate).agreement
     assert agreement is not None
     assert agreement.total == 0
 
@@ -173,7 +173,7 @@ def test_lower_rates_leave_no_trace_in_the_count(
     for comparison in make_comparisons(4, kind="gold"):
         say(teammate, comparison, "tie")
     for number in range(5, 0, -1):
-        assert workload(project, teammate).left == number
+        assert count_workload(project, teammate).left == number
         claim = queue.claim(project, teammate)
         assert claim is not None
         assert claim.comparison.kind == "standard"

@@ -236,7 +236,7 @@ def test_figures_count_todays_verdicts_the_streak_and_the_rest(
             first_at=at(days), created_at=at(days), seconds=10 + days
         )
     judge(teammate, "skip")
-    work = my_work.figures(project, teammate)
+    work = my_work.measure_work(project, teammate)
     assert (work.today, work.total, work.left) == (2, 5, 1)
     assert work.streak == 3  # today, yesterday and the day before; the gap ends it
     assert work.seconds == 11  # the median of 10, 10, 11, 12, 14
@@ -249,9 +249,9 @@ def test_a_streak_lasts_until_the_day_after_is_over(
 ) -> None:
     make_comparisons(1)
     Judgment.objects.filter(pk=judge(teammate).pk).update(first_at=at(1), created_at=at(1))
-    assert my_work.figures(project, teammate).streak == 1
+    assert my_work.measure_work(project, teammate).streak == 1
     Judgment.objects.update(first_at=at(2), created_at=at(2))
-    assert my_work.figures(project, teammate).streak == 0
+    assert my_work.measure_work(project, teammate).streak == 0
 
 
 def test_agreement_counts_colleagues_on_the_same_comparison(
@@ -265,14 +265,14 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
             preferred = claim.comparison.first_id
             judging.record(project, person, claim.token, Verdict("prefer", preferred, strength))
     Judgment.objects.update(first_at=at(1))
-    work = my_work.figures(project, teammate)
+    work = my_work.measure_work(project, teammate)
     assert work.agreement is not None
     # Both always chose the first completion, and strength does not matter.
     assert work.agreement.count == work.agreement.total == 3
     last = Judgment.objects.filter(annotator=owner).last()
     assert last is not None
     revising.revise(project, owner, last.pk, Verdict("tie"))
-    work = my_work.figures(project, teammate)
+    work = my_work.measure_work(project, teammate)
     assert work.agreement is not None
     assert (work.agreement.count, work.agreement.total) == (2, 3)
 

@@ -33,7 +33,7 @@ def test_keys_can_be_chosen_and_reach_the_desk(client_for: Any, teammate: Any, m
     client = client_for(teammate)
     client.post("/keys/", {"a3": "q", "undo": "z", "skip": ""})
     teammate.refresh_from_db()
-    chosen = keyboard.keys_of(teammate.preferences)
+    chosen = keyboard.read_keys(teammate.preferences)
     assert (chosen["a3"], chosen["undo"], chosen["skip"], chosen["b3"]) == ("q", "z", "", "8")
     desk = client.get("/p/reviews/judge/").content.decode()
     assert 'value="a3" data-key="q"' in desk

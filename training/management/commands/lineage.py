@@ -73,7 +73,7 @@ class Command(BaseCommand):
                     f"  from snapshot {step.round.snapshot.digest[:12]}: {held.pairs:,} pairs of {held.judgments:,} "
                     f"judgments by {held.annotators:,} annotators"
                 )
-        children = lineage.descendants(policy)
+        children = lineage.find_descendants(policy)
         if children:
             self.stdout.write("Policies that came from it: " + ", ".join(child.name for child in children))
         people = lineage_file.count_by_annotator(snapshots)
