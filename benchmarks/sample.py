@@ -1,11 +1,11 @@
 """Our sampler against transformers' `generate`: `make bench-sample`, or `python -m benchmarks.sample --help`.
 
-Both write two completions for each of 512 prompts of mixed lengths with the starter model, on the same threads
-in the same process and precision, by turns: the seconds of a turn are those of tokenized prompts to token ids.
-`generate` gets what speeds it up without changing what it does: prompts sorted by length and padded on the left,
-both completions of a prompt in one batch (`num_return_sequences`), fused attention, inference mode, and the batch
-size that was fastest for it; ours gets the one that was fastest for us. Ours also records log-probabilities and
-draws each completion by a seed of its own; `generate` does neither.
+Both write two completions for each of 512 prompts of mixed lengths with the starter model, by turns, on the same
+threads in the same process and precision. The seconds of a turn are those from tokenized prompts to token ids.
+`generate` gets what speeds it up without changing what it does. Its prompts are sorted by length and padded on the
+left, and both completions of a prompt are in one batch (`num_return_sequences`). It has fused attention and
+inference mode. Each side has the batch size that was fastest for it. Ours also records log-probabilities and draws
+each completion by a seed of its own; `generate` does neither.
 """
 
 import argparse

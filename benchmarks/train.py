@@ -1,8 +1,8 @@
 """Our trainer against TRL's: `make bench-train`, or `python -m benchmarks.train --help`.
 
 Both train the same pairs in the same order from the same initial adapter, with the same batch, optimizer and
-learning-rate schedule, each in a process of its own, by turns. Seconds are those of the reference pass and
-of all steps; starting Python, loading the model and tokenizing are left out for both. Peak memory is that of
+learning-rate schedule. Each is a process of its own, and they take turns. Seconds are those of the reference pass
+and of all steps; starting Python, loading the model and tokenizing are left out for both. Peak memory is that of
 the whole process (VmHWM), on CUDA that of PyTorch's allocator.
 """
 

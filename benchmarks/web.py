@@ -1,8 +1,8 @@
 """`make bench-web`: annotators under load, against the production server.
 
-Everything is on this machine: gunicorn, PostgreSQL and the load generator share its cores. Prints one row per
-case, checks afterwards that each verdict is stored once and that no comparison was handed to too many, and
-exits with 1 if anything was lost, doubled, altered, over-assigned or answered with an error.
+Everything is on this machine: gunicorn, PostgreSQL and the load generator share its cores. It prints one row per
+case. Afterwards it checks that each verdict is stored once and that no comparison was handed to too many. It exits
+with 1 if anything was lost, doubled, altered, over-assigned or answered with an error.
 """
 
 import argparse

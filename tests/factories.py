@@ -78,6 +78,16 @@ def judge_all(project: Project, user: User, said: dict[int, str] | None = None, 
         judging.record(project, user, claim.token, named(claim, what))
 
 
+def judge_by_word(project: Project, user: User, word: str = "splendidly", most: int = 1000) -> None:
+    """Judge at most `most` of what the queue hands out: better is the completion that holds `word`."""
+    for _ in range(most):
+        claim = queue.claim(project, user)
+        if claim is None:
+            return
+        what = "first" if word in claim.comparison.first.text else "second"
+        judging.record(project, user, claim.token, named(claim, what))
+
+
 def say(
     user: User, comparison: Comparison, what: str, strength: int = 2, *, left: str = "first", **options: Any
 ) -> Judgment:

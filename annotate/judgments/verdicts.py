@@ -24,8 +24,8 @@ DRAFT_KEYS = ("verdict", "preferred_id", "strength", "skip_reason", "reasons", "
 class Verdict:
     """One annotator's verdict. `strength` is 1 to 3.
 
-    `preferred_id` is a completion's id, or "a" or "b": the names that annotators know the left and the right one by,
-    since ids would tell which policy wrote what. What is stored is the id (`name_shown`).
+    `preferred_id` is a completion's id, or "a" or "b" for the left and the right one. Annotators know no ids, which
+    would tell which policy wrote what. What is stored is the id (`name_shown`).
 
     `reasons` are keys. `criteria` maps a criterion's key to {"verdict": "prefer" | "tie" | "both_bad"} with
     `preferred_id` and `strength` for a preference.

@@ -278,8 +278,8 @@ class ClaimQuerySet(models.QuerySet["Claim"]):
 class Claim(models.Model):
     """An annotator's short lease on a comparison, and what became of it.
 
-    One row per (comparison, annotator), kept for good: it holds the sides that were drawn for that person, so a
-    reload or a later visit shows the same. `token` comes back with the verdict; only an undo draws a new one, so
+    One row per (comparison, annotator), kept for good. It holds the sides that were drawn for that person, so a
+    reload or a later visit shows the same. `token` comes back with the verdict. Only an undo draws a new one, so
     that a page opened before a lease ran out can still be sent.
     """
 

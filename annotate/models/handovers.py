@@ -26,7 +26,7 @@ class InvitationQuerySet(models.QuerySet["Invitation"]):
 class Invitation(models.Model):
     """An offer to join a project, waiting for an answer.
 
-    `name` is what the admin typed. `person` is the account that it meant at that moment, or None: an account made
+    `name` is what the admin typed. `person` is the account that it meant at that moment, or None. An account made
     later under that name is not invited, and a member never is. Admins are never shown which of the two it is.
     """
 

@@ -22,8 +22,9 @@ def token_digest(token: str) -> str:
 class ApiToken(models.Model):
     """A person's key to the API. The token itself is shown once; the database keeps its SHA-256.
 
-    A token is 256 random bits, so a plain digest is as hard to invert as a slow one, and can be looked up. It opens no
-    more than its person may do, and of that as much as its `scope` says, in one `project` or in all of them.
+    A token is 256 random bits, so a plain digest is as hard to invert as a slow one, and can be looked up. It opens
+    no more than its person may do. Of that it opens as much as its `scope` says, in one `project` or in all of
+    them.
     """
 
     class Scope(models.TextChoices):
@@ -116,8 +117,8 @@ class StoredAnswer(models.Model):
 class Import(models.Model):
     """A file of prompts or pairs that an admin uploaded: checked whole, then brought in a few rows at a time.
 
-    `position` is how many bytes of the file the present pass has read; it moves in the transaction that writes
-    the rows, so that two windows on one import never bring a row in twice.
+    `position` is how many bytes of the file the present pass has read. It moves in the transaction that writes the
+    rows, so that two windows on one import never bring a row in twice.
     """
 
     class State(models.TextChoices):

@@ -137,7 +137,7 @@ class User(AbstractUser):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Write the row, and end what the old password opened where there is a new one.
 
-        Django keeps a chosen password in `_password` until it is saved, and clears it where only the hash is
+        Django keeps a chosen password in `_password` until it is saved. It clears it where only the hash is
         upgraded, so that signing in never counts as a change.
         """
         if (fields := kwargs.get("update_fields")) and "username" in fields:

@@ -1,9 +1,9 @@
 """The rules that only triggers can hold: counters that equal their rows, what may never change, what belongs together.
 
-`install` puts them into the database and may be called again. On SQLite a migration that alters one of these
-tables rebuilds it: it loses its triggers, and those of other tables that name it stand in the way. Let such a migration
-begin with `RunPython(triggers.remove)` and end with `RunPython(triggers.install)` (tests/annotate/models/test_models.py
-fails otherwise).
+`install` puts them into the database and may be called again. On SQLite a migration that alters one of these tables
+rebuilds it. It then loses its triggers, and those of other tables that name it are in the way. Let such a migration
+begin with `RunPython(triggers.remove)` and end with `RunPython(triggers.install)`
+(tests/annotate/models/test_models.py fails otherwise).
 """
 
 # ruff: noqa: S608 - only constants of this module are put together

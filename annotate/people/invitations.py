@@ -1,6 +1,6 @@
 """Invitations to a project. An admin invites, the invited person accepts. Or the admin makes an account.
 
-Inviting says and does the same whether or not there is an account of that name, so that it does not tell which accounts
+Inviting says and does the same whether or not there is an account of that name. So it does not tell which accounts
 the site has. An account made later under the name is not invited.
 """
 

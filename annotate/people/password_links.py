@@ -56,9 +56,9 @@ def make_link(member: Membership, by: Membership) -> str:
 def can_have_link(admin: User) -> QuerySet[User]:
     """Return the members for whom this admin may make a password link.
 
-    Their accounts open no project that the admin does not look after, no part of the site's administration, and have
-    no permission of their own. Another admin's account is left out, as it could outlast the maker's own role, and so
-    is the maker's: a browser left open would be enough to keep it.
+    Their accounts open no project that the admin does not look after, no part of the site's administration, and
+    have no permission of their own. Another admin's account is left out, as it could outlast the maker's own role.
+    So is the maker's own: a browser left open would be enough to keep it.
     """
     if not admin.is_active:
         return User.objects.none()

@@ -1,7 +1,7 @@
 """Base models by name: the folder, GGUF file or hub id that a name stands for, and whether this site allows it.
 
-Asked wherever a name comes in or is used: for a new project, its settings, a round's plan, and once more by the
-worker before it writes config.json. "Not there" and "not allowed" are one answer, so that nothing can be probed.
+It is asked wherever a name comes in or is used: for a new project, its settings and a round's plan. The worker asks
+once more before it writes config.json. "Not there" and "not allowed" are one answer, so that nothing can be probed.
 """
 
 import os

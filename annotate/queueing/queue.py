@@ -1,10 +1,11 @@
 """Handing out comparisons: claim, fetch ahead, renew, release, expire.
 
-`choosing.py` finds and takes the next comparison in one statement. Here is what surrounds it: one's own claims
-first, what is tried before an annotator is told that nothing is left, and how long a claim lasts.
+`choosing.py` finds and takes the next comparison in one statement. This module holds what surrounds it: the
+annotator's own claims, which come first, what is tried before nothing is left, and how long a claim lasts.
 
-A claim takes one of a comparison's places (`Comparison.claimed`, kept by triggers) from the moment it is handed
-out, even when it is only fetched ahead. An unseen one gives way when an annotator would otherwise get nothing.
+A claim takes one of a comparison's places from the moment it is handed out, even when it is only fetched ahead.
+`Comparison.claimed` counts them, by triggers. An unseen claim gives way when an annotator would otherwise get
+nothing.
 
 Locks are taken in one order, claims before comparisons, and nothing waits for a comparison while it holds another.
 """
@@ -76,8 +77,8 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
 def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
     """Return the annotator's live claim, else the one fetched ahead, renewed and live. None if they hold none.
 
-    The rows are locked, the live one first, as `advance` takes them: where another tab is giving its verdict, this
-    one waits for it and sees what it made live, instead of losing to it again and again.
+    The rows are locked, the live one first, as `advance` takes them. Where another tab is giving its verdict, this
+    one waits for it and sees what it made live. Otherwise it would lose to it again and again.
     """
     own = _with_texts().filter(project=project, annotator=annotator).holding()
     if project.archived_at:

@@ -1,8 +1,9 @@
 """The comparisons left for an annotator, counted so that it does not tell gold and repeats from the others.
 
-Each verdict takes one from the count, whatever was judged, and taking a comparison takes none. So the count holds the
-gold and the repeats that are due too: as many as the project's rates add to the other comparisons of this annotator,
-those judged and those left. The queue hands out no more, and makes up for what its dice left out at the end.
+Each verdict takes one from the count, whatever was judged, and taking a comparison takes none. So the count holds
+the gold and the repeats that are due too. They are as many as the project's rates add to this annotator's other
+comparisons, those judged and those left. The queue hands out no more, and makes up for what its dice left out at
+the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quality of the judging, for an admin: each annotator's figures, warnings in plain words, progress by day.
 
-The figures are `agreement`'s; here they are put together, and held against bars that leave room for chance: a warning
-needs enough verdicts, and an interval that does not reach the bar.
+The figures are `agreement`'s. Here they are put together, and held against bars that leave room for chance. A
+warning needs enough verdicts, and an interval that does not reach the bar.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Looking through a project's comparisons and prompts, newest first, at a cost that does not grow with the project.
 
-Pages follow the primary key (no OFFSET, no COUNT). A filter may match rarely, so the search walks back over
-windows of keys until the page is full or its time is up; then it says how far it got, and can go on from there.
+Pages follow the primary key (no OFFSET, no COUNT). A filter may match rarely, so the search walks back over windows
+of keys until the page is full or its time is up. Then it says how far it got, and can go on from there.
 """
 
 import json

@@ -13,8 +13,9 @@ A reader of formatted text sees every character but these, which show as formatt
 - `[^1]` where a line defines it with `[^1]:`, which shows as a raised 1
 - the brackets of `[text](address)`; its address is shown behind the text
 
-Everything else that CommonMark would swallow is text here: backslashes, entities, underscores, numbers and bullets of
-lists, `>` of quotations, rules, reference definitions, addresses in angle brackets. Line breaks and indentation stay.
+Everything else that CommonMark would swallow is text here. Examples are backslashes, entities, underscores, numbers
+and bullets of lists, `>` of quotations, rules, reference definitions and addresses in angle brackets. Line breaks
+and indentation stay.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The words in which two texts differ, by their longest common subsequence, and the white space between equal words.
 
-The subsequence is exact and its cost is the same for every pair of texts of a length: one row of the table is one
-integer of a bit per word (Hyyrö 2004, "Bit-parallel LCS-length computation revisited"), so n words against m take
-n operations on m bits, whatever the words are.
+The subsequence is exact, and its cost is the same for every pair of texts of a length. One row of the table is one
+integer of a bit per word (Hyyrö 2004, "Bit-parallel LCS-length computation revisited"). So n words against m take n
+operations on m bits, whatever the words are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Markdown as clean HTML: how each part of a text is written.
 
-Nothing here trusts the text: raw HTML is shown as text, images are verified or named (`images.py`), links cannot run
-scripts, and the work done for a text is bounded by its length. nh3 cleans the result once more, so that a mistake in
-the Markdown renderer is not a hole in the page.
+Nothing here trusts the text. Raw HTML is shown as text, images are verified or named (`images.py`), and links
+cannot run scripts. The work done for a text is bounded by its length. The library nh3 cleans the result once more,
+so that a mistake in the Markdown renderer is not a hole in the page.
 """
 
 from __future__ import annotations

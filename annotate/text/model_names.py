@@ -27,8 +27,8 @@ NO_NAME = re.compile(
 def make_name_pattern(names: Iterable[str] = ()) -> re.Pattern[str]:
     """Return the pattern of texts that tell who wrote them. `names` are a project's own, of policies and base models.
 
-    Such a name counts anywhere if it could be nothing else ("vicuna-13b"); what it begins with ("vicuna"), as the
-    names of well-known models, only where the text introduces its writer.
+    Such a name counts anywhere if it could be nothing else ("vicuna-13b"). Its beginning ("vicuna") counts only
+    where the text introduces its writer, as do the names of well-known models.
     """
     known, anywhere = [MODELS], []
     for name in names:

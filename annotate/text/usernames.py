@@ -1,8 +1,8 @@
 """Usernames: when two are the same to the eye, and which ones are refused.
 
-Two names have one key when they differ only by case, by compatibility forms, or by letters that look alike, such as a
-Cyrillic а in place of a Latin a (Unicode's list of confusable characters). So do names that differ by what is easily
-overlooked: invisible characters, modifier letters, small capitals, a full stop at the end.
+Two names have one key when they differ only by case, by compatibility forms, or by letters that look alike. Such
+letters are in Unicode's list of confusable characters: a Cyrillic а looks like a Latin a. So do names that differ
+by what is easily overlooked: invisible characters, modifier letters, small capitals, a full stop at the end.
 """
 
 from __future__ import annotations

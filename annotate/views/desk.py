@@ -1,8 +1,8 @@
 """The desk: one comparison at a time, a verdict, and the next.
 
-Each address answers twice: a plain form is redirected (POST, redirect, GET), and a request of htmx or of the
-desk's script gets fragments. The script shows the comparison that was fetched ahead at once and sends the verdict
-behind it; it names what it has on screen (`shown`), so that only what it lacks is sent. A page also names whose it is
+Each address answers twice: a plain form is redirected (POST, redirect, GET), and a request of htmx or of the desk's
+script gets fragments. The script shows the comparison that was fetched ahead at once and sends the verdict behind
+it. It names what it has on screen (`shown`), so that only what it lacks is sent. A page also names whose it is
 (`person`): several people may share a browser, and no verdict is stored under another's name.
 """
 

@@ -19,6 +19,7 @@ from annotate.queueing import queue
 from tests import factories
 from tests.browser.accessibility import violations
 from tests.browser.desk import Desk
+from tests.factories import TIE
 
 JUDGE = "/p/reviews/judge/"
 PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
@@ -45,7 +46,7 @@ def everything(project: Any, teammate: Any, compare: Callable[..., Comparison], 
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
+    judgment = judging.record(project, teammate, claim.token, TIE)
     judgment = revising.revise(project, teammate, judgment.pk, Verdict("prefer", claim.left_id, 2))
     compare(CHAT, CODE, CODE.replace("new", "fresh"))
     project.ask_rationale = True

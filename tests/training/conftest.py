@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.factories import judge_by_word
+
 # What keeps a round of the starter model short.
 TINY: dict[str, Any] = {
     "training": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 128, "threads": 1},
@@ -32,19 +34,7 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture
 def judge() -> Callable[..., None]:
     """judge(project, annotator): everything that is open, "splendidly" always being better."""
-    from annotate.judgments import judging
-    from annotate.queueing import queue
-
-    def judge(project: Any, annotator: Any, limit: int = 1000) -> None:
-        for _ in range(limit):
-            claim = queue.claim(project, annotator)
-            if claim is None:
-                return
-            comparison = claim.comparison
-            better = comparison.first if "splendidly" in comparison.first.text else comparison.second
-            judging.record(project, annotator, claim.token, judging.Verdict("prefer", better.pk, 2))
-
-    return judge
+    return judge_by_word
 
 
 @pytest.fixture

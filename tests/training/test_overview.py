@@ -5,6 +5,7 @@ import pytest
 from annotate.judgments import judging
 from annotate.models import Flag, Prompt
 from annotate.queueing import queue
+from tests.factories import TIE, judge
 
 URL = "/p/reviews/"
 
@@ -34,7 +35,7 @@ def test_the_next_step_follows_the_project(project, owner, make_member, make_com
     teammate = make_member("toni", "annotator")
     assert step() == "judge"
     while claim := queue.claim(project, teammate):
-        judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+        judging.record(project, teammate, claim.token, TIE)
     assert step() == "round"
 
 
@@ -72,7 +73,7 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
 ):
     make_comparisons(20)
     for _ in range(10):
-        judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
+        judge(project, teammate)
     client = client_for(owner)
     with django_assert_max_num_queries(15):
         client.get(URL)
@@ -107,8 +108,8 @@ def test_a_pace_without_an_end_in_sight_gives_no_days_left(
 ):
     make_comparisons(40)
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     assert client_for(owner).get(URL).context["overview"].days_left is None  # 39 at one a week
     for _ in range(9):
-        judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
+        judge(project, teammate)
     assert client_for(owner).get(URL).context["overview"].days_left == 21  # 30 at ten a week

@@ -7,6 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.models import Policy, Project
+from tests.factories import TIE
 from tests.training.pages import FRAGMENT, address, text
 from training.engine.config import explain
 from training.models import Round, Worker
@@ -261,7 +262,7 @@ def test_too_few_pairs_disable_the_start_button_and_say_why(
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     assert not button()  # the form may choose to keep ties
 
 

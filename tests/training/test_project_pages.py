@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from annotate.judgments import judging
 from annotate.models import Membership, Project
 from annotate.queueing import queue
+from tests.factories import TIE
 
 
 def test_home_lists_ones_own_projects(client_for: Any, teammate: Any, outsider: Any) -> None:
@@ -23,7 +24,7 @@ def test_a_card_says_what_is_left_and_what_the_round_waits_for(
     make_comparisons(3)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     round_ = project.rounds.create(
         number=1, state="training", trains=False, start_policy=project.current_policy, folder="runs/home"
     )

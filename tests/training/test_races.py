@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from annotate.forms.projects import ProjectForm
 from annotate.judgments import judging
-from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Policy, Project, Prompt
 from annotate.projects import lifecycle
 from annotate.queueing import queue
+from tests.factories import TIE
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
@@ -172,7 +172,7 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
 
     def judge() -> None:
         with transaction.atomic():
-            judging.record(project, person, claim.token, Verdict("tie"))
+            judging.record(project, person, claim.token, TIE)
             settled.set()
             threading.Event().wait(0.5)  # the roll-back has the project, and waits for the comparison
 
@@ -193,7 +193,7 @@ def test_work_judged_during_a_rejection_is_not_withdrawn(
     round_.fresh.set([comparison])
     person = make_member("pia", "annotator")
     claim = queue.claim(Project.objects.get(), person)
-    (other, _) = commits_first(lambda: judging.record(claim.project, person, claim.token, Verdict("tie")))
+    (other, _) = commits_first(lambda: judging.record(claim.project, person, claim.token, TIE))
     assert state_machine.reject(round_, owner)
     other.result(10)
     comparison.refresh_from_db()

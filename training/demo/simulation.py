@@ -1,8 +1,8 @@
 """Simulated annotators: they claim, judge and decide as people do, and choose by the ground-truth reward.
 
 Between two completions whose rewards differ by d, an annotator prefers the better one with the Bradley-Terry
-probability sigmoid(sharpness * d); of two with the same reward it says so. The reward is known to them alone:
-training sees the verdicts alone.
+probability sigmoid(sharpness * d). Two with the same reward are a tie. The reward is known to them alone: training
+sees the verdicts alone.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """Forgetting: a person, a prompt or an import is removed with all that came of it, and what it shaped is marked.
 
-Everything is one transaction. A snapshot that held what is forgotten loses those pairs and keeps its name; the rounds
-trained on it, and all that started from their policies, are marked, and can be done over without (`retrain_next`).
-Files are deleted once the rows are: until then a failure leaves everything as it was.
+Everything is one transaction. A snapshot that held what is forgotten loses those pairs and keeps its name. The
+rounds trained on it, and all that started from their policies, are marked, and can be done over without it
+(`retrain_next`). Files are deleted once the rows are: until then a failure leaves everything as it was.
 """
 
 import logging

@@ -384,8 +384,8 @@ def enqueue(round_: Round) -> None:
 def send(round_id: int) -> bool:
     """Give the broker a queued round's message. The sweep retries if the broker is away.
 
-    Messages expire after a day, so that few pile up while every worker is busy: one for each time that the sweep
-    takes a round's message for lost.
+    Messages expire after a day, so that few pile up while every worker is busy. There is one for each time that the
+    sweep takes a round's message for lost.
     """
     try:
         life = MESSAGE_LIFE.total_seconds()

@@ -1,7 +1,7 @@
 """The periodic sweep: rounds whose worker went silent, messages that were lost, claims whose lease ran out.
 
-Beat asks for it, and each worker's main process does it when it is overdue, so that it depends on no single process
-and no single clock. Two at once do no harm: each move is one UPDATE that names what it leaves.
+Beat asks for it, and each worker's main process does it when it is overdue. So it depends on no single process and
+no single clock. Two at once do no harm: each move is one UPDATE that names what it leaves.
 """
 
 import logging
@@ -29,7 +29,7 @@ def sweep(by: str) -> None:
     """Take back rounds and claims, stop gates that are decided, and record the sweep.
 
     The queue itself takes expired claims back before it says that nothing is left. Here they come back even while
-    there is other work, so that urgent comparisons (of a gate, or reserved) do not wait for annotators who left.
+    there is other work. So urgent comparisons (of a gate, or reserved) do not wait for annotators who left.
     """
     sweep_rounds()
     stop_gates()

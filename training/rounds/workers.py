@@ -1,7 +1,7 @@
 """The presence of Celery workers, recorded by a bootstep in each worker's main process.
 
-The main process writes its Worker row every few seconds from a thread of its own, so a worker that is busy with
-a task still counts as present. Asking over the broker (`inspect ping`) would need a broker that answers, and would
+The main process writes its Worker row every few seconds from a thread of its own. So a worker that is busy with a
+task still counts as present. Asking over the broker (`inspect ping`) would need a broker that answers, and would
 hold up the page that asks.
 """
 

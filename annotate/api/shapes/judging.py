@@ -83,8 +83,8 @@ class OwnJudgmentOut(NamedJudgmentOut):
 class AnyJudgmentOut(NamedJudgmentOut):
     """A judgment as its reader may know it.
 
-    An annotator's own names the preferred completion `a` or `b`, for the side that it was shown on, and has no ids of
-    comparisons and completions. Admins also get the annotator's name.
+    An annotator's own names the preferred completion `a` or `b`, for the side that it was shown on. It has no ids
+    of comparisons and completions. Admins also get the annotator's name.
     """
 
     EXAMPLE = {

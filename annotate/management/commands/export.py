@@ -21,7 +21,7 @@ from annotate.exports.bundle import is_folder, open_download, require_fit
 from annotate.exports.formats import FORMATS, Source
 from annotate.exports.selection import Selection
 from annotate.forms.exports import ExportForm
-from annotate.forms.filters import Day
+from annotate.forms.filters import DayField
 from annotate.models import Project
 from annotate.pairs import exports
 from annotate.projects import trail
@@ -244,6 +244,6 @@ def moment(name: str, text: str | None) -> datetime | None:
         found = datetime.combine(day, edge) if day else parse_datetime(text)
     except ValueError:
         found = None
-    if found is None or not Day.EARLIEST <= found.date() <= Day.LATEST:
+    if found is None or not DayField.EARLIEST <= found.date() <= DayField.LATEST:
         raise CommandError(f"--{name} must be a date such as 2026-03-01, not “{text}”.")
     return found if timezone.is_aware(found) else timezone.make_aware(found)

@@ -16,6 +16,7 @@ from annotate.forms.exports import ExportForm
 from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Judgment, Policy, Project, Prompt, Snapshot
 from annotate.queueing import queue
+from tests.factories import TIE
 
 API = "/api/v1/projects/reviews/"
 HUGE = 10**30
@@ -222,7 +223,7 @@ def test_a_verdict_that_cannot_be_stored_is_not_a_verdict(project, owner, make_c
         answer = send("judgments/", {"token": token, "verdict": "tie", "rationale": value})
         assert (answer.status_code, answer.json()["field"]) == (400, "rationale")
     assert not Judgment.objects.exists()
-    judging.record(project, owner, token, judging.Verdict("tie"))
+    judging.record(project, owner, token, TIE)
     assert Comparison.objects.get().judged == 1
 
 

@@ -8,6 +8,7 @@ from annotate.imports import records, writing
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Judgment, Policy, Prompt
 from annotate.queueing import queue, repeats
+from tests.factories import TIE
 
 A = {"prompt": "Q", "completion_a": "a", "completion_b": "b"}
 B = {"prompt": "Q", "completion_a": "c", "completion_b": "d"}
@@ -150,7 +151,7 @@ def test_a_prompt_row_updates_its_prompt(bring_in):
 def test_gold_never_changes_a_judgment(project, teammate, bring_in):
     bring_in(A)
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     before = list(Judgment.objects.values())
     for gold in ("a", "b", "none"):
         assert bring_in({**A, "gold": gold}, update=True).counts == {"updated": 1}
@@ -176,7 +177,7 @@ def test_a_corrected_policy_replaces_a_pair_that_none_has_seen(bring_in):
 def test_a_judged_pair_keeps_its_policies_and_says_so(project, teammate, bring_in):
     bring_in({**A, "id": "1", "policy_a": "gtp"})
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     outcome = bring_in({**A, "id": "1", "policy_a": "gpt"}, update=True)
     assert outcome.counts == {"different": 1}
     assert "its policies stay" in said(outcome)
@@ -193,7 +194,7 @@ def test_a_repeat_shows_the_metadata_of_what_it_repeats(project, teammate, bring
     monkeypatch.setattr(repeats, "APART", 0)
     bring_in({**A, "metadata": {"source": "web"}})
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     repeat = repeats.make_repeat(project, teammate)
     assert (repeat.metadata, repeat.external_id) == ({"source": "web"}, "")
     bring_in({**A, "id": "1", "metadata": {"source": "book"}}, update=True)

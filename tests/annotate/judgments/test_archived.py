@@ -8,13 +8,11 @@ from django.utils import timezone
 
 from annotate.errors import RefusalError
 from annotate.judgments import judging
-from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Judgment
 from annotate.projects import lifecycle
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, on_screen, url
-
-TIE = Verdict("tie")
+from tests.factories import TIE
 
 
 @pytest.fixture

@@ -4,16 +4,16 @@ import pytest
 
 from annotate.errors import RefusalError
 from annotate.judgments import drafts, judging
-from annotate.judgments.judging import Verdict
 from annotate.judgments.verdicts import RATIONALE_LIMIT
 from annotate.models import Flag
 from annotate.queueing import queue
+from tests.factories import TIE
 
 
 def test_a_draft_survives_a_reload_and_ends_with_the_verdict(project, teammate, claim):
     assert drafts.save_draft(project, teammate, claim.token, {"rationale": "So far ", "strength": 2})
     assert queue.claim(project, teammate).draft == {"rationale": "So far ", "strength": 2}
-    judging.record(project, teammate, claim.token, Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     claim.refresh_from_db()
     assert claim.draft == {}
     assert not drafts.save_draft(project, teammate, claim.token, {"rationale": "Too late"})

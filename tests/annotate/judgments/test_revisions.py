@@ -13,9 +13,8 @@ from annotate.pairs.exports import judgment_rows
 from annotate.queueing import queue
 from annotate.reports import my_work
 from annotate.reports.days import days_of
+from tests.factories import TIE
 from training.views.overview import overview
-
-TIE = Verdict("tie")
 
 
 @pytest.fixture

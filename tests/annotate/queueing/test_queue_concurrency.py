@@ -18,11 +18,11 @@ from django.db import connection
 
 from annotate.imports import records, uploads, writing
 from annotate.judgments import judging, undoing
-from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Import, Judgment, Membership, Project
 from annotate.people import members
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
+from tests.factories import SKIP, TIE
 
 COMPARISONS = 40
 
@@ -53,7 +53,7 @@ def test_processes_judging_at_once_keep_every_rule(project, make_member, make_co
         assert not Judgment.objects.filter(late=True).exclude(annotator=people[-1]).exists()
     for person in people:  # what the last browsers left behind is not lost either
         while claim := queue.claim(project, person):
-            judging.record(project, person, claim.token, Verdict("tie"))
+            judging.record(project, person, claim.token, TIE)
     assert broken_rules(project) == []
     for comparison in Comparison.objects.exclude(kind="gold"):
         assert comparison.judged >= comparison.needed or comparison.skipped == len(people) - comparison.judged
@@ -65,7 +65,7 @@ def test_a_skip_whose_place_is_being_taken_is_not_undone(
 ):
     make_comparisons(1)
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, Verdict("skip"))
+    judging.record(project, teammate, claim.token, SKIP)
     (theirs, _) = commits_first(lambda: queue.claim(project, owner))
     assert undoing.undo(project, teammate) is None
     theirs.result(10)
@@ -81,7 +81,7 @@ def test_what_another_tab_judges_meanwhile_is_not_claimed_again(
     def judge() -> None:
         claim = queue.claim(project, teammate)
         assert claim is not None
-        judging.record(project, teammate, claim.token, Verdict("tie"))
+        judging.record(project, teammate, claim.token, TIE)
 
     (other, _) = commits_first(judge)
     assert queue.claim(project, teammate) is None
@@ -119,7 +119,7 @@ def test_somebody_who_is_judging_can_be_removed(project, owner, teammate, make_c
 
     monkeypatch.setattr(queue, "advance", slowly)
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(closing, judging.judge_and_next, project, teammate, live.token, Verdict("tie"))
+        other = pool.submit(closing, judging.judge_and_next, project, teammate, live.token, TIE)
         assert judging_began.wait(10)
         members.remove_member(admin, Membership.objects.get(user=teammate).pk)
         removed.set()

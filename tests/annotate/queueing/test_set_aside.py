@@ -15,10 +15,10 @@ from annotate.queueing import queue
 from annotate.reports.quality import assess
 from tests.annotate.desk import FRAGMENT, on_screen, url
 from tests.annotate.invariants import broken_rules
-from tests.factories import say
+from tests.factories import SKIP, TIE, say
 from training.views.overview import overview
 
-SKIP, NOT_MINE = Verdict("skip"), Verdict("skip", skip_reason="not_mine")
+NOT_MINE = Verdict("skip", skip_reason="not_mine")
 LIST = "/p/reviews/comparisons/"
 
 
@@ -133,7 +133,7 @@ def test_it_is_undone_redone_and_changed(project, teammate, make_comparisons):
     assert not broken_rules(project)
     skip = revising.revise(project, teammate, judgment.pk, SKIP)
     assert (skip.skip_reason, Claim.objects.get().state) == ("", "skipped")
-    revising.revise(project, teammate, skip.pk, Verdict("tie"))
+    revising.revise(project, teammate, skip.pk, TIE)
     found.refresh_from_db()
     assert (found.judged, found.skipped) == (1, 0)
     assert not broken_rules(project)

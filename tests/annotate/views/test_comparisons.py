@@ -11,7 +11,7 @@ from annotate.models import Comparison, Flag, Policy, Prompt
 from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from annotate.reports import search
-from tests.factories import judge_all
+from tests.factories import TIE, judge_all
 
 URL = "/p/reviews/comparisons/"
 
@@ -295,7 +295,7 @@ def test_a_long_text_is_said_to_be_cut(project, owner, client_for, make_comparis
 def test_who_left_can_still_be_chosen(project, owner, teammate, researcher, make_comparisons, client_for):
     make_comparisons(2)
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     project.memberships.filter(user__in=[teammate, researcher]).delete()
     page = client_for(owner).get(f"{URL}?annotator={teammate.pk}")
     assert numbers(page) == [claim.comparison_id]

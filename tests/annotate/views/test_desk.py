@@ -11,10 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotate.judgments import judging
-from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Judgment, stored_aspects
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
+from tests.factories import TIE
 
 # --- Judging by plain forms -----------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ def test_a_replay_after_other_work_changes_nothing(desk: Client, project: Any, t
 
 def test_judging_elsewhere_is_seen_here(desk: Client, project: Any, teammate: Any) -> None:
     fields = on_screen(desk)
-    judging.record(project, teammate, fields["token"], Verdict("tie"))
+    judging.record(project, teammate, fields["token"], TIE)
     assert on_screen(desk)["token"] != fields["token"]
 
 
@@ -188,7 +188,7 @@ def test_an_admin_with_an_empty_queue_is_offered_the_next_round(
     make_comparisons(1)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judging.record(project, teammate, claim.token, Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     start = 'href="/p/reviews/rounds/#start">Start a round</a>'
     assert start in client_for(owner).get("/p/reviews/judge/").content.decode()
     assert start not in client_for(teammate).get("/p/reviews/judge/").content.decode()

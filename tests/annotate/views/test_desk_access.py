@@ -8,10 +8,10 @@ from django.test import Client
 from django.urls import reverse
 
 from annotate.judgments import judging
-from annotate.judgments.verdicts import Verdict
 from annotate.models import Claim, Flag, Judgment, Membership, Policy, Project
 from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, on_screen, url
+from tests.factories import TIE
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
 
@@ -25,7 +25,7 @@ def of_toni(project: Any, teammate: Any, make_comparisons: Any) -> list[str]:
     make_comparisons(2)
     claim = queue.claim(project, teammate)
     assert claim is not None
-    judgment = judging.record(project, teammate, claim.token, Verdict("tie"))
+    judgment = judging.record(project, teammate, claim.token, TIE)
     live = queue.claim(project, teammate)
     assert live is not None
     texts = [url("texts", live.token), *(url("whole_text", live.token, part) for part in ("a", "prompt"))]

@@ -10,13 +10,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from annotate.judgments import judging
-from annotate.judgments.judging import Verdict
 from annotate.models import ApiToken, Claim, Project
 from annotate.queueing import queue
 from annotate.queueing.workload import count_workload
 from annotate.reports import my_work
 from tests.annotate.desk import FRAGMENT, on_screen, url
-from tests.factories import say
+from tests.factories import TIE, say
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ def test_repeats_count_like_the_others(
     while (claim := queue.claim(project, teammate)) and count_workload(project, teammate).open:
         assert count_workload(project, teammate).left == before
         kinds.append(claim.comparison.kind)
-        judging.judge_and_next(project, teammate, claim.token, Verdict("tie"))
+        judging.judge_and_next(project, teammate, claim.token, TIE)
         before -= 1
     assert "repeat" in kinds
 
@@ -177,7 +176,7 @@ def test_lower_rates_leave_no_trace_in_the_count(
         claim = queue.claim(project, teammate)
         assert claim is not None
         assert claim.comparison.kind == "standard"
-        judging.record(project, teammate, claim.token, Verdict("tie"))
+        judging.record(project, teammate, claim.token, TIE)
     assert queue.claim(project, teammate) is None
 
 
@@ -202,7 +201,7 @@ def test_gold_costs_the_database_what_others_do(client_for: Any, teammate: Any, 
             statements(
                 lambda token=claim.token: client.post(url("renew"), {"token": token}, headers=FRAGMENT)
             ),
-            statements(lambda token=claim.token: judging.record(mixed, teammate, token, Verdict("tie"))),
+            statements(lambda token=claim.token: judging.record(mixed, teammate, token, TIE)),
         ]
         if kind in seen and is_followed:
             seen[kind].add(tuple(acts))

@@ -18,7 +18,7 @@ from annotate.models import Claim, Comparison, Completion, Judgment, stored_aspe
 from annotate.queueing import queue
 from annotate.reports import my_work
 from tests import factories
-from tests.factories import say
+from tests.factories import TIE, say
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_text_that_is_cut_on_a_judgments_page_opens_whole(
     comparison = Comparison.objects.create(
         project=made.project, prompt=made.prompt, first=long, second=made.second
     )
-    mine = revising.revise(made.project, teammate, judge(teammate, "left").pk, Verdict("tie"))
+    mine = revising.revise(made.project, teammate, judge(teammate, "left").pk, TIE)
     html = history.get(reverse("judgment", args=["reviews", mine.pk])).content.decode()
     assert html.count("only its beginning is shown") == 1
     side = "a" if mine.left_id == comparison.first_id else "b"
@@ -271,7 +271,7 @@ def test_agreement_counts_colleagues_on_the_same_comparison(
     assert work.agreement.count == work.agreement.total == 3
     last = Judgment.objects.filter(annotator=owner).last()
     assert last is not None
-    revising.revise(project, owner, last.pk, Verdict("tie"))
+    revising.revise(project, owner, last.pk, TIE)
     work = my_work.measure_work(project, teammate)
     assert work.agreement is not None
     assert (work.agreement.count, work.agreement.total) == (2, 3)

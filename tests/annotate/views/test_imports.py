@@ -14,6 +14,7 @@ from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Import, Policy, Prompt
 from annotate.queueing import queue
 from tests.annotate.views.uploading import URL, jsonl, pair
+from tests.factories import SKIP, TIE
 
 
 @pytest.mark.parametrize(
@@ -304,8 +305,8 @@ def test_an_import_is_withdrawn_where_nobody_touched_it(
     Comparison.objects.exclude(batch=f"import {imported.pk}").delete()
     people = owner, teammate, make_member("mia", "annotator")
     judged, skipped, held = (queue.claim(project, person) for person in people)
-    judging.record(project, owner, judged.token, judging.Verdict("tie"))
-    judging.record(project, teammate, skipped.token, judging.Verdict("skip"))
+    judging.record(project, owner, judged.token, TIE)
+    judging.record(project, teammate, skipped.token, SKIP)
     touched = {claim.comparison_id for claim in (judged, skipped, held)}
     client = client_for(owner)
     page = client.get(f"{URL}{imported.pk}/").content.decode()

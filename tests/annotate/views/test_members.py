@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from annotate.models import Claim, Invitation, Judgment, Membership, Project, User
+from tests.factories import TIE, judge
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
 
@@ -85,7 +86,7 @@ def test_removing_a_member_keeps_judgments_and_frees_claims(
 
     make_comparisons(2)
     claim = queue.claim(project, teammate)
-    judging.record(project, teammate, claim.token, judging.Verdict("tie"))
+    judging.record(project, teammate, claim.token, TIE)
     held = queue.claim(project, teammate)
     membership = Membership.objects.get(user=teammate)
     client_for(owner).post(f"{URL}{membership.pk}/", {"action": "remove"})
@@ -108,13 +109,11 @@ def test_another_projects_member_cannot_be_changed(project, owner, make_member, 
 def test_the_list_of_members_costs_the_same_for_any_number(
     project, owner, make_member, make_comparisons, client_for, django_assert_max_num_queries
 ):
-    from annotate.judgments import judging
-    from annotate.queueing import queue
 
     make_comparisons(3)
     toni = make_member("toni", "annotator")
     for _ in range(2):
-        judging.record(project, toni, queue.claim(project, toni).token, judging.Verdict("tie"))
+        judge(project, toni)
     for number in range(15):
         make_member(f"person{number}", "annotator")
     client = client_for(owner)

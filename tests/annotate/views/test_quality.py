@@ -4,14 +4,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Policy, User
-from annotate.queueing import queue
 from annotate.reports.agreement import Annotator
 from annotate.reports.quality import _warnings, assess, identity_leaks
 from annotate.views.quality import in_words
 from primitives.statistics import Share, percent
-from tests.factories import judge_all
+from tests.factories import judge, judge_all
 
 URL = "/p/reviews/quality/"
 
@@ -108,7 +106,7 @@ def test_a_leak_is_shown_with_its_comparison(project, owner, teammate, make_comp
     comparison = Comparison.objects.create(
         project=project, prompt=made.prompt, first=leak, second=made.second
     )
-    judging.record(project, teammate, queue.claim(project, teammate).token, judging.Verdict("tie"))
+    judge(project, teammate)
     page = client_for(owner).get(URL).content.decode()
     assert "1 comparison is not blind" in page
     assert f"/p/reviews/comparisons/{comparison.pk}/" in page
@@ -128,13 +126,13 @@ def test_the_number_of_queries_does_not_depend_on_the_size(
     make_comparisons(4, needed=5)
     people = [make_member(f"person{number}", "annotator") for number in range(2)]
     for person in people:
-        judging.record(project, person, queue.claim(project, person).token, judging.Verdict("tie"))
+        judge(project, person)
     few = queries()
     make_comparisons(10, needed=5)
     people += [make_member(f"more{number}", "annotator") for number in range(4)]
     for person in people:
         for _ in range(3):
-            judging.record(project, person, queue.claim(project, person).token, judging.Verdict("tie"))
+            judge(project, person)
     assert queries() == few <= 20
     assert User.objects.count() == 7
 

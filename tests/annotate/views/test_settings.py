@@ -5,6 +5,7 @@ from django.contrib.auth.models import Permission
 from django.db import connection
 
 from annotate.models import Comparison, Membership, Policy, Project, stored_aspects
+from tests.factories import SKIP, TIE
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
 
@@ -173,9 +174,9 @@ def test_fewer_judgments_never_fall_below_what_was_given(
         while True:
             claim = queue.claim(project, person)
             if claim.comparison_id == comparison.pk:
-                judging.record(project, person, claim.token, judging.Verdict("tie"))
+                judging.record(project, person, claim.token, TIE)
                 break
-            judging.record(project, person, claim.token, judging.Verdict("skip"))
+            judging.record(project, person, claim.token, SKIP)
     client_for(owner).post(URL, fields | {"apply_needed": "on"})
     comparison.refresh_from_db()
     untouched.refresh_from_db()
