@@ -23,7 +23,7 @@ def sweep_exports() -> None:
 
 
 def send(job_id: str) -> None:
-    """Tell a worker of a job. Where the broker is away the page has the file written."""
+    """Tell a worker of a job. If the broker is away, the page has the file written."""
     try:
         write_export.apply_async((job_id,), retry=False)
     except Exception as error:  # noqa: BLE001 - every broker has errors of its own

@@ -5,7 +5,7 @@ from django.contrib.staticfiles.apps import StaticFilesConfig as Default
 
 
 class StaticFilesConfig(Default):
-    """Ours, the admin's, and Swagger UI. Of the browsable API, Redoc and django-htmx no page loads a file, and
+    """Ours, the admin's, and Swagger UI. No page loads a file of the browsable API, Redoc or django-htmx, and
     compressing them takes longer than all the rest."""
 
     ignore_patterns = [

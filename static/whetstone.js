@@ -1,4 +1,4 @@
-// What every page shares: the theme switch, menus that close, notices, and what to say when a request fails.
+// The parts that every page shares: the theme switch, menus that close, notices, and what to say when a request fails.
 // Everything here improves a page that already works without it.
 
 const notices = document.getElementById("notices");
@@ -19,7 +19,7 @@ export function clearErrors() {
   for (const notice of notices.querySelectorAll(".error")) notice.remove();
 }
 
-// What is pointed at, or has the focus, stays.
+// A notice that is pointed at, or has the focus, stays.
 function fade(notice) {
   if (notice.classList.contains("error")) return;
   setTimeout(() => (notice.matches(":hover, :focus-within") ? fade(notice) : notice.remove()), 8000);
@@ -58,7 +58,7 @@ function giveTools() {
   }
 }
 
-// Whether lines of code wrap: by the width of their box, until it is chosen for all of them.
+// Wrap lines of code or not: by the width of their box, until it is chosen for all of them.
 export function toggleWrap(code = document.querySelector(".code-block pre")) {
   if (!code) return;
   const isWrapped = getComputedStyle(code).whiteSpace === "pre-wrap";
@@ -162,7 +162,7 @@ document.addEventListener("htmx:error", (event) => {
   if (event.detail.ctx) notify(notices.dataset.unreachable, "error");
 });
 
-// Where a page is morphed, what had the focus may be gone, such as a button that no longer applies. The focus then
+// When a page is morphed, the focused element may be gone, such as a button that no longer applies. The focus then
 // stays with the page, not with the top of the window.
 {
   let focused = null;
@@ -178,7 +178,7 @@ document.addEventListener("htmx:error", (event) => {
 
 // --- The row of a project's pages ---
 
-// Where the row is longer than the screen, show the page that is open, and on which side there is more.
+// If the row is longer than the screen, show the page that is open, and on which side there is more.
 function scrollNavigation(row) {
   const middle = (element) => {
     const { left, width } = element.getBoundingClientRect();

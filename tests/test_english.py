@@ -38,7 +38,7 @@ def test_nothing_is_said_in_a_refused_phrase(paths: list[Path]) -> None:
 
 
 def test_no_docstring_begins_with_a_question_word() -> None:
-    opening = re.compile(r'"""(What|How|Whether|Who|Whoever|Where|Of)\b')
+    opening = re.compile(r'"""(What|How|Whether|Which|Why|Who|Whoever|Where|Of)\b')
     ours = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"

@@ -58,7 +58,7 @@ class RoleForm(forms.Form):
 
 
 class TokenForm(forms.Form):
-    """A new API token. What is left out makes it as tokens were before they could be narrowed."""
+    """A new API token. Without these fields it is made as tokens were before they could be narrowed."""
 
     EXPIRIES = [
         ("30", _("In 30 days")),

@@ -102,7 +102,8 @@ class PairsForm(StrictForm):
 
 
 class ExportForm(PairsForm):
-    """Which rows to take out, how judgments become pairs, and as which files. Whatever is left out is as in FIRST."""
+    """The rows to take out, how judgments become pairs, and the files to write. Whatever is left out is as in
+    FIRST."""
 
     format = forms.ChoiceField(choices=formats.choices, label=_("Format"))
     texts = forms.ChoiceField(

@@ -1,4 +1,4 @@
-"""Which stored rows the records of an import mean, and in what they differ.
+"""The stored rows that the records of an import mean, and the differences between them.
 
 A prompt is known by its text. A pair is known by its id, or by its prompt, its two completions and who wrote them;
 where a record or a stored pair names no policies, the texts decide. Records are placed one after another on states in
@@ -63,7 +63,7 @@ class Matcher:
         self._load_ids(items)
 
     def place(self, item: Item) -> Placement:
-        """Find what the record means. What is new, or with `update` different, is noted in the states."""
+        """Find what the record means. The states note what is new and, with `update`, what differs."""
         placement = Placement()
         prompt, differences = self._place_prompt(item, placement)
         if item.completions is not None:

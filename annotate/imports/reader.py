@@ -379,7 +379,7 @@ def nothing_in(reader: Reader) -> str:
 
 
 def _no_text(head: bytes) -> str:
-    """Why a file that begins like this cannot be read as text; empty if it can."""
+    """Return why a file that begins like this cannot be read as text; empty if it can."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _("Save the file as UTF-8: it looks like UTF-16.")
     if (place := head.find(b"\x00")) >= 0:

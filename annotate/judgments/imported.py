@@ -51,7 +51,7 @@ class ImportedJudgment:
 def record_imported(project: Project, given: Sequence[ImportedJudgment], batch: str) -> None:
     """Record judgments, each in the place of the one that it `replaces`. In the caller's transaction.
 
-    What a comparison needs is for the caller: `needed` is neither read nor changed here.
+    The caller counts what a comparison needs: `needed` is neither read nor changed here.
     """
     now = timezone.now()
     replaced = [one.replaces for one in given if one.replaces]

@@ -71,8 +71,8 @@ def judge_and_next(
 ) -> Turn:
     """`record`, then hand out what is next and fetch ahead what follows: five statements in the usual case.
 
-    The usual case is that the next comparison was fetched ahead. Where it was not, it is chosen once the judgment
-    is committed, so that nothing can take the judgment back.
+    The usual case is that the next comparison was fetched ahead. Otherwise it is chosen once the judgment is
+    committed, so that nothing can take the judgment back.
     """
     now = now or timezone.now()
     with transaction.atomic():

@@ -24,8 +24,8 @@ def revise(
     *,
     now: datetime | None = None,
 ) -> Judgment:
-    """Replace the annotator's earlier verdict, which stays as history. What the new one is not asked about stays as it
-    was. The same verdict again changes nothing. Raises RefusalError."""
+    """Replace the annotator's earlier verdict, which stays as history. Notes that the new one is not asked about
+    stay as they were. The same verdict again changes nothing. Raises RefusalError."""
     with transaction.atomic():
         mine = Judgment.objects.select_for_update().filter(project=project, annotator=annotator)
         judgment = mine.filter(pk=judgment_id).first()

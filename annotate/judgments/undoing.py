@@ -19,7 +19,7 @@ SESSION = timedelta(hours=24)  # how far back undo goes; older judgments are edi
 @again_on_race
 def undo(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
     """Undo the annotator's latest judgment and reopen its comparison, with the verdict as the draft. Return None if
-    there is none. What was on screen comes next, and what was fetched ahead is given back.
+    there is none. The comparison on screen comes next, and the one fetched ahead is given back.
 
     The claim gets a new token, so that the old verdict sent again changes nothing. A token that no verdict has used
     stays good, for the tab that still shows it. A skip whose place others have taken since cannot be taken back,

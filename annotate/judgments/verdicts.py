@@ -15,7 +15,7 @@ from primitives.text import is_storable
 
 RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
-# What a form says that it asks about, before the key of a reason or a criterion.
+# The prefix of a reason's or a criterion's key in a form's list of what it asks about.
 REASON, CRITERION, RATIONALE = "reason-", "criterion-", "rationale"
 DRAFT_KEYS = ("verdict", "preferred_id", "strength", "skip_reason", "reasons", "criteria", "rationale")
 
@@ -25,7 +25,7 @@ class Verdict:
     """One annotator's verdict. `strength` is 1 to 3.
 
     `preferred_id` is a completion's id, or "a" or "b" for the left and the right one. Annotators know no ids, which
-    would tell which policy wrote what. What is stored is the id (`name_shown`).
+    would tell which policy wrote what. The id is stored (`name_shown`).
 
     `reasons` are keys. `criteria` maps a criterion's key to {"verdict": "prefer" | "tie" | "both_bad"} with
     `preferred_id` and `strength` for a preference.
@@ -182,7 +182,7 @@ def _reasons(reasons: object, known: Sequence[Aspect]) -> list[str]:
 
 
 def _criteria(criteria: object, known: Sequence[Aspect]) -> dict[str, dict[str, Any]]:
-    """Return what was said by each criterion's key. What was said by a removed one is kept too."""
+    """Return what was said by each criterion's key. Answers to removed criteria are kept too."""
     if not isinstance(criteria, Mapping):
         raise RefusalError(_("Criteria must be a mapping."), "criteria")
     checked = {}

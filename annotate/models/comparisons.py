@@ -225,7 +225,8 @@ class Comparison(models.Model):
         return {key: known[key] for key in keys if key in known}
 
     def withdraw(self) -> bool:
-        """Hand it out no more, and make no pair of it. Who has it on screen may finish. False if it was withdrawn."""
+        """Hand it out no more, and make no pair of it. Annotators who have it on screen may finish. False if it was
+        withdrawn."""
         return self._update(Q(withdrawn_at__isnull=True), withdrawn_at=timezone.now())
 
     def restore(self) -> bool:

@@ -23,8 +23,7 @@ class ApiToken(models.Model):
     """A person's key to the API. The token itself is shown once; the database keeps its SHA-256.
 
     A token is 256 random bits, so a plain digest is as hard to invert as a slow one, and can be looked up. It opens
-    no more than its person may do. Of that it opens as much as its `scope` says, in one `project` or in all of
-    them.
+    no more than its person may do. Its `scope` may narrow that, in one `project` or in all of them.
     """
 
     class Scope(models.TextChoices):

@@ -46,9 +46,9 @@ class JudgmentQuerySet(models.QuerySet["Judgment"]):
 class Judgment(models.Model):
     """One annotator's verdict on a comparison, naming the preferred completion by id, never a side.
 
-    `superseded_at` marks history: an edit writes a new row and supersedes the old one, an undo only
-    supersedes. What the edit was not about goes with it: the reading time, its mark, and `first_at`. `created_at` is
-    the time of this row.
+    `superseded_at` marks history: an edit writes a new row and supersedes the old one, an undo only supersedes. It
+    carries on what the edit was not about: the reading time, its mark, and `first_at`. `created_at` is the time of
+    this row.
 
     An imported judgment was given elsewhere: `import_batch` says what brought it in, and its annotator is one that a
     file named. Its times are the file's, and its strength is null where the file does not say.

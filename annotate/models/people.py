@@ -214,7 +214,7 @@ class Membership(models.Model):
         return f"{self.user} ({self.role}) in {self.project}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Write the row. What an admin made ends with the role: it does not come back with it."""
+        """Write the row. Invitations and links of an admin end with the role, and do not come back with it."""
         with transaction.atomic():
             created = self._state.adding
             super().save(*args, **kwargs)

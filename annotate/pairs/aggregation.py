@@ -1,8 +1,9 @@
 """Judgments -> preference pairs.
 
-A comparison becomes one pair. Each annotator's current verdict is a vote: for one completion, or half for each in
-a tie. A skip is no vote. The label is the probability that the chosen completion is the better one, the margin how
-much better people found it on average. What becomes no pair is counted by reason, so that nothing goes missing.
+A comparison becomes one pair. Each annotator's current verdict is a vote: for one completion, or half for each in a
+tie. A skip is no vote. The label is the probability that the chosen completion is the better one, the margin how
+much better people found it on average. Comparisons that become no pair are counted by reason, so that nothing goes
+missing.
 """
 
 import math
@@ -259,7 +260,7 @@ def _pair(votes: list[_Vote], settings: PairSettings, reliability: Mapping[int, 
 
 
 def _unfit(row: _Vote, settings: PairSettings) -> str | None:
-    """Why this comparison becomes no pair whatever was judged, or None."""
+    """Return why this comparison becomes no pair whatever was judged, or None."""
     reasons = {
         "withdrawn": row.withdrawn_at is not None,
         "repeat": row.kind == Comparison.Kind.REPEAT,

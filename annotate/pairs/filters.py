@@ -1,4 +1,5 @@
-"""Which rows leave: filters of judgments and of pairs, and every judged comparison with the reason why it stays."""
+"""The rows that leave: filters of judgments and of pairs, and every judged comparison with the reason why it
+stays."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ REASONS = EXCLUSIONS | {
 
 @dataclass(frozen=True)
 class Filters:
-    """Which rows. `since`: comparisons with a judgment from then on. `until`: judgments from before then.
+    """The wanted rows. `since`: comparisons with a judgment from then on. `until`: judgments from before then.
 
     `annotators`: only these people's judgments. `policy`: comparisons with a completion of it. `held_out`: held-out
     prompts too (True), none (False), or None for nothing else than held-out prompts: they are for evaluation, not for

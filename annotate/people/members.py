@@ -1,7 +1,7 @@
 """Members of a project: list them, change a role, remove. They come by `invitations.py`.
 
-Removing a member ends their membership and returns what they hold. What they judged stays, with their name.
-A project always keeps an admin, even when two admins act on each other at once.
+Removing a member ends their membership and returns what they hold. Their judgments stay, with their name. A project
+always keeps an admin, even when two admins act on each other at once.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Links with which a member chooses a password: make one, find it, use it, tell the account's owner.
 
-The holder of a link can use the account, so a link must open nothing that its maker does not look after already. That
-is asked when it is made and again when it is used.
+The holder of a link can use the account, so a link must open nothing that its maker does not look after already.
+This is checked when it is made and again when it is used.
 """
 
 from __future__ import annotations

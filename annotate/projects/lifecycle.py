@@ -104,9 +104,9 @@ def change_settings(
 ) -> None:
     """Store these columns of `project`, and the base model to start from if one is named.
 
-    What else changed meanwhile, as by a promotion, stays. The trail names the settings that were `changed`.
-    Comparisons made so far follow if `apply_needed`, in chunks, as annotators judge meanwhile. Saving again completes
-    what a crash left. Raises RefusalError, with nothing stored.
+    Other changes of the meantime, as by a promotion, stay. The trail names the settings that were `changed`.
+    Comparisons made so far follow if `apply_needed`, in chunks, as annotators judge meanwhile. Saving again
+    completes what a crash left. Raises RefusalError, with nothing stored.
     """
     with transaction.atomic():
         project.save(update_fields=columns)

@@ -2,8 +2,8 @@
 
 The statement walks partial indexes and stops at the first hit. First comes what this person gave back lately, then
 what is reserved for them (repeats), gold where the dice say so, and raised priorities. The open comparisons follow
-in the order of their shuffle keys, from a random place on the ring, so that annotators rarely meet. What they have
-had is passed over. No text column is touched, and the cost does not grow with the project.
+in the order of their shuffle keys, from a random place on the ring, so that annotators rarely meet. Comparisons
+that they have had are passed over. No text column is touched, and the cost does not grow with the project.
 
 On PostgreSQL a row that another transaction holds is passed over too; SQLite has one writer at a time.
 """

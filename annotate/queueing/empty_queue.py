@@ -1,4 +1,4 @@
-"""Why there is nothing to judge, and what happens next: asked when `queue.claim` found nothing."""
+"""The reason why there is nothing to judge, and what happens next. It is asked when `queue.claim` found nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -29,7 +29,7 @@ class Standing:
 def find_gold_judgments(project: Project) -> QuerySet[Judgment]:
     """Return the verdicts that measure accuracy: the first that each person gave on a gold comparison.
 
-    What they changed it to, or gave after an undo, does not count: otherwise annotators could try verdicts, and
+    A changed verdict, or one given after an undo, does not count. Otherwise annotators could try verdicts, and
     look. A skip is not a verdict.
     """
     said = Judgment.objects.all().opinions()

@@ -44,7 +44,7 @@ def find_claim(project: Project, annotator: User, token: uuid.UUID) -> Claim | N
 
 
 def _with_texts() -> ClaimQuerySet:
-    # What a page that judges reads, and no more: each column costs, in every cycle.
+    # The columns that the desk reads, and no more: each column costs, in every cycle.
     own = ("project", "annotator", "token", "state", "claimed_at", "seen_at", "expires_at", "draft", "undone")
     texts = ("comparison__prompt__content", "comparison__prompt__tools", "left__text", "right__text")
     ends = ("finish_reason", "sampling", "messages")
@@ -60,7 +60,7 @@ def _with_texts() -> ClaimQuerySet:
 def claim(project: Project, annotator: User, *, now: datetime | None = None) -> Claim | None:
     """Return the annotator's next claim: their live claim, else the one fetched ahead, else the next one chosen.
 
-    Of an archived project, it is what they had on screen at that moment. None if there is nothing for them;
+    In an archived project it is what they had on screen at that moment. None if there is nothing for them;
     `empty_queue.explain` says why, and what happens next.
     """
     now = now or timezone.now()
@@ -77,8 +77,8 @@ def claim(project: Project, annotator: User, *, now: datetime | None = None) -> 
 def _keep(project: Project, annotator: User, now: datetime) -> Claim | None:
     """Return the annotator's live claim, else the one fetched ahead, renewed and live. None if they hold none.
 
-    The rows are locked, the live one first, as `advance` takes them. Where another tab is giving its verdict, this
-    one waits for it and sees what it made live. Otherwise it would lose to it again and again.
+    The rows are locked, the live one first, as `advance` takes them. If another tab is giving its verdict, this one
+    waits for it and sees what it made live. Otherwise it would lose to it again and again.
     """
     own = _with_texts().filter(project=project, annotator=annotator).holding()
     if project.archived_at:

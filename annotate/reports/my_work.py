@@ -56,7 +56,7 @@ class MyWork:
 def measure_work(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
     """Return this annotator's figures, with agreement and gold accuracy only where the project shows them.
 
-    Where gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
+    If gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
     """
     told = project.gold_feedback == Project.GoldFeedback.SHOWN
     now = now or timezone.now()

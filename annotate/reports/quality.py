@@ -82,7 +82,7 @@ def assess(project: Project) -> Quality:
 def _person(project: Project, user: User, figures: Annotator) -> Person:
     total = sum(figures.verdicts.values())
     too_fast = Share(figures.too_fast, total)
-    # What is not an annotator's language or field says nothing of how they judge.
+    # A comparison outside an annotator's language or field says nothing of how they judge.
     skipped = Share(figures.verdicts[Judgment.Verdict.SKIP] - figures.not_mine, total - figures.not_mine)
     # Annotators from elsewhere cannot be talked to.
     warnings = [] if user.is_imported else list(_warnings(project, user.username, figures, too_fast, skipped))

@@ -22,7 +22,7 @@ from annotate.text.moments import mark_moment, write_moment
 
 register = template.Library()
 
-# What each role sees in the bar, by URL name. The views check access for themselves.
+# The pages that each role sees in the bar, by URL name. The views check access for themselves.
 NAVIGATION = [
     ("judge", _("Judge"), JUDGES),
     ("history", _("My judgments"), {Role.ANNOTATOR}),

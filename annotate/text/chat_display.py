@@ -79,7 +79,7 @@ def show_chat(
     hosts: Sequence[str] = (),
     raw: bool = False,
 ) -> Chat:
-    """Return a prompt to show. Where it is longer than a page shows, its end counts before what was said earlier.
+    """Return a prompt to show. If it is longer than a page shows, its end counts before what was said earlier.
 
     Images in formatted texts are loaded from `hosts` alone. `tools` are a box before the messages.
     """

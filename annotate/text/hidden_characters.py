@@ -18,7 +18,7 @@ HIDDEN = re.compile(
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
     "\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
-# Where some of them do honest work: what the character before or after them has to be.
+# The neighbours beside which some of them do honest work: the character before or after.
 JOINING = (  # Arabic, Syriac, the scripts of India and its neighbours, Khmer, Mongolian
     "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\u1900-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefe"
     "\U00010a00-\U00011fff\U0001e900-\U0001e95f"

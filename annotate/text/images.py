@@ -25,7 +25,7 @@ from annotate.text.hidden_characters import make_visible
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024  # characters of base64 of one image that a page shows
 PIXEL_LIMIT = 40_000_000
-# What every browser shows, and what runs nothing. SVG is a document with scripts.
+# Formats that every browser shows, and that run nothing. SVG is a document with scripts.
 FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
 BASE64 = r"(data:[a-z]+/[a-z0-9.+-]+(?:;[a-z0-9-]+=[a-z0-9-]+)*;base64,)"
 # A run of base64 that is shorter than a digest hides nothing, and cannot be taken for one.
@@ -34,7 +34,7 @@ FOLDED = re.compile(BASE64 + r"([0-9a-f]{32})", re.IGNORECASE)
 
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"{LABEL}(?:\.{LABEL})+(?::[0-9]{{1,5}})?")
-# What Pillow raises for files that are not what they say, broken, or huge once decoded.
+# Errors of Pillow for files that are not what they say, broken, or huge once decoded.
 UNREADABLE = (
     *(ValueError, OSError, SyntaxError, MemoryError, UnidentifiedImageError),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),

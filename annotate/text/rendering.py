@@ -1,6 +1,6 @@
 """Untrusted text made safe to look at, as Markdown or raw.
 
-What a model wrote may be hostile by accident or on purpose. Texts are cut for display, characters that hide are made
+A model's text may be hostile by accident or on purpose. Texts are cut for display, characters that hide are made
 visible, and `markdown_html.py` writes the HTML. A text that would cost too much work is shown raw.
 """
 

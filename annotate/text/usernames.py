@@ -29,7 +29,7 @@ INVISIBLE = re.compile(
 )
 PUNCTUATION = ".+-_@"  # of usernames
 
-# What a project's admin may not call a new account: people would take it for the site's keeper.
+# Names that a project's admin may not give to a new account: people would take it for the site's keeper.
 RESERVED = {
     "admin", "administrator", "anonymous", "everybody", "help", "moderator", "operator", "root", "security", "staff",
     "superuser", "support", "sysadmin", "system", "webmaster", "whetstone",

@@ -49,7 +49,8 @@ class Criterion:
 def show_metadata(
     key: str, value: Any, show: Callable[[str], SafeString] = rendering.render_markdown
 ) -> tuple[str, SafeString, bool]:
-    """Return a key of metadata, its value as HTML, and whether that is long. What is no text is shown as JSON."""
+    """Return a key of metadata, its value as HTML, and whether that is long. A value that is not text is shown as
+    JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     html = show(text) if isinstance(value, str) else rendering.render_raw(text)
     return key, html, len(text) > SHORT_METADATA or "\n" in text

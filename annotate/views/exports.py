@@ -124,7 +124,7 @@ def prepare(request: ProjectRequest) -> Answer:
 @require_GET
 @project_view(*READERS)
 def job(request: ProjectRequest, job_id: UUID) -> HttpResponse:
-    """Show how far a file is. Where no worker took it, it is written here."""
+    """Show how far a file is. If no worker took it, it is written here."""
     found = get_object_or_404(Export.objects.select_related("created_by"), project=request.project, pk=job_id)
     if jobs.is_waiting(found):
         jobs.write_beside(found, read_selection)

@@ -71,7 +71,7 @@ def _find(project: Project, membership: Membership, query: str, verdict: str) ->
 @require_http_methods(["GET", "POST"])
 @project_view(*JUDGES)
 def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
-    """One of one's judgments, to see again or to change. What it said before stays as its history."""
+    """One of one's judgments, to see again or to change. Its earlier verdict stays as history."""
     project = request.project
     mine = Judgment.objects.filter(project=project, annotator=request.user)
     found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()

@@ -36,7 +36,7 @@ def _asked(post: QueryDict, project: Project) -> frozenset[str]:
 def read_notes(post: QueryDict) -> dict[str, Any]:
     """Return what the form holds beside the verdict: reasons, criteria and rationale.
 
-    What the project no longer asks for is not left out: its annotator entered it.
+    Notes that the project no longer asks for are kept: its annotator entered them.
     """
     criteria = {
         field.removeprefix(CRITERION): _fields(post.get(field, ""))

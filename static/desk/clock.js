@@ -3,7 +3,7 @@
 const DAY = 24 * 3600 * 1000; // ms
 const IDLE = 60_000; // ms without input that still count as reading
 
-// How long a comparison has been read, in ms: while it is visible, and there was input within the last minute.
+// The time that a comparison has been read, in ms: while it is visible, and there was input within the last minute.
 export class Clock {
   #now;
   #elapsed = 0;
@@ -47,7 +47,7 @@ export class Clock {
   }
 }
 
-// How long comparisons were read before a verdict, by token: a reload or an undo of another one interrupts the look.
+// Reading times before a verdict, by token: a reload or an undo of another one interrupts the look.
 export class Readings {
   #store;
   #prefix = "whetstone:read:";
@@ -75,7 +75,7 @@ export class Readings {
   }
 }
 
-// How long the comparison on screen is read, through hidden pages, reloads, and looks at others in between.
+// The reading time of the comparison on screen, through hidden pages, reloads, and looks at others in between.
 export class ReadingTime {
   #clock = new Clock(undefined, document.hidden);
   #readings;

@@ -39,7 +39,7 @@ class Desk {
 
   begin() {
     this.#listen();
-    // What waits in the outbox was judged before this page was opened: do not ask for it again.
+    // A verdict that waits in the outbox was given before this page was opened: do not ask for it again.
     const isJudged = this.outbox.holds(this.screen.token);
     this.screen.settle();
     if (isJudged) this.screen.wait();

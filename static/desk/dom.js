@@ -1,4 +1,4 @@
 export const byId = (id) => document.getElementById(id);
 
-// Whether the prompt and the completions lie below each other, and the window scrolls.
+// Return whether the prompt and the completions are below each other, so that the window scrolls.
 export const isStacked = () => window.matchMedia("(max-width: 60rem)").matches;

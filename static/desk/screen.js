@@ -50,7 +50,7 @@ export class Screen {
     this.#form.dataset.view = view;
   }
 
-  // Whether the texts on screen were fetched in that view.
+  // True if the texts on screen were fetched in that view.
   get isInView() {
     return !this.token || this.comparison.dataset.chosen === this.view;
   }

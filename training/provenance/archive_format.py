@@ -111,7 +111,7 @@ TABLES = (
     Table("metrics", Metric, "round__project"),
     Table("trail", TrailEntry, "project"),
 )
-# What no archive holds, and why.
+# Models that no archive holds, and why.
 LEFT_OUT = {
     "annotate.User": "people travel as pseudonyms",
     "annotate.User_groups": "of an account",

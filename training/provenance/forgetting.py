@@ -177,7 +177,7 @@ def _drop_comparisons(target: Target) -> None:
 
 
 def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
-    """Replace a person's names in these entries of the trail. What was done, and when, stays."""
+    """Replace a person's names in these entries of the trail. The act and its time stay."""
     names = {name for name in (person.username, person.email, person.confirmed_email) if name}
     theirs = Q(who=person) | Q(subject=person) | Q(who_name__in=names) | Q(target__in=names)
     with changeable_trail(connection):

@@ -136,7 +136,7 @@ def _reserve(table: Table, reader: ArchiveReader) -> int:
     name, span = table.model._meta.db_table, among.last - among.first + 1
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # Who inserts waits for the lock before it draws an id. It is held for this moment alone.
+            # An insert waits for the lock before it draws an id. It is held for this moment alone.
             cursor.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute("SELECT pg_get_serial_sequence(%s, 'id')", [name])
             sequence = cursor.fetchone()[0]

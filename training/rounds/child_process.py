@@ -19,7 +19,7 @@ from training.engine.rundir import RunDirectory
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 
-# What a child needs of this process's environment. Everything else stays here: the database's address, the broker's,
+# The environment that a child needs of this process. Everything else stays here: the database's address, the broker's,
 # the key of the site.
 KEPT = frozenset(
     {

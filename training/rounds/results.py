@@ -46,7 +46,7 @@ def fresh_entries(round_: Round, count: int) -> list[Entry]:
 def gate_entries(round_: Round, count: int) -> list[Entry]:
     """Return lines of prompts.jsonl, on held-out prompts, for `count` gate comparisons.
 
-    A policy writes one side of each. Where there are fewer prompts than `count`, each is sampled more often.
+    A policy writes one side of each. If there are fewer prompts than `count`, each is sampled more often.
     """
     prompts = list(round_.project.prompts.for_rounds().filter(held_out=True).values_list("pk", flat=True))
     random.Random(f"{round_.folder}:{GATE}").shuffle(prompts)

@@ -15,7 +15,7 @@ from training.standings.policies import measure_held_out, measure_lengths
 
 GALLERY_PAGE, GALLERY_GLIMPSE = 10, 3
 
-# What `training.engine.data.tokens` reports of pairs that did not fit, by reason.
+# The reasons that `training.engine.data.tokens` reports of pairs that did not fit.
 ENCODING = {
     "empty_prompt": _("had an empty prompt"),
     "empty_completion": _("had an empty completion"),

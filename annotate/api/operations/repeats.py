@@ -1,7 +1,7 @@
 """Requests with an `Idempotency-Key`: sent again with the same key, one is answered as before and does nothing more.
 
-The answer is stored in the transaction of what was done. A request that was refused did nothing, so its key is free.
-Of two at once, the second waits for the first on the unique index.
+The answer is stored in the transaction of what was done. A request that was refused did nothing, so its key is
+free. The second of two at once waits for the first on the unique index.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The OpenAPI schema, written from the declarations of the operations by drf-spectacular.
 
-Only what describes an operation is here. What it does is checked by the same declaration (`declaration.py`).
+Only what describes an operation is here. The same declaration checks what an operation does (`declaration.py`).
 """
 
 from __future__ import annotations

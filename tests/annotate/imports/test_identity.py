@@ -1,4 +1,4 @@
-"""Which rows a record means: each row has its own id and metadata, and a known one is compared, not passed over."""
+"""The rows that a record means: each row has its own id and metadata, and a known one is compared, not passed over."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which base models a project may name: what the site's keeper lists, and nothing else can be told apart."""
+"""Base models that a project may name: what the site's keeper lists, and nothing else can be told apart."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which precision is chosen, and what bfloat16 changes: a measured little, and nothing between policy and reference."""
+"""The chosen precision, and what bfloat16 changes: a measured little, and nothing between policy and reference."""
 
 import json
 import math

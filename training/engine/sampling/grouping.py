@@ -1,4 +1,4 @@
-"""Which completions are written side by side: like lengths, within the memory for their keys and values."""
+"""The completions that are written side by side: like lengths, within the memory for their keys and values."""
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
