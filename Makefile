@@ -49,7 +49,7 @@ stop: setup ## Stop what `make demo` left running
 loop: setup ## Three simulated rounds, and a table of what was learnt
 	@$(BIN)/python manage.py simulate --rounds 3 --judgments 150 --json var/loop.json
 
-lint: setup
+lint: setup ## Format, lint, types and import rules, checked
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -90,10 +90,10 @@ test-real: setup ## The engine on a real instruct model and on rare architecture
 	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
-screenshots: setup chromium ## Take the pictures in docs/ again
+screenshots: setup chromium ## Regenerate the pictures in docs/
 	$(BIN)/python -m docs.screenshots
 
-starter: setup ## Train the starter model again (training/starter)
+starter: setup ## Retrain the starter model (training/starter)
 	$(BIN)/python -m training.engine starter training/starter
 
 bench-train: setup $(TRL_STAMP) ## Our trainer against TRL's

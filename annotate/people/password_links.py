@@ -34,7 +34,7 @@ def make_link(member: Membership, by: Membership) -> str:
     if not can_have_link(by.user).filter(pk=person.pk).exists():
         raise RefusalError(
             _(
-                "You cannot make a password link for %(person)s: the account is yours, closed, an admin’s, or opens "
+                "You cannot make a password link for %(person)s. The account is yours, closed, an admin’s, or opens "
                 "more than the projects that you look after. An administrator of the site can set its password."
             )
             % {"person": person}

@@ -95,8 +95,8 @@ def _warnings(
     gold, left, repeats = figures.gold, figures.left, figures.repeats
     if gold.total >= ENOUGH_GOLD and gold.interval[1] < project.qualification_pass:
         yield _(
-            "%(name)s is right on %(count)d of %(total)d gold comparisons (%(share)s): below the %(bar)s that this "
-            "project asks for. Look at their verdicts, and talk about the guidelines."
+            "%(name)s is right on %(count)d of %(total)d gold comparisons (%(share)s). This project asks for "
+            "%(bar)s. Look at their verdicts, and talk about the guidelines."
         ) % _words(name, gold, bar=percent(project.qualification_pass))
     low, high = left.interval
     if (
@@ -106,8 +106,8 @@ def _warnings(
     ):
         side = _("left") if (left.value or 0) > 0.5 else _("right")
         yield _(
-            "%(name)s prefers the %(side)s completion far more often than chance allows (%(share)s left of %(total)d): "
-            "sides are drawn at random, so something else than the text decides."
+            "%(name)s prefers the %(side)s completion far more often than chance allows (%(share)s left of %(total)d). "
+            "Sides are drawn at random, so something other than the text decides."
         ) % _words(name, left, side=side)
     if repeats.total >= ENOUGH_REPEATS and repeats.interval[1] < LEAST_CONSISTENT:
         yield _(
