@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
 WORKERS ?= 4
-# The rules of the domain, without pages, browsers and child processes.
+# The rules of the domain, without pages, browsers, child processes and long searches.
 FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/annotate/projects tests/annotate/models \
   tests/annotate/imports tests/annotate/reports tests/annotate/queueing/test_queue.py tests/training/test_rounds.py \
-  tests/training/test_plan.py tests/test_architecture.py tests/test_templates.py tests/test_stylesheet.py
+  tests/training/test_plan.py tests/test_architecture.py tests/test_english.py tests/test_names.py tests/test_templates.py \
+  tests/test_stylesheet.py --ignore tests/annotate/imports/test_fuzz.py
 # Dozens of processes import the same modules: compiled once, when they are first used, and not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
