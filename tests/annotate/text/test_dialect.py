@@ -138,11 +138,12 @@ PIECES = [
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 @example('[a](b\n"c")')
 @example("- - a")
+@example("|-|\n---")
 @example("\\\\*|*")
 @example("a\n1) b\n\n```\n# c\n``\n```")
 def test_no_character_disappears_and_none_moves(text: str) -> None:
     shown = text_of(render_markdown(text))
-    drop = DELIMITERS if "<table>" in render_markdown(text) else re.compile("(?!)")
+    drop = DELIMITERS if "<table" in render_markdown(text) else re.compile("(?!)")
     expected = without_syntax(drop.sub("", text))
     found = without_syntax(drop.sub("", shown))
     if drop is DELIMITERS:  # which of such lines a table took is the parser's to say
