@@ -1,7 +1,7 @@
 """Chats under each chat template that TRL ships: `make templates` writes docs/templates.md.
 
 The measure is the tokenizer's own rendering of the whole conversation. A row is exact if our ids are its ids, up to
-and with the token that ends the turn, and if the prompt's ids are what the tokenizer gives for the prompt alone.
+and with the token that ends the turn. The prompt's ids must also be what the tokenizer gives for the prompt alone.
 """
 
 import argparse

@@ -99,11 +99,11 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
 class Comparison(models.Model):
     """One prompt with two completions, waiting for judgments.
 
-    `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, for every writer. `open`,
-    computed by the database, says whether it may be handed to one more person: it still needs judgments, was not
-    withdrawn, and was not skipped by SKIPS_BEYOND more people than it needs (then it is set aside for an admin, so that
-    what none can judge does not go round for ever; `hand_out_again` forgives the skips so far). Gold is handed to each
-    annotator once, so it is never `open`.
+    `judged`, `claimed` and `skipped` count its claims in those states; triggers keep them, for every writer.
+    `open`, computed by the database, says whether it may be handed to one more annotator: it still needs judgments,
+    and was neither withdrawn nor set aside. SKIPS_BEYOND more skips than it needs judgments set it aside for an
+    admin, so that a comparison that none can judge does not go round for ever. `hand_out_again` forgives the skips
+    so far. Gold is handed to each annotator once, so it is never `open`.
 
     `external_id` and `metadata` are what its importer calls it and says of it; its prompt has its own. A repeat has
     those of what it repeats.

@@ -1,8 +1,9 @@
 """Checks of a model before a run relies on it: one function for each silent fault.
 
 Architectures differ in ways that no table of names would cover. So each is tried on the shortest and the longest of
-the run's own texts, against the one computation that needs no argument: a plain forward of one sequence, without
-padding, mask or cache. What disagrees falls back to a slower way that does not, or is refused in one sentence.
+the run's own texts. The one computation that needs no argument is the yardstick: a plain forward of one sequence,
+without padding, mask or cache. A way that disagrees gives place to a slower one that does not, or is refused in one
+sentence.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """LongRoPE: position encodings that depend on the length of the whole sequence.
 
-Up to its original length a model rotates every token by one set of frequencies, and beyond it by another
-(Ding et al., 2402.13753, as Phi-3 and Phi-4 have it). transformers goes by the largest position of a forward, so
+Up to its original length a model rotates every token by one set of frequencies, and beyond it by another (Ding et
+al., 2402.13753, as Phi-3 and Phi-4 have it). The library transformers goes by the largest position of a forward. So
 sequences of either side must not be computed together.
 """
 

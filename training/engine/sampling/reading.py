@@ -1,8 +1,8 @@
 """The rows that a model has read so far, and the ways to let it read one token more.
 
 The usual way feeds prompts of like length side by side, padded on the left, and keeps what each layer needs of
-them. Where padding would leak into that, as into the state of a recurrent layer, prompts of differing length are
-kept apart; and where nothing can be kept, each row is read from its beginning at every token.
+them. If padding would leak into that, as into the state of a recurrent layer, prompts of differing length are kept
+apart. If nothing can be kept, each row is read from its beginning at every token.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The starter model, made: a Llama of about one million parameters that writes film reviews.
 
-`python -m training.engine starter OUT_DIR` composes the reviews, trains a byte-level BPE tokenizer and the model
-on them, and writes weights, tokenizer and model card: everything is drawn from one seed, so the same machine
-writes the same bytes again. The card tells how well the model predicts reviews that it never saw.
+`python -m training.engine starter OUT_DIR` composes the reviews, trains a byte-level BPE tokenizer and the model on
+them, and writes weights, tokenizer and model card. Everything is drawn from one seed, so the same machine writes
+the same bytes each time. The card tells how well the model predicts reviews that it never saw.
 """
 
 import math

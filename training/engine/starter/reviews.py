@@ -1,12 +1,12 @@
 """Film reviews composed from a small grammar, and the reward that their words define.
 
-The starter model learns to write from these reviews, and simulations and tests judge what it writes by
-`reward`, so learning can be measured against a known truth: the controlled-sentiment experiment of the DPO
-paper (Rafailov et al., 2305.18290, section 6) in miniature.
+The starter model learns to write from these reviews, and simulations and tests judge its texts by `reward`. So
+learning can be measured against a known truth. It is the controlled-sentiment experiment of the DPO paper (Rafailov
+et al., 2305.18290, section 6) in miniature.
 
-A review is an *opening* (the prompt, free of praise and blame) and a *continuation* (the completion). Each
-review has a mood, the chance that an opinion in it praises, drawn for each review: two continuations of
-one opening usually differ in reward, and over all reviews the mean reward is about 0.
+A review is an *opening* (the prompt, free of praise and blame) and a *continuation* (the completion). Each review
+has a mood of its own, the chance that an opinion in it praises. So two continuations of one opening usually differ
+in reward, and over all reviews the mean reward is about 0.
 """
 
 import random
