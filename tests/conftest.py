@@ -29,6 +29,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = again
 
 
+FLUSHED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Put the trail's trigger back once the tables are emptied: any test may follow, in whatever order."""
+    yield
+    if nextitem is None or not item.stash.get(FLUSHED, False):
+        return
+    from django.db import connection
+    from pytest_django.plugin import blocking_manager_key
+
+    from annotate.models import triggers
+
+    with item.config.stash[blocking_manager_key].unblock(), connection.schema_editor() as editor:
+        triggers.install(None, editor)
+
+
 @pytest.fixture(autouse=True)
 def _flushable_trail(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let a test with real transactions end: on SQLite it empties every table, the append-only trail too."""
@@ -49,6 +67,7 @@ def _flushable_trail(request: pytest.FixtureRequest) -> Iterator[None]:
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("DROP TRIGGER IF EXISTS keep_trail_on_delete")
+        request.node.stash[FLUSHED] = True
 
 
 @pytest.fixture
