@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score RUN_DIR`, `merge RUN_DIR OUT`, `serve`, `starter OUT`."""
+"""The command line: `python -m training.engine train|sample|score|merge RUN_DIR`, `serve`, and `starter OUT_DIR`."""
 
 import argparse
 import os

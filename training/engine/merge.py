@@ -31,7 +31,7 @@ _UNPACKED = torch.float16  # in which the weights of a GGUF file are written
 def merge(run: RunDirectory, out: Path) -> None:
     """Write base model and adapter of a run directory as one model into `out`, then done.json.
 
-    The adapter is adapter/ where it exists, else start_adapter. Raises EngineError subclasses, and leaves no `out` then.
+    The adapter is adapter/ where it exists, else start_adapter. Raises EngineError subclasses; there is no `out` then.
     """
     config = run.read_config()
     set_threads(config)
@@ -142,5 +142,7 @@ def _save(model: Any, folder: Path) -> None:
     if (generation := getattr(model, "generation_config", None)) is not None:
         generation._from_model_config = False
         if not generation.do_sample:  # transformers refuses to save settings of sampling without it
-            generation.do_sample = bool(generation.temperature not in (None, 1.0) or generation.top_p not in (None, 1.0))
+            generation.do_sample = bool(
+                generation.temperature not in (None, 1.0) or generation.top_p not in (None, 1.0)
+            )
     model.save_pretrained(folder, max_shard_size=SHARD)

@@ -12,7 +12,7 @@ import select
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Desk:
             self.say({"sample": self._sample(*_read(line))})
         except EngineError as error:
             self.say({"error": str(error), "code": error.exit_code})
-        except Exception as error:  # the next request may be answered
+        except Exception as error:  # noqa: BLE001 - whatever comes of it, the next request may be answered
             known = memory_short(error) or disk_full(error)
             self.kept.clear()
             self.say({"error": str(known or first_line(error)), "code": known.exit_code if known else 1})
@@ -89,10 +89,8 @@ class Desk:
     def _sample(self, config: TrainConfig, prompt: SamplingPrompt) -> dict[str, Any]:
         kept = self._policy(config, chat=isinstance(prompt.prompt, list))
         settings = config.sampling
-        kept.decoder.settings = settings
-        [(_prompt, ids)] = encode_prompts([prompt], kept.loaded, config, kept.encoder)[0] or [(prompt, None)]
-        if ids is None:
-            raise DataError("The prompt leaves no room to write.")
+        kept.decoder.settings = settings = replace(settings, skip_long=False)
+        [(_prompt, ids)] = encode_prompts([prompt], kept.loaded, config, kept.encoder)[0]
         is_first = kept.way is None
         if kept.way is None:
             check_writing(kept.loaded, kept.decoder, [ids])
