@@ -121,6 +121,7 @@ WRITERS = {
         )
     },
     "api/policies/<int:policy_id>/current/": ADMINS,
+    "api/policies/<int:policy_id>/name/": ADMINS,
 }
 
 

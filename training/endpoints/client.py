@@ -39,7 +39,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """What a request needs to know of an endpoint, read from its row once."""
+    """An endpoint as a request needs to know it, read from its row once."""
 
     url: str
     model: str

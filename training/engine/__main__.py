@@ -162,7 +162,7 @@ def _sample(chosen: argparse.Namespace) -> None:
 def _merge(chosen: argparse.Namespace) -> None:
     run = RunDirectory(chosen.run_dir)
     run.read_config()
-    from training.engine.merge import merge
+    from training.engine.adapters.merging import merge
 
     merge(run, chosen.out_dir)
 

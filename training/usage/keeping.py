@@ -1,4 +1,4 @@
-"""What is kept of a trial: its prompt in the project's prompts, and two of its answers as a comparison."""
+"""Good trials, kept: the prompt in the project's prompts, and two of the answers as a comparison."""
 
 import random
 

@@ -30,7 +30,7 @@ from annotate.errors import RefusalError
 from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
-from training.rounds import child_process
+from training.rounds import child_process, workers
 from training.rounds.plan import Plan, check_policy, on_this_machine
 from training.rounds.runner import read_progress
 from training.usage import model_card
@@ -72,7 +72,7 @@ def request(policy: Policy, by: User | None) -> MergedWeights:
             made = MergedWeights.objects.create(
                 policy=policy, created_by=by, filename=f"{file_stem(policy)}-merged.tar"
             )
-    except IntegrityError:  # somebody asked at the same moment
+    except IntegrityError:  # another user asked at the same moment
         return there.get()
     transaction.on_commit(lambda: send(made))
     return made
@@ -177,6 +177,9 @@ def _end(merge: MergedWeights, state: State, **fields: Any) -> bool:
 
 
 def _beat(merge: MergedWeights, phase: str, share: float) -> None:
+    """Tell how far it is. Raises LostError if it is no longer this worker's, or the worker was asked to stop."""
+    if workers.is_stopping(merge.worker):
+        _ours(merge).update(state=State.QUEUED, phase="", share=0, sent_at=None)
     if not _ours(merge).update(phase=phase, share=share, heard_at=Now()):
         raise LostError
 

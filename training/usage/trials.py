@@ -26,6 +26,7 @@ from annotate.models import Policy, Project, User
 from annotate.text.chats import Content
 from training.endpoints.client import Server, StoppedError
 from training.models import Answer, Round, Trial, Worker
+from training.rounds import workers
 from training.rounds.plan import Plan, check_writer, is_endpoint, on_this_machine
 from training.usage.warm_engine import UnwantedError, engine
 
@@ -150,7 +151,7 @@ def _claim(one: Answer, worker: str) -> bool:
         phase="starting",
         share=0,
     )
-    one.attempt += taken
+    one.attempt, one.worker = one.attempt + taken, worker
     return taken == 1
 
 
@@ -184,12 +185,20 @@ def _write(one: Answer) -> None:
     )
 
 
+def _hand_back(one: Answer) -> None:
+    """Free an answer for another worker, because this one was asked to stop. The waiting page sends it again."""
+    Trial.objects.filter(pk=one.trial_id).update(sent_at=None)
+    _ours(one).update(state=State.QUEUED, phase="", share=0)
+
+
 def _by_engine(one: Answer) -> dict[str, Any]:
     """Return a sample by the warm engine of this process."""
     config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
     config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
 
     def tell(phase: str, share: float) -> bool:
+        if workers.is_stopping(one.worker):
+            _hand_back(one)
         return bool(_ours(one).update(phase=phase, share=share, heard_at=Now()))
 
     return engine.write(config, one.trial.content, tell, SECONDS)
@@ -204,6 +213,8 @@ def _by_endpoint(one: Answer) -> dict[str, Any]:
     def watch() -> None:
         try:
             while not over.wait(1.0):
+                if workers.is_stopping(one.worker):
+                    _hand_back(one)
                 if not _ours(one).update(heard_at=Now(), phase="writing"):
                     stop.set()
                     return

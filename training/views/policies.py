@@ -19,7 +19,7 @@ from training.standings.records import records_of
 from training.usage.naming import rename, writers
 
 JUDGMENTS_PAGE = 50
-SAMPLES = 5
+SAMPLES = 3
 
 
 @require_GET

@@ -1,4 +1,4 @@
-"""What is taken away: an adapter with its card, merged weights, commands, and a push to a hub."""
+"""Policies taken away: an adapter with its card, merged weights, commands, and a push to a hub."""
 
 import io
 import json
@@ -21,6 +21,7 @@ from tests.training.using import adapters
 from training.models import MergedWeights
 from training.usage import merging, model_card
 from training.usage.trials import answer
+from training.usage.warm_engine import engine
 
 TOKEN = "hf_secret"
 
@@ -121,7 +122,10 @@ def test_a_worker_merges_and_answers_by_the_engine(
     form["policies"] = [policy.parent_id, policy.pk]
     made = client_for(owner).post(reverse("try-policy", args=["reviews", policy.pk]), form)
     trial = policy.project.trials.get()
-    answer(str(trial.pk), "worker")
+    try:
+        answer(str(trial.pk), "worker")
+    finally:
+        engine.close()
     assert [one.error for one in trial.answers.all()] == ["", ""]
     texts = {one.text for one in trial.answers.all()}
     assert len(texts) == 2  # the adapter changes what is written

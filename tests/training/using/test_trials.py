@@ -89,7 +89,8 @@ def test_answers_come_side_by_side_and_can_be_kept(
 def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any], project: Any) -> None:
     third = project.policies.get(name="starter").pk
     for changes, says in {
-        ("text", ""): "is empty",
+        ("text", ""): "This field is required",
+        ("text", "\n \n"): "is empty",
         ("text", "x" * 64_001): "at most 64000 characters",
         ("max_new_tokens", 5000): "less than or equal to 4096",
         ("temperature", -1): "greater than or equal to 0",

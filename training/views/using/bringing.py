@@ -18,7 +18,10 @@ def bring_in(request: ProjectRequest) -> HttpResponse:
     """Show the form, and store what it brings once it is checked."""
     is_sent = request.method == "POST"
     form = BringForm(
-        request.POST if is_sent else None, request.FILES if is_sent else None, project=request.project
+        request.POST if is_sent else None,
+        request.FILES if is_sent else None,
+        initial={"what": request.GET.get("what")},
+        project=request.project,
     )
     if form.is_valid():
         try:

@@ -88,6 +88,8 @@ class TryForm(SamplingForm):
         super().__init__(*args, **kwargs)
         self.fields["policies"].queryset = writers(project)  # type: ignore[attr-defined]
         self.fields["prompt"].queryset = project.prompts.for_rounds()  # type: ignore[attr-defined]
+        chosen = self.data.get("prompt") if self.is_bound else self.initial.get("prompt")
+        self.fields["text"].required = not chosen
         known = {one.pk for one in writers(project)}
         family = [policy.pk, *(one.pk for one in lineage.ancestors(policy)[-1:])]
         is_chat = isinstance(project.prompts.order_by("-pk").values_list("content", flat=True).first(), list)
@@ -123,7 +125,7 @@ class TryForm(SamplingForm):
 
 
 class ReplyForm(forms.Form):
-    """What the user says next, after the answer of one policy."""
+    """The next message of the user, after the answer of one policy."""
 
     policy = forms.IntegerField(widget=forms.HiddenInput)
     text = forms.CharField(
@@ -164,19 +166,23 @@ class NameForm(forms.Form):
 
 
 class BringForm(forms.Form):
-    """A policy that was made elsewhere. `what` says which of the fields are read."""
+    """A policy that was made elsewhere. `what` says which of the fields are shown and read."""
 
     ADAPTER, MODEL, ENDPOINT = "adapter", "model", "endpoint"
 
-    what = forms.ChoiceField(
-        choices=[
-            (ADAPTER, _("A PEFT adapter (LoRA)")),
-            (MODEL, _("A model, such as merged or fine-tuned weights")),
-            (ENDPOINT, _("An endpoint with OpenAI’s interface, which only writes")),
-        ],
-        initial=ADAPTER,
-        label=_("What"),
+    KINDS = (
+        (ADAPTER, _("An adapter (LoRA)")),
+        (MODEL, _("A model")),
+        (ENDPOINT, _("An endpoint that only writes")),
     )
+    GROUPS = {
+        ADAPTER: ("base", "is_same_base", "file", "place"),
+        MODEL: ("place", "revision"),
+        ENDPOINT: ("url", "model", "max_new_tokens", "temperature", "top_p"),
+    }
+    NEEDED = {ENDPOINT: ("url", "model"), MODEL: ("place",), ADAPTER: ("base",)}
+
+    what = forms.ChoiceField(choices=KINDS, label=_("What"), widget=forms.HiddenInput)
     name = forms.CharField(max_length=LONGEST_NAME, label=_("Name"))
     base = forms.ModelChoiceField(
         Policy.objects.none(), required=False, label=_("Base model"), empty_label=None
@@ -222,15 +228,13 @@ class BringForm(forms.Form):
         widget=forms.NumberInput(attrs={"step": "0.01"}),
     )
 
-    GROUPS = (
-        (ADAPTER, _("Adapter"), ("base", "is_same_base", "file")),
-        (MODEL, _("Adapter or model"), ("place", "revision")),
-        (ENDPOINT, _("Endpoint"), ("url", "model", "max_new_tokens", "temperature", "top_p")),
-    )
-    NEEDED = {ENDPOINT: ("url", "model"), MODEL: ("place",), ADAPTER: ("base",)}
-
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        given = self.data.get("what") if self.is_bound else self.initial.get("what")
+        self.kind = given if given in self.GROUPS else self.ADAPTER
+        self.initial["what"] = self.kind
+        for name in self.NEEDED[self.kind]:
+            self.fields[name].required = True
         bases = project.policies.filter(kind=Policy.Kind.BASE).order_by("pk")
         self.fields["base"].queryset = bases  # type: ignore[attr-defined]
         self.fields["base"].initial = bases.first()
@@ -238,17 +242,13 @@ class BringForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        what = cleaned.get("what", self.ADAPTER)
-        for name in self.NEEDED[what]:
-            if not cleaned.get(name) and name not in self.errors:
-                self.add_error(name, _("This field is required."))
-        if what == self.ADAPTER and bool(cleaned.get("file")) == bool(cleaned.get("place")):
+        if self.kind == self.ADAPTER and bool(cleaned.get("file")) == bool(cleaned.get("place")):
             self.add_error("file", _("Give an archive, or a folder or id: one of the two."))
         return cleaned
 
-    def groups(self) -> list[tuple[Any, list[forms.BoundField]]]:
-        """Return the fields beside what and name, in groups."""
-        return [(title, [self[name] for name in names]) for _what, title, names in self.GROUPS]
+    def shown(self) -> list[forms.BoundField]:
+        """Return the fields of the kind that is brought in."""
+        return [self[name] for name in ("name", *self.GROUPS[self.kind])]
 
     def refuse(self, error: RefusalError) -> None:
         """Show why a policy was refused, at the field that is at fault."""

@@ -20,7 +20,7 @@ def _choice(project: Project, label: Any, empty: Any, help_text: Any) -> forms.M
 
 
 class WritingForm(WriteForm):
-    """Who writes the comparisons of a round that does not train: one policy both sides, or two a side each."""
+    """The policies that write the comparisons of a round that does not train: one for both sides, or one for each."""
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(project, *args, **kwargs)
