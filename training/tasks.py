@@ -35,5 +35,6 @@ def merge_weights(merge_id: str) -> None:
 def sweep() -> None:
     """Sweep, as beat asks for every few seconds."""
     sweeping.sweep(workers.own_name())
-    trials.sweep()
-    merging.sweep()
+    for usage in (trials, merging):
+        usage.sweep()
+        usage.look_after_all()

@@ -101,6 +101,12 @@ def look_after(merge: MergedWeights) -> None:
         send(merge)
 
 
+def look_after_all() -> None:
+    """Look after every merge that waits, whether or not its page is open."""
+    for merge in MergedWeights.objects.filter(state__in=MergedWeights.LIVE):
+        look_after(merge)
+
+
 def cancel(merge: MergedWeights) -> bool:
     """Stop a merge. Return False if it was over already."""
     live = MergedWeights.objects.filter(pk=merge.pk, state__in=MergedWeights.LIVE)

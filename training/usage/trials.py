@@ -1,7 +1,7 @@
 """Trials: a prompt of a reader, answered by some policies. A worker writes; the page that waits looks after it.
 
-Rows are the truth, and a message in the broker is a hint, as for rounds: the waiting page sends again what was lost,
-and frees answers whose worker went silent. Trials are kept for a day.
+Rows are the truth, and a message in the broker is a hint, as for rounds: the waiting page and the sweep send again
+what was lost, and free answers whose worker went silent. Trials are kept for a day.
 """
 
 import logging
@@ -99,6 +99,12 @@ def look_after(trial: Trial) -> None:
     waits = Q(answers__state=State.QUEUED)
     if freed or Trial.objects.filter(is_lost, waits, pk=trial.pk).exists():
         send(trial)
+
+
+def look_after_all() -> None:
+    """Look after every trial that waits, whether or not its page is open."""
+    for trial in Trial.objects.filter(answers__state__in=Answer.LIVE).distinct():
+        look_after(trial)
 
 
 def cancel(trial: Trial) -> bool:

@@ -1,6 +1,7 @@
 """Policies from elsewhere: checked before they are stored, with a lineage that says where they came from."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def test_an_adapter_becomes_a_policy_to_start_from(
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
     assert (folder / WEIGHTS).read_bytes() == FILES[WEIGHTS]
     page = " ".join(client_for(owner).get(answer.url).content.decode().split())
-    assert "by olive on" in page
+    assert page.count("by olive on") == 2  # the facts, and the lineage
+    told = b"".join(client_for(owner).get(f"{answer.url}lineage.json"))
+    assert json.loads(told)["policy"]["brought_in"]["from"] == "mine.zip"
     assert "mine.zip" in page
     assert policy.origin["sha256"].keys() == {CONFIG, WEIGHTS}
     assert policy.parent.name == "starter"
