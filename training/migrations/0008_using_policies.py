@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('annotate', '0020_policies_from_elsewhere'),
-        ('training', '0005_retrained_rounds'),
+        ('training', '0006_gate_levels'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
