@@ -175,6 +175,10 @@ IMPORT_LIMIT = (
 # Hosts that files may be imported from, such as `huggingface.co` for hf://datasets/…; none unless named.
 IMPORT_HOSTS: list[str] = env.list("WHETSTONE_IMPORT_HOSTS", [])
 
+# Hosts whose OpenAI-compatible endpoints may write, each with the variable of its key: `api.example.com=EXAMPLE_KEY`.
+ENDPOINTS: list[str] = env.list("WHETSTONE_ENDPOINTS", [])
+ENDPOINT_REQUESTS = env.int("WHETSTONE_ENDPOINT_REQUESTS", 4)  # that are under way at once
+
 # --- Language and time -------------------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
@@ -215,7 +219,9 @@ else:
         CELERY_BROKER_TRANSPORT_OPTIONS["socket_connect_timeout"] = 2
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"training.tasks.run_round": {"queue": "training"}}
+CELERY_TASK_ROUTES = {
+    f"training.tasks.{name}": {"queue": "training"} for name in ("run_round", "answer_trial", "merge_weights")
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

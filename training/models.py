@@ -19,6 +19,19 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Policy, Project, Snapshot
+from training.usage_models import Answer, Endpoint, MergedWeights, Trial
+
+__all__ = [
+    "Answer",
+    "Endpoint",
+    "MergedWeights",
+    "Metric",
+    "Round",
+    "RoundEvent",
+    "Sweep",
+    "Trial",
+    "Worker",
+]
 
 
 class RoundQuerySet(models.QuerySet["Round"]):
@@ -75,6 +88,14 @@ class Round(models.Model):
     start_policy = models.ForeignKey(Policy, on_delete=models.RESTRICT, related_name="rounds_started")
     result_policy = models.OneToOneField(
         Policy, null=True, blank=True, on_delete=models.RESTRICT, related_name="round"
+    )
+    against = models.ForeignKey(
+        Policy,
+        null=True,
+        blank=True,
+        on_delete=models.RESTRICT,
+        related_name="+",
+        help_text=_("The policy that its gate, or its writing, compares with, if not the usual one."),
     )
     retrains = models.ForeignKey(
         "self",
@@ -168,6 +189,11 @@ class Round(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("round", args=[self.project.slug, self.number])
+
+    @property
+    def opponent(self) -> Policy | None:
+        """Return the policy that writes the other side of its comparisons; None where one policy writes both."""
+        return self.against or (self.start_policy if self.trains else None)
 
     @property
     def is_live(self) -> bool:

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from training.views import lineage, policies, projects, rounds
+from training.views.using import bringing, taking, trials
 
 urlpatterns = [
     path("", projects.home, name="home"),
@@ -15,6 +16,18 @@ urlpatterns = [
     path("p/<slug:slug>/policies/", policies.policy_list, name="policies"),
     path("p/<slug:slug>/policies/<int:policy_id>/", policies.policy_page, name="policy"),
     path("p/<slug:slug>/comparisons/<int:comparison_id>/policies/", policies.shaped_policies, name="shaped"),
+    # --- Policies in use ---
+    path("p/<slug:slug>/policies/<int:policy_id>/try/", trials.try_policy, name="try-policy"),
+    path("p/<slug:slug>/trials/<uuid:trial_id>/", trials.trial_page, name="trial"),
+    path("p/<slug:slug>/policies/<int:policy_id>/take/", taking.take_policy, name="take-policy"),
+    path(
+        "p/<slug:slug>/policies/<int:policy_id>/adapter.zip", taking.adapter_archive, name="adapter-archive"
+    ),
+    path("p/<slug:slug>/policies/<int:policy_id>/README.md", taking.card, name="model-card"),
+    path("p/<slug:slug>/policies/<int:policy_id>/push/", taking.push, name="push-policy"),
+    path("p/<slug:slug>/merged/<uuid:merge_id>/", taking.merge_page, name="merged-weights"),
+    path("p/<slug:slug>/merged/<uuid:merge_id>/file/", taking.merge_file, name="merged-weights-file"),
+    path("p/<slug:slug>/policies/new/", bringing.bring_in, name="bring-policy"),
     # --- Lineage ---
     path("p/<slug:slug>/policies/<int:policy_id>/lineage/", lineage.policy_lineage, name="policy-lineage"),
     path(

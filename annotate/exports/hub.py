@@ -1,6 +1,8 @@
 """A dataset pushed to a hub: the folder with its card, as one commit. The token is used once, and kept nowhere."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +22,36 @@ class HubError(RefusalError):
 
 def push(selection: Selection, repository: str, token: str, *, private: bool) -> str:
     """Write the dataset folder of a selection and push it as one commit. Return the address of the dataset."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
-
-    if not token:
-        raise HubError(_("Give a token of the hub that may write to this repository."), "token")
+    _require_token(token)
     chosen = replace(selection, format=FORMATS["datasets"], by_files=bool(selection.split))
     require_fit(chosen)
     with tempfile.TemporaryDirectory(prefix="whetstone-export-") as name:
         path = Path(name)
         write_folder(chosen, path)
-        try:
+        with hub_errors(repository, token):
             return _upload(path, repository, token, private)
-        except HFValidationError as error:
-            sentence = _("“%(name)s” is not a name of a repository: write OWNER/NAME.")
-            raise HubError(sentence % {"name": printable(repository)}, "repository") from error
-        except HfHubHTTPError as error:
-            raise _refusal(error, repository) from error
-        except (HTTPError, OSError) as error:
-            raise HubError(_("The hub could not be reached: %(why)s.") % {"why": _reason(error)}) from error
+
+
+@contextmanager
+def hub_errors(repository: str, token: str) -> Iterator[None]:
+    """Raise HubError, with a sentence for the user, for what goes wrong with a hub inside."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
+
+    _require_token(token)
+    try:
+        yield
+    except HFValidationError as error:
+        sentence = _("“%(name)s” is not a name of a repository: write OWNER/NAME.")
+        raise HubError(sentence % {"name": printable(repository)}, "repository") from error
+    except HfHubHTTPError as error:
+        raise _refusal(error, repository) from error
+    except (HTTPError, OSError) as error:
+        raise HubError(_("The hub could not be reached: %(why)s.") % {"why": _reason(error)}) from error
+
+
+def _require_token(token: str) -> None:
+    if not token:
+        raise HubError(_("Give a token of the hub that may write to this repository."), "token")
 
 
 def write_folder(selection: Selection, path: Path) -> Written:

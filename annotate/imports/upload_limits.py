@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Role, User
 from annotate.people.access import find_membership
 
-IMPORTS = ("import", "api-imports")  # names of the addresses that take files
+IMPORTS = ("import", "api-imports", "bring-policy")  # names of the addresses that take files
 DISCARDED = 32 * 1024 * 1024  # bytes of a refused body
 CHUNK = 64 * 1024
 FORM_FIELDS = 64 * 1024  # bytes that an import may add to its file: names, boundaries, other fields

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings as site
 from django.db import models
 from django.db.models import OuterRef, Q
 from django.utils import timezone
@@ -148,6 +149,21 @@ class Policy(models.Model):
     )
     parent = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.RESTRICT, related_name="children"
+    )
+    brought_by = models.ForeignKey(
+        site.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        editable=False,
+    )
+    origin: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict,
+        db_default={},
+        blank=True,
+        editable=False,
+        help_text=_("Of one that was made elsewhere: where it came from, and hashes of its files."),
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -49,6 +49,8 @@ class TrailEntry(models.Model):
         RESTORED = "restored", _("Restored the project")
         FORGOTTEN = "forgotten", _("Forgot")
         MOVED_IN = "moved_in", _("Restored from an archive file")
+        RENAMED = "renamed", _("Renamed")
+        BROUGHT_IN = "brought_in", _("Brought in")
 
     at = models.DateTimeField(default=timezone.now)
     project = models.ForeignKey(

@@ -40,6 +40,7 @@ BELONGS_TO = {
     "judgment": "history",
     "round": "rounds",
     "policy": "policies",
+    "bring-policy": "policies",
     "comparison": "comparisons",
     "import": "comparisons",
     "snapshots": "export",

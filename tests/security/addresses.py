@@ -40,6 +40,9 @@ PROJECT = {
     "rounds/": READERS,
     "rounds/ready/": READERS,
     "policies/": READERS,
+    "policies/new/": ADMINS,
+    "trials/": READERS,
+    "merged/": READERS,
     "judgments/": READERS,
 }
 # Route after "api/v1/projects/<slug:slug>/".
@@ -103,6 +106,7 @@ WRITERS = {
     "rounds/": ADMINS,
     "rounds/<int:number>/": ADMINS,
     "policies/<int:policy_id>/": ADMINS,
+    "policies/<int:policy_id>/push/": ADMINS,
     "snapshots/": READERS,
     "api/prompts/": ADMINS,
     "api/comparisons/": ADMINS,
@@ -117,6 +121,7 @@ WRITERS = {
         )
     },
     "api/policies/<int:policy_id>/current/": ADMINS,
+    "api/policies/<int:policy_id>/name/": ADMINS,
 }
 
 

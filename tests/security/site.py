@@ -32,7 +32,7 @@ from annotate.models import (
 from annotate.pairs import snapshots
 from annotate.people import invitations
 from annotate.queueing import queue
-from training.models import Round
+from training.models import Answer, MergedWeights, Round, Trial
 from training.rounds import state_machine
 
 ROLES = ("admin", "annotator", "researcher")
@@ -201,7 +201,21 @@ def _content(tenant: Tenant, payload: str) -> None:
         "secret": "a-guess",
         "invitation_id": invitation.pk,
         "path": "nothing",
+        **_use(tenant, payload),
     }
+
+
+def _use(tenant: Tenant, payload: str) -> dict[str, Any]:
+    """Return a trial that was answered, and merged weights that are ready."""
+    project, admin = tenant.project, tenant.people["admin"]
+    trial = Trial.objects.create(project=project, created_by=admin, content=payload)
+    Answer.objects.create(
+        trial=trial, policy=project.current_policy, position=0, state=Answer.State.DONE, text=payload
+    )
+    merge = MergedWeights(policy=project.current_policy, filename=f"{payload}.tar"[-200:], sha256="0" * 64)
+    merge.state, merge.expires_at = MergedWeights.State.DONE, timezone.now() + timedelta(days=1)
+    merge.file.save("merged-weights", ContentFile(b"weights"))
+    return {"trial_id": trial.pk, "merge_id": merge.pk}
 
 
 def _round(tenant: Tenant, payload: str) -> Round:

@@ -13,8 +13,10 @@ from annotate.pairs.downloads import download
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
 from training.api.shapes import (
+    CardOut,
     JudgmentLineageOut,
     LeaderboardOut,
+    NameIn,
     PolicyLineageOut,
     PolicyOut,
     WholePolicyOut,
@@ -23,6 +25,8 @@ from training.api.shapes import (
 from training.provenance import lineage_file
 from training.rounds import lineage, state_machine
 from training.standings.policies import find_anchor, rank_policies
+from training.usage import model_card
+from training.usage.naming import rename
 
 
 class Policies(Endpoint):
@@ -54,6 +58,37 @@ class Current(Endpoint):
     def post(self, call: Call, policy_id: int) -> Response:
         state_machine.roll_back(call.project, get_object_or_404(policies_of(call), pk=policy_id), call.user)
         return answer(call, policy_id)
+
+
+class Name(Endpoint):
+    tag = "Policies"
+
+    @operation(
+        "Rename a policy",
+        "One with weights here, or an endpoint. Policies that files brought along keep their names.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        takes=NameIn,
+        gives=WholePolicyOut,
+    )
+    def post(self, call: Call, policy_id: int) -> Response:
+        rename(get_object_or_404(policies_of(call), pk=policy_id), call.given["name"], call.user)
+        return answer(call, policy_id)
+
+
+class Card(Endpoint):
+    tag = "Policies"
+
+    @operation(
+        "Get the model card of a policy",
+        "As Markdown, in the field `card`.",
+        roles=READERS,
+        gives=CardOut,
+    )
+    def get(self, call: Call, policy_id: int) -> Response:
+        policy = get_object_or_404(policies_of(call), pk=policy_id)
+        _record(call, f"model card of {policy.name}")
+        return Response({"card": model_card.write(policy)})
 
 
 class PolicyLineage(Endpoint):

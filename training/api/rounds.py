@@ -12,8 +12,10 @@ from annotate.api.access import Scope
 from annotate.api.errors import ConflictError
 from annotate.api.operations.declaration import Call, Endpoint, Listing, operation
 from annotate.api.pagination import ByKey, NewestFirst, page_of
-from annotate.models import User
+from annotate.errors import RefusalError
+from annotate.models import Policy, User
 from annotate.people.access import ADMINS, READERS
+from primitives.text import printable
 from training.api.shapes import (
     GateOut,
     MetricOut,
@@ -50,7 +52,9 @@ class Rounds(Endpoint):
         has_key=True,
     )
     def post(self, call: Call) -> Response:
-        made = state_machine.start(call.project, call.user, dict(call.given))
+        chosen = dict(call.given)
+        against = named_policy(call, "gate_against", chosen.pop("gate_against", None))
+        made = state_machine.start(call.project, call.user, chosen, against=against)
         return Response(WholeRoundOut(made).data, status=201)
 
 
@@ -68,8 +72,20 @@ class Writing(Endpoint):
         has_key=True,
     )
     def post(self, call: Call) -> Response:
-        made = state_machine.write(call.project, call.user, call.given["count"])
+        named = {name: named_policy(call, name, call.given.get(name)) for name in ("policy", "against")}
+        made = state_machine.write(call.project, call.user, call.given["count"], **named)
         return Response(WholeRoundOut(made).data, status=201)
+
+
+def named_policy(call: Call, field: str, name: str | None) -> Policy | None:
+    """Return the policy of the project with this name; None without one. Raises RefusalError, naming the field."""
+    if name is None:
+        return None
+    found = Policy.objects.filter(project=call.project, name=name).first()
+    if found is None:
+        sentence = _("There is no policy “%(name)s” in this project.")
+        raise RefusalError(sentence % {"name": printable(name)}, field)
+    return found
 
 
 class Readiness(Endpoint):

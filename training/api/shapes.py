@@ -28,12 +28,27 @@ class RoundIn(StrictSerializer):
     pairs = serializers.DictField(required=False)
     fresh_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
     gate_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
+    gate_against = serializers.CharField(
+        required=False, max_length=120, help_text="Name of a policy. Without it, the one that it starts from."
+    )
 
 
 class WritingIn(StrictSerializer):
+    """The policies are named: without them the current one writes both sides."""
+
     EXAMPLE = {"count": 100}
 
     count = serializers.IntegerField(min_value=1, max_value=MAX_WRITTEN)
+    policy = serializers.CharField(required=False, max_length=120)
+    against = serializers.CharField(
+        required=False, max_length=120, help_text="The policy that writes the other side of each comparison."
+    )
+
+
+class NameIn(StrictSerializer):
+    EXAMPLE = {"name": "support-v1"}
+
+    name = serializers.CharField(max_length=120)
 
 
 class RoundOut(serializers.ModelSerializer[Round]):
@@ -210,6 +225,12 @@ class WholePolicyOut(PolicyOut):
 
     class Meta(PolicyOut.Meta):
         fields = [*PolicyOut.Meta.fields, "ancestors", "descendants", "completions"]
+
+
+class CardOut(Shape):
+    EXAMPLE = {"card": "---\nlibrary_name: peft\n---\n\n# round 1\n"}
+
+    card = serializers.CharField()
 
 
 ROWS = {"type": "array", "items": OBJECT}

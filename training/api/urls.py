@@ -17,6 +17,8 @@ urlpatterns = [
     of_project("policies/", policies.Policies),
     of_project(POLICY, policies.OnePolicy),
     of_project(f"{POLICY}current/", policies.Current),
+    of_project(f"{POLICY}name/", policies.Name),
+    of_project(f"{POLICY}card/", policies.Card),
     of_project(f"{POLICY}lineage/", policies.PolicyLineage),
     of_project("judgments/<int:judgment_id>/lineage/", policies.JudgmentLineage),
     of_project("leaderboard/", policies.Leaderboard),

@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score RUN_DIR`, and `starter OUT_DIR`."""
+"""The command line: `python -m training.engine train|sample|score|merge RUN_DIR`, `serve`, and `starter OUT_DIR`."""
 
 import argparse
 import os
@@ -34,6 +34,16 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 
 The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
 start_adapter and the reference the base model.
+"""
+_MERGE = """\
+Merge the adapter of a run directory into its base model: RUN_DIR to a model in OUT_DIR.
+
+The weights are in safetensors and in the precision that the base model is stored in, with tokenizer and configuration.
+"""
+_SERVE = """\
+Answer prompts on standard input, a JSON object a line, with models kept warm in between.
+
+A request is {"config": {...}, "prompt": "..."}, with the settings of config.json.
 """
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
@@ -99,6 +109,25 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
+    merge = verbs.add_parser(
+        "merge",
+        help=_MERGE.splitlines()[0],
+        description=_MERGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    merge.add_argument("run_dir", metavar="RUN_DIR", type=Path)
+    merge.add_argument("out_dir", metavar="OUT_DIR", type=Path)
+    merge.set_defaults(command=_merge)
+    serve = verbs.add_parser(
+        "serve",
+        help=_SERVE.splitlines()[0],
+        description=_SERVE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument(
+        "--idle", type=float, default=300.0, metavar="SECONDS", help="end after so long without a request"
+    )
+    serve.set_defaults(command=_serve)
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
@@ -128,6 +157,20 @@ def _sample(chosen: argparse.Namespace) -> None:
     from training.engine.sample import sample
 
     sample(run)
+
+
+def _merge(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    from training.engine.adapters.merging import merge
+
+    merge(run, chosen.out_dir)
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    from training.engine.serve import serve
+
+    serve(chosen.idle)
 
 
 def _starter(chosen: argparse.Namespace) -> None:

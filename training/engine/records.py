@@ -109,14 +109,19 @@ def read_prompts(path: Path) -> Iterator[SamplingPrompt]:
         if identity in seen:
             raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
         seen[identity] = number
-        yield SamplingPrompt(
-            identity,
-            _text(row, "prompt", where),
-            n=_whole(row, "n", where, 1),
-            seed=_whole(row, "seed", where, 0),
-            where=where,
-            tools=_tools(row, where),
-        )
+        yield read_prompt(row, where)
+
+
+def read_prompt(row: dict[str, Any], where: str) -> SamplingPrompt:
+    """Return the prompt of a line, which `where` names. Raises DataError."""
+    return SamplingPrompt(
+        _identity(row, where),
+        _text(row, "prompt", where),
+        n=_whole(row, "n", where, 1),
+        seed=_whole(row, "seed", where, 0),
+        where=where,
+        tools=_tools(row, where),
+    )
 
 
 def _identity(row: dict[str, Any], where: str) -> str:

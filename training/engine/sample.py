@@ -134,6 +134,13 @@ def load_writer(
         # vLLM loads the weights into the GPU itself; here they are only mapped, for what tokenizing asks of them.
         mapped = load_base(replace(config, device="cpu", dtype="bfloat16"))
         return mapped, vllm_writer.VllmWriter(config, adapter, _ends(mapped, config, chats))
+    return load_native(config, adapter, chats=chats)
+
+
+def load_native(
+    config: TrainConfig, adapter: Path | None, *, chats: bool = False
+) -> tuple[LoadedModel, Decoder]:
+    """Return the policy with our own loop to write from it, as `load_writer` does without vLLM."""
     loaded = load_sampled(config, adapter)
     return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling)
 

@@ -125,6 +125,10 @@ LEFT_OUT = {
     "annotate.Export": "a prepared file, which expires",
     "training.Worker": "of one server",
     "training.Sweep": "of one server",
+    "training.Trial": "kept for a day",
+    "training.Answer": "kept for a day",
+    "training.MergedWeights": "a file that expires",
+    "training.Endpoint": "an address, and a key, of one server",
 }
 
 

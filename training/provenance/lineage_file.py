@@ -100,9 +100,17 @@ def _policy(policy: Policy, round_: Round | None) -> dict[str, Any]:
         "base_model": policy.base_model,
         "revision": policy.revision,
         "parent": policy.parent_id,
+        "brought_in": _origin(policy),
         "round": round_.number if round_ else None,
         "created_at": policy.created_at.isoformat(),
     }
+
+
+def _origin(policy: Policy) -> dict[str, Any] | None:
+    """Return where a policy that was made elsewhere came from, and who brought it in, under a pseudonym."""
+    if not policy.origin:
+        return None
+    return {**policy.origin, "by": pseudonym(policy.brought_by_id) if policy.brought_by_id else None}
 
 
 def _snapshots(snapshots: Iterable[Snapshot]) -> list[dict[str, Any]]:

@@ -55,17 +55,24 @@ def child_environment() -> dict[str, str]:
     }
 
 
-def start_child(verb: str, folder: Path, **where: Any) -> subprocess.Popen[bytes]:
+def start_child(verb: str, folder: Path, *arguments: str, **where: Any) -> subprocess.Popen[bytes]:
     """Start `python -m training.engine VERB` over a run directory. `where` are Popen's arguments for its output.
 
     It leads a session of its own, so that a Ctrl-C reaches the worker alone, which then ends the child.
     """
-    command = [sys.executable, "-m", "training.engine", verb, str(folder)]
+    return _start(verb, str(folder), *arguments, stdin=subprocess.DEVNULL, **where)
+
+
+def start_talking_child(verb: str, *arguments: str, **where: Any) -> subprocess.Popen[bytes]:
+    """Start a verb that reads its standard input, which ends when this process does."""
+    return _start(verb, *arguments, stdin=subprocess.PIPE, **where)
+
+
+def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "training.engine", *arguments],
         cwd=site.BASE_DIR,
         env=child_environment(),
-        stdin=subprocess.DEVNULL,
         start_new_session=True,
         **where,
     )
@@ -108,7 +115,7 @@ def end_orphan(files: RunDirectory) -> None:
 
 def explain_exit(verb: str, code: int, log: Path) -> str:
     """Return why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
-    what = {"train": "Training", "sample": "Sampling"}[verb]
+    what = {"train": "Training", "sample": "Sampling", "merge": "Merging"}[verb]
     if code == -signal.SIGKILL:
         return (
             f"{what} was killed (signal 9), as the system does when memory runs out; "

@@ -27,7 +27,8 @@ def trace_back(policy: Policy) -> list[Ancestor]:
 
 def find_ancestors(policy: Policy) -> list[Policy]:
     """Return the policies that a policy came from: its parent, its parent's parent and so on."""
-    policies = {other.pk: other for other in Policy.objects.filter(project=policy.project_id)}
+    known = Policy.objects.filter(project=policy.project_id).select_related("brought_by")
+    policies = {other.pk: other for other in known}
     found = []
     while policy.parent_id is not None:
         policy = policies[policy.parent_id]
@@ -43,7 +44,7 @@ def find_descendants(policy: Policy) -> list[Policy]:
 def _children(project_id: int) -> dict[int | None, list[Policy]]:
     """Map the id of each policy of a project to the policies that were trained from it."""
     children: dict[int | None, list[Policy]] = defaultdict(list)
-    for policy in Policy.objects.filter(project=project_id).select_related("parent"):
+    for policy in Policy.objects.filter(project=project_id).select_related("parent", "brought_by"):
         children[policy.parent_id].append(policy)
     return children
 

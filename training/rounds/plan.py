@@ -22,6 +22,7 @@ from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from annotate.pairs.snapshots import PairSettings, PairSettingsError
 from annotate.projects import base_models
+from training.endpoints.addresses import find_place
 from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
 
@@ -157,12 +158,17 @@ def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> di
     return training
 
 
-def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, Any]) -> TrainConfig:
-    of_policy = {
-        "base_model": policy.base_model,
+def weights_of(policy: Policy) -> dict[str, Any]:
+    """Return the options of config.json that a policy decides. An endpoint's model stands in for a base model."""
+    return {
+        "base_model": policy.base_model or policy.endpoint.model,
         "revision": policy.revision or None,
         "start_adapter": policy.adapter or None,
     }
+
+
+def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, Any]) -> TrainConfig:
+    of_policy = weights_of(policy)
     # All that a round writes and trains on is told the same day, whenever its worker comes to it.
     today = {"template_date": timezone.now().date().isoformat()}
     try:
@@ -268,6 +274,19 @@ def check_policy(policy: Policy | None) -> Policy:
         names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
         raise RoundError(message % names, "start_adapter")
     return policy
+
+
+def check_writer(policy: Policy | None) -> Policy:
+    """Return the policy if it can write: one that a round can start from, or an endpoint. Raises RefusalError."""
+    if policy is not None and is_endpoint(policy):
+        find_place(policy.endpoint.url)
+        return policy
+    return check_policy(policy)
+
+
+def is_endpoint(policy: Policy) -> bool:
+    """Return whether an endpoint writes as this policy."""
+    return policy.kind == Policy.Kind.EXTERNAL and hasattr(policy, "endpoint")
 
 
 def check_lengths(plan: Plan) -> None:

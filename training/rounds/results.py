@@ -40,7 +40,8 @@ def fresh_entries(round_: Round, count: int) -> list[Entry]:
     )
     random.Random(f"{round_.folder}:{FRESH}").shuffle(prompts)
     prompts.sort(key=lambda prompt: prompt[1])
-    return _entries(round_, FRESH, [pk for pk, _ in prompts], count, samples_each=2)
+    samples_each = 2 if round_.trains or round_.against is None else 1
+    return _entries(round_, FRESH, [pk for pk, _ in prompts], count, samples_each=samples_each)
 
 
 def gate_entries(round_: Round, count: int) -> list[Entry]:
@@ -122,11 +123,16 @@ def make_comparisons(
     for entry, samples in _by_entry(new_samples).items():
         purpose, _number, prompt = entry.split("/")
         written = list(completions(int(prompt), new, samples, made.counts))
+        opponent = round_.opponent
+        if opponent is not None and (purpose == GATE or not round_.trains):
+            before = list(completions(int(prompt), opponent, previous.get(entry, []), made.counts))
+            pairs = zip(written, before, strict=False)
+        else:
+            pairs = zip(written[0::2], written[1::2], strict=False)
         if purpose == GATE:
-            before = completions(int(prompt), round_.start_policy, previous.get(entry, []), made.counts)
-            gate.append(list(zip(written, before, strict=False)))
+            gate.append(list(pairs))
             continue
-        for pair in zip(written[0::2], written[1::2], strict=False):
+        for pair in pairs:
             made.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
     # The first sample of every prompt, then the second of every prompt: people see different prompts first.
     depth = max((len(pairs) for pairs in gate), default=0)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
+from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from annotate.pairs.snapshots import training_rows
+from training.endpoints.writing import EndpointWriting
+from training.engine.config import TrainConfig
 from training.engine.errors import EngineError, disk_full
 from training.engine.rundir import RunDirectory, read_jsonl, storing, write_jsonl
-from training.models import Metric, Round
+from training.models import Endpoint, Metric, Round
 from training.rounds import child_process, results, state_machine, workers
-from training.rounds.plan import Plan, RoundError, on_this_machine
+from training.rounds.plan import Plan, is_endpoint, on_this_machine, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ def run(round_: Round) -> None:
         logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
     except WorkerStoppingError:
         state_machine.hand_back(round_)
-    except (ChildFailedError, EngineError, RoundError) as error:
+    except (ChildFailedError, EngineError, RefusalError) as error:
         state_machine.fail(round_, str(error))
     except (OperationalError, InterfaceError):
         # The database is away. The heartbeat stops, so the sweep hands the round to the next worker.
@@ -95,11 +98,17 @@ def prepare(round_: Round, files: RunDirectory) -> None:
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
     plan = Plan.from_dict(round_.settings)
-    files.write_config(on_this_machine(plan.config))
+    files.write_config(_config_of(round_.start_policy, plan))
     for path, held_out in ((files.heldout, True), (files.pairs, False)):
         if round_.snapshot is not None and not path.exists():
             base_model = plan.config.base_model
             write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
+
+
+def _config_of(policy: Policy, plan: Plan) -> TrainConfig:
+    """Return the plan's configuration for another policy that writes, as this machine reads it."""
+    config = replace(plan.config, **weights_of(policy))
+    return config if is_endpoint(policy) else on_this_machine(config)
 
 
 def write_prompts(round_: Round, files: RunDirectory) -> None:
@@ -108,13 +117,15 @@ def write_prompts(round_: Round, files: RunDirectory) -> None:
         return
     plan = Plan.from_dict(round_.settings)
     gate = results.gate_entries(round_, plan.gate_comparisons) if round_.trains else []
-    if gate:
-        config = on_this_machine(plan.config)
+    fresh = results.fresh_entries(round_, plan.fresh_comparisons)
+    opponent, of_opponent = round_.opponent, gate if round_.trains else fresh
+    if opponent is not None and of_opponent:
+        config = _config_of(opponent, plan)
         # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
         sampling = replace(config.sampling, seed=config.sampling.seed + 1)
         previous_files(files).write_config(replace(config, sampling=sampling))
-        write_jsonl(previous_files(files).prompts, gate)
-    write_jsonl(files.prompts, gate + results.fresh_entries(round_, plan.fresh_comparisons))
+        write_jsonl(previous_files(files).prompts, of_opponent)
+    write_jsonl(files.prompts, gate + fresh)
 
 
 # --- The child processes -----------------------------------------------------------------------------------------
@@ -133,8 +144,29 @@ def sample(round_: Round, files: RunDirectory) -> None:
     write_prompts(round_, files)
     previous = previous_files(files)
     for directory in (files, previous) if previous.prompts.exists() else (files,):
-        if "sample" not in directory.read_done() and directory.prompts.stat().st_size:
+        if "sample" in directory.read_done() or not directory.prompts.stat().st_size:
+            continue
+        writer = round_.opponent if directory is previous else None if round_.trains else round_.start_policy
+        if writer is not None and is_endpoint(writer):
+            follow_endpoint(round_, directory, writer.endpoint)
+        else:
             follow_child(round_, directory, "sample")
+
+
+def follow_endpoint(round_: Round, files: RunDirectory, endpoint: Endpoint) -> None:
+    """Let an endpoint write for a run directory, and report on it until it ends.
+
+    Raises RefusalError with the reason, RoundLostError, or WorkerStoppingError. No request is under way by then.
+    """
+    sampling = asdict(Plan.from_dict(round_.settings).config.sampling)
+    if files.root.name == "previous":
+        sampling["seed"] += 1
+    with EndpointWriting(files, endpoint, sampling) as writing:
+        while not writing.wait(TICK_SECONDS):
+            if not state_machine.heartbeat(round_, **writing.progress()):
+                raise RoundLostError
+            if workers.is_stopping(round_.worker):
+                raise WorkerStoppingError
 
 
 def follow_child(

@@ -31,7 +31,14 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds.lineage import find_ancestors
-from training.rounds.plan import Plan, RoundError, check_lengths, check_policy
+from training.rounds.plan import (
+    Plan,
+    RoundError,
+    check_lengths,
+    check_policy,
+    check_writer,
+    is_endpoint,
+)
 from training.standings.gates import next_level
 
 logger = logging.getLogger(__name__)
@@ -93,20 +100,30 @@ def _note(round_: Round, to: str, message: str, by: User | None) -> None:
 # --- What an admin does ------------------------------------------------------------------------------------------
 
 
-def start(project: Project, by: User | None, chosen: Mapping[str, Any] | None = None) -> Round:
+def start(
+    project: Project,
+    by: User | None,
+    chosen: Mapping[str, Any] | None = None,
+    *,
+    against: Policy | None = None,
+) -> Round:
     """Queue a round that trains the current policy on a snapshot of the judgments of this moment.
 
-    `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Raises RoundError, naming the field
-    at fault, if the round cannot be queued. Nothing is changed then.
+    `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Its gate compares with the policy
+    that it starts from, or with the one that is named by `against`. Raises RoundError, naming the field at fault, if
+    the round cannot be queued. Nothing is changed then.
     """
     with transaction.atomic():
         policy, plan = _plan(project, chosen or {})
+        against = None if against == policy else against  # which is the usual one
+        _check_opponent(policy, against)
         hold_out_enough(project)
         snapshot = take_snapshot(project, by, plan.pairs)
         count = snapshot.pairs.filter(held_out=False).count()
         if count < MIN_PAIRS:
             raise _too_few_pairs(count)
-        return _queue(policy, plan, by, f"{count} pairs to train on.", snapshot=snapshot)
+        message = f"{count} pairs to train on."
+        return _queue(policy, plan, by, message, snapshot=snapshot, against=against)
 
 
 def retrain(original: Round, policy: Policy, by: User | None) -> Round:
@@ -130,11 +147,19 @@ def retrain(original: Round, policy: Policy, by: User | None) -> Round:
         return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original)
 
 
-def write(project: Project, by: User | None, count: int) -> Round:
-    """Queue a round that does not train: the current policy writes `count` comparisons.
+def write(
+    project: Project,
+    by: User | None,
+    count: int,
+    *,
+    policy: Policy | None = None,
+    against: Policy | None = None,
+) -> Round:
+    """Queue a round that does not train: a policy, the current one if none is named, writes `count` comparisons.
 
-    Prompts that were compared least come first, held-out ones among them, so that there is something to measure by.
-    Raises RoundError as `start` does, and if there is nothing to write for.
+    With `against`, that policy writes the other side of each. Prompts that were compared least come first, held-out
+    ones among them, so that there is something to measure by. Raises RefusalError as `start` does, and if there is
+    nothing to write for.
     """
     if not 1 <= count <= MAX_WRITTEN:
         sentence = _("Comparisons: give a number from 1 to %(most)s, not %(count)s.")
@@ -142,19 +167,37 @@ def write(project: Project, by: User | None, count: int) -> Round:
     if not project.prompts.for_rounds().exists():
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
-        policy, plan = _plan(project, {"fresh_comparisons": count, "gate_comparisons": 0})
+        chosen = {"fresh_comparisons": count, "gate_comparisons": 0}
+        policy, plan = _plan(project, chosen, writer=policy, writes=True)
+        _check_opponent(policy, against)
         hold_out_enough(project)
         message = f"{count} comparison{'' if count == 1 else 's'} to write."
-        return _queue(policy, plan, by, message, trains=False)
+        return _queue(policy, plan, by, message, trains=False, against=against)
 
 
-def _plan(project: Project, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
-    """Lock the project, and plan a round from its current policy. Raises RoundError if there cannot be one."""
+def _check_opponent(policy: Policy, against: Policy | None) -> None:
+    """Refuse a policy that cannot write the other side of comparisons with `policy`. Raises RefusalError."""
+    if against is None:
+        return
+    if against.project_id != policy.project_id or against == policy:
+        raise RoundError(_("Choose another policy of this project to compare with."), "against")
+    check_writer(against)
+
+
+def _plan(
+    project: Project, chosen: Mapping[str, Any], *, writer: Policy | None = None, writes: bool = False
+) -> tuple[Policy, Plan]:
+    """Lock the project, and plan a round from its current policy. Raises RefusalError if there cannot be one.
+
+    One that only `writes` may be of another policy of the project, the `writer`, and of an endpoint.
+    """
     # Not as the caller read it: a promotion or a roll-back may have been committed since.
     project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-    policy = check_policy(project.current_policy)
+    wanted = project.current_policy if writer is None else project.policies.filter(pk=writer.pk).first()
+    policy = check_writer(wanted) if writes else check_policy(wanted)
     plan = Plan.for_project(project, policy, chosen)
-    check_lengths(plan)
+    if not is_endpoint(policy):
+        check_lengths(plan)
     if project.rounds.open().exists():
         raise RoundError(_why_no_other(project))
     return policy, plan
@@ -169,6 +212,7 @@ def _queue(
     snapshot: Snapshot | None = None,
     trains: bool = True,
     retrains: Round | None = None,
+    against: Policy | None = None,
 ) -> Round:
     """Write the round that starts from `policy`, whose project is locked, and send its message."""
     project = policy.project
@@ -181,6 +225,7 @@ def _queue(
                 start_policy=policy,
                 trains=trains,
                 retrains=retrains,
+                against=against,
                 snapshot=snapshot,
                 settings=plan.to_dict(),
                 folder=f"runs/{project.slug}-{number}",
@@ -231,7 +276,7 @@ def resume(round_: Round, by: User | None = None) -> None:
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
         raise RoundError(sentence % {"number": round_.number})
-    check_policy(round_.start_policy)
+    (check_policy if round_.trains else check_writer)(round_.start_policy)
     try:
         moved = move(
             round_,
@@ -309,10 +354,14 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
 
 
 def once_current(project: Project) -> list[Policy]:
-    """Return the policies that may be made current: promoted ones, and those that promoted rounds started from."""
+    """Return the policies that may be made current.
+
+    They are promoted ones, those that promoted rounds started from, and those that were brought in with weights.
+    """
     promoted = project.rounds.filter(state=State.PROMOTED)
+    brought = ~Q(origin={}) & ~Q(kind=Policy.Kind.EXTERNAL)
     return list(
-        project.policies.filter(Q(round__in=promoted) | Q(rounds_started__in=promoted))
+        project.policies.filter(Q(round__in=promoted) | Q(rounds_started__in=promoted) | brought)
         .distinct()
         .order_by("pk")
     )

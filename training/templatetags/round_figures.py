@@ -62,6 +62,8 @@ PHASES = {
     "scoring": gettext_lazy("Scoring"),
     "sampling": gettext_lazy("Sampling"),
     "sampling the previous policy": gettext_lazy("Sampling the policy before, for the gate"),
+    "writing": gettext_lazy("Writing"),
+    "merging": gettext_lazy("Merging"),
     "saving": gettext_lazy("Saving the adapter"),
     "done": gettext_lazy("Finishing"),
 }

@@ -9,6 +9,7 @@ from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
+from annotate.errors import RefusalError
 from annotate.models import Project
 from annotate.pairs.snapshots import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
@@ -136,7 +137,7 @@ class RoundForm(forms.Form):
         """Return the settings of a valid form as `state_machine.start` takes them. An empty field is unset."""
         return nested(self.cleaned_data)
 
-    def refuse(self, error: RoundError) -> None:
+    def refuse(self, error: RefusalError) -> None:
         """Show why `state_machine.start` refused, at the field that it named."""
         if error.field in self.fields:
             self.add_error(error.field, capfirst(error.message))
@@ -154,9 +155,9 @@ class WriteForm(forms.Form):
         waiting = project.prompts.for_rounds().filter(comparisons=None)[:1000].count()
         self.fields["count"].initial = waiting or 100
 
-    def refuse(self, error: RoundError) -> None:
+    def refuse(self, error: RefusalError) -> None:
         """Show why `state_machine.write` refused."""
-        self.add_error("count" if error.field == "count" else None, error.message)
+        self.add_error(error.field if error.field in self.fields else None, error.message)
 
 
 def _defaults(project: Project) -> dict[str, Any]:

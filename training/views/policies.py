@@ -9,14 +9,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from annotate.models import Judgment, Role
+from annotate.errors import RefusalError
+from annotate.models import Judgment, Policy, Role
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from training.models import Round
 from training.rounds import lineage, state_machine
-from training.rounds.plan import RoundError
 from training.standings.policies import find_anchor, rank_policies
+from training.standings.records import records_of
+from training.usage.naming import rename, writers
 
 JUDGMENTS_PAGE = 50
+SAMPLES = 3
 
 
 @require_GET
@@ -24,20 +27,26 @@ JUDGMENTS_PAGE = 50
 def policy_list(request: ProjectRequest) -> HttpResponse:
     """Show every policy, with its strength in the judgments."""
     rows = rank_policies(request.project)
-    return render(request, "training/policies.html", {"rows": rows, "anchor": find_anchor(rows)})
+    context = {
+        "rows": rows,
+        "anchor": find_anchor(rows),
+        "is_admin": request.membership.role == Role.ADMIN,
+    }
+    return render(request, "training/policies.html", context)
 
 
 @project_view(*READERS, post=ADMINS)
 def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
-    """Show where a policy came from, down to the judgments, and what came of it. A POST rolls back to it."""
+    """Show where a policy came from, down to the judgments, and what came of it.
+
+    A POST with the action `name` gives it another name; any other one makes it current.
+    """
     project = request.project
-    policy = get_object_or_404(project.policies.select_related("parent", "round"), pk=policy_id)
+    found = project.policies.select_related("parent", "round", "endpoint", "brought_by")
+    policy = get_object_or_404(found, pk=policy_id)
+    policy.project = project
     if request.method == "POST":
-        try:
-            state_machine.roll_back(project, policy, request.user)
-            messages.success(request, _("%(policy)s is the current policy now.") % {"policy": policy.name})
-        except RoundError as error:
-            messages.error(request, str(error))
+        _change(request, policy)
         return redirect("policy", project.slug, policy.pk)
     history = lineage.trace_back(policy)
     can_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
@@ -50,8 +59,25 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         "is_current": policy.pk == project.current_policy_id,
         "can_roll_back": can_roll_back and request.membership.role == Role.ADMIN,
         "written": policy.completions.count(),
+        "records": records_of(policy),
+        "samples": policy.completions.select_related("prompt").order_by("-pk")[:SAMPLES],
+        "can_write": writers(project).filter(pk=policy.pk).exists(),
+        "can_be_named": request.membership.role == Role.ADMIN,
     }
     return render(request, "training/policy.html", context)
+
+
+def _change(request: ProjectRequest, policy: Policy) -> None:
+    """Give a policy another name, or make it current."""
+    try:
+        if request.POST.get("action") == "name":
+            rename(policy, request.POST.get("name", ""), request.user)
+            messages.success(request, _("It is called %(policy)s now.") % {"policy": policy.name})
+        else:
+            state_machine.roll_back(request.project, policy, request.user)
+            messages.success(request, _("%(policy)s is the current policy now.") % {"policy": policy.name})
+    except RefusalError as error:
+        messages.error(request, str(error))
 
 
 def _judgments_page(round_: Round | None, page: Any) -> Any:
@@ -60,7 +86,7 @@ def _judgments_page(round_: Round | None, page: Any) -> Any:
         return None
     taken = (
         Judgment.objects.filter(snapshot_pairs__snapshot=round_.snapshot)
-        .select_related("annotator", "comparison__prompt")
+        .select_related("annotator", "comparison__prompt", "preferred__policy")
         .order_by("pk")
     )
     return Paginator(taken, JUDGMENTS_PAGE).get_page(page)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET
 
+from annotate.errors import RefusalError
 from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
@@ -22,8 +23,8 @@ from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
 from training.views.charts import round_charts
-from training.views.forms import RoundForm, WriteForm
 from training.views.outcome import gallery_page, outcome
+from training.views.using.round_forms import TrainingForm, WritingForm
 
 DOWNLOADS = {
     "config.json": gettext_lazy("Every setting"),
@@ -43,15 +44,15 @@ DOWNLOADS = {
 def round_list(request: ProjectRequest) -> HttpResponse:
     """List the rounds of a project. A POST starts one, with the action `write` one that does not train."""
     project = request.project
-    form: RoundForm | WriteForm | None = None
+    form: TrainingForm | WritingForm | None = None
     if request.POST.get("action") == "hold_out":
         return _hold_out_more(request)
     if request.method == "POST":
-        form = (WriteForm if request.POST.get("action") == "write" else RoundForm)(project, request.POST)
+        form = (WritingForm if request.POST.get("action") == "write" else TrainingForm)(project, request.POST)
         if form.is_valid():
             try:
                 return redirect(_start(project, request.user, form))
-            except RoundError as error:
+            except RefusalError as error:
                 form.refuse(error)
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
     gates = measure_gates(round_ for round_ in listed if round_.result_policy_id)
@@ -64,9 +65,9 @@ def round_list(request: ProjectRequest) -> HttpResponse:
     }
     if request.membership.role == Role.ADMIN:
         context["form"] = (
-            form if isinstance(form, RoundForm) else RoundForm(project, like=_like(request, project))
+            form if isinstance(form, TrainingForm) else TrainingForm(project, like=_like(request, project))
         )
-        context["write_form"] = form if isinstance(form, WriteForm) else WriteForm(project)
+        context["write_form"] = form if isinstance(form, WritingForm) else WritingForm(project)
         context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
 
@@ -80,10 +81,10 @@ def _hold_out_more(request: ProjectRequest) -> HttpResponse:
     return redirect("rounds", request.project.slug)
 
 
-def _start(project: Project, by: User, form: RoundForm | WriteForm) -> Round:
-    if isinstance(form, WriteForm):
-        return state_machine.write(project, by, form.cleaned_data["count"])
-    return state_machine.start(project, by, form.chosen())
+def _start(project: Project, by: User, form: TrainingForm | WritingForm) -> Round:
+    if isinstance(form, WritingForm):
+        return state_machine.write(project, by, form.cleaned_data["count"], **form.writers())
+    return state_machine.start(project, by, form.chosen(), against=form.against())
 
 
 def _like(request: HttpRequest, project: Project) -> Round | None:

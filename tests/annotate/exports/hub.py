@@ -1,4 +1,4 @@
-"""A hub of datasets for tests: the part of its interface that a push needs, with a record of what was pushed."""
+"""A hub of datasets and models for tests: the part of its interface that a push needs, and what was pushed."""
 
 import base64
 import http.server
@@ -42,7 +42,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
             hub.private.setdefault(name, wanted.get("visibility") == "private")
             hub.files.setdefault(name, {})
-            self._answer({"url": f"{hub.address}/datasets/{name}", "id": "1"})
+            place = "" if wanted.get("type", "model") == "model" else "datasets/"
+            self._answer({"url": f"{hub.address}/{place}{name}", "id": "1"})
         elif "/preupload/" in path:
             files = [
                 {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
@@ -50,7 +51,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             ]
             self._answer({"files": files})
         else:
-            self._commit(hub, path.removeprefix("/api/datasets/").partition("/commit/")[0], body)
+            self._commit(hub, _repository(path).partition("/commit/")[0], body)
 
     def _commit(self, hub: Hub, name: str, body: bytes) -> None:
         for line in body.splitlines():
@@ -65,7 +66,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub = self.server
         assert isinstance(hub, Hub)
-        name = "/".join(self.path.removeprefix("/api/datasets/").split("/")[:2]).partition("?")[0]
+        name = "/".join(_repository(self.path).split("/")[:2]).partition("?")[0]
         if name not in hub.files:
             self._answer({"error": "Repository not found"}, 404, "RepoNotFound")
             return
@@ -89,6 +90,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _repository(path: str) -> str:
+    """Return what comes behind the kind of repository in an address."""
+    return path.removeprefix("/api/datasets/").removeprefix("/api/models/")
 
 
 @contextmanager

@@ -119,6 +119,11 @@ def load_sampled(config: TrainConfig, adapter: Path | str | None) -> LoadedModel
     return loaded
 
 
+def attach_adapter(model: Any, adapter: Path) -> Any:
+    """Put an adapter beside the weights of a transformers model. Raises ModelError if it does not fit."""
+    return _attach(model, AdapterFiles(str(adapter)), POLICY)
+
+
 def for_sampling(model: Any, dtype: torch.dtype) -> Any:
     """Return the transformers model that computes what the PeftModel `model` does, in `dtype`.
 

@@ -1,0 +1,70 @@
+"""A merged model computes what base and adapter do, in the precision of the base, and serves as a base itself."""
+
+import json
+
+import pytest
+import torch
+import transformers
+
+from tests.engine.adapters.test_start_adapters import save_foreign
+from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
+from training.engine.__main__ import main
+from training.engine.adapters.loading import load_sampled
+from training.engine.config import TrainConfig
+from training.engine.errors import ModelError
+from training.engine.rundir import RunDirectory
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's, of the adapters that are made here
+IDS = torch.tensor([[5, 9, 40, 17, 300, 22]])
+
+
+@pytest.fixture
+def make_merge(tmp_path):
+    """make_merge(dtype, tied=False, **settings of the adapter): a run directory, and where its model goes."""
+
+    def make(dtype=torch.float32, *, tied: bool = False, **settings):
+        base = tmp_path / "base"
+        make_model(tiny_llama(tie_word_embeddings=tied)).to(dtype).save_pretrained(base)
+        make_tokenizer().save_pretrained(base)
+        adapter = save_foreign(base, tmp_path / "foreign", **settings)
+        run = RunDirectory(tmp_path / "run")
+        config = {"base_model": str(base), "start_adapter": str(adapter), "chat_template": "{{ messages }}"}
+        run.write_config(TrainConfig.from_dict(config))
+        return run, tmp_path / "merged"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "settings"),
+    [
+        (torch.float32, 1e-5, {}),
+        (torch.float32, 1e-5, {"use_dora": True, "rank_pattern": {"q_proj": 4}}),
+        (torch.bfloat16, 0.06, {"target_modules": ["q_proj", "down_proj"]}),
+    ],
+)
+def test_logits_are_those_of_base_and_adapter(make_merge, dtype, tolerance, settings) -> None:
+    run, out = make_merge(dtype, **settings)
+    assert main(["merge", str(run.root), str(out)]) == 0
+    merged = transformers.AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+    assert merged.dtype == dtype
+    config = run.read_config()
+    beside = load_sampled(config, config.start_adapter).model
+    plain = load_sampled(config, None).model
+    with torch.inference_mode():
+        found, wanted, base = (model.float()(IDS).logits for model in (merged, beside, plain))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance)
+    assert (found - base).abs().max() > 10 * tolerance
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    assert tokenizer.chat_template == "{{ messages }}"
+    assert "_name_or_path" not in json.loads((out / "config.json").read_text())
+    done = run.read_done()["merge"]
+    assert done["dtype"] == str(dtype).removeprefix("torch.")
+    assert any(name.endswith("model.safetensors") for name in done["outputs"])
+
+
+def test_an_adapter_of_tied_embeddings_is_refused(make_merge, capsys) -> None:
+    run, out = make_merge(tied=True, target_modules=["embed_tokens", "q_proj"])
+    assert main(["merge", str(run.root), str(out)]) == ModelError.exit_code
+    assert "the vocabulary head shares their weights" in capsys.readouterr().err
+    assert not out.exists()

@@ -1,0 +1,79 @@
+"""A server that speaks OpenAI's interface, for tests: it answers by rules, and keeps every request."""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Reply = tuple[int, dict[str, Any] | bytes, dict[str, str]]
+Rule = Callable[[str, dict[str, Any]], Reply | None]
+
+
+def completion(text: str, reason: str = "stop", *, chat: bool = True) -> dict[str, Any]:
+    """Return the body of a good answer."""
+    what = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    return {"model": "acme-1", "choices": [{**what, "index": 0, "finish_reason": reason}]}
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """`rules` are asked in order; without an answer of theirs, the prompt is answered with its length and seed."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.rules: list[Rule] = []
+        self.asked: list[tuple[str, dict[str, Any], str]] = []
+        self.at_once, self.most_at_once, self.lock = 0, 0, threading.Lock()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    def answer(self, path: str, body: dict[str, Any]) -> Reply:
+        for rule in self.rules:
+            if (found := rule(path, body)) is not None:
+                return found
+        is_chat = path.endswith("/chat/completions")
+        asked = body["messages"][-1]["content"] if is_chat else body["prompt"]
+        return 200, completion(f"{len(asked)} letters, seed {body['seed']}", chat=is_chat), {}
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append((self.path, body, self.headers.get("Authorization", "")))
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        try:
+            status, answer, headers = self.server.answer(self.path, body)
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+        finally:
+            with self.server.lock:
+                self.server.at_once -= 1
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Run a server until the context ends."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

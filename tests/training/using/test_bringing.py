@@ -1,0 +1,161 @@
+"""Policies from elsewhere: checked before they are stored, with a lineage that says where they came from."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as site
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from annotate.models import Policy, TrailEntry
+from tests.training.using import adapters
+from training.rounds import state_machine
+from training.rounds.plan import Plan
+from training.usage.bringing import bring_adapter
+from training.usage.places import require_adapter
+
+FILES = adapters.files()
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@pytest.fixture
+def bring(project: Any, owner: Any, client_for: Any) -> Any:
+    """bring(archive, name="…"): what the page answers."""
+    client = client_for(owner)
+
+    def bring(archive: bytes | None = None, **changes: Any) -> Any:
+        base = project.policies.get(name="starter").pk
+        form = {"what": "adapter", "name": "elsewhere-v1", "base": base} | changes
+        if archive is not None:
+            form["file"] = SimpleUploadedFile("mine.zip", archive)
+        return client.post(reverse("bring-policy", args=["reviews"]), form)
+
+    return bring
+
+
+@pytest.mark.parametrize("pack", [adapters.zipped, adapters.tarred])
+def test_an_adapter_becomes_a_policy_to_start_from(
+    pack: Any, bring: Any, project: Any, owner: Any, client_for: Any
+) -> None:
+    others = {"mine/training_args.bin": b"\x80\x04never read", "mine/README.md": b"# Mine"}
+    answer = bring(pack(adapters.files("mine/") | others))
+    policy = project.policies.get(name="elsewhere-v1")
+    assert answer.url == f"/p/reviews/policies/{policy.pk}/"
+    folder = require_adapter(policy)
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+    assert (folder / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+    page = " ".join(client_for(owner).get(answer.url).content.decode().split())
+    assert page.count("by olive on") == 2  # the facts, and the lineage
+    told = b"".join(client_for(owner).get(f"{answer.url}lineage.json"))
+    assert json.loads(told)["policy"]["brought_in"]["from"] == "mine.zip"
+    assert "mine.zip" in page
+    assert policy.origin["sha256"].keys() == {CONFIG, WEIGHTS}
+    assert policy.parent.name == "starter"
+    state_machine.roll_back(project, policy, owner)
+    project.refresh_from_db()
+    assert project.current_policy == policy
+    assert Plan.for_project(project, policy, {}).config.start_adapter == policy.adapter
+    assert TrailEntry.objects.filter(verb="brought_in", target="policy elsewhere-v1").count() == 1
+
+
+def damaged(**changes: bytes) -> bytes:
+    return adapters.zipped(FILES | {name.replace("__", "."): content for name, content in changes.items()})
+
+
+BAD = {
+    "no archive": (b"hello", "not a zip or tar archive"),
+    "cut short": (adapters.zipped(FILES)[:-60], "not a zip or tar archive"),
+    "a pickle": (
+        adapters.zipped({CONFIG: FILES[CONFIG], "adapter_model.bin": b"\x80\x04"}),
+        "Only safetensors are read, and the weights are in adapter_model.bin",
+    ),
+    "no configuration": (adapters.zipped({WEIGHTS: FILES[WEIGHTS]}), "holds no adapter_config.json"),
+    "a path that leads out": (adapters.zipped(adapters.files("../")), "leads elsewhere"),
+    "an absolute path": (adapters.tarred(adapters.files("/etc/")), "leads elsewhere"),
+    "a link in a zip": (adapters.zipped(FILES, links=(WEIGHTS,)), "holds a link"),
+    "a link in a tar": (adapters.tarred(FILES, links=(WEIGHTS,)), "holds a link"),
+    "two adapters": (adapters.zipped(adapters.files("a/") | adapters.files("b/")), "more than one adapter"),
+    "no JSON": (damaged(adapter_config__json=b"{"), "not a small JSON object"),
+    "another kind": (adapters.zipped(adapters.files(peft_type="IA3")), "kind IA3; only LoRA"),
+    "no rank": (adapters.zipped(adapters.files(r=0)), "r is not a number above 0"),
+    "another base": (
+        adapters.zipped(adapters.files(base_model_name_or_path="Qwen/Qwen3-8B")),
+        "trained on “Qwen/Qwen3-8B”, and the base model here is “starter”",
+    ),
+    "no tensors": (damaged(adapter_model__safetensors=b"\xff" * 64), "not a whole file of safetensors"),
+    "half of them": (damaged(adapter_model__safetensors=FILES[WEIGHTS][:-8]), "not a whole file of safetensors"),
+    "whole numbers": (
+        damaged(adapter_model__safetensors=adapters.tensors({f"{adapters.PREFIX}x.lora_A.weight": [2, 2]}, "I32")),
+        "has the type I32",
+    ),
+    "layers of another model": (
+        damaged(
+            adapter_model__safetensors=adapters.tensors({f"{adapters.PREFIX}h.0.c.lora_A.weight": [2, 4]})
+        ),
+        "None of its layers is one of the base model",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_what_is_wrong_is_told_and_nothing_is_kept(case: str, bring: Any, project: Any) -> None:
+    archive, says = BAD[case]
+    answer = bring(archive)
+    assert (answer.status_code, says in answer.content.decode()) == (422, True)
+    assert project.policies.count() == 1
+    assert not [path for path in site.RUNS.rglob("*") if path.is_file()]
+
+
+def test_an_archive_that_swells_is_stopped(project: Any, settings: Any) -> None:
+    settings.IMPORT_LIMIT = 100_000
+    base = project.current_policy
+    for archive in (
+        adapters.zipped({**FILES, WEIGHTS: bytes(5_000_000)}),
+        adapters.tarred({"filler": bytes(5_000_000), **FILES}),
+    ):
+        with pytest.raises(Exception, match=r"larger than 0 MB"):
+            bring_adapter(project, None, "bomb", base, file=io.BytesIO(archive), filename="x")
+    assert project.policies.count() == 1
+
+
+def test_only_places_that_the_site_allows_are_read(
+    bring: Any, project: Any, settings: Any, tmp_path: Path
+) -> None:
+    adapters.write(tmp_path / "allowed" / "mine")
+    adapters.write(tmp_path / "secret")
+    settings.BASE_MODELS = [str(tmp_path / "allowed")]
+    assert bring(place=str(tmp_path / "secret")).status_code == 422
+    assert bring(place=str(tmp_path / "allowed" / ".." / "secret")).status_code == 422
+    assert bring(place=str(tmp_path / "allowed" / "mine")).status_code == 302
+    model = {"what": "model", "name": "sft-v2"}
+    assert bring(**model, place=str(tmp_path / "allowed" / "mine")).status_code == 422  # holds no config.json
+    assert bring(**model, place="starter").status_code == 302
+    policy = project.policies.get(name="sft-v2")
+    assert (policy.kind, policy.base_model) == (Policy.Kind.BASE, "starter")
+    assert policy in state_machine.once_current(project)
+    assert bring(**model, place="starter").status_code == 422  # the name is taken
+
+
+def test_a_policy_gets_a_name_of_its_own(project: Any, owner: Any, researcher: Any, client_for: Any) -> None:
+    policy = project.current_policy
+    page = reverse("policy", args=["reviews", policy.pk])
+    imported = project.policies.create(name="gpt-4", kind="external")
+    client = client_for(owner)
+    assert client_for(researcher).post(page, {"action": "name", "name": "mine"}).status_code == 403
+    for name, says in {
+        "support-v1": "It is called support-v1 now.",
+        "gpt-4": "Another policy of this project is called “gpt-4”.",
+        "": "A name has from 1 to 120 characters.",
+        "a\u200bb": "characters that cannot be seen",
+    }.items():
+        assert says in client.post(page, {"action": "name", "name": name}, follow=True).content.decode()
+    policy.refresh_from_db()
+    assert policy.name == "support-v1"
+    other = reverse("policy", args=["reviews", imported.pk])
+    answer = client.post(other, {"action": "name", "name": "x"}, follow=True)
+    assert "Files name this policy so" in answer.content.decode()
+    entry = TrailEntry.objects.get(verb="renamed")
+    assert (entry.target, entry.details) == ("policy support-v1", {"before": "starter"})

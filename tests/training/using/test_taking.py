@@ -1,0 +1,163 @@
+"""Policies taken away: an adapter with its card, merged weights, commands, and a push to a hub."""
+
+import io
+import json
+import tarfile
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as site
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+from django.utils import timezone
+from huggingface_hub import constants
+
+from annotate.models import TrailEntry
+from tests.annotate.exports import hub as fake
+from tests.training.using import adapters
+from training.models import MergedWeights
+from training.usage import merging, model_card
+from training.usage.trials import answer
+from training.usage.warm_engine import engine
+
+TOKEN = "hf_secret"
+
+
+@pytest.fixture
+def policy(finished: Any) -> Any:
+    """Return the policy of a finished round, with an adapter."""
+    adapters.write(finished.run_dir / "adapter", base_model_name_or_path=str(site.STARTER_MODEL))
+    found = finished.result_policy
+    found.project = finished.project
+    return found
+
+
+def test_the_archive_holds_the_adapter_and_its_card(policy: Any, researcher: Any, client_for: Any) -> None:
+    client = client_for(researcher)
+    sent = client.get(reverse("adapter-archive", args=["reviews", policy.pk]))
+    with zipfile.ZipFile(io.BytesIO(b"".join(sent))) as archive:
+        files = {Path(name).name: archive.read(name) for name in archive.namelist()}
+    assert set(files) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    assert files["adapter_model.safetensors"] == adapters.weights()
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "starter"
+    card = files["README.md"].decode()
+    assert card == client.get(reverse("model-card", args=["reviews", policy.pk])).content.decode()
+    snapshot = policy.round.snapshot
+    for fact in (
+        'license: "apache-2.0"',
+        "library_name: peft",
+        f"`{snapshot.digest}`",
+        "| 1 | 12 | 16 | 1 |",
+        "Accuracy on held-out pairs: 80.0 %",
+        '"learning_rate": 0.001',
+        "The base model is under `apache-2.0`",
+        "@misc{reviews-",
+        "## Limits",
+    ):
+        assert fact in card, fact
+    assert str(site.VAR) not in card + files["adapter_config.json"].decode()
+    page = client.get(reverse("take-policy", args=["reviews", policy.pk])).content.decode()
+    assert "--enable-lora --max-lora-rank 8" in page
+    assert "convert_hf_to_gguf.py --outfile reviews-round-1-merged.gguf" in page
+
+
+def test_a_name_cannot_write_into_the_card(policy: Any) -> None:
+    policy.name = "[x](http://evil) <b> # `"
+    assert "# \\[x\\](http://evil) \\<b\\> \\# \\`" in model_card.write(policy)
+
+
+@pytest.mark.usefixtures("sent")
+def test_a_merge_is_asked_for_once_cancelled_and_swept(policy: Any, owner: Any, client_for: Any) -> None:
+    client, page = client_for(owner), reverse("take-policy", args=["reviews", policy.pk])
+    first, again = (client.post(page).url for _ in range(2))
+    assert first == again
+    assert "Waiting for a worker" in client.get(first).content.decode()
+    client.post(first)
+    merge = MergedWeights.objects.get()
+    assert merge.state == "cancelled"
+    merging.run(str(merge.pk), "worker")  # finds nothing to do
+    assert client.get(reverse("merged-weights-file", args=["reviews", merge.pk])).status_code == 404
+    merge.state, merge.sha256, merge.filename = "done", "0" * 64, "x.tar"
+    merge.expires_at = timezone.now() - timedelta(days=1)
+    merge.file.save("old", io.BytesIO(b"x"))
+    path = Path(merge.file.path)
+    merging.sweep()
+    assert not path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sent")
+def test_a_worker_merges_and_answers_by_the_engine(
+    policy: Any, owner: Any, client_for: Any, monkeypatch: Any
+) -> None:
+    """Run both children of the engine for real: merged weights as a file, and answers of base and policy."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    merge = merging.request(policy, owner)
+    merging.run(str(merge.pk), "worker")
+    merge.refresh_from_db()
+    assert merge.error == ""
+    sent = client_for(owner).get(reverse("merged-weights-file", args=["reviews", merge.pk]))
+    content = b"".join(sent)
+    assert len(content) == merge.size
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = {Path(name).name for name in archive.getnames()}
+    assert {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "README.md",
+    } <= names
+    form = {
+        "kind": "text",
+        "text": "The film was",
+        "max_new_tokens": 8,
+        "temperature": 1,
+        "top_p": 1,
+        "seed": 1,
+    }
+    form["policies"] = [policy.parent_id, policy.pk]
+    made = client_for(owner).post(reverse("try-policy", args=["reviews", policy.pk]), form)
+    trial = policy.project.trials.get()
+    try:
+        answer(str(trial.pk), "worker")
+    finally:
+        engine.close()
+    assert [one.error for one in trial.answers.all()] == ["", ""]
+    texts = {one.text for one in trial.answers.all()}
+    assert len(texts) == 2  # the adapter changes what is written
+    assert all(one.sample["token_ids"] for one in trial.answers.all())
+    assert made.url == reverse("trial", args=["reviews", trial.pk])
+
+
+def test_a_push_sends_the_folder_and_keeps_no_token(
+    policy: Any, owner: Any, client_for: Any, monkeypatch: Any
+) -> None:
+    page = reverse("push-policy", args=["reviews", policy.pk])
+    client = client_for(owner)
+    with fake.serving(TOKEN) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        given = {"repository": "ours/model", "token": TOKEN, "private": "on"}
+        sent = client.post(page, given, follow=True)
+        assert f"{hub.address}/ours/model" in sent.content.decode()
+        assert set(hub.files["ours/model"]) == {
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        }
+        assert hub.private["ours/model"]
+        wrong = client.post(page, given | {"token": "wrong"})
+        assert (wrong.status_code, "The hub does not know this token." in wrong.content.decode()) == (
+            422,
+            True,
+        )
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        call_command("push_policy", "reviews", policy.name, "ours/again")
+        assert hub.files["ours/again"] == hub.files["ours/model"]
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(CommandError, match="Give a token"):
+        call_command("push_policy", "reviews", policy.name, "ours/again")
+    assert TOKEN not in json.dumps(list(TrailEntry.objects.values("target", "details")))

@@ -1,0 +1,150 @@
+"""Prompts that are tried: answered side by side, waited for honestly, kept for a day, and added where they are good."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Comparison, Completion, Prompt
+from tests.training.pages import FRAGMENT
+from tests.training.using.openai_server import completion
+from training.models import Answer, Trial
+from training.usage import trials
+
+FORM = {"kind": "chat", "text": "Why?", "max_new_tokens": 9, "temperature": 0.5, "top_p": 1, "seed": 3}
+
+
+@pytest.fixture
+def pair(make_endpoint: Any, sent: Any) -> list[Any]:
+    return [make_endpoint("acme"), make_endpoint("other")]
+
+
+@pytest.fixture
+def ask(
+    pair: list[Any], project: Any, owner: Any, client_for: Any, django_capture_on_commit_callbacks: Any
+) -> Any:
+    """ask(text="…"): what the form answers, and the newest trial."""
+    client = client_for(owner)
+
+    def ask(**changes: Any) -> tuple[Any, Any]:
+        form = FORM | {"policies": [one.pk for one in pair]} | changes
+        with django_capture_on_commit_callbacks(execute=True):
+            answer = client.post(reverse("try-policy", args=["reviews", pair[0].pk]), form)
+        return answer, Trial.objects.first()
+
+    return ask
+
+
+def flat(response: Any) -> str:
+    return " ".join(response.content.decode().split())
+
+
+def test_answers_come_side_by_side_and_can_be_kept(
+    ask: Any, project: Any, owner: Any, researcher: Any, client_for: Any, server: Any, sent: Any
+) -> None:
+    server.rules.append(
+        lambda _path, body: (
+            (200, completion(f"<script>{body['seed']}</script> **so**"), {})
+            if body["messages"][-1]["content"] == "Why?"
+            else None
+        )
+    )
+    answer, trial = ask(system="Be brief.")
+    assert answer.status_code == 302
+    assert sent == [(trials.TASK, [str(trial.pk)])]
+    page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
+    waiting = flat(client.get(page))
+    assert "No worker is running. Your prompt is kept until one is." in waiting
+    assert 'hx-trigger="load delay:1s"' in waiting
+    trials.answer(str(trial.pk), "worker")
+    trials.answer(str(trial.pk), "another worker")  # finds nothing to do
+    assert len(server.asked) == 2
+    shown = flat(client.get(page, headers=FRAGMENT))
+    assert "&lt;script&gt;3&lt;/script&gt; <strong>so</strong>" in shown
+    assert "hx-trigger" not in shown
+    assert client.post(page, {"action": "prompt"}).status_code == 302
+    assert client_for(researcher).post(page, {"action": "prompt"}).status_code == 403
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    assert Prompt.objects.get(batch="tried").content == chat
+    server.rules.clear()
+    first, second = trial.answers.values_list("policy", flat=True)
+    same = client.post(page, {"action": "comparison", "pair": f"{first}-{second}"}, follow=True)
+    assert "Both answers say the same." in flat(same)
+    assert not Completion.objects.exists()
+    client.post(page, {"action": "reply", "policy": first, "text": "Go on"})
+    following = Trial.objects.first()
+    assert [turn["role"] for turn in following.content] == ["system", "user", "assistant", "user"]
+    Answer.objects.filter(trial=following, policy=second).update(state="done", text="Another one.")
+    trials.answer(str(following.pk), "worker")
+    page = reverse("trial", args=["reviews", following.pk])
+    for _twice in range(2):
+        client.post(page, {"action": "comparison", "pair": f"{first}-{second}"})
+    made = Comparison.objects.get(project=project)
+    assert {one.text for one in (made.first, made.second)} == {"5 letters, seed 3", "Another one."}
+    assert made.prompt.content == following.content
+
+
+def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any], project: Any) -> None:
+    third = project.policies.get(name="starter").pk
+    for changes, says in {
+        ("text", ""): "This field is required",
+        ("text", "\n \n"): "is empty",
+        ("text", "x" * 64_001): "at most 64000 characters",
+        ("max_new_tokens", 5000): "less than or equal to 4096",
+        ("temperature", -1): "greater than or equal to 0",
+        ("policies", ()): "This field is required",
+        (
+            "policies",
+            (*(one.pk for one in pair), third, pair[0].pk + 99),
+        ): "is not one of the available choices",
+    }.items():
+        answer, trial = ask(**dict([changes]))
+        assert (answer.status_code, trial) == (422, None), changes
+        assert says in flat(answer), changes
+
+
+def test_open_prompts_are_bounded_and_can_be_stopped(ask: Any, owner: Any, client_for: Any) -> None:
+    for _number in range(trials.OPEN_PER_USER):
+        assert ask()[0].status_code == 302
+    refused, trial = ask()
+    assert refused.status_code == 422
+    assert "Your other prompts are being answered" in flat(refused)
+    page = reverse("trial", args=["reviews", trial.pk])
+    stopped = flat(client_for(owner).post(page, {"action": "cancel"}, follow=True))
+    assert "Stopped" in stopped
+    assert ask()[0].status_code == 302
+    trials.answer(str(trial.pk), "worker")
+    assert set(trial.answers.values_list("state", flat=True)) == {"cancelled"}
+
+
+def test_a_lost_prompt_is_sent_again_and_an_old_one_goes(
+    ask: Any, sent: Any, owner: Any, client_for: Any
+) -> None:
+    _answer, trial = ask()
+    page = reverse("trial", args=["reviews", trial.pk])
+    long_ago = timezone.now() - timedelta(hours=1)
+    Trial.objects.update(sent_at=long_ago)
+    client_for(owner).get(page)
+    assert len(sent) == 2
+    Answer.objects.filter(position=0).update(state="running", heard_at=long_ago, attempt=1)
+    trials.look_after_all()  # the page need not be open
+    assert trial.answers.get(position=0).state == "queued"
+    assert len(sent) == 3
+    Trial.objects.update(created_at=timezone.now() - trials.KEPT - timedelta(minutes=1))
+    trials.sweep()
+    assert not Answer.objects.exists()
+
+
+def test_it_says_that_a_worker_is_training(
+    ask: Any, project: Any, worker: Any, owner: Any, client_for: Any
+) -> None:
+    round_ = project.rounds.create(
+        number=4, state="training", trains=False, start_policy=project.current_policy, folder="runs/busy"
+    )
+    _answer, trial = ask()
+    page = reverse("trial", args=["reviews", trial.pk])
+    assert "A worker is busy with round 4 (Training); your prompt waits." in flat(client_for(owner).get(page))
+    type(round_).objects.update(state="cancelled")
+    assert "A worker will take it in a moment." in flat(client_for(owner).get(page))

@@ -1,0 +1,148 @@
+"""The verb `merge`: a base model with its adapter as one model, in the precision that the base is stored in.
+
+Each layer is widened to float32, changed by its adapter, and rounded once. So the memory is that of the stored weights
+and one layer, and the result is as close to base and adapter as its precision can be.
+"""
+
+import copy
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Embedding, LoraLayer, ParamWrapper
+from torch import nn
+
+from training.engine.adapters.loading import attach_adapter
+from training.engine.config import TrainConfig
+from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.model import hub, narrow
+from training.engine.model.base import is_quantized, set_threads
+from training.engine.model.files import ModelFiles, adapter_digests, find_model
+from training.engine.model.wrappers import model_class
+from training.engine.rundir import RunDirectory, storing, whole_directory
+
+SHARD = "5GB"  # the most that one file of weights holds
+_REPORT_SECONDS = 0.5
+_UNPACKED = torch.float16  # in which the weights of a GGUF file are written
+
+
+def merge(run: RunDirectory, out: Path) -> None:
+    """Write base model and adapter of a run directory as one model into `out`, then done.json.
+
+    The adapter is adapter/ where it exists, else start_adapter. Raises EngineError subclasses; there is no `out` then.
+    """
+    config = run.read_config()
+    set_threads(config)
+    with run.locked():
+        started = time.monotonic()
+        run.progress("loading")
+        adapter = _adapter(run, config)
+        files = find_model(config.base_model, config.revision)
+        inputs = run.hashes([run.config_file]) | files.digests | adapter_digests(str(adapter))
+        model = _load_stored(files)
+        dtype = next(model.parameters()).dtype
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            merged, layers = _merge_layers(run, model, adapter)
+        tokenizer = files.read_tokenizer()
+        if config.chat_template is not None:
+            tokenizer.chat_template = config.chat_template
+        run.progress("saving", layers, layers)
+        with storing(out), whole_directory(out) as aside, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _save(merged, aside)
+            tokenizer.save_pretrained(aside)
+        summary = {
+            "status": "merged",
+            "policy": str(adapter),
+            "layers": layers,
+            "dtype": str(dtype).removeprefix("torch."),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        run.finish("merge", summary, inputs, [out])
+        run.progress("done", layers, layers)
+
+
+def _adapter(run: RunDirectory, config: TrainConfig) -> Path:
+    if (run.adapter / "adapter_model.safetensors").is_file():
+        return run.adapter
+    if not config.start_adapter:
+        raise ConfigError("start_adapter", f"is not set, and {run.adapter} holds no adapter to merge.")
+    return Path(config.start_adapter)
+
+
+def _load_stored(files: ModelFiles) -> Any:
+    """Return the base model on the CPU in the precision that its weights are stored in. Raises ModelError."""
+    config = files.read_config()
+    if getattr(config, "quantization_config", None):
+        raise files.refusal(
+            "its weights are quantized, and an adapter cannot be merged into them without loss; "
+            "merge it into the model before quantization"
+        )
+    config._attn_implementation = config._experts_implementation = None
+    dtype = _UNPACKED if files.gguf else narrow.stored_dtype(files.safetensors) or torch.float32
+    try:
+        with hub.offline():
+            model = model_class(config).from_pretrained(
+                files.source, config=copy.deepcopy(config), dtype=dtype, **files.where, **files.format
+            )
+    except Exception as error:  # a model's files can make the libraries raise anything
+        if isinstance(error, EngineError) or memory_short(error):
+            raise
+        raise files.refusal(first_line(error).rstrip(".")) from error
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _merge_layers(run: RunDirectory, model: Any, adapter: Path) -> tuple[Any, int]:
+    """Return the model with the adapter merged into its weights, and the number of layers that it changed."""
+    wrapped = attach_adapter(model, adapter)
+    layers = [layer for layer in wrapped.modules() if isinstance(layer, LoraLayer)]
+    base = wrapped.get_base_model()
+    if is_quantized(base):
+        raise ModelError("An adapter cannot be merged into quantized weights without loss.")
+    tied = bool(getattr(base.config.get_text_config(), "tie_word_embeddings", False))
+    if tied and any(isinstance(layer, Embedding) for layer in layers):
+        raise ModelError(
+            f"Adapter {adapter} adapts the embeddings, and the vocabulary head shares their weights: merged, it would "
+            "change the head too. Use it beside the base model."
+        )
+    told = 0.0
+    for number, layer in enumerate(layers):
+        _merge_layer(layer)
+        if time.monotonic() - told > _REPORT_SECONDS:
+            told = time.monotonic()
+            run.progress("merging", number + 1, len(layers))
+    return wrapped.unload(), len(layers)
+
+
+def _merge_layer(layer: Any) -> None:
+    """Add the adapter to the weights of one layer in float32, and round the sum once. Raises ModelError."""
+    inner = layer.get_base_layer()
+    weights: list[nn.Parameter] = [
+        layer.get_param() if isinstance(layer, ParamWrapper) else inner.weight,
+        *([inner.bias] if getattr(inner, "bias", None) is not None and any(layer.lora_bias.values()) else []),
+    ]
+    kept = [weight.dtype for weight in weights]
+    for weight in weights:
+        weight.data = weight.data.float()
+    layer.merge()
+    for weight, dtype in zip(weights, kept, strict=True):
+        if not bool(weight.isfinite().all()):
+            raise ModelError("The adapter makes weights that are not finite; it cannot be merged.")
+        weight.data = weight.data.to(dtype)
+
+
+def _save(model: Any, folder: Path) -> None:
+    """Write weights in safetensors, configuration and generation configuration."""
+    model.config.use_cache = True
+    model.config._name_or_path = ""  # a path of this machine
+    if (generation := getattr(model, "generation_config", None)) is not None:
+        generation._from_model_config = False
+        if not generation.do_sample:  # transformers refuses to save settings of sampling without it
+            generation.do_sample = bool(
+                generation.temperature not in (None, 1.0) or generation.top_p not in (None, 1.0)
+            )
+    model.save_pretrained(folder, max_shard_size=SHARD)

@@ -1,0 +1,141 @@
+"""The verb `serve`: prompts on standard input, answered on standard output, with models kept warm in between.
+
+One JSON object a line. A request is {"config": {...}, "prompt": "..." or [...], "id": "1"}, with the settings of
+config.json; `start_adapter` is the policy that writes. Answers to it are {"phase": "loading"}, {"phase": "writing",
+"share": 0.5}, and at last {"sample": {...}}, which is a line of samples.jsonl, or {"error": "...", "code": 5}. The
+process ends with its input, or when nothing was asked for a while.
+"""
+
+import json
+import os
+import select
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from training.engine.config import TrainConfig
+from training.engine.data.tokens import Encoder
+from training.engine.errors import DataError, EngineError, disk_full, first_line, memory_short
+from training.engine.model.base import LoadedModel, set_threads
+from training.engine.records import SamplingPrompt, read_prompt
+from training.engine.sample import (
+    check_writing,
+    check_written,
+    encode_prompts,
+    load_native,
+    sample_line,
+    write_samples,
+)
+from training.engine.sampling.decoding import Decoder
+from training.engine.sampling.reading import Way
+
+IDLE_SECONDS = 300.0
+LONGEST_LINE = 8 << 20  # bytes of a request
+SMALL = 1 << 30  # bytes of weights; larger models are not kept beside one another
+MOST_KEPT = 4
+
+Say = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class _Kept:
+    """A policy that is ready to write, in the way that was found to be exact for it."""
+
+    loaded: LoadedModel
+    decoder: Decoder
+    encoder: Encoder
+    way: Way | None = None
+
+
+def serve(idle: float = IDLE_SECONDS) -> None:
+    """Answer requests until the input ends, or nothing was asked for `idle` seconds."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)  # what libraries print must not come between
+    os.dup2(2, 1)
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    desk = Desk(say)
+    with suppress(BrokenPipeError):
+        say({"phase": "ready"})
+        # Unbuffered: what a buffer had taken already, `select` would not know of.
+        with os.fdopen(os.dup(0), "rb", buffering=0) as requests:
+            while select.select([requests], [], [], idle)[0] and (line := requests.readline(LONGEST_LINE)):
+                desk.answer(line)
+
+
+class Desk:
+    """The policies that are kept, and the requests that they answer, one after the other."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    def answer(self, line: bytes) -> None:
+        """Answer one request, with an error if it cannot be."""
+        try:
+            self.say({"sample": self._sample(*_read(line))})
+        except EngineError as error:
+            self.say({"error": str(error), "code": error.exit_code})
+        except Exception as error:  # noqa: BLE001 - whatever comes of it, the next request may be answered
+            known = memory_short(error) or disk_full(error)
+            self.kept.clear()
+            self.say({"error": str(known or first_line(error)), "code": known.exit_code if known else 1})
+
+    def _sample(self, config: TrainConfig, prompt: SamplingPrompt) -> dict[str, Any]:
+        kept = self._policy(config, chat=isinstance(prompt.prompt, list))
+        settings = config.sampling
+        kept.decoder.settings = settings = replace(settings, skip_long=False)
+        [(_prompt, ids)] = encode_prompts([prompt], kept.loaded, config, kept.encoder)[0]
+        is_first = kept.way is None
+        if kept.way is None:
+            check_writing(kept.loaded, kept.decoder, [ids])
+            kept.way = kept.decoder.way
+        kept.decoder.use(kept.way)
+
+        def report(_done: int, _total: int, share: float) -> None:
+            self.say({"phase": "writing", "share": round(share, 3)})
+
+        samples = write_samples(kept.decoder, kept.loaded.tokenizer, [(prompt, ids)], settings, report)
+        kept.decoder.release()
+        if is_first:
+            check_written(kept.loaded, samples, native=True)
+        return sample_line(samples[0], settings)
+
+    def _policy(self, config: TrainConfig, *, chat: bool) -> _Kept:
+        """Return the policy of a configuration, loaded if it is not kept. Large models give way to one another."""
+        settings = {name: value for name, value in config.to_dict().items() if name != "sampling"}
+        key = json.dumps([chat, settings], sort_keys=True)
+        if key in self.kept:
+            self.kept.move_to_end(key)
+            return self.kept[key]
+        if any(_size(one.loaded) > SMALL for one in self.kept.values()):
+            self.kept.clear()
+        while len(self.kept) >= MOST_KEPT:
+            self.kept.popitem(last=False)
+        self.say({"phase": "loading"})
+        set_threads(config)
+        adapter = Path(config.start_adapter) if config.start_adapter else None
+        loaded, decoder = load_native(config, adapter, chats=chat)
+        if _size(loaded) > SMALL:
+            self.kept.clear()
+        self.kept[key] = _Kept(loaded, decoder, loaded.make_encoder(config))
+        return self.kept[key]
+
+
+def _size(loaded: LoadedModel) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in loaded.model.parameters())
+
+
+def _read(line: bytes) -> tuple[TrainConfig, SamplingPrompt]:
+    """Return the parts of a request. Raises DataError or ConfigError."""
+    try:
+        request = json.loads(line)
+        config, row = request["config"], {"id": "1", "n": 1, **request}
+    except (ValueError, KeyError, TypeError):
+        raise DataError("A request is one JSON object a line, with config and prompt.") from None
+    return TrainConfig.from_dict(config), read_prompt(row, "the request")

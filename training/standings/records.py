@@ -1,0 +1,74 @@
+"""The record of a policy against each other one: wins, ties and losses in the blind judgments."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import F, Q
+
+from annotate.models import Comparison, Policy
+from primitives import evidence
+from primitives.statistics import Estimate
+from training.standings.gates import opinions, share_for
+from training.standings.levels import UNPLANNED_LEVEL, WORSE_LEVEL
+
+
+@dataclass(frozen=True)
+class Record:
+    """The judgments between a policy and another one. The unit of the win rate is the prompt, as a gate's is."""
+
+    other: Policy
+    wins: int
+    ties: int
+    losses: int
+    win_rate: Estimate | None
+
+    @property
+    def total(self) -> int:
+        return self.wins + self.ties + self.losses
+
+
+def records_of(policy: Policy) -> list[Record]:
+    """Return what the judgments say of a policy and each other one, the most judged first."""
+    between = (
+        opinions()
+        .filter(project=policy.project_id)
+        .filter(Q(comparison__first__policy=policy) | Q(comparison__second__policy=policy))
+        .exclude(comparison__first__policy=F("comparison__second__policy"))
+        .exclude(comparison__kind__in=[Comparison.Kind.GOLD, Comparison.Kind.REPEAT])
+        .order_by("pk")
+        .values_list(
+            "comparison__first__policy",
+            "comparison__second__policy",
+            "comparison__prompt",
+            share_for(Q(preferred__policy=policy)),
+        )
+    )
+    shares: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for first, second, prompt, share in between:
+        shares[second if first == policy.pk else first].append((prompt, share))
+    others = policy.project.policies.in_bulk(shares)
+    found = [
+        Record(
+            others[other],
+            wins=sum(share == 1 for _prompt, share in of_other),
+            ties=sum(share == 0.5 for _prompt, share in of_other),
+            losses=sum(share == 0 for _prompt, share in of_other),
+            win_rate=_win_rate(of_other),
+        )
+        for other, of_other in shares.items()
+    ]
+    return sorted(found, key=lambda record: -record.total)
+
+
+def _win_rate(shares: Iterable[tuple[int, float]]) -> Estimate | None:
+    """Return the share of wins over prompts, each by the mean of its judgments. A tie is half of one."""
+    by_prompt: dict[int, list[float]] = defaultdict(list)
+    for prompt, share in shares:
+        by_prompt[prompt].append(2 * share - 1)
+    observations = [math.fsum(of_prompt) / len(of_prompt) for of_prompt in by_prompt.values()]
+    found = evidence.interval(observations, UNPLANNED_LEVEL, WORSE_LEVEL)
+    if found is None:
+        return None
+    return Estimate((1 + found.value) / 2, (1 + found.low) / 2, (1 + found.high) / 2, found.count)

@@ -1,0 +1,1 @@
+"""Policies in use: tried, taken away, brought in from elsewhere, given names."""

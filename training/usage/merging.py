@@ -1,0 +1,272 @@
+"""Merged weights: base model and adapter as one model in one tar file, made by a worker and kept for some days.
+
+Rows are the truth, as for prepared exports: a worker holds an attempt of the row, tells that it is alive, and is
+replaced when it goes silent. The page that waits looks after it.
+"""
+
+import hashlib
+import logging
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from celery import current_app
+from django.conf import settings as site
+from django.core.files.base import File
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.http import FileResponse, Http404
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from kombu.exceptions import ChannelError, KombuError
+
+from annotate.errors import RefusalError
+from annotate.models import Policy, User
+from training.engine.rundir import RunDirectory
+from training.models import MergedWeights
+from training.rounds import child_process, workers
+from training.rounds.plan import Plan, check_policy, on_this_machine
+from training.rounds.runner import read_progress
+from training.usage import model_card
+from training.usage.places import file_stem, require_adapter
+
+logger = logging.getLogger(__name__)
+
+TASK = "training.tasks.merge_weights"
+FOLDER = "merged/"
+KEPT = timedelta(days=3)
+TICK = 1.0  # seconds
+ATTEMPTS = 3
+MESSAGE_LIFE = 86_400.0  # seconds
+
+State = MergedWeights.State
+
+
+class LostError(Exception):
+    """The merge was cancelled, or another attempt took its place."""
+
+
+def request(policy: Policy, by: User | None) -> MergedWeights:
+    """Ask for the merged weights of a policy, or return those that are ready or on their way.
+
+    Raises RefusalError if there is nothing to merge.
+    """
+    sweep()
+    if not policy.adapter:
+        raise RefusalError(_("This policy has no adapter to merge."))
+    check_policy(policy)
+    now = timezone.now()
+    there = MergedWeights.objects.filter(policy=policy).filter(
+        Q(state__in=MergedWeights.LIVE) | Q(state=State.DONE, expires_at__gt=now + KEPT / 3)
+    )
+    if (found := there.first()) is not None:
+        return found
+    try:
+        with transaction.atomic():
+            made = MergedWeights.objects.create(
+                policy=policy, created_by=by, filename=f"{file_stem(policy)}-merged.tar"
+            )
+    except IntegrityError:  # another user asked at the same moment
+        return there.get()
+    transaction.on_commit(lambda: send(made))
+    return made
+
+
+def send(merge: MergedWeights) -> None:
+    """Tell a worker. Where the broker is away, the waiting page tries again."""
+    try:
+        current_app.send_task(TASK, args=[str(merge.pk)], expires=MESSAGE_LIFE, retry=False)
+    except (KombuError, ChannelError, OSError) as error:
+        logger.warning("The broker did not take merge %s: %s", merge.pk, error)
+        return
+    MergedWeights.objects.filter(pk=merge.pk).update(sent_at=Now())
+
+
+def look_after(merge: MergedWeights) -> None:
+    """Free a merge whose worker went silent, and send its message again if it seems to be lost."""
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    rows = MergedWeights.objects.filter(pk=merge.pk)
+    silent = rows.filter(state=State.RUNNING, heard_at__lt=Now() - silence)
+    sentence = _("It was begun several times, and never ended.")
+    silent.filter(attempt__gte=ATTEMPTS).update(state=State.FAILED, error=sentence, finished_at=Now())
+    freed = silent.update(state=State.QUEUED, phase="", share=0)
+    is_lost = Q(sent_at=None) | Q(sent_at__lt=Now() - silence)
+    if freed or rows.filter(is_lost, state=State.QUEUED).exists():
+        send(merge)
+
+
+def look_after_all() -> None:
+    """Look after every merge that waits, whether or not its page is open."""
+    for merge in MergedWeights.objects.filter(state__in=MergedWeights.LIVE):
+        look_after(merge)
+
+
+def cancel(merge: MergedWeights) -> bool:
+    """Stop a merge. Return False if it was over already."""
+    live = MergedWeights.objects.filter(pk=merge.pk, state__in=MergedWeights.LIVE)
+    return live.update(state=State.CANCELLED, finished_at=Now()) == 1
+
+
+def download(merge: MergedWeights) -> FileResponse:
+    """Return the file until it expires. Raises Http404."""
+    gone = _("This file is not ready, or it has expired. Have it merged once more.")
+    if not merge.can_be_downloaded:
+        raise Http404(gone)
+    try:
+        file = merge.file.open("rb")
+    except OSError as error:
+        raise Http404(gone) from error
+    answer = FileResponse(file, as_attachment=True, filename=merge.filename, content_type="application/x-tar")
+    answer["Cache-Control"] = "no-store"
+    answer["X-Content-SHA256"] = merge.sha256
+    return answer
+
+
+def sweep() -> None:
+    """Delete the files that have expired, and their rows some time later."""
+    now = timezone.now()
+    for expired in MergedWeights.objects.filter(expires_at__lt=now).exclude(file=""):
+        with suppress(OSError):
+            expired.file.storage.delete(str(expired.file.name))
+            MergedWeights.objects.filter(pk=expired.pk).update(file="")
+    old = MergedWeights.objects.filter(created_at__lt=now - 10 * KEPT, file="")
+    old.exclude(state__in=MergedWeights.LIVE).delete()
+
+
+# --- What a worker does ------------------------------------------------------------------------------------------
+
+
+def run(merge_id: str, worker: str) -> None:
+    """Merge if no other worker does. A message that arrives twice, or too late, finds nothing to do."""
+    merge = _claim(merge_id, worker)
+    if merge is None:
+        return
+    folder = Path(site.VAR) / "merging" / f"{merge.pk}-{merge.attempt}"
+    try:
+        _merge(merge, folder)
+    except LostError:
+        pass
+    except RefusalError as refused:
+        _end(merge, State.FAILED, error=str(refused))
+    except Exception:
+        logger.exception("Merge %s failed", merge.pk)
+        sentence = _("Something went wrong on the server, and it was written to its log.")
+        _end(merge, State.FAILED, error=sentence)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _claim(merge_id: str, worker: str) -> MergedWeights | None:
+    found = MergedWeights.objects.filter(pk=merge_id, state=State.QUEUED).select_related("policy__project")
+    merge = found.first()
+    if merge is None:
+        return None
+    free = MergedWeights.objects.filter(pk=merge.pk, state=State.QUEUED, attempt=merge.attempt)
+    if not free.update(state=State.RUNNING, attempt=F("attempt") + 1, worker=worker, heard_at=Now()):
+        return None
+    merge.refresh_from_db()
+    return merge
+
+
+def _ours(merge: MergedWeights) -> Any:
+    return MergedWeights.objects.filter(pk=merge.pk, state=State.RUNNING, attempt=merge.attempt)
+
+
+def _end(merge: MergedWeights, state: State, **fields: Any) -> bool:
+    return bool(_ours(merge).update(state=state, finished_at=Now(), heard_at=Now(), **fields))
+
+
+def _beat(merge: MergedWeights, phase: str, share: float) -> None:
+    """Tell how far it is. Raises LostError if it is no longer this worker's, or the worker was asked to stop."""
+    if workers.is_stopping(merge.worker):
+        _ours(merge).update(state=State.QUEUED, phase="", share=0, sent_at=None)
+    if not _ours(merge).update(phase=phase, share=share, heard_at=Now()):
+        raise LostError
+
+
+def _merge(merge: MergedWeights, folder: Path) -> None:
+    """Have the engine merge into a folder, then write the folder as one file into the storage."""
+    policy = merge.policy
+    require_adapter(policy)
+    config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
+    files, out = RunDirectory(folder / "run"), folder / "model"
+    files.write_config(config)
+    _follow(merge, files, out)
+    (out / "README.md").write_text(model_card.write(policy, model_card.Kind.MERGED))
+    done = files.read_done()["merge"]
+    with tempfile.TemporaryFile(dir=folder) as file:
+        sha256, size = _pack(merge, out, Path(merge.filename).stem, cast(BinaryIO, file))
+        file.seek(0)
+        storage = merge.file.storage
+        stored = storage.save(f"{FOLDER}{merge.pk}-{merge.attempt}", File(file))
+    ended = _end(
+        merge,
+        State.DONE,
+        file=stored,
+        size=size,
+        sha256=sha256,
+        dtype=done["dtype"],
+        share=1,
+        expires_at=timezone.now() + KEPT,
+    )
+    if not ended:
+        storage.delete(stored)
+
+
+def _follow(merge: MergedWeights, files: RunDirectory, out: Path) -> None:
+    """Run the engine's verb as a child. Raises RefusalError with its reason, or LostError, once it is gone."""
+    log = files.root / "merge.log"
+    with log.open("wb") as output:
+        child = child_process.start_child(
+            "merge", files.root, str(out), stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(TICK)
+            progress = read_progress(files, "merge")
+            _beat(merge, progress["phase"], progress["step"] / max(progress["total_steps"], 1))
+            if child.returncode is not None:
+                break
+    finally:
+        child_process.end_child(child)
+    if child.returncode:
+        raise RefusalError(child_process.explain_exit("merge", child.returncode, log))
+
+
+def _pack(merge: MergedWeights, out: Path, name: str, file: BinaryIO) -> tuple[str, int]:
+    """Write a folder as an uncompressed tar file. Return its SHA-256 and its size."""
+    digest = _Digest(merge, file)
+    with tarfile.open(fileobj=cast(Any, digest), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(out.iterdir()):
+            archive.add(path, f"{name}/{path.name}", recursive=False, filter=_anonymous)
+    return digest.sha256.hexdigest(), digest.size
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o644
+    return member
+
+
+class _Digest:
+    """A file that is hashed as it is written, and tells that its writer is alive."""
+
+    def __init__(self, merge: MergedWeights, file: BinaryIO) -> None:
+        self.merge, self.file = merge, file
+        self.sha256, self.size, self.told = hashlib.sha256(), 0, 0.0
+
+    def write(self, content: bytes) -> int:
+        self.sha256.update(content)
+        self.size += len(content)
+        if self.size - self.told > 256 << 20:
+            self.told = self.size
+            _beat(self.merge, "saving", 1)
+        return self.file.write(content)

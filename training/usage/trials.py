@@ -1,0 +1,244 @@
+"""Trials: a prompt of a reader, answered by some policies. A worker writes; the page that waits looks after it.
+
+Rows are the truth, and a message in the broker is a hint, as for rounds: the waiting page and the sweep send again
+what was lost, and free answers whose worker went silent. Trials are kept for a day.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from celery import current_app
+from django.conf import settings as site
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from kombu.exceptions import ChannelError, KombuError
+
+from annotate.errors import RefusalError
+from annotate.models import Policy, Project, User
+from annotate.text.chats import Content
+from training.endpoints.client import Server, StoppedError
+from training.models import Answer, Round, Trial, Worker
+from training.rounds import workers
+from training.rounds.plan import Plan, check_writer, is_endpoint, on_this_machine
+from training.usage.warm_engine import UnwantedError, engine
+
+logger = logging.getLogger(__name__)
+
+TASK = "training.tasks.answer_trial"
+KEPT = timedelta(days=1)
+MOST_POLICIES = 3
+OPEN_PER_USER, OPEN_PER_PROJECT = 3, 10  # trials that wait or are being written
+SECONDS = 600.0  # for one answer
+MESSAGE_LIFE = 3600.0  # seconds
+ATTEMPTS = 3
+
+State = Answer.State
+
+
+def request(
+    project: Project, by: User, content: Content, policies: Sequence[Policy], sampling: Mapping[str, Any]
+) -> Trial:
+    """Ask for an answer of each policy. Raises RefusalError, naming the field at fault."""
+    sweep()
+    if not 1 <= len(policies) <= MOST_POLICIES:
+        raise RefusalError(_("Choose from one to %(most)d policies.") % {"most": MOST_POLICIES}, "policies")
+    for policy in policies:
+        check_writer(policy)
+        plan_of(policy, sampling)
+    with transaction.atomic():
+        # Of two requests at once, the second counts the first.
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        waiting = Trial.objects.filter(project=project, answers__state__in=Answer.LIVE).distinct()
+        if waiting.filter(created_by=by).count() >= OPEN_PER_USER:
+            raise RefusalError(_("Your other prompts are being answered. Wait for them, or stop one."))
+        if waiting.count() >= OPEN_PER_PROJECT:
+            raise RefusalError(_("Many prompts of this project are being answered. Wait for them."))
+        trial = Trial.objects.create(project=project, created_by=by, content=content, sampling=dict(sampling))
+        Answer.objects.bulk_create(
+            Answer(trial=trial, policy=policy, position=place) for place, policy in enumerate(policies)
+        )
+    transaction.on_commit(lambda: send(trial))
+    return trial
+
+
+def plan_of(policy: Policy, sampling: Mapping[str, Any]) -> Plan:
+    """Return the settings that a policy writes a trial with. Raises RoundError, naming a setting at fault."""
+    chosen = {**sampling, "distinct": False, "skip_long": False}
+    if is_endpoint(policy):
+        chosen |= {name: value for name, value in policy.endpoint.sampling.items() if name not in sampling}
+    return Plan.for_project(policy.project, policy, {"sampling": chosen})
+
+
+def send(trial: Trial) -> None:
+    """Tell a worker. Where the broker is away, the waiting page tries again."""
+    try:
+        current_app.send_task(TASK, args=[str(trial.pk)], expires=MESSAGE_LIFE, retry=False)
+    except (KombuError, ChannelError, OSError) as error:
+        logger.warning("The broker did not take trial %s: %s", trial.pk, error)
+        return
+    Trial.objects.filter(pk=trial.pk).update(sent_at=Now())
+
+
+def look_after(trial: Trial) -> None:
+    """Free answers whose worker went silent, and send the trial's message again if it seems to be lost."""
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    silent = trial.answers.filter(state=State.RUNNING, heard_at__lt=Now() - silence)
+    silent.filter(attempt__gte=ATTEMPTS).update(
+        state=State.FAILED, error=_("It was begun several times, and never ended."), finished_at=Now()
+    )
+    freed = silent.update(state=State.QUEUED, phase="")
+    is_lost = Q(sent_at=None) | Q(sent_at__lt=Now() - silence)
+    waits = Q(answers__state=State.QUEUED)
+    if freed or Trial.objects.filter(is_lost, waits, pk=trial.pk).exists():
+        send(trial)
+
+
+def look_after_all() -> None:
+    """Look after every trial that waits, whether or not its page is open."""
+    for trial in Trial.objects.filter(answers__state__in=Answer.LIVE).distinct():
+        look_after(trial)
+
+
+def cancel(trial: Trial) -> bool:
+    """Stop what is not written yet. Return whether there was any."""
+    return bool(trial.answers.live().update(state=State.CANCELLED, finished_at=Now()))
+
+
+def why_waiting(trial: Trial) -> str:
+    """Return what a trial waits for, in a sentence: "" once a worker has it."""
+    if not trial.answers.filter(state=State.QUEUED).exists():
+        return ""
+    if trial.answers.filter(state=State.RUNNING).exists():
+        return _("The policies answer one after the other.")
+    if not Worker.for_training():
+        return _("No worker is running. Your prompt is kept until one is.")
+    training = Round.objects.filter(state__in=Round.RUNNING).order_by("project_id").first()
+    if training is not None:
+        what = capfirst(training.get_state_display().lower())
+        if training.project_id == trial.project_id:
+            sentence = _("A worker is busy with round %(number)d (%(state)s); your prompt waits.")
+            return sentence % {"number": training.number, "state": what}
+        return _("A worker is busy with a round of another project; your prompt waits.")
+    return _("A worker will take it in a moment.")
+
+
+def sweep() -> None:
+    """Delete trials that are a day old."""
+    Trial.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
+
+
+# --- What a worker does ------------------------------------------------------------------------------------------
+
+
+def answer(trial_id: str, worker: str) -> None:
+    """Write the answers of a trial that no other worker has. A message that comes twice finds nothing to do."""
+    waiting = Answer.objects.filter(trial__pk=trial_id, state=State.QUEUED)
+    for one in waiting.select_related("policy__project", "policy__endpoint", "trial__project"):
+        if _claim(one, worker):
+            _write(one)
+
+
+def _claim(one: Answer, worker: str) -> bool:
+    free = Answer.objects.filter(pk=one.pk, state=State.QUEUED, attempt=one.attempt)
+    taken = free.update(
+        state=State.RUNNING,
+        attempt=F("attempt") + 1,
+        worker=worker,
+        started_at=Coalesce("started_at", Now()),
+        heard_at=Now(),
+        phase="starting",
+        share=0,
+    )
+    one.attempt, one.worker = one.attempt + taken, worker
+    return taken == 1
+
+
+def _ours(one: Answer) -> Any:
+    return Answer.objects.filter(pk=one.pk, state=State.RUNNING, attempt=one.attempt)
+
+
+def _write(one: Answer) -> None:
+    try:
+        sample = _by_endpoint(one) if is_endpoint(one.policy) else _by_engine(one)
+    except (UnwantedError, StoppedError):
+        return
+    except RefusalError as refused:
+        _ours(one).update(state=State.FAILED, error=str(refused), finished_at=Now())
+        return
+    except Exception:
+        logger.exception("Answer %s failed", one.pk)
+        sentence = _("Something went wrong on the server, and it was written to its log.")
+        _ours(one).update(state=State.FAILED, error=sentence, finished_at=Now())
+        return
+    columns = ("completion", "finish_reason", "id", "index")
+    rest = {name: value for name, value in sample.items() if name not in columns}
+    kept = {name: rest.pop(name, None) for name in ("token_ids", "prompt_token_ids", "logprob", "seed")}
+    _ours(one).update(
+        state=State.DONE,
+        text=sample["completion"].replace("\0", ""),
+        finish_reason=sample["finish_reason"],
+        sample=kept | {"sampling": rest},
+        share=1,
+        finished_at=Now(),
+    )
+
+
+def _hand_back(one: Answer) -> None:
+    """Free an answer for another worker, because this one was asked to stop. The waiting page sends it again."""
+    Trial.objects.filter(pk=one.trial_id).update(sent_at=None)
+    _ours(one).update(state=State.QUEUED, phase="", share=0)
+
+
+def _by_engine(one: Answer) -> dict[str, Any]:
+    """Return a sample by the warm engine of this process."""
+    config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
+    config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
+
+    def tell(phase: str, share: float) -> bool:
+        if workers.is_stopping(one.worker):
+            _hand_back(one)
+        return bool(_ours(one).update(phase=phase, share=share, heard_at=Now()))
+
+    return engine.write(config, one.trial.content, tell, SECONDS)
+
+
+def _by_endpoint(one: Answer) -> dict[str, Any]:
+    """Return a sample by an endpoint."""
+    sampling = plan_of(one.policy, one.trial.sampling).config.sampling
+    given = {name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
+    endpoint, stop, over = one.policy.endpoint, threading.Event(), threading.Event()
+
+    def watch() -> None:
+        try:
+            while not over.wait(1.0):
+                if workers.is_stopping(one.worker):
+                    _hand_back(one)
+                if not _ours(one).update(heard_at=Now(), phase="writing"):
+                    stop.set()
+                    return
+        finally:
+            connection.close()
+
+    watcher = threading.Thread(target=watch, name=f"answer {one.pk}", daemon=True)
+    watcher.start()
+    try:
+        server = Server(endpoint.url, endpoint.model)
+        found = server.write(one.trial.content, given, seconds=SECONDS, stop=stop)
+    finally:
+        over.set()
+        watcher.join()
+    return {
+        "completion": found["text"],
+        "finish_reason": found["finish_reason"],
+        "model": found["model"],
+        "endpoint": endpoint.url,
+        **given,
+    }

@@ -1,0 +1,181 @@
+"""Weights from outside, checked by their headers alone: nothing of them is loaded, and nothing in them can run.
+
+The engine checks the rest when it loads them, in a process of its own.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+from annotate.projects import base_models
+from primitives.text import printable
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MOST_CONFIG = 1 << 20  # bytes
+MOST_HEADER = 32 << 20  # bytes
+TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+PREFIX = "base_model.model."
+MOST_RANK = 4096
+
+Shapes = dict[str, list[int]]
+
+
+def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
+    """Check that a folder holds a LoRA adapter of a base model. Raises RefusalError, naming the field at fault."""
+    settings = read_json(folder / CONFIG, CONFIG)
+    if settings.get("peft_type") != "LORA":
+        kind = printable(str(settings.get("peft_type")), 40)
+        raise RefusalError(
+            _("It is an adapter of the kind %(kind)s; only LoRA is known.") % {"kind": kind}, "file"
+        )
+    for name in ("r", "lora_alpha"):
+        value = settings.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e6:
+            raise RefusalError(
+                _("adapter_config.json: %(name)s is not a number above 0.") % {"name": name}, "file"
+            )
+    if settings["r"] != int(settings["r"]) or settings["r"] > MOST_RANK:
+        raise RefusalError(_("adapter_config.json: r is not a rank."), "file")
+    named = settings.get("base_model_name_or_path")
+    if not is_same_base and not _is_same(named, base_model):
+        sentence = _(
+            "It was trained on “%(named)s”, and the base model here is “%(base)s”. If both are the same model, say so."
+        )
+        names = {"named": printable(str(named), 120), "base": printable(base_model, 120)}
+        raise RefusalError(sentence % names, "base")
+    shapes = read_header(folder / WEIGHTS)
+    lora = {name: shape for name, shape in shapes.items() if "lora_" in name}
+    if not lora:
+        raise RefusalError(_("The file of weights holds no LoRA matrix."), "file")
+    if foreign := next((name for name in shapes if not name.startswith(PREFIX)), None):
+        sentence = _("“%(name)s” is not a name that PEFT gives to weights.")
+        raise RefusalError(sentence % {"name": printable(foreign, 120)}, "file")
+    _check_shapes(lora, base_model)
+
+
+def check_model(path: Path) -> None:
+    """Check that a folder or a GGUF file holds a model. Raises RefusalError."""
+    if path.suffix == ".gguf" and path.is_file():
+        return
+    if not (path / "config.json").is_file():
+        raise RefusalError(_("The folder holds no config.json."), "place")
+    read_json(path / "config.json", "config.json")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights and not any(path.glob("*.gguf")):
+        raise RefusalError(
+            _("The folder holds no weights in safetensors. Other kinds are not read."), "place"
+        )
+    for one in weights:
+        read_header(one, field="place")
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """Return a small JSON object. Raises RefusalError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_CONFIG + 1)
+        data = json.loads(content) if len(content) <= MOST_CONFIG else None
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise RefusalError(_("%(name)s is not a small JSON object.") % {"name": name}, "file")
+    return data
+
+
+def read_header(path: Path, field: str = "file") -> Shapes:
+    """Return the names and shapes of the tensors in a safetensors file, whose whole layout is checked.
+
+    Raises RefusalError.
+    """
+    damaged = RefusalError(
+        _("%(name)s is not a whole file of safetensors.") % {"name": printable(path.name)}, field
+    )
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MOST_HEADER + 1
+        if length > min(MOST_HEADER, size):
+            raise damaged
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError) as error:
+            raise damaged from error
+    if not isinstance(header, dict):
+        raise damaged
+    header.pop("__metadata__", None)
+    shapes, places = {}, []
+    for name, one in header.items():
+        try:
+            shape, (begin, end) = [int(side) for side in one["shape"]], one["data_offsets"]
+            width = TYPES.get(one["dtype"]) if field == "file" else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged from error
+        if field == "file" and width is None:
+            sentence = _("“%(name)s” has the type %(type)s, which no adapter has.")
+            names = {"name": printable(name, 120), "type": printable(str(one["dtype"]), 20)}
+            raise RefusalError(sentence % names, field)
+        count = 1
+        for side in shape:
+            count *= side
+        if not isinstance(begin, int) or not isinstance(end, int) or not 0 <= begin <= end or count < 0:
+            raise damaged
+        if width is not None and end - begin != count * width:
+            raise damaged
+        shapes[name] = shape
+        places.append((begin, end))
+    places.sort()
+    ends = [0, *(end for _begin, end in places)]
+    if [begin for begin, _end in places] != ends[:-1] or 8 + length + ends[-1] != size:
+        raise damaged
+    return shapes
+
+
+def _is_same(named: object, base_model: str) -> bool:
+    """Return whether two names of a base model may mean the same: a repository by its id, a folder by its name."""
+    if not isinstance(named, str):
+        return False
+    return named == base_model or _last(named) == _last(base_model)
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].casefold()
+
+
+def _check_shapes(lora: Shapes, base_model: str) -> None:
+    """Check that each LoRA matrix fits a matrix of the base model, where its files are on this machine."""
+    found = base_models.locate(base_model)
+    if found is None or not found.startswith("/") or not Path(found).is_dir():
+        return
+    base: Shapes = {}
+    for path in sorted(Path(found).glob("*.safetensors")):
+        base |= read_header(path, field="base")
+    if not base:
+        return
+    fitting = [fits for name, shape in lora.items() if (fits := _fits(name, shape, base)) is not None]
+    if not all(fitting):
+        raise RefusalError(
+            _("Its matrices do not fit the base model: it was trained on another one."), "base"
+        )
+    if not fitting and any("lora_A.weight" in name for name in lora):
+        raise RefusalError(
+            _("None of its layers is one of the base model: it was trained on another one."), "base"
+        )
+
+
+def _fits(name: str, shape: list[int], base: Mapping[str, list[int]]) -> bool | None:
+    """Return whether a matrix fits; None where the base model's file calls the layer otherwise, or keeps it stacked."""
+    for part, side in (("lora_A", 1), ("lora_B", 0)):
+        layer, mark, _rest = name.removeprefix(PREFIX).partition(f".{part}.weight")
+        matrix = base.get(f"{layer}.weight") if mark else None
+        if matrix is not None and len(matrix) == 2 and len(shape) == 2:
+            return (
+                shape[side] in (matrix[side], matrix[1 - side])
+                if "c_" in layer
+                else shape[side] == matrix[side]
+            )
+    return None

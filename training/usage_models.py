@@ -1,0 +1,188 @@
+"""The rows of using a policy: trials and their answers, merged weights to download, endpoints that write.
+
+`training.models` names them all; everything else imports them from there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings as site
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Completion, Policy, Project
+from annotate.text.chats import last_question
+
+
+class Trial(models.Model):
+    """A prompt that a reader tries on some policies. It is kept for a day, with what they wrote."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="trials")
+    created_by = models.ForeignKey(
+        site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    content = models.JSONField()
+    sampling: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, help_text=_("The chosen settings of sampling.")
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    sent_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text=_("When the broker last took its message.")
+    )
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["created_at"], name="trials_to_sweep")]
+
+    def __str__(self) -> str:
+        return f"trial {self.pk}"
+
+    @property
+    def question(self) -> str:
+        """Return what the user said last."""
+        return last_question(self.content)
+
+
+class AnswerQuerySet(models.QuerySet["Answer"]):
+    def live(self) -> AnswerQuerySet:
+        return self.filter(state__in=Answer.LIVE)
+
+
+class Answer(models.Model):
+    """The text of one policy in a trial. `attempt` is a fence, as a round's is."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Waiting")
+        RUNNING = "running", _("Writing")
+        DONE = "done", _("Written")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Stopped")
+
+    LIVE = (State.QUEUED, State.RUNNING)
+
+    trial = models.ForeignKey(Trial, on_delete=models.CASCADE, related_name="answers")
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="trial_answers")
+    position = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    attempt = models.PositiveIntegerField(default=0)
+    phase = models.CharField(max_length=20, blank=True)
+    share = models.FloatField(default=0, help_text=_("Of the longest text that it may write."))
+    text = models.TextField(blank=True)
+    finish_reason = models.CharField(
+        max_length=10, choices=Completion.FinishReason.choices, default=Completion.FinishReason.UNKNOWN
+    )
+    sample: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, help_text=_("What a line of samples.jsonl says besides.")
+    )
+    error = models.TextField(blank=True)
+    worker = models.CharField(max_length=255, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = AnswerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["trial", "policy"], name="one_answer_per_policy"),
+            models.UniqueConstraint(fields=["trial", "position"], name="one_answer_per_place"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.policy} in {self.trial}"
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in self.LIVE
+
+    @property
+    def seconds(self) -> float | None:
+        """Return how long it took to write, once it is written."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
+    def end_note(self) -> str:
+        """Return the note that it was cut by its limit of tokens, as that of a completion."""
+        made = Completion(finish_reason=self.finish_reason, sampling=self.sample.get("sampling", {}))
+        return made.end_note
+
+
+class MergedWeights(models.Model):
+    """The weights of a policy merged into its base model, as one file that expires. A worker writes it."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Waiting")
+        RUNNING = "running", _("Being merged")
+        DONE = "done", _("Ready")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    LIVE = (State.QUEUED, State.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="merged_weights")
+    created_by = models.ForeignKey(
+        site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    attempt = models.PositiveIntegerField(default=0)
+    phase = models.CharField(max_length=20, blank=True)
+    share = models.FloatField(default=0)
+    file = models.FileField(upload_to="merged/", max_length=300, blank=True)
+    filename = models.CharField(max_length=200, blank=True)
+    size = models.PositiveBigIntegerField(default=0, help_text=_("In bytes."))
+    sha256 = models.CharField(max_length=64, blank=True)
+    dtype = models.CharField(max_length=20, blank=True)
+    error = models.TextField(blank=True)
+    worker = models.CharField(max_length=255, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    heard_at = models.DateTimeField(default=timezone.now, editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name_plural = "merged weights"
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(state="done") | (~Q(sha256="") & ~Q(filename="") & Q(expires_at__isnull=False)),
+                name="ready_weights_have_a_hash",
+            ),
+            models.UniqueConstraint(
+                fields=["policy"], condition=Q(state__in=["queued", "running"]), name="one_merge_at_a_time"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.filename or 'merged weights'} ({self.state})"
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in self.LIVE
+
+    @property
+    def can_be_downloaded(self) -> bool:
+        return bool(self.file) and self.expires_at is not None and timezone.now() < self.expires_at
+
+
+class Endpoint(models.Model):
+    """A server with OpenAI's interface that writes as a policy. Its key is in the site's environment, never here."""
+
+    policy = models.OneToOneField(Policy, on_delete=models.CASCADE, related_name="endpoint")
+    url = models.CharField(max_length=500, help_text=_("Up to /v1, such as https://api.example.com/v1."))
+    model = models.CharField(max_length=200, help_text=_("As the server calls it."))
+    sampling: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True, help_text=_("Settings that lie over those of the project.")
+    )
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.url}"
