@@ -40,14 +40,15 @@ chromium: # Browser tests and screenshots need one; where apt may, it is install
 	  command -v google-chrome >/dev/null || { \
 	  echo "Browser tests need Chromium: install it, or set CHROMIUM to its path."; exit 1; }
 
-demo: setup ## Serve a project to try, with a real model; RESET=1 starts over
-	@$(BIN)/python manage.py demo $(if $(RESET),--reset) $(if $(PORT),--port $(PORT))
+demo: setup ## Serve a project to try; RESET=1 starts over, MODEL=smollm2 chats with a real model (93 MB)
+	@$(BIN)/python manage.py demo $(if $(MODEL),--model $(MODEL)) $(if $(RESET),--reset) $(if $(PORT),--port $(PORT))
 
 stop: setup ## Stop what `make demo` left running
 	@$(BIN)/python manage.py demo --stop
 
-loop: setup ## Three simulated rounds, and a table of what was learnt
-	@$(BIN)/python manage.py simulate --rounds 3 --judgments 150 --json var/loop.json
+loop: setup ## Three simulated rounds, and a table of what was learnt; MODEL=smollm2 takes a real chat model
+	@$(BIN)/python manage.py simulate $(if $(MODEL),--model $(MODEL)) --rounds 3 --judgments 150 \
+	  --json var/loop$(if $(MODEL),-$(MODEL)).json
 
 lint: setup
 	$(BIN)/ruff format --check .

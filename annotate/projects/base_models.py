@@ -15,6 +15,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 STARTER = "starter"  # the model that comes with Whetstone, by this name in the database
+SMOLLM2 = "smollm2"  # the chat model that the demo downloads, likewise
 LONGEST = 450  # characters
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HUB_ID = re.compile(rf"({_PART}/{_PART})(/{_PART}\.gguf)?")  # a repository, and perhaps a file in it
@@ -26,9 +27,16 @@ def locate(name: str) -> str | None:
     """Return the absolute path or the hub id that a name stands for; None if it is missing or not allowed."""
     if name == STARTER:
         return str(settings.STARTER_MODEL)
+    if name == SMOLLM2:
+        return _allowed_path(str(smollm2_folder()))
     if len(name) > LONGEST or not name.isprintable():
         return None
     return _allowed_path(os.path.expanduser(name)) if name.startswith(_FOLDER) else _allowed_hub_id(name)
+
+
+def smollm2_folder() -> Path:
+    """Return where the demo's chat model is, or is to be."""
+    return Path(settings.VAR) / "models" / SMOLLM2
 
 
 def refusal(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score RUN_DIR`, and `starter OUT_DIR`."""
+"""The command line: `python -m training.engine train|sample|score RUN_DIR`, `unpack FILE FOLDER`, `starter OUT_DIR`."""
 
 import argparse
 import os
@@ -34,6 +34,11 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 
 The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
 start_adapter and the reference the base model.
+"""
+_UNPACK = """\
+Make a folder in transformers' format of a GGUF file: weights in bfloat16, tokenizer and chat template.
+
+A run with the file as its base_model unpacks it at every start, which the folder spares.
 """
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
@@ -99,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
+    unpack = verbs.add_parser("unpack", help=_UNPACK.splitlines()[0], description=_UNPACK)
+    unpack.add_argument("file", metavar="FILE", help="as base_model names it")
+    unpack.add_argument("folder", metavar="FOLDER", type=Path, help="must not exist yet")
+    unpack.set_defaults(command=_unpack)
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
@@ -128,6 +137,12 @@ def _sample(chosen: argparse.Namespace) -> None:
     from training.engine.sample import sample
 
     sample(run)
+
+
+def _unpack(chosen: argparse.Namespace) -> None:
+    from training.engine.model.unpacking import unpack
+
+    unpack(chosen.file, chosen.folder)
 
 
 def _starter(chosen: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import load_file
 
 from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, make_model, make_tokenizer
+from training.engine.__main__ import main
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
 from training.engine.model.base import load_base, model_files
@@ -146,6 +147,28 @@ def test_what_a_gguf_file_cannot_be_used_for_is_a_sentence(tmp_path: Path) -> No
     settings = {"base_model": str(tmp_path / "tiny.Q4_1.gguf"), "quantization": "nf4"}
     with pytest.raises(ConfigError, match="quantization has no effect"):
         load_base(TrainConfig.from_dict(settings))
+
+
+def test_a_file_is_unpacked_into_a_folder_once_and_whole(tmp_path: Path, capsys) -> None:
+    file, folder = tmp_path / "tiny.Q8_0.gguf", tmp_path / "models" / "tiny"
+    held = write_gguf(file, qwen2(), quantized="q_proj.weight")
+    assert main(["unpack", str(file), str(folder)]) == 0
+    stored = load_file(folder / "model.safetensors")
+    assert set(held) - set(stored) <= {"lm_head.weight"}  # tied to the embeddings
+    for name, weight in stored.items():
+        torch.testing.assert_close(weight, held[name].to(torch.bfloat16), rtol=0, atol=0)
+    loaded = load_base(TrainConfig.from_dict({"base_model": str(folder)}))
+    assert loaded.tokenizer.chat_template == CHAT_TEMPLATE
+    assert loaded.eos_ids == {1}
+
+    assert main(["unpack", str(file), str(folder)]) == 3
+    assert "exists already; name a folder that does not." in capsys.readouterr().err
+    file.write_bytes(file.read_bytes()[:-100])
+    assert main(["unpack", str(file), str(tmp_path / "models" / "other")]) == 5
+    assert "damaged or cut short" in capsys.readouterr().err
+    assert main(["unpack", str(folder), str(tmp_path / "models" / "other")]) == 3
+    assert "is not a GGUF file, nor a folder with one." in capsys.readouterr().err
+    assert list((tmp_path / "models").iterdir()) == [folder]
 
 
 def test_another_quantization_of_a_model_is_another_model(tmp_path: Path) -> None:
