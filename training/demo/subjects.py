@@ -8,6 +8,7 @@ social media (Hutto and Gilbert, 2014). What it rewards was never looked at whil
 import itertools
 import random
 import re
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -100,8 +101,7 @@ def sentiment(text: str) -> float:
     sentences = [sentence for sentence in _SENTENCE.split(text.strip()) if sentence]
     if not sentences:
         return 0.0
-    scores = [_analyzer().polarity_scores(sentence)["compound"] for sentence in sentences]
-    return sum(scores) / len(scores)
+    return statistics.fmean(_analyzer().polarity_scores(one)["compound"] for one in sentences)
 
 
 def invitations(count: int, seed: int) -> list[Content]:
