@@ -65,13 +65,13 @@ def photograph(instance: Instance) -> None:
     """See that what a real model writes is shown whole, in every look."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     for instruction, words in SHOWN.items():
-        put_first(instance, instruction)
         for look, options in LOOKS.items():
+            put_first(instance, instruction)  # each time: what was fetched ahead is claimed, too
             page = sign_in(instance, "chloe", options)
-            expect(page.locator("#prompt-body").get_by_text(words).first).to_be_visible()
+            expect(page.locator("#prompt-body").get_by_text(words).first).to_be_visible(timeout=30_000)
             width = page.evaluate("document.documentElement.scrollWidth - visualViewport.width")
             assert width <= 0, (instruction, look)
-            page.wait_for_load_state("networkidle")  # what is fetched ahead is claimed, too
+            page.wait_for_load_state("networkidle")
             page.screenshot(path=PICTURES / f"{instruction}-{look}.png", full_page=look == "390")
             page.context.close()
     assert not written_by(instance, "<|im_")  # the template's marks never reach a page
@@ -116,7 +116,7 @@ def sign_in(instance: Instance, username: str, options: dict[str, Any]) -> Page:
 
 
 def put_first(instance: Instance, instruction: str) -> None:
-    """Let the comparison of an instruction be what chloe is handed next."""
+    """Let the comparison of an instruction be what is handed out next. Nothing is judged yet."""
     instance.change("UPDATE annotate_comparison SET priority = 0 WHERE kind = 'standard'")
     instance.change(
         """
@@ -125,7 +125,7 @@ def put_first(instance: Instance, instruction: str) -> None:
         """,
         instruction,
     )
-    instance.change("DELETE FROM annotate_claim WHERE state = 'live'")
+    instance.change("DELETE FROM annotate_claim")
 
 
 def judge_all(instance: Instance, page: Page) -> None:
