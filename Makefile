@@ -87,8 +87,8 @@ test-api: setup chromium ## Thousands of requests that the schema of the API all
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
 
-test-real: setup ## The engine on a real instruct model and on rare architectures; 10 to 30 minutes
-	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training
+test-real: setup chromium ## A real instruct model through engine, demo and browser; rare architectures; 10 to 40 minutes
+	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training tests/browser/test_chat_demo.py
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Take the pictures in docs/ again

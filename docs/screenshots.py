@@ -78,6 +78,12 @@ AFTER = (
     ("set-password", "", "{password}"),
     ("error", "ada", "/p/no-such-project/"),
 )
+# Instructions of the chat demo, by the name of the picture of what the model writes for them.
+CHATS = {
+    "code-2": "judge-smollm2-code",
+    "mathematics-1": "judge-smollm2-mathematics",
+    "language-1": "judge-smollm2-arabic",
+}
 EXPECTED = {"error": 404}  # status of a page; others are 200
 
 
@@ -232,6 +238,31 @@ def take_keys(photographer: Photographer, desk: Page, slug: str) -> None:
         photographer.save(desk, name)
 
 
+def take_chat(photographer: Photographer) -> None:
+    """Take the desk with what a real chat model writes: code, mathematics and Arabic, drawn by fixed seeds."""
+    from django.conf import settings
+
+    from annotate.models import Claim, Comparison
+    from annotate.projects import base_models
+    from training.demo import chat, samples, seed, smollm2
+
+    smollm2.install(base_models.smollm2_folder(), print)
+    project = chat.make_project()
+    seed.make_people(project)
+    chat.add_instructions(project)
+    prompts = project.prompts.filter(external_id__in=CHATS).order_by("pk")
+    pairs = samples.sample_pairs(project.current_policy, prompts, settings.RUNS / "chat-pictures", say=print)
+    seed.save_comparisons([seed.compare(project, pair) for pair in pairs])
+    project.gold_rate = 0
+    project.save(update_fields=["gold_rate"])
+    let_members_read(project)
+    for comparison in Comparison.objects.filter(project=project, prompt__in=prompts):
+        Claim.objects.filter(project=project).delete()
+        Comparison.objects.filter(project=project).update(priority=0)
+        Comparison.objects.filter(pk=comparison.pk).update(priority=1)
+        photographer.take(CHATS[comparison.prompt.external_id], "ben", f"/p/{project.slug}/judge/")
+
+
 def take_realistic(photographer: Photographer) -> None:
     """Take the desk with code, mathematics, tables, tools, reasoning and other scripts, in a project of their own."""
     from annotate.imports.writing import import_file
@@ -313,6 +344,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     names["upload"] = upload(photographer.page("ada", ""), project.slug)
     take(AFTER)
     take_realistic(photographer)
+    take_chat(photographer)
     return photographer.problems
 
 

@@ -64,6 +64,7 @@ def cancel_the_writing(office: Page) -> None:
 def photograph(instance: Instance) -> None:
     """See that what a real model writes is shown whole, in every look."""
     PICTURES.mkdir(parents=True, exist_ok=True)
+    instance.change("UPDATE annotate_project SET gold_rate = 0")
     for instruction, words in SHOWN.items():
         for look, options in LOOKS.items():
             put_first(instance, instruction)  # each time: what was fetched ahead is claimed, too
@@ -72,7 +73,7 @@ def photograph(instance: Instance) -> None:
             width = page.evaluate("document.documentElement.scrollWidth - visualViewport.width")
             assert width <= 0, (instruction, look)
             page.wait_for_load_state("networkidle")
-            page.screenshot(path=PICTURES / f"{instruction}-{look}.png", full_page=look == "390")
+            page.screenshot(path=PICTURES / f"{instruction}-{look}.png")
             page.context.close()
     assert not written_by(instance, "<|im_")  # the template's marks never reach a page
 
