@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -78,11 +78,11 @@ AFTER = (
     ("set-password", "", "{password}"),
     ("error", "ada", "/p/no-such-project/"),
 )
-# Instructions of the chat demo, by the name of the picture of what the model writes for them.
+# Instructions of the chat demo: the name of the picture of what the model writes for each, and its look.
 CHATS = {
-    "code-2": "judge-smollm2-code",
-    "mathematics-1": "judge-smollm2-mathematics",
-    "language-1": "judge-smollm2-arabic",
+    "code-2": ("judge-smollm2-code", ""),
+    "mathematics-1": ("judge-smollm2-mathematics", "-dark"),
+    "language-1": ("judge-smollm2-arabic", "-phone"),
 }
 EXPECTED = {"error": 404}  # status of a page; others are 200
 
@@ -108,9 +108,9 @@ class Photographer:
             self.pages[person, look] = page
         return self.pages[person, look]
 
-    def take(self, name: str, person: str, path: str) -> None:
-        """One page in every look."""
-        for look in LOOKS:
+    def take(self, name: str, person: str, path: str, looks: Iterable[str] = LOOKS) -> None:
+        """Take a picture of one page in each look."""
+        for look in looks:
             page = self.page(person, look)
             page.goto("about:blank")  # a page of a round that ends asks for itself again, at any moment
             answer = page.goto(path)
@@ -260,7 +260,8 @@ def take_chat(photographer: Photographer) -> None:
         Claim.objects.filter(project=project).delete()
         Comparison.objects.filter(project=project).update(priority=0)
         Comparison.objects.filter(pk=comparison.pk).update(priority=1)
-        photographer.take(CHATS[comparison.prompt.external_id], "ben", f"/p/{project.slug}/judge/")
+        name, look = CHATS[comparison.prompt.external_id]
+        photographer.take(name, "ben", f"/p/{project.slug}/judge/", [look])
 
 
 def take_realistic(photographer: Photographer) -> None:
