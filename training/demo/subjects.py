@@ -51,7 +51,12 @@ THINGS = (
         "a haunted house",
         "a diet of soup",
     ),
-    *("a letter from the tax office", "the first day at school", "a hospital waiting room", "a village festival"),
+    *(
+        "a letter from the tax office",
+        "the first day at school",
+        "a hospital waiting room",
+        "a village festival",
+    ),
     *("a used car", "the view from the office", "a burnt dinner", "a long walk with an old friend"),
 )
 REQUESTS = (
