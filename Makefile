@@ -41,14 +41,15 @@ chromium: # Browser tests and screenshots need one; where apt may, it is install
 	  command -v google-chrome >/dev/null || { \
 	  echo "Browser tests need Chromium: install it, or set CHROMIUM to its path."; exit 1; }
 
-demo: setup ## Serve a project to try, with a real model; RESET=1 starts over
-	@$(BIN)/python manage.py demo $(if $(RESET),--reset) $(if $(PORT),--port $(PORT))
+demo: setup ## Serve a project to try; RESET=1 starts over, MODEL=smollm2 chats with a real model (93 MB)
+	@$(BIN)/python manage.py demo $(if $(MODEL),--model $(MODEL)) $(if $(RESET),--reset) $(if $(PORT),--port $(PORT))
 
 stop: setup ## Stop what `make demo` left running
 	@$(BIN)/python manage.py demo --stop
 
-loop: setup ## Three simulated rounds, and a table of what was learnt
-	@$(BIN)/python manage.py simulate --rounds 3 --judgments 150 --json var/loop.json
+loop: setup ## Three simulated rounds, and a table of what was learnt; MODEL=smollm2 takes a real chat model
+	@$(BIN)/python manage.py simulate $(if $(MODEL),--model $(MODEL)) --rounds 3 --judgments 150 \
+	  --json var/loop$(if $(MODEL),-$(MODEL)).json
 
 lint: setup ## Format, lint, types and import rules, checked
 	$(BIN)/ruff format --check .
@@ -87,8 +88,8 @@ test-api: setup chromium ## Thousands of requests that the schema of the API all
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
 
-test-real: setup ## The engine on a real instruct model and on rare architectures; 10 to 30 minutes
-	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training
+test-real: setup chromium ## A real instruct model through engine, demo and browser; rare architectures; 10 to 40 minutes
+	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training tests/browser/test_chat_demo.py
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Regenerate the pictures in docs/

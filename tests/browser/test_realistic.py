@@ -23,6 +23,7 @@ SHOWN = {
     "reasoning": ["A bat and a ball", "The ball costs 0.05.", "The ball costs 0.10."],
     "arabic": ["اشرح الفرق", "قابلية التعديل", "كلاهما يحفظ الترتيب"],
     "japanese": ["次のメール", "ご出席いただけますでしょうか", "よろしくお願いします"],
+    "long-chat": ["So what do I write?", "not certainly by enough", "The result is significant"],
     "chinese": ["用一句话解释", "记住了训练数据", "训练准确率为"],
 }
 

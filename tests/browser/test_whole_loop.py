@@ -42,6 +42,10 @@ class Instance:
         with closing(sqlite3.connect(self.var / "db.sqlite3", timeout=30)) as database:
             return database.execute(sql, values).fetchall()
 
+    def change(self, sql: str, *values: Any) -> None:
+        with closing(sqlite3.connect(self.var / "db.sqlite3", timeout=30)) as database, database:
+            database.execute(sql, values)
+
 
 @pytest.fixture
 def instance(tmp_path, browser) -> Iterator[Instance]:

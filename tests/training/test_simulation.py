@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,8 +14,9 @@ from annotate.judgments.judging import Verdict
 from annotate.models import Completion, Judgment, Policy, Snapshot
 from tests import factories
 from training.demo import simulation
-from training.demo.loop import LoopError, Measurement, Options, wait_for
+from training.demo.loop import GATE, LoopError, Measurement, Options, wait_for
 from training.demo.simulation import Annotator, NothingLeftError
+from training.demo.subjects import SUBJECTS, sentiment
 from training.models import Round
 
 GOOD = " It is a wonderful film. The acting is superb."  # reward 1
@@ -26,8 +28,8 @@ PLAIN = " It runs for two hours."  # reward 0
 ALSO_PLAIN = " Most of it happens at night."
 
 
-def annotator(user=None, seed=0, sharpness=simulation.SHARPNESS) -> Annotator:
-    return Annotator(user, random.Random(seed), sharpness)
+def annotator(user=None, seed=0, sharpness=simulation.FILMS.sharpness) -> Annotator:
+    return Annotator(user, random.Random(seed), replace(simulation.FILMS, sharpness=sharpness))
 
 
 def completions(*texts: str) -> list[Completion]:
@@ -170,6 +172,27 @@ def test_win_rate_counts_a_tie_one_half():
 def test_an_option_out_of_range_is_refused_by_name(option, value):
     with pytest.raises(LoopError, match=f"--{option} must be from"):
         Options(**{option: value})
+
+
+def test_prompts_that_a_model_does_not_have_are_refused():
+    assert Options(model="smollm2", judgments=150, fresh=256).prompts == 188
+    with pytest.raises(LoopError, match="641 prompts would be needed, and smollm2 has 640"):
+        Options(model="smollm2", judgments=100, fresh=641 - 125 - GATE)
+
+
+def test_chats_of_the_loop_differ_and_follow_the_seed():
+    chats = SUBJECTS["smollm2"].prompts(640, 0)
+    assert len({chat[0]["content"] for chat in chats}) == 640
+    assert SUBJECTS["smollm2"].prompts(20, 0) == chats[:20]
+    assert SUBJECTS["smollm2"].prompts(20, 1) != chats[:20]
+
+
+def test_sentiment_is_the_mean_of_vaders_over_sentences():
+    good, bad = "I love this place.", "The staff was rude."
+    assert sentiment(good) > 0.5
+    assert sentiment(bad) < -0.3
+    assert sentiment(f"{good} {bad}\n") == pytest.approx((sentiment(good) + sentiment(bad)) / 2)
+    assert sentiment(" \n") == 0
 
 
 def test_overlap_needs_fewer_comparisons_for_the_same_judgments():

@@ -29,6 +29,7 @@ from annotate.projects.base_models import STARTER
 from primitives.files import write_whole
 from primitives.statistics import mean_estimate
 from training.demo import samples, seed, simulation
+from training.demo.subjects import SUBJECTS, Subject
 from training.engine.starter import reviews
 from training.models import Round
 from training.rounds import state_machine, sweeping
@@ -50,6 +51,7 @@ class LoopError(Exception):
 class Options:
     """Options of a run: `judgments` per round, `overlap` of them on each comparison, `fresh` prompts to measure by."""
 
+    model: str = STARTER
     rounds: int = 3
     judgments: int = 150
     overlap: int = 1
@@ -67,6 +69,21 @@ class Options:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise LoopError(f"--{name} must be from {low} to {high}, not {value}.")
+        wanted = self.prompts + GATE + self.fresh
+        if wanted > self.subject.most_prompts:
+            raise LoopError(
+                f"{wanted} prompts would be needed, and {self.model} has "
+                f"{self.subject.most_prompts}: lower --judgments or --fresh."
+            )
+
+    @property
+    def subject(self) -> Subject:
+        return SUBJECTS[self.model]
+
+    @property
+    def prompts(self) -> int:
+        """Return the number of prompts to write for: a tenth is held out, and a few come out equal."""
+        return math.ceil(1.25 * self.comparisons)
 
     @property
     def comparisons(self) -> int:
@@ -76,7 +93,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The figures of one round, one a column. Number 0 is the starter. Seconds are wall-clock."""
+    """The figures of one round, one a column. Number 0 is the base model. Seconds are wall-clock."""
 
     number: int
     pairs: int = 0
@@ -118,22 +135,25 @@ class Loop:
 
     def __init__(self, options: Options, say: Say) -> None:
         self.options, self.say = options, say
-        count = math.ceil(1.25 * options.comparisons)  # a tenth is held out, and a few come out equal
-        openings = reviews.openings(count + GATE + options.fresh, options.seed)
-        self.openings, self.for_gates = openings[:count], openings[count : count + GATE]
-        self.fresh = openings[count + GATE :]
+        self.subject = options.subject
+        count = options.prompts
+        prompts = self.subject.prompts(count + GATE + options.fresh, options.seed)
+        self.prompts, self.for_gates = prompts[:count], prompts[count : count + GATE]
+        self.fresh = prompts[count + GATE :]
         self.project = make_project(options)
         self.by = make_member(self.project, ADMIN, Role.ADMIN)
         self.annotators = [
             simulation.Annotator(
-                make_member(self.project, name, Role.ANNOTATOR), random.Random(f"{options.seed} {name}")
+                make_member(self.project, name, Role.ANNOTATOR),
+                random.Random(f"{options.seed} {name}"),
+                self.subject.taste,
             )
             for name in ANNOTATORS
         ]
         self.measured: list[Measurement] = []
 
     def run(self, check: Callable[[], None]) -> Iterator[Row]:
-        """Yield a row for the starter and one for each round.
+        """Yield a row for the base model and one for each round.
 
         `check` is called while a round runs, and raises if its worker cannot go on. Raises LoopError or
         SamplingError.
@@ -159,11 +179,11 @@ class Loop:
                 raise LoopError(f"Round {number}: the gate found its policy worse than the one before.")
 
     def measure_start(self) -> Row:
-        """Let the starter write the first samples to judge, and return its figures."""
+        """Let the base model write the first samples to judge, and return its figures."""
         policy = Policy.objects.get(current_for=self.project)
-        self.say(f"Project {self.project.slug}: the starter model writes the first samples ...")
+        self.say(f"Project {self.project.slug}: {policy.name} writes the first samples ...")
         began = time.monotonic()
-        prompts = seed.add_prompts(self.project, self.openings)
+        prompts = seed.add_prompts(self.project, self.prompts)
         for_gates = seed.add_prompts(self.project, self.for_gates, "for-gates")
         Prompt.objects.filter(pk__in=[prompt.pk for prompt in for_gates]).update(held_out=True)
         folder = site.RUNS / f"{self.project.slug}-first-samples"
@@ -209,7 +229,7 @@ class Loop:
         """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own."""
         rows = samples.sample(
             policy,
-            [{"id": str(place), "prompt": opening} for place, opening in enumerate(self.fresh)],
+            [{"id": str(place), "prompt": prompt} for place, prompt in enumerate(self.fresh)],
             site.RUNS / f"{self.project.slug}-measured-{number}",
             samples_per_prompt=1,
             seed=self.options.seed + number,
@@ -220,7 +240,7 @@ class Loop:
         )
         rows.sort(key=lambda row: int(row["id"]))
         return Measurement(
-            rewards=[reviews.reward(row["completion"]) for row in rows],
+            rewards=[self.subject.taste.reward(row["completion"]) for row in rows],
             texts=[row["completion"] for row in rows],
             tokens=[len(row["token_ids"]) for row in rows],
             log_ratios=[row["logprob"] - row["reference_logprob"] for row in rows],
@@ -267,25 +287,26 @@ def wait_for(round_: Round, check: Callable[[], None], say: Say) -> None:
 
 def make_project(options: Options) -> Project:
     """Make a project for this run alone, so that runs disturb nothing else in the database."""
+    subject = options.subject
     slug = f"loop-{timezone.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     with transaction.atomic():
         project = Project.objects.create(
             slug=slug,
             name=f"Simulated loop, {timezone.now():%Y-%m-%d %H:%M}",
-            guidelines="Judged by simulated annotators, who prefer the completion that speaks better of its film.",
+            guidelines=subject.guidelines,
             judgments_needed=options.overlap,
             gold_rate=0.0,
             min_seconds=0.0,  # programs need no time to read
-            training_settings={**seed.recommended("training"), "seed": options.seed},
+            training_settings={**subject.settings("training"), "seed": options.seed},
             sampling_settings={
-                **seed.recommended("sampling"),
+                **subject.settings("sampling"),
                 "seed": options.seed,
                 "fresh_comparisons": math.ceil(1.1 * options.comparisons),
                 "gate_comparisons": GATE,
             },
         )
         project.current_policy = Policy.objects.create(
-            project=project, name=STARTER, kind=Policy.Kind.BASE, base_model=STARTER
+            project=project, name=subject.name, kind=Policy.Kind.BASE, base_model=subject.name
         )
         project.save(update_fields=["current_policy"])
     return project

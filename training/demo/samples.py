@@ -6,17 +6,20 @@ The first samples of the demo, and what a simulation measures, are made here. Sa
 
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from annotate.models import Completion, Policy, Prompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.rounds import child_process, results
+from training.rounds import child_process, results, runner
 from training.rounds.plan import Plan, RoundError, on_this_machine
 
 Pair = tuple[Completion, Completion]
+Say = Callable[[str], None]
+
+SECONDS_BETWEEN_REPORTS = 15.0
 
 
 class SamplingError(Exception):
@@ -24,11 +27,17 @@ class SamplingError(Exception):
 
 
 def sample(
-    policy: Policy, prompts: Iterable[Mapping[str, Any]], folder: Path, **sampling: Any
+    policy: Policy,
+    prompts: Iterable[Mapping[str, Any]],
+    folder: Path,
+    *,
+    say: Say | None = None,
+    **sampling: Any,
 ) -> list[dict[str, Any]]:
     """Let `policy` write completions for `prompts` ({"id", "prompt"}). Return the rows of samples.jsonl.
 
-    `sampling` are fields of SamplingConfig, laid over the project's settings. Raises SamplingError.
+    `sampling` are fields of SamplingConfig, laid over the project's settings. `say` is told the progress now and then.
+    Raises SamplingError.
     """
     try:
         config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
@@ -37,9 +46,10 @@ def sample(
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
     write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
+    run.progress_file.unlink(missing_ok=True)
     child = child_process.start_child("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        _, said = child.communicate()
+        said = _follow(child, run, say or (lambda _: None))
     finally:
         child_process.end_child(child)
     if child.returncode:
@@ -50,11 +60,34 @@ def sample(
     return [row for _, row in read_jsonl(run.samples)]
 
 
-def sample_pairs(policy: Policy, prompts: Iterable[Prompt], folder: Path) -> list[Pair]:
+def _follow(child: subprocess.Popen[bytes], run: RunDirectory, say: Say) -> bytes:
+    """Wait until the child has ended, and report how far it is. Return what it wrote on standard error."""
+    last = ""
+    while True:
+        try:
+            return child.communicate(timeout=SECONDS_BETWEEN_REPORTS)[1]
+        except subprocess.TimeoutExpired:
+            progress = runner.read_progress(run, "sample")
+            report = progress["phase"]
+            if progress["total_steps"]:
+                report = f"{progress['step']} of {progress['total_steps']} written"
+            if progress["seconds_left"]:
+                report += f", about {progress['seconds_left']:.0f} s left"
+            if report != last:
+                say(f"  {report}")
+            last = report
+
+
+def sample_pairs(
+    policy: Policy, prompts: Iterable[Prompt], folder: Path, *, say: Say | None = None
+) -> list[Pair]:
     """Return two different completions for each prompt, not saved. Leave out prompts that got none, or equal ones."""
-    entries = [{"id": str(prompt.pk), "prompt": prompt.content} for prompt in prompts]
+    entries = [
+        {"id": str(prompt.pk), "prompt": prompt.content} | ({"tools": prompt.tools} if prompt.tools else {})
+        for prompt in prompts
+    ]
     by_prompt: dict[int, list[dict[str, Any]]] = {}
-    for row in sample(policy, entries, folder, samples_per_prompt=2):
+    for row in sample(policy, entries, folder, say=say, samples_per_prompt=2):
         by_prompt.setdefault(int(row["id"]), []).append(row)
     pairs = []
     for prompt_id, rows in by_prompt.items():

@@ -6,7 +6,7 @@
 import json
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from annotate.models import (
     stored_aspects,
 )
 from annotate.projects.base_models import STARTER
+from annotate.text.chats import Content
 from primitives.files import PRIVATE, write_whole
 from training.demo import samples
 from training.engine.starter import reviews
@@ -158,13 +159,13 @@ def new_password() -> str:
     return "-".join("".join(syllables[start : start + 2]) for start in (0, 2, 4))
 
 
-def add_prompts(project: Project, openings: list[str], name: str = "opening") -> list[Prompt]:
-    """Return the openings as prompts of the project, made where it does not have them yet."""
+def add_prompts(project: Project, contents: Sequence[Content], name: str = "opening") -> list[Prompt]:
+    """Return openings or chats as prompts of the project, made where it does not have them yet."""
     known = set(project.prompts.values_list("digest", flat=True))
     prompts = []
-    for number, opening in enumerate(openings, start=1):
+    for number, content in enumerate(contents, start=1):
         prompt = Prompt(project=project, external_id=f"{name}-{number}")
-        prompt.set_content(opening)
+        prompt.set_content(content)
         prompts.append(prompt)
     Prompt.objects.bulk_create(prompt for prompt in prompts if prompt.digest not in known)
     return list(project.prompts.filter(digest__in=[prompt.digest for prompt in prompts]).order_by("pk"))

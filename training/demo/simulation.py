@@ -17,13 +17,27 @@ from annotate.judgments import judging
 from annotate.judgments.judging import Verdict
 from annotate.models import Comparison, Completion, Judgment, Project, User
 from annotate.queueing import queue
-from training.engine.starter.reviews import reward
+from training.engine.starter import reviews
 from training.models import Round
 from training.rounds import state_machine
 from training.standings.gates import Gate, measure_gate
 
-SHARPNESS = 4.0  # a difference in reward of 1 is seen rightly 98 times in 100, one of 0.25 73 times
-MUCH, CLEARLY = 1.0, 0.4  # differences in reward from which a preference is "much better", "better"
+
+@dataclass(frozen=True)
+class Taste:
+    """The reward that annotators choose by, and how well they see it.
+
+    `clearly` and `much` are the differences in reward from which a preference is "better" and "much better".
+    """
+
+    reward: Callable[[str], float]
+    sharpness: float
+    clearly: float
+    much: float
+
+
+# A difference of 1 is seen rightly 98 times in 100, one of 0.25 73 times.
+FILMS = Taste(reviews.reward, sharpness=4.0, clearly=0.4, much=1.0)
 
 
 class NothingLeftError(Exception):
@@ -39,7 +53,7 @@ class Annotator:
 
     user: User
     rng: random.Random
-    sharpness: float = SHARPNESS
+    taste: Taste = FILMS
     clock: datetime | None = None
     counts: Counter[str] = field(default_factory=Counter)  # verdicts by the comparison's kind
 
@@ -60,14 +74,16 @@ class Annotator:
 
     def choose(self, first: Completion, second: Completion) -> Verdict:
         """Return the verdict on two completions, in whichever order they come."""
-        difference = reward(first.text) - reward(second.text)
+        difference = self.taste.reward(first.text) - self.taste.reward(second.text)
         if difference == 0:
             return Verdict(Judgment.Verdict.TIE)
-        right = self.rng.random() < 1 / (1 + math.exp(-self.sharpness * abs(difference)))
+        right = self.rng.random() < 1 / (1 + math.exp(-self.taste.sharpness * abs(difference)))
         preferred = first if (difference > 0) == right else second
         size = abs(difference)
         levels = Judgment.Strength
-        strength = levels.MUCH if size >= MUCH else levels.BETTER if size >= CLEARLY else levels.SLIGHTLY
+        strength = levels.SLIGHTLY
+        if size >= self.taste.clearly:
+            strength = levels.MUCH if size >= self.taste.much else levels.BETTER
         return Verdict(Judgment.Verdict.PREFER, preferred_id=preferred.pk, strength=int(strength))
 
 

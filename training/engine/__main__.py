@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score|merge RUN_DIR`, `serve`, and `starter OUT_DIR`."""
+"""The command line: `python -m training.engine VERB ...`; `--help` lists the verbs."""
 
 import argparse
 import os
@@ -44,6 +44,11 @@ _SERVE = """\
 Answer prompts on standard input, a JSON object a line, with models kept warm in between.
 
 A request is {"config": {...}, "prompt": "..."}, with the settings of config.json.
+"""
+_UNPACK = """\
+Make a folder in transformers' format of a GGUF file: weights in bfloat16, tokenizer and chat template.
+
+A run with the file as its base_model unpacks it at every start, which the folder spares.
 """
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
@@ -128,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
         "--idle", type=float, default=300.0, metavar="SECONDS", help="end after so long without a request"
     )
     serve.set_defaults(command=_serve)
+    unpack = verbs.add_parser("unpack", help=_UNPACK.splitlines()[0], description=_UNPACK)
+    unpack.add_argument("file", metavar="FILE", help="as base_model names it")
+    unpack.add_argument("folder", metavar="FOLDER", type=Path, help="must not exist yet")
+    unpack.set_defaults(command=_unpack)
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
@@ -171,6 +180,12 @@ def _serve(chosen: argparse.Namespace) -> None:
     from training.engine.serve import serve
 
     serve(chosen.idle)
+
+
+def _unpack(chosen: argparse.Namespace) -> None:
+    from training.engine.model.unpacking import unpack
+
+    unpack(chosen.file, chosen.folder)
 
 
 def _starter(chosen: argparse.Namespace) -> None:

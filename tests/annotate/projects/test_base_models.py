@@ -42,6 +42,29 @@ def test_a_gguf_file_is_found_where_its_folder_may_be(models: Path) -> None:
         assert base_models.locate(name) is None, name
 
 
+def test_gguf_files_that_are_not_one_model_are_refused(models: Path) -> None:
+    def write(*names: str, content: bytes = b"GGUF") -> str:
+        folder = models / f"folder-{len(list(models.iterdir()))}"
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_bytes(content)
+        return str(folder)
+
+    one, several = write("tiny.gguf", "mmproj-tiny.gguf"), write("a.Q4_0.gguf", "b.gguf")
+    for name in (one, f"{one}/tiny.gguf", f"{several}/b.gguf", write("a.gguf", "b.gguf", "config.json")):
+        assert base_models.gguf_problem(name) == "", name
+    for name in ("starter", "smollm2", "Qwen/Qwen2.5-0.5B", f"{models}/mine", "eve/model"):
+        assert base_models.gguf_problem(name) == "", name
+    assert base_models.gguf_problem(several).endswith(
+        f"(a.Q4_0.gguf, b.gguf): name one of them, such as {several}/a.Q4_0.gguf."
+    )
+    parts = write("tiny-00001-of-00002.gguf")
+    for name in (parts, f"{parts}/tiny-00001-of-00002.gguf"):
+        assert "llama-gguf-split --merge" in base_models.gguf_problem(name)
+    damaged = write("tiny.gguf", content=b"<!doctype html>")
+    assert base_models.gguf_problem(damaged) == "tiny.gguf is not a GGUF file, or is damaged: copy it again."
+
+
 def test_a_root_may_be_a_link_and_is_followed(models: Path, settings: Any, tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(models)
     settings.BASE_MODELS = [str(tmp_path / "linked")]

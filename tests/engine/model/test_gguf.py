@@ -12,11 +12,12 @@ import transformers
 from safetensors.torch import load_file
 
 from tests.engine.conftest import BOS, CHAT_TEMPLATE, EOS, SHAPE, make_model, make_tokenizer
+from training.engine.__main__ import main
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
 from training.engine.model.base import load_base, model_files
 from training.engine.model.files import find_model
-from training.engine.rundir import write_jsonl
+from training.engine.rundir import read_jsonl, write_jsonl
 from training.engine.sample import sample
 from training.engine.train import train
 
@@ -41,7 +42,9 @@ def qwen2() -> Any:
     return make_model(transformers.Qwen2Config(**SHAPE))  # type: ignore[arg-type]
 
 
-def write_gguf(path: Path, model: Any, *, quantized: str = "") -> dict[str, torch.Tensor]:
+def write_gguf(
+    path: Path, model: Any, *, quantized: str = "", template: str = CHAT_TEMPLATE
+) -> dict[str, torch.Tensor]:
     """Write a model of Qwen2's shape with the tests' tokenizer and return the weights that the file holds.
 
     `quantized` is the part of a weight's name that is stored in 8 bits.
@@ -68,7 +71,7 @@ def write_gguf(path: Path, model: Any, *, quantized: str = "") -> dict[str, torc
     writer.add_token_merges([" ".join(merge) for merge in parts["merges"]])
     writer.add_bos_token_id(tokenizer.convert_tokens_to_ids(BOS))
     writer.add_eos_token_id(tokenizer.convert_tokens_to_ids(EOS))
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(template)
     held = {}
     for name, weight in model.state_dict().items():
         content, stored = weight.numpy(), None
@@ -146,6 +149,75 @@ def test_what_a_gguf_file_cannot_be_used_for_is_a_sentence(tmp_path: Path) -> No
     settings = {"base_model": str(tmp_path / "tiny.Q4_1.gguf"), "quantization": "nf4"}
     with pytest.raises(ConfigError, match="quantization has no effect"):
         load_base(TrainConfig.from_dict(settings))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"general.type": "adapter"}, "tiny.gguf is an adapter; name the base model that it belongs to."),
+        ({"general.type": "mmproj"}, "tiny.gguf only encodes images or sound; name the file of the model"),
+        ({"general.type": "imatrix"}, "tiny.gguf is not a model: its general.type is imatrix."),
+        ({"split.count": 3}, "tiny.gguf is one of 3 parts; join them with llama-gguf-split --merge."),
+        ({}, "tiny.gguf holds no tokenizer; name a file that has one"),
+        ({"tokens": True}, "tiny.gguf holds a vocabulary and no weights; name the file of the model."),
+    ],
+    ids=["adapter", "mmproj", "imatrix", "part", "no-tokenizer", "no-weights"],
+)
+def test_a_gguf_file_that_is_not_a_model_is_refused(tmp_path: Path, metadata: dict, reason: str) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    for name, value in metadata.items():
+        if name == "tokens":
+            writer.add_token_list(["a", "b"])
+        elif isinstance(value, str):
+            writer.add_string(name, value)
+        else:
+            writer.add_uint16(name, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError) as refused:
+        find_model(str(tmp_path / "tiny.gguf"), None)
+    assert reason in str(refused.value)
+
+
+def test_parts_of_a_model_in_a_folder_are_to_be_joined(tmp_path: Path) -> None:
+    for part in (1, 2):
+        (tmp_path / f"tiny-0000{part}-of-00002.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="parts of a model; join them with llama-gguf-split --merge"):
+        find_model(str(tmp_path), None)
+
+
+def test_chats_are_written_in_the_template_of_the_file(make_run, tmp_path: Path) -> None:
+    template = "{% for one in messages %}{{ one['content'] }} was {% endfor %}"
+    write_gguf(tmp_path / "tiny.gguf", qwen2(), template=template)
+    run = make_run("run", base_model=str(tmp_path), sampling={"max_new_tokens": 2})
+    write_jsonl(run.prompts, [{"id": 1, "prompt": [{"role": "user", "content": "the film"}], "n": 1}])
+    sample(run)
+    [(_, row)] = read_jsonl(run.samples)
+    assert row["prompt_token_ids"] == make_tokenizer()("the film was ")["input_ids"]
+
+
+def test_a_file_is_unpacked_into_a_folder_once_and_whole(tmp_path: Path, capsys) -> None:
+    file, folder = tmp_path / "tiny.Q8_0.gguf", tmp_path / "models" / "tiny"
+    held = write_gguf(file, qwen2(), quantized="q_proj.weight")
+    assert main(["unpack", str(file), str(folder)]) == 0
+    stored = load_file(folder / "model.safetensors")
+    assert set(held) - set(stored) <= {"lm_head.weight"}  # tied to the embeddings
+    for name, weight in stored.items():
+        torch.testing.assert_close(weight, held[name].to(torch.bfloat16), rtol=0, atol=0)
+    loaded = load_base(TrainConfig.from_dict({"base_model": str(folder)}))
+    assert loaded.tokenizer.chat_template == CHAT_TEMPLATE
+    assert loaded.eos_ids == {1}
+
+    assert main(["unpack", str(file), str(folder)]) == 3
+    assert "exists already; name a folder that does not." in capsys.readouterr().err
+    file.write_bytes(file.read_bytes()[:-100])
+    assert main(["unpack", str(file), str(tmp_path / "models" / "other")]) == 5
+    assert "damaged or cut short" in capsys.readouterr().err
+    assert main(["unpack", str(folder), str(tmp_path / "models" / "other")]) == 3
+    assert "is not a GGUF file, nor a folder with one." in capsys.readouterr().err
+    assert list((tmp_path / "models").iterdir()) == [folder]
 
 
 def test_another_quantization_of_a_model_is_another_model(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from training.engine.sampling import decoding, reading
 from training.engine.sampling.decoding import (
     Decoder,
     Generation,
+    _nucleus,
     close_ranks,
     draw,
     uniforms,
@@ -357,6 +358,20 @@ def test_tokens_come_as_often_as_their_probability_says(settings: dict) -> None:
     freedom = len(cells) - 1
     # Wilson and Hilferty's approximation of the chi-square's upper 1e-4 point.
     assert statistic < freedom * (1 - 2 / (9 * freedom) + 3.72 * math.sqrt(2 / (9 * freedom))) ** 3
+
+
+def test_a_nucleus_is_that_of_the_whole_vocabulary_sorted() -> None:
+    """Rows that end soon, rows of thousands of tokens, and equally likely tokens at the edge."""
+    generator = torch.Generator().manual_seed(0)
+    sharp, flat = (torch.randn(4, 5000, generator=generator) * scale for scale in (6.0, 0.1))
+    even = torch.zeros(2, 5000)
+    even[1, :7] = 3.0
+    probabilities = torch.cat([sharp, flat, even, sharp]).softmax(dim=-1)
+    for top_p in (0.001, 0.3, 0.9, 0.999):
+        falling, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = falling.cumsum(dim=-1) - falling
+        wanted = torch.zeros_like(falling).scatter(1, order, falling.masked_fill(before >= top_p, 0.0))
+        assert torch.equal(_nucleus(probabilities, top_p), wanted)
 
 
 def test_rows_draw_independently_of_each_other() -> None:

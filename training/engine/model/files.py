@@ -6,7 +6,7 @@ A base model is a folder in transformers' format, a GGUF file, or a repository o
 import importlib.util
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,9 @@ def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
 
 def _without_safetensors(model: str, names: Collection[str]) -> str:
     """Return what there is in place of weights that can be read, and what to do with it."""
-    if ggufs := _ggufs(names):
+    if (ggufs := _ggufs(names)) and all(map(_PART.search, ggufs)):
+        return f"it holds {_listing(ggufs)}, parts of a model; join them with llama-gguf-split --merge"
+    if ggufs:
         return f"it holds {_listing(ggufs)}; name one of them, as {model}/{ggufs[0]}"
     if any(map(_SHARD.fullmatch, names)):
         return f"it holds no {SAFE_WEIGHTS_INDEX_NAME}, which says what is in which file; copy it, too"
@@ -284,19 +286,40 @@ def _tokenizer_problem(names: Collection[str]) -> str:
 
 
 def _gguf_problem(path: Path) -> str:
-    """Return why a GGUF file cannot be read, or ""."""
-    from transformers.integrations.gguf.reader import GgufHeader
+    """Return why a GGUF file cannot be read as a model, or ""."""
+    from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
     damaged = f"{path.name} is damaged or cut short; copy it again"
     try:
+        metadata, _tensors = read_gguf_metadata(str(path))
+        if problem := _metadata_problem(path.name, metadata):
+            return problem
         header = GgufHeader.from_file(str(path))
     except ValueError as error:
         # Types of weights that this reader does not know, transformers may unpack in another way.
         return "" if "ggml type" in str(error) else f"{damaged} ({first_line(error).rstrip('.')})"
     except Exception:  # noqa: BLE001 - whatever comes of reading beyond the end
         return damaged
-    end = max((tensor.offset + tensor.nbytes for tensor in header.tensors), default=0)
+    if not header.tensors:
+        return f"{path.name} holds a vocabulary and no weights; name the file of the model"
+    end = max(tensor.offset + tensor.nbytes for tensor in header.tensors)
     return damaged if header.data_start + end > path.stat().st_size else ""
+
+
+def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
+    """Return why the metadata of a GGUF file are not those of a model of text, or ""."""
+    kind, architecture = metadata.get("general.type", "model"), metadata["general.architecture"]
+    if kind == "adapter":
+        return f"{name} is an adapter; name the base model that it belongs to"
+    if kind == "mmproj" or architecture == "clip":
+        return f"{name} only encodes images or sound; name the file of the model that it belongs to"
+    if kind != "model":
+        return f"{name} is not a model: its general.type is {kind}"
+    if metadata.get("split.count", 1) > 1:
+        return f"{name} is one of {metadata['split.count']} parts; join them with llama-gguf-split --merge"
+    if "tokenizer.ggml.tokens" not in metadata:
+        return f"{name} holds no tokenizer; name a file that has one, or a folder in transformers' format"
+    return ""
 
 
 def _only_gguf(names: Collection[str]) -> str | None:

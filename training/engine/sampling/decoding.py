@@ -46,6 +46,7 @@ _ROWS_ALONE = 64  # at the least: with fewer, threads wait for one another's Pyt
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
 _SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
 _LARGE_VOCABULARY = 1 << 14
+_NUCLEUS = 1024  # tokens among which the likeliest ones are looked for, before a whole vocabulary is sorted
 _CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
 
 
@@ -338,6 +339,22 @@ def _most_likely(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tens
     probabilities = scores.softmax(dim=-1)
     if settings.top_p == 1:
         return probabilities
-    falling, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = falling.cumsum(dim=-1) - falling
-    return torch.zeros_like(falling).scatter(1, order, falling.masked_fill(before >= settings.top_p, 0.0))
+    return _nucleus(probabilities, settings.top_p)
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Return probabilities (R, V) with 0 in place of all but the likeliest tokens, which add up to `top_p`.
+
+    Of tokens that are equally likely, the first ones stay.
+    """
+    # To sort a whole vocabulary takes as long as the model: mostly, the likeliest few tokens are enough.
+    likeliest = probabilities.topk(min(_NUCLEUS, probabilities.shape[1]), dim=-1).values
+    inside = (likeliest.cumsum(dim=-1) - likeliest < top_p).sum(dim=-1)
+    kept = probabilities >= likeliest.gather(1, inside[:, None] - 1)
+    nucleus = probabilities.masked_fill(~kept, 0.0)
+    rest = ((inside == likeliest.shape[1]) | (kept.sum(dim=-1) != inside)).nonzero()[:, 0]
+    if len(rest):
+        falling, order = probabilities[rest].sort(dim=-1, descending=True, stable=True)
+        before = falling.cumsum(dim=-1) - falling
+        nucleus[rest] = torch.zeros_like(falling).scatter(1, order, falling.masked_fill(before >= top_p, 0.0))
+    return nucleus

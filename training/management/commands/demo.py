@@ -7,16 +7,20 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training.demo import instance, seed
+from training.demo import chat, instance, seed
 from training.demo.samples import SamplingError
+from training.demo.smollm2 import ModelFetchError
 from training.demo.supervisor import ProcessError, interrupt_on_signals
+from training.rounds.plan import RoundError
+
+SEEDS = {"starter": seed.seed, "smollm2": chat.seed_chat}
 
 
 class Command(BaseCommand):
     help = (
-        "Serve a project to try: prepares the database, seeds film reviews written by the starter model, starts the "
-        "web server and a worker, prints the address and the logins, and stays until Ctrl-C. Run again, it "
-        "continues where it was."
+        "Serve a project to try: prepares the database, seeds film reviews written by the starter model (or a chat "
+        "project with SmolLM2, which is downloaded once), starts the web server and a worker, prints the address and "
+        "the logins, and stays until Ctrl-C. Run again, it continues where it was."
     )
     requires_system_checks = []
     requires_migrations_checks = False
@@ -27,12 +31,18 @@ class Command(BaseCommand):
         parser.add_argument(
             "--host", default="127.0.0.1", help="address to bind; this machine alone by default"
         )
+        parser.add_argument(
+            "--model",
+            choices=SEEDS,
+            default="starter",
+            help="starter: film reviews, no download; smollm2: a chat project",
+        )
         parser.add_argument("--reset", action="store_true", help="start over; the old state is set aside")
         parser.add_argument(
             "--stop", action="store_true", help="stop a running demo, and what it left behind"
         )
 
-    def handle(self, *, host: str, port: int, reset: bool, stop: bool, **options: Any) -> None:
+    def handle(self, *, host: str, port: int, model: str, reset: bool, stop: bool, **options: Any) -> None:
         interrupt_on_signals()
         try:
             if stop:
@@ -41,19 +51,19 @@ class Command(BaseCommand):
                 return
             if reset:
                 instance.reset()
-            self.serve(host, port)
-        except (ProcessError, seed.DemoError, SamplingError) as error:
+            self.serve(host, port, model)
+        except (ProcessError, ModelFetchError, seed.DemoError, SamplingError, RoundError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             self.say("\nStopped. `make demo` goes on from here.")
 
-    def serve(self, host: str, port: int) -> None:
+    def serve(self, host: str, port: int, model: str) -> None:
         logins: list[seed.Login] = []
         try:
             instance.serve(
                 host,
                 port,
-                prepare=lambda: logins.extend(seed.seed(self.say)),
+                prepare=lambda: logins.extend(SEEDS[model](self.say)),
                 ready=lambda address: self.say(welcome(address, logins)),
                 say=self.say,
             )

@@ -7,8 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from training.demo import instance, loop
+from annotate.projects.base_models import SMOLLM2, smollm2_folder
+from training.demo import instance, loop, smollm2
 from training.demo.samples import SamplingError
+from training.demo.smollm2 import ModelFetchError
+from training.demo.subjects import SUBJECTS
 from training.demo.supervisor import ProcessError, interrupt_on_signals
 
 
@@ -32,14 +35,22 @@ class Command(BaseCommand):
         ):
             value = getattr(default, name)
             parser.add_argument(f"--{name}", type=int, default=value, help=f"{what} ({value})")
+        parser.add_argument(
+            "--model",
+            choices=SUBJECTS,
+            default=default.model,
+            help="starter: film reviews, judged by their own grammar; smollm2: chats, judged by VADER's sentiment",
+        )
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
 
     def handle(self, *, json: Path | None, **options: Any) -> None:
         interrupt_on_signals()
-        names = ("rounds", "judgments", "overlap", "fresh", "seed")
+        names = ("model", "rounds", "judgments", "overlap", "fresh", "seed")
         began = time.monotonic()
         try:
             chosen = loop.Options(**{name: options[name] for name in names})
+            if chosen.model == SMOLLM2:
+                smollm2.install(smollm2_folder(), self.say)
             instance.migrate()
             with instance.own_worker(self.say) as check:
                 simulated = loop.Loop(chosen, self.say)
@@ -52,7 +63,7 @@ class Command(BaseCommand):
             seconds = time.monotonic() - began
             self.say("\n".join(["", loop.table_header(), *map(loop.table_row, rows)]))
             self.say(f"\n{seconds:.0f} seconds. The project is {simulated.project.slug}.")
-        except (loop.LoopError, ProcessError, SamplingError) as error:
+        except (loop.LoopError, ProcessError, SamplingError, ModelFetchError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Stopped.") from None
