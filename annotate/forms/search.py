@@ -119,7 +119,9 @@ class FilterForm(StrictForm):
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
         for field in self.fields.values():
-            if isinstance(field, Annotators | Policies | Batch):
+            if isinstance(field, Annotators):
+                field.narrow_to(project, str(data.get("annotator") or ""))
+            elif isinstance(field, Policies | Batch):
                 field.narrow_to(project)
 
 
