@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ CASES: dict[str, dict[str, str]] = {
     "judgments": {"format": "judgments"},
 }
 SIZES = (10_000, 100_000)
-AT_A_TIME = 2_000
+ORIGINALS = 2_000  # rows made one by one, of which the others are copies
 WORDS = (
     "a",
     "quiet",
@@ -70,32 +71,66 @@ def fill(rows: int) -> None:
     def words(count: int) -> str:
         return " ".join(draw.choices(WORDS, k=count))
 
-    for start in range(0, rows, AT_A_TIME):
-        prompts = []
-        for number in range(start, min(start + AT_A_TIME, rows)):
-            prompt = Prompt(project=project)
-            prompt.set_content(f"{number}: {words(60)}")
-            prompts.append(prompt)
-        Prompt.objects.bulk_create(prompts)
-        texts = [Completion(prompt=prompt, policy=policy, text=words(90)) for prompt in prompts for _ in "ab"]
-        Completion.objects.bulk_create(texts)
-        pairs = list(zip(prompts, texts[::2], texts[1::2], strict=True))
-        comparisons = Comparison.objects.bulk_create(
-            Comparison(project=project, prompt=prompt, first=first, second=second)
-            for prompt, first, second in pairs
-        )
-        now = timezone.now()
-        claims = Claim.objects.bulk_create(
-            Claim(project=project, comparison=one, annotator=person, left=one.first, right=one.second, state="judged",
-                  expires_at=now)
-            for one in comparisons
-        )  # fmt: skip
-        Judgment.objects.bulk_create(
-            Judgment(project=project, comparison=claim.comparison, annotator=person, verdict="prefer",
-                     preferred=draw.choice([claim.left, claim.right]), strength=2, left=claim.left, right=claim.right,
-                     token=claim.token, seconds=4.0)
-            for claim in claims
-        )  # fmt: skip
+    prompts = [Prompt(project=project) for _ in range(ORIGINALS)]
+    for number, prompt in enumerate(prompts):
+        prompt.set_content(f"{number}: {words(60)}")
+    Prompt.objects.bulk_create(prompts)
+    texts = [Completion(prompt=prompt, policy=policy, text=words(90)) for prompt in prompts for _ in "ab"]
+    Completion.objects.bulk_create(texts)
+    pairs = zip(prompts, texts[::2], texts[1::2], strict=True)
+    comparisons = Comparison.objects.bulk_create(
+        Comparison(project=project, prompt=prompt, first=first, second=second)
+        for prompt, first, second in pairs
+    )
+    now = timezone.now()
+    claims = Claim.objects.bulk_create(
+        Claim(project=project, comparison=one, annotator=person, left=one.first, right=one.second, state="judged",
+              expires_at=now)
+        for one in comparisons
+    )  # fmt: skip
+    Judgment.objects.bulk_create(
+        Judgment(project=project, comparison=claim.comparison, annotator=person, verdict="prefer",
+                 preferred=draw.choice([claim.left, claim.right]), strength=2, left=claim.left, right=claim.right,
+                 token=claim.token, seconds=4.0)
+        for claim in claims
+    )  # fmt: skip
+    copy_rows([Prompt, Completion, Comparison, Claim, Judgment], rows // ORIGINALS)
+
+
+def copy_rows(models: Sequence[Any], times: int) -> None:
+    """Copy the rows of these models inside the database, as they and their keys are numbered from 1 on."""
+    from django.db import connection, transaction
+
+    counts = {model: model.objects.count() for model in models}
+    statements = [copy_statement(model, counts, connection.vendor) for model in models]
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA synchronous=OFF")  # nothing here is worth a wait for the disk
+        for copy in range(1, times):
+            with transaction.atomic():
+                for statement in statements:
+                    cursor.execute(statement.format(copy=copy))
+        cursor.execute("ANALYZE")
+
+
+def copy_statement(model: Any, counts: Mapping[Any, int], vendor: str) -> str:
+    """Return the statement that copies a model's first rows. Keys move, and what is unique is drawn or marked."""
+    token = "lower(hex(randomblob(16)))" if vendor == "sqlite" else "gen_random_uuid()"
+    values = {}
+    for field in model._meta.concrete_fields:
+        if shift := counts.get(model if field.primary_key else field.related_model):
+            values[field.column] = f'"{field.column}" + {shift} * {{copy}}'
+        elif field.column == "token":
+            values[field.column] = token
+        elif field.column == "digest":
+            values[field.column] = "digest || '-{copy}'"
+        elif not field.generated:
+            values[field.column] = f'"{field.column}"'
+    columns = ", ".join(f'"{column}"' for column in values)
+    table, last = model._meta.db_table, counts[model]
+    return (
+        f"INSERT INTO {table} ({columns}) SELECT {', '.join(values.values())} FROM {table} WHERE id <= {last}"  # noqa: S608
+    )
 
 
 def measure(case: str) -> None:

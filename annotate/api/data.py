@@ -37,7 +37,8 @@ from annotate.imports import records, writing
 from annotate.imports.reader import RowError
 from annotate.models import Export, Project, Snapshot
 from annotate.pairs.downloads import snapshot_download
-from annotate.pairs.snapshots import PairSettings, PairSettingsError, take_snapshot
+from annotate.pairs.settings import PairSettings, PairSettingsError
+from annotate.pairs.snapshots import take_snapshot
 from annotate.people.access import READERS
 from annotate.projects import trail
 

@@ -19,10 +19,10 @@ from annotate.api.shapes.people import (
 )
 from annotate.forms.account import AddMemberForm
 from annotate.models import Membership, Project, User
-from annotate.pairs.exports import pseudonym
 from annotate.people import invitations
 from annotate.people.access import ADMINS
 from annotate.people.members import change_role, list_members, remove_member
+from annotate.people.pseudonyms import pseudonym
 from annotate.projects import trail
 from annotate.queueing import qualification
 

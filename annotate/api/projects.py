@@ -30,9 +30,9 @@ from annotate.api.shapes.projects import (
 from annotate.forms.projects import NewProjectForm, ProjectForm
 from annotate.forms.search import TrailFilterForm
 from annotate.models import Membership, Project, User
-from annotate.pairs.exports import pseudonym
 from annotate.people import reading
 from annotate.people.access import ADMINS, READERS
+from annotate.people.pseudonyms import pseudonym
 from annotate.projects import lifecycle, trail
 from annotate.reports import agreement, quality
 

@@ -10,7 +10,7 @@ from annotate.exports.formats import Source
 from annotate.exports.selection import Selection
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.filters import Filters, sift
-from annotate.pairs.snapshots import PairSettings
+from annotate.pairs.settings import PairSettings
 
 LARGE = 20_000  # judgments, from which on a file is better prepared than waited for
 
@@ -30,7 +30,7 @@ def count(
     judgments = comparisons = 0
     # Held-out prompts are looked at, and then counted as left out.
     for decision, _reason in sift(project, replace(filters, held_out=True), settings):
-        judgments += decision.judgments
+        judgments += len(decision.votes)
         comparisons += 1
         if reason := filters.why_not(decision):
             excluded[reason] += 1

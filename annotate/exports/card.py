@@ -14,7 +14,8 @@ from django.utils import timezone
 from annotate.exports.selection import Selection, Written
 from annotate.exports.shapes import Row, completion_as_text
 from annotate.models import Judgment
-from annotate.pairs.snapshots import PairSettings, canonical
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.snapshots import canonical
 from annotate.reports import agreement
 from annotate.text.chats import Content
 from primitives.statistics import Share, sum_shares

@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.exports import tools, trainers, writers
 from annotate.exports.shapes import Row
-from annotate.pairs.exports import JUDGMENT_COLUMNS, PAIR_COLUMNS
+from annotate.pairs.judgment_rows import JUDGMENT_COLUMNS
+from annotate.pairs.pair_rows import PAIR_COLUMNS
 
 
 class Source(StrEnum):
@@ -21,13 +22,9 @@ class Source(StrEnum):
     JUDGMENTS = "judgments"
 
 
-def as_it_is(row: Row) -> Iterator[Row]:
-    yield row
-
-
 @dataclass(frozen=True)
 class Format:
-    """A format of files. `record` makes the records of a row, `write` the bytes of all records.
+    """A format of files. `record` makes the records of a row that is not one itself, `write` the bytes of all records.
 
     `texts` is the one type of prompts that the format knows, if there is one. `has_columns`: a record may have further
     columns, such as `split`. `has_ties`: a record can say that neither completion is better. `is_folder`: several files
@@ -39,7 +36,7 @@ class Format:
     source: Source
     extension: str
     write: Callable[[Iterable[Row], Sequence[str]], Iterator[bytes]]
-    record: Callable[[Row], Iterator[Row]] = as_it_is
+    record: Callable[[Row], Iterator[Row]] | None = None
     columns: tuple[str, ...] = ()
     texts: str = ""
     has_columns: bool = False

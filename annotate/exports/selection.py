@@ -14,9 +14,10 @@ from annotate.exports.shapes import Row, is_chat, shaped
 from annotate.exports.splits import Split
 from annotate.models import Judgment, Project, Snapshot, SnapshotPair
 from annotate.pairs.comparison_rows import comparison_rows
-from annotate.pairs.exports import export_rows, judgment_rows
 from annotate.pairs.filters import Filters
-from annotate.pairs.snapshots import PairSettings
+from annotate.pairs.judgment_rows import judgment_rows
+from annotate.pairs.pair_rows import pair_rows
+from annotate.pairs.settings import PairSettings
 
 EXAMPLE = 4_000  # characters
 PLAIN, CHATS = "text", "chat"  # the two types of prompts, and the ends of the names of their files
@@ -54,7 +55,7 @@ class Selection:
         """Yield the rows as the project has them, of both types."""
         match self.format.source:
             case Source.PAIRS:
-                yield from export_rows(
+                yield from pair_rows(
                     self.project, self.filters, self.settings, self.snapshot, both_bad=self.format.both_bad
                 )
             case Source.COMPARISONS:
@@ -78,22 +79,31 @@ class Selection:
             rows = (row for row in rows if row["split"] == part)
         if seen is not None:
             rows = _told(rows, seen)
-        for row in shaped(rows, self.format.texts or self.texts):
-            side = {"split": row["split"]} if self.has_split_column else {}
-            for record in self.format.record(row):
-                yield self._trimmed({**record, **side})
+        rows = shaped(rows, self.format.texts or self.texts)
+        if self.format.record is not None:
+            rows = self._recorded(rows, self.format.record)
+        return self._trimmed(rows)
 
     def example(self) -> str:
         """Return the first record as JSON to look at, cut short, or nothing if there is none."""
         record = next(self.rows(), None)
         return json.dumps(record, indent=2, ensure_ascii=False)[:EXAMPLE] if record else ""
 
-    def _trimmed(self, record: Row) -> Row:
+    def _recorded(self, rows: Iterator[Row], record: Callable[[Row], Iterator[Row]]) -> Iterator[Row]:
+        """Yield the records of the format, with the part of the split where it is a column."""
+        for row in rows:
+            split = {"split": row["split"]} if self.has_split_column else {}
+            for one in record(row):
+                yield one | split
+
+    def _trimmed(self, records: Iterator[Row]) -> Iterator[Row]:
+        """Return the records without the columns that were not asked for."""
         if self.only_texts:
-            return {name: record[name] for name in self.columns}
+            columns = self.columns
+            return ({name: record[name] for name in columns} for record in records)
         if self.split and not self.has_split_column:
-            record.pop("split", None)
-        return record
+            return ({name: record[name] for name in record if name != "split"} for record in records)
+        return records
 
     def types(self) -> set[str]:
         """Return the types of prompts among the judged ones that are chosen: PLAIN, CHATS, or both."""

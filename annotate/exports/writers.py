@@ -4,10 +4,11 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from annotate.exports.shapes import Row
-from annotate.pairs.exports import csv_lines, json_line
+from annotate.pairs.lines import csv_lines, json_line
 from primitives.text import make_storable
 
 ROWS_AT_A_TIME = 2_000  # of Parquet's row groups, in memory together
@@ -144,19 +145,29 @@ def _type(column: str, head: Row, messages: Any) -> Any:
 def _table(rows: list[Row], schema: Any) -> Any:
     import pyarrow as pa
 
-    columns = []
-    for field in schema:
-        fit = _as_text if pa.types.is_string(field.type) else _as_it_is
-        values = [fit(row.get(field.name)) for row in rows]
-        try:
-            columns.append(pa.array(values, field.type))
-        except UnicodeEncodeError:
-            columns.append(pa.array([value and make_storable(value) for value in values], field.type))
-    return pa.Table.from_arrays(columns, schema=schema)
+    columns = zip(*map(itemgetter(*schema.names), rows), strict=True)
+    arrays = [_array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def _array(values: Sequence[Any], kind: Any) -> Any:
+    """Return a column. What does not fit into one of texts is JSON there. UTF-8 has no halves of surrogate pairs."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind)
+    except pa.ArrowTypeError:
+        return _array([_as_text(value) for value in values], kind)
+    except UnicodeEncodeError:
+        return pa.array([_encodable(value) for value in values], kind)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return make_storable(value)
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    return {key: _encodable(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _as_text(value: Any) -> str | None:

@@ -31,9 +31,9 @@ from annotate.forms.filters import (
 )
 from annotate.models import Comparison, Project
 from annotate.pairs.downloads import download
-from annotate.pairs.exports import PAIR_COLUMNS
 from annotate.pairs.filters import FLAGGED, HELD_OUT, Filters
-from annotate.pairs.snapshots import PairSettings
+from annotate.pairs.pair_rows import PAIR_COLUMNS
+from annotate.pairs.settings import PairSettings
 
 
 def as_lists(data: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -133,6 +133,14 @@ class ExportForm(PairsForm):
     )
     kind = forms.ChoiceField(choices=[("", _("Every kind")), *Comparison.Kind.choices], label=_("Kind"))
     policy = PolicyField(to_field_name="name", label=_("With a completion of"))
+    judged_by = forms.ChoiceField(
+        choices=[
+            ("", _("Anywhere")),
+            ("people", _("Here, by people")),
+            ("imported", _("Elsewhere: all of imported files")),
+        ],
+        label=_("Judged"),
+    )
     annotator = AnnotatorsField(to_field_name="username", label=_("Judged by"))
     since = DayField(label=_("Judged since"))
     until = DayField(label=_("Judged until"), help_text=_("Later judgments are left out."))
@@ -190,7 +198,8 @@ class ExportForm(PairsForm):
     }  # fmt: skip
     BESIDE = StrictForm.BESIDE | {"count", "repository", "private", "token"}
     NARROWING = (
-        "kind", "policy", "annotator", "since", "until", "batch", "round", "metadata", "flags", "strength", "agreement",
+        "kind", "policy", "judged_by", "annotator", "since", "until", "batch", "round", "metadata", "flags", "strength",
+        "agreement",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], *, project: Project, format: str = "") -> None:
@@ -200,7 +209,9 @@ class ExportForm(PairsForm):
         super().__init__({**given, **({"format": [format]} if format else {})})
         self.project = project
         for field in self.fields.values():
-            if isinstance(field, AnnotatorsField | PolicyField | BatchField | SnapshotField):
+            if isinstance(field, AnnotatorsField):
+                field.narrow_to(project, given.get("annotator", []))
+            elif isinstance(field, PolicyField | BatchField | SnapshotField):
                 field.narrow_to(project)
 
     def clean(self) -> dict[str, Any]:
@@ -276,6 +287,7 @@ class ExportForm(PairsForm):
         return Filters(
             since=_midnight(chosen["since"]),
             until=_midnight(chosen["until"] + timedelta(days=1)) if chosen["until"] else None,
+            judged_by=chosen["judged_by"],
             annotators=[person.pk for person in chosen["annotator"]],
             kind=chosen["kind"],
             policy=chosen["policy"].pk if chosen["policy"] else None,
@@ -312,7 +324,7 @@ GROUPS = (
         _("Which rows"),
         _("people, dates, rounds, agreement"),
         [
-            ["policy"], ["since", "until"], ["batch", "round"], ["metadata", "flags"],
+            ["policy", "judged_by"], ["since", "until"], ["batch", "round"], ["metadata", "flags"],
             ["min_judgments", "strength", "agreement"], ["annotator"],
         ],
     ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
 from django import forms
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -13,6 +15,8 @@ from annotate.models import Policy, Project, Snapshot, User
 from annotate.people.members import judged_or_members
 from annotate.reports.search import has_batch
 from primitives.text import is_storable, printable
+
+MOST_EXTERNAL = 20  # annotators that files name, of those that a list offers
 
 
 class StrictForm(forms.Form):
@@ -52,6 +56,22 @@ def name_annotator(person: User) -> str:
     return str(person.username)
 
 
+class OfferedAnnotators(forms.models.ModelChoiceIterator):  # type: ignore[type-arg] # as below
+    """The annotators that a list offers: people, some of those that files name, and the chosen ones.
+
+    A file can name thousands. All are valid, and a filter of its own chooses all of them together.
+    """
+
+    def __init__(self, field: Any) -> None:
+        super().__init__(field)
+        self.queryset = getattr(field, "offered", field.queryset)
+
+
+def offered(everyone: QuerySet[User], chosen: Q) -> QuerySet[User]:
+    external = everyone.filter(imported_into__isnull=False).values("pk")[:MOST_EXTERNAL]
+    return everyone.filter(Q(imported_into=None) | Q(pk__in=external) | chosen)
+
+
 class AnnotatorField(forms.ModelChoiceField):  # type: ignore[type-arg] # no subscript at run time
     """A member of the project, or one who left: their judgments are kept, and they can be chosen."""
 
@@ -59,12 +79,16 @@ class AnnotatorField(forms.ModelChoiceField):  # type: ignore[type-arg] # no sub
         "invalid_choice": _("“%(value)s” is not, and was not, an annotator of this project."),
     }
 
+    iterator = OfferedAnnotators
+
     def __init__(self, **options: Any) -> None:
         super().__init__(User.objects.none(), required=False, label=_("Annotator"), **options)
 
-    def narrow_to(self, project: Project) -> None:
-        """Offer the people of this project."""
-        self.queryset = judged_or_members(project)
+    def narrow_to(self, project: Project, chosen: str = "") -> None:
+        """Take the annotators of this project."""
+        everyone = judged_or_members(project)
+        self.offered = offered(everyone, Q(pk=chosen) if chosen.isdecimal() and len(chosen) < 19 else Q())
+        self.queryset = everyone
 
     def label_from_instance(self, person: User) -> str:
         return name_annotator(person)
@@ -75,13 +99,16 @@ class AnnotatorsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
 
     default_error_messages = AnnotatorField.default_error_messages
     widget = forms.CheckboxSelectMultiple
+    iterator = OfferedAnnotators
 
     def __init__(self, **options: Any) -> None:
         super().__init__(User.objects.none(), required=False, **options)
 
-    def narrow_to(self, project: Project) -> None:
-        """Offer the people of this project."""
-        self.queryset = judged_or_members(project)
+    def narrow_to(self, project: Project, chosen: Sequence[str] = ()) -> None:
+        """Take the annotators of this project."""
+        everyone = judged_or_members(project)
+        self.offered = offered(everyone, Q(username__in=list(filter(is_storable, chosen))))
+        self.queryset = everyone
 
     def label_from_instance(self, person: User) -> str:
         return name_annotator(person)

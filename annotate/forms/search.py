@@ -126,7 +126,9 @@ class FilterForm(StrictForm):
     def __init__(self, data: Mapping[str, Any], *, project: Project) -> None:
         super().__init__(data)
         for field in self.fields.values():
-            if isinstance(field, AnnotatorField | PolicyField | BatchField):
+            if isinstance(field, AnnotatorField):
+                field.narrow_to(project, str(data.get("annotator") or ""))
+            elif isinstance(field, PolicyField | BatchField):
                 field.narrow_to(project)
 
 

@@ -8,9 +8,10 @@ from django.db.models import Exists, OuterRef
 
 from annotate.judgments.aspects import titles_of
 from annotate.models import Aspect, Comparison, Judgment, Project
-from annotate.pairs.exports import in_one_type, pseudonym
 from annotate.pairs.filters import Filters
-from annotate.pairs.snapshots import PairSettings
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.texts import in_one_type
+from annotate.people.pseudonyms import pseudonym
 
 AT_A_TIME = 500
 Kind = Comparison.Kind

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator
 from django.http import StreamingHttpResponse
 
 from annotate.models import Snapshot
-from annotate.pairs import exports
 from annotate.pairs.filters import Filters
+from annotate.pairs.lines import lines as as_lines
+from annotate.pairs.pair_rows import pair_rows
+from annotate.pairs.snapshots import exact_lines
 
 CHUNK = 64 * 1024  # bytes sent together
 
@@ -15,9 +17,9 @@ def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
     """Return a snapshot's pairs: `exact`, the lines whose SHA-256 is its digest, or `trl`, for training with TRL."""
     name = f"{found.project.slug}-{found.digest[:12]}-{shape}.jsonl"
     if shape == "exact":
-        return download(exports.exact_lines(found), name)
-    rows = exports.export_rows(found.project, Filters(held_out=True), snapshot=found)
-    return download(exports.lines(rows), name)
+        return download(exact_lines(found), name)
+    rows = pair_rows(found.project, Filters(held_out=True), snapshot=found)
+    return download(as_lines(rows), name)
 
 
 def download(

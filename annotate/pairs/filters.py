@@ -9,7 +9,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Flag, Judgment, Project
-from annotate.pairs.aggregation import EXCLUSIONS, Decision, Pair, PairSettings, decide
+from annotate.pairs.aggregation import Decision, Pair, decide
+from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from annotate.reports.search import has_metadata
 
 HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
@@ -27,10 +28,10 @@ REASONS = EXCLUSIONS | {
 class Filters:
     """The wanted rows. `since`: comparisons with a judgment from then on. `until`: judgments from before then.
 
-    `annotators`: only these people's judgments. `policy`: comparisons with a completion of it. `held_out`: held-out
-    prompts too (True), none (False), or None for nothing else than held-out prompts: they are for evaluation, not for
-    training. `flagged`: comparisons with an open flag alone (True), or none of them (False). `metadata`: a key, or
-    “key=value”, of the comparison or its prompt.
+    `annotators`: only these people's judgments. `judged_by`: those given here ("people"), or the imported ones.
+    `policy`: comparisons with a completion of it. `held_out`: held-out prompts too (True), none (False), or None for
+    nothing else than held-out prompts: they are for evaluation, not for training. `flagged`: comparisons with an open
+    flag alone (True), or none of them (False). `metadata`: a key, or “key=value”, of the comparison or its prompt.
 
     The others are about pairs: the fewest judgments, the least mean strength, the least share of agreeing votes (the
     label), and whether ties leave too ("leave", "include", "only").
@@ -39,6 +40,7 @@ class Filters:
     since: datetime | None = None
     until: datetime | None = None
     annotators: Sequence[int] = ()
+    judged_by: str = ""
     kind: str = ""
     policy: int | None = None
     batch: str = ""
@@ -55,6 +57,8 @@ class Filters:
         found = self._about_time()
         if self.annotators:
             found &= Q(annotator__in=self.annotators)
+        if self.judged_by:
+            found &= Q(import_batch="") if self.judged_by == "people" else ~Q(import_batch="")
         if self.kind:
             found &= Q(comparison__kind=self.kind)
         if self.policy:
@@ -88,14 +92,13 @@ class Filters:
         if isinstance(made, str):
             return made
         is_tie = made.label == 0.5
-        checks = {
-            "tie": is_tie and self.ties == "leave",
-            "decided": not is_tie and self.ties == "only",
-            "too_few": len(made.judgments) < self.min_judgments,
-            "weak": not is_tie and made.margin < self.strength,
-            "disputed": not is_tie and made.label < self.agreement,
-        }
-        return next((reason for reason, holds in checks.items() if holds), None)
+        if self.ties == ("leave" if is_tie else "only"):
+            return "tie" if is_tie else "decided"
+        if len(made.judgments) < self.min_judgments:
+            return "too_few"
+        if not is_tie and made.margin < self.strength:
+            return "weak"
+        return "disputed" if not is_tie and made.label < self.agreement else None
 
     def settings(self, settings: PairSettings | None) -> PairSettings:
         """Return how judgments become pairs, with ties kept only where this lets them out."""

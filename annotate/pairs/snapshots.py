@@ -1,44 +1,33 @@
-"""Preference pairs: as they stand now (`aggregate`), frozen in snapshots, and as the lines that training reads."""
+"""Preference pairs frozen in snapshots, their canonical lines, and the lines that training reads."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
+import orjson
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q
 
-from annotate.models import Comparison, Completion, Project, Snapshot, SnapshotPair, User
-from annotate.pairs.aggregation import (
-    EXCLUSIONS,
-    Aggregation,
-    Pair,
-    PairSettings,
-    PairSettingsError,
-    aggregate,
+from annotate.models import Completion, Project, Snapshot, SnapshotPair, User
+from annotate.pairs.aggregation import Pair, aggregate
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.texts import (
+    AT_A_TIME,
+    Texts,
+    as_prompted,
+    batches,
+    parse,
+    shared_prompt_ids,
+    with_texts,
 )
 from annotate.projects import trail
-from annotate.text.chats import Content
 
-__all__ = [
-    "EXCLUSIONS",
-    "Aggregation",
-    "Pair",
-    "PairSettings",
-    "PairSettingsError",
-    "aggregate",
-    "as_prompted",
-    "canonical",
-    "shared_prompt_ids",
-    "stored_pairs",
-    "take_snapshot",
-    "training_rows",
-]
-
-AT_A_TIME = 500  # pairs whose texts are in memory together
+_CONTENT = ("prompt", "chosen", "rejected")
+_STORED = ("comparison_id", "chosen_id", "rejected_id", "label", "margin", "weight", "held_out")
 
 
 def take_snapshot(
@@ -47,7 +36,7 @@ def take_snapshot(
     """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists."""
     settings = settings or PairSettings()
     found = aggregate(project, settings, at=at)
-    digest = _digest(project, found.pairs)
+    digest = _digest(found.pairs)
     with transaction.atomic():
         snapshot, made = Snapshot.objects.get_or_create(
             project=project,
@@ -60,9 +49,17 @@ def take_snapshot(
     return snapshot
 
 
+def _digest(pairs: Iterable[Pair]) -> str:
+    """SHA-256 of the pairs in canonical JSON Lines, in the order of their comparisons."""
+    sha = hashlib.sha256()
+    for pair, texts in with_texts(pairs):
+        sha.update(_exact_line(pair, texts))
+    return sha.hexdigest()
+
+
 def _store(snapshot: Snapshot, pairs: Iterable[Pair]) -> None:
     of_pair = SnapshotPair.judgments.through
-    for some in _batches(pairs):
+    for some in batches(pairs):
         rows = SnapshotPair.objects.bulk_create(
             SnapshotPair(
                 snapshot=snapshot,
@@ -83,39 +80,53 @@ def _store(snapshot: Snapshot, pairs: Iterable[Pair]) -> None:
         )
 
 
-def _digest(project: Project, pairs: Iterable[Pair]) -> str:
-    """SHA-256 of the pairs in canonical JSON Lines, in the order of their comparisons."""
-    sha = hashlib.sha256()
-    for some in _batches(pairs):
-        texts = {
-            row["pk"]: row
-            for row in Comparison.objects.filter(pk__in=[pair.comparison for pair in some]).values(
-                "pk", "prompt__content", "prompt__tools", "first_id",
-                "first__text", "first__messages", "second__text", "second__messages",
-            )
-        }  # fmt: skip
-        for pair in some:
-            row = texts[pair.comparison]
-            both = (
-                row["first__messages"] or row["first__text"],
-                row["second__messages"] or row["second__text"],
-            )
-            chosen, rejected = both if pair.chosen == row["first_id"] else both[::-1]
-            sha.update(
-                canonical(
-                    comparison=pair.comparison,
-                    prompt=row["prompt__content"],
-                    tools=row["prompt__tools"],
-                    chosen=chosen,
-                    rejected=rejected,
-                    label=pair.label,
-                    margin=pair.margin,
-                    weight=pair.weight,
-                    held_out=pair.held_out,
-                    judgments=list(pair.judgments),
-                )
-            )
-    return sha.hexdigest()
+# --- What was frozen ---------------------------------------------------------------------------------------------
+
+
+def stored_pairs(snapshot: Snapshot, only: Q | None = None) -> Iterator[Pair]:
+    """Yield the snapshot's pairs in the order of their comparisons. `only` narrows them."""
+    rows = SnapshotPair.objects.filter(only or Q(), snapshot=snapshot).order_by("comparison_id")
+    for some in batches(rows.values_list("pk", *_STORED).iterator(chunk_size=AT_A_TIME)):
+        judgments = _judgments_of([key for key, *_pair in some])
+        for key, *pair in some:
+            yield Pair._make((*pair, tuple(judgments[key])))
+
+
+def _judgments_of(pairs: Sequence[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {pair: [] for pair in pairs}
+    links = SnapshotPair.judgments.through.objects.filter(snapshotpair__in=pairs).order_by("judgment_id")
+    for pair, judgment in links.values_list("snapshotpair_id", "judgment_id"):
+        found[pair].append(judgment)
+    return found
+
+
+def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield a snapshot's pairs in the canonical form: the SHA-256 of these lines is its digest.
+
+    Ids are those of the database that it was frozen in. Of a snapshot that has forgotten pairs, the others are left.
+    """
+    for pair, texts in with_texts(stored_pairs(snapshot)):
+        as_frozen = pair._replace(
+            comparison=pair.comparison - snapshot.comparison_shift,
+            judgments=tuple(judgment - snapshot.judgment_shift for judgment in pair.judgments),
+        )
+        yield _exact_line(as_frozen, texts)
+
+
+def _exact_line(pair: Pair, texts: Texts) -> bytes:
+    chosen, rejected = texts.completions(pair.chosen)
+    return canonical(
+        comparison=pair.comparison,
+        prompt=parse(texts.prompt),
+        tools=parse(texts.tools),
+        chosen=chosen.content,
+        rejected=rejected.content,
+        label=pair.label,
+        margin=pair.margin,
+        weight=pair.weight,
+        held_out=pair.held_out,
+        judgments=pair.judgments,
+    )
 
 
 def canonical(*, tools: Any = None, **fields: Any) -> bytes:
@@ -126,14 +137,19 @@ def canonical(*, tools: Any = None, **fields: Any) -> bytes:
     the completions, or their messages.
     """
     fields |= {"tools": tools} if tools else {}
+    if (
+        not tools
+        and all(isinstance(fields[name], str) for name in _CONTENT)
+        and not 0 < fields["margin"] < 1e-4
+    ):
+        # Both libraries write these alike. They differ in some numbers, which messages and tools may hold.
+        with suppress(TypeError):  # half a surrogate pair
+            return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS) + b"\n"
     line = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return line.encode("utf-8", "surrogatepass") + b"\n"
 
 
-def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    rest = iter(pairs)
-    while some := list(islice(rest, AT_A_TIME)):
-        yield some
+# --- The lines that training reads -------------------------------------------------------------------------------
 
 
 def training_rows(
@@ -145,46 +161,26 @@ def training_rows(
     completion ended, where they are known; and the prompt's ids, where both completions were sampled after the same.
     Ids of another model than `base_model` mean other words to it: of those completions there is the text alone.
     """
-    for pair in stored_pairs(snapshot).filter(held_out=held_out).iterator(chunk_size=AT_A_TIME):
+    for pair, texts in with_texts(stored_pairs(snapshot, Q(held_out=held_out))):
+        prompt = parse(texts.prompt)
+        chosen, rejected = texts.completions(pair.chosen)
         row: dict[str, Any] = {
-            "id": str(pair.comparison_id - snapshot.comparison_shift),  # as it was frozen
-            "prompt": pair.comparison.prompt.content,
-            "chosen": as_prompted(pair.comparison.prompt.content, pair.chosen.content),
-            "rejected": as_prompted(pair.comparison.prompt.content, pair.rejected.content),
+            "id": str(pair.comparison - snapshot.comparison_shift),  # as it was frozen
+            "prompt": prompt,
+            "chosen": as_prompted(prompt, chosen.content),
+            "rejected": as_prompted(prompt, rejected.content),
             "label": pair.label,
             "margin": pair.margin * margin_scale,
             "weight": pair.weight,
         }
-        if tools := pair.comparison.prompt.tools:
+        if tools := parse(texts.tools):
             row["tools"] = tools
-        for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-            if completion.token_ids and base_model in (None, completion.policy.base_model):
-                row[f"{name}_token_ids"] = completion.token_ids
-            if completion.finish_reason != completion.FinishReason.UNKNOWN:
+        for name, completion in (("chosen", chosen), ("rejected", rejected)):
+            if base_model in (None, completion.base_model) and (ids := parse(completion.token_ids)):
+                row[f"{name}_token_ids"] = ids
+            if completion.finish_reason != Completion.FinishReason.UNKNOWN:
                 row[f"{name}_finish_reason"] = completion.finish_reason
-        given = shared_prompt_ids(pair.chosen, pair.rejected)
+        given = shared_prompt_ids(chosen, rejected)
         if given and "chosen_token_ids" in row and "rejected_token_ids" in row:
             row["prompt_token_ids"] = given
         yield row
-
-
-def shared_prompt_ids(chosen: Completion, rejected: Completion) -> list[int] | None:
-    """Return the prompt's ids that both completions were sampled after, or None if they differ or are not known."""
-    given: list[int] | None = chosen.prompt_token_ids
-    return given if given and given == rejected.prompt_token_ids else None
-
-
-def as_prompted(prompt: Content, completion: Content) -> Content:
-    """Return a completion in the form of its prompt, as TRL has it: text to text, an assistant's message to a chat."""
-    if isinstance(prompt, str) or not isinstance(completion, str):
-        return completion
-    return [{"role": "assistant", "content": completion}]
-
-
-def stored_pairs(snapshot: Snapshot) -> QuerySet[SnapshotPair]:
-    """Return the snapshot's pairs with their texts, in the order of their comparisons."""
-    return (
-        SnapshotPair.objects.filter(snapshot=snapshot)
-        .select_related("comparison__prompt", "chosen__policy", "rejected__policy")
-        .order_by("comparison_id")
-    )

@@ -4,7 +4,7 @@ The figures are `agreement`'s. Here they are put together, and held against bars
 warning needs enough verdicts, and an interval that does not reach the bar.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.db.models import Count, Q
@@ -21,6 +21,7 @@ ENOUGH_GOLD, ENOUGH_REPEATS, ENOUGH_PREFERENCES, ENOUGH_JUDGMENTS = 10, 10, 30, 
 LEFT_FROM_HALF = 0.1  # a share of left verdicts further from one half than this matters
 MOST_TOO_FAST, MOST_SKIPPED, LEAST_CONSISTENT = 0.1, 0.3, 0.6
 LEAKS_LOOKED_AT = 2_000  # the newest completions
+MOST_EXTERNAL, MOST_KAPPAS = 20, 100  # rows on the page: a file can name thousands of annotators
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,24 @@ class Person:
 
 
 @dataclass(frozen=True)
+class External:
+    """The annotators that files name: how many there are, their judgments, and those that the page lists.
+
+    These are the ones with the most judgments, of all or of those whose name holds what was searched for.
+    """
+
+    count: int
+    total: int
+    found: int
+    people: list[Person]
+
+
+@dataclass(frozen=True)
 class Quality:
     """The whole page. `kappas` holds (one, other, comparisons both judged, Cohen's kappa or None)."""
 
     people: list[Person]
+    external: External
     verdicts: list[tuple[str, Share]]
     pairwise: Share
     alpha: float | None
@@ -51,32 +66,48 @@ class Quality:
 
     @property
     def total(self) -> int:
-        return sum(person.total for person in self.people)
+        return sum(person.total for person in self.people) + self.external.total
 
     @property
     def warnings(self) -> list[str]:
         return [warning for person in self.people for warning in person.warnings]
 
 
-def assess(project: Project) -> Quality:
-    """Everything that the page shows, in a number of queries that does not depend on the project's size."""
+def assess(project: Project, search: str = "") -> Quality:
+    """Everything that the page shows, in a number of queries that does not depend on the project's size.
+
+    `search` narrows the external annotators by their names.
+    """
     met = agreement.meetings(project)
     found = agreement.annotators(project, met=met)
     users = User.objects.in_bulk([one.annotator for one in found])
-    people = [_person(project, users[one.annotator], one) for one in found]
+    everyone = [_person(project, users[one.annotator], one) for one in found]
+    everyone.sort(key=lambda person: -person.total)
+    kappas = sorted(agreement.kappas(met), key=lambda row: (_is_external(users, row), -row[2]))
     return Quality(
-        people=sorted(people, key=lambda person: (person.user.is_imported, -person.total)),
+        people=[person for person in everyone if not person.user.is_imported],
+        external=_external([person for person in everyone if person.user.is_imported], search),
         verdicts=_mix(project),
         pairwise=agreement.pairwise_agreement(met),
         alpha=agreement.krippendorff_alpha(met),
         gold=sum_shares(one.gold for one in found),
         left=sum_shares(one.left for one in found),
         kappas=[
-            (users[one], users[other], count, kappa) for one, other, count, kappa in agreement.kappas(met)
+            (users[one], users[other], count, kappa) for one, other, count, kappa in kappas[:MOST_KAPPAS]
         ],
         days=days_of(project),
         leaks=identity_leaks(project),
     )
+
+
+def _external(people: list[Person], search: str) -> External:
+    wanted = search.casefold()
+    found = [person for person in people if wanted in person.user.shown_name.casefold()]
+    return External(len(people), sum(person.total for person in people), len(found), found[:MOST_EXTERNAL])
+
+
+def _is_external(users: Mapping[int, User], row: tuple[int, int, int, float | None]) -> bool:
+    return users[row[0]].is_imported or users[row[1]].is_imported
 
 
 def _person(project: Project, user: User, figures: Annotator) -> Person:

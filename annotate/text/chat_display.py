@@ -1,7 +1,7 @@
 """A prompt as every page shows it: text, or the messages of a chat.
 
-Texts are shown in the chosen view. Instructions, calls of tools, their results, and whatever else a message holds are
-boxes that fold, each with its name.
+Texts are shown in the chosen view, with the pictures that a message embeds. Instructions, calls of tools, their
+results, and whatever else a message holds are boxes that fold, each with its name.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from annotate.text import rendering
 from annotate.text.chats import Content, Turn, read_turns
+from annotate.text.images import show_picture
 
 ROLES = {
     "system": gettext_lazy("System"),
@@ -132,6 +133,9 @@ def _show_parts(turn: Turn, room: rendering.Room, show: Show) -> list[Block]:
     blocks = []
     for part in turn.parts:
         shown = room.take(part.text)
+        if part.image and show is not rendering.render_raw and shown == part.text:
+            picture = show_picture(part.image)
+            blocks += [Block(picture)] if picture else []
         if part.name:
             title, size = rendering.show_name(part.name), _size(part.text)
             blocks.append(Block(rendering.render_raw(shown), title, size, is_open=False))

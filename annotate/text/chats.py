@@ -18,10 +18,11 @@ Content = str | list[dict[str, Any]]
 
 
 class Part(NamedTuple):
-    """A part of a message. Only the texts of its content have no name."""
+    """A part of a message. Only the texts of its content have no name. `image` is the data URI of a picture in it."""
 
     text: str
     name: str = ""
+    image: str = ""
 
 
 class Turn(NamedTuple):
@@ -108,7 +109,7 @@ def _read_message(message: Any) -> Turn:
     if role == "tool":
         of_call = message.get("tool_call_id")
         title = _with_id(_("Result of %(name)s") % {"name": named or _("a tool")}, of_call)
-        parts = [Part(part.text, part.name or title) for part in parts]
+        parts = [part._replace(name=part.name or title) for part in parts]
         shown |= {"tool_call_id"} if isinstance(of_call, str) and parts else set()
     for key, value in message.items():
         if key == "tool_calls" and isinstance(value, list):
@@ -129,7 +130,19 @@ def _read_content(content: Any) -> Iterator[Part]:
             yield Part(part["text"])
         else:
             kind = part.get("type") if isinstance(part, dict) else None
-            yield Part(_write(part), str(kind or _("Content")))
+            yield Part(_write(part), str(kind or _("Content")), _embedded_image(part))
+
+
+def _embedded_image(part: Any) -> str:
+    """Return the data URI of the image that a part holds, as the APIs of OpenAI and Anthropic write it, or no text."""
+    if not isinstance(part, dict):
+        return ""
+    image = part.get("image_url") or part.get("image") or part.get("source")
+    if isinstance(image, dict) and image.get("type") == "base64":
+        image = f"data:{image.get('media_type')};base64,{image.get('data')}"
+    elif isinstance(image, dict):
+        image = image.get("url")
+    return image if isinstance(image, str) and image.startswith("data:image/") else ""
 
 
 def _read_call(call: Any) -> Part:

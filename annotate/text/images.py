@@ -111,6 +111,16 @@ def show_image(address: str, source: str, payloads: Payloads, hosts: Collection[
     return format_html('<span class="image">{}<span class="caption">{}</span></span>', image, caption)
 
 
+def show_picture(address: str) -> SafeString | None:
+    """Return the picture of a data URI, or None where it is not one that may be shown."""
+    found = DATA_URI.fullmatch(address)
+    picture = read_picture(found[2]) if found else None
+    if picture is None:
+        return None
+    image = '<span class="image"><img src="{}" width="{}" height="{}" alt=""></span>'
+    return format_html(image, *astuple(picture))
+
+
 def _held(reason: str) -> SafeString:
     return format_html('<span class="held">{}</span>', reason)
 

@@ -13,13 +13,13 @@ from annotate import tasks
 from annotate.errors import RefusalError
 from annotate.exports import account, card, hub, jobs
 from annotate.forms.exports import ExportForm, PairsForm, PushForm, export_download, read_selection
-from annotate.models import Export, Role, Snapshot
+from annotate.models import Export, Role, Snapshot, User
 from annotate.pairs.downloads import snapshot_download
-from annotate.pairs.exports import pseudonym
 from annotate.pairs.filters import REASONS
-from annotate.pairs.snapshots import EXCLUSIONS, take_snapshot
+from annotate.pairs.settings import EXCLUSIONS
+from annotate.pairs.snapshots import take_snapshot
 from annotate.people.access import READERS, ProjectRequest, project_view
-from annotate.people.members import judged_or_members
+from annotate.people.pseudonyms import pseudonym
 from annotate.projects import trail
 
 Answer = HttpResponse | StreamingHttpResponse | FileResponse
@@ -44,14 +44,18 @@ def _page(request: ProjectRequest, form: ExportForm, push: PushForm | None = Non
         "account": _account(form) if counted and valid else None,
         "is_large": account.is_large(request.project),
         "jobs": Export.objects.filter(project=request.project).select_related("created_by")[:JOBS_SHOWN],
-        "people": [(pseudonym(person.pk), person) for person in judged_or_members(request.project)]
-        if request.membership.role == Role.ADMIN
-        else [],
+        "people": _numbered(form) if request.membership.role == Role.ADMIN else [],
     }
     template = "annotate/_export_account.html" if request.htmx else "annotate/export.html"
     return render(
         request, template, context, status=200 if valid and (push is None or push.is_valid()) else 422
     )
+
+
+def _numbered(form: ExportForm) -> list[tuple[str, User]]:
+    """Return the annotators that the form offers by their pseudonyms."""
+    offered = form.fields["annotator"].offered  # type: ignore[attr-defined]
+    return [(pseudonym(person.pk), person) for person in offered]
 
 
 def _account(form: ExportForm) -> dict[str, Any]:

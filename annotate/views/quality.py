@@ -14,14 +14,17 @@ from annotate.reports.days import Day
 from annotate.reports.quality import assess
 
 CHART_WIDTH, CHART_HEIGHT, GAP = 720, 120, 4
+SEARCH = 200  # characters
 
 
 @require_GET
 @project_view(*READERS)
 def quality(request: ProjectRequest) -> HttpResponse:
-    found = assess(request.project)
+    search = request.GET.get("external", "").strip()[:SEARCH]
+    found = assess(request.project, search)
     context = {
         "quality": found,
+        "search": search,
         "alpha_in_words": in_words(found.alpha),
         **chart_of(found.days),
     }

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.models import Claim, Import, Policy, Project, User
-from annotate.pairs.exports import pseudonym
+from annotate.people.pseudonyms import pseudonym
 from annotate.projects.trail import VERBS_OF_PEOPLE
 from training.engine.rundir import to_json
 from training.models import Round

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Count, Prefetch
 
 from annotate.models import Judgment, Policy, Snapshot, SnapshotPair
-from annotate.pairs.exports import pseudonym
+from annotate.people.pseudonyms import pseudonym
 from training.engine.rundir import RunDirectory
 from training.models import Round
 from training.rounds import lineage

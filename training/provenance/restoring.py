@@ -22,7 +22,7 @@ from django.db import DataError, IntegrityError, connection, models, transaction
 from django.utils.translation import gettext as _
 
 from annotate.models import Membership, Project, Role, Snapshot, User
-from annotate.pairs.exports import exact_lines
+from annotate.pairs.snapshots import exact_lines
 from annotate.projects import trail
 from annotate.projects.lifecycle import free_slug
 from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, PEOPLE, TABLES, Table

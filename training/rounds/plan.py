@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project
-from annotate.pairs.snapshots import PairSettings, PairSettingsError
+from annotate.pairs.settings import PairSettings, PairSettingsError
 from annotate.projects import base_models
 from training.endpoints.addresses import find_place
 from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from annotate.models import Judgment, Project
-from annotate.pairs.snapshots import EXCLUSIONS, PairSettings, aggregate
+from annotate.pairs.aggregation import aggregate
+from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from training.models import Round
 from training.rounds.plan import Plan, check_policy
 from training.rounds.state_machine import MIN_PAIRS

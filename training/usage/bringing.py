@@ -83,7 +83,7 @@ def bring_model(project: Project, by: User | None, name: str, place: str, revisi
     name = _free_name(project, name)
     found = base_models.locate(place)
     if found is None:
-        raise RefusalError(base_models.refusal(place), "place")
+        raise RefusalError(base_models.explain_refusal(place), "place")
     if revision and found.startswith("/"):
         raise RefusalError(_("A folder has no revisions."), "revision")
     if found.startswith("/"):
@@ -294,7 +294,7 @@ def _copy_adapter(place: str, folder: Path) -> None:
     """Copy the two files of an adapter from an allowed folder or repository. Raises RefusalError."""
     found = base_models.locate(place)
     if found is None:
-        raise RefusalError(base_models.refusal(place), "place")
+        raise RefusalError(base_models.explain_refusal(place), "place")
     if not found.startswith("/"):
         _download_adapter(found, folder)
         return

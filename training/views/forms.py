@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.errors import RefusalError
 from annotate.models import Project
-from annotate.pairs.snapshots import PairSettings, PairSettingsError
+from annotate.pairs.settings import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
 from training.models import Round

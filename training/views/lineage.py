@@ -11,8 +11,8 @@ from django.views.decorators.http import require_GET
 
 from annotate.models import Judgment, Policy, Project, Role, User
 from annotate.pairs.downloads import download
-from annotate.pairs.exports import pseudonym
 from annotate.people.access import READERS, ProjectRequest, project_view
+from annotate.people.pseudonyms import pseudonym
 from annotate.projects import trail
 from training.models import Round
 from training.provenance import lineage_file

@@ -8,7 +8,7 @@ from annotate.api.shapes.base import Note, Shape, StrictSerializer, WholeNumber
 from annotate.api.shapes.rows import CONTENT, MESSAGES, OBJECT, WHEN
 from annotate.judgments.scale import SIDES, side_of
 from annotate.models import Claim, Completion, Judgment, Project
-from annotate.pairs.exports import pseudonym
+from annotate.people.pseudonyms import pseudonym
 
 
 class JudgmentOut(serializers.ModelSerializer[Judgment]):

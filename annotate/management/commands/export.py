@@ -23,11 +23,22 @@ from annotate.exports.selection import Selection
 from annotate.forms.exports import ExportForm
 from annotate.forms.filters import DayField
 from annotate.models import Project
-from annotate.pairs import exports
+from annotate.pairs.lines import write_file
 from annotate.projects import trail
 
 # The fields of the page's form that narrow the rows, those that say how judgments become pairs, and the others.
-NARROWING = ("kind", "policy", "annotator", "batch", "round", "metadata", "flags", "strength", "agreement")
+NARROWING = (
+    "kind",
+    "policy",
+    "judged_by",
+    "annotator",
+    "batch",
+    "round",
+    "metadata",
+    "flags",
+    "strength",
+    "agreement",
+)
 RULES = ("votes", "weights", "min_judgments", "smoothing", "too_fast", "gold", "ties")
 SHAPES = ("texts", "columns", "validation", "test", "salt", "parts", "held_out")
 
@@ -78,6 +89,7 @@ class Command(BaseCommand):
             action="append",
             help="from this person's judgments alone; repeatable",
         )
+        parser.add_argument("--judged-by", help="judgments given here (people), or those of files (imported)")
         parser.add_argument("--kind", help="comparisons of this kind")
         parser.add_argument("--policy", metavar="NAME", help="comparisons with a completion of this policy")
         parser.add_argument("--batch", metavar="NAME", help="comparisons of this batch")
@@ -156,7 +168,7 @@ class Command(BaseCommand):
                     sys.stdout.buffer.writelines(found.chunks)
                     sys.stdout.flush()
                     return
-                exports.write_file(Path(output), found.chunks)
+                write_file(Path(output), found.chunks)
         except OSError as error:
             raise CommandError(f"{output} cannot be written: {error.strerror}.") from error
         except RefusalError as refused:

@@ -14,7 +14,8 @@ from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS
 from annotate.exports.selection import Selection
 from annotate.models import Flag
-from annotate.pairs.exports import JUDGMENT_COLUMNS, PAIR_COLUMNS
+from annotate.pairs.judgment_rows import JUDGMENT_COLUMNS
+from annotate.pairs.pair_rows import PAIR_COLUMNS
 from annotate.pairs.snapshots import take_snapshot
 from tests.annotate.exports.conftest import CHAT
 from tests.factories import say
@@ -246,6 +247,8 @@ def test_every_format_of_an_empty_project_is_a_file(project, select, tmp_path):
     [
         ({}, True, {"tie", "both_bad", "skipped"}),
         ({"annotator": ["bela"]}, True, set()),
+        ({"judged_by": "people"}, True, {"tie", "both_bad", "skipped"}),
+        ({"judged_by": "imported"}, False, set()),
         ({"annotator": ["anna", "bela"], "min_judgments": "2"}, True, {"too_few", "skipped"}),
         ({"strength": "1.6"}, False, {"weak", "tie", "both_bad", "skipped"}),
         ({"agreement": "0.9", "kind": "standard"}, True, {"tie", "both_bad", "skipped"}),

@@ -9,7 +9,7 @@ from django.utils import timezone
 from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import Judgment, stored_aspects
-from annotate.pairs.exports import judgment_rows
+from annotate.pairs.judgment_rows import judgment_rows
 from annotate.queueing import queue
 from annotate.reports import my_work
 from annotate.reports.days import days_of

@@ -18,9 +18,13 @@ from django.utils import timezone
 
 from annotate.judgments import judging, revising
 from annotate.models import Comparison, Judgment, Project, Prompt
-from annotate.pairs import exports
-from annotate.pairs.exports import Filters, export_rows, judgment_rows
-from annotate.pairs.snapshots import PairSettings, take_snapshot
+from annotate.pairs import texts
+from annotate.pairs.filters import Filters
+from annotate.pairs.judgment_rows import JUDGMENT_COLUMNS, judgment_rows
+from annotate.pairs.lines import csv_lines, lines, write_file
+from annotate.pairs.pair_rows import PAIR_COLUMNS, pair_rows
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.snapshots import take_snapshot
 from tests.factories import say
 
 
@@ -39,7 +43,7 @@ def judged(project: Project, three: list[Any], make_comparisons: Any) -> list[Co
 
 
 def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
-    (row,) = export_rows(project)
+    (row,) = pair_rows(project)
     first, second = judged[0].first, judged[0].second
     judgments = list(judged[0].judgments.order_by("pk"))
     anna, bela = (f"annotator-{person.pk}" for person in three[:2])
@@ -92,7 +96,7 @@ def test_a_row_holds_the_pair_and_where_it_came_from(project, three, judged):
 def test_ties_are_never_exported_as_chosen(project, judged, settings):
     """A peer exported ties as "B chosen"."""
     assert judged[1].pk not in {
-        row["comparison"] for row in export_rows(project, Filters(held_out=True), settings)
+        row["comparison"] for row in pair_rows(project, Filters(held_out=True), settings)
     }
 
 
@@ -100,7 +104,7 @@ def test_ties_in_a_snapshot_are_not_exported_either(project, owner, judged):
     snapshot = take_snapshot(project, owner, PairSettings(ties="half"))
     assert snapshot.pairs.filter(comparison=judged[1]).exists()
     assert judged[1].pk not in {
-        row["comparison"] for row in export_rows(project, Filters(held_out=True), None, snapshot)
+        row["comparison"] for row in pair_rows(project, Filters(held_out=True), None, snapshot)
     }
 
 
@@ -110,7 +114,7 @@ def test_the_export_says_what_was_said_now_not_before(project, three, judged):
         revising.revise(
             project, judgment.annotator, judgment.pk, judging.Verdict("prefer", judged[0].second_id, 3)
         )
-    (row,) = export_rows(project)
+    (row,) = pair_rows(project)
     assert (row["chosen"], row["margin"]) == (judged[0].second.text, 3.0)
 
 
@@ -119,7 +123,7 @@ def test_held_out_prompts_are_left_out_unless_asked_for(project, owner, judged, 
     keys = [judged[number].pk for number in expected]
     for snapshot in (None, take_snapshot(project, owner)):
         assert [
-            row["comparison"] for row in export_rows(project, Filters(held_out=held_out), None, snapshot)
+            row["comparison"] for row in pair_rows(project, Filters(held_out=held_out), None, snapshot)
         ] == keys
 
 
@@ -131,7 +135,7 @@ def test_filters(project, three, judged, make_comparisons):
     say(three[1], foreign, "first")
 
     def found(**filters: Any) -> list[int]:
-        return [row["comparison"] for row in export_rows(project, Filters(**filters))]
+        return [row["comparison"] for row in pair_rows(project, Filters(**filters))]
 
     assert found() == [judged[0].pk, gate.pk, foreign.pk]
     assert found(annotators=[three[0].pk]) == [judged[0].pk]
@@ -144,7 +148,7 @@ def test_filters(project, three, judged, make_comparisons):
 
 
 def test_an_annotators_export_holds_their_verdicts_alone(project, three, judged):
-    (row,) = export_rows(project, Filters(annotators=[three[1].pk]))
+    (row,) = pair_rows(project, Filters(annotators=[three[1].pk]))
     assert (row["annotators"], row["margin"]) == ([f"annotator-{three[1].pk}"], 1.0)
 
 
@@ -154,12 +158,12 @@ def test_a_snapshot_exports_what_was_frozen(project, owner, three, judged):
         revising.revise(
             project, judgment.annotator, judgment.pk, judging.Verdict("prefer", judged[0].second_id, 3)
         )
-    (row,) = export_rows(project, snapshot=snapshot)
+    (row,) = pair_rows(project, snapshot=snapshot)
     assert (row["chosen"], row["margin"], row["snapshot"]) == (judged[0].first.text, 1.5, snapshot.digest)
 
 
 def test_exports_name_no_person(project, three, judged):
-    text = "".join(map(json.dumps, [*export_rows(project), *judgment_rows(project)]))
+    text = "".join(map(json.dumps, [*pair_rows(project), *judgment_rows(project)]))
     assert not any(person.username in text for person in three)
 
 
@@ -169,7 +173,7 @@ def test_every_row_has_the_same_keys_and_types_of_values(project, three, make_co
     for comparison, metadata in zip(comparisons, ({"n": 1}, {"n": "one", "more": [1]}), strict=True):
         Prompt.objects.filter(pk=comparison.prompt_id).update(metadata=metadata)
         say(three[0], comparison, "first")
-    one, other = export_rows(project)
+    one, other = pair_rows(project)
     assert list(one) == list(other)
     assert [type(value) for value in one.values()] == [type(value) for value in other.values()]
     assert json.loads(other["prompt_metadata"]) == {"n": "one", "more": [1]}
@@ -180,15 +184,15 @@ def test_memory_and_queries_do_not_grow_with_the_rows(
 ):
     for comparison in make_comparisons(60):
         say(three[0], comparison, "first")
-    rows = export_rows(project)
-    with django_assert_num_queries(3):  # the judgments, the texts of a batch, its judgments
+    rows = pair_rows(project)
+    with django_assert_num_queries(2):  # the judgments, and the texts of a batch
         assert sum(1 for _ in rows) == 60
 
 
 def test_large_texts_are_held_a_batch_at_a_time(project, three, make_comparisons, monkeypatch):
     from annotate.models import Completion
 
-    monkeypatch.setattr(exports, "AT_A_TIME", 5)
+    monkeypatch.setattr(texts, "AT_A_TIME", 5)
     size = 200_000
     for comparison in make_comparisons(40):
         first = Completion.objects.create(
@@ -199,7 +203,7 @@ def test_large_texts_are_held_a_batch_at_a_time(project, three, make_comparisons
         )
         say(three[0], large, "first")
     tracemalloc.start()
-    assert sum(len(line) > size for line in exports.lines(export_rows(project))) == 40
+    assert sum(len(line) > size for line in lines(pair_rows(project))) == 40
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * size  # 40 in all
@@ -256,7 +260,7 @@ def test_a_judgment_says_where_its_comparison_came_from(project, three, make_com
         "c1",
         '{"lang": "de"}',
     )
-    assert tuple(told) == exports.JUDGMENT_COLUMNS
+    assert tuple(told) == JUDGMENT_COLUMNS
 
 
 def test_page_api_and_command_give_the_same_judgments(project, judged, owner, client_for, capfdbinary):
@@ -270,7 +274,7 @@ def test_page_api_and_command_give_the_same_judgments(project, judged, owner, cl
 
 
 def test_pairs_hold_the_columns_that_their_header_names(project, judged):
-    assert tuple(next(export_rows(project))) == exports.PAIR_COLUMNS
+    assert tuple(next(pair_rows(project))) == PAIR_COLUMNS
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------------
@@ -298,7 +302,7 @@ def test_numbers_for_spreadsheets_stay_numbers():
 def cell(value, **options):
     """Return what a reader of tables finds of a value."""
     rows, columns = [{"value": value, "more": 1}], ("value", "more")
-    table = b"".join(exports.csv_lines(rows, columns, **options)).decode("utf-8-sig")
+    table = b"".join(csv_lines(rows, columns, **options)).decode("utf-8-sig")
     [header, [found, _more]] = csv.reader(io.StringIO(table, newline=""))
     assert header == ["value", "more"]
     return found
@@ -316,17 +320,17 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        exports.write_file(path, broken())
+        write_file(path, broken())
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["pairs.jsonl"]
-    exports.write_file(path, exports.lines([{"text": "ü🙂"}]))
+    write_file(path, lines([{"text": "ü🙂"}]))
     assert path.read_bytes() == '{"text":"ü🙂"}\n'.encode()
 
 
 def test_the_command_writes_a_file(project, judged, tmp_path, capsys):
     path = tmp_path / "pairs.jsonl"
     call_command("export", "reviews", "--output", str(path))
-    assert [json.loads(line) for line in path.read_text().splitlines()] == list(export_rows(project))
+    assert [json.loads(line) for line in path.read_text().splitlines()] == list(pair_rows(project))
     assert "Pairs written to" in capsys.readouterr().err
 
 
@@ -390,7 +394,7 @@ def test_a_chat_is_exported_in_trls_conversational_format(project, three, make_c
     (comparison,) = make_comparisons(1)
     Prompt.objects.filter(pk=comparison.prompt_id).update(content=chat)
     say(three[0], comparison, "second")
-    (row,) = export_rows(project)
+    (row,) = pair_rows(project)
     assert (row["prompt"], row["chosen"]) == (
         chat,
         [{"role": "assistant", "content": comparison.second.text}],

@@ -9,14 +9,16 @@ import pytest
 
 from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Completion, Project, Prompt, Snapshot
-from annotate.pairs import snapshots
-from annotate.pairs.exports import export_rows
-from annotate.pairs.snapshots import PairSettings, aggregate, take_snapshot, training_rows
+from annotate.pairs import texts
+from annotate.pairs.aggregation import Pair, aggregate
+from annotate.pairs.pair_rows import pair_rows
+from annotate.pairs.settings import EXCLUSIONS, PairSettings
+from annotate.pairs.snapshots import take_snapshot, training_rows
 from annotate.reports import agreement
 from tests.factories import say
 
 
-def only_pair(project: Project, settings: PairSettings | None = None) -> snapshots.Pair:
+def only_pair(project: Project, settings: PairSettings | None = None) -> Pair:
     (pair,) = aggregate(project, settings).pairs
     return pair
 
@@ -148,7 +150,7 @@ def test_each_judged_comparison_is_a_pair_or_counted_by_reason(project, three, m
         },
     }
     assert counts["comparisons"] == counts["pairs"] + sum(counts["excluded"].values())
-    assert set(counts["excluded"]) <= set(snapshots.EXCLUSIONS)
+    assert set(counts["excluded"]) <= set(EXCLUSIONS)
 
 
 def test_settings_bring_back_what_they_name(project, three, make_comparisons):
@@ -254,7 +256,7 @@ def test_snapshots_and_their_judgments_lead_to_each_other(project, owner, three,
 
 
 def test_many_pairs_are_stored_and_read_in_batches(project, owner, three, make_comparisons, monkeypatch):
-    monkeypatch.setattr(snapshots, "AT_A_TIME", 3)
+    monkeypatch.setattr(texts, "AT_A_TIME", 3)
     for comparison in make_comparisons(8):
         say(three[0], comparison, "first")
     snapshot = take_snapshot(project, owner)
@@ -311,7 +313,7 @@ def test_shared_prompt_ids_are_trained_on_and_exported(project, owner, three):
         say(three[0], comparison, "first", 1)
     snapshot = take_snapshot(project, owner)
     expected = {"Once": [7, 8], "Twice": None, "Never": None}
-    for rows in (training_rows(snapshot), export_rows(project)):
+    for rows in (training_rows(snapshot), pair_rows(project)):
         assert {row["prompt"]: row.get("prompt_token_ids") for row in rows} == expected
     for row in training_rows(snapshot, base_model="another"):
         assert not any(key.endswith("token_ids") for key in row)

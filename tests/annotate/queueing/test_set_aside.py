@@ -9,7 +9,7 @@ from annotate.errors import RefusalError
 from annotate.judgments import judging, revising, undoing
 from annotate.judgments.judging import Verdict
 from annotate.models import ApiToken, Claim, Comparison, Judgment
-from annotate.pairs.exports import judgment_rows
+from annotate.pairs.judgment_rows import judgment_rows
 from annotate.people.keyboard import read_keys
 from annotate.queueing import queue
 from annotate.reports.quality import assess

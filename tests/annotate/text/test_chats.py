@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from annotate.text import rendering
 from annotate.text.chat_display import Chat, show_chat
 from annotate.text.chats import as_text, last_question
+from tests.annotate.text.test_images import address, picture
 
 pytestmark = pytest.mark.once  # forms and pages, whatever the database
 
@@ -144,3 +145,34 @@ def test_the_question_of_a_chat_is_what_the_user_said_last() -> None:
     assert last_question("Plain") == "Plain"
     assert last_question([{"role": "system", "content": "Only this."}]) == "Only this."
     assert last_question([]) == ""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "URI", "detail": "low"}},
+        {"type": "input_image", "image_url": "URI"},
+        {"type": "image", "image": "URI"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "DATA"}},
+    ],
+)
+def test_an_embedded_picture_of_a_chat_is_shown(part: dict[str, Any]) -> None:
+    uri = address(picture())
+    told = json.loads(json.dumps(part).replace("URI", uri).replace("DATA", uri.partition(",")[2]))
+    chat = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, told]}]
+    (message,) = show_chat(chat).latest
+    assert [block.title for block in message.blocks] == ["", "", part["type"]]
+    assert f'<img src="{uri}" width="40" height="30"' in message.blocks[1].html
+    (plain,) = show_chat(chat, raw=True).latest
+    assert not any("<img" in block.html for block in plain.blocks)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["https://example.org/a.png", "data:image/svg+xml;base64," + "A" * 40, "data:image/png;base64,AAAA", 7],
+)
+def test_an_image_that_is_remote_or_broken_stays_folded(source: object) -> None:
+    chat = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": source}}]}]
+    (message,) = show_chat(chat).latest
+    assert [block.title for block in message.blocks] == ["image_url"]
+    assert "<img" not in message.blocks[0].html

@@ -7,7 +7,7 @@ import pytest
 from annotate.judgments import revising
 from annotate.judgments.judging import Verdict
 from annotate.models import Judgment, TrailEntry, stored_aspects
-from annotate.pairs.exports import judgment_rows
+from annotate.pairs.judgment_rows import judgment_rows
 from tests.factories import say
 
 URL = "/p/reviews/settings/"

@@ -46,6 +46,7 @@ def test_pages_mark_what_is_imported(project, upload, owner, client_for):
         "export/",
     ):
         assert "maria" in page(client, path)
+    for path in (f"comparisons/?annotator={maria.pk}", "export/"):
         assert '<span class="badge">imported</span>' in page(client, path)
     assert "Nothing matches" in page(client, "comparisons/?judged_by=people")
     assert "maria" not in page(client, "members/")
@@ -77,3 +78,29 @@ def test_what_a_person_judged_too_stays(project, upload, teammate):
     judge_all(project, teammate)
     assert (withdraw(upload), judgments(upload).count()) == ((0, 0), 0)
     assert Judgment.objects.current().count() == 5
+
+
+def test_hundreds_of_annotators_from_files_fit_on_a_page(project, owner, client_for):
+    """The ones with the most judgments are listed, others are found by name, and all of them are one choice."""
+    found = Import.objects.create(
+        project=project, created_by=owner, filename="crowd.jsonl", format="jsonl", size=1, state="done"
+    )
+    crowd = tuple(Opinion((1, 0), "", f"worker {number:03}") for number in range(60))
+    rows = [
+        Candidate("Once", (Answer("upon"), Answer("more")), crowd),
+        Candidate("Twice", (Answer("upon"), Answer("more")), crowd[-1:]),
+    ]
+    items = [item for row in rows for item in expand(row, Choices("judged"))]
+    write(project, list(enumerate(items)), batch(found))
+    client, last = client_for(owner), User.objects.get(external_name="worker 059")
+    quality = page(client, "quality/")
+    assert quality.count("/comparisons/?annotator=") == 20
+    assert "worker 059" in quality
+    assert "Annotators: 60. Judgments: 61." in quality
+    searched = page(client, "quality/?external=WORKER+033")
+    assert searched.count("/comparisons/?annotator=") == 1
+    assert "has this in their name" in page(client, "quality/?external=nemo")
+    listed = page(client, f"comparisons/?annotator={last.pk}")
+    assert f'<option value="{last.pk}" selected>' in listed
+    assert listed.count("(imported)") == 21
+    assert page(client, "export/").count("worker 0") == 2 * 20  # to choose from, and their numbers

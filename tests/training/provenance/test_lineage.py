@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from annotate.models import Comparison, Judgment, Policy
-from annotate.pairs.exports import pseudonym
+from annotate.people.pseudonyms import pseudonym
 from tests.training.pages import text
 from training.models import Round
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.models import Judgment, Policy, Project
-from annotate.pairs.exports import pseudonym
+from annotate.people.pseudonyms import pseudonym
 from primitives.files import whole_file
 from training.provenance import lineage_file
 from training.rounds import lineage

@@ -1,0 +1,141 @@
+"""Preference pairs as rows: TRL's preference format, with where each pair came from.
+
+Rows are streamed: a batch of pairs is in memory at a time. Free-form objects (metadata, sampling settings) are JSON
+text inside their column, so that every row has the same types and any reader of tables takes the file.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db.models import Q
+
+from annotate.models import Judgment, Project, Snapshot
+from annotate.pairs.aggregation import Pair, Vote, read_votes
+from annotate.pairs.filters import Filters, sift
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.snapshots import stored_pairs
+from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, read_texts, shared_prompt_ids
+from annotate.people.pseudonyms import pseudonym
+
+NO_LABEL = 0.0  # of a comparison whose completions are both bad; the label of a pair is at least one half
+Judged = tuple[Pair, Sequence[Vote]]
+PAIR_COLUMNS = (
+    "prompt", "chosen", "rejected", "label", "margin", "weight", "held_out", "external_id", "metadata",
+    "comparison", "kind", "batch", "prompt_id", "prompt_external_id", "prompt_metadata", "tools",
+    "prompt_token_ids",
+    *(
+        f"{side}_{name}"
+        for side in ("chosen", "rejected")
+        for name in ("completion", "policy", "token_ids", "finish_reason", "seed", "logprob", "sampling")
+    ),
+    "judgments", "annotators", "verdicts", "strengths", "votes_chosen", "votes_rejected", "votes_tie",
+    "chosen_left", "imported",
+    "snapshot",
+)  # fmt: skip
+
+
+def pair_rows(
+    project: Project,
+    filters: Filters | None = None,
+    settings: PairSettings | None = None,
+    snapshot: Snapshot | None = None,
+    *,
+    both_bad: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Yield the project's pairs as they are now, or a snapshot's as they were frozen, as rows for TRL.
+
+    Ties are left out unless `filters` takes them: neither completion was chosen. Of a snapshot, `filters` takes
+    `held_out` and `ties` alone. `both_bad` adds the comparisons that are none because both completions are bad, with
+    the label None.
+    """
+    filters = filters or Filters()
+    if snapshot is None:
+        judged, digest = _present(project, filters, settings, both_bad=both_bad), None
+    else:
+        judged, digest = _frozen(snapshot, filters), snapshot.digest
+    for some in batches(judged):
+        texts = read_texts([pair.comparison for pair, _votes in some])
+        for pair, votes in some:
+            yield _row(pair, votes, texts[pair.comparison], digest)
+
+
+def _present(
+    project: Project, filters: Filters, settings: PairSettings | None, *, both_bad: bool
+) -> Iterator[Judged]:
+    """Yield the pairs that leave, each with the votes that made it."""
+    for decision, reason in sift(project, filters, settings):
+        pair, votes = decision.made, decision.votes
+        if reason is None and isinstance(pair, Pair):
+            if len(pair.judgments) < len(votes):
+                votes = [vote for vote in votes if vote.pk in pair.judgments]
+            yield pair, votes
+        elif both_bad and reason == "both_bad":
+            row = votes[0]
+            yield Pair(row.comparison, row.first, row.second, NO_LABEL, 0.0, 1.0, row.held_out, ()), []
+
+
+def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
+    """Yield the pairs that a snapshot holds, each with the votes that made it."""
+    only = Q()
+    if filters.ties != "include":
+        only &= Q(label=0.5) if filters.ties == "only" else Q(label__gt=0.5)
+    if filters.held_out is not True:
+        only &= Q(held_out=filters.held_out is None)
+    for some in batches(stored_pairs(snapshot, only)):
+        keys = [judgment for pair in some for judgment in pair.judgments]
+        votes = {vote.pk: vote for vote in read_votes(Judgment.objects.filter(pk__in=keys))}
+        for pair in some:
+            yield pair, [votes[judgment] for judgment in pair.judgments]
+
+
+def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) -> dict[str, Any]:
+    chosen, rejected = texts.completions(pair.chosen)
+    prompt, completions = in_one_type(parse(texts.prompt), [chosen.content, rejected.content])
+    verdicts = [
+        "tie" if vote.preferred is None else "chosen" if vote.preferred == chosen.pk else "rejected"
+        for vote in votes
+    ]
+    return {
+        "prompt": prompt,
+        "chosen": completions[0],
+        "rejected": completions[1],
+        "label": pair.label or None,
+        "margin": pair.margin,
+        "weight": pair.weight,
+        "held_out": bool(texts.held_out),
+        "external_id": texts.external_id,
+        "metadata": in_order(texts.metadata),
+        "comparison": pair.comparison,
+        "kind": texts.kind,
+        "batch": texts.batch,
+        "prompt_id": texts.prompt_id,
+        "prompt_external_id": texts.prompt_external_id,
+        "prompt_metadata": in_order(texts.prompt_metadata),
+        "tools": in_order(texts.tools) if texts.tools else None,
+        "prompt_token_ids": shared_prompt_ids(chosen, rejected),
+        "chosen_completion": chosen.pk,
+        "chosen_policy": chosen.policy,
+        "chosen_token_ids": parse(chosen.token_ids),
+        "chosen_finish_reason": chosen.finish_reason,
+        "chosen_seed": chosen.seed,
+        "chosen_logprob": chosen.logprob,
+        "chosen_sampling": in_order(chosen.sampling),
+        "rejected_completion": rejected.pk,
+        "rejected_policy": rejected.policy,
+        "rejected_token_ids": parse(rejected.token_ids),
+        "rejected_finish_reason": rejected.finish_reason,
+        "rejected_seed": rejected.seed,
+        "rejected_logprob": rejected.logprob,
+        "rejected_sampling": in_order(rejected.sampling),
+        "judgments": list(pair.judgments),
+        "annotators": [pseudonym(vote.annotator) for vote in votes],
+        "verdicts": verdicts,
+        "strengths": [vote.strength for vote in votes],
+        "votes_chosen": verdicts.count("chosen"),
+        "votes_rejected": verdicts.count("rejected"),
+        "votes_tie": verdicts.count("tie"),
+        # Whether each annotator saw the chosen completion on the left.
+        "chosen_left": [vote.left == chosen.pk if vote.sides_known else None for vote in votes],
+        "imported": [bool(vote.import_batch) for vote in votes],
+        "snapshot": snapshot,
+    }

@@ -1,0 +1,74 @@
+"""The settings by which judgments become pairs, and the reasons why some become none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import gettext_lazy as _
+
+EXCLUSIONS = {
+    "skipped": _("skipped by everybody"),
+    "both_bad": _("both bad"),
+    "tie": _("ties"),
+    "equal": _("equal completions"),
+    "gold": _("gold"),
+    "repeat": _("repeats"),
+    "withdrawn": _("withdrawn"),
+    "too_few": _("too few judgments"),
+    "too_fast": _("judged too fast"),
+    "untrainable": _("completions of several messages, or images"),
+}
+
+
+class PairSettingsError(ValueError):
+    """A value without meaning. `field` names the setting, and `message` says what is wrong with it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(field, message)
+        self.field, self.message = field, message
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.message}"
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Settings by which judgments become pairs. Raises PairSettingsError for a value that has no meaning.
+
+    `ties`: "drop" a comparison that ends even, or keep it with the label 0.5 ("half").
+    `votes`: "equal" gives the label as the share of votes; "reliability" as the probability that the chosen
+    completion is better given each voter's estimated chance to be right (naive Bayes with an even prior).
+    `smoothing`: votes added to each side before the share is taken (Laplace); 0.5 makes one vote the label 0.75.
+    `weights`: every pair counts the same ("equal") or as often as it was judged ("judgments").
+    `policies`: only completions of these policies (ids); empty for all.
+    `include_untrainable`: keep pairs that the engine cannot train on: images, and completions of several messages.
+    `margin_scale`: the difference of implicit reward, in nats, that training asks for per step of strength (a pair's
+    margin); 0 leaves strength out. A third gives the margins 1/3, 2/3 and 1 of Llama 2 (Touvron et al., 2307.09288).
+    """
+
+    ties: str = "drop"
+    votes: str = "equal"
+    smoothing: float = 0.0
+    weights: str = "equal"
+    min_judgments: int = 1
+    include_gold: bool = False
+    include_too_fast: bool = True
+    policies: Sequence[int] = ()
+    include_untrainable: bool = False
+    margin_scale: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policies", tuple(self.policies))
+        for name, choices in (
+            ("ties", ("drop", "half")),
+            ("votes", ("equal", "reliability")),
+            ("weights", ("equal", "judgments")),
+        ):
+            if getattr(self, name) not in choices:
+                message = f"must be one of {', '.join(choices)}, not {getattr(self, name)!r}."
+                raise PairSettingsError(name, message)
+        if not 0 <= self.smoothing <= 100:
+            raise PairSettingsError("smoothing", f"must be from 0 to 100, not {self.smoothing!r}.")
+        if not 0 <= self.margin_scale <= 10:
+            raise PairSettingsError("margin_scale", f"must be from 0 to 10, not {self.margin_scale!r}.")
+        if not 1 <= self.min_judgments <= 50:
+            raise PairSettingsError("min_judgments", f"must be from 1 to 50, not {self.min_judgments!r}.")

@@ -1,0 +1,185 @@
+"""Comparisons with their texts as plain tuples, a batch at a time: rows of models cost several times as much.
+
+Columns of JSON come as they are written in the database. Most are empty, or repeat, and need no parser.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+from django.db import connection
+from django.db.models import TextField
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
+
+from annotate.models import Comparison
+from annotate.pairs.aggregation import Pair
+from annotate.text.chats import Content
+
+AT_A_TIME = 500  # comparisons whose texts are in memory together
+SHORT = 1_000  # characters
+Row = TypeVar("Row")
+
+
+class Completion(NamedTuple):
+    """The columns of a completion that rows hold."""
+
+    pk: int
+    text: str
+    messages: str | None
+    policy: str
+    base_model: str
+    token_ids: str | None
+    finish_reason: str
+    seed: int | None
+    logprob: float | None
+    sampling: str
+    prompt_token_ids: str | None
+
+    @property
+    def content(self) -> Content:
+        """The text, or the messages of one that is more than text."""
+        return self.text if self.messages is None else parse(self.messages)
+
+
+class Texts(NamedTuple):
+    """A comparison with its prompt and both completions."""
+
+    kind: str
+    batch: str
+    external_id: str
+    metadata: str
+    prompt_id: int
+    prompt: str
+    held_out: bool
+    prompt_external_id: str
+    prompt_metadata: str
+    tools: str | None
+    first: Completion
+    second: Completion
+
+    def completions(self, chosen: int) -> tuple[Completion, Completion]:
+        """Return the chosen and the rejected completion."""
+        return (self.first, self.second) if chosen == self.first.pk else (self.second, self.first)
+
+
+_OF_COMPLETION = (
+    "pk", "text", "messages", "policy__name", "policy__base_model", "token_ids", "finish_reason", "seed", "logprob",
+    "sampling", "prompt_token_ids",
+)  # fmt: skip
+_OF_COMPARISON = (
+    "pk", "kind", "batch", "external_id", "metadata", "prompt_id", "prompt__content", "prompt__held_out",
+    "prompt__external_id", "prompt__metadata", "prompt__tools",
+)  # fmt: skip
+_JSON = (
+    "metadata",
+    "content",
+    "tools",
+    "messages",
+    "token_ids",
+    "sampling",
+)  # the ends of the names of such columns
+_FIRST, _SECOND = len(_OF_COMPARISON), len(_OF_COMPARISON) + len(_OF_COMPLETION)
+
+
+def with_texts(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Texts]]:
+    """Yield pairs, which are in the order of their comparisons, with their texts."""
+    for some in batches(pairs):
+        texts = read_texts([pair.comparison for pair in some])
+        for pair in some:
+            yield pair, texts[pair.comparison]
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield lists of as many rows as have their texts in memory together."""
+    rest = iter(rows)
+    while some := list(islice(rest, AT_A_TIME)):
+        yield some
+
+
+def read_texts(keys: Iterable[int]) -> dict[int, Texts]:
+    """Return comparisons by their keys."""
+    with connection.cursor() as cursor:
+        cursor.execute(_statement(connection.vendor), [_as_parameter(list(keys), connection.vendor)])
+        return {row[0]: _texts(row) for row in cursor.fetchall()}
+
+
+def _texts(row: tuple[Any, ...]) -> Texts:
+    first, second = Completion._make(row[_FIRST:_SECOND]), Completion._make(row[_SECOND:])
+    return Texts._make((*row[1:_FIRST], first, second))
+
+
+@cache
+def _statement(vendor: str) -> str:
+    """Return the query for comparisons by one list of keys. Django takes longer to compile it than to run it."""
+    keys = {"sqlite": "SELECT value FROM json_each(%s)", "postgresql": "SELECT unnest(%s::bigint[])"}[vendor]
+    found = Comparison.objects.filter(pk__in=RawSQL(keys, [None]))  # noqa: S611 - constants
+    statement, _parameters = found.order_by().values_list(*_columns()).query.sql_with_params()
+    return statement
+
+
+def _as_parameter(keys: list[int], vendor: str) -> Any:
+    return json.dumps(keys) if vendor == "sqlite" else keys
+
+
+def _columns() -> list[Any]:
+    sides = (f"{side}__{name}" for side in ("first", "second") for name in _OF_COMPLETION)
+    names = (*_OF_COMPARISON, *sides)
+    return [Cast(name, TextField()) if name.endswith(_JSON) else name for name in names]
+
+
+def parse(text: str | None) -> Any:
+    """Return the value of a column of JSON. The fast parser reads texts alone: it would round large numbers."""
+    if text is None:
+        return None
+    if text[0] == '"':
+        if "\\" not in text:
+            return text[1:-1]
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:  # half a surrogate pair
+            pass
+    return json.loads(text)
+
+
+def in_order(text: str) -> str:
+    """Return an object of JSON with its keys in order."""
+    if text == "{}":
+        return text
+    return _in_order(text) if len(text) <= SHORT else _in_order.__wrapped__(text)
+
+
+@lru_cache(maxsize=1_000)
+def _in_order(text: str) -> str:
+    """Remember short ones: settings of sampling, and often metadata, repeat from row to row."""
+    return as_text(json.loads(text))
+
+
+def as_text(value: Any) -> str:
+    """Return an object as JSON with its keys in order."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False) if value else "{}"
+
+
+def in_one_type(prompt: Content, completions: list[Content]) -> tuple[Content, list[Content]]:
+    """Return a prompt and completions as TRL has them: all text, or all messages, if one of them is more than text."""
+    if isinstance(prompt, str):
+        if all(isinstance(one, str) for one in completions):
+            return prompt, completions
+        prompt = [{"role": "user", "content": prompt}]
+    return prompt, [as_prompted(prompt, one) for one in completions]
+
+
+def as_prompted(prompt: Content, completion: Content) -> Content:
+    """Return a completion in the form of its prompt, as TRL has it: text to text, an assistant's message to a chat."""
+    if isinstance(prompt, str) or not isinstance(completion, str):
+        return completion
+    return [{"role": "assistant", "content": completion}]
+
+
+def shared_prompt_ids(one: Completion, other: Completion) -> list[int] | None:
+    """Return the prompt's ids that both completions were sampled after, or None if they differ or are not known."""
+    same = one.prompt_token_ids == other.prompt_token_ids
+    return (parse(one.prompt_token_ids) or None) if same else None
