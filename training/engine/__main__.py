@@ -1,4 +1,4 @@
-"""The command line: `python -m training.engine train|sample|score RUN_DIR`, and `starter OUT_DIR`."""
+"""The command line: `python -m training.engine train|sample|score|plan RUN_DIR`, and `starter OUT_DIR`."""
 
 import argparse
 import os
@@ -35,6 +35,13 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
 start_adapter and the reference the base model.
 """
+_PLAN = """\
+Tell what a run directory would train and write, how long that takes, and the memory it needs: a dry run.
+
+Tells pairs, tokens, what is cut or left out and why, steps, seconds and peak memory, and proposes settings where it
+would not fit. A few rows and completions are computed to know. Trains nothing and writes nothing. With config.json
+alone it tells of the base model.
+"""
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
 
@@ -53,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("Stopped; what was begun was not written.")
         return INTERRUPTED
     except (MemoryError, RuntimeError, OSError) as error:
-        known = errors.memory_short(error) or errors.disk_full(error)
+        known = errors.memory_short(error, chosen.verb) or errors.disk_full(error)
         if known is None:
             raise
         return _refuse(known)
@@ -85,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _TRAIN, _train),
         ("sample", _SAMPLE, _sample),
         ("score", _SCORE, _score),
+        ("plan", _PLAN, _plan),
     ):
         verb = verbs.add_parser(
             name,
@@ -94,15 +102,17 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.add_argument("run_dir", metavar="RUN_DIR", type=Path)
-        verb.set_defaults(command=command)
+        verb.set_defaults(command=command, verb=name)
         if name == "score":
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
+        if name == "plan":
+            verb.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
-    starter.set_defaults(command=_starter)
+    starter.set_defaults(command=_starter, verb="starter")
     return parser
 
 
@@ -128,6 +138,14 @@ def _sample(chosen: argparse.Namespace) -> None:
     from training.engine.sample import sample
 
     sample(run)
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    from training.engine.planning.table import lines
+    from training.engine.planning.verb import plan
+
+    found = plan(RunDirectory(chosen.run_dir))
+    print(rundir.to_json(found, indent=2) if chosen.json else "\n".join(lines(found)))
 
 
 def _starter(chosen: argparse.Namespace) -> None:
