@@ -28,6 +28,8 @@ from training.engine.adapters import loading, lora
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.model.base import load_base
 from training.engine.rundir import RunDirectory, read_jsonl
+from training.engine.sample import Writer
+from training.engine.sampling import vllm_writer
 from training.engine.sampling.decoding import Decoder
 from training.engine.sampling.grouping import Request
 from training.engine.score import make_scorer, score_pairs
@@ -44,7 +46,8 @@ TINY_CASE = Case(
     steps=2,
     learning_rate=1e-4,
 )
-DEFAULT_CASES = ("tiny", "0.5b-hh", "1.5b-hh", "7b-hh")
+# In the order in which they are run: what comes last is lost first when time is short.
+DEFAULT_CASES = ("tiny", "0.5b-hh", "1.5b-hh", "7b-hh", "0.5b-long", "1.5b-long", "7b-long")
 # TRL's configurations that were fastest on a GPU: mixed precision or not, by pairs a forward.
 TRL = {
     f"bfloat16{'' if autocast else ' without autocast'}, {pairs} pairs": TrlConfiguration(
@@ -61,7 +64,10 @@ class Part:
     def __init__(self, out: Path, device: str, tiny: bool, cases: list[str], scratch: Path) -> None:
         self.out, self.device, self.tiny, self.scratch = out, device, tiny, scratch
         known = (TINY_CASE,) if tiny else CUDA_CASES
-        self.cases = [case for case in known if case.name in (cases or DEFAULT_CASES)]
+        wanted = cases or DEFAULT_CASES
+        self.cases = sorted(
+            (case for case in known if case.name in wanted), key=lambda case: wanted.index(case.name)
+        )
         self.found: dict[str, Any] = {}
 
     def keep(self, name: str, figures: Any) -> None:
@@ -297,6 +303,18 @@ class Part:
             del model
             self._empty()
             self.keep(title, figures)
+            if vllm_writer.wanted(config, None):
+                writer = vllm_writer.VllmWriter(
+                    dataclasses.replace(config, sampling=SamplingConfig(max_new_tokens=longest)),
+                    None,
+                    frozenset({256}),
+                )
+                figures["vLLM, no adapter"] = max(
+                    self._rate(functools.partial(write_ours, writer, requests)) for _ in range(2)
+                )
+                del writer
+                self._empty()
+                self.keep(title, figures)
             shutil.rmtree(folder)
 
     def _rate(self, write: Callable[[], int]) -> float:
@@ -377,9 +395,9 @@ class Part:
             torch.cuda.empty_cache()
 
 
-def write_ours(decoder: Decoder, requests: list[Request]) -> int:
-    """Every completion by our decoder; returns the tokens written."""
-    return sum(len(one.token_ids) for one in decoder.write(requests))
+def write_ours(writer: Writer, requests: list[Request]) -> int:
+    """Every completion by our decoder, or by vLLM; returns the tokens written."""
+    return sum(len(one.token_ids) for one in writer.write(requests))
 
 
 @torch.inference_mode()
