@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config.celery import app
-from training.rounds import runner, state_machine, sweeping, workers
+from training.rounds import estimates, runner, state_machine, sweeping, workers
 
 app.steps["worker"].update((workers.Presence, sweeping.Sweeper))
 
@@ -14,6 +14,14 @@ def run_round(round_id: int) -> None:
     claimed = state_machine.claim_round(round_id, workers.own_name())
     if claimed is not None:
         runner.run(claimed)
+
+
+@shared_task(name=estimates.TASK)
+def estimate(estimate_id: int) -> None:
+    """Answer an estimate that was asked for. A message that arrives twice, or too late, finds nothing to claim."""
+    claimed = estimates.claim(estimate_id, workers.own_name())
+    if claimed is not None:
+        estimates.answer(claimed)
 
 
 @shared_task(name="training.tasks.sweep")

@@ -1,12 +1,14 @@
 from django.urls import path
 
-from training.views import lineage, policies, projects, rounds
+from training.views import estimates, lineage, policies, projects, rounds
 
 urlpatterns = [
     path("", projects.home, name="home"),
     path("p/<slug:slug>/", projects.project, name="project"),
     path("p/<slug:slug>/rounds/", rounds.round_list, name="rounds"),
     path("p/<slug:slug>/rounds/ready/", rounds.ready_pairs, name="ready_pairs"),
+    path("p/<slug:slug>/rounds/estimates/", estimates.ask, name="estimates"),
+    path("p/<slug:slug>/rounds/estimates/<int:estimate_id>/", estimates.estimate_page, name="estimate"),
     path("p/<slug:slug>/rounds/<int:number>/", rounds.round_page, name="round"),
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.round_live, name="round_live"),
     path("p/<slug:slug>/rounds/<int:number>/gallery/", rounds.gallery, name="gallery"),

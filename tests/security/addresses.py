@@ -39,6 +39,7 @@ PROJECT = {
     "flags/<int:flag_id>/resolve/": ADMINS,
     "rounds/": READERS,
     "rounds/ready/": READERS,
+    "rounds/estimates/": ADMINS,
     "policies/": READERS,
     "judgments/": READERS,
 }
@@ -75,6 +76,7 @@ API = {
     "pairs.csv": READERS,
     "snapshots/": READERS,
     "rounds/": READERS,
+    "rounds/estimates/": ADMINS,
     "policies/": READERS,
     "leaderboard/": READERS,
 }

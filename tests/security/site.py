@@ -32,7 +32,7 @@ from annotate.models import (
 from annotate.pairs import snapshots
 from annotate.people import invitations
 from annotate.queueing import queue
-from training.models import Round
+from training.models import DryRun, Round
 from training.rounds import state_machine
 
 ROLES = ("admin", "annotator", "researcher")
@@ -195,6 +195,7 @@ def _content(tenant: Tenant, payload: str) -> None:
         "flag_id": flag.pk,
         "digest": snapshot.digest,
         "job_id": job.pk,
+        "estimate_id": _estimate(tenant, payload).pk,
         "number": round_.number,
         "name": "config.json",
         "policy_id": project.current_policy_id,
@@ -202,6 +203,29 @@ def _content(tenant: Tenant, payload: str) -> None:
         "invitation_id": invitation.pk,
         "path": "nothing",
     }
+
+
+def _estimate(tenant: Tenant, payload: str) -> DryRun:
+    """Return an answered estimate, whose first pair and messages hold the payload."""
+    model = {
+        **{
+            "name": payload,
+            "architecture": payload,
+            "dtype": "float32",
+            "chat_template": "",
+            "device": "cpu",
+        },
+        **{"parameters": 1, "weights_bytes": 1, "available_bytes": 1, "context": None},
+    }
+    said = {"option": "max_tokens", "value": 8, "reason": payload}
+    preview = {"id": "1", "prompt": payload, "chosen": payload, "rejected": payload}
+    return DryRun.objects.create(
+        project=tenant.project,
+        kind=DryRun.Kind.ROUND,
+        state=DryRun.State.DONE,
+        settings=Round.objects.get(project=tenant.project).settings,
+        result={"model": model, "preview": preview, "events": [payload], "proposals": [said]},
+    )
 
 
 def _round(tenant: Tenant, payload: str) -> Round:

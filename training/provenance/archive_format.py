@@ -125,6 +125,7 @@ LEFT_OUT = {
     "annotate.Export": "a prepared file, which expires",
     "training.Worker": "of one server",
     "training.Sweep": "of one server",
+    "training.DryRun": "of the memory of one server",
 }
 
 

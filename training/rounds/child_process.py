@@ -55,12 +55,12 @@ def child_environment() -> dict[str, str]:
     }
 
 
-def start_child(verb: str, folder: Path, **where: Any) -> subprocess.Popen[bytes]:
+def start_child(verb: str, folder: Path, *options: str, **where: Any) -> subprocess.Popen[bytes]:
     """Start `python -m training.engine VERB` over a run directory. `where` are Popen's arguments for its output.
 
     It leads a session of its own, so that a Ctrl-C reaches the worker alone, which then ends the child.
     """
-    command = [sys.executable, "-m", "training.engine", verb, str(folder)]
+    command = [sys.executable, "-m", "training.engine", verb, *options, str(folder)]
     return subprocess.Popen(
         command,
         cwd=site.BASE_DIR,
@@ -108,12 +108,11 @@ def end_orphan(files: RunDirectory) -> None:
 
 def explain_exit(verb: str, code: int, log: Path) -> str:
     """Return why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
-    what = {"train": "Training", "sample": "Sampling"}[verb]
+    what = {"train": "Training", "sample": "Sampling", "plan": "Estimating"}[verb]
     if code == -signal.SIGKILL:
-        return (
-            f"{what} was killed (signal 9), as the system does when memory runs out; "
-            "resume the round, with a smaller max_tokens if it happens again."
-        )
+        killed = f"{what} was killed (signal 9), as the system does when memory runs out"
+        knob = {"train": "max_tokens", "sample": "sampling.max_tokens"}.get(verb)
+        return f"{killed}; resume the round with a smaller {knob}." if knob else f"{killed}."
     if code < 0:
         return f"{what} was ended by signal {-code} ({signal.strsignal(-code)})."
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]

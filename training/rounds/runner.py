@@ -104,17 +104,24 @@ def prepare(round_: Round, files: RunDirectory) -> None:
 
 def write_prompts(round_: Round, files: RunDirectory) -> None:
     """Draw the prompts for the new policy, and for the gate those of the one before. A retry keeps the first draw."""
+    plan = Plan.from_dict(round_.settings)
+    if previous_files(files).prompts.exists():
+        _write_previous_config(plan, files)  # which a resumed round may have changed
     if files.prompts.exists():
         return
-    plan = Plan.from_dict(round_.settings)
     gate = results.gate_entries(round_, plan.gate_comparisons) if round_.trains else []
     if gate:
-        config = on_this_machine(plan.config)
-        # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
-        sampling = replace(config.sampling, seed=config.sampling.seed + 1)
-        previous_files(files).write_config(replace(config, sampling=sampling))
+        _write_previous_config(plan, files)
         write_jsonl(previous_files(files).prompts, gate)
     write_jsonl(files.prompts, gate + results.fresh_entries(round_, plan.fresh_comparisons))
+
+
+def _write_previous_config(plan: Plan, files: RunDirectory) -> None:
+    """Write the settings of the policy before, which writes by the same ones."""
+    config = on_this_machine(plan.config)
+    # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
+    sampling = replace(config.sampling, seed=config.sampling.seed + 1)
+    previous_files(files).write_config(replace(config, sampling=sampling))
 
 
 # --- The child processes -----------------------------------------------------------------------------------------

@@ -130,8 +130,8 @@ def retrain(original: Round, policy: Policy, by: User | None) -> Round:
         return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original)
 
 
-def write(project: Project, by: User | None, count: int) -> Round:
-    """Queue a round that does not train: the current policy writes `count` comparisons.
+def write(project: Project, by: User | None, count: int, sampling: Mapping[str, Any] | None = None) -> Round:
+    """Queue a round that does not train: the current policy writes `count` comparisons, by `sampling` settings.
 
     Prompts that were compared least come first, held-out ones among them, so that there is something to measure by.
     Raises RoundError as `start` does, and if there is nothing to write for.
@@ -142,7 +142,8 @@ def write(project: Project, by: User | None, count: int) -> Round:
     if not project.prompts.for_rounds().exists():
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
-        policy, plan = _plan(project, {"fresh_comparisons": count, "gate_comparisons": 0})
+        chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
+        policy, plan = _plan(project, chosen)
         hold_out_enough(project)
         message = f"{count} comparison{'' if count == 1 else 's'} to write."
         return _queue(policy, plan, by, message, trains=False)
@@ -226,18 +227,27 @@ def cancel(round_: Round, by: User | None = None) -> bool:
     return False
 
 
-def resume(round_: Round, by: User | None = None) -> None:
-    """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot."""
+def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | None = None) -> None:
+    """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot.
+
+    `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`).
+    """
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
         raise RoundError(sentence % {"number": round_.number})
     check_policy(round_.start_policy)
+    settings, message = round_.settings, "Resumed."
+    if changes:
+        settings = Plan.from_dict(settings).changed(changes).to_dict()
+        named = ", ".join(f"{name} {'unset' if value is None else value}" for name, value in changes.items())
+        message = f"Resumed with {named}."
     try:
         moved = move(
             round_,
             State.QUEUED,
-            message="Resumed.",
+            message=message,
             by=by,
+            settings=settings,
             losses=0,
             reason="",
             finished_at=None,

@@ -14,7 +14,7 @@ from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from annotate.projects.prompts import hold_out_more, spare_prompts
-from training.models import Round, Sweep, Worker
+from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import state_machine
 from training.rounds.plan import Plan, RoundError, dotted
@@ -22,7 +22,7 @@ from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
 from training.views.charts import round_charts
-from training.views.forms import RoundForm, WriteForm
+from training.views.forms import Like, ResumeForm, RoundForm, WriteForm
 from training.views.outcome import gallery_page, outcome
 
 DOWNLOADS = {
@@ -53,6 +53,12 @@ def round_list(request: ProjectRequest) -> HttpResponse:
                 return redirect(_start(project, request.user, form))
             except RoundError as error:
                 form.refuse(error)
+    return show_list(request, form)
+
+
+def show_list(request: ProjectRequest, form: RoundForm | WriteForm | None) -> HttpResponse:
+    """Show the list of rounds, with a form that was refused in its place."""
+    project = request.project
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
     gates = measure_gates(round_ for round_ in listed if round_.result_policy_id)
     context: dict[str, Any] = {
@@ -63,10 +69,14 @@ def round_list(request: ProjectRequest) -> HttpResponse:
         "sweep_overdue": Sweep.is_overdue(),
     }
     if request.membership.role == Role.ADMIN:
+        like = _like(request, project)
+        is_writing = like is not None and not like.trains
         context["form"] = (
-            form if isinstance(form, RoundForm) else RoundForm(project, like=_like(request, project))
+            form if isinstance(form, RoundForm) else RoundForm(project, like=None if is_writing else like)
         )
-        context["write_form"] = form if isinstance(form, WriteForm) else WriteForm(project)
+        context["write_form"] = (
+            form if isinstance(form, WriteForm) else WriteForm(project, like=like if is_writing else None)
+        )
         context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
 
@@ -82,14 +92,24 @@ def _hold_out_more(request: ProjectRequest) -> HttpResponse:
 
 def _start(project: Project, by: User, form: RoundForm | WriteForm) -> Round:
     if isinstance(form, WriteForm):
-        return state_machine.write(project, by, form.cleaned_data["count"])
+        return state_machine.write(project, by, form.cleaned_data["count"], form.sampling())
     return state_machine.start(project, by, form.chosen())
 
 
-def _like(request: HttpRequest, project: Project) -> Round | None:
-    """Return the round whose settings are asked for again, by its number."""
-    number = request.GET.get("like", "")
-    return project.rounds.filter(number=number).first() if number.isdecimal() and len(number) < 10 else None
+def _like(request: HttpRequest, project: Project) -> Like | None:
+    """Return settings to begin with: those of the round of a number, or of an estimate with the proposals taken."""
+    if number := _number(request, "like"):
+        round_ = project.rounds.filter(number=number).first()
+        return Like.round(round_) if round_ else None
+    if number := _number(request, "estimate"):
+        estimate = project.estimates.exclude(kind=DryRun.Kind.MODEL).filter(pk=number).first()
+        return Like.estimate(estimate, request.GET.getlist("take")) if estimate else None
+    return None
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    text = request.GET.get(name, "")
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
 
 
 @require_GET
@@ -138,6 +158,7 @@ def _page(round_: Round) -> dict[str, Any]:
         "events": round_.events.select_related("by"),
         "files": _files(round_),
         "can_repeat": can_repeat(round_),
+        "resume_form": ResumeForm(round_) if round_.can_resume else None,
         **_live(round_),
         **(outcome(round_) if round_.result_policy_id or not round_.trains else {}),
     }
@@ -148,6 +169,13 @@ def _act(request: ProjectRequest, round_: Round) -> HttpResponse:
     try:
         if action == "resume":
             state_machine.resume(round_, by)
+        elif action == "resume-with":
+            form = ResumeForm(round_, request.POST)
+            if not form.is_valid():
+                return render(
+                    request, "training/round.html", _page(round_) | {"resume_form": form}, status=422
+                )
+            state_machine.resume(round_, by, form.changes())
         elif action in _MOVES:
             act, done, too_late = _MOVES[action]
             if act(round_, by):
