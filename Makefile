@@ -15,7 +15,7 @@ FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/ann
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-sample bench-web bench-data gpu-check test-real starter architectures clean
+.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-plan bench-sample bench-web bench-data gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -108,6 +108,9 @@ $(TRL_STAMP): benchmarks/constraints-trl.txt # TRL in an environment of its own
 
 templates: setup $(TRL_STAMP) ## What becomes of chats under TRL's chat templates (docs/templates.md)
 	$(BIN)/python -m benchmarks.templates .venv-trl/lib/python3*/site-packages/trl/chat_templates
+
+bench-plan: setup ## What a dry run predicts against what training and sampling take
+	$(BIN)/python -m benchmarks.plan --write
 
 bench-sample: setup ## Our sampler against plain generate
 	$(BIN)/python -m benchmarks.sample

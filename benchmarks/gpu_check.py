@@ -33,6 +33,8 @@ def main() -> None:
     """Run the parts that are asked for and write one JSON after each."""
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.wheels:
+        _install(options.wheels)
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": _machine(options.device),
@@ -52,6 +54,7 @@ def main() -> None:
             if problem:
                 figures["problem"] = f"{problem}: {(options.out / f'{part}.log').read_text()[-1500:]}"
             report["parts"][part] = figures | {"seconds": round(time.monotonic() - began, 1)}
+            report["targets"] = targets(report["parts"])
             (options.out / "gpu-check.json").write_text(json.dumps(report, indent=1) + "\n")
             print(f"{part}: {json.dumps(report['parts'][part])}\n", flush=True)
 
@@ -67,10 +70,40 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--case", action="append", default=[], help="only this training case; may be given again"
     )
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install first, without a network")
     parser.add_argument("--seconds", type=float, default=480, help="for all parts together (480)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes: does the script work?")
     return parser.parse_args()
+
+
+def _install(wheels: Path) -> None:
+    """Install all wheels of a folder beside the torch and transformers that are there."""
+    files = sorted(str(path) for path in wheels.glob("*.whl"))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files]
+    subprocess.run(command, check=True)
+    importlib.invalidate_caches()
+
+
+def targets(parts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the figures that have a target: what it is, what was found, and whether all of it reaches it."""
+    training = [one for one in parts.get("train", {}).values() if isinstance(one, dict)]
+    sampling = [one for one in parts.get("sample", {}).values() if isinstance(one, dict)]
+    ratios = [
+        one["ours, no adapter"] / one["generate, no adapter"]
+        for one in sampling
+        if {"ours, no adapter", "generate, no adapter"} <= one.keys()
+    ]
+    found = {
+        "times TRL's best": (2.0, [one["speed ratio"] for one in training if "speed ratio" in one]),
+        "utilization": (0.45, [one["utilization"] for one in training if "utilization" in one]),
+        "times generate": (5.0, [round(ratio, 2) for ratio in ratios]),
+    }
+    return {
+        name: {"target": target, "found": values, "reached": all(value >= target for value in values)}
+        for name, (target, values) in found.items()
+        if values
+    }
 
 
 def _machine(device: str) -> dict[str, Any]:

@@ -220,7 +220,8 @@ else:
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
-    f"training.tasks.{name}": {"queue": "training"} for name in ("run_round", "answer_trial", "merge_weights")
+    f"training.tasks.{name}": {"queue": "training"}
+    for name in ("run_round", "estimate", "answer_trial", "merge_weights")
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

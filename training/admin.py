@@ -21,6 +21,12 @@ class RoundEventAdmin(ReadOnlyAdmin):
     list_select_related = ("round__project", "by")
 
 
+@admin.register(models.DryRun)
+class DryRunAdmin(ReadOnlyAdmin):
+    list_display = ("project", "kind", "state", "worker", "created_by", "created_at")
+    list_select_related = ("project", "created_by")
+
+
 @admin.register(models.Worker)
 class WorkerAdmin(ReadOnlyAdmin):
     list_display = ("name", "queues", "seen_at", "stopping")

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config.celery import app
-from training.rounds import runner, state_machine, sweeping, workers
+from training.rounds import estimates, runner, state_machine, sweeping, workers
 from training.usage import merging, trials
 from training.usage.warm_engine import engine
 
@@ -29,6 +29,14 @@ def answer_trial(trial_id: str) -> None:
 def merge_weights(merge_id: str) -> None:
     """Merge a policy's weights into its base model, unless another worker does."""
     merging.run(merge_id, workers.own_name())
+
+
+@shared_task(name=estimates.TASK)
+def estimate(estimate_id: int) -> None:
+    """Answer an estimate that was asked for. A message that arrives twice, or too late, finds nothing to claim."""
+    claimed = estimates.claim(estimate_id, workers.own_name())
+    if claimed is not None:
+        estimates.answer(claimed)
 
 
 @shared_task(name="training.tasks.sweep")

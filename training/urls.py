@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training.views import lineage, policies, projects, rounds
+from training.views import estimates, lineage, policies, projects, rounds
 from training.views.using import bringing, taking, trials
 
 urlpatterns = [
@@ -8,6 +8,8 @@ urlpatterns = [
     path("p/<slug:slug>/", projects.project, name="project"),
     path("p/<slug:slug>/rounds/", rounds.round_list, name="rounds"),
     path("p/<slug:slug>/rounds/ready/", rounds.ready_pairs, name="ready_pairs"),
+    path("p/<slug:slug>/rounds/estimates/", estimates.ask, name="estimates"),
+    path("p/<slug:slug>/rounds/estimates/<int:estimate_id>/", estimates.estimate_page, name="estimate"),
     path("p/<slug:slug>/rounds/<int:number>/", rounds.round_page, name="round"),
     path("p/<slug:slug>/rounds/<int:number>/live/", rounds.round_live, name="round_live"),
     path("p/<slug:slug>/rounds/<int:number>/gallery/", rounds.gallery, name="gallery"),

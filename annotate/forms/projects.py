@@ -11,7 +11,7 @@ from annotate.forms.aspects import AspectsField, Row, current_aspects
 from annotate.forms.fields import LinesField, ObjectField
 from annotate.judgments.aspects import count_holders
 from annotate.models import Project
-from annotate.projects import base_models
+from annotate.projects import base_models, settings_checks
 from annotate.projects.lifecycle import may_choose_base_model
 from annotate.text.images import is_host
 
@@ -165,6 +165,15 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
             rows = field.rows(self[name].data if self.is_bound else None)
             found.append((str(label), self[name], [(row, held[name].get(row.key, 0)) for row in rows]))
         return found
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse training defaults that no round could take. Those that were saved so before may stay."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        names = ("training_settings", "sampling_settings")
+        if any(name in self.changed_data for name in names) and all(name in cleaned for name in names):
+            for field, sentence in settings_checks.find_problems(*(cleaned[name] for name in names)):
+                self.add_error(field, sentence)
+        return cleaned
 
     def clean_base_model(self) -> str:
         name: str = self.cleaned_data["base_model"]

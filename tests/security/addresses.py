@@ -39,6 +39,7 @@ PROJECT = {
     "flags/<int:flag_id>/resolve/": ADMINS,
     "rounds/": READERS,
     "rounds/ready/": READERS,
+    "rounds/estimates/": ADMINS,
     "policies/": READERS,
     "policies/new/": ADMINS,
     "trials/": READERS,
@@ -78,6 +79,7 @@ API = {
     "pairs.csv": READERS,
     "snapshots/": READERS,
     "rounds/": READERS,
+    "rounds/estimates/": ADMINS,
     "policies/": READERS,
     "leaderboard/": READERS,
 }

@@ -32,7 +32,7 @@ from annotate.models import (
 from annotate.pairs import snapshots
 from annotate.people import invitations
 from annotate.queueing import queue
-from training.models import Answer, MergedWeights, Round, Trial
+from training.models import Answer, DryRun, MergedWeights, Round, Trial
 from training.rounds import state_machine
 
 ROLES = ("admin", "annotator", "researcher")
@@ -195,6 +195,7 @@ def _content(tenant: Tenant, payload: str) -> None:
         "flag_id": flag.pk,
         "digest": snapshot.digest,
         "job_id": job.pk,
+        "estimate_id": _estimate(tenant, payload).pk,
         "number": round_.number,
         "name": "config.json",
         "policy_id": project.current_policy_id,
@@ -216,6 +217,29 @@ def _use(tenant: Tenant, payload: str) -> dict[str, Any]:
     merge.state, merge.expires_at = MergedWeights.State.DONE, timezone.now() + timedelta(days=1)
     merge.file.save("merged-weights", ContentFile(b"weights"))
     return {"trial_id": trial.pk, "merge_id": merge.pk}
+
+
+def _estimate(tenant: Tenant, payload: str) -> DryRun:
+    """Return an answered estimate, whose first pair and messages hold the payload."""
+    model = {
+        **{
+            "name": payload,
+            "architecture": payload,
+            "dtype": "float32",
+            "chat_template": "",
+            "device": "cpu",
+        },
+        **{"parameters": 1, "weights_bytes": 1, "available_bytes": 1, "context": None},
+    }
+    said = {"option": "max_tokens", "value": 8, "reason": payload}
+    preview = {"id": "1", "prompt": payload, "chosen": payload, "rejected": payload}
+    return DryRun.objects.create(
+        project=tenant.project,
+        kind=DryRun.Kind.ROUND,
+        state=DryRun.State.DONE,
+        settings=Round.objects.get(project=tenant.project).settings,
+        result={"model": model, "preview": preview, "events": [payload], "proposals": [said]},
+    )
 
 
 def _round(tenant: Tenant, payload: str) -> Round:

@@ -26,3 +26,10 @@ def address(name: str, round_: Round) -> str:
         "round_file": (slug, round_.number, "config.json"),
     }
     return reverse(name, args=arguments.get(name, (slug, round_.number)))
+
+
+def as_sent(form: Any) -> dict[str, Any]:
+    """Return the unchanged form as a browser sends it."""
+    values = {name: form[name].value() for name in form.fields}
+    empty = {"reasons": "", "criteria": "", "training_settings": "{}", "sampling_settings": "{}"}
+    return {name: value for name, value in values.items() if value is not None and value is not False} | empty

@@ -18,18 +18,12 @@ from annotate.models import Comparison, Policy, Project, Prompt
 from annotate.projects import lifecycle
 from annotate.queueing import queue
 from tests.factories import TIE
+from tests.training.pages import as_sent
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.rounds import child_process, results, runner, state_machine, sweeping
 from training.rounds.state_machine import State
-
-
-def as_sent(form: Any) -> dict[str, Any]:
-    """Return the unchanged form as a browser sends it."""
-    values = {name: form[name].value() for name in form.fields}
-    empty = {"reasons": "", "criteria": "", "training_settings": "{}", "sampling_settings": "{}"}
-    return {name: value for name, value in values.items() if value is not None and value is not False} | empty
 
 
 @pytest.fixture

@@ -129,13 +129,14 @@ def test_pairs_dropped_or_cut_in_training_are_counted_by_reason(
 ) -> None:
     finished.summary["train"]["left_out"] = {
         "dropped": {"identical_after_truncation": 2},
-        "truncated": {"prompt": 1200},
-        "examples": {"prompt": ["7"]},
+        "truncated": {"prompt_middle": 1200, "prompt": 3},
+        "examples": {"prompt_middle": ["7"]},
     }
     finished.save()
     page = text(client_for(owner).get(finished.get_absolute_url()))
     assert "2 differed only beyond max_length" in page
-    assert "1,200 lost the beginning of their prompt" in page
+    assert "1,200 lost the middle of their prompt" in page
+    assert "3 lost the beginning of their prompt" in page  # trained by an earlier version
 
 
 def test_cancel_from_the_page(make_round: Any, owner: Any, client_for: Any) -> None:

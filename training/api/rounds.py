@@ -20,6 +20,7 @@ from training.api.shapes import (
     GateOut,
     MetricOut,
     ReadinessOut,
+    ResumptionIn,
     RoundIn,
     RoundOut,
     WholeRoundOut,
@@ -28,7 +29,7 @@ from training.api.shapes import (
 )
 from training.models import Round
 from training.rounds import state_machine
-from training.rounds.plan import RoundError
+from training.rounds.plan import RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import measure_gate
@@ -73,7 +74,9 @@ class Writing(Endpoint):
     )
     def post(self, call: Call) -> Response:
         named = {name: named_policy(call, name, call.given.get(name)) for name in ("policy", "against")}
-        made = state_machine.write(call.project, call.user, call.given["count"], **named)
+        made = state_machine.write(
+            call.project, call.user, call.given["count"], call.given.get("sampling"), **named
+        )
         return Response(WholeRoundOut(made).data, status=201)
 
 
@@ -155,13 +158,15 @@ class Resumption(Endpoint):
 
     @operation(
         "Resume a round",
-        "One that failed goes on from its last checkpoint.",
+        "One that failed goes on from its last checkpoint. The body may change what its result does not depend on.",
         scope=Scope.ADMIN,
         roles=ADMINS,
+        takes=ResumptionIn,
         gives=WholeRoundOut,
     )
     def post(self, call: Call, number: int) -> Response:
-        state_machine.resume(find(call, number), call.user)
+        given = {"config": call.given.get("training", {}), "sampling": call.given.get("sampling", {})}
+        state_machine.resume(find(call, number), call.user, dict(dotted(given)))
         return answer(call, number)
 
 

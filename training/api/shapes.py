@@ -8,7 +8,7 @@ from annotate.api.shapes.base import EstimateOut, Note, Shape, StrictSerializer
 from annotate.api.shapes.rows import OBJECT, WHEN
 from annotate.models import Policy
 from primitives.statistics import Estimate
-from training.models import Metric, Round, RoundEvent
+from training.models import DryRun, Metric, Round, RoundEvent
 from training.rounds.plan import MOST_COMPARISONS
 from training.rounds.state_machine import MAX_WRITTEN
 from training.standings.gates import Gate
@@ -34,11 +34,15 @@ class RoundIn(StrictSerializer):
 
 
 class WritingIn(StrictSerializer):
-    """The policies are named: without them the current one writes both sides."""
+    """How many comparisons, keys of `sampling` that differ from the project's, and who writes.
 
-    EXAMPLE = {"count": 100}
+    The policies are named: without them the current one writes both sides.
+    """
+
+    EXAMPLE = {"count": 100, "sampling": {"max_new_tokens": 512, "temperature": 0.8}}
 
     count = serializers.IntegerField(min_value=1, max_value=MAX_WRITTEN)
+    sampling = serializers.DictField(required=False)
     policy = serializers.CharField(required=False, max_length=120)
     against = serializers.CharField(
         required=False, max_length=120, help_text="The policy that writes the other side of each comparison."
@@ -49,6 +53,41 @@ class NameIn(StrictSerializer):
     EXAMPLE = {"name": "support-v1"}
 
     name = serializers.CharField(max_length=120)
+
+
+class ResumptionIn(StrictSerializer):
+    """Keys of config.json, and of its `sampling`, that fit the same work into a machine."""
+
+    EXAMPLE = {"training": {"max_tokens": 512}, "sampling": {"batch_size": 16}}
+
+    training = serializers.DictField(required=False)
+    sampling = serializers.DictField(required=False)
+
+
+class DryRunIn(RoundIn):
+    """The settings of a round, or with the kind `writing` a `count`, or with the kind `model` a `base_model`."""
+
+    EXAMPLE = {"kind": "round", "training": {"epochs": 2}}
+
+    kind = serializers.ChoiceField(choices=DryRun.Kind.choices, default=DryRun.Kind.ROUND)
+    count = serializers.IntegerField(required=False, min_value=1, max_value=MAX_WRITTEN)
+    base_model = serializers.CharField(required=False, max_length=500)
+
+
+class DryRunOut(serializers.ModelSerializer[DryRun]):
+    """An estimate. `result` is what `python -m training.engine plan --json` says, once `state` is done."""
+
+    EXAMPLE = {
+        "id": 7, "kind": "round", "state": "done", "reason": "", "created_at": WHEN, "finished_at": WHEN,
+        "result": {"training": {"steps": 40, "total_seconds": 95.0, "peak_memory_bytes": 730000000, "fits": True}},
+    }  # fmt: skip
+
+    result = Note(OBJECT)
+    finished_at = serializers.DateTimeField(allow_null=True, read_only=True)
+
+    class Meta:
+        model = DryRun
+        fields = ["id", "kind", "state", "reason", "result", "created_at", "finished_at"]
 
 
 class RoundOut(serializers.ModelSerializer[Round]):

@@ -1,5 +1,5 @@
 from annotate.api.urls import of_project
-from training.api import policies, rounds
+from training.api import estimates, policies, rounds
 
 ROUND, POLICY = "rounds/<int:number>/", "policies/<int:policy_id>/"
 
@@ -7,6 +7,8 @@ urlpatterns = [
     of_project("rounds/", rounds.Rounds),
     of_project("rounds/writing/", rounds.Writing),
     of_project("rounds/ready/", rounds.Readiness),
+    of_project("rounds/estimates/", estimates.Estimates),
+    of_project("rounds/estimates/<int:estimate_id>/", estimates.OneEstimate),
     of_project(ROUND, rounds.OneRound),
     of_project(f"{ROUND}metrics/", rounds.Metrics),
     of_project(f"{ROUND}gate/", rounds.Gate),

@@ -50,6 +50,13 @@ Make a folder in transformers' format of a GGUF file: weights in bfloat16, token
 
 A run with the file as its base_model unpacks it at every start, which the folder spares.
 """
+_PLAN = """\
+Tell what a run directory would train and write, how long that takes, and the memory it needs: a dry run.
+
+Tells pairs, tokens, what is cut or left out and why, steps, seconds and peak memory, and proposes settings where it
+would not fit. A few rows and completions are computed to know. Trains nothing and writes nothing. With config.json
+alone it tells of the base model.
+"""
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
 
@@ -68,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("Stopped; what was begun was not written.")
         return INTERRUPTED
     except (MemoryError, RuntimeError, OSError) as error:
-        known = errors.memory_short(error) or errors.disk_full(error)
+        known = errors.memory_short(error, chosen.verb) or errors.disk_full(error)
         if known is None:
             raise
         return _refuse(known)
@@ -100,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _TRAIN, _train),
         ("sample", _SAMPLE, _sample),
         ("score", _SCORE, _score),
+        ("plan", _PLAN, _plan),
     ):
         verb = verbs.add_parser(
             name,
@@ -109,11 +117,13 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.add_argument("run_dir", metavar="RUN_DIR", type=Path)
-        verb.set_defaults(command=command)
+        verb.set_defaults(command=command, verb=name)
         if name == "score":
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
+        if name == "plan":
+            verb.add_argument("--json", action="store_true", help="print one JSON object, not a table")
     merge = verbs.add_parser(
         "merge",
         help=_MERGE.splitlines()[0],
@@ -140,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
-    starter.set_defaults(command=_starter)
+    starter.set_defaults(command=_starter, verb="starter")
     return parser
 
 
@@ -186,6 +196,14 @@ def _unpack(chosen: argparse.Namespace) -> None:
     from training.engine.model.unpacking import unpack
 
     unpack(chosen.file, chosen.folder)
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    from training.engine.planning.table import lines
+    from training.engine.planning.verb import plan
+
+    found = plan(RunDirectory(chosen.run_dir))
+    print(rundir.to_json(found, indent=2) if chosen.json else "\n".join(lines(found)))
 
 
 def _starter(chosen: argparse.Namespace) -> None:

@@ -184,7 +184,10 @@ class TrainConfig:
     )
     chat_template: str | None = _option(
         None,
-        _("Jinja template of chats in place of the tokenizer's own, at most 65,536 characters."),
+        _(
+            "Jinja template of chats in place of the tokenizer's own, at most 65,536 characters, or one by name: "
+            "chatml, alpaca or vicuna."
+        ),
         longest=65_536,
     )
     template_date: str | None = _option(

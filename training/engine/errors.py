@@ -99,13 +99,19 @@ def sentence(error: BaseException) -> str:
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
-def memory_short(error: BaseException) -> MemoryShortError | None:
-    """Return the error for a failed allocation, on a CPU or on CUDA; None for any other error."""
+_REMEDIES = {
+    "train": "lower max_tokens, or set gradient_checkpointing, and start again.",
+    "score": "lower max_tokens, and start again.",
+    "sample": "lower sampling.max_tokens or sampling.batch_size, and start again;"
+    " a model that does not fit by itself has to be a smaller one.",
+}
+
+
+def memory_short(error: BaseException, verb: str = "train") -> MemoryShortError | None:
+    """Return the error for a failed allocation of a verb, on a CPU or on CUDA; None for any other error."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if named or "can't allocate memory" in str(error):
-        return MemoryShortError(
-            "Out of memory: lower max_tokens, or set gradient_checkpointing, and start again."
-        )
+        return MemoryShortError(f"Out of memory: {_REMEDIES.get(verb, _REMEDIES['train'])}")
     return None
 
 

@@ -13,6 +13,7 @@ from training.engine.errors import ConfigError, DataError
 from training.engine.model.base import LoadedModel, model_files
 from training.engine.optimize import distributed
 from training.engine.optimize.budget import RowBudget
+from training.engine.optimize.checkpoints import SETTINGS
 from training.engine.optimize.distributed import Processes
 from training.engine.optimize.journal import Journal
 from training.engine.optimize.losses import check_honoured
@@ -104,6 +105,7 @@ def prepare(
         task = budget.fit(lambda: measure_reference(unmeasured, run, loaded, sources, journal))
     # The chat template, the date that it is told and the tokenizer have their part in the ids.
     fingerprint = sources.fingerprint | {"encoding of the pairs": digest_pairs(everything)}
+    fingerprint[SETTINGS] = json.dumps(_settings_with_effect(config), sort_keys=True, default=str)
     return Preparation(task, loaded, left_out, heldout_left_out, fingerprint)
 
 

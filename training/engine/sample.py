@@ -65,6 +65,7 @@ def sample(run: RunDirectory) -> None:
         events = refused.refusals
         if encoded and isinstance(writer, Decoder):
             events += check_writing(loaded, writer, [ids for _, ids in encoded])
+        run.progress("reading", 0, sum(one.n or config.sampling.samples_per_prompt for one, _ in encoded))
         begun = time.monotonic()
         samples = write_samples(writer, loaded.tokenizer, encoded, config.sampling, _Progress(run))
         spent = time.monotonic() - begun

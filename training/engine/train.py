@@ -14,14 +14,14 @@ import torch
 from training.engine.adapters.loading import save_adapter
 from training.engine.config import TrainConfig
 from training.engine.errors import DivergedError
-from training.engine.model.base import LoadedModel, choose_device, set_threads
+from training.engine.model.base import choose_device, set_threads
 from training.engine.optimize import checkpoints, distributed
 from training.engine.optimize.checkpoints import Position
 from training.engine.optimize.distributed import Processes
 from training.engine.optimize.health import diagnose
 from training.engine.optimize.interrupts import Interrupts
 from training.engine.optimize.journal import Journal, Recorder
-from training.engine.optimize.memory import own_peak
+from training.engine.optimize.memory import peak_of
 from training.engine.optimize.reference import shared_logps
 from training.engine.optimize.state import State
 from training.engine.optimize.steps import backward, step_metrics, update
@@ -180,7 +180,7 @@ def finish(
         "seconds": round(journal.elapsed(), 3),
         "reference_seconds": round(journal.seconds["reference"], 3),
         "training_seconds": round(journal.seconds["training"], 3),
-        "peak_memory_bytes": _peak_memory(loaded),
+        "peak_memory_bytes": peak_of(loaded.device),
         "fingerprint": sources.fingerprint,
     }
     run.finish("train", summary, sources.digests, [run.adapter, run.metrics])
@@ -203,10 +203,3 @@ def _heldout_logps(task: Task) -> torch.Tensor:
 
 def _heldout_figures(task: Task, logps: torch.Tensor) -> dict[str, Any]:
     return held_out_figures(task.config, task.heldout, logps, task.heldout_reference)
-
-
-def _peak_memory(loaded: LoadedModel) -> int:
-    """Return the peak in bytes: of the CUDA device, or of this process."""
-    if loaded.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(loaded.device)
-    return own_peak()

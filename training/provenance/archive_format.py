@@ -129,6 +129,7 @@ LEFT_OUT = {
     "training.Answer": "kept for a day",
     "training.MergedWeights": "a file that expires",
     "training.Endpoint": "an address, and a key, of one server",
+    "training.DryRun": "of the memory of one server",
 }
 
 

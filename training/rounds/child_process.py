@@ -115,12 +115,11 @@ def end_orphan(files: RunDirectory) -> None:
 
 def explain_exit(verb: str, code: int, log: Path) -> str:
     """Return why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
-    what = {"train": "Training", "sample": "Sampling", "merge": "Merging"}[verb]
+    what = {"train": "Training", "sample": "Sampling", "merge": "Merging", "plan": "Estimating"}[verb]
     if code == -signal.SIGKILL:
-        return (
-            f"{what} was killed (signal 9), as the system does when memory runs out; "
-            "resume the round, with a smaller max_tokens if it happens again."
-        )
+        killed = f"{what} was killed (signal 9), as the system does when memory runs out"
+        knob = {"train": "max_tokens", "sample": "sampling.max_tokens"}.get(verb)
+        return f"{killed}; resume the round with a smaller {knob}." if knob else f"{killed}."
     if code < 0:
         return f"{what} was ended by signal {-code} ({signal.strsignal(-code)})."
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]

@@ -28,6 +28,12 @@ from training.engine.errors import ConfigError
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
 MOST_COMPARISONS = 100_000  # of one kind, in one round
+CHAT_TOKENS = 512  # of a completion of a chat, at most, unless something else is chosen
+# Options that fit the same result into a machine, by dotted name: they may change before a round is resumed.
+RESUMABLE = (
+    *("threads", "max_tokens", "packing", "gradient_checkpointing"),
+    *("sampling.max_tokens", "sampling.batch_size"),
+)
 # Options that a round fills in for itself, of config.json and of its `sampling`: among them all that name a file.
 OF_THE_POLICY = ("base_model", "revision", "start_adapter")
 DECIDED = ("samples_per_prompt", "policy", "reference")
@@ -78,7 +84,12 @@ class Plan:
             if name not in known:
                 sentence = _("Unknown setting %(name)s; a round has %(known)s.")
                 raise RoundError(sentence % {"name": name, "known": ", ".join(sorted(known))}, name)
-        sampling = {**SAMPLING, **project.sampling_settings, **chosen.get("sampling", {})}
+        sampling = {
+            **SAMPLING,
+            **_chat_lengths(project, policy),
+            **project.sampling_settings,
+            **chosen.get("sampling", {}),
+        }
         counts = {name: sampling.pop(name) for name in COUNTS if name in sampling}
         counts |= {name: chosen[name] for name in COUNTS if name in chosen}
         for name, value in counts.items():
@@ -105,6 +116,21 @@ class Plan:
             **{name: data[name] for name in COUNTS},
         )
 
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """Return the plan with `changes` by dotted name, of what its result does not depend on. Raises RoundError."""
+        for name in changes:
+            if name not in RESUMABLE:
+                message = _(
+                    "cannot change when a round is resumed. Start a new round for that. What can: %(names)s."
+                )
+                raise RoundError(message % {"names": ", ".join(RESUMABLE)}, name, separator=" ")
+        given = nested(changes)
+        settings = merged(self.config.to_dict(), {**given["training"], "sampling": given["sampling"]})
+        try:
+            return replace(self, config=TrainConfig.from_dict(settings))
+        except ConfigError as error:
+            raise RoundError(error.message, error.option or "", separator=error.separator) from error
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as `Round.settings` keeps it."""
         data = {"config": self.config.to_dict(), "pairs": asdict(self.pairs)}
@@ -115,7 +141,7 @@ class Plan:
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield settings as `Plan.to_dict` nests them by dotted name: `beta`, `lora.r`, `pairs.ties`."""
     for name, value in settings.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and name != "chat_template_kwargs":
             yield from dotted(value, "" if name == "config" else f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -147,6 +173,18 @@ def _check_count(name: str, value: Any) -> None:
         raise RoundError(message % {"most": most, "value": repr(value)}, name, separator=" ")
 
 
+def _chat_lengths(project: Project, policy: Policy) -> dict[str, int]:
+    """Return the longest completion of a project of chats, whose answers the engine's own default would cut."""
+    content = project.prompts.values_list("content", flat=True).first()
+    if not isinstance(content, list):
+        return {}
+    try:
+        limit = length_limit(policy.base_model)
+    except RoundError:  # of a model that is not there, which is said where it matters
+        limit = None
+    return {"max_new_tokens": min(CHAT_TOKENS, limit // 2) if limit else CHAT_TOKENS}
+
+
 def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of training, over the shape of the adapter that goes on being trained."""
     shape = adapter_shape(policy)
@@ -175,6 +213,28 @@ def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, 
         return TrainConfig.from_dict({**today, **training, **of_policy, "sampling": sampling})
     except ConfigError as error:
         raise RoundError(error.message, error.option or "", separator=error.separator) from error
+
+
+def find_bad_default(training: Mapping[str, Any], sampling: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the field of a project whose defaults no round could take, and why; None if all is well."""
+    for field, given, decided in (
+        ("training_settings", training, (*OF_THE_POLICY, "sampling")),
+        ("sampling_settings", sampling, DECIDED),
+    ):
+        for name in given.keys() & set(decided):
+            return field, str(_decided_by_whetstone(name))
+    try:
+        for name in COUNTS:
+            if name in sampling:
+                _check_count(name, sampling[name])
+        options = {name: value for name, value in sampling.items() if name not in COUNTS}
+        TrainConfig.from_dict({"base_model": "-", **training, "sampling": options})
+    except RoundError as error:
+        return "sampling_settings", str(error)
+    except ConfigError as error:
+        of_sampling = (error.option or "").startswith("sampling")
+        return ("sampling_settings" if of_sampling else "training_settings"), str(error)
+    return None
 
 
 def _pairs(chosen: Mapping[str, Any]) -> PairSettings:

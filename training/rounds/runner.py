@@ -113,19 +113,28 @@ def _config_of(policy: Policy, plan: Plan) -> TrainConfig:
 
 def write_prompts(round_: Round, files: RunDirectory) -> None:
     """Draw the prompts for the new policy, and for the gate those of the one before. A retry keeps the first draw."""
+    plan = Plan.from_dict(round_.settings)
+    if previous_files(files).prompts.exists():
+        _write_previous_config(round_, plan, files)  # which a resumed round may have changed
     if files.prompts.exists():
         return
-    plan = Plan.from_dict(round_.settings)
     gate = results.gate_entries(round_, plan.gate_comparisons) if round_.trains else []
     fresh = results.fresh_entries(round_, plan.fresh_comparisons)
-    opponent, of_opponent = round_.opponent, gate if round_.trains else fresh
-    if opponent is not None and of_opponent:
-        config = _config_of(opponent, plan)
-        # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
-        sampling = replace(config.sampling, seed=config.sampling.seed + 1)
-        previous_files(files).write_config(replace(config, sampling=sampling))
+    of_opponent = gate if round_.trains else fresh
+    if round_.opponent is not None and of_opponent:
+        _write_previous_config(round_, plan, files)
         write_jsonl(previous_files(files).prompts, of_opponent)
     write_jsonl(files.prompts, gate + fresh)
+
+
+def _write_previous_config(round_: Round, plan: Plan, files: RunDirectory) -> None:
+    """Write the settings of the policy that is compared with, which writes by the same ones."""
+    if round_.opponent is None:
+        return
+    config = _config_of(round_.opponent, plan)
+    # Another seed: two policies that have not moved apart yet would write the same words from the same draws.
+    sampling = replace(config.sampling, seed=config.sampling.seed + 1)
+    previous_files(files).write_config(replace(config, sampling=sampling))
 
 
 # --- The child processes -----------------------------------------------------------------------------------------

@@ -151,15 +151,16 @@ def write(
     project: Project,
     by: User | None,
     count: int,
+    sampling: Mapping[str, Any] | None = None,
     *,
     policy: Policy | None = None,
     against: Policy | None = None,
 ) -> Round:
     """Queue a round that does not train: a policy, the current one if none is named, writes `count` comparisons.
 
-    With `against`, that policy writes the other side of each. Prompts that were compared least come first, held-out
-    ones among them, so that there is something to measure by. Raises RefusalError as `start` does, and if there is
-    nothing to write for.
+    `sampling` settings lie over the project's. With `against`, that policy writes the other side of each. Prompts that
+    were compared least come first, held-out ones among them, so that there is something to measure by. Raises
+    RefusalError as `start` does, and if there is nothing to write for.
     """
     if not 1 <= count <= MAX_WRITTEN:
         sentence = _("Comparisons: give a number from 1 to %(most)s, not %(count)s.")
@@ -167,7 +168,7 @@ def write(
     if not project.prompts.for_rounds().exists():
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
-        chosen = {"fresh_comparisons": count, "gate_comparisons": 0}
+        chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
         policy, plan = _plan(project, chosen, writer=policy, writes=True)
         _check_opponent(policy, against)
         hold_out_enough(project)
@@ -271,18 +272,27 @@ def cancel(round_: Round, by: User | None = None) -> bool:
     return False
 
 
-def resume(round_: Round, by: User | None = None) -> None:
-    """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot."""
+def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | None = None) -> None:
+    """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot.
+
+    `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`).
+    """
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
         raise RoundError(sentence % {"number": round_.number})
     (check_policy if round_.trains else check_writer)(round_.start_policy)
+    settings, message = round_.settings, "Resumed."
+    if changes:
+        settings = Plan.from_dict(settings).changed(changes).to_dict()
+        named = ", ".join(f"{name} {'unset' if value is None else value}" for name, value in changes.items())
+        message = f"Resumed with {named}."
     try:
         moved = move(
             round_,
             State.QUEUED,
-            message="Resumed.",
+            message=message,
             by=by,
+            settings=settings,
             losses=0,
             reason="",
             finished_at=None,

@@ -60,6 +60,7 @@ PHASES = {
     "reference": gettext_lazy("Scoring pairs with the reference"),
     "training": gettext_lazy("Training"),
     "scoring": gettext_lazy("Scoring"),
+    "reading": gettext_lazy("Reading the prompts"),
     "sampling": gettext_lazy("Sampling"),
     "sampling the previous policy": gettext_lazy("Sampling the policy before, for the gate"),
     "writing": gettext_lazy("Writing"),

@@ -1,7 +1,8 @@
 """The forms that start a round: the engine's own options, with their explanations, in groups."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from django import forms
 from django.forms import BoundField
@@ -10,12 +11,23 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from annotate.errors import RefusalError
-from annotate.models import Project
+from annotate.forms.fields import ObjectField
+from annotate.models import Policy, Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
-from training.models import Round
-from training.rounds.plan import COUNTS, MOST_COMPARISONS, Plan, RoundError, check_policy, dotted, nested
+from training.models import DryRun, Round
+from training.rounds.estimates import with_proposals
+from training.rounds.plan import (
+    COUNTS,
+    MOST_COMPARISONS,
+    RESUMABLE,
+    Plan,
+    RoundError,
+    check_policy,
+    dotted,
+    nested,
+)
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
@@ -54,13 +66,16 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     ),
     _("Length, memory and hardware"): (
         "max_length",
-        "unmatched_turns",
         "max_tokens",
+        "sampling.max_tokens",
+        "sampling.batch_size",
+        "threads",
         "dtype",
         "device",
         "quantization",
         "gradient_checkpointing",
     ),
+    _("Chats"): ("chat_template", "chat_template_kwargs", "unmatched_turns"),
     _("Watching and checkpoints"): (
         "eval_steps",
         "checkpoint_steps",
@@ -68,6 +83,11 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "displacement_bound",
     ),
 }
+# Of a round that only writes: the first three are in sight.
+WRITING = (
+    *("sampling.max_new_tokens", "sampling.temperature", "sampling.top_p"),
+    *("sampling.top_k", "sampling.min_p", "sampling.repetition_penalty", "sampling.max_tokens"),
+)
 COUNT_FIELDS = {
     "fresh_comparisons": (
         _("Fresh comparisons"),
@@ -80,13 +100,37 @@ COUNT_FIELDS = {
 }
 
 
+@dataclass(frozen=True)
+class Like:
+    """Settings that a form begins with: those of an earlier round, or of an estimate."""
+
+    project: Project
+    settings: dict[str, Any]
+    trains: bool
+    number: int = 0  # of the round
+    taken: tuple[str, ...] = ()  # options of an estimate's proposals
+    against: Policy | None = None  # which the round compared with, if not with the usual one
+
+    @classmethod
+    def round(cls, round_: Round) -> Self:
+        return cls(
+            round_.project, round_.settings, round_.trains, number=round_.number, against=round_.against
+        )
+
+    @classmethod
+    def estimate(cls, estimate: DryRun, names: list[str]) -> Self:
+        settings = with_proposals(estimate, names)
+        trains = estimate.kind == DryRun.Kind.ROUND
+        return cls(estimate.project, settings, trains, taken=tuple(names))
+
+
 class RoundForm(forms.Form):
-    """The settings of a round. They begin as the project's defaults, or as those of the round `like`.
+    """The settings of a round. They begin as the project's defaults, or as those of `like`.
 
     `state_machine.start` takes what is `chosen()`, and has the last word.
     """
 
-    def __init__(self, project: Project, *args: Any, like: Round | None = None, **kwargs: Any) -> None:
+    def __init__(self, project: Project, *args: Any, like: Like | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.like = like
         defaults = _like(like) if like else _defaults(project)
@@ -145,19 +189,77 @@ class RoundForm(forms.Form):
             self.add_error(None, str(error))
 
 
+class ResumeForm(forms.Form):
+    """What may change before a failed round is resumed: how the same work is fitted into the machine."""
+
+    def __init__(self, round_: Round, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        begun = dict(dotted(round_.settings))
+        options = {name: (default, text, choices) for name, default, text, choices in explain()}
+        self.begun = {name: begun.get(name, options[name][0]) for name in RESUMABLE}
+        for name, initial in self.begun.items():
+            default, text, choices = options[name]
+            self.fields[name] = _field(name, initial, default, text, choices)
+
+    def clean(self) -> dict[str, Any]:
+        """Have the engine check each option, in its own words."""
+        for name, value in dict(self.cleaned_data).items():
+            alone = nested({name: value})
+            try:
+                TrainConfig.from_dict({"base_model": "-", **alone["training"], "sampling": alone["sampling"]})
+            except ConfigError as error:
+                self.add_error(name, capfirst(error.message))
+        return self.cleaned_data
+
+    def changes(self) -> dict[str, Any]:
+        """Return what a valid form changes, by dotted name."""
+        given = {name: self.cleaned_data[name] for name in self.begun}
+        return {name: value for name, value in given.items() if value != self.begun[name]}
+
+
 class WriteForm(forms.Form):
-    """The number of comparisons that the current policy writes in a round that does not train."""
+    """What the current policy writes in a round that does not train: how many comparisons, and how."""
 
     count = forms.IntegerField(min_value=1, label=_("Comparisons"))
 
-    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, project: Project, *args: Any, like: Like | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.like = like
+        defaults = _like(like) if like else _defaults(project)
         waiting = project.prompts.for_rounds().filter(comparisons=None)[:1000].count()
-        self.fields["count"].initial = waiting or 100
+        self.fields["count"].initial = like.settings["fresh_comparisons"] if like else waiting or 100
+        options = {name: (default, text, choices) for name, default, text, choices in explain()}
+        for name in WRITING:
+            default, text, choices = options[name]
+            self.fields[name] = _field(name, defaults.get(name, default), default, text, choices)
+            self.fields[name].required = False  # a request that names none takes the project's
+
+    def in_sight(self) -> list[BoundField]:
+        return [self[name] for name in ("count", *WRITING[:3])]
+
+    def folded(self) -> tuple[list[BoundField], bool]:
+        """Return the fields that are folded away, and whether one of them has an error."""
+        bound = [self[name] for name in WRITING[3:]]
+        return bound, any(field.errors for field in bound)
+
+    def clean(self) -> dict[str, Any]:
+        """Have the engine check each option, in its own words."""
+        for name, value in dict(self.cleaned_data).items():
+            if name in WRITING and value is not None:
+                try:
+                    TrainConfig.from_dict({"base_model": "-", "sampling": nested({name: value})["sampling"]})
+                except ConfigError as error:
+                    self.add_error(name, capfirst(error.message))
+        return self.cleaned_data
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the sampling settings of a valid form, but for those that are left open."""
+        given = {name: self.cleaned_data.get(name) for name in WRITING}
+        return dict(nested({name: value for name, value in given.items() if value is not None})["sampling"])
 
     def refuse(self, error: RefusalError) -> None:
-        """Show why `state_machine.write` refused."""
-        self.add_error(error.field if error.field in self.fields else None, error.message)
+        """Show why `state_machine.write` refused, at the field that it named."""
+        self.add_error(error.field if error.field in self.fields else None, capfirst(error.message))
 
 
 def _defaults(project: Project) -> dict[str, Any]:
@@ -169,18 +271,25 @@ def _defaults(project: Project) -> dict[str, Any]:
     return dict(dotted(plan.to_dict()))
 
 
-def _like(round_: Round) -> dict[str, Any]:
-    """Return a round's settings by field name; the project's if an older version allowed what this one refuses."""
+def _like(like: Like) -> dict[str, Any]:
+    """Return settings by field name; the project's if an older version allowed what this one refuses."""
     try:
-        return dict(dotted(Plan.from_dict(round_.settings).to_dict()))
+        return dict(dotted(Plan.from_dict(like.settings).to_dict()))
     except ConfigError:
-        return _defaults(round_.project)
+        return _defaults(like.project)
 
 
 def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
     """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
-    label, help_text = LABELS[key], _(text)
+    label, help_text = LABELS.get(name) or LABELS[key], _(text)
+    if isinstance(default, dict):
+        return ObjectField(label=label, help_text=help_text, initial=initial)
+    if name == "chat_template":
+        area = forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"})
+        return forms.CharField(
+            label=label, help_text=help_text, initial=initial, required=False, empty_value=None, widget=area
+        )
     if choices:
         return forms.ChoiceField(
             label=label,
@@ -224,8 +333,14 @@ LABELS = {
     "repetition_penalty": _("Repetition penalty"),
     "max_new_tokens": _("Max new tokens"),
     "distinct": _("Distinct"),
+    "sampling.max_tokens": _("Max tokens while sampling"),
+    "sampling.batch_size": _("Completions at once"),
+    "threads": _("Threads"),
+    "chat_template": _("Chat template"),
+    "chat_template_kwargs": _("Variables of the chat template"),
     "max_length": _("Max length"),
     "unmatched_turns": _("Unmatched turns"),
+    "packing": _("Packing"),
     "max_tokens": _("Max tokens"),
     "dtype": _("Precision"),
     "device": _("Device"),

@@ -13,6 +13,7 @@ from training.rounds.state_machine import UNFINISHED
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out, measure_lengths
 
+MANY_CUT = 0.1  # of a round's completions
 GALLERY_PAGE, GALLERY_GLIMPSE = 10, 3
 
 # The reasons that `training.engine.data.tokens` reports of pairs that did not fit.
@@ -24,7 +25,8 @@ ENCODING = {
     "unmatched_turn": _("are chats whose end the model's chat template begins in another way"),
     "refused_by_template": _("are chats that the model's chat template refused"),
     "identical_after_truncation": _("differed only beyond max_length"),
-    "prompt": _("lost the beginning of their prompt"),
+    "prompt_middle": _("lost the middle of their prompt"),
+    "prompt": _("lost the beginning of their prompt"),  # as earlier versions cut
     "completion": _("lost the end of a completion"),
 }
 
@@ -38,6 +40,7 @@ def outcome(round_: Round) -> dict[str, Any]:
         "lengths": measure_lengths(round_),
         "health": round_.summary.get("train", {}).get("health", []),
         "told": _told(round_),
+        "cut": cut_completions(round_),
         "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),
         "gallery": gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
@@ -48,6 +51,17 @@ def outcome(round_: Round) -> dict[str, Any]:
             comparisons.filter(UNFINISHED).count() for comparisons in (round_.fresh, round_.gate)
         ),
     }
+
+
+def cut_completions(round_: Round) -> dict[str, int] | None:
+    """Return how many completions of a round were cut at their limit, if those are more than one in ten."""
+    done = round_.summary.get("sample", {})
+    written = done.get("completions", 0)
+    cut = written - done.get("ended", written)
+    if cut <= MANY_CUT * written:
+        return None
+    limit = round_.settings.get("config", {}).get("sampling", {}).get("max_new_tokens", 0)
+    return {"cut": cut, "written": written, "limit": limit}
 
 
 def _told(round_: Round) -> list[str]:

@@ -15,7 +15,7 @@ from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from annotate.projects.prompts import hold_out_more, spare_prompts
-from training.models import Round, Sweep, Worker
+from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import state_machine
 from training.rounds.plan import Plan, RoundError, dotted
@@ -23,6 +23,7 @@ from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
 from training.views.charts import round_charts
+from training.views.forms import Like, ResumeForm
 from training.views.outcome import gallery_page, outcome
 from training.views.using.round_forms import TrainingForm, WritingForm
 
@@ -54,6 +55,12 @@ def round_list(request: ProjectRequest) -> HttpResponse:
                 return redirect(_start(project, request.user, form))
             except RefusalError as error:
                 form.refuse(error)
+    return show_list(request, form)
+
+
+def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) -> HttpResponse:
+    """Show the list of rounds, with a form that was refused in its place."""
+    project = request.project
     listed = project.rounds.select_related("start_policy", "result_policy", "created_by")
     gates = measure_gates(round_ for round_ in listed if round_.result_policy_id)
     context: dict[str, Any] = {
@@ -64,10 +71,16 @@ def round_list(request: ProjectRequest) -> HttpResponse:
         "sweep_overdue": Sweep.is_overdue(),
     }
     if request.membership.role == Role.ADMIN:
+        like = _like(request, project)
+        is_writing = like is not None and not like.trains
         context["form"] = (
-            form if isinstance(form, TrainingForm) else TrainingForm(project, like=_like(request, project))
+            form
+            if isinstance(form, TrainingForm)
+            else TrainingForm(project, like=None if is_writing else like)
         )
-        context["write_form"] = form if isinstance(form, WritingForm) else WritingForm(project)
+        context["write_form"] = (
+            form if isinstance(form, WritingForm) else WritingForm(project, like=like if is_writing else None)
+        )
         context["nothing_yet"] = not project.comparisons.exists()
     return render(request, "training/rounds.html", context, status=422 if form else 200)
 
@@ -83,14 +96,24 @@ def _hold_out_more(request: ProjectRequest) -> HttpResponse:
 
 def _start(project: Project, by: User, form: TrainingForm | WritingForm) -> Round:
     if isinstance(form, WritingForm):
-        return state_machine.write(project, by, form.cleaned_data["count"], **form.writers())
+        return state_machine.write(project, by, form.cleaned_data["count"], form.sampling(), **form.writers())
     return state_machine.start(project, by, form.chosen(), against=form.against())
 
 
-def _like(request: HttpRequest, project: Project) -> Round | None:
-    """Return the round whose settings are asked for again, by its number."""
-    number = request.GET.get("like", "")
-    return project.rounds.filter(number=number).first() if number.isdecimal() and len(number) < 10 else None
+def _like(request: HttpRequest, project: Project) -> Like | None:
+    """Return settings to begin with: those of the round of a number, or of an estimate with the proposals taken."""
+    if number := _number(request, "like"):
+        round_ = project.rounds.filter(number=number).first()
+        return Like.round(round_) if round_ else None
+    if number := _number(request, "estimate"):
+        estimate = project.estimates.exclude(kind=DryRun.Kind.MODEL).filter(pk=number).first()
+        return Like.estimate(estimate, request.GET.getlist("take")) if estimate else None
+    return None
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    text = request.GET.get(name, "")
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
 
 
 @require_GET
@@ -139,6 +162,7 @@ def _page(round_: Round) -> dict[str, Any]:
         "events": round_.events.select_related("by"),
         "files": _files(round_),
         "can_repeat": can_repeat(round_),
+        "resume_form": ResumeForm(round_) if round_.can_resume else None,
         **_live(round_),
         **(outcome(round_) if round_.result_policy_id or not round_.trains else {}),
     }
@@ -149,6 +173,13 @@ def _act(request: ProjectRequest, round_: Round) -> HttpResponse:
     try:
         if action == "resume":
             state_machine.resume(round_, by)
+        elif action == "resume-with":
+            form = ResumeForm(round_, request.POST)
+            if not form.is_valid():
+                return render(
+                    request, "training/round.html", _page(round_) | {"resume_form": form}, status=422
+                )
+            state_machine.resume(round_, by, form.changes())
         elif action in _MOVES:
             act, done, too_late = _MOVES[action]
             if act(round_, by):

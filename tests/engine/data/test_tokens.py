@@ -209,14 +209,15 @@ def test_eos_is_kept_when_it_is_also_the_padding() -> None:
     assert encode(pair(), using)[0].chosen[-1] == EOS_ID
 
 
-def test_truncation_keeps_the_bos_and_the_end_of_the_prompt() -> None:
+def test_a_plain_prompt_loses_its_middle_and_keeps_its_bos() -> None:
     long = "the film was good and it was long and the film was short"
     whole, _ = encode(pair(long), encoder(bos=True))
     cut, report = encode(pair(long), encoder(bos=True, max_length=12))
     room = 12 - max(len(cut.chosen), len(cut.rejected))
-    assert cut.prompt == (BOS_ID, *whole.prompt[-(room - 1) :])
+    head = (room - 1) // 2
+    assert cut.prompt == (BOS_ID, *whole.prompt[1 : 1 + head], *whole.prompt[-(room - 1 - head) :])
     assert (cut.chosen, cut.rejected) == (whole.chosen, whole.rejected)
-    assert report.truncated == {"prompt": 1}
+    assert report.truncated == {"prompt_middle": 1}
 
 
 def test_completion_is_cut_only_if_the_prompt_keeps_no_quarter() -> None:
@@ -225,7 +226,7 @@ def test_completion_is_cut_only_if_the_prompt_keeps_no_quarter() -> None:
     assert len(cut.prompt) == 4
     assert len(cut.prompt) + len(cut.chosen) == 16
     assert EOS_ID not in cut.chosen  # it was cut
-    assert report.truncated == {"prompt": 1, "completion": 1}
+    assert report.truncated == {"prompt_middle": 1, "completion": 1}
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,14 @@ class Markers:
         self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder.values()
         self.special = {token.content for token in added if token.special}
-        named = {
+        self.named = {
             token.content
             for token in added
             if token.content in template and not token.content.isspace() and not token.content.isalnum()
         }
         self._special = _NOTHING if in_text else _pattern(self.special)
         self._foreign = _NOTHING if in_text else _pattern(self.special - _THOUGHTS)
-        self._all = _NOTHING if in_text else _pattern(self.special | named)
+        self._all = _NOTHING if in_text else _pattern(self.special | self.named)
 
     def mark_chat(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return messages with their control tokens marked.

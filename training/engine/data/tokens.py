@@ -7,9 +7,9 @@ Rules that hold for every pair:
 - One BOS where the tokenizer adds one. EOS is scored once when the model ended, and absent when it was cut.
 - After a chat a completion is what the chat template's rendering of the finished turn adds to the prompt's.
 - Control tokens come from the tokenizer and the chat template. In a text they are plain text, unless asked for.
-- Truncation takes from the start of the prompt (its BOS stays). It takes from the end of a completion only when the
-  completions leave the prompt less than a quarter of the room. No pair comes out empty, identical or without a prompt;
-  what was dropped is counted by reason.
+- Truncation takes the middle of the prompt's longest turn (`training.engine.data.truncation`). It takes from the end of
+  a completion only when the completions leave the prompt less than a quarter of the room. No pair comes out empty,
+  identical or without a prompt; what was dropped is counted by reason.
 """
 
 import hashlib
@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 
 from training.engine.data.chats import Chats, UnmatchedTurnError, without_end
 from training.engine.data.markers import ChatRefusedError
+from training.engine.data.truncation import common_prefix, cut_middle
 from training.engine.errors import DataError
-from training.engine.records import SamplingPrompt, Text, TrainingCompletion, TrainingPair
+from training.engine.records import Message, SamplingPrompt, Text, TrainingCompletion, TrainingPair
 
+_INSTRUCTING = ("system", "developer")  # roles whose messages are kept whole
 _NAMED = 5  # of the pairs or prompts that are left out for one reason
 
 
@@ -53,6 +55,7 @@ class EncodingReport:
     truncated: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)  # a sentence for each of the first chats refused
+    longest: int = 0  # tokens of the longest prompt and completion, before any cut
 
     def note(self, counter: Counter[str], reason: str, identity: str) -> None:
         """Count one pair under `reason`."""
@@ -126,7 +129,11 @@ class Encoder:
             if special[start : start + len(plain)] == plain:
                 self.bos = tuple(special[:start])
                 break
-        self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(list(self.chats.markers.special)))
+        markers = self.chats.markers
+        self.special_ids = frozenset(tokenizer.convert_tokens_to_ids(list(markers.special)))
+        named = tokenizer.convert_tokens_to_ids(list(markers.named))
+        # An unknown word is a special token too, and ends no turn.
+        self.control_ids = (self.special_ids | frozenset(named)) - {tokenizer.unk_token_id}
         self._prefixes_words = tokenizer.convert_ids_to_tokens(plain)[0].startswith("\u2581")
         self.eos = self._plain_eos()
 
@@ -150,12 +157,37 @@ class Encoder:
             prompt = prompt.removeprefix(self.tokenizer.bos_token)
         return self.chats.markers.mark_text(prompt)
 
-    def truncate_prompt(self, ids: Sequence[int], room: int) -> tuple[int, ...]:
-        """Return the end of a prompt in `room` tokens. Its BOS stays if it fits beside one more token."""
+    def truncate_prompt(
+        self, ids: Sequence[int], room: int, prompt: Text = "", tools: list[dict[str, Any]] | None = None
+    ) -> tuple[int, ...]:
+        """Return the ids of `prompt` in `room` tokens: without the middle of its longest turn, or several."""
         if len(ids) <= room:
             return tuple(ids)
-        bos = self.bos if tuple(ids[: len(self.bos)]) == self.bos and room > len(self.bos) else ()
-        return bos + tuple(ids[len(ids) - (room - len(bos)) :])
+        first = len(self.bos) if tuple(ids[: len(self.bos)]) == self.bos else 0
+        kept = self._instructions(ids, prompt, tools) if isinstance(prompt, list) else []
+        return cut_middle(ids, room, control=self.control_ids, kept=kept, first=first)
+
+    def _instructions(
+        self, ids: Sequence[int], chat: Sequence[Message], tools: list[dict[str, Any]] | None
+    ) -> list[range]:
+        """Return where the ids of a chat hold its system messages, and all before its first turn, tools among it."""
+        try:
+            text = self.prompt_text(list(chat), tools)
+        except ChatRefusedError:  # of sampled ids, by a template that is another now
+            return []
+        places, first, behind = [], 0, 0
+        for message in self.chats.markers.mark_chat(chat):
+            said = str(message.get("content") or "").strip()
+            at = text.find(said, behind) if said else -1
+            if message["role"] not in _INSTRUCTING:
+                # Some templates put the system message into the last turn.
+                first = at if at >= 0 else max(text.find(said), 0)
+                break
+            if at >= 0:
+                behind = at + len(said)
+                places.append((at, behind))
+        ends = [(0, first), *places]
+        return [range(*(common_prefix(ids, self._ids([text[:end]])[0]) for end in one)) for one in ends]
 
     def encode_pairs(self, pairs: Sequence[TrainingPair]) -> tuple[list[EncodedPair], EncodingReport]:
         """Encode `pairs` in order, leaving out those that cannot be trained on, counted by reason.
@@ -223,11 +255,12 @@ class Encoder:
             if pair.chosen.token_ids is pair.rejected.token_ids and pair.chosen.text != pair.rejected.text:
                 reason = "identical_to_tokenizer"  # which drops the blanks that they differ in
         longest = max(len(chosen), len(rejected))
+        report.longest = max(report.longest, len(prompt) + longest)
         if not reason and len(prompt) + longest > self.max_length:
             room = max(self.max_length - longest, self.max_length // 4, 1)
             if room < len(prompt):
-                prompt = self.truncate_prompt(prompt, room)
-                report.note(report.truncated, "prompt", pair.id)
+                prompt = self.truncate_prompt(prompt, room, pair.prompt, pair.tools)
+                report.note(report.truncated, "prompt_middle", pair.id)
             left = self.max_length - len(prompt)
             if longest > left:
                 chosen, rejected = chosen[:left], rejected[:left]

@@ -15,6 +15,7 @@ from peft.utils import AuxiliaryTrainingWrapper
 
 from training.engine.config import TrainConfig
 from training.engine.data.chats import uses_date
+from training.engine.data.standard_templates import resolve
 from training.engine.data.tokens import Encoder
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
 from training.engine.model import hub, narrow
@@ -63,15 +64,15 @@ class LoadedModel:
                 "max_length",
                 f"is {config.max_length}, but the model places at most {self.max_positions} tokens.",
             )
-        day = config.template_date
-        if run and not day and uses_date(config.chat_template or self.tokenizer.chat_template):
+        day, template = config.template_date, resolve(config.chat_template)
+        if run and not day and uses_date(template or self.tokenizer.chat_template):
             day = run.keep_template_date()
         return Encoder(
             self.tokenizer,
             eos_ids=self.eos_ids,
             vocab_size=self.vocab_size,
             max_length=config.max_length or min(DEFAULT_MAX_LENGTH, self.max_positions),
-            chat_template=config.chat_template,
+            chat_template=template,
             chat_template_kwargs=config.chat_template_kwargs,
             template_date=day,
             unmatched_turns=config.unmatched_turns,

@@ -7,8 +7,10 @@ functions of seed and position, and need no state of their own.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,6 +18,7 @@ import torch
 from training.engine.errors import StaleCheckpointError
 from training.engine.rundir import storing, write_json, write_whole
 
+SETTINGS = "settings"  # of a fingerprint: what `configuration` is the hash of, to say which one changed
 _KEPT = 2
 
 
@@ -73,11 +76,29 @@ def load_latest(
             torn.append(name)
             continue
         was = description["fingerprint"]
-        changed = [what for what in fingerprint if fingerprint[what] != was.get(what)]
+        changed = [what for what in fingerprint if what != SETTINGS and fingerprint[what] != was.get(what)]
         if changed:
+            named = _changed_settings(was.get(SETTINGS), fingerprint.get(SETTINGS))
             raise StaleCheckpointError(
-                f"The checkpoints belong to another {' and another '.join(changed)};"
+                f"The checkpoints belong to another {' and another '.join(changed)}{named};"
                 f" restore it, or remove {folder} to start over."
             )
         return position, safetensors.torch.load(content), torn
     return None
+
+
+def _changed_settings(before: str | None, after: str | None) -> str:
+    """Return the settings that changed, in brackets, where a checkpoint says what they were; or ""."""
+    if not before or not after or before == after:
+        return ""
+    old, new = (dict(_flat(json.loads(text))) for text in (before, after))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return f" ({', '.join(f'{name} was {old.get(name)}, is {new.get(name)}' for name in names[:3])})"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,9 +1,11 @@
-"""The peak memory of this process."""
+"""The peak memory of this process, on the CPU or on a GPU."""
 
 import contextlib
 import resource
 import sys
 from pathlib import Path
+
+import torch
 
 
 def own_peak() -> int:
@@ -17,3 +19,17 @@ def own_peak() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_of(device: torch.device) -> int:
+    """Return the largest memory so far, in bytes: of the CUDA device, or of this process."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else own_peak()
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forget the peak so far, where the system can: then `peak_of` is that of what follows."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

@@ -104,8 +104,7 @@ class Decoder:
         needed any more. Raises ModelError if the model's logits are not finite, MemoryShortError if not even one row
         fits into the device's memory.
         """
-        apart = threads_apart(self.model.config, self.device)
-        threads = max(1, min(apart, len(requests) // _ROWS_ALONE))
+        threads = self.threads_for(requests)
         groups = self.groups(requests, threads)
         models = self._models(threads)
         longest = self.settings.max_new_tokens
@@ -129,6 +128,11 @@ class Decoder:
         with Crew(threads) as crew:
             crew.run([partial(job, number) for number in range(len(groups))])
         return [found[at] for at in range(len(requests))]
+
+    def threads_for(self, requests: Sequence[Request]) -> int:
+        """Return how many groups of `requests` are written at a time."""
+        apart = threads_apart(self.model.config, self.device)
+        return max(1, min(apart, len(requests) // _ROWS_ALONE))
 
     def groups(self, requests: Sequence[Request], threads: int = 1) -> list[list[int]]:
         """Return positions of `requests` in groups that are written side by side."""

@@ -1,14 +1,13 @@
 """The completions that are written side by side: like lengths, within the memory for their keys and values."""
 
-import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from training.engine.config import SamplingConfig
+from training.engine.model.memory import free_memory
 
 # Of the memory that is free once the model is there; the rest is for what a forward computes, and for others.
 _SHARE = {"cpu": 1 / 4, "cuda": 1 / 2}
@@ -71,11 +70,11 @@ def tokens_at_once(model: Any, device: torch.device, settings: SamplingConfig) -
     """
     if settings.max_tokens is not None:
         return settings.max_tokens
-    size = _token_bytes(model)
-    return int(_free(device) * _SHARE[device.type] / size) if size else None
+    size = token_bytes(model)
+    return int(free_memory(device) * _SHARE[device.type] / size) if size else None
 
 
-def _token_bytes(model: Any) -> int:
+def token_bytes(model: Any) -> int:
     """Return the bytes that the cache keeps of a token, in all layers; 0 if the configuration does not tell."""
     config = model.config.get_text_config()
     layers, heads = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads"))
@@ -84,17 +83,3 @@ def _token_bytes(model: Any) -> int:
     pairs = getattr(config, "num_key_value_heads", None) or heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(2 * layers * pairs * width * next(model.parameters()).element_size())
-
-
-def _free(device: torch.device) -> int:
-    """Return the bytes of memory that are free now."""
-    if device.type == "cuda":
-        free, _whole = torch.cuda.mem_get_info(device)
-        return int(free)
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -32,6 +32,9 @@ class WritingForm(WriteForm):
             _("Judgments then tell which of the two is better."),
         )
 
+    def in_sight(self) -> list[BoundField]:
+        return [*super().in_sight(), self["policy"], self["against"]]
+
     def writers(self) -> dict[str, Policy | None]:
         """Return the policies of a valid form as `state_machine.write` takes them."""
         return {name: self.cleaned_data[name] for name in ("policy", "against")}

@@ -1,0 +1,123 @@
+"""A plan says what a run would do and need, and changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import plan as benchmark
+from benchmarks.shapes import CPU_CASES
+from tests.engine.conftest import pair_lines
+from training.engine.config import TrainConfig
+from training.engine.errors import memory_short
+from training.engine.planning.figures import line_at, spread
+from training.engine.planning.model_facts import describe
+from training.engine.planning.proposals import propose
+from training.engine.planning.sampling_cost import Survival, measure_sampling
+from training.engine.planning.table import lines
+from training.engine.planning.training_cost import measure_training
+from training.engine.rundir import write_jsonl
+
+
+def test_a_training_is_measured_and_nothing_written(make_run) -> None:
+    long = {"id": "long", "prompt": "the film " * 40, "chosen": " good", "rejected": " bad"}
+    same = {"id": "same", "prompt": "a", "chosen": " good", "rejected": " good"}
+    run = make_run(pairs=[*pair_lines(10), long, same], epochs=2, max_length=48)
+    write_jsonl(run.heldout, pair_lines(3, seed=5))
+    before = {path.name: path.read_bytes() for path in run.root.iterdir()}
+    found = measure_training(str(run.root), run.read_config())
+    assert {path.name: path.read_bytes() for path in run.root.iterdir()} == before
+    pairs, training = found["pairs"], found["training"]
+    assert (pairs["given"], pairs["trained"], pairs["heldout"]) == (12, 11, 3)
+    assert pairs["left_out"]["dropped"] == {"identical_completions": 1}
+    assert pairs["left_out"]["truncated"] == {"prompt_middle": 1}
+    assert pairs["longest_before_cut"] > pairs["max_length"] == 48
+    assert (training["steps"], training["steps_per_epoch"], training["fits"]) == (6, 3, True)
+    assert training["seconds"]["training"] > 0
+    assert training["peak_memory_bytes"] > found["model"]["weights_bytes"] > 0
+    assert found["preview"]["prompt"].startswith("<s>")
+    proposed = propose(run.read_config(), found)
+    assert [(one["option"], one["value"]) for one in proposed] == [
+        ("max_length", pairs["longest_before_cut"])
+    ]
+    said = "\n".join(lines(found | {"proposals": proposed}))
+    for part in ("1 identical_completions", "1 prompt_middle", "time to train", "proposal: max_length"):
+        assert part in said
+
+
+def test_a_sampling_is_measured_with_prompts_that_are_passed_over(make_run) -> None:
+    run = make_run(sampling={"max_new_tokens": 12, "samples_per_prompt": 3})
+    prompts = [{"id": str(at), "prompt": "the film was"} for at in range(4)]
+    write_jsonl(run.prompts, [*prompts, {"id": "long", "prompt": "the film " * 90}])
+    before = {path.name: path.read_bytes() for path in run.root.iterdir()}
+    found = measure_sampling(str(run.root), run.read_config())
+    assert {path.name: path.read_bytes() for path in run.root.iterdir()} == before
+    assert (found["prompts"]["written_for"], found["prompts"]["too_long"]) == (4, 1)
+    sampling = found["sampling"]
+    assert (sampling["completions"], sampling["fits"]) == (12, True)
+    assert 1 <= sampling["mean_tokens"] <= 12
+    assert sampling["seconds"]["writing"] > 0
+
+
+def test_a_model_is_described_by_its_files(tiny_model: Path) -> None:
+    facts = describe(TrainConfig(base_model=str(tiny_model), device="cpu"))
+    assert (facts["architecture"], facts["context"], facts["layers"]) == ("LlamaForCausalLM", 128, 2)
+    assert (facts["chat_template"], facts["dtype"]) == ("model", "float32")
+    assert facts["weights_bytes"] == 4 * facts["parameters"]
+    named = describe(TrainConfig(base_model=str(tiny_model), device="cpu", chat_template="ChatML"))
+    assert named["chat_template"] == "settings"
+
+
+MODEL = {"device": "cpu", "available_bytes": 1000 << 20, "context": 4096}
+TRAINING = {
+    "fits": False,
+    "longest_pair": 400,
+    "max_tokens": 1024,
+    "row_bytes": [[100, 200 << 20], [500, 1000 << 20]],
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "changed", "expected"),
+    [
+        ({}, {}, ("max_tokens", 450)),  # 2 MiB a token, nothing besides: nine tenths of 1000 MiB
+        ({}, {"longest_pair": 600}, ("gradient_checkpointing", True)),
+        ({"gradient_checkpointing": True}, {"longest_pair": 600}, ("max_length", 225)),
+        ({"device": "cuda"}, {"row_bytes": []}, ("quantization", "nf4")),
+    ],
+)
+def test_what_does_not_fit_is_given_a_remedy(config: dict, changed: dict, expected: tuple) -> None:
+    device = config.get("device", "cpu")
+    plan = {"model": MODEL | {"device": device}, "training": TRAINING | changed}
+    found = propose(TrainConfig(base_model="m", **config), plan)
+    assert (found[0]["option"], found[0]["value"]) == expected
+
+
+def test_a_sampling_that_does_not_fit_holds_fewer_tokens() -> None:
+    sampling = {"fits": False, "peak_memory_bytes": 1600 << 20, "held_bytes": 800 << 20, "held_tokens": 8000}
+    found = propose(TrainConfig(base_model="m"), {"model": MODEL, "sampling": sampling})
+    # 400 MiB besides, and 1.5 times what is held: 500 of 1200 MiB are left.
+    assert [(one["option"], one["value"]) for one in found] == [("sampling.max_tokens", 3333)]
+
+
+def test_figures_between_and_beyond_measured_sizes() -> None:
+    assert line_at([(100, 1.0), (200, 3.0)], 150) == 2.0
+    assert line_at([(100, 1.0), (200, 3.0)], 300) == 5.0
+    assert line_at([(100, 4.0), (200, 3.0)], 300) == 3.0  # never less for more
+    assert line_at([(100, 2.0)], 50) == 1.0
+    assert spread([1, 2, 3, 40]) == {
+        **{"min": 1, "p50": 3, "p90": 40, "p99": 40, "max": 40, "mean": 11.5},
+        "histogram": {"16": 3, "64": 1},
+    }
+    half = Survival([2, 2, 8, 8], 8)
+    assert [half.at(token) for token in (0, 1, 2, 7, 16)] == [1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def test_each_verb_has_a_remedy_of_its_own_for_memory() -> None:
+    assert "lower sampling.max_tokens or sampling.batch_size" in str(memory_short(MemoryError(), "sample"))
+    assert "lower max_tokens" in str(memory_short(MemoryError(), "train"))
+
+
+@pytest.mark.slow  # trains and samples: half a minute on an idle machine
+def test_a_plan_is_right_within_its_bound(tmp_path: Path) -> None:
+    for one in benchmark.compare(CPU_CASES[0], tmp_path):
+        assert one.ratio <= benchmark.BOUND, one

@@ -1,0 +1,245 @@
+"""Estimates: what a round would train on and write, how long it would take and what memory it would need.
+
+The web server has no PyTorch, so a worker answers: it writes a run directory for itself, runs the engine's verb `plan`
+in it, and stores what that says. An estimate is cheap and harms nothing, so one that is lost is asked for again.
+"""
+
+import json
+import logging
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from celery import current_app
+from django.conf import settings as site
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+from kombu.exceptions import ChannelError, KombuError
+
+from annotate.models import Policy, Project, User
+from annotate.pairs.snapshots import take_snapshot, training_rows
+from training.engine.config import TrainConfig
+from training.engine.errors import ConfigError, EngineError
+from training.engine.rundir import RunDirectory, write_jsonl
+from training.models import DryRun, Round
+from training.rounds import child_process, results, workers
+from training.rounds.plan import Plan, RoundError, check_lengths, check_policy, model_path, on_this_machine
+from training.rounds.state_machine import MIN_PAIRS
+
+logger = logging.getLogger(__name__)
+
+TASK = "training.tasks.estimate"
+KEPT = 20  # in a project
+LIFE = timedelta(minutes=30)  # of a message: who asked has gone
+LONGEST_SECONDS = 900.0
+TICK_SECONDS = 1.0
+
+
+# --- What an admin asks ------------------------------------------------------------------------------------------
+
+
+def ask_round(project: Project, by: User | None, chosen: Mapping[str, Any]) -> DryRun:
+    """Ask what a round with the settings `chosen` would cost. Raises RoundError as `state_machine.start` does."""
+    plan = Plan.for_project(project, check_policy(project.current_policy), chosen)
+    check_lengths(plan)
+    return _ask(project, by, DryRun.Kind.ROUND, plan.to_dict())
+
+
+def ask_writing(
+    project: Project, by: User | None, count: int, sampling: Mapping[str, Any] | None = None
+) -> DryRun:
+    """Ask what it would cost to write `count` comparisons. Raises RoundError as `state_machine.write` does."""
+    chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
+    plan = Plan.for_project(project, check_policy(project.current_policy), chosen)
+    check_lengths(plan)
+    return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict())
+
+
+def ask_model(project: Project, by: User | None, base_model: str) -> DryRun:
+    """Ask about a base model, with the project's settings. Raises RoundError if this site does not allow it."""
+    model_path(base_model)
+    settings = {**project.training_settings, "base_model": base_model}
+    try:
+        config = TrainConfig.from_dict(settings)
+    except ConfigError as error:
+        raise RoundError(error.message, error.option or "", separator=error.separator) from error
+    return _ask(project, by, DryRun.Kind.MODEL, {"config": config.to_dict()})
+
+
+def _ask(project: Project, by: User | None, kind: DryRun.Kind, settings: dict[str, Any]) -> DryRun:
+    """Replace the project's open estimate, and send the message of the new one."""
+    with transaction.atomic():
+        project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        project.estimates.filter(state__in=DryRun.OPEN).delete()
+        kept = project.estimates.values_list("pk", flat=True)[: KEPT - 1]
+        project.estimates.exclude(pk__in=list(kept)).delete()
+        made = DryRun.objects.create(project=project, kind=kind, settings=settings, created_by=by)
+        transaction.on_commit(lambda: _send(made.pk))
+    return made
+
+
+def _send(estimate_id: int) -> None:
+    try:
+        current_app.send_task(TASK, args=[estimate_id], expires=LIFE.total_seconds(), retry=False)
+    except (KombuError, ChannelError, OSError) as error:
+        logger.warning("The broker did not take estimate %s: %s", estimate_id, error)
+        waiting = DryRun.objects.filter(pk=estimate_id, state=DryRun.State.WAITING)
+        reason = _("The message broker cannot be reached. Ask again in a minute.")
+        waiting.update(state=DryRun.State.FAILED, reason=reason, finished_at=Now())
+
+
+def fail_if_silent(estimate: DryRun) -> None:
+    """Fail an estimate whose worker went silent: nobody else goes on with it."""
+    silence = timedelta(seconds=site.SILENT_SECONDS)
+    silent = DryRun.objects.filter(
+        pk=estimate.pk, state=DryRun.State.RUNNING, heartbeat_at__lt=Now() - silence
+    )
+    reason = _("The worker %(worker)s went silent. Ask again.") % {"worker": estimate.worker}
+    if silent.update(state=DryRun.State.FAILED, reason=reason, finished_at=Now()):
+        estimate.refresh_from_db()
+
+
+# --- What a worker does ------------------------------------------------------------------------------------------
+
+
+def claim(estimate_id: int, worker: str) -> DryRun | None:
+    """Take a waiting estimate for `worker`. Return None if it is gone or taken."""
+    waiting = DryRun.objects.filter(pk=estimate_id, state=DryRun.State.WAITING)
+    if not waiting.update(state=DryRun.State.RUNNING, worker=worker, heartbeat_at=Now()):
+        return None
+    return DryRun.objects.select_related("project").get(pk=estimate_id)
+
+
+def answer(estimate: DryRun) -> None:
+    """Measure, and store what was found, or why there is nothing to find."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="whetstone-estimate-") as folder:
+            files = RunDirectory(Path(folder) / "run")
+            gate_share = _write_files(estimate, files)
+            result = _run_plan(estimate, files)
+    except (EngineError, RoundError, RuntimeError, OSError) as error:
+        _finish(estimate, DryRun.State.FAILED, reason=str(error))
+    except Exception as error:
+        logger.exception("%s failed in the worker.", estimate)
+        _finish(estimate, DryRun.State.FAILED, reason=f"{type(error).__name__}: {error}")
+    else:
+        if result is not None:
+            _add_previous(result, gate_share)
+            _finish(estimate, DryRun.State.DONE, result=result)
+
+
+def _finish(estimate: DryRun, state: DryRun.State, **fields: Any) -> None:
+    mine = DryRun.objects.filter(pk=estimate.pk, state=DryRun.State.RUNNING)
+    mine.update(state=state, finished_at=Now(), **fields)
+
+
+def _write_files(estimate: DryRun, files: RunDirectory) -> float:
+    """Write what `plan` reads. Return the share of completions that the policy before writes too, for the gate.
+
+    Raises RoundError where a round could not start either.
+    """
+    if estimate.kind == DryRun.Kind.MODEL:
+        files.write_config(on_this_machine(TrainConfig.from_dict(estimate.settings["config"])))
+        return 0.0
+    plan = Plan.from_dict(estimate.settings)
+    files.write_config(on_this_machine(plan.config))
+    trains = estimate.kind == DryRun.Kind.ROUND
+    if trains:
+        _write_pairs(estimate, plan, files)
+    round_ = _unsaved_round(estimate, trains)
+    gate = results.gate_entries(round_, plan.gate_comparisons) if trains else []
+    entries = gate + results.fresh_entries(round_, plan.fresh_comparisons)
+    if entries:
+        write_jsonl(files.prompts, entries)
+    return float(sum(one["n"] for one in gate) / (sum(one["n"] for one in entries) or 1))
+
+
+def _add_previous(result: dict[str, Any], gate_share: float) -> None:
+    """Add to the time of sampling what the policy before takes to write for the gate, which is loaded too."""
+    sampling = result.get("sampling", {})
+    if gate_share and "seconds" in sampling:
+        seconds = sampling["seconds"]
+        again = seconds.get("starting", 0.0) + seconds["loading"]
+        again += gate_share * (seconds["reading"] + seconds["writing"])
+        seconds["policy before"] = round(again, 2)
+        sampling["total_seconds"] = round(sampling["total_seconds"] + again, 1)
+
+
+def _write_pairs(estimate: DryRun, plan: Plan, files: RunDirectory) -> None:
+    """Write the pairs of a snapshot that is not kept."""
+    with transaction.atomic():
+        snapshot = take_snapshot(estimate.project, estimate.created_by, plan.pairs)
+        for path, held_out in ((files.heldout, True), (files.pairs, False)):
+            rows = training_rows(snapshot, held_out, plan.margin_scale, plan.config.base_model)
+            write_jsonl(path, rows)
+        transaction.set_rollback(True)
+    if not files.pairs.stat().st_size:
+        sentence = _(
+            "There are no pairs to train on yet. A round needs %(min)d; judge more comparisons first."
+        )
+        raise RoundError(sentence % {"min": MIN_PAIRS}, "pairs")
+    if not files.heldout.stat().st_size:
+        files.heldout.unlink()
+
+
+def _unsaved_round(estimate: DryRun, trains: bool) -> Round:
+    """Return the round that would be started, so that its prompts can be drawn."""
+    policy: Policy = check_policy(estimate.project.current_policy)
+    return Round(
+        project=estimate.project,
+        number=0,
+        start_policy=policy,
+        trains=trains,
+        folder=f"estimate-{estimate.pk}",
+    )
+
+
+def _run_plan(estimate: DryRun, files: RunDirectory) -> dict[str, Any] | None:
+    """Return what `plan` says; None if the estimate was replaced meanwhile. Raises RuntimeError with a sentence."""
+    out, log = files.root / "plan.json", files.root / "plan.log"
+    with out.open("wb") as stdout, log.open("wb") as stderr:
+        child = child_process.start_child("plan", files.root, "--json", stdout=stdout, stderr=stderr)
+        deadline = time.monotonic() + LONGEST_SECONDS
+        try:
+            while not _has_ended(child):
+                mine = DryRun.objects.filter(pk=estimate.pk, state=DryRun.State.RUNNING)
+                if not mine.update(heartbeat_at=Now()):
+                    return None
+                if time.monotonic() > deadline:
+                    minutes = int(LONGEST_SECONDS // 60)
+                    raise RuntimeError(_("It took more than %(minutes)d minutes.") % {"minutes": minutes})
+                if workers.is_stopping(workers.own_name()):
+                    raise RuntimeError(_("The worker was stopped. Ask again."))
+        finally:
+            child_process.end_child(child)
+    if child.returncode:
+        raise RuntimeError(child_process.explain_exit("plan", child.returncode, log))
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    try:
+        child.wait(TICK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+# --- What a page makes of it -------------------------------------------------------------------------------------
+
+
+def with_proposals(estimate: DryRun, names: list[str]) -> dict[str, Any]:
+    """Return the settings of an estimate with those of its proposals that are named."""
+    settings: dict[str, Any] = json.loads(json.dumps(estimate.settings))
+    for one in estimate.result.get("proposals", []):
+        if one["option"] in names:
+            group, _dot, key = one["option"].rpartition(".")
+            place = settings["config"]
+            (place[group] if group else place)[key] = one["value"]
+    return settings
