@@ -1,0 +1,94 @@
+"""Values of `config.json`, checked against the dataclass that they fill. Errors name the setting."""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from training.engine.errors import ConfigError
+
+_LARGEST = 2**53  # of whole numbers: what every reader of JSON keeps exactly
+_MOST_NAMES, _LONGEST_NAME, _LONGEST_OBJECT = 1000, 200, 10_000  # of a list of names; an object as JSON
+
+
+def build(cls: Any, data: Any, prefix: str = "") -> Any:
+    """Return `data` as an instance of the dataclass `cls`, or raise ConfigError naming the setting."""
+    if not isinstance(data, Mapping):
+        if not prefix:
+            raise ConfigError(None, "The configuration must be an object of settings.")
+        raise ConfigError(prefix.rstrip("."), "must be an object of settings.")
+    options = {option.name: option for option in dataclasses.fields(cls)}
+    for key in data:
+        if key not in options:
+            name = "".join(one if one.isprintable() else "?" for one in str(key)[:100])
+            near = difflib.get_close_matches(name, options, n=1)
+            hint = f" Did you mean {prefix}{near[0]}?" if near else ""
+            raise ConfigError(prefix + name, f"Unknown setting {prefix}{name}.{hint}", separator=None)
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, option in options.items():
+        if name in data:
+            values[name] = _check(prefix + name, data[name], hints[name], option.metadata)
+        elif option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING:
+            raise ConfigError(prefix + name, "is missing.")
+    return cls(**values)
+
+
+def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
+    """Return `value` as the type that `hint` names, or raise ConfigError naming `name`."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kind = get_origin(kinds[0]) or kinds[0]
+    if value is None and NoneType in kinds:
+        return None
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, name + ".")
+    if kind in (int, float):
+        return _check_number(name, value, kind is float, bounds)
+    if isinstance(value, (list, tuple)) and any(get_origin(other) is tuple for other in kinds):
+        if not value or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(name, "must be a non-empty list of names.")
+        if len(value) > _MOST_NAMES or max(map(len, value)) > _LONGEST_NAME:
+            raise ConfigError(
+                name, f"must be at most {_MOST_NAMES} names of at most {_LONGEST_NAME} characters."
+            )
+        return tuple(value)
+    if not isinstance(value, kind) or value == "":
+        wanted = {bool: "true or false", dict: "an object", str: "a non-empty string"}[kind]
+        raise ConfigError(name, f"must be {wanted}, not {shortened(value)}.")
+    if kind is str and len(value) > bounds["longest"]:
+        raise ConfigError(name, f"must be at most {bounds['longest']} characters, not {len(value)}.")
+    if kind is dict and len(json.dumps(value)) > _LONGEST_OBJECT:
+        raise ConfigError(name, f"must be at most {_LONGEST_OBJECT} characters of JSON.")
+    if bounds["choices"] and value not in bounds["choices"]:
+        raise ConfigError(name, f"must be one of {', '.join(bounds['choices'])}, not {shortened(value)}.")
+    return value
+
+
+def shortened(value: Any) -> str:
+    """Return a value as Python writes it, cut to a length that fits into a sentence."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _check_number(name: str, value: Any, fractional: bool, bounds: Mapping[str, Any]) -> float | int:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(name, f"must be a number, not {shortened(value)}.")
+    if abs(value) > _LARGEST and (isinstance(value, int) or not fractional):
+        raise ConfigError(name, f"must be a number of at most {_LARGEST}.")
+    if not fractional and value != int(value):
+        raise ConfigError(name, f"must be a whole number, not {value!r}.")
+    number: float | int = float(value) if fractional else int(value)
+    low, above, high, below = bounds["low"], bounds["above"], bounds["high"], bounds["below"]
+    if low is not None and number < low:
+        raise ConfigError(name, f"must be at least {low}, not {value}.")
+    if above is not None and number <= above:
+        raise ConfigError(name, f"must be greater than {above}, not {value}.")
+    if high is not None and number > high:
+        raise ConfigError(name, f"must be at most {high}, not {value}.")
+    if below is not None and number >= below:
+        raise ConfigError(name, f"must be less than {below}, not {value}.")
+    return number
