@@ -27,6 +27,8 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "tie_nu",
         "simpo_gamma",
         "dpop_lambda",
+        "desirable_weight",
+        "undesirable_weight",
         "nll_weight",
     ),
     _("Adapter and optimizer"): (
@@ -205,6 +207,8 @@ LABELS = {
     "tie_nu": _("Tie readiness (nu)"),
     "simpo_gamma": _("Asked difference (gamma)"),
     "dpop_lambda": _("Cost of displacement (lambda)"),
+    "desirable_weight": _("Weight of desirable completions"),
+    "undesirable_weight": _("Weight of undesirable completions"),
     "nll_weight": _("NLL weight"),
     "r": _("Rank"),
     "alpha": _("Alpha"),

@@ -13,6 +13,7 @@ LOSS_OPTIONS: dict[str, frozenset[str]] = {
     "dpop": frozenset({"dpop_lambda", "margin"}),
     "apo_zero": frozenset(),
     "apo_down": frozenset(),
+    "kto": frozenset({"desirable_weight", "undesirable_weight"}),
     "rao_kupper": frozenset({"tie_nu"}),
     "davidson": frozenset({"tie_nu"}),
 }

@@ -87,6 +87,8 @@ class TrainConfig:
     dpop_lambda: float | None = option(
         None, _("dpop: what a chosen completion that becomes less likely costs; unset is 50."), low=0
     )
+    desirable_weight: float = option(1.0, _("kto: weight of the loss of desirable completions."), low=0)
+    undesirable_weight: float = option(1.0, _("kto: weight of the loss of undesirable completions."), low=0)
     nll_weight: float = option(
         0.0, _("Weight of the chosen completion's mean negative log-likelihood, added to the loss."), low=0
     )
