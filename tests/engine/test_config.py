@@ -91,7 +91,7 @@ def test_configuration_survives_its_file_with_defaults(tmp_path) -> None:
     assert run.read_config() == config
     written = json.loads(run.config_file.read_text())
     shape = {"r": 4, "alpha": 32.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
-    assert written["lora"] == shape | {"experts": "shared"}
+    assert written["lora"] == shape | {"experts": "shared", "rslora": False, "dora": False}
     assert written["epochs"] == 1
 
 

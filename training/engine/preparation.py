@@ -181,8 +181,9 @@ def _settings_with_effect(config: TrainConfig) -> dict[str, Any]:
     for name, unset in _LATER.items():
         if settings[name] == unset:
             del settings[name]
-    if config.lora.experts == "shared":
-        del settings["lora"]["experts"]
+    for name, unset in (("experts", "shared"), ("rslora", False), ("dora", False)):
+        if settings["lora"][name] == unset:
+            del settings["lora"][name]
     return settings
 
 

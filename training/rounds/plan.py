@@ -208,6 +208,7 @@ def adapter_shape(policy: Policy) -> dict[str, Any]:
     try:
         data = json.loads((Path(site.VAR) / policy.adapter / "adapter_config.json").read_text())
         shape = {"r": data["r"], "alpha": data["lora_alpha"]}
+        shape |= {"rslora": bool(data.get("use_rslora")), "dora": bool(data.get("use_dora"))}
         if data["target_modules"]:  # which say of a mixture's experts what there is to say
             shape |= {"target_modules": data["target_modules"], "experts": LoraConfig().experts}
         return shape

@@ -61,6 +61,11 @@ def load_policy(config: TrainConfig) -> LoadedModel:
 def wrap(model: Any, config: TrainConfig) -> Any:
     """Return `model` with a fresh adapter that changes nothing yet. Raises ConfigError if its targets fit no layer."""
     targets = find_targets(model, config.lora)
+    if config.lora.dora and peft_targets(model, targets).get("target_parameters"):
+        raise ConfigError(
+            "lora.dora",
+            "cannot be trained with layers of a mixture of experts that PEFT adapts by their weights.",
+        )
     conv = any(isinstance(module, transformers.pytorch_utils.Conv1D) for module in model.modules())
     torch.manual_seed(config.seed)
     with warnings.catch_warnings():
@@ -71,6 +76,8 @@ def wrap(model: Any, config: TrainConfig) -> Any:
                 peft.LoraConfig(
                     r=config.lora.r,
                     lora_alpha=config.lora.alpha,
+                    use_rslora=config.lora.rslora,
+                    use_dora=config.lora.dora,
                     fan_in_fan_out=conv,
                     task_type="CAUSAL_LM",
                     **peft_targets(model, targets),
@@ -78,6 +85,7 @@ def wrap(model: Any, config: TrainConfig) -> Any:
             )
         except ValueError as error:
             raise ConfigError("lora.target_modules", f"cannot be adapted: {sentence(error)}") from None
+    lora.set_magnitudes(model)
     _drop(model, config.lora.dropout)
     return model
 
@@ -318,6 +326,12 @@ def _check_same_shape(config: TrainConfig, start: Any, wanted: Targets | None, m
     ):
         if asked != has:
             raise ConfigError(name, f"is {asked}, but start_adapter was trained with {has}; set it to that.")
+    for name, asked, has in (
+        ("lora.rslora", config.lora.rslora, start.use_rslora),
+        ("lora.dora", config.lora.dora, start.use_dora),
+    ):
+        if asked and not has:
+            raise ConfigError(name, "is set, but start_adapter was trained without; unset it.")
     if wanted and wanted != adapted_layers(model):
         names = start.target_modules or start.target_parameters
         shown = names if isinstance(names, str) else ", ".join(sorted(names))

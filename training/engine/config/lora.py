@@ -16,6 +16,13 @@ class LoraConfig:
     r: int = option(16, _("Rank of the adapter."), low=1)
     alpha: float = option(32.0, _("The adapter's product is scaled by alpha / r."), above=0)
     dropout: float = option(0.0, _("Dropout before the adapter while training."), low=0, below=1)
+    rslora: bool = option(
+        False, _("Scale the adapter's product by alpha / sqrt(r) instead: large ranks then learn as fast.")
+    )
+    dora: bool = option(
+        False,
+        _("Learn a magnitude for each output of a layer besides (DoRA): better at small ranks, slower."),
+    )
     target_modules: str | tuple[str, ...] = option(
         ALL_LINEAR,
         _(

@@ -9,6 +9,8 @@ from training.engine.adapters.loading import trainable_parameters
 from training.engine.config import TrainConfig
 from training.engine.errors import StaleCheckpointError
 
+_MAGNITUDE = "lora_magnitude_vector"
+
 
 @dataclass
 class State:
@@ -24,7 +26,7 @@ class State:
     def initial(cls, config: TrainConfig, model: Any) -> Self:
         """Return the state before the first step."""
         parameters = trainable_parameters(model)
-        return cls(parameters, _optimizer(config, list(parameters.values())))
+        return cls(parameters, _optimizer(config, parameters))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return adapter and optimizer as tensors by name, and the number of skipped steps."""
@@ -59,11 +61,14 @@ class State:
                 }
 
 
-def _optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, parameters: dict[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
+    # A magnitude (DoRA) is as large as the weights that it scales: decay would shrink the model itself.
+    decaying = [weight for name, weight in parameters.items() if _MAGNITUDE not in name]
+    others = [weight for name, weight in parameters.items() if _MAGNITUDE in name]
+    groups: list[dict[str, Any]] = [{"params": decaying, "weight_decay": config.weight_decay}]
+    groups += [{"params": others, "weight_decay": 0.0}] if others else []
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.RMSprop(groups, lr=config.learning_rate)
     # On CUDA the usual form is as fast, and keeps its count of steps on the CPU, as a checkpoint does.
-    fused = all(weight.device.type == "cpu" for weight in parameters)
-    return torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
-    )
+    fused = all(weight.device.type == "cpu" for weight in parameters.values())
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)

@@ -41,6 +41,8 @@ def wanted(config: TrainConfig, adapter: Path | None) -> bool:
             "sampling.backend",
             "'vllm' needs vLLM, a CUDA device and base weights in full precision, not in a GGUF file.",
         )
+    if backend == "vllm" and adapter and _shape(adapter).get("use_dora"):
+        raise ConfigError("sampling.backend", "'vllm' does not compute DoRA adapters; choose native.")
     return able and (backend == "vllm" or adapter is None)
 
 
@@ -107,9 +109,13 @@ def as_written(completion: Any) -> Generation:
     return Generation(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
 
 
+def _shape(adapter: Path) -> dict[str, Any]:
+    return dict(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")))
+
+
 def reserved_rank(adapter: Path) -> int:
     """Return the smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
-    shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    shape = _shape(adapter)
     rank = max(int(shape["r"]), *(int(rank) for rank in (shape.get("rank_pattern") or {}).values()), 0)
     for reserved in _RANKS:
         if rank <= reserved:
