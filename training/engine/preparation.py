@@ -1,11 +1,12 @@
 """The preparation of a training: its files read, its model loaded, its pairs encoded, its reference measured."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from training.engine.adapters.loading import load_policy
+from training.engine.adapters.loading import as_reference, load_policy
 from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair, EncodingReport, digest_pairs
@@ -36,6 +37,7 @@ _LATER = {
     "template_date": None,
     "unmatched_turns": "refuse",
     "control_tokens_in_text": False,
+    "reference": "start",
     "desirable_weight": 1.0,
     "undesirable_weight": 1.0,
 }
@@ -134,16 +136,18 @@ def measure_reference(
         device=loaded.device.type,
         quantization=getattr(loaded.base.config, "quantization_config", None),
         versions=library_versions(),
+        **({} if task.config.reference == "start" else {"reference": task.config.reference}),
     )
-    logps = reference_logps(
-        task.scorer,
-        everything,
-        steps,
-        cache=run.root / "reference.safetensors",
-        key=key,
-        processes=task.processes,
-        report=lambda count: journal.report("reference", count, len(everything)),
-    )
+    with contextlib.nullcontext() if task.config.reference == "start" else as_reference(loaded.model):
+        logps = reference_logps(
+            task.scorer,
+            everything,
+            steps,
+            cache=run.root / "reference.safetensors",
+            key=key,
+            processes=task.processes,
+            report=lambda count: journal.report("reference", count, len(everything)),
+        )
     check_finite(everything, logps, "reference")
     return replace(
         task,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from training.engine.adapters.loading import as_reference, load_scored
+from training.engine.adapters.loading import as_reference, load_scored, reference_adapter
 from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
@@ -29,8 +29,8 @@ _SMALL_MAX_TOKENS = 2048
 def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
     """Write scores.jsonl for `pairs_file` (pairs.jsonl).
 
-    The policy is adapter/ against the start adapter (or the base model); where there is no adapter/ yet it is
-    the start adapter against the base model. Raises EngineError subclasses.
+    The policy is adapter/ against what it was trained against; where there is no adapter/ yet it is the start adapter
+    against the base model, or against `reference` where that is named. Raises EngineError subclasses.
     """
     config = run.read_config()
     set_threads(config)
@@ -41,9 +41,14 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         pairs = read_pairs(source)
         trained = (run.adapter / "adapter_model.safetensors").is_file()
         policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
+        beside = trained or config.reference != "start"
+        if policy is None and config.reference not in ("start", "base"):
+            raise ConfigError(
+                "reference", "names an adapter, but there is neither adapter/ nor start_adapter."
+            )
         inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
         inputs |= model_files(config)
-        loaded = load_scored(config, policy, beside_start=trained)
+        loaded = load_scored(config, policy, beside_start=beside)
         encoded, left_out = loaded.make_encoder(config, run).encode_pairs(pairs)
         if not encoded:
             raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
@@ -82,6 +87,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
             "accuracy": accuracy(margins),
             "margin": float(margins.mean()),
             "policy": str(policy) if policy else "base_model",
+            "reference": (reference_adapter(config) if beside else None) or "base_model",
             "events": events,
             "packed": scorer.form == "packed",
             "dtype": str(loaded.dtype).removeprefix("torch."),

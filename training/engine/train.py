@@ -149,7 +149,11 @@ def check_trained(task: Task, state: State) -> dict[str, Any] | None:
 
 def figures_before(task: Task) -> dict[str, Any] | None:
     """Return the held-out figures of the policy before the first step, if there are held-out pairs."""
-    return _heldout_figures(task, task.heldout_reference, 0.0) if task.heldout else None
+    if not task.heldout:
+        return None
+    if task.config.reference == "start":  # which is this policy
+        return _heldout_figures(task, task.heldout_reference, 0.0)
+    return _heldout_figures(task, _heldout_logps(task), _heldout_point(task))
 
 
 def finish(

@@ -165,6 +165,11 @@ def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, 
     }
     # All that a round writes and trains on is told the same day, whenever its worker comes to it.
     today = {"template_date": timezone.now().date().isoformat()}
+    if training.get("reference", "start") not in (
+        "start",
+        "base",
+    ):  # an adapter's path is this machine's affair
+        raise RoundError(_("must be start or base in a round."), "reference", separator=" ")
     try:
         return TrainConfig.from_dict({**today, **training, **of_policy, "sampling": sampling})
     except ConfigError as error:

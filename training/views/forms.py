@@ -22,6 +22,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     "": ("epochs", "learning_rate", "beta", "batch_size"),
     _("Loss"): (
         "loss",
+        "reference",
         "label_smoothing",
         "offset_scale",
         "tie_nu",
@@ -184,13 +185,9 @@ def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str,
     """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
     label, help_text = LABELS[key], _(text)
-    if choices:
-        return forms.ChoiceField(
-            label=label,
-            help_text=help_text,
-            initial=initial,
-            choices=[(choice, choice) for choice in choices],
-        )
+    named = CHOICES.get(name) or [(choice, choice) for choice in choices]
+    if named:
+        return forms.ChoiceField(label=label, help_text=help_text, initial=initial, choices=named)
     if isinstance(default, bool):
         return forms.BooleanField(label=label, help_text=help_text, initial=initial, required=False)
     kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
@@ -204,6 +201,7 @@ LABELS = {
     "beta": _("Beta"),
     "batch_size": _("Pairs per step"),
     "loss": _("Loss"),
+    "reference": _("Reference"),
     "label_smoothing": _("Label smoothing"),
     "offset_scale": _("Offset scale"),
     "tie_nu": _("Tie readiness (nu)"),
@@ -243,6 +241,8 @@ LABELS = {
     "max_skipped_steps": _("Max skipped steps"),
     "displacement_bound": _("Displacement bound"),
 }
+# Choices of options that may be a path elsewhere.
+CHOICES = {"reference": [("start", _("the policy that it starts from")), ("base", _("the base model"))]}
 FRACTIONS = {
     "offset_scale",
     "tie_nu",

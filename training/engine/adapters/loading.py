@@ -40,10 +40,10 @@ def load_policy(config: TrainConfig) -> LoadedModel:
     or if the adapter could not be loaded again once it is trained.
     """
     start = AdapterFiles(config.start_adapter) if config.start_adapter else None
+    other = AdapterFiles(config.reference) if config.reference not in ("start", "base") else None
     # A matrix that an adapter replaces may be kept in more than the precision of the base model's file.
-    loaded = load_base(
-        config, placed=not config.shard, merging=start is not None and start.replaces_weights()
-    )
+    merging = any(files is not None and files.replaces_weights() for files in (start, other))
+    loaded = load_base(config, placed=not config.shard, merging=merging)
     if start:
         wanted = _layers_asked_for(config, start.config(), loaded.model)
         loaded.model = _attach(loaded.model, start, POLICY, trainable=True)
@@ -52,6 +52,9 @@ def load_policy(config: TrainConfig) -> LoadedModel:
     else:
         loaded.model = wrap(loaded.model, config)
     _check_loads_again(loaded.model, config)
+    if other:
+        loaded.model = _attach(loaded.model, other, REFERENCE)
+        _switch(loaded.model, POLICY)
     lora.fuse(loaded.model)
     if config.gradient_checkpointing:
         recompute_activations(loaded.base)
@@ -109,14 +112,19 @@ def recompute_activations(base: Any) -> None:
 
 
 def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool) -> LoadedModel:
-    """Return the base model with adapter `policy` and, with `beside_start`, the start adapter as its reference."""
-    named = [(POLICY, policy), (REFERENCE, config.start_adapter if beside_start else None)]
+    """Return the base model with adapter `policy` and, with `beside_start`, what it was trained against beside it."""
+    named = [(POLICY, policy), (REFERENCE, reference_adapter(config) if beside_start else None)]
     adapters = {name: AdapterFiles(str(path)) for name, path in named if path}
     loaded = load_base(config, merging=any(files.replaces_weights() for files in adapters.values()))
     for name, files in adapters.items():
         loaded.model = _attach(loaded.model, files, name)
     lora.fuse(loaded.model)
     return loaded
+
+
+def reference_adapter(config: TrainConfig) -> str | None:
+    """Return the path of the adapter that training measures against, None for the base model."""
+    return {"start": config.start_adapter, "base": None}.get(config.reference, config.reference)
 
 
 def load_sampled(config: TrainConfig, adapter: Path | str | None) -> LoadedModel:
@@ -160,7 +168,7 @@ def can_merge(model: Any) -> bool:
 
 @contextlib.contextmanager
 def as_reference(model: Any) -> Iterator[None]:
-    """Compute as the frozen reference: the start adapter if one was loaded beside the policy, else the base.
+    """Compute as the frozen reference: the adapter that was loaded beside the policy, else the base.
 
     The policy is active again afterwards, whatever happens inside.
     """

@@ -33,8 +33,12 @@ class TrainConfig:
     revision: str | None = option(None, _("Revision of the base model, if that is a hub id."))
     start_adapter: str | None = option(
         None,
+        _("Path of the adapter that training starts from; unset, that is the base model."),
+    )
+    reference: str = option(
+        "start",
         _(
-            "Path of the adapter that training starts from and measures against; unset, the base model is both."
+            "What training measures against: start is where it starts from, base the base model; or an adapter's path."
         ),
     )
     chat_template_kwargs: dict[str, Any] = field(
@@ -172,6 +176,8 @@ class TrainConfig:
             raise ConfigError("tie_nu", "must be greater than 1 with loss 'rao_kupper'.")
         if self.quantization != "none" and self.device == "cpu":
             raise ConfigError("quantization", "needs device 'cuda'; 4-bit weights do not run on a CPU.")
+        if self.shard and self.reference not in ("start", "base"):
+            raise ConfigError("reference", "must be start or base with shard.")
         if self.quantization != "none" and self.shard:
             raise ConfigError("shard", "and quantization cannot be combined; choose one.")
 

@@ -160,12 +160,18 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
 
 
 def model_files(config: TrainConfig) -> dict[str, str]:
-    """Return digests of the files that define the starting policy, by name, for cache keys and `done.json`.
+    """Return digests of the files that define the starting policy and the reference, by name.
+
+    They are for cache keys and `done.json`.
 
     Files from the hub are named by id and commit instead, which already identify their content. Raises ModelError.
     """
-    start = adapter_digests(config.start_adapter) if config.start_adapter else {}
-    return find_model(config.base_model, config.revision).digests | start
+    found = find_model(config.base_model, config.revision).digests
+    if config.start_adapter:
+        found |= adapter_digests(config.start_adapter, "start_adapter")
+    if config.reference not in ("start", "base"):
+        found |= adapter_digests(config.reference, "reference")
+    return found
 
 
 def _available_cpus() -> int:
