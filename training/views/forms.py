@@ -15,6 +15,7 @@ from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
 from training.models import Round
 from training.rounds.plan import COUNTS, MOST_COMPARISONS, Plan, RoundError, check_policy, dotted, nested
+from training.views.fields import TextsField
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
@@ -53,6 +54,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "sampling.min_p",
         "sampling.repetition_penalty",
         "sampling.max_new_tokens",
+        "sampling.stop",
         "sampling.distinct",
         "sampling.seed",
     ),
@@ -188,6 +190,8 @@ def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str,
     named = CHOICES.get(name) or [(choice, choice) for choice in choices]
     if named:
         return forms.ChoiceField(label=label, help_text=help_text, initial=initial, choices=named)
+    if isinstance(default, tuple):
+        return TextsField(label=label, help_text=help_text, initial=initial)
     if isinstance(default, bool):
         return forms.BooleanField(label=label, help_text=help_text, initial=initial, required=False)
     kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
@@ -228,6 +232,7 @@ LABELS = {
     "min_p": _("Min p"),
     "repetition_penalty": _("Repetition penalty"),
     "max_new_tokens": _("Max new tokens"),
+    "stop": _("Stop at"),
     "distinct": _("Distinct"),
     "max_length": _("Max length"),
     "unmatched_turns": _("Unmatched turns"),

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from training.engine.errors import ConfigError
 
 _LARGEST = 2**53  # of whole numbers: what every reader of JSON keeps exactly
-_MOST_NAMES, _LONGEST_NAME, _LONGEST_OBJECT = 1000, 200, 10_000  # of a list of names; an object as JSON
+_LONGEST_OBJECT = 10_000  # as JSON
 
 
 def build(cls: Any, data: Any, prefix: str = "") -> Any:
@@ -47,14 +47,10 @@ def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
         return build(kind, value, name + ".")
     if kind in (int, float):
         return _check_number(name, value, kind is float, bounds)
-    if isinstance(value, (list, tuple)) and any(get_origin(other) is tuple for other in kinds):
-        if not value or not all(isinstance(item, str) and item for item in value):
-            raise ConfigError(name, "must be a non-empty list of names.")
-        if len(value) > _MOST_NAMES or max(map(len, value)) > _LONGEST_NAME:
-            raise ConfigError(
-                name, f"must be at most {_MOST_NAMES} names of at most {_LONGEST_NAME} characters."
-            )
-        return tuple(value)
+    if any(get_origin(other) is tuple for other in kinds) and (
+        isinstance(value, (list, tuple)) or kind is tuple
+    ):
+        return _check_list(name, value, bounds)
     if not isinstance(value, kind) or value == "":
         wanted = {bool: "true or false", dict: "an object", str: "a non-empty string"}[kind]
         raise ConfigError(name, f"must be {wanted}, not {shortened(value)}.")
@@ -65,6 +61,22 @@ def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
     if bounds["choices"] and value not in bounds["choices"]:
         raise ConfigError(name, f"must be one of {', '.join(bounds['choices'])}, not {shortened(value)}.")
     return value
+
+
+def _check_list(name: str, value: Any, bounds: Mapping[str, Any]) -> tuple[str, ...]:
+    is_list = isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
+    if not is_list or not (value or bounds["may_be_empty"]):
+        what = "a list of texts" if bounds["may_be_empty"] else "a non-empty list of names"
+        raise ConfigError(name, f"must be {what}.")
+    if len(value) > bounds["most"] or any(len(item) > bounds["longest_item"] for item in value):
+        raise ConfigError(
+            name, f"must be at most {bounds['most']} names of at most {bounds['longest_item']} characters."
+        )
+    for item in value if bounds["choices"] else ():
+        if item not in bounds["choices"]:
+            choices = ", ".join(bounds["choices"])
+            raise ConfigError(name, f"must be names out of {choices}, not {shortened(item)}.")
+    return tuple(value)
 
 
 def shortened(value: Any) -> str:

@@ -13,8 +13,14 @@ def about(
     below: float | None = None,
     choices: tuple[str, ...] = (),
     longest: int = 4096,
+    most: int = 1000,
+    longest_item: int = 200,
+    may_be_empty: bool = False,
 ) -> dict[str, Any]:
-    """Return an option's metadata: its explanation and its bounds. `longest` is in characters."""
+    """Return an option's metadata: its explanation and its bounds. `longest` is in characters.
+
+    Of a list, `most` and `longest_item` are the number and the characters of its texts.
+    """
     return {
         "text": text,
         "low": low,
@@ -23,6 +29,9 @@ def about(
         "below": below,
         "choices": choices,
         "longest": longest,
+        "most": most,
+        "longest_item": longest_item,
+        "may_be_empty": may_be_empty,
     }
 
 

@@ -22,6 +22,15 @@ class SamplingConfig:
         above=0,
     )
     max_new_tokens: int = option(128, _("Longest completion, in tokens."), low=1)
+    stop: tuple[str, ...] = option(
+        (),
+        _(
+            "End a completion before any of these texts, at most 16 of 100 characters; they are not part of it."
+        ),
+        most=16,
+        longest_item=100,
+        may_be_empty=True,
+    )
     samples_per_prompt: int = option(2, _("Completions per prompt."), low=1)
     seed: int = option(
         0, _("Seed; each completion derives its own from it, the prompt id and its number."), low=0

@@ -99,7 +99,9 @@ def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> 
         "stop_token_ids": sorted(eos_ids),
         "seed": seed,
         "logprobs": 0,  # of the sampled token alone
-        "detokenize": False,
+        # What follows a stop string is cut off here, text and ids together.
+        **({"stop": list(settings.stop)} if settings.stop else {}),
+        "detokenize": bool(settings.stop),
     }
 
 
