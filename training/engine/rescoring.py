@@ -22,7 +22,7 @@ from training.engine.score import make_scorer, score_pairs
 _CHECKED = 4  # completions, spread over all
 # What is still rounding, in nats, times the root of a completion's tokens. In bfloat16, SmolLM2-135M writes with a
 # standard deviation of 0.07 from a plain forward, so this is five of them.
-_APART = {torch.float32: 2e-3, torch.bfloat16: 0.35}
+_APART = {torch.float32: 2e-3, torch.bfloat16: 0.35, torch.float16: 0.07}
 
 
 def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[float]:

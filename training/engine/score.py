@@ -119,7 +119,8 @@ def check_finite(pairs: Sequence[EncodedPair], logps: torch.Tensor, whose: str) 
     if len(broken):
         raise DivergedError(
             f"The {whose}'s log-probability of pair {pairs[int(broken[0])].id} is not a finite number:"
-            " its weights are damaged, or it was trained at too high a learning_rate."
+            " its weights are damaged, it was trained at too high a learning_rate, or it is too much for dtype"
+            " float16; set that to float32."
         )
 
 

@@ -96,7 +96,7 @@ def resume(run: RunDirectory, prepared: Preparation, journal: Journal) -> tuple[
     Raises StaleCheckpointError if the checkpoint is that of another training.
     """
     task = prepared.task
-    state = State.initial(task.config, task.scorer.model)
+    state = State.initial(task.config, task.scorer.model, prepared.loaded.dtype)
     position = Position(0, 0, 0, 0)
     found = checkpoints.load_latest(run.checkpoints, prepared.fingerprint)
     if found:

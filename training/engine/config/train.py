@@ -126,7 +126,7 @@ class TrainConfig:
         choices=("auto", "on", "off"),
     )
     dtype: str = option(
-        "auto", _("Precision of the matrix products."), choices=("auto", "float32", "bfloat16")
+        "auto", _("Precision of the matrix products."), choices=("auto", "float32", "bfloat16", "float16")
     )
     device: str = option("auto", _("Where to compute."), choices=("auto", "cpu", "cuda"))
     threads: int = option(0, _("CPU threads; 0 takes what the process may use."), low=0, high=1024)

@@ -37,7 +37,18 @@ class StepFigures:
 
 
 def backward(task: Task, state: State) -> StepFigures:
-    """Set the gradient of every adapter weight for the next step, the same in every process."""
+    """Set the gradient of every adapter weight for the next step, the same in every process.
+
+    Where it overflows in float16, it is computed again with a lower scale.
+    """
+    while True:
+        figures = _scaled_backward(task, state)
+        overflows = not figures.is_finite and bool(torch.isfinite(figures.pairs).all())
+        if not (overflows and state.scale and state.scale.lower()):
+            return figures
+
+
+def _scaled_backward(task: Task, state: State) -> StepFigures:
     state.optimizer.zero_grad(set_to_none=True)
     torch.manual_seed(_step_seed(task.config.seed, state.step, task.processes.rank))  # for dropout
     rows = task.rows(state.step)
@@ -45,15 +56,18 @@ def backward(task: Task, state: State) -> StepFigures:
     place = {pair: at for at, pair in enumerate(batch)}
     figures = torch.zeros(7, len(batch), dtype=torch.float64, device=task.scorer.device)
     z0 = reference_point(task, task.batch(state.step)) if task.mismatched else None
+    scale = state.scale.value if state.scale else 1.0
     terms = count_terms(task.config, [task.pairs[at] for at in batch])
     with task.scorer.dropout():
         for row, counts in task.processes.mine(rows):
             losses, found = pair_losses(task, row, z0 or 0.0)
-            (losses.sum() / terms * counts).backward()
+            (losses.sum() / terms * counts * scale).backward()
             if counts:
                 figures[:, [place[pair] for pair in row.pairs]] = found
     gradients = [_gradient(weight) for weight in state.parameters.values()]
     task.processes.add_up(gradients)
+    if state.scale:
+        torch._foreach_div_(gradients, scale)
     task.processes.add_up([figures])
     norm = torch.nn.utils.get_total_norm(gradients)
     return StepFigures(figures, norm, tokens=sum(row.tokens for row in rows), z0=z0)
@@ -84,6 +98,8 @@ def update(task: Task, state: State, figures: StepFigures) -> None:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(task, state.step)
         state.optimizer.step()
+        if state.scale:
+            state.scale.hold()
     else:
         state.skipped += 1
     state.step += 1
@@ -143,6 +159,7 @@ def step_metrics(task: Task, state: State, figures: StepFigures) -> dict[str, An
         "tokens": figures.tokens,
     }
     metrics |= {} if figures.z0 is None else {"z0": figures.z0}
+    metrics |= {"loss_scale": state.scale.value} if state.scale else {}
     return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
 
 
