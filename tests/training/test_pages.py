@@ -142,6 +142,7 @@ def test_what_is_changed_in_the_form_reaches_the_round(
         "sampling.top_p": 0.9,
         "sampling.stop": "\\n\\n\r\nUser: \r\n",
         "reference": "base",
+        "trackers": ["tensorboard"],
         "pairs.ties": "half",
         "fresh_comparisons": 5,
     }
@@ -152,7 +153,7 @@ def test_what_is_changed_in_the_form_reaches_the_round(
     assert (chosen["config"]["sampling"]["top_p"], chosen["pairs"]["ties"]) == (0.9, "half")
     assert chosen["fresh_comparisons"] == 5
     assert chosen["config"]["sampling"]["stop"] == ["\n\n", "User: "]
-    assert chosen["config"]["reference"] == "base"
+    assert (chosen["config"]["reference"], chosen["config"]["trackers"]) == ("base", ["tensorboard"])
     field = RoundForm(ready_project, like=Round.objects.get())["sampling.stop"]
     assert field.value() == "\\n\\n\nUser: "
 

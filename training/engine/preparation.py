@@ -28,7 +28,7 @@ from training.engine.selfcheck import check_gradient
 # Settings that change how a run is watched, where its results go, or how it is fitted into memory: the result is the
 # same, up to the order of sums. They may change before a run is resumed.
 _NO_EFFECT = (
-    *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling"),
+    *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
 # Options that came later, with their defaults: a run that leaves them so is what it was before them.

@@ -30,6 +30,7 @@ from training.engine.optimize.task import Task
 from training.engine.preparation import Preparation, Sources, prepare, read_sources
 from training.engine.rundir import RunDirectory
 from training.engine.score import check_finite, held_out_figures
+from training.engine.trackers import check_installed, open_trackers
 
 
 def train(run: RunDirectory) -> None:
@@ -52,6 +53,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
     """Train from the last checkpoint, or from the start adapter, to the last step."""
     journal = Journal(run, speaks=processes.is_first)
     journal.report("loading")
+    check_installed(config)
     sources = read_sources(run, config, processes)
     if is_trained(run, sources):
         journal.say("This run is done: nothing to train.")
@@ -60,7 +62,13 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
     task = prepared.task
     before = figures_before(task)
     state, position = resume(run, prepared, journal)
-    with Recorder(run, position, prepared.fingerprint, writes=processes.is_first) as recorder:
+    tracking = None
+    if processes.is_first and config.trackers:
+        content = sorted(prepared.fingerprint.values())
+        tracking = open_trackers(run, config, content, position.step, journal.note)
+    with Recorder(
+        run, position, prepared.fingerprint, writes=processes.is_first, tracking=tracking
+    ) as recorder:
         interrupts.on_stop(lambda: recorder.save(state))
         with journal.timed("training"):
             began = time.monotonic()

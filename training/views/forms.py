@@ -70,6 +70,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     _("Watching and checkpoints"): (
         "eval_steps",
         "checkpoint_steps",
+        "trackers",
         "max_skipped_steps",
         "displacement_bound",
     ),
@@ -187,6 +188,14 @@ def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str,
     """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
     key = name.rpartition(".")[2]
     label, help_text = LABELS[key], _(text)
+    if isinstance(default, tuple) and choices:
+        return forms.MultipleChoiceField(
+            label=label,
+            help_text=help_text,
+            initial=initial,
+            choices=[(choice, choice) for choice in choices],
+            required=False,
+        )
     named = CHOICES.get(name) or [(choice, choice) for choice in choices]
     if named:
         return forms.ChoiceField(label=label, help_text=help_text, initial=initial, choices=named)
@@ -243,6 +252,7 @@ LABELS = {
     "gradient_checkpointing": _("Gradient checkpointing"),
     "eval_steps": _("Score held-out pairs every … steps"),
     "checkpoint_steps": _("Checkpoint every … steps"),
+    "trackers": _("Trackers"),
     "max_skipped_steps": _("Max skipped steps"),
     "displacement_bound": _("Displacement bound"),
 }

@@ -142,6 +142,12 @@ class TrainConfig:
 
     eval_steps: int = option(0, _("Score heldout.jsonl every so many steps; 0 only before and after."), low=0)
     checkpoint_steps: int = option(20, _("Write a checkpoint every so many steps."), low=1)
+    trackers: tuple[str, ...] = option(
+        (),
+        _("Show the metrics in these too: tensorboard, wandb, trackio. Each is a package to install."),
+        choices=("tensorboard", "wandb", "trackio"),
+        may_be_empty=True,
+    )
     max_skipped_steps: int = option(
         10, _("Steps with a non-finite loss or gradient are skipped; more than this end the run."), low=0
     )
