@@ -82,7 +82,8 @@ class RunDirectory:
             if adapter in (None, "start", "base") or Path(adapter).is_absolute():
                 continue
             if (self.root / adapter).is_dir():
-                config = replace(config, **{name: str(self.root / adapter)})
+                inside: dict[str, Any] = {name: str(self.root / adapter)}
+                config = replace(config, **inside)
         if config.base_model == STARTER and not Path(STARTER).exists():
             config = replace(config, base_model=str(_STARTER_FOLDER))
         return config

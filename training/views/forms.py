@@ -196,7 +196,7 @@ def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str,
             choices=[(choice, choice) for choice in choices],
             required=False,
         )
-    named = CHOICES.get(name) or [(choice, choice) for choice in choices]
+    named: list[tuple[str, str | Promise]] = CHOICES.get(name) or [(choice, choice) for choice in choices]
     if named:
         return forms.ChoiceField(label=label, help_text=help_text, initial=initial, choices=named)
     if isinstance(default, tuple):
@@ -257,7 +257,9 @@ LABELS = {
     "displacement_bound": _("Displacement bound"),
 }
 # Choices of options that may be a path elsewhere.
-CHOICES = {"reference": [("start", _("the policy that it starts from")), ("base", _("the base model"))]}
+CHOICES: dict[str, list[tuple[str, str | Promise]]] = {
+    "reference": [("start", _("the policy that it starts from")), ("base", _("the base model"))]
+}
 FRACTIONS = {
     "offset_scale",
     "tie_nu",
