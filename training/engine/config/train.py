@@ -38,7 +38,8 @@ class TrainConfig:
     reference: str = option(
         "start",
         _(
-            "What training measures against: start is where it starts from, base the base model; or an adapter's path."
+            "What training measures against: start is where it starts from, base the base model. A run directory may "
+            "name an adapter's path."
         ),
     )
     chat_template_kwargs: dict[str, Any] = field(
