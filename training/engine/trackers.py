@@ -19,7 +19,7 @@ Figures = dict[str, float]
 
 
 class Tracker(Protocol):
-    """What shows figures."""
+    """A place that shows figures."""
 
     def log(self, figures: Figures, step: int) -> None:
         """Show the figures of an optimizer step."""
