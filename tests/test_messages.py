@@ -54,9 +54,9 @@ def test_an_unmarked_word_is_found(source: str, words: list[str]) -> None:
 
 def test_the_explanations_of_options_are_marked() -> None:
     """The form of a round shows them. The engine, which knows no Django, marks them by `primitives.text.marked`."""
-    source = ast.parse((ROOT / "training/engine/config.py").read_text())
-    calls = [node for node in ast.walk(source) if isinstance(node, ast.Call)]
-    texts = [call.args[1] for call in calls if ast.unparse(call.func) == "_option"]
+    sources = [ast.parse(path.read_text()) for path in (ROOT / "training/engine/config").glob("*.py")]
+    calls = [node for source in sources for node in ast.walk(source) if isinstance(node, ast.Call)]
+    texts = [call.args[1] for call in calls if ast.unparse(call.func) == "option"]
     assert len(texts) > 50
     assert [ast.unparse(text) for text in texts if not ast.unparse(text).startswith("_(")] == []
 

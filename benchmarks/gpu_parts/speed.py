@@ -20,6 +20,8 @@ from benchmarks.sides import ROOT, TRL_PYTHON, Workbench, trl_spec
 from training.engine.adapters import loading
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.rundir import RunDirectory
+from training.engine.sample import Writer
+from training.engine.sampling import vllm_writer
 from training.engine.sampling.decoding import Decoder
 from training.engine.sampling.grouping import Request
 
@@ -126,12 +128,22 @@ def sample(part: Part) -> None:
         del model
         part.free()
         part.keep(title, figures)
+        if vllm_writer.wanted(config, None):
+            settings = SamplingConfig(max_new_tokens=longest)
+            writer = vllm_writer.VllmWriter(
+                dataclasses.replace(config, sampling=settings), None, frozenset({256})
+            )
+            rate = functools.partial(write_ours, writer, requests)
+            figures["vLLM, no adapter"] = max(part.rate(rate) for _ in range(2))
+            del writer
+            part.free()
+            part.keep(title, figures)
         shutil.rmtree(folder)
 
 
-def write_ours(decoder: Decoder, requests: list[Request]) -> int:
-    """Every completion by our decoder; returns the tokens written."""
-    return sum(len(one.token_ids) for one in decoder.write(requests))
+def write_ours(writer: Writer, requests: list[Request]) -> int:
+    """Every completion by our decoder, or by vLLM; returns the tokens written."""
+    return sum(len(one.token_ids) for one in writer.write(requests))
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ def build(**settings: object) -> TrainConfig:
         ({"epochs": 0}, r"^epochs must be at least 1, not 0\.$"),
         ({"label_smoothing": 0.5}, r"^label_smoothing must be less than 0\.5, not 0\.5\.$"),
         ({"sampling": {"top_p": 1.1}}, r"^sampling\.top_p must be at most 1, not 1\.1\.$"),
-        ({"dtype": "fp16"}, r"^dtype must be one of auto, float32, bfloat16, not 'fp16'\.$"),
+        ({"dtype": "fp16"}, r"^dtype must be one of auto, float32, bfloat16, float16, not 'fp16'\.$"),
         ({"lora": 16}, r"^lora must be an object of settings\.$"),
         ({"lora": {"target_modules": []}}, r"^lora\.target_modules must be a non-empty list of names\.$"),
         ({"lora": {"target_modules": 3}}, r"^lora\.target_modules must be a non-empty string, not 3\.$"),
@@ -91,7 +91,7 @@ def test_configuration_survives_its_file_with_defaults(tmp_path) -> None:
     assert run.read_config() == config
     written = json.loads(run.config_file.read_text())
     shape = {"r": 4, "alpha": 32.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
-    assert written["lora"] == shape | {"experts": "shared"}
+    assert written["lora"] == shape | {"experts": "shared", "rslora": False, "dora": False}
     assert written["epochs"] == 1
 
 

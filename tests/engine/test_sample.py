@@ -16,10 +16,11 @@ from training.engine.errors import ConfigError, DataError, ModelError
 from training.engine.model.base import load_base
 from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
-from training.engine.sample import decode, sample, seed_of
+from training.engine.sample import sample, seed_of
 from training.engine.sampling import vllm_writer
 from training.engine.sampling.decoding import Generation
 from training.engine.sampling.grouping import Request
+from training.engine.sampling.stopping import StopStrings, decode
 
 PROMPTS = [
     {"id": "a", "prompt": "the film was"},
@@ -367,8 +368,11 @@ def test_vllm_is_given_the_same_settings() -> None:
             "max_tokens": 12,
             "seed": 5,
             "stop_token_ids": [2, 9],
+            "detokenize": False,
         }.items()
     )
+    stopping = vllm_writer.parameters(SamplingConfig(stop=("\n\n",)), frozenset({2}), seed=5)
+    assert (stopping["stop"], stopping["detokenize"]) == (["\n\n"], True)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("stop", "stop"), ("length", "length"), (None, "length")])
@@ -443,3 +447,65 @@ def test_writing_ends_with_the_turn_though_no_file_names_it(make_run) -> None:
     assert ended
     for row in ended:
         assert (row["token_ids"].index(2), row["finish_reason"]) == (len(row["token_ids"]) - 1, "stop")
+
+
+def test_a_stop_string_ends_a_completion_and_is_not_part_of_it(sampled, tiny_model: Path) -> None:
+    """Wherever in tokens it begins: text, ids and log-probability are those of what comes before it."""
+    plain = sampled("plain", max_new_tokens=24, samples_per_prompt=6)
+    texts = [one["completion"] for one in plain]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    seen = set()
+    # Two characters of each completion that are its first such, from the middle of it: in a token, and over a border.
+    for number in range(4):
+        text = texts[number]
+        places = [at for at in range(len(text) // 3, len(text) - 2) if text[at : at + 2].isascii()]
+        (stop,) = {text[at : at + 2] for at in places[:1]}
+        run_name = f"stop {number}"
+        found = sampled(run_name, max_new_tokens=24, samples_per_prompt=6, stop=[stop, "never\n"])
+        for before, one in zip(plain, found, strict=True):
+            whole, _, _ = before["completion"].partition(stop)
+            was_cut = whole != before["completion"]
+            seen.add(was_cut)
+            if not was_cut:
+                assert one == before | {"stop": [stop, "never\n"]}
+                continue
+            assert one["finish_reason"] == "stop"
+            assert one["completion"] == whole
+            request = Request(tuple(one["prompt_token_ids"]), 0)
+            kept = Generation(tuple(one["token_ids"]), 0.0, "stop")
+            assert decode(tokenizer, [request], [kept]) == [whole]
+            if one["token_ids"]:
+                head = tokenizer.decode(one["prompt_token_ids"][1:])
+                expected = logprob(tiny_model, None, head, one["token_ids"])
+                assert one["logprob"] == pytest.approx(expected, abs=1e-3)
+    assert seen == {True, False}
+
+
+def test_writing_ends_with_a_stop_string_that_crosses_tokens() -> None:
+    tokenizer = make_tokenizer()
+    stops = StopStrings(tokenizer, ["d f"])
+    ids = tuple(tokenizer("good and film was bad").input_ids)
+    words = [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]
+    held = stops.ended([ids[:count] for count in range(1, len(ids) + 1)])
+    assert [words[at] for at in held] == [text for text in words if "d f" in text]
+    request = Request((5, 6), 0)
+    found, text = stops.cut(request, Generation(ids, -3.0, "length"), "good and film was bad")
+    assert text == "good an"
+    assert tokenizer.decode(found.token_ids) == "good an"
+    assert found.finish_reason == "stop"
+    whole = Generation(ids, -3.0, "length")
+    assert StopStrings(tokenizer, ["x"]).cut(request, whole, "good and") == (whole, "good and")
+
+
+@pytest.mark.parametrize(
+    ("stop", "message"),
+    [
+        (["a"] * 17, "at most 16 names"),
+        (["a" * 101], "of at most 100 characters"),
+        ([""], "must be a list of texts"),
+        ("a", "must be a list of texts"),
+    ],
+)
+def test_stop_strings_are_bounded(stop: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"sampling.stop must be.*{message.removeprefix('must be ')}"):
+        TrainConfig.from_dict({"base_model": "m", "sampling": {"stop": stop}})

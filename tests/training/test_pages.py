@@ -13,6 +13,7 @@ from training.engine.config import explain
 from training.models import Round, Worker
 from training.rounds import state_machine
 from training.rounds.plan import Plan
+from training.views.forms import RoundForm
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]  # forms and pages, whatever the database
 
@@ -140,6 +141,9 @@ def test_what_is_changed_in_the_form_reaches_the_round(
         "lora.r": 4,
         "lora.experts": "all",
         "sampling.top_p": 0.9,
+        "sampling.stop": "\\n\\n\r\nUser: \r\n",
+        "reference": "base",
+        "trackers": ["tensorboard"],
         "pairs.ties": "half",
         "fresh_comparisons": 5,
     }
@@ -149,6 +153,10 @@ def test_what_is_changed_in_the_form_reaches_the_round(
     assert chosen["config"]["lora"]["experts"] == "all"
     assert (chosen["config"]["sampling"]["top_p"], chosen["pairs"]["ties"]) == (0.9, "half")
     assert chosen["fresh_comparisons"] == 5
+    assert chosen["config"]["sampling"]["stop"] == ["\n\n", "User: "]
+    assert (chosen["config"]["reference"], chosen["config"]["trackers"]) == ("base", ["tensorboard"])
+    field = RoundForm(ready_project, like=Round.objects.get())["sampling.stop"]
+    assert field.value() == "\\n\\n\nUser: "
 
 
 def test_experts_are_explained_in_the_engines_words(

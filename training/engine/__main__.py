@@ -32,8 +32,8 @@ chooses another. A line of prompts.jsonl is {"id": "1", "prompt": "..."}, with "
 _SCORE = """\
 Score the pairs of a run directory under its policy and reference: pairs.jsonl to scores.jsonl.
 
-The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
-start_adapter and the reference the base model.
+The policy is adapter/ and the reference what it started from, or what the setting reference names; where there is no
+adapter/ yet, the policy is start_adapter and the reference the base model, or what the setting names.
 """
 _MERGE = """\
 Merge the adapter of a run directory into its base model: RUN_DIR to a model in OUT_DIR.

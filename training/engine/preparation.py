@@ -1,11 +1,12 @@
 """The preparation of a training: its files read, its model loaded, its pairs encoded, its reference measured."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from training.engine.adapters.loading import load_policy
+from training.engine.adapters.loading import as_reference, load_policy
 from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair, EncodingReport, digest_pairs
@@ -16,9 +17,10 @@ from training.engine.optimize.budget import RowBudget
 from training.engine.optimize.checkpoints import SETTINGS
 from training.engine.optimize.distributed import Processes
 from training.engine.optimize.journal import Journal
-from training.engine.optimize.losses import check_honoured
+from training.engine.optimize.losses import OF_RATINGS, check_honoured
+from training.engine.optimize.mismatching import mismatch
 from training.engine.optimize.reference import cache_key, reference_logps
-from training.engine.optimize.task import Task
+from training.engine.optimize.task import Task, epoch_order
 from training.engine.records import TrainingPair, read_pairs
 from training.engine.rundir import RunDirectory, digest, library_versions
 from training.engine.score import check_finite, make_scorer
@@ -27,7 +29,7 @@ from training.engine.selfcheck import check_gradient
 # Settings that change how a run is watched, where its results go, or how it is fitted into memory: the result is the
 # same, up to the order of sums. They may change before a run is resumed.
 _NO_EFFECT = (
-    *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling"),
+    *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
 # Options that came later, with their defaults: a run that leaves them so is what it was before them.
@@ -36,6 +38,9 @@ _LATER = {
     "template_date": None,
     "unmatched_turns": "refuse",
     "control_tokens_in_text": False,
+    "reference": "start",
+    "desirable_weight": 1.0,
+    "undesirable_weight": 1.0,
 }
 
 
@@ -99,9 +104,10 @@ def prepare(
     with journal.timed("reference"):
         scorer = make_scorer(loaded, config, everything, journal.note)
         check_gradient(scorer, pairs)
-        longest = max(pair.tokens for pair in everything)
+        others = _with_other_completions(config, pairs, heldout, encoder.max_length)
+        longest = max(pair.tokens for pair in [*everything, *others])
         budget = RowBudget(scorer, longest, fixed=processes.world > 1, note=journal.note)
-        unmeasured = Task(config, scorer, budget, processes, pairs, heldout)
+        unmeasured = Task(config, scorer, budget, processes, pairs, heldout, mismatched=others)
         task = budget.fit(lambda: measure_reference(unmeasured, run, loaded, sources, journal))
     # The chat template, the date that it is told and the tokenizer have their part in the ids.
     fingerprint = sources.fingerprint | {"encoding of the pairs": digest_pairs(everything)}
@@ -113,10 +119,16 @@ def measure_reference(
     task: Task, run: RunDirectory, loaded: LoadedModel, sources: Sources, journal: Journal
 ) -> Task:
     """Return `task` with the reference log-probabilities of all pairs, from the run's cache where it has them."""
-    everything, first = [*task.pairs, *task.heldout], len(task.pairs)
+    everything, first = [*task.pairs, *task.heldout, *task.mismatched], len(task.pairs)
     steps = [task.groups(step) for step in range(task.steps_per_epoch)]
     if task.heldout:
-        steps.append([[first + at for at in group] for group in task.heldout_groups()])
+        steps.append(_moved(task.heldout_groups(), first))
+    last = first + len(task.heldout)
+    if task.mismatched:
+        together = [task.batch(step) for step in range(task.steps_per_epoch)]
+        for members in [*together, range(first, last)] if task.heldout else together:
+            groups = task.scorer.groups(task.mismatched, members, at_least=task.processes.world)
+            steps.append(_moved(groups, last))
     key = cache_key(
         everything,
         steps,
@@ -126,18 +138,38 @@ def measure_reference(
         device=loaded.device.type,
         quantization=getattr(loaded.base.config, "quantization_config", None),
         versions=library_versions(),
+        **({} if task.config.reference == "start" else {"reference": task.config.reference}),
     )
-    logps = reference_logps(
-        task.scorer,
-        everything,
-        steps,
-        cache=run.root / "reference.safetensors",
-        key=key,
-        processes=task.processes,
-        report=lambda count: journal.report("reference", count, len(everything)),
-    )
+    with contextlib.nullcontext() if task.config.reference == "start" else as_reference(loaded.model):
+        logps = reference_logps(
+            task.scorer,
+            everything,
+            steps,
+            cache=run.root / "reference.safetensors",
+            key=key,
+            processes=task.processes,
+            report=lambda count: journal.report("reference", count, len(everything)),
+        )
     check_finite(everything, logps, "reference")
-    return replace(task, reference=logps[:first].to(loaded.device), heldout_reference=logps[first:])
+    return replace(
+        task,
+        reference=logps[:first].to(loaded.device),
+        heldout_reference=logps[first:last],
+        mismatched_reference=logps[last:],
+    )
+
+
+def _with_other_completions(
+    config: TrainConfig, pairs: list[EncodedPair], heldout: list[EncodedPair], max_length: int
+) -> list[EncodedPair]:
+    """Return what KTO's reference point is measured on; nothing for other losses."""
+    if config.loss not in OF_RATINGS:
+        return []
+    return mismatch(pairs, heldout, epoch_order(config.seed, 0, len(pairs)), max_length)
+
+
+def _moved(groups: list[list[int]], by: int) -> list[list[int]]:
+    return [[by + at for at in group] for group in groups]
 
 
 def _check_any_left(pairs: list[EncodedPair], left_out: EncodingReport, refusals: list[str]) -> None:
@@ -155,8 +187,9 @@ def _settings_with_effect(config: TrainConfig) -> dict[str, Any]:
     for name, unset in _LATER.items():
         if settings[name] == unset:
             del settings[name]
-    if config.lora.experts == "shared":
-        del settings["lora"]["experts"]
+    for name, unset in (("experts", "shared"), ("rslora", False), ("dora", False)):
+        if settings["lora"][name] == unset:
+            del settings["lora"][name]
     return settings
 
 

@@ -39,12 +39,15 @@ class TrainingCompletion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPair:
-    """One preference: `label` is the probability that `chosen` is better, `margin` how much better it is."""
+    """One preference: `label` is the probability that `chosen` is better, `margin` how much better it is.
+
+    A single completion that was rated is `chosen` if it is desirable, else `rejected`; the other one is None.
+    """
 
     id: str
     prompt: Text
-    chosen: TrainingCompletion
-    rejected: TrainingCompletion
+    chosen: TrainingCompletion | None
+    rejected: TrainingCompletion | None
     where: str = ""  # file and line
     tools: list[dict[str, Any]] | None = None  # what the chat template is told the model may call
     prompt_token_ids: tuple[int, ...] | None = None
@@ -66,7 +69,7 @@ class SamplingPrompt:
 
 
 def read_pairs(path: Path) -> list[TrainingPair]:
-    """Return all pairs of a file. Unknown keys (provenance) are ignored.
+    """Return all pairs and ratings of a file. Unknown keys (provenance) are ignored.
 
     Raises DataError naming the line where a field is missing, of the wrong type or out of range, or an id
     comes twice.
@@ -79,25 +82,50 @@ def read_pairs(path: Path) -> list[TrainingPair]:
         if identity in seen:
             raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
         seen[identity] = number
-        prompt, chosen, rejected = (_text(row, key, where) for key in ("prompt", "chosen", "rejected"))
-        prompt, chosen, rejected = _without_prompt(prompt, chosen, rejected)
-        if isinstance(prompt, str):
-            chosen, rejected = _plain(chosen, "chosen", where), _plain(rejected, "rejected", where)
-        pairs.append(
-            TrainingPair(
-                id=identity,
-                where=where,
-                prompt=prompt,
-                tools=_tools(row, where),
-                prompt_token_ids=_token_ids(row, "prompt_token_ids", where),
-                chosen=_completion(row, "chosen", chosen, where),
-                rejected=_completion(row, "rejected", rejected, where),
-                label=_number(row, "label", where, 1.0, high=1.0),
-                margin=_number(row, "margin", where, 0.0),
-                weight=_number(row, "weight", where, 1.0),
-            )
-        )
+        is_rating = "completion" in row and not {"chosen", "rejected"} & row.keys()
+        pairs.append((_rating if is_rating else _pair)(row, identity, where))
     return pairs
+
+
+def _pair(row: dict[str, Any], identity: str, where: str) -> TrainingPair:
+    prompt, chosen, rejected = (_text(row, key, where) for key in ("prompt", "chosen", "rejected"))
+    prompt, chosen, rejected = _without_prompt(prompt, chosen, rejected)
+    if isinstance(prompt, str):
+        chosen, rejected = _plain(chosen, "chosen", where), _plain(rejected, "rejected", where)
+    return TrainingPair(
+        id=identity,
+        where=where,
+        prompt=prompt,
+        tools=_tools(row, where),
+        prompt_token_ids=_token_ids(row, "prompt_token_ids", where),
+        chosen=_completion(row, "chosen", chosen, where),
+        rejected=_completion(row, "rejected", rejected, where),
+        label=_number(row, "label", where, 1.0, high=1.0),
+        margin=_number(row, "margin", where, 0.0),
+        weight=_number(row, "weight", where, 1.0),
+    )
+
+
+def _rating(row: dict[str, Any], identity: str, where: str) -> TrainingPair:
+    """Return one rated completion, in the keys of TRL's unpaired preferences."""
+    desirable = row.get("label")
+    if not isinstance(desirable, bool):
+        raise DataError(f"{where}: label must be true or false for a single completion, not {desirable!r}.")
+    prompt, text = _without_prompt(_text(row, "prompt", where), _text(row, "completion", where))
+    if isinstance(prompt, str):
+        text = _plain(text, "completion", where)
+    rated = _completion(row, "completion", text, where)
+    return TrainingPair(
+        id=identity,
+        where=where,
+        prompt=prompt,
+        tools=_tools(row, where),
+        prompt_token_ids=_token_ids(row, "prompt_token_ids", where),
+        chosen=rated if desirable else None,
+        rejected=None if desirable else rated,
+        margin=_number(row, "margin", where, 0.0),
+        weight=_number(row, "weight", where, 1.0),
+    )
 
 
 def read_prompts(path: Path) -> Iterator[SamplingPrompt]:
@@ -166,7 +194,7 @@ def _content(message: Message, key: str, where: str) -> str | None:
 
 
 def _without_prompt(prompt: Text, *completions: Text) -> tuple[Text, ...]:
-    """Return prompt and completions, where both completions are whole chats that begin with the prompt.
+    """Return prompt and completions, where all completions are whole chats that begin with the prompt.
 
     A prompt that is the user's only message as plain text becomes that chat.
     """

@@ -1,8 +1,10 @@
 """Log-probabilities of written completions by scoring them: under the reference, and to check those reported."""
 
 import itertools
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from training.engine.score import make_scorer, score_pairs
 _CHECKED = 4  # completions, spread over all
 # What is still rounding, in nats, times the root of a completion's tokens. In bfloat16, SmolLM2-135M writes with a
 # standard deviation of 0.07 from a plain forward, so this is five of them.
-_APART = {torch.float32: 2e-3, torch.bfloat16: 0.35}
+_APART = {torch.float32: 2e-3, torch.bfloat16: 0.35, torch.float16: 0.07}
 
 
 def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[float]:
@@ -33,6 +35,26 @@ def reference_logprobs(config: TrainConfig, samples: Sequence[Sample]) -> list[f
         raise ConfigError("sampling.reference", "is 'start', but start_adapter is not set.")
     adapter = {"base": None, "start": config.start_adapter}.get(str(reference), reference)
     loaded = load_scored(config, Path(adapter) if adapter else None, beside_start=False)
+    return _logprobs(loaded, config, samples)
+
+
+def fill_logprobs(policy: LoadedModel, config: TrainConfig, samples: Sequence[Sample]) -> None:
+    """Give the completions that were cut at a stop string the log-probability of what is left of them."""
+    cut = [one for one in samples if math.isnan(one.generation.logprob)]
+    for one, logprob in zip(cut, _logprobs(policy, config, cut) if cut else (), strict=True):
+        one.generation = replace(one.generation, logprob=logprob)
+
+
+def _logprobs(loaded: LoadedModel, config: TrainConfig, samples: Sequence[Sample]) -> list[float]:
+    """Return the log-probabilities of the completions under a model; 0 of one without tokens."""
+    places = [place for place, one in enumerate(samples) if one.generation.token_ids]
+    found = dict.fromkeys(range(len(samples)), 0.0)
+    if places:
+        found.update(zip(places, _scores(loaded, config, [samples[at] for at in places]), strict=True))
+    return [found[place] for place in range(len(samples))]
+
+
+def _scores(loaded: LoadedModel, config: TrainConfig, samples: Sequence[Sample]) -> list[float]:
     # The scorer takes pairs, whose prompt it computes once: two completions of a prompt, or one of them twice.
     groups = [list(group) for _, group in itertools.groupby(samples, key=lambda one: one.request.prompt)]
     places = itertools.accumulate(map(len, groups), initial=0)
@@ -57,12 +79,13 @@ def find_disagreement(policy: LoadedModel, samples: Sequence[Sample]) -> str:
     scorer = Scorer(policy.model, policy.base, max_tokens=1, device=policy.device)
     scorer.use("alone")
     for one in _comparable(scorer, samples):
-        scored = float(scorer.score(pad([_as_pair(one, one)], [0], alone=True))[0, 0])
-        apart = abs(scored - one.generation.logprob)
-        if not apart <= _APART[policy.dtype] * len(one.generation.token_ids) ** 0.5:
+        drawn = replace(one, generation=one.drawn)
+        scored = float(scorer.score(pad([_as_pair(drawn, drawn)], [0], alone=True))[0, 0])
+        apart = abs(scored - one.drawn.logprob)
+        if not apart <= _APART[policy.dtype] * len(one.drawn.token_ids) ** 0.5:
             return (
                 f"the completion of prompt {one.prompt.id} was written at a log-probability of"
-                f" {one.generation.logprob:.2f}, but the policy gives it {scored:.2f}"
+                f" {one.drawn.logprob:.2f}, but the policy gives it {scored:.2f}"
             )
     return ""
 
@@ -73,7 +96,7 @@ def _comparable(scorer: Scorer, samples: Sequence[Sample]) -> Sequence[Sample]:
         one
         for one in samples
         if scorer.sides.side_of(len(one.request.prompt))
-        == scorer.sides.side_of(len(one.request.prompt) + len(one.generation.token_ids) - 1)
+        == scorer.sides.side_of(len(one.request.prompt) + len(one.drawn.token_ids) - 1)
     ]
     return some[:: -(-len(some) // _CHECKED) or 1]
 

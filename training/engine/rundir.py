@@ -76,10 +76,14 @@ class RunDirectory:
         return self._found(TrainConfig.from_dict(data))
 
     def _found(self, config: TrainConfig) -> TrainConfig:
-        """Return the configuration with what a moved run directory names: its own start adapter, the starter model."""
-        adapter = config.start_adapter
-        if adapter and not Path(adapter).is_absolute() and (self.root / adapter).is_dir():
-            config = replace(config, start_adapter=str(self.root / adapter))
+        """Return the configuration with what a moved run directory names: its own adapters, the starter model."""
+        for name in ("start_adapter", "reference"):
+            adapter = getattr(config, name)
+            if adapter in (None, "start", "base") or Path(adapter).is_absolute():
+                continue
+            if (self.root / adapter).is_dir():
+                inside: dict[str, Any] = {name: str(self.root / adapter)}
+                config = replace(config, **inside)
         if config.base_model == STARTER and not Path(STARTER).exists():
             config = replace(config, base_model=str(_STARTER_FOLDER))
         return config

@@ -23,16 +23,16 @@ from training.engine.data.tokens import Encoder, EncodingReport
 from training.engine.errors import ConfigError, DataError, ModelError
 from training.engine.model.base import LoadedModel, load_base, model_files, set_threads
 from training.engine.records import SamplingPrompt, read_prompts
-from training.engine.rescoring import find_disagreement, reference_logprobs
+from training.engine.rescoring import fill_logprobs, find_disagreement, reference_logprobs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sampling import vllm_writer
 from training.engine.sampling.decoding import Decoder, Generation, Report, Sample
 from training.engine.sampling.grouping import Request
+from training.engine.sampling.stopping import StopStrings, decode
 from training.engine.selfcheck import check_causal, choose_way
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
 _REPORT_SECONDS = 0.5
-_CONTEXT = 4  # tokens of the prompt that a completion is decoded after
 # What each line of samples.jsonl repeats of the settings.
 _TOLD = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
@@ -77,6 +77,7 @@ def sample(run: RunDirectory) -> None:
         if samples:
             policy = trained or load_scored(config, adapter, beside_start=False)
             events += check_written(policy, samples, native)
+            fill_logprobs(policy, config, samples)
             del policy
         del trained
         lines = [sample_line(one, config.sampling) for one in samples]
@@ -143,7 +144,9 @@ def load_native(
 ) -> tuple[LoadedModel, Decoder]:
     """Return the policy with our own loop to write from it, as `load_writer` does without vLLM."""
     loaded = load_sampled(config, adapter)
-    return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling)
+    strings = config.sampling.stop
+    stops = StopStrings(loaded.tokenizer, strings) if strings else None
+    return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling, stops)
 
 
 def _ends(loaded: LoadedModel, config: TrainConfig, chats: bool) -> frozenset[int]:
@@ -211,10 +214,12 @@ def write_samples(
     ]
     requests = [Request(ids, seed_of(settings, prompt, index)) for prompt, index, ids in asked]
     written = writer.write(requests, lambda done, share: report(done, len(requests), share))
-    texts = decode(tokenizer, requests, written)
+    kept = _kept(tokenizer, settings, requests, written)
     samples = [
-        Sample(prompt, index, request, one, text)
-        for (prompt, index, _), request, one, text in zip(asked, requests, written, texts, strict=True)
+        Sample(prompt, index, request, one, text, drawn)
+        for (prompt, index, _), request, (one, text), drawn in zip(
+            asked, requests, kept, written, strict=True
+        )
     ]
     for attempt in range(1, _TRIES if settings.distinct else 1):
         again = repeats(samples)
@@ -224,10 +229,21 @@ def write_samples(
             Request(one.request.prompt, seed_of(settings, one.prompt, one.index, attempt)) for one in again
         ]
         written = writer.write(requests)
-        texts = decode(tokenizer, requests, written)
-        for one, request, new, text in zip(again, requests, written, texts, strict=True):
-            one.request, one.generation, one.text = request, new, text
+        kept = _kept(tokenizer, settings, requests, written)
+        for one, request, (new, text), drawn in zip(again, requests, kept, written, strict=True):
+            one.request, one.generation, one.text, one.drawn = request, new, text, drawn
     return samples
+
+
+def _kept(
+    tokenizer: Any, settings: SamplingConfig, requests: Sequence[Request], written: Sequence[Generation]
+) -> list[tuple[Generation, str]]:
+    """Return what is kept of each completion, with its text: all that comes before a stop string."""
+    both = zip(requests, written, decode(tokenizer, requests, written), strict=True)
+    if not settings.stop:
+        return [(one, text) for _, one, text in both]
+    stops = StopStrings(tokenizer, settings.stop)
+    return [stops.cut(request, one, text) for request, one, text in both]
 
 
 def check_written(policy: LoadedModel, samples: Sequence[Sample], native: bool) -> list[str]:
@@ -261,22 +277,6 @@ def repeats(samples: Sequence[Sample]) -> list[Sample]:
     return found
 
 
-def decode(tokenizer: Any, requests: Sequence[Request], written: Sequence[Generation]) -> list[str]:
-    """Return completions as the text that continues their prompts, without special tokens.
-
-    Some tokenizers drop the space before a text's first word, so each is decoded behind the end of its prompt.
-    """
-    if not written:
-        return []  # of which batch_decode would make one text
-    how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    before = [request.prompt[-_CONTEXT:] for request in requests]
-    heads = tokenizer.batch_decode([list(ids) for ids in before], **how)
-    wholes = tokenizer.batch_decode(
-        [[*ids, *one.token_ids] for ids, one in zip(before, written, strict=True)], **how
-    )
-    return [whole.removeprefix(head) for head, whole in zip(heads, wholes, strict=True)]
-
-
 def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
     """Return one line of samples.jsonl."""
     return {
@@ -288,7 +288,9 @@ def sample_line(one: Sample, settings: SamplingConfig) -> dict[str, Any]:
         "logprob": one.generation.logprob,
         "finish_reason": one.generation.finish_reason,
         "seed": one.request.seed,
-    } | {name: getattr(settings, name) for name in _TOLD}
+        **{name: getattr(settings, name) for name in _TOLD},
+        **({"stop": list(settings.stop)} if settings.stop else {}),
+    }
 
 
 class _Progress:

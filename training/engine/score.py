@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from training.engine.adapters.loading import as_reference, load_scored
+from training.engine.adapters.loading import as_reference, load_scored, reference_adapter
 from training.engine.adapters.lora import rounding_events
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
@@ -16,7 +16,7 @@ from training.engine.errors import ConfigError, DataError, DivergedError
 from training.engine.model.base import LoadedModel, model_files, set_threads
 from training.engine.model.logps import Scorer
 from training.engine.model.threads import is_small
-from training.engine.optimize.losses import accuracy, make_loss, rewards
+from training.engine.optimize.losses import accuracy, count_terms, make_loss, rewards, settle
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.selfcheck import check_causal, choose_form
@@ -29,8 +29,8 @@ _SMALL_MAX_TOKENS = 2048
 def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
     """Write scores.jsonl for `pairs_file` (pairs.jsonl).
 
-    The policy is adapter/ against the start adapter (or the base model); where there is no adapter/ yet it is
-    the start adapter against the base model. Raises EngineError subclasses.
+    The policy is adapter/ against what it was trained against; where there is no adapter/ yet it is the start adapter
+    against the base model, or against `reference` where that is named. Raises EngineError subclasses.
     """
     config = run.read_config()
     set_threads(config)
@@ -41,9 +41,14 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         pairs = read_pairs(source)
         trained = (run.adapter / "adapter_model.safetensors").is_file()
         policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
+        beside = trained or config.reference != "start"
+        if policy is None and config.reference not in ("start", "base"):
+            raise ConfigError(
+                "reference", "names an adapter, but there is neither adapter/ nor start_adapter."
+            )
         inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
         inputs |= model_files(config)
-        loaded = load_scored(config, policy, beside_start=trained)
+        loaded = load_scored(config, policy, beside_start=beside)
         encoded, left_out = loaded.make_encoder(config, run).encode_pairs(pairs)
         if not encoded:
             raise DataError(" ".join([f"No pair of {source.name} is left to score.", *left_out.refusals[:1]]))
@@ -64,10 +69,10 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
             (
                 {
                     "id": pair.id,
-                    "policy_chosen_logp": ours[0],
-                    "policy_rejected_logp": ours[1],
-                    "reference_chosen_logp": theirs[0],
-                    "reference_rejected_logp": theirs[1],
+                    "policy_chosen_logp": ours[0] if pair.chosen else None,
+                    "policy_rejected_logp": ours[1] if pair.rejected else None,
+                    "reference_chosen_logp": theirs[0] if pair.chosen else None,
+                    "reference_rejected_logp": theirs[1] if pair.rejected else None,
                     "margin": margin,
                 }
                 for pair, ours, theirs, margin in zip(
@@ -82,6 +87,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
             "accuracy": accuracy(margins),
             "margin": float(margins.mean()),
             "policy": str(policy) if policy else "base_model",
+            "reference": (reference_adapter(config) if beside else None) or "base_model",
             "events": events,
             "packed": scorer.form == "packed",
             "dtype": str(loaded.dtype).removeprefix("torch."),
@@ -113,35 +119,45 @@ def check_finite(pairs: Sequence[EncodedPair], logps: torch.Tensor, whose: str) 
     if len(broken):
         raise DivergedError(
             f"The {whose}'s log-probability of pair {pairs[int(broken[0])].id} is not a finite number:"
-            " its weights are damaged, or it was trained at too high a learning_rate."
+            " its weights are damaged, it was trained at too high a learning_rate, or it is too much for dtype"
+            " float16; set that to float32."
         )
 
 
 def implicit_margins(config: TrainConfig, policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Return beta times the policy's gain on the chosen over that on the rejected completion, (pairs,)."""
+    """Return beta times the policy's gain on the chosen over that on the rejected completion, (pairs,).
+
+    Of a rating it is the gain on its completion, or the loss on an undesirable one.
+    """
     gains = policy - reference
     return config.beta * (gains[:, 0] - gains[:, 1])
 
 
 def held_out_figures(
-    config: TrainConfig, pairs: Sequence[EncodedPair], policy: torch.Tensor, reference: torch.Tensor
+    config: TrainConfig,
+    pairs: Sequence[EncodedPair],
+    policy: torch.Tensor,
+    reference: torch.Tensor,
+    z0: float = 0.0,
 ) -> dict[str, Any]:
     """Return accuracy (ties half), mean margin and mean loss, unweighted, of log-probabilities (pairs, 2) each.
 
-    `logp_accuracy` is the share of pairs whose chosen completion the policy finds likelier, reference apart.
+    `logp_accuracy` is the share of pairs whose chosen completion the policy finds likelier, reference apart; None where
+    there are ratings alone. `z0` is what `make_loss` takes.
     """
     lengths = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
     found = rewards(config, policy, reference, lengths)
     h = found[:, 0] - found[:, 1]
     label = torch.tensor([pair.label for pair in pairs], dtype=torch.float64)
     margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
-    loss = make_loss(config)(found, label, margin)
+    loss = make_loss(config, z0)(settle(found, lengths), label, margin)
+    likelier = (policy[:, 0] - policy[:, 1])[lengths.all(dim=1)]
     return {
         "pairs": len(pairs),
         "accuracy": accuracy(h),
-        "logp_accuracy": accuracy(policy[:, 0] - policy[:, 1]),
+        "logp_accuracy": accuracy(likelier) if len(likelier) else None,
         "margin": float(h.mean()),
-        "loss": float(loss.mean()),
+        "loss": float(loss.sum()) / count_terms(config, pairs),
     }
 
 
@@ -158,7 +174,7 @@ def make_scorer(
         device=loaded.device,
         max_tokens=config.max_tokens or _default_max_tokens(loaded),
     )
-    check_causal(loaded, (*pairs[0].prompt, *pairs[0].chosen))
+    check_causal(loaded, (*pairs[0].prompt, *pairs[0].completions[0]))
     choose_form(scorer, pairs, config.packing, note)
     if config.shard and any(scorer.is_alone(pair) for pair in pairs):
         raise ConfigError(

@@ -23,11 +23,15 @@ from training.engine.sampling.grouping import Request
 from training.engine.sampling.reading import WAYS
 
 # What is still rounding between two forms of a row: nats a token, on average and at most.
-_TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5)}
+_TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5), torch.float16: (1e-2, 0.1)}
 # The same for the distribution of a next token that is written.
-_WRITTEN_TOLERANCE = {torch.float32: (2e-4, 2e-3), torch.bfloat16: (0.1, 1.0)}
+_WRITTEN_TOLERANCE = {
+    torch.float32: (2e-4, 2e-3),
+    torch.bfloat16: (0.1, 1.0),
+    torch.float16: (2e-2, 0.2),
+}
 # How much of the largest logit may change at a token when a later one does, which is rounding.
-_CHANGE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
+_CHANGE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 _PROBED_TOKENS = 16
 # Completion tokens of a pair that are compared: a logit of each for the whole vocabulary is in memory.
 _PROBED = 64

@@ -22,6 +22,7 @@ from training.engine.optimize.health import diagnose
 from training.engine.optimize.interrupts import Interrupts
 from training.engine.optimize.journal import Journal, Recorder
 from training.engine.optimize.memory import peak_of
+from training.engine.optimize.mismatching import reference_point
 from training.engine.optimize.reference import shared_logps
 from training.engine.optimize.state import State
 from training.engine.optimize.steps import backward, step_metrics, update
@@ -29,6 +30,7 @@ from training.engine.optimize.task import Task
 from training.engine.preparation import Preparation, Sources, prepare, read_sources
 from training.engine.rundir import RunDirectory
 from training.engine.score import check_finite, held_out_figures
+from training.engine.trackers import check_installed, open_trackers
 
 
 def train(run: RunDirectory) -> None:
@@ -51,14 +53,22 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
     """Train from the last checkpoint, or from the start adapter, to the last step."""
     journal = Journal(run, speaks=processes.is_first)
     journal.report("loading")
+    check_installed(config)
     sources = read_sources(run, config, processes)
     if is_trained(run, sources):
         journal.say("This run is done: nothing to train.")
         return
     prepared = prepare(run, config, sources, processes, journal)
     task = prepared.task
+    before = figures_before(task)
     state, position = resume(run, prepared, journal)
-    with Recorder(run, position, prepared.fingerprint, writes=processes.is_first) as recorder:
+    tracking = None
+    if processes.is_first and config.trackers:
+        content = sorted(prepared.fingerprint.values())
+        tracking = open_trackers(run, config, content, position.step, journal.note)
+    with Recorder(
+        run, position, prepared.fingerprint, writes=processes.is_first, tracking=tracking
+    ) as recorder:
         interrupts.on_stop(lambda: recorder.save(state))
         with journal.timed("training"):
             began = time.monotonic()
@@ -79,7 +89,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
                 left = task.total_steps - state.step
                 journal.report("training", state.step, task.total_steps, pace * left)
         recorder.sync()
-        finish(run, sources, prepared, state, journal)
+        finish(run, sources, prepared, state, journal, before=before)
 
 
 def is_trained(run: RunDirectory, sources: Sources) -> bool:
@@ -94,7 +104,7 @@ def resume(run: RunDirectory, prepared: Preparation, journal: Journal) -> tuple[
     Raises StaleCheckpointError if the checkpoint is that of another training.
     """
     task = prepared.task
-    state = State.initial(task.config, task.scorer.model)
+    state = State.initial(task.config, task.scorer.model, prepared.loaded.dtype)
     position = Position(0, 0, 0, 0)
     found = checkpoints.load_latest(run.checkpoints, prepared.fingerprint)
     if found:
@@ -122,7 +132,7 @@ def evaluate_if_due(task: Task, state: State, recorder: Recorder, interrupts: In
     every = task.config.eval_steps
     if not (every and task.heldout and state.step % every == 0 and state.step > state.evaluated):
         return
-    figures = _heldout_figures(task, _heldout_logps(task))
+    figures = _heldout_figures(task, _heldout_logps(task), _heldout_point(task))
     with interrupts.held():
         recorder.add_evaluation({"step": state.step} | figures)
         state.evaluated = state.step
@@ -138,17 +148,35 @@ def check_trained(task: Task, state: State) -> dict[str, Any] | None:
     if task.heldout:
         logps = _heldout_logps(task)
         check_finite(task.heldout, logps, "trained policy")
-        return _heldout_figures(task, logps)
+        return _heldout_figures(task, logps, _heldout_point(task))
     row = task.groups(task.total_steps - 1)[:1]
     logps = shared_logps(task.scorer, task.pairs, row, task.processes)
     check_finite([task.pairs[at] for at in row[0]], logps, "trained policy")
     return None
 
 
+def figures_before(task: Task) -> dict[str, Any] | None:
+    """Return the held-out figures of the policy before the first step, if there are held-out pairs."""
+    if not task.heldout:
+        return None
+    if task.config.reference == "start":  # which is this policy
+        return _heldout_figures(task, task.heldout_reference, 0.0)
+    return _heldout_figures(task, _heldout_logps(task), _heldout_point(task))
+
+
 def finish(
-    run: RunDirectory, sources: Sources, prepared: Preparation, state: State, journal: Journal
+    run: RunDirectory,
+    sources: Sources,
+    prepared: Preparation,
+    state: State,
+    journal: Journal,
+    *,
+    before: dict[str, Any] | None,
 ) -> None:
-    """Check the trained policy, and write its adapter and done.json. Raises DivergedError, StorageError."""
+    """Check the trained policy, and write its adapter and done.json. Raises DivergedError, StorageError.
+
+    `before` are the held-out figures of before the first step.
+    """
     task, loaded = prepared.task, prepared.loaded
     journal.report("saving", task.total_steps, task.total_steps)
     after = check_trained(task, state)
@@ -166,7 +194,7 @@ def finish(
         "heldout": {
             "pairs": len(task.heldout),
             "left_out": prepared.heldout_left_out.to_dict(),
-            "before": _heldout_figures(task, task.heldout_reference) if task.heldout else None,
+            "before": before,
             "after": after,
         },
         "health": findings,
@@ -201,5 +229,13 @@ def _heldout_logps(task: Task) -> torch.Tensor:
     return task.budget.fit(compute)
 
 
-def _heldout_figures(task: Task, logps: torch.Tensor) -> dict[str, Any]:
-    return held_out_figures(task.config, task.heldout, logps, task.heldout_reference)
+def _heldout_point(task: Task) -> float:
+    """Return KTO's reference point of the held-out pairs under the policy as it is now; 0 for other losses."""
+    if not task.mismatched:
+        return 0.0
+    first = len(task.pairs)
+    return task.budget.fit(lambda: reference_point(task, range(first, first + len(task.heldout))))
+
+
+def _heldout_figures(task: Task, logps: torch.Tensor, z0: float) -> dict[str, Any]:
+    return held_out_figures(task.config, task.heldout, logps, task.heldout_reference, z0)

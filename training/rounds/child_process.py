@@ -40,6 +40,8 @@ KEPT_PREFIXES = (
         "SAFETENSORS_",
         "VLLM_",
         "BNB_",
+        "WANDB_",
+        "TRACKIO_",
     ),
     *("TORCH", "PYTORCH_", "TRITON_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "HIP_", "ROCR_"),
     *("OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "OPENBLAS_"),

@@ -209,6 +209,11 @@ def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, 
     of_policy = weights_of(policy)
     # All that a round writes and trains on is told the same day, whenever its worker comes to it.
     today = {"template_date": timezone.now().date().isoformat()}
+    if training.get("reference", "start") not in (
+        "start",
+        "base",
+    ):  # an adapter's path is this machine's affair
+        raise RoundError(_("must be start or base in a round."), "reference", separator=" ")
     try:
         return TrainConfig.from_dict({**today, **training, **of_policy, "sampling": sampling})
     except ConfigError as error:
@@ -274,6 +279,7 @@ def adapter_shape(policy: Policy) -> dict[str, Any]:
     try:
         data = json.loads((Path(site.VAR) / policy.adapter / "adapter_config.json").read_text())
         shape = {"r": data["r"], "alpha": data["lora_alpha"]}
+        shape |= {"rslora": bool(data.get("use_rslora")), "dora": bool(data.get("use_dora"))}
         if data["target_modules"]:  # which say of a mixture's experts what there is to say
             shape |= {"target_modules": data["target_modules"], "experts": LoraConfig().experts}
         return shape

@@ -11,7 +11,6 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from annotate.errors import RefusalError
-from annotate.forms.fields import ObjectField
 from annotate.models import Policy, Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
@@ -28,6 +27,7 @@ from training.rounds.plan import (
     dotted,
     nested,
 )
+from training.views.fields import option_field
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
@@ -35,17 +35,22 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     "": ("epochs", "learning_rate", "beta", "batch_size"),
     _("Loss"): (
         "loss",
+        "reference",
         "label_smoothing",
         "offset_scale",
         "tie_nu",
         "simpo_gamma",
         "dpop_lambda",
+        "desirable_weight",
+        "undesirable_weight",
         "nll_weight",
     ),
     _("Adapter and optimizer"): (
         "lora.r",
         "lora.alpha",
         "lora.dropout",
+        "lora.rslora",
+        "lora.dora",
         "lora.experts",
         "optimizer",
         "schedule",
@@ -61,6 +66,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "sampling.min_p",
         "sampling.repetition_penalty",
         "sampling.max_new_tokens",
+        "sampling.stop",
         "sampling.distinct",
         "sampling.seed",
     ),
@@ -79,6 +85,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     _("Watching and checkpoints"): (
         "eval_steps",
         "checkpoint_steps",
+        "trackers",
         "max_skipped_steps",
         "displacement_bound",
     ),
@@ -146,7 +153,7 @@ class RoundForm(forms.Form):
         for names in GROUPS.values():
             for name in names:
                 default, text, choices = options[name]
-                self.fields[name] = _field(name, defaults.get(name, default), default, text, choices)
+                self.fields[name] = option_field(name, defaults.get(name, default), default, text, choices)
         self.pair_fields = _pair_fields()
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
@@ -199,7 +206,7 @@ class ResumeForm(forms.Form):
         self.begun = {name: begun.get(name, options[name][0]) for name in RESUMABLE}
         for name, initial in self.begun.items():
             default, text, choices = options[name]
-            self.fields[name] = _field(name, initial, default, text, choices)
+            self.fields[name] = option_field(name, initial, default, text, choices)
 
     def clean(self) -> dict[str, Any]:
         """Have the engine check each option, in its own words."""
@@ -231,7 +238,7 @@ class WriteForm(forms.Form):
         options = {name: (default, text, choices) for name, default, text, choices in explain()}
         for name in WRITING:
             default, text, choices = options[name]
-            self.fields[name] = _field(name, defaults.get(name, default), default, text, choices)
+            self.fields[name] = option_field(name, defaults.get(name, default), default, text, choices)
             self.fields[name].required = False  # a request that names none takes the project's
 
     def in_sight(self) -> list[BoundField]:
@@ -277,86 +284,6 @@ def _like(like: Like) -> dict[str, Any]:
         return dict(dotted(Plan.from_dict(like.settings).to_dict()))
     except ConfigError:
         return _defaults(like.project)
-
-
-def _field(name: str, initial: Any, default: Any, text: str, choices: tuple[str, ...]) -> forms.Field:
-    """Return a form field for one option. `RoundForm.clean` has the engine check the bounds, in its own words."""
-    key = name.rpartition(".")[2]
-    label, help_text = LABELS.get(name) or LABELS[key], _(text)
-    if isinstance(default, dict):
-        return ObjectField(label=label, help_text=help_text, initial=initial)
-    if name == "chat_template":
-        area = forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"})
-        return forms.CharField(
-            label=label, help_text=help_text, initial=initial, required=False, empty_value=None, widget=area
-        )
-    if choices:
-        return forms.ChoiceField(
-            label=label,
-            help_text=help_text,
-            initial=initial,
-            choices=[(choice, choice) for choice in choices],
-        )
-    if isinstance(default, bool):
-        return forms.BooleanField(label=label, help_text=help_text, initial=initial, required=False)
-    kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
-    required = default is not None
-    return kind(label=label, help_text=help_text, initial=initial, required=required)
-
-
-LABELS = {
-    "epochs": _("Epochs"),
-    "learning_rate": _("Learning rate"),
-    "beta": _("Beta"),
-    "batch_size": _("Pairs per step"),
-    "loss": _("Loss"),
-    "label_smoothing": _("Label smoothing"),
-    "offset_scale": _("Offset scale"),
-    "tie_nu": _("Tie readiness (nu)"),
-    "simpo_gamma": _("Asked difference (gamma)"),
-    "dpop_lambda": _("Cost of displacement (lambda)"),
-    "nll_weight": _("NLL weight"),
-    "r": _("Rank"),
-    "alpha": _("Alpha"),
-    "dropout": _("Dropout"),
-    "experts": _("Experts"),
-    "optimizer": _("Optimizer"),
-    "schedule": _("Schedule"),
-    "warmup_steps": _("Warmup steps"),
-    "weight_decay": _("Weight decay"),
-    "max_grad_norm": _("Max grad norm"),
-    "seed": _("Seed"),
-    "temperature": _("Temperature"),
-    "top_p": _("Top p"),
-    "top_k": _("Top k"),
-    "min_p": _("Min p"),
-    "repetition_penalty": _("Repetition penalty"),
-    "max_new_tokens": _("Max new tokens"),
-    "distinct": _("Distinct"),
-    "sampling.max_tokens": _("Max tokens while sampling"),
-    "sampling.batch_size": _("Completions at once"),
-    "threads": _("Threads"),
-    "chat_template": _("Chat template"),
-    "chat_template_kwargs": _("Variables of the chat template"),
-    "max_length": _("Max length"),
-    "unmatched_turns": _("Unmatched turns"),
-    "packing": _("Packing"),
-    "max_tokens": _("Max tokens"),
-    "dtype": _("Precision"),
-    "device": _("Device"),
-    "quantization": _("Quantization"),
-    "gradient_checkpointing": _("Gradient checkpointing"),
-    "eval_steps": _("Score held-out pairs every … steps"),
-    "checkpoint_steps": _("Checkpoint every … steps"),
-    "max_skipped_steps": _("Max skipped steps"),
-    "displacement_bound": _("Displacement bound"),
-}
-FRACTIONS = {
-    "offset_scale",
-    "tie_nu",
-    "simpo_gamma",
-    "dpop_lambda",
-}  # options that may be fractional but are unset by default
 
 
 def _pair_fields() -> dict[str, forms.Field]:

@@ -1,5 +1,8 @@
 """The fused LoRA layer computes what PEFT's own does, and leaves to PEFT what it does not cover."""
 
+import dataclasses
+from pathlib import Path
+
 import peft
 import pytest
 import torch
@@ -7,8 +10,12 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from tests.engine.conftest import read_metrics
+from tests.engine.oracle import fresh
 from training.engine.adapters import lora
 from training.engine.adapters.loading import load_policy, load_scored, save_adapter
+from training.engine.errors import ConfigError
+from training.engine.train import train
 
 
 class Layers(nn.Module):
@@ -49,22 +56,47 @@ def run(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torc
 
 
 def is_fused(model: nn.Module, x: torch.Tensor) -> bool:
-    return "LoraProductBackward" in type(model(x).grad_fn.next_functions[0][0]).__name__ or (
-        "LoraProductBackward" in type(model(x).grad_fn).__name__
-    )
+    last = model(x).grad_fn
+    names = {type(one).__name__ for one in (last, last.next_functions[0][0])}
+    return bool(names & {"LoraProductBackward", "DoraProductBackward"})
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}], ids=["plain", "rslora"])
-def test_outputs_and_gradients_equal_those_of_peft(settings: dict) -> None:
-    model, x = make_adapted(**settings), torch.randn(2, 5, 12)
+@pytest.mark.parametrize("rows", [2, 40], ids=["short row", "long row"])
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"use_dora": True}], ids="".join)
+def test_outputs_and_gradients_equal_those_of_peft(settings: dict, rows: int) -> None:
+    model, x = make_adapted(**settings), torch.randn(rows, 5, 12)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "magnitude" in name:
+                weight.mul_(1 + 0.1 * torch.rand_like(weight))
     expected, gradients = run(model, x)
     lora.fuse(model)
     assert is_fused(model, x)
     found, fused_gradients = run(model, x)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=5e-7 * rows)
     assert fused_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
-        torch.testing.assert_close(fused_gradients[name], gradient, rtol=1e-5, atol=5e-5)
+        torch.testing.assert_close(fused_gradients[name], gradient, rtol=1e-5, atol=2.5e-5 * rows)
+
+
+def test_rank_stabilized_scale_is_alpha_by_the_root_of_r() -> None:
+    model = make_adapted(use_rslora=True)  # r 4, alpha 6
+    assert model.base_model.model.first.scaling["default"] == 3.0
+
+
+def test_dora_scales_the_normed_weight_by_its_magnitudes() -> None:
+    """W is the identity, B A adds (3, 4) - (1, 0) to its first row: norms 5 and 1, magnitudes 10 and 2."""
+    layer = nn.Linear(2, 2, bias=False)
+    settings = peft.LoraConfig(r=1, lora_alpha=2, target_modules=["0"], use_dora=True)
+    nn.init.eye_(layer.weight)
+    model = peft.get_peft_model(nn.Sequential(layer), settings)
+    inside = model.base_model.model[0]
+    inside.lora_A["default"].weight.data = torch.tensor([[1.0, 2.0]])  # times 2 times (1, 0)
+    inside.lora_B["default"].weight.data = torch.tensor([[1.0], [0.0]])
+    inside.lora_magnitude_vector["default"].weight.data = torch.tensor([10.0, 2.0])
+    lora.fuse(model)
+    found = model(torch.tensor([[1.0, 1.0]]))
+    torch.testing.assert_close(found, torch.tensor([[2.0 * (3 + 4), 2.0]]))
 
 
 @pytest.mark.parametrize("kind", [LlamaMLP, ClampedMLP])
@@ -167,12 +199,37 @@ def test_a_fresh_adapter_gives_the_numbers_of_none_to_the_bit(dtype: torch.dtype
     assert torch.equal(model(x), base)
 
 
-def test_dora_is_left_to_peft() -> None:
-    model, x = make_adapted(use_dora=True), torch.randn(3, 12)
+def test_dora_with_dropout_is_left_to_peft() -> None:
+    model, x = make_adapted(use_dora=True, lora_dropout=0.5), torch.randn(3, 12)
+    torch.manual_seed(1)
     expected = model(x)
     lora.fuse(model)
+    torch.manual_seed(1)
     assert not is_fused(model, x)
+    torch.manual_seed(1)
     torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+def test_a_fresh_adapter_of_each_kind_is_saved_for_peft(kind: str, make_run) -> None:
+    """Trained from zero margins, and trained on; plain PEFT computes the same, to its scale and magnitudes."""
+    run_directory = make_run(lora={"r": 4, "alpha": 8, kind: True}, batch_size=8, weight_decay=0.1)
+    train(run_directory)
+    assert read_metrics(run_directory)[0]["rewards/margins"] == 0
+    config = run_directory.read_config()
+    ours = load_scored(config, run_directory.adapter, beside_start=False).model
+    theirs = fresh(Path(config.base_model), run_directory.adapter)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids).logits, theirs(ids).logits, rtol=1e-5, atol=1e-5)
+    layer = next(one for one in ours.modules() if isinstance(one, peft.tuners.lora.Linear))
+    assert layer.scaling["default"] == (8 / 2 if kind == "rslora" else 8 / 4)
+    assert bool(layer.lora_magnitude_vector) == (kind == "dora")
+    again = dataclasses.replace(config, start_adapter=str(run_directory.adapter))
+    assert load_policy(again).model.peft_config["default"].use_dora == (kind == "dora")
+    other = dataclasses.replace(again.lora, rslora=True, dora=True)
+    with pytest.raises(ConfigError, match="is set, but start_adapter was trained without"):
+        load_policy(dataclasses.replace(again, lora=other))
 
 
 def test_merging_a_fused_adapter_gives_its_outputs() -> None:

@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from transformers.pytorch_utils import Conv1D
 
 from tests.engine.conftest import make_model, make_pairs, tiny_llama
-from training.engine.adapters import lora
+from training.engine.adapters import factors, lora
 from training.engine.adapters.loading import wrap
 from training.engine.config import LoraConfig, TrainConfig
 from training.engine.data.packing import pack, pad
@@ -108,7 +108,8 @@ def test_a_small_adapter_arrives_in_bfloat16(
     case: str, inside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Columns are joined on CUDA; that way computes the same here."""
-    monkeypatch.setattr(lora, "_adds_inside", lambda _: inside)
+    for module in (lora, factors):
+        monkeypatch.setattr(module, "adds_inside", lambda _: inside)
     torch.manual_seed(0)
     make, settings = CASES[case]
     model = make()
@@ -156,7 +157,8 @@ def make_small(dtype: torch.dtype) -> peft.PeftModel:
 
 @pytest.mark.parametrize("inside", [True, False], ids=["added inside", "joined"])
 def test_a_frozen_adapter_computes_what_it_did(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora, "_adds_inside", lambda _: inside)
+    for module in (lora, factors):
+        monkeypatch.setattr(module, "adds_inside", lambda _: inside)
     model, ids = make_small(torch.bfloat16), torch.arange(3, 60)[None]
     lora.fuse(model)
     with torch.inference_mode():

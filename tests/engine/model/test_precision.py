@@ -11,7 +11,8 @@ from tests.engine.conftest import read_metrics
 from training.engine.config import TrainConfig
 from training.engine.model import precision
 from training.engine.model.base import choose_dtype
-from training.engine.rundir import RunDirectory, read_jsonl
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.sample import sample
 from training.engine.score import score
 from training.engine.train import train
 
@@ -41,6 +42,27 @@ def test_bfloat16_stays_within_a_bound_of_float32(make_run) -> None:
     )
 
 
+def test_float16_stays_within_a_bound_of_float32_and_resumes(make_run) -> None:
+    settings = {"epochs": 2, "checkpoint_steps": 1, "sampling": {"max_new_tokens": 8}}
+    wide, half = (make_run(name, dtype=name, **settings) for name in ("float32", "float16"))
+    for run in (wide, half):
+        train(run)
+    for ours, theirs in zip(read_metrics(half), read_metrics(wide), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=0.003)
+        assert ours["loss_scale"] >= 1
+        assert "loss_scale" not in theirs
+    assert read_metrics(half)[0]["rewards/margins"] == 0
+    adapter = (half.adapter / "adapter_model.safetensors").read_bytes()
+    half.done.unlink()
+    (half.checkpoints / "step-00000005.json").unlink()
+    train(half)
+    assert (half.adapter / "adapter_model.safetensors").read_bytes() == adapter
+    score(half)
+    write_jsonl(half.prompts, [{"id": 1, "prompt": "the film"}])
+    sample(half)
+    assert [half.read_done()[verb]["dtype"] for verb in ("train", "score")] == ["float16", "float16"]
+
+
 def test_policy_and_reference_are_computed_in_the_same_precision(make_run) -> None:
     """A reference in float32 would give the first step margins of some hundredths; here they are exactly 0."""
     run = make_run(dtype="bfloat16", batch_size=10)
@@ -56,7 +78,8 @@ def test_policy_and_reference_are_computed_in_the_same_precision(make_run) -> No
         ("float32", CUDA, 4096, True, torch.float32),
         ("bfloat16", CPU, 64, False, torch.bfloat16),
         ("auto", CUDA, 64, True, torch.bfloat16),  # from compute capability 8.0, Ampere, on
-        ("auto", CUDA, 4096, False, torch.float32),
+        ("auto", CUDA, 4096, False, torch.float16),  # Turing has tensor cores for float16 alone
+        ("float16", CPU, 64, False, torch.float16),
         (
             "auto",
             CPU,

@@ -101,6 +101,10 @@ BY_HAND_OF_BOTH = [
     # APO-down: sigmoid(ln 3) + sigmoid(-2 ln 3) = 3/4 + 1/10; both at zero 1/2 + 1/2
     ({"rewards": (LN3, -LN3), "loss": "apo_down"}, 0.85),
     ({"rewards": (0.0, 0.0), "loss": "apo_down"}, 1.0),
+    # KTO with z0 = 0: 1 - sigmoid(ln 3) of the desirable, 1 - sigmoid(-0) of the undesirable one; its weight 2
+    ({"rewards": (LN3, 0.0), "loss": "kto"}, 0.25 + 0.5),
+    ({"rewards": (LN3, 0.0), "loss": "kto", "undesirable_weight": 2.0}, 0.25 + 1.0),
+    ({"rewards": (LN3, 0.0), "loss": "kto", "desirable_weight": 2.0, "label": 0.75}, 0.75 + 0.25 * 1.75),
 ]
 
 
@@ -188,6 +192,8 @@ OPTION_VALUES = {
     "tie_nu": 2.5,
     "simpo_gamma": 0.3,
     "dpop_lambda": 3.0,
+    "desirable_weight": 2.0,
+    "undesirable_weight": 2.0,
 }
 
 

@@ -1,5 +1,6 @@
 """The reference: measured once, without dropout, and never taken from a cache that something else filled."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -10,13 +11,15 @@ import torch
 from safetensors import safe_open
 
 from tests.engine.conftest import make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
+from tests.engine.oracle import encode, fresh, logp
 from training.engine.adapters.loading import load_policy
 from training.engine.config import TrainConfig
+from training.engine.errors import StaleCheckpointError
 from training.engine.model.base import model_files
 from training.engine.optimize.reference import cache_key
 from training.engine.records import read_pairs
 from training.engine.rundir import RunDirectory, write_jsonl
-from training.engine.score import make_scorer
+from training.engine.score import make_scorer, score
 from training.engine.train import train
 
 
@@ -119,3 +122,52 @@ def test_dropout_is_off_in_reference_and_packing_check(make_run) -> None:
     margins = [read_metrics(run)[0]["rewards/margins"] for run in runs]
     assert margins[0] == 0
     assert margins[1] != 0  # the policy's own forward did drop
+
+
+@pytest.mark.parametrize("kind", ["base", "path"])
+def test_a_reference_of_its_own_is_measured_and_kept(kind: str, make_run) -> None:
+    """The figures of before the first step are then those of the start against it, also for KTO's point."""
+    pairs = pair_lines(4)
+    other = make_run("other", pairs=pairs, seed=3, lora={"r": 2, "alpha": 8, "dora": True})
+    start = make_run("start", pairs=pairs)
+    for one in (other, start):
+        train(one)
+    adapter = None if kind == "base" else other.adapter
+    run = make_run(
+        pairs=pairs,
+        loss="kto",
+        epochs=2,
+        start_adapter=str(start.adapter),
+        reference="base" if adapter is None else str(adapter),
+        checkpoint_steps=1,
+    )
+    write_jsonl(run.heldout, pair_lines(2, seed=1))
+    train(run)
+    model = Path(run.read_config().base_model)
+    policy, against = fresh(model, start.adapter), fresh(model, adapter)
+    encoded = encode(run)
+    ours, theirs = (
+        [[logp(one, pair.prompt, text) for text in (pair.chosen, pair.rejected)] for pair in encoded]
+        for one in (policy, against)
+    )
+    torch.testing.assert_close(reference(run)[4:6].float(), torch.tensor(theirs), atol=1e-4, rtol=1e-5)
+    gains = torch.tensor(ours) - torch.tensor(theirs)
+    before = run.read_done()["train"]["heldout"]["before"]
+    assert before["margin"] == pytest.approx(float(0.1 * (gains[:, 0] - gains[:, 1]).mean()), abs=1e-4)
+    assert read_metrics(run)[0]["rewards/margins"] != 0
+    written = (run.adapter / "adapter_model.safetensors").read_bytes()
+    assert b"reference" not in written[:4000]
+    run.done.unlink()
+    (run.checkpoints / "step-00000001.json").unlink(missing_ok=True)
+    (run.root / "reference.safetensors").unlink()
+    train(run)
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == written
+    score(run, run.heldout)
+    lines = [json.loads(line) for line in run.scores.read_text().splitlines()]
+    found = [[line["reference_chosen_logp"], line["reference_rejected_logp"]] for line in lines]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(theirs), atol=1e-4, rtol=1e-5)
+    config = run.read_config().to_dict() | {"reference": "start"}
+    run.write_config(TrainConfig.from_dict(config))
+    run.done.unlink()
+    with pytest.raises(StaleCheckpointError):
+        train(run)

@@ -1,5 +1,6 @@
 """One optimizer step: the gradient is the paper's, however the step is cut into rows."""
 
+import copy
 import dataclasses
 import math
 
@@ -13,7 +14,7 @@ from training.engine.model.logps import Scorer
 from training.engine.optimize.distributed import Processes
 from training.engine.optimize.losses import accuracy
 from training.engine.optimize.state import State
-from training.engine.optimize.steps import backward, learning_rate
+from training.engine.optimize.steps import backward, learning_rate, update
 from training.engine.optimize.task import Task
 
 PAIRS = [
@@ -69,6 +70,34 @@ def test_the_gradient_is_equation_7_of_the_paper() -> None:
         for total, slope in zip(expected.values(), slopes, strict=True):
             total.sub_(beta * weight * pair.weight * slope / len(pairs))
     assert_same(ours, expected)
+
+
+def test_float16_gradients_are_those_of_float32() -> None:
+    """Even those that the scale of the loss makes overflow first, and those that would be rounded to 0 without it."""
+    task, state = make_training(weight_decay=0.0)
+    expected = gradients(task, state)
+    half = copy.deepcopy(task.scorer.model)
+    for name, weight in half.named_parameters():
+        if "lora" not in name:
+            weight.data = weight.data.half()
+    scorer = Scorer(half, half.get_base_model(), max_tokens=4096, device=torch.device("cpu"))
+    scorer.use("packed")
+    narrow = State.initial(task.config, half, torch.float16)
+    assert narrow.scale is not None
+    narrow.scale.value = 2.0**40
+    narrow_task = dataclasses.replace(task, scorer=scorer)
+    found = gradients(narrow_task, narrow)
+    assert 1 < narrow.scale.value < 2.0**40
+    for name, gradient in expected.items():
+        apart = (found[name] - gradient).norm() / gradient.norm()
+        assert apart < 0.03, name
+    narrow.scale.steady = 999
+    value = narrow.scale.value
+    update(narrow_task, narrow, backward(narrow_task, narrow))
+    assert (narrow.scale.value, narrow.scale.steady) == (2 * value, 0)
+    again = State.initial(task.config, half, torch.float16)
+    again.load(narrow.tensors())
+    assert again.scale == narrow.scale
 
 
 def test_reported_weights_are_quantiles_of_sigmoid_of_minus_h() -> None:

@@ -40,10 +40,10 @@ def load_policy(config: TrainConfig) -> LoadedModel:
     or if the adapter could not be loaded again once it is trained.
     """
     start = AdapterFiles(config.start_adapter) if config.start_adapter else None
+    other = AdapterFiles(config.reference) if config.reference not in ("start", "base") else None
     # A matrix that an adapter replaces may be kept in more than the precision of the base model's file.
-    loaded = load_base(
-        config, placed=not config.shard, merging=start is not None and start.replaces_weights()
-    )
+    merging = any(files is not None and files.replaces_weights() for files in (start, other))
+    loaded = load_base(config, placed=not config.shard, merging=merging)
     if start:
         wanted = _layers_asked_for(config, start.config(), loaded.model)
         loaded.model = _attach(loaded.model, start, POLICY, trainable=True)
@@ -52,6 +52,9 @@ def load_policy(config: TrainConfig) -> LoadedModel:
     else:
         loaded.model = wrap(loaded.model, config)
     _check_loads_again(loaded.model, config)
+    if other:
+        loaded.model = _attach(loaded.model, other, REFERENCE)
+        _switch(loaded.model, POLICY)
     lora.fuse(loaded.model)
     if config.gradient_checkpointing:
         recompute_activations(loaded.base)
@@ -61,6 +64,11 @@ def load_policy(config: TrainConfig) -> LoadedModel:
 def wrap(model: Any, config: TrainConfig) -> Any:
     """Return `model` with a fresh adapter that changes nothing yet. Raises ConfigError if its targets fit no layer."""
     targets = find_targets(model, config.lora)
+    if config.lora.dora and peft_targets(model, targets).get("target_parameters"):
+        raise ConfigError(
+            "lora.dora",
+            "cannot be trained with layers of a mixture of experts that PEFT adapts by their weights.",
+        )
     conv = any(isinstance(module, transformers.pytorch_utils.Conv1D) for module in model.modules())
     torch.manual_seed(config.seed)
     with warnings.catch_warnings():
@@ -71,6 +79,8 @@ def wrap(model: Any, config: TrainConfig) -> Any:
                 peft.LoraConfig(
                     r=config.lora.r,
                     lora_alpha=config.lora.alpha,
+                    use_rslora=config.lora.rslora,
+                    use_dora=config.lora.dora,
                     fan_in_fan_out=conv,
                     task_type="CAUSAL_LM",
                     **peft_targets(model, targets),
@@ -78,6 +88,7 @@ def wrap(model: Any, config: TrainConfig) -> Any:
             )
         except ValueError as error:
             raise ConfigError("lora.target_modules", f"cannot be adapted: {sentence(error)}") from None
+    lora.set_magnitudes(model)
     _drop(model, config.lora.dropout)
     return model
 
@@ -101,14 +112,19 @@ def recompute_activations(base: Any) -> None:
 
 
 def load_scored(config: TrainConfig, policy: Path | None, *, beside_start: bool) -> LoadedModel:
-    """Return the base model with adapter `policy` and, with `beside_start`, the start adapter as its reference."""
-    named = [(POLICY, policy), (REFERENCE, config.start_adapter if beside_start else None)]
+    """Return the base model with adapter `policy` and, with `beside_start`, what it was trained against beside it."""
+    named = [(POLICY, policy), (REFERENCE, reference_adapter(config) if beside_start else None)]
     adapters = {name: AdapterFiles(str(path)) for name, path in named if path}
     loaded = load_base(config, merging=any(files.replaces_weights() for files in adapters.values()))
     for name, files in adapters.items():
         loaded.model = _attach(loaded.model, files, name)
     lora.fuse(loaded.model)
     return loaded
+
+
+def reference_adapter(config: TrainConfig) -> str | None:
+    """Return the path of the adapter that training measures against, None for the base model."""
+    return {"start": config.start_adapter, "base": None}.get(config.reference, config.reference)
 
 
 def load_sampled(config: TrainConfig, adapter: Path | str | None) -> LoadedModel:
@@ -157,7 +173,7 @@ def can_merge(model: Any) -> bool:
 
 @contextlib.contextmanager
 def as_reference(model: Any) -> Iterator[None]:
-    """Compute as the frozen reference: the start adapter if one was loaded beside the policy, else the base.
+    """Compute as the frozen reference: the adapter that was loaded beside the policy, else the base.
 
     The policy is active again afterwards, whatever happens inside.
     """
@@ -323,6 +339,12 @@ def _check_same_shape(config: TrainConfig, start: Any, wanted: Targets | None, m
     ):
         if asked != has:
             raise ConfigError(name, f"is {asked}, but start_adapter was trained with {has}; set it to that.")
+    for name, asked, has in (
+        ("lora.rslora", config.lora.rslora, start.use_rslora),
+        ("lora.dora", config.lora.dora, start.use_dora),
+    ):
+        if asked and not has:
+            raise ConfigError(name, "is set, but start_adapter was trained without; unset it.")
     if wanted and wanted != adapted_layers(model):
         names = start.target_modules or start.target_parameters
         shown = names if isinstance(names, str) else ", ".join(sorted(names))

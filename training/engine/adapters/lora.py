@@ -14,13 +14,13 @@ one of zeros, so that an adapter that changes nothing gives the base model's num
 The adapter's weights stay float32, as do their gradients; they are multiplied in the precision of x. In a gated
 feed-forward block the last layer's x, the widest of all, is recomputed from its factors.
 
-Variants such as DoRA are left to PEFT, which is given the input in float32. `rounding_events` names the layers whose
-adapter is added in half precision all the same.
+DoRA's layers are `training.engine.adapters.dora`. Other variants are left to PEFT, which is given the input in float32.
+`rounding_events` names the layers whose adapter is added in half precision all the same.
 """
 
 import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
@@ -29,113 +29,10 @@ from torch import nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+from training.engine.adapters.dora import DoraProduct, dora_layer
+from training.engine.adapters.factors import ALIGNED, Factors, adds_inside
 from training.engine.adapters.gated import is_gated
 from training.engine.model import narrow
-
-_ALIGNED = 16  # a multiple of this many columns is what tensor cores are fast with
-
-
-class _Factors(NamedTuple):
-    """A frozen weight (O, I) and bias (O,) with its adapter a (r, I), b (O, r), in the precision of the input.
-
-    A weight that is narrower (`training.engine.model.narrow`), or in 4 bits with the `packing` that unpacks it, is
-    widened in each pass.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    a: torch.Tensor
-    b: torch.Tensor
-    scale: float
-    dropout: float = 0.0
-    packing: Any = None
-
-    def cast(self, dtype: torch.dtype) -> "_Factors":
-        """Return the same layer with the adapter in `dtype`, its rank filled up with zeros where columns are joined."""
-        missing = 0 if _adds_inside(self.a) or dtype == torch.float32 else -len(self.a) % _ALIGNED
-        a, b = self.a.to(dtype), self.b.to(dtype)
-        if missing:
-            a, b = functional.pad(a, (0, 0, 0, missing)), functional.pad(b, (0, missing))
-        return self._replace(a=a, b=b)
-
-    def drop(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return x as the adapter sees it, (T, I), and which of it was kept; None where nothing is dropped."""
-        return torch.native_dropout(x, self.dropout, True) if self.dropout else (x, None)
-
-    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Return (T, O): scale (seen A^T) B^T + x W^T + bias, where `seen` is x as the adapter sees it."""
-        if self._merges(x):
-            return functional.linear(x, self._merged(x.dtype), self.bias)
-        low = seen @ self.a.t()
-        if x.dtype == torch.float32:
-            y = functional.linear(x, self._dense(x.dtype), self.bias)
-            return y.addmm_(low, self.b.t(), alpha=self.scale)
-        if not _adds_inside(x):
-            if self.scale != 1:
-                low.mul_(self.scale)
-            joined = torch.cat([self._dense(x.dtype), self.b], dim=1)
-            return functional.linear(torch.cat([x, low], dim=1), joined, self.bias)
-        y = x.new_empty(len(x), len(self.b))
-        y.addmm_(low, self.b.t(), beta=0, alpha=self.scale).addmm_(x, self._dense(x.dtype).t())
-        return y if self.bias is None else y.add_(self.bias)
-
-    def backward(
-        self, dy: torch.Tensor, seen: torch.Tensor, kept: torch.Tensor | None, wants_dx: bool
-    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """Return the gradients of x (None unless `wants_dx`), a and b, the last two float32."""
-        dlow = (dy @ self.b).mul_(self.scale)
-        da = (dlow.t() @ seen).float()
-        db = (dy.t() @ (seen @ self.a.t())).float().mul_(self.scale)
-        return self._slope(dy, dlow, kept) if wants_dx else None, da, db
-
-    def _slope(self, dy: torch.Tensor, dlow: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        """Return the gradient of x: dy W + dlow A, the latter where the adapter saw x."""
-        if self._merges(dy):
-            return dy @ self._merged(dy.dtype)
-        weight = self._dense(dy.dtype)
-        if _adds_inside(dy) or dy.dtype == torch.float32:
-            part = self._undrop(dlow @ self.a, kept)
-            return part.addmm_(dy, weight)
-        if kept is None:
-            return torch.cat([dy, dlow], dim=1) @ torch.cat([weight, self.a])
-        part = self._undrop(dlow @ self.a, kept)
-        return _wide_product(dy, weight).add_(part).to(dy.dtype)
-
-    def _undrop(self, slope: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        return slope if kept is None else slope.mul_(kept).div_(1 - self.dropout)
-
-    def _merges(self, x: torch.Tensor) -> bool:
-        """Return whether to add B A to W, not its product to that of W: exact in float32, and here fewer operations."""
-        outputs, inputs = len(self.b), self.a.shape[1]
-        shorter = len(x) * (outputs + inputs) > outputs * inputs
-        return x.dtype == torch.float32 and not self.dropout and shorter
-
-    def _merged(self, dtype: torch.dtype) -> torch.Tensor:
-        weight = self._dense(dtype)
-        if weight is self.weight:
-            weight = weight.clone()
-        return weight.addmm_(self.b, self.a, alpha=self.scale)
-
-    def _dense(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return the weight as a matrix of `dtype`: itself, if that is what it is."""
-        if self.packing is None:
-            return self.weight.to(dtype)
-        from bitsandbytes.functional import dequantize_4bit
-
-        return dequantize_4bit(self.weight, self.packing).to(dtype)
-
-
-def _adds_inside(x: torch.Tensor) -> bool:
-    """Return whether a product that is added to a matrix is rounded after the sum: on CPUs, and not by cuBLAS."""
-    return not x.is_cuda
-
-
-def _wide_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return the product of two matrices below float32 in float32."""
-    if not x.is_cuda:
-        return x.float() @ y.float()
-    wide: torch.Tensor = torch.mm(x, y, out_dtype=torch.float32)
-    return wide
 
 
 class LoraProduct(torch.autograd.Function):
@@ -143,8 +40,8 @@ class LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, *layer: Any) -> torch.Tensor:
-        """Return the layer's output; `layer` is what `_Factors` holds, the adapter in float32."""
-        cast = _Factors(*layer).cast(x.dtype)
+        """Return the layer's output; `layer` is what `Factors` holds, the adapter in float32."""
+        cast = Factors(*layer).cast(x.dtype)
         seen, kept = cast.drop(x)
         ctx.save_for_backward(seen, kept, cast.weight, cast.a, cast.b)
         ctx.rest, ctx.rank = cast[4:], len(layer[2])
@@ -154,7 +51,7 @@ class LoraProduct(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of x, a and b."""
         seen, kept, weight, a, b = ctx.saved_tensors
-        layer = _Factors(weight, None, a, b, *ctx.rest)
+        layer = Factors(weight, None, a, b, *ctx.rest)
         dx, da, db = layer.backward(upstream[0], seen, kept, ctx.needs_input_grad[0])
         return dx, None, None, da[: ctx.rank], db[:, : ctx.rank], None, None, None
 
@@ -170,8 +67,8 @@ class GatedProduct(torch.autograd.Function):
         act: Callable[[torch.Tensor], torch.Tensor],
         *layer: Any,
     ) -> torch.Tensor:
-        """Return the layer's output; `layer` is what `_Factors` holds, the adapter in float32, without dropout."""
-        cast = _Factors(*layer).cast(gate.dtype)
+        """Return the layer's output; `layer` is what `Factors` holds, the adapter in float32, without dropout."""
+        cast = Factors(*layer).cast(gate.dtype)
         ctx.save_for_backward(gate, up, cast.weight, cast.a, cast.b)
         ctx.act, ctx.rest, ctx.rank = act, cast[4:], len(layer[2])
         x = act(gate) * up
@@ -184,7 +81,7 @@ class GatedProduct(torch.autograd.Function):
         with torch.enable_grad():
             leaf = gate.detach().requires_grad_()
             opened = ctx.act(leaf)
-        layer = _Factors(weight, None, a, b, *ctx.rest)
+        layer = Factors(weight, None, a, b, *ctx.rest)
         dx, da, db = layer.backward(upstream[0], opened.detach() * up, None, wants_dx=True)
         dup = dx * opened.detach()
         (dgate,) = torch.autograd.grad(opened, leaf, dx.mul_(up))
@@ -203,6 +100,18 @@ def fuse(model: nn.Module) -> None:
             module.forward = types.MethodType(_forward_gated, module)
 
 
+def set_magnitudes(model: nn.Module) -> None:
+    """Give each DoRA layer of a fresh adapter the norms of its weight as magnitudes, which then change nothing.
+
+    PEFT takes them in the precision of the weights.
+    """
+    for layer in model.modules():
+        for name in layer.lora_A if isinstance(layer, LoraLayer) and is_covered(layer) else ():
+            scaled = _with_magnitudes(layer, torch.float32)
+            if scaled is not None and name in _active(layer):
+                scaled[0].data = scaled[1].clone()
+
+
 def freeze(model: nn.Module, dtype: torch.dtype) -> None:
     """Prepare a fused model whose one adapter never changes again: each forward then does less, to the same effect."""
     layer: Any
@@ -210,13 +119,16 @@ def freeze(model: nn.Module, dtype: torch.dtype) -> None:
         if not is_covered(layer):
             continue
         (name,) = layer.lora_A.keys()
+        scaled = _with_magnitudes(layer, dtype)
+        if scaled is not None:
+            layer.frozen_norms = scaled[1]
         if layer.lora_bias[name] or name in layer.lora_variant:
             continue
         a, b, weight = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.base_layer.weight
         a.data, b.data = (a.data * layer.scaling[name]).to(dtype), b.data.to(dtype)
         layer.scaling[name] = 1.0
-        if type(layer.base_layer) is nn.Linear and weight.dtype == dtype and not _adds_inside(weight):
-            missing = -len(a) % _ALIGNED
+        if type(layer.base_layer) is nn.Linear and weight.dtype == dtype and not adds_inside(weight):
+            missing = -len(a) % ALIGNED
             a.data, b.data = functional.pad(a.data, (0, 0, 0, missing)), functional.pad(b.data, (0, missing))
             layer.joined = torch.cat([weight.data, b.data], dim=1)
             weight.data = layer.joined[:, : weight.shape[1]]  # no second copy
@@ -257,6 +169,9 @@ def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Te
     inside = None if args or kwargs else _plain(layer, x.dtype)
     if inside is not None:
         return LoraProduct.apply(x.flatten(0, -2), *inside).view(*x.shape[:-1], -1)
+    scaled = None if args or kwargs else _with_magnitudes(layer, x.dtype)
+    if scaled is not None:
+        return DoraProduct.apply(x.flatten(0, -2), *scaled).view(*x.shape[:-1], -1)
     if type(layer.base_layer) is nn.Linear and not layer.merged:
         x, dtype = x.float(), x.dtype  # PEFT's sum is then rounded once
         return type(layer).forward(layer, x, *args, **kwargs).to(dtype)
@@ -280,8 +195,45 @@ def _forward_gated(block: Any, x: torch.Tensor) -> torch.Tensor:
     return y.view(*x.shape[:-1], -1)
 
 
-def _plain(layer: Any, dtype: torch.dtype) -> _Factors | None:
-    """Return what an input of `dtype` is multiplied by; None where the layer does more than this module covers."""
+def _plain(layer: Any, dtype: torch.dtype) -> Factors | None:
+    """Return what an input of `dtype` is multiplied by; None where the layer does more than a plain product."""
+    frozen = _frozen(layer, dtype)
+    if frozen is None:
+        return None
+    active = _active(layer)
+    if not active:
+        if dtype == torch.float32 and frozen.packing is None:
+            return None
+        name = next(iter(layer.lora_A))
+        a, b = (torch.zeros_like(one[name].weight, dtype=dtype) for one in (layer.lora_A, layer.lora_B))
+        return frozen._replace(a=a, b=b, scale=1.0)
+    name = active[0]
+    if len(active) > 1 or layer.lora_bias[name] or name in layer.lora_variant:
+        return None
+    return _adapted(layer, name, frozen)
+
+
+def _with_magnitudes(layer: Any, dtype: torch.dtype) -> tuple[Any, ...] | None:
+    """Return what `DoraProduct` takes besides the input; None for another layer, and where dropout is on."""
+    active = _active(layer)
+    if len(active) != 1 or layer.lora_bias[active[0]] or not (magnitudes := dora_layer(layer, active[0])):
+        return None
+    frozen = _frozen(layer, dtype)
+    inside = None if frozen is None else _adapted(layer, active[0], frozen)
+    if inside is None or inside.dropout:
+        return None
+    norms = getattr(layer, "frozen_norms", None)
+    return magnitudes.weight, inside.norms().detach() if norms is None else norms, *inside
+
+
+def _active(layer: Any) -> list[str]:
+    if layer.disable_adapters:
+        return []
+    return [name for name in layer.active_adapters if name in layer.lora_A]
+
+
+def _frozen(layer: Any, dtype: torch.dtype) -> Factors | None:
+    """Return the layer without its adapter; None where an input of `dtype` is not multiplied by it here."""
     if not is_covered(layer) or layer.merged:  # the adapter was merged into the weight since
         return None
     base = layer.base_layer
@@ -290,25 +242,14 @@ def _plain(layer: Any, dtype: torch.dtype) -> _Factors | None:
         weight = weight.t() if type(base) is Conv1D else weight
         if torch.promote_types(dtype, weight.dtype) != dtype:
             return None
-    active = (
-        [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
-    )
-    if not active:
-        if dtype == torch.float32 and packing is None:
-            return None
-        name = next(iter(layer.lora_A))
-        a, b = (torch.zeros_like(one[name].weight, dtype=dtype) for one in (layer.lora_A, layer.lora_B))
-        return _Factors(weight, base.bias, a, b, 1.0, packing=packing)
-    name = active[0]
-    if len(active) > 1 or layer.lora_bias[name] or name in layer.lora_variant:
-        return None
+    return Factors(weight, base.bias, weight, weight, 1.0, packing=packing)
+
+
+def _adapted(layer: Any, name: str, frozen: Factors) -> Factors:
     dropout = layer.lora_dropout[name]
-    return _Factors(
-        weight,
-        base.bias,
-        layer.lora_A[name].weight,
-        layer.lora_B[name].weight,
-        layer.scaling[name],
+    return frozen._replace(
+        a=layer.lora_A[name].weight,
+        b=layer.lora_B[name].weight,
+        scale=layer.scaling[name],
         dropout=0.0 if isinstance(dropout, nn.Identity) or not dropout.training else dropout.p,
-        packing=packing,
     )

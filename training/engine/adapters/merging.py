@@ -40,7 +40,7 @@ def merge(run: RunDirectory, out: Path) -> None:
         run.progress("loading")
         adapter = _adapter(run, config)
         files = find_model(config.base_model, config.revision)
-        inputs = run.hashes([run.config_file]) | files.digests | adapter_digests(str(adapter))
+        inputs = run.hashes([run.config_file]) | files.digests | adapter_digests(str(adapter), "adapter")
         model = _load_stored(files)
         dtype = next(model.parameters()).dtype
         with warnings.catch_warnings():

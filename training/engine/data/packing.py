@@ -97,13 +97,16 @@ def pack(pairs: Sequence[EncodedPair], chosen_positions: Sequence[int]) -> PairR
         tokens += pair.prompt
         places += range(prompt)
         for completion in (pair.chosen, pair.rejected):
+            lengths.append(len(completion))
+            if not completion:  # of a rating
+                continue
             index.append(start + prompt - 1)
             index += range(len(tokens), len(tokens) + len(completion) - 1)
             tokens += completion[:-1]
             places += range(prompt, prompt + len(completion) - 1)
             targets += completion
-            lengths.append(len(completion))
-        spans.append(Span(prompt, len(pair.chosen) - 1, len(pair.rejected) - 1))
+        fed = (max(0, len(completion) - 1) for completion in (pair.chosen, pair.rejected))
+        spans.append(Span(prompt, *fed))
     return PairRow(
         pairs=tuple(chosen_positions),
         input_ids=torch.tensor([tokens]),

@@ -31,7 +31,10 @@ _NAMED = 5  # of the pairs or prompts that are left out for one reason
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPair:
-    """One pair as ids. `prompt + chosen` and `prompt + rejected` are the two sequences."""
+    """One pair as ids. `prompt + chosen` and `prompt + rejected` are the two sequences.
+
+    Of a rating, the one that is not there is empty.
+    """
 
     id: str
     prompt: tuple[int, ...]
@@ -45,6 +48,11 @@ class EncodedPair:
     def tokens(self) -> int:
         """Tokens of a packed row that this pair takes: the prompt once, and both completions."""
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+    @property
+    def completions(self) -> tuple[tuple[int, ...], ...]:
+        """Both completions, or the one of a rating."""
+        return tuple(ids for ids in (self.chosen, self.rejected) if ids)
 
 
 @dataclass
@@ -82,7 +90,10 @@ class EncodingReport:
 
 
 class _Texts(NamedTuple):
-    """The texts of one pair, with their control tokens marked; None in place of ids that were sampled."""
+    """The texts of one pair, with their control tokens marked; None in place of ids that were sampled.
+
+    Of a rating, the one that is not there is empty.
+    """
 
     pair: TrainingPair
     prompt: str
@@ -215,9 +226,13 @@ class Encoder:
 
     def _texts(self, pair: TrainingPair) -> "_Texts":
         """Return the texts of a pair. Raises ChatRefusedError."""
-        known = (pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids)
-        before = "" if None not in known else self.prompt_text(pair.prompt, pair.tools)
-        both = [self._completion_text(pair, one, before) for one in (pair.chosen, pair.rejected)]
+        known = [one.token_ids for one in (pair.chosen, pair.rejected) if one]
+        before = (
+            "" if None not in (pair.prompt_token_ids, *known) else self.prompt_text(pair.prompt, pair.tools)
+        )
+        both = [
+            self._completion_text(pair, one, before) if one else "" for one in (pair.chosen, pair.rejected)
+        ]
         for text in (before, *both):
             self.chats.markers.ids(text or "")  # refuses what cannot be encoded
         return _Texts(pair, before, *both)
@@ -248,9 +263,9 @@ class Encoder:
         reason = ""
         if not prompt:
             reason = "empty_prompt"
-        elif not chosen or not rejected:
+        elif (pair.chosen and not chosen) or (pair.rejected and not rejected):
             reason = "empty_completion"
-        elif chosen == rejected:
+        elif pair.chosen and pair.rejected and chosen == rejected:
             reason = "identical_completions"
             if pair.chosen.token_ids is pair.rejected.token_ids and pair.chosen.text != pair.rejected.text:
                 reason = "identical_to_tokenizer"  # which drops the blanks that they differ in
@@ -284,7 +299,7 @@ class Encoder:
         self,
         texts: Sequence["_Texts"],
         prompts: Sequence[list[int]],
-        completions: Sequence[tuple[TrainingCompletion, str | None]],
+        completions: Sequence[tuple[TrainingCompletion | None, str | None]],
     ) -> list[list[int]]:
         """Return the ids of each completion after its prompt, ended as its finish reason says.
 
@@ -297,11 +312,11 @@ class Encoder:
         encoded: list[list[int]] = []
         for one, before, joint, (completion, text) in zip(texts, prompts, together, completions, strict=True):
             is_chat = isinstance(one.pair.prompt, list)
-            if text is None:
-                ids = list(completion.token_ids or ())
-            elif not text:
+            if completion is None or text == "":
                 encoded.append([])
                 continue
+            if text is None:
+                ids = list(completion.token_ids or ())
             elif joint[: len(before)] == before and len(joint) > len(before):
                 ids = joint[len(before) :]
             else:

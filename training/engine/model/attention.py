@@ -64,6 +64,7 @@ def packed_attention(
         and query.dtype != torch.float32
         and softcap is None
         and query.shape[-1] <= _FLASH_HEAD_SIZE
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)  # the kernel knows no older GPU
     ):
         return _flash(query, key, value, spans, kind), None
     if key.shape[1] != query.shape[1]:

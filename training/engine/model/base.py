@@ -102,11 +102,18 @@ def choose_device(config: TrainConfig) -> torch.device:
 
 
 def choose_dtype(config: TrainConfig, device: torch.device, hidden_size: int) -> torch.dtype:
-    """Return bfloat16 where the hardware is faster in it and the model is large enough to gain from that."""
+    """Return bfloat16 where the hardware is faster in it and the model is large enough to gain from that.
+
+    GPUs that have tensor cores, but none for bfloat16, take float16.
+    """
     if config.dtype != "auto":
-        return torch.float32 if config.dtype == "float32" else torch.bfloat16
+        chosen: torch.dtype = getattr(torch, config.dtype)
+        return chosen
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+        capability = torch.cuda.get_device_capability(device)
+        if capability < (7, 0):
+            return torch.float32
+        return torch.bfloat16 if capability >= (8, 0) else torch.float16
     return torch.bfloat16 if hidden_size >= SMALL_HIDDEN and bfloat16_pays() else torch.float32
 
 
@@ -127,6 +134,7 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         importlib.import_module("torch.nn.attention.varlen")
         # Sums over parts of a product are made in float32, as those within a part are.
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     try:
         model_config = files.read_config()
         # Both are set on what is inside it too. A config.json may name a kernel of the hub, which is code.
@@ -161,12 +169,18 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
 
 
 def model_files(config: TrainConfig) -> dict[str, str]:
-    """Return digests of the files that define the starting policy, by name, for cache keys and `done.json`.
+    """Return digests of the files that define the starting policy and the reference, by name.
+
+    They are for cache keys and `done.json`.
 
     Files from the hub are named by id and commit instead, which already identify their content. Raises ModelError.
     """
-    start = adapter_digests(config.start_adapter) if config.start_adapter else {}
-    return find_model(config.base_model, config.revision).digests | start
+    found = find_model(config.base_model, config.revision).digests
+    if config.start_adapter:
+        found |= adapter_digests(config.start_adapter, "start_adapter")
+    if config.reference not in ("start", "base"):
+        found |= adapter_digests(config.reference, "reference")
+    return found
 
 
 def _available_cpus() -> int:

@@ -179,13 +179,16 @@ def find_adapter(name: str) -> Path:
     return hub.download(name, None, [one for one in hub.list_names(name, None) if one in wanted])
 
 
-def adapter_digests(name: str) -> dict[str, str]:
-    """Return what tells an adapter's files from others, as `ModelFiles.digests` does. Raises ModelError."""
+def adapter_digests(name: str, role: str) -> dict[str, str]:
+    """Return what tells an adapter's files from others, as `ModelFiles.digests` does. Raises ModelError.
+
+    `role` is the option that names it.
+    """
     folder = find_adapter(name)
     if folder != Path(name):
-        return {"start_adapter": f"{name}@{folder.name}"}
+        return {role: f"{name}@{folder.name}"}
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {f"start_adapter/{file.name}": digest(file) for file in files if file.suffix in _DIGESTED}
+    return {f"{role}/{file.name}": digest(file) for file in files if file.suffix in _DIGESTED}
 
 
 def _split(name: str) -> tuple[str | None, str | None]:

@@ -190,7 +190,7 @@ class Scorer:
 
     def _sides(self, pair: EncodedPair) -> frozenset[int]:
         """Return which position encodings the sequences of a pair are computed with."""
-        fed = (len(pair.prompt) + len(one) - 1 for one in (pair.chosen, pair.rejected))
+        fed = (len(pair.prompt) + len(one) - 1 for one in pair.completions)
         return frozenset(self.sides.side_of(length) for length in fed)
 
     def token_logps(self, row: PairRow) -> torch.Tensor:
@@ -207,6 +207,7 @@ class Scorer:
             parts = [
                 self._plain_logits(predicting[[at], :length], input_ids=row.input_ids[[at], :length])
                 for at, length in enumerate(lengths)
+                if row.lengths[at]  # a rating has one completion
             ]
             logits = torch.cat(parts)
         else:

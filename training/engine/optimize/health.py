@@ -37,7 +37,7 @@ def diagnose(rows: Sequence[dict[str, Any]], config: TrainConfig) -> list[dict[s
             "Set nll_weight to about 1, raise beta, lower learning_rate, or train fewer epochs.",
         )
     chosen, rejected = _mean(rows, "lengths/chosen"), _mean(rows, "lengths/rejected")
-    if chosen > _LENGTH_RATIO * rejected:
+    if rejected and chosen > _LENGTH_RATIO * rejected:
         find(
             "length",
             f"Chosen completions have {chosen:.0f} tokens on average and rejected ones {rejected:.0f}:"

@@ -13,6 +13,7 @@ from training.engine.optimize import checkpoints
 from training.engine.optimize.checkpoints import Position
 from training.engine.optimize.state import State
 from training.engine.rundir import Log, RunDirectory
+from training.engine.trackers import Tracking
 
 
 class Journal:
@@ -55,9 +56,19 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """The files that grow with the steps: metrics.jsonl, evals.jsonl and checkpoints/."""
 
     def __init__(
-        self, run: RunDirectory, position: Position, fingerprint: dict[str, str], *, writes: bool
+        self,
+        run: RunDirectory,
+        position: Position,
+        fingerprint: dict[str, str],
+        *,
+        writes: bool,
+        tracking: Tracking | None = None,
     ) -> None:
-        """Open both logs where `position` left them, and drop what a stop left beyond it. Raises StorageError."""
+        """Open both logs where `position` left them, and drop what a stop left beyond it. Raises StorageError.
+
+        `tracking` is shown each line.
+        """
+        self._tracking = tracking
         self._folder, self._fingerprint = run.checkpoints, fingerprint
         self._metrics = Log(run.metrics, position.metrics_size) if writes else None
         self._evals = Log(run.evals, position.evals_size) if writes else None
@@ -66,11 +77,15 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         """Add a line to metrics.jsonl."""
         if self._metrics:
             self._metrics.append(row)
+            if self._tracking:
+                self._tracking.log(row)
 
     def add_evaluation(self, row: dict[str, Any]) -> None:
         """Add a line to evals.jsonl."""
         if self._evals:
             self._evals.append(row)
+            if self._tracking:
+                self._tracking.log(row, "eval/")
 
     def save(self, state: State) -> None:
         """Write a checkpoint of `state`, with the sizes that the logs have now. Raises StorageError."""
@@ -87,3 +102,5 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         for log in (self._metrics, self._evals):
             if log:
                 log.__exit__(*raised)
+        if self._tracking:
+            self._tracking.close()

@@ -26,6 +26,7 @@ PER_TOKEN = frozenset(
     {"sigmoid_norm", "ipo_norm", "simpo"}
 )  # losses that divide log-probabilities by lengths
 WITHOUT_REFERENCE = frozenset({"simpo"})
+OF_RATINGS = frozenset({"kto"})  # losses that learn from single completions, too: a pair is two of them
 
 
 def rewards(
@@ -38,6 +39,17 @@ def rewards(
     """
     gains = policy if config.loss in WITHOUT_REFERENCE else policy - reference
     return config.beta * (gains / lengths if config.loss in PER_TOKEN else gains)
+
+
+def settle(rewards: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return rewards (B, 2) in which a completion that a rating lacks has one that costs nothing."""
+    best = torch.tensor([torch.inf, -torch.inf], dtype=rewards.dtype, device=rewards.device)
+    return torch.where(lengths == 0, best, rewards)
+
+
+def count_terms(config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
+    """Return how many losses the pairs have, which their sum is divided by: of KTO one for each completion."""
+    return sum(len(pair.completions) for pair in pairs) if config.loss in OF_RATINGS else len(pairs)
 
 
 def sigmoid(
@@ -164,6 +176,24 @@ def apo_down(chosen: torch.Tensor, rejected: torch.Tensor, margin: torch.Tensor)
     return torch.sigmoid(chosen) + torch.sigmoid(rejected - chosen)
 
 
+def kto(
+    chosen: torch.Tensor,
+    rejected: torch.Tensor,
+    margin: torch.Tensor,
+    *,
+    point: float = 0.0,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> torch.Tensor:
+    """Compute KTO (Ethayarajh et al., 2402.01306, equation 8): lambda - v(x, y), for each completion.
+
+    lambda_D (1 - sigmoid(r_w - point)) for a desirable one, lambda_U (1 - sigmoid(point - r_l)) for an undesirable one.
+    `point` is beta z0 (`training.engine.optimize.mismatching`), through which no gradient goes.
+    """
+    desirable, undesirable = torch.sigmoid(point - chosen), torch.sigmoid(rejected - point)
+    return desirable_weight * desirable + undesirable_weight * undesirable
+
+
 # Losses of the difference h of the rewards ...
 OF_DIFFERENCE: dict[str, Callable[..., torch.Tensor]] = {
     "sigmoid": sigmoid,
@@ -178,13 +208,18 @@ OF_DIFFERENCE: dict[str, Callable[..., torch.Tensor]] = {
     "davidson": davidson,
 }
 # ... and of both, for a certain preference.
-OF_BOTH: dict[str, Callable[..., torch.Tensor]] = {"dpop": dpop, "apo_zero": apo_zero, "apo_down": apo_down}
+OF_BOTH: dict[str, Callable[..., torch.Tensor]] = {
+    "dpop": dpop,
+    "apo_zero": apo_zero,
+    "apo_down": apo_down,
+    "kto": kto,
+}
 
 
-def make_loss(config: TrainConfig) -> Loss:
+def make_loss(config: TrainConfig, z0: float = 0.0) -> Loss:
     """Return the configured loss as a function of rewards (B, 2), label (B,) and margin (B,).
 
-    Raises ConfigError if the loss is unknown.
+    `z0` is KTO's estimate of the divergence from the reference, in nats. Raises ConfigError if the loss is unknown.
     """
     known = OF_DIFFERENCE | OF_BOTH
     function = known.get(config.loss)
@@ -198,6 +233,8 @@ def make_loss(config: TrainConfig) -> Loss:
     }
     if config.loss in ("ipo", "ipo_norm"):
         options["beta"] = config.beta
+    if config.loss in OF_RATINGS:
+        options["point"] = config.beta * z0
 
     def of_difference(rewards: torch.Tensor, label: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
         return function(rewards[:, 0] - rewards[:, 1], label, margin, **options)
@@ -219,7 +256,18 @@ def accuracy(h: torch.Tensor) -> float:
 
 
 def check_honoured(config: TrainConfig, pairs: Sequence[EncodedPair]) -> None:
-    """Refuse pairs with a margin that the loss would ignore. Raises ConfigError naming the pair."""
+    """Refuse pairs with a margin that the loss would ignore, and ratings it cannot use.
+
+    Raises ConfigError naming the pair.
+    """
+    rating = next((pair for pair in pairs if len(pair.completions) == 1), None)
+    if rating is not None and config.loss not in OF_RATINGS:
+        able = " or ".join(sorted(OF_RATINGS))
+        message = (
+            f"Pair {rating.id} is a single rated completion, of which loss {config.loss!r} learns nothing;"
+            f" use {able}."
+        )
+        raise ConfigError("loss", message, separator=None)
     if "margin" in LOSS_OPTIONS[config.loss]:
         return
     stated = next((pair for pair in pairs if pair.margin), None)

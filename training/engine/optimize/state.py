@@ -9,6 +9,34 @@ from training.engine.adapters.loading import trainable_parameters
 from training.engine.config import TrainConfig
 from training.engine.errors import StaleCheckpointError
 
+_STEADY = 1000  # steps after which a larger loss scale is tried
+_MAGNITUDE = "lora_magnitude_vector"
+
+
+@dataclass
+class LossScale:
+    """The factor on the loss in float16, so that small gradients are not rounded to 0.
+
+    It is a power of two, which changes no digit. Where the gradient overflows it is halved and the step computed again.
+    After many steps that did not, it is doubled.
+    """
+
+    value: float = 2.0**16
+    steady: int = 0  # steps since it changed
+
+    def lower(self) -> bool:
+        """Halve the scale, and return whether that was possible."""
+        if self.value <= 1:
+            return False
+        self.value, self.steady = self.value / 2, 0
+        return True
+
+    def hold(self) -> None:
+        """Count a step that did not overflow."""
+        self.steady += 1
+        if self.steady == _STEADY:
+            self.value, self.steady = self.value * 2, 0
+
 
 @dataclass
 class State:
@@ -19,12 +47,14 @@ class State:
     step: int = 0  # optimizer steps done, skipped ones among them
     skipped: int = 0  # steps whose loss or gradient was not finite
     evaluated: int = 0  # the step of the last line of evals.jsonl
+    scale: LossScale | None = None  # in float16 alone
 
     @classmethod
-    def initial(cls, config: TrainConfig, model: Any) -> Self:
-        """Return the state before the first step."""
+    def initial(cls, config: TrainConfig, model: Any, dtype: torch.dtype = torch.float32) -> Self:
+        """Return the state before the first step of a model that computes in `dtype`."""
         parameters = trainable_parameters(model)
-        return cls(parameters, _optimizer(config, list(parameters.values())))
+        scale = LossScale() if dtype == torch.float16 else None
+        return cls(parameters, _optimizer(config, parameters), scale=scale)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return adapter and optimizer as tensors by name, and the number of skipped steps."""
@@ -33,6 +63,8 @@ class State:
             for key, value in self.optimizer.state[weight].items():
                 found[f"optimizer.{key}.{name}"] = value.detach().cpu()
         found["skipped"] = torch.tensor(self.skipped)
+        if self.scale:
+            found["scale"] = torch.tensor([self.scale.value, self.scale.steady], dtype=torch.float64)
         return {name: tensor.contiguous() for name, tensor in found.items()}
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -43,6 +75,9 @@ class State:
                 "The checkpoints belong to an adapter of other layers; remove them to start over."
             )
         self.skipped = int(tensors["skipped"])
+        if self.scale:
+            value, steady = tensors["scale"].tolist()
+            self.scale = LossScale(value, int(steady))
         with torch.no_grad():
             for name, weight in self.parameters.items():
                 weight.copy_(tensors[f"adapter.{name}"])
@@ -59,11 +94,14 @@ class State:
                 }
 
 
-def _optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, parameters: dict[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
+    # A magnitude (DoRA) is as large as the weights that it scales: decay would shrink the model itself.
+    decaying = [weight for name, weight in parameters.items() if _MAGNITUDE not in name]
+    others = [weight for name, weight in parameters.items() if _MAGNITUDE in name]
+    groups: list[dict[str, Any]] = [{"params": decaying, "weight_decay": config.weight_decay}]
+    groups += [{"params": others, "weight_decay": 0.0}] if others else []
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.RMSprop(groups, lr=config.learning_rate)
     # On CUDA the usual form is as fast, and keeps its count of steps on the CPU, as a checkpoint does.
-    fused = all(weight.device.type == "cpu" for weight in parameters)
-    return torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
-    )
+    fused = all(weight.device.type == "cpu" for weight in parameters.values())
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from training.engine.data.packing import PairRow
-from training.engine.optimize.losses import accuracy, make_loss, rewards
+from training.engine.optimize.losses import accuracy, count_terms, make_loss, rewards, settle
+from training.engine.optimize.mismatching import reference_point
 from training.engine.optimize.state import State
 from training.engine.optimize.task import Task
 
@@ -27,6 +28,7 @@ class StepFigures:
     pairs: torch.Tensor
     norm: torch.Tensor  # of the whole gradient, before it is scaled down
     tokens: int  # fed, padding included
+    z0: float | None = None  # KTO's reference point
 
     @property
     def is_finite(self) -> bool:
@@ -35,27 +37,43 @@ class StepFigures:
 
 
 def backward(task: Task, state: State) -> StepFigures:
-    """Set the gradient of every adapter weight for the next step, the same in every process."""
+    """Set the gradient of every adapter weight for the next step, the same in every process.
+
+    Where it overflows in float16, it is computed again with a lower scale.
+    """
+    while True:
+        figures = _scaled_backward(task, state)
+        overflows = not figures.is_finite and bool(torch.isfinite(figures.pairs).all())
+        if not (overflows and state.scale and state.scale.lower()):
+            return figures
+
+
+def _scaled_backward(task: Task, state: State) -> StepFigures:
     state.optimizer.zero_grad(set_to_none=True)
     torch.manual_seed(_step_seed(task.config.seed, state.step, task.processes.rank))  # for dropout
     rows = task.rows(state.step)
     batch = [pair for row in rows for pair in row.pairs]
     place = {pair: at for at, pair in enumerate(batch)}
     figures = torch.zeros(7, len(batch), dtype=torch.float64, device=task.scorer.device)
+    z0 = reference_point(task, task.batch(state.step)) if task.mismatched else None
+    scale = state.scale.value if state.scale else 1.0
+    terms = count_terms(task.config, [task.pairs[at] for at in batch])
     with task.scorer.dropout():
         for row, counts in task.processes.mine(rows):
-            losses, found = pair_losses(task, row)
-            (losses.sum() / len(batch) * counts).backward()
+            losses, found = pair_losses(task, row, z0 or 0.0)
+            (losses.sum() / terms * counts * scale).backward()
             if counts:
                 figures[:, [place[pair] for pair in row.pairs]] = found
     gradients = [_gradient(weight) for weight in state.parameters.values()]
     task.processes.add_up(gradients)
+    if state.scale:
+        torch._foreach_div_(gradients, scale)
     task.processes.add_up([figures])
     norm = torch.nn.utils.get_total_norm(gradients)
-    return StepFigures(figures, norm, tokens=sum(row.tokens for row in rows))
+    return StepFigures(figures, norm, tokens=sum(row.tokens for row in rows), z0=z0)
 
 
-def pair_losses(task: Task, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_losses(task: Task, row: PairRow, z0: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weighted losses (B,) of a row's pairs, and their `StepFigures.pairs` (7, B), detached."""
     device, pairs = task.scorer.device, [task.pairs[at] for at in row.pairs]
     facts = [[getattr(pair, name) for pair in pairs] for name in ("label", "margin", "weight")]
@@ -64,9 +82,9 @@ def pair_losses(task: Task, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = row.lengths.to(device).reshape(-1, 2)
     logps = torch.stack(task.scorer.pair_logps(row), dim=1)
     found = rewards(task.config, logps, reference, lengths)
-    losses = make_loss(task.config)(found, label, margin)
+    losses = make_loss(task.config, z0)(settle(found, lengths), label, margin)
     if task.config.nll_weight:
-        losses = losses - task.config.nll_weight * logps[:, 0] / lengths[:, 0]
+        losses = losses - task.config.nll_weight * logps[:, 0] / lengths[:, 0].clamp(min=1)
     losses = weight * losses
     return losses, torch.cat([losses[None], logps.T, (logps - reference).T, found.T]).detach()
 
@@ -80,6 +98,8 @@ def update(task: Task, state: State, figures: StepFigures) -> None:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(task, state.step)
         state.optimizer.step()
+        if state.scale:
+            state.scale.hold()
     else:
         state.skipped += 1
     state.step += 1
@@ -101,13 +121,18 @@ def learning_rate(task: Task, step: int) -> float:
 def step_metrics(task: Task, state: State, figures: StepFigures) -> dict[str, Any]:
     """Return the metrics of the step that `update` took last, under TRL's keys where it has them.
 
-    They are means over the step's pairs. A number that is not finite is None.
+    They are means over the step's pairs, or over those of its ratings that have such a completion. A number that is not
+    finite is None.
     """
     pairs = figures.pairs.cpu()
-    loss, chosen, rejected, chosen_gain, rejected_gain, chosen_reward, rejected_reward = pairs.mean(
-        dim=1
-    ).tolist()
     batch = [task.pairs[at] for at in task.batch(state.step - 1)]
+    better, worse = sum(bool(one.chosen) for one in batch), sum(bool(one.rejected) for one in batch)
+    counts = [count_terms(task.config, batch), *(better, worse) * 3]
+    means = [
+        total / count if count else math.nan
+        for total, count in zip(pairs.sum(dim=1).tolist(), counts, strict=True)
+    ]
+    loss, chosen, rejected, displacement, _, chosen_reward, rejected_reward = means
     h = pairs[5] - pairs[6]
     weights = torch.sigmoid(-h)
     quantiles = weights.nan_to_num().quantile(torch.tensor([0.1, 0.5, 0.9], dtype=weights.dtype)).tolist()
@@ -121,18 +146,20 @@ def step_metrics(task: Task, state: State, figures: StepFigures) -> dict[str, An
         "rewards/accuracies": accuracy(h),
         "logps/chosen": chosen,
         "logps/rejected": rejected,
-        "displacement": chosen_gain,
-        "kl": -(chosen_gain + rejected_gain) / 2,
+        "displacement": displacement,
+        "kl": -float(pairs[3:5].sum()) / (better + worse),
         "weights/p10": quantiles[0],
         "weights/p50": quantiles[1],
         "weights/p90": quantiles[2],
-        "lengths/chosen": sum(len(pair.chosen) for pair in batch) / len(batch),
-        "lengths/rejected": sum(len(pair.rejected) for pair in batch) / len(batch),
+        "lengths/chosen": sum(len(pair.chosen) for pair in batch) / better if better else math.nan,
+        "lengths/rejected": sum(len(pair.rejected) for pair in batch) / worse if worse else math.nan,
         "grad_norm": float(figures.norm) if figures.is_finite else math.nan,
         "learning_rate": learning_rate(task, state.step - 1),
         "skipped": state.skipped,
         "tokens": figures.tokens,
     }
+    metrics |= {} if figures.z0 is None else {"z0": figures.z0}
+    metrics |= {"loss_scale": state.scale.value} if state.scale else {}
     return {key: value if math.isfinite(value) else None for key, value in metrics.items()}
 
 

@@ -33,6 +33,9 @@ class Task:
     # Reference log-probabilities (pairs, 2) of chosen and rejected completions, float64, on the scorer's device.
     reference: torch.Tensor = field(default_factory=_no_logps)
     heldout_reference: torch.Tensor = field(default_factory=_no_logps)  # the same of `heldout`, on the CPU
+    # For KTO: the prompts of `pairs`, then of `heldout`, with completions of others, and their reference, on the CPU.
+    mismatched: Sequence[EncodedPair] = ()
+    mismatched_reference: torch.Tensor = field(default_factory=_no_logps)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
@@ -70,16 +70,33 @@ class Sample:
     prompt: SamplingPrompt
     index: int
     request: Request
-    generation: Generation
+    generation: Generation  # as it is kept
     text: str
+    drawn: Generation  # as it was written, before it was cut at a stop string
+
+
+class Stops(Protocol):
+    """Texts on which writing ends: `training.engine.sampling.stopping.StopStrings`."""
+
+    window: int  # tokens at the end of a completion that hold such a text, if it has just been written
+
+    def ended(self, tails: Sequence[Sequence[int]]) -> list[int]:
+        """Return the positions of those of `tails` whose text holds one."""
+        ...
 
 
 class Decoder:
     """Writes completions with one model under one set of sampling settings."""
 
     def __init__(
-        self, model: Any, eos_ids: frozenset[int], device: torch.device, settings: SamplingConfig
+        self,
+        model: Any,
+        eos_ids: frozenset[int],
+        device: torch.device,
+        settings: SamplingConfig,
+        stops: Stops | None = None,
     ) -> None:
+        self.stops = stops
         self.model, self.device, self.settings = model, device, settings
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
         self._attention = AttentionChoice(model)
@@ -203,6 +220,11 @@ class Decoder:
             logps[rows] += drawn_logps.masked_fill(ended[rows], 0.0)
             stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
             ended[stops], lengths[stops] = True, step + 1
+            if self.stops is not None:
+                going = rows[~ended[rows]]
+                tails = tokens[going, max(0, step + 1 - self.stops.window) : step + 1].tolist()
+                stops = going[self.stops.ended(tails)] if tails else going
+                ended[stops], lengths[stops] = True, step + 1
             alive = (~ended[rows]).nonzero()[:, 0]
             report(len(requests) - len(alive), len(alive) * (longest - step - 1))
             if not len(alive) or step + 1 == longest:

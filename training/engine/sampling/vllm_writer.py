@@ -41,6 +41,8 @@ def wanted(config: TrainConfig, adapter: Path | None) -> bool:
             "sampling.backend",
             "'vllm' needs vLLM, a CUDA device and base weights in full precision, not in a GGUF file.",
         )
+    if backend == "vllm" and adapter and _shape(adapter).get("use_dora"):
+        raise ConfigError("sampling.backend", "'vllm' does not compute DoRA adapters; choose native.")
     return able and (backend == "vllm" or adapter is None)
 
 
@@ -97,7 +99,9 @@ def parameters(settings: SamplingConfig, eos_ids: frozenset[int], seed: int) -> 
         "stop_token_ids": sorted(eos_ids),
         "seed": seed,
         "logprobs": 0,  # of the sampled token alone
-        "detokenize": False,
+        # What follows a stop string is cut off here, text and ids together.
+        **({"stop": list(settings.stop)} if settings.stop else {}),
+        "detokenize": bool(settings.stop),
     }
 
 
@@ -107,9 +111,13 @@ def as_written(completion: Any) -> Generation:
     return Generation(tuple(completion.token_ids), float(completion.cumulative_logprob), reason)
 
 
+def _shape(adapter: Path) -> dict[str, Any]:
+    return dict(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")))
+
+
 def reserved_rank(adapter: Path) -> int:
     """Return the smallest rank vLLM can reserve that holds the adapter's. Raises ConfigError above the largest."""
-    shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    shape = _shape(adapter)
     rank = max(int(shape["r"]), *(int(rank) for rank in (shape.get("rank_pattern") or {}).values()), 0)
     for reserved in _RANKS:
         if rank <= reserved:
