@@ -13,6 +13,7 @@ import dj_database_url
 from django.contrib.messages import constants as messages
 from environs import Env
 
+from config.storage import LOCAL, storage_options
 from primitives.files import create_once
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -123,10 +124,17 @@ def database(url: str) -> dict[str, Any]:
 DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{VAR / 'db.sqlite3'}"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-STORAGES = {
-    "default": {
-        "BACKEND": env.str("WHETSTONE_STORAGE", "django.core.files.storage.FileSystemStorage"),
-    },
+STORAGE_PLACE = env.str("WHETSTONE_STORAGE", "")
+# Without one, the files of rounds are nowhere but below VAR: web servers and workers share it.
+STORES_RUNS = STORAGE_PLACE not in ("", LOCAL)
+STORAGE_SECONDS = env.int(
+    "WHETSTONE_STORAGE_SECONDS", 600
+)  # a worker waits so long for a storage that is away
+CHECKPOINT_SECONDS = env.int(
+    "WHETSTONE_CHECKPOINT_SECONDS", 180
+)  # between what a worker puts while it trains
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": storage_options(STORAGE_PLACE),
     "staticfiles": {"BACKEND": "config.static_files.StaticFilesStorage"},
 }
 MEDIA_ROOT = VAR / "files"
@@ -291,5 +299,6 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "filters": {"one line": {"()": "annotate.people.misconfiguration.OneLine"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["one line"]}},
+    "loggers": {"botocore": {"level": "WARNING"}, "boto3": {"level": "WARNING"}},  # they tell each start
     "root": {"handlers": ["console"], "level": env.str("WHETSTONE_LOG_LEVEL", "INFO")},
 }

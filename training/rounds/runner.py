@@ -27,13 +27,16 @@ from training.engine.rundir import RunDirectory, read_jsonl, storing, write_json
 from training.models import Metric, Round
 from training.rounds import child_process, results, state_machine, workers
 from training.rounds.plan import Plan, RoundError, on_this_machine
+from training.storage.courier import Courier, FencedError, clear_leftovers
+from training.storage.objects import StorageFaultError
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
+LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops or the round fails
 
 
-class RoundLostError(Exception):
+class RoundLostError(FencedError):
     """The loss of the round to a cancel or to another worker."""
 
 
@@ -48,21 +51,32 @@ class ChildFailedError(Exception):
 def run(round_: Round) -> None:
     """Work on a round that `state_machine.claim_round` gave out, until it is ready, failed, or lost."""
     files = RunDirectory(round_.run_dir)
+    courier = Courier(round_, files, keep=lambda: _keep(round_))
     try:
-        prepare(round_, files)
+        clear_leftovers()
+        prepare(round_, files, courier)
         if round_.trains:
-            train(round_, files)
+            train(round_, files, courier)
+            courier.deliver()
             if round_.state == Round.State.TRAINING and not state_machine.advance(
                 round_, Round.State.SAMPLING
             ):
                 raise RoundLostError
-        sample(round_, files)
+        sample(round_, files, courier)
+        courier.deliver()
         finish(round_, files)
-    except RoundLostError:
+        courier.leave()
+    except FencedError:
         logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
+        clear_leftovers()
     except WorkerStoppingError:
+        _deliver_last(round_, courier)
         state_machine.hand_back(round_)
+    except StorageFaultError as error:
+        state_machine.fail(round_, f"{error} Resume the round once the storage has what it needs.")
     except (ChildFailedError, EngineError, RoundError) as error:
+        if _deliver_last(round_, courier):
+            courier.discard()  # before another worker of this machine may have it
         state_machine.fail(round_, str(error))
     except (OperationalError, InterfaceError):
         # The database is away. The heartbeat stops, so the sweep hands the round to the next worker.
@@ -73,6 +87,25 @@ def run(round_: Round) -> None:
         state_machine.fail(
             round_, str(known or f"The worker could not go on: {type(error).__name__}: {error}")
         )
+    finally:
+        courier.close()
+
+
+def _keep(round_: Round) -> bool:
+    """Write the heartbeat. Return False if the round is lost. Raises WorkerStoppingError."""
+    if workers.is_stopping(round_.worker):
+        raise WorkerStoppingError
+    return state_machine.heartbeat(round_)
+
+
+def _deliver_last(round_: Round, courier: Courier) -> bool:
+    """Store what there is while the round is still this worker's. Return False where it stays on this machine alone."""
+    courier.keep = lambda: state_machine.heartbeat(round_)
+    try:
+        return courier.deliver(LAST_WORDS_SECONDS)
+    except (StorageFaultError, FencedError, OSError) as error:
+        logger.warning("%s: its last state could not be stored: %s", round_, error)
+        return False
 
 
 # --- Files -------------------------------------------------------------------------------------------------------
@@ -83,7 +116,7 @@ def previous_files(files: RunDirectory) -> RunDirectory:
     return RunDirectory(files.root / "previous")
 
 
-def prepare(round_: Round, files: RunDirectory) -> None:
+def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Write the files that `train` reads. On a later attempt they are there already, and stay."""
     if not state_machine.heartbeat(
         round_
@@ -95,6 +128,9 @@ def prepare(round_: Round, files: RunDirectory) -> None:
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
     plan = Plan.from_dict(round_.settings)
+    if courier:
+        courier.fetch()
+        courier.fetch_adapter(plan.config.start_adapter)
     files.write_config(on_this_machine(plan.config))
     for path, held_out in ((files.heldout, True), (files.pairs, False)):
         if round_.snapshot is not None and not path.exists():
@@ -120,25 +156,30 @@ def write_prompts(round_: Round, files: RunDirectory) -> None:
 # --- The child processes -----------------------------------------------------------------------------------------
 
 
-def train(round_: Round, files: RunDirectory) -> None:
+def train(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Train the adapter, unless an earlier attempt did. Metrics reach the database as they appear."""
     if "train" not in files.read_done():
-        follow_child(round_, files, "train", MetricsTail(round_, files.metrics).read)
+        tail = MetricsTail(round_, files.metrics)
+        follow_child(round_, files, "train", tail.read, courier)
     if "train" not in files.read_done() or not files.adapter.is_dir():
         raise ChildFailedError("Training ended without an adapter.")
 
 
-def sample(round_: Round, files: RunDirectory) -> None:
+def sample(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Let the new policy write, and the one before it for the gate."""
     write_prompts(round_, files)
     previous = previous_files(files)
     for directory in (files, previous) if previous.prompts.exists() else (files,):
         if "sample" not in directory.read_done() and directory.prompts.stat().st_size:
-            follow_child(round_, directory, "sample")
+            follow_child(round_, directory, "sample", courier=courier)
 
 
 def follow_child(
-    round_: Round, files: RunDirectory, verb: str, each_tick: Callable[[], None] = lambda: None
+    round_: Round,
+    files: RunDirectory,
+    verb: str,
+    each_tick: Callable[[], None] = lambda: None,
+    courier: Courier | None = None,
 ) -> None:
     """Run `python -m training.engine VERB` over a run directory as a child, and report on it until it ends.
 
@@ -158,6 +199,8 @@ def follow_child(
                     raise RoundLostError
                 if workers.is_stopping(round_.worker):
                     raise WorkerStoppingError
+                if courier:
+                    courier.tick()
             except (OperationalError, InterfaceError):
                 # A database that is away for a moment must not end hours of training.
                 logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)
