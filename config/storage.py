@@ -1,6 +1,7 @@
 """The site's storage of files, from the value of WHETSTONE_STORAGE."""
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -28,7 +29,7 @@ def find_fault(place: str) -> str:
     if not separator:  # nothing, or a class
         return ""
     if scheme == "file":
-        return "" if rest.startswith("/") else f"WHETSTONE_STORAGE names no folder: write file:///{rest}."
+        return _find_fault_of_folder(rest)
     if scheme != "s3":
         return f"WHETSTONE_STORAGE is {place}: Whetstone knows s3://bucket/prefix and file:///folder."
     bucket, _, prefix = rest.partition("/")
@@ -36,6 +37,15 @@ def find_fault(place: str) -> str:
         return "WHETSTONE_STORAGE names no bucket and prefix: write s3://bucket/prefix."
     missing = not all(map(importlib.util.find_spec, ("storages", "boto3")))
     return "Files in a bucket need the extra s3: pip install -c constraints.txt '.[s3]'." if missing else ""
+
+
+def _find_fault_of_folder(name: str) -> str:
+    if not name.startswith("/"):
+        return f"WHETSTONE_STORAGE names no folder: write file:///{name}."
+    folder, var = Path(name).resolve(), Path(settings.VAR)
+    if folder == var or folder.is_relative_to(var / "runs"):
+        return "WHETSTONE_STORAGE is where workers have their run directories: name another folder."
+    return ""
 
 
 @register()

@@ -6,6 +6,7 @@ made while it is sent: its length is known before its first byte.
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -131,7 +132,9 @@ def portable_config(round_: Round, trained: dict[str, Any]) -> TrainConfig:
 
 def portable_summary(round_: Round, done: dict[str, Any]) -> dict[str, Any]:
     """Return the content of done.json without the paths of this machine."""
-    return dict(_without_paths(done, _places(round_)))
+    # Of the worker's machine, as far as they can be told: its run directory, and what its configuration names.
+    there = re.compile(rf"/[^\s'\"]*/{re.escape(round_.folder)}(?![\w-])")
+    return dict(_without_paths(done, _places(round_), there))
 
 
 def adapter_files(folder: Folder) -> Iterator[RunFile]:
@@ -147,6 +150,11 @@ def _places(round_: Round) -> dict[str, str]:
     """Map the paths of this machine that a run's summary may name to what they are called elsewhere."""
     config = Plan.from_dict(round_.settings).config
     places = {str(round_.run_dir): ".", str(site.VAR): "var", str(site.BASE_DIR): "whetstone"}
+    ran_with = Folder(round_.folder).read_json("config.json")
+    if isinstance(ran_with, dict):
+        for setting in ("base_model", "start_adapter"):
+            if str(ran_with.get(setting, "")).startswith("/"):
+                places[ran_with[setting]] = getattr(portable_config(round_, {}), setting) or setting
     try:
         base = model_path(config.base_model)
     except RoundError:  # no longer allowed on this site
@@ -156,14 +164,15 @@ def _places(round_: Round) -> dict[str, str]:
     return dict(sorted(places.items(), key=lambda place: -len(place[0])))
 
 
-def _without_paths(value: Any, places: dict[str, str]) -> Any:
+def _without_paths(value: Any, places: dict[str, str], there: re.Pattern[str]) -> Any:
     if isinstance(value, str):
         for path, name in places.items():
             value = value.replace(path, name)
-        return value
+        return there.sub(".", value)
     if isinstance(value, dict):
-        return {_without_paths(key, places): _without_paths(one, places) for key, one in value.items()}
-    return [_without_paths(one, places) for one in value] if isinstance(value, list) else value
+        pairs = value.items()
+        return {_without_paths(key, places, there): _without_paths(one, places, there) for key, one in pairs}
+    return [_without_paths(one, places, there) for one in value] if isinstance(value, list) else value
 
 
 def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:

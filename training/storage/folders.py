@@ -137,26 +137,47 @@ class Folder:
 # --- Written ------------------------------------------------------------------------------------------------------
 
 
-def store(name: str) -> None:
-    """Put a folder of this machine into the storage, which then has it all. Nothing without WHETSTONE_STORAGE.
+def store(name: str) -> int:
+    """Put a folder of this machine into the storage, and return how many files it did not have before.
 
-    Raises OSError. Objects are put before the rows that name them.
+    What the storage has already stays, as the last worker put it. Without WHETSTONE_STORAGE nothing happens. Raises
+    OSError.
     """
     if not site.STORES_RUNS:
-        return
+        return 0
     folder = Folder(name)
     rows = []
-    for path in sorted(folder.here.rglob("*")):
-        if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-            inside = str(path.relative_to(Path(site.VAR) / folder.root))
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            row = StoredFile(folder=folder.root, path=inside, sha256=sha256, size=path.stat().st_size)
-            objects.put(path, row.key)
-            rows.append(row)
-    StoredFile.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["folder", "path"], update_fields=["sha256", "size"]
+    for path in local_files(folder.here):
+        if str(path.relative_to(folder.here)) in folder.rows:
+            continue
+        row = StoredFile(
+            folder=folder.root,
+            path=str(path.relative_to(Path(site.VAR) / folder.root)),
+            sha256=hash_file(path),
+            size=path.stat().st_size,
+        )
+        objects.put(path, row.key)  # before the row that names it
+        rows.append(row)
+    StoredFile.objects.bulk_create(rows, ignore_conflicts=True)
+    return len(rows)
+
+
+def local_files(folder: Path) -> list[Path]:
+    """Return the files at and below a folder of this machine. Links and hidden files are left out."""
+    found = folder.rglob("*") if folder.is_dir() else ()
+    return sorted(
+        path
+        for path in found
+        if path.is_file()
+        and not path.is_symlink()
+        and not any(part[0] == "." for part in path.relative_to(folder).parts)
     )
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file of this machine."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def forget(folder: str, paths: Iterable[str]) -> None:

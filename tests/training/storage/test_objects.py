@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,10 @@ def test_what_needs_the_storage_is_tried_again() -> None:
         ("some.storage.Class", ""),
         ("file:///srv/files", ""),
         ("file://files", "WHETSTONE_STORAGE names no folder: write file:///files."),
+        (
+            f"file://{os.environ['WHETSTONE_VAR']}/runs",
+            "WHETSTONE_STORAGE is where workers have their run directories: name another folder.",
+        ),
         ("s3://", "WHETSTONE_STORAGE names no bucket and prefix: write s3://bucket/prefix."),
         ("s3://bucket/a/../b", "WHETSTONE_STORAGE names no bucket and prefix: write s3://bucket/prefix."),
         (
