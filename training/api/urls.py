@@ -7,6 +7,7 @@ urlpatterns = [
     of_project("rounds/", rounds.Rounds),
     of_project("rounds/writing/", rounds.Writing),
     of_project("rounds/ready/", rounds.Readiness),
+    of_project("workers/", rounds.Workers),
     of_project(ROUND, rounds.OneRound),
     of_project(f"{ROUND}metrics/", rounds.Metrics),
     of_project(f"{ROUND}gate/", rounds.Gate),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.engine import errors, rundir
 from training.engine.config import explain
+from training.engine.devices import find_devices
 from training.engine.rundir import RunDirectory
 
 INTERRUPTED = 130  # as a shell names what SIGINT ended
@@ -35,6 +36,7 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 The policy is adapter/ and the reference what it started from; where there is no adapter/ yet, the policy is
 start_adapter and the reference the base model.
 """
+_DEVICES = "Print what a training can compute with on this machine, as JSON."
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
 
@@ -99,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
             )
+    devices = verbs.add_parser("devices", help=_DEVICES, description=_DEVICES)
+    devices.set_defaults(command=_devices)
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
@@ -128,6 +132,10 @@ def _sample(chosen: argparse.Namespace) -> None:
     from training.engine.sample import sample
 
     sample(run)
+
+
+def _devices(_chosen: argparse.Namespace) -> None:
+    print(rundir.to_json(find_devices(), indent=2))
 
 
 def _starter(chosen: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as site
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
@@ -57,13 +58,13 @@ def run(round_: Round) -> None:
         prepare(round_, files, courier)
         if round_.trains:
             train(round_, files, courier)
-            courier.deliver()
+            deliver(round_, courier)
             if round_.state == Round.State.TRAINING and not state_machine.advance(
                 round_, Round.State.SAMPLING
             ):
                 raise RoundLostError
         sample(round_, files, courier)
-        courier.deliver()
+        deliver(round_, courier)
         finish(round_, files)
         courier.leave()
     except FencedError:
@@ -128,7 +129,8 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
     plan = Plan.from_dict(round_.settings)
-    if courier:
+    if courier and courier.is_active:
+        state_machine.heartbeat(round_, phase="fetching")
         courier.fetch()
         courier.fetch_adapter(plan.config.start_adapter)
     files.write_config(on_this_machine(plan.config))
@@ -136,6 +138,13 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
         if round_.snapshot is not None and not path.exists():
             base_model = plan.config.base_model
             write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
+
+
+def deliver(round_: Round, courier: Courier) -> None:
+    """Wait until the storage has what there is. Raises as `Courier.deliver` does."""
+    if courier.is_active:
+        state_machine.heartbeat(round_, phase="storing")
+        courier.deliver()
 
 
 def write_prompts(round_: Round, files: RunDirectory) -> None:
@@ -159,10 +168,30 @@ def write_prompts(round_: Round, files: RunDirectory) -> None:
 def train(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Train the adapter, unless an earlier attempt did. Metrics reach the database as they appear."""
     if "train" not in files.read_done():
+        choose_processes(round_)
         tail = MetricsTail(round_, files.metrics)
         follow_child(round_, files, "train", tail.read, courier)
     if "train" not in files.read_done() or not files.adapter.is_dir():
         raise ChildFailedError("Training ended without an adapter.")
+
+
+def choose_processes(round_: Round) -> None:
+    """Decide in how many processes the round trains, one for each GPU. A retry keeps it: sums depend on it.
+
+    Raises ChildFailedError on a worker that has too few GPUs for what an earlier one began.
+    """
+    if round_.processes == 1 or (not round_.processes and site.PROCESSES == "1"):
+        gpus = 0  # what there is decides nothing
+    else:
+        gpus = len(workers.probe_devices().get("gpus", []))
+    if not round_.processes:
+        round_.processes = max(1, gpus if site.PROCESSES == "all" else int(site.PROCESSES))
+        if not state_machine.heartbeat(round_, processes=round_.processes):
+            raise RoundLostError
+    if 0 < gpus < round_.processes:
+        raise ChildFailedError(
+            f"The round trains on {round_.processes} GPUs, and its worker has {gpus}; resume it where there are more."
+        )
 
 
 def sample(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
@@ -190,7 +219,8 @@ def follow_child(
     with storing(log):
         output = log.open("wb")
     with output:
-        child = child_process.start_child(verb, files.root, stdout=output, stderr=subprocess.STDOUT)
+        count = round_.processes if verb == "train" else 1
+        child = child_process.start_child(verb, files.root, count, stdout=output, stderr=subprocess.STDOUT)
     try:
         while not _has_ended(child):
             try:
