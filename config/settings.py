@@ -247,7 +247,7 @@ SILENT_SECONDS = env.int(
     "WHETSTONE_SILENT_SECONDS", 60
 )  # a round without a heartbeat for so long is re-queued
 # In which a worker trains, one for each GPU: a number, or `all`.
-PROCESSES = env.str("WHETSTONE_PROCESSES", "1", validate=validate.Regexp("all|[1-9][0-9]?$"))
+PROCESSES = env.str("WHETSTONE_PROCESSES", "1", validate=validate.Regexp("^(all|[1-9][0-9]?)$"))
 SWEEP_SECONDS = env.int("WHETSTONE_SWEEP_SECONDS", 15)
 # Kept in memory: a file would remember a time that a wrong clock told, and nothing would be swept until then.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"

@@ -1,4 +1,4 @@
-"""Django's admin pages of rounds and workers, which can be read, not changed."""
+"""Django's admin pages of rounds, their files and workers, which can be read, not changed."""
 
 from django.contrib import admin
 
@@ -21,9 +21,15 @@ class RoundEventAdmin(ReadOnlyAdmin):
     list_select_related = ("round__project", "by")
 
 
+@admin.register(models.StoredFile)
+class StoredFileAdmin(ReadOnlyAdmin):
+    list_display = ("folder", "path", "size", "sha256")
+    search_fields = ("=folder",)
+
+
 @admin.register(models.Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    list_display = ("name", "queues", "seen_at", "stopping")
+    list_display = ("name", "queues", "devices", "seen_at", "stopping")
 
 
 @admin.register(models.Sweep)

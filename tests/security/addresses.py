@@ -77,6 +77,7 @@ API = {
     "rounds/": READERS,
     "policies/": READERS,
     "leaderboard/": READERS,
+    "workers/": READERS,
 }
 # Addresses of no project.
 OWN = {

@@ -191,7 +191,7 @@ class GPUOut(Shape):
 
 
 class DevicesOut(Shape):
-    """What a worker computes with; empty until it has found that out."""
+    """The devices of a worker; empty until it has found them out."""
 
     EXAMPLE = {"cpu": ProcessorOut.EXAMPLE, "gpus": [GPUOut.EXAMPLE]}
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('training', '0005_retrained_rounds'),
+        ('training', '0006_gate_levels'),
     ]
 
     operations = [

@@ -69,10 +69,12 @@ class Member:
 def can_repeat(round_: Round) -> bool:
     """Return whether this server has all that the round was trained from, and the round was trained."""
     files = Folder(round_.folder)
-    if not round_.trains or not files.find("pairs.jsonl") or "train" not in files.read_done():
+    if not round_.trains or not files.find("pairs.jsonl") or not files.find(WEIGHTS):
+        return False
+    if not round_.summary.get("train") and "train" not in files.read_done():
         return False
     start = Plan.from_dict(round_.settings).config.start_adapter
-    return files.find(WEIGHTS) is not None and (not start or adapter_folder(start).exists())
+    return not start or adapter_folder(start).exists()
 
 
 def list_members(round_: Round) -> list[Member]:

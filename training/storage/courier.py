@@ -12,10 +12,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings as site
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -25,7 +26,7 @@ from training.engine.rundir import RunDirectory
 from training.models import Round, StoredFile
 from training.storage import folders, objects
 from training.storage.folders import Folder
-from training.storage.objects import StorageFaultError
+from training.storage.objects import GivenUpError, StorageFaultError
 
 MARKER = ".attempt"  # which attempt worked in this folder last: a file of the worker's machine
 OUTBOX = ".outbox"
@@ -58,7 +59,7 @@ class Courier:
         self.round, self.files, self.keep = round_, files, keep
         self.is_active = site.STORES_RUNS
         self._pool = ThreadPoolExecutor(1, "courier")
-        self._sending: Future[Parcel] | None = None
+        self._sending: Future[Any] | None = None
         self._sent = -float("inf")
         self._is_wanted = True
         self._is_whole = False  # whether the run directory is what the attempt before left, or more
@@ -88,6 +89,8 @@ class Courier:
 
     def _fetch(self, rows: list[StoredFile]) -> None:
         for row in rows:
+            if not self._is_wanted:
+                raise GivenUpError
             target = self.files.root / row.path
             fetch = partial(objects.fetch, row.key, row.sha256, target, str(row))
             self._patiently(fetch, f"Fetching {row} from the storage")
@@ -108,21 +111,24 @@ class Courier:
         """
         if not self.is_active:
             return
-        if self._sending is None:
-            if time.monotonic() - self._sent >= site.CHECKPOINT_SECONDS:
-                self._sending = self._send()
-        elif self._sending.done():
-            sent, self._sending, self._sent = self._sending, None, time.monotonic()
-            try:
+        try:
+            if self._sending is None:
+                if time.monotonic() - self._sent >= site.CHECKPOINT_SECONDS:
+                    self._sent = time.monotonic()
+                    self._sending = self._send()
+            elif self._sending.done():
+                sent, self._sending, self._sent = self._sending, None, time.monotonic()
                 self._record(sent.result())
-            except (StorageFaultError, OSError) as error:
-                logger.warning("%s: what it has so far could not be stored: %s", self.round, error)
+        except (StorageFaultError, OSError) as error:
+            logger.warning("%s: what it has so far could not be stored: %s", self.round, error)
 
     def deliver(self, seconds: float | None = None) -> bool:
         """Put the present state, and return True when the storage has it. Raises FencedError, StorageFaultError."""
-        if not self.is_active or not self._is_whole:
+        if not self.is_active:
             return False
-        self._stop_sending()
+        self._settle()
+        if not self._is_whole:
+            return False
         parcel = self._wait(self._send(seconds))
         self._sent = time.monotonic()
         self._record(parcel)
@@ -130,7 +136,7 @@ class Courier:
 
     def discard(self) -> None:
         """Remove the run directory, whose state was delivered."""
-        self._stop_sending()
+        self._settle()
         shutil.rmtree(self.files.root, ignore_errors=True)
 
     def leave(self) -> None:
@@ -145,15 +151,16 @@ class Courier:
 
     def close(self) -> None:
         """End the thread."""
-        self._stop_sending()
+        self._is_wanted = False
         self._pool.shutdown()
 
     def while_alive(self, act: Callable[[], T]) -> T:
         """Do something long in the thread, while the heartbeat goes on. Raises FencedError."""
-        self._stop_sending()
+        self._settle()
         return self._wait(self._pool.submit(act))
 
     def _wait(self, doing: Future[T]) -> T:
+        """Wait for the thread, while the heartbeat goes on. Raises FencedError, and what `keep` raises."""
         while not wait([doing], TICK_SECONDS).done:
             try:
                 if not self.keep():
@@ -162,14 +169,16 @@ class Courier:
                 logger.warning("%s: the database cannot be reached.", self.round, exc_info=True)
                 connection.close()
             except BaseException:
-                self._stop_sending()
+                self._is_wanted, self._sending = False, doing  # it gives up after the file that it is at
                 raise
         return doing.result()
 
-    def _stop_sending(self) -> None:
-        """Let what is being sent give up, and wait for it."""
-        self._is_wanted = False
-        self._pool.submit(lambda: None).result()
+    def _settle(self) -> None:
+        """Let what is being sent give up, and wait for its end."""
+        if self._sending is not None:
+            self._is_wanted = False
+            with suppress(GivenUpError, StorageFaultError, OSError):
+                self._wait(self._sending)
         self._sending, self._is_wanted = None, True
 
     def _patiently(self, act: Callable[[], T], what: str, seconds: float | None = None) -> T:
@@ -194,7 +203,7 @@ class Courier:
             source, copy = self.files.root / path, outbox / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             if source.suffix in REPLACED:
-                os.link(source, copy)
+                objects.link_or_copy(source, copy)
             else:
                 shutil.copy2(source, copy)
         return Parcel(outbox, paths)
@@ -219,6 +228,8 @@ class Courier:
     def _put(self, parcel: Parcel, seconds: float | None) -> Parcel:
         """Hash and put what the storage does not have. Runs in the thread."""
         for path in parcel.paths:
+            if not self._is_wanted:
+                raise GivenUpError
             file = parcel.outbox / path
             sha256, size = self._hash(file, path), file.stat().st_size
             key = f"{self.round.folder}/{sha256}"
@@ -264,8 +275,9 @@ def clear_leftovers() -> None:
     if not site.STORES_RUNS or not site.RUNS.is_dir():
         return
     here = {f"runs/{path.parent.name}": path.parent for path in site.RUNS.glob(f"*/{MARKER}")}
-    waiting = Round.objects.filter(folder__in=here, state__in=(*Round.LIVE, Round.State.FAILED))
-    for folder in here.keys() - set(waiting.values_list("folder", flat=True)):
+    resumable = (*Round.LIVE, Round.State.FAILED)
+    over = Round.objects.filter(folder__in=here).exclude(state__in=resumable)
+    for folder in over.values_list("folder", flat=True):
         shutil.rmtree(here[folder], ignore_errors=True)
 
 

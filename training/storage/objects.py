@@ -50,13 +50,18 @@ def _put_beside(path: Path, target: Path) -> None:
     """Link a file into a folder of this machine, or copy it where another disk is."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
-        try:
-            os.link(path, target)
-        except FileExistsError:
-            raise
-        except OSError:
-            with path.open("rb") as file, whole_file(target) as copy:
-                shutil.copyfileobj(file, copy, CHUNK)
+        link_or_copy(path, target)
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Give a file that never changes a second name, or copy it where that cannot be. Raises OSError."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another disk, or one that knows no links
+        with path.open("rb") as file, whole_file(target) as copy:
+            shutil.copyfileobj(file, copy, CHUNK)
 
 
 def fetch(key: str, sha256: str, target: Path, name: str) -> None:

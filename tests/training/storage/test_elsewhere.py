@@ -17,7 +17,7 @@ from annotate.exports import jobs
 from annotate.forms.exports import read_selection
 from annotate.imports import uploads
 from annotate.imports.files import reception
-from annotate.models import Export, Import, Project, Prompt
+from annotate.models import Export, Import, Project, Prompt, User
 from tests.training.elsewhere import unpack
 from tests.training.pages import text
 from training.models import Round, StoredFile
@@ -179,6 +179,9 @@ def test_uploads_and_exports_are_written_and_read_elsewhere(
     on_machine("web")
     content = "".join(f'{{"prompt": "Prompt {number}"}}\n' for number in range(30))
     upload = reception.receive(project, owner, ContentFile(content.encode(), "a.jsonl"))
+    User.objects.filter(pk=owner.pk).update(is_staff=True, is_superuser=True)
+    page = client_for(owner).get(f"/admin/annotate/import/{upload.pk}/change/")
+    assert (page.status_code, upload.file.name in text(page)) == (200, False)
     on_machine("worker")
     assert uploads.work(upload.pk, 60).state == Import.State.READY
     assert uploads.start(upload)
@@ -196,3 +199,18 @@ def test_uploads_and_exports_are_written_and_read_elsewhere(
     answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
     job.refresh_from_db()
     assert len(b"".join(answer.streaming_content)) == job.size
+
+
+def test_the_page_of_rounds_lists_what_workers_compute_with(
+    ready_project: Project, owner: Any, client_for: Any, worker: Any
+) -> None:
+    address = reverse("rounds", args=["reviews"])
+    assert "Not known yet" in text(client_for(owner).get(address))
+    gpu = {"name": "NVIDIA <H100>", "memory": 80 << 30, "bfloat16": True}
+    worker.devices = {"cpu": {"threads": 16, "memory": 128 << 30, "bfloat16": False}, "gpus": [gpu]}
+    worker.save()
+    page = text(client_for(owner).get(address))
+    assert "16 threads, 128 GiB" in page
+    assert "NVIDIA &lt;H100&gt;, 80 GiB, bfloat16" in page
+    [listed] = client_for(owner).get("/api/v1/projects/reviews/workers/").json()["results"]
+    assert listed["devices"] == worker.devices
