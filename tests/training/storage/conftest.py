@@ -1,6 +1,7 @@
 """Storages that web server and worker share: a folder, and a bucket of a real S3 server on this machine."""
 
 import logging
+import urllib.request
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from config.storage import storage_options
+
+BUCKET = "files-of-tests"
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,8 @@ def s3_server() -> Iterator[str]:
         server.start()
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         host, port = server.get_host_and_port()
+        made = urllib.request.Request(f"http://{host}:{port}/{BUCKET}", method="PUT")  # noqa: S310
+        urllib.request.urlopen(made).close()  # noqa: S310
         yield f"http://{host}:{port}"
         server.stop()
 
@@ -44,12 +49,8 @@ def s3_variables(s3_server: str, monkeypatch: Any) -> dict[str, str]:
 
 @pytest.fixture
 def bucket(s3_variables: dict[str, str]) -> str:
-    """Return the WHETSTONE_STORAGE of a new bucket, with a prefix."""
-    import boto3
-
-    name = uuid.uuid4().hex
-    boto3.client("s3").create_bucket(Bucket=name)
-    return f"s3://{name}/whetstone"
+    """Return the WHETSTONE_STORAGE of a bucket, with a prefix of this test's own."""
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -70,13 +70,6 @@ def local(round_: Round) -> dict[str, str]:
 
 
 @pytest.fixture
-def running(make_round: Any, on_machine: Any, place: str) -> Round:
-    on_machine("first")
-    round_: Round = make_round("training")
-    return round_
-
-
-@pytest.fixture
 def in_folder(make_round: Any, on_machine: Any, use_place: Any, tmp_path: Path) -> Round:
     use_place(f"file://{tmp_path}/shared")
     on_machine("first")
@@ -84,16 +77,16 @@ def in_folder(make_round: Any, on_machine: Any, use_place: Any, tmp_path: Path) 
     return round_
 
 
-def test_the_next_machine_finds_the_last_state(running: Round, on_machine: Any) -> None:
-    courier = begin(running)
-    write(running, pairs_jsonl="a", metrics_jsonl="1\n", progress_json="{}", previous__config_json="{}")
-    checkpoint(running, 20)
+def test_the_next_machine_finds_the_last_state(in_folder: Round, on_machine: Any) -> None:
+    courier = begin(in_folder)
+    write(in_folder, pairs_jsonl="a", metrics_jsonl="1\n", progress_json="{}", previous__config_json="{}")
+    checkpoint(in_folder, 20)
     assert courier.deliver()
-    checkpoint(running, 40)
-    write(running, metrics_jsonl="1\n2\n")
+    checkpoint(in_folder, 40)
+    write(in_folder, metrics_jsonl="1\n2\n")
     assert courier.deliver()
     courier.close()
-    whole = state(running)
+    whole = state(in_folder)
     assert whole == {
         "pairs.jsonl": "a",
         "metrics.jsonl": "1\n2\n",
@@ -102,7 +95,7 @@ def test_the_next_machine_finds_the_last_state(running: Round, on_machine: Any) 
         "checkpoints/step-00000040.safetensors": "safetensors of 40",
     }
     on_machine("second")
-    successor = next_attempt(running)
+    successor = next_attempt(in_folder)
     begin(successor).close()
     assert local(successor) == whole
     assert (successor.run_dir / MARKER).read_text() == "2"

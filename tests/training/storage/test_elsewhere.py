@@ -95,10 +95,10 @@ def test_files_are_listed_and_sent_to_those_who_may_read(
 
 
 def test_the_next_round_starts_from_the_stored_adapter(
-    elsewhere: Round, owner: Any, tiny: Any, on_machine: Any
+    in_folder: Round, owner: Any, tiny: Any, on_machine: Any
 ) -> None:
-    state_machine.promote(elsewhere, owner)
-    project = Project.objects.get(pk=elsewhere.project_id)
+    state_machine.promote(in_folder, owner)
+    project = Project.objects.get(pk=in_folder.project_id)
     assert check_policy(project.current_policy) is not None
     plan = Plan.for_project(project, project.current_policy, tiny)
     assert (plan.config.lora.r, plan.config.lora.alpha) == (4, 8)
