@@ -26,7 +26,7 @@ def s3_server() -> Iterator[str]:
         server.start()
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         host, port = server.get_host_and_port()
-        made = urllib.request.Request(f"http://{host}:{port}/{BUCKET}", method="PUT")  # noqa: S310
+        made = urllib.request.Request(f"http://{host}:{port}/{BUCKET}", method="PUT")
         urllib.request.urlopen(made).close()  # noqa: S310
         yield f"http://{host}:{port}"
         server.stop()

@@ -60,6 +60,7 @@ def weights(round_: Round) -> bytes:
     return file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.django_db
 def test_a_round_of_one_machine_is_complete_on_another(
