@@ -242,6 +242,7 @@ class SnapshotAdmin(ReadOnlyAdmin):
 class ImportAdmin(ReadOnlyAdmin):
     list_display = ("filename", "project", "state", "created_by", "created_at")
     list_select_related = ("project", "created_by")
+    exclude = ("file", "original")  # which have no address
 
 
 @admin.register(models.TrailEntry)

@@ -11,8 +11,9 @@ from typing import Any
 
 import dj_database_url
 from django.contrib.messages import constants as messages
-from environs import Env
+from environs import Env, validate
 
+from config.storage import LOCAL, storage_options
 from primitives.files import create_once
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -123,10 +124,17 @@ def database(url: str) -> dict[str, Any]:
 DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{VAR / 'db.sqlite3'}"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-STORAGES = {
-    "default": {
-        "BACKEND": env.str("WHETSTONE_STORAGE", "django.core.files.storage.FileSystemStorage"),
-    },
+STORAGE_PLACE = env.str("WHETSTONE_STORAGE", "")
+# Without one, the files of rounds are nowhere but below VAR: web servers and workers share it.
+STORES_RUNS = STORAGE_PLACE not in ("", LOCAL)
+STORAGE_SECONDS = env.int(
+    "WHETSTONE_STORAGE_SECONDS", 600
+)  # a worker waits so long for a storage that is away
+CHECKPOINT_SECONDS = env.int(
+    "WHETSTONE_CHECKPOINT_SECONDS", 180
+)  # between what a worker puts while it trains
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": storage_options(STORAGE_PLACE),
     "staticfiles": {"BACKEND": "config.static_files.StaticFilesStorage"},
 }
 MEDIA_ROOT = VAR / "files"
@@ -245,6 +253,8 @@ HEARTBEAT_SECONDS = env.int("WHETSTONE_HEARTBEAT_SECONDS", 5)
 SILENT_SECONDS = env.int(
     "WHETSTONE_SILENT_SECONDS", 60
 )  # a round without a heartbeat for so long is re-queued
+# In which a worker trains, one for each GPU: a number, or `all`.
+PROCESSES = env.str("WHETSTONE_PROCESSES", "1", validate=validate.Regexp("^(all|[1-9][0-9]?)$"))
 SWEEP_SECONDS = env.int("WHETSTONE_SWEEP_SECONDS", 15)
 # Kept in memory: a file would remember a time that a wrong clock told, and nothing would be swept until then.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
@@ -298,5 +308,6 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "filters": {"one line": {"()": "annotate.people.misconfiguration.OneLine"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["one line"]}},
+    "loggers": {"botocore": {"level": "WARNING"}, "boto3": {"level": "WARNING"}},  # they tell each start
     "root": {"handlers": ["console"], "level": env.str("WHETSTONE_LOG_LEVEL", "INFO")},
 }

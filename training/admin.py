@@ -1,4 +1,4 @@
-"""Django's admin pages of rounds and workers, which can be read, not changed."""
+"""Django's admin pages of rounds, their files and workers, which can be read, not changed."""
 
 from django.contrib import admin
 
@@ -27,9 +27,15 @@ class DryRunAdmin(ReadOnlyAdmin):
     list_select_related = ("project", "created_by")
 
 
+@admin.register(models.StoredFile)
+class StoredFileAdmin(ReadOnlyAdmin):
+    list_display = ("folder", "path", "size", "sha256")
+    search_fields = ("=folder",)
+
+
 @admin.register(models.Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    list_display = ("name", "queues", "seen_at", "stopping")
+    list_display = ("name", "queues", "devices", "seen_at", "stopping")
 
 
 @admin.register(models.Sweep)

@@ -121,6 +121,12 @@ class Round(models.Model):
         help_text=_("How often in a row its worker went silent before it got any further."),
     )
     worker = models.CharField(max_length=255, blank=True, editable=False)
+    processes = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text=_("Processes that train side by side, as its first worker chose; 0 before that."),
+    )
     heartbeat_at = models.DateTimeField(null=True, blank=True, editable=False)
     gate_level = models.FloatField(
         null=True,
@@ -227,7 +233,14 @@ class Round(models.Model):
         if not (has_ended_well or self.phase):  # before the first phase there is no folder anywhere
             return ""
         wanted = f"{self.folder}/adapter" if self.result_policy_id else self.folder
-        return "" if (Path(site.VAR) / wanted).is_dir() else wanted
+        if (Path(site.VAR) / wanted).is_dir():
+            return ""
+        stored = StoredFile.objects.filter(folder=self.folder)
+        if self.result_policy_id:
+            stored = stored.filter(path__startswith="adapter/")
+        elif site.STORES_RUNS and self.is_live:  # its worker puts them there, if it has not yet
+            return ""
+        return "" if stored.exists() else wanted
 
 
 class RoundEvent(models.Model):
@@ -321,6 +334,32 @@ class Metric(models.Model):
         return f"{self.round}, step {self.step}"
 
 
+class StoredFile(models.Model):
+    """A file of a run directory that is in the site's storage. Its object there is named by its content.
+
+    Rows are the truth: an object that no row names is what an upload left behind. `storage/courier.py` writes the rows
+    of a round that runs, fenced by its attempts.
+    """
+
+    folder = models.CharField(max_length=200, help_text=_("The run directory, below var/."))
+    path = models.CharField(max_length=300, help_text=_("In the folder."))
+    sha256 = models.CharField(max_length=64)
+    size = models.PositiveBigIntegerField(help_text=_("In bytes."))
+    stored_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["folder", "path"]
+        constraints = [models.UniqueConstraint(fields=["folder", "path"], name="one_stored_file_per_path")]
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.path}"
+
+    @property
+    def key(self) -> str:
+        """Return the name of its object in the storage."""
+        return f"{self.folder}/{self.sha256}"
+
+
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def present(self) -> WorkerQuerySet:
         """Return the workers that were seen lately and are not stopping."""
@@ -336,6 +375,7 @@ class Worker(models.Model):
     queues = models.JSONField(default=list)
     seen_at = models.DateTimeField()
     stopping = models.BooleanField(default=False, help_text=_("Its rounds hand themselves back."))
+    devices = models.JSONField(default=dict, blank=True, help_text=_("What it computes with."))
 
     objects = WorkerQuerySet.as_manager()
 

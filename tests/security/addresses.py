@@ -82,6 +82,7 @@ API = {
     "rounds/estimates/": ADMINS,
     "policies/": READERS,
     "leaderboard/": READERS,
+    "workers/": READERS,
 }
 # Addresses of no project.
 OWN = {

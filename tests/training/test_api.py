@@ -97,7 +97,15 @@ def test_metrics_that_a_client_has_are_not_sent_again(make_round, owner, caller)
 
 def test_annotators_and_outsiders_learn_nothing_of_rounds(make_round, teammate, outsider, caller):
     make_round("ready")
-    for path in ("rounds/", "rounds/1/", "rounds/1/gate/", "policies/", "leaderboard/", "rounds/ready/"):
+    for path in (
+        "rounds/",
+        "rounds/1/",
+        "rounds/1/gate/",
+        "policies/",
+        "leaderboard/",
+        "rounds/ready/",
+        "workers/",
+    ):
         statuses = [caller(person).get(f"reviews/{path}").status_code for person in (teammate, outsider)]
         assert statuses == [403, 404], path
 

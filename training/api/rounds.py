@@ -24,10 +24,11 @@ from training.api.shapes import (
     RoundIn,
     RoundOut,
     WholeRoundOut,
+    WorkerOut,
     WritingIn,
     gate_data,
 )
-from training.models import Round
+from training.models import Round, Worker
 from training.rounds import state_machine
 from training.rounds.plan import RoundError, dotted
 from training.rounds.readiness import find_readiness
@@ -113,6 +114,19 @@ class Readiness(Endpoint):
                 "cannot_start": None if found.has_enough else few,
             }
         )
+
+
+class Workers(Endpoint):
+    tag = "Rounds"
+
+    @operation(
+        "List the workers that are running",
+        "With what they compute. They take the rounds of all projects.",
+        roles=READERS,
+        gives=Listing(WorkerOut),
+    )
+    def get(self, call: Call) -> Response:
+        return page_of(call.request, Worker.objects.present(), WorkerOut)
 
 
 class OneRound(Endpoint):

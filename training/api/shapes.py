@@ -8,7 +8,7 @@ from annotate.api.shapes.base import EstimateOut, Note, Shape, StrictSerializer
 from annotate.api.shapes.rows import OBJECT, WHEN
 from annotate.models import Policy
 from primitives.statistics import Estimate
-from training.models import DryRun, Metric, Round, RoundEvent
+from training.models import DryRun, Metric, Round, RoundEvent, Worker
 from training.rounds.plan import MOST_COMPARISONS
 from training.rounds.state_machine import MAX_WRITTEN
 from training.standings.gates import Gate
@@ -222,6 +222,50 @@ class ReadinessOut(Shape):
     new_judgments = serializers.IntegerField(required=False)
     min_pairs = serializers.IntegerField()
     cannot_start = serializers.CharField(allow_null=True)
+
+
+class ProcessorOut(Shape):
+    """The processor of a worker."""
+
+    EXAMPLE = {"threads": 16, "memory": 137438953472, "bfloat16": True}
+
+    threads = serializers.IntegerField()
+    memory = serializers.IntegerField(help_text="In bytes.")
+    bfloat16 = serializers.BooleanField(help_text="Whether it has instructions for bfloat16.")
+
+
+class GPUOut(Shape):
+    """A GPU of a worker."""
+
+    EXAMPLE = {"name": "NVIDIA H100 80GB HBM3", "memory": 85029158912, "bfloat16": True}
+
+    name = serializers.CharField()
+    memory = serializers.IntegerField(help_text="In bytes.")
+    bfloat16 = serializers.BooleanField()
+
+
+class DevicesOut(Shape):
+    """The devices of a worker; empty until it has found them out."""
+
+    EXAMPLE = {"cpu": ProcessorOut.EXAMPLE, "gpus": [GPUOut.EXAMPLE]}
+
+    cpu = ProcessorOut(required=False)
+    gpus = GPUOut(many=True, required=False)
+
+
+class WorkerOut(serializers.ModelSerializer[Worker]):
+    """A worker that is running now. Those of the queue `training` take rounds, of all projects."""
+
+    EXAMPLE = {
+        "name": "training@gpu1/4711", "queues": ["training"], "seen_at": WHEN, "devices": DevicesOut.EXAMPLE,
+    }  # fmt: skip
+
+    queues = serializers.ListField(child=serializers.CharField())
+    devices = DevicesOut()
+
+    class Meta:
+        model = Worker
+        fields = ["name", "queues", "seen_at", "devices"]
 
 
 # --- Policies ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ urlpatterns = [
     of_project("rounds/ready/", rounds.Readiness),
     of_project("rounds/estimates/", estimates.Estimates),
     of_project("rounds/estimates/<int:estimate_id>/", estimates.OneEstimate),
+    of_project("workers/", rounds.Workers),
     of_project(ROUND, rounds.OneRound),
     of_project(f"{ROUND}metrics/", rounds.Metrics),
     of_project(f"{ROUND}gate/", rounds.Gate),

@@ -36,6 +36,7 @@ from training.rounds import state_machine, sweeping
 from training.rounds.plan import RoundError
 from training.standings.gates import Gate
 from training.standings.policies import measure_held_out
+from training.storage.folders import Folder
 
 Say = Callable[[str], None]
 ADMIN = "simulated-admin"
@@ -219,7 +220,7 @@ class Loop:
             win_rate_start=self.measured[-1].win_rate_over(self.measured[0]),
             train_seconds=trained,
             sample_seconds=sampled,
-            adapter=str(site.VAR / policy.adapter),
+            adapter=str(Folder(policy.adapter).bring_here()),
             promoted=gate.verdict != "worse",
             gate=gate.verdict,
             **self.figures(),

@@ -15,6 +15,7 @@ from annotate.models import Completion, Policy, Prompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.rounds import child_process, results, runner
 from training.rounds.plan import Plan, RoundError, on_this_machine
+from training.storage.objects import StorageFaultError
 
 Pair = tuple[Completion, Completion]
 Say = Callable[[str], None]
@@ -41,7 +42,7 @@ def sample(
     """
     try:
         config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
-    except RoundError as error:
+    except (RoundError, StorageFaultError, OSError) as error:
         raise SamplingError(str(error)) from error
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))

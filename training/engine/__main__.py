@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.engine import errors, rundir
 from training.engine.config import explain
+from training.engine.devices import find_devices
 from training.engine.rundir import RunDirectory
 
 INTERRUPTED = 130  # as a shell names what SIGINT ended
@@ -57,6 +58,7 @@ Tells pairs, tokens, what is cut or left out and why, steps, seconds and peak me
 would not fit. A few rows and completions are computed to know. Trains nothing and writes nothing. With config.json
 alone it tells of the base model.
 """
+_DEVICES = "Print what a training can compute with on this machine, as JSON."
 _STARTER = "Build the starter model and its tokenizer from scratch in OUT_DIR."
 
 
@@ -147,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     unpack.add_argument("file", metavar="FILE", help="as base_model names it")
     unpack.add_argument("folder", metavar="FOLDER", type=Path, help="must not exist yet")
     unpack.set_defaults(command=_unpack)
+    devices = verbs.add_parser("devices", help=_DEVICES, description=_DEVICES)
+    devices.set_defaults(command=_devices)
     starter = verbs.add_parser("starter", help=_STARTER, description=_STARTER)
     starter.add_argument("out_dir", metavar="OUT_DIR", type=Path)
     starter.add_argument("--seed", type=int, default=0)
@@ -204,6 +208,10 @@ def _plan(chosen: argparse.Namespace) -> None:
 
     found = plan(RunDirectory(chosen.run_dir))
     print(rundir.to_json(found, indent=2) if chosen.json else "\n".join(lines(found)))
+
+
+def _devices(_chosen: argparse.Namespace) -> None:
+    print(rundir.to_json(find_devices(), indent=2))
 
 
 def _starter(chosen: argparse.Namespace) -> None:

@@ -32,6 +32,8 @@ _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
+# Where the files of model and adapter are differs from machine to machine. Their content has a hash of its own.
+_NO_PLACES = {"base_model": None, "start_adapter": None}
 # Options that came later, with their defaults: a run that leaves them so is what it was before them.
 _LATER = {
     "chat_template": None,
@@ -52,6 +54,7 @@ class Sources:
     heldout: list[TrainingPair]
     digests: dict[str, str]  # of each file's content, by name
     fingerprint: dict[str, str]  # hashes of what the result depends on, by name
+    earlier: dict[str, str]  # those of the same sources that runs wrote which named places of files
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,14 @@ def read_sources(run: RunDirectory, config: TrainConfig, processes: Processes) -
     digests = run.hashes([run.config_file, run.pairs, run.heldout])
     model = model_files(config)
     fingerprint = {
-        "configuration": _hash(_settings_with_effect(config)),
+        "configuration": _hash(_settings_with_effect(config) | _NO_PLACES),
         "pairs.jsonl": digest(run.pairs),
         "heldout.jsonl": digest(run.heldout) if run.heldout.exists() else "",
         "model": _hash(model),
         "number of processes": str(processes.world),
     }
-    return Sources(pairs, heldout, digests | model, fingerprint)
+    earlier = {"configuration": _hash(_settings_with_effect(config))}
+    return Sources(pairs, heldout, digests | model, fingerprint, earlier)
 
 
 def prepare(

@@ -61,7 +61,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
     prepared = prepare(run, config, sources, processes, journal)
     task = prepared.task
     before = figures_before(task)
-    state, position = resume(run, prepared, journal)
+    state, position = resume(run, prepared, journal, sources.earlier)
     tracking = None
     if processes.is_first and config.trackers:
         content = sorted(prepared.fingerprint.values())
@@ -95,10 +95,13 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
 def is_trained(run: RunDirectory, sources: Sources) -> bool:
     """Return whether the run holds the adapter of these very sources."""
     done = run.read_done().get("train", {})
-    return done.get("fingerprint") == sources.fingerprint and run.adapter.is_dir()
+    known = (sources.fingerprint, sources.fingerprint | sources.earlier)
+    return done.get("fingerprint") in known and run.adapter.is_dir()
 
 
-def resume(run: RunDirectory, prepared: Preparation, journal: Journal) -> tuple[State, Position]:
+def resume(
+    run: RunDirectory, prepared: Preparation, journal: Journal, earlier: dict[str, str]
+) -> tuple[State, Position]:
     """Return the state of the newest whole checkpoint, with its position, or those before the first step.
 
     Raises StaleCheckpointError if the checkpoint is that of another training.
@@ -106,7 +109,7 @@ def resume(run: RunDirectory, prepared: Preparation, journal: Journal) -> tuple[
     task = prepared.task
     state = State.initial(task.config, task.scorer.model, prepared.loaded.dtype)
     position = Position(0, 0, 0, 0)
-    found = checkpoints.load_latest(run.checkpoints, prepared.fingerprint)
+    found = checkpoints.load_latest(run.checkpoints, prepared.fingerprint, earlier)
     if found:
         position, tensors, torn = found
         state.load(tensors)

@@ -123,6 +123,7 @@ LEFT_OUT = {
     "annotate.PasswordLink": "opens one server",
     "annotate.RefusedRow": "of an uploaded file, which stays behind",
     "annotate.Export": "a prepared file, which expires",
+    "training.StoredFile": "where one server keeps a file; the files of rounds travel",
     "training.Worker": "of one server",
     "training.Sweep": "of one server",
     "training.Trial": "kept for a day",

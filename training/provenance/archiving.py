@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.conf import settings as site
 from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -37,6 +35,7 @@ from training.provenance.archive_format import (
     portable_adapter,
 )
 from training.provenance.reproduction import adapter_files, portable_summary
+from training.storage.folders import Folder, RunFile
 
 AT_A_TIME = 2_000
 CHUNK = 1 << 20
@@ -223,32 +222,33 @@ def _as_text(value: Any) -> str:
 
 
 def _files(project: Project) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """Yield the files of the rounds and the adapters of the policies that this machine has."""
+    """Yield the files of the rounds and the adapters of the policies that the storage or this machine has."""
     folders = dict(project.rounds.values_list("folder", "number"))
     for policy in project.policies.filter(kind=Policy.Kind.ADAPTER).order_by("pk"):
         place = portable_adapter(policy.adapter, policy.pk, folders)
-        for name, path in adapter_files(Path(site.VAR) / policy.adapter):
-            yield f"{place}/{name}", _chunks(path)
+        for file in adapter_files(Folder(policy.adapter)):
+            yield f"{place}/{file.path}", _chunks(file)
     for round_ in project.rounds.order_by("number"):
         round_.project = project
+        folder = Folder(round_.folder)
         for name in RUN_FILES:
-            path = round_.run_dir / name
-            if not path.is_file():
+            found = folder.find(name)
+            if found is None:
                 continue
             if name == "done.json":
-                summary = portable_summary(round_, json.loads(path.read_text()))
+                summary = portable_summary(round_, json.loads(found.read_bytes()))
                 yield f"rounds/{round_.number}/{name}", [to_json(summary, indent=2).encode() + b"\n"]
             else:
-                yield f"rounds/{round_.number}/{name}", _chunks(path)
+                yield f"rounds/{round_.number}/{name}", _chunks(found)
 
 
 def missing_adapters(project: Project) -> list[Policy]:
-    """Return the policies whose adapter this machine does not have: they are archived without their weights."""
+    """Return the policies whose adapter is nowhere to be found: they are archived without their weights."""
     adapted = project.policies.filter(kind=Policy.Kind.ADAPTER).order_by("pk")
-    return [policy for policy in adapted if not (Path(site.VAR) / policy.adapter).is_dir()]
+    return [policy for policy in adapted if not Folder(policy.adapter).exists()]
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _chunks(found: RunFile) -> Iterator[bytes]:
+    with found.open() as file:
         while chunk := file.read(CHUNK):
             yield chunk

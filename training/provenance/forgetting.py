@@ -6,10 +6,8 @@ rounds trained on it, and all that started from their policies, are marked, and 
 """
 
 import logging
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from django.db import connection, models, transaction
 from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
@@ -35,10 +33,11 @@ from annotate.models import (
 )
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
-from training.engine.rundir import RunDirectory
 from training.models import Round, RoundEvent
 from training.provenance.consequences import Consequences, Target, find_consequences
 from training.provenance.retraining import retrain_next
+from training.storage import folders
+from training.storage.folders import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def _forget(target: Target) -> None:
     found = find_consequences(target)
     affected = [*found.rounds, *found.descended]
     Round.objects.filter(pk__in=[round_.pk for round_ in affected]).update(holds_forgotten=True)
-    files = list(_files(target, found))
+    files = _files(target, found)
     _drop_pairs(target)
     if target.person is not None:
         _drop_person(target, target.person)
@@ -204,32 +203,26 @@ def _chunks(
 # --- Files -------------------------------------------------------------------------------------------------------
 
 
-def _files(target: Target, found: Consequences) -> Iterator[Path]:
-    """Yield the files of runs that hold what is forgotten."""
+def _files(target: Target, found: Consequences) -> dict[str, set[str]]:
+    """Map folders of runs to the paths in them that hold what is forgotten."""
+    files: dict[str, set[str]] = {}
     for round_ in found.rounds:
-        yield from (round_.run_dir / name for name in JUDGED_FILES)
-        yield from _logs(round_)
+        files.setdefault(round_.folder, set()).update(JUDGED_FILES, _logs(round_))
     first = target.prompts.aggregate(first=Min("created_at"))["first"]
     if target.comparisons.exists() and target.upload is not None:
         brought = target.comparisons.aggregate(first=Min("created_at"))["first"]
         first = min(first or brought, brought)
     if first is not None:
         for round_ in target.project.rounds.filter(created_at__gte=first):
-            yield from (round_.run_dir / name for name in (*JUDGED_FILES, *WRITTEN_FILES))
-            yield from _logs(round_)
+            files.setdefault(round_.folder, set()).update(JUDGED_FILES, WRITTEN_FILES, _logs(round_))
+    return files
 
 
-def _logs(round_: Round) -> Iterable[Path]:
-    return RunDirectory(round_.run_dir).root.glob("*.log")
+def _logs(round_: Round) -> list[str]:
+    return [file.path for file in Folder(round_.folder).files() if file.path.endswith(".log")]
 
 
-def delete_files(files: Iterable[Path]) -> None:
-    """Delete files and folders, and log which could not be."""
-    for path in files:
-        try:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            logger.error("%s holds what was forgotten, and could not be deleted: %s", path, error)
+def delete_files(files: Mapping[str, Iterable[str]]) -> None:
+    """Delete files and folders of runs, here and in the storage. What could not be deleted is logged."""
+    for folder, paths in files.items():
+        folders.forget(folder, paths)

@@ -11,9 +11,9 @@ from django.db.models import Count, Prefetch
 
 from annotate.models import Judgment, Policy, Snapshot, SnapshotPair
 from annotate.people.pseudonyms import pseudonym
-from training.engine.rundir import RunDirectory
 from training.models import Round
 from training.rounds import lineage
+from training.storage.folders import Folder
 
 FORMAT = "whetstone-lineage/1"
 AT_A_TIME = 500
@@ -63,7 +63,7 @@ def judgment_lineage(judgment: Judgment) -> dict[str, Any]:
 
 def describe_round(round_: Round) -> dict[str, Any]:
     """Return what made a round's policy: where it started, on which snapshot, with which settings and result."""
-    outputs = RunDirectory(round_.run_dir).read_done().get("train", {}).get("outputs", {})
+    outputs = Folder(round_.folder).read_done().get("train", {}).get("outputs", {})
     return {
         "number": round_.number,
         "state": round_.state,

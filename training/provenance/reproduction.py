@@ -4,21 +4,21 @@ It holds what training reads, without a path of this machine, and beside it what
 made while it is sent: its length is known before its first byte.
 """
 
-import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings as site
 
 from training.engine.config import TrainConfig
-from training.engine.rundir import RunDirectory, to_json
+from training.engine.rundir import to_json
 from training.models import Round
 from training.rounds.plan import Plan, RoundError, adapter_folder, model_path
+from training.storage.folders import Folder, RunFile
 
 BLOCK = 512
 END_SIZE = 2 * BLOCK  # two empty blocks end a tar file
@@ -52,7 +52,7 @@ class Member:
     """A file of the archive: its name, and its content or where that is."""
 
     name: str
-    source: bytes | Path
+    source: bytes | RunFile
     size: int
 
     @property
@@ -67,34 +67,37 @@ class Member:
 
 
 def can_repeat(round_: Round) -> bool:
-    """Return whether this machine has all that the round was trained from, and the round was trained."""
-    files = RunDirectory(round_.run_dir)
-    if not round_.trains or not files.pairs.is_file() or "train" not in files.read_done():
+    """Return whether this server has all that the round was trained from, and the round was trained."""
+    files = Folder(round_.folder)
+    if not round_.trains or not files.find("pairs.jsonl") or not files.find(WEIGHTS):
+        return False
+    if not round_.summary.get("train") and "train" not in files.read_done():
         return False
     start = Plan.from_dict(round_.settings).config.start_adapter
-    return (round_.run_dir / WEIGHTS).is_file() and (not start or adapter_folder(start).is_dir())
+    return not start or adapter_folder(start).exists()
 
 
 def list_members(round_: Round) -> list[Member]:
     """Return the files of the archive, all in one folder named after the round."""
-    files = RunDirectory(round_.run_dir)
+    files = Folder(round_.folder)
     done = files.read_done()
     config = portable_config(round_, done.get("train", {}))
-    found: dict[str, bytes | Path] = {"config.json": _json(config.to_dict())}
-    found |= {name: files.root / name for name in INPUTS if (files.root / name).is_file()}
+    found: dict[str, bytes | RunFile] = {"config.json": _json(config.to_dict())}
+    found |= {name: file for name in INPUTS if (file := files.find(name))}
     start = Plan.from_dict(round_.settings).config.start_adapter
     if start:
-        found |= {f"{START_ADAPTER}/{name}": path for name, path in adapter_files(adapter_folder(start))}
-    found |= {f"result/{name}": files.root / name for name in RESULTS if (files.root / name).is_file()}
-    found |= {f"result/adapter/{name}": path for name, path in adapter_files(files.adapter)}
+        found |= {f"{START_ADAPTER}/{file.path}": file for file in adapter_files(adapter_folder(start))}
+    found |= {f"result/{name}": file for name in RESULTS if (file := files.find(name))}
+    adapter = list(adapter_files(Folder(f"{round_.folder}/adapter")))
+    found |= {f"result/adapter/{file.path}": file for file in adapter}
     found["result/done.json"] = _json(portable_summary(round_, done))
-    found["expected.sha256"] = f"{sha256(files.root / WEIGHTS)}  {WEIGHTS}\n".encode()
+    found["expected.sha256"] = "".join(
+        f"{file.sha256}  adapter/{file.path}\n" for file in adapter if f"adapter/{file.path}" == WEIGHTS
+    ).encode()
     found["README.md"] = _readme(round_, config, start).encode()
     folder = f"{round_.project.slug}-{round_.number}"
     return [
-        Member(
-            f"{folder}/{name}", source, len(source) if isinstance(source, bytes) else source.stat().st_size
-        )
+        Member(f"{folder}/{name}", source, len(source) if isinstance(source, bytes) else source.size)
         for name, source in sorted(found.items())
     ]
 
@@ -104,11 +107,7 @@ def archive_chunks(members: Iterable[Member]) -> Iterator[bytes]:
     for member in members:
         yield member.header
         left = member.size
-        with (
-            io.BytesIO(member.source)
-            if isinstance(member.source, bytes)
-            else member.source.open("rb") as file
-        ):
+        with io.BytesIO(member.source) if isinstance(member.source, bytes) else member.source.open() as file:
             while left and (chunk := file.read(min(CHUNK, left))):
                 left -= len(chunk)
                 yield chunk
@@ -135,20 +134,14 @@ def portable_config(round_: Round, trained: dict[str, Any]) -> TrainConfig:
 
 def portable_summary(round_: Round, done: dict[str, Any]) -> dict[str, Any]:
     """Return the content of done.json without the paths of this machine."""
-    return dict(_without_paths(done, _places(round_)))
+    # Of the worker's machine, as far as they can be told: its run directory, and what its configuration names.
+    there = re.compile(rf"/[^\s'\"]*/{re.escape(round_.folder)}(?![\w-])")
+    return dict(_without_paths(done, _places(round_), there))
 
 
-def adapter_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name and the place of each file of a PEFT adapter."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_file() and not path.is_symlink() and path.suffix in (".json", ".safetensors"):
-            yield path.name, path
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a whole file, however large."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def adapter_files(folder: Folder) -> Iterator[RunFile]:
+    """Yield the files of a PEFT adapter."""
+    return (file for file in folder.files() if file.path.endswith((".json", ".safetensors")))
 
 
 def _is_path(config: TrainConfig) -> bool:
@@ -159,6 +152,11 @@ def _places(round_: Round) -> dict[str, str]:
     """Map the paths of this machine that a run's summary may name to what they are called elsewhere."""
     config = Plan.from_dict(round_.settings).config
     places = {str(round_.run_dir): ".", str(site.VAR): "var", str(site.BASE_DIR): "whetstone"}
+    ran_with = Folder(round_.folder).read_json("config.json")
+    if isinstance(ran_with, dict):
+        for setting in ("base_model", "start_adapter"):
+            if str(ran_with.get(setting, "")).startswith("/"):
+                places[ran_with[setting]] = getattr(portable_config(round_, {}), setting) or setting
     try:
         base = model_path(config.base_model)
     except RoundError:  # no longer allowed on this site
@@ -168,14 +166,15 @@ def _places(round_: Round) -> dict[str, str]:
     return dict(sorted(places.items(), key=lambda place: -len(place[0])))
 
 
-def _without_paths(value: Any, places: dict[str, str]) -> Any:
+def _without_paths(value: Any, places: dict[str, str], there: re.Pattern[str]) -> Any:
     if isinstance(value, str):
         for path, name in places.items():
             value = value.replace(path, name)
-        return value
+        return there.sub(".", value)
     if isinstance(value, dict):
-        return {_without_paths(key, places): _without_paths(one, places) for key, one in value.items()}
-    return [_without_paths(one, places) for one in value] if isinstance(value, list) else value
+        pairs = value.items()
+        return {_without_paths(key, places, there): _without_paths(one, places, there) for key, one in pairs}
+    return [_without_paths(one, places, there) for one in value] if isinstance(value, list) else value
 
 
 def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
@@ -189,7 +188,7 @@ def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
         where = "A repository of the Hugging Face hub."
     adapter = "none, training starts from the base model alone."
     if start:
-        hashes = [f"`{sha256(path)}` ({name})" for name, path in adapter_files(adapter_folder(start))]
+        hashes = [f"`{file.sha256}` ({file.path})" for file in adapter_files(adapter_folder(start))]
         adapter = f"`{START_ADAPTER}/`, SHA-256 {', '.join(hashes)}."
     return README.format(
         number=round_.number,

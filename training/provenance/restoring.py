@@ -11,6 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,8 +26,10 @@ from annotate.models import Membership, Project, Role, Snapshot, User
 from annotate.pairs.snapshots import exact_lines
 from annotate.projects import trail
 from annotate.projects.lifecycle import free_slug
+from training.models import StoredFile
 from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, PEOPLE, TABLES, Table
 from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
+from training.storage import folders
 
 AT_A_TIME = 500
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
@@ -122,7 +125,11 @@ def _choose_slug(slug: str, is_asked_for: bool) -> str:
 
 def _has_runs(slug: str) -> bool:
     known = re.compile(rf"{re.escape(slug)}-(policy-)?\d+")
-    return site.RUNS.is_dir() and any(known.fullmatch(path.name) for path in site.RUNS.iterdir())
+    stored = StoredFile.objects.filter(folder__startswith=f"runs/{slug}-").values_list("folder", flat=True)
+    names = {folder.removeprefix("runs/") for folder in stored.distinct()}
+    if site.RUNS.is_dir():
+        names |= {path.name for path in site.RUNS.iterdir()}
+    return any(map(known.fullmatch, names))
 
 
 # --- Ids ---------------------------------------------------------------------------------------------------------
@@ -355,6 +362,7 @@ def _place(restoration: Restoration, aside: Path) -> list[Path]:
                 )
             folder.rename(target)
             placed.append(target)
+            folders.store(f"runs/{target.name}")
     except BaseException:
         _remove(placed)
         raise
@@ -362,5 +370,8 @@ def _place(restoration: Restoration, aside: Path) -> list[Path]:
 
 
 def _remove(placed: list[Path]) -> None:
+    """Remove folders that were placed, and what the storage has of them. Their rows are rolled back."""
     for folder in placed:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folders.unstore(f"runs/{folder.name}")

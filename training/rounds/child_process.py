@@ -1,6 +1,7 @@
 """Child processes of the engine: start, environment, end, and the reason of an end."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,11 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from django.conf import settings as site
 
 from training.engine.errors import LockedError, StorageError
 from training.engine.rundir import RunDirectory
 
+TORCHRUN_FAILED = 1
+# A line of torchrun's about the first process that failed: `exitcode  : -9 (pid: 4711)`.
+EXIT = re.compile(r"exitcode\s*: -(\d+) \(pid: \d+\)")
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 
@@ -57,22 +62,28 @@ def child_environment() -> dict[str, str]:
     }
 
 
-def start_child(verb: str, folder: Path, *arguments: str, **where: Any) -> subprocess.Popen[bytes]:
+def start_child(
+    verb: str, folder: Path, *arguments: str, processes: int = 1, **where: Any
+) -> subprocess.Popen[bytes]:
     """Start `python -m training.engine VERB` over a run directory. `where` are Popen's arguments for its output.
 
-    It leads a session of its own, so that a Ctrl-C reaches the worker alone, which then ends the child.
+    Several `processes` are started by torchrun, one for each GPU. The child leads a session of its own, so that a
+    Ctrl-C reaches the worker alone, which then ends the child.
     """
-    return _start(verb, str(folder), *arguments, stdin=subprocess.DEVNULL, **where)
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    several = torchrun if processes > 1 else []
+    child = [*several, "training.engine", verb, str(folder), *arguments]
+    return _start(*child, stdin=subprocess.DEVNULL, **where)
 
 
 def start_talking_child(verb: str, *arguments: str, **where: Any) -> subprocess.Popen[bytes]:
     """Start a verb that reads its standard input, which ends when this process does."""
-    return _start(verb, *arguments, stdin=subprocess.PIPE, **where)
+    return _start("training.engine", verb, *arguments, stdin=subprocess.PIPE, **where)
 
 
 def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "training.engine", *arguments],
+        [sys.executable, "-m", *arguments],
         cwd=site.BASE_DIR,
         env=child_environment(),
         start_new_session=True,
@@ -81,13 +92,27 @@ def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
 
 
 def end_child(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started: with SIGTERM, so that it writes its checkpoint, then with SIGKILL."""
+    """End the child and what it started: with SIGTERM, so that it writes its checkpoint, then with SIGKILL.
+
+    What torchrun started leads sessions of its own, and is ended by it.
+    """
+    started = _descendants(child)
     _signal_group(child.pid, signal.SIGTERM if child.poll() is None else signal.SIGKILL)
     try:
         child.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         _signal_group(child.pid, signal.SIGKILL)
         child.wait()
+    for process in started:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def _descendants(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        if child.poll() is None:
+            return psutil.Process(child.pid).children(recursive=True)
+    return []
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
@@ -117,16 +142,25 @@ def end_orphan(files: RunDirectory) -> None:
 
 def explain_exit(verb: str, code: int, log: Path) -> str:
     """Return why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
-    what = {"train": "Training", "sample": "Sampling", "merge": "Merging", "plan": "Estimating"}[verb]
-    if code == -signal.SIGKILL:
-        killed = f"{what} was killed (signal 9), as the system does when memory runs out"
-        knob = {"train": "max_tokens", "sample": "sampling.max_tokens"}.get(verb)
-        return f"{killed}; resume the round with a smaller {knob}." if knob else f"{killed}."
+    what = {"train": "Training", "sample": "Sampling"}[verb]
     if code < 0:
-        return f"{what} was ended by signal {-code} ({signal.strsignal(-code)})."
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else f"exit code {code}."
+        return _explain_signal(what, -code)
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    ended = [int(found[1]) for line in lines if (found := EXIT.search(line))]
+    if code == TORCHRUN_FAILED and ended:
+        return _explain_signal(what, ended[-1])
+    told = [line for line in lines if line.startswith("error: ")]  # torchrun has more to say after it
+    last = (told or lines or [f"exit code {code}."])[-1]
     is_full = code == StorageError.exit_code or shutil.disk_usage(log.parent).free < NEARLY_FULL
     if is_full and not last.startswith("error: "):  # which went to a log on the same disk
         last = f"the disk is full, or {log.parent} cannot be written; free some space and resume the round."
     return f"{what} failed: {last.removeprefix('error: ')}"
+
+
+def _explain_signal(what: str, number: int) -> str:
+    if number == signal.SIGKILL:
+        return (
+            f"{what} was killed (signal 9), as the system does when memory runs out; "
+            "resume the round, with a smaller max_tokens if it happens again."
+        )
+    return f"{what} was ended by signal {number} ({signal.strsignal(number)})."

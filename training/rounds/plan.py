@@ -25,6 +25,7 @@ from annotate.projects import base_models
 from training.endpoints.addresses import find_place
 from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
+from training.storage.folders import Folder
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
 MOST_COMPARISONS = 100_000  # of one kind, in one round
@@ -277,13 +278,13 @@ def adapter_shape(policy: Policy) -> dict[str, Any]:
     Empty without an adapter, or where its configuration cannot be read (`check_policy` says so).
     """
     try:
-        data = json.loads((Path(site.VAR) / policy.adapter / "adapter_config.json").read_text())
+        data = Folder(policy.adapter).read_json("adapter_config.json")
         shape = {"r": data["r"], "alpha": data["lora_alpha"]}
         shape |= {"rslora": bool(data.get("use_rslora")), "dora": bool(data.get("use_dora"))}
         if data["target_modules"]:  # which say of a mixture's experts what there is to say
             shape |= {"target_modules": data["target_modules"], "experts": LoraConfig().experts}
         return shape
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
 
 
@@ -295,19 +296,20 @@ def model_path(base_model: str) -> str:
     return found
 
 
-def adapter_folder(adapter: str) -> Path:
+def adapter_folder(adapter: str) -> Folder:
     """Return the folder of a policy's adapter. Raises RoundError for a name that leads out of var/runs."""
-    folder = Path(site.VAR) / adapter
-    if ".." in folder.parts or not folder.resolve().is_relative_to(site.RUNS.resolve()):
+    here = Path(site.VAR) / adapter
+    if ".." in here.parts or not here.resolve().is_relative_to(site.RUNS.resolve()):
         message = _("Adapter: %(adapter)s does not lie below %(folder)s.")
         raise RoundError(message % {"adapter": adapter, "folder": site.RUNS}, "start_adapter")
-    return folder
+    return Folder(adapter)
 
 
 def on_this_machine(config: TrainConfig) -> TrainConfig:
     """Return the configuration with paths in place of the database's names.
 
-    They are checked once more: the site may allow other models now than when the round was planned. Raises RoundError.
+    They are checked once more: the site may allow other models now than when the round was planned. An adapter of the
+    storage is fetched. Raises RoundError, and what `Folder.bring_here` raises.
     """
     adapter, reference = config.start_adapter, config.sampling.reference
     if reference not in (None, "base", "start"):
@@ -315,7 +317,7 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     return replace(
         config,
         base_model=model_path(config.base_model),
-        start_adapter=str(adapter_folder(adapter)) if adapter else None,
+        start_adapter=str(adapter_folder(adapter).bring_here()) if adapter else None,
     )
 
 
@@ -332,10 +334,10 @@ def check_policy(policy: Policy | None) -> Policy:
         message = _("Policy %(policy)s is external: Whetstone has no weights of it to train.")
         raise RoundError(message % {"policy": policy.name}, "base_model")
     model_path(policy.base_model)
-    if policy.adapter and not adapter_folder(policy.adapter).is_dir():
+    if policy.adapter and not adapter_folder(policy.adapter).exists():
         message = _(
-            "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s; "
-            "share WHETSTONE_VAR/runs between web servers and workers."
+            "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s, nor in the storage; "
+            "share WHETSTONE_VAR/runs between web servers and workers, or set WHETSTONE_STORAGE."
         )
         names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
         raise RoundError(message % names, "start_adapter")

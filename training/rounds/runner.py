@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as site
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
@@ -30,13 +31,16 @@ from training.engine.rundir import RunDirectory, read_jsonl, storing, write_json
 from training.models import Endpoint, Metric, Round
 from training.rounds import child_process, results, state_machine, workers
 from training.rounds.plan import Plan, is_endpoint, on_this_machine, weights_of
+from training.storage.courier import Courier, FencedError, clear_leftovers
+from training.storage.objects import StorageFaultError
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
+LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops or the round fails
 
 
-class RoundLostError(Exception):
+class RoundLostError(FencedError):
     """The loss of the round to a cancel or to another worker."""
 
 
@@ -51,21 +55,32 @@ class ChildFailedError(Exception):
 def run(round_: Round) -> None:
     """Work on a round that `state_machine.claim_round` gave out, until it is ready, failed, or lost."""
     files = RunDirectory(round_.run_dir)
+    courier = Courier(round_, files, keep=lambda: _keep(round_))
     try:
-        prepare(round_, files)
+        clear_leftovers()
+        prepare(round_, files, courier)
         if round_.trains:
-            train(round_, files)
+            train(round_, files, courier)
+            deliver(round_, courier)
             if round_.state == Round.State.TRAINING and not state_machine.advance(
                 round_, Round.State.SAMPLING
             ):
                 raise RoundLostError
-        sample(round_, files)
+        sample(round_, files, courier)
+        deliver(round_, courier)
         finish(round_, files)
-    except RoundLostError:
+        courier.leave()
+    except FencedError:
         logger.info("%s is no longer %s's; stopped working on it.", round_, round_.worker)
+        clear_leftovers()
     except WorkerStoppingError:
+        _deliver_last(round_, courier)
         state_machine.hand_back(round_)
+    except StorageFaultError as error:
+        state_machine.fail(round_, f"{error} Resume the round once the storage has what it needs.")
     except (ChildFailedError, EngineError, RefusalError) as error:
+        if _deliver_last(round_, courier):
+            courier.discard()  # before another worker of this machine may have it
         state_machine.fail(round_, str(error))
     except (OperationalError, InterfaceError):
         # The database is away. The heartbeat stops, so the sweep hands the round to the next worker.
@@ -76,6 +91,25 @@ def run(round_: Round) -> None:
         state_machine.fail(
             round_, str(known or f"The worker could not go on: {type(error).__name__}: {error}")
         )
+    finally:
+        courier.close()
+
+
+def _keep(round_: Round) -> bool:
+    """Write the heartbeat. Return False if the round is lost. Raises WorkerStoppingError."""
+    if workers.is_stopping(round_.worker):
+        raise WorkerStoppingError
+    return state_machine.heartbeat(round_)
+
+
+def _deliver_last(round_: Round, courier: Courier) -> bool:
+    """Store what there is while the round is still this worker's. Return False where it stays on this machine alone."""
+    courier.keep = lambda: state_machine.heartbeat(round_)
+    try:
+        return courier.deliver(LAST_WORDS_SECONDS)
+    except (StorageFaultError, FencedError, OSError) as error:
+        logger.warning("%s: its last state could not be stored: %s", round_, error)
+        return False
 
 
 # --- Files -------------------------------------------------------------------------------------------------------
@@ -86,7 +120,7 @@ def previous_files(files: RunDirectory) -> RunDirectory:
     return RunDirectory(files.root / "previous")
 
 
-def prepare(round_: Round, files: RunDirectory) -> None:
+def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Write the files that `train` reads. On a later attempt they are there already, and stay."""
     if not state_machine.heartbeat(
         round_
@@ -98,6 +132,11 @@ def prepare(round_: Round, files: RunDirectory) -> None:
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))
     plan = Plan.from_dict(round_.settings)
+    if courier and courier.is_active:
+        state_machine.heartbeat(round_, phase="fetching")
+        courier.fetch()
+        for adapter in _adapters(round_, plan):
+            courier.fetch_adapter(adapter)
     files.write_config(_config_of(round_.start_policy, plan))
     for path, held_out in ((files.heldout, True), (files.pairs, False)):
         if round_.snapshot is not None and not path.exists():
@@ -105,10 +144,23 @@ def prepare(round_: Round, files: RunDirectory) -> None:
             write_jsonl(path, training_rows(round_.snapshot, held_out, plan.margin_scale, base_model))
 
 
+def _adapters(round_: Round, plan: Plan) -> set[str]:
+    """Return the names of the adapters that the round's children load."""
+    opponent = round_.opponent.adapter if round_.opponent else ""
+    return {name for name in (plan.config.start_adapter, opponent) if name}
+
+
 def _config_of(policy: Policy, plan: Plan) -> TrainConfig:
     """Return the plan's configuration for another policy that writes, as this machine reads it."""
     config = replace(plan.config, **weights_of(policy))
     return config if is_endpoint(policy) else on_this_machine(config)
+
+
+def deliver(round_: Round, courier: Courier) -> None:
+    """Wait until the storage has what there is. Raises as `Courier.deliver` does."""
+    if courier.is_active:
+        state_machine.heartbeat(round_, phase="storing")
+        courier.deliver()
 
 
 def write_prompts(round_: Round, files: RunDirectory) -> None:
@@ -140,15 +192,36 @@ def _write_previous_config(round_: Round, plan: Plan, files: RunDirectory) -> No
 # --- The child processes -----------------------------------------------------------------------------------------
 
 
-def train(round_: Round, files: RunDirectory) -> None:
+def train(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Train the adapter, unless an earlier attempt did. Metrics reach the database as they appear."""
     if "train" not in files.read_done():
-        follow_child(round_, files, "train", MetricsTail(round_, files.metrics).read)
+        choose_processes(round_)
+        tail = MetricsTail(round_, files.metrics)
+        follow_child(round_, files, "train", tail.read, courier)
     if "train" not in files.read_done() or not files.adapter.is_dir():
         raise ChildFailedError("Training ended without an adapter.")
 
 
-def sample(round_: Round, files: RunDirectory) -> None:
+def choose_processes(round_: Round) -> None:
+    """Decide in how many processes the round trains, one for each GPU. A retry keeps it: sums depend on it.
+
+    Raises ChildFailedError on a worker that has too few GPUs for what an earlier one began.
+    """
+    if round_.processes == 1 or (not round_.processes and site.PROCESSES == "1"):
+        gpus = 0  # what there is decides nothing
+    else:
+        gpus = len(workers.probe_devices().get("gpus", []))
+    if not round_.processes:
+        round_.processes = max(1, gpus if site.PROCESSES == "all" else int(site.PROCESSES))
+        if not state_machine.heartbeat(round_, processes=round_.processes):
+            raise RoundLostError
+    if 0 < gpus < round_.processes:
+        raise ChildFailedError(
+            f"The round trains on {round_.processes} GPUs, and its worker has {gpus}; resume it where there are more."
+        )
+
+
+def sample(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Let the new policy write, and the one before it for the gate."""
     write_prompts(round_, files)
     previous = previous_files(files)
@@ -159,7 +232,7 @@ def sample(round_: Round, files: RunDirectory) -> None:
         if writer is not None and is_endpoint(writer):
             follow_endpoint(round_, directory, writer.endpoint)
         else:
-            follow_child(round_, directory, "sample")
+            follow_child(round_, directory, "sample", courier=courier)
 
 
 def follow_endpoint(round_: Round, files: RunDirectory, endpoint: Endpoint) -> None:
@@ -179,7 +252,11 @@ def follow_endpoint(round_: Round, files: RunDirectory, endpoint: Endpoint) -> N
 
 
 def follow_child(
-    round_: Round, files: RunDirectory, verb: str, each_tick: Callable[[], None] = lambda: None
+    round_: Round,
+    files: RunDirectory,
+    verb: str,
+    each_tick: Callable[[], None] = lambda: None,
+    courier: Courier | None = None,
 ) -> None:
     """Run `python -m training.engine VERB` over a run directory as a child, and report on it until it ends.
 
@@ -190,7 +267,10 @@ def follow_child(
     with storing(log):
         output = log.open("wb")
     with output:
-        child = child_process.start_child(verb, files.root, stdout=output, stderr=subprocess.STDOUT)
+        count = round_.processes if verb == "train" else 1
+        child = child_process.start_child(
+            verb, files.root, processes=count, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         while not _has_ended(child):
             try:
@@ -199,6 +279,8 @@ def follow_child(
                     raise RoundLostError
                 if workers.is_stopping(round_.worker):
                     raise WorkerStoppingError
+                if courier:
+                    courier.tick()
             except (OperationalError, InterfaceError):
                 # A database that is away for a moment must not end hours of training.
                 logger.warning("%s: the database cannot be reached; training goes on.", round_, exc_info=True)

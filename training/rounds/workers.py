@@ -5,10 +5,15 @@ task still counts as present. Asking over the broker (`inspect ping`) would need
 hold up the page that asks.
 """
 
+import json
 import logging
 import os
+import socket
+import subprocess
+import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from celery import bootsteps, signals
@@ -16,12 +21,15 @@ from django.conf import settings as site
 from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 
+from primitives.files import write_whole
 from training.models import Worker
+from training.rounds.child_process import child_environment
 
 logger = logging.getLogger(__name__)
 KEPT = timedelta(days=1)
 
 _own_name = ""
+PROBE_SECONDS = 300  # for the import of PyTorch on a machine that is busy
 
 
 def own_name() -> str:
@@ -32,6 +40,46 @@ def own_name() -> str:
 def is_stopping(worker: str) -> bool:
     """Return whether that worker was asked to stop, so that its rounds should hand themselves back."""
     return Worker.objects.filter(name=worker, stopping=True).exists()
+
+
+def probe_devices() -> dict[str, Any]:
+    """Ask a child process for the devices of this machine, once for each start of it: the answer is kept in var/.
+
+    Return {} if there is no answer, as on a machine without PyTorch.
+    """
+    file = Path(site.VAR) / "devices.json"
+    try:
+        kept = json.loads(file.read_text())
+    except (OSError, ValueError):
+        kept = {}
+    machine = [_boot(), os.environ.get("CUDA_VISIBLE_DEVICES"), sys.prefix]
+    if isinstance(kept, dict) and kept.get("machine") == machine:
+        return dict(kept["devices"])
+    command = [sys.executable, "-m", "training.engine", "devices"]
+    try:
+        told = subprocess.run(
+            command,
+            cwd=site.BASE_DIR,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            check=True,
+        )
+        devices = dict(json.loads(told.stdout))
+        write_whole(file, json.dumps({"machine": machine, "devices": devices}).encode(), durable=False)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        logger.warning("The devices of this machine could not be found out: %s", error)
+        return {}
+    return devices
+
+
+def _boot() -> str:
+    """Return what tells this start of this machine from others, as far as the system says."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+    except OSError:
+        return socket.gethostname()
 
 
 class Presence(bootsteps.StartStopStep):
@@ -54,9 +102,17 @@ class Presence(bootsteps.StartStopStep):
         signals.worker_shutting_down.connect(self.announce_stop)
 
     def run(self, queues: list[str]) -> None:
+        if "training" in queues:
+            threading.Thread(target=self.tell_devices, name="devices", daemon=True).start()
         while not self.stopping.wait(site.HEARTBEAT_SECONDS if self.write(queues=queues) else 1):
             pass
         self.write(queues=queues, stopping=True)
+
+    def tell_devices(self) -> None:
+        """Write what the worker computes with, once that is found out."""
+        devices = probe_devices()
+        while not self.write(devices=devices) and not self.stopping.wait(1):
+            pass
 
     def write(self, **fields: Any) -> bool:
         """Upsert the row. A database that is away for a moment must not end the worker."""

@@ -1,11 +1,14 @@
 """Filters that write figures on the pages of rounds and policies."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from django import template
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from primitives.statistics import Estimate, percent
-from training.models import Round
+from training.models import Round, Worker
 
 register = template.Library()
 register.filter("percent", percent)
@@ -67,6 +70,8 @@ PHASES = {
     "merging": gettext_lazy("Merging"),
     "saving": gettext_lazy("Saving the adapter"),
     "done": gettext_lazy("Finishing"),
+    "fetching": gettext_lazy("Fetching files"),
+    "storing": gettext_lazy("Storing files"),
 }
 
 
@@ -84,3 +89,26 @@ def setting(value: object) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+GIB = 1 << 30
+
+
+@register.filter
+def processor(worker: Worker) -> str:
+    """Write what a worker's processor is: 16 threads, 128 GiB, bfloat16."""
+    cpu = worker.devices.get("cpu")
+    if cpu is None:
+        return _("Not known yet")
+    threads = ngettext("%(count)d thread", "%(count)d threads", cpu["threads"]) % {"count": cpu["threads"]}
+    return ", ".join([threads, *_memory(cpu)])
+
+
+@register.filter
+def gpus(worker: Worker) -> list[str]:
+    """Write each GPU of a worker: NVIDIA H100, 80 GiB, bfloat16."""
+    return [", ".join([gpu["name"], *_memory(gpu)]) for gpu in worker.devices.get("gpus", [])]
+
+
+def _memory(device: Mapping[str, Any]) -> list[str]:
+    return [f"{device['memory'] / GIB:.0f} GiB", *(["bfloat16"] if device["bfloat16"] else [])]

@@ -10,8 +10,9 @@ from typing import Any
 
 from annotate.models import Policy
 from training.provenance.reproduction import adapter_files
+from training.storage.folders import Folder, RunFile
 from training.usage import model_card
-from training.usage.places import file_stem, require_adapter
+from training.usage.places import file_stem, read_config, require_adapter
 from training.usage.serving import base_name
 
 CHUNK = 1 << 20
@@ -35,26 +36,27 @@ def write_folder(policy: Policy, folder: Path) -> None:
         if isinstance(source, bytes):
             (folder / name).write_bytes(source)
         else:
-            shutil.copyfile(source, folder / name)
+            with source.open() as file, (folder / name).open("wb") as copy:
+                shutil.copyfileobj(file, copy)
 
 
-def _members(policy: Policy, folder: Path) -> dict[str, bytes | Path]:
-    found: dict[str, bytes | Path] = dict(adapter_files(folder))
-    found[CONFIG] = _portable_config(policy, folder / CONFIG)
+def _members(policy: Policy, folder: Folder) -> dict[str, bytes | RunFile]:
+    found: dict[str, bytes | RunFile] = {file.path: file for file in adapter_files(folder)}
+    found[CONFIG] = _portable_config(policy)
     found["README.md"] = model_card.write(policy).encode()
     return found
 
 
-def _portable_config(policy: Policy, path: Path) -> bytes:
+def _portable_config(policy: Policy) -> bytes:
     """Return adapter_config.json with the base model's name in place of its path here."""
-    data = json.loads(path.read_text())
+    data = read_config(policy)
     data["base_model_name_or_path"] = base_name(policy)
     if policy.revision:
         data["revision"] = policy.revision
     return (json.dumps(data, indent=2) + "\n").encode()
 
 
-def _zipped(stem: str, members: dict[str, bytes | Path]) -> Iterator[bytes]:
+def _zipped(stem: str, members: dict[str, bytes | RunFile]) -> Iterator[bytes]:
     """Yield a zip file of members in one folder. Weights are stored as they are: they do not get smaller."""
     out = _Sink()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as zipped:
@@ -62,7 +64,7 @@ def _zipped(stem: str, members: dict[str, bytes | Path]) -> Iterator[bytes]:
             info = zipfile.ZipInfo(f"{stem}/{name}", MADE)
             info.external_attr = 0o644 << 16
             with (
-                io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+                io.BytesIO(source) if isinstance(source, bytes) else source.open() as file,
                 zipped.open(info, "w", force_zip64=True) as member,
             ):
                 while chunk := file.read(CHUNK):

@@ -3,7 +3,6 @@
 Everything in `usage` that reads or writes an adapter asks here.
 """
 
-import json
 import re
 import shutil
 import uuid
@@ -17,23 +16,25 @@ from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from primitives.files import sync_directory
 from training.rounds.plan import adapter_folder
+from training.storage import folders
+from training.storage.folders import Folder
 
 
 def has_adapter(policy: Policy) -> bool:
     """Return whether the adapter of a policy can be read from here."""
-    return bool(policy.adapter) and (adapter_folder(policy.adapter) / "adapter_model.safetensors").is_file()
+    return (
+        bool(policy.adapter) and adapter_folder(policy.adapter).find("adapter_model.safetensors") is not None
+    )
 
 
 def read_config(policy: Policy) -> dict[str, Any]:
     """Return what adapter_config.json says, {} where it cannot be read."""
-    try:
-        return dict(json.loads((adapter_folder(policy.adapter) / "adapter_config.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+    found = adapter_folder(policy.adapter).read_json("adapter_config.json")
+    return found if isinstance(found, dict) else {}
 
 
-def require_adapter(policy: Policy) -> Path:
-    """Return the folder of a policy's adapter on this machine. Raises RefusalError if it cannot be read from here."""
+def require_adapter(policy: Policy) -> Folder:
+    """Return the folder of a policy's adapter. Raises RefusalError if it cannot be read from here."""
     if not has_adapter(policy):
         sentence = _("The adapter of “%(policy)s” is not on this machine.")
         raise RefusalError(sentence % {"policy": policy.name})
@@ -47,11 +48,13 @@ def keep_adapter(project: Project, aside: Path) -> str:
     folder.parent.mkdir(parents=True)
     aside.rename(folder)
     sync_directory(folder.parent)
+    folders.store(name)
     return name
 
 
 def drop_adapter(name: str) -> None:
     """Delete an adapter that `keep_adapter` placed and no policy names."""
+    folders.forget(Folder(name).root, ["adapter"])
     shutil.rmtree((Path(site.VAR) / name).parent, ignore_errors=True)
 
 

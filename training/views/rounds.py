@@ -22,6 +22,8 @@ from training.rounds.plan import Plan, RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
+from training.storage.folders import Folder
+from training.storage.objects import StorageFaultError
 from training.views.charts import round_charts
 from training.views.forms import Like, ResumeForm
 from training.views.outcome import gallery_page, outcome
@@ -262,11 +264,8 @@ def gallery(request: ProjectRequest, number: int) -> HttpResponse:
 
 def _files(round_: Round) -> list[tuple[str, str, int]]:
     """Return the files of the run directory that can be downloaded: name, what it is, bytes."""
-    return [
-        (name, str(what), (round_.run_dir / name).stat().st_size)
-        for name, what in DOWNLOADS.items()
-        if (round_.run_dir / name).is_file()
-    ]
+    folder = Folder(round_.folder)
+    return [(name, str(what), file.size) for name, what in DOWNLOADS.items() if (file := folder.find(name))]
 
 
 @require_GET
@@ -274,14 +273,16 @@ def _files(round_: Round) -> list[tuple[str, str, int]]:
 def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse:
     """Send a file of the run directory, if it is one of those that are offered."""
     project = request.project
-    path = _round(project, number).run_dir / name
-    if name not in DOWNLOADS or not path.is_file():
+    found = Folder(_round(project, number).folder).find(name) if name in DOWNLOADS else None
+    if found is None:
         raise Http404
+    try:
+        file = found.open()
+    except (OSError, StorageFaultError) as error:
+        raise Http404(_("The storage does not give this file now. Try again later.")) from error
     if request.method == "GET":
         trail.record(trail.Verb.EXPORTED, request.user, project=project, target=f"{name} of round {number}")
-    return FileResponse(
-        path.open("rb"), as_attachment=True, filename=f"{project.slug}-{number}-{Path(name).name}"
-    )
+    return FileResponse(file, as_attachment=True, filename=f"{project.slug}-{number}-{Path(name).name}")
 
 
 @require_GET

@@ -17,6 +17,8 @@ from tests.engine.conftest import pair_lines, read_metrics
 from training.engine.__main__ import main
 from training.engine.errors import StaleCheckpointError, StorageError
 from training.engine.optimize import checkpoints
+from training.engine.optimize.distributed import Processes
+from training.engine.preparation import read_sources
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
@@ -202,6 +204,24 @@ def test_checkpoints_of_other_settings_or_pairs_are_refused(make_run, children) 
     ours, theirs = (load_file(one.adapter / "adapter_model.safetensors") for one in (run, whole))
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_is_the_same_wherever_its_adapter_is(make_run, tmp_path: Path) -> None:
+    found = []
+    for place, content in (("here", b"w"), ("there", b"w"), ("other", b"v")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "adapter_model.safetensors").write_bytes(content)
+        run = make_run("run", start_adapter=str(tmp_path / place))
+        found.append(read_sources(run, run.read_config(), Processes()))
+    here, there, other = found
+    assert here.fingerprint == there.fingerprint
+    assert here.fingerprint["model"] != other.fingerprint["model"]
+    folder, position = tmp_path / "checkpoints", checkpoints.Position(2, 0, 0, 0)
+    before = here.fingerprint | here.earlier  # as runs wrote it when places of files counted
+    checkpoints.save(folder, position, {"w": torch.zeros(1)}, before)
+    assert checkpoints.load_latest(folder, here.fingerprint, here.earlier)[0] == position
+    with pytest.raises(StaleCheckpointError, match="belong to another configuration;"):
+        checkpoints.load_latest(folder, here.fingerprint, there.earlier)
 
 
 def test_full_disk_is_one_sentence_and_the_run_resumes_later(

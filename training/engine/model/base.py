@@ -1,11 +1,9 @@
 """The base model: loaded by memory map, frozen, on the chosen device and computing in the chosen precision."""
 
-import contextlib
 import copy
 import importlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import peft
@@ -17,6 +15,7 @@ from training.engine.config import TrainConfig
 from training.engine.data.chats import uses_date
 from training.engine.data.standard_templates import resolve
 from training.engine.data.tokens import Encoder
+from training.engine.devices import available_cpus
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
 from training.engine.model import hub, narrow
 from training.engine.model.files import ModelFiles, adapter_digests, find_model
@@ -85,7 +84,7 @@ def set_threads(config: TrainConfig) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(_available_cpus())
+        torch.set_num_threads(available_cpus())
     return torch.get_num_threads()
 
 
@@ -181,15 +180,6 @@ def model_files(config: TrainConfig) -> dict[str, str]:
     if config.reference not in ("start", "base"):
         found |= adapter_digests(config.reference, "reference")
     return found
-
-
-def _available_cpus() -> int:
-    """Return the CPUs this process may run on, no more than its control group's quota pays for."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cpus = min(cpus, max(1, int(quota) // int(period)))
-    return cpus
 
 
 def _load_weights(

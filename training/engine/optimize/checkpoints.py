@@ -7,7 +7,7 @@ functions of seed and position, and need no state of their own.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,12 @@ def save(
 
 
 def load_latest(
-    folder: Path, fingerprint: dict[str, str]
+    folder: Path, fingerprint: dict[str, str], earlier: Mapping[str, str] | None = None
 ) -> tuple[Position, dict[str, torch.Tensor], list[str]] | None:
     """Return the newest whole checkpoint with the names of newer torn ones, or None if there is none.
 
-    Raises StaleCheckpointError naming what changed since it was written.
+    `earlier` are values of the fingerprint that stand for the same. Raises StaleCheckpointError naming what changed
+    since the checkpoint was written.
     """
     torn: list[str] = []
     names = {path.stem for path in folder.glob("step-*.*")}
@@ -76,7 +77,8 @@ def load_latest(
             torn.append(name)
             continue
         was = description["fingerprint"]
-        changed = [what for what in fingerprint if what != SETTINGS and fingerprint[what] != was.get(what)]
+        now = fingerprint | {name: hash for name, hash in (earlier or {}).items() if was.get(name) == hash}
+        changed = [what for what in now if what != SETTINGS and now[what] != was.get(what)]
         if changed:
             named = _changed_settings(was.get(SETTINGS), fingerprint.get(SETTINGS))
             raise StaleCheckpointError(

@@ -5,7 +5,10 @@ of a float32 sum. The base weights are whole in every process, or with `shard` s
 is one that all processes make together.
 """
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +21,7 @@ from training.engine.data.packing import PairRow
 from training.engine.errors import ConfigError
 
 T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,18 @@ def join(device: torch.device, *, in_step: bool = False) -> Processes:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Processes()
+    _end_with_parent()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group(backends(device))
     return Processes(rank=dist.get_rank(), world=world, in_step=in_step)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM when torchrun is gone: killed, it could not end us, and we would wait for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def leave(processes: Processes) -> None:

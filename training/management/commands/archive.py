@@ -11,6 +11,7 @@ from annotate.projects import trail
 from primitives.files import PRIVATE, whole_file
 from training.management.commands.lineage import find_project
 from training.provenance import archiving
+from training.storage.objects import StorageFaultError
 
 
 class Command(BaseCommand):
@@ -32,6 +33,8 @@ class Command(BaseCommand):
                 counts = archiving.write_archive(found, output)
         except RefusalError as error:
             raise CommandError(str(error)) from error
+        except StorageFaultError as error:
+            raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{file} cannot be written: {error.strerror}.") from error
         trail.record(trail.Verb.EXPORTED, None, project=found, target="project archive")
@@ -39,5 +42,5 @@ class Command(BaseCommand):
         self.stderr.write(f"{file}: " + ", ".join(f"{counts[name]:,} {name}" for name in shown))
         for policy in archiving.missing_adapters(found):
             self.stderr.write(
-                f"Without the adapter of {policy.name}: var/{policy.adapter} is not on this machine."
+                f"Without the adapter of {policy.name}: var/{policy.adapter} is neither in the storage nor here."
             )

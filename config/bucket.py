@@ -1,0 +1,161 @@
+"""Files in an S3 bucket: written whole, read by ranges, with errors that are OSErrors as those of a disk are.
+
+Imported where WHETSTONE_STORAGE is `s3://…`, by its name in the settings. boto3 finds endpoint and credentials in its
+own variables and files.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NoReturn
+
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.core.files.base import File
+from storages.backends.s3 import S3Storage
+
+READ_AHEAD = 4 << 20  # bytes of one request
+PART = 16 << 20  # bytes of one part of an upload; two are held at once
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+logger = logging.getLogger(__name__)
+
+
+class BucketStorage(S3Storage):  # type: ignore[misc]
+    """A bucket, or what is below a prefix of it. No name leads out of the prefix."""
+
+    def get_default_settings(self) -> dict[str, Any]:
+        endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+        defaults: dict[str, Any] = super().get_default_settings()
+        return defaults | {
+            "file_overwrite": True,  # names are drawn, or are hashes of the content
+            "endpoint_url": endpoint,
+            "client_config": Config(
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"max_attempts": 3, "mode": "standard"},
+                # Servers other than Amazon's seldom have a host name for each bucket.
+                s3={"addressing_style": "path" if endpoint else "auto"},
+            ),
+            "transfer_config": TransferConfig(
+                multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2
+            ),
+        }
+
+    def _open(self, name: str, mode: str = "rb") -> File[bytes]:
+        if mode != "rb":
+            raise ValueError(f"Files of a bucket are opened to be read, as bytes, not as “{mode}”.")
+        with told(name):
+            found = self.bucket.Object(self._normalize_name(name))
+            found.load()
+        return File(io.BufferedReader(Ranges(found, name), READ_AHEAD), name)
+
+    def _save(self, name: str, content: Any) -> str:
+        with told(name):
+            return str(super()._save(name, content))
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        with told(name):
+            super().delete(name)
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        with told(name):
+            return bool(super().exists(name))
+
+    def listdir(self, path: str) -> tuple[list[str], list[str]]:
+        """Return the names of folders and of files in a folder."""
+        with told(path):
+            folders, files = super().listdir(path)
+            return folders, files
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file."""
+        with told(name):
+            return int(super().size(name))
+
+    def get_modified_time(self, name: str) -> datetime:
+        """Return when a file was written."""
+        with told(name):
+            found: datetime = super().get_modified_time(name)
+            return found
+
+    def url(self, name: str | None, *_args: Any, **_options: Any) -> NoReturn:
+        """Refuse: files leave through the site, which checks who asks."""
+        raise NotImplementedError("Files of the storage have no address of their own.")
+
+
+class Ranges(io.RawIOBase):
+    """An object of a bucket as a file that can be sought. Each read asks for these bytes of this very object."""
+
+    def __init__(self, found: Any, name: str) -> None:
+        self._found, self._name, self._at = found, name, 0
+        self._size, self._etag = int(found.content_length), found.e_tag
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position, which may lie beyond the end, and return it."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as the object goes, and return how far that is."""
+        content = self._read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def readall(self) -> bytes:
+        """Return the rest."""
+        return self._read(self._size)
+
+    def _read(self, most: int) -> bytes:
+        wanted = min(most, self._size - self._at)
+        if wanted <= 0:
+            return b""
+        bounds = f"bytes={self._at}-{self._at + wanted - 1}"
+        with told(self._name):
+            content: bytes = self._found.get(Range=bounds, IfMatch=self._etag)["Body"].read()
+        if len(content) != wanted:
+            raise OSError(errno.EIO, "the storage sent fewer bytes than it has", self._name)
+        self._at += wanted
+        return content
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Raise an OSError in place of boto's errors: FileNotFoundError for what is not there.
+
+    Its words name neither the bucket nor the endpoint, as users may see them. The log does.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "no reason"))
+        if code in ("404", "NoSuchKey"):
+            raise FileNotFoundError(errno.ENOENT, "the storage has no such file", name) from error
+        logger.warning("The storage refused %s: %s", name, error)
+        raise OSError(errno.EIO, f"the storage refused it ({code})", name) from error
+    except (BotoCoreError, Boto3Error) as error:
+        logger.warning("The storage could not be reached for %s: %s", name, error)
+        raise OSError(errno.EIO, "the storage cannot be reached", name) from error

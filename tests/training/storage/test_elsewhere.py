@@ -1,0 +1,216 @@
+"""A web server that shares nothing with the worker but the database and the storage."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from annotate.exports import jobs
+from annotate.forms.exports import read_selection
+from annotate.imports import uploads
+from annotate.imports.files import reception
+from annotate.models import Export, Import, Project, Prompt, User
+from tests.training.elsewhere import unpack
+from tests.training.pages import text
+from training.models import Round, StoredFile
+from training.provenance.archive_reader import ArchiveReader
+from training.provenance.archiving import write_archive
+from training.provenance.restoring import restore
+from training.rounds import state_machine
+from training.rounds.plan import Plan, check_policy, on_this_machine
+from training.storage import folders, objects
+
+pytestmark = pytest.mark.django_db
+
+WEIGHTS = "adapter/adapter_model.safetensors"
+FILES = {
+    "config.json": "{}",
+    "pairs.jsonl": '{"id": "1"}\n',
+    "metrics.jsonl": "{}\n",
+    "samples.jsonl": "{}\n",
+    "reference.safetensors": "r",
+    "train.log": "said",
+    WEIGHTS: "weights",
+    "adapter/adapter_config.json": json.dumps({"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}),
+}
+
+
+@pytest.fixture
+def ready(on_machine: Callable[[str], Path], request: Any) -> Round:
+    """Return a round that is ready, with files on the machine `worker`."""
+    var = on_machine("worker")
+    round_: Round = request.getfixturevalue("finished")
+    done = {"train": {"outputs": {WEIGHTS: "ab"}, "events": [f"Read {round_.run_dir}/pairs.jsonl, {var}/x."]}}
+    for name, content in (FILES | {"done.json": json.dumps(done)}).items():
+        path = round_.run_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return round_
+
+
+@pytest.fixture
+def elsewhere(place: str, ready: Round, on_machine: Callable[[str], Path]) -> Round:
+    """Return the same round as a web server sees it that has nothing of its own."""
+    folders.store(ready.folder)
+    on_machine("web")
+    return ready
+
+
+@pytest.fixture
+def in_folder(use_place: Any, ready: Round, on_machine: Callable[[str], Path], tmp_path: Path) -> Round:
+    use_place(f"file://{tmp_path}/shared")
+    folders.store(ready.folder)
+    on_machine("web")
+    return ready
+
+
+def test_files_are_listed_and_sent_to_those_who_may_read(
+    elsewhere: Round, owner: Any, teammate: Any, outsider: Any, client_for: Any, tmp_path: Path
+) -> None:
+    page = text(client_for(owner).get(elsewhere.get_absolute_url()))
+    assert "does not see" not in page
+    where = reverse("round_file", args=["reviews", 1, "x"]).removesuffix("x")
+    for name in ("pairs.jsonl", "train.log", WEIGHTS):
+        assert where + name in page
+        answer = client_for(owner).get(where + name)
+        assert b"".join(answer.streaming_content).decode() == FILES[name]
+        assert answer["Content-Length"] == str(len(FILES[name]))
+    for user, status in ((teammate, 403), (outsider, 404), (None, 302)):
+        assert client_for(user).get(where + WEIGHTS).status_code == status
+    assert client_for(owner).get(f"{where}reference.safetensors").status_code == 404  # not of the list
+    run = unpack(client_for(owner).get(reverse("round-archive", args=["reviews", 1])), tmp_path / "copy")
+    assert (run / "result" / WEIGHTS).read_text() == "weights"
+    assert "Read ./pairs.jsonl" in (run / "result/done.json").read_text()
+    default_storage.delete(StoredFile.objects.get(path="pairs.jsonl").key)
+    answer = client_for(owner).get(f"{where}pairs.jsonl")
+    assert (answer.status_code, "does not give this file now" in text(answer)) == (404, True)
+
+
+def test_the_next_round_starts_from_the_stored_adapter(
+    in_folder: Round, owner: Any, tiny: Any, on_machine: Any
+) -> None:
+    state_machine.promote(in_folder, owner)
+    project = Project.objects.get(pk=in_folder.project_id)
+    assert check_policy(project.current_policy) is not None
+    plan = Plan.for_project(project, project.current_policy, tiny)
+    assert (plan.config.lora.r, plan.config.lora.alpha) == (4, 8)
+    on_machine("third")
+    start = Path(str(on_this_machine(plan.config).start_adapter))
+    assert (start / "adapter_model.safetensors").read_text() == "weights"
+    default_storage.delete(StoredFile.objects.get(path=WEIGHTS).key)
+    assert on_this_machine(plan.config).start_adapter == str(start)  # kept here, under its hash
+
+
+def test_what_is_forgotten_leaves_the_storage_too(
+    in_folder: Round, django_capture_on_commit_callbacks: Any
+) -> None:
+    state_machine.reject(in_folder)
+    stray = f"{in_folder.folder}/of-a-worker-thought-dead"
+    default_storage.save(stray, ContentFile(b"pairs"))
+    kept = {
+        "config.json",
+        "metrics.jsonl",
+        "samples.jsonl",
+        "done.json",
+        WEIGHTS,
+        "adapter/adapter_config.json",
+    }
+    with django_capture_on_commit_callbacks(execute=True):
+        arguments = ["--annotator", "toni", "--project", "reviews", "--yes"]
+        call_command("forget", *arguments, stdout=io.StringIO(), stderr=io.StringIO())
+    rows = StoredFile.objects.filter(folder=in_folder.folder)
+    assert {row.path for row in rows} == kept
+    assert set(objects.list_keys(in_folder.folder)) == {row.key for row in rows}
+
+
+def test_a_project_is_restored_into_the_storage(in_folder: Round, on_machine: Any) -> None:
+    file = io.BytesIO()
+    write_archive(in_folder.project, file)
+    on_machine("other")
+    project = restore(ArchiveReader(file), slug="copy")
+    shutil.rmtree(on_machine("other"))
+    [round_] = project.rounds.all()
+    found = folders.Folder(round_.folder).find(WEIGHTS)
+    assert found is not None
+    assert found.read_bytes() == b"weights"
+
+
+def test_files_of_before_are_moved_and_found_again(
+    ready: Round, owner: Any, client_for: Any, use_place: Any, settings: Any, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = tmp_path / "files"
+    upload = reception.receive(ready.project, owner, ContentFile(b'{"prompt": "a"}\n', "a.jsonl"))
+    with pytest.raises(CommandError, match="names no storage"):
+        call_command("move_files")
+    use_place(f"file://{tmp_path}/shared")
+    where = reverse("round_file", args=["reviews", 1, WEIGHTS])
+    for arguments, expected in (
+        ([], "Moved 10 files. The storage had 0 already; 0 are missing."),
+        (["--delete"], "Moved 0 files. The storage had 10 already; 0 are missing."),
+        ([], "Moved 0 files. The storage had 1 already; 0 are missing."),
+    ):
+        output = io.StringIO()
+        call_command("move_files", *arguments, stdout=output)
+        assert output.getvalue().splitlines()[-1] == expected
+        assert b"".join(client_for(owner).get(where).streaming_content) == b"weights"
+    assert not ready.run_dir.exists()
+    assert not (settings.MEDIA_ROOT / upload.file.name).exists()
+    assert default_storage.exists(upload.file.name)
+
+
+def test_uploads_and_exports_are_written_and_read_elsewhere(
+    project: Project,
+    owner: Any,
+    researcher: Any,
+    client_for: Any,
+    use_place: Any,
+    bucket: str,
+    on_machine: Any,
+) -> None:
+    use_place(bucket)
+    on_machine("web")
+    content = "".join(f'{{"prompt": "Prompt {number}"}}\n' for number in range(30))
+    upload = reception.receive(project, owner, ContentFile(content.encode(), "a.jsonl"))
+    User.objects.filter(pk=owner.pk).update(is_staff=True, is_superuser=True)
+    page = client_for(owner).get(f"/admin/annotate/import/{upload.pk}/change/")
+    assert (page.status_code, upload.file.name in text(page)) == (200, False)
+    on_machine("worker")
+    assert uploads.work(upload.pk, 60).state == Import.State.READY
+    assert uploads.start(upload)
+    assert uploads.work(upload.pk, 60).state == Import.State.DONE
+    assert Prompt.objects.filter(project=project).count() == 30
+    assert not default_storage.exists(upload.file.name)
+
+    on_machine("web")
+    client = client_for(researcher)
+    client.post("/p/reviews/export/prepare/", {})
+    job = Export.objects.get()
+    on_machine("worker")
+    jobs.write(str(job.pk), read_selection)
+    on_machine("web")
+    answer = client.get(f"/p/reviews/export/jobs/{job.pk}/file/")
+    job.refresh_from_db()
+    assert len(b"".join(answer.streaming_content)) == job.size
+
+
+def test_the_page_of_rounds_lists_what_workers_compute_with(
+    ready_project: Project, owner: Any, client_for: Any, worker: Any
+) -> None:
+    address = reverse("rounds", args=["reviews"])
+    assert "Not known yet" in text(client_for(owner).get(address))
+    gpu = {"name": "NVIDIA <H100>", "memory": 80 << 30, "bfloat16": True}
+    worker.devices = {"cpu": {"threads": 16, "memory": 128 << 30, "bfloat16": False}, "gpus": [gpu]}
+    worker.save()
+    page = text(client_for(owner).get(address))
+    assert "16 threads, 128 GiB" in page
+    assert "NVIDIA &lt;H100&gt;, 80 GiB, bfloat16" in page
+    [listed] = client_for(owner).get("/api/v1/projects/reviews/workers/").json()["results"]
+    assert listed["devices"] == worker.devices
