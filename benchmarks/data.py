@@ -84,12 +84,16 @@ def measure(path: Path, becomes: str) -> dict[str, float]:
     )
     project.save()
     begun = time.perf_counter()
-    with path.open("rb") as file, lines.as_lines(file, path.name, settings.IMPORT_LIMIT) as found:
+    with (
+        path.open("rb") as file,
+        lines.as_lines(file, path.name, settings.IMPORT_LIMIT) as found,
+        whole.spooled() as spool,
+    ):
         options, _records = reception.inspect(found)
         options = reception.replace(options, becomes=becomes)
-        report = whole.check_file(project, found.file, found.format, options, lambda row: None)
+        report = whole.check_file(project, found.file, found.format, options, spool)
         checked = time.perf_counter()
-        made = whole.write_file(project, found.file, found.format, options, path.name)
+        made = whole.write_file(project, spool, path.name)
         written = time.perf_counter()
     assert report.check.counts["rows"] == made.counts["prompts"], (report.check.counts, made.counts)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
