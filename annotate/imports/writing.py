@@ -20,7 +20,7 @@ from annotate.imports.records import BATCH, ImportRefusedError, Item, Sources
 from annotate.imports.states import OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
-from annotate.models.conflicts import reserve_keys, store_rows
+from annotate.models.conflicts import has_claims_first, reserve_keys, store_rows
 from annotate.people import external
 from annotate.text.chats import as_completion
 
@@ -96,11 +96,15 @@ def write(
         new = [pair for pair in pairs if pair.pk is None]
         _write_prompts(project, list(matcher.prompts.values()), batch)
         _write_completions(project, new)
-        # The judgments before their comparisons, which are then stored once, with their counters.
         for pair, pk in zip(new, reserve_keys(Comparison, len(new)), strict=True):
             pair.pk, pair.is_new = pk, True
-        _write_opinions(project, [pair for pair in pairs if pair.opinions], batch)
-        _write_pairs(project, new, batch)
+        judged = [pair for pair in pairs if pair.opinions]
+        if has_claims_first():
+            _write_opinions(project, judged, batch)
+            _write_pairs(project, new, batch, are_counted=True)
+        else:
+            _write_pairs(project, new, batch, are_counted=False)
+            _write_opinions(project, judged, batch)
         _write_changes(matcher.prompts.values(), pairs)
     return outcome
 
@@ -148,8 +152,8 @@ def _write_prompts(project: Project, states: list[PromptState], batch: str) -> N
         state.changes.clear()
 
 
-def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
-    """Store new comparisons, whose completions and judgments are stored already."""
+def _write_pairs(project: Project, pairs: list[PairState], batch: str, *, are_counted: bool) -> None:
+    """Store new comparisons. `are_counted` says that their claims are stored already."""
     now = timezone.now()
     rows = []
     for pair in pairs:
@@ -169,8 +173,8 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
                 "withdrawn_at": now if pair.is_withdrawn else None,
                 # No one else is asked about what was judged elsewhere, unless an admin asks for more.
                 "needed": judged or project.judgments_needed,
-                "judged": judged,
-                "skipped": len(pair.opinions) - judged,
+                "judged": judged if are_counted else 0,
+                "skipped": len(pair.opinions) - judged if are_counted else 0,
                 "batch": batch,
                 "created_at": now,
             }

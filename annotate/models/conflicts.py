@@ -4,9 +4,11 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache, wraps
-from itertools import repeat
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
 import orjson
 from django.db import DatabaseError, IntegrityError, connection
@@ -15,7 +17,6 @@ from django.db.models import JSONField, Max, Min, Model, QuerySet
 ATTEMPTS = 10
 ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that annotators who judge meanwhile do not wait for long
 LINES_AT_A_TIME = 200  # of COPY
-TAB = "\t"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,45 +80,52 @@ def reserve_keys(model: type[Model], count: int) -> list[int]:
         return list(range(last + 1, last + 1 + count))
 
 
+def has_claims_first() -> bool:
+    """Return whether new claims are stored before their comparisons, which are then stored once, with their counters.
+
+    SQLite would search whole tables for rows that name a comparison, as long as others wait for theirs.
+    """
+    return connection.vendor == "postgresql"
+
+
 def store_rows(model: type[Model], rows: Sequence[Row], keys: Sequence[int] | None = None) -> list[int]:
     """Store rows of one model, which name the same columns, and return their keys in the same order.
 
-    `keys` are those that were reserved for them. The other columns have their defaults. PostgreSQL takes rows by COPY
-    several times as fast as by INSERT, and holds triggers and constraints for both.
+    `keys` are those that were reserved for them. The other columns have their defaults. In the caller's transaction.
     """
     if not rows:
         return []
-    if connection.vendor != "postgresql":
-        keyed: Iterable[Mapping[str, Any]] = [{"pk": key} for key in keys] if keys else repeat({})
-        made = (model(**key, **row) for key, row in zip(keyed, rows, strict=False))
-        return [one.pk for one in model._default_manager.bulk_create(made)]
     keys = keys or reserve_keys(model, len(rows))
-    copy_rows(model, zip(keys, rows, strict=True), tuple(rows[0]))
+    write_rows(model, zip(keys, rows, strict=True), tuple(rows[0]))
     return list(keys)
 
 
-def copy_rows(model: type[Model], rows: Iterable[tuple[int, Row]], given: tuple[str, ...]) -> None:
-    """Write (key, row) by PostgreSQL's COPY. `given` names the columns of each row."""
-    layout = _layout(model, given)
-    names = ", ".join(map(_quoted, layout.names))
-    copying = f"COPY {_quoted(model._meta.db_table)} ({names}) FROM STDIN"
-    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(copying) as copy:
-        lines: list[str] = []
-        for key, row in rows:
-            lines.append(layout.line(key, row))
-            if len(lines) == LINES_AT_A_TIME:
+def write_rows(model: type[Model], rows: Iterable[tuple[int, Row]], given: tuple[str, ...]) -> None:
+    """Write (key, row), of which each has the columns that `given` names; the others have their defaults.
+
+    PostgreSQL takes rows by COPY several times as fast as by INSERT, and holds triggers and constraints for both.
+    """
+    layout = _layout(model, given, connection.vendor)
+    table, names = _quoted(model._meta.db_table), ", ".join(map(_quoted, layout.names))
+    found = (layout.cells(key, row) for key, row in rows)
+    with connection.cursor() as cursor:
+        if connection.vendor != "postgresql":
+            places = ", ".join(["%s"] * len(layout.names))
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", list(found))  # noqa: S608 - of models
+            return
+        with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            while lines := ["\t".join(cells) + "\n" for cells in islice(found, LINES_AT_A_TIME)]:
                 copy.write("".join(lines))
-                lines.clear()
-        copy.write("".join(lines))
 
 
 class _Layout:
-    """The columns of COPY: the key, those that are given, those with a default for each row, and the same for all.
+    """The columns of rows to write: the key, those that are given, those with a default for each row, and the others.
 
     Those that the database computes, or has a default for, are not among them.
     """
 
-    def __init__(self, model: type[Model], given: tuple[str, ...]) -> None:
+    def __init__(self, model: type[Model], given: tuple[str, ...], vendor: str) -> None:
+        of_value, of_json = (_copied, _copied_json) if vendor == "postgresql" else (_bound, _bound_json)
         fields = {
             field.attname: field
             for field in model._meta.local_concrete_fields
@@ -128,46 +136,60 @@ class _Layout:
         ]
         drawn = [field for field in defaults if field.has_default() and callable(field.default)]
         same = [field for field in defaults if field not in drawn]
-        self.given = [(name, _json_cell if isinstance(fields[name], JSONField) else _cell) for name in given]
-        self.drawn = [
-            (field.default, _json_cell if isinstance(field, JSONField) else _cell) for field in drawn
-        ]
-        self.end = "".join(f"\t{_cell(field.get_default())}" for field in same) + "\n"
+        cells = {
+            name: of_json if isinstance(field, JSONField) else of_value for name, field in fields.items()
+        }
+        self.of_key = of_value
+        self.given = [(name, cells[name]) for name in given]
+        self.drawn = [(field.default, cells[field.attname]) for field in drawn]
+        self.same = [cells[field.attname](field.get_default()) for field in same]
         ordered = [*(fields[name] for name in given), *drawn, *same]
         self.names = [str(model._meta.pk.column), *(str(field.column) for field in ordered)]
 
-    def line(self, key: int, row: Row) -> str:
-        """Return a row in COPY's text format."""
-        cells = [cell(row[name]) for name, cell in self.given]
+    def cells(self, key: int, row: Row) -> list[Any]:
+        """Return a row as the database takes it."""
+        cells = [self.of_key(key)]
+        cells += [cell(row[name]) for name, cell in self.given]
         cells += [cell(default()) for default, cell in self.drawn]
-        return f"{key}\t{TAB.join(cells)}{self.end}"
+        cells += self.same
+        return cells
 
 
 _layout = lru_cache(maxsize=64)(_Layout)
 
 
-def _cell(value: Any) -> str:
-    """Return a value in COPY's text format."""
+def _copied(value: Any) -> str:
+    """Return a value in the text format of COPY."""
     if value is None:
         return "\\N"
-    if isinstance(value, str):
-        if "\\" in value:
-            value = value.replace("\\", "\\\\")
-        if "\n" in value or "\t" in value or "\r" in value:
-            value = value.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-        return str(value)
-    return str(value)
+    text = str(value)
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "\n" in text or "\t" in text or "\r" in text:
+        text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return text
 
 
-def _json_cell(value: Any) -> str:
+def _copied_json(value: Any) -> str:
     if value is None:
         return "\\N"
     try:
         return (
             orjson.dumps(value).decode().replace("\\", "\\\\")
         )  # JSON has no line ends and no tabs of its own
-    except TypeError:  # keys that are no text, and the like
-        return _cell(json.dumps(value))
+    except TypeError:  # half characters in a key, whole numbers beyond 64 bits
+        return _copied(json.dumps(value))
+
+
+def _bound(value: Any) -> Any:
+    """Return a value as a parameter of SQLite's driver."""
+    if isinstance(value, datetime):
+        return connection.ops.adapt_datetimefield_value(value)
+    return value.hex if isinstance(value, UUID) else value
+
+
+def _bound_json(value: Any) -> Any:
+    return None if value is None else json.dumps(value)
 
 
 def _quoted(name: str) -> str:

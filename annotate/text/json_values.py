@@ -41,12 +41,16 @@ def parse_json(text: str | bytes, *, depth: int = DEPTH, marks: int = MARKS) -> 
             text = text.decode()
         except UnicodeDecodeError as error:
             raise JSONError(_("Byte %(byte)s is not UTF-8.") % {"byte": f"{error.start + 1:,}"}) from None
-    if _is_bounded(text, depth, marks):
-        with suppress(orjson.JSONDecodeError):  # the parser below says in words what is wrong
+    is_bounded = _is_bounded(text, depth, marks)
+    if is_bounded and "\\u0000" not in text:
+        # It refuses half characters, NaN and Infinity, and is wrong only about numbers beyond 64 bits. The parser below
+        # says in words what is wrong.
+        with suppress(orjson.JSONDecodeError):
             value = orjson.loads(text)
             if _holds_texts_alone(value) or _LONG_NUMBER.search(text) is None:
                 return value
-    _check_outline(text, depth, marks)
+    if not is_bounded:
+        _check_outline(text, depth, marks)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -81,16 +85,9 @@ def clean_json(value: Any, *, depth: int = DEPTH, size: int | None = None) -> An
 
 
 def _is_bounded(text: str, depth: int, marks: int) -> bool:
-    """Return whether what orjson reads in a text is within the bounds, and can be stored: nearly always.
-
-    It refuses half characters, NaN and Infinity itself. Its numbers are wrong beyond 64 bits alone.
-    """
+    """Return whether JSON is within the bounds, whatever is inside its strings: nearly always."""
     opened = text.count("[") + text.count("{")
-    return (
-        opened <= depth
-        and (len(text) <= marks or 2 * opened + text.count(",") <= marks)
-        and "\\u0000" not in text
-    )
+    return opened <= depth and (len(text) <= marks or 2 * opened + text.count(",") <= marks)
 
 
 def _holds_texts_alone(value: Any) -> bool:
