@@ -1,7 +1,8 @@
 """`make bench-data`: rows a second and peak memory of imports, JSON Lines and Parquet, on SQLite and PostgreSQL.
 
 Each case is a process of its own, with a database of its own: it turns the file into lines, checks it whole, and
-writes it, as `manage.py import_file` does. The memory is the process's, without the database server's.
+writes it, as `manage.py import_file` does. The memory and the CPU time are
+the process's, without the database server's.
 """
 
 import argparse
@@ -23,7 +24,7 @@ SIZES = (10_000, 100_000)
 LARGE = 1_000_000
 FORMATS = ("jsonl", "parquet")
 DATABASES = ("sqlite", "postgresql")
-HEADER = "| database | format | rows | becomes | check, rows/s | write, rows/s | both, rows/s | peak MB |"
+HEADER = "| database | format | rows | becomes | check, rows/s | write, rows/s | both, rows/s | CPU, µs/row | peak MB |"
 WORDS = "the quick brown fox jumps over a lazy dog while seven wizards mix odd potions near quiet harbours".split()  # noqa: SIM905
 
 
@@ -83,17 +84,26 @@ def measure(path: Path, becomes: str) -> dict[str, float]:
         project=project, name="starter", kind=Policy.Kind.BASE, base_model="starter"
     )
     project.save()
-    begun = time.perf_counter()
-    with path.open("rb") as file, lines.as_lines(file, path.name, settings.IMPORT_LIMIT) as found:
+    begun, spent = time.perf_counter(), time.process_time()
+    with (
+        path.open("rb") as file,
+        lines.as_lines(file, path.name, settings.IMPORT_LIMIT) as found,
+        whole.spooled() as spool,
+    ):
         options, _records = reception.inspect(found)
         options = reception.replace(options, becomes=becomes)
-        report = whole.check_file(project, found.file, found.format, options, lambda row: None)
+        report = whole.check_file(project, found.file, found.format, options, spool)
         checked = time.perf_counter()
-        made = whole.write_file(project, found.file, found.format, options, path.name)
+        made = whole.write_file(project, spool, path.name)
         written = time.perf_counter()
     assert report.check.counts["rows"] == made.counts["prompts"], (report.check.counts, made.counts)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"check": checked - begun, "write": written - checked, "peak": peak}
+    return {
+        "check": checked - begun,
+        "write": written - checked,
+        "cpu": time.process_time() - spent,
+        "peak": peak,
+    }
 
 
 def case(folder: Path, database: str, format: str, count: int, becomes: str) -> str:
@@ -110,7 +120,8 @@ def case(folder: Path, database: str, format: str, count: int, becomes: str) -> 
     found = json.loads(done.stdout.splitlines()[-1])
     both = found["check"] + found["write"]
     speeds = " | ".join(f"{count / seconds:,.0f}" for seconds in (found["check"], found["write"], both))
-    return f"| {database} | {format} | {count:,} | {becomes} | {speeds} | {found['peak']:.0f} |"
+    cost = f"{found['cpu'] / count * 1e6:.0f} | {found['peak']:.0f}"
+    return f"| {database} | {format} | {count:,} | {becomes} | {speeds} | {cost} |"
 
 
 def main() -> None:
@@ -119,13 +130,13 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help=f"{LARGE:,} rows too")
     parser.add_argument("--databases", nargs="*", choices=DATABASES, default=DATABASES)
     parser.add_argument("--formats", nargs="*", choices=FORMATS, default=FORMATS)
-    parser.add_argument("--as", dest="becomes", nargs="*", default=["comparisons", "judged"])
+    parser.add_argument("--as", dest="becomes", nargs="*", default=["prompts", "comparisons", "judged"])
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measure(given.measure, given.becomes[0])))
         return
-    print(f"{HEADER}\n| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |")
+    print(f"{HEADER}\n| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for count in (*given.rows, *([LARGE] if given.large else [])):
             for database in given.databases:

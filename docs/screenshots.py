@@ -266,7 +266,7 @@ def take_chat(photographer: Photographer) -> None:
 
 def take_realistic(photographer: Photographer) -> None:
     """Take the desk with code, mathematics, tables, tools, reasoning and other scripts, in a project of their own."""
-    from annotate.imports.writing import import_file
+    from annotate.imports.files.whole import import_whole
     from annotate.models import Claim, Comparison, Project, User
 
     project = Project.objects.create(
@@ -274,7 +274,7 @@ def take_realistic(photographer: Photographer) -> None:
     )
     for name, role in (("ada", "admin"), ("ben", "annotator")):
         project.memberships.create(user=User.objects.get(username=name), role=role)
-    import_file(project, io.BytesIO("".join(json.dumps(row) + "\n" for row in ROWS).encode()), "jsonl")
+    import_whole(project, io.BytesIO("".join(json.dumps(row) + "\n" for row in ROWS).encode()), "jsonl")
     for comparison in Comparison.objects.filter(project=project):
         Claim.objects.filter(project=project).delete()
         Comparison.objects.filter(project=project).update(priority=0)

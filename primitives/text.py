@@ -8,6 +8,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 def is_storable(text: str) -> bool:
     """Return whether a database and UTF-8 can hold `text`."""
+    if text.isascii():  # several times as fast as a look at each character
+        return "\0" not in text
     return UNSTORABLE.search(text) is None
 
 

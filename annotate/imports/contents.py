@@ -57,6 +57,8 @@ def check_completion(content: object, name: str | Promise, *, may_be_empty: bool
 
 def check_tools(tools: Sequence[object], name: str | Promise = "tools") -> tuple[Mapping[str, Any], ...]:
     """Return the tools that a chat template is told of: objects. Raises RowError."""
+    if not tools:
+        return ()
     if not all(isinstance(tool, Mapping) for tool in tools):
         raise RowError(_("%(name)s must be a list of objects.") % {"name": name})
     try:
@@ -79,6 +81,8 @@ def check_metadata(value: object, name: str | Promise) -> dict[str, Any]:
 
 def check_name(value: object, name: str | Promise, limit: int) -> str:
     """Return a short text, such as an id, without blanks around it. A whole number is one too. Raises RowError."""
+    if value == "":
+        return ""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or len(value) > limit:

@@ -6,10 +6,10 @@ its items do not is counted in `Item.left_out`.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import combinations, groupby, islice
+from itertools import combinations
 from typing import Any
 
 from django.utils import timezone
@@ -27,15 +27,15 @@ from annotate.imports.contents import (
     check_prompt,
     check_tools,
 )
+from annotate.imports.ratings import ANSWERS
 from annotate.imports.reader import RowError
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
 from annotate.judgments.verdicts import clean_text
 from annotate.models import Judgment
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from annotate.text.chats import Content, as_completion, content_key
+from annotate.text.chats import Content, as_completion
 
 BECOMES = ("prompts", "comparisons", "judged", "gold")
-ANSWERS = 64  # of one candidate
 OPINIONS = 1_000
 SECONDS_LIMIT = 30 * 24 * 3600.0
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -80,59 +80,6 @@ def expand(candidate: Candidate, choices: Choices) -> list[Item]:
     return [_count_left_out(items[0], left_out), *items[1:]]
 
 
-def pair_ratings(candidates: Iterable[tuple[int, Candidate]]) -> Iterator[tuple[int, Candidate]]:
-    """Put ratings of single completions in pairs, where a good and a bad one of the same prompt follow each other.
-
-    Yields each (line, candidate). A rating that finds no other stays as it is, and `expand` refuses it by name.
-    """
-    for key, alike in groupby(candidates, key=lambda one: _rating_key(one[1])):
-        group = iter(alike)
-        rated = list(islice(group, ANSWERS)) if key else []
-        used: set[int] = set()
-        for (at, (_line, one)), (other_at, (line, other)) in combinations(enumerate(rated), 2):
-            if pair := _pair_of_ratings(one, other):
-                used |= {at, other_at}
-                yield line, pair
-        yield from (found for at, found in enumerate(rated) if at not in used)
-        yield from group
-
-
-def _rating_key(candidate: Candidate) -> str:
-    """Return what ratings of completions of the same prompt share. Empty for what is not a rating."""
-    is_rating = len(candidate.answers) == 1 and candidate.opinions
-    return content_key([{"prompt": candidate.prompt, "tools": candidate.tools}]) if is_rating else ""
-
-
-def _pair_of_ratings(one: Candidate, other: Candidate) -> Candidate | None:
-    """Return two ratings as one candidate, or None if no annotator rated them differently."""
-    first, second = ({opinion.annotator: opinion for opinion in found.opinions} for found in (one, other))
-    opinions = tuple(
-        Opinion(
-            (first[name].scores[0], second[name].scores[0]),
-            annotator=name,
-            rationale="\n\n".join(filter(None, (first[name].rationale, second[name].rationale))),
-            at=second[name].at or first[name].at,
-        )
-        for name in first
-        if name in second
-        and first[name].scores
-        and second[name].scores
-        and first[name].scores != second[name].scores
-    )
-    if not opinions:
-        return None
-    metadata = {**(one.metadata or {}), **(other.metadata or {})} if one.metadata or other.metadata else None
-    ids = dict.fromkeys(found.external_id for found in (one, other) if found.external_id)
-    return replace(
-        one,
-        answers=(*one.answers, *other.answers),
-        opinions=opinions,
-        external_id="/".join(ids),
-        metadata=metadata,
-        losses=(*one.losses, *other.losses),
-    )
-
-
 # --- A candidate, checked ----------------------------------------------------------------------------------------
 
 
@@ -146,11 +93,7 @@ class _Checked:
     opinions: Sequence[Opinion]
     left_out: Mapping[str, int]
 
-    @property
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield the places of each two answers that differ to who reads them."""
-        keys = [as_completion(content) for content in self.contents]
-        return (pair for pair in combinations(range(len(keys)), 2) if keys[pair[0]] != keys[pair[1]])
+    pairs: Sequence[tuple[int, int]]  # the places of each two answers that differ to who reads them
 
 
 def _read(candidate: Candidate, choices: Choices) -> _Checked:
@@ -168,12 +111,12 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
     ]
     prompt = _read_prompt(candidate, has_chat=any(not isinstance(content, str) for content in contents))
     opinions, earlier = _one_each(candidate)
-    found = _Checked(candidate, prompt, contents, opinions, {"opinions": earlier})
-    different = sum(1 for _pair in found.pairs)
-    if not different:
+    texts = [as_completion(content) for content in contents]
+    pairs = [(one, other) for one, other in combinations(range(len(texts)), 2) if texts[one] != texts[other]]
+    if not pairs:
         raise RowError(_("Its completions are the same."))
-    identical = math.comb(len(contents), 2) - different
-    return _Checked(candidate, prompt, contents, opinions, {"opinions": earlier, "identical": identical})
+    left_out = {"opinions": earlier, "identical": math.comb(len(texts), 2) - len(pairs)}
+    return _Checked(candidate, prompt, contents, opinions, left_out, pairs)
 
 
 def _too_few(candidate: Candidate) -> str:
@@ -313,12 +256,11 @@ def _gold_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> It
         raise RowError(_("Its opinions do not agree on the better completion."))
 
 
-def _chosen_pairs(found: _Checked, choices: Choices) -> list[tuple[int, int]]:
-    pairs = list(found.pairs)
+def _chosen_pairs(found: _Checked, choices: Choices) -> Sequence[tuple[int, int]]:
     if choices.pairs == "all" or len(found.contents) == 2:
-        return pairs
+        return found.pairs
     best = _best(found)
-    return [pair for pair in pairs if best in pair]
+    return [pair for pair in found.pairs if best in pair]
 
 
 def _best(found: _Checked) -> int:

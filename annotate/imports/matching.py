@@ -6,11 +6,13 @@ memory, which `writing.py` then stores: a later record of a file meets what an e
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.db import connection
 from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
 
 from annotate.imports.records import BATCH, Item, PairOpinion
@@ -80,7 +82,7 @@ class Matcher:
 
     def _load_prompts(self, items: Sequence[Item]) -> None:
         wanted = {item.digest for item in items} - self.prompts.keys()
-        rows = Prompt.objects.filter(project=self.project, digest__in=wanted)
+        rows = Prompt.objects.filter(project=self.project, digest__in=among(wanted))
         for row in rows.values("pk", "digest", "external_id", "metadata", "withdrawn_at"):
             self.prompts[row["digest"]] = PromptState(
                 digest=row["digest"],
@@ -94,6 +96,8 @@ class Matcher:
         keys = {_key(item) for item in items if item.completions} - self.pairs.keys()
         known = [self.prompts[digest] for digest, _texts in keys if digest in self.prompts]
         prompts = {prompt.pk: prompt for prompt in known if prompt.pk}
+        if not prompts:
+            return  # and so no completion of them
         completions = Completion.objects.filter(
             one_of({key for _digest, both in keys for key in both}),
             prompt__in=prompts.keys(),
@@ -125,6 +129,8 @@ class Matcher:
     def _load_opinions(self) -> None:
         """Read what annotators from elsewhere said of the pairs that are stored, the latest of each."""
         stored = {pair.pk: pair for alike in self.pairs.values() for pair in alike if pair.pk}
+        if not stored:
+            return
         theirs = {"comparison__in": stored.keys(), "annotator__imported_into": self.project}
         claims = {
             (row["comparison"], row["annotator"]): row["pk"]
@@ -157,11 +163,11 @@ class Matcher:
 
     def _load_ids(self, items: Sequence[Item]) -> None:
         wanted = {item.external_id for item in items} - {""}
-        pairs = Comparison.objects.filter(project=self.project, external_id__in=wanted)
+        pairs = Comparison.objects.filter(project=self.project, external_id__in=among(wanted))
         for external_id, pk in pairs.values_list("external_id", "pk"):
             self.pair_ids[external_id].add(pk)
         wanted = {item.prompt_external_id for item in items} - {""}
-        prompts = Prompt.objects.filter(project=self.project, external_id__in=wanted)
+        prompts = Prompt.objects.filter(project=self.project, external_id__in=among(wanted))
         for external_id, digest in prompts.values_list("external_id", "digest"):
             self.prompt_ids[external_id].add(digest)
 
@@ -257,7 +263,10 @@ class Matcher:
 
     def _find(self, item: Item) -> PairState | None:
         """Return the pair that the record means: by its id first, then by all that makes it up."""
-        candidates = sorted(self.pairs.get(_key(item), []), key=lambda one: one.is_withdrawn)
+        known = self.pairs.get(_key(item))
+        if not known:
+            return None
+        candidates = sorted(known, key=lambda one: one.is_withdrawn)
         by_id = [one for one in candidates if item.external_id and one.external_id == item.external_id]
         exact = [one for one in candidates if one.policies == dict(named(item))]
         unnamed = [
@@ -320,6 +329,13 @@ def _note_shared(placement: Placement, sentence: str, external_id: str) -> None:
 
 def _key(item: Item) -> tuple[str, frozenset[str]]:
     return item.digest, frozenset(item.keys)
+
+
+def among(texts: Collection[str]) -> Any:
+    """Return many texts for a lookup with `in`: as one parameter on PostgreSQL, where Django would write each out."""
+    if connection.vendor != "postgresql":
+        return texts
+    return RawSQL("SELECT unnest(%s::text[])", [list(texts)])
 
 
 def one_of(keys: Iterable[str]) -> Q:

@@ -12,6 +12,13 @@ from typing import Any, BinaryIO
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.imports.csv_records import (
+    CHARACTERS,
+    RecordTooLargeError,
+    RecordWidth,
+    hide_inner_crs,
+    show_inner_crs,
+)
 from annotate.sources.containers import COLUMNS as KNOWN_COLUMNS
 from annotate.sources.tables import SEPARATOR_LINE, name_columns
 from annotate.text.json_values import DEPTH, JSONError, parse_json
@@ -27,16 +34,11 @@ TWINS = (
     ("completion_a", "completion_b"), ("chosen", "rejected"), ("response_a", "response_b"), ("answer_a", "answer_b"),
     ("output_1", "output_2"), ("answer1", "answer2"), ("response1", "response2"),
 )  # fmt: skip
-LINE_LIMIT = 8 * 1024 * 1024  # bytes of a line, and characters of a CSV record of several lines
-COLUMNS = 200  # of a CSV record at most
-RECORD_LINES = 10_000  # of a CSV record at most
+LINE_LIMIT = CHARACTERS  # bytes of a line
 HEADER_LINES, HEADER_BYTES = 1_000, 64 * 1024  # where a CSV's header must end: every step reads it again
 WHOLE_FILE = 0  # the "line" of an error that is the file's, not one line's
 HEAD = 8 * 1024  # bytes looked at to see whether this is text at all
 CHUNK = 1024 * 1024  # bytes read at a time where lines end with CR alone
-CR_IN_CELL = (
-    "\x00"  # stands for a CR inside a cell while `csv` splits a line: lines with a NUL are refused before
-)
 
 csv.field_size_limit(LINE_LIMIT)  # a longer cell is refused by what it holds, with its own limit named
 
@@ -87,7 +89,7 @@ class Reader:
         self.file.seek(0)
         self._lines_end_with_cr = _ends_with_cr(self.file.readline(LINE_LIMIT), format)
         self.file.seek(0)
-        self._width = _Width(self.separator)
+        self._width = RecordWidth(self.separator)
         if format == "csv":
             self._skip_separator_line()
         self.columns = self._read_columns() if format == "csv" else []
@@ -157,11 +159,14 @@ class Reader:
         try:
             text = self._text(raw)
             if self.format == "csv":
-                text = _hide_inner_crs(text)
+                text = hide_inner_crs(text)
                 self._width.add(text)
+        except RecordTooLargeError as error:
+            self._broken = RowError(error.message)
+            return self._width.close()
         except RowError as error:
             self._broken = error
-            return self._width.close() if isinstance(error, _RowTooLargeError) else "\n"
+            return "\n"
         return text
 
     def _text(self, raw: bytes) -> str:
@@ -197,13 +202,13 @@ class Reader:
         if said := SEPARATOR_LINE.fullmatch(head):
             next(self._lines)
             self.separator = said["separator"]
-            self._width = _Width(self.separator)
+            self._width = RecordWidth(self.separator)
 
     def _read_columns(self) -> list[str]:
         try:
             for values in csv.reader(self._first_lines(), delimiter=self.separator):
                 if values or self._broken:
-                    names = map(_column, _show_inner_crs(values))
+                    names = map(_column, show_inner_crs(values))
                     return [] if self._broken else name_columns(list(names))
         except csv.Error as error:
             self._broken = _not_csv(error)
@@ -228,12 +233,12 @@ class Reader:
             try:
                 values = next(records, None)
             except csv.Error as error:
-                self._width = _Width(self.separator)  # the next line begins a record
+                self._width = RecordWidth(self.separator)  # the next line begins a record
                 yield line, _not_csv(error)
                 continue
             if values is None:
                 return
-            yield line, self._from_csv(_show_inner_crs(values)) if any(values) else None
+            yield line, self._from_csv(show_inner_crs(values)) if any(values) else None
 
     def _from_csv(self, values: list[str]) -> Record | RowError:
         if len(values) != len(self.columns):
@@ -281,51 +286,6 @@ class Portion:
         self.over = True
 
 
-class _RowTooLargeError(RowError):
-    pass
-
-
-class _Width:
-    """The separators, characters and lines of a CSV record, counted line by line before it is split."""
-
-    def __init__(self, separator: str = ",") -> None:
-        self.separator = separator
-        # A value in quotes, with its last one if that is there.
-        self.quoted = re.compile(rf'(?<![^{re.escape(separator)}])"(?:[^"]++|"")*+("?)')
-        self.in_quotes = False
-        self.separators = self.characters = self.lines = 0
-
-    def add(self, line: str) -> None:
-        """Take in the record's next line, or the first line of another record. Raises _RowTooLargeError."""
-        if not self.in_quotes:
-            self.separators = self.characters = self.lines = 0
-        self.characters += len(line)
-        self.lines += 1
-        text = f'"{line}' if self.in_quotes else line
-        at, in_quotes = 0, False
-        while self.separators < COLUMNS and (value := self.quoted.search(text, at)):
-            self.separators += text.count(self.separator, at, value.start())
-            at, in_quotes = value.end(), not value[1]
-        self.separators += text.count(self.separator, at)
-        if self.separators >= COLUMNS:
-            raise _RowTooLargeError(_("There are more than %(limit)s columns.") % {"limit": COLUMNS})
-        if self.characters > LINE_LIMIT:
-            raise _RowTooLargeError(
-                _("The record is longer than %(limit)s characters.") % {"limit": f"{LINE_LIMIT:,}"}
-            )
-        if self.lines > RECORD_LINES:
-            raise _RowTooLargeError(
-                _("The record has more than %(limit)s lines.") % {"limit": f"{RECORD_LINES:,}"}
-            )
-        self.in_quotes = in_quotes
-
-    def close(self) -> str:
-        """Return a line that ends the record where it is."""
-        line = '"\n' if self.in_quotes else "\n"
-        self.in_quotes = False
-        return line
-
-
 def _ends_with_cr(start: bytes, format: str) -> bool:
     """Return whether the lines of a file that starts like this, up to its first LF, end with CR alone.
 
@@ -333,15 +293,6 @@ def _ends_with_cr(start: bytes, format: str) -> bool:
     """
     at = start.find(b"\r")
     return at >= 0 and start[at : at + 2] != b"\r\n" and (format == "csv" or not start.endswith(b"\n"))
-
-
-def _hide_inner_crs(line: str) -> str:
-    body = line.rstrip("\r\n")
-    return body.replace("\r", CR_IN_CELL) + line[len(body) :]
-
-
-def _show_inner_crs(values: list[str]) -> list[str]:
-    return [value.replace(CR_IN_CELL, "\r") for value in values]
 
 
 def _column(name: str) -> str:

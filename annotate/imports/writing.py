@@ -1,7 +1,6 @@
 """Records of an import written to the database: what is new, and if asked, what differs from what is there.
 
-`import_file` checks a whole file first and then writes it in one transaction; `portion` and `write` are its parts, for
-a caller that works through a large upload in steps. A file is streamed: some records are in memory at a time.
+Callers work through a file in steps, of which each is a transaction: some records are in memory at a time.
 """
 
 import hashlib
@@ -9,21 +8,20 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from annotate.errors import RefusalError
 from annotate.imports.matching import Matcher, one_of, stored_key
-from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError, nothing_in
-from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources, parse_record
+from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError
+from annotate.imports.records import BATCH, ImportRefusedError, Item, Sources
 from annotate.imports.states import OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
 from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
-from annotate.models.conflicts import store_rows
+from annotate.models.conflicts import has_claims_first, reserve_keys, store_rows
 from annotate.people import external
-from annotate.projects import trail
 from annotate.text.chats import as_completion
 
 ROWS_AT_A_TIME = 1_000
@@ -54,48 +52,6 @@ class Outcome:
     @property
     def changes_something(self) -> bool:
         return bool(self.counts.keys() & {"prompts", "pairs", "gold", "judged", "judgments", "updated"})
-
-
-def check(file: BinaryIO, format: str) -> Counter[str]:
-    """Read the whole file; returns how many prompts, pairs and gold it holds. Raises ImportRefusedError."""
-    counts: Counter[str] = Counter()
-    errors: list[tuple[int, str]] = []
-    wrong = 0
-    rows = Reader(file, format)
-    for line, row in rows:
-        try:
-            counts[parse_record(row).kind] += 1
-        except RowError as error:
-            wrong += 1
-            if len(errors) < ERRORS_KEPT:
-                errors.append((line, str(error)))
-    if not wrong and not counts:
-        wrong, errors = 1, [(WHOLE_FILE, nothing_in(rows))]
-    if errors:
-        raise ImportRefusedError(errors, wrong)
-    return counts
-
-
-def import_file(
-    project: Project, file: BinaryIO, format: str, name: str = "", *, update: bool = False
-) -> Outcome:
-    """Check the whole file, then write it all or nothing. Raises ImportRefusedError.
-
-    If it changed anything, the trail says so, and calls the file by `name`.
-    """
-    check(file, format)
-    outcome = Outcome()
-    with transaction.atomic():
-        rows, over = Reader(file, format), False
-        while not over:
-            some = portion(rows, ROWS_AT_A_TIME)
-            outcome.add(
-                write(project, [(line, parse_record(record)) for line, record in some], update=update)
-            )
-            over = some.over
-        if outcome.changes_something:
-            trail.record(trail.Verb.IMPORTED, None, project=project, target=name, **details(update=update))
-    return outcome
 
 
 def details(*, update: bool) -> dict[str, Any]:
@@ -137,10 +93,19 @@ def write(
         matcher.load([item for _line, item in rows])
         outcome = _place(matcher, rows, remarks)
         pairs = [pair for alike in matcher.pairs.values() for pair in alike]
+        new = [pair for pair in pairs if pair.pk is None]
         _write_prompts(project, list(matcher.prompts.values()), batch)
-        _write_pairs(project, [pair for pair in pairs if pair.pk is None], batch)
+        _write_completions(project, new)
+        for pair, pk in zip(new, reserve_keys(Comparison, len(new)), strict=True):
+            pair.pk, pair.is_new = pk, True
+        judged = [pair for pair in pairs if pair.opinions]
+        if has_claims_first():
+            _write_opinions(project, judged, batch)
+            _write_pairs(project, new, batch, are_counted=True)
+        else:
+            _write_pairs(project, new, batch, are_counted=False)
+            _write_opinions(project, judged, batch)
         _write_changes(matcher.prompts.values(), pairs)
-        _write_opinions(project, [pair for pair in pairs if pair.opinions], batch)
     return outcome
 
 
@@ -187,20 +152,18 @@ def _write_prompts(project: Project, states: list[PromptState], batch: str) -> N
         state.changes.clear()
 
 
-def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
-    policies = _write_policies(project, {name for pair in pairs for name in pair.policies.values()})
-    written = _write_completions(policies, pairs)
-    rows, now = [], timezone.now()
+def _write_pairs(project: Project, pairs: list[PairState], batch: str, *, are_counted: bool) -> None:
+    """Store new comparisons. `are_counted` says that their claims are stored already."""
+    now = timezone.now()
+    rows = []
     for pair in pairs:
-        prompt = pair.prompt.pk or 0
-        both = {key: written[prompt, policies[name], key] for key, name in pair.policies.items()}
-        pair.completions = both
+        both = pair.completions
         first, second = (both[key] for key in _in_order(pair))
         judged = sum(one.takes_place for one in pair.opinions.values())
         rows.append(
             {
                 "project_id": project.pk,
-                "prompt_id": prompt,
+                "prompt_id": pair.prompt.pk,
                 "first_id": first,
                 "second_id": second,
                 "kind": (Comparison.Kind.GOLD if pair.gold_key else Comparison.Kind.STANDARD).value,
@@ -210,12 +173,13 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str) -> None:
                 "withdrawn_at": now if pair.is_withdrawn else None,
                 # No one else is asked about what was judged elsewhere, unless an admin asks for more.
                 "needed": judged or project.judgments_needed,
+                "judged": judged if are_counted else 0,
+                "skipped": len(pair.opinions) - judged if are_counted else 0,
                 "batch": batch,
                 "created_at": now,
             }
         )
-    for pair, pk in zip(pairs, store_rows(Comparison, rows), strict=True):
-        pair.pk, pair.is_new = pk, True
+    store_rows(Comparison, rows, [pair.pk or 0 for pair in pairs])
 
 
 def _in_order(pair: PairState) -> list[str]:
@@ -239,7 +203,9 @@ def _write_policies(project: Project, names: set[str]) -> dict[str, int]:
     return known | {policy.name: policy.pk for policy in new}
 
 
-def _write_completions(policies: Mapping[str, int], pairs: list[PairState]) -> Written:
+def _write_completions(project: Project, pairs: list[PairState]) -> None:
+    """Store what new comparisons are made of, as far as it is not there, and note its ids."""
+    policies = _write_policies(project, {name for pair in pairs for name in pair.policies.values()})
     wanted = {
         (pair.prompt.pk or 0, policies[name], key): pair.contents[key]
         for pair in pairs
@@ -259,7 +225,10 @@ def _write_completions(policies: Mapping[str, int], pairs: list[PairState]) -> W
         }
         for (prompt, policy, _key), content in ((key, wanted[key]) for key in missing)
     ]
-    return written | dict(zip(missing, store_rows(Completion, rows), strict=True))
+    written |= dict(zip(missing, store_rows(Completion, rows), strict=True))
+    for pair in pairs:
+        prompt = pair.prompt.pk or 0
+        pair.completions = {key: written[prompt, policies[name], key] for key, name in pair.policies.items()}
 
 
 def _known_completions(policies: Mapping[str, int], pairs: list[PairState]) -> Written:

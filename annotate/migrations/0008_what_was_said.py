@@ -159,7 +159,8 @@ def skip_what_was_passed(apps: Any, schema_editor: Any) -> None:
 def drop_counters(apps: Any, schema_editor: Any) -> None:
     """Drop the triggers that name comparisons, as SQLite refuses to rebuild their table with them."""
     if schema_editor.connection.vendor == "sqlite":
-        for name in ("count_new_claims", "count_lost_claims", "count_changed_claims", "comparisons_fit_together"):
+        of_comparisons = ("comparisons_fit_together", "comparisons_count_their_claims")
+        for name in ("count_new_claims", "count_lost_claims", "count_changed_claims", *of_comparisons):
             schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}")
 
 

@@ -3,15 +3,20 @@
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache, wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from itertools import islice
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
+import orjson
 from django.db import DatabaseError, IntegrityError, connection
 from django.db.models import JSONField, Max, Min, Model, QuerySet
 
 ATTEMPTS = 10
 ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that annotators who judge meanwhile do not wait for long
+LINES_AT_A_TIME = 200  # of COPY
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,60 +64,132 @@ def update_in_parts(rows: "QuerySet[Any]", **changes: Any) -> int:
 # --- Many rows stored ---
 
 
-def store_rows(model: type[Model], rows: Sequence[Row]) -> list[int]:
+def reserve_keys(model: type[Model], count: int) -> list[int]:
+    """Return keys for new rows that no other row gets. On SQLite the caller's transaction must have begun to write."""
+    table, key = model._meta.db_table, model._meta.pk.column
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT nextval(name) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass AS name OFFSET 0) AS keys, "
+                "generate_series(1, %s)",
+                [table, key, count],
+            )
+            return [found for (found,) in cursor.fetchall()]
+        cursor.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = %s", [table])
+        last: int = cursor.fetchone()[0]
+        return list(range(last + 1, last + 1 + count))
+
+
+def has_claims_first() -> bool:
+    """Return whether new claims are stored before their comparisons, which are then stored once, with their counters.
+
+    SQLite would search whole tables for rows that name a comparison, as long as others wait for theirs.
+    """
+    return connection.vendor == "postgresql"
+
+
+def store_rows(model: type[Model], rows: Sequence[Row], keys: Sequence[int] | None = None) -> list[int]:
     """Store rows of one model, which name the same columns, and return their keys in the same order.
 
-    The other columns have their defaults. PostgreSQL takes rows by COPY several times as fast as by INSERT, and holds
-    triggers and constraints for both.
+    `keys` are those that were reserved for them. The other columns have their defaults. In the caller's transaction.
     """
     if not rows:
         return []
-    if connection.vendor != "postgresql":
-        return [made.pk for made in model._default_manager.bulk_create(model(**row) for row in rows)]
-    columns = _columns(model, tuple(rows[0]))
-    table, names = _quoted(model._meta.db_table), ", ".join(_quoted(column.name) for column in columns)
+    keys = keys or reserve_keys(model, len(rows))
+    write_rows(model, zip(keys, rows, strict=True), tuple(rows[0]))
+    return list(keys)
+
+
+def write_rows(model: type[Model], rows: Iterable[tuple[int, Row]], given: tuple[str, ...]) -> None:
+    """Write (key, row), of which each has the columns that `given` names; the others have their defaults.
+
+    PostgreSQL takes rows by COPY several times as fast as by INSERT, and holds triggers and constraints for both.
+    """
+    layout = _layout(model, given, connection.vendor)
+    table, names = _quoted(model._meta.db_table), ", ".join(map(_quoted, layout.names))
+    found = (layout.cells(key, row) for key, row in rows)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT nextval(name) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass AS name OFFSET 0) AS keys, "
-            "generate_series(1, %s)",
-            [table, model._meta.pk.column, len(rows)],
-        )
-        keys = [key for (key,) in cursor.fetchall()]
-        key_name = model._meta.pk.attname
-        copying = f"COPY {table} ({names}) FROM STDIN"
-        with connection.wrap_database_errors, cursor.copy(copying) as copy:
-            for key, row in zip(keys, rows, strict=True):
-                whole = {**row, key_name: key}
-                copy.write_row([column.read(whole) for column in columns])
-    return keys
+        if connection.vendor != "postgresql":
+            places = ", ".join(["%s"] * len(layout.names))
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", list(found))  # noqa: S608 - of models
+            return
+        with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            while lines := ["\t".join(cells) + "\n" for cells in islice(found, LINES_AT_A_TIME)]:
+                copy.write("".join(lines))
 
 
-class _Column(NamedTuple):
-    """A column to write. `default` is None where each row gives its value."""
+class _Layout:
+    """The columns of rows to write: the key, those that are given, those with a default for each row, and the others.
 
-    name: str
-    attname: str
-    is_json: bool
-    default: Callable[[], Any] | None
+    Those that the database computes, or has a default for, are not among them.
+    """
 
-    def read(self, row: Row) -> Any:
-        value = row[self.attname] if self.default is None else self.default()
-        return json.dumps(value) if self.is_json and value is not None else value
+    def __init__(self, model: type[Model], given: tuple[str, ...], vendor: str) -> None:
+        of_value, of_json = (_copied, _copied_json) if vendor == "postgresql" else (_bound, _bound_json)
+        fields = {
+            field.attname: field
+            for field in model._meta.local_concrete_fields
+            if not field.primary_key and not field.generated
+        }
+        defaults = [
+            field for name, field in fields.items() if name not in given and not field.has_db_default()
+        ]
+        drawn = [field for field in defaults if field.has_default() and callable(field.default)]
+        same = [field for field in defaults if field not in drawn]
+        cells = {
+            name: of_json if isinstance(field, JSONField) else of_value for name, field in fields.items()
+        }
+        self.of_key = of_value
+        self.given = [(name, cells[name]) for name in given]
+        self.drawn = [(field.default, cells[field.attname]) for field in drawn]
+        self.same = [cells[field.attname](field.get_default()) for field in same]
+        ordered = [*(fields[name] for name in given), *drawn, *same]
+        self.names = [str(model._meta.pk.column), *(str(field.column) for field in ordered)]
+
+    def cells(self, key: int, row: Row) -> list[Any]:
+        """Return a row as the database takes it."""
+        cells = [self.of_key(key)]
+        cells += [cell(row[name]) for name, cell in self.given]
+        cells += [cell(default()) for default, cell in self.drawn]
+        cells += self.same
+        return cells
 
 
-@lru_cache(maxsize=64)
-def _columns(model: type[Model], given: tuple[str, ...]) -> list[_Column]:
-    """Return the columns to write: not those that the database computes, or has a default for."""
-    return [
-        _Column(
-            str(field.column),
-            field.attname,
-            isinstance(field, JSONField),
-            None if field.primary_key or field.attname in given else field.get_default,
-        )
-        for field in model._meta.local_concrete_fields
-        if not field.generated and (field.attname in given or field.primary_key or not field.has_db_default())
-    ]
+_layout = lru_cache(maxsize=64)(_Layout)
+
+
+def _copied(value: Any) -> str:
+    """Return a value in the text format of COPY."""
+    if value is None:
+        return "\\N"
+    text = str(value)
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "\n" in text or "\t" in text or "\r" in text:
+        text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return text
+
+
+def _copied_json(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    try:
+        return (
+            orjson.dumps(value).decode().replace("\\", "\\\\")
+        )  # JSON has no line ends and no tabs of its own
+    except TypeError:  # half characters in a key, whole numbers beyond 64 bits
+        return _copied(json.dumps(value))
+
+
+def _bound(value: Any) -> Any:
+    """Return a value as a parameter of SQLite's driver."""
+    if isinstance(value, datetime):
+        return connection.ops.adapt_datetimefield_value(value)
+    return value.hex if isinstance(value, UUID) else value
+
+
+def _bound_json(value: Any) -> Any:
+    return None if value is None else json.dumps(value)
 
 
 def _quoted(name: str) -> str:

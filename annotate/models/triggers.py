@@ -35,6 +35,14 @@ MISFIT = """NOT EXISTS (
     AND a.id = NEW.first_id AND a.prompt_id = p.id AND b.id = NEW.second_id AND b.prompt_id = p.id)"""
 MISFIT_MESSAGE = "A comparison is made of two completions of its own prompt, in its own project."
 
+# A new comparison counts the claims that it has already: those of an import are stored before it, so that it is stored
+# once, and not changed by each of them.
+MISCOUNT = " OR ".join(
+    f"NEW.{column} <> (SELECT COUNT(*) FROM annotate_claim k WHERE k.comparison_id = NEW.id AND k.state IN ({states}))"
+    for column, states in COUNTERS.items()
+)
+MISCOUNT_MESSAGE = "The counters of a comparison are the counts of its claims."
+
 # What an annotator from a file may have, and may not: by trigger, the table, what does not fit, and the error.
 IMPORTED = {
     "judgments_fit_their_annotator": (
@@ -135,6 +143,11 @@ def sqlite() -> Iterator[str]:
         f"BEFORE INSERT ON annotate_comparison FOR EACH ROW WHEN {MISFIT}",
         f"SELECT RAISE(ABORT, '{MISFIT_MESSAGE}')",
     )
+    yield from trigger(
+        "comparisons_count_their_claims",
+        f"BEFORE INSERT ON annotate_comparison FOR EACH ROW WHEN {MISCOUNT}",
+        f"SELECT RAISE(ABORT, '{MISCOUNT_MESSAGE}')",
+    )
 
 
 def postgresql() -> Iterator[str]:
@@ -172,12 +185,22 @@ def postgresql() -> Iterator[str]:
             "annotate_refuse_update",
             "RAISE EXCEPTION '% is immutable', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';",
         )
-    yield from trigger(
-        "comparisons_fit_together",
-        "BEFORE INSERT ON annotate_comparison",
-        "annotate_check_comparison",
-        f"IF {MISFIT} THEN RAISE EXCEPTION '{MISFIT_MESSAGE}' USING ERRCODE = 'integrity_constraint_violation';"
-        " END IF; RETURN NEW;",
+    # All rows of a statement at once. Its plan is kept: one that was made for small tables would read them whole later.
+    yield "DROP TRIGGER IF EXISTS comparisons_fit_together ON annotate_comparison"
+    rules = {MISFIT_MESSAGE: MISFIT, MISCOUNT_MESSAGE: MISCOUNT}
+    checks = " ".join(
+        f"IF EXISTS (SELECT 1 FROM added WHERE {rule.replace('NEW.', 'added.')} OFFSET 0) "
+        f"THEN RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation'; END IF;"
+        for message, rule in rules.items()
+    )
+    yield (
+        "CREATE OR REPLACE FUNCTION annotate_check_comparison() RETURNS trigger LANGUAGE plpgsql "
+        "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off "
+        f"AS $$ BEGIN {checks} RETURN NULL; END $$"
+    )
+    yield (
+        "CREATE TRIGGER comparisons_fit_together AFTER INSERT ON annotate_comparison "
+        "REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION annotate_check_comparison()"
     )
 
 

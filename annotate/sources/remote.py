@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
+from itertools import groupby
 from typing import BinaryIO, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 import orjson
 from django.utils.translation import gettext as _
 
+from annotate.sources import lines
 from annotate.sources.compression import IN_MEMORY, too_large
 from annotate.sources.containers import SUFFIXES, name_suffix
 from annotate.sources.errors import FileError
@@ -34,6 +36,8 @@ LISTING = 8 * 1024 * 1024  # bytes of the hub's answer about a repository
 DATASET = re.compile(
     r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w./-]+?))?(?:@(?P<revision>[\w./-]+))?"
 )
+
+PART = re.compile(r"-[0-9]{5}-of-(?P<count>[0-9]{5})(?=\.)")  # of a file's name, as the hub splits large ones
 
 
 def is_address(name: str) -> bool:
@@ -51,16 +55,56 @@ def fetched(
     file's bytes, and `seconds` the whole time.
     """
     download = _Download(frozenset(host.casefold() for host in hosts), time.monotonic() + seconds)
-    if address.startswith("hf://"):
-        address = _find_data_file(address, download, limit)
+    addresses = _find_data_files(address, download) if address.startswith("hf://") else [address]
+    if len(addresses) > 1:
+        with _joined(addresses, download, limit) as (copy, name):
+            yield copy, name
+        return
+    address = addresses[0]
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as copy:
         download.get(address, cast(BinaryIO, copy), limit)
         copy.seek(0)
         yield cast(BinaryIO, copy), urlsplit(address).path.rpartition("/")[2] or "file"
 
 
-def _find_data_file(address: str, download: "_Download", limit: int) -> str:
-    """Return the address of the data file of a dataset: the one there is, or the one for training."""
+@contextmanager
+def _joined(addresses: list[str], download: "_Download", limit: int) -> Iterator[tuple[BinaryIO, str]]:
+    """Yield the parts of a split as one file of JSON Lines. They are fetched one after another, bounded together."""
+    left = limit
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as joined:
+        for address in addresses:
+            name = urlsplit(address).path.rpartition("/")[2]
+            with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as copy:
+                download.get(address, cast(BinaryIO, copy), limit)
+                copy.seek(0)
+                with lines.as_lines(cast(BinaryIO, copy), name, left) as part:
+                    if part.format != "jsonl":
+                        raise FileError(
+                            _("“%(name)s” is one of several parts, which must be Parquet or JSON Lines.")
+                            % {"name": printable(name, 80)}
+                        )
+                    left -= _append(part.file, cast(BinaryIO, joined), left, limit)
+        joined.seek(0)
+        yield cast(BinaryIO, joined), f"{PART.sub('', name).partition('.')[0]}.jsonl"
+
+
+def _append(part: BinaryIO, joined: BinaryIO, left: int, limit: int) -> int:
+    """Append a part, its last line ended, and return how many bytes it has. Raises FileError if it has too many."""
+    part.seek(0)
+    size, last = 0, b"\n"
+    while piece := part.read(PIECE):
+        size += len(piece)
+        if size > left:
+            raise FileError(too_large(limit))
+        joined.write(piece)
+        last = piece[-1:]
+    if last != b"\n":
+        joined.write(b"\n")
+    return size
+
+
+def _find_data_files(address: str, download: "_Download") -> list[str]:
+    """Return the addresses of the parts of a dataset: those of the split there is, or of the one for training."""
     match = DATASET.fullmatch(address)
     if match is None:
         raise FileError(
@@ -77,29 +121,51 @@ def _find_data_file(address: str, download: "_Download", limit: int) -> str:
             files = [str(one["rfilename"]) for one in orjson.loads(answer.read())["siblings"]]
         except (ValueError, KeyError, TypeError) as error:
             raise FileError(_("The hub says nothing of this dataset that is understood.")) from error
-    path = choose_file(files, match["config"] or "")
-    return f"https://{hub}/datasets/{name}/resolve/{revision}/{quote(path)}"
+    paths = choose_files(files, match["config"] or "")
+    return [f"https://{hub}/datasets/{name}/resolve/{revision}/{quote(path)}" for path in paths]
 
 
-def choose_file(files: list[str], config: str) -> str:
-    """Return the data file that is meant among those of a dataset. Raises FileError if that is not certain."""
+def choose_files(files: list[str], config: str) -> list[str]:
+    """Return the data file that is meant among those of a dataset, or all its parts in order.
+
+    Raises FileError if that is not certain, or if a part is missing.
+    """
     data = [path for path in files if name_suffix(path) in {*SUFFIXES.values()} - {"txt"}]
     data = [
         path for path in data if path.rpartition("/")[2] not in ("dataset_infos.json", "dataset_info.json")
     ]
     if config:
         inside = [path for path in data if path == config or path.startswith(f"{config}/")]
-        data = inside or [path for path in data if config in path.replace(".", "/").split("/")]
-    if len(data) > 1:
-        data = [path for path in data if "train" in path] or data
-    if len(data) == 1:
-        return data[0]
-    if not data:
+        data = inside or [
+            path for path in data if config in path.replace(".", "/").split("/") or config == _split_of(path)
+        ]
+    whole = {name: list(parts) for name, parts in groupby(sorted(data), key=_whole_name)}
+    if len(whole) > 1:
+        whole = {name: parts for name, parts in whole.items() if "train" in name} or whole
+    if not whole:
         raise FileError(_("The dataset has no file of data by this name."))
-    names = ", ".join(f"“{printable(path, 80)}”" for path in data[:5])
+    if len(whole) == 1:
+        [parts] = whole.values()
+        said = PART.search(parts[0])
+        if said and len(parts) != int(said["count"]):
+            raise FileError(
+                _("The dataset has %(found)s of %(count)s parts.")
+                % {"found": len(parts), "count": int(said["count"])}
+            )
+        return parts
+    names = ", ".join(f"“{printable(name, 80)}”" for name in list(whole)[:5])
     raise FileError(
         _("The dataset has several files (%(names)s). Name one behind the dataset.") % {"names": names}
     )
+
+
+def _whole_name(path: str) -> str:
+    """Return the name of the file that a part belongs to, such as data/train.parquet."""
+    return PART.sub("", path)
+
+
+def _split_of(path: str) -> str:
+    return _whole_name(path).rpartition("/")[2].partition(".")[0]
 
 
 class _Download:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from annotate.imports.writing import import_file
+from annotate.imports.files.whole import import_whole
 from annotate.models import Comparison, Judgment
 from docs.realistic import ROWS
 from tests.browser.accessibility import violations
@@ -30,7 +30,7 @@ SHOWN = {
 
 @pytest.fixture
 def imported(project: Any) -> Any:
-    import_file(project, io.BytesIO("".join(json.dumps(row) + "\n" for row in ROWS).encode()), "jsonl")
+    import_whole(project, io.BytesIO("".join(json.dumps(row) + "\n" for row in ROWS).encode()), "jsonl")
     project.visible_metadata = ["source", "reference"]
     project.save()
     return project

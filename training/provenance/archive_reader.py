@@ -9,12 +9,13 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import BufferedReader, RawIOBase
+from typing import Any, BinaryIO, cast
 
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.text.json_values import JSONError, clean_json
+from annotate.text.json_values import parse_json
 from primitives.text import printable
 from training.provenance.archive_format import FORMAT, MANIFEST, MEMBER, PEOPLE, TABLES
 
@@ -163,14 +164,14 @@ class ArchiveReader:
     def rows(self, member: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (line number, row) for each line of a table. Raises ArchiveError naming table and line."""
         number = 0
-        with self.zip.open(member) as file:
+        with self.zip.open(member) as packed, BufferedReader(cast(RawIOBase, packed), CHUNK) as file:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 try:
                     if len(line) > LONGEST_LINE:
                         raise ValueError
-                    row = clean_json(json.loads(line, parse_constant=_refuse), depth=DEPTH)
-                except (ValueError, RecursionError, JSONError):
+                    row = parse_json(line, depth=DEPTH, marks=LONGEST_LINE)
+                except ValueError:
                     raise line_error(member, number, _("it is not JSON that can be stored")) from None
                 if not isinstance(row, dict):
                     raise line_error(member, number, _("it is not a JSON object"))
@@ -187,7 +188,3 @@ def _damaged(name: str) -> ArchiveError:
     return ArchiveError(
         _("The archive is damaged: %(name)s is not what was written.") % {"name": printable(name)}
     )
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)

@@ -10,64 +10,27 @@ import hashlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings as site
-from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connection, models, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
-from annotate.models import Membership, Project, Role, Snapshot, User
+from annotate.models import Claim, Comparison, Membership, Project, Role, Snapshot, User
+from annotate.models.conflicts import has_claims_first
 from annotate.pairs.snapshots import exact_lines
 from annotate.projects import trail
 from annotate.projects.lifecycle import free_slug
 from training.models import StoredFile
-from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, PEOPLE, TABLES, Table
+from training.provenance.archive_format import PEOPLE, TABLES, Table
 from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
+from training.provenance.restoration import Restoration, insert_rows
 from training.storage import folders
 
-AT_A_TIME = 500
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-TABLE_OF = {table.model: table.name for table in TABLES}
-
-
-@dataclass
-class Restoration:
-    """A restoration under way: the new project, and what the ids, people and places of the archive are here."""
-
-    reader: ArchiveReader
-    slug: str
-    shifts: dict[str, int] = field(default_factory=dict)  # table -> id here minus id there
-    people: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def project_id(self) -> int:
-        return self.reader.ranges["project"].first + self.shifts["project"]
-
-    def here(self, table: str, pk: Any) -> int:
-        """Return the id here of an id in the archive. Raises ValueError for one of no row of the archive."""
-        among = self.reader.ranges[table]
-        if type(pk) is not int or not among.rows or not among.first <= pk <= among.last:
-            raise ValueError(_("it names a row that the archive does not hold"))
-        return pk + self.shifts[table]
-
-    def place(self, adapter: str) -> str:
-        """Return the folder here, below var/, of an adapter of the archive."""
-        found = ADAPTER.fullmatch(adapter)
-        if found is None:
-            raise ValueError(_("it names no adapter of the archive"))
-        return (
-            f"{self.folder(found[1])}/adapter" if found[1] else f"runs/{self.slug}-policy-{found[2]}/adapter"
-        )
-
-    def folder(self, number: Any) -> str:
-        """Return the folder here, below var/, of a round by its number."""
-        return f"runs/{self.slug}-{number}"
 
 
 def restore(
@@ -92,7 +55,7 @@ def restore(
         with transaction.atomic():
             restoration.people = _people(restoration, accounts or {})
             for table in TABLES:
-                _insert(restoration, table)
+                insert_rows(restoration, table)
             connection.check_constraints([table.model._meta.db_table for table in TABLES])
             project = _finish(restoration, admin)
             _check_digests(project)
@@ -108,6 +71,16 @@ def restore(
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _in_order() -> list[Table]:
+    """Return the tables in the order in which they are filled: claims before their comparisons where that is faster."""
+    if not has_claims_first():
+        return list(TABLES)
+    claims = next(table for table in TABLES if table.model is Claim)
+    rest = [table for table in TABLES if table is not claims]
+    place = next(place for place, table in enumerate(rest) if table.model is Comparison)
+    return [*rest[:place], claims, *rest[place:]]
 
 
 def _choose_slug(slug: str, is_asked_for: bool) -> str:
@@ -198,110 +171,6 @@ def _new_person(restoration: Restoration, name: str, *, is_imported: bool) -> Us
     person.set_unusable_password()
     person.save()
     return person
-
-
-# --- Rows --------------------------------------------------------------------------------------------------------
-
-
-def _insert(restoration: Restoration, table: Table) -> None:
-    """Insert a table's rows, in the order of their ids. The foreign keys are checked by the database at the end."""
-    some: list[models.Model] = []
-    count = 0
-    for row in _instances(restoration, table):
-        some.append(row)
-        count += 1
-        if len(some) >= AT_A_TIME:
-            table.model._base_manager.bulk_create(some)
-            some = []
-    table.model._base_manager.bulk_create(some)
-    if count != restoration.reader.ranges[table.name].rows:
-        raise ArchiveError(
-            _("The table %(name)s does not have the rows that the manifest says.") % {"name": table.name}
-        )
-
-
-def _instances(restoration: Restoration, table: Table) -> Iterator[models.Model]:
-    fields = {one.name: one for one in table.fields}
-    before = 0
-    for number, row in restoration.reader.rows(table.member):
-        try:
-            if unknown := row.keys() - fields.keys():
-                raise ValueError(_("this version knows no “%(name)s”") % {"name": min(unknown)})
-            pk = restoration.here(table.name, row.get("id"))
-            if pk <= before:
-                raise ValueError(_("its id does not come after the one before it"))
-            before = pk
-            values = {
-                fields[name].attname: _value(restoration, fields[name], value) for name, value in row.items()
-            }
-            yield _instance(restoration, table, values | {"id": pk})
-        except (ValueError, TypeError, OverflowError, ValidationError) as error:
-            why = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-            raise line_error(table.member, number, why) from None
-        except (KeyError, AttributeError):
-            raise line_error(table.member, number, _("it lacks a field, or one is of another kind")) from None
-
-
-def _value(restoration: Restoration, one: models.Field[Any, Any], value: Any) -> Any:
-    """Return a value of a row as its field holds it here. Raises ValueError or ValidationError."""
-    if value is None:
-        if not one.null:
-            raise ValueError(_("%(name)s is missing") % {"name": one.name})
-        return None
-    related = one.related_model
-    if related is User:
-        if value not in restoration.people:
-            raise ValueError(_("%(name)s is a person whom the archive does not know") % {"name": one.name})
-        return restoration.people[value]
-    if related is not None and not one.primary_key:
-        return restoration.here(TABLE_OF[related], value)
-    if isinstance(one, models.JSONField):
-        if one.default in (dict, list) and not isinstance(value, one.default):
-            raise ValueError(_("%(name)s is of another kind") % {"name": one.name})
-        return value
-    found = one.to_python(value)
-    if found not in one.empty_values:
-        one.run_validators(found)
-    if one.choices and found != "" and found not in _choices(one):
-        raise ValueError(_("%(name)s cannot be “%(value)s”") % {"name": one.name, "value": str(value)[:80]})
-    if one.name in BATCHES and (named := OF_AN_IMPORT.fullmatch(found)):
-        return _batch(restoration, int(named[1]))
-    return found
-
-
-@cache
-def _choices(one: models.Field[Any, Any]) -> frozenset[Any]:
-    """Return what a field may hold, which Django would list for every value."""
-    return frozenset(key for key, _label in one.flatchoices)
-
-
-def _batch(restoration: Restoration, pk: int) -> str:
-    """Return the name here of what an import brought in. One that is gone must not be mistaken for one of here."""
-    try:
-        return f"import {restoration.here('imports', pk)}"
-    except ValueError:
-        return f"moved import {pk}"
-
-
-def _instance(restoration: Restoration, table: Table, values: dict[str, Any]) -> models.Model:
-    """Return the row, with what is different here: its slug, folders, tokens, and how far a snapshot's ids moved."""
-    match table.name:
-        case "project":
-            values |= {"slug": restoration.slug, "current_policy_id": None}
-        case "policies" if values.get("adapter"):
-            values["adapter"] = restoration.place(values["adapter"])
-        case "rounds":
-            values["folder"] = restoration.folder(values["number"])
-            config = values["settings"].get("config", {})
-            if config.get("start_adapter"):
-                config["start_adapter"] = restoration.place(config["start_adapter"])
-        case "snapshots":
-            for name, shifted in (("comparison_shift", "comparisons"), ("judgment_shift", "judgments")):
-                values[name] = values.get(name, 0) + restoration.shifts[shifted]
-    for one in table.model._meta.concrete_fields:
-        if isinstance(one, models.UUIDField):
-            values[one.attname] = uuid.uuid4()
-    return table.model(**values)
 
 
 def _finish(restoration: Restoration, admin: User | None) -> Project:

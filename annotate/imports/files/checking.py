@@ -9,8 +9,9 @@ from typing import Any
 from annotate.imports import writing
 from annotate.imports.files.options import Options
 from annotate.imports.files.rows import Row
+from annotate.imports.files.spool import Placed
 from annotate.imports.reader import RowError
-from annotate.imports.records import ERRORS_KEPT, Item, Sources
+from annotate.imports.records import ERRORS_KEPT, Sources
 from annotate.imports.writing import Outcome
 from annotate.models import Project
 
@@ -43,7 +44,8 @@ class Check:
         self.outcome = Outcome(Counter(self.earlier.get("expected", {})), self.earlier.get("remarks", []))
         self.refused: list[Row] = []  # by this step, all of them
         self.kept: list[Row] = []  # of those, what is stored
-        self._items: list[tuple[int, Item]] = []
+        self._items: list[Placed] = []  # not yet compared
+        self._taken: list[Placed] = []
 
     @property
     def waiting(self) -> int:
@@ -52,7 +54,8 @@ class Check:
     def add(self, row: Row) -> None:
         """Take in a row."""
         self.counts["rows"] += 1
-        self.figures.update(row.figures)
+        for name, count in row.figures.items():
+            self.figures[name] += count
         if row.error:
             self.refuse(row)
             return
@@ -64,11 +67,13 @@ class Check:
             return
         for item in row.items:
             self.found[item.kind] += 1
-            self.unused.update(item.left_out)
+            if item.left_out:
+                self.unused.update(item.left_out)
             for opinion in item.opinions:
                 if opinion.annotator in self.annotators or len(self.annotators) < ANNOTATORS:
                     self.annotators[opinion.annotator] += 1
             self._items.append((row.line, item))
+            self._taken.append((row.line, item))
 
     def refuse(self, row: Row) -> None:
         """Count a row that cannot be used, and keep it, as long as they are not too many."""
@@ -89,6 +94,11 @@ class Check:
         """Find out what of the rows so far is in the project already."""
         self.outcome.add(writing.compare(self.project, self._items))
         self._items = []
+
+    def take_items(self) -> list[Placed]:
+        """Return the rows that can be used since this was called last, compared or not."""
+        taken, self._taken = self._taken, []
+        return taken
 
     def as_counts(self) -> dict[str, Any]:
         """Return all of it for `Import.counts`."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from annotate.imports.expansion import ANSWERS, expand, pair_ratings
+from annotate.imports.expansion import expand
 from annotate.imports.files.options import Options
+from annotate.imports.ratings import ANSWERS, pair_ratings
 from annotate.imports.reader import Portion, Reader, RowError
 from annotate.imports.records import Item, parse_record
 from annotate.sources.candidates import Candidate

@@ -125,14 +125,13 @@ class Command(BaseCommand):
         self, project: Project, found: lines.Lines, name: str, options: Options, given: dict[str, Any]
     ) -> None:
         """Check the file, and write it unless this is a dry run."""
-        with refused_rows(given["bad"]) as refuse:
-            report = whole.check_file(project, found.file, found.format, options, refuse)
-        counts = report.check.counts
-        taken = counts["rows"] - counts["wrong"]
-        if taken and not given["dry_run"]:
-            report.outcome = whole.write_file(
-                project, found.file, found.format, options, name, update=given["update"]
-            )
+        with whole.spooled() as spool:
+            with refused_rows(given["bad"]) as refuse:
+                report = whole.check_file(project, found.file, found.format, options, spool, refuse=refuse)
+            counts = report.check.counts
+            taken = counts["rows"] - counts["wrong"]
+            if taken and not given["dry_run"]:
+                report.outcome = whole.write_file(project, spool, name, update=given["update"])
         self.report(summary(options, report), given, options, report)
         if not taken:
             reasons = [options.place(*error) for error in report.check.errors] or [str(report.nothing)]

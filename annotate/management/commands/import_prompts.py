@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import BaseCommand, CommandError
 
+from annotate.imports.files.whole import import_whole
 from annotate.imports.reader import FORMATS, guess_format
 from annotate.imports.records import ImportRefusedError, placed
-from annotate.imports.writing import Outcome, import_file
+from annotate.imports.writing import Outcome
 from annotate.models import Project
 
 
@@ -44,7 +45,7 @@ class Command(BaseCommand):
         with ExitStack() as stack:
             try:
                 source = stack.enter_context(spooled() if file == "-" else Path(file).open("rb"))  # noqa: SIM115 - the stack closes it
-                outcome = import_file(project, source, format or guess_format(file), file, update=update)
+                outcome = import_whole(project, source, format or guess_format(file), file, update=update)
             except OSError as error:
                 raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
             except ImportRefusedError as refused:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from annotate.imports import writing
+from annotate.imports.files.whole import import_whole
 from annotate.imports.records import ImportRefusedError
 from annotate.models import Completion, Policy, Prompt
 
@@ -16,7 +16,7 @@ PAIR = {"prompt": "Once", "completion_a": "upon", "completion_b": "more"}
 
 
 def import_file(project: Any, file: io.BytesIO, format: str) -> Counter[str]:
-    return writing.import_file(project, file, format).counts
+    return import_whole(project, file, format).counts
 
 
 def jsonl(*rows: Any) -> io.BytesIO:

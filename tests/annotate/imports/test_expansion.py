@@ -1,13 +1,16 @@
 """Candidates become prompts, comparisons, judged pairs or gold, and what it says beyond that."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
-from annotate.imports.expansion import Choices, expand, pair_ratings
+from annotate.imports.expansion import Choices, expand
+from annotate.imports.files.spool import Spool
+from annotate.imports.ratings import pair_ratings
 from annotate.imports.reader import RowError
-from annotate.imports.records import PairOpinion
+from annotate.imports.records import Item, PairOpinion
 from annotate.sources.candidates import Answer, Candidate, Opinion
 
 TWO = (Answer("a", "red"), Answer("b", "blue"))
@@ -107,6 +110,40 @@ def test_messages_stay_whole_and_make_the_prompt_a_chat():
 def test_identical_completions_are_counted():
     items = expand(candidate((*TWO, Answer("a"))), Choices("comparisons"))
     assert (pairs_of(items), items[0].left_out) == (["ab", "ba"], {"identical": 1})
+
+
+def test_a_spool_returns_what_it_was_given():
+    chat = [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": "é\n", "arguments": "{}"}}],
+        }
+    ]
+    tools = ({"type": "function", "function": {"name": "f"}},)
+    at = datetime(2024, 2, 3, 4, 5, 6, 700, tzinfo=UTC)
+    said = PairOpinion("Ada", "prefer", 1, 3, "why", 1.5, at)
+    items = [
+        Item(
+            "One",
+            external_id="1",
+            metadata={"a": [1.0, None]},
+            gold="a",
+            completions=("x", chat),
+            opinions=(said,),
+        ),
+        Item(
+            chat, tools, "p", {}, completions=("", "y"), policies=("m", "n"), withdrawn=True, sides_known=True
+        ),
+        Item("Alone", prompt_metadata={"k": True}),
+    ]
+    spool = Spool(io.BytesIO())
+    spool.write(list(enumerate(items[:2])))
+    spool.write([])
+    spool.write([(7, items[2])])
+    found = [placed for block in spool.blocks() for placed in block]
+    assert found == [(0, items[0]), (1, items[1]), (7, items[2])]
+    assert [item.digest for _line, item in found] == [item.digest for item in items]
 
 
 def test_an_empty_completion_is_taken_only_when_asked():

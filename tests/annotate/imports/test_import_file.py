@@ -115,8 +115,7 @@ def test_ratings_of_one_prompt_become_a_pair(bring_in, monkeypatch):
     """However the steps fall."""
     from annotate.imports.files import whole
 
-    monkeypatch.setattr(whole, "CHECKED", 1)
-    monkeypatch.setattr(whole, "WRITTEN", 2)
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 1)
     rows = [
         {"prompt": prompt, "completion": text, "label": label}
         for prompt, text, label in [("1", "x", True), ("2", "a", True), ("2", "b", False), ("3", "c", False)]

@@ -2,9 +2,9 @@
 
 import pytest
 
+from annotate.imports.files.whole import import_whole
 from annotate.imports.messages import check_message, text_of
 from annotate.imports.reader import RowError
-from annotate.imports.writing import import_file
 from annotate.models import Prompt
 from tests.annotate.imports.rows import jsonl
 
@@ -21,7 +21,7 @@ AGENT = [
 
 
 def test_a_chat_with_calls_is_stored_as_it_is(project):
-    import_file(project, jsonl({"prompt": AGENT}), "jsonl")
+    import_whole(project, jsonl({"prompt": AGENT}), "jsonl")
     assert Prompt.objects.get().content == AGENT
 
 

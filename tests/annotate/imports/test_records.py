@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.imports import reader, records, writing
+from annotate.imports import csv_records, reader, records, writing
+from annotate.imports.files import whole
 from annotate.imports.reader import LINE_LIMIT, Reader, RowError
 from annotate.imports.records import ImportRefusedError, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
@@ -140,7 +141,7 @@ def test_prompts_are_held_out_by_their_text(project):
 
 
 def test_many_rows_are_written_in_batches(project, monkeypatch):
-    monkeypatch.setattr(writing, "ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 7)
     rows = [{**PAIR, "prompt": f"Prompt {number}"} for number in range(30)]
     assert import_file(project, jsonl(*rows), "jsonl") == {"prompts": 30, "pairs": 30}
 
@@ -288,7 +289,7 @@ def test_commas_inside_quotes_are_not_columns(project):
 
 @given(st.text(st.sampled_from('",a\n'), max_size=30))
 def test_columns_are_counted_as_csv_splits_them(content):
-    width = reader._Width()
+    width = csv_records.RecordWidth()
 
     def counted():
         for line in content.splitlines(keepends=True):
@@ -300,7 +301,7 @@ def test_columns_are_counted_as_csv_splits_them(content):
         try:
             values = next(records, None)
         except csv.Error:
-            width = reader._Width()
+            width = csv_records.RecordWidth()
             continue
         if values is None:
             return

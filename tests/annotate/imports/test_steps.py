@@ -11,8 +11,9 @@ import pytest
 from django.core.files.base import ContentFile
 from django.utils import timezone
 
-from annotate.imports import records, writing
-from annotate.imports.files import reception
+from annotate.imports import records
+from annotate.imports.files import reception, whole
+from annotate.imports.files.options import Options
 from annotate.imports.reader import Reader, RowError, guess_format
 from annotate.imports.records import parse
 from annotate.models import Import, Project
@@ -89,9 +90,11 @@ def test_formats_are_guessed_by_the_name():
         Reader(text(""), "xlsx")
 
 
-def test_counts_are_what_a_file_holds():
+def test_counts_are_what_a_file_holds(project):
     rows = [PAIR, {**PAIR, "gold": "a"}, {"prompt": "One"}]
-    assert writing.check(jsonl(*rows), "jsonl") == Counter(pairs=1, gold=1, prompts=1)
+    with whole.spooled() as spool:
+        report = whole.check_file(project, jsonl(*rows), "jsonl", Options(), spool)
+    assert report.check.found == Counter(pairs=1, gold=1, prompts=1)
     assert parse({"prompt": " kept as it is "}).prompt == " kept as it is "
 
 

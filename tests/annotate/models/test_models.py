@@ -299,6 +299,16 @@ def test_deleting_an_account_gives_its_claims_back(project, make_member, make_co
     assert broken_rules(project) == []
 
 
+def test_a_new_comparison_counts_the_claims_that_it_has(judged):
+    old = Comparison.objects.get(pk=judged.comparison_id)
+    first, second = (
+        Completion.objects.create(prompt=old.prompt, policy=old.first.policy, text=text) for text in "ab"
+    )
+    parts = {"project": old.project, "prompt": old.prompt, "first": first, "second": second}
+    assert refuses(lambda: Comparison.objects.create(**parts, judged=1))
+    assert not refuses(lambda: Comparison.objects.create(**parts))
+
+
 @pytest.mark.django_db
 def test_every_trigger_is_in_place_after_all_migrations():
     """A later migration that rebuilds a table on SQLite would lose them without a word."""
@@ -309,7 +319,12 @@ def test_every_trigger_is_in_place_after_all_migrations():
         cursor.execute(name)
         found = {row[0] for row in cursor.fetchall()}
     immutable = {"keep_annotate_completion", "keep_annotate_snapshot", "keep_annotate_snapshotpair"}
-    counting = {"count_new_claims", "count_lost_claims", "count_changed_claims"}
+    counting = {
+        "count_new_claims",
+        "count_lost_claims",
+        "count_changed_claims",
+        "comparisons_count_their_claims",
+    }
     if connection.vendor == "postgresql":
         counting = {"count_claims"}
     assert found >= immutable | counting | {

@@ -1,6 +1,7 @@
 """Files at an address: from allowed hosts alone, never from a private network, and bounded."""
 
 import http.server
+import io
 import json
 import shutil
 import ssl
@@ -8,6 +9,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -19,12 +22,16 @@ ROWS = "".join(
     json.dumps({"prompt": f"{n}", "chosen": "a", "rejected": "b"}) + "\n" for n in range(3)
 ).encode()
 FILES = ["README.md", "main/train.jsonl", "main/test.jsonl", "other/train.jsonl"]
+PARTS = ["train-00001-of-00002", "train-00000-of-00002", "test-00000-of-00001", "lost-00000-of-00002"]
 ANSWERS = {
     "/api/datasets/ada/pairs/revision/main": json.dumps(
         {"siblings": [{"rfilename": one} for one in FILES]}
     ).encode(),
     "/datasets/ada/pairs/resolve/main/main/train.jsonl": ROWS,
     "/rows.jsonl": ROWS,
+    "/api/datasets/ada/parts/revision/main": json.dumps(
+        {"siblings": [{"rfilename": f"data/{name}.parquet"} for name in PARTS]}
+    ).encode(),
 }
 
 
@@ -79,6 +86,26 @@ def test_a_dataset_of_the_hub_is_imported(project, hub, settings):
     settings.IMPORT_HOSTS = [hub]
     call_command("import_file", "reviews", "hf://datasets/ada/pairs/main")
     assert Judgment.objects.count() == 3
+
+
+def test_all_parts_of_a_split_are_imported_in_order(project, hub, settings, monkeypatch):
+    settings.IMPORT_HOSTS = [hub]
+    for name in PARTS[:2]:
+        file = io.BytesIO()
+        number = int(name[9:11])
+        table = [{"prompt": f"{number}-{row}", "chosen": "a", "rejected": "b"} for row in range(2)]
+        pq.write_table(pa.Table.from_pylist(table), file)
+        monkeypatch.setitem(ANSWERS, f"/datasets/ada/parts/resolve/main/data/{name}.parquet", file.getvalue())
+    call_command("import_file", "reviews", "hf://datasets/ada/parts")
+    asked = Judgment.objects.order_by("pk").values_list("comparison__prompt__content", flat=True)
+    assert list(asked) == ["0-0", "0-1", "1-0", "1-1"]
+    with pytest.raises(CommandError, match="The dataset has 1 of 2 parts"):
+        call_command("import_file", "reviews", "hf://datasets/ada/parts/lost")
+    with (
+        pytest.raises(FileError, match="more than 1 MB"),
+        remote.fetched("hf://datasets/ada/parts", [hub], 199, 30),
+    ):
+        pass
 
 
 def test_an_address_is_imported_where_the_site_allows_it(project, hub, settings, owner, client_for):

@@ -1,0 +1,102 @@
+"""The rows of a file that can be used, kept from its check until they are written: nothing is parsed twice.
+
+A spool is a sequence of blocks, each packed by itself. It holds JSON and no code, so that reading one runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, BinaryIO
+
+import orjson
+import zstandard
+
+from annotate.imports.records import Item, PairOpinion
+
+LENGTH = 4  # bytes, before each block
+LEVEL = 1  # of compression: the fastest
+Placed = tuple[int, Item]  # the line of an item in its file, and the item
+
+
+class Spool:
+    """Items with their lines in a file, written in blocks and read in the same."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def write(self, items: Sequence[Placed]) -> None:
+        """Write a block."""
+        if items:
+            block = pack(items)
+            self.file.write(len(block).to_bytes(LENGTH))
+            self.file.write(block)
+
+    def blocks(self) -> Iterator[list[Placed]]:
+        """Yield the items of each block, from the first one on."""
+        self.file.seek(0)
+        while length := self.file.read(LENGTH):
+            yield unpack(self.file.read(int.from_bytes(length)))
+
+
+def pack(items: Sequence[Placed]) -> bytes:
+    """Return items as bytes."""
+    rows = [_row(line, item) for line, item in items]
+    return zstandard.ZstdCompressor(level=LEVEL).compress(orjson.dumps(rows))
+
+
+def unpack(block: bytes) -> list[Placed]:
+    """Return the items of packed bytes."""
+    rows = orjson.loads(zstandard.ZstdDecompressor().decompress(block))
+    return [(line, _item(*values)) for line, *values in rows]
+
+
+def _row(line: int, item: Item) -> list[Any]:
+    return [
+        line,
+        item.digest,
+        item.prompt,
+        item.tools,
+        item.prompt_external_id,
+        item.prompt_metadata,
+        item.completions,
+        item.policies,
+        item.external_id,
+        item.metadata,
+        item.gold,
+        item.withdrawn,
+        [
+            (said.annotator, said.verdict, said.preferred, said.strength, said.rationale, said.seconds,
+             said.at.isoformat() if said.at else None)
+            for said in item.opinions
+        ],
+        item.sides_known,
+    ]  # fmt: skip
+
+
+def _item(digest: str, *values: Any) -> Item:
+    """Return an item. What it leaves out of its record was counted by the check."""
+    prompt, tools, prompt_id, prompt_metadata, completions, policies, *rest = values
+    external_id, metadata, gold, withdrawn, opinions, sides_known = rest
+    item = Item(
+        prompt,
+        tuple(tools),
+        prompt_id,
+        prompt_metadata,
+        None if completions is None else tuple(completions),
+        tuple(policies),
+        external_id,
+        metadata,
+        gold,
+        withdrawn,
+        tuple(_opinion(*said) for said in opinions),
+        sides_known,
+    )
+    item.__dict__["digest"] = digest  # computed by the check
+    return item
+
+
+def _opinion(annotator: str, verdict: str, preferred: Any, *rest: Any) -> PairOpinion:
+    strength, rationale, seconds, at = rest
+    time = datetime.fromisoformat(at) if at else None
+    return PairOpinion(annotator, verdict, preferred, strength, rationale, seconds, time)

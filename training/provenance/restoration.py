@@ -1,0 +1,241 @@
+"""A restoration under way: the ids, people and places of an archive as they are here, and its rows written by them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import BaseValidator, MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Count
+from django.utils.translation import gettext as _
+
+from annotate.models import Claim, Comparison, User
+from annotate.models.conflicts import has_claims_first, write_rows
+from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, TABLES, Table
+from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
+
+AT_A_TIME = 2_000
+LONGEST = 2**31  # characters, of a text without a limit
+COUNTERS = {  # state of a claim -> the counter of its comparison
+    **dict.fromkeys(Claim.HOLDING, "claimed"),
+    Claim.State.JUDGED: "judged",
+    Claim.State.SKIPPED: "skipped",
+}
+TABLE_OF = {table.model: table.name for table in TABLES}
+
+
+@dataclass
+class Restoration:
+    """A restoration under way: the new project, and what the ids, people and places of the archive are here."""
+
+    reader: ArchiveReader
+    slug: str
+    shifts: dict[str, int] = field(default_factory=dict)  # table -> id here minus id there
+    people: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def project_id(self) -> int:
+        return self.reader.ranges["project"].first + self.shifts["project"]
+
+    def here(self, table: str, pk: Any) -> int:
+        """Return the id here of an id in the archive. Raises ValueError for one of no row of the archive."""
+        among = self.reader.ranges[table]
+        if type(pk) is not int or not among.rows or not among.first <= pk <= among.last:
+            raise ValueError(_("it names a row that the archive does not hold"))
+        return pk + self.shifts[table]
+
+    def place(self, adapter: str) -> str:
+        """Return the folder here, below var/, of an adapter of the archive."""
+        found = ADAPTER.fullmatch(adapter)
+        if found is None:
+            raise ValueError(_("it names no adapter of the archive"))
+        return (
+            f"{self.folder(found[1])}/adapter" if found[1] else f"runs/{self.slug}-policy-{found[2]}/adapter"
+        )
+
+    def folder(self, number: Any) -> str:
+        """Return the folder here, below var/, of a round by its number."""
+        return f"runs/{self.slug}-{number}"
+
+
+def insert_rows(restoration: Restoration, table: Table) -> None:
+    """Insert a table's rows, in the order of their ids. The foreign keys are checked by the database at the end."""
+    columns = _columns(table)
+    rows, count = _rows(restoration, table), 0
+    while some := list(islice(rows, AT_A_TIME)):
+        if table.model is Comparison and has_claims_first():
+            _count_claims(dict(some))
+        write_rows(table.model, some, tuple(columns))
+        count += len(some)
+    if count != restoration.reader.ranges[table.name].rows:
+        raise ArchiveError(
+            _("The table %(name)s does not have the rows that the manifest says.") % {"name": table.name}
+        )
+
+
+def _columns(table: Table) -> dict[str, models.Field[Any, Any]]:
+    """Return the columns to write, beside the key. What does not travel has its default."""
+    return {
+        one.attname: one
+        for one in table.model._meta.concrete_fields
+        if not one.primary_key and not one.generated
+    }
+
+
+def _count_claims(comparisons: dict[int, dict[str, Any]]) -> None:
+    """Set the counters of comparisons, in the order of their ids, whose claims were inserted before them."""
+    claims = Claim.objects.filter(
+        comparison__gte=min(comparisons), comparison__lte=max(comparisons)
+    ).order_by()
+    for pk, state, count in claims.values_list("comparison", "state").annotate(count=Count("pk")):
+        if state in COUNTERS:
+            comparisons[pk][COUNTERS[state]] += count
+
+
+def _rows(restoration: Restoration, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (id here, columns) of each row."""
+    fields = {one.name for one in table.fields}
+    readers = {
+        one.name: (one.attname, _value_reader(restoration, one))
+        for one in table.fields
+        if not one.primary_key
+    }
+    columns = _columns(table)
+    before = 0
+    for number, row in restoration.reader.rows(table.member):
+        try:
+            if unknown := row.keys() - fields:
+                raise ValueError(_("this version knows no “%(name)s”") % {"name": min(unknown)})
+            pk = restoration.here(table.name, row.pop("id", None))
+            if pk <= before:
+                raise ValueError(_("its id does not come after the one before it"))
+            before = pk
+            values: dict[str, Any] = {}
+            for name, value in row.items():
+                attname, read = readers[name]
+                values[attname] = read(value)
+            values |= {name: _default(columns[name]) for name in columns.keys() - values.keys()}
+            yield pk, _adapted(restoration, table, values)
+        except (ValueError, TypeError, OverflowError, ValidationError) as error:
+            why = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+            raise line_error(table.member, number, why) from None
+        except (KeyError, AttributeError):
+            raise line_error(table.member, number, _("it lacks a field, or one is of another kind")) from None
+
+
+def _default(one: models.Field[Any, Any]) -> Any:
+    """Return what a column holds that the archive does not have. Tokens are drawn anew."""
+    if isinstance(one, models.UUIDField):
+        return uuid.uuid4()
+    return one.db_default if one.has_db_default() and not one.has_default() else one.get_default()
+
+
+def _value_reader(restoration: Restoration, one: models.Field[Any, Any]) -> Callable[[Any], Any]:
+    """Return a function from a field's value in the archive to its value here.
+
+    Values of the usual kinds are found to be right without a look at the field. `_value` reads the others.
+    """
+    if isinstance(one, models.DateTimeField):
+        return lambda value: _moment(value) or _value(restoration, one, value)
+    is_right = _usual(one)
+    if one.related_model is not None or is_right is None or one.name in BATCHES:
+        return lambda value: _value(restoration, one, value)
+    return lambda value: value if is_right(value) else _value(restoration, one, value)
+
+
+def _usual(one: models.Field[Any, Any]) -> Callable[[Any], bool] | None:
+    """Return whether a value is right as it is, for fields of the usual kinds; None for the others."""
+    limits = [
+        check
+        for check in one.validators
+        if isinstance(check, BaseValidator) and not callable(check.limit_value)
+    ]
+    if len(limits) < len(one.validators):
+        return None
+    if one.choices:
+        kind = int if isinstance(one, models.IntegerField) else str
+        known = _choices(one)
+        return lambda value: type(value) is kind and value in known
+    if isinstance(one, models.IntegerField):
+        low = max(check.limit_value for check in limits if isinstance(check, MinValueValidator))
+        high = min(check.limit_value for check in limits if isinstance(check, MaxValueValidator))
+        return lambda value: type(value) is int and low <= value <= high
+    if isinstance(one, models.CharField | models.TextField):
+        longest = min((check.limit_value for check in limits), default=LONGEST)
+        return lambda value: type(value) is str and len(value) <= longest
+    return (lambda value: type(value) is bool) if isinstance(one, models.BooleanField) else None
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return a time with a zone, as archives write it; None for anything else."""
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else None
+
+
+def _value(restoration: Restoration, one: models.Field[Any, Any], value: Any) -> Any:
+    """Return a value of a row as its field holds it here. Raises ValueError or ValidationError."""
+    if value is None:
+        if not one.null:
+            raise ValueError(_("%(name)s is missing") % {"name": one.name})
+        return None
+    related = one.related_model
+    if related is User:
+        if value not in restoration.people:
+            raise ValueError(_("%(name)s is a person whom the archive does not know") % {"name": one.name})
+        return restoration.people[value]
+    if related is not None and not one.primary_key:
+        return restoration.here(TABLE_OF[related], value)
+    if isinstance(one, models.JSONField):
+        if one.default in (dict, list) and not isinstance(value, one.default):
+            raise ValueError(_("%(name)s is of another kind") % {"name": one.name})
+        return value
+    found = one.to_python(value)
+    if found not in one.empty_values:
+        one.run_validators(found)
+    if one.choices and found != "" and found not in _choices(one):
+        raise ValueError(_("%(name)s cannot be “%(value)s”") % {"name": one.name, "value": str(value)[:80]})
+    if one.name in BATCHES and (named := OF_AN_IMPORT.fullmatch(found)):
+        return _batch(restoration, int(named[1]))
+    return found
+
+
+@cache
+def _choices(one: models.Field[Any, Any]) -> frozenset[Any]:
+    """Return what a field may hold, which Django would list for every value."""
+    return frozenset(key for key, _label in one.flatchoices)
+
+
+def _batch(restoration: Restoration, pk: int) -> str:
+    """Return the name here of what an import brought in. One that is gone must not be mistaken for one of here."""
+    try:
+        return f"import {restoration.here('imports', pk)}"
+    except ValueError:
+        return f"moved import {pk}"
+
+
+def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row, with what is different here: its slug, its folders, and how far a snapshot moved."""
+    match table.name:
+        case "project":
+            values |= {"slug": restoration.slug, "current_policy_id": None}
+        case "policies" if values.get("adapter"):
+            values["adapter"] = restoration.place(values["adapter"])
+        case "rounds":
+            values["folder"] = restoration.folder(values["number"])
+            config = values["settings"].get("config", {})
+            if config.get("start_adapter"):
+                config["start_adapter"] = restoration.place(config["start_adapter"])
+        case "snapshots":
+            for name, shifted in (("comparison_shift", "comparisons"), ("judgment_shift", "judgments")):
+                values[name] = values.get(name, 0) + restoration.shifts[shifted]
+    return values
