@@ -1,6 +1,6 @@
 """Evidence that the mean of observations lies above or below a value, valid at every moment at once.
 
-Whoever claims that the mean is at most m offers a fair game: stake a share b of what you own on the next observation.
+A claim that the mean is at most m offers a fair game: stake a share b of what you own on the next observation.
 Wealth that grows to 1 / alpha refutes the claim, and does so wrongly with a chance of at most alpha, however often
 one looks and whenever one stops (Ville's inequality; Waudby-Smith and Ramdas 2023, 2010.09686, theorem 3).
 """

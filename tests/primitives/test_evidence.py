@@ -67,7 +67,7 @@ def test_the_interval_narrows_to_a_real_difference() -> None:
     assert 0 < found.low < 0.4 < found.high < 0.6
 
 
-def test_a_sure_winner_decides_with_exactly_as_many_as_its_wealth_needs() -> None:
+def test_a_sure_winner_decides_as_soon_as_its_wealth_allows() -> None:
     first = next(n for n in range(1, 50) if sum((1 + bet) ** n for bet in BETS) / 5 >= 20)
     assert chance_to_refute(Design(first, 1, 0.0, 0.05), 1.0) == 1
     assert chance_to_refute(Design(first - 1, 1, 0.0, 0.05), 1.0) == 0

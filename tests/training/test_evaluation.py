@@ -96,7 +96,7 @@ def test_ranking_is_strongest_first_with_its_counts() -> None:
     assert ranked[0].beats_anchor.count == 84
 
 
-def test_the_interval_of_independent_judgments_is_of_the_log_odds() -> None:
+def test_independent_judgments_give_the_interval_of_log_odds() -> None:
     """sd of ln(a/b) is sqrt(1/a + 1/b): 160 to 80 wins give sigmoid(ln 2 +- 1.96 * 0.137)."""
     strength = next(s for s in rank(meetings({(1, 2): (80, 160, 0)}), anchor=1) if s.policy == 2)
     half = NORMAL_95 * math.sqrt(1 / 160 + 1 / 80)

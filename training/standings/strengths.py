@@ -112,7 +112,7 @@ def fit(meetings: Sequence[Meeting], anchor: int, *, lengths: bool) -> Fit:
 
 
 class _Layout:
-    """Which parameter stands where: the policies but the anchor, the side, and the length if it is asked for."""
+    """The order of the parameters: the policies but the anchor, the side, and the length if it is asked for."""
 
     def __init__(self, policies: Sequence[int], lengths: bool) -> None:
         self.places = {policy: place for place, policy in enumerate(policies)}
