@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('training', '0006_gate_levels'),
+        ('training', '0007_estimates'),
     ]
 
     operations = [

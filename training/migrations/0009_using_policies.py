@@ -10,8 +10,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0020_policies_from_elsewhere'),
-        ('training', '0006_gate_levels'),
+        ('annotate', '0017_policies_from_elsewhere'),
+        ('training', '0008_storage'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

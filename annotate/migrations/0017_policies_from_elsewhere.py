@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotate', '0015_moved_and_forgotten'),
+        ('annotate', '0016_comparisons_count_claims'),
     ]
 
     operations = [
