@@ -1,4 +1,4 @@
-"""What `plan` predicts against what `train` and `sample` then take: `make bench-plan`.
+"""The predictions of `plan` against what `train` and `sample` then take: `make bench-plan`.
 
 Three runs: the starter, a Qwen2 shape with random weights on HH-like lengths, and the same on long prompts. Prints
 predicted and actual seconds and peak memory, and fails where one is more than 1.5 times the other.

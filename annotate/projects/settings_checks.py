@@ -1,4 +1,4 @@
-"""Checks of a project's training defaults, made where they are saved by whoever knows those settings.
+"""Checks of a project's training defaults, made where they are saved, by the part that knows those settings.
 
 Labelling needs no trainer, and so knows none of its options. Apps that do register a check.
 """

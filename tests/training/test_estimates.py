@@ -151,7 +151,7 @@ def test_a_round_says_when_many_completions_were_cut(make_round: Any, owner: Any
         round_.summary = {"sample": {"completions": 20, "ended": ended}}
         round_.save()
         page = text(client_for(owner).get(round_.get_absolute_url()))
-        assert ("of 20 completions were cut at 12 tokens" in page) is told
+        assert ("Completions that were cut at 12 tokens" in page) is told
 
 
 def test_a_failed_round_resumes_with_other_limits(make_round: Any, owner: Any, client_for: Any) -> None:

@@ -34,7 +34,7 @@ class RoundIn(StrictSerializer):
 
 
 class WritingIn(StrictSerializer):
-    """How many comparisons, keys of `sampling` that differ from the project's, and who writes.
+    """The number of comparisons, keys of `sampling` that differ from the project's, and the writers.
 
     The policies are named: without them the current one writes both sides.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from training.engine import errors, rundir
 from training.engine.config import explain
-from training.engine.devices import find_devices
+from training.engine.machine.devices import find_devices
 from training.engine.rundir import RunDirectory
 
 INTERRUPTED = 130  # as a shell names what SIGINT ended

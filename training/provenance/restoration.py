@@ -131,7 +131,7 @@ def _rows(restoration: Restoration, table: Table) -> Iterator[tuple[int, dict[st
 
 
 def _default(one: models.Field[Any, Any]) -> Any:
-    """Return what a column holds that the archive does not have. Tokens are drawn anew."""
+    """Return what a column holds that the archive does not have. New tokens are drawn."""
     if isinstance(one, models.UUIDField):
         return uuid.uuid4()
     return one.db_default if one.has_db_default() and not one.has_default() else one.get_default()

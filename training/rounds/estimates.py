@@ -94,7 +94,7 @@ def _send(estimate_id: int) -> None:
 
 
 def fail_if_silent(estimate: DryRun) -> None:
-    """Fail an estimate whose worker went silent: nobody else goes on with it."""
+    """Fail an estimate whose worker went silent: no other worker goes on with it."""
     silence = timedelta(seconds=site.SILENT_SECONDS)
     silent = DryRun.objects.filter(
         pk=estimate.pk, state=DryRun.State.RUNNING, heartbeat_at__lt=Now() - silence

@@ -197,7 +197,7 @@ class RoundForm(forms.Form):
 
 
 class ResumeForm(forms.Form):
-    """What may change before a failed round is resumed: how the same work is fitted into the machine."""
+    """The options that may change before a failed round is resumed: how the same work fits into the machine."""
 
     def __init__(self, round_: Round, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -225,7 +225,7 @@ class ResumeForm(forms.Form):
 
 
 class WriteForm(forms.Form):
-    """What the current policy writes in a round that does not train: how many comparisons, and how."""
+    """The number of comparisons that a round writes that does not train, and how they are sampled."""
 
     count = forms.IntegerField(min_value=1, label=_("Comparisons"))
 

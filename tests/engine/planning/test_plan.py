@@ -44,7 +44,7 @@ def test_a_training_is_measured_and_nothing_written(make_run) -> None:
         assert part in said
 
 
-def test_a_sampling_is_measured_with_prompts_that_are_passed_over(make_run) -> None:
+def test_sampling_is_measured_with_prompts_passed_over(make_run) -> None:
     run = make_run(sampling={"max_new_tokens": 12, "samples_per_prompt": 3})
     prompts = [{"id": str(at), "prompt": "the film was"} for at in range(4)]
     write_jsonl(run.prompts, [*prompts, {"id": "long", "prompt": "the film " * 90}])

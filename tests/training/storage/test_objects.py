@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def test_what_needs_the_storage_is_tried_again() -> None:
         ("file:///srv/files", ""),
         ("file://files", "WHETSTONE_STORAGE names no folder: write file:///files."),
         (
-            f"file://{os.environ['WHETSTONE_VAR']}/runs",
+            "file://{var}/runs",  # which differs from process to process
             "WHETSTONE_STORAGE is where workers have their run directories: name another folder.",
         ),
         ("s3://", "WHETSTONE_STORAGE names no bucket and prefix: write s3://bucket/prefix."),
@@ -129,6 +128,7 @@ def test_a_mistake_in_the_setting_is_told_at_the_start(
     settings: Any, monkeypatch: Any, place: str, fault: str
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    place = place.format(var=settings.VAR)
     settings.STORAGE_PLACE = place
     assert find_fault(place) == fault
     assert [error.msg for error in check_storage()] == [fault][: bool(fault)]

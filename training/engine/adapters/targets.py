@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from training.engine.config import ALL_LINEAR, LoraConfig
 from training.engine.errors import ConfigError
-from training.engine.limits import within
+from training.engine.machine.limits import within
 from training.engine.model.base import is_quantized
 from training.engine.model.wrappers import head_of, text_prefix
 

@@ -31,7 +31,7 @@ from training.engine.data.messages import (
     swap_arguments,
 )
 from training.engine.errors import DataError, ModelError, first_line
-from training.engine.limits import within
+from training.engine.machine.limits import within
 from training.engine.records import Message, TrainingCompletion
 
 _TEMPLATE_SECONDS = 5  # of processor time, for what takes a millisecond

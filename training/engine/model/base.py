@@ -15,8 +15,8 @@ from training.engine.config import TrainConfig
 from training.engine.data.chats import uses_date
 from training.engine.data.standard_templates import resolve
 from training.engine.data.tokens import Encoder
-from training.engine.devices import available_cpus
 from training.engine.errors import ConfigError, EngineError, ModelError, first_line, memory_short
+from training.engine.machine.devices import available_cpus
 from training.engine.model import hub, narrow
 from training.engine.model.files import ModelFiles, adapter_digests, find_model
 from training.engine.model.precision import bfloat16_pays

@@ -10,9 +10,9 @@ from training.engine.config import TrainConfig
 from training.engine.data.chats import uses_date
 from training.engine.data.standard_templates import resolve
 from training.engine.errors import EngineError, first_line, memory_short
+from training.engine.machine.memory import free_memory
 from training.engine.model.base import choose_device, choose_dtype
 from training.engine.model.files import ModelFiles, find_model
-from training.engine.model.memory import free_memory
 from training.engine.model.narrow import stored_dtype
 from training.engine.model.wrappers import model_class
 

@@ -1,4 +1,4 @@
-"""What writing completions would cost: a few written in full, a group begun, and the rest by rows and lengths."""
+"""The cost of writing completions: a few written in full, a group begun, and the rest by rows and lengths."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a training would cost: its pairs encoded, a few of its rows and steps computed, and the rest by their sizes.
+"""The cost of a training: its pairs encoded, a few of its rows and steps computed, and the rest by their sizes.
 
 Weights move in memory, as in a training. Nothing is written.
 """

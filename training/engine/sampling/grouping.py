@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from training.engine.config import SamplingConfig
-from training.engine.model.memory import free_memory
+from training.engine.machine.memory import free_memory
 
 # Of the memory that is free once the model is there; the rest is for what a forward computes, and for others.
 _SHARE = {"cpu": 1 / 4, "cuda": 1 / 2}
