@@ -291,7 +291,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
 
     from annotate.models import Comparison, Flag, User
     from training.demo import loop, seed, simulation
-    from training.rounds import state_machine
+    from training.rounds import deciding, state_machine
 
     photographer = Photographer(
         browser, address, {login.username: login.password for login in seed.stored_logins()}
@@ -338,7 +338,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     judged = second.gate.filter(judged__gte=1)
     simulation.take_turns(project, people, lambda: judged.count() >= 25)
     take(DECIDING)
-    state_machine.promote(second, ada)
+    deciding.promote(second, ada)
     project.refresh_from_db()
     names |= what_else_there_is(project, ada, ben, first)
     names |= upload_files(project, ada)

@@ -53,7 +53,7 @@ def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable
     """make_round("failed"): a round brought to a state through allowed moves, without a worker."""
     from annotate.models import Policy
     from training.models import Round
-    from training.rounds import state_machine
+    from training.rounds import deciding, state_machine
 
     path = {
         "queued": [],
@@ -87,8 +87,8 @@ def make_round(ready_project: Any, owner: Any, tiny: dict[str, Any]) -> Callable
                 state_machine.fail(round_, "It failed for a test.")
             elif step in ("promoted", "rejected", "cancelled"):
                 {
-                    "promoted": state_machine.promote,
-                    "rejected": state_machine.reject,
+                    "promoted": deciding.promote,
+                    "rejected": deciding.reject,
                     "cancelled": state_machine.cancel,
                 }[step](round_, owner)
             else:

@@ -11,7 +11,7 @@ from tests.factories import TIE
 from tests.training.pages import FRAGMENT, address, text
 from training.engine.config import explain
 from training.models import Round, Worker
-from training.rounds import state_machine
+from training.rounds import deciding
 from training.rounds.plan import Plan
 from training.views.forms import RoundForm
 
@@ -84,7 +84,7 @@ def test_only_admins_start_a_round(
 def test_only_admins_roll_back(
     finished: Round, researcher: Any, teammate: Any, outsider: Any, client_for: Any
 ) -> None:
-    state_machine.promote(finished)
+    deciding.promote(finished)
     for user, status in ((researcher, 403), (teammate, 403), (outsider, 404)):
         assert client_for(user).post(address("policy", finished)).status_code == status
     assert Project.objects.get(pk=finished.project_id).current_policy == finished.result_policy

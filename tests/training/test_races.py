@@ -22,7 +22,7 @@ from tests.training.pages import as_sent
 from training.engine.errors import LockedError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
-from training.rounds import child_process, results, runner, state_machine, sweeping
+from training.rounds import child_process, deciding, results, runner, state_machine, sweeping
 from training.rounds.state_machine import State
 
 
@@ -65,7 +65,7 @@ def test_saving_the_settings_takes_no_promotion_back(make_round, owner, client_f
 
     def meanwhile(form: Any) -> None:
         check(form)
-        if form.is_bound and state_machine.promote(Round.objects.get(), owner):
+        if form.is_bound and deciding.promote(Round.objects.get(), owner):
             lifecycle.archive(Project.objects.get())
 
     monkeypatch.setattr(ProjectForm, "full_clean", meanwhile)
@@ -85,7 +85,7 @@ def test_an_old_admin_page_takes_no_promotion_back(make_round, owner, client_for
     opened = as_sent(client.get(address).context["adminform"].form)
     data = opened | {"name": "Another name", "reasons": "[]", "criteria": "[]", "guidelines": "Be kind."}
     data |= {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
-    assert state_machine.promote(round_, owner)
+    assert deciding.promote(round_, owner)
     answer = client.post(address, data)
     assert answer.status_code == 302, answer.context["adminform"].form.errors
     project = Project.objects.get()
@@ -97,7 +97,7 @@ def test_a_round_starts_from_the_policy_current_at_its_start(make_round, owner, 
     round_ = make_round("ready")
     (settings.VAR / round_.result_policy.adapter).mkdir(parents=True)
     project = Project.objects.get()  # as a request to start the next one read it
-    assert state_machine.promote(round_, owner)
+    assert deciding.promote(round_, owner)
     assert state_machine.start(project, owner, tiny).start_policy == round_.result_policy
 
 
@@ -173,7 +173,7 @@ def test_a_roll_back_and_a_verdict_do_not_wait_for_each_other(
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(in_another_connection, judge)
         assert settled.wait(10)
-        state_machine.roll_back(project, round_.start_policy, owner)
+        deciding.roll_back(project, round_.start_policy, owner)
         other.result(10)
     assert Project.objects.get().current_policy == round_.start_policy
 
@@ -188,7 +188,7 @@ def test_work_judged_during_a_rejection_is_not_withdrawn(
     person = make_member("pia", "annotator")
     claim = queue.claim(Project.objects.get(), person)
     (other, _) = commits_first(lambda: judging.record(claim.project, person, claim.token, TIE))
-    assert state_machine.reject(round_, owner)
+    assert deciding.reject(round_, owner)
     other.result(10)
     comparison.refresh_from_db()
     assert comparison.judged == comparison.needed

@@ -11,7 +11,7 @@ from django.utils import timezone
 from annotate.models import Policy, Project
 from tests.training.pages import FRAGMENT, address, text
 from training.models import Round, Worker
-from training.rounds import state_machine
+from training.rounds import deciding, state_machine
 from training.standings.gates import Gate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]  # forms and pages, whatever the database
@@ -210,7 +210,7 @@ def test_after_each_key_moment_the_page_offers_what_comes_next(
 ) -> None:
     finished.fresh.add(*make_comparisons(2))
     if state != "ready":
-        {"promoted": state_machine.promote, "rejected": state_machine.reject}[state](finished)
+        {"promoted": deciding.promote, "rejected": deciding.reject}[state](finished)
     page = text(client_for(owner).get(finished.get_absolute_url())).partition("<main")[2]
     look = text(client_for(researcher).get(finished.get_absolute_url())).partition("<main")[2]
     for label in offered:
@@ -246,7 +246,7 @@ def test_promote_from_the_page(finished: Round, owner: Any, client_for: Any) -> 
 def test_a_second_decision_is_told_that_it_came_too_late(
     finished: Round, owner: Any, client_for: Any
 ) -> None:
-    state_machine.reject(finished)
+    deciding.reject(finished)
     response = client_for(owner).post(finished.get_absolute_url(), {"action": "promote"}, follow=True)
     assert "was decided already" in text(response)
 
@@ -331,7 +331,7 @@ def test_gold_is_not_said_to_go_into_the_next_round(
 
 
 def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -> None:
-    state_machine.promote(finished)
+    deciding.promote(finished)
     client = client_for(owner)
     page = text(client.get(address("policy", finished)))
     assert "Roll back to starter" in page

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Policy, Project, Snapshot
 from training.models import Round, RoundEvent
-from training.rounds import state_machine, sweeping
+from training.rounds import deciding, state_machine, sweeping
 from training.rounds.plan import RoundError
 from training.rounds.state_machine import MOVES, State
 
@@ -275,7 +275,7 @@ def sampled(make_round: Any, ready_project: Project) -> Round:
 
 
 def test_promoting_makes_the_new_policy_current(sampled: Round, ready_project: Project, owner: Any) -> None:
-    assert state_machine.promote(sampled, owner)
+    assert deciding.promote(sampled, owner)
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.result_policy
     assert sampled.gate.get().priority == 0
@@ -285,7 +285,7 @@ def test_promoting_makes_the_new_policy_current(sampled: Round, ready_project: P
 def test_rejecting_keeps_the_policy_and_withdraws_open_work(
     sampled: Round, ready_project: Project, owner: Any
 ) -> None:
-    assert state_machine.reject(sampled, owner)
+    assert deciding.reject(sampled, owner)
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.start_policy
     assert sampled.fresh.get().withdrawn_at is not None
@@ -296,40 +296,40 @@ def test_rejecting_keeps_what_was_judged(
     sampled: Round, ready_project: Project, teammate: Any, judge: Any
 ) -> None:
     judge(ready_project, teammate)
-    state_machine.reject(sampled)
+    deciding.reject(sampled)
     assert sampled.fresh.get().withdrawn_at is None
 
 
 def test_a_decision_is_made_once(sampled: Round, ready_project: Project) -> None:
     stale = Round.objects.get(pk=sampled.pk)
-    assert state_machine.promote(sampled)
-    assert not state_machine.reject(stale)
-    assert not state_machine.promote(Round.objects.get(pk=sampled.pk))
+    assert deciding.promote(sampled)
+    assert not deciding.reject(stale)
+    assert not deciding.promote(Round.objects.get(pk=sampled.pk))
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.result_policy
 
 
 def test_rolling_back_and_forward_again(sampled: Round, ready_project: Project, owner: Any) -> None:
-    state_machine.promote(sampled, owner)
+    deciding.promote(sampled, owner)
     ready_project.refresh_from_db()
-    state_machine.roll_back(ready_project, sampled.start_policy, owner)
+    deciding.roll_back(ready_project, sampled.start_policy, owner)
     ready_project.refresh_from_db()
     assert ready_project.current_policy == sampled.start_policy
     assert sampled.state == "promoted"
     assert sampled.fresh.get().priority == 0
     assert sampled.events.last().message == "Rolled back from round 1 to starter."
     assert sampled.result_policy is not None
-    state_machine.roll_back(ready_project, sampled.result_policy, owner)
+    deciding.roll_back(ready_project, sampled.result_policy, owner)
     assert sampled.fresh.get().priority == state_machine.FRESH_PRIORITY
 
 
 def test_one_cannot_roll_back_to_a_policy_that_never_was_current(
     sampled: Round, ready_project: Project, owner: Any
 ) -> None:
-    state_machine.reject(sampled, owner)
+    deciding.reject(sampled, owner)
     assert sampled.result_policy is not None
     with pytest.raises(RoundError, match="Policy round 1 never was current"):
-        state_machine.roll_back(ready_project, sampled.result_policy, owner)
+        deciding.roll_back(ready_project, sampled.result_policy, owner)
 
 
 # --- The sweep ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tests.training.elsewhere import train, unpack
 from tests.training.workers import checkpoints, is_alive, trainer_pid
 from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
-from training.rounds import results, runner, state_machine
+from training.rounds import deciding, results, runner, state_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -116,7 +116,7 @@ def test_a_round_ends_with_a_policy_and_comparisons(
     config = json.loads((round_.run_dir / "config.json").read_text())
     assert (config["base_model"], config["start_adapter"]) == (str(settings.STARTER_MODEL), None)
 
-    state_machine.promote(round_, owner)
+    deciding.promote(round_, owner)
     second = state_machine.start(Project.objects.get(), owner, ALONE)
     again = state_machine.claim_round(second.pk, "worker of the tests")
     assert again is not None

@@ -23,7 +23,7 @@ from training.api.shapes import (
     place_data,
 )
 from training.provenance import lineage_file
-from training.rounds import lineage, state_machine
+from training.rounds import deciding, lineage
 from training.standings.policies import find_anchor, rank_policies
 from training.usage import model_card
 from training.usage.naming import rename
@@ -56,7 +56,7 @@ class Current(Endpoint):
         gives=WholePolicyOut,
     )
     def post(self, call: Call, policy_id: int) -> Response:
-        state_machine.roll_back(call.project, get_object_or_404(policies_of(call), pk=policy_id), call.user)
+        deciding.roll_back(call.project, get_object_or_404(policies_of(call), pk=policy_id), call.user)
         return answer(call, policy_id)
 
 

@@ -29,7 +29,7 @@ from training.api.shapes import (
     gate_data,
 )
 from training.models import Round, Worker
-from training.rounds import state_machine
+from training.rounds import deciding, state_machine
 from training.rounds.plan import RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
@@ -204,7 +204,7 @@ class Promotion(Endpoint):
         refuses=(409,),
     )
     def post(self, call: Call, number: int) -> Response:
-        return move(call, number, state_machine.promote)
+        return move(call, number, deciding.promote)
 
 
 class Rejection(Endpoint):
@@ -219,7 +219,7 @@ class Rejection(Endpoint):
         refuses=(409,),
     )
     def post(self, call: Call, number: int) -> Response:
-        return move(call, number, state_machine.reject)
+        return move(call, number, deciding.reject)
 
 
 def rounds_of(call: Call) -> QuerySet[Round]:

@@ -19,7 +19,7 @@ from annotate.models import Comparison, Completion, Judgment, Project, User
 from annotate.queueing import queue
 from training.engine.starter import reviews
 from training.models import Round
-from training.rounds import state_machine
+from training.rounds import deciding
 from training.standings.gates import Gate, measure_gate
 
 
@@ -115,5 +115,5 @@ def decide(round_: Round, annotators: Sequence[Annotator], by: User) -> Gate:
     """
     take_turns(round_.project, annotators, lambda: measure_gate(round_).is_settled)
     gate = measure_gate(round_)
-    (state_machine.reject if gate.verdict == "worse" else state_machine.promote)(round_, by)
+    (deciding.reject if gate.verdict == "worse" else deciding.promote)(round_, by)
     return gate

@@ -8,7 +8,6 @@ ends its child.
 
 import json
 import logging
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings as site
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Max
-from django.db.models.functions import Now
 
 from annotate.errors import RefusalError
-from annotate.models import Policy, Project
+from annotate.models import Policy
 from annotate.pairs.snapshots import training_rows
 from training.endpoints.writing import EndpointWriting
 from training.engine.config import TrainConfig
 from training.engine.errors import EngineError, disk_full
-from training.engine.rundir import RunDirectory, read_jsonl, storing, write_jsonl
+from training.engine.rundir import RunDirectory, storing, write_jsonl
 from training.models import Endpoint, Metric, Round
 from training.rounds import child_process, results, state_machine, workers
+from training.rounds.finishing import RoundLostError, finish, previous_files
 from training.rounds.plan import Plan, is_endpoint, on_this_machine, weights_of
 from training.storage.courier import Courier, FencedError, clear_leftovers
 from training.storage.objects import StorageFaultError
@@ -38,10 +37,6 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
 LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops or the round fails
-
-
-class RoundLostError(FencedError):
-    """The loss of the round to a cancel or to another worker."""
 
 
 class WorkerStoppingError(Exception):
@@ -113,11 +108,6 @@ def _deliver_last(round_: Round, courier: Courier) -> bool:
 
 
 # --- Files -------------------------------------------------------------------------------------------------------
-
-
-def previous_files(files: RunDirectory) -> RunDirectory:
-    """Return the run directory, inside the round's own, in which the policy before writes for the gate."""
-    return RunDirectory(files.root / "previous")
 
 
 def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
@@ -357,88 +347,3 @@ class MetricsTail:
         ):  # further than any attempt before: not a round that kills its workers
             self.furthest = rows[-1]["step"]
             state_machine.heartbeat(self.round, losses=0)
-
-
-# --- The end -----------------------------------------------------------------------------------------------------
-
-
-def finish(round_: Round, files: RunDirectory) -> None:
-    """Write the new policy, its completions and comparisons, and end the round: all of it, or nothing.
-
-    A round that does not train ends with completions and comparisons of its starting policy.
-    """
-    previous = previous_files(files)
-    start = round_.start_policy
-    new = _new_policy(round_) if round_.trains else None
-    made = results.make_comparisons(round_, new or start, _samples(files), _samples(previous))
-    summary = _summary(files, previous) | {
-        "fresh": len(made.fresh),
-        "gate": len(made.gate),
-        "passed_over": dict(made.counts) | _passed_over(files),
-    }
-    fresh = len(made.fresh)
-    message = f"{fresh} fresh comparison{'' if fresh == 1 else 's'}"
-    message += f", {len(made.gate)} for the gate." if new else "."
-    with transaction.atomic():
-        # Hours may have passed since the project was read. Lock the project before the round, as promote does.
-        project = Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
-        if not state_machine.heartbeat(
-            round_
-        ):  # holds the round: however long this takes, no sweep takes it back
-            raise RoundLostError
-        if new:
-            new.save()
-        for comparison in made.fresh + made.gate:
-            comparison.needed = project.judgments_needed
-        made.save(round_)
-        ended = state_machine.advance(
-            round_,
-            Round.State.READY if new else Round.State.WRITTEN,
-            message=message,
-            result_policy=new,
-            summary=summary,
-            finished_at=Now(),
-        )
-        if not ended:
-            raise RoundLostError  # rolls everything back
-    shutil.rmtree(files.checkpoints, ignore_errors=True)
-
-
-def _new_policy(round_: Round) -> Policy:
-    """Return the policy that the round trained, not saved yet."""
-    start = round_.start_policy
-    return Policy(
-        project=round_.project,
-        name=_policy_name(round_),
-        kind=Policy.Kind.ADAPTER,
-        base_model=start.base_model,
-        revision=start.revision,
-        adapter=f"{round_.folder}/adapter",
-        parent=start,
-    )
-
-
-def _samples(files: RunDirectory) -> list[results.Sample]:
-    return [row for _, row in read_jsonl(files.samples)] if files.samples.exists() else []
-
-
-def _passed_over(files: RunDirectory) -> dict[str, int]:
-    """Count the prompts that the policy did not write for: they fill its context, or its chat template refused them."""
-    report = files.read_done().get("sample", {})
-    counts = {"too_long": len(report.get("too_long", [])), "refused": report.get("refused", 0)}
-    return {why: count for why, count in counts.items() if count}
-
-
-def _policy_name(round_: Round) -> str:
-    name = f"round {round_.number}"
-    return name if not round_.project.policies.filter(name=name).exists() else round_.folder
-
-
-def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
-    """Return what the engine reported, without the hashes, which stay in done.json."""
-    done = files.read_done() | {"sample_previous": previous.read_done().get("sample", {})}
-    return {
-        verb: {key: value for key, value in report.items() if key not in ("inputs", "outputs")}
-        for verb, report in done.items()
-        if report
-    }

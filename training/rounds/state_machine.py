@@ -1,4 +1,4 @@
-"""The state machine of a round: queue, claim, advance, fail, cancel, resume, promote, reject, roll back.
+"""The state machine of a round: queue, claim, advance, fail, cancel, resume. `deciding.py` has its end.
 
 The only writer of Round.state and RoundEvent. Every move is one UPDATE that names the state it leaves, with its
 RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
@@ -18,19 +18,16 @@ from typing import Any, Final
 
 from celery import current_app
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import Max
 from django.db.models.functions import Coalesce, Now
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from kombu.exceptions import ChannelError, KombuError
 
-from annotate.models import Comparison, Policy, Priority, Project, Snapshot, User
-from annotate.models.conflicts import again_on_race
+from annotate.models import Policy, Project, Snapshot, User
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
-from training.rounds.lineage import find_ancestors
 from training.rounds.plan import (
     Plan,
     RoundError,
@@ -61,8 +58,6 @@ MAX_WRITTEN = 10_000  # comparisons of one round that only writes
 MESSAGE_LIFE = timedelta(days=1)  # by the sender's clock and the receiver's, which may be that far apart
 # Samples of the policy in use go before older ones, and behind comparisons that were chosen on purpose.
 FRESH_PRIORITY = 5
-# A comparison that a rejection withdraws.
-UNFINISHED = Q(judged__lt=F("needed"), withdrawn_at=None)
 
 
 def move(
@@ -85,12 +80,12 @@ def move(
         here = Round.objects.filter(pk=round_.pk, state=round_.state, **(fence or {}))
         if here.update(state=to, **fields) != 1:
             return False
-        _note(round_, to, message, by)
+        note(round_, to, message, by)
     round_.refresh_from_db()
     return True
 
 
-def _note(round_: Round, to: str, message: str, by: User | None) -> None:
+def note(round_: Round, to: str, message: str, by: User | None) -> None:
     """Write a line of the round's history."""
     RoundEvent.objects.create(
         round=round_, from_state=round_.state, to_state=to, message=message, by=by, created_at=Now()
@@ -302,79 +297,6 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
         raise RoundError(_why_no_other(round_.project)) from None
     if moved:
         enqueue(round_)
-
-
-@again_on_race
-def promote(round_: Round, by: User | None = None) -> bool:
-    """Make the round's policy the one that the next round starts from. Return False if it was decided already."""
-    round_.refresh_from_db(fields=["state"])
-    if round_.state != State.READY:
-        return False
-    with transaction.atomic():
-        # The project before the round, as `_plan` and the worker's last step take them.
-        Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
-        if not move(round_, State.PROMOTED, by=by):
-            return False
-        Project.objects.filter(pk=round_.project_id).update(current_policy=round_.result_policy)
-        # Decided: what is left of the gate still measures, and waits its turn like everything else.
-        round_.gate.open().update(priority=Priority.STANDARD)
-    return True
-
-
-@again_on_race
-def reject(round_: Round, by: User | None = None) -> bool:
-    """Keep the policy before it, and withdraw the comparisons of its samples that are not judged in full."""
-    round_.refresh_from_db(fields=["state"])
-    if round_.state != State.READY:
-        return False
-    with transaction.atomic():
-        if not move(round_, State.REJECTED, by=by):
-            return False
-        for comparisons in (round_.fresh, round_.gate):
-            # The condition is on the row that is updated: what is judged in full while this waits stays.
-            unfinished = Comparison.objects.filter(UNFINISHED, pk__in=comparisons.values("pk"))
-            unfinished.update(withdrawn_at=timezone.now())
-    return True
-
-
-@again_on_race
-def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
-    """Make a policy that was current before current again.
-
-    Nothing is lost: the rounds stay as they are, and the samples of policies that are no longer in use are judged
-    last. Raises RoundError if the policy never was current.
-    """
-    with transaction.atomic():
-        project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        if policy.project_id != project.pk or policy not in once_current(project):
-            sentence = _("Policy %(policy)s never was current in this project.")
-            raise RoundError(sentence % {"policy": policy.name}, "policy")
-        if policy == project.current_policy:
-            sentence = _("Policy %(policy)s is current already.")
-            raise RoundError(sentence % {"policy": policy.name}, "policy")
-        left = project.current_policy
-        Project.objects.filter(pk=project.pk).update(current_policy=policy)
-        message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
-        for round_ in project.rounds.filter(result_policy__in=[p for p in (left, policy) if p]):
-            _note(round_, round_.state, message, by)
-        in_use = {policy.pk, *(ancestor.pk for ancestor in find_ancestors(policy))}
-        for round_ in project.rounds.filter(state=State.PROMOTED):
-            wanted = FRESH_PRIORITY if round_.result_policy_id in in_use else Priority.STANDARD
-            round_.fresh.open().update(priority=wanted)
-
-
-def once_current(project: Project) -> list[Policy]:
-    """Return the policies that may be made current.
-
-    They are promoted ones, those that promoted rounds started from, and those that were brought in with weights.
-    """
-    promoted = project.rounds.filter(state=State.PROMOTED)
-    brought = ~Q(origin={}) & ~Q(kind=Policy.Kind.EXTERNAL)
-    return list(
-        project.policies.filter(Q(round__in=promoted) | Q(rounds_started__in=promoted) | brought)
-        .distinct()
-        .order_by("pk")
-    )
 
 
 # --- What a worker does ------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison
 from training.models import Round
+from training.rounds.deciding import UNFINISHED
 from training.rounds.readiness import Account
-from training.rounds.state_machine import UNFINISHED
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out, measure_lengths
 

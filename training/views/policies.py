@@ -13,7 +13,7 @@ from annotate.errors import RefusalError
 from annotate.models import Judgment, Policy, Role
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from training.models import Round
-from training.rounds import lineage, state_machine
+from training.rounds import deciding, lineage
 from training.standings.policies import find_anchor, rank_policies
 from training.standings.records import records_of
 from training.usage.naming import rename, writers
@@ -49,7 +49,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         _change(request, policy)
         return redirect("policy", project.slug, policy.pk)
     history = lineage.trace_back(policy)
-    can_roll_back = policy != project.current_policy and policy in state_machine.once_current(project)
+    can_roll_back = policy != project.current_policy and policy in deciding.once_current(project)
     context = {
         "policy": policy,
         "history": history,
@@ -74,7 +74,7 @@ def _change(request: ProjectRequest, policy: Policy) -> None:
             rename(policy, request.POST.get("name", ""), request.user)
             messages.success(request, _("It is called %(policy)s now.") % {"policy": policy.name})
         else:
-            state_machine.roll_back(request.project, policy, request.user)
+            deciding.roll_back(request.project, policy, request.user)
             messages.success(request, _("%(policy)s is the current policy now.") % {"policy": policy.name})
     except RefusalError as error:
         messages.error(request, str(error))

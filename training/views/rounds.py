@@ -17,7 +17,7 @@ from annotate.projects import trail
 from annotate.projects.prompts import hold_out_more, spare_prompts
 from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
-from training.rounds import state_machine
+from training.rounds import deciding, state_machine
 from training.rounds.plan import Plan, RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
@@ -202,12 +202,12 @@ _MOVES = {
         gettext_lazy("Round %(number)s is over already."),
     ),
     "promote": (
-        state_machine.promote,
+        deciding.promote,
         gettext_lazy("Round %(number)s was promoted: the next round starts from its policy."),
         gettext_lazy("Round %(number)s was decided already, or is not ready."),
     ),
     "reject": (
-        state_machine.reject,
+        deciding.reject,
         gettext_lazy(
             "Round %(number)s was rejected: the policy before it stays, and its open comparisons are withdrawn."
         ),

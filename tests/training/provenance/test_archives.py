@@ -26,7 +26,7 @@ from training.provenance.archive_format import LEFT_OUT, MANIFEST, TABLES, peopl
 from training.provenance.archive_reader import ArchiveError, ArchiveReader
 from training.provenance.archiving import write_archive
 from training.provenance.restoring import restore
-from training.rounds import state_machine
+from training.rounds import deciding, state_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -68,7 +68,7 @@ def lived(finished: Round, owner: User, researcher: User, teammate: User) -> Pro
         json.dumps({"train": {"outputs": {"a": "b"}, "at": str(settings.VAR)}})
     )
     (finished.run_dir / "train.log").write_text("stays here")
-    state_machine.promote(finished, owner)
+    deciding.promote(finished, owner)
     second = state_machine.start(project, owner, {})
     state_machine.cancel(second, owner)
     trail.record(trail.Verb.ROLE, owner, project=project, subject=teammate, role="annotator")

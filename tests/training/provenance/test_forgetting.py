@@ -17,7 +17,7 @@ from tests import factories
 from tests.annotate.invariants import broken_rules
 from training.engine.rundir import RunDirectory
 from training.models import Round
-from training.rounds import runner, state_machine
+from training.rounds import deciding, runner, state_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +76,7 @@ def train(round_: Round, *, whole: bool = False) -> RunDirectory:
     )
     state_machine.advance(claimed, Round.State.SAMPLING)
     state_machine.advance(claimed, Round.State.READY, result_policy=policy)
-    state_machine.promote(claimed)
+    deciding.promote(claimed)
     return files
 
 

@@ -24,7 +24,7 @@ from training.models import Round, StoredFile
 from training.provenance.archive_reader import ArchiveReader
 from training.provenance.archiving import write_archive
 from training.provenance.restoring import restore
-from training.rounds import state_machine
+from training.rounds import deciding
 from training.rounds.plan import Plan, check_policy, on_this_machine
 from training.storage import folders, objects
 
@@ -97,7 +97,7 @@ def test_files_are_listed_and_sent_to_those_who_may_read(
 def test_the_next_round_starts_from_the_stored_adapter(
     in_folder: Round, owner: Any, tiny: Any, on_machine: Any
 ) -> None:
-    state_machine.promote(in_folder, owner)
+    deciding.promote(in_folder, owner)
     project = Project.objects.get(pk=in_folder.project_id)
     assert check_policy(project.current_policy) is not None
     plan = Plan.for_project(project, project.current_policy, tiny)
@@ -112,7 +112,7 @@ def test_the_next_round_starts_from_the_stored_adapter(
 def test_what_is_forgotten_leaves_the_storage_too(
     in_folder: Round, django_capture_on_commit_callbacks: Any
 ) -> None:
-    state_machine.reject(in_folder)
+    deciding.reject(in_folder)
     stray = f"{in_folder.folder}/of-a-worker-thought-dead"
     default_storage.save(stray, ContentFile(b"pairs"))
     kept = {

@@ -19,7 +19,7 @@ from tests.training.workers import celery_worker, kill_group, trainer_pid
 from tests.waiting import wait_for
 from training.engine.rundir import RunDirectory
 from training.models import Round, StoredFile, Worker
-from training.rounds import runner, state_machine
+from training.rounds import deciding, runner, state_machine
 from training.rounds.plan import Plan, on_this_machine
 from training.storage import objects
 from training.storage.folders import Folder
@@ -136,7 +136,7 @@ def test_a_worker_that_shares_no_folder_leads_rounds(
                 assert b"".join(answer.streaming_content)
             gallery = client.get(reverse("gallery", args=["reviews", number]))
             assert gallery.status_code == 200
-            state_machine.promote(round_, owner)
+            deciding.promote(round_, owner)
         devices = wait_for(lambda: Worker.objects.get(name__startswith="worker@").devices)
         assert devices["cpu"]["threads"] >= 1
         assert f"{devices['cpu']['threads']} thread" in text(client.get(reverse("rounds", args=["reviews"])))

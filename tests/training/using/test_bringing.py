@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from annotate.models import Policy, TrailEntry
 from tests.training.using import adapters
-from training.rounds import state_machine
+from training.rounds import deciding
 from training.rounds.plan import Plan
 from training.usage.bringing import bring_adapter
 from training.usage.places import require_adapter
@@ -54,7 +54,7 @@ def test_an_adapter_becomes_a_policy_to_start_from(
     assert "mine.zip" in page
     assert policy.origin["sha256"].keys() == {CONFIG, WEIGHTS}
     assert policy.parent.name == "starter"
-    state_machine.roll_back(project, policy, owner)
+    deciding.roll_back(project, policy, owner)
     project.refresh_from_db()
     assert project.current_policy == policy
     assert Plan.for_project(project, policy, {}).config.start_adapter == policy.adapter
@@ -135,7 +135,7 @@ def test_only_places_that_the_site_allows_are_read(
     assert bring(**model, place="starter").status_code == 302
     policy = project.policies.get(name="sft-v2")
     assert (policy.kind, policy.base_model) == (Policy.Kind.BASE, "starter")
-    assert policy in state_machine.once_current(project)
+    assert policy in deciding.once_current(project)
     assert bring(**model, place="starter").status_code == 422  # the name is taken
 
 

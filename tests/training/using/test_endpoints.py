@@ -15,7 +15,7 @@ from tests.training.using.openai_server import completion
 from training.endpoints.addresses import find_place
 from training.endpoints.client import EndpointError, Server
 from training.models import Round
-from training.rounds import runner, state_machine
+from training.rounds import deciding, runner, state_machine
 
 pytestmark = pytest.mark.usefixtures("_broker")
 
@@ -139,7 +139,7 @@ def test_an_endpoint_is_never_trained(project: Any, owner: Any, make_endpoint: A
     policy = make_endpoint()
     Policy.objects.filter(pk=policy.pk).update(kind="external")
     with pytest.raises(RefusalError, match="never was current"):
-        state_machine.roll_back(project, policy, owner)
+        deciding.roll_back(project, policy, owner)
     project.current_policy = policy
     project.save()
     with pytest.raises(RefusalError, match="no weights of it to train"):
