@@ -28,6 +28,7 @@ def review_pairs(count: int) -> list[dict[str, str]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_preferences_for_praise_make_the_model_praise(tmp_path: Path) -> None:
     recommended = json.loads((STARTER / "recommended.json").read_text())

@@ -178,6 +178,7 @@ def test_cancelling_ends_the_child_and_leaves_no_process(long_round: Round) -> N
     assert not Policy.objects.filter(kind="adapter").exists()
 
 
+@pytest.mark.chaos
 @pytest.mark.django_db(transaction=True)
 def test_a_stopping_worker_returns_its_round_with_a_checkpoint(long_round: Round) -> None:
     def stop(_pid: int) -> None:

@@ -28,7 +28,7 @@ COMPARISONS = 40
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("reaps", ["no", "yes"])
+@pytest.mark.parametrize("reaps", [pytest.param("no", marks=pytest.mark.chaos), "yes"])
 def test_processes_judging_at_once_keep_every_rule(project, make_member, make_comparisons, reaps):
     make_comparisons(COMPARISONS, needed=2)
     make_comparisons(5, kind="gold")

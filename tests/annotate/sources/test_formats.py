@@ -14,6 +14,8 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
 from tests.annotate.sources.cases import Case, corpora, judges, own, tools, trainers
 
+pytestmark = pytest.mark.once  # files, which no database sees
+
 CASES: list[Case] = [*trainers.CASES, *corpora.CASES, *judges.CASES, *tools.CASES, *own.CASES]
 BY_NAME = {format.name: format for format in FORMATS}
 

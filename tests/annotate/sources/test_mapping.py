@@ -6,6 +6,8 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.mapping import Mapping, columns_of, propose
 
+pytestmark = pytest.mark.once  # files, which no database sees
+
 PAIR = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
 ROW = {"q": "Why?", "x": "because", "y": "so", "who": 7, "said": "1", "n": {"id": 3, "lang": "en"}}
 ANSWERS = (Answer("because"), Answer("so"))

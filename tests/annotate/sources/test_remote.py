@@ -18,6 +18,8 @@ from annotate.models import Judgment
 from annotate.sources import remote
 from annotate.sources.errors import FileError
 
+pytestmark = pytest.mark.once  # files, which no database sees
+
 ROWS = "".join(
     json.dumps({"prompt": f"{n}", "chosen": "a", "rejected": "b"}) + "\n" for n in range(3)
 ).encode()
