@@ -39,7 +39,7 @@ class Estimates(Endpoint):
 class OneEstimate(Endpoint):
     tag = "Rounds"
 
-    @operation("Get an estimate", scope=Scope.ADMIN, roles=ADMINS, gives=DryRunOut)
+    @operation("Get an estimate", roles=ADMINS, gives=DryRunOut)
     def get(self, call: Call, estimate_id: int) -> Response:
         found = get_object_or_404(DryRun, project=call.project, pk=estimate_id)
         estimates.fail_if_silent(found)

@@ -179,8 +179,9 @@ class Resumption(Endpoint):
         gives=WholeRoundOut,
     )
     def post(self, call: Call, number: int) -> Response:
-        given = {"config": call.given.get("training", {}), "sampling": call.given.get("sampling", {})}
-        state_machine.resume(find(call, number), call.user, dict(dotted(given)))
+        given = {"config": call.given.get("training"), "sampling": call.given.get("sampling")}
+        changes = dict(dotted({group: options for group, options in given.items() if options}))
+        state_machine.resume(find(call, number), call.user, changes)
         return answer(call, number)
 
 

@@ -127,7 +127,7 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
         courier.fetch()
         for adapter in _adapters(round_, plan):
             courier.fetch_adapter(adapter)
-    files.write_config(_config_of(round_.start_policy, plan))
+    files.write_config(plan.config if is_endpoint(round_.start_policy) else on_this_machine(plan.config))
     for path, held_out in ((files.heldout, True), (files.pairs, False)):
         if round_.snapshot is not None and not path.exists():
             base_model = plan.config.base_model

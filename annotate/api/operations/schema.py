@@ -81,7 +81,13 @@ TAGS = {
     "Members": "Members, invitations, and the trail of who did what.",
 }
 EVERYWHERE = (400, 401, 403, 406)
-MEANINGS = {200: "Done.", 201: "Made.", 204: "Done. There is nothing to say.", 304: "You have it."}
+MEANINGS = {
+    200: "Done.",
+    201: "Made.",
+    202: "Asked for. Ask again for its state.",
+    204: "Done. There is nothing to say.",
+    304: "You have it.",
+}
 PAGE_PARAMETERS = (
     OpenApiParameter("cursor", str, description="From `next` of the page before."),
     OpenApiParameter(

@@ -45,26 +45,25 @@ class Check:
         self.refused: list[Row] = []  # by this step, all of them
         self.kept: list[Row] = []  # of those, what is stored
         self._items: list[Placed] = []  # not yet compared
-        self._taken: list[Placed] = []
 
     @property
     def waiting(self) -> int:
         return len(self._items)
 
-    def add(self, row: Row) -> None:
-        """Take in a row."""
+    def add(self, row: Row) -> list[Placed]:
+        """Take in a row, and return what of it can be used."""
         self.counts["rows"] += 1
         for name, count in row.figures.items():
             self.figures[name] += count
         if row.error:
             self.refuse(row)
-            return
+            return []
         try:
             for item in row.items:
                 self.sources.add(item)
         except RowError as error:
             self.refuse(Row(row.line, error=str(error), text=row.text))
-            return
+            return []
         for item in row.items:
             self.found[item.kind] += 1
             if item.left_out:
@@ -72,8 +71,9 @@ class Check:
             for opinion in item.opinions:
                 if opinion.annotator in self.annotators or len(self.annotators) < ANNOTATORS:
                     self.annotators[opinion.annotator] += 1
-            self._items.append((row.line, item))
-            self._taken.append((row.line, item))
+        placed = [(row.line, item) for item in row.items]
+        self._items += placed
+        return placed
 
     def refuse(self, row: Row) -> None:
         """Count a row that cannot be used, and keep it, as long as they are not too many."""
@@ -94,11 +94,6 @@ class Check:
         """Find out what of the rows so far is in the project already."""
         self.outcome.add(writing.compare(self.project, self._items))
         self._items = []
-
-    def take_items(self) -> list[Placed]:
-        """Return the rows that can be used since this was called last, compared or not."""
-        taken, self._taken = self._taken, []
-        return taken
 
     def as_counts(self) -> dict[str, Any]:
         """Return all of it for `Import.counts`."""

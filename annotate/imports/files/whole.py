@@ -71,12 +71,13 @@ def check_file(
     nothing = ""
     with _many_objects():
         for reader, rows in _portions(file, format, options):
+            usable = []
             for row in rows:
-                check.add(row)
+                usable += check.add(row)
                 if check.waiting >= COMPARED:
                     check.compare()
             check.compare()
-            spool.write(check.take_items())
+            spool.write(usable)
             for row in check.refused:
                 refuse(row)
             check.refused.clear()

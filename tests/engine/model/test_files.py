@@ -120,7 +120,7 @@ NO_TOKENIZER = ["-tokenizer.json", "-tokenizer_config.json"]
         (NO_TOKENIZER, "it holds no tokenizer; copy tokenizer.json and tokenizer_config.json"),
         (
             [*NO_TOKENIZER, "+tokenizer.model"],
-            "pip install sentencepiece protobuf, or copy tokenizer.json into it",
+            "pip install sentencepiece( protobuf)?, or copy tokenizer.json into it",
         ),
         (["+adapter_config.json"], r"it holds an adapter \(adapter_config.json\)"),
     ],

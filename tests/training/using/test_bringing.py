@@ -45,8 +45,10 @@ def test_an_adapter_becomes_a_policy_to_start_from(
     policy = project.policies.get(name="elsewhere-v1")
     assert answer.url == f"/p/reviews/policies/{policy.pk}/"
     folder = require_adapter(policy)
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
-    assert (folder / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+    assert sorted(file.path for file in folder.files()) == [CONFIG, WEIGHTS]
+    weights = folder.find(WEIGHTS)
+    assert weights is not None
+    assert weights.read_bytes() == FILES[WEIGHTS]
     page = " ".join(client_for(owner).get(answer.url).content.decode().split())
     assert page.count("by olive on") == 2  # the facts, and the lineage
     told = b"".join(client_for(owner).get(f"{answer.url}lineage.json"))

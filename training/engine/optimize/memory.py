@@ -4,8 +4,10 @@ import contextlib
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def own_peak() -> int:
@@ -21,14 +23,20 @@ def own_peak() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def peak_of(device: torch.device) -> int:
+def peak_of(device: "torch.device") -> int:
     """Return the largest memory so far, in bytes: of the CUDA device, or of this process."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else own_peak()
+    if device.type != "cuda":
+        return own_peak()
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
 
 
-def reset_peak(device: torch.device) -> None:
+def reset_peak(device: "torch.device") -> None:
     """Forget the peak so far, where the system can: then `peak_of` is that of what follows."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError):
