@@ -174,11 +174,12 @@ def _copied_json(value: Any) -> str:
     if value is None:
         return "\\N"
     try:
-        return (
-            orjson.dumps(value).decode().replace("\\", "\\\\")
-        )  # JSON has no line ends and no tabs of its own
+        text = orjson.dumps(value).decode()
     except TypeError:  # half characters in a key, whole numbers beyond 64 bits
         return _copied(json.dumps(value))
+    if "null" in text:  # which may stand for an infinite number: the database is to refuse that
+        return _copied(json.dumps(value))
+    return text.replace("\\", "\\\\")  # JSON has no line ends and no tabs of its own
 
 
 def _bound(value: Any) -> Any:

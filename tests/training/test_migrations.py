@@ -8,6 +8,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+pytestmark = pytest.mark.chaos  # as the other old migrations
+
 WITH_DRAFTS = [("training", "0003_sweeps")]
 
 

@@ -159,6 +159,7 @@ def test_a_killed_child_fails_the_round_and_resume_completes_it(long_round: Roun
     assert "Resumed from the checkpoint" in " ".join(again.summary["train"]["events"])
 
 
+@pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 def test_cancelling_ends_the_child_and_leaves_no_process(long_round: Round) -> None:
     pids: list[int] = []

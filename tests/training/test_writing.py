@@ -40,6 +40,7 @@ def run(round_: Round) -> Round:
     return done
 
 
+@pytest.mark.once
 def test_a_writing_round_samples_every_prompt_and_trains_nothing(
     project: Project, prompts: list[Prompt], owner: Any, teammate: Any, judge: Any, client_for: Any
 ) -> None:

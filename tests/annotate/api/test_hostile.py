@@ -170,6 +170,7 @@ def test_a_cursor_that_nobody_gave_is_refused_by_name(project, make_comparisons,
     assert (answer.status_code, answer.json()["field"]) == (400, "cursor")
 
 
+@pytest.mark.once
 def test_no_address_or_method_answers_in_another_shape(project, client):
     pieces = ["x", str(HUGE), "%00", "%ff", "..", "a" * 3_000]
     addresses = ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/projects/", "/api/v1/nothing/"]

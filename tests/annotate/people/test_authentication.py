@@ -16,6 +16,8 @@ from annotate.people.addresses import find_client_address
 from annotate.people.authentication import ANYWHERE, COOKIE, KnownBrowserMiddleware, remember_browser
 from annotate.people.throttle import Throttle
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 CHANGED = {"username": "olive", "password": "another password"}
 DOORS = ["/login/", "/admin/login/"]
 

@@ -13,6 +13,8 @@ from annotate.models import Invitation, Membership, Project, TrailEntry, User
 from annotate.people import invitations
 from tests.annotate.models.test_models import refuses
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 URL = "/p/reviews/members/"
 
 

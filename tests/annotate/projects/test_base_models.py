@@ -10,6 +10,8 @@ from django.conf import settings as site
 from annotate.models import Policy, Project, Prompt
 from annotate.projects import base_models
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 URL = "/p/reviews/settings/"
 
 

@@ -13,6 +13,8 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.queueing import queue
 from tests.factories import judge_all
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 PAGES = [
     "export/",
     "export/pairs.jsonl",

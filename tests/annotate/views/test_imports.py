@@ -16,6 +16,8 @@ from annotate.queueing import queue
 from tests.annotate.views.uploading import URL, jsonl, pair
 from tests.factories import SKIP, TIE
 
+pytestmark = pytest.mark.once  # no query is special to a database
+
 
 @pytest.mark.parametrize(
     ("who", "status"),
