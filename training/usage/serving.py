@@ -1,6 +1,6 @@
 """Commands that serve a policy elsewhere: vLLM, llama.cpp and Ollama, with the names that its files have.
 
-They were checked against the documentation and sources of these projects: `vllm serve --lora-modules`, the values of
+They were compared with the documentation and sources of these projects: `vllm serve --lora-modules`, the values of
 `--max-lora-rank`, `convert_lora_to_gguf.py`, `convert_hf_to_gguf.py`, and FROM and ADAPTER of a Modelfile.
 """
 
