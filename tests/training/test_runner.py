@@ -19,7 +19,7 @@ from tests.training.elsewhere import train, unpack
 from tests.training.workers import checkpoints, is_alive, trainer_pid
 from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
-from training.rounds import deciding, results, runner, state_machine
+from training.rounds import deciding, finishing, results, runner, state_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -379,9 +379,9 @@ def test_a_round_without_room_for_held_out_prompts_has_no_gate(claimed: Round) -
 
 def test_prompts_that_nothing_was_written_for_are_counted(tmp_path: Path) -> None:
     files = runner.RunDirectory(tmp_path)
-    assert runner._passed_over(files) == {}
+    assert finishing.count_passed_over(files) == {}
     files.finish("sample", {"too_long": ["4", "5"], "refused": 1}, {}, [])
-    assert runner._passed_over(files) == {"too_long": 2, "refused": 1}
+    assert finishing.count_passed_over(files) == {"too_long": 2, "refused": 1}
 
 
 def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:

@@ -29,7 +29,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
     summary = _summary(files, previous) | {
         "fresh": len(made.fresh),
         "gate": len(made.gate),
-        "passed_over": dict(made.counts) | _passed_over(files),
+        "passed_over": dict(made.counts) | count_passed_over(files),
     }
     fresh = len(made.fresh)
     message = f"{fresh} fresh comparison{'' if fresh == 1 else 's'}"
@@ -77,7 +77,7 @@ def _samples(files: RunDirectory) -> list[results.Sample]:
     return [row for _, row in read_jsonl(files.samples)] if files.samples.exists() else []
 
 
-def _passed_over(files: RunDirectory) -> dict[str, int]:
+def count_passed_over(files: RunDirectory) -> dict[str, int]:
     """Count the prompts that the policy did not write for: they fill its context, or its chat template refused them."""
     report = files.read_done().get("sample", {})
     counts = {"too_long": len(report.get("too_long", [])), "refused": report.get("refused", 0)}
