@@ -80,6 +80,12 @@ def hold_out_more(project: Project, count: int) -> int:
     return spare_prompts(project).filter(pk__in=chosen).update(held_out=True)
 
 
+def sensible_more(project: Project, wanted: int) -> int:
+    """Return how many more prompts to hold out until there are `wanted`, or half of all: training needs the others."""
+    prompts = project.prompts.for_rounds()
+    return max(0, min(wanted, prompts.count() // 2) - prompts.filter(held_out=True).count())
+
+
 def spare_prompts(project: Project) -> PromptQuerySet:
     """Return the prompts that may still be held out."""
     return project.prompts.for_rounds().unmeasured().filter(held_out=False)

@@ -139,7 +139,7 @@ def test_the_form_tells_the_chances_and_holds_more_out(
     client = client_for(owner)
     page = text(client.get(reverse("ready_pairs", args=[project.slug])))
     assert "No prompt is held out" in page
-    assert "Hold out 40 more" in page
+    assert "Hold out 20 more" in page
     assert "Hold out" not in text(client_for(researcher).get(reverse("ready_pairs", args=[project.slug])))
     assert (
         client_for(researcher)

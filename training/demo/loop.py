@@ -24,7 +24,7 @@ from django.conf import settings as site
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.models import Membership, Policy, Project, Prompt, Role, User
+from annotate.models import Membership, Policy, Project, Role, User
 from annotate.projects.base_models import STARTER
 from primitives.files import write_whole
 from primitives.statistics import mean_estimate
@@ -185,8 +185,7 @@ class Loop:
         self.say(f"Project {self.project.slug}: {policy.name} writes the first samples ...")
         began = time.monotonic()
         prompts = seed.add_prompts(self.project, self.prompts)
-        for_gates = seed.add_prompts(self.project, self.for_gates, "for-gates")
-        Prompt.objects.filter(pk__in=[prompt.pk for prompt in for_gates]).update(held_out=True)
+        seed.add_gate_prompts(self.project, self.for_gates)
         folder = site.RUNS / f"{self.project.slug}-first-samples"
         pairs = samples.sample_pairs(policy, prompts, folder)
         seed.save_comparisons([seed.compare(self.project, pair) for pair in pairs])

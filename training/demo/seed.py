@@ -36,6 +36,7 @@ from training.rounds.plan import DECIDED
 SLUG = "film-reviews"
 LOGINS = "demo-logins.json"
 PROMPTS = 160
+FOR_GATES = 100  # prompts beside them, which are held out: a gate on a tenth of 160 would hardly ever decide
 GOLD = 12
 CLEAR_CUT = 1.2  # the least difference in reward, which spans 2, that makes a gold comparison
 EMAIL_DOMAIN = "demo.invalid"  # tells accounts of the demo from people's
@@ -171,11 +172,19 @@ def add_prompts(project: Project, contents: Sequence[Content], name: str = "open
     return list(project.prompts.filter(digest__in=[prompt.digest for prompt in prompts]).order_by("pk"))
 
 
+def add_gate_prompts(project: Project, contents: Sequence[Content]) -> None:
+    """Add prompts that are held out, and that nothing is written for before a gate."""
+    found = add_prompts(project, contents, "for-gates")
+    Prompt.objects.filter(pk__in=[prompt.pk for prompt in found]).update(held_out=True)
+
+
 def make_comparisons(project: Project, say: Callable[[str], None]) -> None:
     """Make a comparison for each opening without one, of two samples of the starter. The clearest become gold."""
     policy = Policy.objects.get(project=project, name=STARTER)
     compared = set(project.comparisons.values_list("prompt_id", flat=True))
-    prompts = add_prompts(project, reviews.openings(PROMPTS))
+    openings = reviews.openings(PROMPTS + FOR_GATES)
+    prompts = add_prompts(project, openings[:PROMPTS])
+    add_gate_prompts(project, openings[PROMPTS:])
     waiting = {prompt.pk: prompt for prompt in prompts if prompt.pk not in compared}
     if not waiting:
         return

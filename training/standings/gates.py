@@ -51,6 +51,11 @@ class Gate:
         return Estimate((1 + found.value) / 2, (1 + found.low) / 2, (1 + found.high) / 2, found.count)
 
     @property
+    def share_so_far(self) -> float | None:
+        """Return the share of judged comparisons that the new policy wins, ties half: a figure, and no evidence."""
+        return (self.wins + self.draws / 2) / self.judged if self.judged else None
+
+    @property
     def verdict(self) -> str:
         """Return `better` or `worse` once the interval has left one half, `even` if it never did, else `open`."""
         if self.win_rate is not None and self.win_rate.low > 0.5:

@@ -14,7 +14,7 @@ from annotate.errors import RefusalError
 from annotate.models import Project, Role, User
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
-from annotate.projects.prompts import hold_out_more, spare_prompts
+from annotate.projects.prompts import hold_out_more, sensible_more, spare_prompts
 from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import deciding, state_machine
@@ -143,7 +143,7 @@ def _prospects(request: ProjectRequest) -> dict[str, Any]:
     """Return what the next gate can show, and how many more prompts may be held out for it."""
     planned = request.project.sampling_settings.get("gate_comparisons", Plan.gate_comparisons)
     found = forecast(request.project, planned)
-    spare = min(spare_prompts(request.project).count(), max(0, planned - found.prompts))
+    spare = min(spare_prompts(request.project).count(), sensible_more(request.project, planned))
     return {"forecast": found, "gate_size": planned, "spare": spare}
 
 
