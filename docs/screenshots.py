@@ -56,6 +56,8 @@ AFTER = (
     ("gallery", "ada", "/p/{project}/rounds/{first}/gallery/"),
     ("policies", "ada", "/p/{project}/policies/"),
     ("policy", "ada", "/p/{project}/policies/{policy}/"),
+    ("policy-try", "ada", "/p/{project}/policies/{policy}/try/"),
+    ("policy-take", "ada", "/p/{project}/policies/{policy}/take/"),
     ("lineage", "ada", "/p/{project}/policies/{policy}/lineage/"),
     ("comparisons", "ada", "/p/{project}/comparisons/"),
     ("comparison", "ada", "/p/{project}/comparisons/{comparison}/"),
