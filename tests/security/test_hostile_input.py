@@ -91,7 +91,7 @@ class Forms(HTMLParser):
             self.found[-1][1].setdefault(given["name"], given.get("value") or "")
 
 
-PARTS = 4  # of the addresses of the API: each is tried with hundreds of bodies
+PARTS = 8  # of the addresses of the API: each is tried with hundreds of bodies
 
 
 def forms_of(client: Client, site: Site) -> dict[str, dict[str, str]]:

@@ -95,6 +95,7 @@ def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any]
         ("max_new_tokens", 5000): "less than or equal to 4096",
         ("temperature", -1): "greater than or equal to 0",
         ("policies", ()): "This field is required",
+        ("policies", ("9" * 23,)): "is not one of the available choices",
         (
             "policies",
             (*(one.pk for one in pair), third, pair[0].pk + 99),

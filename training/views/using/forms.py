@@ -20,6 +20,8 @@ from training.usage.naming import LONGEST_NAME, writers
 LONGEST_TEXT, LONGEST_SYSTEM = 64_000, 16_000  # characters
 MOST_TOKENS = 4096
 
+LONGEST_KEY = 18  # digits: SQLite refuses a whole number beyond 64 bits in a list
+
 
 class SamplingForm(forms.Form):
     """The settings of sampling that a trial has."""
@@ -52,10 +54,24 @@ class SamplingForm(forms.Form):
             self.add_error(None, str(error))
 
 
+class PoliciesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg] # no subscript at run time
+    """Policies by their keys. A key that no database could hold is one that no policy has."""
+
+    def clean(self, value: Any) -> Any:
+        for key in value or ():
+            if len(str(key)) > LONGEST_KEY:
+                raise forms.ValidationError(
+                    self.error_messages["invalid_choice"],
+                    code="invalid_choice",
+                    params={"value": str(key)[:40]},
+                )
+        return super().clean(value)
+
+
 class TryForm(SamplingForm):
     """A prompt for some policies: a chat with instructions, or plain text. Or one of the project's prompts."""
 
-    policies = forms.ModelMultipleChoiceField(
+    policies = PoliciesField(
         Policy.objects.none(),
         label=_("Policies"),
         help_text=_("Three at most. Each writes beside the others."),
