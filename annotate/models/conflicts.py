@@ -65,10 +65,12 @@ def update_in_parts(rows: "QuerySet[Any]", **changes: Any) -> int:
 
 
 def reserve_keys(model: type[Model], count: int) -> list[int]:
-    """Return keys for new rows that no other row gets. On SQLite the caller's transaction must have begun to write."""
+    """Return keys that no other row gets. Call it in a transaction, which on SQLite has begun to write."""
     table, key = model._meta.db_table, model._meta.pk.column
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
+            # The lock that writing takes: a restoration that reserves a range under its own is waited for.
+            cursor.execute(f"LOCK TABLE {_quoted(table)} IN ROW EXCLUSIVE MODE")
             cursor.execute(
                 "SELECT nextval(name) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass AS name OFFSET 0) AS keys, "
                 "generate_series(1, %s)",

@@ -168,6 +168,15 @@ def _split_of(path: str) -> str:
     return _whole_name(path).rpartition("/")[2].partition(".")[0]
 
 
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """Refuse an address that `urllib` cannot take apart, in a sentence."""
+    try:
+        yield
+    except ValueError as error:
+        raise FileError(_("The address is not well formed.")) from error
+
+
 class _Download:
     """A download with redirects, until a time. Each host is checked before it is asked."""
 
@@ -190,16 +199,17 @@ class _Download:
                     raise FileError(
                         _("The file could not be fetched (%(reason)s).") % {"reason": type(error).__name__}
                     ) from error
-            address = urljoin(address, place)
+            with _well_formed():
+                address = urljoin(address, place)
         raise FileError(_("The address leads on and on."))
 
     def _open(self, address: str) -> tuple["_PinnedConnection", str]:
         """Return a connection to the host of an address, if it is allowed, and what to ask it for."""
-        parts = urlsplit(address)
-        host = (parts.hostname or "").casefold()
+        with _well_formed():
+            parts = urlsplit(address)
+            host, port = (parts.hostname or "").casefold(), parts.port or 443
         if parts.scheme != "https" or not host or parts.username is not None:
             raise FileError(_("An address must begin with https:// or hf://."))
-        port = parts.port or 443
         if not self._is_allowed(host, port):
             raise FileError(
                 _("This site imports nothing from “%(host)s”. Who runs it can allow that host.")
@@ -208,7 +218,8 @@ class _Download:
         is_trusted = f"{host}:{port}" in self.hosts  # who runs the site named it so, wherever it is
         connection = _PinnedConnection(host, port, host if is_trusted else public_address(host, port))
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        return connection, f"{path}?{parts.query}" if parts.query else path
+        query = quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+        return connection, f"{path}?{query}" if query else path
 
     def _is_allowed(self, host: str, port: int) -> bool:
         """Return whether a host is allowed. The hub's own stores of large files belong to the hub."""

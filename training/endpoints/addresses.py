@@ -51,6 +51,8 @@ def find_place(url: str) -> Place:
     host = (parts.hostname or "").casefold()
     if parts.scheme not in PORTS or not host or parts.username is not None or parts.query or parts.fragment:
         raise RefusalError(_("Write an address such as https://api.example.com/v1."), "url")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise RefusalError(_("This is not an address."), "url")
     allowed = _allowed()
     is_trusted = f"{host}:{port}" in allowed
     if not is_trusted and (host not in allowed or parts.scheme != "https" or port != PORTS["https"]):

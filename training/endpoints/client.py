@@ -133,7 +133,7 @@ def _read(answer: bytes) -> dict[str, Any]:
         choice = data["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
         reason = choice.get("finish_reason")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise EndpointError(_("The endpoint’s answer is not that of OpenAI’s interface.")) from error
     if not isinstance(text, str | None):
         raise EndpointError(_("The endpoint’s answer is not that of OpenAI’s interface."))
@@ -168,6 +168,6 @@ def _reason(answer: bytes) -> str:
     try:
         error = json.loads(answer)["error"]
         said = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         said = answer[:400].decode(errors="replace")
     return printable(str(said), 300)

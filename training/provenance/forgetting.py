@@ -95,6 +95,9 @@ def _forget(target: Target) -> None:
         pairs=found.pairs,
         rounds=rounds,
     )
+    # A worker that has a failed round's files keeps them for its next attempt: no attempt of that number follows.
+    failed = Round.objects.filter(folder__in=files, state=Round.State.FAILED)
+    failed.update(attempts=F("attempts") + 1)
     transaction.on_commit(lambda: delete_files(files))
 
 

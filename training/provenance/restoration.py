@@ -95,7 +95,7 @@ def _count_claims(comparisons: dict[int, dict[str, Any]]) -> None:
         comparison__gte=min(comparisons), comparison__lte=max(comparisons)
     ).order_by()
     for pk, state, count in claims.values_list("comparison", "state").annotate(count=Count("pk")):
-        if state in COUNTERS:
+        if state in COUNTERS and pk in comparisons:  # a claim of another one is refused by its key
             comparisons[pk][COUNTERS[state]] += count
 
 

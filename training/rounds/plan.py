@@ -190,6 +190,8 @@ def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> di
     """Return the settings of training, over the shape of the adapter that goes on being trained."""
     shape = adapter_shape(policy)
     training = merged(merged(project.training_settings, {"lora": shape} if shape else {}), chosen)
+    if shape and not isinstance(training["lora"], Mapping):
+        raise RoundError(_("must be an object of settings."), "lora", separator=" ")
     for name, has in shape.items():
         if training["lora"][name] != has:
             message = _("the adapter of %(policy)s goes on being trained, and has %(has)s.")

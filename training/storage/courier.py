@@ -32,6 +32,7 @@ MARKER = ".attempt"  # which attempt worked in this folder last: a file of the w
 OUTBOX = ".outbox"
 TICK_SECONDS = 1.0
 LEFT_HERE = frozenset({"progress.json"})
+DONE = ("done.json", "previous/done.json")
 REPLACED = frozenset({".safetensors"})  # large, and only ever replaced by a whole new file
 
 T = TypeVar("T")
@@ -80,7 +81,8 @@ class Courier:
             return
         marker = self.files.root / MARKER
         rows = list(StoredFile.objects.filter(folder=self.round.folder))
-        if rows and _read(marker) != str(self.round.attempts - 1):
+        here = _read(marker)
+        if here != str(self.round.attempts - 1) and (rows or here):
             shutil.rmtree(self.files.root, ignore_errors=True)
             self.while_alive(lambda: self._fetch(rows))
         self.files.root.mkdir(parents=True, exist_ok=True)
@@ -194,12 +196,17 @@ class Courier:
         return self._pool.submit(self._put, parcel, seconds)
 
     def _collect(self) -> Parcel:
-        """Link or copy the state into the outbox: the newest checkpoint before the logs, which may then be longer."""
+        """Link or copy the state into the outbox.
+
+        What says that a verb is done comes first, so that no state lacks what it speaks of. The newest checkpoint comes
+        before the logs, which may then be longer.
+        """
         outbox = self.files.root / OUTBOX
         shutil.rmtree(outbox, ignore_errors=True)
         outbox.mkdir(parents=True)
-        paths = [*self._checkpoint(), *self._others()]
-        for path in paths:
+        paths: list[str] = []
+        for path in self._in_order():
+            paths.append(path)
             source, copy = self.files.root / path, outbox / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             if source.suffix in REPLACED:
@@ -207,6 +214,13 @@ class Courier:
             else:
                 shutil.copy2(source, copy)
         return Parcel(outbox, paths)
+
+    def _in_order(self) -> Iterator[str]:
+        """Yield the paths of the state. Each is copied before the next is looked for."""
+        done = [path for path in DONE if (self.files.root / path).exists()]
+        yield from done
+        yield from self._checkpoint()
+        yield from (path for path in self._others() if path not in DONE)
 
     def _checkpoint(self) -> list[str]:
         """Return the paths of the newest checkpoint, unless training is over."""

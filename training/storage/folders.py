@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -156,10 +157,16 @@ def store(name: str) -> int:
             sha256=hash_file(path),
             size=path.stat().st_size,
         )
-        objects.put(path, row.key)  # before the row that names it
+        _put_copy(path, row.key)  # before the row that names it
         rows.append(row)
     StoredFile.objects.bulk_create(rows, ignore_conflicts=True)
     return len(rows)
+
+
+def _put_copy(path: Path, key: str) -> None:
+    """Put a copy of a file, as a resumed round goes on writing into some of its own."""
+    with tempfile.TemporaryDirectory(prefix="whetstone-", dir=site.VAR) as aside:
+        objects.put(Path(shutil.copy2(path, aside)), key)
 
 
 def local_files(folder: Path) -> list[Path]:

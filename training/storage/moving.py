@@ -11,7 +11,7 @@ from pathlib import Path
 from django.conf import settings as site
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.db import models
+from django.db import models, transaction
 
 from annotate.models import Export, Import, Policy
 from training.models import Round
@@ -38,13 +38,16 @@ def move(say: Say, *, delete: bool = False) -> Account:
     account = Account()
     for name in _uploads():
         _move_upload(name, account, say, delete=delete)
-    live = set(Round.objects.filter(state__in=Round.LIVE).values_list("folder", flat=True))
     for name in _run_folders():
-        if name in live:
+        if _is_live(name):
             say(f"{name}: its round is not over; its worker stores it.")
         else:
             _move_folder(name, account, say, delete=delete)
     return account
+
+
+def _is_live(name: str) -> bool:
+    return Round.objects.filter(folder=name, state__in=Round.LIVE).exists()
 
 
 def _uploads() -> Iterator[str]:
@@ -104,6 +107,14 @@ def _move_folder(name: str, account: Account, say: Say, *, delete: bool) -> None
         rows = Folder(name).rows
         paths = {path: rows.get(str(path.relative_to(Path(site.VAR) / name))) for path in files}
         if all(row and row.sha256 == folders.hash_file(path) for path, row in paths.items()):
-            shutil.rmtree(Path(site.VAR) / name)
+            _remove(name)
         else:
             say(f"{name}: stays here too, as the storage has other files of it.")
+
+
+def _remove(name: str) -> None:
+    """Remove a folder of this machine, unless its round was resumed meanwhile."""
+    with transaction.atomic():
+        list(Round.objects.select_for_update().filter(folder=name))  # which a worker that claims it waits for
+        if not _is_live(name):
+            shutil.rmtree(Path(site.VAR) / name)

@@ -6,10 +6,11 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, Self, cast
 
 from django.conf import settings as site
 from django.db import IntegrityError, transaction
@@ -27,6 +28,11 @@ from training.usage.places import drop_adapter, keep_adapter
 from training.usage.weights_check import CONFIG, MOST_CONFIG, WEIGHTS, check_adapter, check_model
 
 CHUNK = 1 << 20
+DESCRIPTIONS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+LONGEST_DESCRIPTION = 1024 * 1024  # bytes
 MEMBERS = 10_000  # of an archive that are looked at
 WANTED = (CONFIG, WEIGHTS)
 PICKLES = (".bin", ".pt", ".pth", ".pkl")
@@ -173,6 +179,7 @@ def unpack(file: BinaryIO, folder: Path) -> None:
         OSError,
         ValueError,
         NotImplementedError,
+        zlib.error,
     ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -189,6 +196,8 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
         links = {one.filename for one in members if (one.external_attr >> 16) & 0o170000 == 0o120000}
         names = {one.filename: one for one in members if not one.is_dir()}
         for wanted, name in _places(names, links).items():
+            if names[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile  # the others unpack a whole block before it can be counted
             with archive.open(names[name]) as source:
                 _write(source, folder / wanted)
 
@@ -212,10 +221,21 @@ def _unpack_tar(file: BinaryIO, folder: Path) -> None:
                 _write(source, folder / places[member.name])
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose own description is short: `tarfile` reads a long one whole, before anything can count it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (member.type in DESCRIPTIONS and member.size > LONGEST_DESCRIPTION):
+            raise tarfile.ReadError("A member's description is too long.")
+        return member
+
+
 @contextmanager
 def _tar(file: BinaryIO) -> Iterator[tarfile.TarFile]:
     """Open a tar file, compressed or not, as a stream: unpacked it may be no longer than the limit."""
-    with tarfile.open(fileobj=cast(Any, _Limited(file)), mode="r|*") as archive:
+    with tarfile.open(fileobj=cast(Any, _Limited(file)), mode="r|*", tarinfo=_Member) as archive:
         limited = cast(Any, archive)
         read, room = limited.fileobj.read, [site.IMPORT_LIMIT * 2]
 

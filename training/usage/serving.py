@@ -79,7 +79,7 @@ def vllm_rank(policy: Policy) -> int:
     data = read_config(policy)
     try:
         rank = max(int(data["r"]), *(int(one) for one in (data.get("rank_pattern") or {}).values()), 1)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         rank = 16
     return next((one for one in VLLM_RANKS if one >= rank), VLLM_RANKS[-1])
 

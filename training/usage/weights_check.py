@@ -17,6 +17,7 @@ from primitives.text import printable
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_CONFIG = 1 << 20  # bytes
+MOST_SIDES = 8  # of a tensor
 MOST_HEADER = 32 << 20  # bytes
 TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 PREFIX = "base_model.model."
@@ -111,10 +112,12 @@ def read_header(path: Path, field: str = "file") -> Shapes:
     shapes, places = {}, []
     for name, one in header.items():
         try:
-            shape, (begin, end) = [int(side) for side in one["shape"]], one["data_offsets"]
+            shape, (begin, end) = list(one["shape"]), one["data_offsets"]
             width = TYPES.get(one["dtype"]) if field == "file" else None
         except (KeyError, TypeError, ValueError) as error:
             raise damaged from error
+        if len(shape) > MOST_SIDES or any(type(side) is not int or not 0 <= side < 2**48 for side in shape):
+            raise damaged
         if field == "file" and width is None:
             sentence = _("“%(name)s” has the type %(type)s, which no adapter has.")
             names = {"name": printable(name, 120), "type": printable(str(one["dtype"]), 20)}

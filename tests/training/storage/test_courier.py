@@ -10,6 +10,7 @@ from django.core.files.storage import default_storage
 
 from training.engine.rundir import RunDirectory
 from training.models import Round, StoredFile
+from training.provenance import consequences, forgetting
 from training.rounds import state_machine
 from training.storage import courier as couriers
 from training.storage import objects
@@ -193,3 +194,34 @@ def test_scratch_of_rounds_that_are_over_is_removed(in_folder: Round) -> None:
     state_machine.cancel(in_folder)
     couriers.clear_leftovers()
     assert not in_folder.run_dir.exists()
+
+
+def test_what_was_forgotten_does_not_come_back_from_a_worker(in_folder: Round) -> None:
+    """A worker that failed has the files still, after they were forgotten everywhere else."""
+    begin(in_folder).close()
+    write(in_folder, pairs_jsonl="forgotten words")
+    Round.objects.filter(pk=in_folder.pk).update(state="failed")
+    prompt = in_folder.project.prompts.first()
+    assert prompt is not None
+    forgetting.forget([consequences.prompt_target(prompt)])
+    resumed = next_attempt(Round.objects.get(pk=in_folder.pk))
+    begin(resumed).close()
+    assert local(resumed) == {}
+
+
+def test_a_state_that_says_done_has_what_was_done(in_folder: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child writes its samples, and then that it is done, while the state is collected."""
+    courier = begin(in_folder)
+    write(in_folder, pairs_jsonl="a")
+    others = Courier._others
+
+    def slow(self: Courier) -> Any:
+        found = list(others(self))
+        write(in_folder, samples_jsonl="s", done_json="{}")
+        return iter(found)
+
+    monkeypatch.setattr(Courier, "_others", slow)
+    courier.deliver()
+    courier.close()
+    found = state(in_folder)
+    assert "done.json" not in found or "samples.jsonl" in found

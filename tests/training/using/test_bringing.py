@@ -2,6 +2,9 @@
 
 import io
 import json
+import struct
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,48 @@ def damaged(**changes: bytes) -> bytes:
     return adapters.zipped(FILES | {name.replace("__", "."): content for name, content in changes.items()})
 
 
+def packed(method: int) -> bytes:
+    """Return a zip file whose members are packed in a way that unpacks whole blocks at once."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def torn() -> bytes:
+    """Return a zip file whose packed bytes are damaged behind the name of the first member."""
+    archive = bytearray(packed(zipfile.ZIP_DEFLATED))
+    start = 30 + struct.unpack("<H", archive[26:28])[0]
+    archive[start : start + 10] = b"\xff" * 10
+    return bytes(archive)
+
+
+def long_winded() -> bytes:
+    """Return a tar file with a description of two megabytes before a member."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo(CONFIG)
+        member.pax_headers = {"comment": "x" * (2 << 20)}
+        archive.addfile(member, io.BytesIO(b""))
+    return out.getvalue()
+
+
+def header(shape: str) -> bytes:
+    head = f'{{"x": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 4]}}}}'.encode()
+    return struct.pack("<Q", len(head)) + head + bytes(4)
+
+
 BAD = {
+    "bzip2 in a zip": (packed(zipfile.ZIP_BZIP2), "not a zip or tar archive"),
+    "damaged bytes": (torn(), "not a zip or tar archive"),
+    "a long description": (long_winded(), "not a zip or tar archive"),
+    "an infinite side": (
+        damaged(adapter_model__safetensors=header("[Infinity]")), "not a whole file of safetensors"
+    ),
+    "a side of many digits": (
+        damaged(adapter_model__safetensors=header(f"[{'9' * 4000}]")), "not a whole file of safetensors"
+    ),
     "no archive": (b"hello", "not a zip or tar archive"),
     "cut short": (adapters.zipped(FILES)[:-60], "not a zip or tar archive"),
     "a pickle": (

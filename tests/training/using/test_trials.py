@@ -96,6 +96,8 @@ def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any]
         ("temperature", -1): "greater than or equal to 0",
         ("policies", ()): "This field is required",
         ("policies", ("9" * 23,)): "is not one of the available choices",
+        ("prompt", "abc"): "is not one of the available choices",
+        ("prompt", "9" * 5000): "is not one of the available choices",
         (
             "policies",
             (*(one.pk for one in pair), third, pair[0].pk + 99),

@@ -143,7 +143,7 @@ class TryForm(SamplingForm):
 class ReplyForm(forms.Form):
     """The next message of the user, after the answer of one policy."""
 
-    policy = forms.IntegerField(widget=forms.HiddenInput)
+    policy = forms.IntegerField(max_value=2**63 - 1, widget=forms.HiddenInput)
     text = forms.CharField(
         strip=False,
         max_length=LONGEST_TEXT,

@@ -14,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from annotate.errors import RefusalError
 from annotate.models import Policy, Role
 from annotate.people.access import READERS, ProjectRequest, project_view
+from annotate.projects.trail import parse_key
 from training.models import Answer, Trial
 from training.rounds.plan import RoundError
 from training.usage import keeping, trials
@@ -44,7 +45,7 @@ def try_policy(request: ProjectRequest, policy_id: int) -> HttpResponse:
     context = {
         "policy": policy,
         "form": form,
-        "prompt": project.prompts.filter(pk=form["prompt"].value() or 0).first(),
+        "prompt": project.prompts.filter(pk=parse_key(str(form["prompt"].value() or "")) or 0).first(),
         "earlier": Trial.objects.filter(project=project, created_by=request.user)[:EARLIER],
         "section": "policies",
     }
@@ -142,9 +143,10 @@ def _keep_prompt(request: ProjectRequest, trial: Trial) -> HttpResponse:
 def _keep_comparison(request: ProjectRequest, trial: Trial) -> HttpResponse:
     _require_admin(request)
     first, _sign, second = request.POST.get("pair", "").partition("-")
-    if not (first.isdecimal() and second.isdecimal()):
+    one, other = parse_key(first), parse_key(second)
+    if one is None or other is None:
         raise RefusalError(_("Choose two answers that are written."))
-    made = keeping.keep_comparison(trial, int(first), int(second))
+    made = keeping.keep_comparison(trial, one, other)
     url = reverse("comparison", args=[request.project.slug, made.pk])
     messages.success(request, _("Added as comparison #%(id)d, for annotators to judge.") % {"id": made.pk})
     return redirect(url)
