@@ -112,6 +112,7 @@ def forms_of(client: Client, site: Site) -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.mark.timeout(600)  # dozens of forms, each filled in hundreds of ways
 @pytest.mark.parametrize("person", ["our admin", "our annotator"])
 def test_no_form_can_be_filled_in_to_break_a_page(site: Site, tally: Tally, person: str) -> None:
     client = site.browser(person, glances=True, raise_request_exception=False)
