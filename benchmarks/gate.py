@@ -22,7 +22,7 @@ from training.standings.levels import WORSE_LEVEL, level_of
 
 ROUNDS, MOST, TIES = 50, 150, (0.0, 0.25)
 LONGEST, NEVER = 1200, 10**9
-# The share of decided comparisons that the new policies of a project win, drawn anew for each round.
+# The share of decided comparisons that the new policies of a project win, drawn again for each round.
 WORLDS: dict[str, tuple[float, ...]] = {
     "never better": (0.5,),
     "worse or equal": (0.5, 0.5, 0.4),

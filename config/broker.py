@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 class Channel(filesystem.Channel):
     # The base classes of kombu disagree on the second name, so no override can agree with both.
-    def _put(self, queue: str, payload: Any, **_options: Any) -> None:  # type: ignore[override]
+    def _put(self, queue: str, payload: Any, **_options: Any) -> None:  # type: ignore[override] # as kombu calls it
         """Write a message whole. Its name sorts by time, and ends as the base class looks for it."""
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns():020d}_{uuid.uuid4()}.{queue}.msg"

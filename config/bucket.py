@@ -29,7 +29,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 logger = logging.getLogger(__name__)
 
 
-class BucketStorage(S3Storage):  # type: ignore[misc]
+class BucketStorage(S3Storage):  # type: ignore[misc] # of a library without types
     """A bucket, or what is below a prefix of it. No name leads out of the prefix."""
 
     def get_default_settings(self) -> dict[str, Any]:

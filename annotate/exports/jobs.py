@@ -26,6 +26,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.exports import account
 from annotate.exports.bundle import CONTENT_TYPES, filename, open_download
+from annotate.exports.prepared import drop_expired, send_file
 from annotate.exports.selection import Selection
 from annotate.models import Export, Project, User
 from annotate.models.snapshots import KEPT
@@ -110,25 +111,17 @@ def download(job: Export) -> FileResponse:
     """Return a prepared file until it expires. Raises Http404."""
     if not job.can_be_downloaded:
         raise Http404(_("This file is not ready, or it has expired. Prepare it once more."))
+    content_type = CONTENT_TYPES.get(job.filename.rpartition(".")[2], "application/octet-stream")
     try:
-        file = job.file.open("rb")
+        return send_file(job, content_type)
     except OSError as error:
         raise Http404(_("This file is no longer in the server’s storage. Prepare it once more.")) from error
-    content_type = CONTENT_TYPES.get(job.filename.rpartition(".")[2], "application/octet-stream")
-    answer = FileResponse(file, as_attachment=True, filename=job.filename, content_type=content_type)
-    answer["Cache-Control"] = "no-store"
-    answer["X-Content-SHA256"] = job.sha256
-    return answer
 
 
 def sweep() -> None:
     """Delete the files that have expired, and files that no row names."""
     now = timezone.now()
-    for expired in Export.objects.filter(expires_at__lt=now).exclude(file=""):
-        with suppress(OSError):
-            expired.file.storage.delete(str(expired.file.name))
-            Export.objects.filter(pk=expired.pk).update(file="")
-    Export.objects.filter(created_at__lt=now - 10 * KEPT, file="").exclude(state__in=Export.LIVE).delete()
+    drop_expired(Export.objects.all(), KEPT)
     storage = Export._meta.get_field("file").storage
     with suppress(OSError, NotImplementedError):  # none yet, or a storage that lists nothing
         names = {f"{FOLDER}{name}" for name in storage.listdir(FOLDER)[1]}

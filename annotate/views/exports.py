@@ -54,7 +54,7 @@ def _page(request: ProjectRequest, form: ExportForm, push: PushForm | None = Non
 
 def _numbered(form: ExportForm) -> list[tuple[str, User]]:
     """Return the annotators that the form offers by their pseudonyms."""
-    offered = form.fields["annotator"].offered  # type: ignore[attr-defined]
+    offered = form.fields["annotator"].offered  # type: ignore[attr-defined] # an AnnotatorsField
     return [(pseudonym(person.pk), person) for person in offered]
 
 

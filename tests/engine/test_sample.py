@@ -17,10 +17,9 @@ from training.engine.model.base import load_base
 from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, digest, write_jsonl
 from training.engine.sample import sample, seed_of
-from training.engine.sampling import vllm_writer
 from training.engine.sampling.decoding import Generation
 from training.engine.sampling.grouping import Request
-from training.engine.sampling.stopping import StopStrings, decode
+from training.engine.sampling.stopping import decode
 
 PROMPTS = [
     {"id": "a", "prompt": "the film was"},
@@ -337,65 +336,6 @@ def test_a_completion_keeps_the_space_that_it_begins_with(metaspace: bool) -> No
     assert decode(tokenizer, [Request(tuple(prompt), 0)], [written]) == [" was good"]
 
 
-# --- vLLM, as far as it goes without a GPU -------------------------------------------------------------------
-
-
-def config(backend: str) -> TrainConfig:
-    return TrainConfig.from_dict({"base_model": "x", "device": "cpu", "sampling": {"backend": backend}})
-
-
-def test_vllm_that_cannot_run_is_refused_only_if_asked_for() -> None:
-    assert not vllm_writer.wanted(config("auto"), None)
-    assert not vllm_writer.wanted(config("native"), None)
-    with pytest.raises(ConfigError, match="vllm"):
-        vllm_writer.wanted(config("vllm"), None)
-
-
-def test_vllm_is_given_the_same_settings() -> None:
-    settings = SamplingConfig(
-        temperature=0.7, top_p=0.9, top_k=40, min_p=0.1, repetition_penalty=1.2, max_new_tokens=12
-    )
-    given = vllm_writer.parameters(settings, frozenset({9, 2}), seed=5)
-    assert (
-        given.items()
-        >= {
-            "n": 1,
-            "temperature": 0.7,
-            "top_p": 0.9,
-            "top_k": 40,
-            "min_p": 0.1,
-            "repetition_penalty": 1.2,
-            "max_tokens": 12,
-            "seed": 5,
-            "stop_token_ids": [2, 9],
-            "detokenize": False,
-        }.items()
-    )
-    stopping = vllm_writer.parameters(SamplingConfig(stop=("\n\n",)), frozenset({2}), seed=5)
-    assert (stopping["stop"], stopping["detokenize"]) == (["\n\n"], True)
-
-
-@pytest.mark.parametrize(("theirs", "ours"), [("stop", "stop"), ("length", "length"), (None, "length")])
-def test_vllm_completions_become_ours(theirs: str | None, ours: str) -> None:
-    class Completion:
-        token_ids, cumulative_logprob, finish_reason = [4, 5, 2], -3.5, theirs
-
-    assert vllm_writer.as_written(Completion()) == Generation((4, 5, 2), -3.5, ours)
-
-
-@pytest.mark.parametrize(("rank", "reserved"), [(4, 8), (8, 8), (24, 32), (512, 512)])
-def test_vllm_reserves_the_rank_that_holds_the_adapters(tmp_path: Path, rank: int, reserved: int) -> None:
-    for shape in ({"r": rank}, {"r": 1, "rank_pattern": {"q_proj": rank}}):
-        (tmp_path / "adapter_config.json").write_text(json.dumps(shape))
-        assert vllm_writer.reserved_rank(tmp_path) == reserved
-
-
-def test_vllm_takes_no_rank_above_its_largest(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 513}))
-    with pytest.raises(ConfigError, match="513"):
-        vllm_writer.reserved_rank(tmp_path)
-
-
 def test_prompts_without_room_are_skipped_if_asked_to(sampled, tmp_path: Path) -> None:
     """A round must not end because one of a thousand prompts is too long."""
     prompts = [*PROMPTS, {"id": "long", "prompt": "film " * 2000}]
@@ -479,33 +419,3 @@ def test_a_stop_string_ends_a_completion_and_is_not_part_of_it(sampled, tiny_mod
                 expected = logprob(tiny_model, None, head, one["token_ids"])
                 assert one["logprob"] == pytest.approx(expected, abs=1e-3)
     assert seen == {True, False}
-
-
-def test_writing_ends_with_a_stop_string_that_crosses_tokens() -> None:
-    tokenizer = make_tokenizer()
-    stops = StopStrings(tokenizer, ["d f"])
-    ids = tuple(tokenizer("good and film was bad").input_ids)
-    words = [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]
-    held = stops.ended([ids[:count] for count in range(1, len(ids) + 1)])
-    assert [words[at] for at in held] == [text for text in words if "d f" in text]
-    request = Request((5, 6), 0)
-    found, text = stops.cut(request, Generation(ids, -3.0, "length"), "good and film was bad")
-    assert text == "good an"
-    assert tokenizer.decode(found.token_ids) == "good an"
-    assert found.finish_reason == "stop"
-    whole = Generation(ids, -3.0, "length")
-    assert StopStrings(tokenizer, ["x"]).cut(request, whole, "good and") == (whole, "good and")
-
-
-@pytest.mark.parametrize(
-    ("stop", "message"),
-    [
-        (["a"] * 17, "at most 16 names"),
-        (["a" * 101], "of at most 100 characters"),
-        ([""], "must be a list of texts"),
-        ("a", "must be a list of texts"),
-    ],
-)
-def test_stop_strings_are_bounded(stop: object, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"sampling.stop must be.*{message.removeprefix('must be ')}"):
-        TrainConfig.from_dict({"base_model": "m", "sampling": {"stop": stop}})

@@ -47,7 +47,7 @@ def test_an_estimate_is_asked_polled_and_answered(
     assert "No training worker is running." in asked
     estimate = DryRun.objects.get()
     assert f'hx-get="{estimate.get_absolute_url()}"' in asked
-    assert client.post(f"{where}?kind=round", filled).url == DryRun.objects.get().get_absolute_url()  # anew
+    assert client.post(f"{where}?kind=round", filled).url == DryRun.objects.get().get_absolute_url()
     Worker.objects.create(name="a", queues=["training"], seen_at=timezone.now())
     estimate = DryRun.objects.get()
     claimed = estimates.claim(estimate.pk, "a")

@@ -63,7 +63,7 @@ def test_a_policy_that_never_met_the_others_has_no_strength() -> None:
 
 
 def test_a_preference_for_the_left_is_not_a_strength() -> None:
-    """The left wins 3 of 4, whoever it is; policy 2 is on the left three times as often, and wins 5 of 8."""
+    """The left wins 3 of 4, whichever policy it is; policy 2 is on the left three times as often, and wins 5 of 8."""
     found = [
         Meeting((side, number), "ann", 2, 1, share, side)
         for side, shares in ((1, [1.0] * 9 + [0.0] * 3), (-1, [0.0] * 3 + [1.0]))

@@ -27,6 +27,7 @@ from django.utils.translation import gettext as _
 from kombu.exceptions import ChannelError, KombuError
 
 from annotate.errors import RefusalError
+from annotate.exports.prepared import drop_expired, send_file
 from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
@@ -119,24 +120,14 @@ def download(merge: MergedWeights) -> FileResponse:
     if not merge.can_be_downloaded:
         raise Http404(gone)
     try:
-        file = merge.file.open("rb")
+        return send_file(merge, "application/x-tar")
     except OSError as error:
         raise Http404(gone) from error
-    answer = FileResponse(file, as_attachment=True, filename=merge.filename, content_type="application/x-tar")
-    answer["Cache-Control"] = "no-store"
-    answer["X-Content-SHA256"] = merge.sha256
-    return answer
 
 
 def sweep() -> None:
     """Delete the files that have expired, and their rows some time later."""
-    now = timezone.now()
-    for expired in MergedWeights.objects.filter(expires_at__lt=now).exclude(file=""):
-        with suppress(OSError):
-            expired.file.storage.delete(str(expired.file.name))
-            MergedWeights.objects.filter(pk=expired.pk).update(file="")
-    old = MergedWeights.objects.filter(created_at__lt=now - 10 * KEPT, file="")
-    old.exclude(state__in=MergedWeights.LIVE).delete()
+    drop_expired(MergedWeights.objects.all(), KEPT)
 
 
 # --- What a worker does ------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _reply(request: ProjectRequest, trial: Trial) -> HttpResponse:
         raise RefusalError(_("Write what you reply."))
     written = trial.answers.filter(policy=form.cleaned_data["policy"], state=Answer.State.DONE).first()
     if written is None:
-        raise RefusalError(_("There is no answer of this policy to reply to."))
+        raise RefusalError(_("This policy has not answered yet. Reply to one that has."))
     return _ask(request, trial, form.content(trial.content, written.text), trial.sampling)
 
 
