@@ -83,7 +83,7 @@ test-fuzz: setup ## 20,000 random files through the page Import; 10 minutes
 	$(BIN)/pytest -m fuzz -q tests/annotate/imports
 
 test-api: setup chromium ## Thousands of requests that the schema of the API allows, and does not; 15 minutes
-	$(BIN)/pytest -m slow -q tests/annotate/api/test_contract.py tests/browser/test_api_page.py
+	$(BIN)/pytest -m slow -q tests/annotate/api tests/browser/test_api_page.py
 
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security

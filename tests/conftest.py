@@ -15,13 +15,21 @@ from tests.databases import django_db_keepdb, django_db_setup, template  # noqa:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def area(item: pytest.Item) -> int:
+    """Return the place of a test's folder in the order of the run."""
+    folder = item.nodeid.split("/")[1]
+    return {"browser": 0, "engine": 2}.get(folder, 1)
+
+
 @pytest.hookimpl(trylast=True)  # once they are shuffled
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the tests that have a time of their own, as the last ones would keep one worker busy at the end.
 
-    On another database, leave out what was tested already and does not ask it anything of its own.
+    Keep the tests of browsers together, and those of the engine: each worker is given neighbours, and need not start
+    what its neighbours started, a Chromium or PyTorch. On another database, leave out what was tested already and does
+    not ask it anything of its own.
     """
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("timeout") is None, area(item)))
     if "DATABASE_URL" not in os.environ:
         return
     again = [item for item in items if item.get_closest_marker("once") is None]

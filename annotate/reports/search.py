@@ -274,7 +274,7 @@ def _with_details(keys: list[int]) -> list[Comparison]:
         .select_related("prompt", "first__policy", "second__policy")
         .defer(*(f"{side}__{name}" for side in ("first", "second") for name in _LONG))
         .prefetch_related(
-            Prefetch("judgments", shown.order_by("created_at"), "current"),
+            Prefetch("judgments", shown.order_by("created_at", "pk"), "current"),
             Prefetch("flags", Flag.objects.open(), "open_flags"),
         )
         .order_by("-pk")

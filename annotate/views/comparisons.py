@@ -243,7 +243,7 @@ def flags(request: ProjectRequest) -> HttpResponse:
         "annotator", "comparison__prompt"
     )
     context = {
-        "flags": of_project.open().order_by("created_at")[:200],
+        "flags": of_project.open().order_by("created_at", "pk")[:200],
         "section": "comparisons",
         "resolved": of_project.filter(resolved_at__isnull=False).order_by("-resolved_at")[:20],
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.architectures.trial import try_architecture
+from tests.variants import slow_but
 
 NOT_CAUSAL = "The base model (bert) is not a causal language model"
 UNCACHED = "Completions are written without a cache"
@@ -26,12 +27,7 @@ KINDS = {
 }
 
 
-SLOW = {"falcon_mamba", "recurrent_gemma", "deepseek_v32", "mamba2", "jamba", "qwen3_next"}
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "llama", "mamba", "bert"))
 def test_an_architecture_is_exact_or_refused(kind: str, tmp_path: Path) -> None:
     result = try_architecture(kind, tmp_path)
     assert (result.not_built, result.faults) == ("", [])

@@ -8,6 +8,8 @@ from annotate.models import ApiToken
 from tests.annotate.api.caller import API, Caller
 from training.models import Metric, Round
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def caller():

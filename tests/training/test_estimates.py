@@ -13,7 +13,7 @@ from training.models import DryRun, Round, Worker
 from training.rounds import estimates, state_machine
 from training.rounds.plan import RoundError
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 ANSWER: dict[str, Any] = {
     "model": {

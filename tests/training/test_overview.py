@@ -7,6 +7,8 @@ from annotate.models import Flag, Prompt
 from annotate.queueing import queue
 from tests.factories import TIE, judge
 
+pytestmark = pytest.mark.once
+
 URL = "/p/reviews/"
 
 

@@ -15,7 +15,7 @@ from training.models import Round
 from training.rounds import lineage
 from training.standings.gates import measure_gate, measure_gates
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 @pytest.fixture

@@ -38,12 +38,14 @@ def test_starting_freezes_a_snapshot_and_queues_the_round(
     assert round_.created_by == owner
 
 
+@pytest.mark.once
 def test_a_round_keeps_the_alias_of_the_starter_not_a_path(ready_project: Project, owner: Any) -> None:
     round_ = state_machine.start(ready_project, owner)
     assert round_.settings["config"]["base_model"] == "starter"
     assert str(settings.BASE_DIR) not in str(round_.settings)
 
 
+@pytest.mark.once
 def test_project_settings_override_the_engine_and_choices_both(ready_project: Project, owner: Any) -> None:
     ready_project.training_settings = {"beta": 0.5, "epochs": 3, "lora": {"r": 4}}
     ready_project.sampling_settings = {"temperature": 0.7, "gate_comparisons": 7}
@@ -101,6 +103,7 @@ def test_numbers_count_up_and_a_cancelled_round_makes_room(
     assert state_machine.start(ready_project, owner).number == 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("chosen", "field", "message"),
     [
@@ -124,6 +127,7 @@ def test_a_bad_setting_is_refused_by_name(
     assert not Round.objects.exists()
 
 
+@pytest.mark.once
 def test_a_base_model_that_does_not_exist_is_refused_by_name(ready_project: Project, owner: Any) -> None:
     Policy.objects.filter(pk=ready_project.current_policy_id).update(base_model="/nowhere/model")
     ready_project.refresh_from_db()
@@ -132,12 +136,14 @@ def test_a_base_model_that_does_not_exist_is_refused_by_name(ready_project: Proj
     assert refused.value.field == "base_model"
 
 
+@pytest.mark.once
 def test_a_project_without_a_policy_says_what_to_do(ready_project: Project, owner: Any) -> None:
     Project.objects.update(current_policy=None)
     with pytest.raises(RoundError, match="no current policy; choose a base model in its settings"):
         state_machine.start(ready_project, owner)
 
 
+@pytest.mark.once
 def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any) -> None:
     ready_project.current_policy = Policy.objects.create(
         project=ready_project, name="human", kind=Policy.Kind.EXTERNAL
@@ -150,6 +156,7 @@ def test_an_external_policy_cannot_be_trained(ready_project: Project, owner: Any
 # --- Moves -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_the_table_of_moves_allows_what_the_design_allows() -> None:
     live = {State.QUEUED, State.TRAINING, State.SAMPLING}
     allowed = {(old, new) for old, news in MOVES.items() for new in news}
@@ -161,6 +168,7 @@ def test_the_table_of_moves_allows_what_the_design_allows() -> None:
     assert allowed == forward | decided | ended | again | only_writes
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("to", ["ready", "promoted", "written"])
 def test_a_move_that_the_table_lacks_is_an_error(make_round: Any, to: str) -> None:
     round_ = make_round("queued")
@@ -208,6 +216,7 @@ def test_cancel_works_from_every_live_state(make_round: Any, owner: Any, state: 
     assert round_.finished_at is not None
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("state", ["ready", "promoted", "rejected", "failed", "cancelled"])
 def test_cancel_leaves_what_is_over_alone(make_round: Any, state: str) -> None:
     round_ = make_round(state)
@@ -228,6 +237,7 @@ def test_resume_queues_a_failed_round_and_keeps_its_attempts(make_round: Any, ow
     assert (round_.state, round_.attempts, round_.reason, round_.finished_at) == ("queued", 1, "", None)
 
 
+@pytest.mark.once
 def test_resume_refuses_a_round_that_has_not_failed(make_round: Any) -> None:
     with pytest.raises(RoundError, match="Round 1 has not failed"):
         state_machine.resume(make_round("cancelled"))
@@ -292,6 +302,7 @@ def test_rejecting_keeps_the_policy_and_withdraws_open_work(
     assert sampled.gate.get().withdrawn_at is not None
 
 
+@pytest.mark.once
 def test_rejecting_keeps_what_was_judged(
     sampled: Round, ready_project: Project, teammate: Any, judge: Any
 ) -> None:
@@ -323,6 +334,7 @@ def test_rolling_back_and_forward_again(sampled: Round, ready_project: Project, 
     assert sampled.fresh.get().priority == state_machine.FRESH_PRIORITY
 
 
+@pytest.mark.once
 def test_one_cannot_roll_back_to_a_policy_that_never_was_current(
     sampled: Round, ready_project: Project, owner: Any
 ) -> None:

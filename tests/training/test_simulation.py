@@ -19,6 +19,8 @@ from training.demo.simulation import Annotator, NothingLeftError
 from training.demo.subjects import SUBJECTS, sentiment
 from training.models import Round
 
+pytestmark = pytest.mark.once
+
 GOOD = " It is a wonderful film. The acting is superb."  # reward 1
 MIXED = (
     " It is a wonderful film. The acting is superb. The plot is clever. The music is awful."  # (3 - 1) / 4

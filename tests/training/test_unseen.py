@@ -9,7 +9,7 @@ from annotate.models import Project
 from tests.training.pages import text
 from training.models import Round
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 UNSEEN = "This server does not see var/"
 

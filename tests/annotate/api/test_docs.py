@@ -7,11 +7,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 from string import Template
 
+import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from annotate.api.operations.pages import schema_file
 from annotate.models import ApiToken
+
+pytestmark = pytest.mark.once
 
 PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 ANYTHING = "…"

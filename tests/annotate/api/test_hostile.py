@@ -17,6 +17,7 @@ from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Judgment, Policy, Project, Prompt, Snapshot
 from annotate.queueing import queue
 from tests.factories import TIE
+from tests.variants import slow_but
 
 API = "/api/v1/projects/reviews/"
 HUGE = 10**30
@@ -63,6 +64,7 @@ QUERY = [
     "\u202e",
     "x" * 3_000,
 ]
+SOME_QUERY = ["x", "\x00", str(HUGE)]
 CURSORS = [
     "p=abc",
     "p=%00",
@@ -108,7 +110,7 @@ def refused(answer: Any, told: object = "") -> bool:
     return bool(answer.status_code >= 400)
 
 
-@pytest.mark.parametrize("path", FIELDS)
+@pytest.mark.parametrize("path", slow_but(FIELDS, "judgments/"))
 def test_no_value_of_a_field_is_a_server_error(project, make_comparisons, owner, send, path):
     make_comparisons(1)
     token = str(queue.claim(project, owner).token)
@@ -120,7 +122,7 @@ def test_no_value_of_a_field_is_a_server_error(project, make_comparisons, owner,
         assert_sane(send(path, body), body[:40])
 
 
-@pytest.mark.parametrize("path", ROWS)
+@pytest.mark.parametrize("path", slow_but(ROWS, "comparisons/"))
 def test_what_of_a_row_is_acknowledged_is_stored(project, send, path):
     row, fields = ROWS[path]
     for field in fields:
@@ -147,7 +149,10 @@ def paths() -> Iterator[str]:
     yield from (str(one.pattern) for part in parts for one in part.url_patterns)
 
 
-def test_no_query_is_a_server_error(project, make_comparisons, client):
+@pytest.mark.parametrize(
+    "values", [pytest.param(QUERY, marks=pytest.mark.slow), SOME_QUERY], ids=["all", "some"]
+)
+def test_no_query_is_a_server_error(project, make_comparisons, client, values):
     make_comparisons(1)
     lists, pairs = ("prompts/", "comparisons/", "judgments/"), ("pairs/", "pairs.csv")
     names = {
@@ -159,7 +164,7 @@ def test_no_query_is_a_server_error(project, make_comparisons, client):
     }
     names |= dict.fromkeys(ExportForm.base_fields, pairs[:1]) | {"\x00": pairs}
     for name, of in names.items():
-        for value in QUERY:
+        for value in values:
             for path in of:
                 assert_sane(client.get(f"{API}{path}", {name: value}), (path, name, value[:40]))
 
@@ -170,9 +175,14 @@ def test_a_cursor_that_nobody_gave_is_refused_by_name(project, make_comparisons,
     assert (answer.status_code, answer.json()["field"]) == (400, "cursor")
 
 
+PIECES = ["x", str(HUGE), "%00", "%ff", "..", "a" * 3_000]
+
+
 @pytest.mark.once
-def test_no_address_or_method_answers_in_another_shape(project, client):
-    pieces = ["x", str(HUGE), "%00", "%ff", "..", "a" * 3_000]
+@pytest.mark.parametrize(
+    "pieces", [pytest.param(PIECES, marks=pytest.mark.slow), PIECES[1:3]], ids=["all", "some"]
+)
+def test_no_address_or_method_answers_in_another_shape(project, client, pieces):
     addresses = ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/projects/", "/api/v1/nothing/"]
     for path in paths():
         addresses += ["/api/v1/" + re.sub("<[^>]*>", piece, path) for piece in pieces]

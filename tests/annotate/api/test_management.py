@@ -25,6 +25,8 @@ from annotate.tasks import write_export
 from tests.annotate.api.caller import API
 from tests.factories import judge, say
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def send(owner, caller):

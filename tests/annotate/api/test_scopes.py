@@ -12,6 +12,8 @@ from django.utils import timezone
 from annotate.models import ApiToken, Membership, Project, TrailEntry
 from tests.annotate.api.caller import API, Caller
 
+pytestmark = pytest.mark.once
+
 VALUES = {"slug": "reviews", "token": str(uuid.uuid4()), "job_id": str(uuid.uuid4()), "digest": "0" * 64}
 
 

@@ -2,11 +2,14 @@
 
 import re
 
+import pytest
 from huggingface_hub import DatasetCard
 
 from annotate.exports.bundle import open_download
 from annotate.pairs.snapshots import take_snapshot
 from tests.annotate.exports.test_formats import members
+
+pytestmark = pytest.mark.once
 
 
 def test_the_card_says_how_the_data_came_to_be(project, owner, three, plain, researcher, client_for, select):

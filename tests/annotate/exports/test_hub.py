@@ -9,6 +9,8 @@ from huggingface_hub import constants
 from annotate.models import TrailEntry
 from tests.annotate.exports import hub as fake
 
+pytestmark = pytest.mark.once
+
 TOKEN = "hf_secret"
 
 

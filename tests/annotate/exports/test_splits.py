@@ -12,6 +12,8 @@ from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS
 from annotate.exports.splits import Split
 
+pytestmark = pytest.mark.once
+
 TEXTS = st.text(max_size=20)
 SHARES = st.floats(0, 0.45)
 

@@ -17,6 +17,8 @@ from annotate.imports.records import ImportRefusedError, parse
 from annotate.models import Comparison, Completion, Policy, Prompt
 from tests.annotate.imports.rows import CHAT, PAIR, import_file, jsonl, refusal, text
 
+pytestmark = pytest.mark.once
+
 # --- What is read ------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ from annotate.models import Judgment, TrailEntry, stored_aspects
 from annotate.pairs.judgment_rows import judgment_rows
 from tests.factories import say
 
+pytestmark = pytest.mark.once
+
 URL = "/p/reviews/settings/"
 HELPFUL = {"helpfull": {"verdict": "tie"}}
 

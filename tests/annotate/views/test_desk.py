@@ -16,6 +16,8 @@ from annotate.queueing import queue
 from tests.annotate.desk import FRAGMENT, hidden_fields, on_screen, shown, url
 from tests.factories import TIE
 
+pytestmark = pytest.mark.once
+
 # --- Judging by plain forms -----------------------------------------------------------------------------------------
 
 

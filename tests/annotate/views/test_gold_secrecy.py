@@ -44,7 +44,6 @@ def kind_of(token: str) -> str:
 
 
 @pytest.mark.once
-@pytest.mark.once
 def test_each_verdict_takes_one_from_the_count(client_for: Any, teammate: Any, mixed: Project) -> None:
     client = client_for(teammate)
     kinds, counts = [], []
@@ -58,7 +57,6 @@ def test_each_verdict_takes_one_from_the_count(client_for: Any, teammate: Any, m
     assert count_workload(mixed, teammate).left == 0
 
 
-@pytest.mark.once
 @pytest.mark.once
 def test_undo_and_redo_count_alike(client_for: Any, teammate: Any, mixed: Project) -> None:
     client = client_for(teammate)

@@ -18,6 +18,8 @@ from annotate.imports.files import reception
 from annotate.models import Import, Prompt
 from tests.annotate.views.uploading import URL, jsonl, pair
 
+pytestmark = pytest.mark.once
+
 
 class FullStorage(FileSystemStorage):
     """A disk with room for ten bytes more."""

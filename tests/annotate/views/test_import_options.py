@@ -10,6 +10,8 @@ from annotate.imports.files import reception
 from annotate.models import Import, Judgment, Prompt
 from tests.annotate.views.uploading import URL, jsonl
 
+pytestmark = pytest.mark.once
+
 TRL = [{"prompt": f"Q{number}", "chosen": "a", "rejected": "b"} for number in range(3)]
 
 

@@ -11,6 +11,8 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.factories import judge_all
 from training.views.overview import overview
 
+pytestmark = pytest.mark.once
+
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look_up"}}]}
 
 

@@ -11,6 +11,8 @@ from annotate.views.quality import in_words
 from primitives.statistics import Share, percent
 from tests.factories import judge, judge_all
 
+pytestmark = pytest.mark.once
+
 URL = "/p/reviews/quality/"
 
 

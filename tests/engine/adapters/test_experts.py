@@ -10,6 +10,7 @@ import transformers
 
 from tests.engine.conftest import SHAPE, make_model, make_pairs, tiny_llama
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
+from tests.variants import slow_but
 from training.engine.adapters.loading import load_policy, save_adapter, trainable_parameters, wrap
 from training.engine.adapters.targets import find_targets
 from training.engine.config import TrainConfig
@@ -105,13 +106,12 @@ def test_all_experts_get_the_rank_that_is_asked_for_each(name: str) -> None:
     assert set(routed) == {2 * (2 if name == "Llama 4" else 4)}  # experts lie one behind the other
 
 
+SHARED = [("Qwen2-MoE", "shared"), ("GLM-4-MoE", "shared")]
+ADAPTED = [*((name, "all") for name in MIXTURES if name != "Laguna"), *SHARED]
+
+
 @pytest.mark.parametrize(
-    ("name", "experts"),
-    [
-        *((name, "all") for name in MIXTURES if name != "Laguna"),
-        ("Qwen2-MoE", "shared"),
-        ("GLM-4-MoE", "shared"),
-    ],
+    ("name", "experts"), slow_but(ADAPTED, ("Mixtral", "all"), ("Llama 4", "all"), ("GLM-4-MoE", "shared"))
 )
 def test_plain_peft_loads_an_adapter_of_a_mixture(name: str, experts: str, tmp_path: Path) -> None:
     model, pairs = save_model(tmp_path / "model", MIXTURES[name]()), make_pairs(2)

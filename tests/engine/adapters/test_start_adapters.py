@@ -11,6 +11,7 @@ import torch
 
 from tests.engine.conftest import make_model, make_pairs, make_task, take_step, tiny_llama
 from tests.engine.oracle import assert_close, check_run, encode, fresh, logp, make_run, save_model
+from tests.variants import slow_but
 from training.engine.adapters.loading import load_policy, load_sampled, load_scored, save_adapter, wrap
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
@@ -71,7 +72,9 @@ ON_TIED = ("embeddings", "whole embeddings")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT warns of tied and of saved embeddings
 
 
-@pytest.mark.parametrize("option", HONOURED)
+@pytest.mark.parametrize(
+    "option", slow_but(HONOURED, "rank-stabilized", "DoRA", "ranks of its own", "whole embeddings")
+)
 def test_an_option_is_computed_as_peft_does(option: str, models: dict[str, Path], tmp_path: Path) -> None:
     """Scored, sampled from, and trained on from the same numbers; a state that was left is come back to."""
     for kind in ("untied", "tied") if option in ON_TIED else ("untied",):

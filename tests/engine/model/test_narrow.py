@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.engine.conftest import SHAPE, make_pairs, make_tokenizer, tiny_llama
 from tests.engine.model.test_logps import ARCHITECTURES
+from tests.variants import slow_but
 from training.engine.adapters.loading import load_policy, load_sampled, save_adapter, trainable_parameters
 from training.engine.config import TrainConfig
 from training.engine.model import narrow
@@ -59,7 +60,7 @@ def figures(config: TrainConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor],
     return logps.detach(), slopes, kept_narrow(loaded.base)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", slow_but(ARCHITECTURES, "llama-tied", "gpt2", "mixtral"))
 def test_every_architecture_computes_as_if_it_had_been_widened(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

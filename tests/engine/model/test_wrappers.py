@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from tests.engine.conftest import SHAPE, make_pairs
 from tests.engine.oracle import check_run, fresh, logp, make_run, save_model
+from tests.variants import slow_but
 from training.engine.adapters.loading import (
     as_reference,
     has_adapter,
@@ -117,7 +118,7 @@ class Trained:
         self.scorer = make_scorer(self.loaded, self.config, self.pairs, lambda event: None)
 
 
-@pytest.fixture(scope="module", params=WRAPPERS)
+@pytest.fixture(scope="module", params=slow_but(WRAPPERS, "Qwen3.5-MoE", "Gemma 3"))
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(tmp_path_factory.mktemp("wrapper"), request.param)
 
@@ -168,7 +169,7 @@ def test_bfloat16_samples_of_a_wrapper_are_unmerged(tmp_path: Path) -> None:
     assert has_adapter(load_sampled(config, tmp_path / "adapter").model)
 
 
-@pytest.mark.parametrize("name", ["Qwen3.5", "Gemma 3", "Llama 4"])
+@pytest.mark.parametrize("name", slow_but(["Qwen3.5", "Gemma 3", "Llama 4"], "Gemma 3"))
 def test_an_adapter_of_the_text_model_alone_is_mapped(name: str, tmp_path: Path) -> None:
     """As earlier versions wrote them: by the names of the text model, which the wrapper does not have."""
     config = settings(save(tmp_path / "model", name))

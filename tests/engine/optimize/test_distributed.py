@@ -35,10 +35,9 @@ def torchrun(run: RunDirectory) -> None:
             raise
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    "shard", [pytest.param(True, marks=pytest.mark.slow), False], ids=["sharded", "whole"]
-)
+@pytest.mark.parametrize("shard", [True, False], ids=["sharded", "whole"])
 def test_two_processes_give_the_results_of_one(make_run, shard: bool) -> None:
     # 9 pairs in batches of 4 make rows by 3, 3 and 1, the held-out pairs 3: never as many for both processes.
     settings = {"epochs": 2, "learning_rate": 1e-3, "eval_steps": 2, "max_tokens": 50, "pairs": pair_lines(9)}

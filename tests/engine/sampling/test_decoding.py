@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process
 
 from tests.engine.conftest import VOCABULARY, make_model, tiny_llama
+from tests.variants import slow_but
 from training.engine.config import SamplingConfig
 from training.engine.errors import MemoryShortError, ModelError
 from training.engine.model.threads import Crew, Job
@@ -87,7 +88,7 @@ def plain_logprobs(
     return [logprobs[len(prompt) - 1 + at, token].item() for at, token in enumerate(tokens)]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_but(CONFIGS, "qwen2", "soft-capped scores"))
 def test_greedy_completions_are_those_of_transformers(name: str) -> None:
     model = make_model(CONFIGS[name])
     prompts = some_prompts(7)
@@ -110,7 +111,7 @@ def test_greedy_completions_are_those_of_transformers(name: str) -> None:
     assert len({len(one.token_ids) for one in written}) > 1
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_but(CONFIGS, "a sliding window"))
 def test_threads_that_write_groups_of_their_own_write_the_same(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +162,7 @@ def test_rows_that_go_on_close_ranks_and_few_of_them_move(goes_on: list[bool]) -
     assert all(row >= len(alive) for row in kept[moved].tolist())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_but(CONFIGS, "llama", "layers without keys and values"))
 def test_recorded_logprob_is_the_policys_before_any_cut(name: str) -> None:
     model = make_model(CONFIGS[name])
     prompts = some_prompts(6)

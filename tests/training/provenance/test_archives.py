@@ -134,7 +134,7 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     for name in first.keys() | again.keys():
         assert again[name] == first[name], name
 
-    here, there = Snapshot.objects.filter(project=moved), Snapshot.objects.filter(project=lived)
+    here, there = (Snapshot.objects.filter(project=one).order_by("pk") for one in (moved, lived))
     assert [one.digest for one in here] == [one.digest for one in there]
     assert [list(training_rows(one)) for one in here] == [list(training_rows(one)) for one in there]
     round_ = moved.rounds.get(number=1)

@@ -28,7 +28,7 @@ from training.rounds import deciding
 from training.rounds.plan import Plan, check_policy, on_this_machine
 from training.storage import folders, objects
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 WEIGHTS = "adapter/adapter_model.safetensors"
 FILES = {

@@ -20,6 +20,8 @@ from training.rounds.plan import Plan
 from training.usage.bringing import bring_adapter
 from training.usage.places import require_adapter
 
+pytestmark = pytest.mark.once
+
 FILES = adapters.files()
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

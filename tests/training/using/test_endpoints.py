@@ -17,7 +17,7 @@ from training.endpoints.client import EndpointError, Server
 from training.models import Round
 from training.rounds import deciding, runner, state_machine
 
-pytestmark = pytest.mark.usefixtures("_broker")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("_broker")]
 
 
 @pytest.fixture

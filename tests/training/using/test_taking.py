@@ -23,6 +23,8 @@ from training.usage import merging, model_card
 from training.usage.trials import answer
 from training.usage.warm_engine import engine
 
+pytestmark = pytest.mark.once
+
 TOKEN = "hf_secret"
 
 

@@ -13,6 +13,8 @@ from tests.training.using.openai_server import completion
 from training.models import Answer, Trial
 from training.usage import trials
 
+pytestmark = pytest.mark.once
+
 FORM = {"kind": "chat", "text": "Why?", "max_new_tokens": 9, "temperature": 0.5, "top_p": 1, "seed": 3}
 
 
