@@ -36,6 +36,14 @@ Score the pairs of a run directory under its policy and reference: pairs.jsonl t
 The policy is adapter/ and the reference what it started from, or what the setting reference names; where there is no
 adapter/ yet, the policy is start_adapter and the reference the base model, or what the setting names.
 """
+_SCALE = """\
+Measure how far a trained policy is from its reference, and scale its adapter down to kl_budget: RUN_DIR after train.
+
+KL(policy || reference) is measured on completions that the policy writes now, for the prompts of pairs.jsonl or of
+--prompts. Where it is more than kl_budget nats per completion, adapter/ is scaled to the largest size that keeps the
+budget, and the trained one is kept in unscaled/. Run it again with another budget, and nothing is trained. It never
+scales up. Without a budget it only measures. What it found is in done.json under "scale".
+"""
 _MERGE = """\
 Merge the adapter of a run directory into its base model: RUN_DIR to a model in OUT_DIR.
 
@@ -109,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _TRAIN, _train),
         ("sample", _SAMPLE, _sample),
         ("score", _SCORE, _score),
+        ("scale", _SCALE, _scale),
         ("plan", _PLAN, _plan),
     ):
         verb = verbs.add_parser(
@@ -123,6 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "score":
             verb.add_argument(
                 "--pairs", type=Path, metavar="FILE", help="score this file instead of pairs.jsonl"
+            )
+        if name == "scale":
+            verb.add_argument(
+                "--prompts", type=Path, metavar="FILE", help="measure on these prompts, as in prompts.jsonl"
             )
         if name == "plan":
             verb.add_argument("--json", action="store_true", help="print one JSON object, not a table")
@@ -172,6 +185,14 @@ def _score(chosen: argparse.Namespace) -> None:
     from training.engine.score import score
 
     score(run, chosen.pairs)
+
+
+def _scale(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    from training.engine.scaling.verb import scale
+
+    scale(run, chosen.prompts)
 
 
 def _sample(chosen: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ from training.engine.selfcheck import check_gradient
 # same, up to the order of sums. They may change before a run is resumed.
 _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
+    *("kl_budget", "kl_samples"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
 # Where the files of model and adapter are differs from machine to machine. Their content has a hash of its own.
@@ -43,6 +44,8 @@ _LATER = {
     "reference": "start",
     "desirable_weight": 1.0,
     "undesirable_weight": 1.0,
+    "keep": "last",
+    "early_stop": 0,
 }
 
 
@@ -74,6 +77,9 @@ def read_sources(run: RunDirectory, config: TrainConfig, processes: Processes) -
     heldout = read_pairs(run.heldout) if run.heldout.exists() else []
     if config.eval_steps and not run.heldout.exists():
         raise ConfigError("eval_steps", f"has no effect without pairs to score: {run.heldout} is missing.")
+    for name, asked in (("keep", config.keep == "best"), ("early_stop", config.early_stop > 0)):
+        if asked and not heldout:
+            raise ConfigError(name, f"goes by the loss of held-out pairs, and {run.heldout.name} has none.")
     digests = run.hashes([run.config_file, run.pairs, run.heldout])
     model = model_files(config)
     fingerprint = {

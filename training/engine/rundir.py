@@ -12,6 +12,7 @@
 | progress.json   | each verb        | phase, step, total_steps, eta_seconds: replaced during the work |
 | adapter/        | train            | the trained PEFT adapter                                       |
 | checkpoints/    | train            | what an interrupted run resumes from                           |
+| unscaled/       | scale            | the adapter as it was trained                                  |
 | samples.jsonl   | sample           | completions                                                    |
 | scores.jsonl    | score            | log-probabilities per pair                                     |
 | done.json       | each verb, last  | one summary per verb: {"train": {...}, "score": {...}}         |
@@ -60,6 +61,7 @@ class RunDirectory:
         self.evals = self.root / "evals.jsonl"
         self.progress_file = self.root / "progress.json"
         self.adapter = self.root / "adapter"
+        self.unscaled = self.root / "unscaled"
         self.checkpoints = self.root / "checkpoints"
         self.samples = self.root / "samples.jsonl"
         self.scores = self.root / "scores.jsonl"
@@ -144,9 +146,10 @@ class RunDirectory:
     def progress(
         self, phase: str, step: int = 0, total_steps: int = 0, eta_seconds: float | None = None
     ) -> None:
-        """Say how far the work is: loading, reference, training, scoring, sampling, saving or done.
+        """Say how far the work is: loading, reference, training, scoring, sampling, measuring, scaling, saving or done.
 
-        Within `reference`, `scoring` and `sampling` the steps are pairs or completions, not optimizer steps.
+        Within `reference`, `scoring`, `sampling` and `measuring` the steps are pairs or completions, not optimizer
+        steps, and within `scaling` the scales that were tried.
         """
         state = {"phase": phase, "step": step, "total_steps": total_steps, "eta_seconds": eta_seconds}
         write_json(self.progress_file, state | {"at": time.time()}, durable=False)

@@ -135,7 +135,7 @@ def load_writer(
     if vllm_writer.wanted(config, adapter):
         # vLLM loads the weights into the GPU itself; here they are only mapped, for what tokenizing asks of them.
         mapped = load_base(replace(config, device="cpu", dtype="bfloat16"))
-        return mapped, vllm_writer.VllmWriter(config, adapter, _ends(mapped, config, chats))
+        return mapped, vllm_writer.VllmWriter(config, adapter, ends_of(mapped, config, chats))
     return load_native(config, adapter, chats=chats)
 
 
@@ -144,12 +144,13 @@ def load_native(
 ) -> tuple[LoadedModel, Decoder]:
     """Return the policy with our own loop to write from it, as `load_writer` does without vLLM."""
     loaded = load_sampled(config, adapter)
-    strings = config.sampling.stop
-    stops = StopStrings(loaded.tokenizer, strings) if strings else None
-    return loaded, Decoder(loaded.model, _ends(loaded, config, chats), loaded.device, config.sampling, stops)
+    stops = StopStrings(loaded.tokenizer, config.sampling.stop) if config.sampling.stop else None
+    return loaded, Decoder(
+        loaded.model, ends_of(loaded, config, chats), loaded.device, config.sampling, stops
+    )
 
 
-def _ends(loaded: LoadedModel, config: TrainConfig, chats: bool) -> frozenset[int]:
+def ends_of(loaded: LoadedModel, config: TrainConfig, chats: bool) -> frozenset[int]:
     """Return the ids on which writing ends."""
     turn = loaded.make_encoder(config).chats.ending.id if chats else None
     return loaded.eos_ids if turn is None else loaded.eos_ids | {turn}

@@ -145,6 +145,16 @@ class TrainConfig:
     )
 
     eval_steps: int = option(0, _("Score heldout.jsonl every so many steps; 0 only before and after."), low=0)
+    keep: str = option(
+        "last",
+        _("The adapter that is kept: that of the last step, or the best one by held-out loss."),
+        choices=("last", "best"),
+    )
+    early_stop: int = option(
+        0,
+        _("Stop after so many evaluations in a row without a better held-out loss; 0 trains to the end."),
+        low=0,
+    )
     checkpoint_steps: int = option(20, _("Write a checkpoint every so many steps."), low=1)
     trackers: tuple[str, ...] = option(
         (),
@@ -157,6 +167,24 @@ class TrainConfig:
     )
     displacement_bound: float = option(
         20.0, _("Warn when logps/chosen falls this many nats below the reference."), above=0
+    )
+
+    kl_budget: float | None = option(
+        None,
+        _(
+            "For scale: most nats of KL(policy || reference) per completion; the trained adapter is scaled down to it. "
+            "Unset leaves it as it was trained."
+        ),
+        above=0,
+    )
+    kl_samples: int = option(
+        64,
+        _(
+            "For scale: completions of the policy, and of the reference, on which KL is measured, at least 16. "
+            "With 0 a round does not measure it."
+        ),
+        low=0,
+        high=10_000,
     )
 
     sampling: SamplingConfig = field(
@@ -186,10 +214,25 @@ class TrainConfig:
             raise ConfigError("tie_nu", "must be greater than 1 with loss 'rao_kupper'.")
         if self.quantization != "none" and self.device == "cpu":
             raise ConfigError("quantization", "needs device 'cuda'; 4-bit weights do not run on a CPU.")
+        self._check_measures()
         if self.shard and self.reference not in ("start", "base"):
             raise ConfigError("reference", "must be start or base with shard.")
         if self.quantization != "none" and self.shard:
             raise ConfigError("shard", "and quantization cannot be combined; choose one.")
+
+    def _check_measures(self) -> None:
+        """Refuse what goes by a measurement that the other settings leave out."""
+        for name, asked in (("keep", self.keep == "best"), ("early_stop", self.early_stop > 0)):
+            if asked and not self.eval_steps:
+                raise ConfigError(
+                    name, "needs eval_steps: it goes by the held-out loss, which is measured then."
+                )
+        if self.kl_samples < 16 and (self.kl_samples or self.kl_budget is not None):
+            raise ConfigError("kl_samples", f"must be at least 16 to measure KL on, not {self.kl_samples}.")
+        if self.kl_budget is not None and self.lora.dora:
+            raise ConfigError(
+                "kl_budget", "cannot be kept with lora.dora, whose magnitudes no scale takes back."
+            )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -117,6 +117,22 @@ class TokenLogps(torch.autograd.Function):
         return slope * upstream[0][:, None].to(slope.dtype), None, None
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of a model at N places: hidden states with the head that makes logits of them, or logits."""
+
+    states: torch.Tensor  # (N, H), or (N, V) without a head
+    head: Head | None
+
+    def log_probabilities(self, places: slice) -> torch.Tensor:
+        """Return the log-probability of each token of the vocabulary at some of the places, (n, V) in float32."""
+        states = self.states[places]
+        if self.head is not None:
+            logits = functional.linear(states, self.head.weight.to(states.dtype), self.head.bias).float()
+            states = self.head.finish(logits, slope=False)[0]
+        return states.log_softmax(dim=-1)
+
+
 class Scorer:
     """One model that computes log-probabilities, in rows of one form."""
 
@@ -136,6 +152,10 @@ class Scorer:
         """Make rows of this form from now on."""
         self.form = form
         self._attention.use(PACKED if form == "packed" else None)
+
+    def release(self) -> None:
+        """Give the model its own attention back."""
+        self._attention.use(None)
 
     @contextlib.contextmanager
     def dropout(self) -> Iterator[None]:
@@ -196,28 +216,42 @@ class Scorer:
     def token_logps(self, row: PairRow) -> torch.Tensor:
         """Return log-probabilities (N,) of the row's completion tokens, float32."""
         row = row.to(self.device)
+        self._prepare(row)
+        if row.spans is not None:
+            return TokenLogps.apply(self._packed_states(row), row.targets, self._packing_head())
+        return self._row_logits(row).log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
+
+    @torch.no_grad()
+    def predictions(self, row: PairRow) -> "Predictions":
+        """Return what is predicted at the places of the row's N completion tokens, over the whole vocabulary."""
+        row = row.to(self.device)
+        self._prepare(row)
+        if row.spans is not None:
+            return Predictions(self._packed_states(row), self._packing_head())
+        return Predictions(self._row_logits(row), None)
+
+    def _prepare(self, row: PairRow) -> None:
         # Not changed back behind it: the row's backward pass may compute attention again.
         self._attention.use(PACKED if row.spans is not None else None)
-        if row.spans is not None:
-            return self._packed_logps(row)
+
+    def _row_logits(self, row: PairRow) -> torch.Tensor:
+        """Return logits (N, V) in float32 of a row that is not packed, which is on the device."""
         predicting = torch.zeros_like(row.input_ids, dtype=torch.bool)
         predicting.view(-1)[row.index] = True  # the index ascends: logits come back in its order
-        if row.alone:
-            lengths: list[int] = [] if row.attention_mask is None else row.attention_mask.sum(dim=1).tolist()
-            parts = [
-                self._plain_logits(predicting[[at], :length], input_ids=row.input_ids[[at], :length])
-                for at, length in enumerate(lengths)
-                if row.lengths[at]  # a rating has one completion
-            ]
-            logits = torch.cat(parts)
-        else:
-            logits = self._plain_logits(
+        if not row.alone:
+            return self._plain_logits(
                 predicting,
                 input_ids=row.input_ids,
                 attention_mask=row.attention_mask,
                 position_ids=row.position_ids,
             )
-        return logits.log_softmax(dim=-1).gather(1, row.targets[:, None])[:, 0]
+        lengths: list[int] = [] if row.attention_mask is None else row.attention_mask.sum(dim=1).tolist()
+        parts = [
+            self._plain_logits(predicting[[at], :length], input_ids=row.input_ids[[at], :length])
+            for at, length in enumerate(lengths)
+            if row.lengths[at]  # a rating has one completion
+        ]
+        return torch.cat(parts)
 
     def _plain_logits(self, predicting: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
         """Return logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
@@ -231,13 +265,19 @@ class Scorer:
             logits = logits[predicting[:, columns]]
         return logits.float()
 
-    def _packed_logps(self, row: PairRow) -> torch.Tensor:
+    def _packing_head(self) -> Head:
         if self.head is None:
             raise NotImplementedError("its vocabulary head is not a linear layer")
+        return self.head
+
+    def _packed_states(self, row: PairRow) -> torch.Tensor:
+        """Return the hidden states (N, H) that predict the completion tokens of a packed row."""
+        self._packing_head()
         hidden = self._text(
             input_ids=row.input_ids, position_ids=row.position_ids, spans=row.spans, use_cache=False
         ).last_hidden_state
-        return TokenLogps.apply(hidden[0].index_select(0, row.index), row.targets, self.head)
+        states: torch.Tensor = hidden[0].index_select(0, row.index)
+        return states
 
     def pair_logps(self, row: PairRow) -> tuple[torch.Tensor, torch.Tensor]:
         """Return summed log-probabilities of the row's chosen and rejected completions, each (B,), float64."""
