@@ -18,7 +18,7 @@ from training.engine.model.base import choose_device, set_threads
 from training.engine.optimize import checkpoints, distributed
 from training.engine.optimize.checkpoints import Position
 from training.engine.optimize.distributed import Processes
-from training.engine.optimize.health import diagnose
+from training.engine.optimize.health import diagnose, explain_beginning
 from training.engine.optimize.interrupts import Interrupts
 from training.engine.optimize.journal import Journal, Recorder
 from training.engine.optimize.memory import peak_of
@@ -73,7 +73,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
         with journal.timed("training"):
             began = time.monotonic()
             evaluate_if_due(task, state, recorder, interrupts)  # a stop may have come before it
-            while state.step < task.total_steps:
+            while not is_over(task, state):
                 started = time.perf_counter()
                 figures = task.budget.fit(lambda: backward(task, state))
                 with interrupts.held():  # a stop finds the step wholly done or not begun
@@ -89,6 +89,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
                 left = task.total_steps - state.step
                 journal.report("training", state.step, task.total_steps, pace * left)
         recorder.sync()
+        keep_best(task, state, journal)
         finish(run, sources, prepared, state, journal, before=before)
 
 
@@ -139,6 +140,34 @@ def evaluate_if_due(task: Task, state: State, recorder: Recorder, interrupts: In
     with interrupts.held():
         recorder.add_evaluation({"step": state.step} | figures)
         state.evaluated = state.step
+        if state.best:
+            state.best.consider(figures["loss"], state.step, state.parameters)
+
+
+def is_over(task: Task, state: State) -> bool:
+    """Return whether the last step is done, or `early_stop` evaluations in a row found no better held-out loss."""
+    patience = task.config.early_stop
+    is_stopped = state.best is not None and patience > 0 and state.best.waited >= patience
+    return is_stopped or state.step >= task.total_steps
+
+
+def keep_best(task: Task, state: State, journal: Journal) -> None:
+    """Put the best adapter by held-out loss in place of the last one, if that is to be kept."""
+    if state.best is None:
+        return
+    if state.step < task.total_steps:
+        journal.note(
+            f"Stopped early, after step {state.step} of {task.total_steps}: the held-out loss was best at step"
+            f" {state.best.step}."
+        )
+    if task.config.keep != "best":
+        return
+    if state.step > state.evaluated:
+        figures = _heldout_figures(task, _heldout_logps(task), _heldout_point(task))
+        state.best.consider(figures["loss"], state.step, state.parameters)
+    if state.best.step and state.best.step != state.step:
+        state.place(state.best.weights)
+        journal.note(f"The adapter of step {state.best.step} is kept, of the lowest held-out loss.")
 
 
 def check_trained(task: Task, state: State) -> dict[str, Any] | None:
@@ -188,9 +217,12 @@ def finish(
     save_adapter(loaded.model, run.adapter)
     rows = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
     findings = diagnose(rows, task.config)
+    if rows and (why := explain_beginning(rows[0], task.config)):
+        journal.note(why)
     summary = {
         "status": "trained",
-        "steps": task.total_steps,
+        "steps": state.step,
+        "kept_step": kept_step(task, state),
         "skipped_steps": state.skipped,
         "pairs": len(task.pairs),
         "left_out": prepared.left_out.to_dict(),
@@ -218,6 +250,11 @@ def finish(
     for finding in findings:
         journal.say(f"{finding['message']} {finding['remedy']}")
     journal.report("done", task.total_steps, task.total_steps)
+
+
+def kept_step(task: Task, state: State) -> int:
+    """Return the step whose adapter is kept."""
+    return state.best.step if state.best and state.best.step and task.config.keep == "best" else state.step
 
 
 def _heldout_logps(task: Task) -> torch.Tensor:

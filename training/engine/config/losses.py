@@ -17,3 +17,6 @@ LOSS_OPTIONS: dict[str, frozenset[str]] = {
     "rao_kupper": frozenset({"tie_nu"}),
     "davidson": frozenset({"tie_nu"}),
 }
+
+# Those that are ln 2 for a pair that asks for no margin, where the policy is its reference.
+LN2_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "odpo", "robust", "dpop"})

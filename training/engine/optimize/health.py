@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from training.engine.config import TrainConfig
+from training.engine.config.losses import LN2_LOSSES
 
 _WINDOW = 8  # steps that are averaged, so that one odd batch raises no alarm
 _LENGTH_RATIO = 1.2
 _KL_BOUND = 50.0
+_NEAR_LN2 = 0.02
 
 
 def diagnose(rows: Sequence[dict[str, Any]], config: TrainConfig) -> list[dict[str, str]]:
@@ -52,6 +54,20 @@ def diagnose(rows: Sequence[dict[str, Any]], config: TrainConfig) -> list[dict[s
             "Raise beta, lower learning_rate, or train fewer epochs.",
         )
     return findings
+
+
+def explain_beginning(row: dict[str, Any], config: TrainConfig) -> str:
+    """Return why the first step's loss is not ln 2, as it is where training starts from its reference, or ""."""
+    loss, margin = row["loss"], row["rewards/margins"]
+    if config.loss not in LN2_LOSSES or config.nll_weight or loss is None or margin is None:
+        return ""
+    if abs(loss - math.log(2)) <= _NEAR_LN2:
+        return ""
+    if abs(margin) > _NEAR_LN2:
+        why = f"training starts from another policy than its reference ({config.reference})"
+    else:
+        why = "its pairs ask for margins, or weigh more or less than 1"
+    return f"The loss began at {loss:.3f}, not at ln 2 = 0.693, because {why}."
 
 
 def _recent(rows: Sequence[dict[str, Any]], key: str) -> float:

@@ -1,6 +1,8 @@
 """The state of a training: all that a step changes, and all that a checkpoint keeps."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -39,6 +41,24 @@ class LossScale:
 
 
 @dataclass
+class Best:
+    """The best held-out loss so far, its step, and the adapter that had it."""
+
+    loss: float = math.inf
+    step: int = 0
+    waited: int = 0  # evaluations since
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def consider(self, loss: float, step: int, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        """Take note of an evaluation. One that is not finite is none."""
+        if loss < self.loss:
+            copies = {name: weight.detach().cpu().clone() for name, weight in parameters.items()}
+            self.loss, self.step, self.waited, self.weights = loss, step, 0, copies
+        else:
+            self.waited += 1
+
+
+@dataclass
 class State:
     """The adapter's weights, their optimizer, and the steps so far."""
 
@@ -48,13 +68,15 @@ class State:
     skipped: int = 0  # steps whose loss or gradient was not finite
     evaluated: int = 0  # the step of the last line of evals.jsonl
     scale: LossScale | None = None  # in float16 alone
+    best: Best | None = None  # where the held-out loss decides what is kept, or when to stop
 
     @classmethod
     def initial(cls, config: TrainConfig, model: Any, dtype: torch.dtype = torch.float32) -> Self:
         """Return the state before the first step of a model that computes in `dtype`."""
         parameters = trainable_parameters(model)
         scale = LossScale() if dtype == torch.float16 else None
-        return cls(parameters, _optimizer(config, parameters), scale=scale)
+        best = Best() if config.keep == "best" or config.early_stop else None
+        return cls(parameters, _optimizer(config, parameters), scale=scale, best=best)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return adapter and optimizer as tensors by name, and the number of skipped steps."""
@@ -65,6 +87,10 @@ class State:
         found["skipped"] = torch.tensor(self.skipped)
         if self.scale:
             found["scale"] = torch.tensor([self.scale.value, self.scale.steady], dtype=torch.float64)
+        if self.best:
+            known = [self.best.loss, self.best.step, self.best.waited]
+            found["best"] = torch.tensor(known, dtype=torch.float64)
+            found |= {f"best.{name}": weight for name, weight in self.best.weights.items()}
         return {name: tensor.contiguous() for name, tensor in found.items()}
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -78,9 +104,13 @@ class State:
         if self.scale:
             value, steady = tensors["scale"].tolist()
             self.scale = LossScale(value, int(steady))
-        with torch.no_grad():
-            for name, weight in self.parameters.items():
-                weight.copy_(tensors[f"adapter.{name}"])
+        if self.best:
+            loss, step, waited = tensors["best"].tolist()
+            weights = {
+                name.removeprefix("best."): one for name, one in tensors.items() if name.startswith("best.")
+            }
+            self.best = Best(loss, int(step), int(waited), weights)
+        self.place({name: tensors[f"adapter.{name}"] for name in self.parameters})
         for name, weight in self.parameters.items():
             held = {
                 key.split(".", 2)[1]: value
@@ -92,6 +122,12 @@ class State:
                     key: value.clone() if key == "step" else value.to(weight.device)
                     for key, value in held.items()
                 }
+
+    def place(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put weights by name into the adapter."""
+        with torch.no_grad():
+            for name, weight in self.parameters.items():
+                weight.copy_(weights[name])
 
 
 def _optimizer(config: TrainConfig, parameters: dict[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
