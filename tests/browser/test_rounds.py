@@ -131,7 +131,7 @@ def test_an_admin_promotes_from_the_page(
     page = open_page(owner, training_round.get_absolute_url())
     page.once("dialog", lambda asked: asked.accept())
     page.get_by_role("button", name="Promote").click()
-    expect(page.get_by_text("the next round starts from its policy")).to_be_visible()
+    expect(page.get_by_text("its policy is the current one now")).to_be_visible()
     assert Project.objects.get().current_policy == Policy.objects.get(name="round 1")
 
 

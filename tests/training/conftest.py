@@ -10,7 +10,14 @@ from tests.factories import judge_by_word
 
 # What keeps a round of the starter model short.
 TINY: dict[str, Any] = {
-    "training": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 128, "threads": 1},
+    "training": {
+        "epochs": 1,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "max_length": 128,
+        "threads": 1,
+        "kl_samples": 0,
+    },
     "sampling": {"max_new_tokens": 12},
     "fresh_comparisons": 4,
     "gate_comparisons": 4,
@@ -108,6 +115,17 @@ def worker(db: None) -> Any:
     return Worker.objects.create(name="celery@here/1", queues=["default", "training"], seen_at=timezone.now())
 
 
+def drifted(budget: float | None, scale: float) -> dict[str, Any]:
+    """Return what the engine's verb `scale` tells of a policy that was scaled to `scale`."""
+
+    def figures(at: float, kl: float) -> dict[str, Any]:
+        interval = {"value": kl, "low": 0.8 * kl, "high": 1.4 * kl}
+        return {"scale": at, "kl": interval, "reward": interval, "length": 40.0 + kl, "distinct_2": 0.25}
+
+    found = {"reference": figures(0.0, 0.0), "trained": figures(1.0, 6.3), "final": figures(scale, 1.68)}
+    return {"status": "scaled", "budget": budget, "completions": 128, "events": [], "tried": [], **found}
+
+
 @pytest.fixture
 def finished(make_round: Any, ready_project: Any) -> Any:
     """Return a ready round as the runner leaves it: metrics, a summary, fresh and gate comparisons."""
@@ -134,6 +152,7 @@ def finished(make_round: Any, ready_project: Any) -> Any:
             ],
             "events": ["Rows are not packed."],
         },
+        "scale": drifted(budget=2.0, scale=0.64),
         "sample": {"events": ["Prompt 7 is left out: <refused>."]},
         "sample_previous": {"events": ["Prompt 7 is left out: <refused>."]},
         "passed_over": {"too_long": 3, "refused": 1, "equal": 2},

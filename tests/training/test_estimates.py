@@ -169,7 +169,7 @@ def test_a_failed_round_resumes_with_other_limits(make_round: Any, owner: Any, c
     round_.refresh_from_db()
     config = round_.settings["config"]
     assert (round_.state, config["max_tokens"], config["sampling"]["batch_size"]) == ("queued", 256, 8)
-    assert config["beta"] == 0.1
+    assert config["beta"] == 0.3
     assert round_.events.last().message == "Resumed with max_tokens 256, sampling.batch_size 8."
 
 

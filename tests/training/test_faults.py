@@ -34,7 +34,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 # Some seconds of training and no sampling: time to break something, and to see it healed.
 LONG: dict[str, Any] = {
-    "training": {"epochs": 30, "batch_size": 4, "max_length": 128, "checkpoint_steps": 5, "threads": 1},
+    "training": {
+        "epochs": 30,
+        "batch_size": 4,
+        "max_length": 128,
+        "checkpoint_steps": 5,
+        "threads": 1,
+        "kl_samples": 0,
+    },
     "fresh_comparisons": 0,
     "gate_comparisons": 0,
 }

@@ -53,9 +53,35 @@ def test_project_settings_override_the_engine_and_choices_both(ready_project: Pr
     chosen = {"training": {"epochs": 2, "lora": {"alpha": 8.0}}}
     settings_ = state_machine.start(ready_project, owner, chosen).settings
     config = settings_["config"]
-    assert (config["beta"], config["epochs"], config["batch_size"]) == (0.5, 2, 16)
+    assert (config["beta"], config["epochs"], config["batch_size"]) == (0.5, 2, 8)  # 8 is recommended
     assert (config["lora"]["r"], config["lora"]["alpha"]) == (4, 8.0)
     assert (config["sampling"]["temperature"], settings_["gate_comparisons"]) == (0.7, 7)
+
+
+def test_rounds_train_from_the_base_policy(
+    make_round: Any, ready_project: Project, owner: Any, tiny: Any
+) -> None:
+    """However many were promoted; each gate compares with the current policy. Another start may be named."""
+    first = make_round("promoted")
+    base, current = first.start_policy, first.result_policy
+    (first.run_dir / "adapter").mkdir(parents=True)
+    second = state_machine.start(ready_project, owner, tiny)
+    assert (second.start_policy, second.against, second.opponent) == (base, current, current)
+    assert second.settings["config"]["start_adapter"] is None
+    assert second.settings["config"]["reference"] == "start"
+    assert second.settings["pairs"]["margin_scale"] == 0
+    assert second.snapshot is not None
+    assert second.snapshot.pairs.filter(held_out=False).count() == 12
+    state_machine.cancel(second, owner)
+    third = state_machine.start(ready_project, owner, tiny, begin=current)
+    assert (third.start_policy, third.against, third.opponent) == (current, None, current)
+    assert third.settings["config"]["start_adapter"] == current.adapter
+    state_machine.cancel(third, owner)
+    elsewhere = Project.objects.create(slug="elsewhere", name="Elsewhere")
+    foreign = Policy.objects.create(project=elsewhere, name="foreign", kind="base", base_model="starter")
+    with pytest.raises(RoundError, match="Choose a policy of this project to start from") as refused:
+        state_machine.start(ready_project, owner, tiny, begin=foreign)
+    assert refused.value.field == "start_from"
 
 
 def test_too_few_pairs_are_refused_and_change_nothing(

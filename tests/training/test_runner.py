@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 # Training alone, without sampling; and so long that it can be cut off, with a checkpoint every 5 steps.
 ALONE: dict[str, Any] = {
-    "training": {"batch_size": 4, "max_length": 128, "threads": 1},
+    "training": {"epochs": 1, "batch_size": 4, "max_length": 128, "threads": 1, "kl_samples": 0},
     "fresh_comparisons": 0,
     "gate_comparisons": 0,
 }
@@ -258,6 +258,36 @@ def test_a_child_that_outlived_its_worker_is_ended_first(long_round: Round) -> N
         assert orphan.wait(10) != 0
     assert Round.objects.get().state == "ready"
     assert Metric.objects.count() == STEPS
+
+
+@pytest.mark.chaos
+def test_a_round_cut_off_before_scaling_goes_on_with_it(
+    ready_project: Project, owner: Any, client_for: Any
+) -> None:
+    """Training is not redone. The budget is kept, and the page shows what it came to."""
+    training = ALONE["training"] | {"epochs": 30, "kl_samples": 16, "kl_budget": 0.01}
+    chosen = ALONE | {"training": training, "sampling": {"max_new_tokens": 8}}
+    claimed = state_machine.claim_round(
+        state_machine.start(ready_project, owner, chosen).pk, "one that is killed"
+    )
+    assert claimed is not None
+    files = runner.RunDirectory(claimed.run_dir)
+    runner.prepare(claimed, files)
+    train_here(Work(claimed, files))
+    trained = (files.adapter / "adapter_model.safetensors").read_bytes()
+    state_machine.move(Round.objects.get(), Round.State.QUEUED)
+    again = state_machine.claim_round(claimed.pk, "its successor")
+    assert again is not None
+    runner.run(again)
+    again.refresh_from_db()
+    assert (again.state, again.reason) == ("ready", "")
+    found = again.summary["scale"]
+    assert found["trained"]["kl"]["value"] > 0.01 >= found["final"]["kl"]["low"]
+    assert (files.unscaled / "adapter_model.safetensors").read_bytes() == trained
+    assert (files.adapter / "adapter_model.safetensors").read_bytes() != trained
+    page = client_for(owner).get(again.get_absolute_url()).content.decode()
+    assert "which keeps its budget of 0.01 nats" in page
+    assert f"{found['final']['kl']['value']:.2f}" in page
 
 
 @pytest.mark.chaos

@@ -6,6 +6,7 @@ from rest_framework.response import Response
 from annotate.api.access import Scope
 from annotate.api.operations.declaration import Call, Endpoint, operation
 from annotate.people.access import ADMINS
+from training.api.rounds import named_policy
 from training.api.shapes import DryRunIn, DryRunOut
 from training.models import DryRun
 from training.rounds import estimates
@@ -32,7 +33,9 @@ class Estimates(Endpoint):
         elif kind == DryRun.Kind.WRITING:
             made = estimates.ask_writing(call.project, call.user, count, given.get("sampling"))
         else:
-            made = estimates.ask_round(call.project, call.user, given)
+            given.pop("gate_against", None)  # which changes nothing of what it costs
+            begin = named_policy(call, "start_from", given.pop("start_from", None))
+            made = estimates.ask_round(call.project, call.user, given, begin)
         return Response(DryRunOut(made).data, status=202)
 
 

@@ -45,7 +45,8 @@ class Rounds(Endpoint):
 
     @operation(
         "Start a round",
-        "It trains the current policy on a snapshot of the judgments of this moment.",
+        "It trains on a snapshot of the judgments of this moment. It starts from the project's base policy, unless"
+        " `start_from` names another.",
         scope=Scope.ADMIN,
         roles=ADMINS,
         takes=RoundIn,
@@ -56,7 +57,8 @@ class Rounds(Endpoint):
     def post(self, call: Call) -> Response:
         chosen = dict(call.given)
         against = named_policy(call, "gate_against", chosen.pop("gate_against", None))
-        made = state_machine.start(call.project, call.user, chosen, against=against)
+        begin = named_policy(call, "start_from", chosen.pop("start_from", None))
+        made = state_machine.start(call.project, call.user, chosen, against=against, begin=begin)
         return Response(WholeRoundOut(made).data, status=201)
 
 
@@ -198,7 +200,7 @@ class Promotion(Endpoint):
 
     @operation(
         "Promote a round",
-        "The next round starts from its policy.",
+        "Its policy becomes the current one.",
         scope=Scope.ADMIN,
         roles=ADMINS,
         gives=WholeRoundOut,

@@ -29,7 +29,12 @@ class RoundIn(StrictSerializer):
     fresh_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
     gate_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
     gate_against = serializers.CharField(
-        required=False, max_length=120, help_text="Name of a policy. Without it, the one that it starts from."
+        required=False, max_length=120, help_text="Name of a policy. Without it, the current one."
+    )
+    start_from = serializers.CharField(
+        required=False,
+        max_length=120,
+        help_text="Name of a policy with weights. Without it, the base policy: what the project began with.",
     )
 
 

@@ -33,7 +33,7 @@ README = """\
 
 Everything that this round was trained from. In a checkout of Whetstone, with this folder's name in place of DIR:
 
-    python -m training.engine train DIR
+    python -m training.engine train DIR{scale}
     cd DIR && sha256sum --check expected.sha256
 
 On the same kind of processor, with the same versions of the libraries, the adapter is the same to the byte.
@@ -193,6 +193,7 @@ def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
     return README.format(
         number=round_.number,
         project=round_.project.slug,
+        scale="\n    python -m training.engine scale DIR" if round_.summary.get("scale") else "",
         base_model=config.base_model,
         revision=f" at revision `{config.revision}`" if config.revision else "",
         where=where,

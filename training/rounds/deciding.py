@@ -21,7 +21,7 @@ UNFINISHED = Q(judged__lt=F("needed"), withdrawn_at=None)
 
 @again_on_race
 def promote(round_: Round, by: User | None = None) -> bool:
-    """Make the round's policy the one that the next round starts from. Return False if it was decided already."""
+    """Make the round's policy the current one. Return False if it was decided already."""
     round_.refresh_from_db(fields=["state"])
     if round_.state != Round.State.READY:
         return False

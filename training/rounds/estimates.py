@@ -28,7 +28,15 @@ from training.engine.errors import ConfigError, EngineError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
-from training.rounds.plan import Plan, RoundError, check_lengths, check_policy, model_path, on_this_machine
+from training.rounds.plan import (
+    Plan,
+    RoundError,
+    check_lengths,
+    check_policy,
+    model_path,
+    on_this_machine,
+    usual_start,
+)
 from training.rounds.state_machine import MIN_PAIRS
 
 logger = logging.getLogger(__name__)
@@ -43,9 +51,11 @@ TICK_SECONDS = 1.0
 # --- What an admin asks ------------------------------------------------------------------------------------------
 
 
-def ask_round(project: Project, by: User | None, chosen: Mapping[str, Any]) -> DryRun:
+def ask_round(
+    project: Project, by: User | None, chosen: Mapping[str, Any], begin: Policy | None = None
+) -> DryRun:
     """Ask what a round with the settings `chosen` would cost. Raises RoundError as `state_machine.start` does."""
-    plan = Plan.for_project(project, check_policy(project.current_policy), chosen)
+    plan = Plan.for_project(project, check_policy(begin) if begin else usual_start(project), chosen)
     check_lengths(plan)
     return _ask(project, by, DryRun.Kind.ROUND, plan.to_dict())
 
@@ -189,7 +199,8 @@ def _write_pairs(estimate: DryRun, plan: Plan, files: RunDirectory) -> None:
 
 def _unsaved_round(estimate: DryRun, trains: bool) -> Round:
     """Return the round that would be started, so that its prompts can be drawn."""
-    policy: Policy = check_policy(estimate.project.current_policy)
+    project = estimate.project
+    policy: Policy = usual_start(project) if trains else check_policy(project.current_policy)
     return Round(
         project=estimate.project,
         number=0,

@@ -36,6 +36,17 @@ def find_ancestors(policy: Policy) -> list[Policy]:
     return found
 
 
+def find_base(policy: Policy) -> Policy:
+    """Return the policy that a lineage began with: the nearest one that no round made, such as the base model."""
+    lineage = [policy, *find_ancestors(policy)]
+    made = set(
+        Round.objects.filter(result_policy__in=[one.pk for one in lineage]).values_list(
+            "result_policy", flat=True
+        )
+    )
+    return next((one for one in lineage if one.pk not in made), lineage[-1])
+
+
 def find_descendants(policy: Policy) -> list[Policy]:
     """Return every policy that came from this one, oldest first."""
     return _descendants(policy, _children(policy.project_id))

@@ -25,6 +25,9 @@ from annotate.projects import base_models
 from training.endpoints.addresses import find_place
 from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
+from training.recipes.recommendation import Recommendation, recommend_for
+from training.recipes.sizes import context_length
+from training.rounds.lineage import find_base
 from training.storage.folders import Folder
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
@@ -186,10 +189,27 @@ def _chat_lengths(project: Project, policy: Policy) -> dict[str, int]:
     return {"max_new_tokens": min(CHAT_TOKENS, limit // 2) if limit else CHAT_TOKENS}
 
 
+def recommendation_for(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> Recommendation | None:
+    """Return what is recommended for training `policy` now; None for what is not trained here, or a bad loss."""
+    loss = merged(project.training_settings, chosen).get("loss", TrainConfig.loss)
+    if not isinstance(loss, str) or loss not in LOSS_OPTIONS or policy.kind == Policy.Kind.EXTERNAL:
+        return None
+    try:
+        return recommend_for(project, model_path(policy.base_model), loss)
+    except RoundError:  # of a model that is not there, which is said where it matters
+        return None
+
+
 def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of training, over the shape of the adapter that goes on being trained."""
+    """Return what is recommended, with the project's settings, the adapter's shape and what was `chosen` over it."""
     shape = adapter_shape(policy)
-    training = merged(merged(project.training_settings, {"lora": shape} if shape else {}), chosen)
+    found = recommendation_for(project, policy, chosen)
+    training = merged(found.settings if found else {}, project.training_settings)
+    training = merged(merged(training, {"lora": shape} if shape else {}), chosen)
+    lora = training.get("lora")
+    cannot_scale = (isinstance(lora, Mapping) and lora.get("dora")) or training.get("kl_samples") == 0
+    if cannot_scale and "kl_budget" not in {*project.training_settings, *chosen}:
+        training["kl_budget"] = None  # recommended, and not to be kept
     if shape and not isinstance(training["lora"], Mapping):
         raise RoundError(_("must be an object of settings."), "lora", separator=" ")
     for name, has in shape.items():
@@ -346,6 +366,15 @@ def check_policy(policy: Policy | None) -> Policy:
     return policy
 
 
+def usual_start(project: Project) -> Policy:
+    """Return the policy that rounds of a project train from unless another is chosen: its base policy, a fixed one.
+
+    Raises RoundError as `check_policy` does.
+    """
+    current = project.current_policy
+    return check_policy(current and find_base(current))
+
+
 def check_writer(policy: Policy | None) -> Policy:
     """Return the policy if it can write: one that a round can start from, or an endpoint. Raises RefusalError."""
     if policy is not None and is_endpoint(policy):
@@ -377,14 +406,4 @@ def check_lengths(plan: Plan) -> None:
 
 def length_limit(base_model: str) -> int | None:
     """Return the model's longest input in tokens, from its config.json; None for a model on another machine."""
-    path = model_path(base_model)
-    if not path.startswith("/"):  # a hub id is nothing to look for among this machine's files
-        return None
-    try:
-        data = json.loads((Path(path) / "config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(data, dict):
-        return None
-    limit = data.get("max_position_embeddings") or data.get("n_positions")
-    return limit if isinstance(limit, int) else None
+    return context_length(model_path(base_model))

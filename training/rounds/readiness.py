@@ -8,7 +8,7 @@ from annotate.models import Judgment, Project
 from annotate.pairs.aggregation import aggregate
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from training.models import Round
-from training.rounds.plan import Plan, check_policy
+from training.rounds.plan import Plan, usual_start
 from training.rounds.state_machine import MIN_PAIRS
 
 
@@ -46,7 +46,7 @@ class Readiness:
 
 def find_readiness(project: Project) -> Readiness:
     """Return how ready a project is, by its own settings. Raises RoundError if no round can start from its policy."""
-    plan = Plan.for_project(project, check_policy(project.current_policy), {})
+    plan = Plan.for_project(project, usual_start(project), {})
     account = Account.from_counts(aggregate(project, plan.pairs).counts)
     last = project.rounds.filter(result_policy__isnull=False).first()
     return Readiness(

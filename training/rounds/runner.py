@@ -19,6 +19,7 @@ from training.models import Round
 from training.rounds import child_process, state_machine, workers
 from training.rounds.finishing import RoundLostError, finish, previous_files
 from training.rounds.phases.sampling import sample
+from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
 from training.rounds.phases.work import ChildFailedError, Phase, Work, WorkerStoppingError
 from training.rounds.plan import Plan, is_endpoint, on_this_machine
@@ -33,6 +34,7 @@ LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops o
 # What a round consists of, in order. A verb that is in done.json is not run again.
 PHASES = (
     Phase("train", Round.State.TRAINING, is_wanted=lambda work: work.round.trains, act=train),
+    Phase("scale", Round.State.TRAINING, is_wanted=is_measured, act=scale),
     Phase("sample", Round.State.SAMPLING, is_wanted=lambda work: True, act=sample),
 )
 

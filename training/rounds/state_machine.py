@@ -35,6 +35,7 @@ from training.rounds.plan import (
     check_policy,
     check_writer,
     is_endpoint,
+    usual_start,
 )
 from training.standings.gates import next_level
 
@@ -101,24 +102,53 @@ def start(
     chosen: Mapping[str, Any] | None = None,
     *,
     against: Policy | None = None,
+    begin: Policy | None = None,
 ) -> Round:
-    """Queue a round that trains the current policy on a snapshot of the judgments of this moment.
+    """Queue a round that trains on a snapshot of the judgments of this moment.
 
-    `chosen` lies over the project's defaults; `Plan.for_project` lists its keys. Its gate compares with the policy
-    that it starts from, or with the one that is named by `against`. Raises RoundError, naming the field at fault, if
-    the round cannot be queued. Nothing is changed then.
+    It trains from the policy `begin`, by default from the project's base policy, which is its reference too: a fixed
+    one, however many rounds there were. `chosen` lies over the project's defaults; `Plan.for_project` lists its keys.
+    Its gate compares with the current policy, or with the one that is named by `against`. Raises RoundError, naming
+    the field at fault, if the round cannot be queued. Nothing is changed then.
     """
     with transaction.atomic():
-        policy, plan = _plan(project, chosen or {})
-        against = None if against == policy else against  # which is the usual one
+        policy, plan = _plan_training(project, begin, chosen or {})
+        against = against or policy.project.current_policy
+        against = None if against == policy else against  # which a round without another one compares with
         _check_opponent(policy, against)
         hold_out_enough(project)
         snapshot = take_snapshot(project, by, plan.pairs)
         count = snapshot.pairs.filter(held_out=False).count()
         if count < MIN_PAIRS:
             raise _too_few_pairs(count)
+        goes_by_loss = plan.config.early_stop or plan.config.keep == "best"
+        if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
+            sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
+            raise RoundError(sentence, "early_stop" if plan.config.early_stop else "keep")
         message = f"{count} pairs to train on."
         return _queue(policy, plan, by, message, snapshot=snapshot, against=against)
+
+
+def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
+    """Lock the project, and plan a round that trains, from `begin` or the base policy. Raises RefusalError."""
+    project = _locked(project)
+    policy = _named_start(project, begin) if begin else usual_start(project)
+    policy.project = project
+    plan = Plan.for_project(project, policy, chosen)
+    check_lengths(plan)
+    if project.rounds.open().exists():
+        raise RoundError(_why_no_other(project))
+    return policy, plan
+
+
+def _named_start(project: Project, begin: Policy) -> Policy:
+    found = project.policies.filter(pk=begin.pk).first()
+    if found is None:
+        raise RoundError(_("Choose a policy of this project to start from."), "start_from")
+    try:
+        return check_policy(found)
+    except RoundError as error:
+        raise RoundError(str(error), "start_from", separator=None) from error
 
 
 def retrain(original: Round, policy: Policy, by: User | None) -> Round:
@@ -127,7 +157,7 @@ def retrain(original: Round, policy: Policy, by: User | None) -> Round:
     They are those that stood when it was started. Raises RoundError as `start` does.
     """
     with transaction.atomic():
-        project = Project.objects.select_for_update(no_key=True).get(pk=original.project_id)
+        project = _locked(original.project)
         plan = Plan.from_dict(original.settings)
         plan = replace(plan, config=replace(plan.config, start_adapter=check_policy(policy).adapter or None))
         check_lengths(plan)
@@ -139,7 +169,10 @@ def retrain(original: Round, policy: Policy, by: User | None) -> Round:
             raise _too_few_pairs(count)
         policy.project = project
         message = f"{count} pairs to train on, without what was forgotten of round {original.number}."
-        return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original)
+        current = project.current_policy
+        against = None if current == policy else current
+        _check_opponent(policy, against)
+        return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original, against=against)
 
 
 def write(
@@ -164,7 +197,15 @@ def write(
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
         chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
-        policy, plan = _plan(project, chosen, writer=policy, writes=True)
+        project = _locked(project)
+        wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
+        policy = check_writer(wanted)
+        policy.project = project
+        plan = Plan.for_project(project, policy, chosen)
+        if not is_endpoint(policy):
+            check_lengths(plan)
+        if project.rounds.open().exists():
+            raise RoundError(_why_no_other(project))
         _check_opponent(policy, against)
         hold_out_enough(project)
         message = f"{count} comparison{'' if count == 1 else 's'} to write."
@@ -180,23 +221,9 @@ def _check_opponent(policy: Policy, against: Policy | None) -> None:
     check_writer(against)
 
 
-def _plan(
-    project: Project, chosen: Mapping[str, Any], *, writer: Policy | None = None, writes: bool = False
-) -> tuple[Policy, Plan]:
-    """Lock the project, and plan a round from its current policy. Raises RefusalError if there cannot be one.
-
-    One that only `writes` may be of another policy of the project, the `writer`, and of an endpoint.
-    """
-    # Not as the caller read it: a promotion or a roll-back may have been committed since.
-    project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-    wanted = project.current_policy if writer is None else project.policies.filter(pk=writer.pk).first()
-    policy = check_writer(wanted) if writes else check_policy(wanted)
-    plan = Plan.for_project(project, policy, chosen)
-    if not is_endpoint(policy):
-        check_lengths(plan)
-    if project.rounds.open().exists():
-        raise RoundError(_why_no_other(project))
-    return policy, plan
+def _locked(project: Project) -> Project:
+    """Lock the project and read it again: a promotion or a roll-back may have been committed since."""
+    return Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
 def _queue(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import template
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -43,6 +44,23 @@ def plus_minus(estimate: Estimate) -> str:
 
 
 @register.filter
+def model_size(parameters: int | None) -> str:
+    """Write how large a model is: a model of 135 million parameters."""
+    if parameters is None:
+        return _("a model of unknown size")
+    if parameters >= 1_000_000_000:
+        return _("a model of %(count)s billion parameters") % {"count": f"{parameters / 1e9:.3g}"}
+    return _("a model of %(count)s million parameters") % {"count": f"{parameters / 1e6:.3g}"}
+
+
+@register.filter
+def from_to(interval: Mapping[str, float]) -> str:
+    """Write the ends of an interval: 1.42 to 2.09."""
+    ends = {name: number_format(round(interval[name], 2), 2) for name in ("low", "high")}
+    return _("%(low)s to %(high)s") % ends
+
+
+@register.filter
 def duration(seconds: float | str | None) -> str:
     """Write 75.2 as 1 min 15 s."""
     if not isinstance(seconds, (int, float)):
@@ -68,6 +86,8 @@ PHASES = {
     "sampling the previous policy": gettext_lazy("Sampling the policy before, for the gate"),
     "writing": gettext_lazy("Writing"),
     "merging": gettext_lazy("Merging"),
+    "measuring": gettext_lazy("Measuring how far it is from its reference"),
+    "scaling": gettext_lazy("Scaling the adapter to its KL budget"),
     "saving": gettext_lazy("Saving the adapter"),
     "done": gettext_lazy("Finishing"),
     "fetching": gettext_lazy("Fetching files"),

@@ -19,6 +19,7 @@ from primitives.text import printable
 from training.models import Round
 from training.rounds import lineage
 from training.rounds.plan import dotted
+from training.standings.drift import measure_drift
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out
 from training.usage.serving import base_name
@@ -178,6 +179,17 @@ def _measured(made: Round | None) -> str:
     if held_out is not None:
         rows.append(
             f"- Accuracy on held-out pairs: {_share(held_out.after)}, {100 * held_out.before:.1f} % before."
+        )
+    drift = measure_drift(made)
+    if drift is not None and drift.kept.kl is not None:
+        kl = drift.kept.kl
+        scaled = (
+            f" Its adapter was scaled to {drift.scale:.3g} of what was trained." if drift.scale < 1 else ""
+        )
+        rows.append(
+            f"- KL from {_plain(drift.policies[0].name)}: {kl['value']:.2f} nats per completion (95 % interval "
+            f"{kl['low']:.2f} to {kl['high']:.2f}, {drift.completions:,} completions). Mean length "
+            f"{drift.kept.length:.1f} tokens, {drift.policies[0].length:.1f} before.{scaled}"
         )
     rows.append(f"- State of the round: {made.state}.")
     return "\n".join(rows)

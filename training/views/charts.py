@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from training.engine.config.losses import LN2_LOSSES
 from training.models import Round
 
 WIDTH, HEIGHT = 520, 160
@@ -59,7 +60,16 @@ def round_charts(round_: Round) -> list[Chart]:
         return [step for step, _value in kept], [value for _step, value in kept]
 
     charts = [
-        line_chart(_("Loss"), *series("loss"), total_steps=total, awaited=awaited),
+        line_chart(
+            _("Loss"),
+            *series("loss"),
+            total_steps=total,
+            awaited=awaited,
+            rule=math.log(2) if starts_at_ln2(round_) else None,
+            note=_("dashed: ln 2 = 0.693, where a policy that is its reference begins")
+            if starts_at_ln2(round_)
+            else "",
+        ),
         line_chart(
             _("Accuracy on the batch"),
             *series("rewards/accuracies"),
@@ -87,6 +97,12 @@ def round_charts(round_: Round) -> list[Chart]:
         ),
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def starts_at_ln2(round_: Round) -> bool:
+    """Return whether the loss of a round is ln 2 for a policy that is its reference: without margins or other terms."""
+    config, pairs = round_.settings.get("config", {}), round_.settings.get("pairs", {})
+    return config.get("loss") in LN2_LOSSES and not config.get("nll_weight") and not pairs.get("margin_scale")
 
 
 def line_chart(

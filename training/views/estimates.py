@@ -49,7 +49,7 @@ def _ask(request: ProjectRequest, form: TrainingForm | WritingForm) -> DryRun:
         return estimates.ask_writing(
             request.project, request.user, form.cleaned_data["count"], form.sampling()
         )
-    return estimates.ask_round(request.project, request.user, form.chosen())
+    return estimates.ask_round(request.project, request.user, form.chosen(), form.policies()["begin"])
 
 
 def _asked(request: ProjectRequest, made: DryRun) -> HttpResponse:

@@ -118,7 +118,11 @@ LABELS = {
     "device": _("Device"),
     "quantization": _("Quantization"),
     "gradient_checkpointing": _("Gradient checkpointing"),
+    "kl_budget": _("KL budget"),
+    "kl_samples": _("Completions to measure KL on"),
     "eval_steps": _("Score held-out pairs every … steps"),
+    "keep": _("Adapter to keep"),
+    "early_stop": _("Stop early after … evaluations"),
     "checkpoint_steps": _("Checkpoint every … steps"),
     "trackers": _("Trackers"),
     "max_skipped_steps": _("Max skipped steps"),
@@ -126,6 +130,7 @@ LABELS = {
 }
 # Choices of options that may be a path elsewhere.
 FRACTIONS = {
+    "kl_budget",
     "offset_scale",
     "tie_nu",
     "simpo_gamma",
@@ -133,5 +138,6 @@ FRACTIONS = {
 }  # options that may be fractional but are unset by default
 
 CHOICES: dict[str, list[tuple[str, str | Promise]]] = {
-    "reference": [("start", _("the policy that it starts from")), ("base", _("the base model"))]
+    "keep": [("last", _("of the last step")), ("best", _("of the best held-out loss"))],
+    "reference": [("start", _("the policy that it starts from")), ("base", _("the base model"))],
 }

@@ -1,5 +1,6 @@
 """The forms that start a round: the engine's own options, with their explanations, in groups."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,23 +17,27 @@ from annotate.pairs.settings import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
 from training.models import DryRun, Round
+from training.recipes.recommendation import Recommendation
 from training.rounds.estimates import with_proposals
+from training.rounds.lineage import find_base
 from training.rounds.plan import (
     COUNTS,
     MOST_COMPARISONS,
     RESUMABLE,
     Plan,
     RoundError,
-    check_policy,
     dotted,
     nested,
+    recommendation_for,
+    usual_start,
 )
+from training.templatetags.round_figures import setting
 from training.views.fields import option_field
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
 GROUPS: dict[str | Promise, tuple[str, ...]] = {
-    "": ("epochs", "learning_rate", "beta", "batch_size"),
+    "": ("epochs", "learning_rate", "beta", "batch_size", "kl_budget"),
     _("Loss"): (
         "loss",
         "reference",
@@ -83,7 +88,10 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     ),
     _("Chats"): ("chat_template", "chat_template_kwargs", "unmatched_turns"),
     _("Watching and checkpoints"): (
+        "kl_samples",
         "eval_steps",
+        "keep",
+        "early_stop",
         "checkpoint_steps",
         "trackers",
         "max_skipped_steps",
@@ -117,11 +125,20 @@ class Like:
     number: int = 0  # of the round
     taken: tuple[str, ...] = ()  # options of an estimate's proposals
     against: Policy | None = None  # which the round compared with, if not with the usual one
+    start: Policy | None = None  # which it trained from, if not from the usual one
 
     @classmethod
     def round(cls, round_: Round) -> Self:
+        current = round_.project.current_policy
+        against = None if round_.against == current else round_.against
+        start = None if current and round_.start_policy == find_base(current) else round_.start_policy
         return cls(
-            round_.project, round_.settings, round_.trains, number=round_.number, against=round_.against
+            round_.project,
+            round_.settings,
+            round_.trains,
+            number=round_.number,
+            against=against,
+            start=start if round_.trains else None,
         )
 
     @classmethod
@@ -137,10 +154,23 @@ class RoundForm(forms.Form):
     `state_machine.start` takes what is `chosen()`, and has the last word.
     """
 
-    def __init__(self, project: Project, *args: Any, like: Like | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *args: Any,
+        like: Like | None = None,
+        ignores_project: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Fill in the settings of `like`, or the project's, or with `ignores_project` what is recommended alone."""
         super().__init__(*args, **kwargs)
         self.like = like
+        if ignores_project:
+            project = copy.copy(project)
+            project.training_settings = {}
         defaults = _like(like) if like else _defaults(project)
+        self.recommended = _recommended(project)
+        advice = dict(dotted(self.recommended.settings)) if self.recommended else {}
         for name, (label, help_text) in COUNT_FIELDS.items():
             self.fields[name] = forms.IntegerField(
                 label=label,
@@ -153,7 +183,10 @@ class RoundForm(forms.Form):
         for names in GROUPS.values():
             for name in names:
                 default, text, choices = options[name]
-                self.fields[name] = option_field(name, defaults.get(name, default), default, text, choices)
+                initial = defaults.get(name, default)
+                self.fields[name] = option_field(name, initial, default, text, choices)
+                if name in advice and advice[name] != initial:
+                    self.fields[name].help_text = _with_advice(self.fields[name].help_text, advice[name])
         self.pair_fields = _pair_fields()
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
@@ -173,12 +206,12 @@ class RoundForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Check each option by itself, so that all errors appear at once. How they go together is checked later."""
         cleaned: dict[str, Any] = dict(self.cleaned_data)
-        loss = {"loss": cleaned["loss"]} if "loss" in cleaned else {}
+        beside = {name: cleaned[name] for name in ("loss", "eval_steps", "kl_samples") if cleaned.get(name)}
         for name, value in cleaned.items():
             alone = nested({name: value})
             try:
                 PairSettings(**alone["pairs"])
-                options = {**loss, **alone["training"], "sampling": alone["sampling"]}
+                options = {**beside, **alone["training"], "sampling": alone["sampling"]}
                 TrainConfig.from_dict({"base_model": "-", **options})
             except (ConfigError, PairSettingsError) as error:
                 self.add_error(name, capfirst(error.message))
@@ -272,10 +305,23 @@ class WriteForm(forms.Form):
 def _defaults(project: Project) -> dict[str, Any]:
     """Return the project's settings by field name; the engine's where a policy or a setting is at fault."""
     try:
-        plan = Plan.for_project(project, check_policy(project.current_policy), {})
+        plan = Plan.for_project(project, usual_start(project), {})
     except RoundError:
         return {name: getattr(Plan, name) for name in COUNTS}
     return dict(dotted(plan.to_dict()))
+
+
+def _recommended(project: Project) -> Recommendation | None:
+    """Return what is recommended for the project now; None where no round can start from its policy."""
+    try:
+        return recommendation_for(project, usual_start(project), {})
+    except RoundError:
+        return None
+
+
+def _with_advice(help_text: str | Promise, value: Any) -> str:
+    advice = _("Recommended: %(value)s.") % {"value": setting(value)}
+    return f"{help_text} {advice}".strip()
 
 
 def _like(like: Like) -> dict[str, Any]:
@@ -318,7 +364,7 @@ def _pair_fields() -> dict[str, forms.Field]:
         ),
         "margin_scale": forms.FloatField(
             label=_("Margin per step of strength"),
-            initial=round(PairSettings.margin_scale, 3),
+            initial=PairSettings.margin_scale,
             help_text=_(
                 "Nats of implicit reward that slightly better, better and much better ask for once, twice and three "
                 "times; 0 leaves strength out, and so do losses without margins."

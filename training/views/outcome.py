@@ -10,6 +10,7 @@ from annotate.models import Comparison
 from training.models import Round
 from training.rounds.deciding import UNFINISHED
 from training.rounds.readiness import Account
+from training.standings.drift import measure_drift
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out, measure_lengths
 
@@ -38,6 +39,7 @@ def outcome(round_: Round) -> dict[str, Any]:
         "gate": measure_gate(round_),
         "held_out": measure_held_out(round_),
         "lengths": measure_lengths(round_),
+        "drift": measure_drift(round_),
         "health": round_.summary.get("train", {}).get("health", []),
         "told": _told(round_),
         "cut": cut_completions(round_),
@@ -66,7 +68,7 @@ def cut_completions(round_: Round) -> dict[str, int] | None:
 
 def _told(round_: Round) -> list[str]:
     """Return what the engine had to say while it trained and sampled, each sentence once."""
-    verbs = (round_.summary.get(verb, {}) for verb in ("train", "sample", "sample_previous"))
+    verbs = (round_.summary.get(verb, {}) for verb in ("train", "scale", "sample", "sample_previous"))
     return list(dict.fromkeys(event for verb in verbs for event in verb.get("events", [])))
 
 

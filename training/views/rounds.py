@@ -35,6 +35,7 @@ DOWNLOADS = {
     "heldout.jsonl": gettext_lazy("The held-out pairs"),
     "metrics.jsonl": gettext_lazy("Metrics, one line a step"),
     "done.json": gettext_lazy("Summary, hashes and library versions"),
+    "scale.log": gettext_lazy("What measuring KL said"),
     "train.log": gettext_lazy("What training said"),
     "prompts.jsonl": gettext_lazy("The prompts it wrote for"),
     "samples.jsonl": gettext_lazy("What it wrote"),
@@ -78,7 +79,9 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
         context["form"] = (
             form
             if isinstance(form, TrainingForm)
-            else TrainingForm(project, like=None if is_writing else like)
+            else TrainingForm(
+                project, like=None if is_writing else like, ignores_project="recommended" in request.GET
+            )
         )
         context["write_form"] = (
             form if isinstance(form, WritingForm) else WritingForm(project, like=like if is_writing else None)
@@ -99,7 +102,7 @@ def _hold_out_more(request: ProjectRequest) -> HttpResponse:
 def _start(project: Project, by: User, form: TrainingForm | WritingForm) -> Round:
     if isinstance(form, WritingForm):
         return state_machine.write(project, by, form.cleaned_data["count"], form.sampling(), **form.writers())
-    return state_machine.start(project, by, form.chosen(), against=form.against())
+    return state_machine.start(project, by, form.chosen(), **form.policies())
 
 
 def _like(request: HttpRequest, project: Project) -> Like | None:
@@ -203,7 +206,7 @@ _MOVES = {
     ),
     "promote": (
         deciding.promote,
-        gettext_lazy("Round %(number)s was promoted: the next round starts from its policy."),
+        gettext_lazy("Round %(number)s was promoted: its policy is the current one now."),
         gettext_lazy("Round %(number)s was decided already, or is not ready."),
     ),
     "reject": (

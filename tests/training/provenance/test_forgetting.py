@@ -28,6 +28,7 @@ ALONE: dict[str, Any] = {
         "batch_size": 4,
         "max_length": 128,
         "threads": 1,
+        "kl_samples": 0,
         "epochs": 1,
         "template_date": "2026-01-01",
     },

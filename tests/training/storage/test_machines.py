@@ -26,7 +26,7 @@ from training.storage.folders import Folder
 
 WEIGHTS = "adapter/adapter_model.safetensors"
 ALONE: dict[str, Any] = {
-    "training": {"batch_size": 4, "max_length": 128, "threads": 1},
+    "training": {"epochs": 1, "batch_size": 4, "max_length": 128, "threads": 1, "kl_samples": 0},
     "fresh_comparisons": 0,
     "gate_comparisons": 0,
 }

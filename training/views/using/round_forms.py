@@ -40,10 +40,34 @@ class WritingForm(WriteForm):
         return {name: self.cleaned_data[name] for name in ("policy", "against")}
 
 
-class TrainingForm(RoundForm):
-    """The settings of a round that trains, with the policy that its gate compares with."""
+class StartField(forms.ModelChoiceField):  # type: ignore[type-arg] - not subscriptable when it runs
+    """The policy that a round trains from, and that it is measured against."""
 
-    GATE = "gate_against"
+    def __init__(self, project: Project) -> None:
+        trainable = writers(project).exclude(kind=Policy.Kind.EXTERNAL)
+        self.current = project.current_policy_id
+        super().__init__(
+            trainable,
+            required=False,
+            label=_("Start from"),
+            empty_label=str(_("The base policy")),
+            help_text=_(
+                "Training starts from it and is measured against it, on all pairs. From the base policy, drift does not"
+                " add up from round to round."
+            ),
+        )
+
+    def label_from_instance(self, obj: Policy) -> str:
+        """Return the policy's name, marked where it is the current one."""
+        if obj.pk != self.current:
+            return obj.name
+        return str(_("%(policy)s, the current policy") % {"policy": obj.name})
+
+
+class TrainingForm(RoundForm):
+    """The settings of a round that trains, with the policies that it starts from and that its gate compares with."""
+
+    GATE, START = "gate_against", "start_from"
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(project, *args, **kwargs)
@@ -51,28 +75,33 @@ class TrainingForm(RoundForm):
         self.fields[self.GATE] = _choice(
             project,
             _("Gate against"),
-            _("The policy that it starts from"),
+            _("The current policy"),
             _("The policy that writes the other side of the blind comparisons that decide."),
         )
         self.fields[self.GATE].initial = against
+        self.fields[self.START] = StartField(project)
+        self.fields[self.START].initial = self.like.start if self.like else None
 
     def in_sight(self) -> list[BoundField]:
-        return [*super().in_sight(), self[self.GATE]]
+        return [*super().in_sight(), self[self.START], self[self.GATE]]
 
     def clean(self) -> dict[str, Any]:
-        against = self.cleaned_data.pop(self.GATE, None)  # which is no setting
-        cleaned = super().clean()
-        cleaned[self.GATE] = against
-        return cleaned
+        named = self._take_policies()
+        super().clean()
+        self.cleaned_data |= named
+        return self.cleaned_data
 
     def chosen(self) -> dict[str, Any]:
-        against = self.cleaned_data.pop(self.GATE, None)
+        named = self._take_policies()
         try:
             return super().chosen()
         finally:
-            self.cleaned_data[self.GATE] = against
+            self.cleaned_data |= named
 
-    def against(self) -> Policy | None:
-        """Return the policy that the gate of a valid form compares with, if not the usual one."""
-        found: Policy | None = self.cleaned_data[self.GATE]
-        return found
+    def _take_policies(self) -> dict[str, Any]:
+        """Take the policies out of the cleaned data: they are no settings."""
+        return {name: self.cleaned_data.pop(name, None) for name in (self.GATE, self.START)}
+
+    def policies(self) -> dict[str, Policy | None]:
+        """Return the policies of a valid form as `state_machine.start` takes them; None for the usual ones."""
+        return {"against": self.cleaned_data[self.GATE], "begin": self.cleaned_data[self.START]}

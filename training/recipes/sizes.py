@@ -1,0 +1,52 @@
+"""The size and the context of a base model, as far as its name or configuration tells. Loads no weights."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+_IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([mb])(?![a-z0-9])", re.IGNORECASE)
+_UNITS = {"m": 10**6, "b": 10**9}
+
+
+def model_size(path: str) -> int | None:
+    """Return about how many parameters a base model has, a folder, a GGUF file or a hub id; None if nothing tells."""
+    folder = Path(path)
+    if folder.is_absolute() and (found := _by_configuration(folder / "config.json")):
+        return found
+    named = _IN_NAME.search(path.rstrip("/").rsplit("/", 1)[-1].replace("_", "-"))
+    return round(float(named[1]) * _UNITS[named[2].lower()]) if named else None
+
+
+def _by_configuration(file: Path) -> int | None:
+    """Return the parameters of a decoder of these dimensions: its matrices, without norms and biases."""
+    try:
+        read: Any = json.loads(file.read_text(encoding="utf-8"))
+        shape = read.get("text_config", read)
+        hidden, layers, words = (
+            int(shape[name]) for name in ("hidden_size", "num_hidden_layers", "vocab_size")
+        )
+        inner = int(shape.get("intermediate_size") or 4 * hidden)
+        heads = int(shape.get("num_attention_heads") or 1)
+        shared = int(shape.get("num_key_value_heads") or heads)
+        wide = int(shape.get("head_dim") or hidden // heads)
+        experts = int(shape.get("num_local_experts") or shape.get("num_experts") or 1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return None
+    attention = 2 * hidden * wide * (heads + shared)
+    ends = words * hidden * (1 if shape.get("tie_word_embeddings") else 2)
+    return ends + layers * (attention + 3 * hidden * inner * experts)
+
+
+def context_length(path: str) -> int | None:
+    """Return the model's longest input in tokens, from its config.json; None for a model on another machine."""
+    if not path.startswith("/"):  # a hub id is nothing to look for among this machine's files
+        return None
+    try:
+        data = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    limit = data.get("max_position_embeddings") or data.get("n_positions")
+    return limit if isinstance(limit, int) else None
