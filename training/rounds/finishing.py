@@ -92,11 +92,17 @@ def _policy_name(round_: Round) -> str:
 def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
     """Return what the engine reported, without the hashes, which stay in done.json."""
     done = files.read_done() | {"sample_previous": previous.read_done().get("sample", {})}
-    return {
+    found = {
         verb: {key: value for key, value in report.items() if key not in ("inputs", "outputs")}
         for verb, report in done.items()
         if report
     }
+    if kept := found.get("scale", {}).get(
+        "heldout"
+    ):  # of the policy that is kept, not of the one before scaling
+        heldout = found["train"]["heldout"]
+        found["train"]["heldout"] = {**heldout, "trained": heldout["after"], "after": kept}
+    return found
 
 
 def previous_files(files: RunDirectory) -> RunDirectory:

@@ -50,7 +50,7 @@ def model_size(parameters: int | None) -> str:
         return _("a model of unknown size")
     if parameters >= 1_000_000_000:
         return _("a model of %(count)s billion parameters") % {"count": f"{parameters / 1e9:.3g}"}
-    return _("a model of %(count)s million parameters") % {"count": f"{parameters / 1e6:.3g}"}
+    return _("a model of %(count)s million parameters") % {"count": f"{max(1, round(parameters / 1e6)):,}"}
 
 
 @register.filter

@@ -14,6 +14,7 @@ from annotate.models import Judgment, Policy, Role
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from training.models import Round
 from training.rounds import deciding, lineage
+from training.standings.drift import measure_drift
 from training.standings.policies import find_anchor, rank_policies
 from training.standings.records import records_of
 from training.usage.naming import rename, writers
@@ -54,6 +55,7 @@ def policy_page(request: ProjectRequest, policy_id: int) -> HttpResponse:
         "policy": policy,
         "history": history,
         "round": history[0].round,
+        "drift": measure_drift(history[0].round) if history[0].round else None,
         "descendants": lineage.find_descendants(policy),
         "judgments": _judgments_page(history[0].round, request.GET.get("page")),
         "is_current": policy.pk == project.current_policy_id,

@@ -46,6 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> RunDirec
     run = RunDirectory(tmp_path_factory.mktemp("scaled") / "far")
     run.write_config(TrainConfig.from_dict({"base_model": str(tiny_model), "dtype": "float32", **FAR}))
     write_jsonl(run.pairs, LINES)
+    write_jsonl(run.heldout, LINES[:4])
     train(run)
     scale(run)
     return run
@@ -79,6 +80,8 @@ def test_a_scaled_adapter_keeps_the_budget(far: RunDirectory, tiny_model: Path) 
     budget = whole["trained"]["kl"]["value"] / 3
     scale(budgeted(far, budget))
     found = figures(far)
+    assert found["heldout"]["pairs"] == 4
+    assert found["heldout"]["margin"] < far.read_done()["train"]["heldout"]["after"]["margin"]
     assert 0 < found["final"]["scale"] < 1
     assert found["final"]["kl"]["low"] <= budget <= 1.6 * found["final"]["kl"]["high"]
     before, after = weights(far.unscaled), weights(far.adapter)

@@ -172,7 +172,7 @@ class TrainConfig:
     kl_budget: float | None = option(
         None,
         _(
-            "For scale: most nats of KL(policy || reference) per completion; the trained adapter is scaled down to it. "
+            "Most nats of KL from the reference per completion: the trained adapter is scaled down to it. "
             "Unset leaves it as it was trained."
         ),
         above=0,
@@ -180,7 +180,7 @@ class TrainConfig:
     kl_samples: int = option(
         64,
         _(
-            "For scale: completions of the policy, and of the reference, on which KL is measured, at least 16. "
+            "Completions of the policy, and of the reference, on which KL is measured after training, at least 16. "
             "With 0 a round does not measure it."
         ),
         low=0,

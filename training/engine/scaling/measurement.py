@@ -8,7 +8,7 @@ from typing import Any
 
 from training.engine.adapters.loading import as_reference
 from training.engine.config import SamplingConfig, TrainConfig
-from training.engine.data.tokens import Encoder
+from training.engine.data.tokens import EncodedPair, Encoder
 from training.engine.errors import DataError
 from training.engine.model.base import LoadedModel
 from training.engine.model.logps import Scorer
@@ -19,7 +19,7 @@ from training.engine.sampling.stopping import StopStrings
 from training.engine.scaling.divergence import as_rating, read_completions
 from training.engine.scaling.intervals import Interval, mean_interval
 from training.engine.scaling.weights import ScaledWeights, place
-from training.engine.score import make_scorer
+from training.engine.score import held_out_figures, make_scorer, score_pairs
 
 _MOST_TOKENS = 2048  # of a row, where that is not chosen: whole vocabularies are compared
 Report = Callable[[int, int], None]
@@ -109,7 +109,7 @@ class Meter:
         return samples
 
     def _figures(self, samples: Sequence[Sample], scale: float) -> Figures:
-        scorer = self._scorer = self._scorer or self._make_scorer(samples)
+        scorer = self._scorer_for([as_rating(one) for one in samples if one.drawn.token_ids])
         kls = [one.kl for one in read_completions(scorer, samples)] if 0 < scale < 1 else None
         place(self.loaded.model, self.weights.at(1))
         trained = read_completions(scorer, samples)
@@ -126,12 +126,24 @@ class Meter:
             distinct_2=distinct_pairs(texts),
         )
 
-    def _make_scorer(self, samples: Sequence[Sample]) -> Scorer:
-        config = replace(self.config, max_tokens=self.config.max_tokens or _MOST_TOKENS)
-        pairs = [as_rating(one) for one in samples if one.drawn.token_ids]
-        if not pairs:
-            raise DataError("The policy writes nothing, so there is nothing to measure KL on.")
-        return make_scorer(self.loaded, config, pairs, self.events.append)
+    def held_out(self, scale: float, pairs: Sequence[EncodedPair]) -> dict[str, Any]:
+        """Return the figures of held-out pairs under the policy at a scale."""
+        scorer = self._scorer_for(pairs)
+        place(self.loaded.model, self.weights.at(scale))
+        ours = score_pairs(scorer, pairs)
+        with as_reference(self.loaded.model):
+            theirs = score_pairs(scorer, pairs)
+        scorer.release()
+        return held_out_figures(self.config, pairs, ours, theirs)
+
+    def _scorer_for(self, pairs: Sequence[EncodedPair]) -> Scorer:
+        """Return the scorer, made with the first completions that it is for."""
+        if self._scorer is None:
+            if not pairs:
+                raise DataError("The policy writes nothing, so there is nothing to measure KL on.")
+            config = replace(self.config, max_tokens=self.config.max_tokens or _MOST_TOKENS)
+            self._scorer = make_scorer(self.loaded, config, pairs, self.events.append)
+        return self._scorer
 
 
 def _by_prompt(samples: Sequence[Sample], values: Sequence[float]) -> list[float]:

@@ -17,6 +17,7 @@ from training.engine.adapters.loading import load_scored, reference_adapter
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError
 from training.engine.model.base import model_files, set_threads
+from training.engine.optimize.losses import OF_RATINGS
 from training.engine.records import SamplingPrompt, TrainingPair, read_pairs, read_prompts
 from training.engine.rundir import RunDirectory, digest
 from training.engine.scaling.measurement import Figures, Meter
@@ -50,14 +51,19 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
             return
         weights = ScaledWeights(trained, reference_adapter(config))
         loaded = load_scored(config, trained, beside_start=True)
-        meter = Meter(config, loaded, loaded.make_encoder(config, run), weights, prompts)
+        encoder = loaded.make_encoder(config, run)
+        heldout = encoder.encode_pairs(read_pairs(run.heldout))[0] if run.heldout.exists() else []
+        meter = Meter(config, loaded, encoder, weights, prompts)
         found = _measure(run, config, meter)
+        kept = found["final"]["scale"]
+        if kept < 1 and heldout and config.loss not in OF_RATINGS:
+            found["heldout"] = meter.held_out(kept, heldout)
         run.progress("saving")
         if trained == run.adapter:
             weights.write(trained, run.unscaled, 1.0)
-        weights.write(run.unscaled, run.adapter, found["final"]["scale"])
+        weights.write(run.unscaled, run.adapter, kept)
         summary = {
-            "status": "scaled" if found["final"]["scale"] < 1 else "measured",
+            "status": "scaled" if kept < 1 else "measured",
             "budget": config.kl_budget,
             **found,
             "completions": sum(one.n or 0 for one, _ in meter.prompts),
@@ -128,7 +134,8 @@ def _measure(run: RunDirectory, config: TrainConfig, meter: Meter) -> dict[str, 
     clock = _Clock(run)
     reference = meter.reference(_LOOKING, clock.writing(0))
     trained = meter.policy(1.0, _LOOKING, clock.writing(1))
-    final, tried = trained, []
+    final = trained
+    tried: list[dict[str, float]] = []
     if config.kl_budget is not None and trained.kl.value > config.kl_budget:
         final, tried = _scaled_down(meter, config.kl_budget, trained, clock)
     return {

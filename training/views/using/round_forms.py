@@ -40,7 +40,7 @@ class WritingForm(WriteForm):
         return {name: self.cleaned_data[name] for name in ("policy", "against")}
 
 
-class StartField(forms.ModelChoiceField):  # type: ignore[type-arg] - not subscriptable when it runs
+class StartField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """The policy that a round trains from, and that it is measured against."""
 
     def __init__(self, project: Project) -> None:
