@@ -45,6 +45,8 @@ TASK = "training.tasks.estimate"
 KEPT = 20  # in a project
 LIFE = timedelta(minutes=30)  # of a message: who asked has gone
 LONGEST_SECONDS = 900.0
+# Times that kl_samples completions are written to measure KL: of two policies, and with a budget at some scales more.
+SETS, SETS_WITH_BUDGET = 2, 6
 TICK_SECONDS = 1.0
 
 
@@ -130,7 +132,7 @@ def answer(estimate: DryRun) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="whetstone-estimate-") as folder:
             files = RunDirectory(Path(folder) / "run")
-            gate_share = _write_files(estimate, files)
+            shares = _write_files(estimate, files)
             result = _run_plan(estimate, files)
     except (EngineError, RoundError, RuntimeError, OSError) as error:
         _finish(estimate, DryRun.State.FAILED, reason=str(error))
@@ -139,7 +141,7 @@ def answer(estimate: DryRun) -> None:
         _finish(estimate, DryRun.State.FAILED, reason=f"{type(error).__name__}: {error}")
     else:
         if result is not None:
-            _add_previous(result, gate_share)
+            _add_writing(result, shares)
             _finish(estimate, DryRun.State.DONE, result=result)
 
 
@@ -148,14 +150,15 @@ def _finish(estimate: DryRun, state: DryRun.State, **fields: Any) -> None:
     mine.update(state=state, finished_at=Now(), **fields)
 
 
-def _write_files(estimate: DryRun, files: RunDirectory) -> float:
-    """Write what `plan` reads. Return the share of completions that the policy before writes too, for the gate.
+def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
+    """Write what `plan` reads. Return what else is written, as shares of the completions that `plan` knows of.
 
-    Raises RoundError where a round could not start either.
+    Those are what the policy before writes for the gate, and what KL is measured on. Raises RoundError where a round
+    could not start either.
     """
     if estimate.kind == DryRun.Kind.MODEL:
         files.write_config(on_this_machine(TrainConfig.from_dict(estimate.settings["config"])))
-        return 0.0
+        return {}
     plan = Plan.from_dict(estimate.settings)
     files.write_config(on_this_machine(plan.config))
     trains = estimate.kind == DryRun.Kind.ROUND
@@ -166,18 +169,22 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> float:
     entries = gate + results.fresh_entries(round_, plan.fresh_comparisons)
     if entries:
         write_jsonl(files.prompts, entries)
-    return float(sum(one["n"] for one in gate) / (sum(one["n"] for one in entries) or 1))
+    sets = SETS_WITH_BUDGET if plan.config.kl_budget else SETS
+    measured = sets * plan.config.kl_samples if trains else 0
+    written = sum(one["n"] for one in entries) or 1
+    return {"policy before": sum(one["n"] for one in gate) / written, "measuring KL": measured / written}
 
 
-def _add_previous(result: dict[str, Any], gate_share: float) -> None:
-    """Add to the time of sampling what the policy before takes to write for the gate, which is loaded too."""
+def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:
+    """Add to the time of sampling what else is written, by policies that are loaded once more for it."""
     sampling = result.get("sampling", {})
-    if gate_share and "seconds" in sampling:
-        seconds = sampling["seconds"]
-        again = seconds.get("starting", 0.0) + seconds["loading"]
-        again += gate_share * (seconds["reading"] + seconds["writing"])
-        seconds["policy before"] = round(again, 2)
-        sampling["total_seconds"] = round(sampling["total_seconds"] + again, 1)
+    for what, share in shares.items() if "seconds" in sampling else ():
+        if share:
+            seconds = sampling["seconds"]
+            again = seconds.get("starting", 0.0) + seconds["loading"]
+            again += share * (seconds["reading"] + seconds["writing"])
+            seconds[what] = round(again, 2)
+            sampling["total_seconds"] = round(sampling["total_seconds"] + again, 1)
 
 
 def _write_pairs(estimate: DryRun, plan: Plan, files: RunDirectory) -> None:
