@@ -30,6 +30,7 @@ from training.engine.selfcheck import check_gradient
 # same, up to the order of sums. They may change before a run is resumed.
 _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
+    *("probe", "probe_layers"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
 # Where the files of model and adapter are differs from machine to machine. Their content has a hash of its own.

@@ -159,6 +159,13 @@ class TrainConfig:
         20.0, _("Warn when logps/chosen falls this many nats below the reference."), above=0
     )
 
+    probe: str | None = option(
+        None, _("For rate: path of the probe's folder; unset is probe/ in the run directory.")
+    )
+    probe_layers: int = option(
+        2, _("For probe: how many layers it reads, spread over the last third of the model."), low=1, high=8
+    )
+
     sampling: SamplingConfig = field(
         default_factory=SamplingConfig, metadata=about(_("How `sample` writes completions."))
     )
