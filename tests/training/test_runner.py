@@ -20,6 +20,10 @@ from tests.training.workers import checkpoints, is_alive, trainer_pid
 from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
 from training.rounds import deciding, finishing, results, runner, state_machine
+from training.rounds.phases.sampling import sample
+from training.rounds.phases.training import MetricsTail
+from training.rounds.phases.training import train as train_here
+from training.rounds.phases.work import Work
 
 pytestmark = pytest.mark.django_db
 
@@ -206,7 +210,7 @@ def test_a_log_that_was_cut_and_regrew_is_read_from_its_start(
     path.parent.mkdir(parents=True, exist_ok=True)
     before = [{"step": step, "loss": 0.5, "pairs_per_second": 10.0} for step in (1, 2, 3)]
     after = [before[0], *({"step": step, "loss": 0.25, "pairs_per_second": 9.87} for step in (2, 3, 4, 5))]
-    tail = runner.MetricsTail(claimed, path)
+    tail = MetricsTail(claimed, path)
     path.write_text("".join(json.dumps(row) + "\n" for row in before) + '{"step": 4, "lo')
     tail.read()
     path.write_text("".join(json.dumps(row) + "\n" for row in after) + '{"step": 6')
@@ -227,7 +231,7 @@ def test_a_new_step_forgives_workers_that_went_silent(claimed: Round) -> None:
     def losses_after(*steps: int) -> int:
         Round.objects.update(losses=2)
         path.write_text("".join(json.dumps({"step": step}) + "\n" for step in steps))
-        runner.MetricsTail(claimed, path).read()
+        MetricsTail(claimed, path).read()
         return Round.objects.values_list("losses", flat=True).get()
 
     assert losses_after(1, 2, 3) == 0
@@ -267,9 +271,9 @@ def test_a_lost_rounds_work_is_neither_redone_nor_written_twice(
     assert claimed is not None
     files = runner.RunDirectory(claimed.run_dir)
     runner.prepare(claimed, files)
-    runner.train(claimed, files)
+    train_here(Work(claimed, files))
     state_machine.advance(claimed, Round.State.SAMPLING)
-    runner.sample(claimed, files)
+    sample(Work(claimed, files))
     written = (files.done).read_bytes()
     state_machine.move(Round.objects.get(), Round.State.QUEUED)
     again = state_machine.claim_round(claimed.pk, "its successor")

@@ -10,6 +10,7 @@ from annotate.models import Project, Prompt
 from tests.training.pages import text
 from training.models import Round, Worker
 from training.rounds import runner, state_machine
+from training.rounds.phases.sampling import write_prompts
 from training.rounds.plan import RoundError
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +80,7 @@ def test_a_failed_one_can_be_resumed(project: Project, prompts: list[Prompt], ow
     assert (again.state, again.attempts) == ("sampling", 2)
     files = runner.RunDirectory(again.run_dir)
     runner.prepare(again, files)
-    runner.write_prompts(again, files)
+    write_prompts(again, files)
     assert len(files.prompts.read_text().splitlines()) == 3
 
 

@@ -1,7 +1,7 @@
 """Completions outside a round: one `sample` child process over one run directory, waited for.
 
 The first samples of the demo, and what a simulation measures, are made here. Samples of a round come from
-`runner.py`, which follows its child and can be stopped.
+`phases/following.py`, which follows its child and can be stopped.
 """
 
 import subprocess
@@ -13,7 +13,8 @@ from typing import Any
 
 from annotate.models import Completion, Policy, Prompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.rounds import child_process, results, runner
+from training.rounds import child_process, results
+from training.rounds.phases.following import read_progress
 from training.rounds.plan import Plan, RoundError, on_this_machine
 from training.storage.objects import StorageFaultError
 
@@ -68,7 +69,7 @@ def _follow(child: subprocess.Popen[bytes], run: RunDirectory, say: Say) -> byte
         try:
             return child.communicate(timeout=SECONDS_BETWEEN_REPORTS)[1]
         except subprocess.TimeoutExpired:
-            progress = runner.read_progress(run, "sample")
+            progress = read_progress(run, "sample")
             report = progress["phase"]
             if progress["total_steps"]:
                 report = f"{progress['step']} of {progress['total_steps']} written"

@@ -21,6 +21,12 @@ from training.engine.rundir import RunDirectory
 TORCHRUN_FAILED = 1
 # A line of torchrun's about the first process that failed: `exitcode  : -9 (pid: 4711)`.
 EXIT = re.compile(r"exitcode\s*: -(\d+) \(pid: \d+\)")
+VERBS = {
+    "train": "Training",
+    "sample": "Sampling",
+    "scale": "Scaling the adapter",
+    "plan": "The estimate",
+}  # as a reason names them
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 
@@ -142,7 +148,7 @@ def end_orphan(files: RunDirectory) -> None:
 
 def explain_exit(verb: str, code: int, log: Path) -> str:
     """Return why a child ended, in a sentence: its last line, or what its exit code or the disk tells."""
-    what = {"train": "Training", "sample": "Sampling"}[verb]
+    what = VERBS.get(verb, verb.capitalize())
     if code < 0:
         return _explain_signal(what, -code)
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]

@@ -18,6 +18,8 @@ from tests.annotate.invariants import broken_rules
 from training.engine.rundir import RunDirectory
 from training.models import Round
 from training.rounds import deciding, runner, state_machine
+from training.rounds.phases.training import train as train_here
+from training.rounds.phases.work import Work
 
 pytestmark = pytest.mark.django_db
 
@@ -63,7 +65,7 @@ def train(round_: Round, *, whole: bool = False) -> RunDirectory:
     files = RunDirectory(claimed.run_dir)
     runner.prepare(claimed, files)
     if whole:
-        runner.train(claimed, files)
+        train_here(Work(claimed, files))
     else:
         files.adapter.mkdir()
     policy = Policy.objects.create(
