@@ -76,7 +76,7 @@ def test_a_scaled_adapter_keeps_the_budget(far: RunDirectory, tiny_model: Path) 
     whole = figures(far)
     assert whole["status"] == "measured"
     assert whole["final"]["scale"] == 1.0
-    assert weights(far.adapter).keys() == weights(far.unscaled).keys()
+    assert not far.unscaled.exists()
     budget = whole["trained"]["kl"]["value"] / 3
     scale(budgeted(far, budget))
     found = figures(far)
@@ -154,6 +154,12 @@ def test_against_an_adapter_the_policy_goes_back_to_it(far: RunDirectory, make_r
 def test_what_no_scale_takes_back_is_refused(make_run) -> None:
     with pytest.raises(ConfigError, match=r"^kl_budget cannot be kept with lora\.dora"):
         make_run("dora", lora={"r": 4, "alpha": 8, "dora": True}, kl_budget=1.0)
+    dora = make_run(
+        "dora", lora={"r": 4, "alpha": 8, "dora": True}, kl_samples=16, sampling={"max_new_tokens": 3}
+    )
+    train(dora)
+    scale(dora)  # which only measures
+    assert figures(dora)["final"]["kl"]["value"] > 0
     run = make_run("untrained", kl_budget=1.0)
     with pytest.raises(DataError, match="holds no trained adapter; run train first"):
         scale(run)

@@ -81,6 +81,8 @@ class TrainingForm(RoundForm):
         self.fields[self.GATE].initial = against
         self.fields[self.START] = StartField(project)
         self.fields[self.START].initial = self.like.start if self.like else None
+        adapters = writers(project).exclude(adapter="").values_list("adapter", "name")
+        self.fields["reference"].choices = [*self.fields["reference"].choices, *adapters]
 
     def in_sight(self) -> list[BoundField]:
         return [*super().in_sight(), self[self.START], self[self.GATE]]
