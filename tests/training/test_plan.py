@@ -9,7 +9,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.models import Policy, Project
-from training.rounds.plan import Plan, RoundError, check_policy, model_path
+from training.rounds.plan import (
+    Plan,
+    RoundError,
+    check_policy,
+    model_path,
+    named_adapters,
+    on_this_machine,
+)
 
 
 @pytest.fixture
@@ -95,6 +102,28 @@ def test_no_setting_names_a_file_or_another_policy(project: Project, part: str, 
         with pytest.raises(RoundError, match=f"^{name} is not chosen for a round: Whetstone") as refused:
             Plan.for_project(project, project.current_policy, chosen)
         assert refused.value.field == name
+
+
+def test_the_reference_may_be_a_policy_of_the_project(project: Project, trained: Policy) -> None:
+    """It is named, or chosen on the form by its adapter. The worker is given a path."""
+    current = project.current_policy
+    elsewhere = Project.objects.create(slug="elsewhere", name="Elsewhere")
+    Policy.objects.create(
+        project=elsewhere, name="foreign", kind="adapter", base_model="starter", adapter="runs/x/a"
+    )
+
+    def reference(named: Any) -> str:
+        return Plan.for_project(project, current, {"training": {"reference": named}}).config.reference
+
+    assert reference("round 1") == reference("runs/reviews-1/adapter") == "runs/reviews-1/adapter"
+    assert reference("starter") == reference("base") == "base"
+    for unknown in ("foreign", "runs/x/a", "/etc", "", 7):
+        with pytest.raises(RoundError, match="the name of a policy of this project") as refused:
+            reference(unknown)
+        assert refused.value.field == "reference"
+    config = Plan.for_project(project, current, {"training": {"reference": "round 1"}}).config
+    assert (named_adapters(config), config.kl_budget) == ({"runs/reviews-1/adapter"}, None)
+    assert on_this_machine(config).reference == str(Path(settings.VAR) / "runs" / "reviews-1" / "adapter")
 
 
 @pytest.mark.parametrize("adapter", ["../outside", "runs/../../outside", "/etc", "files/x", "runs/link/x"])

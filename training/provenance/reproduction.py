@@ -17,13 +17,13 @@ from django.conf import settings as site
 from training.engine.config import TrainConfig
 from training.engine.rundir import to_json
 from training.models import Round
-from training.rounds.plan import Plan, RoundError, adapter_folder, model_path
+from training.rounds.plan import Plan, RoundError, adapter_folder, model_path, named_adapters
 from training.storage.folders import Folder, RunFile
 
 BLOCK = 512
 END_SIZE = 2 * BLOCK  # two empty blocks end a tar file
 CHUNK = 1 << 20
-START_ADAPTER = "start_adapter"
+START_ADAPTER, REFERENCE = "start_adapter", "reference"
 WEIGHTS = "adapter/adapter_model.safetensors"
 INPUTS = ("pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt")
 RESULTS = ("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl")
@@ -73,8 +73,8 @@ def can_repeat(round_: Round) -> bool:
         return False
     if not round_.summary.get("train") and "train" not in files.read_done():
         return False
-    start = Plan.from_dict(round_.settings).config.start_adapter
-    return not start or adapter_folder(start).exists()
+    config = Plan.from_dict(round_.settings).config
+    return all(adapter_folder(name).exists() for name in named_adapters(config))
 
 
 def list_members(round_: Round) -> list[Member]:
@@ -87,6 +87,9 @@ def list_members(round_: Round) -> list[Member]:
     start = Plan.from_dict(round_.settings).config.start_adapter
     if start:
         found |= {f"{START_ADAPTER}/{file.path}": file for file in adapter_files(adapter_folder(start))}
+    reference = Plan.from_dict(round_.settings).config.reference
+    if reference not in ("start", "base"):
+        found |= {f"{REFERENCE}/{file.path}": file for file in adapter_files(adapter_folder(reference))}
     found |= {f"result/{name}": file for name in RESULTS if (file := files.find(name))}
     adapter = list(adapter_files(Folder(f"{round_.folder}/adapter")))
     found |= {f"result/adapter/{file.path}": file for file in adapter}
@@ -128,6 +131,7 @@ def portable_config(round_: Round, trained: dict[str, Any]) -> TrainConfig:
         if _is_path(config)
         else config.base_model,
         start_adapter=START_ADAPTER if config.start_adapter else None,
+        reference=config.reference if config.reference in ("start", "base") else REFERENCE,
         **fixed,
     )
 
@@ -154,7 +158,7 @@ def _places(round_: Round) -> dict[str, str]:
     places = {str(round_.run_dir): ".", str(site.VAR): "var", str(site.BASE_DIR): "whetstone"}
     ran_with = Folder(round_.folder).read_json("config.json")
     if isinstance(ran_with, dict):
-        for setting in ("base_model", "start_adapter"):
+        for setting in ("base_model", "start_adapter", "reference"):
             if str(ran_with.get(setting, "")).startswith("/"):
                 places[ran_with[setting]] = getattr(portable_config(round_, {}), setting) or setting
     try:

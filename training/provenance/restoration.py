@@ -235,6 +235,8 @@ def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> 
             config = values["settings"].get("config", {})
             if config.get("start_adapter"):
                 config["start_adapter"] = restoration.place(config["start_adapter"])
+            if config.get("reference", "start") not in ("start", "base"):
+                config["reference"] = restoration.place(config["reference"])
         case "snapshots":
             for name, shifted in (("comparison_shift", "comparisons"), ("judgment_shift", "judgments")):
                 values[name] = values.get(name, 0) + restoration.shifts[shifted]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from django.conf import settings as site
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -208,6 +209,7 @@ def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> di
     training = merged(merged(training, {"lora": shape} if shape else {}), chosen)
     lora = training.get("lora")
     cannot_scale = (isinstance(lora, Mapping) and lora.get("dora")) or training.get("kl_samples") == 0
+    cannot_scale = cannot_scale or training.get("reference", "start") not in ("start", "base")
     if cannot_scale and "kl_budget" not in {*project.training_settings, *chosen}:
         training["kl_budget"] = None  # recommended, and not to be kept
     if shape and not isinstance(training["lora"], Mapping):
@@ -232,15 +234,34 @@ def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, 
     of_policy = weights_of(policy)
     # All that a round writes and trains on is told the same day, whenever its worker comes to it.
     today = {"template_date": timezone.now().date().isoformat()}
-    if training.get("reference", "start") not in (
-        "start",
-        "base",
-    ):  # an adapter's path is this machine's affair
-        raise RoundError(_("must be start or base in a round."), "reference", separator=" ")
+    named = training.get("reference", "start")
+    reference = {} if named in ("start", "base") else {"reference": _reference(policy, named)}
     try:
-        return TrainConfig.from_dict({**today, **training, **of_policy, "sampling": sampling})
+        return TrainConfig.from_dict({**today, **training, **reference, **of_policy, "sampling": sampling})
     except ConfigError as error:
         raise RoundError(error.message, error.option or "", separator=error.separator) from error
+
+
+def _reference(policy: Policy, named: Any) -> str:
+    """Return the adapter of a policy of the project that is to be the reference, or "base". Raises RoundError.
+
+    It is named, or known by its adapter as a form knows it.
+    """
+    known = policy.project.policies.exclude(kind=Policy.Kind.EXTERNAL)
+    known = known.filter(base_model=policy.base_model, revision=policy.revision)
+    found = (
+        known.filter(Q(name=named) | Q(adapter=named)).first() if named and isinstance(named, str) else None
+    )
+    if found is None:
+        message = _("must be start, base, or the name of a policy of this project with the same base model.")
+        raise RoundError(message, "reference", separator=" ")
+    return check_policy(found).adapter or "base"
+
+
+def named_adapters(config: TrainConfig) -> set[str]:
+    """Return the adapters that training loads, by the database's names: that of its start, and of its reference."""
+    others = {config.reference} - {"start", "base"}
+    return others | ({config.start_adapter} if config.start_adapter else set())
 
 
 def find_bad_default(training: Mapping[str, Any], sampling: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -333,13 +354,14 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     They are checked once more: the site may allow other models now than when the round was planned. An adapter of the
     storage is fetched. Raises RoundError, and what `Folder.bring_here` raises.
     """
-    adapter, reference = config.start_adapter, config.sampling.reference
-    if reference not in (None, "base", "start"):
+    if config.sampling.reference not in (None, "base", "start"):
         raise _decided_by_whetstone("reference")
+    places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
     return replace(
         config,
         base_model=model_path(config.base_model),
-        start_adapter=str(adapter_folder(adapter).bring_here()) if adapter else None,
+        start_adapter=places[config.start_adapter] if config.start_adapter else None,
+        reference=places.get(config.reference, config.reference),
     )
 
 

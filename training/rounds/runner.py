@@ -22,7 +22,7 @@ from training.rounds.phases.sampling import sample
 from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
 from training.rounds.phases.work import ChildFailedError, Phase, Work, WorkerStoppingError
-from training.rounds.plan import Plan, is_endpoint, on_this_machine
+from training.rounds.plan import Plan, is_endpoint, named_adapters, on_this_machine
 from training.storage.courier import Courier, FencedError, clear_leftovers
 from training.storage.objects import StorageFaultError
 
@@ -124,4 +124,4 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
 def _adapters(round_: Round, plan: Plan) -> set[str]:
     """Return the names of the adapters that the round's children load."""
     opponent = round_.opponent.adapter if round_.opponent else ""
-    return {name for name in (plan.config.start_adapter, opponent) if name}
+    return named_adapters(plan.config) | ({opponent} if opponent else set())

@@ -37,17 +37,24 @@ def measure_drift(round_: Round) -> Drift | None:
     if not found:
         return None
     scale = found["final"]["scale"]
-    reference = round_.start_policy.base_model if _is_against_base(round_) else round_.start_policy.name
-    policies = [_figures(reference, found["reference"], is_reference=True)]
+    policies = [_figures(_reference(round_), found["reference"], is_reference=True)]
     if scale < 1:
         policies.append(_figures("", found["trained"]))
     policies.append(_figures(round_.result_policy.name if round_.result_policy else "", found["final"]))
     return Drift(policies, found["budget"], scale, found["completions"])
 
 
-def _is_against_base(round_: Round) -> bool:
-    config = round_.settings.get("config", {})
-    return bool(config.get("start_adapter")) and config.get("reference") == "base"
+def _reference(round_: Round) -> str:
+    """Return the name of what the round was trained against."""
+    start, config = round_.start_policy, round_.settings.get("config", {})
+    match config.get("reference", "start"):
+        case "start":
+            return start.name
+        case "base":
+            return start.base_model if config.get("start_adapter") else start.name
+        case adapter:
+            policy = round_.project.policies.filter(adapter=adapter).first()
+            return policy.name if policy else str(adapter)
 
 
 def _figures(name: str, found: dict[str, Any], *, is_reference: bool = False) -> DriftFigures:

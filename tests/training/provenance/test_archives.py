@@ -69,7 +69,8 @@ def lived(finished: Round, owner: User, researcher: User, teammate: User) -> Pro
     )
     (finished.run_dir / "train.log").write_text("stays here")
     deciding.promote(finished, owner)
-    second = state_machine.start(project, owner, {})
+    chosen = {"training": {"reference": "round 1"}}
+    second = state_machine.start(project, owner, chosen, begin=finished.result_policy)
     state_machine.cancel(second, owner)
     trail.record(trail.Verb.ROLE, owner, project=project, subject=teammate, role="annotator")
     trail.record(trail.Verb.INVITED, owner, project=project, target="someone@example.org")
@@ -140,7 +141,8 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     round_ = moved.rounds.get(number=1)
     assert (round_.run_dir / "adapter/adapter_model.safetensors").read_bytes() == b"weights" * 1000
     assert moved.current_policy == round_.result_policy
-    assert moved.rounds.get(number=2).settings["config"]["start_adapter"] == "runs/moved-1/adapter"
+    config = moved.rounds.get(number=2).settings["config"]
+    assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
 
 
 def test_a_moved_project_goes_on(

@@ -123,7 +123,8 @@ def test_a_retraining_equals_a_history_without_them(
     factories.say(
         rosa, Comparison.objects.get(pk=FIRST_ID + 3), "first"
     )  # later: no part of the round done over
-    second = train(state_machine.start(project, None, ALONE))
+    current = project.policies.get(name="round 1")  # the second goes on from the first
+    second = train(state_machine.start(project, None, ALONE, begin=current))
     mine = project.judgments.filter(annotator=rosa).count()
 
     with django_capture_on_commit_callbacks(execute=True):

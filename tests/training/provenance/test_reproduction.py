@@ -26,12 +26,13 @@ def test_a_download_holds_no_path_of_its_server(
     tmp_path: Path,
     tiny: Any,
 ) -> None:
-    """The round started from another's adapter, which goes along."""
+    """The round started from another's adapter, measured against it by name. Both go along."""
     first = make_round("promoted")
     for name, content in (("adapter_model.safetensors", b"weights"), ("adapter_config.json", b"{}")):
         (first.run_dir / "adapter").mkdir(parents=True, exist_ok=True)
         (first.run_dir / "adapter" / name).write_bytes(content)
-    state_machine.start(first.project, owner, tiny)
+    chosen = tiny | {"training": tiny["training"] | {"reference": "round 1"}}
+    state_machine.start(first.project, owner, chosen, begin=first.result_policy)
     round_ = state_machine.claim_round(Round.objects.latest("pk").pk, "worker of the tests")
     assert round_ is not None
     where = reverse("round-archive", args=["reviews", 2])
@@ -52,7 +53,8 @@ def test_a_download_holds_no_path_of_its_server(
     assert run.name == "reviews-2"
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {"README.md", "config.json", "pairs.jsonl", "heldout.jsonl", "expected.sha256"} < names
-    assert (run / "start_adapter/adapter_model.safetensors").read_bytes() == b"weights"
+    for adapter in ("start_adapter", "reference"):
+        assert (run / adapter / "adapter_model.safetensors").read_bytes() == b"weights"
     assert not [name for name in names if name.endswith(".log") or "link" in name]
     for name in ("config.json", "README.md", "result/done.json"):
         text = (run / name).read_text()
@@ -61,4 +63,5 @@ def test_a_download_holds_no_path_of_its_server(
     config = RunDirectory(run).read_config()
     assert (config.threads, config.device) == (1, "cpu")  # the round's own; found out by itself
     assert config.start_adapter == str(run / "start_adapter")
+    assert config.reference == str(run / "reference")
     assert config.base_model == str(settings.STARTER_MODEL)

@@ -39,7 +39,7 @@ class TrainConfig:
         "start",
         _(
             "What training measures against: start is where it starts from, base the base model. A run directory may "
-            "name an adapter's path."
+            "name an adapter's path, and a round a policy."
         ),
     )
     chat_template_kwargs: dict[str, Any] = field(

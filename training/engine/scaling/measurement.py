@@ -74,6 +74,7 @@ class Meter:
         self._ends = ends_of(loaded, config, chats=any(isinstance(one.prompt, list) for one in prompts))
         self._way: Any = None
         self._scorer: Scorer | None = None
+        self._scale = 1.0  # of the weights in the model
 
     def reference(self, seed: int, report: Report) -> Figures:
         """Return the figures of the reference's own completions."""
@@ -83,9 +84,14 @@ class Meter:
 
     def policy(self, scale: float, seed: int, report: Report = lambda done, total: None) -> Figures:
         """Return the figures of the policy at a scale. The same seed draws by the same numbers."""
-        place(self.loaded.model, self.weights.at(scale))
+        self._place(scale)
         samples = self._write(seed, report)
         return self._figures(samples, scale)
+
+    def _place(self, scale: float) -> None:
+        if scale != self._scale:
+            place(self.loaded.model, self.weights.at(scale))
+            self._scale = scale
 
     def _write(self, seed: int, report: Report) -> list[Sample]:
         sampling = replace(self.sampling, seed=seed)
@@ -111,7 +117,7 @@ class Meter:
     def _figures(self, samples: Sequence[Sample], scale: float) -> Figures:
         scorer = self._scorer_for([as_rating(one) for one in samples if one.drawn.token_ids])
         kls = [one.kl for one in read_completions(scorer, samples)] if 0 < scale < 1 else None
-        place(self.loaded.model, self.weights.at(1))
+        self._place(1.0)
         trained = read_completions(scorer, samples)
         scorer.release()
         rewards = [self.config.beta * (one.logprob - one.reference_logprob) for one in trained]
@@ -129,7 +135,7 @@ class Meter:
     def held_out(self, scale: float, pairs: Sequence[EncodedPair]) -> dict[str, Any]:
         """Return the figures of held-out pairs under the policy at a scale."""
         scorer = self._scorer_for(pairs)
-        place(self.loaded.model, self.weights.at(scale))
+        self._place(scale)
         ours = score_pairs(scorer, pairs)
         with as_reference(self.loaded.model):
             theirs = score_pairs(scorer, pairs)

@@ -50,6 +50,8 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
             print("This adapter is scaled: nothing to do.", file=sys.stderr)
             return
         weights = ScaledWeights(trained, reference_adapter(config))
+        if config.kl_budget is not None:
+            weights.check()
         loaded = load_scored(config, trained, beside_start=True)
         encoder = loaded.make_encoder(config, run)
         heldout = encoder.encode_pairs(read_pairs(run.heldout))[0] if run.heldout.exists() else []
@@ -59,9 +61,10 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
         if kept < 1 and heldout and config.loss not in OF_RATINGS:
             found["heldout"] = meter.held_out(kept, heldout)
         run.progress("saving")
-        if trained == run.adapter:
+        if trained == run.adapter and kept < 1:
             weights.write(trained, run.unscaled, 1.0)
-        weights.write(run.unscaled, run.adapter, kept)
+        if trained == run.unscaled or kept < 1:
+            weights.write(run.unscaled, run.adapter, kept)
         summary = {
             "status": "scaled" if kept < 1 else "measured",
             "budget": config.kl_budget,

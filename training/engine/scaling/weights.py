@@ -29,18 +29,21 @@ class ScaledWeights:
     """The trained weights of an adapter's folder, and those of the reference's where it has an adapter."""
 
     def __init__(self, trained: Path, reference: str | None) -> None:
-        """Read both. Raises ConfigError where there is no way between the two that ends at the reference."""
+        """Read both. Raises ModelError."""
         self.trained = safetensors.torch.load_file(trained / WEIGHTS)
-        self.start = _load(reference) if reference else None
+        self.start = AdapterFiles(reference).weights() if reference else None
+        self.factors = [_factors(str(trained)), *([_factors(reference)] if reference else [])]
+
+    def check(self) -> None:
+        """Refuse weights between which and the reference there is no way. Raises ConfigError."""
         others = [name for name in self.trained if not name.endswith(_FACTORS)]
         if others:
             what = "DoRA's magnitudes" if "magnitude" in others[0] else others[0]
             raise ConfigError(
                 "kl_budget", f"cannot be kept: the adapter holds {what}, which a scale does not take back."
             )
-        if self.start is not None and {name: one.shape for name, one in self.start.items()} != {
-            name: one.shape for name, one in self.trained.items()
-        }:
+        alike = all(one == self.factors[0] for one in self.factors)
+        if self.start is not None and not (alike and _shapes(self.start) == _shapes(self.trained)):
             raise ConfigError(
                 "kl_budget",
                 "cannot be kept: the reference is an adapter of another shape. Merge that into its base model, and"
@@ -67,8 +70,15 @@ class ScaledWeights:
             write_whole(aside / WEIGHTS, safetensors.torch.save(ready, metadata={"format": "pt"}))
 
 
-def _load(reference: str) -> dict[str, torch.Tensor]:
-    return AdapterFiles(reference).weights()
+def _factors(adapter: str) -> dict[str, Any]:
+    """Return the settings by which an adapter's product is multiplied."""
+    settings = AdapterFiles(adapter).config()
+    names = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: one.shape for name, one in weights.items()}
 
 
 def place(model: Any, weights: dict[str, torch.Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.forms import BoundField
@@ -81,6 +81,9 @@ class TrainingForm(RoundForm):
         self.fields[self.GATE].initial = against
         self.fields[self.START] = StartField(project)
         self.fields[self.START].initial = self.like.start if self.like else None
+        adapters = writers(project).exclude(adapter="").values_list("adapter", "name")
+        reference = cast(forms.ChoiceField, self.fields["reference"])
+        reference.choices = [*cast(list[tuple[str, str]], reference.choices), *adapters]
 
     def in_sight(self) -> list[BoundField]:
         return [*super().in_sight(), self[self.START], self[self.GATE]]
