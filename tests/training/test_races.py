@@ -93,12 +93,12 @@ def test_an_old_admin_page_takes_no_promotion_back(make_round, owner, client_for
 
 
 @pytest.mark.django_db
-def test_a_round_starts_from_the_policy_current_at_its_start(make_round, owner, tiny, settings):
+def test_a_gate_compares_with_the_policy_current_at_its_start(make_round, owner, tiny, settings):
     round_ = make_round("ready")
     (settings.VAR / round_.result_policy.adapter).mkdir(parents=True)
     project = Project.objects.get()  # as a request to start the next one read it
     assert deciding.promote(round_, owner)
-    assert state_machine.start(project, owner, tiny).start_policy == round_.result_policy
+    assert state_machine.start(project, owner, tiny).opponent == round_.result_policy
 
 
 @pytest.mark.django_db

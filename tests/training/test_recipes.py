@@ -23,7 +23,7 @@ def test_every_recommendation_is_one_that_the_engine_takes() -> None:
 
 
 def test_the_starters_file_says_what_the_table_says(settings: Any) -> None:
-    """Of 450 pairs, with which it was measured."""
+    """They are those for 450 pairs, with which it was measured."""
     file = json.loads((settings.STARTER_MODEL / "recommended.json").read_text())["training"]
     assert file == recommend(model_size(str(settings.STARTER_MODEL)), 450)
 

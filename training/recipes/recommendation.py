@@ -1,4 +1,4 @@
-"""What is recommended for a project now."""
+"""The recommendation for a project now."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -207,7 +207,7 @@ def sample(prompt: tuple[int, ...], written: tuple[int, ...]) -> Sample:
 
 
 def test_an_interval_of_skewed_values_covers_their_mean() -> None:
-    """Of log-normal values, half of whose mass is in a tenth, 48 at a time; the usual interval covers 86 %."""
+    """The values are log-normal, 48 at a time. The usual interval covers 86 % of their means."""
     torch.manual_seed(0)
     draws = torch.randn(200, 48).double().exp()
     found = [mean_interval(row.tolist(), least=0.0) for row in draws]
