@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 from training.rounds.choosing.candidates import Candidate, Group, count_uneven, sift
 from training.rounds.choosing.lottery import Odds, draw, propensity, rank
 
-WORDS = "amber birch cedar dune ember frost grove heath iris juniper kelp larch".split()
+WORDS = (
+    "amber",
+    "birch",
+    "cedar",
+    "dune",
+    "ember",
+    "frost",
+    "grove",
+    "heath",
+    "iris",
+    "juniper",
+    "kelp",
+    "larch",
+)
 
 
 def group(number: int, scores: list[float], entry: str = "", words: list[str] | None = None) -> Group:
@@ -96,7 +109,7 @@ def test_the_control_is_uniform_over_groups_and_pairs() -> None:
     seen: Counter[Any] = Counter()
     draws = 3000
     for seed in range(draws):
-        controls = [one for one in draw(ranked, 4, 0.25, str(seed)) if one.selection == "control"]
+        controls = [one for one in draw(ranked, 4, 0.25, str(seed)) if one.arm == "control"]
         assert len(controls) == 1
         seen[controls[0].group.entry, controls[0].pair] += 1
     for one in ranked:
@@ -114,8 +127,8 @@ def test_the_same_seed_draws_the_same() -> None:
 def test_the_probe_shows_the_widest_pairs_of_other_groups() -> None:
     ranked = rank(some_groups(12), 1)
     drawn = draw(ranked, 6, 0.25, "reviews-3")
-    by_chance = {one.group.entry for one in drawn if one.selection == "control"}
-    chosen = [one for one in drawn if one.selection == "probe"]
+    by_chance = {one.group.entry for one in drawn if one.arm == "control"}
+    chosen = [one for one in drawn if one.arm == "probe"]
     others = [one for one in ranked if one.entry not in by_chance]
     assert {one.group.entry for one in chosen} == {one.entry for one in others[:4]}
     assert all(one.pair == max(combinations(one.group.candidates, 2), key=_gap) for one in chosen)

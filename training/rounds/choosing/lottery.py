@@ -28,7 +28,7 @@ MOST_WITH_A_HASH = (
 )
 _WORD = re.compile(r"\w+")
 
-Selection = Literal["control", "probe"]
+Arm = Literal["control", "probe"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Drawn:
 
     group: Group
     pair: Pair
-    selection: Selection
+    arm: Arm
     propensity: float
 
 
@@ -65,13 +65,13 @@ def draw(ranked: Sequence[Group], wanted: int, control: float, seed: str) -> lis
     odds = Odds(len(ranked), min(wanted, len(ranked)), control)
     by_chance = set(generator.sample(range(odds.groups), odds.controls))
     others = [place for place in range(odds.groups) if place not in by_chance][: odds.wanted - odds.controls]
-    shown: list[tuple[int, Selection]] = [(place, "control") for place in sorted(by_chance)]
+    shown: list[tuple[int, Arm]] = [(place, "control") for place in sorted(by_chance)]
     shown += [(place, "probe") for place in others]
     drawn = []
-    for place, selection in shown:
+    for place, arm in shown:
         group = ranked[place]
-        pair = generator.choice(group.pairs) if selection == "control" else group.widest
-        drawn.append(Drawn(group, pair, selection, propensity(odds, place, group, pair)))
+        pair = generator.choice(group.pairs) if arm == "control" else group.widest
+        drawn.append(Drawn(group, pair, arm, propensity(odds, place, group, pair)))
     generator.shuffle(drawn)  # the order of rows must not tell what was chosen
     return drawn
 
