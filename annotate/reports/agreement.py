@@ -24,7 +24,10 @@ LONGEST_SECONDS = 600  # an annotator who took longer was away
 
 @dataclass(frozen=True)
 class Meeting:
-    """A count of two annotators' categories on the same comparison, among comparisons of `judged` judgments."""
+    """A count of two annotators' categories on the same comparison, among comparisons of `judged` judgments.
+
+    `by_probe` is whether a probe chose the comparisons, for a difference that is easy to see.
+    """
 
     one: int
     other: int
@@ -32,6 +35,7 @@ class Meeting:
     other_said: str
     judged: int
     count: int
+    by_probe: bool = False
 
 
 @dataclass
@@ -95,17 +99,32 @@ def meetings(project: Project, batch: str | None = None) -> list[Meeting]:
             one_said=_said(),
             other_said=_said("comparison__judgments__"),
             judged=F("comparison__judged"),
+            by_probe=Q(comparison__arm=Comparison.Arm.PROBE),
         )
-        .values("annotator", "other", "one_said", "other_said", "judged")
+        .values("annotator", "other", "one_said", "other_said", "judged", "by_probe")
         .annotate(count=Count("pk"))
         .order_by()
     )
     return [
         Meeting(
-            row["annotator"], row["other"], row["one_said"], row["other_said"], row["judged"], row["count"]
+            row["annotator"],
+            row["other"],
+            row["one_said"],
+            row["other_said"],
+            row["judged"],
+            row["count"],
+            bool(row["by_probe"]),
         )
         for row in rows
     ]
+
+
+def on_random_pairs(met: Iterable[Meeting]) -> list[Meeting]:
+    """Keep the meetings on comparisons that no probe chose: what is found of them holds for all pairs of completions.
+
+    The agreement of a project is counted on these alone. What tells annotators apart is counted on all.
+    """
+    return [meeting for meeting in met if not meeting.by_probe]
 
 
 def gold_accuracy(project: Project, batch: str | None = None) -> dict[int, Share]:

@@ -63,6 +63,7 @@ class Quality:
     kappas: list[tuple[User, User, int, float | None]]
     days: list[Day]
     leaks: list[int]
+    has_chosen: bool  # comparisons that a probe chose, which count for no agreement
 
     @property
     def total(self) -> int:
@@ -80,6 +81,7 @@ def assess(project: Project, search: str = "") -> Quality:
     """
     met = agreement.meetings(project)
     found = agreement.annotators(project, met=met)
+    has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)
     users = User.objects.in_bulk([one.annotator for one in found])
     everyone = [_person(project, users[one.annotator], one) for one in found]
     everyone.sort(key=lambda person: -person.total)
@@ -97,6 +99,7 @@ def assess(project: Project, search: str = "") -> Quality:
         ],
         days=days_of(project),
         leaks=identity_leaks(project),
+        has_chosen=has_chosen,
     )
 
 

@@ -17,7 +17,8 @@ from training.engine.errors import EngineError, disk_full
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.rounds import child_process, state_machine, workers
-from training.rounds.finishing import RoundLostError, finish, previous_files
+from training.rounds.finishing import RoundLostError, finish, previous_files, probing_files
+from training.rounds.phases.choosing import choose_comparisons, fit_probe, wants_probe
 from training.rounds.phases.sampling import sample
 from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
@@ -35,7 +36,9 @@ LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops o
 PHASES = (
     Phase("train", Round.State.TRAINING, is_wanted=lambda work: work.round.trains, act=train),
     Phase("scale", Round.State.TRAINING, is_wanted=is_measured, act=scale),
+    Phase("probe", Round.State.SAMPLING, is_wanted=wants_probe, act=fit_probe),
     Phase("sample", Round.State.SAMPLING, is_wanted=lambda work: True, act=sample),
+    Phase("choose", Round.State.SAMPLING, is_wanted=wants_probe, act=choose_comparisons),
 )
 
 
@@ -105,6 +108,7 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
         raise RoundLostError
     child_process.end_orphan(files)
     child_process.end_orphan(previous_files(files))
+    child_process.end_orphan(probing_files(round_, files))
     if round_.attempts == 1 and files.root.exists():
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))

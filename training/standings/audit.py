@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from django.db.models import Avg, Case, Count, F, FloatField, Max, Q, QuerySet, Value, When
 from django.utils.translation import gettext as _
@@ -134,9 +135,7 @@ def _parts(of_arm: Sequence[Observation], sizes: Sizes, batch: str, arm: str) ->
     total = sizes.get((batch, arm), 0)
     count = min(sizes.get((batch, one), 0) for one in Arm.values)
     ends = [number * total // count for number in range(count + 1)] if count else [0]
-    return [
-        of_arm[start:end] for start, end in zip(ends, ends[1:], strict=False) if start < end <= len(of_arm)
-    ]
+    return [of_arm[start:end] for start, end in pairwise(ends) if start < end <= len(of_arm)]
 
 
 def _mean(observations: Sequence[Observation]) -> float:

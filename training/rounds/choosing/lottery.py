@@ -49,7 +49,8 @@ def rank(groups: Sequence[Group], most_per_entry: int) -> list[Group]:
     """
     taken: Counter[str] = Counter()
     likeness = _Likeness()
-    first, behind = [], []
+    first: list[Group] = []
+    behind: list[Group] = []
     for group in sorted(groups, key=lambda group: -group.gap):
         is_repeat = taken[group.entry] >= most_per_entry or likeness.is_near_another(group.widest)
         (behind if is_repeat else first).append(group)
@@ -62,6 +63,8 @@ def rank(groups: Sequence[Group], most_per_entry: int) -> list[Group]:
 def draw(ranked: Sequence[Group], wanted: int, control: float, seed: str) -> list[Drawn]:
     """Draw `wanted` comparisons of the ranked groups, `control` of them at random. The same seed draws the same."""
     generator = random.Random(seed)
+    if not ranked or not wanted:
+        return []
     odds = Odds(len(ranked), min(wanted, len(ranked)), control)
     by_chance = set(generator.sample(range(odds.groups), odds.controls))
     others = [place for place in range(odds.groups) if place not in by_chance][: odds.wanted - odds.controls]
