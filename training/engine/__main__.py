@@ -44,6 +44,17 @@ KL(policy || reference) is measured on completions that the policy writes now, f
 budget, and the trained one is kept in unscaled/. Run it again with another budget, and nothing is trained. It never
 scales up. Without a budget it only measures. What it found is in done.json under "scale".
 """
+_PROBE = """\
+Fit a probe, a small judge of completions, to people's votes: votes.jsonl to probe/ and probe_labels.jsonl.
+
+A line of votes.jsonl is {"id": "1", "prompt": "...", "first": "...", "second": "...", "votes": [...]}, and a vote is
+{"annotator": "a", "prefers": "first"}, or "second", or "tie". The base model's hidden states are its features.
+"""
+_RATE = """\
+Rate completions by a probe: samples.jsonl to ratings.jsonl.
+
+The probe is that in probe/, or in the folder that the setting probe names. It belongs to one base model.
+"""
 _MERGE = """\
 Merge the adapter of a run directory into its base model: RUN_DIR to a model in OUT_DIR.
 
@@ -118,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         ("sample", _SAMPLE, _sample),
         ("score", _SCORE, _score),
         ("scale", _SCALE, _scale),
+        ("probe", _PROBE, _probe),
+        ("rate", _RATE, _rate),
         ("plan", _PLAN, _plan),
     ):
         verb = verbs.add_parser(
@@ -201,6 +214,22 @@ def _sample(chosen: argparse.Namespace) -> None:
     from training.engine.sample import sample
 
     sample(run)
+
+
+def _probe(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    from training.engine.probe.probing import fit_run
+
+    fit_run(run)
+
+
+def _rate(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    from training.engine.probe.rating import rate
+
+    rate(run)
 
 
 def _merge(chosen: argparse.Namespace) -> None:

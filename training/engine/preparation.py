@@ -31,6 +31,7 @@ from training.engine.selfcheck import check_gradient
 _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
     *("kl_budget", "kl_samples"),
+    *("probe", "probe_layers"),
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
 # Where the files of model and adapter are differs from machine to machine. Their content has a hash of its own.

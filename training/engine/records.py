@@ -87,19 +87,32 @@ def read_pairs(path: Path) -> list[TrainingPair]:
     return pairs
 
 
-def _pair(row: dict[str, Any], identity: str, where: str) -> TrainingPair:
-    prompt, chosen, rejected = (_text(row, key, where) for key in ("prompt", "chosen", "rejected"))
+def parse_pair(row: dict[str, Any], where: str, sides: tuple[str, str]) -> TrainingPair:
+    """Return the pair of a line, which `where` names, with the keys `sides` of its completions. Raises DataError."""
+    return _pair(row, _identity(row, where), where, sides)
+
+
+def parse_rating(row: dict[str, Any], where: str) -> TrainingPair:
+    """Return a single completion of a line as a desirable one, rated or not. Raises DataError."""
+    return _rating(row | {"label": True}, _identity(row, where), where)
+
+
+def _pair(
+    row: dict[str, Any], identity: str, where: str, sides: tuple[str, str] = ("chosen", "rejected")
+) -> TrainingPair:
+    better, worse = sides
+    prompt, chosen, rejected = (_text(row, key, where) for key in ("prompt", better, worse))
     prompt, chosen, rejected = _without_prompt(prompt, chosen, rejected)
     if isinstance(prompt, str):
-        chosen, rejected = _plain(chosen, "chosen", where), _plain(rejected, "rejected", where)
+        chosen, rejected = _plain(chosen, better, where), _plain(rejected, worse, where)
     return TrainingPair(
         id=identity,
         where=where,
         prompt=prompt,
         tools=_tools(row, where),
         prompt_token_ids=_token_ids(row, "prompt_token_ids", where),
-        chosen=_completion(row, "chosen", chosen, where),
-        rejected=_completion(row, "rejected", rejected, where),
+        chosen=_completion(row, better, chosen, where),
+        rejected=_completion(row, worse, rejected, where),
         label=_number(row, "label", where, 1.0, high=1.0),
         margin=_number(row, "margin", where, 0.0),
         weight=_number(row, "weight", where, 1.0),

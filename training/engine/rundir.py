@@ -15,6 +15,10 @@
 | unscaled/       | scale            | the adapter as it was trained                                  |
 | samples.jsonl   | sample           | completions                                                    |
 | scores.jsonl    | score            | log-probabilities per pair                                     |
+| votes.jsonl     | caller           | comparisons with everybody's votes, for `probe`                |
+| probe/          | probe            | a small judge of completions, fitted to the votes              |
+| probe_labels.jsonl | probe         | the chance that each comparison's first completion is better   |
+| ratings.jsonl   | rate             | what the probe makes of samples.jsonl                          |
 | done.json       | each verb, last  | one summary per verb: {"train": {...}, "score": {...}}         |
 
 Imports nothing heavy, so that the web application can write and read run directories without PyTorch.
@@ -65,6 +69,10 @@ class RunDirectory:
         self.checkpoints = self.root / "checkpoints"
         self.samples = self.root / "samples.jsonl"
         self.scores = self.root / "scores.jsonl"
+        self.votes = self.root / "votes.jsonl"
+        self.probe = self.root / "probe"
+        self.probe_labels = self.root / "probe_labels.jsonl"
+        self.ratings = self.root / "ratings.jsonl"
         self.done = self.root / "done.json"
 
     def read_config(self) -> TrainConfig:
@@ -79,7 +87,7 @@ class RunDirectory:
 
     def _found(self, config: TrainConfig) -> TrainConfig:
         """Return the configuration with what a moved run directory names: its own adapters, the starter model."""
-        for name in ("start_adapter", "reference"):
+        for name in ("start_adapter", "reference", "probe"):
             adapter = getattr(config, name)
             if adapter in (None, "start", "base") or Path(adapter).is_absolute():
                 continue

@@ -40,7 +40,7 @@ RESUMABLE = (
     *("sampling.max_tokens", "sampling.batch_size"),
 )
 # Options that a round fills in for itself, of config.json and of its `sampling`: among them all that name a file.
-OF_THE_POLICY = ("base_model", "revision", "start_adapter")
+OF_THE_POLICY = ("base_model", "revision", "start_adapter", "probe")
 DECIDED = ("samples_per_prompt", "policy", "reference")
 # Two samples of a prompt that say the same make no comparison, and one long prompt must not end a round.
 SAMPLING = {"distinct": True, "skip_long": True}

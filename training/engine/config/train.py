@@ -186,6 +186,12 @@ class TrainConfig:
         low=0,
         high=10_000,
     )
+    probe: str | None = option(
+        None, _("For rate: path of the probe's folder; unset is probe/ in the run directory.")
+    )
+    probe_layers: int = option(
+        2, _("For probe: how many layers it reads, spread over the last third of the model."), low=1, high=8
+    )
 
     sampling: SamplingConfig = field(
         default_factory=SamplingConfig, metadata=about(_("How `sample` writes completions."))

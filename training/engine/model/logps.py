@@ -253,6 +253,21 @@ class Scorer:
         ]
         return torch.cat(parts)
 
+    def feed(self, row: PairRow, at: int | None = None) -> None:
+        """Run the model over a row for what its modules return, with hardly any logits. `at` is one sequence of it."""
+        row = row.to(self.device)
+        self._attention.use(PACKED if row.spans is not None else None)
+        if row.spans is not None:
+            self._text(
+                input_ids=row.input_ids, position_ids=row.position_ids, spans=row.spans, use_cache=False
+            )
+            return
+        inputs = {"attention_mask": row.attention_mask, "position_ids": row.position_ids}
+        ids = row.input_ids
+        if at is not None and row.attention_mask is not None:
+            inputs, ids = {}, ids[[at], : int(row.attention_mask[at].sum())]
+        self.model(**self._arguments.accepted({"input_ids": ids, "logits_to_keep": 1, **inputs}))
+
     def _plain_logits(self, predicting: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
         """Return logits (N, V) in float32 where `predicting` (R, T) is true, by the model's own forward."""
         # Before 5.23, transformers took columns here, the same for every sequence, and no mask.

@@ -1,0 +1,151 @@
+"""The verbs `probe` and `rate`, on a tiny model and on the starter."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.conftest import WORDS
+from training.engine.__main__ import main
+from training.engine.config import TrainConfig
+from training.engine.probe.base_reader import BaseReader
+from training.engine.records import parse_pair
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.starter import build, reviews
+
+STARTER = Path(build.__file__).parents[2] / "starter"
+
+
+def vote(prefers: str, annotator: str = "a") -> dict[str, str]:
+    return {"annotator": annotator, "prefers": prefers}
+
+
+def review_votes(count: int, seed: int = 0) -> list[dict[str, object]]:
+    """Reviews of the starter's kind, judged by Bradley-Terry annotators of sharpness 4."""
+    rng = random.Random(seed)
+    rows: list[dict[str, object]] = []
+    while len(rows) < count:
+        (opening, first), (_, second) = reviews.review(rng), reviews.review(rng)
+        gap = reviews.reward(first) - reviews.reward(second)
+        if gap:
+            odds = 4.0**gap * 13.0**gap  # e^(4 gap)
+            prefers = "first" if rng.random() < odds / (1 + odds) else "second"
+            votes = [vote(prefers, rng.choice("ab"))]
+            rows.append(
+                {"id": len(rows), "prompt": opening, "first": first, "second": second, "votes": votes}
+            )
+    return rows
+
+
+def test_150_labels_beat_chance_on_unseen_prompts(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_config(TrainConfig.from_dict({"base_model": str(STARTER)}))
+    rows = review_votes(150)
+    write_jsonl(run.votes, rows)
+    assert main(["probe", str(tmp_path)]) == 0
+    told = run.read_done()["probe"]
+    assert told["skill"]["has_skill"]
+    assert told["reliability"].keys() == {"a", "b"}
+    labels = [line for _, line in read_jsonl(run.probe_labels)]
+    assert [line["id"] for line in labels] == [str(row["id"]) for row in rows]
+    fresh = [text for _, text in (reviews.review(random.Random(seed)) for seed in range(60))]
+    write_jsonl(run.prompts, [{"id": 1, "prompt": "A film."}])
+    samples = [{"id": 1, "index": at, "completion": text, "token_ids": None} for at, text in enumerate(fresh)]
+    write_jsonl(run.samples, samples)
+    assert main(["rate", str(tmp_path)]) == 0
+    scores = torch.tensor([line["score"] for _, line in read_jsonl(run.ratings)])
+    rewards = torch.tensor([reviews.reward(text) for text in fresh])
+    assert float(torch.corrcoef(torch.stack([scores, rewards]))[0, 1]) > 0.4
+
+
+@pytest.mark.parametrize("packing", ["on", "off"])
+def test_features_are_the_same_in_any_company(make_run, packing: str) -> None:
+    run = make_run(packing=packing)
+    config = run.read_config()
+    model = BaseReader(config, run)
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 9))) for _ in range(12)]
+    pairs = [
+        parse_pair(
+            {"id": at, "prompt": "the film", "first": f" {one}", "second": f" {other} x"},
+            "",
+            ("first", "second"),
+        )
+        for at, (one, other) in enumerate(zip(texts[::2], texts[1::2], strict=True))
+    ]
+    encoded, _ = model.encoder.encode_pairs(pairs)
+    reader = model.features_of(encoded, 2, print)
+    together = torch.cat([features for _, features in reader.read(encoded)])
+    order = [place for places, _ in reader.read(encoded) for place in places]
+    alone = torch.cat([features for at in order for _, features in reader.read([encoded[at]])])
+    assert torch.allclose(together, alone, atol=1e-5)
+    # By hand: the mean of the last hidden states over the words, without the token that ends them.
+    ids = [*encoded[0].prompt, *encoded[0].chosen[:-1]]
+    reader.scorer.use("padded")
+    with torch.no_grad():
+        hidden = model.loaded.base.base_model(torch.tensor([ids])).last_hidden_state[0]
+    plain = hidden[len(encoded[0].prompt) :].mean(dim=0)
+    assert torch.allclose(together[order.index(0), 0, 32:], plain, atol=1e-5)
+
+
+def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, capsys) -> None:
+    run = make_run()
+    rows = [
+        {"id": at, "prompt": f"film {at}", "first": " good", "second": " bad", "votes": [vote("first")]}
+        for at in range(4)
+    ]
+    write_jsonl(run.votes, rows)
+    write_jsonl(run.samples, [{"id": 1, "prompt_token_ids": [3, 4], "token_ids": [5, 6], "completion": "x"}])
+    assert main(["probe", str(run.root)]) == 0
+    assert main(["rate", str(run.root)]) == 0
+    first = (run.probe / "probe.safetensors").read_bytes()
+    assert main(["probe", str(run.root)]) == 0
+    assert (run.probe / "probe.safetensors").read_bytes() == first
+    told = json.loads((run.probe / "probe.json").read_text())
+    told["base_model"]["base_model/model.safetensors"] = "0" * 64
+    (run.probe / "probe.json").write_text(json.dumps(told))
+    assert main(["rate", str(run.root)]) == 5
+    assert "fitted to another base model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"votes": "first"}, "votes must be a list of objects"),
+        ({"votes": [{"annotator": 3, "prefers": "first"}]}, "votes need an annotator"),
+        ({"votes": [vote("left")]}, 'prefers must be "first", "second" or "tie"'),
+        ({"votes": [vote("first"), vote("tie")]}, "'a' voted twice"),
+        ({"gold": "a"}, 'gold must be "first" or "second"'),
+        ({"first": 7}, "first must be a string"),
+        ({"votes": []}, "holds no vote to learn from"),
+    ],
+)
+def test_bad_votes_are_one_sentence(make_run, capsys, change, sentence: str) -> None:
+    run = make_run()
+    line = {"id": 1, "prompt": "film", "first": " good", "second": " bad", "votes": [vote("first")]}
+    write_jsonl(run.votes, [line | change])
+    assert main(["probe", str(run.root)]) == 4
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert "Traceback" not in told
+
+
+def test_ties_alone_are_labelled_one_half(make_run) -> None:
+    run = make_run()
+    rows = [
+        {
+            "id": at,
+            "prompt": f"film {at}",
+            "first": " good",
+            "second": " bad",
+            "votes": [vote("tie" if at == 3 else "first")],
+        }
+        for at in range(6)
+    ]
+    write_jsonl(run.votes, rows)
+    assert main(["probe", str(run.root)]) == 0
+    labels = {line["id"]: line["label"] for _, line in read_jsonl(run.probe_labels)}
+    assert labels.pop("3") == 0.5
+    assert all(label > 0.5 for label in labels.values())

@@ -1,0 +1,109 @@
+"""The verb `probe`: fit a probe to the votes of a run directory, and label its comparisons."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from training.engine.data.tokens import EncodedPair
+from training.engine.errors import DataError
+from training.engine.model.base import set_threads
+from training.engine.probe.base_reader import BaseReader, base_digests
+from training.engine.probe.features import FeatureReader
+from training.engine.probe.fitting import FittedProbe, fit_probe, label_of
+from training.engine.probe.storage import Probe, Standard
+from training.engine.probe.votes import VotedPair, read_votes
+from training.engine.rundir import RunDirectory, library_versions, write_jsonl
+
+MOST_COMPARISONS = 4096  # that a probe is fitted to: the last of the file
+_LEAST_DEVIATION = 1e-6
+
+
+def fit_run(run: RunDirectory) -> None:
+    """Write probe/ and probe_labels.jsonl for votes.jsonl, then done.json. Raises EngineError subclasses."""
+    config = run.read_config()
+    set_threads(config)
+    with run.locked():
+        started = time.monotonic()
+        run.progress("loading")
+        every = list(read_votes(run.votes))
+        inputs = run.hashes([run.config_file, run.votes]) | (base := base_digests(config))
+        model = BaseReader(config, run)
+        encoded, left_out = model.encoder.encode_pairs([one.pair for one in every[-MOST_COMPARISONS:]])
+        by_id = {one.id: one for one in every}
+        voted = [by_id[pair.id] for pair in encoded]
+        if not any(one.is_decided for one in voted):
+            raise DataError(
+                " ".join([f"{run.votes.name} holds no vote to learn from.", *left_out.refusals[:1]])
+            )
+        events = [*left_out.refusals]
+        reader = model.features_of(encoded, config.probe_layers, events.append)
+        features = read_features(reader, encoded, run)
+        standard = standardize(features)
+        differences = (features[:, 0] - features[:, 1]).double() / standard.scale
+        del features
+        fitted = fit_probe(voted, differences, lambda done, total: run.progress("fitting", done, total))
+        about = {
+            "base_model": base,
+            "features": {"layers": config.probe_layers, "size": len(standard.scale), "dtype": model.dtype},
+            "comparisons": len(voted),
+            "votes": sum(len(one.votes) for one in voted),
+            "skill": fitted.skill.to_dict(),
+            "reliability": {name: asdict(one) for name, one in sorted(fitted.reliability.items())},
+        }
+        probe = Probe(fitted.posterior, standard, about | {"versions": library_versions()})
+        probe.save(run.probe)
+        lines = list(label_lines(every, voted, fitted))
+        write_jsonl(run.probe_labels, lines)
+        summary = {
+            "status": "fitted",
+            **{name: about[name] for name in ("comparisons", "votes", "skill", "reliability")},
+            "turned": sum((line["label"] - 0.5) * (line["votes"] - 0.5) < 0 for line in lines),
+            "left_out": left_out.to_dict(),
+            "events": events,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        run.finish("probe", summary, inputs, [run.probe, run.probe_labels])
+        run.progress("done", len(voted), len(voted))
+    for event in events:
+        print(event, file=sys.stderr)
+
+
+def read_features(reader: FeatureReader, pairs: Sequence[EncodedPair], run: RunDirectory) -> torch.Tensor:
+    """Return the features (pairs, 2, size) of all completions, float32."""
+    found: dict[int, torch.Tensor] = {}
+    started = time.monotonic()
+
+    def report(done: int) -> None:
+        spent = time.monotonic() - started
+        run.progress("features", done, len(pairs), spent / done * (len(pairs) - done))
+
+    for places, features in reader.read(pairs, report):
+        found.update(zip(places, features, strict=True))
+    return torch.stack([found[place] for place in range(len(pairs))])
+
+
+def standardize(features: torch.Tensor) -> Standard:
+    """Return the mean and deviation of all completions' features (pairs, 2, size)."""
+    flat = features.view(-1, features.shape[-1])
+    spread, mean = torch.std_mean(flat, dim=0, correction=0)
+    return Standard(mean.double(), spread.double().clamp(min=_LEAST_DEVIATION))
+
+
+def label_lines(
+    every: Sequence[VotedPair], voted: Sequence[VotedPair], fitted: FittedProbe
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of probe_labels.jsonl: what votes and probe say of each comparison, and each alone.
+
+    A comparison that the probe did not read is labelled by its votes.
+    """
+    read = {
+        one.id: (chance, label)
+        for one, chance, label in zip(voted, fitted.chances, fitted.labels, strict=True)
+    }
+    for one in every:
+        chance, label = read.get(one.id, (None, label_of(one, 0.5, fitted.reliability)))
+        yield {"id": one.id, "label": round(label, 6), "votes": round(one.share, 6), "probe": chance}

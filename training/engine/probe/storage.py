@@ -1,0 +1,99 @@
+"""A probe as a folder: `probe.json`, which tells people of it, and `probe.safetensors` with its numbers."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from training.engine.errors import DataError, ModelError, first_line
+from training.engine.probe.regression import Posterior
+from training.engine.rundir import whole_directory, write_json, write_whole
+
+FORMAT = 1
+_FILE, _TOLD = "probe.safetensors", "probe.json"
+
+
+@dataclass(frozen=True)
+class Standard:
+    """The shift and scale of features: the mean and deviation of the completions that a probe was fitted to."""
+
+    center: torch.Tensor  # (d,)
+    scale: torch.Tensor  # (d,)
+
+    def apply(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features (n, d) in these units."""
+        return (features.double() - self.center) / self.scale
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted probe: what it was fitted to, and with what result, is in `about`."""
+
+    posterior: Posterior
+    standard: Standard
+    about: dict[str, Any]
+
+    @property
+    def layers(self) -> int:
+        """How many layers its features are of, as the option `probe_layers` has it."""
+        return int(self.about["features"]["layers"])
+
+    @property
+    def has_skill(self) -> bool:
+        """Whether it foretold votes on unseen prompts better than chance."""
+        return bool(self.about["skill"]["has_skill"])
+
+    def rate(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scores of completions and their standard deviations, each (n,), of features (n, d).
+
+        A score of 0 is that of the average completion; differences of two scores are log odds.
+        """
+        standard = self.standard.apply(features)
+        return self.posterior.score(standard), self.posterior.deviation(standard)
+
+    def chance(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Return the chances (n,) that the first completions are better, of features (n, d) each."""
+        return self.posterior.chance((first.double() - second.double()) / self.standard.scale)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder whole; equal probes give equal bytes. Raises StorageError."""
+        numbers = {
+            "mean": self.posterior.mean,
+            "basis": self.posterior.basis,
+            "center": self.standard.center,
+            "scale": self.standard.scale,
+        }
+        ready = {name: tensor.float().contiguous() for name, tensor in numbers.items()}
+        with whole_directory(folder) as aside:
+            write_whole(aside / _FILE, save(ready, metadata={"format": "pt"}))
+            write_json(aside / _TOLD, {"format": FORMAT, "alpha": self.posterior.alpha, **self.about})
+
+
+def load_probe(folder: Path, base_model: dict[str, str]) -> Probe:
+    """Return the probe of a folder, for the base model with these digests.
+
+    Raises DataError if it is missing or damaged, ModelError if it is of another base model.
+    """
+    try:
+        about = json.loads((folder / _TOLD).read_text(encoding="utf-8"))
+        numbers = {name: tensor.double() for name, tensor in load_file(folder / _FILE).items()}
+        probe = Probe(
+            Posterior(numbers["mean"], numbers["basis"], float(about["alpha"])),
+            Standard(numbers["center"], numbers["scale"]),
+            about,
+        )
+        size = {len(tensor) for tensor in numbers.values()}
+        if about["format"] != FORMAT or len(size) != 1 or probe.layers < 1:
+            raise ValueError(f"format {about['format']} is not {FORMAT}, or its sizes differ")
+        known = about["base_model"]
+    except FileNotFoundError:
+        raise DataError(f"{folder} holds no probe.") from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DataError(f"The probe in {folder} cannot be read: {first_line(error).rstrip('.')}.") from None
+    if known != base_model:
+        raise ModelError(f"The probe in {folder} was fitted to another base model than base_model.")
+    return probe
