@@ -81,7 +81,8 @@ class Writing(Endpoint):
     )
     def post(self, call: Call) -> Response:
         named = {name: named_policy(call, name, call.given.get(name)) for name in ("policy", "against")}
-        count, sampling, choosing = (call.given.get(name) for name in ("count", "sampling", "choosing"))
+        count, sampling = call.given["count"], call.given.get("sampling")
+        choosing = call.given.get("choosing")
         made = state_machine.write(call.project, call.user, count, sampling, choosing=choosing, **named)
         return Response(WholeRoundOut(made).data, status=201)
 

@@ -7,17 +7,17 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from annotate.models import ApiToken, Comparison, Completion, Policy, Project, Prompt
+from annotate.models import ApiToken, Comparison, Completion, Policy, Project, Prompt, TrailEntry
 from tests import factories
 from tests.annotate.api.caller import Caller
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import Round
-from training.rounds import results
+from training.rounds import results, state_machine
 from training.rounds.choosing.choice import choose, read_shown
 from training.rounds.choosing.settings import Choosing, ChoosingError
 from training.rounds.choosing.terms import AT_RANDOM, Terms, decide_terms, read_terms
 from training.rounds.choosing.votes import vote_rows
-from training.rounds.plan import Plan
+from training.rounds.plan import Plan, RoundError, find_bad_default
 
 pytestmark = pytest.mark.django_db
 TERMS = Terms(by_probe=True, candidates=4, control=0.25)
@@ -178,6 +178,41 @@ def test_a_round_from_before_draws_at_random(make_round: Any) -> None:
     assert Plan.from_dict(settings).choosing == Choosing()
     del settings["choosing"]
     assert Plan.from_dict(settings).choosing.by == "random"
+
+
+def test_an_admin_goes_on_choosing_regardless(
+    ready_project: Project, owner: Any, researcher: Any, client_for: Any
+) -> None:
+    address = reverse("choose-regardless", args=[ready_project.slug])
+    assert client_for(researcher).post(address, {"by": "always"}).status_code == 403
+    client_for(owner).post(address, {"by": "taste"})
+    ready_project.refresh_from_db()
+    assert ready_project.sampling_settings == {}
+    client_for(owner).post(address, {"by": "always"})
+    ready_project.refresh_from_db()
+    assert ready_project.sampling_settings == {"choosing": {"by": "always"}}
+    policy = ready_project.current_policy
+    assert policy is not None
+    assert Plan.for_project(ready_project, policy, {}).choosing == Choosing(by="always")
+    assert TrailEntry.objects.filter(project=ready_project, verb="settings").count() == 1
+    page = client_for(owner).get(reverse("rounds", args=[ready_project.slug])).content.decode()
+    assert "Choose only while it saves judgments" in page
+
+
+def test_a_bad_choice_is_refused_at_its_field(ready_project: Project, owner: Any, client_for: Any) -> None:
+    assert find_bad_default({}, {"choosing": {"candidates": 1}}) == (
+        "sampling_settings",
+        "choosing.candidates must be from 2 to 64, not 1.",
+    )
+    answer = client_for(owner).post(
+        reverse("rounds", args=[ready_project.slug]),
+        {"action": "write", "count": 2, "choosing.control": "0.01"},
+    )
+    assert answer.status_code == 422
+    assert "Ensure this value is greater than or equal to 0.1" in answer.content.decode()
+    with pytest.raises(RoundError) as caught:
+        state_machine.write(ready_project, owner, 2, choosing={"by": "taste"})
+    assert caught.value.field == "choosing.by"
 
 
 # --- Votes -------------------------------------------------------------------------------------------------------

@@ -66,6 +66,14 @@ def keep_terms(files: RunDirectory, terms: Terms) -> None:
     write_whole(files.root / FILE, json.dumps(asdict(terms), indent=1).encode() + b"\n")
 
 
+def read_terms(files: RunDirectory) -> Terms | None:
+    """Return the terms that were decided; None before that."""
+    try:
+        return Terms(**json.loads((files.root / FILE).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
 def _decide(round_: Round, choosing: Choosing, wanted: int, probe: dict[str, Any] | None) -> Terms:
     if not may_choose(round_, choosing):
         return AT_RANDOM
@@ -78,11 +86,3 @@ def _decide(round_: Round, choosing: Choosing, wanted: int, probe: dict[str, Any
     within = MOST_SAMPLES // max(1, math.ceil(SURPLUS * wanted))
     candidates = max(2, min(choosing.candidates, within))
     return Terms(by_probe=True, candidates=candidates, control=float(choosing.control))
-
-
-def read_terms(files: RunDirectory) -> Terms | None:
-    """Return the terms that were decided; None before that."""
-    try:
-        return Terms(**json.loads((files.root / FILE).read_bytes()))
-    except FileNotFoundError:
-        return None

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import replace
 
+from django.utils.translation import gettext as _
+
 from annotate.models import Policy
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import Round
@@ -30,6 +32,10 @@ def fit_probe(work: Work) -> None:
         return
     reader = _reader(work.round)
     if reader is None:
+        keep_terms(
+            work.files,
+            Terms(why=_("A server writes, and the project has no base model for a probe to read.")),
+        )
         return
     files = _probing_files(work, reader)
     if not files.votes.exists():
