@@ -21,7 +21,7 @@ from django.db.models.lookups import Contains
 from annotate.models import Comparison, Judgment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
 from annotate.pairs.settings import PairSettings
-from annotate.reports import agreement
+from annotate.reports.reliability import weights_of_votes
 
 
 class Pair(NamedTuple):
@@ -120,7 +120,7 @@ def decide(
 ) -> Iterator[Decision]:
     """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
     settings = settings or PairSettings()
-    reliability = agreement.reliability(project) if settings.votes == "reliability" else None
+    reliability = _weights(project, settings, at)
     outcome_of = outcomes(settings, reliability)
     for _comparison, some in groupby(_votes(project, settings, only or Q(), at), key=itemgetter(0)):
         votes = list(some)
@@ -129,6 +129,15 @@ def decide(
             votes, settings, outcome_of(_ballots(votes, by_voter=reliability is not None))
         )
         yield Decision(row.comparison, row.first, made, votes, row.held_out)
+
+
+def _weights(project: Project, settings: PairSettings, at: datetime | None) -> dict[int, float] | None:
+    """Return the reliability by which votes count, None where all count the same."""
+    if settings.votes == "equal":
+        return None
+    return (
+        weights_of_votes(project, at) if settings.votes == "auto" else weights_of_votes(project, at, enough=0)
+    )
 
 
 def _votes(project: Project, settings: PairSettings, only: Q, at: datetime | None) -> Iterator[Vote]:

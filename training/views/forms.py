@@ -355,9 +355,15 @@ def _pair_fields() -> dict[str, forms.Field]:
         ),
         "votes": forms.ChoiceField(
             label=_("Votes"),
-            initial="equal",
-            choices=[("equal", _("count the same")), ("reliability", _("count by reliability"))],
-            help_text=_("Reliability is estimated from agreement and gold comparisons."),
+            initial="auto",
+            choices=[
+                ("auto", _("count by reliability where it is known")),
+                ("equal", _("count the same")),
+                ("reliability", _("count by reliability")),
+            ],
+            help_text=_(
+                "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."
+            ),
         ),
         "weights": forms.ChoiceField(
             label=_("Weights"),

@@ -11,6 +11,7 @@ from annotate.models import Comparison, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
+from primitives.reliability import PRIOR_ACCURACY
 from primitives.statistics import Share
 from tests.factories import say
 
@@ -174,7 +175,7 @@ def test_pace_leaves_out_who_was_away(project, three, make_comparisons):
 
 
 def test_without_evidence_reliability_is_the_prior():
-    assert agreement.estimate_reliability([], {1: Share()}) == {1: agreement.PRIOR_ACCURACY}
+    assert agreement.estimate_reliability([], {1: Share()}) == {1: PRIOR_ACCURACY}
 
 
 def test_gold_moves_reliability_from_the_prior_by_its_weight():
