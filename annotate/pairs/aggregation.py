@@ -21,7 +21,7 @@ from django.db.models.lookups import Contains
 from annotate.models import Comparison, Judgment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
 from annotate.pairs.settings import PairSettings
-from annotate.reports.reliability import weights_of_votes
+from annotate.reports.reliability import ENOUGH_CHECKS, weights_of_votes
 
 
 class Pair(NamedTuple):
@@ -135,9 +135,7 @@ def _weights(project: Project, settings: PairSettings, at: datetime | None) -> d
     """Return the reliability by which votes count, None where all count the same."""
     if settings.votes == "equal":
         return None
-    return (
-        weights_of_votes(project, at) if settings.votes == "auto" else weights_of_votes(project, at, enough=0)
-    )
+    return weights_of_votes(project, at, enough=0 if settings.votes == "reliability" else ENOUGH_CHECKS)
 
 
 def _votes(project: Project, settings: PairSettings, only: Q, at: datetime | None) -> Iterator[Vote]:

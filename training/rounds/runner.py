@@ -22,6 +22,7 @@ from training.rounds.phases.choosing import choose_comparisons, fit_probe, wants
 from training.rounds.phases.sampling import sample
 from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
+from training.rounds.phases.voting import vote, wants_votes
 from training.rounds.phases.work import ChildFailedError, Phase, Work, WorkerStoppingError
 from training.rounds.plan import Plan, is_endpoint, on_this_machine
 from training.storage.courier import Courier, FencedError, clear_leftovers
@@ -34,6 +35,7 @@ LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops o
 
 # What a round consists of, in order. A verb that is in done.json is not run again.
 PHASES = (
+    Phase("vote", Round.State.TRAINING, is_wanted=wants_votes, act=vote),
     Phase("train", Round.State.TRAINING, is_wanted=lambda work: work.round.trains, act=train),
     Phase("scale", Round.State.TRAINING, is_wanted=is_measured, act=scale),
     Phase("probe", Round.State.SAMPLING, is_wanted=wants_probe, act=fit_probe),

@@ -360,6 +360,7 @@ def _pair_fields() -> dict[str, forms.Field]:
                 ("auto", _("count by reliability where it is known")),
                 ("equal", _("count the same")),
                 ("reliability", _("count by reliability")),
+                ("probe", _("count by reliability, with a probe as one more voter")),
             ],
             help_text=_(
                 "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."

@@ -1,0 +1,52 @@
+"""A probe as one more voter on the pairs of a round, and what it tells of annotators."""
+
+from pathlib import Path
+
+from annotate.people.pseudonyms import pseudonym
+from annotate.reports.reliability import collect
+from primitives.reliability import Check
+from tests.factories import say
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.models import Round
+from training.rounds.phases.voting import BY_VOTES, labelled_pairs
+
+
+def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
+    files = RunDirectory(tmp_path)
+    sides = {"prompt": "p", "first": "good", "second": "bad"}
+    write_jsonl(files.votes, [{"id": str(at), **sides} for at in range(11, 15)])
+    labels = {"11": 0.9, "12": 0.9, "13": 0.5, "14": 0.2}
+    write_jsonl(files.probe_labels, [{"id": key, "label": label} for key, label in labels.items()])
+    as_shown = {"chosen": "good", "rejected": "bad", "chosen_token_ids": [1], "rejected_token_ids": [2]}
+    turned = {"chosen": "bad", "rejected": "good", "chosen_token_ids": [2], "rejected_token_ids": [1]}
+    pairs = [
+        {"id": "1", **as_shown, "label": 1.0, "margin": 1.0},
+        {"id": "2", **turned, "label": 1.0, "margin": 1.0},
+        {"id": "3", **as_shown, "label": 1.0, "margin": 1.0},
+        {"id": "4", **as_shown, "label": 1.0, "margin": 1.0},
+        {"id": "5", **as_shown, "label": 0.7, "margin": 1.0},  # which the probe did not read
+    ]
+    write_jsonl(files.pairs, pairs)
+    expected = [
+        ({"id": "1", **as_shown, "label": 0.9, "margin": 1.0}, False),
+        ({"id": "2", **as_shown, "label": 0.9, "margin": 0.0}, True),
+        ({"id": "4", **turned, "label": 0.8, "margin": 0.0}, True),
+        (pairs[4], False),
+    ]
+    found = list(labelled_pairs(files, 10, keep_ties=False))
+    assert found == expected
+    write_jsonl(files.pairs, (row for row, _ in found))
+    assert list(labelled_pairs(files, 10, keep_ties=False)) == expected  # after a kill, from what votes said
+    assert [row for _, row in read_jsonl(files.root / BY_VOTES)] == pairs
+    assert len(list(labelled_pairs(files, 10, keep_ties=True))) == 5
+
+
+def test_the_last_probe_with_skill_is_evidence(project, owner, base_policy, make_comparisons):
+    say(owner, make_comparisons(1)[0], "first")
+    probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3]], "annotator-0": [[0.9, 9]]}}
+    for number, summary in enumerate([{"probe": probe}, {"probe": {"checks": {}}}, {}], start=1):
+        Round.objects.create(
+            project=project, number=number, start_policy=base_policy, summary=summary, state="written",
+            trains=False, folder=f"runs/{project.slug}-{number}",
+        )  # fmt: skip
+    assert collect(project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
