@@ -126,7 +126,7 @@ def decide(
         votes = list(some)
         row = votes[0]
         made = row.unfit or _pair(
-            votes, settings, outcome_of(_ballots(votes, by_voter=reliability is not None))
+            votes, settings, outcome_of(ballots_of(votes, by_voter=reliability is not None))
         )
         yield Decision(row.comparison, row.first, made, votes, row.held_out)
 
@@ -201,7 +201,7 @@ def _pair(votes: list[Vote], settings: PairSettings, outcome: Outcome | str) -> 
     return Pair(row.comparison, *sides, outcome.label, outcome.margin, weight, row.held_out, judgments)
 
 
-def _ballots(votes: Sequence[Vote], *, by_voter: bool) -> tuple[Columns, ...]:
+def ballots_of(votes: Sequence[Vote], *, by_voter: bool) -> tuple[Columns, ...]:
     """Return what of these votes decides, as columns of ballots."""
     return tuple(
         [

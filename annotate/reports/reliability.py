@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db.models import Count, F
+from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Judgment, Project
 from annotate.reports import agreement
@@ -49,6 +50,26 @@ class Evidence:
         """Return each annotator's reliability, by expectation-maximization."""
         return estimate(self.items())
 
+    def weigh(self, enough: float) -> dict[int, float] | None:
+        """Return the chance to be right of each annotator of whom anything is known, to weight their votes by.
+
+        None if none of them is known by as much as `enough` known answers.
+        """
+        found = self.find()
+        if all(one.checks < enough for one in found.values()):
+            return None
+        return agreement.as_values(found)
+
+    def kinds(self) -> list[str]:
+        """Return what the evidence is of, in words."""
+        there = {
+            _("colleagues on the same comparisons"): self.met,
+            _("gold"): self.gold,
+            _("gates"): self.gate,
+            _("a probe"): self.added.get("probe"),
+        }
+        return [kind for kind, found in there.items() if found]
+
 
 def collect(project: Project, at: datetime | None = None) -> Evidence:
     """Return the evidence as it is, or as it was at a moment. Added sources know the present alone."""
@@ -63,14 +84,8 @@ def collect(project: Project, at: datetime | None = None) -> Evidence:
 def weights_of_votes(
     project: Project, at: datetime | None = None, *, enough: float = ENOUGH_CHECKS
 ) -> dict[int, float] | None:
-    """Return the chance to be right of each annotator of whom anything is known, to weight their votes by.
-
-    None if none of them is known by as much as `enough` known answers.
-    """
-    found = collect(project, at).find()
-    if all(one.checks < enough for one in found.values()):
-        return None
-    return agreement.as_values(found)
+    """Return what to weight the votes of a project's annotators by, see `Evidence.weigh`."""
+    return collect(project, at).weigh(enough)
 
 
 def gate_checks(project: Project, at: datetime | None = None) -> dict[int, list[Check]]:
@@ -91,9 +106,9 @@ def gate_checks(project: Project, at: datetime | None = None) -> dict[int, list[
     found: dict[int, list[Check]] = defaultdict(list)
     for cast in votes.values():
         total, of_policy = cast.total(), Counter[int]()
-        for (_, policy), count in cast.items():
+        for (_voter, policy), count in cast.items():
             of_policy[policy] += count
-        for annotator in {one for one, _ in cast}:
+        for annotator in {one for one, _policy in cast}:
             own = {policy: cast[annotator, policy] for policy in of_policy}
             others = total - sum(own.values())
             if others < ENOUGH_GATED:

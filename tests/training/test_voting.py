@@ -41,12 +41,10 @@ def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
     assert len(list(labelled_pairs(files, 10, keep_ties=True))) == 5
 
 
-def test_the_last_probe_with_skill_is_evidence(project, owner, base_policy, make_comparisons):
+def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner, make_comparisons):
     say(owner, make_comparisons(1)[0], "first")
     probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3]], "annotator-0": [[0.9, 9]]}}
-    for number, summary in enumerate([{"probe": probe}, {"probe": {"checks": {}}}, {}], start=1):
-        Round.objects.create(
-            project=project, number=number, start_policy=base_policy, summary=summary, state="written",
-            trains=False, folder=f"runs/{project.slug}-{number}",
-        )  # fmt: skip
-    assert collect(project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
+    for summary in ({"probe": probe}, {"probe": {"checks": {}}}, {}):
+        round_ = make_round("cancelled")
+        Round.objects.filter(pk=round_.pk).update(summary=summary)
+    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
