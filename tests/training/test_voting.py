@@ -1,13 +1,17 @@
 """A probe as one more voter on the pairs of a round, and what it tells of annotators."""
 
+import random
 from pathlib import Path
+
+import pytest
 
 from annotate.people.pseudonyms import pseudonym
 from annotate.reports.reliability import collect
 from primitives.reliability import Check
-from tests.factories import say
+from tests.factories import compare, say
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import Round
+from training.rounds import runner, state_machine
 from training.rounds.phases.voting import BY_VOTES, labelled_pairs
 
 
@@ -48,3 +52,30 @@ def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner,
         round_ = make_round("cancelled")
         Round.objects.filter(pk=round_.pk).update(summary=summary)
     assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_round_is_trained_on_labels_of_its_probe(project, owner, make_member, tiny, client_for) -> None:
+    """Two who know which word is the better one, and one who guesses. With the real engine: `make test-real`."""
+    rng = random.Random(0)
+    three = [make_member(name, "annotator") for name in ("anna", "bela", "cleo")]
+    for number in range(90):
+        texts = (f" It is splendidly made, scene {number}.", f" It is dreadfully made, scene {number}.")
+        comparison = compare(project, f"Review number {number} begins", *texts)
+        guessed = rng.choice(["first", "second"])
+        say(three[number % 3], comparison, guessed if number % 3 == 2 else "first")
+    round_ = state_machine.start(project, owner, tiny | {"pairs": {"votes": "probe"}, "gate_comparisons": 0})
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
+    assert claimed is not None
+    runner.run(claimed)
+    round_ = Round.objects.get(pk=round_.pk)
+    assert (round_.state, round_.reason) == ("ready", "")
+    told = round_.summary["vote"]
+    assert told["used"]
+    assert told["turned"] > 5
+    rows = [row for _, row in read_jsonl(RunDirectory(round_.run_dir).pairs)]
+    assert all("splendidly" in row["chosen"] for row in rows)
+    page = client_for(owner).get(round_.get_absolute_url()).content.decode()
+    assert "A probe voted on the pairs beside the annotators" in page
+    assert collect(project).added["probe"].keys() == {person.pk for person in three}
