@@ -7,7 +7,7 @@ one looks and whenever one stops (Ville's inequality; Waudby-Smith and Ramdas 20
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ BETS = (0.15, 0.3, 0.45, 0.6, 0.8)
 _LIKELY, _ENOUGH = 1.2816, 0.05  # a one-sided 90 % bound; a chance that is worth waiting for
 _TRIALS = 400
 _FEW = 10  # observations that show no hopelessness
+MOST_RATIO = 8.0  # of two means, beyond which an interval has no end
 
 
 def log_wealth(observations: Iterable[float], mean: float = 0.0) -> Iterator[float]:
@@ -70,6 +71,42 @@ def _least_mean(observations: Sequence[float], alpha: float) -> float:
         else:
             high = middle
     return low if low > 0 or high < 0 else min(low, 0.0)
+
+
+def ratio_interval(
+    pairs: Sequence[tuple[float, float]], alpha_below: float, alpha_above: float
+) -> Estimate | None:
+    """Return the ratio of two means, from pairs of observations in [0, 1], with the ratios that they did not refute.
+
+    That it is at most r claims that `one - r * other` has a mean of at most 0, which a bet can refute. So the chance
+    that the ratio ever lies below the interval is at most `alpha_below`, above it `alpha_above`. The upper end is
+    infinite until the pairs refute MOST_RATIO. None where the second of all pairs is 0.
+    """
+    below = math.fsum(other for _one, other in pairs)
+    if not below:
+        return None
+    value = math.fsum(one for one, _other in pairs) / below
+
+    def lies_above(ratio: float) -> bool:
+        return refutes([(one - ratio * other) / max(1.0, ratio) for one, other in pairs], alpha_below)
+
+    def lies_below(ratio: float) -> bool:
+        return refutes([(ratio * other - one) / max(1.0, ratio) for one, other in pairs], alpha_above)
+
+    low = _last(lies_above, 0.0, MOST_RATIO)
+    high = -_last(lambda ratio: lies_below(-ratio), -MOST_RATIO, 0.0) if lies_below(MOST_RATIO) else math.inf
+    return Estimate(value, min(low, value), max(high, value), len(pairs))
+
+
+def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the last value, to 1e-3, up to which `holds` says so, by bisection; the lowest if it never does."""
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 # --- What is still to come ---------------------------------------------------------------------------------------

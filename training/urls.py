@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training.views import estimates, lineage, policies, projects, rounds
+from training.views import choosing, estimates, lineage, policies, projects, rounds
 from training.views.using import bringing, taking, trials
 
 urlpatterns = [
@@ -8,6 +8,7 @@ urlpatterns = [
     path("p/<slug:slug>/", projects.project, name="project"),
     path("p/<slug:slug>/rounds/", rounds.round_list, name="rounds"),
     path("p/<slug:slug>/rounds/ready/", rounds.ready_pairs, name="ready_pairs"),
+    path("p/<slug:slug>/rounds/choosing/", choosing.choose_regardless, name="choose-regardless"),
     path("p/<slug:slug>/rounds/estimates/", estimates.ask, name="estimates"),
     path("p/<slug:slug>/rounds/estimates/<int:estimate_id>/", estimates.estimate_page, name="estimate"),
     path("p/<slug:slug>/rounds/<int:number>/", rounds.round_page, name="round"),

@@ -256,7 +256,7 @@ class Agreement(Endpoint):
         gives=AgreementOut,
     )
     def get(self, call: Call) -> Response:
-        met = agreement.meetings(call.project)
+        met = agreement.on_random_pairs(agreement.meetings(call.project))
         return Response(
             {
                 "pairwise": share_data(agreement.pairwise_agreement(met)),

@@ -190,7 +190,7 @@ def _making(selection: Selection, observed: Observed) -> str:
 
 
 def _figures(selection: Selection, observed: Observed) -> str:
-    met = agreement.meetings(selection.project)
+    met = agreement.on_random_pairs(agreement.meetings(selection.project))
     alpha = agreement.krippendorff_alpha(met)
     gold = sum_shares(agreement.gold_accuracy(selection.project).values())
     rows = [

@@ -55,9 +55,15 @@ class PairsForm(StrictForm):
     """The rules by which judgments become pairs. What is left out is as in FIRST."""
 
     votes = forms.ChoiceField(
-        choices=[("equal", _("Every vote the same")), ("reliability", _("By the annotator’s reliability"))],
+        choices=[
+            ("auto", _("By reliability where it is known")),
+            ("equal", _("Every vote the same")),
+            ("reliability", _("By the annotator’s reliability")),
+        ],
         label=_("Votes count"),
-        help_text=_("Reliability is estimated from gold and agreement; the label becomes a probability."),
+        help_text=_(
+            "Reliability is known from colleagues, gold, gates and a probe; the label becomes a chance."
+        ),
     )
     weights = forms.ChoiceField(
         choices=[("equal", _("Every pair the same")), ("judgments", _("As often as it was judged"))],
@@ -79,7 +85,7 @@ class PairsForm(StrictForm):
     )
 
     FIRST: Mapping[str, Any] = {
-        "votes": "equal", "weights": "equal", "min_judgments": 1, "smoothing": 0.0, "too_fast": "count",
+        "votes": "auto", "weights": "equal", "min_judgments": 1, "smoothing": 0.0, "too_fast": "count",
         "gold": "leave",
     }  # fmt: skip
 

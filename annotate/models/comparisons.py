@@ -91,6 +91,10 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         by_files = Exact(F("judged") + F("skipped"), Coalesce(Subquery(count), 0))
         return self.filter(Q(judged=0, skipped=0) | Q(by_files), claimed=0)
 
+    def drawn_at_random(self) -> ComparisonQuerySet:
+        """Keep those that no probe chose: figures of them hold for all pairs of completions."""
+        return self.exclude(arm=Comparison.Arm.PROBE)
+
     def finished(self) -> ComparisonQuerySet:
         """Keep those with all the judgments that they need."""
         return self.filter(judged__gte=F("needed"))
@@ -105,6 +109,9 @@ class Comparison(models.Model):
     admin, so that a comparison that none can judge does not go round for ever. `hand_out_again` forgives the skips
     so far. Gold is handed to each annotator once, so it is never `open`.
 
+    `arm` says how it came to be shown among several candidates, and `propensity` how likely that was. Where there
+    was no choice both are empty: it is as good as drawn at random. Annotators are told neither.
+
     `external_id` and `metadata` are what its importer calls it and says of it; its prompt has its own. A repeat has
     those of what it repeats.
     """
@@ -114,6 +121,10 @@ class Comparison(models.Model):
         GOLD = "gold", _("Gold")
         GATE = "gate", _("Gate")
         REPEAT = "repeat", _("Repeat")
+
+    class Arm(models.TextChoices):
+        CONTROL = "control", _("Drawn at random, as control")
+        PROBE = "probe", _("Chosen by the probe")
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="comparisons")
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="comparisons")
@@ -128,6 +139,15 @@ class Comparison(models.Model):
     )
     reserved_for = models.ForeignKey(
         User, null=True, blank=True, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    arm = models.CharField(
+        max_length=10, choices=Arm.choices, blank=True, default="", db_default="", editable=False
+    )
+    propensity = models.FloatField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("The chance that these two of its prompt’s candidates were shown."),
     )
     external_id = models.CharField(max_length=200, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
@@ -174,6 +194,19 @@ class Comparison(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(kind="repeat") | Q(external_id=""), name="repeats_have_no_external_id"
+            ),
+            models.CheckConstraint(
+                condition=Q(arm="", propensity__isnull=True)
+                | Q(
+                    arm__in=["control", "probe"],
+                    propensity__isnull=False,
+                    propensity__gt=0,
+                    propensity__lte=1,
+                ),
+                name="choices_state_their_propensity",
+            ),
+            models.CheckConstraint(
+                condition=Q(arm="") | Q(kind__in=["standard", "gold"]), name="only_new_pairs_are_chosen"
             ),
             models.UniqueConstraint(
                 Least("first", "second"),

@@ -21,7 +21,7 @@ from django.db.models.lookups import Contains
 from annotate.models import Comparison, Judgment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
 from annotate.pairs.settings import PairSettings
-from annotate.reports import agreement
+from annotate.reports.reliability import ENOUGH_CHECKS, weights_of_votes
 
 
 class Pair(NamedTuple):
@@ -120,15 +120,22 @@ def decide(
 ) -> Iterator[Decision]:
     """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
     settings = settings or PairSettings()
-    reliability = agreement.reliability(project) if settings.votes == "reliability" else None
+    reliability = _weights(project, settings, at)
     outcome_of = outcomes(settings, reliability)
     for _comparison, some in groupby(_votes(project, settings, only or Q(), at), key=itemgetter(0)):
         votes = list(some)
         row = votes[0]
         made = row.unfit or _pair(
-            votes, settings, outcome_of(_ballots(votes, by_voter=reliability is not None))
+            votes, settings, outcome_of(ballots_of(votes, by_voter=reliability is not None))
         )
         yield Decision(row.comparison, row.first, made, votes, row.held_out)
+
+
+def _weights(project: Project, settings: PairSettings, at: datetime | None) -> dict[int, float] | None:
+    """Return the reliability by which votes count, None where all count the same."""
+    if settings.votes == "equal":
+        return None
+    return weights_of_votes(project, at, enough=0 if settings.votes == "reliability" else ENOUGH_CHECKS)
 
 
 def _votes(project: Project, settings: PairSettings, only: Q, at: datetime | None) -> Iterator[Vote]:
@@ -194,7 +201,7 @@ def _pair(votes: list[Vote], settings: PairSettings, outcome: Outcome | str) -> 
     return Pair(row.comparison, *sides, outcome.label, outcome.margin, weight, row.held_out, judgments)
 
 
-def _ballots(votes: Sequence[Vote], *, by_voter: bool) -> tuple[Columns, ...]:
+def ballots_of(votes: Sequence[Vote], *, by_voter: bool) -> tuple[Columns, ...]:
     """Return what of these votes decides, as columns of ballots."""
     return tuple(
         [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from annotate.models import Judgment
 from annotate.pairs.settings import PairSettings
-from annotate.reports import agreement
+from primitives.reliability import PRIOR_ACCURACY
 
 REMEMBERED = 10_000  # outcomes
 Columns = tuple[str, int, int | None, bool, int]  # of a ballot
@@ -78,9 +78,7 @@ def _count(
 ) -> Outcome | str:
     """Label, direction and margin of ballots that are preferences or ties."""
     if reliability is not None:
-        logits = (
-            ballot.side * _logit(reliability.get(ballot.voter, agreement.PRIOR_ACCURACY)) for ballot in cast
-        )
+        logits = (ballot.side * _logit(reliability.get(ballot.voter, PRIOR_ACCURACY)) for ballot in cast)
         label = 1 / (1 + math.exp(-sum(logits)))
     else:
         half_votes = sum(1 + ballot.side for ballot in cast)

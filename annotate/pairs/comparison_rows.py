@@ -69,6 +69,8 @@ def _row(comparison: Comparison, judgments: list[dict[str, Any]]) -> dict[str, A
         "comparison": comparison.pk,
         "kind": comparison.kind,
         "batch": comparison.batch,
+        "arm": comparison.arm or None,
+        "propensity": comparison.propensity,
         "judgments": judgments,
     }
 

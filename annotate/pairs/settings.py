@@ -36,7 +36,9 @@ class PairSettings:
 
     `ties`: "drop" a comparison that ends even, or keep it with the label 0.5 ("half").
     `votes`: "equal" gives the label as the share of votes; "reliability" as the probability that the chosen
-    completion is better given each voter's estimated chance to be right (naive Bayes with an even prior).
+    completion is better given each voter's estimated chance to be right (naive Bayes with an even prior). "auto" is
+    "reliability" where enough is known of any annotator, otherwise "equal". "probe" is "auto", and a round then labels
+    its pairs with a probe as one more voter, if that has skill.
     `smoothing`: votes added to each side before the share is taken (Laplace); 0.5 makes one vote the label 0.75.
     `weights`: every pair counts the same ("equal") or as often as it was judged ("judgments").
     `policies`: only completions of these policies (ids); empty for all.
@@ -47,7 +49,7 @@ class PairSettings:
     """
 
     ties: str = "drop"
-    votes: str = "equal"
+    votes: str = "auto"
     smoothing: float = 0.0
     weights: str = "equal"
     min_judgments: int = 1
@@ -61,7 +63,7 @@ class PairSettings:
         object.__setattr__(self, "policies", tuple(self.policies))
         for name, choices in (
             ("ties", ("drop", "half")),
-            ("votes", ("equal", "reliability")),
+            ("votes", ("auto", "equal", "reliability", "probe")),
             ("weights", ("equal", "judgments")),
         ):
             if getattr(self, name) not in choices:

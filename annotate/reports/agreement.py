@@ -5,26 +5,29 @@ for self-consistency alone. Categories name completions, never sides: first, sec
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.db.models import Avg, Case, CharField, Count, F, Q, Value, When
 
 from annotate.models import Comparison, Judgment, Project, is_current
 from annotate.models.judgments import JudgmentQuerySet
 from annotate.queueing.qualification import find_gold_judgments
+from primitives.reliability import PRIOR_ACCURACY, Item, Reliability, estimate
 from primitives.statistics import UNMEASURED, Share, sum_shares
 
 Verdict = Judgment.Verdict
-# Before any evidence: right three times of four, as sure as 8 gold verdicts.
-PRIOR_ACCURACY, PRIOR_WEIGHT = 0.75, 8
 MOST_KAPPAS = 20
 LONGEST_SECONDS = 600  # an annotator who took longer was away
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """A count of two annotators' categories on the same comparison, among comparisons of `judged` judgments."""
+    """A count of two annotators' categories on the same comparison, among comparisons of `judged` judgments.
+
+    `by_probe` is whether a probe chose the comparisons, for a difference that is easy to see.
+    """
 
     one: int
     other: int
@@ -32,6 +35,7 @@ class Meeting:
     other_said: str
     judged: int
     count: int
+    by_probe: bool = False
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Annotator:
 
     `left` is the share of preferences for the left side: about one half, unless the person favours a side. Judgments
     from elsewhere count in it only where it is known which side was left.
-    `reliability` estimates how often their preference is right, see `reliability`.
+    `reliability` estimates how often their preference is right.
     """
 
     annotator: int
@@ -60,8 +64,9 @@ class Annotator:
 # --- Counting ----------------------------------------------------------------------------------------------------
 
 
-def _current(project: Project, batch: str | None = None) -> JudgmentQuerySet:
-    judgments = Judgment.objects.current().filter(project=project)
+def _current(project: Project, batch: str | None = None, at: datetime | None = None) -> JudgmentQuerySet:
+    judgments = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
+    judgments = judgments.filter(project=project)
     return judgments if batch is None else judgments.filter(comparison__batch=batch)
 
 
@@ -78,14 +83,18 @@ def _said(path: str = "") -> Case:
     )
 
 
-def meetings(project: Project, batch: str | None = None) -> list[Meeting]:
-    """Count each pair of annotators' categories per comparison. Ignores skips and repeats."""
+def meetings(project: Project, batch: str | None = None, at: datetime | None = None) -> list[Meeting]:
+    """Count each pair of annotators' categories per comparison, now or at a moment. Ignores skips and repeats."""
+    others = "comparison__judgments__"
+    stands = is_current(others)
+    if at:
+        stands = Q(stands | Q(**{f"{others}superseded_at__gt": at}), **{f"{others}created_at__lte": at})
     rows = (
-        _current(project, batch)
+        _current(project, batch, at)
         .opinions()
         .exclude(comparison__kind=Comparison.Kind.REPEAT)
         .filter(
-            is_current("comparison__judgments__"),
+            stands,
             comparison__judged__gte=2,
             comparison__judgments__annotator__gt=F("annotator"),
             comparison__judgments__verdict__in=Judgment.OPINIONS,
@@ -95,22 +104,39 @@ def meetings(project: Project, batch: str | None = None) -> list[Meeting]:
             one_said=_said(),
             other_said=_said("comparison__judgments__"),
             judged=F("comparison__judged"),
+            by_probe=Q(comparison__arm=Comparison.Arm.PROBE),
         )
-        .values("annotator", "other", "one_said", "other_said", "judged")
+        .values("annotator", "other", "one_said", "other_said", "judged", "by_probe")
         .annotate(count=Count("pk"))
         .order_by()
     )
     return [
         Meeting(
-            row["annotator"], row["other"], row["one_said"], row["other_said"], row["judged"], row["count"]
+            row["annotator"],
+            row["other"],
+            row["one_said"],
+            row["other_said"],
+            row["judged"],
+            row["count"],
+            bool(row["by_probe"]),
         )
         for row in rows
     ]
 
 
-def gold_accuracy(project: Project, batch: str | None = None) -> dict[int, Share]:
+def on_random_pairs(met: Iterable[Meeting]) -> list[Meeting]:
+    """Keep the meetings on comparisons that no probe chose: what is found of them holds for all pairs of completions.
+
+    The agreement of a project is counted on these alone. What tells annotators apart is counted on all.
+    """
+    return [meeting for meeting in met if not meeting.by_probe]
+
+
+def gold_accuracy(project: Project, batch: str | None = None, at: datetime | None = None) -> dict[int, Share]:
     """Each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
     golds = find_gold_judgments(project)
+    if at:
+        golds = golds.filter(created_at__lte=at)
     if batch is not None:
         golds = golds.filter(comparison__batch=batch)
     right = Count("pk", filter=Q(preferred=F("comparison__gold_preferred")))
@@ -215,50 +241,42 @@ def krippendorff_alpha(met: Iterable[Meeting]) -> float | None:
     return 1 - (total - 1) * disagreed / expected
 
 
-def reliability(project: Project) -> dict[int, float]:
-    """Each annotator's estimated chance, from 0.5 to 0.99, that their preference is the right one."""
-    return estimate_reliability(meetings(project), gold_accuracy(project))
+def reliability_items(met: Iterable[Meeting], gold: Mapping[int, Share]) -> Iterator[Item]:
+    """Yield meetings and gold verdicts as votes of which something is known.
 
-
-def estimate_reliability(
-    met: Iterable[Meeting], gold: Mapping[int, Share], rounds: int = 100
-) -> dict[int, float]:
-    """Fit the one-coin model of Dawid and Skene (1979) to pairwise agreement alone.
-
-    Let i be right with probability r_i, whatever the comparison. Then two independent annotators agree on a preference
-    with probability (1 + c_i c_j) / 2, where c = 2 r - 1. Gold is an annotator with c = 1, and so is the prior. The
-    c_i are the least-squares solution of c_i c_j = a_ij, weighted by how often i met j, by coordinate descent.
+    A vote on a comparison with m others counts 1 / m with each of them, so that it counts once.
     """
-    agreed: dict[int, Counter[int]] = defaultdict(Counter)  # sum over meetings of +1 (agreed) or -1
-    counted: dict[int, Counter[int]] = defaultdict(Counter)
-    for meeting in met:
-        if not {meeting.one_said, meeting.other_said} <= {"first", "second"}:
-            continue
-        sign = meeting.count if meeting.one_said == meeting.other_said else -meeting.count
-        for one, other in ((meeting.one, meeting.other), (meeting.other, meeting.one)):
-            agreed[one][other] += sign
-            counted[one][other] += meeting.count
-    prior = 2 * PRIOR_ACCURACY - 1
-    c = dict.fromkeys(sorted({*counted, *gold}), prior)
-    for _ in range(rounds):
-        for one in c:
-            right = gold.get(one, UNMEASURED)
-            above = PRIOR_WEIGHT * prior + 2 * right.count - right.total
-            above += sum(sign * c[other] for other, sign in agreed[one].items())
-            below = PRIOR_WEIGHT + right.total + sum(n * c[other] ** 2 for other, n in counted[one].items())
-            c[one] = min(max(above / below, 0.0), 0.98)
-    return {one: (1 + value) / 2 for one, value in c.items()}
+    for one in met:
+        if {one.one_said, one.other_said} <= {"first", "second"}:
+            votes = ((one.one, one.one_said == "first"), (one.other, one.other_said == "first"))
+            yield Item(votes, times=one.count / (one.judged - 1))
+    for annotator, share in gold.items():
+        yield Item(((annotator, True),), 1.0, share.count)
+        yield Item(((annotator, False),), 1.0, share.total - share.count)
+
+
+def estimate_reliability(met: Iterable[Meeting], gold: Mapping[int, Share]) -> dict[int, float]:
+    """Return each annotator's chance to be right, from 0.5 to 0.99, by agreement and gold alone."""
+    return as_values(estimate(reliability_items(met, gold)))
+
+
+def as_values(found: Mapping[int, Reliability]) -> dict[int, float]:
+    """Return reliabilities as numbers. No annotator counts as certain, and none against their own word."""
+    return {annotator: max(one.value, 0.5) for annotator, one in found.items()}
 
 
 # --- All of it ---------------------------------------------------------------------------------------------------
 
 
 def annotators(
-    project: Project, batch: str | None = None, met: Sequence[Meeting] | None = None
+    project: Project,
+    batch: str | None = None,
+    met: Sequence[Meeting] | None = None,
+    reliable: Mapping[int, float] | None = None,
 ) -> list[Annotator]:
     """Return the figures of each annotator of the project, or of one batch of it, in five queries.
 
-    `met` are its `meetings`, where they are known.
+    `met` are its `meetings`, and `reliable` what is known of their reliability, where that is known.
     """
     found: dict[int, Annotator] = {}
     rows = (
@@ -284,7 +302,8 @@ def annotators(
             one.left = Share(row["left"], row["on_sides"])
     met = meetings(project, batch) if met is None else met
     gold = gold_accuracy(project, batch)
-    agreed, reliable = agreement_with_others(met), estimate_reliability(met, gold)
+    agreed = agreement_with_others(met)
+    reliable = estimate_reliability(met, gold) if reliable is None else reliable
     consistent, seconds = self_consistency(project), _mean_seconds(project, batch)
     for one in found.values():
         one.agreement = agreed.get(one.annotator, UNMEASURED)

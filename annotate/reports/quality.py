@@ -13,7 +13,9 @@ from django.utils.translation import gettext as _
 from annotate.models import Comparison, Completion, Judgment, Policy, Project, User
 from annotate.reports import agreement
 from annotate.reports.agreement import Annotator
+from annotate.reports.alarms import Alarm, find_alarms
 from annotate.reports.days import Day, days_of
+from annotate.reports.reliability import collect
 from annotate.text.model_names import make_name_pattern
 from primitives.statistics import Share, percent, sum_shares
 
@@ -63,6 +65,8 @@ class Quality:
     kappas: list[tuple[User, User, int, float | None]]
     days: list[Day]
     leaks: list[int]
+    has_chosen: bool  # comparisons that a probe chose, which count for no agreement
+    alarms: list[tuple[User, Alarm]]
 
     @property
     def total(self) -> int:
@@ -78,8 +82,10 @@ def assess(project: Project, search: str = "") -> Quality:
 
     `search` narrows the external annotators by their names.
     """
-    met = agreement.meetings(project)
-    found = agreement.annotators(project, met=met)
+    evidence = collect(project)
+    met = evidence.met
+    found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.find()))
+    has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)
     users = User.objects.in_bulk([one.annotator for one in found])
     everyone = [_person(project, users[one.annotator], one) for one in found]
     everyone.sort(key=lambda person: -person.total)
@@ -97,6 +103,10 @@ def assess(project: Project, search: str = "") -> Quality:
         ],
         days=days_of(project),
         leaks=identity_leaks(project),
+        has_chosen=has_chosen,
+        alarms=[
+            (users[alarm.annotator], alarm) for alarm in find_alarms(evidence) if alarm.annotator in users
+        ],
     )
 
 

@@ -20,6 +20,7 @@ from annotate.forms.prompts import PromptForm
 from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts
 from annotate.models import Claim, Comparison, Flag, Prompt, Role
+from annotate.pairs.labels import find_label
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail
@@ -78,6 +79,7 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "judgments": judgments,
         "has_imported": any(judgment.is_imported for judgment in judgments),
         "claims": claims,
+        "label": find_label(found),
         "pairs": pairs.order_by("-snapshot_id"),
         "flags": found.flags.open().select_related("annotator"),
         "gold_history": gold.gold_history(found),

@@ -106,6 +106,7 @@ def test_annotators_and_outsiders_learn_nothing_of_rounds(make_round, teammate, 
         "policies/",
         "leaderboard/",
         "rounds/ready/",
+        "rounds/choosing/",
         "workers/",
     ):
         statuses = [caller(person).get(f"reviews/{path}").status_code for person in (teammate, outsider)]

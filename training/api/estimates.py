@@ -31,7 +31,8 @@ class Estimates(Endpoint):
         if kind == DryRun.Kind.MODEL:
             made = estimates.ask_model(call.project, call.user, name)
         elif kind == DryRun.Kind.WRITING:
-            made = estimates.ask_writing(call.project, call.user, count, given.get("sampling"))
+            settings = (given.get("sampling"), given.get("choosing"))
+            made = estimates.ask_writing(call.project, call.user, count, *settings)
         else:
             given.pop("gate_against", None)  # which changes nothing of what it costs
             begin = named_policy(call, "start_from", given.pop("start_from", None))

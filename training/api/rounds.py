@@ -17,6 +17,7 @@ from annotate.models import Policy, User
 from annotate.people.access import ADMINS, READERS
 from primitives.text import printable
 from training.api.shapes import (
+    AuditOut,
     GateOut,
     MetricOut,
     ReadinessOut,
@@ -26,13 +27,16 @@ from training.api.shapes import (
     WholeRoundOut,
     WorkerOut,
     WritingIn,
+    audit_data,
     gate_data,
 )
 from training.models import Round, Worker
 from training.rounds import deciding, state_machine
+from training.rounds.choosing.defaults import chooses_regardless
 from training.rounds.plan import RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
+from training.standings.audit import measure_audit
 from training.standings.gates import measure_gate
 
 
@@ -77,9 +81,9 @@ class Writing(Endpoint):
     )
     def post(self, call: Call) -> Response:
         named = {name: named_policy(call, name, call.given.get(name)) for name in ("policy", "against")}
-        made = state_machine.write(
-            call.project, call.user, call.given["count"], call.given.get("sampling"), **named
-        )
+        count, sampling = call.given["count"], call.given.get("sampling")
+        choosing = call.given.get("choosing")
+        made = state_machine.write(call.project, call.user, count, sampling, choosing=choosing, **named)
         return Response(WholeRoundOut(made).data, status=201)
 
 
@@ -116,6 +120,15 @@ class Readiness(Endpoint):
                 "cannot_start": None if found.has_enough else few,
             }
         )
+
+
+class Choosing(Endpoint):
+    tag = "Rounds"
+
+    @operation("Get what choosing comparisons saves", roles=READERS, gives=AuditOut)
+    def get(self, call: Call) -> Response:
+        regardless = chooses_regardless(call.project)
+        return Response(audit_data(measure_audit(call.project), regardless=regardless))
 
 
 class Workers(Endpoint):

@@ -1,5 +1,6 @@
 """The shapes of rounds and policies."""
 
+import math
 from typing import Any
 
 from rest_framework import serializers
@@ -11,21 +12,27 @@ from primitives.statistics import Estimate
 from training.models import DryRun, Metric, Round, RoundEvent, Worker
 from training.rounds.plan import MOST_COMPARISONS
 from training.rounds.state_machine import MAX_WRITTEN
+from training.standings.audit import Audit
 from training.standings.gates import Gate
 from training.standings.strengths import Strength
 
 
 class RoundIn(StrictSerializer):
-    """Settings that differ from the project's: keys of config.json, of its `sampling`, and how pairs are made."""
+    """Settings that differ from the project's: keys of config.json and of its `sampling`, and how pairs are made.
+
+    `choosing` says how fresh comparisons are chosen: `by` (probe, always, random), `candidates`, share of `control`.
+    """
 
     EXAMPLE = {
         "training": {"epochs": 2, "learning_rate": 0.0001}, "sampling": {"temperature": 0.9},
-        "pairs": {"min_judgments": 2}, "fresh_comparisons": 100, "gate_comparisons": 40,
+        "pairs": {"min_judgments": 2}, "choosing": {"by": "probe", "candidates": 8, "control": 0.25},
+        "fresh_comparisons": 100, "gate_comparisons": 40,
     }  # fmt: skip
 
     training = serializers.DictField(required=False)
     sampling = serializers.DictField(required=False)
     pairs = serializers.DictField(required=False)
+    choosing = serializers.DictField(required=False)
     fresh_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
     gate_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
     gate_against = serializers.CharField(
@@ -39,7 +46,7 @@ class RoundIn(StrictSerializer):
 
 
 class WritingIn(StrictSerializer):
-    """The number of comparisons, keys of `sampling` that differ from the project's, and the writers.
+    """The number of comparisons, what differs from the project's `sampling` and `choosing`, and the writers.
 
     The policies are named: without them the current one writes both sides.
     """
@@ -48,6 +55,7 @@ class WritingIn(StrictSerializer):
 
     count = serializers.IntegerField(min_value=1, max_value=MAX_WRITTEN)
     sampling = serializers.DictField(required=False)
+    choosing = serializers.DictField(required=False)
     policy = serializers.CharField(required=False, max_length=120)
     against = serializers.CharField(
         required=False, max_length=120, help_text="The policy that writes the other side of each comparison."
@@ -202,6 +210,45 @@ def gate_data(gate: Gate) -> dict[str, Any]:
 def estimate_data(found: Estimate | None) -> dict[str, Any] | None:
     names = ("value", "low", "high", "count")
     return None if found is None else {name: getattr(found, name) for name in names}
+
+
+class AuditOut(Shape):
+    """What choosing comparisons saves: how many judgments at random a chosen one is worth, at every moment.
+
+    `worth` and its bounds are null before they are known. `state` is open, proven, or refuted.
+    """
+
+    EXAMPLE = {
+        "chosen": 180, "control": 60, "blocks": 60, "worth": 1.8, "low": 1.2, "high": 2.7, "tells_strength": True,
+        "state": "proven", "regardless": False,
+    }  # fmt: skip
+
+    chosen = serializers.IntegerField(help_text="Comparisons that the probe chose, judged in full.")
+    control = serializers.IntegerField(help_text="Comparisons drawn at random beside them, judged in full.")
+    blocks = serializers.IntegerField(
+        help_text="Comparisons of both, side by side: the units of the interval."
+    )
+    worth = serializers.FloatField(allow_null=True)
+    low = serializers.FloatField(allow_null=True)
+    high = serializers.FloatField(allow_null=True)
+    tells_strength = serializers.BooleanField(help_text="Whether annotators say how much better one is.")
+    state = serializers.ChoiceField(["open", "proven", "refuted"])
+    regardless = serializers.BooleanField(help_text="Whether rounds go on choosing though it is refuted.")
+
+
+def audit_data(audit: Audit, *, regardless: bool) -> dict[str, Any]:
+    worth = audit.worth
+    return {
+        "chosen": audit.chosen,
+        "control": audit.control,
+        "blocks": worth.count if worth else 0,
+        "worth": worth and worth.value,
+        "low": worth and worth.low,
+        "high": worth.high if worth and math.isfinite(worth.high) else None,
+        "tells_strength": audit.tells_strength,
+        "state": "refuted" if audit.is_refuted else "proven" if audit.is_proven else "open",
+        "regardless": regardless,
+    }
 
 
 class LeftOutOut(Shape):

@@ -7,6 +7,7 @@ urlpatterns = [
     of_project("rounds/", rounds.Rounds),
     of_project("rounds/writing/", rounds.Writing),
     of_project("rounds/ready/", rounds.Readiness),
+    of_project("rounds/choosing/", rounds.Choosing),
     of_project("rounds/estimates/", estimates.Estimates),
     of_project("rounds/estimates/<int:estimate_id>/", estimates.OneEstimate),
     of_project("workers/", rounds.Workers),

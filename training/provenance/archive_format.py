@@ -48,6 +48,7 @@ OF_AN_IMPORT = re.compile(r"import ([0-9]{1,18})")
 RUN_FILES = (
     *("pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt"),
     *("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl", "done.json"),
+    *("choosing.json", "ratings.jsonl", "choices.jsonl"),
 )
 ADAPTER_FILE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\.(?:safetensors|json)"
 _RUN_FILE = "|".join(map(re.escape, RUN_FILES))

@@ -152,6 +152,6 @@ def _could_have_counted(target: Target, round_: Round) -> bool:
         created_at__lte=round_.created_at,
     )
     settings = round_.settings.get("pairs", {})
-    if not settings.get("include_gold") and settings.get("votes") != "reliability":
+    if not settings.get("include_gold") and settings.get("votes", "equal") == "equal":
         stood = stood.exclude(comparison__kind=Comparison.Kind.GOLD)
     return stood.exclude(comparison__kind=Comparison.Kind.REPEAT).exists()

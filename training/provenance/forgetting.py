@@ -44,8 +44,12 @@ logger = logging.getLogger(__name__)
 FORGOTTEN = "(forgotten)"  # in place of a name in the trail
 AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
-JUDGED_FILES = ("pairs.jsonl", "heldout.jsonl", "scores.jsonl", "reference.safetensors", "checkpoints")
-WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "previous")
+JUDGED_FILES = (
+    *("pairs.jsonl", "pairs_by_votes.jsonl", "heldout.jsonl", "scores.jsonl"),
+    *("reference.safetensors", "checkpoints"),
+)
+WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "ratings.jsonl", "choices.jsonl", "previous")
+VOTE_FILES = ("votes.jsonl", "probe_labels.jsonl", "probe", "probing")  # of all judgments when a round wrote
 
 
 def forget(targets: Sequence[Target], *, account: User | None = None, retrain: bool = False) -> list[Round]:
@@ -209,6 +213,8 @@ def _chunks(
 def _files(target: Target, found: Consequences) -> dict[str, set[str]]:
     """Map folders of runs to the paths in them that hold what is forgotten."""
     files: dict[str, set[str]] = {}
+    for round_ in target.project.rounds.all():
+        files.setdefault(round_.folder, set()).update(VOTE_FILES)
     for round_ in found.rounds:
         files.setdefault(round_.folder, set()).update(JUDGED_FILES, _logs(round_))
     first = target.prompts.aggregate(first=Min("created_at"))["first"]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from django.db.models import Count, Prefetch
+from django.db.models import Count, F, Prefetch, QuerySet
 
 from annotate.models import Judgment, Policy, Snapshot, SnapshotPair
 from annotate.people.pseudonyms import pseudonym
@@ -47,7 +47,7 @@ def policy_lines(policy: Policy) -> Iterator[bytes]:
 def judgment_lineage(judgment: Judgment) -> dict[str, Any]:
     """Return a judgment's lineage: the pairs that hold it, the rounds that trained on them, the policies it shaped."""
     influences = lineage.find_influences_of(judgment)
-    pairs = judgment.snapshot_pairs.select_related("snapshot").order_by("snapshot_id")
+    pairs = _with_arms(judgment.snapshot_pairs.select_related("snapshot").order_by("snapshot_id"))
     return {
         "format": FORMAT,
         "project": judgment.project.slug,
@@ -147,11 +147,16 @@ _IDS = Prefetch("judgments", queryset=Judgment.objects.only("pk").order_by("pk")
 
 def _pairs(digests: Mapping[int, str]) -> Iterator[dict[str, Any]]:
     pairs = SnapshotPair.objects.filter(snapshot__in=digests).order_by("snapshot_id", "comparison_id")
-    for pair in pairs.prefetch_related(_IDS).iterator(chunk_size=AT_A_TIME):
+    for pair in _with_arms(pairs).prefetch_related(_IDS).iterator(chunk_size=AT_A_TIME):
         yield _pair(pair, digests[pair.snapshot_id])
 
 
-def _pair(pair: SnapshotPair, digest: str) -> dict[str, Any]:
+def _with_arms(pairs: QuerySet[SnapshotPair]) -> QuerySet[SnapshotPair]:
+    """Add how the comparison of each pair came to be shown."""
+    return pairs.annotate(arm=F("comparison__arm"), propensity=F("comparison__propensity"))
+
+
+def _pair(pair: Any, digest: str) -> dict[str, Any]:
     return {
         "snapshot": digest,
         "comparison": pair.comparison_id,
@@ -161,6 +166,8 @@ def _pair(pair: SnapshotPair, digest: str) -> dict[str, Any]:
         "margin": pair.margin,
         "weight": pair.weight,
         "held_out": pair.held_out,
+        "arm": pair.arm or None,
+        "propensity": pair.propensity,
         "judgments": [judgment.pk for judgment in pair.judgments.all()],
     }
 

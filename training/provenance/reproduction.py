@@ -26,7 +26,7 @@ CHUNK = 1 << 20
 START_ADAPTER, REFERENCE = "start_adapter", "reference"
 WEIGHTS = "adapter/adapter_model.safetensors"
 INPUTS = ("pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt")
-RESULTS = ("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl")
+RESULTS = ("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl", "ratings.jsonl", "choices.jsonl")
 
 README = """\
 # Round {number} of {project}

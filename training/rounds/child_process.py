@@ -25,6 +25,8 @@ VERBS = {
     "train": "Training",
     "sample": "Sampling",
     "scale": "Scaling the adapter",
+    "probe": "Fitting the probe",
+    "rate": "Rating samples",
     "plan": "The estimate",
 }  # as a reason names them
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2

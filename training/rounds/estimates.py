@@ -28,6 +28,7 @@ from training.engine.errors import ConfigError, EngineError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
+from training.rounds.choosing.terms import expect_terms
 from training.rounds.plan import (
     Plan,
     RoundError,
@@ -63,10 +64,15 @@ def ask_round(
 
 
 def ask_writing(
-    project: Project, by: User | None, count: int, sampling: Mapping[str, Any] | None = None
+    project: Project,
+    by: User | None,
+    count: int,
+    sampling: Mapping[str, Any] | None = None,
+    choosing: Mapping[str, Any] | None = None,
 ) -> DryRun:
     """Ask what it would cost to write `count` comparisons. Raises RoundError as `state_machine.write` does."""
     chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
+    chosen["choosing"] = dict(choosing or {})
     plan = Plan.for_project(project, check_policy(project.current_policy), chosen)
     check_lengths(plan)
     return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict())
@@ -166,7 +172,8 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
         _write_pairs(estimate, plan, files)
     round_ = _unsaved_round(estimate, trains)
     gate = results.gate_entries(round_, plan.gate_comparisons) if trains else []
-    entries = gate + results.fresh_entries(round_, plan.fresh_comparisons)
+    terms = expect_terms(round_, plan.choosing, plan.fresh_comparisons)
+    entries = gate + results.fresh_entries(round_, plan.fresh_comparisons, terms)
     if entries:
         write_jsonl(files.prompts, entries)
     sets = SETS_WITH_BUDGET if plan.config.kl_budget else SETS

@@ -1,6 +1,7 @@
 """The end of a round: its run directory becomes a policy, completions and comparisons, in one transaction."""
 
 import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -10,6 +11,8 @@ from annotate.models import Policy, Project
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.models import Round
 from training.rounds import results, state_machine
+from training.rounds.choosing.choice import FRESH, Shown, read_shown
+from training.rounds.plan import is_endpoint
 from training.storage.courier import FencedError
 
 
@@ -25,7 +28,9 @@ def finish(round_: Round, files: RunDirectory) -> None:
     previous = previous_files(files)
     start = round_.start_policy
     new = _new_policy(round_) if round_.trains else None
-    made = results.make_comparisons(round_, new or start, _samples(files), _samples(previous))
+    shown = read_shown(files)
+    samples = _samples(files) if shown is None else _shown_samples(files, shown)
+    made = results.make_comparisons(round_, new or start, samples, _samples(previous), shown)
     summary = _summary(files, previous) | {
         "fresh": len(made.fresh),
         "gate": len(made.gate),
@@ -73,8 +78,18 @@ def _new_policy(round_: Round) -> Policy:
     )
 
 
-def _samples(files: RunDirectory) -> list[results.Sample]:
-    return [row for _, row in read_jsonl(files.samples)] if files.samples.exists() else []
+def _samples(files: RunDirectory) -> Iterator[results.Sample]:
+    if files.samples.exists():
+        for _line, row in read_jsonl(files.samples):
+            yield row
+
+
+def _shown_samples(files: RunDirectory, shown: Sequence[Shown]) -> Iterator[results.Sample]:
+    """Yield the samples of the gate, and those that are shown afresh. The other candidates stay in the file."""
+    keys = {key for one in shown for key in one.keys}
+    for row in _samples(files):
+        if not row["id"].startswith(FRESH) or (row["id"], row["index"]) in keys:
+            yield row
 
 
 def count_passed_over(files: RunDirectory) -> dict[str, int]:
@@ -103,6 +118,11 @@ def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
         heldout = found["train"]["heldout"]
         found["train"]["heldout"] = {**heldout, "trained": heldout["after"], "after": kept}
     return found
+
+
+def probing_files(round_: Round, files: RunDirectory) -> RunDirectory:
+    """Return the run directory in which the round's probe works: its own, or for a server one of another model."""
+    return RunDirectory(files.root / "probing") if is_endpoint(round_.start_policy) else files
 
 
 def previous_files(files: RunDirectory) -> RunDirectory:

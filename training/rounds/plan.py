@@ -10,7 +10,7 @@ Settings travel one way, and each conversion is here:
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.recipes.recommendation import Recommendation, recommend_for
 from training.recipes.sizes import context_length
+from training.rounds.choosing.settings import RANDOM, Choosing, ChoosingError
 from training.rounds.lineage import find_base
 from training.storage.folders import Folder
 
@@ -75,16 +76,17 @@ class Plan:
     pairs: PairSettings
     fresh_comparisons: int = 100
     gate_comparisons: int = 150  # at most: a gate stops by itself once it is decided
+    choosing: Choosing = field(default_factory=Choosing)
 
     @classmethod
     def for_project(cls, project: Project, policy: Policy, chosen: Mapping[str, Any]) -> Self:
         """Return the project's defaults for training `policy`, with what was `chosen` laid over them.
 
         `chosen` has any of the keys `training` (keys of config.json), `sampling` (keys of its `sampling`),
-        `pairs` (fields of PairSettings), `fresh_comparisons` and `gate_comparisons`. Raises RoundError naming
-        the field.
+        `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons` and `gate_comparisons`.
+        Raises RoundError naming the field.
         """
-        known = {"training", "sampling", "pairs", *COUNTS}
+        known = {"training", "sampling", "pairs", "choosing", *COUNTS}
         for name in chosen:
             if name not in known:
                 sentence = _("Unknown setting %(name)s; a round has %(known)s.")
@@ -95,6 +97,7 @@ class Plan:
             **project.sampling_settings,
             **chosen.get("sampling", {}),
         }
+        choosing = _choosing(sampling.pop("choosing", {}), chosen.get("choosing", {}))
         counts = {name: sampling.pop(name) for name in COUNTS if name in sampling}
         counts |= {name: chosen[name] for name in COUNTS if name in chosen}
         for name, value in counts.items():
@@ -104,7 +107,10 @@ class Plan:
             for name in given.keys() & set(decided):
                 raise _decided_by_whetstone(name)
         return cls(
-            config=_config(policy, training, sampling), pairs=_pairs(chosen.get("pairs", {})), **counts
+            config=_config(policy, training, sampling),
+            pairs=_pairs(chosen.get("pairs", {})),
+            choosing=choosing,
+            **counts,
         )
 
     @property
@@ -114,8 +120,9 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the plan that `to_dict` wrote."""
+        """Return the plan that `to_dict` wrote. One from before there was a choice draws at random."""
         return cls(
+            choosing=Choosing.from_settings(data.get("choosing", {"by": RANDOM})),
             config=TrainConfig.from_dict(data["config"]),
             pairs=PairSettings(**data["pairs"]),
             **{name: data[name] for name in COUNTS},
@@ -138,7 +145,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as `Round.settings` keeps it."""
-        data = {"config": self.config.to_dict(), "pairs": asdict(self.pairs)}
+        data = {
+            "config": self.config.to_dict(),
+            "pairs": asdict(self.pairs),
+            "choosing": asdict(self.choosing),
+        }
         data |= {name: getattr(self, name) for name in COUNTS}
         return dict(json.loads(json.dumps(data)))  # tuples become lists, as they do in the database
 
@@ -154,12 +165,12 @@ def dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by dotted name as `Plan.for_project` takes them."""
-    chosen: dict[str, Any] = {"training": {}, "sampling": {}, "pairs": {}}
+    chosen: dict[str, Any] = {"training": {}, "sampling": {}, "pairs": {}, "choosing": {}}
     for name, value in values.items():
         group, _dot, key = name.rpartition(".")
         if name in COUNTS:
             chosen[name] = value
-        elif group in ("sampling", "pairs"):
+        elif group in ("sampling", "pairs", "choosing"):
             chosen[group][key] = value
         elif group:
             chosen["training"].setdefault(group, {})[key] = value
@@ -266,17 +277,18 @@ def named_adapters(config: TrainConfig) -> set[str]:
 
 def find_bad_default(training: Mapping[str, Any], sampling: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the field of a project whose defaults no round could take, and why; None if all is well."""
-    for field, given, decided in (
+    for where, given, decided in (
         ("training_settings", training, (*OF_THE_POLICY, "sampling")),
         ("sampling_settings", sampling, DECIDED),
     ):
         for name in given.keys() & set(decided):
-            return field, str(_decided_by_whetstone(name))
+            return where, str(_decided_by_whetstone(name))
     try:
         for name in COUNTS:
             if name in sampling:
                 _check_count(name, sampling[name])
-        options = {name: value for name, value in sampling.items() if name not in COUNTS}
+        _choosing(sampling.get("choosing", {}))
+        options = {name: value for name, value in sampling.items() if name not in (*COUNTS, "choosing")}
         TrainConfig.from_dict({"base_model": "-", **training, "sampling": options})
     except RoundError as error:
         return "sampling_settings", str(error)
@@ -287,7 +299,7 @@ def find_bad_default(training: Mapping[str, Any], sampling: Mapping[str, Any]) -
 
 
 def _pairs(chosen: Mapping[str, Any]) -> PairSettings:
-    known = {field.name for field in fields(PairSettings)}
+    known = {one.name for one in fields(PairSettings)}
     for name in chosen:
         if name not in known:
             raise RoundError(_("Unknown setting %(name)s.") % {"name": f"pairs.{name}"}, f"pairs.{name}")
@@ -299,6 +311,14 @@ def _pairs(chosen: Mapping[str, Any]) -> PairSettings:
         raise RoundError(error.message, f"pairs.{error.field}", separator=" ") from error
     except TypeError as error:
         raise RoundError(f"{error}.", "pairs", separator=": ") from error
+
+
+def _choosing(*given: object) -> Choosing:
+    try:
+        return Choosing.from_settings(*given)
+    except ChoosingError as error:
+        name = f"choosing.{error.field}" if error.field else "choosing"
+        raise RoundError(error.message, name, separator=" ") from error
 
 
 def _decided_by_whetstone(name: str) -> RoundError:

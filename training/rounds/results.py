@@ -1,13 +1,14 @@
 """The results of a round: the prompts that its policy writes for, and its samples as rows to judge.
 
 A fresh comparison has two completions of the new policy (on-policy, so that the next round learns from what the
-policy writes now). A gate comparison has one of the new policy and one of the policy before, on a held-out
-prompt. Completions that are empty or equal are passed over and counted.
+policy writes now): all that it wrote for it, or two that were chosen among several candidates (`choosing/`). A gate
+comparison has one of the new policy and one of the policy before, on a held-out prompt. Completions that are empty or
+equal are passed over and counted.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,11 @@ from django.db.models import Count
 
 from annotate.models import Comparison, Completion, Policy, Priority, Prompt
 from training.models import Round
+from training.rounds.choosing.choice import Key, Shown
+from training.rounds.choosing.terms import AT_RANDOM, Terms
 from training.rounds.state_machine import FRESH_PRIORITY
 
-FRESH, GATE = "fresh", "gate"
+FRESH, GATE, PLAIN = "fresh", "gate", "plain"  # plain: fresh, on a held-out prompt, beside chosen ones
 GATE_PER_PROMPT = 8  # a gate on very few prompts says little, however many samples it has
 ROWS_AT_A_TIME = 500
 
@@ -25,23 +28,27 @@ Entry = dict[str, Any]  # a line of prompts.jsonl
 Sample = dict[str, Any]  # a line of samples.jsonl
 
 
-def fresh_entries(round_: Round, count: int) -> list[Entry]:
+def fresh_entries(round_: Round, count: int, terms: Terms = AT_RANDOM) -> list[Entry]:
     """Return lines of prompts.jsonl for `count` fresh comparisons, of the least compared prompts first.
 
     A prompt is reused only after all others have been used as often. Held-out prompts are left to the gate. A round
     that only writes has no gate, and writes for them too: their judgments measure a training. Withdrawn prompts are
-    left out.
+    left out. Where a probe chooses, there are more prompts than comparisons, and several candidates for each. It does
+    not choose on held-out prompts: what is measured there is to hold for all pairs of completions.
     """
     among = round_.project.prompts.for_rounds()
-    prompts = list(
-        (among.filter(held_out=False) if round_.trains else among)
-        .annotate(compared=Count("comparisons"))
-        .values_list("pk", "compared")
-    )
+    found = (among.filter(held_out=False) if round_.trains else among).annotate(compared=Count("comparisons"))
+    prompts = list(found.values_list("pk", "compared", "held_out"))
     random.Random(f"{round_.folder}:{FRESH}").shuffle(prompts)
     prompts.sort(key=lambda prompt: prompt[1])
-    samples_each = 2 if round_.trains or round_.against is None else 1
-    return _entries(round_, FRESH, [pk for pk, _ in prompts], count, samples_each=samples_each)
+    times = _spread([pk for pk, _compared, _held_out in prompts], count)
+    if not terms.by_probe:
+        return _entries(round_, FRESH, times, 2 if round_.trains or round_.against is None else 1)
+    plain = {pk: times[pk] for pk, _compared, held_out in prompts if held_out}
+    others = [pk for pk, _compared, held_out in prompts if not held_out]
+    groups = terms.count_groups(count - sum(plain.values()), len(others))
+    chosen = _entries(round_, FRESH, _spread(others, groups), terms.candidates)
+    return chosen + _entries(round_, PLAIN, plain, 2)
 
 
 def gate_entries(round_: Round, count: int) -> list[Entry]:
@@ -51,13 +58,17 @@ def gate_entries(round_: Round, count: int) -> list[Entry]:
     """
     prompts = list(round_.project.prompts.for_rounds().filter(held_out=True).values_list("pk", flat=True))
     random.Random(f"{round_.folder}:{GATE}").shuffle(prompts)
-    return _entries(round_, GATE, prompts, min(count, GATE_PER_PROMPT * len(prompts)), samples_each=1)
+    return _entries(round_, GATE, _spread(prompts, min(count, GATE_PER_PROMPT * len(prompts))), 1)
 
 
-def _entries(round_: Round, purpose: str, prompts: list[int], count: int, samples_each: int) -> list[Entry]:
-    """Spread `count` comparisons over the prompts, in their order. `n` counts the samples of each."""
-    times = {pk: count // len(prompts) + (place < count % len(prompts)) for place, pk in enumerate(prompts)}
-    wanted = [pk for pk in prompts if times[pk]]
+def _spread(prompts: list[int], count: int) -> dict[int, int]:
+    """Return how many of `count` comparisons each prompt has, in their order."""
+    return {pk: count // len(prompts) + (place < count % len(prompts)) for place, pk in enumerate(prompts)}
+
+
+def _entries(round_: Round, purpose: str, times: Mapping[int, int], samples_each: int) -> list[Entry]:
+    """Return a line for each prompt that has a comparison. `n` counts its samples."""
+    wanted = [pk for pk in times if times[pk]]
     contents: dict[int, Any] = {}
     for start in range(0, len(wanted), ROWS_AT_A_TIME):
         some = Prompt.objects.filter(pk__in=wanted[start : start + ROWS_AT_A_TIME])
@@ -84,7 +95,12 @@ class NewComparisons:
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(
-        self, round_: Round, pair: tuple[Completion, Completion], kind: Comparison.Kind, priority: int
+        self,
+        round_: Round,
+        pair: tuple[Completion, Completion],
+        kind: Comparison.Kind,
+        priority: int,
+        **choice: Any,
     ) -> None:
         """Compare two completions, unless they say the same. Their order is drawn: ids must not tell which is whose."""
         first, second = random.sample(pair, 2)
@@ -102,6 +118,7 @@ class NewComparisons:
                 batch=f"round {round_.number}",
                 priority=priority,
                 needed=round_.project.judgments_needed,
+                **choice,
             )
         )
 
@@ -114,14 +131,25 @@ class NewComparisons:
 
 
 def make_comparisons(
-    round_: Round, new: Policy, new_samples: Iterable[Sample], previous_samples: Iterable[Sample]
+    round_: Round,
+    new: Policy,
+    new_samples: Iterable[Sample],
+    previous_samples: Iterable[Sample],
+    shown: Sequence[Shown] | None = None,
 ) -> NewComparisons:
-    """Turn the samples of the new policy and of the one before into completions and comparisons."""
+    """Turn the samples of the new policy and of the one before into completions and comparisons.
+
+    Where some were chosen, the fresh comparisons are those that are `shown`.
+    """
     made = NewComparisons()
     previous = _by_entry(previous_samples)
     gate: list[list[tuple[Completion, Completion]]] = []
+    chosen: dict[Key, Completion] = {}
     for entry, samples in _by_entry(new_samples).items():
         purpose, _number, prompt = entry.split("/")
+        if shown is not None and purpose == FRESH:
+            chosen |= _chosen(int(prompt), new, samples)
+            continue
         written = list(completions(int(prompt), new, samples, made.counts))
         opponent = round_.opponent
         if opponent is not None and (purpose == GATE or not round_.trains):
@@ -134,11 +162,21 @@ def make_comparisons(
             continue
         for pair in pairs:
             made.add(round_, pair, Comparison.Kind.STANDARD, FRESH_PRIORITY)
+    for one in random.sample(shown or (), len(shown or ())):  # the order of ids must not tell what was chosen
+        first, second = (chosen[key] for key in one.keys)
+        choice = {"arm": one.arm, "propensity": one.propensity}
+        made.add(round_, (first, second), Comparison.Kind.STANDARD, FRESH_PRIORITY, **choice)
     # The first sample of every prompt, then the second of every prompt: people see different prompts first.
     depth = max((len(pairs) for pairs in gate), default=0)
     for pair in (pairs[i] for i in range(depth) for pairs in gate if i < len(pairs)):
         made.add(round_, pair, Comparison.Kind.GATE, Priority.GATE)
     return made
+
+
+def _chosen(prompt: int, policy: Policy, samples: Sequence[Sample]) -> dict[Key, Completion]:
+    """Return the samples of one prompt as unsaved rows, by the id of the prompt's line and their place."""
+    written = completions(prompt, policy, samples, Counter())
+    return {(sample["id"], sample["index"]): one for sample, one in zip(samples, written, strict=True)}
 
 
 def _by_entry(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

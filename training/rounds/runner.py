@@ -17,10 +17,12 @@ from training.engine.errors import EngineError, disk_full
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.rounds import child_process, state_machine, workers
-from training.rounds.finishing import RoundLostError, finish, previous_files
+from training.rounds.finishing import RoundLostError, finish, previous_files, probing_files
+from training.rounds.phases.choosing import choose_comparisons, fit_probe, wants_probe
 from training.rounds.phases.sampling import sample
 from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
+from training.rounds.phases.voting import vote, wants_votes
 from training.rounds.phases.work import ChildFailedError, Phase, Work, WorkerStoppingError
 from training.rounds.plan import Plan, is_endpoint, named_adapters, on_this_machine
 from training.storage.courier import Courier, FencedError, clear_leftovers
@@ -33,9 +35,12 @@ LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops o
 
 # What a round consists of, in order. A verb that is in done.json is not run again.
 PHASES = (
+    Phase("vote", Round.State.TRAINING, is_wanted=wants_votes, act=vote),
     Phase("train", Round.State.TRAINING, is_wanted=lambda work: work.round.trains, act=train),
     Phase("scale", Round.State.TRAINING, is_wanted=is_measured, act=scale),
+    Phase("probe", Round.State.SAMPLING, is_wanted=wants_probe, act=fit_probe),
     Phase("sample", Round.State.SAMPLING, is_wanted=lambda work: True, act=sample),
+    Phase("choose", Round.State.SAMPLING, is_wanted=wants_probe, act=choose_comparisons),
 )
 
 
@@ -105,6 +110,7 @@ def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) 
         raise RoundLostError
     child_process.end_orphan(files)
     child_process.end_orphan(previous_files(files))
+    child_process.end_orphan(probing_files(round_, files))
     if round_.attempts == 1 and files.root.exists():
         # Left behind by another database; nothing of it may be mistaken for this round's.
         files.root.rename(files.root.with_name(f"{files.root.name}.{time.time_ns()}.old"))

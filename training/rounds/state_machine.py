@@ -181,14 +181,15 @@ def write(
     count: int,
     sampling: Mapping[str, Any] | None = None,
     *,
+    choosing: Mapping[str, Any] | None = None,
     policy: Policy | None = None,
     against: Policy | None = None,
 ) -> Round:
     """Queue a round that does not train: a policy, the current one if none is named, writes `count` comparisons.
 
-    `sampling` settings lie over the project's. With `against`, that policy writes the other side of each. Prompts that
-    were compared least come first, held-out ones among them, so that there is something to measure by. Raises
-    RefusalError as `start` does, and if there is nothing to write for.
+    `sampling` and `choosing` settings lie over the project's. With `against`, that policy writes the other side of
+    each. Prompts that were compared least come first, held-out ones among them, so that there is something to measure
+    by. Raises RefusalError as `start` does, and if there is nothing to write for.
     """
     if not 1 <= count <= MAX_WRITTEN:
         sentence = _("Comparisons: give a number from 1 to %(most)s, not %(count)s.")
@@ -197,6 +198,7 @@ def write(
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
         chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
+        chosen["choosing"] = dict(choosing or {})
         project = _locked(project)
         wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
         policy = check_writer(wanted)

@@ -18,12 +18,16 @@ MOST_MEETINGS = 50_000  # the newest judgments between policies: more would keep
 
 
 def find_meetings(project: Project) -> list[Meeting]:
-    """Return the newest judgments between two policies, without gold and repeats. Lengths are in characters."""
+    """Return the newest judgments between two policies, without gold, repeats and what a probe chose.
+
+    Lengths are in characters.
+    """
     rows = (
         opinions()
         .filter(project=project)
         .exclude(comparison__first__policy=F("comparison__second__policy"))
         .exclude(comparison__kind__in=[Comparison.Kind.GOLD, Comparison.Kind.REPEAT])
+        .exclude(comparison__arm=Comparison.Arm.PROBE)
         .order_by("-pk")
         .values_list(
             "comparison",

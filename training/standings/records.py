@@ -37,6 +37,7 @@ def records_of(policy: Policy) -> list[Record]:
         .filter(Q(comparison__first__policy=policy) | Q(comparison__second__policy=policy))
         .exclude(comparison__first__policy=F("comparison__second__policy"))
         .exclude(comparison__kind__in=[Comparison.Kind.GOLD, Comparison.Kind.REPEAT])
+        .exclude(comparison__arm=Comparison.Arm.PROBE)
         .order_by("pk")
         .values_list(
             "comparison__first__policy",

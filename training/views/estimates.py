@@ -46,9 +46,8 @@ def ask(request: ProjectRequest) -> HttpResponse:
 
 def _ask(request: ProjectRequest, form: TrainingForm | WritingForm) -> DryRun:
     if isinstance(form, WritingForm):
-        return estimates.ask_writing(
-            request.project, request.user, form.cleaned_data["count"], form.sampling()
-        )
+        count = form.cleaned_data["count"]
+        return estimates.ask_writing(request.project, request.user, count, form.sampling(), form.choosing())
     return estimates.ask_round(request.project, request.user, form.chosen(), form.policies()["begin"])
 
 

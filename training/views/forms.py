@@ -32,6 +32,7 @@ from training.rounds.plan import (
     usual_start,
 )
 from training.templatetags.round_figures import setting
+from training.views import choosing
 from training.views.fields import option_field
 
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
@@ -191,13 +192,18 @@ class RoundForm(forms.Form):
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
         self.fields |= {f"pairs.{name}": field for name, field in self.pair_fields.items()}
+        self.fields |= choosing.choosing_fields(defaults)
 
     def in_sight(self) -> list[BoundField]:
         return [self[name] for name in (*GROUPS[""], *COUNTS)]
 
     def folded(self) -> Iterator[tuple[str | Promise, list[BoundField], bool]]:
         """Yield the other groups: title, fields, and whether one of them has an error."""
-        groups = {_("From judgments to pairs"): tuple(f"pairs.{name}" for name in self.pair_fields), **GROUPS}
+        groups = {
+            _("From judgments to pairs"): tuple(f"pairs.{name}" for name in self.pair_fields),
+            choosing.TITLE: choosing.NAMES,
+            **GROUPS,
+        }
         for title, names in groups.items():
             if title:
                 bound = [self[name] for name in names]
@@ -219,7 +225,7 @@ class RoundForm(forms.Form):
 
     def chosen(self) -> dict[str, Any]:
         """Return the settings of a valid form as `state_machine.start` takes them. An empty field is unset."""
-        return nested(self.cleaned_data)
+        return nested(choosing.without_open(self.cleaned_data))
 
     def refuse(self, error: RefusalError) -> None:
         """Show why `state_machine.start` refused, at the field that it named."""
@@ -273,13 +279,14 @@ class WriteForm(forms.Form):
             default, text, choices = options[name]
             self.fields[name] = option_field(name, defaults.get(name, default), default, text, choices)
             self.fields[name].required = False  # a request that names none takes the project's
+        self.fields |= choosing.choosing_fields(defaults)
 
     def in_sight(self) -> list[BoundField]:
         return [self[name] for name in ("count", *WRITING[:3])]
 
     def folded(self) -> tuple[list[BoundField], bool]:
         """Return the fields that are folded away, and whether one of them has an error."""
-        bound = [self[name] for name in WRITING[3:]]
+        bound = [self[name] for name in (*choosing.NAMES, *WRITING[3:])]
         return bound, any(field.errors for field in bound)
 
     def clean(self) -> dict[str, Any]:
@@ -296,6 +303,11 @@ class WriteForm(forms.Form):
         """Return the sampling settings of a valid form, but for those that are left open."""
         given = {name: self.cleaned_data.get(name) for name in WRITING}
         return dict(nested({name: value for name, value in given.items() if value is not None})["sampling"])
+
+    def choosing(self) -> dict[str, Any]:
+        """Return how comparisons are chosen, as a valid form says it, but for what is left open."""
+        given = {name: self.cleaned_data.get(name) for name in choosing.NAMES}
+        return dict(nested(choosing.without_open(given))["choosing"])
 
     def refuse(self, error: RefusalError) -> None:
         """Show why `state_machine.write` refused, at the field that it named."""
@@ -343,9 +355,16 @@ def _pair_fields() -> dict[str, forms.Field]:
         ),
         "votes": forms.ChoiceField(
             label=_("Votes"),
-            initial="equal",
-            choices=[("equal", _("count the same")), ("reliability", _("count by reliability"))],
-            help_text=_("Reliability is estimated from agreement and gold comparisons."),
+            initial="auto",
+            choices=[
+                ("auto", _("count by reliability where it is known")),
+                ("equal", _("count the same")),
+                ("reliability", _("count by reliability")),
+                ("probe", _("count by reliability, with a probe as one more voter")),
+            ],
+            help_text=_(
+                "Reliability is known from colleagues, gold, gates and a probe. The label becomes a chance."
+            ),
         ),
         "weights": forms.ChoiceField(
             label=_("Weights"),

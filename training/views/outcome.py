@@ -14,6 +14,7 @@ from training.standings.drift import measure_drift
 from training.standings.gates import measure_gate
 from training.standings.policies import measure_held_out, measure_lengths
 
+TELLING = ("vote", "train", "scale", "sample", "sample_previous")  # verbs with events
 MANY_CUT = 0.1  # of a round's completions
 GALLERY_PAGE, GALLERY_GLIMPSE = 10, 3
 
@@ -68,7 +69,7 @@ def cut_completions(round_: Round) -> dict[str, int] | None:
 
 def _told(round_: Round) -> list[str]:
     """Return what the engine had to say while it trained and sampled, each sentence once."""
-    verbs = (round_.summary.get(verb, {}) for verb in ("train", "scale", "sample", "sample_previous"))
+    verbs = (round_.summary.get(verb, {}) for verb in TELLING)
     return list(dict.fromkeys(event for verb in verbs for event in verb.get("events", [])))
 
 

@@ -25,6 +25,7 @@ from training.standings.gates import forecast, measure_gates
 from training.storage.folders import Folder
 from training.storage.objects import StorageFaultError
 from training.views.charts import round_charts
+from training.views.choosing import audit_context
 from training.views.forms import Like, ResumeForm
 from training.views.outcome import gallery_page, outcome
 from training.views.using.round_forms import TrainingForm, WritingForm
@@ -72,6 +73,7 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
         "workers": Worker.for_training(),
         "sweep": Sweep.last(),
         "sweep_overdue": Sweep.is_overdue(),
+        **audit_context(project),
     }
     if request.membership.role == Role.ADMIN:
         like = _like(request, project)
@@ -101,7 +103,8 @@ def _hold_out_more(request: ProjectRequest) -> HttpResponse:
 
 def _start(project: Project, by: User, form: TrainingForm | WritingForm) -> Round:
     if isinstance(form, WritingForm):
-        return state_machine.write(project, by, form.cleaned_data["count"], form.sampling(), **form.writers())
+        count, choosing = form.cleaned_data["count"], form.choosing()
+        return state_machine.write(project, by, count, form.sampling(), choosing=choosing, **form.writers())
     return state_machine.start(project, by, form.chosen(), **form.policies())
 
 

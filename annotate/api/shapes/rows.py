@@ -89,7 +89,7 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
 
     EXAMPLE = {
         "id": 3, "kind": "standard", "external_id": "", "metadata": {}, "batch": "import 3",
-        "prompt": PromptOut.EXAMPLE, "first": CompletionOut.EXAMPLE,
+        "arm": "", "propensity": None, "prompt": PromptOut.EXAMPLE, "first": CompletionOut.EXAMPLE,
         "second": {**CompletionOut.EXAMPLE, "id": 16, "text": " It sags."}, "gold_preferred_id": None,
         "repeat_of_id": None, "priority": 0, "needed": 2, "judged": 1, "claimed": 0, "skipped": 0,
         "is_set_aside": False, "withdrawn_at": None, "created_at": WHEN,
@@ -99,6 +99,7 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
     first = CompletionOut()
     second = CompletionOut()
     metadata = Note(OBJECT)
+    propensity = serializers.FloatField(allow_null=True, read_only=True)
     gold_preferred_id = serializers.IntegerField(allow_null=True)
     repeat_of_id = serializers.IntegerField(allow_null=True)
     is_set_aside = serializers.BooleanField()
@@ -107,9 +108,9 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
     class Meta:
         model = Comparison
         fields = [
-            "id", "kind", "external_id", "metadata", "batch", "prompt", "first", "second", "gold_preferred_id",
-            "repeat_of_id", "priority", "needed", "judged", "claimed", "skipped", "is_set_aside", "withdrawn_at",
-            "created_at",
+            "id", "kind", "external_id", "metadata", "batch", "arm", "propensity", "prompt", "first", "second",
+            "gold_preferred_id", "repeat_of_id", "priority", "needed", "judged", "claimed", "skipped", "is_set_aside",
+            "withdrawn_at", "created_at",
         ]  # fmt: skip
 
 

@@ -105,7 +105,10 @@ class Command(BaseCommand):
             help="held-out prompts, which training never sees: leave them out (default for pairs), include, or only",
         )
         parser.add_argument("--ties", help="leave them out (default), include with the label 0.5, or only")
-        parser.add_argument("--votes", help="every vote equal (default), or by reliability")
+        parser.add_argument(
+            "--votes",
+            help="auto (default) counts them by reliability where that is known; equal; or reliability",
+        )
         parser.add_argument("--weights", help="every pair equal (default), or by its judgments")
         parser.add_argument("--min-judgments", metavar="N", help="pairs with as many votes (default 1)")
         parser.add_argument("--smoothing", metavar="X", help="votes added to each side (default 0)")

@@ -187,7 +187,7 @@ EXPORT = Format("whetstone-pairs", noop("Whetstone: exported pairs"), JUDGED, _f
 
 # --- Judged comparisons ------------------------------------------------------------------------------------------
 
-ABOUT_COMPARISON = ("held_out", "comparison", "kind", "batch", "split", "judgments")
+ABOUT_COMPARISON = ("held_out", "comparison", "kind", "batch", "arm", "propensity", "split", "judgments")
 
 
 def _fits_judged(record: Record) -> bool:

@@ -309,6 +309,23 @@ def test_a_new_comparison_counts_the_claims_that_it_has(judged):
     assert not refuses(lambda: Comparison.objects.create(**parts))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arm": "probe"},
+        {"propensity": 0.5},
+        {"arm": "probe", "propensity": 0.0},
+        {"arm": "control", "propensity": 1.1},
+        {"arm": "favourite", "propensity": 0.5},
+        {"arm": "probe", "propensity": 0.5, "kind": "gate"},
+    ],
+)
+def test_a_choice_states_its_arm_and_its_chance(judged: Judgment, change: dict[str, Any]) -> None:
+    comparisons = Comparison.objects.filter(pk=judged.comparison_id)
+    assert refuses(lambda: comparisons.update(**change))
+    assert comparisons.update(arm="probe", propensity=0.75) == 1
+
+
 @pytest.mark.django_db
 def test_every_trigger_is_in_place_after_all_migrations():
     """A later migration that rebuilds a table on SQLite would lose them without a word."""

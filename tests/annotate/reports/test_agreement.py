@@ -11,6 +11,7 @@ from annotate.models import Comparison, Project
 from annotate.queueing import qualification
 from annotate.reports import agreement
 from annotate.reports.agreement import Meeting
+from primitives.reliability import PRIOR_ACCURACY
 from primitives.statistics import Share
 from tests.factories import say
 
@@ -174,7 +175,7 @@ def test_pace_leaves_out_who_was_away(project, three, make_comparisons):
 
 
 def test_without_evidence_reliability_is_the_prior():
-    assert agreement.estimate_reliability([], {1: Share()}) == {1: agreement.PRIOR_ACCURACY}
+    assert agreement.estimate_reliability([], {1: Share()}) == {1: PRIOR_ACCURACY}
 
 
 def test_gold_moves_reliability_from_the_prior_by_its_weight():
@@ -212,3 +213,17 @@ def test_figures_take_few_queries_however_many_annotators(
             say(person, comparison, "first" if number % 2 else "second")
     with django_assert_max_num_queries(5):
         assert len(agreement.annotators(project)) == 8
+
+
+def test_agreement_counts_no_comparison_that_a_probe_chose(
+    project: Project, three: list[Any], make_comparisons: Any
+) -> None:
+    chosen, control, plain = make_comparisons(3, needed=2)
+    Comparison.objects.filter(pk=chosen.pk).update(arm="probe", propensity=0.8)
+    Comparison.objects.filter(pk=control.pk).update(arm="control", propensity=0.2)
+    for comparison, other in ((chosen, "first"), (control, "second"), (plain, "first")):
+        say(three[0], comparison, "first")
+        say(three[1], comparison, other)
+    met = agreement.meetings(project)
+    assert agreement.pairwise_agreement(met) == Share(2, 3)
+    assert agreement.pairwise_agreement(agreement.on_random_pairs(met)) == Share(1, 2)

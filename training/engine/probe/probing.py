@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -61,6 +62,7 @@ def fit_run(run: RunDirectory) -> None:
         summary = {
             "status": "fitted",
             **{name: about[name] for name in ("comparisons", "votes", "skill", "reliability")},
+            "checks": list_checks(voted, fitted) if fitted.skill.has_skill else {},
             "turned": sum((line["label"] - 0.5) * (line["votes"] - 0.5) < 0 for line in lines),
             "left_out": left_out.to_dict(),
             "events": events,
@@ -107,3 +109,13 @@ def label_lines(
     for one in every:
         chance, label = read.get(one.id, (None, label_of(one, 0.5, fitted.reliability)))
         yield {"id": one.id, "label": round(label, 6), "votes": round(one.share, 6), "probe": chance}
+
+
+def list_checks(voted: Sequence[VotedPair], fitted: FittedProbe) -> dict[str, list[tuple[float, int]]]:
+    """Return for each annotator how many of their votes the cross-fitted probe finds right with which chance."""
+    found: dict[str, Counter[float]] = defaultdict(Counter)
+    for one, chance in zip(voted, fitted.chances, strict=True):
+        for annotator, prefers_first in one.votes if one.gold is None else ():
+            right = chance if prefers_first else 1 - chance
+            found[annotator][round(right, 1)] += 1
+    return {annotator: sorted(counts.items()) for annotator, counts in sorted(found.items())}

@@ -8,7 +8,9 @@ from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Endpoint, Round
 from training.rounds import results, state_machine, workers
+from training.rounds.choosing.terms import AT_RANDOM, Terms
 from training.rounds.finishing import RoundLostError, previous_files
+from training.rounds.phases.choosing import decide
 from training.rounds.phases.following import TICK_SECONDS, run_verb
 from training.rounds.phases.work import Work, WorkerStoppingError
 from training.rounds.plan import Plan, is_endpoint, on_this_machine, weights_of
@@ -17,7 +19,7 @@ from training.rounds.plan import Plan, is_endpoint, on_this_machine, weights_of
 def sample(work: Work) -> None:
     """Let the new policy write, and the one before it for the gate. Raises as `run_verb` and `follow_endpoint` do."""
     round_, files = work.round, work.files
-    write_prompts(round_, files)
+    write_prompts(round_, files, decide(work))
     previous = previous_files(files)
     for directory in (files, previous) if previous.prompts.exists() else (files,):
         if "sample" in directory.read_done() or not directory.prompts.stat().st_size:
@@ -29,7 +31,7 @@ def sample(work: Work) -> None:
             run_verb(work, "sample", files=directory)
 
 
-def write_prompts(round_: Round, files: RunDirectory) -> None:
+def write_prompts(round_: Round, files: RunDirectory, terms: Terms = AT_RANDOM) -> None:
     """Draw the prompts for the new policy, and for the gate those of the one before. A retry keeps the first draw."""
     plan = Plan.from_dict(round_.settings)
     if previous_files(files).prompts.exists():
@@ -37,7 +39,7 @@ def write_prompts(round_: Round, files: RunDirectory) -> None:
     if files.prompts.exists():
         return
     gate = results.gate_entries(round_, plan.gate_comparisons) if round_.trains else []
-    fresh = results.fresh_entries(round_, plan.fresh_comparisons)
+    fresh = results.fresh_entries(round_, plan.fresh_comparisons, terms)
     of_opponent = gate if round_.trains else fresh
     if round_.opponent is not None and of_opponent:
         _write_previous_config(round_, plan, files)

@@ -1,0 +1,81 @@
+"""A probe as one more voter on the pairs of a round, and what it tells of annotators."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from annotate.people.pseudonyms import pseudonym
+from annotate.reports.reliability import collect
+from primitives.reliability import Check
+from tests.factories import compare, say
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.models import Round
+from training.rounds import runner, state_machine
+from training.rounds.phases.voting import BY_VOTES, labelled_pairs
+
+
+def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
+    files = RunDirectory(tmp_path)
+    sides = {"prompt": "p", "first": "good", "second": "bad"}
+    write_jsonl(files.votes, [{"id": str(at), **sides} for at in range(11, 15)])
+    labels = {"11": 0.9, "12": 0.9, "13": 0.5, "14": 0.2}
+    write_jsonl(files.probe_labels, [{"id": key, "label": label} for key, label in labels.items()])
+    as_shown = {"chosen": "good", "rejected": "bad", "chosen_token_ids": [1], "rejected_token_ids": [2]}
+    turned = {"chosen": "bad", "rejected": "good", "chosen_token_ids": [2], "rejected_token_ids": [1]}
+    pairs = [
+        {"id": "1", **as_shown, "label": 1.0, "margin": 1.0},
+        {"id": "2", **turned, "label": 1.0, "margin": 1.0},
+        {"id": "3", **as_shown, "label": 1.0, "margin": 1.0},
+        {"id": "4", **as_shown, "label": 1.0, "margin": 1.0},
+        {"id": "5", **as_shown, "label": 0.7, "margin": 1.0},  # which the probe did not read
+    ]
+    write_jsonl(files.pairs, pairs)
+    expected = [
+        ({"id": "1", **as_shown, "label": 0.9, "margin": 1.0}, False),
+        ({"id": "2", **as_shown, "label": 0.9, "margin": 0.0}, True),
+        ({"id": "4", **turned, "label": 0.8, "margin": 0.0}, True),
+        (pairs[4], False),
+    ]
+    found = list(labelled_pairs(files, 10, keep_ties=False))
+    assert found == expected
+    write_jsonl(files.pairs, (row for row, _ in found))
+    assert list(labelled_pairs(files, 10, keep_ties=False)) == expected  # after a kill, from what votes said
+    assert [row for _, row in read_jsonl(files.root / BY_VOTES)] == pairs
+    assert len(list(labelled_pairs(files, 10, keep_ties=True))) == 5
+
+
+def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner, make_comparisons):
+    say(owner, make_comparisons(1)[0], "first")
+    probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3]], "annotator-0": [[0.9, 9]]}}
+    for summary in ({"probe": probe}, {"probe": {"checks": {}}}, {}):
+        round_ = make_round("cancelled")
+        Round.objects.filter(pk=round_.pk).update(summary=summary)
+    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_round_is_trained_on_labels_of_its_probe(project, owner, make_member, tiny, client_for) -> None:
+    """Two who know which word is the better one, and one who guesses. With the real engine: `make test-real`."""
+    rng = random.Random(0)
+    three = [make_member(name, "annotator") for name in ("anna", "bela", "cleo")]
+    for number in range(90):
+        texts = (f" It is splendidly made, scene {number}.", f" It is dreadfully made, scene {number}.")
+        comparison = compare(project, f"Review number {number} begins", *texts)
+        guessed = rng.choice(["first", "second"])
+        say(three[number % 3], comparison, guessed if number % 3 == 2 else "first")
+    round_ = state_machine.start(project, owner, tiny | {"pairs": {"votes": "probe"}, "gate_comparisons": 0})
+    claimed = state_machine.claim_round(round_.pk, "worker of the tests")
+    assert claimed is not None
+    runner.run(claimed)
+    round_ = Round.objects.get(pk=round_.pk)
+    assert (round_.state, round_.reason) == ("ready", "")
+    told = round_.summary["vote"]
+    assert told["used"]
+    assert told["turned"] > 5
+    rows = [row for _, row in read_jsonl(RunDirectory(round_.run_dir).pairs)]
+    assert all("splendidly" in row["chosen"] for row in rows)
+    page = client_for(owner).get(round_.get_absolute_url()).content.decode()
+    assert "A probe voted on the pairs beside the annotators" in page
+    assert collect(project).added["probe"].keys() == {person.pk for person in three}

@@ -1,0 +1,90 @@
+"""The judgments of a project as votes, from which a probe learns: `votes.jsonl` of a run directory."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
+
+from annotate.models import Comparison, Completion, Judgment, Project
+from annotate.pairs.texts import Texts, as_prompted, batches, parse, read_texts, shared_prompt_ids
+from annotate.people.pseudonyms import pseudonym
+from training.standings.gates import opinions
+
+FinishReason = Completion.FinishReason
+MIN_PREFERENCES = 40  # of which a probe is worth fitting
+MOST_COMPARISONS = 4_096  # the newest: features of more would take long, and teach little
+
+
+class Vote(NamedTuple):
+    """A current judgment that compares two completions."""
+
+    comparison: int
+    annotator: int
+    verdict: str
+    preferred: int | None
+    gold: int | None
+
+
+def has_enough(project: Project) -> bool:
+    """Return whether there are enough preferences to fit a probe to."""
+    found = _judgments(project).filter(verdict=Judgment.Verdict.PREFER)[:MIN_PREFERENCES]
+    return found.count() >= MIN_PREFERENCES
+
+
+def vote_rows(project: Project, base_model: str, *, at: datetime | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the lines of votes.jsonl: comparisons on prompts that are not held out, each with its votes.
+
+    They are those that stand, or stood at a moment. Both bad is a tie. Token ids of another model than `base_model` are
+    left out, as they mean other words to it.
+    """
+    newest = _judgments(project, at).order_by("-comparison").values_list("comparison", flat=True).distinct()
+    kept = list(newest[:MOST_COMPARISONS])
+    columns = ("comparison", "annotator", "verdict", "preferred", "comparison__gold_preferred")
+    found = (
+        _judgments(project, at).filter(comparison__gte=kept[-1] if kept else 0).order_by("comparison", "pk")
+    )
+    votes = map(Vote._make, found.values_list(*columns).iterator())
+    by_comparison = ((key, list(some)) for key, some in groupby(votes, key=attrgetter("comparison")))
+    for some in batches(by_comparison):
+        texts = read_texts([key for key, _votes in some])
+        for key, votes_of_one in some:
+            yield _row(key, votes_of_one, texts[key], base_model)
+
+
+def _judgments(project: Project, at: datetime | None = None) -> QuerySet[Judgment]:
+    judgments = Judgment.objects.standing_at(at).opinions() if at else opinions()
+    return judgments.filter(
+        project=project,
+        comparison__kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
+        comparison__withdrawn_at=None,
+        comparison__prompt__held_out=False,
+        comparison__prompt__has_images=False,
+    )
+
+
+def _row(key: int, votes: Sequence[Vote], texts: Texts, base_model: str) -> dict[str, Any]:
+    prompt = parse(texts.prompt)
+    sides = {"first": texts.first, "second": texts.second}
+    names = {completion.pk: side for side, completion in sides.items()}
+    row: dict[str, Any] = {"id": str(key), "prompt": prompt}
+    if tools := parse(texts.tools):
+        row["tools"] = tools
+    for side, completion in sides.items():
+        row[side] = as_prompted(prompt, completion.content)
+        if completion.base_model == base_model and (ids := parse(completion.token_ids)):
+            row[f"{side}_token_ids"] = ids
+        if completion.finish_reason != FinishReason.UNKNOWN:
+            row[f"{side}_finish_reason"] = completion.finish_reason
+    given = shared_prompt_ids(texts.first, texts.second)
+    if given and "first_token_ids" in row and "second_token_ids" in row:
+        row["prompt_token_ids"] = given
+    if gold := names.get(votes[0].gold or 0):
+        row["gold"] = gold
+    row["votes"] = [
+        {"annotator": pseudonym(vote.annotator), "prefers": names.get(vote.preferred or 0, "tie")}
+        for vote in votes
+    ]
+    return row
