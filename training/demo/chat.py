@@ -40,6 +40,7 @@ TRAINING: dict[str, Any] = {
 }
 SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 160}
 COUNTS: dict[str, Any] = {"fresh_comparisons": 40, "gate_comparisons": 24}
+CHOOSING: dict[str, Any] = {"candidates": 4}  # 8 would keep two cores writing for long
 
 GUIDELINES = """\
 ## Which answer would you rather have been given?
@@ -93,7 +94,7 @@ def make_project() -> Project:
                 "reasons": stored_aspects(["more correct", "follows the instruction", "clearer", "safer"]),
                 "visible_metadata": ["topic"],
                 "training_settings": TRAINING | {"chat_template": CHAT_TEMPLATE.read_text(encoding="utf-8")},
-                "sampling_settings": SAMPLING | COUNTS,
+                "sampling_settings": SAMPLING | COUNTS | {"choosing": CHOOSING},
             },
         )
         if project.current_policy is None:

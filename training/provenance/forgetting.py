@@ -49,6 +49,7 @@ JUDGED_FILES = (
     *("reference.safetensors", "checkpoints"),
 )
 WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "ratings.jsonl", "choices.jsonl", "previous")
+VOTES = ("votes.jsonl", "probing/votes.jsonl")
 VOTE_FILES = ("votes.jsonl", "probe_labels.jsonl", "probe", "probing")  # of all judgments when a round wrote
 
 
@@ -214,7 +215,8 @@ def _files(target: Target, found: Consequences) -> dict[str, set[str]]:
     """Map folders of runs to the paths in them that hold what is forgotten."""
     files: dict[str, set[str]] = {}
     for round_ in target.project.rounds.all():
-        files.setdefault(round_.folder, set()).update(VOTE_FILES)
+        if any(Folder(round_.folder).find(name) for name in VOTES):
+            files.setdefault(round_.folder, set()).update(VOTE_FILES)
     for round_ in found.rounds:
         files.setdefault(round_.folder, set()).update(JUDGED_FILES, _logs(round_))
     first = target.prompts.aggregate(first=Min("created_at"))["first"]
