@@ -44,7 +44,10 @@ logger = logging.getLogger(__name__)
 FORGOTTEN = "(forgotten)"  # in place of a name in the trail
 AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
-JUDGED_FILES = ("pairs.jsonl", "heldout.jsonl", "scores.jsonl", "reference.safetensors", "checkpoints")
+JUDGED_FILES = (
+    *("pairs.jsonl", "heldout.jsonl", "scores.jsonl", "reference.safetensors", "checkpoints"),
+    *("assisted_pairs.jsonl", "assist"),
+)
 WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "previous")
 
 
