@@ -55,6 +55,12 @@ Rate completions by a probe: samples.jsonl to ratings.jsonl.
 
 The probe is that in probe/, or in the folder that the setting probe names. It belongs to one base model.
 """
+_ASSIST = """\
+Let a probe label pairs of fresh completions: probe/ to assisted_pairs.jsonl, which train takes beside pairs.jsonl.
+
+The reference writes, for the prompts of assist/prompts.jsonl or else of pairs.jsonl; of every few completions the best
+and the worst become a pair, with the probe's chance as its label. A probe without skill on unseen prompts labels none.
+"""
 _MERGE = """\
 Merge the adapter of a run directory into its base model: RUN_DIR to a model in OUT_DIR.
 
@@ -131,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         ("scale", _SCALE, _scale),
         ("probe", _PROBE, _probe),
         ("rate", _RATE, _rate),
+        ("assist", _ASSIST, _assist),
         ("plan", _PLAN, _plan),
     ):
         verb = verbs.add_parser(
@@ -230,6 +237,14 @@ def _rate(chosen: argparse.Namespace) -> None:
     from training.engine.probe.rating import rate
 
     rate(run)
+
+
+def _assist(chosen: argparse.Namespace) -> None:
+    run = RunDirectory(chosen.run_dir)
+    run.read_config()
+    from training.engine.assisting.verb import assist
+
+    assist(run)
 
 
 def _merge(chosen: argparse.Namespace) -> None:

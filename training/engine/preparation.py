@@ -32,6 +32,7 @@ _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
     *("kl_budget", "kl_samples"),
     *("probe", "probe_layers"),
+    *("assist",),  # whose pairs have a hash of their own
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )
 # Where the files of model and adapter are differs from machine to machine. Their content has a hash of its own.
@@ -74,14 +75,15 @@ class Preparation:
 
 def read_sources(run: RunDirectory, config: TrainConfig, processes: Processes) -> Sources:
     """Read the pairs, and hash all files that the result depends on. Raises EngineError subclasses."""
-    pairs = read_pairs(run.pairs)
+    assisted = read_pairs(run.assisted_pairs) if run.assisted_pairs.exists() else []
+    pairs = read_pairs(run.pairs) + assisted
     heldout = read_pairs(run.heldout) if run.heldout.exists() else []
     if config.eval_steps and not run.heldout.exists():
         raise ConfigError("eval_steps", f"has no effect without pairs to score: {run.heldout} is missing.")
     for name, asked in (("keep", config.keep == "best"), ("early_stop", config.early_stop > 0)):
         if asked and not heldout:
             raise ConfigError(name, f"goes by the loss of held-out pairs, and {run.heldout.name} has none.")
-    digests = run.hashes([run.config_file, run.pairs, run.heldout])
+    digests = run.hashes([run.config_file, run.pairs, run.assisted_pairs, run.heldout])
     model = model_files(config)
     fingerprint = {
         "configuration": _hash(_settings_with_effect(config) | _NO_PLACES),
@@ -90,6 +92,8 @@ def read_sources(run: RunDirectory, config: TrainConfig, processes: Processes) -
         "model": _hash(model),
         "number of processes": str(processes.world),
     }
+    if assisted:
+        fingerprint["assisted_pairs.jsonl"] = digest(run.assisted_pairs)
     earlier = {"configuration": _hash(_settings_with_effect(config))}
     return Sources(pairs, heldout, digests | model, fingerprint, earlier)
 

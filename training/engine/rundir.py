@@ -19,6 +19,8 @@
 | probe/          | probe            | a small judge of completions, fitted to the votes              |
 | probe_labels.jsonl | probe         | the chance that each comparison's first completion is better   |
 | ratings.jsonl   | rate             | what the probe makes of samples.jsonl                          |
+| assist/         | assist           | a run directory in which the reference writes what the probe rates |
+| assisted_pairs.jsonl | assist      | pairs that the probe labels, which `train` takes beside pairs.jsonl |
 | done.json       | each verb, last  | one summary per verb: {"train": {...}, "score": {...}}         |
 
 Imports nothing heavy, so that the web application can write and read run directories without PyTorch.
@@ -73,6 +75,7 @@ class RunDirectory:
         self.probe = self.root / "probe"
         self.probe_labels = self.root / "probe_labels.jsonl"
         self.ratings = self.root / "ratings.jsonl"
+        self.assisted_pairs = self.root / "assisted_pairs.jsonl"
         self.done = self.root / "done.json"
 
     def read_config(self) -> TrainConfig:

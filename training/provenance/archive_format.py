@@ -46,7 +46,7 @@ OF_AN_IMPORT = re.compile(r"import ([0-9]{1,18})")
 
 # Files of a round that travel with it, and files of an adapter.
 RUN_FILES = (
-    *("pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt"),
+    *("pairs.jsonl", "assisted_pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt"),
     *("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl", "done.json"),
     *("choosing.json", "ratings.jsonl", "choices.jsonl"),
 )

@@ -46,7 +46,7 @@ AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
 JUDGED_FILES = (
     *("pairs.jsonl", "pairs_by_votes.jsonl", "heldout.jsonl", "scores.jsonl"),
-    *("reference.safetensors", "checkpoints"),
+    *("reference.safetensors", "checkpoints", "assisted_pairs.jsonl", "assist"),
 )
 WRITTEN_FILES = ("prompts.jsonl", "samples.jsonl", "ratings.jsonl", "choices.jsonl", "previous")
 VOTES = ("votes.jsonl", "probing/votes.jsonl")

@@ -25,7 +25,7 @@ END_SIZE = 2 * BLOCK  # two empty blocks end a tar file
 CHUNK = 1 << 20
 START_ADAPTER, REFERENCE = "start_adapter", "reference"
 WEIGHTS = "adapter/adapter_model.safetensors"
-INPUTS = ("pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt")
+INPUTS = ("pairs.jsonl", "assisted_pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt")
 RESULTS = ("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl", "ratings.jsonl", "choices.jsonl")
 
 README = """\
@@ -41,7 +41,8 @@ On the same kind of processor, with the same versions of the libraries, the adap
 
 - Base model: `{base_model}`{revision}. {where}
 - Start adapter: {adapter}
-- `config.json`, `pairs.jsonl` and, if there, `heldout.jsonl` and `template_date.txt` are what training reads.
+- `config.json`, `pairs.jsonl` and, if there, `assisted_pairs.jsonl`, `heldout.jsonl` and `template_date.txt` are what
+  training reads.
 - `prompts.jsonl` is what the policy wrote for: `python -m training.engine sample DIR` after training.
 - `result/` holds what came of it here: the adapter, metrics, samples, and the summary with hashes of every file.
 """

@@ -18,6 +18,7 @@ from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.rounds import child_process, state_machine, workers
 from training.rounds.finishing import RoundLostError, finish, previous_files, probing_files
+from training.rounds.phases.assisting import assist, is_assisted
 from training.rounds.phases.choosing import choose_comparisons, fit_probe, wants_probe
 from training.rounds.phases.sampling import sample
 from training.rounds.phases.scaling import is_measured, scale
@@ -36,6 +37,7 @@ LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops o
 # What a round consists of, in order. A verb that is in done.json is not run again.
 PHASES = (
     Phase("vote", Round.State.TRAINING, is_wanted=wants_votes, act=vote),
+    Phase("assist", Round.State.TRAINING, is_wanted=is_assisted, act=assist),
     Phase("train", Round.State.TRAINING, is_wanted=lambda work: work.round.trains, act=train),
     Phase("scale", Round.State.TRAINING, is_wanted=is_measured, act=scale),
     Phase("probe", Round.State.SAMPLING, is_wanted=wants_probe, act=fit_probe),

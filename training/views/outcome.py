@@ -41,6 +41,8 @@ def outcome(round_: Round) -> dict[str, Any]:
         "held_out": measure_held_out(round_),
         "lengths": measure_lengths(round_),
         "drift": measure_drift(round_),
+        "assisted": round_.summary.get("assist"),
+        "people_pairs": round_.summary.get("train", {}).get("pairs", 0) - _labelled_by_probe(round_),
         "health": round_.summary.get("train", {}).get("health", []),
         "told": _told(round_),
         "cut": cut_completions(round_),
@@ -54,6 +56,11 @@ def outcome(round_: Round) -> dict[str, Any]:
             comparisons.filter(UNFINISHED).count() for comparisons in (round_.fresh, round_.gate)
         ),
     }
+
+
+def _labelled_by_probe(round_: Round) -> int:
+    """Return how many of the pairs that were trained on a probe labelled."""
+    return int(round_.summary.get("assist", {}).get("pairs", 0))
 
 
 def cut_completions(round_: Round) -> dict[str, int] | None:

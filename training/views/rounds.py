@@ -36,6 +36,8 @@ DOWNLOADS = {
     "heldout.jsonl": gettext_lazy("The held-out pairs"),
     "metrics.jsonl": gettext_lazy("Metrics, one line a step"),
     "done.json": gettext_lazy("Summary, hashes and library versions"),
+    "assisted_pairs.jsonl": gettext_lazy("The pairs that a probe labelled"),
+    "assist.log": gettext_lazy("What labelling pairs said"),
     "scale.log": gettext_lazy("What measuring KL said"),
     "train.log": gettext_lazy("What training said"),
     "prompts.jsonl": gettext_lazy("The prompts it wrote for"),

@@ -81,13 +81,14 @@ def test_features_are_the_same_in_any_company(make_run, packing: str) -> None:
     order = [place for places, _ in reader.read(encoded) for place in places]
     alone = torch.cat([features for at in order for _, features in reader.read([encoded[at]])])
     assert torch.allclose(together, alone, atol=1e-5)
-    # By hand: the mean of the last hidden states over the words, without the token that ends them.
+    # By hand: mean and deviation of the last hidden states over the words, without the token that ends them.
     ids = [*encoded[0].prompt, *encoded[0].chosen[:-1]]
     reader.scorer.use("padded")
     with torch.no_grad():
         hidden = model.loaded.base.base_model(torch.tensor([ids])).last_hidden_state[0]
-    plain = hidden[len(encoded[0].prompt) :].mean(dim=0)
-    assert torch.allclose(together[order.index(0), 0, 32:], plain, atol=1e-5)
+    words = hidden[len(encoded[0].prompt) :]
+    plain = torch.cat([words.mean(dim=0), words.std(dim=0, correction=0)])
+    assert torch.allclose(together[order.index(0), 0, 64:], plain, atol=1e-5)
 
 
 def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, capsys) -> None:

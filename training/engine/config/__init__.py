@@ -7,6 +7,7 @@ name. No option is accepted and ignored.
 Imports nothing heavy, so that the web application can write configurations without PyTorch.
 """
 
+from training.engine.config.assisting import AssistConfig
 from training.engine.config.explanations import explain
 from training.engine.config.lora import ALL_LINEAR, LoraConfig
 from training.engine.config.losses import LOSS_OPTIONS
@@ -17,6 +18,7 @@ __all__ = [
     "ALL_LINEAR",
     "LOSS_OPTIONS",
     "TEMPLATE_PARAMETERS",
+    "AssistConfig",
     "LoraConfig",
     "SamplingConfig",
     "TrainConfig",

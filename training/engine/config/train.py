@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any, Self
 
 from primitives.text import marked as _
+from training.engine.config.assisting import AssistConfig
 from training.engine.config.checks import build, shortened
 from training.engine.config.lora import LoraConfig
 from training.engine.config.losses import LOSS_OPTIONS
@@ -193,6 +194,9 @@ class TrainConfig:
         2, _("For probe: how many layers it reads, spread over the last third of the model."), low=1, high=8
     )
 
+    assist: AssistConfig = field(
+        default_factory=AssistConfig, metadata=about(_("How `assist` makes pairs that a probe labels."))
+    )
     sampling: SamplingConfig = field(
         default_factory=SamplingConfig, metadata=about(_("How `sample` writes completions."))
     )

@@ -1,7 +1,8 @@
-"""Features of a completion: the mean of the frozen base model's hidden states over its tokens, of a few layers.
+"""Features of a completion: mean and deviation of the frozen base model's hidden states over its tokens.
 
-A token that ended the completion is not a part of it. Layers are spread over the last third of the model: what is
-written shows there, and the very last ones turn to the next token.
+The mean says what a completion is like, the deviation how much it changes on the way. With it the probe foretells more
+(docs/learning.md). A token that ended the completion is not a part of it. Layers are spread over the last third of the
+model: what is written shows there, and the very last ones turn to the next token.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -71,12 +72,12 @@ class FeatureReader:
         return torch.stack([found.get(at, nothing) for at in range(len(places))])
 
     def _watch(self, feed: Callable[[], None], places: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return means (completions, size) over flat places of what the layers return while `feed` runs."""
+        """Return features (completions, size) over flat places of what the layers return while `feed` runs."""
         found: dict[int, torch.Tensor] = {}
 
         def keep(number: int) -> Callable[[nn.Module, Any, Any], None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                found[number] = _means(_hidden(output), places)
+                found[number] = _moments(_hidden(output), places)
 
             return hook
 
@@ -122,10 +123,14 @@ def _hidden(output: Any) -> torch.Tensor:
     return hidden
 
 
-def _means(hidden: torch.Tensor, places: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the means (completions, size) over flat places, in float32; 0 over no place."""
+def _moments(hidden: torch.Tensor, places: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return means and deviations (completions, 2 size) over flat places, in float32; 0 over no place."""
     flat = hidden.reshape(-1, hidden.shape[-1])
-    zero = torch.zeros(hidden.shape[-1], dtype=torch.float32, device=hidden.device)
-    return torch.stack(
-        [flat[some.to(flat.device)].float().mean(dim=0) if len(some) else zero for some in places]
-    )
+    zero = torch.zeros(2 * hidden.shape[-1], dtype=torch.float32, device=hidden.device)
+    return torch.stack([_both(flat[some.to(flat.device)].float()) if len(some) else zero for some in places])
+
+
+def _both(states: torch.Tensor) -> torch.Tensor:
+    """Return the mean and the deviation over tokens (T, size), one behind the other."""
+    spread, mean = torch.std_mean(states, dim=0, correction=0)
+    return torch.cat([mean, spread])

@@ -1,0 +1,130 @@
+"""The recipes that are compared: what becomes of judged comparisons until there is an adapter."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.controlled import world
+from benchmarks.controlled.people import HONEST
+from benchmarks.controlled.policies import train_policy
+from benchmarks.controlled.probing import fit_probe, rate
+from benchmarks.controlled.world import Project, Written, judged_rows, training_row
+from training.engine.assisting.choosing import choose_pairs
+from training.engine.config import AssistConfig
+from training.engine.records import SamplingPrompt
+from training.engine.sample import encode_prompts, load_native, write_samples
+
+Reward = Callable[[str], float]
+# Of the starter, as rounds had them before the reference was fixed.
+_COMMON: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "schedule": "linear",
+    "warmup_steps": 5,
+    "epochs": 4,
+    "batch_size": 8,
+    "lora": {"r": 8, "alpha": 16},
+}
+_CLEARLY, _MUCH = 0.4, 1.0  # differences in reward of the strengths "better" and "much better"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of training, and which pairs it is given."""
+
+    training: dict[str, Any] = field(default_factory=dict)
+    round_size: int | None = (
+        None  # labels of a round that starts from the last policy and measures against it
+    )
+    margins: bool = False  # a third of a nat per step of strength
+    assist: AssistConfig | None = None  # pairs that a probe labels, beside the judged ones
+
+    def settings(self) -> dict[str, Any]:
+        """Return the engine's settings."""
+        return _COMMON | self.training
+
+
+RECIPES: dict[str, Recipe] = {
+    # Three rounds of 150: each starts from the last adapter, measures against it, and takes all pairs.
+    "moving reference, margins": Recipe({"beta": 0.1}, round_size=150, margins=True),
+    "beta 0.1, margins": Recipe({"beta": 0.1}, margins=True),
+    "beta 0.1": Recipe({"beta": 0.1}),
+    "beta 0.3": Recipe({"beta": 0.3}),
+    "beta 0.5": Recipe({"beta": 0.5}),
+    "beta 0.1, smoothing 0.25": Recipe({"beta": 0.1, "label_smoothing": 0.25}),
+    "assisted": Recipe(
+        {"beta": 0.5, "epochs": 1, "batch_size": 16, "learning_rate": 2e-3},
+        assist=AssistConfig(pairs=1000, candidates=12),
+    ),
+}
+
+
+def train_recipe(recipe: Recipe, project: Project, reward: Reward, folder: Path) -> Path:
+    """Return the adapter that `recipe` makes of a project's judgments."""
+    if recipe.round_size:
+        return _train_in_rounds(recipe, project, reward, folder)
+    rows = judged_rows(project.judged)
+    if recipe.margins:
+        _add_margins(rows, reward)
+    if recipe.assist:
+        rows += assisted_rows(recipe.assist, project)
+    return train_policy(folder, rows, recipe.settings(), project.seed)
+
+
+def assisted_rows(settings: AssistConfig, project: Project) -> list[dict[str, Any]]:
+    """Return the pairs that the verb `assist` would make of the project, by the same choice."""
+    posterior = fit_probe(project.judged)
+    rows: list[dict[str, Any]] = []
+    for samples in project.unjudged:
+        for choice in choose_pairs(rate(posterior, samples), settings.candidates):
+            best, worst = choice.best.line["written"], choice.worst.line["written"]
+            rows.append(training_row(f"assisted-{len(rows)}", best, worst, choice.label, settings.weight))
+        if len(rows) >= settings.pairs:
+            break
+    return rows[: settings.pairs]
+
+
+def _train_in_rounds(recipe: Recipe, project: Project, reward: Reward, folder: Path) -> Path:
+    """Train round after round on what the last policy wrote, each from it and against it, on all pairs so far."""
+    adapter: Path | None = None
+    rows: list[dict[str, Any]] = []
+    rng = random.Random(f"rounds {project.seed}")
+    size = recipe.round_size or len(project.judged)
+    for number, start in enumerate(range(0, len(project.judged), size)):
+        judged = project.judged[start : start + size]
+        if adapter:
+            pairs = _write_pairs(adapter, [one.first.prompt for one in judged], seed=project.seed)
+            judged = world.judge(pairs, reward, rng, HONEST)
+        new = judged_rows(judged)
+        if recipe.margins:
+            _add_margins(new, reward)
+        rows += [row | {"id": f"{number}-{row['id']}"} for row in new]
+        start_adapter = {"start_adapter": str(adapter)} if adapter else {}
+        adapter = train_policy(folder / str(number), rows, recipe.settings() | start_adapter, project.seed)
+    assert adapter
+    return adapter
+
+
+def _write_pairs(adapter: Path, prompts: list[str], seed: int) -> list[tuple[Written, Written]]:
+    """Return two completions of each prompt by a policy."""
+    config = world.settings(sampling={"samples_per_prompt": 2, "seed": seed, "distinct": True})
+    loaded, decoder = load_native(config, adapter)
+    asked = [SamplingPrompt(str(at), text) for at, text in enumerate(prompts)]
+    encoded, _, _ = encode_prompts(asked, loaded, config, loaded.make_encoder(config))
+    found = [
+        Written(-1, str(one.prompt.prompt), one.text, one.request.prompt, *_kept(one))
+        for one in write_samples(decoder, loaded.tokenizer, encoded, config.sampling)
+    ]
+    decoder.release()
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _kept(one: Any) -> tuple[tuple[int, ...], str]:
+    return one.generation.token_ids, one.generation.finish_reason
+
+
+def _add_margins(rows: list[dict[str, Any]], reward: Reward) -> None:
+    for row in rows:
+        size = abs(reward(row["chosen"]) - reward(row["rejected"]))
+        row["margin"] = (1 + (size >= _CLEARLY) + (size >= _MUCH)) / 3

@@ -1,0 +1,72 @@
+"""The verb `assist`: a probe labels pairs of fresh completions, which `train` takes beside the judged ones."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from training.engine.__main__ import main
+from training.engine.config import TrainConfig
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.starter import build, reviews
+
+STARTER = str(Path(build.__file__).parents[2] / "starter")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a run directory with a probe of the starter that has skill, and two pairs of one prompt."""
+    run = RunDirectory(tmp_path_factory.mktemp("assisted"))
+    settings = {"assist": {"pairs": 5, "candidates": 3}, "sampling": {"max_new_tokens": 12}, "threads": 1}
+    run.write_config(TrainConfig.from_dict({"base_model": STARTER, **settings}))
+    write_jsonl(run.votes, votes())
+    assert main(["probe", str(run.root)]) == 0
+    pair = {"prompt": "A quiet film", "chosen": " that I loved.", "rejected": " that I hated."}
+    write_jsonl(run.pairs, [{"id": str(at), **pair} for at in range(2)])
+    return run
+
+
+def votes() -> list[dict[str, object]]:
+    rng, rows = random.Random(0), []
+    while len(rows) < 60:
+        (opening, first), (_, second) = reviews.review(rng), reviews.review(rng)
+        if (difference := reviews.reward(first) - reviews.reward(second)) != 0:
+            vote = {"annotator": "a", "prefers": "first" if difference > 0 else "second"}
+            rows.append(
+                {"id": str(len(rows)), "prompt": opening, "first": first, "second": second, "votes": [vote]}
+            )
+    return rows
+
+
+def test_train_takes_the_pairs_that_the_probe_labelled(run: RunDirectory) -> None:
+    assert main(["assist", str(run.root)]) == 0
+    rows = [row for _, row in read_jsonl(run.assisted_pairs)]
+    told = run.read_done()["assist"]
+    assert told["status"] == "assisted"
+    assert told["pairs"] == len(rows) == 5
+    assert all(row["prompt"] == "A quiet film" and 0.5 < row["label"] < 1 for row in rows)
+    assert all(row["chosen_score"] > row["rejected_score"] for row in rows)
+    before = run.assisted_pairs.read_bytes()
+    assert main(["assist", str(run.root)]) == 0
+    assert run.assisted_pairs.read_bytes() == before
+    assert main(["train", str(run.root)]) == 0
+    done = run.read_done()["train"]
+    assert done["pairs"] == 2 + len(rows)
+    assert "assisted_pairs.jsonl" in done["inputs"]
+
+
+def test_probe_without_skill_labels_nothing(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    about = json.loads((run.probe / "probe.json").read_text())
+    about["skill"]["has_skill"] = False
+    (run.probe / "probe.json").write_text(json.dumps(about))
+    assert main(["assist", str(run.root)]) == 0
+    assert run.read_done()["assist"]["status"] == "skipped"
+    assert list(read_jsonl(run.assisted_pairs)) == []
+    assert "no better than chance" in capsys.readouterr().err
+
+
+def test_assisting_with_no_pairs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"base_model": STARTER}))
+    assert main(["assist", str(tmp_path)]) == 3
+    assert "assist.pairs is 0" in capsys.readouterr().err
