@@ -35,6 +35,8 @@ class PairSettings:
     """Settings by which judgments become pairs. Raises PairSettingsError for a value that has no meaning.
 
     `ties`: "drop" a comparison that ends even, or keep it with the label 0.5 ("half").
+    `both_bad`: "drop" a comparison of two bad completions, or take both as single ratings ("ratings"), from which the
+    loss `kto` learns what to avoid.
     `votes`: "equal" gives the label as the share of votes; "reliability" as the probability that the chosen
     completion is better given each voter's estimated chance to be right (naive Bayes with an even prior).
     `smoothing`: votes added to each side before the share is taken (Laplace); 0.5 makes one vote the label 0.75.
@@ -47,6 +49,7 @@ class PairSettings:
     """
 
     ties: str = "drop"
+    both_bad: str = "drop"
     votes: str = "equal"
     smoothing: float = 0.0
     weights: str = "equal"
@@ -61,6 +64,7 @@ class PairSettings:
         object.__setattr__(self, "policies", tuple(self.policies))
         for name, choices in (
             ("ties", ("drop", "half")),
+            ("both_bad", ("drop", "ratings")),
             ("votes", ("equal", "reliability")),
             ("weights", ("equal", "judgments")),
         ):

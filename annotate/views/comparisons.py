@@ -19,7 +19,7 @@ from annotate.forms.filters import StrictForm
 from annotate.forms.prompts import PromptForm
 from annotate.forms.search import FilterForm, PromptFilterForm
 from annotate.judgments import drafts
-from annotate.models import Claim, Comparison, Flag, Prompt, Role
+from annotate.models import Claim, Comparison, Flag, Prompt, Role, SnapshotPair, SnapshotRating
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
 from annotate.projects import gold, trail
@@ -70,7 +70,6 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     )
     judgments = found.judgments.select_related("annotator").order_by("-created_at", "-pk")
     claims = found.claims.filter(state="live", expires_at__gt=timezone.now()).select_related("annotator")
-    pairs = found.snapshot_pairs.select_related("snapshot").prefetch_related("snapshot__rounds__project")
     reading.choose_view(request.membership, request.GET.get("view", ""))
     context = {
         "comparison": found,
@@ -78,12 +77,22 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "judgments": judgments,
         "has_imported": any(judgment.is_imported for judgment in judgments),
         "claims": claims,
-        "pairs": pairs.order_by("-snapshot_id"),
+        "held": _held_in_snapshots(found),
         "flags": found.flags.open().select_related("annotator"),
         "gold_history": gold.gold_history(found),
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/comparison.html", context)
+
+
+def _held_in_snapshots(comparison: Comparison) -> list[SnapshotPair | SnapshotRating]:
+    """Return its pair in each snapshot, or one rating that stands for both of its completions, the newest first."""
+    held: dict[int, SnapshotPair | SnapshotRating] = {
+        row.snapshot_id: row
+        for rows in (comparison.snapshot_ratings, comparison.snapshot_pairs)
+        for row in rows.select_related("snapshot").prefetch_related("snapshot__rounds__project")
+    }
+    return [held[snapshot] for snapshot in sorted(held, reverse=True)]
 
 
 @require_POST
