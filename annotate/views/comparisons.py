@@ -18,7 +18,7 @@ from annotate.errors import RefusalError
 from annotate.forms.filters import StrictForm
 from annotate.forms.prompts import PromptForm
 from annotate.forms.search import FilterForm, PromptFilterForm
-from annotate.judgments import drafts
+from annotate.judgments import drafts, places
 from annotate.models import Claim, Comparison, Flag, Prompt, Role, SnapshotPair, SnapshotRating
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
@@ -38,6 +38,9 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
         "more": FilterForm.MORE,
         "more_in_use": any(request.GET.get(name) for name in FilterForm.MORE),
     }
+    asks_for_imported = request.GET.get("judged_by") == "imported"
+    if asks_for_imported and context["page"].rows and request.membership.role == Role.ADMIN:
+        context["places"] = places.count_places(request.project)
     return render(request, "annotate/comparisons.html", context, status=422 if form.errors else 200)
 
 
