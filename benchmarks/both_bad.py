@@ -2,7 +2,8 @@
 
 Simulated annotators prefer the completion that praises its film more, by Bradley and Terry, and call two completions
 that both damn theirs bad. The same verdicts train three policies: DPO and KTO on the pairs alone, and KTO on the pairs
-and the ratings. Each writes for fresh prompts. `python -m benchmarks.both_bad` takes about five minutes on one core.
+and the ratings. Each writes for fresh prompts.
+`python -m benchmarks.both_bad` takes about ten minutes on one free core.
 """
 
 import argparse
@@ -21,16 +22,17 @@ from training.engine.starter import reviews
 
 BASE = str(Path(__file__).parents[1] / "training/starter")
 JUDGED, FRESH = 400, 256  # prompts
-BAD = -0.4  # a completion below it is no good; about 28 in 100 of the starter's
+BAD = -0.4  # a completion below it is no good
 SHARPNESS = 4.0
 TRAINING = {"learning_rate": 1e-3, "epochs": 4, "batch_size": 8, "schedule": "linear", "threads": 1}
-RECIPES: dict[
-    str, tuple[dict[str, Any], bool]
-] = {  # name -> settings, and whether the ratings are trained on
-    "DPO, pairs alone": ({"loss": "sigmoid", "beta": 0.3}, False),
-    "KTO, pairs alone": ({"loss": "kto", "beta": 0.1}, False),
-    "KTO, with both bad": ({"loss": "kto", "beta": 0.1}, True),
-    "KTO, with both bad at half weight": ({"loss": "kto", "beta": 0.1}, 0.5),
+# Name -> settings, and the weight of the ratings.
+RECIPES: dict[str, tuple[dict[str, Any], float]] = {
+    "DPO, beta 0.3, pairs alone": ({"loss": "sigmoid", "beta": 0.3}, 0.0),
+    "KTO, beta 0.1, pairs alone": ({"loss": "kto", "beta": 0.1}, 0.0),
+    "KTO, beta 0.1, with both bad": ({"loss": "kto", "beta": 0.1}, 1.0),
+    "KTO, beta 0.1, with both bad at half weight": ({"loss": "kto", "beta": 0.1}, 0.5),
+    "KTO, beta 0.5, pairs alone": ({"loss": "kto", "beta": 0.5}, 0.0),
+    "KTO, beta 0.5, with both bad": ({"loss": "kto", "beta": 0.5}, 1.0),
 }
 Rows = list[dict[str, Any]]
 
@@ -38,23 +40,25 @@ Rows = list[dict[str, Any]]
 def main() -> None:
     """Print a table of what each recipe's policy writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", default="", help="recipes whose names hold this")
     options = parser.parse_args()
     print("| seed | recipe | pairs | ratings | reward (95 %) | share below -0.4 | KL from the start, nats |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for seed in range(options.seeds):
+    chosen = {name: recipe for name, recipe in RECIPES.items() if options.only in name}
+    for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder), seed)
+            measure(Path(folder), seed, chosen)
 
 
-def measure(folder: Path, seed: int) -> None:
+def measure(folder: Path, seed: int, recipes: dict[str, tuple[dict[str, Any], float]]) -> None:
     """Print a line for each recipe, all from the same verdicts."""
     prompts = reviews.openings(JUDGED, seed)
     pairs, ratings = judge(write(folder / "start", prompts, seed, count=2), random.Random(seed))
     fresh = [one for one in reviews.openings(JUDGED + 2 * FRESH, seed + 1_000) if one not in set(prompts)]
-    for name, (settings, takes) in RECIPES.items():
+    for name, (settings, weight) in recipes.items():
         run = folder / name.replace(" ", "-").replace(",", "")
-        rows = pairs + [row | {"weight": float(takes)} for row in ratings if takes]
+        rows = pairs + [row | {"weight": weight} for row in ratings if weight]
         train(run, rows, settings | {"seed": seed})
         written = write(run, fresh[:FRESH], seed)
         rewards = [reviews.reward(one["completion"]) for one in written]

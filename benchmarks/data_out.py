@@ -94,7 +94,7 @@ def fill(rows: int) -> None:
                  token=claim.token, seconds=4.0)
         for claim in claims
     )  # fmt: skip
-    copy_rows([Prompt, Completion, Comparison, Claim, Judgment], rows // ORIGINALS)
+    copy_rows([Prompt, Completion, Claim, Comparison, Judgment], rows // ORIGINALS)
 
 
 def copy_rows(models: Sequence[Any], times: int) -> None:
