@@ -429,5 +429,5 @@ def check_lengths(plan: Plan) -> None:
 
 
 def length_limit(base_model: str) -> int | None:
-    """Return the model's longest input in tokens, from its config.json; None for a model on another machine."""
+    """Return the model's longest input in tokens, as its files tell; None for a model on another machine."""
     return context_length(model_path(base_model))
