@@ -49,6 +49,9 @@ for number, task in enumerate(tasks, 1):
     for annotation in task["annotations"]:
         annotation.setdefault("id", number)
         for region in annotation["result"]:
+            if region["type"] == "pairwise":  # of two texts, which the package's check does not know
+                assert interface.get_control(region["from_name"]).to_name == region["to_name"].split(","), region
+                continue
             assert not (wrong := interface.validate_region({"id": "one", **region}, return_errors=True)), wrong
 Path(sys.argv[2]).mkdir()
 prepared = Path(sys.argv[2]) / "in.json"
