@@ -123,7 +123,7 @@ def copy_statement(model: Any, counts: Mapping[Any, int], vendor: str) -> str:
         elif field.column == "token":
             values[field.column] = token
         elif field.column == "digest":
-            values[field.column] = "digest || '-{copy}'"
+            values[field.column] = "substr(digest, 1, 48) || '-{copy}'"
         elif not field.generated:
             values[field.column] = f'"{field.column}"'
     columns = ", ".join(f'"{column}"' for column in values)
