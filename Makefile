@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRL_STAMP := .venv-trl/.installed
+READERS_STAMP := .venv-readers/.installed
 WORKERS ?= 4
 # The rules of the domain, without pages, browsers, child processes and long searches.
 FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/annotate/projects tests/annotate/models \
@@ -88,8 +89,9 @@ test-api: setup chromium ## Thousands of requests that the schema of the API all
 test-security: setup chromium nginx ## Attacks on every address, form and page, counted; about 3 minutes
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q tests/security
 
-test-real: setup chromium ## A real instruct model through engine, demo and browser; rare architectures; 10 to 40 minutes
-	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training tests/browser/test_chat_demo.py
+test-real: setup chromium $(TRL_STAMP) $(READERS_STAMP) ## A real instruct model, other tools' readers, rare architectures; 10 to 40 minutes
+	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training tests/browser/test_chat_demo.py \
+	  tests/annotate/pairs tests/annotate/exports
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Regenerate the pictures in docs/
@@ -104,6 +106,11 @@ bench-train: setup $(TRL_STAMP) ## Our trainer against TRL's
 $(TRL_STAMP): benchmarks/constraints-trl.txt # TRL in an environment of its own
 	@.venv-trl/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv-trl; $(PYTHON) -m venv .venv-trl; }
 	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check -c $< trl peft
+	@touch $@
+
+$(READERS_STAMP): benchmarks/constraints-readers.txt # argilla and Label Studio in an environment of their own
+	@.venv-readers/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv-readers; $(PYTHON) -m venv .venv-readers; }
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check -c $< argilla label-studio-sdk
 	@touch $@
 
 templates: setup $(TRL_STAMP) ## What becomes of chats under TRL's chat templates (docs/templates.md)
@@ -129,4 +136,4 @@ gpu-check: setup ## What only a GPU can show: tests, precision, speed
 	$(BIN)/python -m benchmarks.gpu_check
 
 clean: ## Remove the environment and caches (var/ is kept)
-	rm -rf $(VENV) .venv-trl .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-trl .venv-readers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

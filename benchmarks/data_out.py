@@ -94,7 +94,7 @@ def fill(rows: int) -> None:
                  token=claim.token, seconds=4.0)
         for claim in claims
     )  # fmt: skip
-    copy_rows([Prompt, Completion, Comparison, Claim, Judgment], rows // ORIGINALS)
+    copy_rows([Prompt, Completion, Claim, Comparison, Judgment], rows // ORIGINALS)
 
 
 def copy_rows(models: Sequence[Any], times: int) -> None:
@@ -123,7 +123,7 @@ def copy_statement(model: Any, counts: Mapping[Any, int], vendor: str) -> str:
         elif field.column == "token":
             values[field.column] = token
         elif field.column == "digest":
-            values[field.column] = "digest || '-{copy}'"
+            values[field.column] = "substr(digest, 1, 48) || '-{copy}'"
         elif not field.generated:
             values[field.column] = f'"{field.column}"'
     columns = ", ".join(f'"{column}"' for column in values)

@@ -18,12 +18,14 @@ from annotate.api.operations.declaration import Call, Endpoint, Listing, Stream,
 from annotate.api.pagination import NewestFirst, page_of
 from annotate.api.projects import raise_errors
 from annotate.api.shapes.files import FetchIn, ImportIn, ImportOut, OptionsIn, StartIn, WithdrawnOut
+from annotate.api.shapes.rows import CountOut
 from annotate.forms.uploads import UploadForm, becomes_choices
 from annotate.imports import uploads, writing
 from annotate.imports.expansion import BECOMES
 from annotate.imports.files import reception
 from annotate.imports.files.options import MAPPED, SAID_BY_ROWS, UNKNOWN, Options, refused_lines
 from annotate.imports.files.storage_errors import StorageError
+from annotate.judgments import places
 from annotate.models import Import
 from annotate.pairs.downloads import download
 from annotate.people.access import ADMINS
@@ -316,6 +318,66 @@ class WithdrawImport(Endpoint):
     def post(self, call: Call, import_id: int) -> Response:
         comparisons, prompts = uploads.withdraw(_import(call, import_id))
         return Response({"comparisons": comparisons, "prompts": prompts})
+
+
+class AskingPeople(Endpoint):
+    tag = "Imports"
+
+    @operation(
+        "Ask people about an import",
+        "As many annotators as the project asks for judge what it brought in judged, without seeing those verdicts.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=CountOut,
+    )
+    def post(self, call: Call, import_id: int) -> Response:
+        return _ask(call, _import(call, import_id))
+
+    @operation(
+        "Ask people no more about an import",
+        "Hand out no more what it brought in judged. What people judged is kept.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=CountOut,
+    )
+    def delete(self, call: Call, import_id: int) -> Response:
+        return _ask_no_more(call, _import(call, import_id))
+
+
+class AskingPeopleAboutAll(Endpoint):
+    tag = "Imports"
+
+    @operation(
+        "Ask people about all imported judgments",
+        "As about one import, with what a command or the API brought in, too.",
+        scope=Scope.ADMIN,
+        roles=ADMINS,
+        gives=CountOut,
+    )
+    def post(self, call: Call) -> Response:
+        return _ask(call, None)
+
+    @operation("Ask people no more about any", scope=Scope.ADMIN, roles=ADMINS, gives=CountOut)
+    def delete(self, call: Call) -> Response:
+        return _ask_no_more(call, None)
+
+
+def _ask(call: Call, upload: Import | None) -> Response:
+    count = places.ask_people(call.project, uploads.batch(upload) if upload else "")
+    return _told(call, upload, trail.Verb.ASKED, count)
+
+
+def _ask_no_more(call: Call, upload: Import | None) -> Response:
+    count = places.ask_no_more(call.project, uploads.batch(upload) if upload else "")
+    return _told(call, upload, trail.Verb.ASKED_NO_MORE, count)
+
+
+def _told(call: Call, upload: Import | None, verb: trail.Verb, count: int) -> Response:
+    """Return how many comparisons changed, and tell the trail if any did."""
+    if count:
+        name = upload.filename if upload else ""
+        trail.record(verb, call.user, project=call.project, target=name, **by_token(call.request))
+    return Response({"count": count})
 
 
 def _import(call: Call, import_id: int) -> Import:

@@ -222,6 +222,7 @@ class Quality(Endpoint):
                 "verdicts": [
                     {"verdict": verdict, "share": share_data(share)} for verdict, share in found.verdicts
                 ],
+                "with_external": share_data(found.with_external),
                 "gold": share_data(found.gold),
                 "left": share_data(found.left),
                 "days": [{"day": day.date, "count": day.count} for day in found.days],

@@ -65,7 +65,7 @@ def estimate(selection: Selection) -> int:
     if selection.format.source is Source.COMPARISONS:
         return _judged_comparisons(Judgment.objects.current().filter(filters.judgments(), project=project))
     found = count(project, filters, selection.settings, selection.snapshot)
-    bad = found["excluded"].get("both_bad", 0)
+    bad = found.get("rated", 0) if selection.snapshot else found["excluded"].get("both_bad", 0)
     return int(2 * (found["pairs"] + bad) if selection.format.both_bad else found["pairs"])
 
 

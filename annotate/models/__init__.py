@@ -21,7 +21,7 @@ from annotate.models.inbox import ApiToken, Import, RefusedRow, StoredAnswer, to
 from annotate.models.judgments import Flag, Judgment, is_current
 from annotate.models.people import Membership, Role, User
 from annotate.models.projects import Project, TextView
-from annotate.models.snapshots import Export, Snapshot, SnapshotPair
+from annotate.models.snapshots import Export, Snapshot, SnapshotPair, SnapshotRating
 from annotate.models.texts import (
     Completion,
     Policy,
@@ -55,6 +55,7 @@ __all__ = [
     "Role",
     "Snapshot",
     "SnapshotPair",
+    "SnapshotRating",
     "StoredAnswer",
     "TextView",
     "TrailEntry",

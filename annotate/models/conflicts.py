@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
 from itertools import islice
@@ -53,12 +53,15 @@ def _is_deadlock(error: DatabaseError) -> bool:
 
 def update_in_parts(rows: "QuerySet[Any]", **changes: Any) -> int:
     """Do `rows.update(**changes)` in chunks of keys, and return how many rows changed. Not atomic."""
+    return sum(again_on_race(part.update)(**changes) for part in in_parts(rows))
+
+
+def in_parts(rows: "QuerySet[Any]") -> Iterator["QuerySet[Any]"]:
+    """Yield rows in chunks of keys."""
     ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
-    if ends["first"] is None:
-        return 0
-    starts = range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME)
-    parts = (rows.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME) for start in starts)
-    return sum(again_on_race(part.update)(**changes) for part in parts)
+    if ends["first"] is not None:
+        for start in range(ends["first"], ends["last"] + 1, ROWS_AT_A_TIME):
+            yield rows.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME)
 
 
 # --- Many rows stored ---

@@ -20,11 +20,12 @@ KEPT = timedelta(days=3)  # how long a prepared file can be downloaded
 
 
 class Snapshot(models.Model):
-    """A frozen, content-addressed set of preference pairs. Immutable, but for what must be forgotten.
+    """A frozen, content-addressed set of preference pairs and ratings. Immutable, but for what must be forgotten.
 
     The digest is taken over the ids of comparisons and judgments, too. A project that moved to another database has
     other ids there: `comparison_shift` and `judgment_shift` are how much higher they are than those of the digest.
-    `forgotten` counts the pairs that were removed since, as they held what was forgotten: the digest stays as a name.
+    `forgotten` counts the pairs and ratings that were removed since, as they held what was forgotten: the digest stays
+    as a name.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="snapshots")
@@ -41,7 +42,7 @@ class Snapshot(models.Model):
         default=0,
         db_default=0,
         editable=False,
-        help_text=_("Pairs removed, as they held what was forgotten."),
+        help_text=_("Pairs and ratings removed, as they held what was forgotten."),
     )
 
     class Meta:
@@ -76,6 +77,32 @@ class SnapshotPair(models.Model):
 
     def __str__(self) -> str:
         return f"pair of comparison {self.comparison_id}"
+
+
+class SnapshotRating(models.Model):
+    """A completion that is rated by itself in a snapshot, with the judgments that it came from. Immutable.
+
+    “Both bad” says of each of the two completions that it is undesirable. The loss `kto` learns from that.
+    """
+
+    snapshot = models.ForeignKey(Snapshot, on_delete=models.CASCADE, related_name="ratings")
+    comparison = models.ForeignKey(Comparison, on_delete=models.RESTRICT, related_name="snapshot_ratings")
+    completion = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    desirable = models.BooleanField()
+    weight = models.FloatField(default=1.0)
+    held_out = models.BooleanField(default=False)
+    judgments = models.ManyToManyField(Judgment, related_name="snapshot_ratings")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["snapshot", "comparison", "completion"], name="one_rating_per_completion"
+            ),
+            models.CheckConstraint(condition=Q(weight__gt=0), name="weights_of_ratings_are_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"rating of completion {self.completion_id}"
 
 
 class Export(models.Model):

@@ -59,7 +59,9 @@ class PromptQuerySet(models.QuerySet["Prompt"]):
 
     def unmeasured(self) -> PromptQuerySet:
         """Keep those that no snapshot and no gate has used."""
-        used = Q(comparisons__snapshot_pairs__isnull=False) | Q(comparisons__kind="gate")
+        used = Q(comparisons__kind="gate")
+        for held in ("snapshot_pairs", "snapshot_ratings"):
+            used |= Q(**{f"comparisons__{held}__isnull": False})
         return self.exclude(pk__in=Prompt.objects.filter(used, pk=OuterRef("pk")).values("pk"))
 
     def for_rounds(self) -> PromptQuerySet:

@@ -51,6 +51,8 @@ class TrailEntry(models.Model):
         MOVED_IN = "moved_in", _("Restored from an archive file")
         RENAMED = "renamed", _("Renamed")
         BROUGHT_IN = "brought_in", _("Brought in")
+        ASKED = "asked", _("Asked people to judge, too,")
+        ASKED_NO_MORE = "asked_no_more", _("Asked people no more to judge")
 
     at = models.DateTimeField(default=timezone.now)
     project = models.ForeignKey(

@@ -37,16 +37,29 @@ class Pair(NamedTuple):
     judgments: tuple[int, ...]
 
 
+class Rating(NamedTuple):
+    """A completion that is desirable by itself, or not, with the judgments that say so."""
+
+    comparison: int
+    completion: int
+    desirable: bool
+    weight: float
+    held_out: bool
+    judgments: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Aggregation:
-    """`pairs` in the order of their comparisons, and `counts`:
+    """`pairs` and `ratings` in the order of their comparisons, and `counts`:
 
     `judgments` and `comparisons` looked at, `pairs` made, of these `train` and `held_out`, and `excluded`:
-    comparisons by reason. `comparisons` is always `pairs` plus all `excluded`.
+    comparisons by reason. `rated`, if any are, are the comparisons of which both completions were rated.
+    `comparisons` is always `pairs`, `rated` and all `excluded` together.
     """
 
     pairs: list[Pair]
     counts: dict[str, Any]
+    ratings: list[Rating]
 
 
 class Vote(NamedTuple):
@@ -90,13 +103,17 @@ def aggregate(
     `only` narrows the judgments. No text is loaded.
     """
     pairs: list[Pair] = []
+    ratings: list[Rating] = []
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0
+    settings = settings or PairSettings()
     for decision in decide(project, settings, only, at=at):
         judgments += len(decision.votes)
         comparisons += 1
         if isinstance(decision.made, Pair):
             pairs.append(decision.made)
+        elif settings.both_bad == "ratings" and decision.made == "both_bad":
+            ratings += _rate_both_bad(decision.votes, by_judgments=settings.weights == "judgments")
         else:
             excluded[decision.made] += 1
     held_out = sum(pair.held_out for pair in pairs)
@@ -106,9 +123,10 @@ def aggregate(
         "pairs": len(pairs),
         "train": len(pairs) - held_out,
         "held_out": held_out,
+        **({"rated": len(ratings) // 2} if ratings else {}),
         "excluded": dict(sorted(excluded.items())),
     }
-    return Aggregation(pairs, counts)
+    return Aggregation(pairs, counts, ratings)
 
 
 def decide(
@@ -199,6 +217,22 @@ def _pair(votes: list[Vote], settings: PairSettings, outcome: Outcome | str) -> 
     judgments = tuple([votes[place].pk for place in outcome.counted])
     weight = float(len(judgments)) if settings.weights == "judgments" else 1.0
     return Pair(row.comparison, *sides, outcome.label, outcome.margin, weight, row.held_out, judgments)
+
+
+def _rate_both_bad(votes: list[Vote], *, by_judgments: bool) -> Iterator[Rating]:
+    """Yield both completions of a comparison as undesirable, by the votes that found them bad."""
+    row = votes[0]
+    judgments = tuple(vote.pk for vote in votes if vote.verdict == Judgment.Verdict.BOTH_BAD)
+    weight = float(len(judgments)) if by_judgments else 1.0
+    for completion in sorted((row.first, row.second)):
+        yield Rating(
+            row.comparison,
+            completion,
+            desirable=False,
+            weight=weight,
+            held_out=row.held_out,
+            judgments=judgments,
+        )
 
 
 def ballots_of(votes: Sequence[Vote], *, by_voter: bool) -> tuple[Columns, ...]:

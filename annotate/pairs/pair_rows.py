@@ -5,6 +5,8 @@ text inside their column, so that every row has the same types and any reader of
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 from django.db.models import Q
@@ -12,6 +14,7 @@ from django.db.models import Q
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.aggregation import Pair, Vote, read_votes
 from annotate.pairs.filters import Filters, sift
+from annotate.pairs.ratings import stored_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import stored_pairs
 from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, read_texts, shared_prompt_ids
@@ -46,13 +49,15 @@ def pair_rows(
 
     Ties are left out unless `filters` takes them: neither completion was chosen. Of a snapshot, `filters` takes
     `held_out` and `ties` alone. `both_bad` adds the comparisons that are none because both completions are bad, with
-    the label None.
+    the label None; of a snapshot those whose completions it holds as ratings.
     """
     filters = filters or Filters()
     if snapshot is None:
         judged, digest = _present(project, filters, settings, both_bad=both_bad), None
     else:
         judged, digest = _frozen(snapshot, filters), snapshot.digest
+        if both_bad:
+            judged = chain(judged, _frozen_ratings(snapshot, filters))
     for some in batches(judged):
         texts = read_texts([pair.comparison for pair, _votes in some])
         for pair, votes in some:
@@ -79,13 +84,25 @@ def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
     only = Q()
     if filters.ties != "include":
         only &= Q(label=0.5) if filters.ties == "only" else Q(label__gt=0.5)
-    if filters.held_out is not True:
-        only &= Q(held_out=filters.held_out is None)
+    only &= _on_side(filters)
     for some in batches(stored_pairs(snapshot, only)):
         keys = [judgment for pair in some for judgment in pair.judgments]
         votes = {vote.pk: vote for vote in read_votes(Judgment.objects.filter(pk__in=keys))}
         for pair in some:
             yield pair, [votes[judgment] for judgment in pair.judgments]
+
+
+def _frozen_ratings(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
+    """Yield the comparisons of which a snapshot holds both completions as ratings."""
+    for comparison, some in groupby(stored_ratings(snapshot, _on_side(filters)), key=itemgetter(0)):
+        one, *others = some
+        for other in others:
+            yield Pair(comparison, one.completion, other.completion, NO_LABEL, 0.0, 1.0, one.held_out, ()), []
+
+
+def _on_side(filters: Filters) -> Q:
+    """Return the condition on rows of a snapshot that the filter of held-out prompts is."""
+    return Q() if filters.held_out is True else Q(held_out=filters.held_out is None)
 
 
 def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) -> dict[str, Any]:

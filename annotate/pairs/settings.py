@@ -35,6 +35,8 @@ class PairSettings:
     """Settings by which judgments become pairs. Raises PairSettingsError for a value that has no meaning.
 
     `ties`: "drop" a comparison that ends even, or keep it with the label 0.5 ("half").
+    `both_bad`: "drop" a comparison of two bad completions, or take both as single ratings ("ratings"), from which the
+    loss `kto` learns what to avoid.
     `votes`: "equal" gives the label as the share of votes; "reliability" as the probability that the chosen
     completion is better given each voter's estimated chance to be right (naive Bayes with an even prior). "auto" is
     "reliability" where enough is known of any annotator, otherwise "equal". "probe" is "auto", and a round then labels
@@ -49,6 +51,7 @@ class PairSettings:
     """
 
     ties: str = "drop"
+    both_bad: str = "drop"
     votes: str = "auto"
     smoothing: float = 0.0
     weights: str = "equal"
@@ -63,6 +66,7 @@ class PairSettings:
         object.__setattr__(self, "policies", tuple(self.policies))
         for name, choices in (
             ("ties", ("drop", "half")),
+            ("both_bad", ("drop", "ratings")),
             ("votes", ("auto", "equal", "reliability", "probe")),
             ("weights", ("equal", "judgments")),
         ):

@@ -12,13 +12,16 @@ import orjson
 from django.db import transaction
 from django.db.models import Q
 
-from annotate.models import Completion, Project, Snapshot, SnapshotPair, User
-from annotate.pairs.aggregation import Pair, aggregate
+from annotate.models import Project, Snapshot, SnapshotPair, User
+from annotate.pairs.aggregation import Aggregation, Pair, aggregate
+from annotate.pairs.ratings import canonical_fields, store_ratings, stored_ratings, training_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.texts import (
     AT_A_TIME,
+    Frozen,
     Texts,
     as_prompted,
+    as_sampled,
     batches,
     parse,
     shared_prompt_ids,
@@ -26,7 +29,7 @@ from annotate.pairs.texts import (
 )
 from annotate.projects import trail
 
-_CONTENT = ("prompt", "chosen", "rejected")
+_CONTENT = ("prompt", "chosen", "rejected", "completion")
 _STORED = ("comparison_id", "chosen_id", "rejected_id", "label", "margin", "weight", "held_out")
 
 
@@ -36,7 +39,7 @@ def take_snapshot(
     """Freeze the pairs as they stand now, or stood at a moment. The same pairs again give the snapshot that exists."""
     settings = settings or PairSettings()
     found = aggregate(project, settings, at=at)
-    digest = _digest(found.pairs)
+    digest = _digest(found)
     with transaction.atomic():
         snapshot, made = Snapshot.objects.get_or_create(
             project=project,
@@ -45,15 +48,18 @@ def take_snapshot(
         )
         if made:
             _store(snapshot, found.pairs)
+            store_ratings(snapshot, found.ratings)
             trail.record(trail.Verb.SNAPSHOT, by, project=project, target=digest[:12])
     return snapshot
 
 
-def _digest(pairs: Iterable[Pair]) -> str:
-    """SHA-256 of the pairs in canonical JSON Lines, in the order of their comparisons."""
+def _digest(found: Aggregation) -> str:
+    """SHA-256 of the pairs, then the ratings, in canonical JSON Lines, in the order of their comparisons."""
     sha = hashlib.sha256()
-    for pair, texts in with_texts(pairs):
+    for pair, texts in with_texts(found.pairs):
         sha.update(_exact_line(pair, texts))
+    for rating, texts in with_texts(found.ratings):
+        sha.update(canonical(**canonical_fields(rating, texts)))
     return sha.hexdigest()
 
 
@@ -101,16 +107,22 @@ def _judgments_of(pairs: Sequence[int]) -> dict[int, list[int]]:
 
 
 def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
-    """Yield a snapshot's pairs in the canonical form: the SHA-256 of these lines is its digest.
+    """Yield a snapshot's pairs and ratings in the canonical form: the SHA-256 of these lines is its digest.
 
     Ids are those of the database that it was frozen in. Of a snapshot that has forgotten pairs, the others are left.
     """
     for pair, texts in with_texts(stored_pairs(snapshot)):
-        as_frozen = pair._replace(
-            comparison=pair.comparison - snapshot.comparison_shift,
-            judgments=tuple(judgment - snapshot.judgment_shift for judgment in pair.judgments),
-        )
-        yield _exact_line(as_frozen, texts)
+        yield _exact_line(_as_frozen(snapshot, pair), texts)
+    for rating, texts in with_texts(stored_ratings(snapshot)):
+        yield canonical(**canonical_fields(_as_frozen(snapshot, rating), texts))
+
+
+def _as_frozen(snapshot: Snapshot, row: Frozen) -> Frozen:
+    """Return a pair or a rating with the ids of the database that it was frozen in."""
+    return row._replace(
+        comparison=row.comparison - snapshot.comparison_shift,
+        judgments=tuple(judgment - snapshot.judgment_shift for judgment in row.judgments),
+    )
 
 
 def _exact_line(pair: Pair, texts: Texts) -> bytes:
@@ -134,13 +146,14 @@ def canonical(*, tools: Any = None, **fields: Any) -> bytes:
 
     A snapshot's digest is the SHA-256 of these lines with the keys comparison, prompt, chosen, rejected, label,
     margin, weight, held_out and judgments, and tools where the prompt has some. Chosen and rejected are the texts of
-    the completions, or their messages.
+    the completions, or their messages. The line of a rating has completion and desirable in place of chosen, rejected,
+    label and margin. Those of pairs come first.
     """
     fields |= {"tools": tools} if tools else {}
     if (
         not tools
-        and all(isinstance(fields[name], str) for name in _CONTENT)
-        and not 0 < fields["margin"] < 1e-4
+        and all(isinstance(fields[name], str) for name in _CONTENT if name in fields)
+        and not 0 < fields.get("margin", 0) < 1e-4
     ):
         # Both libraries write these alike. They differ in some numbers, which messages and tools may hold.
         with suppress(TypeError):  # half a surrogate pair
@@ -160,6 +173,7 @@ def training_rows(
     Their margin is the pair's strength times `margin_scale`. With the token ids that were sampled, and why each
     completion ended, where they are known; and the prompt's ids, where both completions were sampled after the same.
     Ids of another model than `base_model` mean other words to it: of those completions there is the text alone.
+    Ratings come after the pairs.
     """
     for pair, texts in with_texts(stored_pairs(snapshot, Q(held_out=held_out))):
         prompt = parse(texts.prompt)
@@ -175,12 +189,9 @@ def training_rows(
         }
         if tools := parse(texts.tools):
             row["tools"] = tools
-        for name, completion in (("chosen", chosen), ("rejected", rejected)):
-            if base_model in (None, completion.base_model) and (ids := parse(completion.token_ids)):
-                row[f"{name}_token_ids"] = ids
-            if completion.finish_reason != Completion.FinishReason.UNKNOWN:
-                row[f"{name}_finish_reason"] = completion.finish_reason
+        row |= as_sampled("chosen", chosen, base_model) | as_sampled("rejected", rejected, base_model)
         given = shared_prompt_ids(chosen, rejected)
         if given and "chosen_token_ids" in row and "rejected_token_ids" in row:
             row["prompt_token_ids"] = given
         yield row
+    yield from training_ratings(snapshot, held_out, base_model)

@@ -16,12 +16,14 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 
 from annotate.models import Comparison
-from annotate.pairs.aggregation import Pair
+from annotate.models import Completion as CompletionRow
+from annotate.pairs.aggregation import Pair, Rating
 from annotate.text.chats import Content
 
 AT_A_TIME = 500  # comparisons whose texts are in memory together
 SHORT = 1_000  # characters
 Row = TypeVar("Row")
+Frozen = TypeVar("Frozen", Pair, Rating)
 
 
 class Completion(NamedTuple):
@@ -65,6 +67,10 @@ class Texts(NamedTuple):
         """Return the chosen and the rejected completion."""
         return (self.first, self.second) if chosen == self.first.pk else (self.second, self.first)
 
+    def completion(self, key: int) -> Completion:
+        """Return one of the two completions."""
+        return self.first if key == self.first.pk else self.second
+
 
 _OF_COMPLETION = (
     "pk", "text", "messages", "policy__name", "policy__base_model", "token_ids", "finish_reason", "seed", "logprob",
@@ -85,12 +91,12 @@ _JSON = (
 _FIRST, _SECOND = len(_OF_COMPARISON), len(_OF_COMPARISON) + len(_OF_COMPLETION)
 
 
-def with_texts(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Texts]]:
-    """Yield pairs, which are in the order of their comparisons, with their texts."""
-    for some in batches(pairs):
-        texts = read_texts([pair.comparison for pair in some])
-        for pair in some:
-            yield pair, texts[pair.comparison]
+def with_texts(rows: Iterable[Frozen]) -> Iterator[tuple[Frozen, Texts]]:
+    """Yield pairs or ratings, which are in the order of their comparisons, with their texts."""
+    for some in batches(rows):
+        texts = read_texts([row.comparison for row in some])
+        for row in some:
+            yield row, texts[row.comparison]
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -177,6 +183,19 @@ def as_prompted(prompt: Content, completion: Content) -> Content:
     if isinstance(prompt, str) or not isinstance(completion, str):
         return completion
     return [{"role": "assistant", "content": completion}]
+
+
+def as_sampled(name: str, completion: Completion, base_model: str | None) -> dict[str, Any]:
+    """Return the token ids of a completion, and why it ended, by the keys of a run directory, where they are known.
+
+    Ids of another model than `base_model` mean other words to it.
+    """
+    found: dict[str, Any] = {}
+    if base_model in (None, completion.base_model) and (ids := parse(completion.token_ids)):
+        found[f"{name}_token_ids"] = ids
+    if completion.finish_reason != CompletionRow.FinishReason.UNKNOWN:
+        found[f"{name}_finish_reason"] = completion.finish_reason
+    return found
 
 
 def shared_prompt_ids(one: Completion, other: Completion) -> list[int] | None:

@@ -6,12 +6,13 @@ from itertools import chain, count
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, RestrictedError
+from django.db.models import Exists, F, OuterRef, Q, RestrictedError
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
 from annotate.errors import RefusalError
+from annotate.judgments.places import FROM_FILES
 from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role, User
 from annotate.models.conflicts import update_in_parts
 from annotate.projects import base_models, trail
@@ -126,12 +127,13 @@ def change_needed(project: Project, needed: int) -> None:
     """Ask for this many judgments of each standard comparison made so far.
 
     One that has more judgments or live claims already keeps them: it needs what it has. One that was judged elsewhere
-    asks for no others.
+    asks for no others, unless people were asked, too.
     """
-    others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD).exclude(needed=needed)
+    others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD)
     imported = Judgment.objects.current().exclude(import_batch="").filter(comparison=OuterRef("pk"))
-    others = others.filter(~Exists(imported))
-    update_in_parts(others, needed=Greatest(needed, F("judged") + F("claimed")))
+    asked = Q(needed__gt=FROM_FILES) | ~Exists(imported)
+    others = others.filter(asked).exclude(needed=FROM_FILES + needed)
+    update_in_parts(others, needed=Greatest(FROM_FILES + needed, F("judged") + F("claimed")))
 
 
 def archive(project: Project) -> None:

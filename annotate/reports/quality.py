@@ -59,6 +59,7 @@ class Quality:
     external: External
     verdicts: list[tuple[str, Share]]
     pairwise: Share
+    with_external: Share  # of an annotator of the project and one of a file
     alpha: float | None
     gold: Share
     left: Share
@@ -95,6 +96,9 @@ def assess(project: Project, search: str = "") -> Quality:
         external=_external([person for person in everyone if person.user.is_imported], search),
         verdicts=_mix(project),
         pairwise=agreement.pairwise_agreement(met),
+        with_external=agreement.pairwise_agreement(
+            [one for one in met if users[one.one].is_imported != users[one.other].is_imported]
+        ),
         alpha=agreement.krippendorff_alpha(met),
         gold=sum_shares(one.gold for one in found),
         left=sum_shares(one.left for one in found),

@@ -18,8 +18,8 @@ from annotate.errors import RefusalError
 from annotate.forms.filters import StrictForm
 from annotate.forms.prompts import PromptForm
 from annotate.forms.search import FilterForm, PromptFilterForm
-from annotate.judgments import drafts
-from annotate.models import Claim, Comparison, Flag, Prompt, Role
+from annotate.judgments import drafts, places
+from annotate.models import Claim, Comparison, Flag, Prompt, Role, SnapshotPair, SnapshotRating
 from annotate.pairs.labels import find_label
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
@@ -39,6 +39,9 @@ def comparisons(request: ProjectRequest) -> HttpResponse:
         "more": FilterForm.MORE,
         "more_in_use": any(request.GET.get(name) for name in FilterForm.MORE),
     }
+    asks_for_imported = request.GET.get("judged_by") == "imported"
+    if asks_for_imported and context["page"].rows and request.membership.role == Role.ADMIN:
+        context["places"] = places.count_places(request.project)
     return render(request, "annotate/comparisons.html", context, status=422 if form.errors else 200)
 
 
@@ -71,7 +74,6 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
     )
     judgments = found.judgments.select_related("annotator").order_by("-created_at", "-pk")
     claims = found.claims.filter(state="live", expires_at__gt=timezone.now()).select_related("annotator")
-    pairs = found.snapshot_pairs.select_related("snapshot").prefetch_related("snapshot__rounds__project")
     reading.choose_view(request.membership, request.GET.get("view", ""))
     context = {
         "comparison": found,
@@ -80,12 +82,22 @@ def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
         "has_imported": any(judgment.is_imported for judgment in judgments),
         "claims": claims,
         "label": find_label(found),
-        "pairs": pairs.order_by("-snapshot_id"),
+        "held": _held_in_snapshots(found),
         "flags": found.flags.open().select_related("annotator"),
         "gold_history": gold.gold_history(found),
         "is_admin": request.membership.role == Role.ADMIN,
     }
     return render(request, "annotate/comparison.html", context)
+
+
+def _held_in_snapshots(comparison: Comparison) -> list[SnapshotPair | SnapshotRating]:
+    """Return its pair in each snapshot, or one rating that stands for both of its completions, the newest first."""
+    held: dict[int, SnapshotPair | SnapshotRating] = {
+        row.snapshot_id: row
+        for rows in (comparison.snapshot_ratings, comparison.snapshot_pairs)
+        for row in rows.select_related("snapshot").prefetch_related("snapshot__rounds__project")
+    }
+    return [held[snapshot] for snapshot in sorted(held, reverse=True)]
 
 
 @require_POST

@@ -8,6 +8,7 @@ from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -18,6 +19,7 @@ from annotate.imports import uploads, writing
 from annotate.imports.files import preview, reception
 from annotate.imports.files.options import Options, refused_lines
 from annotate.imports.files.storage_errors import StorageError
+from annotate.judgments import places
 from annotate.models import Import, Role
 from annotate.people.access import ADMINS, ProjectRequest, find_membership, project_view
 from annotate.projects import trail
@@ -150,6 +152,7 @@ def _described(upload: Import) -> dict[str, Any]:
         "unjudged": uploads.unjudged(upload).count() if is_over else 0,
         "judgments": uploads.judgments(upload).count() if is_over else 0,
         "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,
+        **(places.count_places(upload.project, uploads.batch(upload)) if is_over else {}),
     }
 
 
@@ -298,3 +301,38 @@ def withdraw_import(request: ProjectRequest, import_id: int) -> HttpResponse:
         said = f"{said} {of_judgments}" if comparisons or prompts else of_judgments
     messages.success(request, said)
     return redirect("import-file", project.slug, import_id)
+
+
+@require_POST
+@project_view(*ADMINS)
+def ask_people(request: ProjectRequest, import_id: int | None = None) -> HttpResponse:
+    """Have people judge what an import, or all of them, brought in judged, too; with `action` stop, no more."""
+    project = request.project
+    upload = None if import_id is None else get_object_or_404(Import, project=project, pk=import_id)
+    batch = uploads.batch(upload) if upload else ""
+    if request.POST.get("action") == "stop":
+        count = places.ask_no_more(project, batch)
+        verb, said = (
+            trail.Verb.ASKED_NO_MORE,
+            ngettext(
+                "%(count)s comparison is handed out no more. Verdicts that people gave are kept.",
+                "%(count)s comparisons are handed out no more. Verdicts that people gave are kept.",
+                count,
+            ),
+        )
+    else:
+        count = places.ask_people(project, batch)
+        verb, said = (
+            trail.Verb.ASKED,
+            ngettext(
+                "%(count)s comparison is handed out to annotators, who do not see the imported verdicts.",
+                "%(count)s comparisons are handed out to annotators, who do not see the imported verdicts.",
+                count,
+            ),
+        )
+    if count:
+        trail.record(verb, request.user, project=project, target=upload.filename if upload else "")
+        messages.success(request, said % {"count": f"{count:,}"})
+    if upload is None:
+        return redirect(reverse("comparisons", args=[project.slug]) + "?judged_by=imported")
+    return redirect("import-file", project.slug, upload.pk)

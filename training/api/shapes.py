@@ -378,7 +378,8 @@ class PolicyLineageOut(Shape):
         "format": "whetstone-lineage/1", "project": "reviews", "policy": {"id": 2, "name": "round 1"},
         "parents": [{"id": 1, "name": "starter"}], "children": [], "rounds": [{"number": 1}],
         "snapshots": [{"digest": "9f86d081884c7d65"}], "annotators": [{"annotator": "annotator-2", "judgments": 120}],
-        "pairs": [{"comparison": 3, "judgments": [21]}], "judgments": [{"judgment": 21, "verdict": "prefer"}],
+        "pairs": [{"comparison": 3, "judgments": [21]}], "ratings": [],
+        "judgments": [{"judgment": 21, "verdict": "prefer"}],
     }  # fmt: skip
 
     format = serializers.CharField()
@@ -390,6 +391,7 @@ class PolicyLineageOut(Shape):
     snapshots = Note(ROWS)
     annotators = Note(ROWS)
     pairs = Note(ROWS)
+    ratings = Note(ROWS)
     judgments = Note(ROWS)
 
 
@@ -398,7 +400,7 @@ class JudgmentLineageOut(Shape):
 
     EXAMPLE = {
         "format": "whetstone-lineage/1", "project": "reviews", "judgment": {"judgment": 21, "verdict": "prefer"},
-        "pairs": [{"comparison": 3, "judgments": [21]}], "rounds": [{"number": 1}],
+        "pairs": [{"comparison": 3, "judgments": [21]}], "ratings": [], "rounds": [{"number": 1}],
         "policies": [{"id": 2, "name": "round 1", "how": "round"}],
     }  # fmt: skip
 
@@ -406,6 +408,7 @@ class JudgmentLineageOut(Shape):
     project = serializers.CharField()
     judgment = Note(OBJECT)
     pairs = Note(ROWS)
+    ratings = Note(ROWS)
     rounds = Note(ROWS)
     policies = Note(ROWS)
 

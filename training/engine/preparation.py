@@ -8,7 +8,7 @@ from typing import Any
 
 from training.engine.adapters.loading import as_reference, load_policy
 from training.engine.adapters.lora import rounding_events
-from training.engine.config import TrainConfig
+from training.engine.config import OF_RATINGS, TrainConfig
 from training.engine.data.tokens import EncodedPair, EncodingReport, digest_pairs
 from training.engine.errors import ConfigError, DataError
 from training.engine.model.base import LoadedModel, model_files
@@ -17,7 +17,7 @@ from training.engine.optimize.budget import RowBudget
 from training.engine.optimize.checkpoints import SETTINGS
 from training.engine.optimize.distributed import Processes
 from training.engine.optimize.journal import Journal
-from training.engine.optimize.losses import OF_RATINGS, check_honoured
+from training.engine.optimize.losses import check_honoured
 from training.engine.optimize.mismatching import mismatch
 from training.engine.optimize.reference import cache_key, reference_logps
 from training.engine.optimize.task import Task, epoch_order

@@ -26,6 +26,7 @@ from annotate.models import (
     Prompt,
     Snapshot,
     SnapshotPair,
+    SnapshotRating,
     TrailEntry,
     User,
 )
@@ -62,11 +63,12 @@ ADAPTER = re.compile(r"rounds/([1-9][0-9]{0,8})/adapter|policies/([1-9][0-9]{0,1
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the archive: its model, and the path from a row to its project."""
+    """A table of the archive: its model, and the path from a row to its project. Older archives lack a new one."""
 
     name: str
     model: type[models.Model]
     path: str
+    is_new: bool = False
 
     @property
     def member(self) -> str:
@@ -105,6 +107,13 @@ TABLES = (
     Table("snapshots", Snapshot, "project"),
     Table("snapshot_pairs", SnapshotPair, "snapshot__project"),
     Table("pair_judgments", SnapshotPair.judgments.through, "snapshotpair__snapshot__project"),
+    Table("snapshot_ratings", SnapshotRating, "snapshot__project", is_new=True),
+    Table(
+        "rating_judgments",
+        SnapshotRating.judgments.through,
+        "snapshotrating__snapshot__project",
+        is_new=True,
+    ),
     Table("rounds", Round, "project"),
     Table("round_fresh", Round.fresh.through, "round__project"),
     Table("round_gate", Round.gate.through, "round__project"),

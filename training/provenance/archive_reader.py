@@ -26,6 +26,8 @@ MOST_BYTES = 50 << 30  # of all members together
 LARGEST_ID = 2**53
 SPAN = 2**40  # ids of a table that are reserved for it
 DEPTH = 64
+NEW = frozenset(table.name for table in TABLES if table.is_new)
+NO_ROWS = {"rows": 0, "first": 0, "last": 0}  # as the manifest tells of an empty table
 
 
 class ArchiveError(RefusalError):
@@ -89,7 +91,7 @@ class ArchiveReader:
         names = [info.filename for info in infos if info.filename != MANIFEST]
         if sorted(names) != sorted(members) or len(infos) != len(names) + 1:
             raise ArchiveError(_("The archive does not hold the files that its manifest names."))
-        missing = {PEOPLE, *(table.member for table in TABLES)} - set(names)
+        missing = {PEOPLE, *(table.member for table in TABLES if not table.is_new)} - set(names)
         if missing:
             raise ArchiveError(_("The archive lacks %(name)s.") % {"name": min(missing)})
         total = 0
@@ -120,7 +122,7 @@ class ArchiveReader:
             raise _damaged(info.filename)
 
     def _range(self, name: str) -> Range:
-        noted = self.manifest["tables"].get(name)
+        noted = self.manifest["tables"].get(name, NO_ROWS if name in NEW else None)
         try:
             rows, first, last = (noted[key] or 0 for key in ("rows", "first", "last"))
             whole = all(type(value) is int for value in (rows, first, last))
@@ -164,6 +166,8 @@ class ArchiveReader:
     def rows(self, member: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (line number, row) for each line of a table. Raises ArchiveError naming table and line."""
         number = 0
+        if member not in self.manifest["members"]:
+            return
         with self.zip.open(member) as packed, BufferedReader(cast(RawIOBase, packed), CHUNK) as file:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1

@@ -15,6 +15,7 @@ from annotate.models import (
     Prompt,
     Snapshot,
     SnapshotPair,
+    SnapshotRating,
     User,
 )
 from training.models import Round
@@ -49,6 +50,13 @@ class Target:
         condition = Q(comparison__in=self.comparisons) | Q(pk__in=held.values("snapshotpair"))
         return SnapshotPair.objects.filter(condition, snapshot__project=self.project)
 
+    @property
+    def ratings(self) -> QuerySet[SnapshotRating]:
+        """Return the ratings of snapshots that hold what is forgotten."""
+        held = SnapshotRating.judgments.through.objects.filter(judgment__in=self.judgments)
+        condition = Q(comparison__in=self.comparisons) | Q(pk__in=held.values("snapshotrating"))
+        return SnapshotRating.objects.filter(condition, snapshot__project=self.project)
+
 
 @dataclass(frozen=True)
 class Consequences:
@@ -59,6 +67,7 @@ class Consequences:
     comparisons: int
     prompts: int
     pairs: int
+    ratings: int
     snapshots: list[Snapshot]
     rounds: list[Round]  # trained on it
     descended: list[Round]  # started from a policy that was
@@ -72,6 +81,7 @@ class Consequences:
             "comparisons": self.comparisons,
             "prompts": self.prompts,
             "pairs": self.pairs,
+            "ratings": self.ratings,
             "snapshots": [snapshot.digest for snapshot in self.snapshots],
             "rounds": [round_.number for round_ in self.rounds],
             "descended_rounds": [round_.number for round_ in self.descended],
@@ -119,8 +129,9 @@ def import_target(upload: Import) -> Target:
 
 def find_consequences(target: Target) -> Consequences:
     """Return what depends on a target. Nothing is changed."""
-    pairs = target.pairs
-    snapshots = list(Snapshot.objects.filter(pk__in=pairs.values("snapshot")).order_by("pk"))
+    pairs, ratings = target.pairs, target.ratings
+    holding = Q(pk__in=pairs.values("snapshot")) | Q(pk__in=ratings.values("snapshot"))
+    snapshots = list(Snapshot.objects.filter(holding).order_by("pk"))
     trained = target.project.rounds.filter(trains=True, snapshot__isnull=False).select_related("snapshot")
     shaped = {snapshot.pk for snapshot in snapshots}
     rounds = [
@@ -138,6 +149,7 @@ def find_consequences(target: Target) -> Consequences:
         target.comparisons.count(),
         target.prompts.count(),
         pairs.count(),
+        ratings.count(),
         snapshots,
         rounds,
         [one for one in descended.select_related("project") if one.number not in numbers],

@@ -28,6 +28,7 @@ from annotate.models import (
     Role,
     Snapshot,
     SnapshotPair,
+    SnapshotRating,
     TrailEntry,
     User,
 )
@@ -132,12 +133,13 @@ def _check_no_round_runs(project: Project) -> None:
 
 
 def _drop_pairs(target: Target) -> None:
-    """Remove the pairs from their snapshots, which keep a count of them."""
-    counts = target.pairs.order_by().values("snapshot").annotate(lost=Count("pk", distinct=True))
-    for row in list(counts):
-        Snapshot.objects.filter(pk=row["snapshot"]).update(forgotten=F("forgotten") + row["lost"])
-    for some in _chunks(target.pairs):
-        SnapshotPair.objects.filter(pk__in=some).delete()
+    """Remove the pairs and ratings from their snapshots, which keep a count of them."""
+    for held in (target.pairs, target.ratings):
+        counts = held.order_by().values("snapshot").annotate(lost=Count("pk", distinct=True))
+        for row in list(counts):
+            Snapshot.objects.filter(pk=row["snapshot"]).update(forgotten=F("forgotten") + row["lost"])
+        for some in _chunks(held):
+            held.model._default_manager.filter(pk__in=some).delete()
 
 
 def _drop_person(target: Target, person: User) -> None:
@@ -200,7 +202,11 @@ def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
 
 
 def _chunks(
-    rows: QuerySet[SnapshotPair] | QuerySet[Claim] | QuerySet[Judgment] | QuerySet[Comparison],
+    rows: QuerySet[SnapshotPair]
+    | QuerySet[SnapshotRating]
+    | QuerySet[Claim]
+    | QuerySet[Judgment]
+    | QuerySet[Comparison],
 ) -> Iterator[list[int]]:
     """Yield the ids of rows a chunk at a time, as they were at the first look."""
     found = list(rows.values_list("pk", flat=True))

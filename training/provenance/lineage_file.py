@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Count, F, Prefetch, QuerySet
 
-from annotate.models import Judgment, Policy, Snapshot, SnapshotPair
+from annotate.models import Judgment, Policy, Snapshot, SnapshotPair, SnapshotRating
 from annotate.people.pseudonyms import pseudonym
 from training.models import Round
 from training.rounds import lineage
@@ -38,6 +38,7 @@ def policy_lines(policy: Policy) -> Iterator[bytes]:
     yield json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}").encode()
     digests = {pk: snapshot.digest for pk, snapshot in snapshots.items()}
     yield from _list("pairs", _pairs(digests))
+    yield from _list("ratings", _ratings(digests))
     yield from _list(
         "judgments", map(describe_judgment, lineage.held_judgments(snapshots).iterator(chunk_size=2_000))
     )
@@ -48,11 +49,13 @@ def judgment_lineage(judgment: Judgment) -> dict[str, Any]:
     """Return a judgment's lineage: the pairs that hold it, the rounds that trained on them, the policies it shaped."""
     influences = lineage.find_influences_of(judgment)
     pairs = _with_arms(judgment.snapshot_pairs.select_related("snapshot").order_by("snapshot_id"))
+    ratings = judgment.snapshot_ratings.select_related("snapshot").order_by("snapshot_id", "completion_id")
     return {
         "format": FORMAT,
         "project": judgment.project.slug,
         "judgment": describe_judgment(judgment),
         "pairs": [_pair(pair, pair.snapshot.digest) for pair in pairs.prefetch_related(_IDS)],
+        "ratings": [_rating(one, one.snapshot.digest) for one in ratings.prefetch_related(_IDS)],
         "rounds": [describe_round(one.round) for one in influences if one.round is not None],
         "policies": [
             _policy(one.policy, one.round) | {"how": "round" if one.round else "descent"}
@@ -121,6 +124,7 @@ def _snapshots(snapshots: Iterable[Snapshot]) -> list[dict[str, Any]]:
             "digest": snapshot.digest,
             "settings": snapshot.settings,
             "pairs": holdings.get(snapshot.pk, lineage.Holdings()).pairs,
+            "ratings": holdings.get(snapshot.pk, lineage.Holdings()).ratings,
             "judgments": holdings.get(snapshot.pk, lineage.Holdings()).judgments,
             "forgotten": snapshot.forgotten,
             "created_at": snapshot.created_at.isoformat(),
@@ -169,6 +173,25 @@ def _pair(pair: Any, digest: str) -> dict[str, Any]:
         "arm": pair.arm or None,
         "propensity": pair.propensity,
         "judgments": [judgment.pk for judgment in pair.judgments.all()],
+    }
+
+
+def _ratings(digests: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+    ratings = SnapshotRating.objects.filter(snapshot__in=digests)
+    ordered = ratings.order_by("snapshot_id", "comparison_id", "completion_id")
+    for rating in ordered.prefetch_related(_IDS).iterator(chunk_size=AT_A_TIME):
+        yield _rating(rating, digests[rating.snapshot_id])
+
+
+def _rating(rating: SnapshotRating, digest: str) -> dict[str, Any]:
+    return {
+        "snapshot": digest,
+        "comparison": rating.comparison_id,
+        "completion": rating.completion_id,
+        "desirable": rating.desirable,
+        "weight": rating.weight,
+        "held_out": rating.held_out,
+        "judgments": [judgment.pk for judgment in rating.judgments.all()],
     }
 
 

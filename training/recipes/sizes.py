@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from primitives.gguf import read_context
+
 _IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([mb])(?![a-z0-9])", re.IGNORECASE)
 _UNITS = {"m": 10**6, "b": 10**9}
 
@@ -39,9 +41,11 @@ def _by_configuration(file: Path) -> int | None:
 
 
 def context_length(path: str) -> int | None:
-    """Return the model's longest input in tokens, from its config.json; None for a model on another machine."""
+    """Return the model's longest input in tokens, as its files tell; None for a model on another machine."""
     if not path.startswith("/"):  # a hub id is nothing to look for among this machine's files
         return None
+    if (gguf := _only_gguf(Path(path))) is not None:
+        return read_context(gguf)
     try:
         data = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -50,3 +54,11 @@ def context_length(path: str) -> int | None:
         return None
     limit = data.get("max_position_embeddings") or data.get("n_positions")
     return limit if isinstance(limit, int) else None
+
+
+def _only_gguf(path: Path) -> Path | None:
+    """Return the GGUF file that a base model is, or that its folder holds in place of a config.json."""
+    if path.suffix == ".gguf":
+        return path
+    files = [] if (path / "config.json").exists() else sorted(path.glob("*.gguf"))[:2]
+    return files[0] if len(files) == 1 else None

@@ -1,12 +1,13 @@
 """Lineage both ways: from a policy back to the judgments that shaped it, and from a judgment on to the policies."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
-from annotate.models import Comparison, Judgment, Policy, SnapshotPair
+from annotate.models import Comparison, Judgment, Policy, SnapshotPair, SnapshotRating
 from training.models import Round
 
 
@@ -80,22 +81,31 @@ class Influence:
 
 def find_influences(comparison: Comparison) -> list[Influence]:
     """Return every policy that was shaped by judgments of this comparison, oldest first."""
-    return _influences(comparison.project_id, comparison.snapshot_pairs.all())
+    return _influences(
+        comparison.project_id, comparison.snapshot_pairs.all(), comparison.snapshot_ratings.all()
+    )
 
 
 def find_influences_of(judgment: Judgment) -> list[Influence]:
     """Return every policy that was shaped by this judgment, oldest first."""
-    found = _influences(judgment.project_id, judgment.snapshot_pairs.all())
+    found = _influences(judgment.project_id, judgment.snapshot_pairs.all(), judgment.snapshot_ratings.all())
     return [replace(one, judgments=[judgment] if one.round else []) for one in found]
 
 
-def _influences(project_id: int, among: QuerySet[SnapshotPair]) -> list[Influence]:
-    pairs = {pair.snapshot_id: pair for pair in among.prefetch_related("judgments__annotator")}
-    rounds = Round.objects.filter(snapshot__in=pairs, result_policy__isnull=False)
+def _influences(
+    project_id: int, pairs: QuerySet[SnapshotPair], ratings: QuerySet[SnapshotRating]
+) -> list[Influence]:
+    """Return the policies that were shaped by rows of one comparison: in each snapshot its pair, or its ratings."""
+    held: dict[int, SnapshotPair | SnapshotRating] = {
+        row.snapshot_id: row
+        for rows in (pairs, ratings)
+        for row in rows.prefetch_related("judgments__annotator")
+    }
+    rounds = Round.objects.filter(snapshot__in=held, result_policy__isnull=False)
     found: dict[int, Influence] = {}
     for round_ in rounds.select_related("project", "result_policy__parent", "snapshot"):
         if round_.result_policy is not None and round_.snapshot_id is not None:
-            judgments = list(pairs[round_.snapshot_id].judgments.all())
+            judgments = list(held[round_.snapshot_id].judgments.all())
             found[round_.result_policy.pk] = Influence(round_.result_policy, round_, judgments)
     children = _children(project_id)
     for influence in list(found.values()):
@@ -109,28 +119,54 @@ def _influences(project_id: int, among: QuerySet[SnapshotPair]) -> list[Influenc
 
 @dataclass(frozen=True)
 class Holdings:
-    """The number of pairs of a snapshot, of the judgments behind them, and of their annotators."""
+    """The number of pairs and ratings of a snapshot, of the judgments behind them, and of their annotators."""
 
     pairs: int = 0
+    ratings: int = 0
     judgments: int = 0
     annotators: int = 0
 
 
 def count_holdings(snapshots: Iterable[int]) -> dict[int, Holdings]:
-    """Map each snapshot's id to what it holds, in two queries. One without pairs is left out."""
+    """Map each snapshot's id to what it holds, in four queries. One without pairs and ratings is left out."""
     wanted = set(snapshots)
-    pairs = SnapshotPair.objects.filter(snapshot__in=wanted).order_by().values("snapshot")
-    counts = dict(pairs.annotate(count=Count("pk")).values_list("snapshot", "count"))
-    held = (
-        SnapshotPair.judgments.through.objects.filter(snapshotpair__snapshot__in=wanted)
-        .values("snapshotpair__snapshot")
-        .annotate(held=Count("judgment"), people=Count("judgment__annotator", distinct=True))
+    pairs, ratings = (
+        dict(
+            model._default_manager.filter(snapshot__in=wanted)
+            .order_by()
+            .values_list("snapshot")
+            .annotate(count=Count("pk"))
+        )
+        for model in (SnapshotPair, SnapshotRating)
     )
-    behind = {row["snapshotpair__snapshot"]: (row["held"], row["people"]) for row in held}
-    return {snapshot: Holdings(count, *behind.get(snapshot, (0, 0))) for snapshot, count in counts.items()}
+    people: dict[int, set[int]] = defaultdict(set)
+    judgments: Counter[int] = Counter()
+    for links, path in _links():
+        held = links.filter(**{f"{path}__snapshot__in": wanted})
+        counted = held.values_list(f"{path}__snapshot", "judgment__annotator")
+        # The two ratings of a comparison are of the same judgments.
+        for snapshot, annotator, count in counted.annotate(count=Count("judgment", distinct=True)):
+            people[snapshot].add(annotator)
+            judgments[snapshot] += count
+    return {
+        snapshot: Holdings(
+            pairs.get(snapshot, 0), ratings.get(snapshot, 0), judgments[snapshot], len(people[snapshot])
+        )
+        for snapshot in pairs.keys() | ratings.keys()
+    }
 
 
 def held_judgments(snapshots: Iterable[int]) -> QuerySet[Judgment]:
-    """Return the judgments behind the pairs of these snapshots, each once, in the order in which they were given."""
-    held = SnapshotPair.judgments.through.objects.filter(snapshotpair__snapshot__in=set(snapshots))
-    return Judgment.objects.filter(pk__in=held.values("judgment")).order_by("pk")
+    """Return the judgments that these snapshots hold, each once, in the order in which they were given."""
+    wanted, held = set(snapshots), Q()
+    for links, path in _links():
+        held |= Q(pk__in=links.filter(**{f"{path}__snapshot__in": wanted}).values("judgment"))
+    return Judgment.objects.filter(held).order_by("pk")
+
+
+def _links() -> tuple[tuple[QuerySet[Any], str], ...]:
+    """Return the links from pairs and from ratings to judgments, each with the name of the row that it links."""
+    return (
+        (SnapshotPair.judgments.through._default_manager.order_by(), "snapshotpair"),
+        (SnapshotRating.judgments.through._default_manager.order_by(), "snapshotrating"),
+    )

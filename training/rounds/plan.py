@@ -24,7 +24,7 @@ from annotate.models import Policy, Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
 from annotate.projects import base_models
 from training.endpoints.addresses import find_place
-from training.engine.config import LOSS_OPTIONS, LoraConfig, TrainConfig
+from training.engine.config import LOSS_OPTIONS, OF_RATINGS, LoraConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.recipes.recommendation import Recommendation, recommend_for
 from training.recipes.sizes import context_length
@@ -106,12 +106,11 @@ class Plan:
         for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
             for name in given.keys() & set(decided):
                 raise _decided_by_whetstone(name)
-        return cls(
-            config=_config(policy, training, sampling),
-            pairs=_pairs(chosen.get("pairs", {})),
-            choosing=choosing,
-            **counts,
-        )
+        config, pairs = _config(policy, training, sampling), _pairs(chosen.get("pairs", {}))
+        if pairs.both_bad == "ratings" and config.loss not in OF_RATINGS:
+            message = _("can only be taken as ratings by the loss %(losses)s.")
+            raise RoundError(message % {"losses": ", ".join(OF_RATINGS)}, "pairs.both_bad", separator=" ")
+        return cls(config=config, pairs=pairs, choosing=choosing, **counts)
 
     @property
     def margin_scale(self) -> float:
@@ -447,5 +446,5 @@ def check_lengths(plan: Plan) -> None:
 
 
 def length_limit(base_model: str) -> int | None:
-    """Return the model's longest input in tokens, from its config.json; None for a model on another machine."""
+    """Return the model's longest input in tokens, as its files tell; None for a model on another machine."""
     return context_length(model_path(base_model))

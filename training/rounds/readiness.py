@@ -21,13 +21,21 @@ class Account:
     train: int
     held_out: int
     left_out: list[tuple[str, int]]
+    both_bad: int = 0  # comparisons that are left out for that
+    rated: int = 0  # comparisons whose completions are single ratings
+
+    @property
+    def ratings(self) -> int:
+        """Return how many single ratings the comparisons give whose completions are both bad."""
+        return 2 * (self.rated or self.both_bad)
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, Any]) -> Self:
         """Return the account of the counts that an aggregation, or its snapshot, holds."""
         left_out = [(str(EXCLUSIONS.get(why, why)), count) for why, count in counts["excluded"].items()]
         names = ("judgments", "comparisons", "train", "held_out")
-        return cls(**{name: counts[name] for name in names}, left_out=left_out)
+        of_both_bad = {"both_bad": counts["excluded"].get("both_bad", 0), "rated": counts.get("rated", 0)}
+        return cls(**{name: counts[name] for name in names}, **of_both_bad, left_out=left_out)
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,11 @@ def start(
         _check_opponent(policy, against)
         hold_out_enough(project)
         snapshot = take_snapshot(project, by, plan.pairs)
-        count = snapshot.pairs.filter(held_out=False).count()
-        if count < MIN_PAIRS:
-            raise _too_few_pairs(count)
+        message = f"{_trained_rows(snapshot)} to train on."
         goes_by_loss = plan.config.early_stop or plan.config.keep == "best"
         if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
             sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
             raise RoundError(sentence, "early_stop" if plan.config.early_stop else "keep")
-        message = f"{count} pairs to train on."
         return _queue(policy, plan, by, message, snapshot=snapshot, against=against)
 
 
@@ -164,11 +161,10 @@ def retrain(original: Round, policy: Policy, by: User | None) -> Round:
         if project.rounds.open().exists():
             raise RoundError(_why_no_other(project))
         snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
-        count = snapshot.pairs.filter(held_out=False).count()
-        if count < MIN_PAIRS:
-            raise _too_few_pairs(count)
         policy.project = project
-        message = f"{count} pairs to train on, without what was forgotten of round {original.number}."
+        message = (
+            f"{_trained_rows(snapshot)} to train on, without what was forgotten of round {original.number}."
+        )
         current = project.current_policy
         against = None if current == policy else current
         _check_opponent(policy, against)
@@ -262,6 +258,18 @@ def _queue(
     RoundEvent.objects.create(round=round_, to_state=round_.state, message=message, by=by, created_at=Now())
     enqueue(round_)
     return round_
+
+
+def _trained_rows(snapshot: Snapshot) -> str:
+    """Return what a round trains on, in words. Raises RoundError for too few pairs.
+
+    Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
+    """
+    count = snapshot.pairs.filter(held_out=False).count()
+    if count < MIN_PAIRS:
+        raise _too_few_pairs(count)
+    ratings = snapshot.ratings.filter(held_out=False).count()
+    return f"{count} pairs and {ratings} single ratings" if ratings else f"{count} pairs"
 
 
 def _too_few_pairs(count: int) -> RoundError:

@@ -1,5 +1,7 @@
 """The last probe's word on annotators' votes: evidence of how often each of them is right."""
 
+from typing import Any
+
 from annotate.models import Project
 from annotate.people.pseudonyms import pseudonym
 from primitives.reliability import Check
@@ -11,7 +13,7 @@ _LOOKED_AT = 10  # rounds, the newest
 def probe_checks(project: Project) -> dict[int, list[Check]]:
     """Return what the newest probe with skill said of each annotator's votes, on prompts that it had not seen."""
     summaries = Round.objects.filter(project=project).order_by("-number").values_list("summary", flat=True)
-    checks = next(
+    checks: dict[str, Any] = next(
         (found for one in summaries[:_LOOKED_AT] if (found := one.get("probe", {}).get("checks"))), {}
     )
     if not checks:

@@ -354,6 +354,14 @@ def _pair_fields() -> dict[str, forms.Field]:
             choices=[("drop", _("left out")), ("half", _("kept with the label one half"))],
             help_text=_("Losses that know ties (rao_kupper, davidson) learn from them."),
         ),
+        "both_bad": forms.ChoiceField(
+            label=_("Both bad"),
+            initial="drop",
+            choices=[("drop", _("left out")), ("ratings", _("two undesirable completions"))],
+            help_text=_(
+                "The loss kto learns from them what to avoid. Other losses need a better one to compare with."
+            ),
+        ),
         "votes": forms.ChoiceField(
             label=_("Votes"),
             initial="auto",

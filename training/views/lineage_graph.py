@@ -139,5 +139,9 @@ def _from_parent(parent: Box, child: Box) -> str:
 def _snapshot(round_: Round, holdings: Holdings, y: int, slug: str) -> Box:
     digest = round_.snapshot.digest if round_.snapshot else ""
     note = ngettext("%(count)s pair", "%(count)s pairs", holdings.pairs) % {"count": f"{holdings.pairs:,}"}
+    if holdings.ratings:
+        note += ngettext(", %(count)s rating", ", %(count)s ratings", holdings.ratings) % {
+            "count": f"{holdings.ratings:,}"
+        }
     url = reverse("snapshot", args=[slug, digest])
     return Box(SNAPSHOT_LEFT, y, digest[:12], note, url, "snapshot")

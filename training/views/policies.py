@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from annotate.errors import RefusalError
-from annotate.models import Judgment, Policy, Role
+from annotate.models import Policy, Role
 from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from training.models import Round
 from training.rounds import deciding, lineage
@@ -87,7 +87,7 @@ def _judgments_page(round_: Round | None, page: Any) -> Any:
     if round_ is None or round_.snapshot is None:
         return None
     taken = (
-        Judgment.objects.filter(snapshot_pairs__snapshot=round_.snapshot)
+        lineage.held_judgments([round_.snapshot.pk])
         .select_related("annotator", "comparison__prompt", "preferred__policy")
         .order_by("pk")
     )

@@ -233,16 +233,22 @@ class PersonOut(Shape):
 
 
 class QualityOut(Shape):
-    """The figures of the page *Quality*. `leaks` are comparisons with a text that says which model wrote it."""
+    """The figures of the page *Quality*.
+
+    `with_external` counts where people and imported verdicts agree. `leaks` are comparisons with a text that says which
+    model wrote it.
+    """
 
     EXAMPLE = {
         "judgments": 120, "people": [PersonOut.EXAMPLE], "verdicts": [VerdictShareOut.EXAMPLE],
-        "gold": ShareOut.EXAMPLE, "left": ShareOut.EXAMPLE, "days": [DayOut.EXAMPLE], "leaks": [],
+        "with_external": ShareOut.EXAMPLE, "gold": ShareOut.EXAMPLE, "left": ShareOut.EXAMPLE,
+        "days": [DayOut.EXAMPLE], "leaks": [],
     }  # fmt: skip
 
     judgments = serializers.IntegerField()
     people = PersonOut(many=True)
     verdicts = VerdictShareOut(many=True)
+    with_external = ShareOut()
     gold = ShareOut()
     left = ShareOut()
     days = DayOut(many=True)

@@ -131,7 +131,7 @@ class FlagOut(serializers.ModelSerializer[Flag]):
 
 
 class SnapshotOut(serializers.ModelSerializer[Snapshot]):
-    """A frozen set of preference pairs. `digest` is the SHA-256 of its pairs."""
+    """A frozen set of preference pairs, and of ratings if any. `digest` is the SHA-256 of its lines."""
 
     EXAMPLE = {
         "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -238,6 +238,7 @@ class SnapshotIn(StrictSerializer):
     EXAMPLE = {"votes": "equal", "ties": "half", "min_judgments": 2}
 
     ties = serializers.CharField(required=False, max_length=20)
+    both_bad = serializers.CharField(required=False, max_length=20)
     votes = serializers.CharField(required=False, max_length=20)
     weights = serializers.CharField(required=False, max_length=20)
     smoothing = serializers.FloatField(required=False)

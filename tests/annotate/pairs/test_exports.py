@@ -414,8 +414,9 @@ print(len(rows), trainer.state.log_history[0]["loss"])
 """
 
 
-@pytest.mark.skipif(not TRL.exists(), reason="`make bench-train` prepares an environment with TRL")
-@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.skipif(not TRL.exists(), reason="`make test-real` prepares an environment with TRL")
+@pytest.mark.timeout(600)
 def test_trl_trains_on_the_export(project, three, make_comparisons, tmp_path):
     for comparison in make_comparisons(4):
         say(three[0], comparison, "first")

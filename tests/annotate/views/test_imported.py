@@ -5,9 +5,14 @@ import pytest
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.uploads import batch, judgments, withdraw
 from annotate.imports.writing import write
+from annotate.judgments import places
 from annotate.models import Comparison, Import, Judgment, User
+from annotate.projects import lifecycle
+from annotate.queueing import queue
 from annotate.reports import agreement, days
+from annotate.reports.quality import assess
 from annotate.sources.candidates import Answer, Candidate, Opinion
+from tests.annotate.invariants import broken_rules
 from tests.factories import judge_all
 from training.views.overview import overview
 
@@ -73,6 +78,41 @@ def test_an_import_is_taken_back_with_its_judgments(project, upload, owner, clie
     assert Comparison.objects.filter(withdrawn_at=None).count() == 0
     assert not Judgment.objects.current().exists()
     assert "3 judgments from elsewhere taken back" in page(client, f"import/{upload.pk}/")
+
+
+def test_people_judge_imported_pairs_too_and_no_more(
+    project, upload, owner, teammate, researcher, client_for
+):
+    """Each pair is handed out as often as the project asks for, once, and keeps what it has when that is undone."""
+    project.judgments_needed = 2
+    project.save()
+    client = client_for(owner)
+    for other in (teammate, researcher):
+        assert client_for(other).post(f"/p/reviews/import/{upload.pk}/people/").status_code == 403
+    assert places.count_places(project) == {"to_ask": 2, "asked": 0}
+    assert "Have people judge 2 imported pairs, too" in page(client, f"import/{upload.pk}/")
+    for _again in range(2):
+        client.post(f"/p/reviews/import/{upload.pk}/people/")
+        assert list(Comparison.objects.order_by("pk").values_list("needed", "judged")) == [(4, 2), (3, 1)]
+    assert project.trail.filter(verb="asked").count() == 1
+    judge_all(project, teammate)
+    assert overview(project).judgments == 2
+    lifecycle.change_needed(project, 3)
+    assert sorted(Comparison.objects.values_list("needed", flat=True)) == [4, 5]
+
+    client.post(f"/p/reviews/import/{upload.pk}/people/", {"action": "stop"})
+    assert sorted(Comparison.objects.values_list("needed", "judged")) == [(2, 2), (3, 3)]
+    assert queue.claim(project, owner) is None
+    assert places.count_places(project, batch(upload)) == {"to_ask": 2, "asked": 0}
+    assert assess(project).with_external.total == 3
+    assert "People agree with imported verdicts" in page(client, "quality/")
+    assert broken_rules(project) == []
+
+    listed = page(client, "comparisons/?judged_by=imported")
+    assert "/p/reviews/import/people/" in listed
+    client.post("/p/reviews/import/people/")
+    assert queue.claim(project, owner) is not None
+    assert "Ask people no more about" in page(client, "comparisons/?judged_by=imported")
 
 
 def test_what_a_person_judged_too_stays(project, upload, teammate):

@@ -16,7 +16,8 @@ from django.core.management import CommandError, call_command
 
 from annotate.judgments import revising
 from annotate.models import Comparison, Import, Project, Snapshot, User
-from annotate.pairs.snapshots import training_rows
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.snapshots import take_snapshot, training_rows
 from annotate.projects import trail
 from annotate.queueing import queue
 from tests import factories
@@ -49,6 +50,8 @@ def lived(finished: Round, owner: User, researcher: User, teammate: User) -> Pro
     upload = Import.objects.create(project=project, filename="a.csv", format="csv", size=1)
     texts = (" \u0085 one\r\n", " \U0001f600 two")
     odd = factories.compare(project, chat, *texts, batch=f"import {upload.pk}", metadata={"a": [1, {}]})
+    factories.say(teammate, factories.compare(project, "poor", " c", " d"), "both_bad")
+    take_snapshot(project, owner, PairSettings(both_bad="ratings"))
     said = factories.say(owner, odd, "first")
     revising.revise(
         project, owner, said.pk, factories.named(owner.claims.get(), "second", rationale="No “why”")
@@ -143,6 +146,16 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     assert moved.current_policy == round_.result_policy
     config = moved.rounds.get(number=2).settings["config"]
     assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
+
+
+def test_an_archive_from_before_ratings_is_restored(finished: Round) -> None:
+    def without_ratings(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
+        for name in ("snapshot_ratings", "rating_judgments"):
+            del members[f"tables/{name}.jsonl"], manifest["tables"][name]
+
+    old = changed(archive_of(finished.project), without_ratings)
+    moved = restore(ArchiveReader(io.BytesIO(old)), slug="moved")
+    assert moved.snapshots.get().digest == finished.project.snapshots.get().digest
 
 
 def test_a_moved_project_goes_on(

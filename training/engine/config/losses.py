@@ -20,3 +20,4 @@ LOSS_OPTIONS: dict[str, frozenset[str]] = {
 
 # Those that are ln 2 for a pair that asks for no margin, where the policy is its reference.
 LN2_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "odpo", "robust", "dpop"})
+OF_RATINGS = frozenset({"kto"})  # losses that learn from single completions, too: a pair is two of them

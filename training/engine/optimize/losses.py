@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from training.engine.config import LOSS_OPTIONS, TrainConfig
+from training.engine.config import LOSS_OPTIONS, OF_RATINGS, TrainConfig
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError
 
@@ -26,7 +26,6 @@ PER_TOKEN = frozenset(
     {"sigmoid_norm", "ipo_norm", "simpo"}
 )  # losses that divide log-probabilities by lengths
 WITHOUT_REFERENCE = frozenset({"simpo"})
-OF_RATINGS = frozenset({"kto"})  # losses that learn from single completions, too: a pair is two of them
 
 
 def rewards(

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from training.engine.adapters.loading import load_scored, reference_adapter
-from training.engine.config import TrainConfig
+from training.engine.config import OF_RATINGS, TrainConfig
 from training.engine.errors import ConfigError, DataError
 from training.engine.model.base import model_files, set_threads
-from training.engine.optimize.losses import OF_RATINGS
 from training.engine.records import SamplingPrompt, TrainingPair, read_pairs, read_prompts
 from training.engine.rundir import RunDirectory, digest
 from training.engine.scaling.measurement import Figures, Meter

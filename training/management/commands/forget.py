@@ -110,6 +110,8 @@ class Command(BaseCommand):
             self.stdout.write(f"In {one.project.slug}:")
             self.stdout.write(f"  judgments: {one.judgments:,}, comparisons: {one.comparisons:,}")
             self.stdout.write(f"  prompts: {one.prompts:,}, pairs in snapshots: {one.pairs:,}")
+            if one.ratings:
+                self.stdout.write(f"  single ratings in snapshots: {one.ratings:,}")
             for name, values in (
                 ("snapshots", [snapshot.digest[:12] for snapshot in one.snapshots]),
                 ("rounds trained on them", [str(round_.number) for round_ in one.rounds]),
