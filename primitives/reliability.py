@@ -1,4 +1,4 @@
-"""How often each annotator is right, from votes whose truth is known in part or not at all.
+"""The chance of each annotator to be right, from votes whose truth is known in part or not at all.
 
 An annotator prefers the truly better of two completions with a chance of their own, whatever the comparison: the
 one-coin model of Dawid and Skene (1979). Other votes on the comparison, a known answer, and anything else that tells

@@ -96,7 +96,7 @@ def find_alarms(evidence: Evidence) -> list[Alarm]:
 
 
 class _Agreements:
-    """How often preferences agree: each annotator's with colleagues, and of all.
+    """The agreement of preferences: each annotator's with colleagues, and of all.
 
     A vote among m others counts 1 / m with each of them.
     """

@@ -56,7 +56,7 @@ class Evidence:
         None if none of them is known by as much as `enough` known answers.
         """
         found = self.find()
-        if all(one.checks < enough for one in found.values()):
+        if enough and all(one.checks < enough for one in found.values()):
             return None
         return agreement.as_values(found)
 

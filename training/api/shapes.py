@@ -213,7 +213,7 @@ def estimate_data(found: Estimate | None) -> dict[str, Any] | None:
 
 
 class AuditOut(Shape):
-    """What choosing comparisons saves: how many judgments at random a chosen one is worth, at every moment.
+    """The savings of choosing comparisons: how many judgments at random a chosen one is worth, at every moment.
 
     `worth` and its bounds are null before they are known. `state` is open, proven, or refuted.
     """

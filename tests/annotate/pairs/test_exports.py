@@ -185,7 +185,8 @@ def test_memory_and_queries_do_not_grow_with_the_rows(
     for comparison in make_comparisons(60):
         say(three[0], comparison, "first")
     rows = pair_rows(project)
-    with django_assert_num_queries(2):  # the judgments, and the texts of a batch
+    # Four for what tells of annotators' reliability, the judgments, and the texts of a batch.
+    with django_assert_num_queries(6):
         assert sum(1 for _ in rows) == 60
 
 

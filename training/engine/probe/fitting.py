@@ -40,7 +40,7 @@ def fit_probe(
 ) -> FittedProbe:
     """Fit a probe to comparisons and their differences of features (n, d), standardized.
 
-    Comparisons on which nobody preferred anything teach it nothing; they are labelled all the same. Without skill the
+    Comparisons without a preference teach it nothing; they are labelled all the same. Without skill the
     probe has no part in labels and reliability.
     """
     folds = assign_folds(voted)

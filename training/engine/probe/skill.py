@@ -16,7 +16,7 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class Skill:
-    """Held-out figures over `comparisons` that somebody preferred a completion of.
+    """Held-out figures over `comparisons` with a preference.
 
     `accuracy` is how often the likelier completion is the preferred one, a comparison counting once. Its interval is
     Wilson's at 95 %, widened where comparisons of the same prompt go together. Of a vote, `log_loss` and `brier` take
@@ -36,7 +36,7 @@ class Skill:
 
     @property
     def has_skill(self) -> bool:
-        """Whether the probe is better than chance: its accuracy's interval lies above one half."""
+        """Return whether the probe is better than chance: its accuracy's interval lies above one half."""
         return self.low > 0.5
 
     def to_dict(self) -> dict[str, Any]:

@@ -39,12 +39,12 @@ class Probe:
 
     @property
     def layers(self) -> int:
-        """How many layers its features are of, as the option `probe_layers` has it."""
+        """Return how many layers its features are of, as the option `probe_layers` has it."""
         return int(self.about["features"]["layers"])
 
     @property
     def has_skill(self) -> bool:
-        """Whether it foretold votes on unseen prompts better than chance."""
+        """Return whether it foretold votes on unseen prompts better than chance."""
         return bool(self.about["skill"]["has_skill"])
 
     def rate(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

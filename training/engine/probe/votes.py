@@ -32,12 +32,12 @@ class VotedPair:
 
     @property
     def id(self) -> str:
-        """What the file calls it."""
+        """Return what the file calls it."""
         return self.pair.id
 
     @property
     def is_decided(self) -> bool:
-        """Whether anything says which is better: a preference, or a known answer."""
+        """Return whether anything says which is better: a preference, or a known answer."""
         return bool(self.votes) or self.gold is not None
 
     @property

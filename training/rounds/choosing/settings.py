@@ -28,7 +28,7 @@ class ChoosingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Choosing:
-    """How fresh comparisons are chosen: `by` what, among how many `candidates` of each, and the share of `control`."""
+    """The choice of fresh comparisons: `by` what, among how many `candidates` of each, and the share of `control`."""
 
     by: str = PROBE
     candidates: int = 8
