@@ -21,7 +21,10 @@ MOST_SAMPLES = 200_000  # candidates of a round: with more comparisons, each has
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """The terms of a choice: whether the probe chooses, among how many candidates, with which share of control, and why not if it does not."""
+    """The terms of a choice: whether the probe chooses, among how many candidates, with which share of control.
+
+    `why` says why it does not, if it does not.
+    """
 
     by_probe: bool = False
     candidates: int = 2
