@@ -16,6 +16,11 @@ def key(name: str, kind: int, value: bytes) -> bytes:
     return text(name) + struct.pack("<I", kind) + value
 
 
+def written(keys: list[bytes]) -> bytes:
+    """Return a file of these keys, without tensors."""
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(keys)
+
+
 ARCHITECTURE = key("general.architecture", 8, text("llama"))
 CONTEXT = key("llama.context_length", 4, struct.pack("<I", 8192))
 VOCABULARY = key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + text("a") + text("ünd"))
@@ -39,7 +44,7 @@ HUGE = text("x")[:8].replace(b"\x01", b"\xff", 1) * 2
 )
 def test_a_context_is_found_or_none_is_named(tmp_path: Path, keys: list[bytes], context: int | None) -> None:
     path = tmp_path / "model.gguf"
-    whole = b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(keys)
+    whole = written(keys)
     path.write_bytes(whole)
     assert read_context(path) == context
     path.write_bytes(whole[:-3])  # torn

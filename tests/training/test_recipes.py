@@ -1,14 +1,16 @@
 """Recommended settings: one table, for the size of a model and the number of pairs."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from annotate.models import Project
+from tests.primitives.test_gguf import ARCHITECTURE, CONTEXT, written
 from training.engine.config import LOSS_OPTIONS, TrainConfig
 from training.recipes.recommendation import recommend_for
-from training.recipes.sizes import model_size
+from training.recipes.sizes import context_length, model_size
 from training.recipes.table import recommend
 from training.rounds.plan import Plan, RoundError
 
@@ -61,3 +63,11 @@ def test_a_projects_settings_go_before_what_is_recommended(project: Project) -> 
             Plan.for_project(project, project.current_policy, {"training": chosen | {"kl_budget": 1.0}})
     with pytest.raises(RoundError, match="loss"):
         Plan.for_project(project, project.current_policy, {"training": {"loss": ["sigmoid"]}})
+
+
+def test_a_gguf_files_context_counts_without_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(written([ARCHITECTURE, CONTEXT]))
+    for path in (tmp_path, tmp_path / "model.gguf"):
+        assert context_length(str(path)) == 8192
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
+    assert context_length(str(tmp_path)) == 512
