@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from annotate.models import Project
+from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot
 from annotate.people.pseudonyms import pseudonym
 from tests import factories
@@ -19,11 +20,13 @@ pytestmark = pytest.mark.django_db
 
 
 def test_votes_are_those_of_the_snapshot_alone(ready_project: Project, teammate: Any, owner: Any) -> None:
-    snapshot = take_snapshot(ready_project, owner)
+    bad = factories.compare(ready_project, "Rated", " awfully", " badly")
+    factories.say(owner, bad, "both_bad")
+    snapshot = take_snapshot(ready_project, owner, PairSettings(both_bad="ratings"))
     factories.compare(ready_project, "Judged later", " splendidly", " badly")
     judge_by_word(ready_project, teammate)
     rows = list(vote_rows(snapshot, "starter"))
-    assert len(rows) == 12  # the four on held-out prompts are left out
+    assert len(rows) == 12  # without the four on held-out prompts, and the ratings of both bad
     assert all("splendidly" in row["first"] and "splendidly" not in row["second"] for row in rows)
     assert all(row["votes"] == [{"annotator": pseudonym(teammate.pk), "prefers": "first"}] for row in rows)
     assert not {"chosen", "rejected", "label", "weight"} & set().union(*rows)

@@ -43,7 +43,8 @@ def vote_rows(snapshot: Snapshot, base_model: str) -> Iterator[dict[str, Any]]:
         .iterator()
     }
     pairs = stored_pairs(snapshot, Q(held_out=False))
-    for pair, row in zip(pairs, training_rows(snapshot, base_model=base_model), strict=True):
+    rows = training_rows(snapshot, base_model=base_model)
+    for pair, row in zip(pairs, rows, strict=False):  # ratings come after the pairs, and are not votes
         sides = {pair.chosen: "first", pair.rejected: "second"}
         yield {
             **{_renamed(name): value for name, value in row.items() if name not in _NOT_OF_VOTES},
