@@ -16,7 +16,7 @@ from benchmarks.paper.world import World
 
 # A chat model writes and reads more slowly, and has 640 prompts in all.
 COUNTS = {
-    "starter": Counts(updates=20),
+    "starter": Counts(fresh=192, by_temperature=128, updates=14, judged=300),
     "smollm2": Counts(
         labels=200,
         fresh=80,

@@ -173,7 +173,7 @@ class Loop:
         adapter = Folder(policy.adapter).bring_here()
         self.measured.append(self.measure(policy, round_.number))
         self.gate_labels += gate.judged
-        at_kl = rewards_at_kl(self.path_to(policy, adapter, round_.number))
+        at_kl = rewards_at_kl(self.path_to(round_, policy, adapter))
         trained, sampled = phase_seconds(round_)
         held_out = measure_held_out(round_)
         return Row(
@@ -195,14 +195,21 @@ class Loop:
             **self.figures(),
         )
 
-    def path_to(self, policy: Policy, adapter: Path, number: int) -> list[Measurement]:
-        """Return measurements from the first policy to the latest one, by way of its adapter scaled down."""
-        folder = site.RUNS / f"{self.project.slug}-measured-{number}"
+    def path_to(self, round_: Round, policy: Policy, adapter: Path) -> list[Measurement]:
+        """Return measurements from the first policy to the latest one, by way of its adapter scaled down.
+
+        Where the round scaled it down to a KL budget, the path goes on to the adapter as it was trained.
+        """
+        folder = site.RUNS / f"{self.project.slug}-measured-{round_.number}"
         between = [
-            self.measure(policy, number, scale_adapter(adapter, scale, folder / f"scaled-{scale}"))
+            self.measure(policy, round_.number, scale_adapter(adapter, scale, folder / f"scaled-{scale}"))
             for scale in SCALES
         ]
-        return [self.measured[0], *between, self.measured[-1]]
+        path = [self.measured[0], *between, self.measured[-1]]
+        trained = adapter.with_name("unscaled")
+        if trained.is_dir() and round_.summary["scale"]["final"]["scale"] < 1:
+            path.append(self.measure(policy, round_.number, trained))
+        return path
 
     def measure(self, policy: Policy, number: int, adapter: Path | None = None) -> Measurement:
         """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own.

@@ -54,10 +54,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("95 % interval", ">14", lambda row: "{:+.2f} to {:+.2f}".format(*row.mean_reward_ci)),
     ("KL", ">5", lambda row: f"{row.kl_start:.1f}"),
     ("95 % interval", ">13", lambda row: "{:.1f} to {:.1f}".format(*row.kl_start_ci) if row.number else ""),
-    *(
-        (f"at KL {kl}", ">7", lambda row, kl=str(kl): _at_kl(row, kl))  # type: ignore[misc]
-        for kl in KLS
-    ),
+    *((f"at KL {kl}", ">7", lambda row, kl=str(kl): _at_kl(row, kl)) for kl in KLS),
     ("vs last", ">7", lambda row: _figure(row.win_rate_previous)),
     ("vs first", ">8", lambda row: _figure(row.win_rate_start)),
     ("train s", ">7", lambda row: f"{row.train_seconds:.1f}" if row.number else ""),
