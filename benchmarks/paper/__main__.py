@@ -16,7 +16,7 @@ from benchmarks.paper.world import World
 
 # A chat model writes and reads more slowly, and has 640 prompts in all.
 COUNTS = {
-    "starter": Counts(fresh=192, by_temperature=128, updates=14, judged=300),
+    "starter": Counts(fresh=192, by_temperature=96, updates=12, judged=300),
     "smollm2": Counts(
         labels=200,
         fresh=80,
@@ -36,6 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
     parser.add_argument("--model", choices=SETTINGS, default="starter")
     parser.add_argument("--seeds", type=int, default=1, help="how often everything is done (1)")
+    parser.add_argument(
+        "--minutes", type=float, help="begin no run after so long; the next start goes on from there"
+    )
     parser.add_argument("--workers", type=int, help="runs side by side (starter: the cores; smollm2: 1)")
     parser.add_argument(
         "--tiny", action="store_true", help="counts so small that nothing is shown but that it runs"
@@ -56,10 +59,13 @@ def main() -> None:
         judge = EndpointJudge(
             given.judge_url, given.judge_model, setting.what, os.environ.get("JUDGE_KEY", "")
         )
-    plan = Plan(given.model, counts, folder, judge)
+    until = time.monotonic() + 60 * given.minutes if given.minutes else None
+    plan = Plan(given.model, counts, folder, judge, until)
     for seed in range(given.seeds):
         run_seed(plan, seed, workers)
     worlds = [plan.world(seed) for seed in range(given.seeds)]
+    if not runs.has(worlds[0], "base"):
+        raise SystemExit("Nothing was run yet. Start again with more time.")
     print(f"Wrote {document.write(worlds, given.docs, tiny=given.tiny)}.")
 
 
@@ -71,6 +77,12 @@ class Plan:
     counts: Counts
     folder: Path
     judge: EndpointJudge | None
+    until: float | None  # by the clock that all processes of a machine share
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether no run is to begin any more."""
+        return self.until is not None and time.monotonic() > self.until
 
     def world(self, seed: int) -> World:
         """Return a seed's world."""
@@ -85,6 +97,8 @@ def run_seed(plan: Plan, seed: int, workers: int) -> None:
         )
     for stage in runs.stages(plan.judge):
         missing = [name for name in stage if not (plan.folder / str(seed) / f"{name}.json").exists()]
+        if plan.is_over:
+            return
         if workers == 1 or len(missing) == 1:
             for name in missing:
                 _say(seed, name, work(plan, seed, name))
@@ -96,7 +110,9 @@ def run_seed(plan: Plan, seed: int, workers: int) -> None:
 
 
 def work(plan: Plan, seed: int, name: str) -> float:
-    """Do one run, in whichever process, and return its seconds."""
+    """Do one run, in whichever process, and return its seconds: 0 where the time is over."""
+    if plan.is_over:
+        return 0.0
     began = time.monotonic()
     world = plan.world(seed)
     make = next(stage[name] for stage in runs.stages(plan.judge) if name in stage)
@@ -109,7 +125,7 @@ def work(plan: Plan, seed: int, name: str) -> float:
 
 
 def _say(seed: int, name: str, seconds: float) -> None:
-    print(f"seed {seed}: {name}, {seconds:.0f} s", flush=True)
+    print(f"seed {seed}: {name}, {f'{seconds:.0f} s' if seconds else 'left for the next start'}", flush=True)
 
 
 if __name__ == "__main__":

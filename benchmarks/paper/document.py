@@ -97,8 +97,10 @@ def _frontier(worlds: Sequence[World], draw: Callable[[str, str], str]) -> str:
     bases = [_load(world, "base") for world in worlds]
     start = statistics.fmean(_flat(one["rewards"]) for one in bases)
     rows, lines = [], [_exact_line(bases)]
-    for name, method in runs.METHODS.items():
-        loaded = [_load(world, f"policy {name}")["points"] for world in worlds]
+    for name, method in sorted(runs.METHODS.items(), key=_by_family):
+        loaded = [one["points"] for one in _load_each(worlds, f"policy {name}")]
+        if not loaded:
+            continue
         paths = [
             [
                 (0.0, start),
@@ -198,7 +200,9 @@ def _at_budget(paths: Sequence[Sequence[tuple[float, float]]], budget: float) ->
 def _temperatures(worlds: Sequence[World], draw: Callable[[str, str], str]) -> str:
     rows, lines = [], []
     for name in (runs.BASE, runs.BEST, *runs.COMPARED):
-        loaded = [_load(world, f"temperature {name}")["wins"] for world in worlds]
+        loaded = [one["wins"] for one in _load_each(worlds, f"temperature {name}")]
+        if not loaded:
+            continue
         by = [[one[str(temperature)] for one in loaded] for temperature in runs.TEMPERATURES]
         rows.append([_NAMES[name], *map(_cell_share, by)])
         points = [
@@ -228,7 +232,9 @@ def _generalization(worlds: Sequence[World]) -> str:
     unseen = len(setting.unseen)
     rows = []
     for name in (runs.BASE, *runs.COMPARED):
-        loaded = [_load(world, f"general {name}") for world in worlds]
+        loaded = _load_each(worlds, f"general {name}")
+        if not loaded:
+            continue
         gaps = [_difference(one["unseen"], one["seen"]) for one in loaded]
         rows.append(
             [
@@ -238,8 +244,8 @@ def _generalization(worlds: Sequence[World]) -> str:
                 *(_cell([one[kind] for one in loaded], heavy=True) for kind in ("kls seen", "kls unseen")),
             ]
         )
-    loaded = [_load(world, f"general {runs.BASE}") for world in worlds]
-    sizes = " and ".join(str(len(loaded[0][kind])) for kind in ("seen", "unseen"))
+    kinds = [worlds[0].is_unseen(one) for one in worlds[0].measured]
+    sizes = f"{kinds.count(False)} and {kinds.count(True)}"
     header = [
         "method",
         "reward, seen kinds",
@@ -260,7 +266,9 @@ teach about prompts of another form, as the paper's articles of another source d
 
 def _judges(worlds: Sequence[World]) -> str:
     counts = worlds[0].setting.counts
-    words = [_load(world, "judge words") for world in worlds]
+    words = _load_each(worlds, "judge words")
+    if not words:
+        return ""
     people = [person.name for person in worlds[0].people]
     rows = [
         ["annotator and annotator", *_agreement(words, [(people[0], people[1])])],
@@ -280,6 +288,7 @@ def _judges(worlds: Sequence[World]) -> str:
     told = [
         [_NAMES[name], *(_cell_share([one[f"{kind} {name}"] for one in words]) for kind in ("true", "told"))]
         for name in runs.COMPARED
+        if f"told {name}" in words[0]
     ]
     note = (
         ""
@@ -298,6 +307,18 @@ What the word classifier would have said of the policies at temperature 1, again
 {table(["method", "wins by the true reward", "wins by the word classifier"], told)}"""
 
 
+def _missing(worlds: Sequence[World]) -> str:
+    """Return a line that names the runs that were not made, if there are any."""
+    names = [
+        f"{name} (seed {world.seed})" if len(worlds) > 1 else name
+        for world in worlds
+        for stage in runs.stages(None)
+        for name in stage
+        if not runs.has(world, name)
+    ]
+    return f"- **Not run yet:** {', '.join(names)}. Run the command again to add them.\n" if names else ""
+
+
 def _limits(worlds: Sequence[World]) -> str:
     counts = worlds[0].setting.counts
     if len(worlds) > 1:
@@ -308,7 +329,7 @@ def _limits(worlds: Sequence[World]) -> str:
     return f"""\
 ## What this does not show
 
-- {seeds}
+{_missing(worlds)}- {seeds}
 - The learnt reward is linear in mean hidden states, and the starter's true one nearly linear in words. That favours
   what learns from it.
 - PPO is small: a clipped surrogate with a KL penalty, with RLOO's baseline in place of a learned value. Its
@@ -321,6 +342,17 @@ def _limits(worlds: Sequence[World]) -> str:
 
 def _load(world: World, name: str) -> dict[str, Any]:
     return dict(json.loads((world.folder / f"{name}.json").read_text()))
+
+
+def _load_each(worlds: Sequence[World], name: str) -> list[dict[str, Any]]:
+    """Return a run's figures in those worlds that have made it."""
+    return [_load(world, name) for world in worlds if runs.has(world, name)]
+
+
+def _by_family(item: tuple[str, runs.Method]) -> tuple[int, str]:
+    """Return the place of a method in a table: beside its family, by its setting."""
+    families = list(dict.fromkeys(method.family for method in runs.METHODS.values()))
+    return families.index(item[1].family), item[0]
 
 
 def _label(name: str, family: str) -> str:

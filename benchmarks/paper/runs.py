@@ -72,15 +72,20 @@ def _assisted(world: World, folder: Path, seen: bool) -> Path:
     return methods.assisted(world, folder, learnt_reward(world), beta=0.5, epochs=3, batch_size=16)
 
 
+# In the order in which they are run: what stands for its method comes first.
 METHODS = {
     one.name: one
     for one in (
-        *map(_dpo, (0.05, 0.1, 0.3, 1.0)),
+        _dpo(0.1),
         Method(FT, "Preferred-FT", _preferred_ft),
-        *map(_unlikelihood, (0.02, 0.2)),
-        *(_ppo(beta, learnt=learnt) for learnt in (False, True) for beta in (0.1, 0.5)),
-        Method("moving reference", "rounds, moving reference", _moving),
+        _ppo(0.1, learnt=True),
+        _ppo(0.1, learnt=False),
         Method("assisted", "DPO, assisted", _assisted),
+        Method("moving reference", "rounds, moving reference", _moving),
+        _unlikelihood(0.02),
+        *map(_dpo, (0.3, 1.0, 0.05)),
+        _unlikelihood(0.2),
+        *(_ppo(0.5, learnt=learnt) for learnt in (True, False)),
     )
 }
 
@@ -109,6 +114,11 @@ def run(world: World, name: str, make: Callable[[World], Figures]) -> Figures:
         part.write_text(json.dumps(make(world)))
         part.rename(file)
     return dict(json.loads(file.read_text()))
+
+
+def has(world: World, name: str) -> bool:
+    """Return whether a run was made."""
+    return (world.folder / f"{name}.json").exists()
 
 
 def learnt_reward(world: World, *, seen: bool = False) -> reward_model.RewardModel:
@@ -219,7 +229,7 @@ def words_figures(world: World) -> Figures:
     figures = _verdicts(world, judge)
     texts = references(world, world.fresh)
     prompts = [one.prompt for one in world.fresh]
-    for name in COMPARED:
+    for name in filter(lambda one: has(world, f"policy {one}"), COMPARED):
         points = json.loads((world.folder / f"policy {name}.json").read_text())["points"]
         written = points[-1]["texts"]
         told = [judge.compare(*three) for three in zip(prompts, written, texts, strict=True)]
