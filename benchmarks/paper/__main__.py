@@ -16,7 +16,7 @@ from benchmarks.paper.world import World
 
 # A chat model writes and reads more slowly, and has 640 prompts in all.
 COUNTS = {
-    "starter": Counts(fresh=192, by_temperature=96, updates=12, judged=300),
+    "starter": Counts(),
     "smollm2": Counts(
         labels=200,
         fresh=80,

@@ -335,7 +335,7 @@ def _limits(worlds: Sequence[World]) -> str:
 - PPO is small: a clipped surrogate with a KL penalty, with RLOO's baseline in place of a learned value. Its
   {counts.updates} updates of {counts.rollout * 4} completions cost no labels, but time. Its settings were not swept.
 - “Moving reference” are rounds that each start from the last adapter and measure against it, with margins.
-- “Assisted” pairs samples that nobody judged by the learnt reward, with its soft labels.
+- “Assisted” adds {counts.assisted} pairs of fresh samples that the learnt reward labels, best against worst of 8.
 - A real chat model by a lexicon's reward: `make paper MODEL=smollm2` writes {own}.
 """
 

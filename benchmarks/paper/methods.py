@@ -4,6 +4,7 @@ DPO is the product's own training, by the engine's verb. The others are trained 
 layers), from the same judged pairs.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
 PairLoss = Callable[[list[torch.Tensor], list[torch.Tensor]], torch.Tensor]
+_CANDIDATES = 8  # of which the best and the worst become a pair
 _CLEARLY, _MUCH = 0.4, 1.0  # differences in reward of the strengths "better" and "much better"
 
 
@@ -96,22 +98,19 @@ def moving_rounds(world: World, folder: Path, **training: Any) -> Path:
 
 
 def assisted(world: World, folder: Path, model: reward_model.RewardModel, **training: Any) -> Path:
-    """Train by DPO on samples that nobody judged, with the learnt reward's soft labels.
+    """Train by DPO on the judged pairs, and on pairs of fresh samples that the learnt reward labels softly.
 
-    Of many samples of a prompt, the i-th best is paired with the i-th worst.
+    Of every few samples of a prompt the best and the worst are a pair, as in the engine's assisted training.
     """
-    counts = world.setting.counts
-    prompts = [one.prompt for one in world.pool[: max(2, counts.labels * 2 // 5)]]
-    actor = Actor(world.setting)
-    rows = []
-    for group in actor.write(prompts, each=counts.samples, seed=1000 * world.seed + 14):
-        scored = sorted(zip(model.score(group), range(len(group)), strict=True), reverse=True)
-        for (high, best), (low, worst) in zip(scored, reversed(scored), strict=True):
-            if high <= low:
-                break
-            label = float(torch.sigmoid(torch.tensor(model.sharpness * (high - low))))
-            if group[best].token_ids != group[worst].token_ids:
-                rows.append(training_row(len(rows), group[best], group[worst], label=label))
+    counts, actor = world.setting.counts, Actor(world.setting)
+    rows = [training_row(number, *both) for number, both in enumerate(world.preferences())]
+    prompts = [one.prompt for one in world.pool[: counts.assisted]]
+    for group in actor.write(prompts, each=_CANDIDATES, seed=1000 * world.seed + 14):
+        scores = model.score(group)
+        best, worst = (choose(range(len(group)), key=scores.__getitem__) for choose in (max, min))
+        if group[best].token_ids != group[worst].token_ids:
+            label = 1 / (1 + math.exp(-model.sharpness * (scores[best] - scores[worst])))
+            rows.append(training_row(f"assisted-{len(rows)}", group[best], group[worst], label=label))
     return _train(world, folder, rows, **training)
 
 

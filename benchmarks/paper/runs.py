@@ -69,7 +69,8 @@ def _moving(world: World, folder: Path, seen: bool) -> Path:
 
 
 def _assisted(world: World, folder: Path, seen: bool) -> Path:
-    return methods.assisted(world, folder, learnt_reward(world), beta=0.5, epochs=3, batch_size=16)
+    faster: dict[str, Any] = {"batch_size": 16, "learning_rate": 2 * world.setting.training["learning_rate"]}
+    return methods.assisted(world, folder, learnt_reward(world), beta=0.5, epochs=1, **faster)
 
 
 # In the order in which they are run: what stands for its method comes first.

@@ -27,13 +27,14 @@ class Counts:
     """How much of everything a run takes."""
 
     labels: int = 450
-    fresh: int = 256  # prompts that are measured on
-    by_temperature: int = 192
+    fresh: int = 192  # prompts that are measured on
+    by_temperature: int = 96
     samples: int = 16  # of the base model for each fresh prompt
-    updates: int = 30  # of PPO
+    assisted: int = 600  # pairs that the learnt reward labels
+    updates: int = 12  # of PPO
     rollout: int = 32  # prompts in an update of PPO, four completions each
     round_labels: int = 150  # of a round with a moving reference
-    judged: int = 400  # comparisons that judges agree on or not
+    judged: int = 300  # comparisons that judges agree on or not
     classified: int = 200  # texts that the automatic judge learns from
 
 
@@ -42,6 +43,7 @@ TINY = Counts(
     fresh=8,
     by_temperature=8,
     samples=4,
+    assisted=8,
     updates=2,
     rollout=4,
     round_labels=12,
