@@ -7,8 +7,19 @@ from xml.sax.saxutils import escape
 
 _WIDTH, _HEIGHT = 760, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 216, 36, 44
-# Okabe and Ito's colours, which people who see fewer can tell apart; grey is for what is compared with.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f6fd1", "#a0522d")
+# Okabe and Ito's colours, which people who see fewer can tell apart, and four more.
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8f6fd1",
+    "#a0522d",
+    "#8c8c8c",
+    "#a6a61f",
+)
 _STYLE = (
     "text{fill:#333}.page{fill:#fff}.grid{stroke:#ddd}.exact{stroke:#555}"
     "@media(prefers-color-scheme:dark){text{fill:#ddd}.page{fill:#161b22}.grid{stroke:#30363d}.exact{stroke:#bbb}}"
