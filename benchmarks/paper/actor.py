@@ -20,7 +20,7 @@ from training.engine.sample import encode_prompts, write_samples
 from training.engine.sampling.decoding import Decoder
 
 _ROW_TOKENS = 4096
-_LOGITS = 1 << 25  # held at once
+_LOGITS = 1 << 24  # held at once
 
 
 @dataclass(frozen=True)
