@@ -52,7 +52,7 @@ def write(worlds: Sequence[World], docs: Path, *, tiny: bool = False) -> Path:
         _limits(worlds),
     ]
     path = docs / f"{name}.md"
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text("\n".join(filter(None, parts)), encoding="utf-8")
     return path
 
 
@@ -64,13 +64,13 @@ def _opening(worlds: Sequence[World], tiny: bool) -> str:
         for line in (world.folder / "seconds.txt").read_text().splitlines()
     )
     pairs = _each_text([_load(world, "base")["pairs"] for world in worlds])
-    smoke = "**A smoke run: its counts are too small to show anything.**" if tiny else ""
+    smoke = " **A smoke run: its counts are too small to show anything.**" if tiny else ""
     command = "make paper" if setting.name == "starter" else f"make paper MODEL={setting.name}"
     return f"""\
 # The DPO paper in miniature: {setting.name}
 
 `{command}` repeats the experiments of Rafailov et al. ([2305.18290](https://arxiv.org/abs/2305.18290), section 6) on a
-small model whose reward is known, and writes this page. {smoke}
+small model whose reward is known, and writes this page.{smoke}
 
 | | |
 | --- | --- |
@@ -210,6 +210,8 @@ def _temperatures(worlds: Sequence[World], draw: Callable[[str, str], str]) -> s
             for t, values in zip(runs.TEMPERATURES, by, strict=True)
         ]
         lines.append(Line(_NAMES[name], points, range(len(points))))
+    if not rows:
+        return ""
     against = (
         "the texts with which the training data's grammar continues the same openings"
         if worlds[0].fresh[0].reference is not None
@@ -244,6 +246,8 @@ def _generalization(worlds: Sequence[World]) -> str:
                 *(_cell([one[kind] for one in loaded], heavy=True) for kind in ("kls seen", "kls unseen")),
             ]
         )
+    if not rows:
+        return ""
     kinds = [worlds[0].is_unseen(one) for one in worlds[0].measured]
     sizes = f"{kinds.count(False)} and {kinds.count(True)}"
     header = [
