@@ -59,7 +59,7 @@ def main() -> None:
         judge = EndpointJudge(
             given.judge_url, given.judge_model, setting.what, os.environ.get("JUDGE_KEY", "")
         )
-    until = time.monotonic() + 60 * given.minutes if given.minutes else None
+    until = time.monotonic() + 60 * given.minutes if given.minutes is not None else None
     plan = Plan(given.model, counts, folder, judge, until)
     for seed in range(given.seeds):
         run_seed(plan, seed, workers)
@@ -71,7 +71,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: a process is told it, and makes the rest itself."""
+    """A plan of runs: a process is told it, and makes the rest itself."""
 
     model: str
     counts: Counts
@@ -82,7 +82,7 @@ class Plan:
     @property
     def is_over(self) -> bool:
         """Return whether no run is to begin any more."""
-        return self.until is not None and time.monotonic() > self.until
+        return self.until is not None and time.monotonic() >= self.until
 
     def world(self, seed: int) -> World:
         """Return a seed's world."""

@@ -36,7 +36,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a policy wrote for fresh prompts, one text each, and the KL from the base model along it, in nats."""
+    """Texts of a policy, one for each fresh prompt, and the KL from the base model along it, in nats."""
 
     texts: list[str]
     kls: list[float]

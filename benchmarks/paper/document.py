@@ -306,7 +306,7 @@ How often two of them prefer the same completion, of the comparisons on which ne
 {counts.judged} pairs of samples of the base model. Annotators agree with each other as often as their noise allows.
 
 {table(["", "agree", "of"], rows)}{note}
-What the word classifier would have said of the policies at temperature 1, against the same references as above:
+What the word classifier would have said of the policies at temperature 1, against the references of the fresh prompts:
 
 {table(["method", "wins by the true reward", "wins by the word classifier"], told)}"""
 

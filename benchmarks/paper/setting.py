@@ -1,4 +1,4 @@
-"""What is experimented on: a model, its prompts by kind, texts to compare with, the true reward, and how many of each.
+"""Settings of the experiment: a model, its prompts by kind, texts to compare with, the true reward, and counts.
 
 `starter` writes film reviews, and the words of a review are its reward. `smollm2` is a chat model that others trained,
 judged by VADER, a lexicon of sentiment that others wrote.
@@ -24,7 +24,7 @@ _UNSEEN = frozenset({2, 5, 7, 10})
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How much of everything a run takes."""
+    """Sizes of everything that a run takes."""
 
     labels: int = 450
     fresh: int = 192  # prompts that are measured on

@@ -43,7 +43,7 @@ class World:
 
     @functools.cached_property
     def base_samples(self) -> list[list[Written]]:
-        """What the base model writes for the fresh prompts, many completions each."""
+        """The completions of the base model for the fresh prompts, many of each."""
         prompts = [one.prompt for one in self.fresh]
         return self._kept("base", lambda: self._write(prompts, self.setting.counts.samples, seed=11))
 
