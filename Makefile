@@ -16,7 +16,7 @@ FAST := tests/primitives tests/annotate/judgments tests/annotate/pairs tests/ann
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium nginx demo stop loop test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-plan bench-sample bench-web bench-data gpu-check test-real starter architectures clean
+.PHONY: help setup chromium nginx demo stop loop paper test check test-chaos test-fuzz test-api test-security lint format screenshots templates bench-train bench-plan bench-sample bench-web bench-data gpu-check test-real starter architectures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ stop: setup ## Stop what `make demo` left running
 loop: setup ## Three simulated rounds, and a table of what was learnt; MODEL=smollm2 takes a real chat model
 	@$(BIN)/python manage.py simulate $(if $(MODEL),--model $(MODEL)) --rounds 3 --judgments 150 \
 	  --json var/loop$(if $(MODEL),-$(MODEL)).json
+
+paper: setup ## The DPO paper in miniature, into docs/paper.md; SEEDS=3 repeats it, MODEL=smollm2 takes a real chat model
+	$(BIN)/python -m benchmarks.paper $(if $(MODEL),--model $(MODEL)) --seeds $(or $(SEEDS),1)
 
 lint: setup ## Format, lint, types and import rules, checked
 	$(BIN)/ruff format --check .
@@ -91,7 +94,7 @@ test-security: setup chromium nginx ## Attacks on every address, form and page, 
 
 test-real: setup chromium $(TRL_STAMP) $(READERS_STAMP) ## A real instruct model, other tools' readers, rare architectures; 10 to 40 minutes
 	$(BIN)/pytest -m slow -n $(WORKERS) --dist worksteal -q tests/engine tests/training tests/browser/test_chat_demo.py \
-	  tests/annotate/pairs tests/annotate/exports
+	  tests/benchmarks tests/annotate/pairs tests/annotate/exports
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks.real
 
 screenshots: setup chromium ## Regenerate the pictures in docs/

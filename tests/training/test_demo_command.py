@@ -148,6 +148,10 @@ def test_the_loop_runs_and_writes_its_figures(environment, tmp_path):
     starter, first = rows
     assert starter["kl_start"] == pytest.approx(0, abs=1e-3)
     assert starter["adapter"] is None
+    assert first["labels"] == 40
+    assert first["gate_labels"] > 0
+    assert first["kl_start_ci"][0] <= first["kl_start"] <= first["kl_start_ci"][1]
+    assert first["reward_at_kl"].keys() == first["reward_at_kl_ci"].keys() == {"1", "2", "5"}
     assert 0 < first["pairs"] <= 20  # forty judgments, two on each comparison
     assert first["mean_reward_ci"][0] <= first["mean_reward"] <= first["mean_reward_ci"][1]
     assert first["win_rate_previous"] == first["win_rate_start"]

@@ -1,6 +1,7 @@
 """Simulated annotators, and what the loop computes from what they and the policies did."""
 
 import itertools
+import json
 import math
 import random
 from dataclasses import replace
@@ -14,7 +15,8 @@ from annotate.judgments.judging import Verdict
 from annotate.models import Completion, Judgment, Policy, Snapshot
 from tests import factories
 from training.demo import simulation
-from training.demo.loop import GATE, LoopError, Measurement, Options, wait_for
+from training.demo.loop import GATE, LoopError, Options, wait_for
+from training.demo.measurements import Measurement, kl_interval, reward_at, rewards_at_kl, scale_adapter
 from training.demo.simulation import Annotator, NothingLeftError
 from training.demo.subjects import SUBJECTS, sentiment
 from training.models import Round
@@ -165,6 +167,41 @@ def test_win_rate_counts_a_tie_one_half():
 
     # Better, equal, worse, better: (1 + 1/2 + 0 + 1) / 4.
     assert measured(1.0, 0.0, -0.5, 0.2).win_rate_over(measured(0.5, 0.0, 0.5, 0.1)) == 0.625
+
+
+@pytest.mark.parametrize(
+    ("kl", "reward"),
+    # In the root of the KL, the path is at 0, 1 and 2: 0.25 halfway to 1, 0.6 halfway from 1 to 2.
+    [(0.25, 0.25), (1, 0.5), (2.25, 0.6), (4, 0.7), (4.1, None)],
+)
+def test_reward_at_a_kl_is_read_off_and_never_extrapolated(kl, reward):
+    assert reward_at([(-0.01, 0.0), (1.0, 0.5), (4.0, 0.7)], kl) == (reward and pytest.approx(reward))
+
+
+def test_intervals_of_a_path_hold_its_values():
+    rng = random.Random(1)
+
+    def measured(kl: float, reward: float) -> Measurement:
+        noise = [rng.gauss(0, 0.6) for _ in range(200)]
+        return Measurement([reward + one for one in noise], [], [], [kl + one for one in noise])
+
+    path = [Measurement([0.0] * 200, [], [], [0.0] * 200), measured(1.5, 0.4), measured(3.0, 0.6)]
+    found = rewards_at_kl(path, [1, 2, 5])
+    assert found["5"] is None
+    for value, expected in ((found["1"], 0.33), (found["2"], 0.47)):
+        assert value.value == pytest.approx(expected, abs=0.1)
+        assert value.low < value.value < value.high
+        assert 0.02 < value.high - value.low < 0.4
+    low, high = kl_interval(path[2])
+    assert low < path[2].kl < high
+
+
+def test_a_scaled_adapter_multiplies_its_product(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 16}')
+    scaled = scale_adapter(tmp_path / "adapter", 0.35, tmp_path / "scaled")
+    settings = json.loads((scaled / "adapter_config.json").read_text())
+    assert settings == {"r": 8, "lora_alpha": pytest.approx(5.6)}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ Each policy is measured on prompts that it never saw, with samples drawn for tha
 - win rates against the policy before and the first one, on the same prompts, by the ground-truth reward, a tie
   counting one half;
 - KL(policy || first policy) per completion, in nats, as the mean of log pi(y|x) - log pi_0(y|x) over those samples;
+- the reward at a KL of 1, 2 and 5 nats, along the policy's adapter scaled down (`training.demo.measurements`);
 - distinct-2 and mean length in tokens, which show a policy that buys reward with repetition.
 """
 
-import json
 import math
 import random
 import secrets
@@ -26,9 +26,10 @@ from django.utils import timezone
 
 from annotate.models import Membership, Policy, Project, Role, User
 from annotate.projects.base_models import STARTER
-from primitives.files import write_whole
 from primitives.statistics import mean_estimate
 from training.demo import samples, seed, simulation
+from training.demo.loop_report import Row, write_rows
+from training.demo.measurements import SCALES, Measurement, kl_interval, rewards_at_kl, scale_adapter
 from training.demo.subjects import SUBJECTS, Subject
 from training.engine.starter import reviews
 from training.models import Round
@@ -92,45 +93,6 @@ class Options:
         return math.ceil(self.judgments / self.overlap)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """The figures of one round, one a column. Number 0 is the base model. Seconds are wall-clock."""
-
-    number: int
-    pairs: int = 0
-    loss: float | None = None
-    held_out_accuracy: float | None = None
-    mean_reward: float
-    mean_reward_ci: tuple[float, float]
-    win_rate_previous: float | None = None
-    win_rate_start: float | None = None
-    kl_start: float
-    train_seconds: float = 0.0
-    sample_seconds: float
-    distinct_2: float
-    mean_length: float
-    promoted: bool = True
-    gate: str = ""  # better, worse, or open and even, where it did not decide
-    adapter: str | None = None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The completions of a policy for the fresh prompts, in their order, and their rewards."""
-
-    rewards: list[float]
-    texts: list[str]
-    tokens: list[int]
-    log_ratios: list[float]  # log pi(y|x) - log pi_0(y|x)
-
-    def win_rate_over(self, other: "Measurement") -> float:
-        """Return the win rate against another policy on the same prompts, a tie counting one half."""
-        return math.fsum(
-            1.0 if mine > theirs else 0.5 if mine == theirs else 0.0
-            for mine, theirs in zip(self.rewards, other.rewards, strict=True)
-        ) / len(self.rewards)
-
-
 class Loop:
     """One run: a fresh project with its annotators, and the measurements so far."""
 
@@ -152,6 +114,7 @@ class Loop:
             for name in ANNOTATORS
         ]
         self.measured: list[Measurement] = []
+        self.gate_labels = 0
 
     def run(self, check: Callable[[], None]) -> Iterator[Row]:
         """Yield a row for the base model and one for each round.
@@ -207,11 +170,16 @@ class Loop:
     def measure_round(self, round_: Round, gate: Gate) -> Row:
         """Measure the policy of a decided round, and return the figures of both."""
         policy = Policy.objects.get(round=round_)
+        adapter = Folder(policy.adapter).bring_here()
         self.measured.append(self.measure(policy, round_.number))
+        self.gate_labels += gate.judged
+        at_kl = rewards_at_kl(self.path_to(round_, policy, adapter))
         trained, sampled = phase_seconds(round_)
         held_out = measure_held_out(round_)
         return Row(
             number=round_.number,
+            labels=round_.number * self.options.judgments,
+            gate_labels=self.gate_labels,
             pairs=round_.summary["train"]["pairs"],
             loss=final_loss(round_),
             held_out_accuracy=held_out.after.value if held_out else None,
@@ -219,14 +187,35 @@ class Loop:
             win_rate_start=self.measured[-1].win_rate_over(self.measured[0]),
             train_seconds=trained,
             sample_seconds=sampled,
-            adapter=str(Folder(policy.adapter).bring_here()),
+            reward_at_kl={kl: one.value if one else None for kl, one in at_kl.items()},
+            reward_at_kl_ci={kl: (one.low, one.high) if one else None for kl, one in at_kl.items()},
+            adapter=str(adapter),
             promoted=gate.verdict != "worse",
             gate=gate.verdict,
             **self.figures(),
         )
 
-    def measure(self, policy: Policy, number: int) -> Measurement:
-        """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own."""
+    def path_to(self, round_: Round, policy: Policy, adapter: Path) -> list[Measurement]:
+        """Return measurements from the first policy to the latest one, by way of its adapter scaled down.
+
+        Where the round scaled it down to a KL budget, the path goes on to the adapter as it was trained.
+        """
+        folder = site.RUNS / f"{self.project.slug}-measured-{round_.number}"
+        between = [
+            self.measure(policy, round_.number, scale_adapter(adapter, scale, folder / f"scaled-{scale}"))
+            for scale in SCALES
+        ]
+        path = [self.measured[0], *between, self.measured[-1]]
+        trained = adapter.with_name("unscaled")
+        if trained.is_dir() and round_.summary["scale"]["final"]["scale"] < 1:
+            path.append(self.measure(policy, round_.number, trained))
+        return path
+
+    def measure(self, policy: Policy, number: int, adapter: Path | None = None) -> Measurement:
+        """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own.
+
+        With an `adapter` it writes by that in place of its own.
+        """
         rows = samples.sample(
             policy,
             [{"id": str(place), "prompt": prompt} for place, prompt in enumerate(self.fresh)],
@@ -237,6 +226,7 @@ class Loop:
             top_p=1.0,
             top_k=0,
             reference="base",
+            adapter=adapter,
         )
         rows.sort(key=lambda row: int(row["id"]))
         return Measurement(
@@ -255,7 +245,8 @@ class Loop:
         return {
             "mean_reward": reward.value,
             "mean_reward_ci": (reward.low, reward.high),
-            "kl_start": statistics.fmean(latest.log_ratios),
+            "kl_start": latest.kl,
+            "kl_start_ci": kl_interval(latest),
             "distinct_2": reviews.distinct_2(latest.texts),
             "mean_length": statistics.fmean(latest.tokens),
         }
@@ -340,43 +331,8 @@ def final_loss(round_: Round) -> float | None:
 
 def write_result(path: Path, loop: Loop, rows: Sequence[Row], seconds: float) -> None:
     """Write the JSON of `simulate` so far (docs/formats.md has its keys). Raises LoopError if that fails."""
-    result = {
-        "project": loop.project.slug,
-        "options": asdict(loop.options),
-        "seconds": round(seconds, 1),
-        "rounds": [asdict(row) for row in rows],
-    }
+    head = {"project": loop.project.slug, "options": asdict(loop.options), "seconds": round(seconds, 1)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(result, indent=2) + "\n").encode(), durable=False)
+        write_rows(path, head, rows)
     except OSError as error:
         raise LoopError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
-    ("round", ">5", lambda row: str(row.number)),
-    ("pairs", ">5", lambda row: str(row.pairs or "")),
-    ("loss", ">5", lambda row: _figure(row.loss)),
-    ("held-out", ">8", lambda row: _figure(row.held_out_accuracy)),
-    ("reward", ">7", lambda row: f"{row.mean_reward:+.2f}"),
-    ("95 % interval", ">14", lambda row: "{:+.2f} to {:+.2f}".format(*row.mean_reward_ci)),
-    ("vs last", ">7", lambda row: _figure(row.win_rate_previous)),
-    ("vs first", ">8", lambda row: _figure(row.win_rate_start)),
-    ("KL", ">6", lambda row: f"{row.kl_start:.1f}"),
-    ("train s", ">7", lambda row: f"{row.train_seconds:.1f}" if row.number else ""),
-    ("sample s", ">8", lambda row: f"{row.sample_seconds:.1f}"),
-    ("distinct-2", ">10", lambda row: f"{row.distinct_2:.2f}"),
-    ("tokens", ">6", lambda row: f"{row.mean_length:.0f}"),
-)
-
-
-def table_header() -> str:
-    return "  ".join(f"{name:{width}}" for name, width, _ in COLUMNS)
-
-
-def table_row(row: Row) -> str:
-    return "  ".join(f"{text(row):{width}}" for _, width, text in COLUMNS)
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

@@ -34,17 +34,20 @@ def sample(
     folder: Path,
     *,
     say: Say | None = None,
+    adapter: Path | None = None,
     **sampling: Any,
 ) -> list[dict[str, Any]]:
     """Let `policy` write completions for `prompts` ({"id", "prompt"}). Return the rows of samples.jsonl.
 
     `sampling` are fields of SamplingConfig, laid over the project's settings. `say` is told the progress now and then.
-    Raises SamplingError.
+    With an `adapter` it writes by that in place of its own. Raises SamplingError.
     """
     try:
         config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
     except (RoundError, StorageFaultError, OSError) as error:
         raise SamplingError(str(error)) from error
+    if adapter is not None:
+        config = replace(config, start_adapter=str(adapter))
     run = RunDirectory(folder)
     run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
     write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))

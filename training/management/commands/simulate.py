@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.projects.base_models import SMOLLM2, smollm2_folder
-from training.demo import instance, loop, smollm2
+from training.demo import instance, loop, loop_report, smollm2
 from training.demo.samples import SamplingError
 from training.demo.smollm2 import ModelFetchError
 from training.demo.subjects import SUBJECTS
@@ -57,11 +57,11 @@ class Command(BaseCommand):
                 rows = []
                 for row in simulated.run(check):
                     rows.append(row)
-                    self.say(f"{loop.table_header()}\n{loop.table_row(row)}")
+                    self.say(f"{loop_report.table_header()}\n{loop_report.table_row(row)}")
                     if json is not None:  # after each row: what was measured is kept, however the loop ends
                         loop.write_result(json, simulated, rows, time.monotonic() - began)
             seconds = time.monotonic() - began
-            self.say("\n".join(["", loop.table_header(), *map(loop.table_row, rows)]))
+            self.say("\n".join(["", loop_report.table_header(), *map(loop_report.table_row, rows)]))
             self.say(f"\n{seconds:.0f} seconds. The project is {simulated.project.slug}.")
         except (loop.LoopError, ProcessError, SamplingError, ModelFetchError) as error:
             raise CommandError(str(error)) from error

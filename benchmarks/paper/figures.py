@@ -1,0 +1,109 @@
+"""Line charts as hand-written SVG, small, and readable on light and dark pages."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+_WIDTH, _HEIGHT = 760, 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 216, 36, 44
+# Okabe and Ito's colours, which people who see fewer can tell apart, and four more.
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8f6fd1",
+    "#a0522d",
+    "#8c8c8c",
+    "#a6a61f",
+)
+_STYLE = (
+    "text{fill:#333}.page{fill:#fff}.grid{stroke:#ddd}.exact{stroke:#555}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.page{fill:#161b22}.grid{stroke:#30363d}.exact{stroke:#bbb}}"
+)
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points that belong together, joined in their order. Those of `marks` get a dot."""
+
+    name: str
+    points: Sequence[Point]
+    marks: Sequence[int] = ()
+    exact: bool = False  # drawn in grey: known, not measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """The ticks of an axis, first and last being its ends, and how numbers become places."""
+
+    title: str
+    ticks: Sequence[float]
+    bend: Callable[[float], float] = float
+
+    def share(self, value: float) -> float:
+        """Return how far along the axis a value is, from 0 to 1."""
+        low, high = self.bend(self.ticks[0]), self.bend(self.ticks[-1])
+        return (self.bend(min(max(value, self.ticks[0]), self.ticks[-1])) - low) / (high - low)
+
+
+def root(value: float) -> float:
+    """Return the square root, 0 below 0."""
+    return math.sqrt(max(0.0, value))
+
+
+def chart(title: str, across: Axis, up: Axis, lines: Sequence[Line]) -> str:
+    """Return an SVG of lines. Those of one name share a colour and a line of the legend."""
+    wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def place(point: Point) -> Point:
+        return _LEFT + wide * across.share(point[0]), _TOP + high * (1 - up.share(point[1]))
+
+    names = list(dict.fromkeys(line.name for line in lines if not line.exact))
+    colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(names)}
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
+        ' font-family="system-ui, sans-serif" font-size="12">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        f'<rect class="page" width="{_WIDTH}" height="{_HEIGHT}"/>',
+        _text((_LEFT, 20), title),
+    ]
+    for tick in up.ticks:
+        x, y = place((across.ticks[0], tick))
+        parts.append(f'<line class="grid" x1="{x:.0f}" x2="{x + wide:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text((x - 6, y + 4), f"{tick:g}", "end"))
+    for tick in across.ticks:
+        x, y = place((tick, up.ticks[0]))
+        parts.append(_text((x, y + 17), f"{tick:g}", "middle"))
+    parts.append(_text((_LEFT + wide / 2, _HEIGHT - 8), across.title, "middle"))
+    parts.append(
+        f'<g transform="translate(14,{_TOP + high / 2:.0f}) rotate(-90)">{_text((0, 0), up.title, "middle")}</g>'
+    )
+    for line in lines:
+        parts.extend(_line(line, [place(point) for point in line.points], colours))
+    legend = list(dict.fromkeys((line.name, line.exact) for line in lines))
+    for at, (name, exact) in enumerate(legend):
+        x, y = _WIDTH - _RIGHT + 14, _TOP + 10 + 20 * at
+        look = 'class="exact" stroke-dasharray="5 3"' if exact else f'stroke="{colours[name]}"'
+        parts.append(f'<line x1="{x}" x2="{x + 20}" y1="{y}" y2="{y}" {look} stroke-width="2"/>')
+        parts.append(_text((x + 26, y + 4), name))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _line(line: Line, places: Sequence[Point], colours: dict[str, str]) -> list[str]:
+    look = 'class="exact" stroke-dasharray="5 3"' if line.exact else f'stroke="{colours[line.name]}"'
+    drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    found = [f'<polyline points="{drawn}" fill="none" stroke-width="1.6" stroke-linejoin="round" {look}/>']
+    for at in line.marks:
+        x, y = places[at]
+        found.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colours.get(line.name, "#888")}"/>')
+    return found
+
+
+def _text(at: Point, words: str, anchor: str = "start") -> str:
+    return f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

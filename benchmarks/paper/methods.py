@@ -1,0 +1,149 @@
+"""The methods: each makes an adapter of a world's preferences, and returns its folder.
+
+DPO is the product's own training, by the engine's verb. The others are trained on the same adapter (LoRA on all linear
+layers), from the same judged pairs.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.paper import losses, reward_model
+from benchmarks.paper.actor import Actor, Written, pair
+from benchmarks.paper.world import Preference, World
+from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.train import train
+
+PairLoss = Callable[[list[torch.Tensor], list[torch.Tensor]], torch.Tensor]
+_CANDIDATES = 8  # of which the best and the worst become a pair
+_CLEARLY, _MUCH = 0.4, 1.0  # differences in reward of the strengths "better" and "much better"
+
+
+def dpo(world: World, folder: Path, preferences: Sequence[Preference], **training: Any) -> Path:
+    """Train by DPO with settings of the engine."""
+    return _train(
+        world, folder, [training_row(number, *both) for number, both in enumerate(preferences)], **training
+    )
+
+
+def preferred_ft(world: World, folder: Path, preferences: Sequence[Preference], epochs: int) -> Path:
+    """Train by the likelihood of the chosen completions."""
+
+    def loss(chosen: list[torch.Tensor], rejected: list[torch.Tensor]) -> torch.Tensor:
+        lengths = torch.tensor([len(one) for one in chosen])
+        return losses.preferred_ft(torch.stack([one.sum() for one in chosen]), lengths)
+
+    return fit_offline(world, folder, preferences, loss, epochs)
+
+
+def unlikelihood(
+    world: World, folder: Path, preferences: Sequence[Preference], alpha: float, epochs: int
+) -> Path:
+    """Train by the likelihood of the chosen completions and the unlikelihood of the rejected ones."""
+    return fit_offline(
+        world,
+        folder,
+        preferences,
+        lambda chosen, rejected: losses.unlikelihood(chosen, rejected, alpha),
+        epochs,
+    )
+
+
+def fit_offline(
+    world: World, folder: Path, preferences: Sequence[Preference], loss: PairLoss, epochs: int
+) -> Path:
+    """Minimize a loss of pairs with DPO's batches, learning rate and schedule. Return the adapter's folder."""
+    actor = Actor(world.setting, seed=world.seed)
+    config, parameters = actor.config, actor.parameters
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+    pairs = [pair(*both, number) for number, both in enumerate(preferences)]
+    rng, steps = random.Random(world.seed), epochs * -(-len(pairs) // config.batch_size)
+    step = 0
+    for _ in range(epochs):
+        order = rng.sample(pairs, len(pairs))
+        for start in range(0, len(order), config.batch_size):
+            batch = order[start : start + config.batch_size]
+            optimizer.zero_grad()
+            for places, logps in actor.rows(batch):
+                (loss(logps[0::2], logps[1::2]) * len(places) / len(batch)).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(step, steps, config.warmup_steps)
+            optimizer.step()
+            step += 1
+    return actor.save(folder / "adapter")
+
+
+def moving_rounds(world: World, folder: Path, **training: Any) -> Path:
+    """Train in rounds, each from the last adapter and against it, on all pairs so far with margins."""
+    counts, prompts = world.setting.counts, [one.prompt for one in world.pool]
+    rows: list[dict[str, Any]] = []
+    adapter: Path | None = None
+    for number, start in enumerate(range(0, counts.labels, counts.round_labels)):
+        asked = prompts[start : min(start + counts.round_labels, counts.labels)]
+        actor = Actor(world.setting, adapter=adapter)
+        written = actor.write(asked, each=2, seed=1000 * world.seed + 13 + number)
+        judged = world.judge(written, f"round {number} {world.seed}")
+        rows += [
+            training_row(f"{number}-{at}", *both, margin=_strength(world, *both) / 3)
+            for at, both in enumerate(judged)
+        ]
+        settings = training | ({"start_adapter": str(adapter)} if adapter else {})
+        adapter = _train(world, folder / str(number), rows, reference="start", **settings)
+    assert adapter
+    return adapter
+
+
+def assisted(world: World, folder: Path, model: reward_model.RewardModel, **training: Any) -> Path:
+    """Train by DPO on the judged pairs, and on pairs of fresh samples that the learnt reward labels softly.
+
+    Of every few samples of a prompt the best and the worst are a pair, as in the engine's assisted training.
+    """
+    counts, actor = world.setting.counts, Actor(world.setting)
+    rows = [training_row(number, *both) for number, both in enumerate(world.preferences())]
+    prompts = [one.prompt for one in world.pool[: counts.assisted]]
+    for group in actor.write(prompts, each=_CANDIDATES, seed=1000 * world.seed + 14):
+        scores = model.score(group)
+        best, worst = (choose(range(len(group)), key=scores.__getitem__) for choose in (max, min))
+        if group[best].token_ids != group[worst].token_ids:
+            label = 1 / (1 + math.exp(-model.sharpness * (scores[best] - scores[worst])))
+            rows.append(training_row(f"assisted-{len(rows)}", group[best], group[worst], label=label))
+    return _train(world, folder, rows, **training)
+
+
+def training_row(number: int | str, chosen: Written, rejected: Written, **values: float) -> dict[str, Any]:
+    """Return a line of pairs.jsonl, which holds the ids that were sampled."""
+    return {
+        "id": str(number),
+        "prompt": chosen.prompt,
+        "chosen": chosen.text,
+        "rejected": rejected.text,
+        "prompt_token_ids": chosen.prompt_ids,
+        "chosen_token_ids": chosen.token_ids,
+        "rejected_token_ids": rejected.token_ids,
+        "chosen_finish_reason": chosen.finish_reason,
+        "rejected_finish_reason": rejected.finish_reason,
+        **values,
+    }
+
+
+def _train(world: World, folder: Path, rows: list[dict[str, Any]], **training: Any) -> Path:
+    run = RunDirectory(folder)
+    run.write_config(world.setting.config(seed=world.seed, **training))
+    write_jsonl(run.pairs, rows)
+    train(run)
+    return run.adapter
+
+
+def _strength(world: World, chosen: Written, rejected: Written) -> int:
+    """Return how strongly a simulated annotator prefers, from 1 to 3."""
+    size = abs(world.setting.reward(chosen.text) - world.setting.reward(rejected.text))
+    return 1 + (size >= _CLEARLY) + (size >= _MUCH)
+
+
+def _rate(step: int, steps: int, warmup: int) -> float:
+    """Return the share of the learning rate: up over `warmup` steps, then linearly down to 0 at the end."""
+    return (step + 1) / warmup if step < warmup else (steps - step) / max(1, steps - warmup)

@@ -1,0 +1,202 @@
+"""The paper in miniature: its losses by hand, its judges, its prompts by kind, and the whole of it with tiny counts."""
+
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.paper import __main__ as command
+from benchmarks.paper import figures, losses, ppo, reward_model
+from benchmarks.paper.actor import Actor
+from benchmarks.paper.judges import FIRST, SECOND, TIE, EndpointJudge, JudgeError, WordJudge
+from benchmarks.paper.setting import TINY, draw_reviews, make_starter, review_kind
+from benchmarks.paper.world import World
+from tests.training.using.openai_server import Server, completion, serving
+from training.engine.starter import reviews
+
+
+def test_preferred_ft_is_likelihood_per_token() -> None:
+    assert losses.preferred_ft(torch.tensor([-2.0, -4.0]), torch.tensor([2, 4])) == pytest.approx(1.0)
+
+
+def test_unlikelihood_pushes_rejected_tokens_down() -> None:
+    chosen = [torch.tensor([0.5, 0.25]).log(), torch.tensor([1.0]).log()]
+    rejected = [torch.tensor([0.5]).log(), torch.tensor([0.75, 0.5]).log()]
+    likely = (math.log(2) + math.log(4)) / 2 / 2
+    unlikely = (math.log(2) + (math.log(4) + math.log(2)) / 2) / 2
+    assert losses.unlikelihood(chosen, rejected, 0.0) == pytest.approx(likely)
+    assert losses.unlikelihood(chosen, rejected, 0.5) == pytest.approx(likely + 0.5 * unlikely)
+    certain = torch.zeros(1, requires_grad=True)
+    losses.unlikelihood([torch.tensor([-1.0])], [certain], 1.0).backward()
+    assert certain.grad is not None
+    assert torch.isfinite(certain.grad).all()
+
+
+def test_advantages_leave_their_own_reward_out() -> None:
+    found = losses.leave_one_out(torch.tensor([[1.0, 2.0, 3.0, 6.0]]))
+    assert found.tolist() == [[pytest.approx(one, abs=1e-6) for one in (1 - 11 / 3, 2 - 10 / 3, 0.0, 4.0)]]
+
+
+def test_ppo_takes_no_gain_beyond_its_clip() -> None:
+    ratios, advantages = torch.tensor([1.5, 1.5, 0.5, 0.5]), torch.tensor([1.0, -1.0, 1.0, -1.0])
+    new = ratios.log().requires_grad_()
+    loss = losses.clipped_surrogate(new, torch.zeros(4), advantages, 0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
+    # The gradient of a ratio by its logarithm is the ratio; where the clip binds, there is none.
+    assert new.grad is not None
+    assert new.grad.tolist() == pytest.approx([0.0, 1.5 / 4, -0.5 / 4, 0.0])
+
+
+def test_reward_model_finds_the_odds_of_a_preference() -> None:
+    # Three of four prefer one unit more: the likeliest weight is log 3.
+    differences = np.array([[1.0], [1.0], [1.0], [-1.0]])
+    assert reward_model._logistic(differences, 1e-9)[0] == pytest.approx(math.log(3), abs=1e-4)
+
+
+def test_each_opening_is_told_its_kind() -> None:
+    rng = random.Random(0)
+    for number, (template, _) in enumerate(reviews.OPENINGS):
+        assert review_kind(reviews._fill(rng, template, reviews.NEUTRAL)) == number
+    examples = draw_reviews(300, seed=1)
+    assert len({one.prompt for one in examples}) == 300
+    assert {one.kind for one in examples} == set(range(len(reviews.OPENINGS)))
+    with pytest.raises(ValueError, match="not an opening"):
+        review_kind("Once upon a time")
+
+
+def test_no_policy_learns_from_what_it_is_measured_on(tmp_path: Path) -> None:
+    world = World(make_starter(TINY), 0, tmp_path)
+    measured = {one.prompt for one in world.measured}
+    assert not measured & {one.prompt for one in world.pool}
+    assert not any(world.is_unseen(one) for one in world.learnable(seen=True))
+
+
+def test_ppo_step_makes_rewarded_completions_likelier(tmp_path: Path) -> None:
+    actor = Actor(make_starter(TINY))
+    groups = actor.write([one.prompt for one in draw_reviews(4, seed=2)], each=2, seed=3)
+    moves = ppo.collect(actor, groups, lambda written: [at % 2 for at in range(len(written))], beta=0.1)
+    assert actor.kls([one for group in groups for one in group]) == [pytest.approx(0.0, abs=1e-5)] * 8
+    optimizer = torch.optim.AdamW(actor.parameters, lr=1e-3)
+    for _ in range(3):
+        ppo.step(actor, actor.parameters, optimizer, moves, clip=0.2)
+    pairs = [ppo.pair(*move.both, at) for at, move in enumerate(moves)]
+    gains = [
+        sum((new - old).sum().item() * (1 if at else -1) for at, (new, old) in enumerate(both))
+        for both in (
+            zip(logps, move.old, strict=True)
+            for logps, move in zip(actor.token_logps(pairs), moves, strict=True)
+        )
+    ]
+    assert min(gains) > 0
+    written = [one for group in groups for one in group]
+    assert min(actor.kls(written)) > 0
+    with actor.scaled(0.0):
+        assert actor.kls(written) == [pytest.approx(0.0, abs=1e-5)] * 8
+
+
+def test_word_judge_learns_words_from_labelled_texts() -> None:
+    judge = WordJudge(["a fine film", "a fine day", "a dull film", "a dull day"], [True, True, False, False])
+    assert judge.compare("", "so fine", "so dull") == FIRST
+    assert judge.compare("", "so dull", "so fine") == SECOND
+    assert judge.compare("", "unheard of", "another one") == TIE
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+def ask(server: Server, first: str = "good", second: str = "bad") -> str:
+    judge = EndpointJudge(f"http://{server.host}/v1", "acme-1", "text is better", key="secret")
+    return judge.compare([{"role": "user", "content": "Hello"}], first, second)
+
+
+def prefers_good(path: str, body: dict) -> tuple[int, dict, dict]:
+    question = body["messages"][0]["content"]
+    return 200, completion("A" if question.index("good") < question.index("bad") else " B."), {}
+
+
+def test_endpoint_judges_in_both_orders(server: Server) -> None:
+    server.rules.append(prefers_good)
+    assert ask(server) == FIRST
+    assert ask(server, "bad", "good") == SECOND
+    path, body, authorization = server.asked[0]
+    assert (path, body["model"], body["temperature"]) == ("/v1/chat/completions", "acme-1", 0)
+    assert authorization == "Bearer secret"
+
+
+@pytest.mark.parametrize("said", ["A", "neither", ""])
+def test_endpoint_that_goes_by_place_has_a_tie(server: Server, said: str) -> None:
+    server.rules.append(lambda path, body: (200, completion(said), {}))
+    assert ask(server) == TIE
+
+
+def test_busy_endpoint_is_asked_again(server: Server) -> None:
+    server.rules += [lambda path, body: (503, b"busy", {}) if len(server.asked) == 1 else None, prefers_good]
+    assert ask(server) == FIRST
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ((401, b"no", {}), "cannot judge: status 401"),
+        ((302, b"", {"Location": "http://127.0.0.1:1/"}), "cannot judge: status 302"),
+        ((200, b"<html>", {}), "something else than a chat completion"),
+        ((200, {"choices": []}, {}), "something else than a chat completion"),
+    ],
+)
+def test_endpoint_that_does_not_answer_is_told(server: Server, reply: tuple, words: str) -> None:
+    server.rules.append(lambda path, body: reply)
+    with pytest.raises(JudgeError, match=words):
+        ask(server)
+    assert len(server.asked) == 1
+
+
+def test_chart_is_whole_and_stays_within_its_axes() -> None:
+    across = figures.Axis(title="KL", ticks=(0, 1, 4), bend=figures.root)
+    up = figures.Axis(title="reward", ticks=(0, 1))
+    lines = [
+        figures.Line("a & b", [(0, 0), (1, 0.5), (100, 2)], [1]),
+        figures.Line("exact", [(0, 1)], exact=True),
+    ]
+    svg = figures.chart("<title>", across, up, lines)
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own
+    line = next(root.iter("{http://www.w3.org/2000/svg}polyline"))
+    places = [tuple(map(float, one.split(","))) for one in line.get("points", "").split()]
+    assert places[1][0] == pytest.approx((places[0][0] + places[2][0]) / 2)  # the root of 1 is half that of 4
+    assert places[2] == (pytest.approx(544.0), pytest.approx(36.0))  # the corner
+    assert "prefers-color-scheme:dark" in svg
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_paper_is_written_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["paper", "--tiny", "--workers", "1", "--folder", str(tmp_path / "runs"), "--docs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", given)
+    command.main()
+    text = (tmp_path / "paper.md").read_text()
+    for part in (
+        "A smoke run",
+        "## Reward and KL",
+        "## Wins by",
+        "## Generalization",
+        "## An automatic judge",
+    ):
+        assert part in text
+    assert (tmp_path / "paper" / "starter-frontier.svg").exists()
+    seconds = (tmp_path / "runs" / "0" / "seconds.txt").read_text()
+    with serving() as server:
+        server.rules.append(lambda path, body: (200, completion("A"), {}))
+        monkeypatch.setattr("sys.argv", [*given, "--judge-url", f"http://{server.host}/v1"])
+        command.main()
+    added = (tmp_path / "runs" / "0" / "seconds.txt").read_text().removeprefix(seconds)
+    assert added.split()[1:] == ["judge", "endpoint"]
+    assert "default and annotator" in (tmp_path / "paper.md").read_text()
