@@ -123,7 +123,7 @@ def likeliest(checks: Sequence[Check], start: float = PRIOR_ACCURACY) -> float:
         slope, bend = _slopes(checks, value)
         low, high = (value, high) if slope > 0 else (low, value)
         wanted = value - slope / bend
-        step = wanted if low < wanted < high else (low + high) / 2
+        step = wanted if low <= wanted <= high else (low + high) / 2
         if abs(step - value) < _CLOSE / 10:
             return step
         value = step

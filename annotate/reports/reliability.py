@@ -53,7 +53,7 @@ class Evidence:
     def weigh(self, enough: float) -> dict[int, float] | None:
         """Return the chance to be right of each annotator of whom anything is known, to weight their votes by.
 
-        None if none of them is known by as much as `enough` known answers.
+        None if none of them is known by as much as `enough` known answers, which 0 always are.
         """
         found = self.find()
         if enough and all(one.checks < enough for one in found.values()):
