@@ -121,7 +121,7 @@ def test_a_round_ends_with_a_policy_and_comparisons(
     assert (config["base_model"], config["start_adapter"]) == (str(settings.STARTER_MODEL), None)
 
     deciding.promote(round_, owner)
-    second = state_machine.start(Project.objects.get(), owner, ALONE)
+    second = state_machine.start(Project.objects.get(), owner, ALONE, begin=new)
     again = state_machine.claim_round(second.pk, "worker of the tests")
     assert again is not None
     assert again.start_policy == new
@@ -387,7 +387,8 @@ def test_strength_becomes_a_margin_where_the_loss_knows_margins(
     ready_project: Project, owner: Any, loss: str, margin: float
 ) -> None:
     """Every judgment said "better", strength 2, at a third of a nat a step; the engine refuses idle margins."""
-    started = state_machine.start(ready_project, owner, {"training": {"loss": loss}})
+    chosen = {"training": {"loss": loss}, "pairs": {"margin_scale": 1 / 3}}
+    started = state_machine.start(ready_project, owner, chosen)
     round_ = state_machine.claim_round(started.pk, "a worker")
     assert round_ is not None
     files = runner.RunDirectory(round_.run_dir)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,10 @@ def test_train_takes_the_pairs_that_the_probe_labelled(run: RunDirectory) -> Non
     assert "assisted_pairs.jsonl" in done["inputs"]
 
 
-def test_probe_without_skill_labels_nothing(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probe_without_skill_labels_nothing(
+    run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDirectory(shutil.copytree(run.root, tmp_path / "run"))
     about = json.loads((run.probe / "probe.json").read_text())
     about["skill"]["has_skill"] = False
     (run.probe / "probe.json").write_text(json.dumps(about))
