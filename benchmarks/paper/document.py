@@ -18,7 +18,7 @@ from primitives.statistics import mean_estimate
 from training.demo.measurements import reward_at
 
 BUDGETS = (1, 2, 5)  # nats
-_KL = Axis(title="KL from the base model, nats", ticks=(0, 0.1, 0.5, 1, 2, 5, 10, 20, 40), bend=root)
+_KL = Axis(title="KL from the base model, nats", ticks=(0, 0.1, 0.5, 1, 2, 5, 10, 20, 50, 100), bend=root)
 _RATE = Axis(title="wins against the references", ticks=(0, 0.25, 0.5, 0.75, 1))
 _NAMES = {
     runs.BASE: "base model",
@@ -329,7 +329,7 @@ def _limits(worlds: Sequence[World]) -> str:
         seeds = f"{len(worlds)} seeds: rankings within the intervals are not established."
     else:
         seeds = "One seed: another draws other labels and first weights, which the intervals do not cover."
-    own = "[paper-smollm2.md](paper-smollm2.md)" if worlds[0].setting.name == "starter" else "this page"
+    own = "`docs/paper-smollm2.md`" if worlds[0].setting.name == "starter" else "this page"
     return f"""\
 ## What this does not show
 
