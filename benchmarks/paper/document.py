@@ -18,7 +18,7 @@ from primitives.statistics import mean_estimate
 from training.demo.measurements import reward_at
 
 BUDGETS = (1, 2, 5)  # nats
-_KL = Axis(title="KL from the base model, nats", ticks=(0, 0.1, 0.5, 1, 2, 5, 10, 20, 50, 100), bend=root)
+_KL = Axis(title="KL from the base model, nats", ticks=(0, 1, 2, 5, 10, 20, 50, 100), bend=root)
 _RATE = Axis(title="wins against the references", ticks=(0, 0.25, 0.5, 0.75, 1))
 _NAMES = {
     runs.BASE: "base model",
