@@ -29,6 +29,7 @@ def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
         {"id": "3", **as_shown, "label": 1.0, "margin": 1.0},
         {"id": "4", **as_shown, "label": 1.0, "margin": 1.0},
         {"id": "5", **as_shown, "label": 0.7, "margin": 1.0},  # which the probe did not read
+        {"id": "2/first", "completion": "bad", "label": False, "weight": 1.0},
     ]
     write_jsonl(files.pairs, pairs)
     expected = [
@@ -36,13 +37,14 @@ def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
         ({"id": "2", **as_shown, "label": 0.9, "margin": 0.0}, True),
         ({"id": "4", **turned, "label": 0.8, "margin": 0.0}, True),
         (pairs[4], False),
+        (pairs[5], False),
     ]
     found = list(labelled_pairs(files, 10, keep_ties=False))
     assert found == expected
     write_jsonl(files.pairs, (row for row, _ in found))
     assert list(labelled_pairs(files, 10, keep_ties=False)) == expected  # after a kill, from what votes said
     assert [row for _, row in read_jsonl(files.root / BY_VOTES)] == pairs
-    assert len(list(labelled_pairs(files, 10, keep_ties=True))) == 5
+    assert len(list(labelled_pairs(files, 10, keep_ties=True))) == 6
 
 
 def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner, make_comparisons):

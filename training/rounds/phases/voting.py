@@ -49,7 +49,7 @@ def vote(work: Work) -> None:
     pairs = list(labelled_pairs(files, shift, keep_ties=work.plan.pairs.ties == "half"))
     told = {
         "used": True,
-        "pairs": len(pairs),
+        "pairs": sum("chosen" in row for row, _turned in pairs),
         "turned": sum(turned for _row, turned in pairs),
         "accuracy": skill["accuracy"],
     }
@@ -74,11 +74,14 @@ def labelled_pairs(
     """Yield the pairs by the labels of probe_labels.jsonl, and whether that turned each round.
 
     `shift` leads from a pair's id to its comparison's. A pair that turned round asks for no margin: people's strength
-    was for the other side. A pair that the probe did not read stays as it is.
+    was for the other side. A pair that the probe did not read stays as it is, and so does a rating.
     """
     labels = {row["id"]: row["label"] for _line, row in read_jsonl(files.probe_labels)}
     sides = {row["id"]: (row["first"], row["second"]) for _line, row in read_jsonl(files.votes)}
     for _line, row in read_jsonl(_by_votes(files)):
+        if "completion" in row:
+            yield row, False
+            continue
         comparison = str(int(row["id"]) + shift)
         shown = (row["chosen"], row["rejected"])
         if comparison not in labels or sides[comparison] not in (shown, shown[::-1]):
