@@ -1,7 +1,6 @@
 """The judgments of a project as votes, from which a probe learns: `votes.jsonl` of a run directory."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -34,18 +33,15 @@ def has_enough(project: Project) -> bool:
     return found.count() >= MIN_PREFERENCES
 
 
-def vote_rows(project: Project, base_model: str, *, at: datetime | None = None) -> Iterator[dict[str, Any]]:
+def vote_rows(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of votes.jsonl: comparisons on prompts that are not held out, each with its votes.
 
-    They are those that stand, or stood at a moment. Both bad is a tie. Token ids of another model than `base_model` are
-    left out, as they mean other words to it.
+    Both bad is a tie. Token ids of another model than `base_model` are left out, as they mean other words to it.
     """
-    newest = _judgments(project, at).order_by("-comparison").values_list("comparison", flat=True).distinct()
+    newest = _judgments(project).order_by("-comparison").values_list("comparison", flat=True).distinct()
     kept = list(newest[:MOST_COMPARISONS])
     columns = ("comparison", "annotator", "verdict", "preferred", "comparison__gold_preferred")
-    found = (
-        _judgments(project, at).filter(comparison__gte=kept[-1] if kept else 0).order_by("comparison", "pk")
-    )
+    found = _judgments(project).filter(comparison__gte=kept[-1] if kept else 0).order_by("comparison", "pk")
     votes = map(Vote._make, found.values_list(*columns).iterator())
     by_comparison = ((key, list(some)) for key, some in groupby(votes, key=attrgetter("comparison")))
     for some in batches(by_comparison):
@@ -54,9 +50,8 @@ def vote_rows(project: Project, base_model: str, *, at: datetime | None = None) 
             yield _row(key, votes_of_one, texts[key], base_model)
 
 
-def _judgments(project: Project, at: datetime | None = None) -> QuerySet[Judgment]:
-    judgments = Judgment.objects.standing_at(at).opinions() if at else opinions()
-    return judgments.filter(
+def _judgments(project: Project) -> QuerySet[Judgment]:
+    return opinions().filter(
         project=project,
         comparison__kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
         comparison__withdrawn_at=None,
