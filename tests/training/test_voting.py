@@ -68,11 +68,11 @@ def test_a_probe_learns_from_what_the_snapshot_counts(ready_project, owner) -> N
 
 def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner, make_comparisons):
     say(owner, make_comparisons(1)[0], "first")
-    probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3]], "annotator-0": [[0.9, 9]]}}
+    probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3], [1.0, 2]], "annotator-0": [[0.9, 9]]}}
     for summary in ({"probe": probe}, {"probe": {"checks": {}}}, {}):
         round_ = make_round("cancelled")
         Round.objects.filter(pk=round_.pk).update(summary=summary)
-    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
+    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3), Check(0.95, 2)]}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from primitives.reliability import Check
 from training.models import Round
 
 _LOOKED_AT = 10  # rounds, the newest
+_LEAST, _MOST = 0.05, 0.95  # its chances are rounded, and it may be wrong where it is sure
 
 
 def probe_checks(project: Project) -> dict[int, list[Check]]:
@@ -20,7 +21,9 @@ def probe_checks(project: Project) -> dict[int, list[Check]]:
         return {}
     names = {pseudonym(pk): pk for pk in project.judgments.values_list("annotator", flat=True).distinct()}
     return {
-        names[name]: [Check(chance, times) for chance, times in counts if chance != 0.5]
+        names[name]: [
+            Check(min(max(chance, _LEAST), _MOST), times) for chance, times in counts if chance != 0.5
+        ]
         for name, counts in checks.items()
         if name in names
     }
