@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 
 from annotate.models import Comparison, Completion, Judgment, Project
+from annotate.pairs.aggregation import untrainable
 from annotate.pairs.texts import Texts, as_prompted, batches, parse, read_texts, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
 from training.standings.gates import opinions
@@ -34,7 +35,7 @@ def has_enough(project: Project) -> bool:
 
 
 def vote_rows(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of votes.jsonl: comparisons on prompts that are not held out, each with its votes.
+    """Yield the lines of votes.jsonl: comparisons to train on, each with its votes. Those on held-out prompts are not.
 
     Both bad is a tie. Token ids of another model than `base_model` are left out, as they mean other words to it.
     """
@@ -51,13 +52,13 @@ def vote_rows(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
 
 
 def _judgments(project: Project) -> QuerySet[Judgment]:
-    return opinions().filter(
+    found = opinions().filter(
         project=project,
         comparison__kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
         comparison__withdrawn_at=None,
         comparison__prompt__held_out=False,
-        comparison__prompt__has_images=False,
     )
+    return found.exclude(untrainable())
 
 
 def _row(key: int, votes: Sequence[Vote], texts: Texts, base_model: str) -> dict[str, Any]:
