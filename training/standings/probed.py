@@ -31,6 +31,11 @@ def probe_checks(project: Project) -> dict[int, list[Check]]:
     }
 
 
+def names_people(report: Any) -> bool:
+    """Return whether a probe's report says anything of annotators."""
+    return isinstance(report, dict) and any(report.get(part) for part in OF_PEOPLE)
+
+
 def rename_people(report: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return a probe's report with annotators under the names that they have now. Without one, they are left out.
 
