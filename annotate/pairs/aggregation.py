@@ -190,14 +190,14 @@ def _unfit(settings: PairSettings, at: datetime | None) -> Case:
         "repeat": Q(comparison__kind=kind.REPEAT),
         "gold": Q(comparison__kind=kind.GOLD),
         "equal": Q(comparison__first__text=F("comparison__second__text")),
-        "untrainable": _untrainable(),
+        "untrainable": untrainable(),
     }
     allowed = {"gold": settings.include_gold, "untrainable": settings.include_untrainable}
     found = (When(asked, then=Value(reason)) for reason, asked in reasons.items() if not allowed.get(reason))
     return Case(*found, default=Value(""))
 
 
-def _untrainable() -> Q:
+def untrainable() -> Q:
     """Return the condition that a comparison holds images, or a completion of several messages."""
     found = Q(comparison__prompt__has_images=True)
     for side in ("first", "second"):

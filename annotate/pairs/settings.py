@@ -42,6 +42,7 @@ class PairSettings:
     "reliability" where enough is known of any annotator, otherwise "equal". "probe" is "auto", and a round then labels
     its pairs with a probe as one more voter, if that has skill.
     `smoothing`: votes added to each side before the share is taken (Laplace); 0.5 makes one vote the label 0.75.
+    Labels that are probabilities, by reliability or a probe, are left as they are.
     `weights`: every pair counts the same ("equal") or as often as it was judged ("judgments").
     `policies`: only completions of these policies (ids); empty for all.
     `include_untrainable`: keep pairs that the engine cannot train on: images, and completions of several messages.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db.models import Count, F
+from django.db.models import Count, Exists, F, OuterRef
 from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Judgment, Project
@@ -89,22 +89,29 @@ def weights_of_votes(
 
 
 def gate_checks(project: Project, at: datetime | None = None) -> dict[int, list[Check]]:
-    """Return what gates say: a vote for the policy that most others preferred is more likely right."""
+    """Return what gates say: a vote for the policy that most others preferred is more likely right.
+
+    A vote that a colleague's on the same comparison tells of already counts among the others', and is not checked.
+    """
     judgments = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
+    preferences = judgments.filter(project=project, verdict=Judgment.Verdict.PREFER)
+    colleagues = preferences.filter(comparison=OuterRef("comparison")).exclude(
+        annotator=OuterRef("annotator")
+    )
     rows = (
-        judgments.filter(
-            project=project, verdict=Judgment.Verdict.PREFER, comparison__kind=Comparison.Kind.GATE
-        )
+        preferences.filter(comparison__kind=Comparison.Kind.GATE)
         .exclude(comparison__first__policy=F("comparison__second__policy"))
-        .values_list("comparison__batch", "annotator", "preferred__policy")
+        .values_list("comparison__batch", "annotator", "preferred__policy", Exists(colleagues))
         .annotate(count=Count("pk"))
         .order_by()
     )
     votes: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
-    for batch, annotator, policy, count in rows:
+    alone: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
+    for batch, annotator, policy, has_met, count in rows:
         votes[batch][annotator, policy] += count
+        alone[batch][annotator, policy] += 0 if has_met else count
     found: dict[int, list[Check]] = defaultdict(list)
-    for cast in votes.values():
+    for batch, cast in votes.items():
         total, of_policy = cast.total(), Counter[int]()
         for (_voter, policy), count in cast.items():
             of_policy[policy] += count
@@ -114,7 +121,7 @@ def gate_checks(project: Project, at: datetime | None = None) -> dict[int, list[
             if others < ENOUGH_GATED:
                 continue
             for policy, count in own.items():
-                if count:
+                if checked := alone[batch][annotator, policy]:
                     chance = (of_policy[policy] - count + 1) / (others + 2)
-                    found[annotator].append(Check(chance, count))
+                    found[annotator].append(Check(chance, checked))
     return dict(found)

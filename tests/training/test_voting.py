@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from annotate.models import Comparison
+from annotate.pairs.settings import PairSettings
+from annotate.pairs.snapshots import take_snapshot
 from annotate.people.pseudonyms import pseudonym
 from annotate.reports.reliability import collect
 from primitives.reliability import Check
@@ -12,14 +15,14 @@ from tests.factories import compare, say
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import Round
 from training.rounds import runner, state_machine
-from training.rounds.phases.voting import BY_VOTES, labelled_pairs
+from training.rounds.phases.voting import BY_VOTES, labelled_pairs, votes_of
 
 
 def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
     files = RunDirectory(tmp_path)
     sides = {"prompt": "p", "first": "good", "second": "bad"}
-    write_jsonl(files.votes, [{"id": str(at), **sides} for at in range(11, 15)])
-    labels = {"11": 0.9, "12": 0.9, "13": 0.5, "14": 0.2}
+    write_jsonl(files.votes, [{"id": str(at), **sides} for at in range(1, 5)])
+    labels = {"1": 0.9, "2": 0.9, "3": 0.5, "4": 0.2}
     write_jsonl(files.probe_labels, [{"id": key, "label": label} for key, label in labels.items()])
     as_shown = {"chosen": "good", "rejected": "bad", "chosen_token_ids": [1], "rejected_token_ids": [2]}
     turned = {"chosen": "bad", "rejected": "good", "chosen_token_ids": [2], "rejected_token_ids": [1]}
@@ -29,6 +32,7 @@ def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
         {"id": "3", **as_shown, "label": 1.0, "margin": 1.0},
         {"id": "4", **as_shown, "label": 1.0, "margin": 1.0},
         {"id": "5", **as_shown, "label": 0.7, "margin": 1.0},  # which the probe did not read
+        {"id": "2/first", "completion": "bad", "label": False, "weight": 1.0},
     ]
     write_jsonl(files.pairs, pairs)
     expected = [
@@ -36,22 +40,39 @@ def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
         ({"id": "2", **as_shown, "label": 0.9, "margin": 0.0}, True),
         ({"id": "4", **turned, "label": 0.8, "margin": 0.0}, True),
         (pairs[4], False),
+        (pairs[5], False),
     ]
-    found = list(labelled_pairs(files, 10, keep_ties=False))
+    found = list(labelled_pairs(files, keep_ties=False))
     assert found == expected
     write_jsonl(files.pairs, (row for row, _ in found))
-    assert list(labelled_pairs(files, 10, keep_ties=False)) == expected  # after a kill, from what votes said
+    assert list(labelled_pairs(files, keep_ties=False)) == expected  # after a kill, from what votes said
     assert [row for _, row in read_jsonl(files.root / BY_VOTES)] == pairs
-    assert len(list(labelled_pairs(files, 10, keep_ties=True))) == 5
+    assert len(list(labelled_pairs(files, keep_ties=True))) == 6
+
+
+def test_a_probe_learns_from_what_the_snapshot_counts(ready_project, owner) -> None:
+    """Not from hasty judgments where these are left out, gates, or what was judged later."""
+    hasty, gate, gold = (compare(ready_project, what, " good", " bad") for what in ("hasty", "gate", "gold"))
+    for comparison in (hasty, gate, gold):
+        say(owner, comparison, "first")
+    ready_project.judgments.filter(comparison=hasty).update(too_fast=True)
+    Comparison.objects.filter(pk=gate.pk).update(kind="gate")
+    Comparison.objects.filter(pk=gold.pk).update(kind="gold", gold_preferred=gold.second)
+    snapshot = take_snapshot(ready_project, owner, PairSettings(include_too_fast=False, include_gold=True))
+    say(owner, compare(ready_project, "later", " good", " bad"), "first")
+    rows = {row["id"]: row for row in votes_of(snapshot, "starter")}
+    assert rows.keys() == {str(gold.pk)}  # those of the fixture are hasty too
+    assert rows[str(gold.pk)]["gold"] == "second"
+    assert rows[str(gold.pk)]["votes"] == [{"annotator": pseudonym(owner.pk), "prefers": "first"}]
 
 
 def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner, make_comparisons):
     say(owner, make_comparisons(1)[0], "first")
-    probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3]], "annotator-0": [[0.9, 9]]}}
+    probe = {"checks": {pseudonym(owner.pk): [[0.5, 4], [0.8, 3], [1.0, 2]], "annotator-0": [[0.9, 9]]}}
     for summary in ({"probe": probe}, {"probe": {"checks": {}}}, {}):
         round_ = make_round("cancelled")
         Round.objects.filter(pk=round_.pk).update(summary=summary)
-    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3)]}
+    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3), Check(0.95, 2)]}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ rounds trained on it, and all that started from their policies, are marked, and 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
@@ -34,9 +35,11 @@ from annotate.models import (
 )
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
+from training.engine.rundir import to_json
 from training.models import Round, RoundEvent
 from training.provenance.consequences import Consequences, Target, find_consequences
 from training.provenance.retraining import retrain_next
+from training.standings.probed import names_people, rename_people
 from training.storage import folders
 from training.storage.folders import Folder
 
@@ -81,6 +84,9 @@ def _forget(target: Target) -> None:
     affected = [*found.rounds, *found.descended]
     Round.objects.filter(pk__in=[round_.pk for round_ in affected]).update(holds_forgotten=True)
     files = _files(target, found)
+    reports = _drop_words_of_probes(project)
+    for folder in reports:
+        files.setdefault(folder, set())
     _drop_pairs(target)
     if target.person is not None:
         _drop_person(target, target.person)
@@ -105,6 +111,23 @@ def _forget(target: Target) -> None:
     failed = Round.objects.filter(folder__in=files, state=Round.State.FAILED)
     failed.update(attempts=F("attempts") + 1)
     transaction.on_commit(lambda: delete_files(files))
+    transaction.on_commit(lambda: rewrite_reports(reports))
+
+
+def _drop_words_of_probes(project: Project) -> dict[str, dict[str, Any]]:
+    """Drop what probes said of annotators: each probe learned from all of them.
+
+    Return the folders of runs whose done.json says it too, with what is to take its place.
+    """
+    reports = {}
+    for round_ in project.rounds.all():
+        if names_people(round_.summary.get("probe")):
+            summary = round_.summary | {"probe": rename_people(round_.summary["probe"], {})}
+            Round.objects.filter(pk=round_.pk).update(summary=summary)
+        probe = Folder(round_.folder).read_done().get("probe")
+        if probe and names_people(probe):
+            reports[round_.folder] = rename_people(probe, {})
+    return reports
 
 
 def _drop_with_files(rows: QuerySet[Import] | QuerySet[Export]) -> None:
@@ -243,3 +266,16 @@ def delete_files(files: Mapping[str, Iterable[str]]) -> None:
     """Delete files and folders of runs, here and in the storage. What could not be deleted is logged."""
     for folder, paths in files.items():
         folders.forget(folder, paths)
+
+
+def rewrite_reports(reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replace the report of the probe in done.json of folders of runs, where it is still there."""
+    for folder, report in reports.items():
+        done = Folder(folder).read_done()
+        if "probe" not in done:
+            continue
+        try:
+            content = to_json(done | {"probe": report}, indent=2) + "\n"
+            folders.rewrite(folder, "done.json", content.encode())
+        except OSError as error:
+            logger.error("%s/done.json names who was forgotten, and could not be replaced: %s", folder, error)

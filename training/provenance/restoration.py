@@ -18,8 +18,10 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Claim, Comparison, User
 from annotate.models.conflicts import has_claims_first, write_rows
+from annotate.people.pseudonyms import pseudonym
 from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, TABLES, Table
 from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
+from training.standings.probed import rename_people
 
 AT_A_TIME = 2_000
 LONGEST = 2**31  # characters, of a text without a limit
@@ -63,6 +65,16 @@ class Restoration:
     def folder(self, number: Any) -> str:
         """Return the folder here, below var/, of a round by its number."""
         return f"runs/{self.slug}-{number}"
+
+    def rename_people(self, done: dict[str, Any]) -> dict[str, Any]:
+        """Return the reports of a round's verbs with people under their pseudonyms of here. Raises ValueError."""
+        if "probe" not in done:
+            return done
+        names = {pseudonym(there): pseudonym(here) for there, here in self.people.items()}
+        try:
+            return done | {"probe": rename_people(done["probe"], names)}
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(_("what its probe says of annotators cannot be read")) from None
 
 
 def insert_rows(restoration: Restoration, table: Table) -> None:
@@ -232,6 +244,7 @@ def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> 
             values["adapter"] = restoration.place(values["adapter"])
         case "rounds":
             values["folder"] = restoration.folder(values["number"])
+            values["summary"] = restoration.rename_people(values["summary"])
             config = values["settings"].get("config", {})
             if config.get("start_adapter"):
                 config["start_adapter"] = restoration.place(config["start_adapter"])

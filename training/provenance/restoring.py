@@ -7,6 +7,7 @@ table: no map of ids is kept in memory, rows keep their order, and a snapshot ca
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import uuid
@@ -24,9 +25,10 @@ from annotate.models.conflicts import has_claims_first
 from annotate.pairs.snapshots import exact_lines
 from annotate.projects import trail
 from annotate.projects.lifecycle import free_slug
+from training.engine.rundir import write_json
 from training.models import StoredFile
 from training.provenance.archive_format import PEOPLE, TABLES, Table
-from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
+from training.provenance.archive_reader import LONGEST_LINE, ArchiveError, ArchiveReader, line_error
 from training.provenance.restoration import Restoration, insert_rows
 from training.storage import folders
 
@@ -59,6 +61,7 @@ def restore(
             connection.check_constraints([table.model._meta.db_table for table in TABLES])
             project = _finish(restoration, admin)
             _check_digests(project)
+            _rename_in_reports(restoration, aside)
             placed = _place(restoration, aside)
         return project
     except (IntegrityError, DataError) as error:
@@ -217,6 +220,24 @@ def _unpack(restoration: Restoration, aside: Path) -> None:
         with path.open("wb") as file:
             for chunk in restoration.reader.chunks(name):
                 file.write(chunk)
+
+
+def _rename_in_reports(restoration: Restoration, aside: Path) -> None:
+    """Let what probes said of annotators name those of here. A file that cannot be read stays as it is."""
+    for file in sorted(aside.glob("*/done.json")):
+        if file.stat().st_size > LONGEST_LINE:
+            continue
+        try:
+            done = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(done, dict) or "probe" not in done:
+            continue
+        try:
+            write_json(file, restoration.rename_people(done))
+        except ValueError as error:
+            sentence = _("%(name)s cannot be restored: %(why)s.")
+            raise ArchiveError(sentence % {"name": f"{file.parent.name}/done.json", "why": error}) from None
 
 
 def _place(restoration: Restoration, aside: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from django.conf import settings as site
 
+from primitives.files import write_whole
 from training.models import StoredFile
 from training.storage import objects
 
@@ -209,6 +210,26 @@ def forget(folder: str, paths: Iterable[str]) -> None:
         sweep(folder)
     except OSError as error:
         logger.error("%s holds what was forgotten in the storage, and could not be swept: %s", folder, error)
+
+
+def rewrite(folder: str, path: str, content: bytes) -> None:
+    """Replace the content of a file of a run directory, here and in the storage.
+
+    Call it only while no worker has the round. Raises OSError.
+    """
+    here = Path(site.VAR) / folder / path
+    if here.is_file():
+        write_whole(here, content)
+    row = StoredFile.objects.filter(folder=folder, path=path).first()
+    if row is None:
+        return
+    row.sha256, row.size = hashlib.sha256(content).hexdigest(), len(content)
+    with tempfile.TemporaryDirectory(prefix="whetstone-", dir=site.VAR) as aside:
+        file = Path(aside) / "content"
+        file.write_bytes(content)
+        objects.put(file, row.key)  # before the row that names it
+    row.save(update_fields=["sha256", "size"])
+    sweep(folder)
 
 
 def sweep(folder: str) -> None:

@@ -74,16 +74,17 @@ def test_votes_are_weighted_once_colleagues_are_known(project, three, make_compa
 
 
 def test_a_gate_tells_who_votes_against_most(project, three):
+    """Votes on comparisons that a colleague judged are left out: agreement tells of them already."""
     new = Policy.objects.create(project=project, name="new", kind=Policy.Kind.BASE, base_model="starter")
     anna, bela, cleo = three
-    for number in range(12):
+    for number in range(14):
         comparison = compare(
             project, f"Film {number}", " good", " bad", policies=(new, project.current_policy),
             kind="gate", batch="round 1", needed=3,
         )  # fmt: skip
-        for person in (anna, bela):
+        if number < 2:
+            say(cleo, comparison, "second")
+        for person in (anna, bela) if number >= 2 else ():
             say(person, comparison, "first")
-        say(cleo, comparison, "second")
-    found = gate_checks(project)
-    assert found[cleo.pk] == [Check(1 / 26, 12)]
-    assert found[anna.pk] == [Check(13 / 26, 12)]
+    say(cleo, comparison, "second")
+    assert gate_checks(project) == {cleo.pk: [Check(1 / 26, 2)]}

@@ -3,6 +3,8 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from tests.engine.conftest import WORDS
 from training.engine.__main__ import main
 from training.engine.config import TrainConfig
 from training.engine.probe.base_reader import BaseReader
+from training.engine.probe.probing import list_checks
+from training.engine.probe.votes import VotedPair
 from training.engine.records import parse_pair
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.starter import build, reviews
@@ -58,6 +62,17 @@ def test_150_labels_beat_chance_on_unseen_prompts(tmp_path: Path) -> None:
     scores = torch.tensor([line["score"] for _, line in read_jsonl(run.ratings)])
     rewards = torch.tensor([reviews.reward(text) for text in fresh])
     assert float(torch.corrcoef(torch.stack([scores, rewards]))[0, 1]) > 0.4
+
+
+def test_only_votes_without_other_evidence_are_checked() -> None:
+    pair = parse_pair({"id": 1, "prompt": "p", "first": "one", "second": "two"}, "", ("first", "second"))
+    alone, met = (("a", True),), (("a", True), ("b", False))
+    voted = [
+        VotedPair(pair=pair, votes=votes, ties=1, gold=gold)
+        for votes, gold in ((alone, None), (met, None), (alone, True))
+    ]
+    fitted: Any = SimpleNamespace(chances=[0.8] * 3)
+    assert list_checks(voted, fitted) == {"a": [(0.8, 1)]}
 
 
 @pytest.mark.parametrize("packing", ["on", "off"])

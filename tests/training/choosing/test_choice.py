@@ -218,6 +218,18 @@ def test_a_bad_choice_is_refused_at_its_field(ready_project: Project, owner: Any
 # --- Votes -------------------------------------------------------------------------------------------------------
 
 
+def test_votes_leave_out_what_cannot_be_trained_on(ready_project: Project, owner: Any) -> None:
+    several = [{"role": "assistant", "content": "one"}, {"role": "assistant", "content": "more"}]
+    prompt = factories.compare(ready_project, [{"role": "user", "content": "Hello"}], "a", "b").prompt
+    chat = Completion.objects.create(
+        prompt=prompt, policy=ready_project.current_policy, text="", messages=several
+    )
+    other = prompt.completions.exclude(pk=chat.pk).first()
+    comparison = Comparison.objects.create(project=ready_project, prompt=prompt, first=chat, second=other)
+    factories.say(owner, comparison, "first")
+    assert len(list(vote_rows(ready_project, "starter"))) == 12
+
+
 def test_votes_name_sides_and_leave_held_out_prompts_out(ready_project: Project, teammate: Any) -> None:
     rows = list(vote_rows(ready_project, "starter"))
     assert len(rows) == 12

@@ -18,8 +18,10 @@ from annotate.judgments import revising
 from annotate.models import Comparison, Import, Project, Snapshot, User
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import take_snapshot, training_rows
+from annotate.people.pseudonyms import pseudonym
 from annotate.projects import trail
 from annotate.queueing import queue
+from primitives.reliability import Check
 from tests import factories
 from tests.annotate.invariants import broken_rules
 from training.models import Round
@@ -28,6 +30,7 @@ from training.provenance.archive_reader import ArchiveError, ArchiveReader
 from training.provenance.archiving import write_archive
 from training.provenance.restoring import restore
 from training.rounds import deciding, state_machine
+from training.standings.probed import probe_checks
 
 pytestmark = pytest.mark.django_db
 
@@ -146,6 +149,25 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     assert moved.current_policy == round_.result_policy
     config = moved.rounds.get(number=2).settings["config"]
     assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
+
+
+def test_a_probes_word_follows_the_people_it_is_of(finished: Round, teammate: User) -> None:
+    checks = {pseudonym(teammate.pk): [[0.8, 3]], "annotator-999999": [[0.9, 9]]}
+    probe = {"skill": {"has_skill": True}, "checks": checks, "reliability": {name: {} for name in checks}}
+    Round.objects.filter(pk=finished.pk).update(summary={"probe": probe})
+    (finished.run_dir / "done.json").write_text(json.dumps({"probe": probe}))
+    archive = archive_of(finished.project)
+    bad = in_rows("rounds", summary={"probe": {"checks": {pseudonym(teammate.pk): 5}}})
+    assert "cannot be read" in refusal(changed(archive, bad))
+    moved = restore(ArchiveReader(io.BytesIO(archive)), slug="moved")
+    person = User.objects.get(username=f"annotator-{teammate.pk}.moved")
+    assert probe_checks(moved) == {person.pk: [Check(0.8, 3)]}
+    round_ = moved.rounds.get()
+    told = json.loads((round_.run_dir / "done.json").read_text())
+    for report in (round_.summary["probe"], told["probe"]):
+        assert report["checks"] == {pseudonym(person.pk): [[0.8, 3]]}
+        assert report["reliability"] == {pseudonym(person.pk): {}}
+        assert report["skill"] == {"has_skill": True}
 
 
 def test_an_archive_from_before_ratings_is_restored(finished: Round) -> None:

@@ -113,6 +113,10 @@ def test_what_is_forgotten_leaves_the_storage_too(
     in_folder: Round, django_capture_on_commit_callbacks: Any
 ) -> None:
     deciding.reject(in_folder)
+    probe = {"skill": {}, "checks": {"annotator-1": [[0.8, 3]]}, "reliability": {"annotator-1": {}}}
+    Round.objects.filter(pk=in_folder.pk).update(summary={"probe": probe, "fresh": 2})
+    done = folders.Folder(in_folder.folder).read_done()
+    folders.rewrite(in_folder.folder, "done.json", json.dumps(done | {"probe": probe}).encode())
     stray = f"{in_folder.folder}/of-a-worker-thought-dead"
     default_storage.save(stray, ContentFile(b"pairs"))
     kept = {
@@ -129,6 +133,9 @@ def test_what_is_forgotten_leaves_the_storage_too(
     rows = StoredFile.objects.filter(folder=in_folder.folder)
     assert {row.path for row in rows} == kept
     assert set(objects.list_keys(in_folder.folder)) == {row.key for row in rows}
+    without = {"skill": {}, "checks": {}, "reliability": {}}
+    assert Round.objects.get(pk=in_folder.pk).summary == {"probe": without, "fresh": 2}
+    assert folders.Folder(in_folder.folder).read_done() == done | {"probe": without}
 
 
 def test_a_project_is_restored_into_the_storage(in_folder: Round, on_machine: Any) -> None:

@@ -112,10 +112,13 @@ def label_lines(
 
 
 def list_checks(voted: Sequence[VotedPair], fitted: FittedProbe) -> dict[str, list[tuple[float, int]]]:
-    """Return for each annotator how many of their votes the cross-fitted probe finds right with which chance."""
+    """Return for each annotator how many of their votes the cross-fitted probe finds right with which chance.
+
+    Votes that gold or a colleague's vote on the same comparison tells of already are left out: each counts once.
+    """
     found: dict[str, Counter[float]] = defaultdict(Counter)
     for one, chance in zip(voted, fitted.chances, strict=True):
-        for annotator, prefers_first in one.votes if one.gold is None else ():
+        for annotator, prefers_first in one.votes if one.gold is None and len(one.votes) == 1 else ():
             right = chance if prefers_first else 1 - chance
             found[annotator][round(right, 1)] += 1
     return {annotator: sorted(counts.items()) for annotator, counts in sorted(found.items())}

@@ -1,7 +1,6 @@
 """The judgments of a project as votes, from which a probe learns: `votes.jsonl` of a run directory."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 
 from annotate.models import Comparison, Completion, Judgment, Project
+from annotate.pairs.aggregation import untrainable
 from annotate.pairs.texts import Texts, as_prompted, batches, parse, read_texts, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
 from training.standings.gates import opinions
@@ -34,18 +34,15 @@ def has_enough(project: Project) -> bool:
     return found.count() >= MIN_PREFERENCES
 
 
-def vote_rows(project: Project, base_model: str, *, at: datetime | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the lines of votes.jsonl: comparisons on prompts that are not held out, each with its votes.
+def vote_rows(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of votes.jsonl: comparisons to train on, each with its votes. Those on held-out prompts are not.
 
-    They are those that stand, or stood at a moment. Both bad is a tie. Token ids of another model than `base_model` are
-    left out, as they mean other words to it.
+    Both bad is a tie. Token ids of another model than `base_model` are left out, as they mean other words to it.
     """
-    newest = _judgments(project, at).order_by("-comparison").values_list("comparison", flat=True).distinct()
+    newest = _judgments(project).order_by("-comparison").values_list("comparison", flat=True).distinct()
     kept = list(newest[:MOST_COMPARISONS])
     columns = ("comparison", "annotator", "verdict", "preferred", "comparison__gold_preferred")
-    found = (
-        _judgments(project, at).filter(comparison__gte=kept[-1] if kept else 0).order_by("comparison", "pk")
-    )
+    found = _judgments(project).filter(comparison__gte=kept[-1] if kept else 0).order_by("comparison", "pk")
     votes = map(Vote._make, found.values_list(*columns).iterator())
     by_comparison = ((key, list(some)) for key, some in groupby(votes, key=attrgetter("comparison")))
     for some in batches(by_comparison):
@@ -54,15 +51,14 @@ def vote_rows(project: Project, base_model: str, *, at: datetime | None = None) 
             yield _row(key, votes_of_one, texts[key], base_model)
 
 
-def _judgments(project: Project, at: datetime | None = None) -> QuerySet[Judgment]:
-    judgments = Judgment.objects.standing_at(at).opinions() if at else opinions()
-    return judgments.filter(
+def _judgments(project: Project) -> QuerySet[Judgment]:
+    found = opinions().filter(
         project=project,
         comparison__kind__in=(Comparison.Kind.STANDARD, Comparison.Kind.GOLD),
         comparison__withdrawn_at=None,
         comparison__prompt__held_out=False,
-        comparison__prompt__has_images=False,
     )
+    return found.exclude(untrainable())
 
 
 def _row(key: int, votes: Sequence[Vote], texts: Texts, base_model: str) -> dict[str, Any]:

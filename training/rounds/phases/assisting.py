@@ -35,18 +35,22 @@ def assist(work: Work) -> None:
 
 
 def vote_rows(snapshot: Snapshot, base_model: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of votes.jsonl: each pair that is trained on, with what every annotator said of it."""
+    """Yield the lines of votes.jsonl: each pair that is trained on, with the votes that count and a known answer."""
     given = {
         key: (annotator, preferred)
         for key, annotator, preferred in Judgment.objects.filter(snapshot_pairs__snapshot=snapshot)
         .values_list("pk", "annotator_id", "preferred_id")
         .iterator()
     }
+    known = snapshot.pairs.exclude(comparison__gold_preferred=None)
+    gold = dict(known.values_list("comparison_id", "comparison__gold_preferred_id"))
     pairs = stored_pairs(snapshot, Q(held_out=False))
     rows = training_rows(snapshot, base_model=base_model)
     for pair, row in zip(pairs, rows, strict=False):  # ratings come after the pairs, and are not votes
         sides = {pair.chosen: "first", pair.rejected: "second"}
+        answer = sides.get(gold.get(pair.comparison, 0))
         yield {
+            **({"gold": answer} if answer else {}),
             **{_renamed(name): value for name, value in row.items() if name not in _NOT_OF_VOTES},
             "votes": [
                 {"annotator": pseudonym(annotator), "prefers": sides.get(preferred, "tie")}

@@ -1,11 +1,17 @@
-"""The phase in which a probe votes on the pairs of a round, beside the annotators, before they are trained on."""
+"""The phase in which a probe votes on the pairs of a round, beside the annotators, before they are trained on.
+
+It learns from the judgments that the snapshot counts and no others. So a round that is done over after a person was
+forgotten labels its pairs as if they had never judged.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from annotate.models import Comparison, Judgment, Snapshot
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.rounds.choosing.votes import has_enough, vote_rows
+from training.rounds.choosing.votes import MIN_PREFERENCES
+from training.rounds.phases.assisting import vote_rows
 from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import ChildFailedError, Work
 
@@ -19,19 +25,18 @@ def wants_votes(work: Work) -> bool:
 
 
 def vote(work: Work) -> None:
-    """Fit a probe to the judgments, and label the pairs by it where it has skill; tell why not where it does not.
+    """Fit a probe to the snapshot's judgments, and label the pairs by it where it has skill. Tell where it has none.
 
     A retry finds what was done. The snapshot keeps the labels by votes alone.
     """
-    files = work.files
+    files, snapshot = work.files, work.round.snapshot
     if "vote" in files.read_done():
         return
-    if not has_enough(work.round.project):
+    if snapshot is None or not _has_enough(snapshot):
         _tell(files, {"used": False}, "The probe had no vote: there are too few judgments to fit it to.")
         return
     if not files.votes.exists():
-        rows = vote_rows(work.round.project, work.plan.config.base_model, at=work.round.created_at)
-        write_jsonl(files.votes, rows)
+        write_jsonl(files.votes, votes_of(snapshot, work.plan.config.base_model))
     try:
         run_verb(work, "probe")
     except ChildFailedError as error:
@@ -45,11 +50,10 @@ def vote(work: Work) -> None:
             "The probe had no vote: it does not foretell judgments better than chance.",
         )
         return
-    shift = work.round.snapshot.comparison_shift if work.round.snapshot else 0
-    pairs = list(labelled_pairs(files, shift, keep_ties=work.plan.pairs.ties == "half"))
+    pairs = list(labelled_pairs(files, keep_ties=work.plan.pairs.ties == "half"))
     told = {
         "used": True,
-        "pairs": len(pairs),
+        "pairs": sum("chosen" in row for row, _turned in pairs),
         "turned": sum(turned for _row, turned in pairs),
         "accuracy": skill["accuracy"],
     }
@@ -68,23 +72,36 @@ def _tell(files: RunDirectory, summary: Mapping[str, Any], event: str) -> None:
     )
 
 
-def labelled_pairs(
-    files: RunDirectory, shift: int, *, keep_ties: bool
-) -> Iterator[tuple[dict[str, Any], bool]]:
+def _has_enough(snapshot: Snapshot) -> bool:
+    """Return whether a snapshot counts enough preferences to fit a probe to."""
+    counted = snapshot.pairs.filter(held_out=False).exclude(comparison__kind=Comparison.Kind.GATE)
+    return counted.filter(judgments__verdict=Judgment.Verdict.PREFER).count() >= MIN_PREFERENCES
+
+
+def votes_of(snapshot: Snapshot, base_model: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of votes.jsonl. Gates are left out: they are evidence on annotators by themselves."""
+    gates = snapshot.pairs.filter(comparison__kind=Comparison.Kind.GATE)
+    left_out = {str(key - snapshot.comparison_shift) for key in gates.values_list("comparison_id", flat=True)}
+    return (row for row in vote_rows(snapshot, base_model) if row["id"] not in left_out)
+
+
+def labelled_pairs(files: RunDirectory, *, keep_ties: bool) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yield the pairs by the labels of probe_labels.jsonl, and whether that turned each round.
 
-    `shift` leads from a pair's id to its comparison's. A pair that turned round asks for no margin: people's strength
-    was for the other side. A pair that the probe did not read stays as it is.
+    A pair that turned round asks for no margin: people's strength
+    was for the other side. A pair that the probe did not read stays as it is, and so does a rating.
     """
     labels = {row["id"]: row["label"] for _line, row in read_jsonl(files.probe_labels)}
     sides = {row["id"]: (row["first"], row["second"]) for _line, row in read_jsonl(files.votes)}
     for _line, row in read_jsonl(_by_votes(files)):
-        comparison = str(int(row["id"]) + shift)
-        shown = (row["chosen"], row["rejected"])
-        if comparison not in labels or sides[comparison] not in (shown, shown[::-1]):
+        if "completion" in row:
             yield row, False
             continue
-        label = labels[comparison] if sides[comparison] == shown else 1 - labels[comparison]
+        key, shown = row["id"], (row["chosen"], row["rejected"])
+        if key not in labels or sides[key] not in (shown, shown[::-1]):
+            yield row, False
+            continue
+        label = labels[key] if sides[key] == shown else 1 - labels[key]
         if label < 0.5:
             yield _turned(row) | {"label": 1 - label, "margin": 0.0}, True
         elif label > 0.5 or keep_ties:
