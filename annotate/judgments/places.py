@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from annotate.models import Claim, Comparison, Judgment, Project
 from annotate.models.conflicts import again_on_race, in_parts
+from annotate.queueing import queue
 
 _FROM_FILES = (
     Claim.objects.filter(
@@ -39,8 +40,8 @@ def without_places(project: Project, batch: str = "") -> QuerySet[Comparison]:
 
 
 def waiting_for_people(project: Project, batch: str = "") -> QuerySet[Comparison]:
-    """Return those that wait for another judgment."""
-    return judged_elsewhere(project, batch).filter(needed__gt=F("judged") + F("claimed"))
+    """Return those that lack a judgment, also while an annotator holds the place for it."""
+    return judged_elsewhere(project, batch).filter(needed__gt=F("judged"))
 
 
 def count_places(project: Project, batch: str = "") -> dict[str, int]:
@@ -53,21 +54,34 @@ def count_places(project: Project, batch: str = "") -> dict[str, int]:
 
 def ask_people(project: Project, batch: str = "") -> int:
     """Let as many people judge these, too, as the project asks for. Return how many comparisons that opened."""
-    return _change(project, without_places(project, batch), FROM_FILES + project.judgments_needed)
+    needed = FROM_FILES + project.judgments_needed
+    return sum(_open(project, some, needed) for some in in_parts(without_places(project, batch)))
 
 
 def ask_no_more(project: Project, batch: str = "") -> int:
-    """Hand these out no more. Return how many comparisons that closed. What people judged of them stays."""
-    return _change(project, waiting_for_people(project, batch), Greatest(F("judged") + F("claimed"), 1))
+    """Hand these out no more. Return how many comparisons that closed. What people judged of them stays.
 
-
-def _change(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> int:
-    return sum(_change_some(project, some, needed) for some in in_parts(comparisons))
+    They are taken back from those who hold them. Otherwise each claim that ends without a verdict would hand its
+    comparison out again.
+    """
+    return sum(_close(project, some) for some in in_parts(waiting_for_people(project, batch)))
 
 
 @again_on_race
-def _change_some(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> int:
-    """Set what comparisons need. An import into the project waits meanwhile: it counts what they need, too."""
+def _open(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> int:
     with transaction.atomic():
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        _keep_imports_waiting(project)
         return comparisons.update(needed=needed)
+
+
+@again_on_race
+def _close(project: Project, comparisons: QuerySet[Comparison]) -> int:
+    with transaction.atomic():
+        _keep_imports_waiting(project)
+        queue.release_all(comparisons)
+        return comparisons.update(needed=Greatest("judged", 1))
+
+
+def _keep_imports_waiting(project: Project) -> None:
+    """Let imports into the project wait: they count what comparisons need, too."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)

@@ -127,11 +127,11 @@ def change_needed(project: Project, needed: int) -> None:
     """Ask for this many judgments of each standard comparison made so far.
 
     One that has more judgments or live claims already keeps them: it needs what it has. One that was judged elsewhere
-    asks for no others, unless people were asked, too.
+    changes only while it waits for people: `judgments.places` opens it for them, and closes it.
     """
     others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD)
     imported = Judgment.objects.current().exclude(import_batch="").filter(comparison=OuterRef("pk"))
-    asked = Q(needed__gt=FROM_FILES) | ~Exists(imported)
+    asked = Q(needed__gt=F("judged")) | ~Exists(imported)
     others = others.filter(asked).exclude(needed=FROM_FILES + needed)
     update_in_parts(others, needed=Greatest(FROM_FILES + needed, F("judged") + F("claimed")))
 

@@ -14,7 +14,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -253,6 +253,14 @@ def _take_back(project: Project, mine: Claim, now: datetime) -> bool:
 def release(claim: Claim, *, now: datetime | None = None) -> bool:
     """Give a claim back. False if it was not held any more."""
     return _free(Claim.objects.filter(pk=claim.pk), Claim.State.RELEASED, now or timezone.now()) == 1
+
+
+def release_all(comparisons: QuerySet[Comparison]) -> int:
+    """Take comparisons back from the annotators who hold them; returns how many. A verdict that is sent all the same
+    is accepted, and marked late."""
+    return _free(
+        Claim.objects.filter(comparison__in=comparisons.values("pk")), Claim.State.RELEASED, timezone.now()
+    )
 
 
 @again_on_race

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db.models import Avg, Case, CharField, Count, F, Q, Value, When
+from django.db.models import Avg, Case, CharField, Count, F, IntegerField, OuterRef, Q, Subquery, Value, When
 
 from annotate.models import Comparison, Judgment, Project, is_current
 from annotate.models.judgments import JudgmentQuerySet
@@ -86,16 +86,17 @@ def _said(path: str = "") -> Case:
 def meetings(project: Project, batch: str | None = None, at: datetime | None = None) -> list[Meeting]:
     """Count each pair of annotators' categories per comparison, now or at a moment. Ignores skips and repeats."""
     others = "comparison__judgments__"
-    stands = is_current(others)
     if at:
-        stands = Q(stands | Q(**{f"{others}superseded_at__gt": at}), **{f"{others}created_at__lte": at})
+        stands = is_current(others) | Q(**{f"{others}superseded_at__gt": at})
+        stands &= Q(**{f"{others}created_at__lte": at})
+    else:
+        stands = is_current(others) & Q(comparison__judged__gte=2)  # the counter says where none can meet
     rows = (
         _current(project, batch, at)
         .opinions()
         .exclude(comparison__kind=Comparison.Kind.REPEAT)
         .filter(
             stands,
-            comparison__judged__gte=2,
             comparison__judgments__annotator__gt=F("annotator"),
             comparison__judgments__verdict__in=Judgment.OPINIONS,
         )
@@ -103,7 +104,7 @@ def meetings(project: Project, batch: str | None = None, at: datetime | None = N
             other=F("comparison__judgments__annotator"),
             one_said=_said(),
             other_said=_said("comparison__judgments__"),
-            judged=F("comparison__judged"),
+            judged=_count_opinions_at(at) if at else F("comparison__judged"),
             by_probe=Q(comparison__arm=Comparison.Arm.PROBE),
         )
         .values("annotator", "other", "one_said", "other_said", "judged", "by_probe")
@@ -122,6 +123,13 @@ def meetings(project: Project, batch: str | None = None, at: datetime | None = N
         )
         for row in rows
     ]
+
+
+def _count_opinions_at(moment: datetime) -> Subquery:
+    """Return how many opinions a judgment's comparison had then. Its own counter knows the present alone."""
+    stood = Judgment.objects.standing_at(moment).opinions().filter(comparison=OuterRef("comparison"))
+    counts = stood.order_by().values("comparison").annotate(count=Count("pk")).values("count")
+    return Subquery(counts, output_field=IntegerField())
 
 
 def on_random_pairs(met: Iterable[Meeting]) -> list[Meeting]:

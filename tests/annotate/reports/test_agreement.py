@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from annotate.judgments import judging, revising, undoing
 from annotate.models import Comparison, Project
@@ -227,3 +228,18 @@ def test_agreement_counts_no_comparison_that_a_probe_chose(
     met = agreement.meetings(project)
     assert agreement.pairwise_agreement(met) == Share(2, 3)
     assert agreement.pairwise_agreement(agreement.on_random_pairs(met)) == Share(1, 2)
+
+
+def test_a_moments_meetings_count_what_stood_then(
+    project: Project, three: list[Any], make_comparisons: Any
+) -> None:
+    kept, undone = make_comparisons(2, needed=3)
+    for comparison in (kept, undone):
+        for person in three[:2]:
+            say(person, comparison, "first")
+    moment, then = timezone.now(), agreement.meetings(project)
+    say(three[2], kept, "second")
+    undoing.undo(project, three[1])
+    assert agreement.meetings(project) != then
+    assert agreement.meetings(project, at=moment) == then
+    assert [(one.judged, one.count) for one in then] == [(2, 2)]

@@ -5,7 +5,7 @@ import pytest
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.uploads import batch, judgments, withdraw
 from annotate.imports.writing import write
-from annotate.judgments import places
+from annotate.judgments import judging, places
 from annotate.models import Comparison, Import, Judgment, User
 from annotate.projects import lifecycle
 from annotate.queueing import queue
@@ -13,7 +13,7 @@ from annotate.reports import agreement, days
 from annotate.reports.quality import assess
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
-from tests.factories import judge_all
+from tests.factories import TIE, judge_all
 from training.views.overview import overview
 
 pytestmark = pytest.mark.once
@@ -113,6 +113,18 @@ def test_people_judge_imported_pairs_too_and_no_more(
     client.post("/p/reviews/import/people/")
     assert queue.claim(project, owner) is not None
     assert "Ask people no more about" in page(client, "comparisons/?judged_by=imported")
+
+
+def test_what_people_are_asked_no_more_stays_closed(project, upload, owner, teammate):
+    """Nothing opens it again: no claim that ends, and no other setting. What was on screen is accepted, late."""
+    places.ask_people(project)
+    on_screen, _ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
+    assert places.ask_no_more(project) == 2
+    assert judging.record(project, teammate, on_screen.token, TIE).late
+    queue.leave(project, teammate)
+    lifecycle.change_needed(project, 3)
+    assert queue.claim(project, owner) is None
+    assert broken_rules(project) == []
 
 
 def test_what_a_person_judged_too_stays(project, upload, teammate):
