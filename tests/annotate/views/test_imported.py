@@ -13,7 +13,7 @@ from annotate.reports import agreement, days
 from annotate.reports.quality import assess
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
-from tests.factories import TIE, judge_all
+from tests.factories import TIE, judge, judge_all
 from training.views.overview import overview
 
 pytestmark = pytest.mark.once
@@ -117,13 +117,16 @@ def test_people_judge_imported_pairs_too_and_no_more(
 
 def test_what_people_are_asked_no_more_stays_closed(project, upload, owner, teammate):
     """Nothing opens it again: no claim that ends, and no other setting. What was on screen is accepted, late."""
+    project.judgments_needed = 2
+    project.save()
     places.ask_people(project)
+    judge(project, owner)
     on_screen, _ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
     assert places.ask_no_more(project) == 2
     assert judging.record(project, teammate, on_screen.token, TIE).late
     queue.leave(project, teammate)
     lifecycle.change_needed(project, 3)
-    assert queue.claim(project, owner) is None
+    assert not Comparison.objects.open().exists()
     assert broken_rules(project) == []
 
 
