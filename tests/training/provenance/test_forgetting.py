@@ -15,10 +15,13 @@ from annotate.models import Comparison, Import, Judgment, Policy, Project, Promp
 from annotate.projects import trail
 from tests import factories
 from tests.annotate.invariants import broken_rules
-from training.engine.rundir import RunDirectory
+from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
 from training.rounds import deciding, runner, state_machine
+from training.rounds.choosing.terms import Terms, keep_terms, read_terms
+from training.rounds.phases.choosing import fit_probe
 from training.rounds.phases.training import train as train_here
+from training.rounds.phases.voting import BY_VOTES, vote
 from training.rounds.phases.work import Work
 
 pytestmark = pytest.mark.django_db
@@ -221,6 +224,49 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     upload.file.delete(save=False)
     assert not files.prompts.exists()
     assert not broken_rules(project)
+
+
+def test_a_failed_round_redoes_what_came_of_the_forgotten(
+    ready_project: Project,
+    teammate: User,
+    make_comparisons: Any,
+    judge: Any,
+    make_round: Any,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """Its probe voted, and was to choose among the samples; without its person there are too few judgments for it."""
+    make_comparisons(40)
+    judge(ready_project, teammate)
+    round_ = make_round("failed")
+    files = RunDirectory(round_.run_dir)
+    files.probe.mkdir(parents=True)
+    (files.probe / "probe.json").write_text("{}")
+    write_jsonl(files.votes, [{"id": "1", "first": "good", "second": "bad"}])
+    write_jsonl(files.probe_labels, [{"id": "1", "label": 0.1}])
+    write_jsonl(files.pairs, [{"id": "1", "chosen": "good", "rejected": "bad", "label": 1.0, "margin": 1.0}])
+    skill = {"has_skill": True, "accuracy": 0.9, "low": 0.8, "high": 1.0}
+    files.finish("probe", {"skill": skill}, {}, [files.probe, files.probe_labels])
+    work = Work(round_, files)
+    vote(work)
+    assert files.read_done()["vote"]["turned"] == 1
+    keep_terms(files, Terms(by_probe=True, candidates=3, control=0.2))
+    for path in (files.prompts, files.samples):
+        write_jsonl(path, [])
+    files.finish("sample", {}, {}, [files.samples])
+    fit_probe(work)
+    assert files.has_done("sample")  # as long as its probe is there
+
+    with django_capture_on_commit_callbacks(execute=True):
+        forget("--annotator", "toni")
+    assert not files.probe.exists()
+    assert not (files.root / BY_VOTES).exists()
+    write_jsonl(files.pairs, [])  # as the next attempt prepares them, from the snapshot
+    vote(work)
+    assert files.read_done()["vote"]["used"] is False
+    fit_probe(work)
+    assert read_terms(files) is None
+    assert not files.prompts.exists()
+    assert list(files.read_done()) == ["vote"]
 
 
 def test_what_cannot_be_forgotten_is_refused_whole(

@@ -21,10 +21,11 @@ def wants_votes(work: Work) -> bool:
 def vote(work: Work) -> None:
     """Fit a probe to the judgments, and label the pairs by it where it has skill; tell why not where it does not.
 
-    A retry finds what was done. The snapshot keeps the labels by votes alone.
+    A retry finds what was done, unless its files were forgotten before the training. The snapshot keeps the labels by
+    votes alone.
     """
     files = work.files
-    if "vote" in files.read_done():
+    if files.has_done("vote") or files.has_done("train"):
         return
     if not has_enough(work.round.project):
         _tell(files, {"used": False}, "The probe had no vote: there are too few judgments to fit it to.")
@@ -63,9 +64,11 @@ def vote(work: Work) -> None:
 
 
 def _tell(files: RunDirectory, summary: Mapping[str, Any], event: str) -> None:
-    files.finish(
-        "vote", {**summary, "events": [event]}, files.hashes([files.votes, files.probe_labels]), [files.pairs]
-    )
+    outputs = [files.pairs]
+    if summary["used"]:  # without these the labels in pairs.jsonl cannot be told from those by votes
+        outputs += [files.root / BY_VOTES, files.probe_labels]
+    inputs = files.hashes([files.votes, files.probe_labels])
+    files.finish("vote", {**summary, "events": [event]}, inputs, outputs)
 
 
 def labelled_pairs(
