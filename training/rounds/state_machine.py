@@ -29,6 +29,7 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds.plan import (
+    UNSETTABLE,
     Plan,
     RoundError,
     check_lengths,
@@ -38,6 +39,7 @@ from training.rounds.plan import (
     usual_start,
 )
 from training.standings.gates import next_level
+from training.storage.folders import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -307,7 +309,8 @@ def cancel(round_: Round, by: User | None = None) -> bool:
 def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | None = None) -> None:
     """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot.
 
-    `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`).
+    `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`), and a KL budget that is
+    unset before it was kept.
     """
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
@@ -315,6 +318,8 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
     (check_policy if round_.trains else check_writer)(round_.start_policy)
     settings, message = round_.settings, "Resumed."
     if changes:
+        if UNSETTABLE in changes and "scale" in Folder(round_.folder).read_done():
+            raise RoundError(_("was kept already: the policy is scaled."), UNSETTABLE, separator=" ")
         settings = Plan.from_dict(settings).changed(changes).to_dict()
         named = ", ".join(f"{name} {'unset' if value is None else value}" for name, value in changes.items())
         message = f"Resumed with {named}."
