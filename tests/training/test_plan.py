@@ -126,6 +126,16 @@ def test_the_reference_may_be_a_policy_of_the_project(project: Project, trained:
     assert on_this_machine(config).reference == str(Path(settings.VAR) / "runs" / "reviews-1" / "adapter")
 
 
+def test_a_policy_that_only_writes_needs_no_reference(project: Project, trained: Policy) -> None:
+    project.training_settings = {"reference": "round 1"}
+    other = Policy.objects.create(
+        project=project, name="other", kind=Policy.Kind.BASE, base_model="other/model"
+    )
+    with pytest.raises(RoundError, match="reference"):
+        Plan.for_project(project, other, {})
+    assert Plan.for_project(project, other, {}, trains=False).config.reference == "start"
+
+
 def test_a_budget_that_a_reference_cannot_keep_is_refused(project: Project, trained: Policy) -> None:
     """A form sends the budget that is recommended, whichever reference is chosen."""
     asked: dict[str, Any] = {"reference": "round 1", "kl_budget": 2.0}

@@ -81,8 +81,12 @@ class Plan:
     choosing: Choosing = field(default_factory=Choosing)
 
     @classmethod
-    def for_project(cls, project: Project, policy: Policy, chosen: Mapping[str, Any]) -> Self:
+    def for_project(
+        cls, project: Project, policy: Policy, chosen: Mapping[str, Any], *, trains: bool = True
+    ) -> Self:
         """Return the project's defaults for training `policy`, with what was `chosen` laid over them.
+
+        Without `trains` the policy only writes, and the project's reference, of another model perhaps, has no part.
 
         `chosen` has any of the keys `training` (keys of config.json), `sampling` (keys of its `sampling`),
         `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons` and `gate_comparisons`.
@@ -105,6 +109,8 @@ class Plan:
         for name, value in counts.items():
             _check_count(name, value)
         training = _training(project, policy, chosen.get("training", {}))
+        if not trains:
+            training["reference"] = "start"
         for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
             for name in given.keys() & set(decided):
                 raise _decided_by_whetstone(name)
@@ -410,6 +416,9 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     """
     if config.sampling.reference not in (None, "base", "start"):
         raise _decided_by_whetstone("reference")
+    if config.reference not in ("start", "base") and not adapter_folder(config.reference).exists():
+        message = _("The adapter %(adapter)s is neither on this machine nor in the storage.")
+        raise RoundError(message % {"adapter": config.reference}, "reference", separator=": ")
     places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
     return replace(
         config,

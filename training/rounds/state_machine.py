@@ -201,7 +201,7 @@ def write(
         wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
         policy = check_writer(wanted)
         policy.project = project
-        plan = Plan.for_project(project, policy, chosen)
+        plan = Plan.for_project(project, policy, chosen, trains=False)
         if not is_endpoint(policy):
             check_lengths(plan)
         if project.rounds.open().exists():

@@ -26,8 +26,10 @@ from training.models import Round
 from training.provenance.archive_format import LEFT_OUT, MANIFEST, TABLES, people_fields
 from training.provenance.archive_reader import ArchiveError, ArchiveReader
 from training.provenance.archiving import write_archive
+from training.provenance.reproduction import can_repeat
 from training.provenance.restoring import restore
 from training.rounds import deciding, state_machine
+from training.rounds.plan import Plan, RoundError, on_this_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -146,6 +148,16 @@ def test_a_restored_project_is_the_same_but_for_its_ids(lived: Project, teammate
     assert moved.current_policy == round_.result_policy
     config = moved.rounds.get(number=2).settings["config"]
     assert config["start_adapter"] == config["reference"] == "runs/moved-1/adapter"
+
+
+def test_a_reference_that_is_not_in_an_archive_is_missed(finished: Round) -> None:
+    finished.settings["config"]["reference"] = "runs/other-7/adapter"  # perhaps another project's, elsewhere
+    finished.save()
+    moved = restore(ArchiveReader(io.BytesIO(archive_of(finished.project))), slug="moved").rounds.get()
+    assert not can_repeat(moved)
+    with pytest.raises(RoundError, match="neither on this machine nor in the storage") as refused:
+        on_this_machine(Plan.from_dict(moved.settings).config)
+    assert refused.value.field == "reference"
 
 
 def test_an_archive_from_before_ratings_is_restored(finished: Round) -> None:

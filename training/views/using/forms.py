@@ -164,7 +164,7 @@ class ReplyForm(forms.Form):
 def usual_sampling(project: Project, policy: Policy) -> dict[str, Any]:
     """Return the settings that rounds of this policy write with."""
     try:
-        sampling = Plan.for_project(project, check_writer(policy), {}).config.sampling
+        sampling = Plan.for_project(project, check_writer(policy), {}, trains=False).config.sampling
     except RefusalError:
         return {"max_new_tokens": 256, "temperature": 1.0, "top_p": 1.0, "seed": 0}
     return {
