@@ -150,15 +150,19 @@ def _named_start(project: Project, begin: Policy) -> Policy:
         raise RoundError(str(error), "start_from", separator=None) from error
 
 
-def retrain(original: Round, policy: Policy, by: User | None) -> Round:
+def retrain(original: Round, policy: Policy, by: User | None, *, reference: Policy | None = None) -> Round:
     """Queue a round that does `original` over from `policy`, with its settings, on what is left of its judgments.
 
-    They are those that stood when it was started. Raises RoundError as `start` does.
+    A `reference` takes the place of the policy that the settings name. The judgments are those that stood when it was
+    started. Raises RoundError as `start` does.
     """
     with transaction.atomic():
         project = _locked(original.project)
         plan = Plan.from_dict(original.settings)
-        plan = replace(plan, config=replace(plan.config, start_adapter=check_policy(policy).adapter or None))
+        config = replace(plan.config, start_adapter=check_policy(policy).adapter or None)
+        if reference is not None:
+            config = replace(config, reference=check_policy(reference).adapter)
+        plan = replace(plan, config=config)
         check_lengths(plan)
         if project.rounds.open().exists():
             raise RoundError(_why_no_other(project))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -17,7 +18,8 @@ from tests import factories
 from tests.annotate.invariants import broken_rules
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
-from training.rounds import deciding, runner, state_machine
+from training.provenance.consequences import find_consequences, prompt_target
+from training.rounds import deciding, lineage, runner, state_machine
 from training.rounds.choosing.terms import Terms, keep_terms, read_terms
 from training.rounds.phases.choosing import fit_probe
 from training.rounds.phases.training import train as train_here
@@ -151,6 +153,39 @@ def test_a_retraining_equals_a_history_without_them(
     assert fourth.start_policy == Round.objects.get(number=3).result_policy
     assert fourth.settings["config"]["start_adapter"] == f"{Round.objects.get(number=3).folder}/adapter"
     assert fourth.snapshot.pairs.count() == 16  # type: ignore[union-attr] # with the later judgment
+
+
+def test_a_reference_is_done_over_before_what_names_it(project: Project, teammate: User, rosa: User) -> None:
+    """Round 2 starts from the base model, against the policy of round 1."""
+    first = Round.objects.get(folder=f"runs/{train(live_through(project, rosa, teammate)).root.name}")
+    against = {**ALONE, "training": {**ALONE["training"], "reference": "round 1"}}
+    second = state_machine.start(project, None, against)
+    train(second)
+    made = Policy.objects.get(name="round 2")
+    assert [one.name for one in lineage.find_ancestors(made)] == ["round 1", "starter"]
+    assert lineage.find_base(made).name == "starter"
+    assert made in lineage.find_descendants(Policy.objects.get(name="round 1"))
+    pair = first.snapshot.pairs.first()  # type: ignore[union-attr]
+    other = Snapshot.objects.create(project=project, digest="f" * 64, settings={}, counts={})
+    others = {"snapshot": other, "created_at": first.created_at - timedelta(days=1)}
+    Round.objects.filter(pk=second.pk).update(**others)  # as if its judgments were others
+    found = find_consequences(prompt_target(pair.comparison.prompt))  # type: ignore[union-attr]
+    assert made in found.policies
+    assert (found.rounds, found.descended) == ([first], [second])
+    assert made in [one.policy for one in lineage.find_influences(pair.comparison)]  # type: ignore[union-attr]
+
+    Round.objects.filter(pk=second.pk).update(snapshot=second.snapshot, created_at=second.created_at)
+    forget("--annotator", "toni")
+    Round.objects.filter(pk=first.pk).update(state="rejected")
+    with pytest.raises(CommandError, match="its reference round 1 holds what was forgotten and was not"):
+        forget("--retrain")
+    Round.objects.filter(pk=first.pk).update(state="promoted")
+    assert "round 3 does round 1 over" in forget("--retrain")
+    train(Round.objects.get(number=3))
+    assert "round 4 does round 2 over" in forget("--retrain")
+    fourth = Round.objects.get(number=4)
+    assert (fourth.start_policy.name, fourth.settings["config"]["start_adapter"]) == ("starter", None)
+    assert fourth.settings["config"]["reference"] == "runs/reviews-3/adapter"
 
 
 def test_nothing_of_a_person_is_left_and_others_keep_theirs(

@@ -107,7 +107,7 @@ class TryForm(SamplingForm):
         chosen = self.data.get("prompt") if self.is_bound else self.initial.get("prompt")
         self.fields["text"].required = not chosen
         known = {one.pk for one in writers(project)}
-        family = [policy.pk, *(one.pk for one in lineage.find_ancestors(policy)[-1:])]
+        family = [policy.pk, *(one.pk for one in lineage.find_parents(policy)[-1:])]
         is_chat = isinstance(project.prompts.order_by("-pk").values_list("content", flat=True).first(), list)
         first = {
             "policies": [pk for pk in family if pk in known],
