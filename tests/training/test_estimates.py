@@ -165,12 +165,25 @@ def test_a_failed_round_resumes_with_other_limits(make_round: Any, owner: Any, c
     assert (answer.status_code, "at least 8" in text(answer)) == (422, True)
     with pytest.raises(RoundError, match="beta cannot change when a round is resumed"):
         state_machine.resume(round_, owner, {"beta": 0.5})
-    client.post(where, filled | {"action": "resume-with", "max_tokens": "256", "sampling.batch_size": "8"})
+    round_.settings["config"] |= {"kl_samples": 16, "kl_budget": 2.0}  # which its reference cannot keep
+    round_.save()
+    assert client.get(where).context["resume_form"].begun["kl_budget"] == 2.0
+    with pytest.raises(RoundError, match="kl_budget can only be unset"):
+        state_machine.resume(round_, owner, {"kl_budget": 3.0})
+    round_.run_dir.mkdir(parents=True)
+    (round_.run_dir / "done.json").write_text('{"scale": {}}')
+    with pytest.raises(RoundError, match="kl_budget was kept already"):
+        state_machine.resume(round_, owner, {"kl_budget": None})
+    (round_.run_dir / "done.json").unlink()
+    wanted = {"max_tokens": "256", "sampling.batch_size": "8", "kl_budget": ""}
+    client.post(where, filled | {"action": "resume-with"} | wanted)
     round_.refresh_from_db()
     config = round_.settings["config"]
     assert (round_.state, config["max_tokens"], config["sampling"]["batch_size"]) == ("queued", 256, 8)
-    assert config["beta"] == 0.3
-    assert round_.events.last().message == "Resumed with max_tokens 256, sampling.batch_size 8."
+    assert (config["beta"], config["kl_budget"]) == (0.3, None)
+    assert (
+        round_.events.last().message == "Resumed with max_tokens 256, sampling.batch_size 8, kl_budget unset."
+    )
 
 
 @pytest.mark.slow  # two children that load the model

@@ -126,6 +126,28 @@ def test_the_reference_may_be_a_policy_of_the_project(project: Project, trained:
     assert on_this_machine(config).reference == str(Path(settings.VAR) / "runs" / "reviews-1" / "adapter")
 
 
+def test_a_policy_that_only_writes_needs_no_reference(project: Project, trained: Policy) -> None:
+    project.training_settings = {"reference": "round 1"}
+    other = Policy.objects.create(
+        project=project, name="other", kind=Policy.Kind.BASE, base_model="other/model"
+    )
+    with pytest.raises(RoundError, match="reference"):
+        Plan.for_project(project, other, {})
+    assert Plan.for_project(project, other, {}, trains=False).config.reference == "start"
+
+
+def test_a_budget_that_a_reference_cannot_keep_is_refused(project: Project, trained: Policy) -> None:
+    """A form sends the budget that is recommended, whichever reference is chosen."""
+    asked: dict[str, Any] = {"reference": "round 1", "kl_budget": 2.0}
+    for shape in ({"r": 8}, {"r": 4, "alpha": 16.0}, {"r": 4, "alpha": 8.0, "target_modules": ["v_proj"]}):
+        with pytest.raises(RoundError, match=r"^kl_budget cannot be kept: the adapter of") as refused:
+            Plan.for_project(project, project.current_policy, {"training": asked | {"lora": shape}})
+        assert refused.value.field == "kl_budget"
+    alike = {"training": asked | {"lora": {"r": 4, "alpha": 8.0}}}  # of the modules only the model tells
+    assert Plan.for_project(project, project.current_policy, alike).config.kl_budget == 2.0
+    assert Plan.for_project(project, trained, {"training": asked}).config.kl_budget == 2.0
+
+
 @pytest.mark.parametrize("adapter", ["../outside", "runs/../../outside", "/etc", "files/x", "runs/link/x"])
 def test_an_adapter_lies_below_the_runs(project: Project, adapter: str) -> None:
     settings.RUNS.mkdir(exist_ok=True)

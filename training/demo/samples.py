@@ -43,7 +43,7 @@ def sample(
     With an `adapter` it writes by that in place of its own. Raises SamplingError.
     """
     try:
-        config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
+        config = on_this_machine(Plan.for_project(policy.project, policy, {}, trains=False).config)
     except (RoundError, StorageFaultError, OSError) as error:
         raise SamplingError(str(error)) from error
     if adapter is not None:

@@ -129,6 +129,17 @@ class RunDirectory:
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
 
+    def has_done(self, verb: str) -> bool:
+        """Return whether `verb` ended, and the files that it recorded are still here."""
+        entry = self.read_done().get(verb)
+        return entry is not None and all((self.root / path).is_file() for path in entry.get("outputs", {}))
+
+    def drop_done(self, *verbs: str) -> None:
+        """Remove these verbs from done.json, whose results are to be redone."""
+        done = self.read_done()
+        if done.keys() & set(verbs):
+            write_json(self.done, {verb: entry for verb, entry in done.items() if verb not in verbs})
+
     def finish(
         self, verb: str, summary: dict[str, Any], inputs: dict[str, str], outputs: Iterable[Path]
     ) -> None:

@@ -186,7 +186,7 @@ def _changes(project: Project, people: dict[int, User]) -> dict[str, Callable[[R
         if config.get("start_adapter"):
             config["start_adapter"] = adapters.get(config["start_adapter"])
         if config.get("reference", "start") not in ("start", "base"):
-            config["reference"] = adapters.get(config["reference"], "base")
+            config["reference"] = adapters.get(config["reference"], config["reference"])
 
     def trail(row: Row) -> None:
         row["who_name"] = _name_of(row["who"], row["who_name"], people, names)

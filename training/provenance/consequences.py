@@ -70,7 +70,7 @@ class Consequences:
     ratings: int
     snapshots: list[Snapshot]
     rounds: list[Round]  # trained on it
-    descended: list[Round]  # started from a policy that was
+    descended: list[Round]  # started from a policy that was, or trained against one
     policies: list[Policy]
 
     def to_dict(self) -> dict[str, object]:
@@ -141,7 +141,10 @@ def find_consequences(target: Target) -> Consequences:
     ]
     made = [round_.result_policy for round_ in rounds if round_.result_policy is not None]
     policies = {policy.pk: policy for one in made for policy in (one, *lineage.find_descendants(one))}
-    descended = target.project.rounds.filter(start_policy__in=policies, trains=True).order_by("number")
+    references = lineage.find_references(target.project.pk)
+    against = [round_ for round_, policy in references.items() if policy in policies]
+    came = Q(start_policy__in=policies) | Q(pk__in=against)
+    descended = target.project.rounds.filter(came, trains=True).order_by("number")
     numbers = {round_.number for round_ in rounds}
     return Consequences(
         target.project,

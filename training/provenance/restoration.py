@@ -24,6 +24,7 @@ from training.provenance.archive_reader import ArchiveError, ArchiveReader, line
 from training.standings.probed import rename_people
 
 AT_A_TIME = 2_000
+NOT_IN_THE_ARCHIVE = "runs/(not in the archive)/adapter"  # no round and no policy has such a folder
 LONGEST = 2**31  # characters, of a text without a limit
 COUNTERS = {  # state of a claim -> the counter of its comparison
     **dict.fromkeys(Claim.HOLDING, "claimed"),
@@ -61,6 +62,13 @@ class Restoration:
         return (
             f"{self.folder(found[1])}/adapter" if found[1] else f"runs/{self.slug}-policy-{found[2]}/adapter"
         )
+
+    def reference(self, adapter: Any) -> str:
+        """Return the folder here of a round's reference, or one that cannot exist where the archive does not have it.
+
+        A resumed round is then refused. Any other reference would train another policy.
+        """
+        return self.place(adapter) if ADAPTER.fullmatch(str(adapter)) else NOT_IN_THE_ARCHIVE
 
     def folder(self, number: Any) -> str:
         """Return the folder here, below var/, of a round by its number."""
@@ -249,7 +257,7 @@ def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> 
             if config.get("start_adapter"):
                 config["start_adapter"] = restoration.place(config["start_adapter"])
             if config.get("reference", "start") not in ("start", "base"):
-                config["reference"] = restoration.place(config["reference"])
+                config["reference"] = restoration.reference(config["reference"])
         case "snapshots":
             for name, shifted in (("comparison_shift", "comparisons"), ("judgment_shift", "judgments")):
                 values[name] = values.get(name, 0) + restoration.shifts[shifted]

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Comparison, Policy, Priority, Project, User
 from annotate.models.conflicts import again_on_race
 from training.models import Round
-from training.rounds.lineage import find_ancestors
+from training.rounds.lineage import find_parents
 from training.rounds.plan import RoundError
 from training.rounds.state_machine import FRESH_PRIORITY, move, note
 
@@ -72,7 +72,7 @@ def roll_back(project: Project, policy: Policy, by: User | None = None) -> None:
         message = f"Rolled back from {left.name if left else 'none'} to {policy.name}."
         for round_ in project.rounds.filter(result_policy__in=[p for p in (left, policy) if p]):
             note(round_, round_.state, message, by)
-        in_use = {policy.pk, *(ancestor.pk for ancestor in find_ancestors(policy))}
+        in_use = {policy.pk, *(ancestor.pk for ancestor in find_parents(policy))}
         for round_ in project.rounds.filter(state=Round.State.PROMOTED):
             wanted = FRESH_PRIORITY if round_.result_policy_id in in_use else Priority.STANDARD
             round_.fresh.open().update(priority=wanted)

@@ -73,7 +73,7 @@ def ask_writing(
     """Ask what it would cost to write `count` comparisons. Raises RoundError as `state_machine.write` does."""
     chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
     chosen["choosing"] = dict(choosing or {})
-    plan = Plan.for_project(project, check_policy(project.current_policy), chosen)
+    plan = Plan.for_project(project, check_policy(project.current_policy), chosen, trains=False)
     check_lengths(plan)
     return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict())
 

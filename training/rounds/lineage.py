@@ -27,7 +27,18 @@ def trace_back(policy: Policy) -> list[Ancestor]:
 
 
 def find_ancestors(policy: Policy) -> list[Policy]:
-    """Return the policies that a policy came from: its parent, its parent's parent and so on."""
+    """Return the policies that a policy came from, newest first: its parent and its round's reference, and theirs."""
+    sources, found, waiting = _sources(policy.project_id), set[int](), [policy.pk]
+    while waiting:
+        more = sources.get(waiting.pop(), set()) - found
+        found |= more
+        waiting += more
+    known = Policy.objects.filter(pk__in=found).select_related("brought_by")
+    return list(known.order_by("-pk"))
+
+
+def find_parents(policy: Policy) -> list[Policy]:
+    """Return the policies that a policy was trained from: its parent, its parent's parent and so on."""
     known = Policy.objects.filter(project=policy.project_id).select_related("brought_by")
     policies = {other.pk: other for other in known}
     found = []
@@ -39,7 +50,7 @@ def find_ancestors(policy: Policy) -> list[Policy]:
 
 def find_base(policy: Policy) -> Policy:
     """Return the policy that a lineage began with: the nearest one that no round made, such as the base model."""
-    lineage = [policy, *find_ancestors(policy)]
+    lineage = [policy, *find_parents(policy)]
     made = set(
         Round.objects.filter(result_policy__in=[one.pk for one in lineage]).values_list(
             "result_policy", flat=True
@@ -53,21 +64,49 @@ def find_descendants(policy: Policy) -> list[Policy]:
     return _descendants(policy, _children(policy.project_id))
 
 
-def _children(project_id: int) -> dict[int | None, list[Policy]]:
-    """Map the id of each policy of a project to the policies that were trained from it."""
-    children: dict[int | None, list[Policy]] = defaultdict(list)
+def find_references(project_id: int) -> dict[int, int]:
+    """Map the id of each round that was trained against a named policy of its project to that policy's id."""
+    by_adapter = dict(
+        Policy.objects.filter(project=project_id)
+        .exclude(adapter="")
+        .order_by("-pk")
+        .values_list("adapter", "pk")
+    )
+    named = Round.objects.filter(project=project_id, trains=True).order_by()
+    rows = named.values_list("pk", "settings__config__reference")
+    return {round_: by_adapter[adapter] for round_, adapter in rows if adapter in by_adapter}
+
+
+def _sources(project_id: int) -> dict[int, set[int]]:
+    """Map the id of each policy of a project to those that it came from: its parent, and its round's reference."""
+    parents = Policy.objects.filter(project=project_id).values_list("pk", "parent")
+    sources = {policy: {parent} if parent else set[int]() for policy, parent in parents}
+    references = find_references(project_id)
+    made = Round.objects.filter(pk__in=references, result_policy__isnull=False)
+    for round_, policy in made.values_list("pk", "result_policy"):
+        if policy is not None:
+            sources[policy].add(references[round_])
+    return sources
+
+
+def _children(project_id: int) -> dict[int, list[Policy]]:
+    """Map the id of each policy of a project to the policies that came from it."""
+    children: dict[int, list[Policy]] = defaultdict(list)
+    sources = _sources(project_id)
     for policy in Policy.objects.filter(project=project_id).select_related("parent", "brought_by"):
-        children[policy.parent_id].append(policy)
+        for source in sources[policy.pk]:
+            children[source].append(policy)
     return children
 
 
-def _descendants(policy: Policy, children: dict[int | None, list[Policy]]) -> list[Policy]:
-    found: list[Policy] = []
+def _descendants(policy: Policy, children: dict[int, list[Policy]]) -> list[Policy]:
+    found: dict[int, Policy] = {}
     generation = [policy]
     while generation:
-        generation = [child for parent in generation for child in children.get(parent.pk, [])]
-        found += generation
-    return sorted(found, key=lambda policy: policy.pk)
+        following = {child.pk: child for one in generation for child in children.get(one.pk, [])}
+        generation = [child for pk, child in following.items() if pk not in found]
+        found |= following
+    return [found[pk] for pk in sorted(found)]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ RESUMABLE = (
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
     *("sampling.max_tokens", "sampling.batch_size"),
 )
+# An option that may be unset before a round is resumed whose trained policy cannot be scaled.
+UNSETTABLE = "kl_budget"
 # Options that a round fills in for itself, of config.json and of its `sampling`: among them all that name a file.
 OF_THE_POLICY = ("base_model", "revision", "start_adapter", "probe")
 DECIDED = ("samples_per_prompt", "policy", "reference")
@@ -79,8 +81,12 @@ class Plan:
     choosing: Choosing = field(default_factory=Choosing)
 
     @classmethod
-    def for_project(cls, project: Project, policy: Policy, chosen: Mapping[str, Any]) -> Self:
+    def for_project(
+        cls, project: Project, policy: Policy, chosen: Mapping[str, Any], *, trains: bool = True
+    ) -> Self:
         """Return the project's defaults for training `policy`, with what was `chosen` laid over them.
+
+        Without `trains` the policy only writes, and the project's reference, of another model perhaps, has no part.
 
         `chosen` has any of the keys `training` (keys of config.json), `sampling` (keys of its `sampling`),
         `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons` and `gate_comparisons`.
@@ -103,10 +109,13 @@ class Plan:
         for name, value in counts.items():
             _check_count(name, value)
         training = _training(project, policy, chosen.get("training", {}))
+        if not trains:
+            training["reference"] = "start"
         for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
             for name in given.keys() & set(decided):
                 raise _decided_by_whetstone(name)
         config, pairs = _config(policy, training, sampling), _pairs(chosen.get("pairs", {}))
+        _check_scalable(config)
         if pairs.both_bad == "ratings" and config.loss not in OF_RATINGS:
             message = _("can only be taken as ratings by the loss %(losses)s.")
             raise RoundError(message % {"losses": ", ".join(OF_RATINGS)}, "pairs.both_bad", separator=" ")
@@ -130,7 +139,10 @@ class Plan:
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """Return the plan with `changes` by dotted name, of what its result does not depend on. Raises RoundError."""
         for name in changes:
-            if name not in RESUMABLE:
+            if name == UNSETTABLE:
+                if changes[name] is not None:
+                    raise RoundError(_("can only be unset when a round is resumed."), name, separator=" ")
+            elif name not in RESUMABLE:
                 message = _(
                     "cannot change when a round is resumed. Start a new round for that. What can: %(names)s."
                 )
@@ -268,6 +280,31 @@ def _reference(policy: Policy, named: Any) -> str:
     return check_policy(found).adapter or "base"
 
 
+def _check_scalable(config: TrainConfig) -> None:
+    """Refuse a KL budget where the trained policy cannot be scaled towards its reference, before hours of training.
+
+    What cannot be told from the files is seen when it is scaled. Raises RoundError.
+    """
+    if config.kl_budget is None or config.reference in ("start", "base"):
+        return
+    there, here = _shape(config.reference), {**asdict(config.lora), **_shape(config.start_adapter or "")}
+    for name in ("r", "alpha", "rslora", "dora", "target_modules"):
+        one, other = _comparable(there.get(name)), _comparable(here[name])
+        if one is not None and other is not None and one != other:
+            sentence = _(
+                "cannot be kept: the adapter of the reference has another %(name)s. Unset it, or choose another"
+                " reference."
+            )
+            raise RoundError(sentence % {"name": f"lora.{name}"}, "kl_budget", separator=" ")
+
+
+def _comparable(value: Any) -> Any:
+    """Return a setting of an adapter's shape to compare it by; None for modules that only the model tells."""
+    if isinstance(value, str) or (isinstance(value, list | tuple) and any("." in one for one in value)):
+        return None
+    return set(value) if isinstance(value, list | tuple) else value
+
+
 def named_adapters(config: TrainConfig) -> set[str]:
     """Return the adapters that training loads, by the database's names: that of its start, and of its reference."""
     others = {config.reference} - {"start", "base"}
@@ -339,8 +376,12 @@ def adapter_shape(policy: Policy) -> dict[str, Any]:
 
     Empty without an adapter, or where its configuration cannot be read (`check_policy` says so).
     """
+    return _shape(policy.adapter)
+
+
+def _shape(adapter: str) -> dict[str, Any]:
     try:
-        data = Folder(policy.adapter).read_json("adapter_config.json")
+        data = Folder(adapter).read_json("adapter_config.json")
         shape = {"r": data["r"], "alpha": data["lora_alpha"]}
         shape |= {"rslora": bool(data.get("use_rslora")), "dora": bool(data.get("use_dora"))}
         if data["target_modules"]:  # which say of a mixture's experts what there is to say
@@ -375,6 +416,9 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     """
     if config.sampling.reference not in (None, "base", "start"):
         raise _decided_by_whetstone("reference")
+    if config.reference not in ("start", "base") and not adapter_folder(config.reference).exists():
+        message = _("The adapter %(adapter)s is neither on this machine nor in the storage.")
+        raise RoundError(message % {"adapter": config.reference}, "reference", separator=": ")
     places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
     return replace(
         config,

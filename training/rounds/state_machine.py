@@ -29,6 +29,7 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds.plan import (
+    UNSETTABLE,
     Plan,
     RoundError,
     check_lengths,
@@ -38,6 +39,7 @@ from training.rounds.plan import (
     usual_start,
 )
 from training.standings.gates import next_level
+from training.storage.folders import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -148,15 +150,19 @@ def _named_start(project: Project, begin: Policy) -> Policy:
         raise RoundError(str(error), "start_from", separator=None) from error
 
 
-def retrain(original: Round, policy: Policy, by: User | None) -> Round:
+def retrain(original: Round, policy: Policy, by: User | None, *, reference: Policy | None = None) -> Round:
     """Queue a round that does `original` over from `policy`, with its settings, on what is left of its judgments.
 
-    They are those that stood when it was started. Raises RoundError as `start` does.
+    A `reference` takes the place of the policy that the settings name. The judgments are those that stood when it was
+    started. Raises RoundError as `start` does.
     """
     with transaction.atomic():
         project = _locked(original.project)
         plan = Plan.from_dict(original.settings)
-        plan = replace(plan, config=replace(plan.config, start_adapter=check_policy(policy).adapter or None))
+        config = replace(plan.config, start_adapter=check_policy(policy).adapter or None)
+        if reference is not None:
+            config = replace(config, reference=check_policy(reference).adapter)
+        plan = replace(plan, config=config)
         check_lengths(plan)
         if project.rounds.open().exists():
             raise RoundError(_why_no_other(project))
@@ -199,7 +205,7 @@ def write(
         wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
         policy = check_writer(wanted)
         policy.project = project
-        plan = Plan.for_project(project, policy, chosen)
+        plan = Plan.for_project(project, policy, chosen, trains=False)
         if not is_endpoint(policy):
             check_lengths(plan)
         if project.rounds.open().exists():
@@ -307,7 +313,8 @@ def cancel(round_: Round, by: User | None = None) -> bool:
 def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | None = None) -> None:
     """Queue a failed round again; training goes on from its last checkpoint. Raises RoundError if it cannot.
 
-    `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`).
+    `changes` are settings by dotted name that its result does not depend on (`plan.RESUMABLE`), and a KL budget that is
+    unset before it was kept.
     """
     if not round_.can_resume:
         sentence = _("Round %(number)d has not failed, so there is nothing to resume.")
@@ -315,6 +322,8 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
     (check_policy if round_.trains else check_writer)(round_.start_policy)
     settings, message = round_.settings, "Resumed."
     if changes:
+        if UNSETTABLE in changes and "scale" in Folder(round_.folder).read_done():
+            raise RoundError(_("was kept already: the policy is scaled."), UNSETTABLE, separator=" ")
         settings = Plan.from_dict(settings).changed(changes).to_dict()
         named = ", ".join(f"{name} {'unset' if value is None else value}" for name, value in changes.items())
         message = f"Resumed with {named}."

@@ -185,7 +185,7 @@ def _merge(merge: MergedWeights, folder: Path) -> None:
     """Have the engine merge into a folder, then write the folder as one file into the storage."""
     policy = merge.policy
     require_adapter(policy)
-    config = on_this_machine(Plan.for_project(policy.project, policy, {}).config)
+    config = on_this_machine(Plan.for_project(policy.project, policy, {}, trains=False).config)
     files, out = RunDirectory(folder / "run"), folder / "model"
     files.write_config(config)
     _follow(merge, files, out)

@@ -74,7 +74,7 @@ def plan_of(policy: Policy, sampling: Mapping[str, Any]) -> Plan:
     chosen = {**sampling, "distinct": False, "skip_long": False}
     if is_endpoint(policy):
         chosen |= {name: value for name, value in policy.endpoint.sampling.items() if name not in sampling}
-    return Plan.for_project(policy.project, policy, {"sampling": chosen})
+    return Plan.for_project(policy.project, policy, {"sampling": chosen}, trains=False)
 
 
 def send(trial: Trial) -> None:

@@ -24,6 +24,7 @@ from training.rounds.plan import (
     COUNTS,
     MOST_COMPARISONS,
     RESUMABLE,
+    UNSETTABLE,
     Plan,
     RoundError,
     dotted,
@@ -237,13 +238,17 @@ class RoundForm(forms.Form):
 
 
 class ResumeForm(forms.Form):
-    """The options that may change before a failed round is resumed: how the same work fits into the machine."""
+    """The options that may change before a failed round is resumed: how the same work fits into the machine.
+
+    A KL budget that is set may be unset too.
+    """
 
     def __init__(self, round_: Round, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         begun = dict(dotted(round_.settings))
         options = {name: (default, text, choices) for name, default, text, choices in explain()}
-        self.begun = {name: begun.get(name, options[name][0]) for name in RESUMABLE}
+        names = (*RESUMABLE, *([UNSETTABLE] if begun.get(UNSETTABLE) is not None else []))
+        self.begun = {name: begun.get(name, options[name][0]) for name in names}
         for name, initial in self.begun.items():
             default, text, choices = options[name]
             self.fields[name] = option_field(name, initial, default, text, choices)

@@ -28,9 +28,11 @@ from training.models import Round
 from training.provenance.archive_format import LEFT_OUT, MANIFEST, TABLES, people_fields
 from training.provenance.archive_reader import ArchiveError, ArchiveReader
 from training.provenance.archiving import write_archive
+from training.provenance.reproduction import can_repeat
 from training.provenance.restoring import restore
 from training.rounds import deciding, state_machine
 from training.standings.probed import probe_checks
+from training.rounds.plan import Plan, RoundError, on_this_machine
 
 pytestmark = pytest.mark.django_db
 
@@ -168,6 +170,16 @@ def test_a_probes_word_follows_the_people_it_is_of(finished: Round, teammate: Us
         assert report["checks"] == {pseudonym(person.pk): [[0.8, 3]]}
         assert report["reliability"] == {pseudonym(person.pk): {}}
         assert report["skill"] == {"has_skill": True}
+
+
+def test_a_reference_that_is_not_in_an_archive_is_missed(finished: Round) -> None:
+    finished.settings["config"]["reference"] = "runs/other-7/adapter"  # perhaps another project's, elsewhere
+    finished.save()
+    moved = restore(ArchiveReader(io.BytesIO(archive_of(finished.project))), slug="moved").rounds.get()
+    assert not can_repeat(moved)
+    with pytest.raises(RoundError, match="neither on this machine nor in the storage") as refused:
+        on_this_machine(Plan.from_dict(moved.settings).config)
+    assert refused.value.field == "reference"
 
 
 def test_an_archive_from_before_ratings_is_restored(finished: Round) -> None:

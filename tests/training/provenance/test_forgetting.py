@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -15,10 +16,14 @@ from annotate.models import Comparison, Import, Judgment, Policy, Project, Promp
 from annotate.projects import trail
 from tests import factories
 from tests.annotate.invariants import broken_rules
-from training.engine.rundir import RunDirectory
+from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Round
-from training.rounds import deciding, runner, state_machine
+from training.provenance.consequences import find_consequences, prompt_target
+from training.rounds import deciding, lineage, runner, state_machine
+from training.rounds.choosing.terms import Terms, keep_terms, read_terms
+from training.rounds.phases.choosing import fit_probe
 from training.rounds.phases.training import train as train_here
+from training.rounds.phases.voting import BY_VOTES, vote
 from training.rounds.phases.work import Work
 
 pytestmark = pytest.mark.django_db
@@ -150,6 +155,39 @@ def test_a_retraining_equals_a_history_without_them(
     assert fourth.snapshot.pairs.count() == 16  # type: ignore[union-attr] # with the later judgment
 
 
+def test_a_reference_is_done_over_before_what_names_it(project: Project, teammate: User, rosa: User) -> None:
+    """Round 2 starts from the base model, against the policy of round 1."""
+    first = Round.objects.get(folder=f"runs/{train(live_through(project, rosa, teammate)).root.name}")
+    against = {**ALONE, "training": {**ALONE["training"], "reference": "round 1"}}
+    second = state_machine.start(project, None, against)
+    train(second)
+    made = Policy.objects.get(name="round 2")
+    assert [one.name for one in lineage.find_ancestors(made)] == ["round 1", "starter"]
+    assert lineage.find_base(made).name == "starter"
+    assert made in lineage.find_descendants(Policy.objects.get(name="round 1"))
+    pair = first.snapshot.pairs.first()  # type: ignore[union-attr]
+    other = Snapshot.objects.create(project=project, digest="f" * 64, settings={}, counts={})
+    others = {"snapshot": other, "created_at": first.created_at - timedelta(days=1)}
+    Round.objects.filter(pk=second.pk).update(**others)  # as if its judgments were others
+    found = find_consequences(prompt_target(pair.comparison.prompt))  # type: ignore[union-attr]
+    assert made in found.policies
+    assert (found.rounds, found.descended) == ([first], [second])
+    assert made in [one.policy for one in lineage.find_influences(pair.comparison)]  # type: ignore[union-attr]
+
+    Round.objects.filter(pk=second.pk).update(snapshot=second.snapshot, created_at=second.created_at)
+    forget("--annotator", "toni")
+    Round.objects.filter(pk=first.pk).update(state="rejected")
+    with pytest.raises(CommandError, match="its reference round 1 holds what was forgotten and was not"):
+        forget("--retrain")
+    Round.objects.filter(pk=first.pk).update(state="promoted")
+    assert "round 3 does round 1 over" in forget("--retrain")
+    train(Round.objects.get(number=3))
+    assert "round 4 does round 2 over" in forget("--retrain")
+    fourth = Round.objects.get(number=4)
+    assert (fourth.start_policy.name, fourth.settings["config"]["start_adapter"]) == ("starter", None)
+    assert fourth.settings["config"]["reference"] == "runs/reviews-3/adapter"
+
+
 def test_nothing_of_a_person_is_left_and_others_keep_theirs(
     project: Project, owner: User, teammate: User, rosa: User, client_for: Any
 ) -> None:
@@ -221,6 +259,49 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     upload.file.delete(save=False)
     assert not files.prompts.exists()
     assert not broken_rules(project)
+
+
+def test_a_failed_round_redoes_what_came_of_the_forgotten(
+    ready_project: Project,
+    teammate: User,
+    make_comparisons: Any,
+    judge: Any,
+    make_round: Any,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """Its probe voted, and was to choose among the samples; without its person there are too few judgments for it."""
+    make_comparisons(40)
+    judge(ready_project, teammate)
+    round_ = make_round("failed")
+    files = RunDirectory(round_.run_dir)
+    files.probe.mkdir(parents=True)
+    (files.probe / "probe.json").write_text("{}")
+    write_jsonl(files.votes, [{"id": "1", "first": "good", "second": "bad"}])
+    write_jsonl(files.probe_labels, [{"id": "1", "label": 0.1}])
+    write_jsonl(files.pairs, [{"id": "1", "chosen": "good", "rejected": "bad", "label": 1.0, "margin": 1.0}])
+    skill = {"has_skill": True, "accuracy": 0.9, "low": 0.8, "high": 1.0}
+    files.finish("probe", {"skill": skill}, {}, [files.probe, files.probe_labels])
+    work = Work(round_, files)
+    vote(work)
+    assert files.read_done()["vote"]["turned"] == 1
+    keep_terms(files, Terms(by_probe=True, candidates=3, control=0.2))
+    for path in (files.prompts, files.samples):
+        write_jsonl(path, [])
+    files.finish("sample", {}, {}, [files.samples])
+    fit_probe(work)
+    assert files.has_done("sample")  # as long as its probe is there
+
+    with django_capture_on_commit_callbacks(execute=True):
+        forget("--annotator", "toni")
+    assert not files.probe.exists()
+    assert not (files.root / BY_VOTES).exists()
+    write_jsonl(files.pairs, [])  # as the next attempt prepares them, from the snapshot
+    vote(work)
+    assert files.read_done()["vote"]["used"] is False
+    fit_probe(work)
+    assert read_terms(files) is None
+    assert not files.prompts.exists()
+    assert list(files.read_done()) == ["vote"]
 
 
 def test_what_cannot_be_forgotten_is_refused_whole(

@@ -126,6 +126,8 @@ def test_a_round_keeps_what_came_and_goes_on(
 def test_two_policies_write_a_side_each(project: Any, owner: Any, make_endpoint: Any, server: Any) -> None:
     add_prompts(project, "One begins", "Two begins")
     first, second = make_endpoint("acme"), make_endpoint("other")
+    project.training_settings = {"reference": "starter"}  # which means nothing to them
+    project.save()
     round_ = work(state_machine.write(project, owner, 2, policy=first, against=second))
     assert round_.state == "written", round_.reason
     made = Comparison.objects.filter(project=project)

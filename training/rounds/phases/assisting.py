@@ -26,7 +26,12 @@ def is_assisted(work: Work) -> bool:
 
 
 def assist(work: Work) -> None:
-    """Write the snapshot's votes, and let a probe of them label pairs. Raises as `run_verb` does."""
+    """Write the snapshot's votes, and let a probe of them label pairs. Raises as `run_verb` does.
+
+    What a trained policy was trained on stays as it is recorded, even when its files were forgotten.
+    """
+    if work.files.has_done("train"):
+        return
     votes = RunDirectory(work.files.root / "assist").votes
     if not votes.exists() and work.round.snapshot is not None:
         votes.parent.mkdir(exist_ok=True)

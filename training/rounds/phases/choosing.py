@@ -1,6 +1,7 @@
 """The phases in which a probe is fitted to a project's judgments, and chooses among the samples."""
 
 import logging
+import shutil
 from dataclasses import replace
 
 from django.utils.translation import gettext as _
@@ -10,9 +11,10 @@ from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import Round
 from training.rounds.choosing.choice import FILE as CHOICES
 from training.rounds.choosing.choice import choose
+from training.rounds.choosing.terms import FILE as TERMS
 from training.rounds.choosing.terms import Terms, decide_terms, keep_terms, may_choose, read_terms
 from training.rounds.choosing.votes import has_enough, vote_rows
-from training.rounds.finishing import probing_files
+from training.rounds.finishing import previous_files, probing_files
 from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import ChildFailedError, Work
 from training.rounds.plan import is_endpoint, on_this_machine, weights_of
@@ -28,6 +30,8 @@ def wants_probe(work: Work) -> bool:
 
 def fit_probe(work: Work) -> None:
     """Fit the round's probe to all judgments so far, unless they are too few. A probe that fails ends no round."""
+    if _has_lost_probe(work):
+        _start_over(work.files)
     if read_terms(work.files) is not None or not has_enough(work.round.project):
         return
     reader = _reader(work.round)
@@ -45,6 +49,22 @@ def fit_probe(work: Work) -> None:
     except ChildFailedError as error:
         logger.warning("%s goes on without a probe: %s", work.round, error)
         keep_terms(work.files, Terms(why=str(error)))
+
+
+def _has_lost_probe(work: Work) -> bool:
+    """Return whether the probe that is to choose is gone: forgetting removes it, and archives do not have it."""
+    terms = read_terms(work.files)
+    if terms is None or not terms.by_probe or work.files.has_done("choose"):
+        return False
+    return not probing_files(work.round, work.files).has_done("probe")
+
+
+def _start_over(files: RunDirectory) -> None:
+    """Remove the terms, and what was written by them: without that probe they may be others."""
+    files.drop_done("probe", "sample", "rate", "choose")
+    shutil.rmtree(previous_files(files).root, ignore_errors=True)
+    for path in (files.prompts, files.samples, files.ratings, files.root / CHOICES, files.root / TERMS):
+        path.unlink(missing_ok=True)
 
 
 def _reader(round_: Round) -> Policy | None:
@@ -70,15 +90,16 @@ def _probing_files(work: Work, reader: Policy) -> RunDirectory:
 
 def decide(work: Work) -> Terms:
     """Return the terms under which the round's comparisons are chosen, which its first attempt decided."""
-    report = probing_files(work.round, work.files).read_done().get("probe")
-    wanted, skill = work.plan.fresh_comparisons, report and report.get("skill")
+    files = probing_files(work.round, work.files)
+    skill = files.read_done()["probe"].get("skill") if files.has_done("probe") else None
+    wanted = work.plan.fresh_comparisons
     return decide_terms(work.round, work.plan.choosing, wanted, work.files, skill)
 
 
 def choose_comparisons(work: Work) -> None:
     """Rate the samples, and choose which are compared. Where the probe does not choose, say why."""
     files, terms = work.files, read_terms(work.files)
-    if terms is None or "choose" in files.read_done():
+    if terms is None or files.has_done("choose"):
         return
     if not terms.by_probe or not files.samples.exists():
         files.finish("choose", {"by": "random", "why": terms.why}, {}, [])

@@ -26,12 +26,12 @@ def run_verb(
     processes: int = 1,
     each_tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run a verb of the engine over the run directory, or over other `files`, unless done.json says that it ended.
+    """Run a verb of the engine over the run directory, or over other `files`, unless it ended and its results are here.
 
     Raises ChildFailedError with the reason, RoundLostError, or WorkerStoppingError. The child is gone by then.
     """
     files = files or work.files
-    if verb not in files.read_done():
+    if not files.has_done(verb):
         follow_child(work, files, verb, *arguments, processes=processes, each_tick=each_tick)
 
 

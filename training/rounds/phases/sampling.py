@@ -22,7 +22,7 @@ def sample(work: Work) -> None:
     write_prompts(round_, files, decide(work))
     previous = previous_files(files)
     for directory in (files, previous) if previous.prompts.exists() else (files,):
-        if "sample" in directory.read_done() or not directory.prompts.stat().st_size:
+        if directory.has_done("sample") or not directory.prompts.stat().st_size:
             continue
         writer = round_.opponent if directory is previous else None if round_.trains else round_.start_policy
         if writer is not None and is_endpoint(writer):

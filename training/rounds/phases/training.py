@@ -17,11 +17,11 @@ from training.rounds.phases.work import ChildFailedError, Work
 def train(work: Work) -> None:
     """Train the adapter, unless an earlier attempt did. Raises as `run_verb` does."""
     round_, files = work.round, work.files
-    if "train" not in files.read_done():
+    if not files.has_done("train"):
         choose_processes(round_)
         tail = MetricsTail(round_, files.metrics)
         run_verb(work, "train", processes=round_.processes, each_tick=tail.read)
-    if "train" not in files.read_done() or not files.adapter.is_dir():
+    if not files.has_done("train") or not files.adapter.is_dir():
         raise ChildFailedError("Training ended without an adapter.")
 
 

@@ -27,10 +27,11 @@ def wants_votes(work: Work) -> bool:
 def vote(work: Work) -> None:
     """Fit a probe to the snapshot's judgments, and label the pairs by it where it has skill. Tell where it has none.
 
-    A retry finds what was done. The snapshot keeps the labels by votes alone.
+    A retry finds what was done, unless its files were forgotten before the training. The snapshot keeps the labels by
+    votes alone.
     """
     files, snapshot = work.files, work.round.snapshot
-    if "vote" in files.read_done():
+    if files.has_done("vote") or files.has_done("train"):
         return
     if snapshot is None or not _has_enough(snapshot):
         _tell(files, {"used": False}, "The probe had no vote: there are too few judgments to fit it to.")
@@ -67,9 +68,11 @@ def vote(work: Work) -> None:
 
 
 def _tell(files: RunDirectory, summary: Mapping[str, Any], event: str) -> None:
-    files.finish(
-        "vote", {**summary, "events": [event]}, files.hashes([files.votes, files.probe_labels]), [files.pairs]
-    )
+    outputs = [files.pairs]
+    if summary["used"]:  # without these the labels in pairs.jsonl cannot be told from those by votes
+        outputs += [files.root / BY_VOTES, files.probe_labels]
+    inputs = files.hashes([files.votes, files.probe_labels])
+    files.finish("vote", {**summary, "events": [event]}, inputs, outputs)
 
 
 def _has_enough(snapshot: Snapshot) -> bool:

@@ -107,7 +107,7 @@ class TryForm(SamplingForm):
         chosen = self.data.get("prompt") if self.is_bound else self.initial.get("prompt")
         self.fields["text"].required = not chosen
         known = {one.pk for one in writers(project)}
-        family = [policy.pk, *(one.pk for one in lineage.find_ancestors(policy)[-1:])]
+        family = [policy.pk, *(one.pk for one in lineage.find_parents(policy)[-1:])]
         is_chat = isinstance(project.prompts.order_by("-pk").values_list("content", flat=True).first(), list)
         first = {
             "policies": [pk for pk in family if pk in known],
@@ -164,7 +164,7 @@ class ReplyForm(forms.Form):
 def usual_sampling(project: Project, policy: Policy) -> dict[str, Any]:
     """Return the settings that rounds of this policy write with."""
     try:
-        sampling = Plan.for_project(project, check_writer(policy), {}).config.sampling
+        sampling = Plan.for_project(project, check_writer(policy), {}, trains=False).config.sampling
     except RefusalError:
         return {"max_new_tokens": 256, "temperature": 1.0, "top_p": 1.0, "seed": 0}
     return {
