@@ -375,6 +375,8 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     """
     if config.sampling.reference not in (None, "base", "start"):
         raise _decided_by_whetstone("reference")
+    if config.probe is not None:
+        raise _decided_by_whetstone("probe")
     places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
     return replace(
         config,
