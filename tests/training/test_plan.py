@@ -108,7 +108,7 @@ def test_no_setting_names_a_file_or_another_policy(project: Project, part: str, 
 
 def test_a_stored_probe_does_not_reach_the_worker(project: Project) -> None:
     config = Plan.for_project(project, project.current_policy, {}).config
-    with pytest.raises(RoundError, match="^probe is not chosen for a round: Whetstone"):
+    with pytest.raises(RoundError, match=r"^probe is not chosen for a round: Whetstone"):
         on_this_machine(replace(config, probe="/etc"))
 
 
