@@ -196,6 +196,11 @@ class Round(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("round", args=[self.project.slug, self.number])
 
+    def report(self, verb: str) -> dict[str, Any]:
+        """Return what a verb of the engine reported; empty for none, and for what an archive brings that is none."""
+        found = self.summary.get(verb) if isinstance(self.summary, dict) else None
+        return found if isinstance(found, dict) else {}
+
     @property
     def opponent(self) -> Policy | None:
         """Return the policy that writes the other side of its comparisons; None where one policy writes both."""

@@ -19,6 +19,9 @@ EXCLUSIONS = {
 }
 
 
+_LARGEST_ID = 2**63 - 1  # that the database holds
+
+
 class PairSettingsError(ValueError):
     """A value without meaning. `field` names the setting, and `message` says what is wrong with it."""
 
@@ -65,6 +68,8 @@ class PairSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policies", tuple(self.policies))
+        if not all(_is_id(policy) for policy in self.policies):
+            raise PairSettingsError("policies", "must be a list of ids of policies.")
         for name, choices in (
             ("ties", ("drop", "half")),
             ("both_bad", ("drop", "ratings")),
@@ -80,3 +85,7 @@ class PairSettings:
             raise PairSettingsError("margin_scale", f"must be from 0 to 10, not {self.margin_scale!r}.")
         if not 1 <= self.min_judgments <= 50:
             raise PairSettingsError("min_judgments", f"must be from 1 to 50, not {self.min_judgments!r}.")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_ID

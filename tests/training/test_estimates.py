@@ -1,14 +1,17 @@
 """An estimate is asked for on a page, answered by a worker, and changes nothing."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Project, Snapshot
 from tests.training.pages import FRAGMENT, as_sent, text
+from training.engine.rundir import RunDirectory
 from training.models import DryRun, Round, Worker
 from training.rounds import estimates, state_machine
 from training.rounds.plan import RoundError
@@ -200,3 +203,21 @@ def test_a_worker_measures_a_round_and_keeps_nothing(
     assert estimate.result["training"]["fits"]
     assert not Snapshot.objects.exists()
     assert not Round.objects.exists()
+
+
+def test_an_estimate_counts_assisted_writing_and_its_start(
+    ready_project: Project, owner: Any, make_round: Any, tmp_path: Path
+) -> None:
+    """Each prompt is written for as often; here twelve pairs of twelve prompts, of which one is one too many."""
+    begin = make_round("promoted").result_policy
+    (settings.VAR / begin.adapter).mkdir(parents=True, exist_ok=True)
+    chosen = {
+        "training": {"assist": {"pairs": 13, "candidates": 4}, "kl_samples": 0, "kl_budget": None},
+        "fresh_comparisons": 6,
+        "gate_comparisons": 0,
+    }
+    estimate = estimates.ask_round(ready_project, owner, chosen, begin)
+    shares = estimates._write_files(estimate, RunDirectory(tmp_path / "run"))
+    assert shares["assisting"] == 24 * 4 / 12
+    plan = estimates.Plan.from_dict(estimate.settings)
+    assert estimates._unsaved_round(estimate, plan, trains=True).start_policy == begin

@@ -1,6 +1,7 @@
 """The plan of a round, checked before it starts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_hub_ids_and_the_starter_are_no_paths_below_home(settings: Any) -> None:
         ("training", "start_adapter"),
         ("training", "base_model"),
         ("training", "revision"),
+        ("training", "probe"),
     ],
 )
 def test_no_setting_names_a_file_or_another_policy(project: Project, part: str, name: str) -> None:
@@ -102,6 +104,12 @@ def test_no_setting_names_a_file_or_another_policy(project: Project, part: str, 
         with pytest.raises(RoundError, match=f"^{name} is not chosen for a round: Whetstone") as refused:
             Plan.for_project(project, project.current_policy, chosen)
         assert refused.value.field == name
+
+
+def test_a_stored_probe_does_not_reach_the_worker(project: Project) -> None:
+    config = Plan.for_project(project, project.current_policy, {}).config
+    with pytest.raises(RoundError, match=r"^probe is not chosen for a round: Whetstone"):
+        on_this_machine(replace(config, probe="/etc"))
 
 
 def test_the_reference_may_be_a_policy_of_the_project(project: Project, trained: Policy) -> None:

@@ -22,6 +22,7 @@ from training.models import Round
 from training.provenance.lineage_file import judgment_lineage, policy_lines
 from training.rounds import lineage, runner, state_machine
 from training.rounds.plan import RoundError
+from training.usage import model_card
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +97,7 @@ def test_ratings_lead_to_their_judgments_and_back(
     assert [row for row in written["ratings"] if row["comparison"] == bad[0].pk] == back
     assert {row["completion"] for row in back} == {bad[0].first_id, bad[0].second_id}
     assert [row["judgments"] for row in back] == [[judgment.pk]] * 2
+    assert "single ratings among them | 18 | " in model_card.write(finished.result_policy)
 
 
 def test_what_was_forgotten_is_in_no_rating(project: Project, owner: User, bad: list[Comparison]) -> None:

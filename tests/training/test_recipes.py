@@ -71,3 +71,21 @@ def test_a_gguf_files_context_counts_without_a_configuration(tmp_path: Path) -> 
         assert context_length(str(path)) == 8192
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
     assert context_length(str(tmp_path)) == 512
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"hidden_size": 1e999, "num_hidden_layers": 2, "vocab_size": 9, "max_position_embeddings": 1e999}',
+        b"[" * 100_000,
+        b'{"max_position_embeddings": 512, "padding": "' + b"x" * (1 << 20) + b'"}',
+        b'{"hidden_size": 0, "num_hidden_layers": 2, "vocab_size": 9, "num_attention_heads": 0}',
+        b"\xff",
+    ],
+    ids=["endless", "deep", "long", "empty", "binary"],
+)
+def test_an_odd_configuration_names_no_size_or_context(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "config.json").write_bytes(content)
+    assert (model_size(str(folder)), context_length(str(folder))) == (None, None)

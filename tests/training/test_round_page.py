@@ -346,3 +346,19 @@ def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -
 
 def test_the_current_policy_offers_no_roll_back(finished: Round, owner: Any, client_for: Any) -> None:
     assert "Roll back" not in text(client_for(owner).get(address("policy", finished)))
+
+
+def test_a_summary_of_another_kind_counts_as_none(finished: Round, owner: Any, client_for: Any) -> None:
+    client = client_for(owner)
+    figures = {"scale": "x", "kl": None, "reward": 1, "length": 2.0, "distinct_2": None}
+    scale = {"final": figures, "reference": figures, "budget": 1.0, "completions": 3}
+    odd_report = {"status": "x", "pairs": "x", "events": 7, "heldout": 1, "left_out": [1]}
+    for odd in (5, None, odd_report, scale):
+        finished.summary = dict.fromkeys(("assist", "scale", "sample", "train", "probe"), odd)
+        if odd is odd_report:
+            finished.summary["train"] = {**odd, "pairs": 12}
+        finished.save()
+        for page in ("policy", "model-card"):
+            where = reverse(page, args=["reviews", finished.result_policy_id])
+            assert client.get(where).status_code == 200, (odd, page)
+        assert client.get(finished.get_absolute_url()).status_code == 200, odd

@@ -75,6 +75,14 @@ def test_the_last_probe_with_skill_is_evidence(make_round, ready_project, owner,
     assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.8, 3), Check(0.95, 2)]}
 
 
+def test_what_an_archive_says_of_a_probe_is_checked(make_round, ready_project, owner, make_comparisons):
+    say(owner, make_comparisons(1)[0], "first")
+    odd = [["0.9", 3], [2.0, 3], [0.9, -1], [0.9, "x"], [0.9], 5, [True, 3], [0.7, 2]]
+    for probe in ({"checks": {pseudonym(owner.pk): odd}}, {"checks": {"x": 7}}, {"checks": [1]}, None, [1]):
+        Round.objects.filter(pk=make_round("cancelled").pk).update(summary={"probe": probe})
+    assert collect(ready_project).added["probe"] == {owner.pk: [Check(0.7, 2)]}
+
+
 @pytest.mark.slow
 @pytest.mark.once
 def test_a_round_is_trained_on_labels_of_its_probe(project, owner, make_member, tiny, client_for) -> None:

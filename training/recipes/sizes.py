@@ -8,6 +8,8 @@ from typing import Any
 from primitives.gguf import read_context
 
 _IN_NAME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([mb])(?![a-z0-9])", re.IGNORECASE)
+MOST_BYTES = 1 << 20  # of a config.json, which has some kilobytes
+MOST_PARAMETERS = 10**15  # what is larger is no model
 _UNITS = {"m": 10**6, "b": 10**9}
 
 
@@ -22,8 +24,8 @@ def model_size(path: str) -> int | None:
 
 def _by_configuration(file: Path) -> int | None:
     """Return the parameters of a decoder of these dimensions: its matrices, without norms and biases."""
+    read = _read_json(file)
     try:
-        read: Any = json.loads(file.read_text(encoding="utf-8"))
         shape = read.get("text_config", read)
         hidden, layers, words = (
             int(shape[name]) for name in ("hidden_size", "num_hidden_layers", "vocab_size")
@@ -33,11 +35,12 @@ def _by_configuration(file: Path) -> int | None:
         shared = int(shape.get("num_key_value_heads") or heads)
         wide = int(shape.get("head_dim") or hidden // heads)
         experts = int(shape.get("num_local_experts") or shape.get("num_experts") or 1)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
     attention = 2 * hidden * wide * (heads + shared)
     ends = words * hidden * (1 if shape.get("tie_word_embeddings") else 2)
-    return ends + layers * (attention + 3 * hidden * inner * experts)
+    found = ends + layers * (attention + 3 * hidden * inner * experts)
+    return found if 0 < found < MOST_PARAMETERS else None
 
 
 def context_length(path: str) -> int | None:
@@ -46,14 +49,21 @@ def context_length(path: str) -> int | None:
         return None
     if (gguf := _only_gguf(Path(path))) is not None:
         return read_context(gguf)
-    try:
-        data = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    data = _read_json(Path(path) / "config.json")
     if not isinstance(data, dict):
         return None
     limit = data.get("max_position_embeddings") or data.get("n_positions")
-    return limit if isinstance(limit, int) else None
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None
+
+
+def _read_json(file: Path) -> Any:
+    """Return what a file of JSON holds, or None for a file that cannot be read, is too large or is nested too deep."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+        return json.loads(content) if len(content) <= MOST_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _only_gguf(path: Path) -> Path | None:

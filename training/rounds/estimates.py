@@ -6,6 +6,7 @@ in it, and stores what that says. An estimate is cheap and harms nothing, so one
 
 import json
 import logging
+import math
 import subprocess
 import tempfile
 import time
@@ -25,7 +26,7 @@ from annotate.models import Policy, Project, User
 from annotate.pairs.snapshots import take_snapshot, training_rows
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError
-from training.engine.rundir import RunDirectory, write_jsonl
+from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
 from training.rounds.choosing.terms import expect_terms
@@ -159,8 +160,8 @@ def _finish(estimate: DryRun, state: DryRun.State, **fields: Any) -> None:
 def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     """Write what `plan` reads. Return what else is written, as shares of the completions that `plan` knows of.
 
-    Those are what the policy before writes for the gate, and what KL is measured on. Raises RoundError where a round
-    could not start either.
+    Those are what the policy before writes for the gate, what KL is measured on, and what a probe labels. Raises
+    RoundError where a round could not start either.
     """
     if estimate.kind == DryRun.Kind.MODEL:
         files.write_config(on_this_machine(TrainConfig.from_dict(estimate.settings["config"])))
@@ -170,7 +171,7 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     trains = estimate.kind == DryRun.Kind.ROUND
     if trains:
         _write_pairs(estimate, plan, files)
-    round_ = _unsaved_round(estimate, trains)
+    round_ = _unsaved_round(estimate, plan, trains)
     gate = results.gate_entries(round_, plan.gate_comparisons) if trains else []
     terms = expect_terms(round_, plan.choosing, plan.fresh_comparisons)
     entries = gate + results.fresh_entries(round_, plan.fresh_comparisons, terms)
@@ -179,7 +180,18 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     sets = SETS_WITH_BUDGET if plan.config.kl_budget else SETS
     measured = sets * plan.config.kl_samples if trains else 0
     written = sum(one["n"] for one in entries) or 1
-    return {"policy before": sum(one["n"] for one in gate) / written, "measuring KL": measured / written}
+    return {
+        "policy before": sum(one["n"] for one in gate) / written,
+        "measuring KL": measured / written,
+        "assisting": (_count_assisting(plan, files) if trains else 0) / written,
+    }
+
+
+def _count_assisting(plan: Plan, files: RunDirectory) -> int:
+    """Return how many completions are written for a probe to label: as many for each prompt that is trained on."""
+    assist = plan.config.assist
+    prompts = {json.dumps([row["prompt"], row.get("tools")]) for _line, row in read_jsonl(files.pairs)}
+    return len(prompts) * math.ceil(assist.pairs / len(prompts)) * assist.candidates
 
 
 def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:
@@ -211,10 +223,10 @@ def _write_pairs(estimate: DryRun, plan: Plan, files: RunDirectory) -> None:
         files.heldout.unlink()
 
 
-def _unsaved_round(estimate: DryRun, trains: bool) -> Round:
+def _unsaved_round(estimate: DryRun, plan: Plan, trains: bool) -> Round:
     """Return the round that would be started, so that its prompts can be drawn."""
     project = estimate.project
-    policy: Policy = usual_start(project) if trains else check_policy(project.current_policy)
+    policy: Policy = _find_start(project, plan) if trains else check_policy(project.current_policy)
     return Round(
         project=estimate.project,
         number=0,
@@ -222,6 +234,16 @@ def _unsaved_round(estimate: DryRun, trains: bool) -> Round:
         trains=trains,
         folder=f"estimate-{estimate.pk}",
     )
+
+
+def _find_start(project: Project, plan: Plan) -> Policy:
+    """Return the policy whose weights a plan trains from."""
+    config = plan.config
+    weights = {"base_model": config.base_model, "revision": config.revision or ""}
+    found = project.policies.exclude(kind=Policy.Kind.EXTERNAL).filter(
+        adapter=config.start_adapter or "", **weights
+    )
+    return found.order_by("pk").first() or usual_start(project)
 
 
 def _run_plan(estimate: DryRun, files: RunDirectory) -> dict[str, Any] | None:

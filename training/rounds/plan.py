@@ -419,6 +419,8 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     if config.reference not in ("start", "base") and not adapter_folder(config.reference).exists():
         message = _("The adapter %(adapter)s is neither on this machine nor in the storage.")
         raise RoundError(message % {"adapter": config.reference}, "reference", separator=": ")
+    if config.probe is not None:
+        raise _decided_by_whetstone("probe")
     places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
     return replace(
         config,

@@ -1,5 +1,6 @@
 """The drift of a round's policy from its reference, as the engine's verb `scale` measured it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +33,25 @@ class Drift:
 
 
 def measure_drift(round_: Round) -> Drift | None:
-    """Return the drift of a round's policy; None where it was not measured, as in rounds of earlier versions."""
-    found = round_.summary.get("scale")
-    if not found:
+    """Return the drift of a round's policy; None where it was not measured, as in rounds of earlier versions.
+
+    A report of another kind, as an archive may bring, counts as none.
+    """
+    found = round_.report("scale")
+    try:
+        return _read(round_, found) if found else None
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    scale = found["final"]["scale"]
+
+
+def _read(round_: Round, found: dict[str, Any]) -> Drift:
+    scale = _number(found["final"]["scale"])
     policies = [_figures(_reference(round_), found["reference"], is_reference=True)]
     if scale < 1:
         policies.append(_figures("", found["trained"]))
     policies.append(_figures(round_.result_policy.name if round_.result_policy else "", found["final"]))
-    return Drift(policies, found["budget"], scale, found["completions"])
+    budget = None if found["budget"] is None else _number(found["budget"])
+    return Drift(policies, budget, scale, int(found["completions"]))
 
 
 def _reference(round_: Round) -> str:
@@ -58,5 +68,18 @@ def _reference(round_: Round) -> str:
 
 
 def _figures(name: str, found: dict[str, Any], *, is_reference: bool = False) -> DriftFigures:
-    kl = None if is_reference else found["kl"]
-    return DriftFigures(name, kl, found["reward"], found["length"], found["distinct_2"])
+    kl = None if is_reference else _interval(found["kl"])
+    distinct_2 = None if found["distinct_2"] is None else _number(found["distinct_2"])
+    return DriftFigures(name, kl, _interval(found["reward"]), _number(found["length"]), distinct_2)
+
+
+def _interval(found: dict[str, Any]) -> dict[str, float]:
+    return {name: _number(found[name]) for name in ("value", "low", "high")}
+
+
+def _number(found: Any) -> float:
+    """Return a finite number. Raises TypeError or ValueError for what is none."""
+    number = float(found)
+    if not math.isfinite(number):
+        raise ValueError("A figure is not finite.")
+    return number

@@ -98,7 +98,9 @@ class HeldOut:
 
 def measure_held_out(round_: Round) -> HeldOut | None:
     """Return how often the implicit reward prefers what annotators preferred, on prompts that training never saw."""
-    figures: dict[str, Any] = round_.summary.get("train", {}).get("heldout", {})
+    figures: Any = round_.report("train").get("heldout")
+    if not isinstance(figures, dict):
+        return None
     before, after = figures.get("before"), figures.get("after")
     if not before or not after:
         return None

@@ -17,7 +17,7 @@ def probe_checks(project: Project) -> dict[int, list[Check]]:
     """Return what the newest probe with skill said of each annotator's votes, on prompts that it had not seen."""
     summaries = Round.objects.filter(project=project).order_by("-number").values_list("summary", flat=True)
     checks: dict[str, Any] = next(
-        (found for one in summaries[:_LOOKED_AT] if (found := one.get("probe", {}).get("checks"))), {}
+        (found for one in summaries[:_LOOKED_AT] if (found := _find_checks(one))), {}
     )
     if not checks:
         return {}
@@ -51,3 +51,26 @@ def rename_people(report: Mapping[str, Any], names: Mapping[str, str]) -> dict[s
             if not (0 <= chance <= 1 and times >= 0):
                 raise ValueError("a check has a chance from 0 to 1")
     return {key: value for key, value in report.items() if key not in OF_PEOPLE} | found
+
+
+def _find_checks(summary: Any) -> dict[str, Any]:
+    """Return the checks in a round's summary. What is none, as an archive may bring, is left out."""
+    found = summary
+    for name in ("probe", "checks"):
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: [one for one in counts if _is_check(one)]
+        for name, counts in found.items()
+        if isinstance(counts, list)
+    }
+
+
+def _is_check(found: Any) -> bool:
+    if not isinstance(found, list) or len(found) != 2 or any(isinstance(one, bool) for one in found):
+        return False
+    chance, times = found
+    return (
+        isinstance(chance, int | float) and 0 <= chance <= 1 and isinstance(times, int) and 0 <= times < 2**53
+    )

@@ -147,12 +147,11 @@ def _data(rounds: list[Round]) -> str:
     ]
     for round_ in known:
         held = holdings.get(round_.snapshot_id or 0, lineage.Holdings())
-        pairs = round_.summary.get("train", {}).get("pairs", held.pairs + held.ratings)
-        pairs = f"{pairs}, single ratings among them" if held.ratings else pairs
+        trained = round_.report("train").get("pairs")
+        pairs = trained if isinstance(trained, int) else held.pairs + held.ratings
+        shown = f"{pairs:,}" + (", single ratings among them" if held.ratings else "")
         digest = round_.snapshot.digest if round_.snapshot else ""
-        rows.append(
-            f"| {round_.number} | {pairs:,} | {held.judgments:,} | {held.annotators:,} | `{digest}` |"
-        )
+        rows.append(f"| {round_.number} | {shown} | {held.judgments:,} | {held.annotators:,} | `{digest}` |")
     note = "Annotators compared two completions of a prompt, blind to which policy wrote them."
     forgotten = (
         " Some of these pairs were forgotten since, on request."

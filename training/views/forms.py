@@ -151,6 +151,9 @@ class Like:
         return cls(estimate.project, settings, trains, taken=tuple(names))
 
 
+BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together
+
+
 class RoundForm(forms.Form):
     """The settings of a round. They begin as the project's defaults, or as those of `like`.
 
@@ -216,7 +219,8 @@ class RoundForm(forms.Form):
         cleaned: dict[str, Any] = dict(self.cleaned_data)
         beside = {name: cleaned[name] for name in ("loss", "eval_steps", "kl_samples") if cleaned.get(name)}
         for name, value in cleaned.items():
-            alone = nested({name: value})
+            together = {other: cleaned[other] for other in BOUNDED_BY.get(name, ()) if cleaned.get(other)}
+            alone = nested({**together, name: value})
             try:
                 PairSettings(**alone["pairs"])
                 options = {**beside, **alone["training"], "sampling": alone["sampling"]}

@@ -1,6 +1,5 @@
 """The outcome of a finished round, as its page shows it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -41,12 +40,12 @@ def outcome(round_: Round) -> dict[str, Any]:
         "held_out": measure_held_out(round_),
         "lengths": measure_lengths(round_),
         "drift": measure_drift(round_),
-        "assisted": round_.summary.get("assist"),
-        "people_pairs": round_.summary.get("train", {}).get("pairs", 0) - _labelled_by_probe(round_),
-        "health": round_.summary.get("train", {}).get("health", []),
+        "assisted": _assisted(round_),
+        "people_pairs": _whole(round_.report("train").get("pairs")) - _whole(_assisted(round_).get("pairs")),
+        "health": _listed(round_.report("train").get("health")),
         "told": _told(round_),
         "cut": cut_completions(round_),
-        "encoding": _encoding(round_.summary.get("train", {}).get("left_out", {})),
+        "encoding": _encoding(round_.report("train").get("left_out")),
         "gallery": gallery_page(round_, 1, GALLERY_GLIMPSE),
         "fresh_judged": round_.fresh.filter(judged__gt=0).count(),
         "fresh_total": round_.fresh.count(),
@@ -58,16 +57,28 @@ def outcome(round_: Round) -> dict[str, Any]:
     }
 
 
-def _labelled_by_probe(round_: Round) -> int:
-    """Return how many of the pairs that were trained on a probe labelled."""
-    return int(round_.summary.get("assist", {}).get("pairs", 0))
+# What a report holds is checked: an archive may bring a summary of another kind.
+
+
+def _assisted(round_: Round) -> dict[str, Any]:
+    """Return what the verb `assist` reported, with how many of the pairs that were trained on a probe labelled."""
+    found = round_.report("assist")
+    return found if isinstance(found.get("pairs"), int) else {}
+
+
+def _whole(found: Any) -> int:
+    return found if isinstance(found, int) else 0
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def cut_completions(round_: Round) -> dict[str, int] | None:
     """Return how many completions of a round were cut at their limit, if those are more than one in ten."""
-    done = round_.summary.get("sample", {})
-    written = done.get("completions", 0)
-    cut = written - done.get("ended", written)
+    done = round_.report("sample")
+    written = _whole(done.get("completions"))
+    cut = written - _whole(done.get("ended", written))
     if cut <= MANY_CUT * written:
         return None
     limit = round_.settings.get("config", {}).get("sampling", {}).get("max_new_tokens", 0)
@@ -76,15 +87,17 @@ def cut_completions(round_: Round) -> dict[str, int] | None:
 
 def _told(round_: Round) -> list[str]:
     """Return what the engine had to say while it trained and sampled, each sentence once."""
-    verbs = (round_.summary.get(verb, {}) for verb in TELLING)
-    return list(dict.fromkeys(event for verb in verbs for event in verb.get("events", [])))
+    events = (event for verb in TELLING for event in _listed(round_.report(verb).get("events")))
+    return list(dict.fromkeys(event for event in events if isinstance(event, str)))
 
 
-def _encoding(left_out: Mapping[str, Any]) -> dict[str, list[tuple[int, str]]]:
+def _encoding(left_out: Any) -> dict[str, list[tuple[int, str]]]:
     """Return the pairs that training dropped, and those that it cut to max_length: how many, and why."""
+    found = left_out if isinstance(left_out, dict) else {}
     return {
-        name: [(count, str(ENCODING.get(why, why))) for why, count in left_out.get(name, {}).items()]
+        name: [(count, str(ENCODING.get(why, why))) for why, count in found[name].items()]
         for name in ("dropped", "truncated")
+        if isinstance(found.get(name), dict)
     }
 
 

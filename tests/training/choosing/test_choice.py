@@ -167,7 +167,7 @@ def test_no_probe_chooses_on_held_out_prompts(sampled: Any) -> None:
 def test_settings_of_choosing_are_checked() -> None:
     assert Choosing.from_settings({"candidates": 4}, {"control": 1}) == Choosing(candidates=4, control=1)
     for bad, field in (({"by": "taste"}, "by"), ({"candidates": 1}, "candidates"), ({"control": 0.05}, "control"),
-                       ({"seed": 1}, "seed"), ([], "")):  # fmt: skip
+                       ({"seed": 1}, "seed"), ([], ""), ({"by": ["probe"]}, "by"), ({"by": {}}, "by")):  # fmt: skip
         with pytest.raises(ChoosingError) as caught:
             Choosing.from_settings(bad)
         assert caught.value.field == field

@@ -35,7 +35,7 @@ class Choosing:
     control: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.by not in BY:
+        if not isinstance(self.by, str) or self.by not in BY:
             raise ChoosingError(_("must be one of %(names)s.") % {"names": ", ".join(BY)}, "by")
         self._check_number("candidates", LEAST_CANDIDATES, MOST_CANDIDATES, int)
         self._check_number("control", LEAST_CONTROL, 1.0, (int, float))
