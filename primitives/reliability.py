@@ -16,7 +16,8 @@ from primitives.statistics import CONFIDENCE
 # Before any evidence: right three times of four, as sure as 8 checks.
 PRIOR_ACCURACY, PRIOR_WEIGHT = 0.75, 8
 LEAST, MOST = 0.02, 0.99  # no annotator is always right, nor always wrong
-_SWEEPS, _STEPS, _CLOSE = 100, 60, 1e-7
+_SWEEPS, _STEPS, _CLOSE = 100, 60, 1e-4
+_DEVIATIONS = 10  # a density is next to nothing further from its highest point
 _GRID = tuple((place + 0.5) / 200 for place in range(200))
 
 Annotator = Any  # whatever names one
@@ -57,25 +58,37 @@ UNKNOWN = Reliability(PRIOR_ACCURACY, LEAST, MOST, 0.0)
 def estimate(items: Iterable[Item]) -> dict[Annotator, Reliability]:
     """Return each annotator's reliability: the likeliest values of all together, by expectation-maximization.
 
-    Each moves half the way to the value that is likeliest given the others', until none moves. All move at once, so
-    that two who only contradict each other come out alike. The prior is worth PRIOR_WEIGHT votes. The interval takes
-    the others' values as known.
+    Each moves half the way to the value that is likeliest given the others', until none is further than _CLOSE from it.
+    A label moves by about as much as the values behind it. All move at once, so that two who only contradict each other
+    come out alike. The prior is worth PRIOR_WEIGHT votes. The interval takes the others' values as known.
     """
-    cast = _by_annotator(items)
-    values: dict[Annotator, float] = dict.fromkeys(cast, PRIOR_ACCURACY)
-    for _ in range(_SWEEPS):
-        wanted = {
-            annotator: likeliest(_checks(annotator, votes, values), values[annotator])
-            for annotator, votes in cast.items()
-        }
-        moved = max((abs(wanted[one] - values[one]) for one in cast), default=0.0)
-        values = {one: (values[one] + wanted[one]) / 2 for one in cast}
-        if moved < _CLOSE:
-            break
-    return {
-        annotator: summarize(_checks(annotator, votes, values), values[annotator])
-        for annotator, votes in cast.items()
+    merged = merge(items)
+    values: dict[Annotator, float] = {
+        annotator: PRIOR_ACCURACY for item in merged for annotator, _prefers_first in item.votes
     }
+    checks, wanted = _checks(merged, values), values
+    for _ in range(_SWEEPS):
+        wanted = {one: likeliest(some, values[one]) for one, some in checks.items()}
+        if all(abs(wanted[one] - values[one]) < _CLOSE for one in values):
+            break
+        values = {one: (values[one] + wanted[one]) / 2 for one in values}
+        checks = _checks(merged, values)
+    return {one: summarize(some, wanted[one]) for one, some in checks.items()}
+
+
+def merge(items: Iterable[Item]) -> list[Item]:
+    """Return the items with those that say the same as one, which they also do with first and second swapped.
+
+    Items of two votes, however many, become two for each pair of annotators: they agreed, or they did not.
+    """
+    found: dict[tuple[tuple[tuple[Annotator, bool], ...], float], float] = defaultdict(float)
+    for votes, chance, times in items:
+        if votes and not votes[0][1]:
+            swapped = tuple((annotator, not prefers_first) for annotator, prefers_first in votes)
+            found[swapped, 1 - chance] += times
+        else:
+            found[votes, chance] += times
+    return [Item(votes, chance, times) for (votes, chance), times in found.items()]
 
 
 def chance_of_first(
@@ -90,24 +103,22 @@ def chance_of_first(
     return sigmoid(odds)
 
 
-def _by_annotator(items: Iterable[Item]) -> dict[Annotator, list[tuple[Item, bool]]]:
-    """Return each annotator's votes with the items that they are on; both of one who voted twice."""
-    found: dict[Annotator, list[tuple[Item, bool]]] = defaultdict(list)
-    for item in items:
-        for annotator, prefers_first in item.votes:
-            found[annotator].append((item, prefers_first))
-    return dict(found)
-
-
-def _checks(
-    annotator: Annotator, votes: Sequence[tuple[Item, bool]], values: Mapping[Annotator, float]
-) -> list[Check]:
-    """Return what all but an annotator's own votes say of these votes, those that say the same together."""
-    found: dict[float, float] = defaultdict(float)
-    for item, prefers_first in votes:
-        chance = chance_of_first(item, values, without=annotator)
-        found[round(chance if prefers_first else 1 - chance, 4)] += item.times
-    return [Check(chance, times) for chance, times in found.items()]
+def _checks(items: Iterable[Item], values: Mapping[Annotator, float]) -> dict[Annotator, list[Check]]:
+    """Return what all but their own votes say of each annotator's votes, those that say the same together."""
+    evidence = {annotator: logit(value) for annotator, value in values.items()}
+    found: dict[Annotator, dict[float, float]] = {annotator: defaultdict(float) for annotator in values}
+    for votes, chance, times in items:
+        own: dict[Annotator, float] = defaultdict(float)  # of one who voted twice, both votes
+        for annotator, prefers_first in votes:
+            own[annotator] += evidence[annotator] if prefers_first else -evidence[annotator]
+        odds = logit(chance) + sum(own.values())
+        for annotator, prefers_first in votes:
+            others = odds - own[annotator]
+            found[annotator][round(sigmoid(others if prefers_first else -others), 4)] += times
+    return {
+        annotator: [Check(chance, times) for chance, times in some.items()]
+        for annotator, some in found.items()
+    }
 
 
 # --- One annotator -----------------------------------------------------------------------------------------------
@@ -152,23 +163,26 @@ def log_likelihood(checks: Sequence[Check], value: float) -> float:
 def summarize(checks: Sequence[Check], value: float) -> Reliability:
     """Return a reliability with its central interval under the prior, and what the checks are worth."""
     right, wrong = PRIOR_WEIGHT * PRIOR_ACCURACY, PRIOR_WEIGHT * (1 - PRIOR_ACCURACY)
+    _slope, bend = _slopes(checks, value)
+    reach = _DEVIATIONS / math.sqrt(-bend)
+    points = [point for point in _GRID if abs(point - value) <= reach]
     logs = [
         right * math.log(point) + wrong * math.log(1 - point) + log_likelihood(checks, point)
-        for point in _GRID
+        for point in points
     ]
-    low, high = _central(logs)
+    low, high = _central(points, logs) if points else (value, value)
     worth = math.fsum(times * (2 * chance - 1) ** 2 for chance, times in checks)
     return Reliability(value, min(low, value), max(high, value), worth)
 
 
-def _central(logs: Sequence[float]) -> tuple[float, float]:
-    """Return the points of the grid between which CONFIDENCE of a density lies, given its logarithm."""
+def _central(points: Sequence[float], logs: Sequence[float]) -> tuple[float, float]:
+    """Return the points between which CONFIDENCE of a density lies, given its logarithm."""
     highest = max(logs)
     density = [math.exp(log - highest) for log in logs]
     total, tail = math.fsum(density), (1 - CONFIDENCE) / 2
-    low = high = _GRID[0]
+    low = high = points[0]
     below = 0.0
-    for point, part in zip(_GRID, density, strict=True):
+    for point, part in zip(points, density, strict=True):
         if below / total <= tail:
             low = point
         if below / total < 1 - tail:

@@ -21,6 +21,7 @@ from django.db.models.lookups import Contains
 from annotate.models import Comparison, Judgment, Project
 from annotate.pairs.ballots import Columns, Outcome, outcomes
 from annotate.pairs.settings import PairSettings
+from annotate.reports.recalled import recall_evidence
 from annotate.reports.reliability import ENOUGH_CHECKS, weights_of_votes
 
 
@@ -97,17 +98,18 @@ def aggregate(
     only: Q | None = None,
     *,
     at: datetime | None = None,
+    recalled: bool = False,
 ) -> Aggregation:
     """Return the project's current judgments, or those of the moment `at`, as preference pairs.
 
-    `only` narrows the judgments. No text is loaded.
+    `only` narrows the judgments. No text is loaded. With `recalled`, votes may count by figures that a page recalls.
     """
     pairs: list[Pair] = []
     ratings: list[Rating] = []
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0
     settings = settings or PairSettings()
-    for decision in decide(project, settings, only, at=at):
+    for decision in decide(project, settings, only, at=at, recalled=recalled):
         judgments += len(decision.votes)
         comparisons += 1
         if isinstance(decision.made, Pair):
@@ -135,10 +137,11 @@ def decide(
     only: Q | None = None,
     *,
     at: datetime | None = None,
+    recalled: bool = False,
 ) -> Iterator[Decision]:
     """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
     settings = settings or PairSettings()
-    reliability = _weights(project, settings, at)
+    reliability = _weights(project, settings, at, recalled)
     outcome_of = outcomes(settings, reliability)
     for _comparison, some in groupby(_votes(project, settings, only or Q(), at), key=itemgetter(0)):
         votes = list(some)
@@ -149,11 +152,16 @@ def decide(
         yield Decision(row.comparison, row.first, made, votes, row.held_out)
 
 
-def _weights(project: Project, settings: PairSettings, at: datetime | None) -> dict[int, float] | None:
+def _weights(
+    project: Project, settings: PairSettings, at: datetime | None, recalled: bool
+) -> dict[int, float] | None:
     """Return the reliability by which votes count, None where all count the same."""
     if settings.votes == "equal":
         return None
-    return weights_of_votes(project, at, enough=0 if settings.votes == "reliability" else ENOUGH_CHECKS)
+    enough = 0 if settings.votes == "reliability" else ENOUGH_CHECKS
+    return (
+        recall_evidence(project).weigh(enough) if recalled else weights_of_votes(project, at, enough=enough)
+    )
 
 
 def _votes(project: Project, settings: PairSettings, only: Q, at: datetime | None) -> Iterator[Vote]:

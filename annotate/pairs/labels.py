@@ -6,7 +6,8 @@ from annotate.models import Comparison, Judgment
 from annotate.pairs.aggregation import ballots_of, read_votes
 from annotate.pairs.ballots import Ballot, find_outcome
 from annotate.pairs.settings import PairSettings
-from annotate.reports.reliability import ENOUGH_CHECKS, collect
+from annotate.reports.recalled import recall_evidence
+from annotate.reports.reliability import ENOUGH_CHECKS
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def find_label(comparison: Comparison) -> PresentLabel | None:
     votes = list(read_votes(Judgment.objects.current().filter(comparison=comparison)))
     if not votes:
         return None
-    evidence = collect(comparison.project)
+    evidence = recall_evidence(comparison.project)
     weights = evidence.weigh(ENOUGH_CHECKS)
     cast = [Ballot._make(columns) for columns in ballots_of(votes, by_voter=weights is not None)]
     outcome = find_outcome(cast, PairSettings(), weights)

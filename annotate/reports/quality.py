@@ -15,7 +15,7 @@ from annotate.reports import agreement
 from annotate.reports.agreement import Annotator
 from annotate.reports.alarms import Alarm, find_alarms
 from annotate.reports.days import Day, days_of
-from annotate.reports.reliability import collect
+from annotate.reports.recalled import recall_evidence
 from annotate.text.model_names import make_name_pattern
 from primitives.statistics import Share, percent, sum_shares
 
@@ -83,7 +83,7 @@ def assess(project: Project, search: str = "") -> Quality:
 
     `search` narrows the external annotators by their names.
     """
-    evidence = collect(project)
+    evidence = recall_evidence(project)
     met = evidence.met
     found = agreement.annotators(project, met=met, reliable=agreement.as_values(evidence.find()))
     has_chosen, met = any(meeting.by_probe for meeting in met), agreement.on_random_pairs(met)

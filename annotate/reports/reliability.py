@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from django.db.models import Count, Exists, F, OuterRef
 from django.utils.translation import gettext as _
@@ -48,6 +49,10 @@ class Evidence:
 
     def find(self) -> dict[int, Reliability]:
         """Return each annotator's reliability, by expectation-maximization."""
+        return self._found
+
+    @cached_property
+    def _found(self) -> dict[int, Reliability]:
         return estimate(self.items())
 
     def weigh(self, enough: float) -> dict[int, float] | None:

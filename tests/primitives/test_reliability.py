@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from primitives.reliability import PRIOR_ACCURACY, Item, chance_of_first, estimate
+from primitives import reliability
+from primitives.reliability import PRIOR_ACCURACY, Check, Item, chance_of_first, estimate, likeliest, merge
 
 
 def voted_items(
@@ -51,6 +52,21 @@ def test_items_may_be_counted_together() -> None:
     items = voted_items({"a": 0.9, "b": 0.8}, 60, overlap=2)
     together = [Item(item.votes, times=items.count(item)) for item in set(items)]
     assert estimate(together)["a"].value == pytest.approx(estimate(items)["a"].value, abs=1e-3)
+
+
+def test_work_grows_with_pairs_of_people_not_with_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps: list[float] = []
+
+    def counted(checks: list[Check], start: float) -> float:
+        sweeps.append(start)
+        return likeliest(checks, start)
+
+    monkeypatch.setattr(reliability, "likeliest", counted)
+    true = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.5}
+    items = voted_items(true, 4_000, overlap=2)
+    assert len(merge(items)) == 2 * len(true)  # each meets the next: they agree, or they do not
+    assert estimate(items)["a"].value == pytest.approx(0.9, abs=0.07)
+    assert len(sweeps) <= 30 * len(true)
 
 
 def test_the_chance_of_the_first_is_naive_bayes() -> None:

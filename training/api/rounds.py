@@ -36,7 +36,7 @@ from training.rounds.choosing.defaults import chooses_regardless
 from training.rounds.plan import RoundError, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.state_machine import MIN_PAIRS
-from training.standings.audit import measure_audit
+from training.standings.audit import recall_audit
 from training.standings.gates import measure_gate
 
 
@@ -128,7 +128,7 @@ class Choosing(Endpoint):
     @operation("Get what choosing comparisons saves", roles=READERS, gives=AuditOut)
     def get(self, call: Call) -> Response:
         regardless = chooses_regardless(call.project)
-        return Response(audit_data(measure_audit(call.project), regardless=regardless))
+        return Response(audit_data(recall_audit(call.project), regardless=regardless))
 
 
 class Workers(Endpoint):

@@ -55,7 +55,7 @@ class Readiness:
 def find_readiness(project: Project) -> Readiness:
     """Return how ready a project is, by its own settings. Raises RoundError if no round can start from its policy."""
     plan = Plan.for_project(project, usual_start(project), {})
-    account = Account.from_counts(aggregate(project, plan.pairs).counts)
+    account = Account.from_counts(aggregate(project, plan.pairs, recalled=True).counts)
     last = project.rounds.filter(result_policy__isnull=False).first()
     return Readiness(
         account=account,
@@ -68,7 +68,7 @@ def find_readiness(project: Project) -> Readiness:
 def _may_have_enough(project: Project, chosen: PairSettings) -> bool:
     """Return whether the settings that keep the most judgments give enough pairs."""
     widest = replace(chosen, ties="half", min_judgments=1, include_too_fast=True)
-    return bool(aggregate(project, widest).counts["train"] >= MIN_PAIRS)
+    return bool(aggregate(project, widest, recalled=True).counts["train"] >= MIN_PAIRS)
 
 
 def _judgments_since(project: Project, round_: Round) -> int:

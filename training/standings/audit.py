@@ -18,6 +18,7 @@ from django.db.models import Avg, Case, Count, F, FloatField, Max, Q, QuerySet, 
 from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Judgment, Project
+from annotate.reports.recalled import recall
 from primitives import evidence
 from primitives.statistics import Estimate
 from training.standings.gates import opinions
@@ -97,6 +98,11 @@ def measure_audit(project: Project) -> Audit:
         worth=estimate_worth(pair_up(observations, sizes)),
         tells_strength=strengths.count() > 1,
     )
+
+
+def recall_audit(project: Project) -> Audit:
+    """Return the same for a page, measured at most once for the same judgments."""
+    return recall(project, "audit", lambda: measure_audit(project))
 
 
 def estimate_worth(blocks: Sequence[tuple[float, float]]) -> Estimate | None:

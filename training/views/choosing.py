@@ -22,7 +22,7 @@ from training.rounds.choosing.settings import (
     PROBE,
     Choosing,
 )
-from training.standings.audit import measure_audit
+from training.standings.audit import recall_audit
 
 TITLE = _("Choice of comparisons")
 NAMES = ("choosing.by", "choosing.candidates", "choosing.control")
@@ -70,7 +70,7 @@ def without_open(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def audit_context(project: Project) -> dict[str, Any]:
     """Return what choosing saves in a project, and whether it goes on whatever that is, for a template."""
-    return {"audit": measure_audit(project), "regardless": chooses_regardless(project)}
+    return {"audit": recall_audit(project), "regardless": chooses_regardless(project)}
 
 
 @require_POST

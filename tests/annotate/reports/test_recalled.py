@@ -1,0 +1,36 @@
+"""Figures that are measured once for the same judgments."""
+
+from annotate.models import Comparison
+from annotate.pairs.labels import find_label
+from annotate.reports.recalled import recall
+from tests.factories import say
+
+
+def test_figures_are_measured_once_for_the_same_judgments(project, three, make_comparisons):
+    first, second = make_comparisons(2, needed=3)
+    measured: list[int] = []
+
+    def look() -> int:
+        return recall(project, "tries", lambda: measured.append(1) or len(measured))
+
+    assert [look(), look()] == [1, 1]
+    said = say(three[0], first, "first")
+    assert [look(), look()] == [2, 2]
+    say(three[1], second, "first")
+    assert look() == 3
+    type(said).objects.filter(pk=said.pk).update(superseded_at=said.created_at)
+    assert look() == 4
+
+
+def test_a_page_reads_its_votes_alone_once_weights_are_known(
+    project, three, make_comparisons, django_assert_num_queries
+):
+    for comparison in make_comparisons(30, needed=2):
+        for person in three[:2]:
+            say(person, comparison, "first")
+    comparison = Comparison.objects.select_related("project").latest("pk")
+    fresh = find_label(comparison)
+    with django_assert_num_queries(2):  # its votes, and whether there are new judgments
+        assert find_label(comparison) == fresh
+    assert fresh is not None
+    assert fresh.evidence == ["colleagues on the same comparisons"]
