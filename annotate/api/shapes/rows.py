@@ -99,9 +99,7 @@ class ComparisonOut(serializers.ModelSerializer[Comparison]):
     first = CompletionOut()
     second = CompletionOut()
     metadata = Note(OBJECT)
-    arm = serializers.CharField(
-        read_only=True, help_text="control or probe; empty where nothing was chosen among."
-    )
+    arm = serializers.CharField(read_only=True)  # control or probe, empty where nothing was chosen among
     propensity = serializers.FloatField(allow_null=True, read_only=True)
     gold_preferred_id = serializers.IntegerField(allow_null=True)
     repeat_of_id = serializers.IntegerField(allow_null=True)
