@@ -1,4 +1,4 @@
-"""What “both bad” teaches: KTO with and without such ratings, on the starter model, by a reward that is known.
+"""The worth of “both bad” for training: KTO with and without such ratings, by a reward that is known.
 
 Simulated annotators prefer the completion that praises its film more, by Bradley and Terry, and call two completions
 that both damn theirs bad. The same verdicts train three policies: DPO and KTO on the pairs alone, and KTO on the pairs

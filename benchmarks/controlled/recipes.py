@@ -79,7 +79,9 @@ def assisted_rows(settings: AssistConfig, project: Project) -> list[dict[str, An
     for samples in project.unjudged:
         for choice in choose_pairs(rate(posterior, samples), settings.candidates):
             best, worst = choice.best.line["written"], choice.worst.line["written"]
-            rows.append(training_row(f"assisted-{len(rows)}", best, worst, choice.label, settings.weight))
+            rows.append(
+                training_row(f"assisted-{len(rows)}", best, worst, label=choice.label, weight=settings.weight)
+            )
         if len(rows) >= settings.pairs:
             break
     return rows[: settings.pairs]

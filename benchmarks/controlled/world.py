@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.controlled.people import HONEST, Person
 from training.engine.config import TrainConfig
@@ -130,10 +130,18 @@ def project(
     return Project(seed, judged, [samples[4:] for samples in prompts])
 
 
-def training_row(
-    number: int | str, chosen: Written, rejected: Written, label: float = 1.0, weight: float = 1.0
-) -> dict[str, Any]:
-    """Return a line of pairs.jsonl, which holds the ids that were sampled."""
+class Sampled(Protocol):
+    """A completion with the ids that it was sampled as."""
+
+    prompt: Any
+    text: str
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+def training_row(number: int | str, chosen: Sampled, rejected: Sampled, **values: float) -> dict[str, Any]:
+    """Return a line of pairs.jsonl, with the ids that were sampled, and `values` such as its label."""
     return {
         "id": str(number),
         "prompt": chosen.prompt,
@@ -144,8 +152,7 @@ def training_row(
         "rejected_token_ids": rejected.token_ids,
         "chosen_finish_reason": chosen.finish_reason,
         "rejected_finish_reason": rejected.finish_reason,
-        "label": label,
-        "weight": weight,
+        **values,
     }
 
 
@@ -155,5 +162,7 @@ def judged_rows(judged: Sequence[Judged], weight: float = 1.0) -> list[dict[str,
     for number, one in enumerate(judged):
         if one.label != 0.5:
             order = (one.first, one.second) if one.label > 0.5 else (one.second, one.first)
-            rows.append(training_row(f"judged-{number}", *order, max(one.label, 1 - one.label), weight))
+            rows.append(
+                training_row(f"judged-{number}", *order, label=max(one.label, 1 - one.label), weight=weight)
+            )
     return rows

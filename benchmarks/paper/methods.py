@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.controlled.world import training_row
 from benchmarks.paper import losses, reward_model
 from benchmarks.paper.actor import Actor, Written, pair
 from benchmarks.paper.world import Preference, World
@@ -112,22 +113,6 @@ def assisted(world: World, folder: Path, model: reward_model.RewardModel, **trai
             label = 1 / (1 + math.exp(-model.sharpness * (scores[best] - scores[worst])))
             rows.append(training_row(f"assisted-{len(rows)}", group[best], group[worst], label=label))
     return _train(world, folder, rows, **training)
-
-
-def training_row(number: int | str, chosen: Written, rejected: Written, **values: float) -> dict[str, Any]:
-    """Return a line of pairs.jsonl, which holds the ids that were sampled."""
-    return {
-        "id": str(number),
-        "prompt": chosen.prompt,
-        "chosen": chosen.text,
-        "rejected": rejected.text,
-        "prompt_token_ids": chosen.prompt_ids,
-        "chosen_token_ids": chosen.token_ids,
-        "rejected_token_ids": rejected.token_ids,
-        "chosen_finish_reason": chosen.finish_reason,
-        "rejected_finish_reason": rejected.finish_reason,
-        **values,
-    }
 
 
 def _train(world: World, folder: Path, rows: list[dict[str, Any]], **training: Any) -> Path:

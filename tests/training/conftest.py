@@ -175,3 +175,14 @@ def finished(make_round: Any, ready_project: Any) -> Any:
         )
     round_.gate.set(gate)
     return round_
+
+
+@pytest.fixture
+def claimed(ready_project: Any, owner: Any, tiny: Any) -> Any:
+    """Return a round that a worker has taken."""
+    from training.rounds import state_machine
+
+    round_ = state_machine.start(ready_project, owner, tiny)
+    found = state_machine.claim_round(round_.pk, "worker of the tests")
+    assert found is not None
+    return found

@@ -14,7 +14,7 @@ from tests.training.pages import FRAGMENT, as_sent, text
 from training.engine.rundir import RunDirectory
 from training.models import DryRun, Round, Worker
 from training.rounds import estimates, state_machine
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 

@@ -150,7 +150,7 @@ STARTS = """
     django.setup()
     from annotate.models import Project
     from training.rounds import state_machine
-    from training.rounds.plan import RoundError
+    from training.rounds.starts import RoundError
     project = Project.objects.get()
     print("ready", flush=True)
     sys.stdin.readline()

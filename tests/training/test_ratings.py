@@ -21,7 +21,7 @@ from training.engine.rundir import RunDirectory
 from training.models import Round
 from training.provenance.lineage_file import judgment_lineage, policy_lines
 from training.rounds import lineage, runner, state_machine
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 from training.usage import model_card
 
 pytestmark = pytest.mark.django_db

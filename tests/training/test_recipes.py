@@ -12,7 +12,8 @@ from training.engine.config import LOSS_OPTIONS, TrainConfig
 from training.recipes.recommendation import recommend_for
 from training.recipes.sizes import context_length, model_size
 from training.recipes.table import recommend
-from training.rounds.plan import Plan, RoundError
+from training.rounds.plan import Plan
+from training.rounds.starts import RoundError
 
 
 def test_every_recommendation_is_one_that_the_engine_takes() -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from annotate.models import Comparison, Completion, Policy, Project, Snapshot
 from training.models import Round, RoundEvent
 from training.rounds import deciding, state_machine, sweeping
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 from training.rounds.state_machine import MOVES, State
 
 pytestmark = pytest.mark.django_db

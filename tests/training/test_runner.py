@@ -19,7 +19,7 @@ from tests.training.elsewhere import train, unpack
 from tests.training.workers import checkpoints, is_alive, trainer_pid
 from tests.waiting import wait_for
 from training.models import Metric, Round, Worker
-from training.rounds import deciding, finishing, results, runner, state_machine
+from training.rounds import deciding, runner, state_machine
 from training.rounds.phases.sampling import sample
 from training.rounds.phases.training import MetricsTail
 from training.rounds.phases.training import train as train_here
@@ -35,14 +35,6 @@ ALONE: dict[str, Any] = {
 }
 LONG = ALONE | {"training": ALONE["training"] | {"epochs": 40, "checkpoint_steps": 5}}
 STEPS = 120  # 12 pairs, 4 a step, 40 epochs
-
-
-@pytest.fixture
-def claimed(ready_project: Project, owner: Any, tiny: Any) -> Round:
-    round_ = state_machine.start(ready_project, owner, tiny)
-    found = state_machine.claim_round(round_.pk, "worker of the tests")
-    assert found is not None
-    return found
 
 
 @pytest.fixture
@@ -410,58 +402,3 @@ def test_a_round_without_room_for_held_out_prompts_has_no_gate(claimed: Round) -
     assert (round_.fresh.count(), round_.gate.count()) == (4, 0)
     assert round_.summary["passed_over"]["too_long"] == 4
     assert round_.summary["train"]["left_out"]["dropped"] == {}
-
-
-def test_prompts_that_nothing_was_written_for_are_counted(tmp_path: Path) -> None:
-    files = runner.RunDirectory(tmp_path)
-    assert finishing.count_passed_over(files) == {}
-    files.finish("sample", {"too_long": ["4", "5"], "refused": 1}, {}, [])
-    assert finishing.count_passed_over(files) == {"too_long": 2, "refused": 1}
-
-
-def test_without_held_out_prompts_the_gate_is_empty(claimed: Round) -> None:
-    assert len(results.gate_entries(claimed, 4)) == 4
-    claimed.project.prompts.update(held_out=False)
-    assert results.gate_entries(claimed, 4) == []
-
-
-def test_rounds_write_nothing_for_withdrawn_prompts(claimed: Round) -> None:
-    kept = claimed.project.prompts.filter(held_out=False)[:2].values_list("pk", flat=True)
-    for prompt in claimed.project.prompts.exclude(pk__in=list(kept)):
-        assert prompt.withdraw()
-    entries = results.fresh_entries(claimed, 10)
-    assert {int(entry["id"].split("/")[2]) for entry in entries} == set(kept)
-    assert results.gate_entries(claimed, 4) == []
-
-
-def test_few_held_out_prompts_are_sampled_more_often_to_a_limit(claimed: Round) -> None:
-    """4 held-out prompts: 10 comparisons are 3 + 3 + 2 + 2, and 100 are held to 8 each."""
-    assert [entry["n"] for entry in results.gate_entries(claimed, 10)] == [3, 3, 2, 2]
-    assert [entry["n"] for entry in results.gate_entries(claimed, 100)] == [8, 8, 8, 8]
-
-
-def test_fresh_comparisons_go_to_the_least_compared_prompts(claimed: Round, make_comparisons: Any) -> None:
-    """12 prompts were compared once; 2 new ones come first, and a fifteenth comparison begins the second turn."""
-    for comparison in make_comparisons(2):
-        Comparison.objects.filter(pk=comparison.pk).delete()
-    new = set(claimed.project.prompts.filter(comparisons=None).values_list("pk", flat=True))
-    assert {int(entry["id"].split("/")[2]) for entry in results.fresh_entries(claimed, 2)} == new
-    entries = results.fresh_entries(claimed, 15)
-    assert [entry["n"] for entry in entries] == [4] + [2] * 13
-
-
-def test_completions_that_are_empty_or_equal_make_no_comparison(claimed: Round) -> None:
-    prompt = claimed.project.prompts.filter(held_out=False).first()
-    assert prompt is not None
-
-    def line(index: int, completion: str) -> dict[str, Any]:
-        told = {"token_ids": [5], "logprob": -1.0, "finish_reason": "stop", "seed": index, "temperature": 1.0}
-        return {"id": f"fresh/1/{prompt.pk}", "index": index, "completion": completion, **told}
-
-    said = [" good", " good ", "  ", " fine", " bad"]
-    made = results.make_comparisons(
-        claimed, claimed.start_policy, [line(i, text) for i, text in enumerate(said)], []
-    )
-    assert [{one.first.text, one.second.text} for one in made.fresh] == [{" fine", " bad"}]
-    assert dict(made.counts) == {"empty": 1, "equal": 1}
-    assert made.completions[0].sampling == {"temperature": 1.0}

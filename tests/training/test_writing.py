@@ -11,7 +11,7 @@ from tests.training.pages import text
 from training.models import Round, Worker
 from training.rounds import runner, state_machine
 from training.rounds.phases.sampling import write_prompts
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 
 pytestmark = pytest.mark.django_db
 

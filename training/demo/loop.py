@@ -34,7 +34,7 @@ from training.demo.subjects import SUBJECTS, Subject
 from training.engine.starter import reviews
 from training.models import Round
 from training.rounds import state_machine, sweeping
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 from training.standings.gates import Gate
 from training.standings.policies import measure_held_out
 from training.storage.folders import Folder

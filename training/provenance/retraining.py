@@ -6,7 +6,7 @@ from annotate.models import Policy, Project
 from training.models import Round
 from training.rounds import state_machine
 from training.rounds.lineage import find_references
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 
 
 def retrain_next(project: Project) -> Round | None:

@@ -12,7 +12,7 @@ from annotate.models import Comparison, Policy, Priority, Project, User
 from annotate.models.conflicts import again_on_race
 from training.models import Round
 from training.rounds.lineage import find_parents
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 from training.rounds.state_machine import FRESH_PRIORITY, move, note
 
 # A comparison that a rejection withdraws.

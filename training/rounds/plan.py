@@ -1,4 +1,4 @@
-"""The plan of a round: everything that is chosen for it, checked before it starts. Changes nothing.
+"""The plan of a round: its settings, checked before it starts. Changes nothing.
 
 Settings travel one way, and each conversion is here:
 
@@ -11,26 +11,27 @@ Settings travel one way, and each conversion is here:
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, Self
 
-from django.conf import settings as site
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
-from annotate.projects import base_models
-from training.endpoints.addresses import find_place
-from training.engine.config import LOSS_OPTIONS, OF_RATINGS, LoraConfig, TrainConfig
+from training.engine.config import LOSS_OPTIONS, OF_RATINGS, TrainConfig
 from training.engine.errors import ConfigError
 from training.recipes.recommendation import Recommendation, recommend_for
-from training.recipes.sizes import context_length
 from training.rounds.choosing.settings import RANDOM, Choosing, ChoosingError
-from training.rounds.lineage import find_base
-from training.storage.folders import Folder
+from training.rounds.starts import (
+    RoundError,
+    adapter_folder,
+    adapter_shape,
+    check_policy,
+    length_limit,
+    model_path,
+    weights_of,
+)
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
 MOST_COMPARISONS = 100_000  # of one kind, in one round
@@ -47,23 +48,6 @@ OF_THE_POLICY = ("base_model", "revision", "start_adapter", "probe")
 DECIDED = ("samples_per_prompt", "policy", "reference")
 # Two samples of a prompt that say the same make no comparison, and one long prompt must not end a round.
 SAMPLING = {"distinct": True, "skip_long": True}
-
-
-class RoundError(RefusalError):
-    """A refusal of something asked of a round. Nothing was changed.
-
-    `field` names the setting at fault, if there is one. `str()` puts `separator` between it and the message. With None
-    the message is a sentence of its own.
-    """
-
-    def __init__(self, message: str, field: str = "", *, separator: str | None = None) -> None:
-        super().__init__(message, field)
-        self.separator = separator
-
-    def __str__(self) -> str:
-        if not self.field or self.separator is None:
-            return self.message
-        return f"{self.field}{self.separator}{self.message}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +209,7 @@ def recommendation_for(project: Project, policy: Policy, chosen: Mapping[str, An
 
 def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is recommended, with the project's settings, the adapter's shape and what was `chosen` over it."""
-    shape = adapter_shape(policy)
+    shape = adapter_shape(policy.adapter)
     found = recommendation_for(project, policy, chosen)
     training = merged(found.settings if found else {}, project.training_settings)
     training = merged(merged(training, {"lora": shape} if shape else {}), chosen)
@@ -241,15 +225,6 @@ def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> di
             message = _("the adapter of %(policy)s goes on being trained, and has %(has)s.")
             raise RoundError(message % {"policy": policy.name, "has": has}, f"lora.{name}", separator=": ")
     return training
-
-
-def weights_of(policy: Policy) -> dict[str, Any]:
-    """Return the options of config.json that a policy decides. An endpoint's model stands in for a base model."""
-    return {
-        "base_model": policy.base_model or policy.endpoint.model,
-        "revision": policy.revision or None,
-        "start_adapter": policy.adapter or None,
-    }
 
 
 def _config(policy: Policy, training: Mapping[str, Any], sampling: Mapping[str, Any]) -> TrainConfig:
@@ -287,7 +262,8 @@ def _check_scalable(config: TrainConfig) -> None:
     """
     if config.kl_budget is None or config.reference in ("start", "base"):
         return
-    there, here = _shape(config.reference), {**asdict(config.lora), **_shape(config.start_adapter or "")}
+    there = adapter_shape(config.reference)
+    here = asdict(config.lora) | adapter_shape(config.start_adapter or "")
     for name in ("r", "alpha", "rslora", "dora", "target_modules"):
         one, other = _comparable(there.get(name)), _comparable(here[name])
         if one is not None and other is not None and one != other:
@@ -371,43 +347,6 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def adapter_shape(policy: Policy) -> dict[str, Any]:
-    """Return the LoRA settings of a policy's adapter, which a round that starts from it keeps.
-
-    Empty without an adapter, or where its configuration cannot be read (`check_policy` says so).
-    """
-    return _shape(policy.adapter)
-
-
-def _shape(adapter: str) -> dict[str, Any]:
-    try:
-        data = Folder(adapter).read_json("adapter_config.json")
-        shape = {"r": data["r"], "alpha": data["lora_alpha"]}
-        shape |= {"rslora": bool(data.get("use_rslora")), "dora": bool(data.get("use_dora"))}
-        if data["target_modules"]:  # which say of a mixture's experts what there is to say
-            shape |= {"target_modules": data["target_modules"], "experts": LoraConfig().experts}
-        return shape
-    except (ValueError, KeyError, TypeError):
-        return {}
-
-
-def model_path(base_model: str) -> str:
-    """Return the folder or hub id that the database's name for a base model stands for. Raises RoundError."""
-    found = base_models.locate(base_model)
-    if found is None:
-        raise RoundError(base_models.explain_refusal(base_model), "base_model")
-    return found
-
-
-def adapter_folder(adapter: str) -> Folder:
-    """Return the folder of a policy's adapter. Raises RoundError for a name that leads out of var/runs."""
-    here = Path(site.VAR) / adapter
-    if ".." in here.parts or not here.resolve().is_relative_to(site.RUNS.resolve()):
-        message = _("Adapter: %(adapter)s does not lie below %(folder)s.")
-        raise RoundError(message % {"adapter": adapter, "folder": site.RUNS}, "start_adapter")
-    return Folder(adapter)
-
-
 def on_this_machine(config: TrainConfig) -> TrainConfig:
     """Return the configuration with paths in place of the database's names.
 
@@ -430,51 +369,6 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
     )
 
 
-# --- Where a round starts from -----------------------------------------------------------------------------------
-
-
-def check_policy(policy: Policy | None) -> Policy:
-    """Return the policy if a round can start from it. Raises RoundError saying what is missing."""
-    if policy is None:
-        raise RoundError(
-            _("The project has no current policy; choose a base model in its settings."), "base_model"
-        )
-    if policy.kind == Policy.Kind.EXTERNAL:
-        message = _("Policy %(policy)s is external: Whetstone has no weights of it to train.")
-        raise RoundError(message % {"policy": policy.name}, "base_model")
-    model_path(policy.base_model)
-    if policy.adapter and not adapter_folder(policy.adapter).exists():
-        message = _(
-            "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s, nor in the storage; "
-            "share WHETSTONE_VAR/runs between web servers and workers, or set WHETSTONE_STORAGE."
-        )
-        names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
-        raise RoundError(message % names, "start_adapter")
-    return policy
-
-
-def usual_start(project: Project) -> Policy:
-    """Return the policy that rounds of a project train from unless another is chosen: its base policy, a fixed one.
-
-    Raises RoundError as `check_policy` does.
-    """
-    current = project.current_policy
-    return check_policy(current and find_base(current))
-
-
-def check_writer(policy: Policy | None) -> Policy:
-    """Return the policy if it can write: one that a round can start from, or an endpoint. Raises RefusalError."""
-    if policy is not None and is_endpoint(policy):
-        find_place(policy.endpoint.url)
-        return policy
-    return check_policy(policy)
-
-
-def is_endpoint(policy: Policy) -> bool:
-    """Return whether an endpoint writes as this policy."""
-    return policy.kind == Policy.Kind.EXTERNAL and hasattr(policy, "endpoint")
-
-
 def check_lengths(plan: Plan) -> None:
     """Refuse lengths that the base model cannot hold, where its limit can be read from its files."""
     limit = length_limit(plan.config.base_model)
@@ -489,8 +383,3 @@ def check_lengths(plan: Plan) -> None:
         raise RoundError(
             message % {"written": written, "limit": limit}, "sampling.max_new_tokens", separator=": "
         )
-
-
-def length_limit(base_model: str) -> int | None:
-    """Return the model's longest input in tokens, as its files tell; None for a model on another machine."""
-    return context_length(model_path(base_model))

@@ -8,7 +8,8 @@ from annotate.models import Judgment, Project
 from annotate.pairs.aggregation import aggregate
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from training.models import Round
-from training.rounds.plan import Plan, usual_start
+from training.rounds.plan import Plan
+from training.rounds.starts import usual_start
 from training.rounds.state_machine import MIN_PAIRS
 
 

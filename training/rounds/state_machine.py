@@ -28,16 +28,8 @@ from annotate.models import Policy, Project, Snapshot, User
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
-from training.rounds.plan import (
-    UNSETTABLE,
-    Plan,
-    RoundError,
-    check_lengths,
-    check_policy,
-    check_writer,
-    is_endpoint,
-    usual_start,
-)
+from training.rounds.plan import UNSETTABLE, Plan, check_lengths
+from training.rounds.starts import RoundError, check_policy, check_writer, is_endpoint, usual_start
 from training.standings.gates import next_level
 from training.storage.folders import Folder
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from primitives.files import sync_directory
-from training.rounds.plan import adapter_folder
+from training.rounds.starts import adapter_folder
 from training.storage import folders
 from training.storage.folders import Folder
 

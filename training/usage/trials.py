@@ -27,7 +27,8 @@ from annotate.text.chats import Content
 from training.endpoints.client import Server, StoppedError
 from training.models import Answer, Round, Trial, Worker
 from training.rounds import workers
-from training.rounds.plan import Plan, check_writer, is_endpoint, on_this_machine
+from training.rounds.plan import Plan, on_this_machine
+from training.rounds.starts import check_writer, is_endpoint
 from training.usage.warm_engine import UnwantedError, engine
 
 logger = logging.getLogger(__name__)

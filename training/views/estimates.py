@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.people.access import ADMINS, ProjectRequest, project_view
 from training.models import DryRun, Worker
 from training.rounds import estimates
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 from training.templatetags.round_figures import duration
 from training.views.outcome import ENCODING
 from training.views.rounds import show_list

@@ -26,12 +26,11 @@ from training.rounds.plan import (
     RESUMABLE,
     UNSETTABLE,
     Plan,
-    RoundError,
     dotted,
     nested,
     recommendation_for,
-    usual_start,
 )
+from training.rounds.starts import RoundError, usual_start
 from training.templatetags.round_figures import setting
 from training.views import choosing
 from training.views.fields import option_field

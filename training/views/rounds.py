@@ -18,8 +18,9 @@ from annotate.projects.prompts import hold_out_more, sensible_more, spare_prompt
 from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import deciding, state_machine
-from training.rounds.plan import Plan, RoundError, dotted
+from training.rounds.plan import Plan, dotted
 from training.rounds.readiness import find_readiness
+from training.rounds.starts import RoundError
 from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
 from training.storage.folders import Folder

@@ -16,13 +16,12 @@ from tests.engine.conftest import pair_lines
 from tests.engine.oracle import fresh
 from training.engine.adapters.loading import load_scored
 from training.engine.config import TrainConfig
-from training.engine.data.tokens import EncodedPair
 from training.engine.errors import ConfigError, DataError
 from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sampling.decoding import Generation, Sample
 from training.engine.sampling.grouping import Request
-from training.engine.scaling.divergence import read_completions
+from training.engine.scaling.divergence import as_rating, read_completions
 from training.engine.scaling.intervals import mean_interval
 from training.engine.scaling.search import find_scale
 from training.engine.scaling.verb import choose_prompts, scale
@@ -170,18 +169,7 @@ def test_divergence_is_that_of_whole_distributions(far: RunDirectory, packing: s
     samples = [
         sample((5, 9, 20 + at), tuple(range(30 + at, 31 + 2 * at)) if at else ()) for at in range(0, 6)
     ]
-    pairs = [
-        EncodedPair(
-            id=one.prompt.id,
-            prompt=one.request.prompt,
-            chosen=one.drawn.token_ids,
-            rejected=(),
-            label=1.0,
-            margin=0.0,
-            weight=1.0,
-        )
-        for one in samples[1:]
-    ]
+    pairs = [as_rating(one) for one in samples[1:]]
     scorer = make_scorer(loaded, replace(config, packing=packing), pairs, print)
     found = read_completions(scorer, samples)
     assert (found[0].kl, found[0].logprob) == (0.0, 0.0)

@@ -17,7 +17,8 @@ from training.rounds.choosing.choice import choose, read_shown
 from training.rounds.choosing.settings import Choosing, ChoosingError
 from training.rounds.choosing.terms import AT_RANDOM, Terms, decide_terms, read_terms
 from training.rounds.choosing.votes import vote_rows
-from training.rounds.plan import Plan, RoundError, find_bad_default
+from training.rounds.plan import Plan, find_bad_default
+from training.rounds.starts import RoundError
 
 pytestmark = pytest.mark.django_db
 TERMS = Terms(by_probe=True, candidates=4, control=0.25)
@@ -69,7 +70,7 @@ def test_comparisons_keep_their_arm_and_propensity(sampled: Any) -> None:
     assert Counter(one.arm for one in fresh) == {"probe": 6, "control": 2}
     assert (
         Completion.objects.count() == before + 16
-    )  # of 48 candidates, those that nobody sees stay in the files
+    )  # of 48 candidates, those that no annotator sees stay in the files
     for one in fresh:
         shown = {one.first.seed, one.second.seed}
         assert one.propensity is not None

@@ -11,7 +11,7 @@ from training.demo import chat, instance, seed
 from training.demo.samples import SamplingError
 from training.demo.smollm2 import ModelFetchError
 from training.demo.supervisor import ProcessError, interrupt_on_signals
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 
 SEEDS = {"starter": seed.seed, "smollm2": chat.seed_chat}
 

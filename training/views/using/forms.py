@@ -14,7 +14,8 @@ from annotate.imports.reader import RowError
 from annotate.models import Policy, Project, Prompt
 from annotate.text.chats import Content
 from training.rounds import lineage
-from training.rounds.plan import Plan, check_writer
+from training.rounds.plan import Plan
+from training.rounds.starts import check_writer
 from training.usage.naming import LONGEST_NAME, writers
 
 LONGEST_TEXT, LONGEST_SYSTEM = 64_000, 16_000  # characters

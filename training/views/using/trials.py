@@ -16,7 +16,7 @@ from annotate.models import Policy, Role
 from annotate.people.access import READERS, ProjectRequest, project_view
 from annotate.projects.trail import parse_key
 from training.models import Answer, Trial
-from training.rounds.plan import RoundError
+from training.rounds.starts import RoundError
 from training.usage import keeping, trials
 from training.usage.naming import writers
 from training.views.using.forms import ReplyForm, SamplingForm, TryForm

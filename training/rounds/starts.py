@@ -1,0 +1,122 @@
+"""The policies that a round can start from, and the places of their models and adapters."""
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as site
+from django.utils.translation import gettext as _
+
+from annotate.errors import RefusalError
+from annotate.models import Policy, Project
+from annotate.projects import base_models
+from training.endpoints.addresses import find_place
+from training.engine.config import LoraConfig
+from training.recipes.sizes import context_length
+from training.rounds.lineage import find_base
+from training.storage.folders import Folder
+
+
+class RoundError(RefusalError):
+    """A refusal of something asked of a round. Nothing was changed.
+
+    `field` names the setting at fault, if there is one. `str()` puts `separator` between it and the message. With None
+    the message is a sentence of its own.
+    """
+
+    def __init__(self, message: str, field: str = "", *, separator: str | None = None) -> None:
+        super().__init__(message, field)
+        self.separator = separator
+
+    def __str__(self) -> str:
+        if not self.field or self.separator is None:
+            return self.message
+        return f"{self.field}{self.separator}{self.message}"
+
+
+def check_policy(policy: Policy | None) -> Policy:
+    """Return the policy if a round can start from it. Raises RoundError saying what is missing."""
+    if policy is None:
+        raise RoundError(
+            _("The project has no current policy; choose a base model in its settings."), "base_model"
+        )
+    if policy.kind == Policy.Kind.EXTERNAL:
+        message = _("Policy %(policy)s is external: Whetstone has no weights of it to train.")
+        raise RoundError(message % {"policy": policy.name}, "base_model")
+    model_path(policy.base_model)
+    if policy.adapter and not adapter_folder(policy.adapter).exists():
+        message = _(
+            "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s, nor in the storage; "
+            "share WHETSTONE_VAR/runs between web servers and workers, or set WHETSTONE_STORAGE."
+        )
+        names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
+        raise RoundError(message % names, "start_adapter")
+    return policy
+
+
+def usual_start(project: Project) -> Policy:
+    """Return the policy that rounds of a project train from unless another is chosen: its base policy, a fixed one.
+
+    Raises RoundError as `check_policy` does.
+    """
+    current = project.current_policy
+    return check_policy(current and find_base(current))
+
+
+def check_writer(policy: Policy | None) -> Policy:
+    """Return the policy if it can write: one that a round can start from, or an endpoint. Raises RefusalError."""
+    if policy is not None and is_endpoint(policy):
+        find_place(policy.endpoint.url)
+        return policy
+    return check_policy(policy)
+
+
+def is_endpoint(policy: Policy) -> bool:
+    """Return whether an endpoint writes as this policy."""
+    return policy.kind == Policy.Kind.EXTERNAL and hasattr(policy, "endpoint")
+
+
+def weights_of(policy: Policy) -> dict[str, Any]:
+    """Return the options of config.json that a policy decides. An endpoint's model stands in for a base model."""
+    return {
+        "base_model": policy.base_model or policy.endpoint.model,
+        "revision": policy.revision or None,
+        "start_adapter": policy.adapter or None,
+    }
+
+
+def model_path(base_model: str) -> str:
+    """Return the folder or hub id that the database's name for a base model stands for. Raises RoundError."""
+    found = base_models.locate(base_model)
+    if found is None:
+        raise RoundError(base_models.explain_refusal(base_model), "base_model")
+    return found
+
+
+def length_limit(base_model: str) -> int | None:
+    """Return the model's longest input in tokens, as its files tell; None for a model on another machine."""
+    return context_length(model_path(base_model))
+
+
+def adapter_folder(adapter: str) -> Folder:
+    """Return the folder of a policy's adapter. Raises RoundError for a name that leads out of var/runs."""
+    here = Path(site.VAR) / adapter
+    if ".." in here.parts or not here.resolve().is_relative_to(site.RUNS.resolve()):
+        message = _("Adapter: %(adapter)s does not lie below %(folder)s.")
+        raise RoundError(message % {"adapter": adapter, "folder": site.RUNS}, "start_adapter")
+    return Folder(adapter)
+
+
+def adapter_shape(adapter: str) -> dict[str, Any]:
+    """Return the LoRA settings of an adapter by its name in the database, which a round that starts from it keeps.
+
+    Empty without an adapter, or where its configuration cannot be read (`check_policy` says so).
+    """
+    try:
+        data = Folder(adapter).read_json("adapter_config.json")
+        shape = {"r": data["r"], "alpha": data["lora_alpha"]}
+        shape |= {"rslora": bool(data.get("use_rslora")), "dora": bool(data.get("use_dora"))}
+        if data["target_modules"]:  # which say of a mixture's experts what there is to say
+            shape |= {"target_modules": data["target_modules"], "experts": LoraConfig().experts}
+        return shape
+    except (ValueError, KeyError, TypeError):
+        return {}
