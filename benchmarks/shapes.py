@@ -146,7 +146,7 @@ CPU_CASES = (
 )
 CUDA_CASES = tuple(
     make(f"{label}-{suffix}", model, batch_size=32, steps=steps, learning_rate=1e-4)
-    for label, model, steps in (("0.5b", QWEN_05B, 12), ("1.5b", QWEN_15B, 8), ("7b", QWEN_7B, 4))
+    for label, model, steps in (("0.5b", QWEN_05B, 16), ("1.5b", QWEN_15B, 12), ("7b", QWEN_7B, 6))
     for make, suffix in ((_hh, "hh"), (_long, "long"))
 )
 

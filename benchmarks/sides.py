@@ -37,6 +37,7 @@ class Measured:
 
     losses: tuple[float, ...]
     seconds: float  # reference pass and steps
+    training_seconds: float  # steps alone
     wall_seconds: float  # the whole process
     peak_bytes: int
     dtype: str
@@ -79,6 +80,7 @@ class Workbench:
         return Measured(
             losses=tuple(losses),
             seconds=done["reference_seconds"] + done["training_seconds"],
+            training_seconds=done["training_seconds"],
             wall_seconds=wall,
             peak_bytes=done["peak_memory_bytes"] if self.device == "cuda" else peak,
             dtype=done["dtype"],
@@ -96,6 +98,7 @@ class Workbench:
         return Measured(
             losses=tuple(done["losses"]),
             seconds=done["reference_seconds"] + done["training_seconds"],
+            training_seconds=done["training_seconds"],
             wall_seconds=wall,
             peak_bytes=done["cuda_peak_bytes"] or peak,
             dtype=configuration.dtype,

@@ -16,14 +16,18 @@ from training.engine.adapters.loading import (
     save_adapter,
     trainable_parameters,
 )
-from training.engine.config import SamplingConfig
+from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.data.packing import pack, pad
 from training.engine.model.logps import Scorer
+from training.engine.optimize.state import State
 from training.engine.rundir import write_jsonl
 from training.engine.sample import sample
+from training.engine.sampling import recording
 from training.engine.sampling.decoding import Decoder
 from training.engine.sampling.grouping import Request
+from training.engine.sampling.reading import WAYS
 from training.engine.score import score
+from training.engine.selfcheck import choose_way
 from training.engine.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -123,3 +127,61 @@ def test_greedy_decoding_takes_the_likeliest_tokens(make_run, tmp_path: Path) ->
         with torch.no_grad():
             likeliest = plain.model(input_ids=whole, use_cache=False).logits[0].argmax(dim=-1)
         assert likeliest[len(ids) - 1 : -1].tolist() == list(one.token_ids)
+
+
+def some_requests(count: int, longest: int) -> list[Request]:
+    torch.manual_seed(0)
+    lengths = torch.randint(2, longest, (count,)).tolist()
+    return [
+        Request(tuple(torch.randint(3, VOCABULARY, (length,)).tolist()), seed)
+        for seed, length in enumerate(lengths)
+    ]
+
+
+def test_recorded_steps_write_what_single_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_ROOM", 32)  # recorded again with more columns, and with fewer rows
+    model = make_model(tiny_llama(max_position_embeddings=512)).to(DEVICE)
+    settings = SamplingConfig(max_new_tokens=200, batch_size=64)
+    ends = frozenset(range(1, VOCABULARY, 120))
+    written = []
+    for way in WAYS[:2]:
+        decoder = Decoder(model, ends, DEVICE, settings)
+        decoder.use(way)
+        written.append(decoder.write(some_requests(100, 20)))
+        decoder.release()
+    recorded, single = written
+    same = [both for both in zip(recorded, single, strict=True) if both[0].token_ids == both[1].token_ids]
+    assert len(same) >= 98  # a number may lie on the edge of two tokens
+    assert all(ours.logprob == pytest.approx(theirs.logprob, abs=0.01) for ours, theirs in same)
+    assert len({len(one.token_ids) for one in recorded}) > 20
+
+
+def test_a_model_that_asks_the_device_is_written_step_by_step(make_run) -> None:
+    loaded = load_sampled(make_run(dtype="float32").read_config(), None)
+
+    def ask(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        inputs[0].sum().item()
+
+    loaded.base.model.layers[0].register_forward_pre_hook(ask)
+    requests = some_requests(8, 20)
+    decoder = Decoder(loaded.model, frozenset({1}), DEVICE, SamplingConfig(max_new_tokens=8))
+    event = choose_way(decoder, loaded, [one.prompt for one in requests])
+    assert "step by step, which is slower" in event
+    assert len(decoder.write(requests)) == 8
+
+
+def test_a_checkpoint_of_the_optimizer_is_taken_over_whole() -> None:
+    model = adapted(torch.bfloat16, 0.1)
+    weights = trainable_parameters(model)
+    config = TrainConfig.from_dict({"base_model": "starter", "learning_rate": 1e-3})
+    state = State.initial(config, model)
+    for weight in weights.values():
+        weight.grad = torch.ones_like(weight)
+    state.optimizer.step()
+    kept = state.tensors()
+    state.optimizer.step()
+    after = {name: weight.detach().clone() for name, weight in weights.items()}
+    again = State.initial(config, model)
+    again.load(kept)
+    again.optimizer.step()
+    assert all(torch.equal(weight, after[name]) for name, weight in weights.items())

@@ -20,7 +20,6 @@ from training.engine.model.forwards import computed_by
 from training.engine.model.logps import Form, Scorer
 from training.engine.sampling.decoding import Decoder, close_ranks
 from training.engine.sampling.grouping import Request
-from training.engine.sampling.reading import WAYS
 
 # What is still rounding between two forms of a row: nats a token, on average and at most.
 _TOLERANCE = {torch.float32: (1e-3, 1e-2), torch.bfloat16: (5e-2, 0.5), torch.float16: (1e-2, 0.1)}
@@ -153,14 +152,14 @@ def choose_way(decoder: Decoder, loaded: LoadedModel, prompts: Sequence[tuple[in
     # Any tokens will do: those of the longest prompt, which the model has in its vocabulary.
     continued = [order[-1][at % len(order[-1])] for at in range(steps)]
     with torch.inference_mode():
-        decoder.use(WAYS[-1])
+        decoder.use(decoder.ways[-1])
         with computed_by(loaded.base):
             truth = {ids: _next_tokens(decoder, ids, continued) for ids in some}
         if not all(bool(one.isfinite().all()) for one in truth.values()):
-            decoder.use(WAYS[0])
+            decoder.use(decoder.ways[0])
             return ""  # said of the first completion, with its name
         first = ""
-        for way in WAYS:
+        for way in decoder.ways:
             decoder.use(way)
             problem = _writing_problem(decoder, truth, continued, _WRITTEN_TOLERANCE[loaded.dtype])
             if not problem:
@@ -198,7 +197,8 @@ def _writing_problem(
     try:
         for group in decoder.groups(requests):
             rows = torch.tensor(group)
-            logits, read = decoder.reader.read(decoder.model, [prompts[at] for at in group], decoder.way)
+            some = [prompts[at] for at in group]
+            logits, read = decoder.reader.read(decoder.model, some, decoder.way, len(continued))
             for step in range(len(continued) + 1):
                 true = torch.stack([truth[prompts[at]][step] for at in rows.tolist()])
                 odds = logits.float().log_softmax(dim=-1)

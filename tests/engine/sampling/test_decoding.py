@@ -19,7 +19,7 @@ from tests.variants import slow_but
 from training.engine.config import SamplingConfig
 from training.engine.errors import MemoryShortError, ModelError
 from training.engine.model.threads import Crew, Job
-from training.engine.sampling import decoding, reading
+from training.engine.sampling import decoding, reading, recording
 from training.engine.sampling.decoding import (
     Decoder,
     Generation,
@@ -29,6 +29,8 @@ from training.engine.sampling.decoding import (
     uniforms,
 )
 from training.engine.sampling.grouping import Request, make_groups, tokens_at_once
+from training.engine.sampling.kvcache import sees_all
+from training.engine.sampling.reading import WAYS
 
 CPU_IS_FULL = (
     "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes."
@@ -109,6 +111,29 @@ def test_greedy_completions_are_those_of_transformers(name: str) -> None:
         assert (one.finish_reason == "stop") == (one.token_ids[-1] in ENDS)
         assert one.logprob == pytest.approx(sum(plain_logprobs(oracle, prompt, one.token_ids)), abs=1e-3)
     assert len({len(one.token_ids) for one in written}) > 1
+
+
+@pytest.mark.parametrize("name", slow_but(CONFIGS, "qwen2", "a sliding window"))
+def test_a_cache_of_fixed_size_writes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_ROOM", 8)  # enlarged while rows are written, and left by some of them
+    monkeypatch.setattr(recording.RecordedRows, "crowd", 0.8)
+    prompts = some_prompts(12)
+    usual = write(make_model(CONFIGS[name]), prompts, n=2, max_new_tokens=40, batch_size=9)
+    recorded = decoder(make_model(CONFIGS[name]), max_new_tokens=40, batch_size=9)
+    recorded.use(WAYS[0])
+    requests = [Request(ids, 1000 * at + index) for at, ids in enumerate(prompts) for index in range(2)]
+    written = recorded.write(requests)
+    assert [one.token_ids for one in written] == [one.token_ids for one in usual]
+    for ours, theirs in zip(written, usual, strict=True):
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+    assert len({len(one.token_ids) for one in written}) > 1
+
+
+def test_a_window_that_hides_columns_is_not_recorded() -> None:
+    config = CONFIGS["a sliding window"]
+    assert sees_all(config, config.sliding_window)
+    assert not sees_all(config, config.sliding_window + 1)
+    assert sees_all(CONFIGS["qwen2"], 10**6)
 
 
 @pytest.mark.parametrize("name", slow_but(CONFIGS, "a sliding window"))

@@ -80,8 +80,8 @@ class Factors(NamedTuple):
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Return the gradients of x (None unless `wants_dx`), a and b, the last two float32."""
         dlow = (dy @ self.b).mul_(self.scale)
-        da = (dlow.t() @ seen).float()
-        db = (dy.t() @ (seen @ self.a.t())).float().mul_(self.scale)
+        da = _wide_sum(dlow.t(), seen)
+        db = _wide_sum(dy.t(), seen @ self.a.t()).mul_(self.scale)
         return self._slope(dy, dlow, kept) if wants_dx else None, da, db
 
     def _slope(self, dy: torch.Tensor, dlow: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
@@ -124,6 +124,13 @@ class Factors(NamedTuple):
 def adds_inside(x: torch.Tensor) -> bool:
     """Return whether a product that is added to a matrix is rounded after the sum: on CPUs, and not by cuBLAS."""
     return not x.is_cuda
+
+
+def _wide_sum(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the product of two matrices in float32, on a CPU rounded to their precision first."""
+    if x.is_cuda and x.dtype != torch.float32:
+        return _wide_product(x, y)
+    return (x @ y).float()
 
 
 def _wide_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

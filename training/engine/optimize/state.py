@@ -118,8 +118,9 @@ class State:
                 if key.startswith("optimizer.") and key.split(".", 2)[2] == name
             }
             if held:
+                counter = weight.device if self.optimizer.defaults.get("fused") else torch.device("cpu")
                 self.optimizer.state[weight] = {
-                    key: value.clone() if key == "step" else value.to(weight.device)
+                    key: value.to(counter if key == "step" else weight.device, copy=True)
                     for key, value in held.items()
                 }
 
@@ -138,6 +139,4 @@ def _optimizer(config: TrainConfig, parameters: dict[str, torch.nn.Parameter]) -
     groups += [{"params": others, "weight_decay": 0.0}] if others else []
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=config.learning_rate)
-    # On CUDA the usual form is as fast, and keeps its count of steps on the CPU, as a checkpoint does.
-    fused = all(weight.device.type == "cpu" for weight in parameters.values())
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)  # a few kernels for all weights

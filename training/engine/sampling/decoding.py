@@ -34,7 +34,7 @@ from training.engine.model.threads import Crew, threads_apart
 from training.engine.records import SamplingPrompt
 from training.engine.sampling.grouping import Request, make_groups, tokens_at_once
 from training.engine.sampling.kvcache import ONE_QUERY
-from training.engine.sampling.reading import WAYS, Reader, Way
+from training.engine.sampling.reading import Reader, Way, ways_for
 
 Report = Callable[[int, float], None]
 
@@ -47,7 +47,8 @@ _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are w
 _SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
 _LARGE_VOCABULARY = 1 << 14
 _NUCLEUS = 1024  # tokens among which the likeliest ones are looked for, before a whole vocabulary is sorted
-_CROWD = 0.92  # when no more than this share of a batch's rows is still writing, the others leave it
+# How much longer than needed a row may be: kernels of a GPU take about as long for more columns.
+_WIDEST = {"cpu": 1.5, "cuda": 3.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class Decoder:
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
         self._attention = AttentionChoice(model)
         self.reader, self.sides = Reader(model, device), Sides(model.config)
-        self.use(WAYS[0])
+        self.ways = ways_for(device)
+        self.use(self.ways[0])
 
     def use(self, way: Way) -> None:
         """Write in this way from now on."""
@@ -160,6 +162,7 @@ class Decoder:
             self._company,
             new=self.settings.max_new_tokens,
             tokens=tokens_at_once(self.model, self.device, self.settings),
+            widest=_WIDEST[self.device.type],
         )
 
     def _company(self, request: Request) -> Hashable:
@@ -204,7 +207,8 @@ class Decoder:
     ) -> list[Generation]:
         """Complete requests whose prompts are of like length, all in one batch."""
         settings, longest = self.settings, self.settings.max_new_tokens
-        logits, read = self.reader.read(model, [request.prompt for request in requests], self.way)
+        logits, read = self.reader.read(model, [request.prompt for request in requests], self.way, longest)
+        look = read.look if self.stops is None else 1
         draws = torch.stack([uniforms(request.seed, longest) for request in requests]).to(self.device)
         tokens = torch.zeros(len(requests), longest, dtype=torch.long, device=self.device)
         logps = torch.zeros(len(requests), dtype=torch.float64, device=self.device)
@@ -218,22 +222,26 @@ class Decoder:
                 said.scatter_(1, drawn[:, None], True)
             tokens[rows, step] = drawn
             logps[rows] += drawn_logps.masked_fill(ended[rows], 0.0)
-            stops = rows[torch.isin(drawn, self.eos_ids) & ~ended[rows]]
-            ended[stops], lengths[stops] = True, step + 1
-            if self.stops is not None:
-                going = rows[~ended[rows]]
-                tails = tokens[going, max(0, step + 1 - self.stops.window) : step + 1].tolist()
-                stops = going[self.stops.ended(tails)] if tails else going
-                ended[stops], lengths[stops] = True, step + 1
-            alive = (~ended[rows]).nonzero()[:, 0]
-            report(len(requests) - len(alive), len(alive) * (longest - step - 1))
-            if not len(alive) or step + 1 == longest:
-                break
-            if len(alive) <= _CROWD * len(rows):
-                kept, moved = close_ranks(alive)
-                read.keep(kept, moved)
-                rows, drawn = rows[kept], drawn[kept]
-                said = None if said is None else said[kept]
+            stopping = torch.isin(drawn, self.eos_ids) & ~ended[rows]
+            lengths[rows] = torch.where(stopping, step + 1, lengths[rows])
+            ended[rows] |= stopping
+            # Up to here the device is told what to do and never asked.
+            if step % look == 0 or step + 1 == longest:
+                check_finite(logps)
+                if self.stops is not None:
+                    going = rows[~ended[rows]]
+                    tails = tokens[going, max(0, step + 1 - self.stops.window) : step + 1].tolist()
+                    stops = going[self.stops.ended(tails)] if tails else going
+                    ended[stops], lengths[stops] = True, step + 1
+                alive = (~ended[rows]).nonzero()[:, 0]
+                report(len(requests) - len(alive), len(alive) * (longest - step - 1))
+                if not len(alive) or step + 1 == longest:
+                    break
+                if len(alive) <= read.crowd * len(rows):
+                    kept, moved = close_ranks(alive)
+                    read.keep(kept, moved)
+                    rows, drawn = rows[kept], drawn[kept]
+                    said = None if said is None else said[kept]
             logits = read.add(drawn)
         return [
             Generation(tuple(ids[:length]), logp, "stop" if stopped else "length")
@@ -289,24 +297,28 @@ def tokens_said(requests: Sequence[Request], logits: torch.Tensor) -> torch.Tens
     return said
 
 
+def check_finite(logps: torch.Tensor) -> None:
+    """Check the log-probabilities of what was drawn. Raises ModelError if one is not a number."""
+    if bool(logps.isnan().any()):  # one logit that is not a number makes its whole row so
+        raise ModelError("The policy gives probabilities that are not finite; its weights are damaged.")
+
+
 def draw(
     logits: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfig, said: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token a row from logits (R, V) with uniform numbers (R,); temperature 0 takes the likeliest.
 
     `said` (R, V) are the tokens that `repetition_penalty` is about. Returns ids (R,) and their float32
-    log-probabilities (R,) at temperature 1 with nothing cut off or penalized. Raises ModelError if there is a logit
-    that is not a number.
+    log-probabilities (R,) at temperature 1 with nothing cut off or penalized. A row with a logit that is not a number
+    has such a log-probability.
     """
     ids, logps = [], []
     rows = max(1, _ELEMENTS[logits.device.type] // logits.shape[1])
     parts = said.split(rows) if said is not None else itertools.repeat(None)
     for some, number, repeated in zip(logits.split(rows), numbers.split(rows), parts, strict=False):
         logprobs = some.float().log_softmax(dim=-1)
-        if bool(logprobs[:, 0].isnan().any()):  # one logit that is not a number makes its whole row so
-            raise ModelError("The policy gives probabilities that are not finite; its weights are damaged.")
         scores = logprobs if repeated is None else _penalize(some.float(), repeated, settings)
-        taken = _take(scores, number, settings)
+        taken = _take(scores, number, settings).clamp(max=some.shape[1] - 1)  # beyond it without a number
         ids.append(taken)
         logps.append(logprobs.gather(1, taken[:, None])[:, 0])
     return torch.cat(ids), torch.cat(logps)

@@ -11,7 +11,6 @@ from training.engine.machine.memory import free_memory
 
 # Of the memory that is free once the model is there; the rest is for what a forward computes, and for others.
 _SHARE = {"cpu": 1 / 4, "cuda": 1 / 2}
-_WIDEST = 1.5  # a row may hold so many times the tokens that it needs: beyond it, its group is cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,14 @@ def make_groups(
     *,
     new: int = 0,
     tokens: int | None = None,
+    widest: float = 1.5,
 ) -> list[list[int]]:
     """Return positions of `requests` in groups of at most `most`, as many for each thread.
 
     Like lengths are together, the longest prompts first, so that a memory too small is met at once; requests of one
     prompt stay side by side. Only those that `company` says the same of share a group. With `new` tokens to write
     for each, a group holds at most `tokens` in all, each row being as long as the longest, if it is not a single row.
+    No row is more than `widest` times as long as it needs to be.
     """
     order = sorted(range(len(requests)), key=lambda at: (-len(requests[at].prompt), requests[at].prompt, at))
     kinds: dict[Hashable, list[int]] = {}
@@ -43,7 +44,7 @@ def make_groups(
         kinds.setdefault(company(requests[at]), []).append(at)
     groups = []
     for some in kinds.values():
-        for alike, room in _runs([len(requests[at].prompt) + new for at in some], most, tokens):
+        for alike, room in _runs([len(requests[at].prompt) + new for at in some], most, tokens, widest):
             rounds = -(-len(alike) // (room * threads)) or 1
             size = min(room, -(-len(alike) // (rounds * threads)) or 1)
             run = [some[place] for place in alike]
@@ -51,12 +52,12 @@ def make_groups(
     return groups
 
 
-def _runs(widths: list[int], most: int, tokens: int | None) -> Iterator[tuple[range, int]]:
+def _runs(widths: list[int], most: int, tokens: int | None, ratio: float) -> Iterator[tuple[range, int]]:
     """Yield runs of falling widths that differ little, each with the rows that it may hold side by side."""
     start = 0
     while start < len(widths):
         widest, end = widths[start], start
-        while end < len(widths) and widest <= _WIDEST * widths[end]:
+        while end < len(widths) and widest <= ratio * widths[end]:
             end += 1
         room = most if tokens is None else max(1, min(most, tokens // max(1, widest)))
         yield range(start, end), room

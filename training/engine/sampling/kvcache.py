@@ -84,6 +84,37 @@ class InPlaceLayer(CacheLayerMixin):
         return -1
 
 
+class FixedLayer(InPlaceLayer):
+    """Keys and values in memory of a fixed size, whose next column `place` (1,) names on the device.
+
+    All columns are returned at each token, so that the same kernels serve every token; a mask must hide those to come.
+    """
+
+    def __init__(self, layer: InPlaceLayer, columns: int, place: torch.Tensor) -> None:
+        """Take over the columns of `layer`, which is not usable any more."""
+        super().__init__()
+        self.place, self.length, self.is_initialized = place, columns, True
+        self.keys, self.values = (
+            functional.pad(one[:, :, : layer.length], (0, 0, 0, columns - layer.length))
+            for one in (layer.keys, layer.values)
+        )
+        del layer.keys, layer.values
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one column and return all."""
+        self.keys.index_copy_(2, self.place, key_states)
+        self.values.index_copy_(2, self.place, value_states)
+        return self.keys, self.values
+
+
+def sees_all(config: Any, length: int) -> bool:
+    """Return whether every layer sees all of `length` columns."""
+    layers = DynamicCache(config=config).layers
+    return all(getattr(layer, "sliding_window", length) >= length for layer in layers)
+
+
 def can_join(config: Any) -> bool:
     """Return whether caches for this model are written in place, so that they can be joined."""
     layers = DynamicCache(config=config).layers

@@ -1,12 +1,13 @@
 """The rows that a model has read so far, and the ways to let it read one token more.
 
 The usual way feeds prompts of like length side by side, padded on the left, and keeps what each layer needs of
-them. If padding would leak into that, as into the state of a recurrent layer, prompts of differing length are kept
-apart. If nothing can be kept, each row is read from its beginning at every token.
+them. On a GPU its steps are recorded. If padding would leak into what is kept, as into the state of a recurrent layer,
+prompts of differing length are kept apart. If nothing can be kept, each row is read from its beginning at every token.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,8 @@ from transformers import Cache
 
 from training.engine.model.forwards import ForwardArguments
 from training.engine.model.longrope import Sides
-from training.engine.sampling.kvcache import can_join, join, keep_rows, make_cache
+from training.engine.sampling.kvcache import can_join, join, keep_rows, make_cache, sees_all
+from training.engine.sampling.recording import RecordedRows
 
 _PROMPTS = 64  # that are fed at once, at the most
 _FED = {
@@ -34,19 +36,29 @@ class Way:
     swift: bool = False  # by our own attention of one token
     padded: bool = False  # prompts of differing length side by side
     cached: bool = True
+    recorded: bool = False  # by kernels that are started at once
 
 
 # From the fastest on.
 WAYS = (
-    Way("side by side", swift=True, padded=True),
+    Way("by recorded steps", swift=True, padded=True, recorded=True),
+    Way("step by step", swift=True, padded=True),
     Way("by the library's attention", padded=True),
     Way("apart for each length of prompt"),
     Way("without a cache", cached=False),
 )
 
 
+def ways_for(device: torch.device) -> tuple[Way, ...]:
+    """Return the ways that are of use on a device: only a GPU can record."""
+    return WAYS if device.type == "cuda" else tuple(way for way in WAYS if not way.recorded)
+
+
 class ReadRows(Protocol):
     """Rows that a model has read so far."""
+
+    crowd: float  # when no more than this share of the rows is still writing, the others should leave
+    look: int  # tokens after which to see whether rows have ended
 
     def add(self, tokens: torch.Tensor) -> torch.Tensor:
         """Let each row read one token (R,) more. Returns the logits (R, V) of the next."""
@@ -67,10 +79,12 @@ class Reader:
         # Of a prompt only the last position's logits are wanted: (P, 1, V) in place of (P, T, V).
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments.names else {}
 
-    def read(self, model: Any, prompts: Sequence[tuple[int, ...]], way: Way) -> tuple[torch.Tensor, ReadRows]:
+    def read(
+        self, model: Any, prompts: Sequence[tuple[int, ...]], way: Way, new: int
+    ) -> tuple[torch.Tensor, ReadRows]:
         """Let each row read its prompt. Returns the logits (R, V) of the first token to write, and the rows.
 
-        A prompt of several rows is fed once.
+        A prompt of several rows is fed once. The rows will read at most `new` tokens more.
         """
         if not way.padded and len(set(map(len, prompts))) > 1:
             raise ValueError("prompts of differing length are not read together in this way")
@@ -86,6 +100,9 @@ class Reader:
         ids, mask = (torch.tensor(table, device=self.device) for table in (padded, seen))
         logits, cache = self.feed(model, ids, mask)
         cache.reorder_cache(repeats)
+        plain = can_join(model.config) and not self.sides.limits
+        if way.recorded and plain and sees_all(model.config, width + new):
+            return logits[repeats], RecordedRows(partial(self.step, model), cache, mask[repeats], new)
         return logits[repeats], _CachedRows(self, model, cache, ids[repeats], mask[repeats])
 
     def feed(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Cache]:
@@ -114,7 +131,7 @@ class Reader:
     ) -> torch.Tensor:
         """Feed the newest tokens (R, n), at `places` (R, n), of rows whose every token `mask` (R, T) has.
 
-        Returns their last logits (R, V).
+        A mask (R, 1, n, T) says what each of them sees. Returns their last logits (R, V).
         """
         if self._cache is None:
             raise NotImplementedError("its forward takes no cache")
@@ -138,6 +155,8 @@ class Reader:
 
 class _CachedRows:
     """Rows of which the model keeps what it needs in a cache."""
+
+    crowd, look = 0.92, 1
 
     def __init__(
         self, reader: Reader, model: Any, cache: Cache, ids: torch.Tensor, mask: torch.Tensor
@@ -168,6 +187,8 @@ class _CachedRows:
 
 class _RereadRows:
     """Rows that are read from their beginning at every token."""
+
+    crowd, look = 0.92, 1
 
     def __init__(self, reader: Reader, model: Any, ids: torch.Tensor) -> None:
         self.reader, self.model, self.ids = reader, model, ids
