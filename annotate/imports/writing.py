@@ -19,8 +19,8 @@ from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError
 from annotate.imports.records import BATCH, ImportRefusedError, Item, Sources
 from annotate.imports.states import OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
-from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
-from annotate.models.conflicts import has_claims_first, reserve_keys, store_rows
+from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt, prompt_columns
+from annotate.models.conflicts import count_new_tables, has_claims_first, reserve_keys, store_rows
 from annotate.people import external
 from annotate.text.chats import as_completion
 
@@ -106,6 +106,7 @@ def write(
             _write_pairs(project, new, batch, are_counted=False)
             _write_opinions(project, judged, batch)
         _write_changes(matcher.prompts.values(), pairs)
+        count_new_tables(Prompt, Completion, Comparison, Claim, Judgment)
     return outcome
 
 

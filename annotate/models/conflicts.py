@@ -1,9 +1,9 @@
-"""Database conflicts, which are retried, and many rows at once: updated in chunks, or stored by COPY."""
+"""Database conflicts, which are retried, and many rows at once: found by key, updated in chunks, or stored by COPY."""
 
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
 from itertools import islice
@@ -64,6 +64,34 @@ def in_parts(rows: "QuerySet[Any]") -> Iterator["QuerySet[Any]"]:
             yield rows.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME)
 
 
+# --- Many rows found ---
+
+
+def find_keys(model: type[Model], project: int, column: str, values: Collection[str]) -> list[int]:
+    """Return the keys of a project's rows that have one of many texts in a column: one look at its index for each.
+
+    A plain `IN` is a join that PostgreSQL plans by its statistics. During a first import they say that the project is
+    empty, and each chunk would read all of it. So the project is a column of the join, too, and not a value to plan by.
+    """
+    if not values:
+        return []
+    if connection.vendor != "postgresql":
+        rows = model._default_manager.filter(project=project, **{f"{column}__in": values})
+        return list(rows.values_list("pk", flat=True))
+    name = _quoted(column)
+    found = (
+        f"SELECT id FROM {_quoted(model._meta.db_table)} "  # noqa: S608 - of models
+        f"WHERE project_id = here.project AND {name} = wanted.value AND {name} <> '' OFFSET 0"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT found.id FROM (SELECT %s::bigint AS project OFFSET 0) AS here "
+            f"CROSS JOIN unnest(%s::text[]) AS wanted(value) CROSS JOIN LATERAL ({found}) AS found",
+            [project, list(values)],
+        )
+        return [key for (key,) in cursor.fetchall()]
+
+
 # --- Many rows stored ---
 
 
@@ -121,6 +149,23 @@ def write_rows(model: type[Model], rows: Iterable[tuple[int, Row]], given: tuple
         with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
             while lines := ["\t".join(cells) + "\n" for cells in islice(found, LINES_AT_A_TIME)]:
                 copy.write("".join(lines))
+
+
+def count_new_tables(*models: type[Model]) -> None:
+    """Let PostgreSQL count the rows of tables that it still takes for empty.
+
+    It keeps the plans of statements. Those that were made for empty tables would read them whole once they have grown.
+    """
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT oid::regclass::text FROM pg_class "
+            "WHERE oid = ANY(%s::regclass[]) AND reltuples <= 0 AND pg_relation_size(oid) > 0",
+            [[model._meta.db_table for model in models]],
+        )
+        if tables := [name for (name,) in cursor.fetchall()]:
+            cursor.execute(f"ANALYZE {', '.join(tables)}")
 
 
 class _Layout:
