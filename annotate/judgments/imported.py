@@ -62,13 +62,15 @@ def record_imported(project: Project, given: Sequence[ImportedJudgment], batch: 
             by_state[one.state].append(one.claim)
     for state, claims in by_state.items():
         Claim.objects.filter(pk__in=claims).exclude(state=state).update(state=state)
-    store_rows(Claim, [_claim(project, one, one.at or now) for one in given if not one.claim])
-    store_rows(Judgment, [_judgment(project, one, batch, now) for one in given])
+    theirs = {"project_id": project.pk}
+    new = [_claim(one, one.at or now) for one in given if not one.claim]
+    store_rows(Claim, new, shared=theirs)
+    rows = [_judgment(one, now) for one in given]
+    store_rows(Judgment, rows, shared={**theirs, "import_batch": batch})
 
 
-def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Row:
+def _claim(given: ImportedJudgment, at: datetime) -> Row:
     return {
-        "project_id": project.pk,
         "comparison_id": given.comparison,
         "annotator_id": given.annotator,
         "left_id": given.left,
@@ -80,16 +82,14 @@ def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Row:
     }
 
 
-def _judgment(project: Project, given: ImportedJudgment, batch: str, now: datetime) -> Row:
+def _judgment(given: ImportedJudgment, now: datetime) -> Row:
     at = given.at or now
     return {
-        "project_id": project.pk,
         "comparison_id": given.comparison,
         "annotator_id": given.annotator,
         "left_id": given.left,
         "right_id": given.right,
         "sides_known": given.sides_known,
-        "import_batch": batch,
         "token": uuid.uuid4(),
         "verdict": given.verdict,
         "preferred_id": given.preferred,
