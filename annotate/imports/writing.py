@@ -220,7 +220,9 @@ def _write_completions(project: Project, pairs: list[PairState]) -> None:
         }
         for (prompt, policy, _key), content in ((key, wanted[key]) for key in missing)
     ]
-    written |= dict(zip(missing, store_rows(Completion, rows, shared={"created_at": timezone.now()}), strict=True))
+    written |= dict(
+        zip(missing, store_rows(Completion, rows, shared={"created_at": timezone.now()}), strict=True)
+    )
     for pair in pairs:
         prompt = pair.prompt.pk or 0
         pair.completions = {key: written[prompt, policies[name], key] for key, name in pair.policies.items()}

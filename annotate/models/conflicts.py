@@ -190,9 +190,7 @@ class _Layout:
     def __init__(
         self, model: type[Model], given: tuple[str, ...], shared: tuple[str, ...], vendor: str
     ) -> None:
-        self.of_value, of_json = (
-            (_copied, _copied_json) if vendor == "postgresql" else (_bound, _bound_json)
-        )
+        self.of_value, of_json = (_copied, _copied_json) if vendor == "postgresql" else (_bound, _bound_json)
         fields = {
             field.attname: field
             for field in model._meta.local_concrete_fields
