@@ -114,7 +114,8 @@ def _place(matcher: Matcher, rows: list[tuple[int, Item]], remarks: int = REMARK
     outcome = Outcome()
     for line, item in rows:
         placement = matcher.place(item)
-        outcome.counts += placement.counts
+        for name, count in placement.counts.items():
+            outcome.counts[name] += count
         if placement.remarks and len(outcome.remarks) < remarks:
             outcome.remarks.append((line, " ".join(placement.remarks)))
     return outcome

@@ -3,11 +3,11 @@
 As with people's, each has its claim, so that counters equal rows, and a corrected verdict keeps the old one as history.
 """
 
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from secrets import token_hex
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
@@ -21,8 +21,7 @@ Verdict = Judgment.Verdict
 TAKEN_BACK_AT_A_TIME = 2_000
 
 
-@dataclass(frozen=True)
-class ImportedJudgment:
+class ImportedJudgment(NamedTuple):
     """A judgment to record. Annotator, comparison and completions by id.
 
     `claim` and `replaces` are the rows of an earlier one of this annotator on this comparison, current or not.
@@ -75,6 +74,7 @@ def _claim(given: ImportedJudgment, at: datetime) -> Row:
         "annotator_id": given.annotator,
         "left_id": given.left,
         "right_id": given.right,
+        "token": token_hex(16),
         "state": given.state.value,
         "claimed_at": at,
         "seen_at": at,
@@ -90,7 +90,7 @@ def _judgment(given: ImportedJudgment, now: datetime) -> Row:
         "left_id": given.left,
         "right_id": given.right,
         "sides_known": given.sides_known,
-        "token": uuid.uuid4(),
+        "token": token_hex(16),
         "verdict": given.verdict,
         "preferred_id": given.preferred,
         "strength": given.strength,

@@ -12,9 +12,9 @@ from typing import BinaryIO, cast
 from django.db import transaction
 
 from annotate.imports import writing
+from annotate.imports.files.ahead import read_ahead
 from annotate.imports.files.checking import Check
 from annotate.imports.files.options import Options
-from annotate.imports.files.ahead import read_ahead
 from annotate.imports.files.rows import Row, Rows
 from annotate.imports.files.spool import Placed, Spool
 from annotate.imports.reader import WHOLE_FILE, nothing_in
