@@ -46,15 +46,17 @@ def import_file(
     *,
     update: bool = False,
     refuse: Callable[[Row], None] = lambda row: None,
+    told: Callable[[int], None] = lambda rows: None,
 ) -> Report:
     """Write what of a file can be used, a transaction a block. Run again, it goes on where it was stopped.
 
     The next blocks are read and checked while the database takes the last one. `refuse` is called with each row that
-    cannot be used. If anything was changed, the trail says so, and calls the file by `name`.
+    cannot be used, and `told` with how many were written so far. If anything was changed, the trail says so, and
+    calls the file by `name`.
     """
     report = Report(Check(project, options))
     with _many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
-        report.outcome = _write(project, blocks, name, update=update)
+        report.outcome = _write(project, blocks, name, update=update, told=told)
     return report
 
 
@@ -112,11 +114,20 @@ def _blocks(
         position, line = rows.position, rows.line
 
 
-def _write(project: Project, blocks: Iterable[list[Placed]], name: str, *, update: bool) -> Outcome:
-    outcome = Outcome()
+def _write(
+    project: Project,
+    blocks: Iterable[list[Placed]],
+    name: str,
+    *,
+    update: bool,
+    told: Callable[[int], None] = lambda rows: None,
+) -> Outcome:
+    outcome, count = Outcome(), 0
     try:
         for items in blocks:
             outcome.add(writing.write(project, items, BATCH, update=update))
+            count += len(items)
+            told(count)
     finally:
         if outcome.changes_something:
             details = writing.details(update=update)
