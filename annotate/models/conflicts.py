@@ -21,6 +21,7 @@ LINES_AT_A_TIME = 200  # of COPY
 P = ParamSpec("P")
 T = TypeVar("T")
 Row = Mapping[str, Any]  # the columns of a row, by their `attname`
+Cell = Callable[[Any], Any]  # makes of a value what the database takes
 
 
 class RaceError(IntegrityError):
@@ -79,16 +80,16 @@ def find_keys(model: type[Model], project: int, column: str, values: Collection[
         rows = model._default_manager.filter(project=project, **{f"{column}__in": values})
         return list(rows.values_list("pk", flat=True))
     name = _quoted(column)
-    found = (
+    one = (
         f"SELECT id FROM {_quoted(model._meta.db_table)} "  # noqa: S608 - of models
         f"WHERE project_id = here.project AND {name} = wanted.value AND {name} <> '' OFFSET 0"
     )
+    each = (
+        "SELECT found.id FROM (SELECT %s::bigint AS project OFFSET 0) AS here "  # noqa: S608 - of models
+        f"CROSS JOIN unnest(%s::text[]) AS wanted(value) CROSS JOIN LATERAL ({one}) AS found"
+    )
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT found.id FROM (SELECT %s::bigint AS project OFFSET 0) AS here "
-            f"CROSS JOIN unnest(%s::text[]) AS wanted(value) CROSS JOIN LATERAL ({found}) AS found",
-            [project, list(values)],
-        )
+        cursor.execute(each, [project, list(values)])
         return [key for (key,) in cursor.fetchall()]
 
 
@@ -190,7 +191,8 @@ class _Layout:
     def __init__(
         self, model: type[Model], given: tuple[str, ...], shared: tuple[str, ...], vendor: str
     ) -> None:
-        self.of_value, of_json = (_copied, _copied_json) if vendor == "postgresql" else (_bound, _bound_json)
+        self.of_value: Cell = _copied if vendor == "postgresql" else _bound
+        of_json: Cell = _copied_json if vendor == "postgresql" else _bound_json
         fields = {
             field.attname: field
             for field in model._meta.local_concrete_fields

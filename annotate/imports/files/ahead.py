@@ -32,7 +32,7 @@ def read_ahead(items: Iterable[T], most: int) -> Iterator[Iterator[T]]:
                     put(item)
                     if is_stopped.is_set():
                         return
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again where the items are taken
             put(_End(error))
         else:
             put(_End())
