@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from annotate.sources.errors import FileError
 
 SECONDS = 3_600  # for a file at an address
 SHOWN = 10  # reasons, and columns
+TOLD = 100_000  # rows between two words of how far it is
 KINDS = {"prompts": "prompts", "pairs": "comparisons", "judged": "judged", "gold": "gold"}
 
 
@@ -131,7 +132,7 @@ class Command(BaseCommand):
                 report = whole.check_file(project, *file, options, refuse=refuse)
             else:
                 report = whole.import_file(
-                    project, *file, options, name, update=given["update"], refuse=refuse
+                    project, *file, options, name, update=given["update"], refuse=refuse, told=self.progress()
                 )
         counts = report.check.counts
         taken = counts["rows"] - counts["wrong"]
@@ -139,6 +140,18 @@ class Command(BaseCommand):
         if not taken:
             reasons = [options.place(*error) for error in report.check.errors] or [str(report.nothing)]
             raise CommandError("\n".join([*reasons[:SHOWN], "Nothing was imported."]))
+
+    def progress(self) -> Callable[[int], None]:
+        """Return a function that is called with the rows written so far, and tells them now and then."""
+        last = 0
+
+        def tell(rows: int) -> None:
+            nonlocal last
+            if rows - last >= TOLD:
+                last = rows
+                self.stderr.write(f"{rows:,} rows are written.", self.style.NOTICE)
+
+        return tell
 
     def report(
         self,
