@@ -218,7 +218,7 @@ class _Layout:
         """Yield rows as the database takes them, made column by column."""
         return zip(
             [self.of_value(key) for key, _row in rows],
-            *([cell(row[name]) for _key, row in rows] for name, cell in self.given),
+            *(_column(cell, [row[name] for _key, row in rows]) for name, cell in self.given),
             *(repeat(cell(shared[name])) for name, cell in self.shared),
             *([cell(default()) for _row in rows] for default, cell in self.drawn),
             *self.same,
@@ -227,6 +227,15 @@ class _Layout:
 
 
 _layout = lru_cache(maxsize=64)(_Layout)
+
+
+def _column(cell: Cell, values: list[Any]) -> Iterable[Any]:
+    """Return the cells of a column. That of a value which all rows share, such as a time or none, is made once."""
+    first = values[0]
+    is_json = cell in (_copied_json, _bound_json)  # in which 1 and true differ
+    if not is_json and values.count(first) == len(values):
+        return repeat(cell(first))
+    return [cell(value) for value in values]
 
 
 def _copied(value: Any) -> str:
