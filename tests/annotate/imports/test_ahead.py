@@ -49,7 +49,7 @@ def test_no_more_is_read_ahead_than_asked_for() -> None:
 
 
 def test_a_thread_ends_with_its_block() -> None:
-    """What ends the import leaves no thread behind that waits for a place."""
+    """An import that ends early leaves no thread behind that waits for a place."""
     with read_ahead(range(1_000), 1) as numbers:
         assert next(numbers) == 0
         assert "read ahead" in names()
