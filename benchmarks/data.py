@@ -1,8 +1,7 @@
 """`make bench-data`: rows a second and peak memory of imports, JSON Lines and Parquet, on SQLite and PostgreSQL.
 
-Each case is a process of its own, with a database of its own: it turns the file into lines, checks it whole, and
-writes it, as `manage.py import_file` does. The memory and the CPU time are
-the process's, without the database server's.
+Each case is a process of its own, with a database of its own, and does what `manage.py import_file` does. CPU seconds
+are of its Python, and of all of PostgreSQL's processes. On a machine with other work they say more than the clock.
 """
 
 import argparse
@@ -13,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ SIZES = (10_000, 100_000)
 LARGE = 1_000_000
 FORMATS = ("jsonl", "parquet")
 DATABASES = ("sqlite", "postgresql")
-HEADER = "| database | format | rows | becomes | check, rows/s | write, rows/s | both, rows/s | CPU, µs/row | peak MB |"
+STEP = 100_000  # rows, whose costs are told apart
+COLUMNS = ("database", "format", "rows", "becomes", "rows/s", "Python, µs/row", "database, µs/row",
+           "rows per CPU second", "by 100,000 rows", "peak MB")  # fmt: skip
 WORDS = "the quick brown fox jumps over a lazy dog while seven wizards mix odd potions near quiet harbours".split()  # noqa: SIM905
 
 
@@ -66,8 +68,8 @@ def write_file(folder: Path, format: str, count: int) -> Path:
     return path
 
 
-def measure(path: Path, becomes: str) -> dict[str, float]:
-    """Import a file in this process, and return its times."""
+def measure(path: Path, becomes: str) -> dict[str, Any]:
+    """Import a file in this process, and return its costs: seconds of the clock, of Python and of the database."""
     import django
 
     django.setup()
@@ -84,26 +86,41 @@ def measure(path: Path, becomes: str) -> dict[str, float]:
         project=project, name="starter", kind=Policy.Kind.BASE, base_model="starter"
     )
     project.save()
-    begun, spent = time.perf_counter(), time.process_time()
+    costs = [spend()]
+
+    def note(rows: int) -> None:
+        if rows >= STEP * len(costs):
+            costs.append(spend())
+
     with (
         path.open("rb") as file,
         lines.as_lines(file, path.name, settings.IMPORT_LIMIT) as found,
-        whole.spooled() as spool,
     ):
         options, _records = reception.inspect(found)
         options = reception.replace(options, becomes=becomes)
-        report = whole.check_file(project, found.file, found.format, options, spool)
-        checked = time.perf_counter()
-        made = whole.write_file(project, spool, path.name)
-        written = time.perf_counter()
-    assert report.check.counts["rows"] == made.counts["prompts"], (report.check.counts, made.counts)
+        report = whole.import_file(project, found.file, found.format, options, path.name, told=note)
+    end = spend()
+    made = report.outcome.counts
+    assert report.check.counts["rows"] == made["prompts"], (report.check.counts, made)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "check": checked - begun,
-        "write": written - checked,
-        "cpu": time.process_time() - spent,
-        "peak": peak,
-    }
+    clock, python, database = (last - first for last, first in zip(end, costs[0], strict=True))
+    steps = [sum(after[1:]) - sum(before[1:]) for before, after in pairwise(costs)]
+    return {"clock": clock, "python": python, "database": database, "steps": steps, "peak": peak}
+
+
+def spend() -> tuple[float, float, float]:
+    """Return the time, and the CPU seconds so far of this process and of all processes of its PostgreSQL."""
+    import psutil
+    from django.db import connection
+
+    database = 0.0
+    if connection.vendor == "postgresql":
+        connection.ensure_connection()
+        server = psutil.Process(connection.connection.info.backend_pid).parent()
+        processes = [server, *server.children()]
+        database = sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
+        database += sum(server.cpu_times()[2:4])  # of those that ended, such as of autovacuum
+    return time.perf_counter(), time.process_time(), database
 
 
 def case(folder: Path, database: str, format: str, count: int, becomes: str) -> str:
@@ -118,10 +135,15 @@ def case(folder: Path, database: str, format: str, count: int, becomes: str) -> 
         command = [sys.executable, "-m", "benchmarks.data", "--measure", str(path), "--as", becomes]
         done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    both = found["check"] + found["write"]
-    speeds = " | ".join(f"{count / seconds:,.0f}" for seconds in (found["check"], found["write"], both))
-    cost = f"{found['cpu'] / count * 1e6:.0f} | {found['peak']:.0f}"
-    return f"| {database} | {format} | {count:,} | {becomes} | {speeds} | {cost} |"
+    costs = (found["python"], found["database"])
+    steps = ", ".join(f"{STEP / seconds:,.0f}" for seconds in found["steps"])
+    cells = [database, format, f"{count:,}", becomes, f"{count / found['clock']:,.0f}"]
+    cells += [f"{cost / count * 1e6:.0f}" for cost in costs]
+    return row([*cells, f"{count / sum(costs):,.0f}", steps, f"{found['peak']:.0f}"])
+
+
+def row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -136,7 +158,7 @@ def main() -> None:
     if given.measure:
         print(json.dumps(measure(given.measure, given.becomes[0])))
         return
-    print(f"{HEADER}\n| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    print(f"{row(COLUMNS)}\n{row('---' for _ in COLUMNS)}")
     with tempfile.TemporaryDirectory() as folder:
         for count in (*given.rows, *([LARGE] if given.large else [])):
             for database in given.databases:

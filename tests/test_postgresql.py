@@ -2,12 +2,15 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 from django.db import DataError, connection, transaction
 
-from annotate.models import User
+from annotate.imports.records import Item
+from annotate.imports.writing import write
+from annotate.models import Project, User
 from annotate.models.conflicts import again_on_race
 from annotate.models.triggers import added_misfit
 from tests.waiting import wait_for
@@ -96,3 +99,45 @@ def test_new_comparisons_are_checked_by_key_whatever_is_known() -> None:
     assert "SubPlan" in plan
     assert "Materialize" not in plan
     assert plan.count("Index Cond") >= 3, plan
+
+
+def test_an_import_looks_rows_up_by_key_whatever_is_known() -> None:
+    """Statistics of a site's other projects say that a new one is empty, for as long as its first import takes."""
+    known = Project.objects.create(slug="known", name="Known")
+    project = Project.objects.create(slug="new", name="New")
+    asked: list[tuple[str, Any]] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        asked.append((sql, params))
+        return execute(sql, params, many, context)
+
+    def rows(start: int) -> list[tuple[int, Item]]:
+        return [(n, Item(f"Prompt {start + n}", prompt_external_id=str(start + n))) for n in range(500)]
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        write(known, rows(0))
+        cursor.execute("ANALYZE annotate_prompt")
+        write(project, rows(1_000))
+        with connection.execute_wrapper(note):
+            write(project, rows(2_000))
+        looks = [(sql, params) for sql, params in asked if "AS wanted" in sql]
+        plans = []
+        for sql, params in looks:
+            cursor.execute(f"EXPLAIN {sql}", params)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+        transaction.set_rollback(True)
+    assert len(plans) == 2
+    for plan, column in zip(plans, ("digest", "external_id"), strict=True):
+        assert f"({column})::text = wanted.value" in plan.partition("Index Cond")[2].partition("\n")[0], plan
+
+
+def test_tables_that_grew_in_an_import_are_counted() -> None:
+    """PostgreSQL keeps plans, and those for empty tables read all rows."""
+    project = Project.objects.create(slug="new", name="New")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("UPDATE pg_class SET reltuples = -1 WHERE relname = 'annotate_prompt'")
+        write(project, [(n, Item(f"Prompt {n}")) for n in range(500)])
+        cursor.execute("SELECT reltuples FROM pg_class WHERE relname = 'annotate_prompt'")
+        counted = cursor.fetchone()
+        transaction.set_rollback(True)
+    assert counted == (500,)

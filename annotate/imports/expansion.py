@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils import timezone
 from django.utils.text import format_lazy
@@ -83,8 +83,7 @@ def expand(candidate: Candidate, choices: Choices) -> list[Item]:
 # --- A candidate, checked ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Checked:
+class _Checked(NamedTuple):
     """A candidate whose parts can be used. `opinions` are one for each annotator."""
 
     candidate: Candidate
@@ -92,7 +91,6 @@ class _Checked:
     contents: Sequence[Content]
     opinions: Sequence[Opinion]
     left_out: Mapping[str, int]
-
     pairs: Sequence[tuple[int, int]]  # the places of each two answers that differ to who reads them
 
 

@@ -6,13 +6,11 @@ memory, which `writing.py` then stores: a later record of a file meets what an e
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db import connection
 from django.db.models import Q
-from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
 
 from annotate.imports.records import BATCH, Item, PairOpinion
@@ -30,6 +28,7 @@ from annotate.imports.states import (
     side_of,
 )
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
+from annotate.models.conflicts import find_keys
 from annotate.text.chats import content_key
 from primitives.text import printable
 
@@ -82,7 +81,7 @@ class Matcher:
 
     def _load_prompts(self, items: Sequence[Item]) -> None:
         wanted = {item.digest for item in items} - self.prompts.keys()
-        rows = Prompt.objects.filter(project=self.project, digest__in=among(wanted))
+        rows = Prompt.objects.filter(pk__in=find_keys(Prompt, self.project.pk, "digest", wanted))
         for row in rows.values("pk", "digest", "external_id", "metadata", "withdrawn_at"):
             self.prompts[row["digest"]] = PromptState(
                 digest=row["digest"],
@@ -163,11 +162,13 @@ class Matcher:
 
     def _load_ids(self, items: Sequence[Item]) -> None:
         wanted = {item.external_id for item in items} - {""}
-        pairs = Comparison.objects.filter(project=self.project, external_id__in=among(wanted))
+        keys = find_keys(Comparison, self.project.pk, "external_id", wanted)
+        pairs = Comparison.objects.filter(pk__in=keys)
         for external_id, pk in pairs.values_list("external_id", "pk"):
             self.pair_ids[external_id].add(pk)
         wanted = {item.prompt_external_id for item in items} - {""}
-        prompts = Prompt.objects.filter(project=self.project, external_id__in=among(wanted))
+        keys = find_keys(Prompt, self.project.pk, "external_id", wanted)
+        prompts = Prompt.objects.filter(pk__in=keys)
         for external_id, digest in prompts.values_list("external_id", "digest"):
             self.prompt_ids[external_id].add(digest)
 
@@ -329,13 +330,6 @@ def _note_shared(placement: Placement, sentence: str, external_id: str) -> None:
 
 def _key(item: Item) -> tuple[str, frozenset[str]]:
     return item.digest, frozenset(item.keys)
-
-
-def among(texts: Collection[str]) -> Any:
-    """Return many texts for a lookup with `in`: as one parameter on PostgreSQL, where Django would write each out."""
-    if connection.vendor != "postgresql":
-        return texts
-    return RawSQL("SELECT unnest(%s::text[])", [list(texts)])
 
 
 def one_of(keys: Iterable[str]) -> Q:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
@@ -56,8 +56,7 @@ def placed(line: int, sentence: str) -> str:
     return _("Line %(line)s: %(sentence)s") % {"line": line, "sentence": sentence}
 
 
-@dataclass(frozen=True)
-class PairOpinion:
+class PairOpinion(NamedTuple):
     """An opinion of an annotator from elsewhere on the two completions of an item, as a Judgment has it.
 
     `preferred` is 0 or 1, the place of the better completion, and `strength` is None where it is not known.
@@ -72,7 +71,7 @@ class PairOpinion:
     at: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Item:
     """A record, checked: a prompt, with two completions if it is a pair, and with what annotators said of them.
 

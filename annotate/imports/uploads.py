@@ -24,6 +24,7 @@ from annotate.imports.files.checking import Check
 from annotate.imports.files.options import Options
 from annotate.imports.files.reception import forget_files, restart
 from annotate.imports.files.rows import Row, Rows
+from annotate.imports.files.spool import Placed
 from annotate.imports.files.storage_errors import is_disk_full, storage_error, will_pass
 from annotate.imports.reader import WHOLE_FILE, RowError, nothing_in
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources
@@ -163,15 +164,16 @@ def _check_some(upload: Import) -> None:
         reader = check.options.reader(file, upload.format, upload.position, upload.line)
         rows = Rows(reader, writing.portion(reader, ROWS_CHECKED_AT_A_TIME), check.options)
         compared = reader.position
+        waiting: list[Placed] = []
         for row in rows:
-            check.add(row)
+            waiting += check.add(row)
             if (
-                check.waiting >= ROWS_COMPARED_AT_A_TIME
+                len(waiting) >= ROWS_COMPARED_AT_A_TIME
                 or reader.position - compared >= BYTES_COMPARED_AT_A_TIME
             ):
-                check.compare()
-                compared = reader.position
-    check.compare()
+                check.compare(waiting)
+                waiting, compared = [], reader.position
+    check.compare(waiting)
     over = rows.over
     if over and not check.counts["rows"]:
         check.refuse(Row(WHOLE_FILE, error=nothing_in(reader)))

@@ -19,8 +19,8 @@ from annotate.imports.reader import WHOLE_FILE, Portion, Reader, RowError
 from annotate.imports.records import BATCH, ImportRefusedError, Item, Sources
 from annotate.imports.states import OpinionState, PairState, PromptState
 from annotate.judgments.imported import ImportedJudgment, change_needed, record_imported
-from annotate.models import Comparison, Completion, Policy, Project, Prompt, prompt_columns
-from annotate.models.conflicts import has_claims_first, reserve_keys, store_rows
+from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt, prompt_columns
+from annotate.models.conflicts import count_new_tables, has_claims_first, reserve_keys, store_rows
 from annotate.people import external
 from annotate.text.chats import as_completion
 
@@ -106,6 +106,7 @@ def write(
             _write_pairs(project, new, batch, are_counted=False)
             _write_opinions(project, judged, batch)
         _write_changes(matcher.prompts.values(), pairs)
+        count_new_tables(Prompt, Completion, Comparison, Claim, Judgment)
     return outcome
 
 
@@ -113,7 +114,8 @@ def _place(matcher: Matcher, rows: list[tuple[int, Item]], remarks: int = REMARK
     outcome = Outcome()
     for line, item in rows:
         placement = matcher.place(item)
-        outcome.counts += placement.counts
+        for name, count in placement.counts.items():
+            outcome.counts[name] += count
         if placement.remarks and len(outcome.remarks) < remarks:
             outcome.remarks.append((line, " ".join(placement.remarks)))
     return outcome
@@ -136,18 +138,16 @@ def _write_prompts(project: Project, states: list[PromptState], batch: str) -> N
     now = timezone.now()
     rows = [
         {
-            "project_id": project.pk,
             **prompt_columns(project, state.item.prompt, state.item.tools, state.digest),
             "external_id": state.external_id,
             "metadata": state.metadata,
             "withdrawn_at": now if state.is_withdrawn else None,
-            "batch": batch,
-            "created_at": now,
         }
         for state in new.values()
         if state.item
     ]
-    for state, pk in zip(new.values(), store_rows(Prompt, rows), strict=True):
+    shared = {"project_id": project.pk, "batch": batch, "created_at": now}
+    for state, pk in zip(new.values(), store_rows(Prompt, rows, shared=shared), strict=True):
         state.pk, state.is_new = pk, True
         state.changes.clear()
 
@@ -162,7 +162,6 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str, *, are_co
         judged = sum(one.takes_place for one in pair.opinions.values())
         rows.append(
             {
-                "project_id": project.pk,
                 "prompt_id": pair.prompt.pk,
                 "first_id": first,
                 "second_id": second,
@@ -175,11 +174,10 @@ def _write_pairs(project: Project, pairs: list[PairState], batch: str, *, are_co
                 "needed": judged or project.judgments_needed,
                 "judged": judged if are_counted else 0,
                 "skipped": len(pair.opinions) - judged if are_counted else 0,
-                "batch": batch,
-                "created_at": now,
             }
         )
-    store_rows(Comparison, rows, [pair.pk or 0 for pair in pairs])
+    shared = {"project_id": project.pk, "batch": batch, "created_at": now}
+    store_rows(Comparison, rows, [pair.pk or 0 for pair in pairs], shared)
 
 
 def _in_order(pair: PairState) -> list[str]:
@@ -214,18 +212,18 @@ def _write_completions(project: Project, pairs: list[PairState]) -> None:
     written = _known_completions(policies, [pair for pair in pairs if not pair.prompt.is_new])
     missing = [key for key in wanted if key not in written]
     random.shuffle(missing)  # the order of ids must not tell who wrote what, or which side of gold is right
-    now = timezone.now()
     rows = [
         {
             "prompt_id": prompt,
             "policy_id": policy,
             "text": as_completion(content),
             "messages": None if isinstance(content, str) else content,
-            "created_at": now,
         }
         for (prompt, policy, _key), content in ((key, wanted[key]) for key in missing)
     ]
-    written |= dict(zip(missing, store_rows(Completion, rows), strict=True))
+    written |= dict(
+        zip(missing, store_rows(Completion, rows, shared={"created_at": timezone.now()}), strict=True)
+    )
     for pair in pairs:
         prompt = pair.prompt.pk or 0
         pair.completions = {key: written[prompt, policies[name], key] for key, name in pair.policies.items()}

@@ -3,11 +3,11 @@
 As with people's, each has its claim, so that counters equal rows, and a corrected verdict keeps the old one as history.
 """
 
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from secrets import token_hex
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
@@ -21,8 +21,7 @@ Verdict = Judgment.Verdict
 TAKEN_BACK_AT_A_TIME = 2_000
 
 
-@dataclass(frozen=True)
-class ImportedJudgment:
+class ImportedJudgment(NamedTuple):
     """A judgment to record. Annotator, comparison and completions by id.
 
     `claim` and `replaces` are the rows of an earlier one of this annotator on this comparison, current or not.
@@ -62,17 +61,20 @@ def record_imported(project: Project, given: Sequence[ImportedJudgment], batch: 
             by_state[one.state].append(one.claim)
     for state, claims in by_state.items():
         Claim.objects.filter(pk__in=claims).exclude(state=state).update(state=state)
-    store_rows(Claim, [_claim(project, one, one.at or now) for one in given if not one.claim])
-    store_rows(Judgment, [_judgment(project, one, batch, now) for one in given])
+    theirs = {"project_id": project.pk}
+    new = [_claim(one, one.at or now) for one in given if not one.claim]
+    store_rows(Claim, new, shared=theirs)
+    rows = [_judgment(one, now) for one in given]
+    store_rows(Judgment, rows, shared={**theirs, "import_batch": batch})
 
 
-def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Row:
+def _claim(given: ImportedJudgment, at: datetime) -> Row:
     return {
-        "project_id": project.pk,
         "comparison_id": given.comparison,
         "annotator_id": given.annotator,
         "left_id": given.left,
         "right_id": given.right,
+        "token": token_hex(16),
         "state": given.state.value,
         "claimed_at": at,
         "seen_at": at,
@@ -80,17 +82,15 @@ def _claim(project: Project, given: ImportedJudgment, at: datetime) -> Row:
     }
 
 
-def _judgment(project: Project, given: ImportedJudgment, batch: str, now: datetime) -> Row:
+def _judgment(given: ImportedJudgment, now: datetime) -> Row:
     at = given.at or now
     return {
-        "project_id": project.pk,
         "comparison_id": given.comparison,
         "annotator_id": given.annotator,
         "left_id": given.left,
         "right_id": given.right,
         "sides_known": given.sides_known,
-        "import_batch": batch,
-        "token": uuid.uuid4(),
+        "token": token_hex(16),
         "verdict": given.verdict,
         "preferred_id": given.preferred,
         "strength": given.strength,

@@ -1,12 +1,12 @@
-"""Database conflicts, which are retried, and many rows at once: updated in chunks, or stored by COPY."""
+"""Database conflicts, which are retried, and many rows at once: found by key, updated in chunks, or stored by COPY."""
 
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -21,6 +21,7 @@ LINES_AT_A_TIME = 200  # of COPY
 P = ParamSpec("P")
 T = TypeVar("T")
 Row = Mapping[str, Any]  # the columns of a row, by their `attname`
+Cell = Callable[[Any], Any]  # makes of a value what the database takes
 
 
 class RaceError(IntegrityError):
@@ -64,6 +65,34 @@ def in_parts(rows: "QuerySet[Any]") -> Iterator["QuerySet[Any]"]:
             yield rows.filter(pk__gte=start, pk__lt=start + ROWS_AT_A_TIME)
 
 
+# --- Many rows found ---
+
+
+def find_keys(model: type[Model], project: int, column: str, values: Collection[str]) -> list[int]:
+    """Return the keys of a project's rows that have one of many texts in a column: one look at its index for each.
+
+    A plain `IN` is a join that PostgreSQL plans by its statistics. During a first import they say that the project is
+    empty, and each chunk would read all of it. So the project is a column of the join, too, and not a value to plan by.
+    """
+    if not values:
+        return []
+    if connection.vendor != "postgresql":
+        rows = model._default_manager.filter(project=project, **{f"{column}__in": values})
+        return list(rows.values_list("pk", flat=True))
+    name = _quoted(column)
+    one = (
+        f"SELECT id FROM {_quoted(model._meta.db_table)} "  # noqa: S608 - of models
+        f"WHERE project_id = here.project AND {name} = wanted.value AND {name} <> '' OFFSET 0"
+    )
+    each = (
+        "SELECT found.id FROM (SELECT %s::bigint AS project OFFSET 0) AS here "  # noqa: S608 - of models
+        f"CROSS JOIN unnest(%s::text[]) AS wanted(value) CROSS JOIN LATERAL ({one}) AS found"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(each, [project, list(values)])
+        return [key for (key,) in cursor.fetchall()]
+
+
 # --- Many rows stored ---
 
 
@@ -93,34 +122,64 @@ def has_claims_first() -> bool:
     return connection.vendor == "postgresql"
 
 
-def store_rows(model: type[Model], rows: Sequence[Row], keys: Sequence[int] | None = None) -> list[int]:
+def store_rows(
+    model: type[Model],
+    rows: Sequence[Row],
+    keys: Sequence[int] | None = None,
+    shared: Row | None = None,
+) -> list[int]:
     """Store rows of one model, which name the same columns, and return their keys in the same order.
 
-    `keys` are those that were reserved for them. The other columns have their defaults. In the caller's transaction.
+    `keys` are those that were reserved for them, `shared` the columns that are the same in all of them. The other
+    columns have their defaults. In the caller's transaction.
     """
     if not rows:
         return []
     keys = keys or reserve_keys(model, len(rows))
-    write_rows(model, zip(keys, rows, strict=True), tuple(rows[0]))
+    write_rows(model, zip(keys, rows, strict=True), tuple(rows[0]), shared or {})
     return list(keys)
 
 
-def write_rows(model: type[Model], rows: Iterable[tuple[int, Row]], given: tuple[str, ...]) -> None:
-    """Write (key, row), of which each has the columns that `given` names; the others have their defaults.
+def write_rows(
+    model: type[Model], rows: Iterable[tuple[int, Row]], given: tuple[str, ...], shared: Row | None = None
+) -> None:
+    """Write (key, row), of which each has the columns that `given` names; those of `shared` are the same in all.
 
-    PostgreSQL takes rows by COPY several times as fast as by INSERT, and holds triggers and constraints for both.
+    The other columns have their defaults. PostgreSQL takes rows by COPY several times as fast as by INSERT, and holds
+    triggers and constraints for both.
     """
-    layout = _layout(model, given, connection.vendor)
+    shared = shared or {}
+    layout = _layout(model, given, tuple(shared), connection.vendor)
     table, names = _quoted(model._meta.db_table), ", ".join(map(_quoted, layout.names))
-    found = (layout.cells(key, row) for key, row in rows)
+    left = iter(rows)
+    chunks = iter(lambda: list(islice(left, LINES_AT_A_TIME)), [])
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             places = ", ".join(["%s"] * len(layout.names))
-            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", list(found))  # noqa: S608 - of models
+            statement = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - of models
+            for chunk in chunks:
+                cursor.executemany(statement, list(layout.cells(chunk, shared)))
             return
         with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            while lines := ["\t".join(cells) + "\n" for cells in islice(found, LINES_AT_A_TIME)]:
-                copy.write("".join(lines))
+            for chunk in chunks:
+                copy.write("\n".join(map("\t".join, layout.cells(chunk, shared))) + "\n")
+
+
+def count_new_tables(*models: type[Model]) -> None:
+    """Let PostgreSQL count the rows of tables that it still takes for empty.
+
+    It keeps the plans of statements. Those that were made for empty tables would read them whole once they have grown.
+    """
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT oid::regclass::text FROM pg_class "
+            "WHERE oid = ANY(%s::regclass[]) AND reltuples <= 0 AND pg_relation_size(oid) > 0",
+            [[model._meta.db_table for model in models]],
+        )
+        if tables := [name for (name,) in cursor.fetchall()]:
+            cursor.execute(f"ANALYZE {', '.join(tables)}")
 
 
 class _Layout:
@@ -129,44 +188,62 @@ class _Layout:
     Those that the database computes, or has a default for, are not among them.
     """
 
-    def __init__(self, model: type[Model], given: tuple[str, ...], vendor: str) -> None:
-        of_value, of_json = (_copied, _copied_json) if vendor == "postgresql" else (_bound, _bound_json)
+    def __init__(
+        self, model: type[Model], given: tuple[str, ...], shared: tuple[str, ...], vendor: str
+    ) -> None:
+        self.of_value: Cell = _copied if vendor == "postgresql" else _bound
+        of_json: Cell = _copied_json if vendor == "postgresql" else _bound_json
         fields = {
             field.attname: field
             for field in model._meta.local_concrete_fields
             if not field.primary_key and not field.generated
         }
+        cells = {
+            name: of_json if isinstance(field, JSONField) else self.of_value for name, field in fields.items()
+        }
+        named = {*given, *shared}
         defaults = [
-            field for name, field in fields.items() if name not in given and not field.has_db_default()
+            field for name, field in fields.items() if name not in named and not field.has_db_default()
         ]
         drawn = [field for field in defaults if field.has_default() and callable(field.default)]
         same = [field for field in defaults if field not in drawn]
-        cells = {
-            name: of_json if isinstance(field, JSONField) else of_value for name, field in fields.items()
-        }
-        self.of_key = of_value
         self.given = [(name, cells[name]) for name in given]
+        self.shared = [(name, cells[name]) for name in shared]
         self.drawn = [(field.default, cells[field.attname]) for field in drawn]
-        self.same = [cells[field.attname](field.get_default()) for field in same]
-        ordered = [*(fields[name] for name in given), *drawn, *same]
+        self.same = [repeat(cells[field.attname](field.get_default())) for field in same]
+        ordered = [*(fields[name] for name in (*given, *shared)), *drawn, *same]
         self.names = [str(model._meta.pk.column), *(str(field.column) for field in ordered)]
 
-    def cells(self, key: int, row: Row) -> list[Any]:
-        """Return a row as the database takes it."""
-        cells = [self.of_key(key)]
-        cells += [cell(row[name]) for name, cell in self.given]
-        cells += [cell(default()) for default, cell in self.drawn]
-        cells += self.same
-        return cells
+    def cells(self, rows: Sequence[tuple[int, Row]], shared: Row) -> Iterator[tuple[Any, ...]]:
+        """Yield rows as the database takes them, made column by column."""
+        return zip(
+            [self.of_value(key) for key, _row in rows],
+            *(_column(cell, [row[name] for _key, row in rows]) for name, cell in self.given),
+            *(repeat(cell(shared[name])) for name, cell in self.shared),
+            *([cell(default()) for _row in rows] for default, cell in self.drawn),
+            *self.same,
+            strict=False,
+        )
 
 
 _layout = lru_cache(maxsize=64)(_Layout)
+
+
+def _column(cell: Cell, values: list[Any]) -> Iterable[Any]:
+    """Return the cells of a column. That of a value which all rows share, such as a time or none, is made once."""
+    first = values[0]
+    is_json = cell in (_copied_json, _bound_json)  # in which 1 and true differ
+    if not is_json and values.count(first) == len(values):
+        return repeat(cell(first))
+    return [cell(value) for value in values]
 
 
 def _copied(value: Any) -> str:
     """Return a value in the text format of COPY."""
     if value is None:
         return "\\N"
+    if type(value) is int:  # most of what is stored
+        return str(value)
     text = str(value)
     if "\\" in text:
         text = text.replace("\\", "\\\\")

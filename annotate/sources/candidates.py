@@ -5,25 +5,24 @@ prompt, comparisons, judged pairs, gold) is chosen later.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 Message = Mapping[str, Any]
 Content = str | list[Message]  # plain text, or chat messages
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One completion of a candidate. `content` is text, or messages that follow the prompt's, the assistant's first."""
 
     content: Content
     policy: str = ""  # who wrote it; empty where the file does not say
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Opinion:
+class Opinion(NamedTuple):
     """One annotator’s say about a candidate’s answers.
 
     `scores` has a number for each answer (higher is better, equal is a tie), or None where the annotator said nothing
@@ -40,7 +39,7 @@ class Opinion:
     at: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Candidate:
     """A prompt, with any number of answers, and opinions about them: all that a record says.
 

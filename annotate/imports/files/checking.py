@@ -44,11 +44,6 @@ class Check:
         self.outcome = Outcome(Counter(self.earlier.get("expected", {})), self.earlier.get("remarks", []))
         self.refused: list[Row] = []  # by this step, all of them
         self.kept: list[Row] = []  # of those, what is stored
-        self._items: list[Placed] = []  # not yet compared
-
-    @property
-    def waiting(self) -> int:
-        return len(self._items)
 
     def add(self, row: Row) -> list[Placed]:
         """Take in a row, and return what of it can be used."""
@@ -71,9 +66,7 @@ class Check:
             for opinion in item.opinions:
                 if opinion.annotator in self.annotators or len(self.annotators) < ANNOTATORS:
                     self.annotators[opinion.annotator] += 1
-        placed = [(row.line, item) for item in row.items]
-        self._items += placed
-        return placed
+        return [(row.line, item) for item in row.items]
 
     def refuse(self, row: Row) -> None:
         """Count a row that cannot be used, and keep it, as long as they are not too many."""
@@ -90,10 +83,9 @@ class Check:
             self.counts["characters"] += len(row.text)
             self.kept.append(row)
 
-    def compare(self) -> None:
-        """Find out what of the rows so far is in the project already."""
-        self.outcome.add(writing.compare(self.project, self._items))
-        self._items = []
+    def compare(self, items: Iterable[Placed]) -> None:
+        """Find out what of these is in the project already."""
+        self.outcome.add(writing.compare(self.project, items))
 
     def as_counts(self) -> dict[str, Any]:
         """Return all of it for `Import.counts`."""

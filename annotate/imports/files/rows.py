@@ -1,8 +1,9 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from annotate.imports.expansion import expand
 from annotate.imports.files.options import Options
@@ -13,18 +14,17 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A record, and what it becomes: items, or an error. `text` is the record as it is in the file, with an error.
 
     `figures` counts what its candidates hold: prompts, pairs of completions, opinions.
     """
 
     line: int
-    items: list[Item] = field(default_factory=list)
+    items: Sequence[Item] = ()
     error: str = ""
     text: str = ""
-    figures: dict[str, int] = field(default_factory=dict)
+    figures: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass

@@ -1,10 +1,10 @@
-"""A file brought in by a command: checked whole, then written from what its check kept of it."""
+"""A file brought in by a command: as far as it can be used, all of it or nothing, or checked alone."""
 
 from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
@@ -12,18 +12,19 @@ from typing import BinaryIO, cast
 from django.db import transaction
 
 from annotate.imports import writing
+from annotate.imports.files.ahead import read_ahead
 from annotate.imports.files.checking import Check
 from annotate.imports.files.options import Options
 from annotate.imports.files.rows import Row, Rows
-from annotate.imports.files.spool import Spool
-from annotate.imports.reader import WHOLE_FILE, Reader, nothing_in
+from annotate.imports.files.spool import Placed, Spool
+from annotate.imports.reader import WHOLE_FILE, nothing_in
 from annotate.imports.records import BATCH, ImportRefusedError
 from annotate.imports.writing import Outcome
 from annotate.models import Project
 from annotate.projects import trail
 
 ROWS_AT_A_TIME = 2_000  # checked, and then written, together
-COMPARED = 1_000
+BLOCKS_AHEAD = 2  # of them, that wait for the database
 OBJECTS_AT_A_TIME = 100_000  # made between two looks for garbage: rows are made of many, and leave none
 
 
@@ -36,25 +37,27 @@ class Report:
     nothing: str = ""  # why the file has no records
 
 
-@contextmanager
-def spooled() -> Iterator[Spool]:
-    """Yield a place for the rows of a file between its check and its import."""
-    with tempfile.TemporaryFile() as file:
-        yield Spool(cast(BinaryIO, file))
+def import_file(
+    project: Project,
+    file: BinaryIO,
+    format: str,
+    options: Options,
+    name: str,
+    *,
+    update: bool = False,
+    refuse: Callable[[Row], None] = lambda row: None,
+    told: Callable[[int], None] = lambda rows: None,
+) -> Report:
+    """Write what of a file can be used, a transaction a block. Run again, it goes on where it was stopped.
 
-
-def import_whole(
-    project: Project, file: BinaryIO, format: str, name: str = "", *, update: bool = False
-) -> Outcome:
-    """Import a file of Whetstone's own rows, all of it or nothing. Raises ImportRefusedError."""
-    with spooled() as spool:
-        report = check_file(project, file, format, Options(container=format), spool)
-        errors = [(line, sentence) for line, sentence in report.check.errors]
-        if errors or report.nothing:
-            count = max(report.check.counts["wrong"], 1)
-            raise ImportRefusedError(errors or [(WHOLE_FILE, report.nothing)], count)
-        with transaction.atomic():
-            return write_file(project, spool, name, update=update)
+    The next blocks are read and checked while the database takes the last one. `refuse` is called with each row that
+    cannot be used, and `told` with how many were written so far. If anything was changed, the trail says so, and
+    calls the file by `name`.
+    """
+    report = Report(Check(project, options))
+    with _many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
+        report.outcome = _write(project, blocks, name, update=update, told=told)
+    return report
 
 
 def check_file(
@@ -62,65 +65,74 @@ def check_file(
     file: BinaryIO,
     format: str,
     options: Options,
-    spool: Spool,
     *,
     refuse: Callable[[Row], None] = lambda row: None,
 ) -> Report:
-    """Read a whole file into a spool. `refuse` is called with each row that cannot be used."""
-    check = Check(project, options)
-    nothing = ""
+    """Read a whole file, compare it with the project, and write nothing."""
+    report = Report(Check(project, options))
     with _many_objects():
-        for reader, rows in _portions(file, format, options):
-            usable = []
-            for row in rows:
-                usable += check.add(row)
-                if check.waiting >= COMPARED:
-                    check.compare()
-            check.compare()
-            spool.write(usable)
-            for row in check.refused:
-                refuse(row)
-            check.refused.clear()
-            check.kept.clear()
-            nothing = nothing_in(reader)
-    return Report(check, nothing="" if check.counts["rows"] else nothing)
+        for items in _blocks(report, file, format, refuse):
+            report.check.compare(items)
+    return report
 
 
-def write_file(
+def import_whole(
+    project: Project, file: BinaryIO, format: str, name: str = "", *, update: bool = False
+) -> Outcome:
+    """Import a file of Whetstone's own rows, all of it or nothing. Raises ImportRefusedError."""
+    report = Report(Check(project, Options(container=format)))
+    with tempfile.TemporaryFile() as kept, _many_objects():
+        spool = Spool(cast(BinaryIO, kept))
+        for items in _blocks(report, file, format):
+            spool.write(items)
+        errors = [(line, sentence) for line, sentence in report.check.errors]
+        if errors or report.nothing:
+            count = max(report.check.counts["wrong"], 1)
+            raise ImportRefusedError(errors or [(WHOLE_FILE, report.nothing)], count)
+        with transaction.atomic():
+            return _write(project, spool.blocks(), name, update=update)
+
+
+def _blocks(
+    report: Report, file: BinaryIO, format: str, refuse: Callable[[Row], None] = lambda row: None
+) -> Iterator[list[Placed]]:
+    """Yield what of a file can be used, and note in the report what was found. It asks no database."""
+    check = report.check
+    position = line = 0
+    while True:
+        reader = check.options.reader(file, format, position, line)
+        rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME), check.options)
+        if items := [placed for row in rows for placed in check.add(row)]:
+            yield items
+        for row in check.refused:
+            refuse(row)
+        check.refused.clear()
+        check.kept.clear()
+        if rows.over:
+            report.nothing = "" if check.counts["rows"] else nothing_in(reader)
+            return
+        position, line = rows.position, rows.line
+
+
+def _write(
     project: Project,
-    spool: Spool,
+    blocks: Iterable[list[Placed]],
     name: str,
     *,
-    update: bool = False,
+    update: bool,
     told: Callable[[int], None] = lambda rows: None,
 ) -> Outcome:
-    """Write what of a checked file can be used, a transaction a block. Run again, it goes on where it was stopped.
-
-    If it changed anything, the trail says so, and calls the file by `name`.
-    """
     outcome, count = Outcome(), 0
     try:
-        with _many_objects():
-            for items in spool.blocks():
-                outcome.add(writing.write(project, items, BATCH, update=update))
-                count += len(items)
-                told(count)
+        for items in blocks:
+            outcome.add(writing.write(project, items, BATCH, update=update))
+            count += len(items)
+            told(count)
     finally:
         if outcome.changes_something:
             details = writing.details(update=update)
             trail.record(trail.Verb.IMPORTED, None, project=project, target=name[-200:], **details)
     return outcome
-
-
-def _portions(file: BinaryIO, format: str, options: Options) -> Iterator[tuple[Reader, Rows]]:
-    position = line = 0
-    while True:
-        reader = options.reader(file, format, position, line)
-        rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME), options)
-        yield reader, rows
-        position, line = rows.position, rows.line
-        if rows.over:
-            return
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from annotate.sources.errors import FileError
 
 SECONDS = 3_600  # for a file at an address
 SHOWN = 10  # reasons, and columns
+TOLD = 100_000  # rows between two words of how far it is
 KINDS = {"prompts": "prompts", "pairs": "comparisons", "judged": "judged", "gold": "gold"}
 
 
@@ -124,18 +125,33 @@ class Command(BaseCommand):
     def bring_in(
         self, project: Project, found: lines.Lines, name: str, options: Options, given: dict[str, Any]
     ) -> None:
-        """Check the file, and write it unless this is a dry run."""
-        with whole.spooled() as spool:
-            with refused_rows(given["bad"]) as refuse:
-                report = whole.check_file(project, found.file, found.format, options, spool, refuse=refuse)
-            counts = report.check.counts
-            taken = counts["rows"] - counts["wrong"]
-            if taken and not given["dry_run"]:
-                report.outcome = whole.write_file(project, spool, name, update=given["update"])
+        """Write what of the file can be used, unless this is a dry run."""
+        file = found.file, found.format
+        with refused_rows(given["bad"]) as refuse:
+            if given["dry_run"]:
+                report = whole.check_file(project, *file, options, refuse=refuse)
+            else:
+                report = whole.import_file(
+                    project, *file, options, name, update=given["update"], refuse=refuse, told=self.progress()
+                )
+        counts = report.check.counts
+        taken = counts["rows"] - counts["wrong"]
         self.report(summary(options, report), given, options, report)
         if not taken:
             reasons = [options.place(*error) for error in report.check.errors] or [str(report.nothing)]
             raise CommandError("\n".join([*reasons[:SHOWN], "Nothing was imported."]))
+
+    def progress(self) -> Callable[[int], None]:
+        """Return a function that is called with the rows written so far, and tells them now and then."""
+        last = 0
+
+        def tell(rows: int) -> None:
+            nonlocal last
+            if rows - last >= TOLD:
+                last = rows
+                self.stderr.write(f"{rows:,} rows are written.", self.style.NOTICE)
+
+        return tell
 
     def report(
         self,
@@ -204,7 +220,7 @@ def described(options: Options) -> dict[str, Any]:
 
 def summary(options: Options, report: whole.Report) -> dict[str, Any]:
     """Return the report."""
-    check = report.check
+    check, known = report.check, report.check.outcome.counts + report.outcome.counts
     kinds = [KINDS.get(str(kind), str(kind)) for kind, count in check.found.most_common() if count]
     becomes = options.becomes or ", ".join(kinds) or "prompts"
     left_out = dict(check.reasons)
@@ -219,7 +235,7 @@ def summary(options: Options, report: whole.Report) -> dict[str, Any]:
         "annotators": len(check.annotators),
         "found": dict(check.found),
         "unused": dict(check.unused),
-        "known": {name: check.outcome.counts[name] for name in ("duplicates", "different", "shared_ids")},
+        "known": {name: known[name] for name in ("duplicates", "different", "shared_ids")},
         "made": dict(report.outcome.counts),
     }
 

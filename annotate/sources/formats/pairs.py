@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
@@ -65,7 +66,10 @@ def _policy_keys(record: Record, sides: tuple[str, ...]) -> tuple[str, ...]:
 
 def _scores(record: Record, sides: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Return the scores of both, and the keys that they are under. Scores that contradict the preference are left."""
-    for keys in _keys_of(SCORES, sides):
+    possible = _keys_of(SCORES, sides)
+    if record.keys().isdisjoint(chain.from_iterable(possible)):  # as most are
+        return fields.PREFERRED, ()
+    for keys in possible:
         if record.keys() >= {*keys} and all(fields.is_number(record[key]) for key in keys):
             better, worse = (fields.number(record[key], key) for key in keys)
             if better > worse:

@@ -6,6 +6,8 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from annotate.imports.files import whole
+from annotate.management.commands import import_file
 from annotate.models import Comparison, Judgment, Prompt, User
 from tests.annotate.sources.cases.corpora import TREE
 
@@ -73,6 +75,14 @@ def test_a_dry_run_counts_and_changes_nothing(bring_in):
     assert (report["found"], report["made"], error) == ({"judged": 1}, {}, "")
     assert not Prompt.objects.exists()
     assert not User.objects.filter(username__contains="imported").exists()
+
+
+def test_a_long_import_tells_how_far_it_is(bring_in, monkeypatch, capsys):
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(import_file, "TOLD", 4)
+    report, _error = bring_in("rows.txt", "".join(f"Prompt {n}\n" for n in range(11)))
+    assert report["made"] == {"prompts": 11}
+    assert capsys.readouterr().err == "4 rows are written.\n8 rows are written.\n"
 
 
 def test_columns_that_are_not_recognised_must_be_mapped(bring_in):

@@ -92,8 +92,7 @@ def test_formats_are_guessed_by_the_name():
 
 def test_counts_are_what_a_file_holds(project):
     rows = [PAIR, {**PAIR, "gold": "a"}, {"prompt": "One"}]
-    with whole.spooled() as spool:
-        report = whole.check_file(project, jsonl(*rows), "jsonl", Options(), spool)
+    report = whole.check_file(project, jsonl(*rows), "jsonl", Options())
     assert report.check.found == Counter(pairs=1, gold=1, prompts=1)
     assert parse({"prompt": " kept as it is "}).prompt == " kept as it is "
 

@@ -1,7 +1,6 @@
 """Label Studio: tasks, and exports as JSON, JSON_MIN and CSV, with pairwise, choices, ranker and ratings."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -98,7 +97,7 @@ def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
     for opinion in found:
         annotator = annotation.get("completed_by", annotation.get("annotator"))
         said_by = _by(opinion, annotator, annotation, "\n".join(filter(None, notes)))
-        yield replace(said_by, strength=said_by.strength or strength)
+        yield said_by._replace(strength=said_by.strength or strength)
 
 
 def _note(name: str, value: Mapping[str, Any]) -> str:

@@ -1,0 +1,64 @@
+"""Reading ahead in a thread, beside what waits for the database."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.utils import translation
+
+from annotate.imports.files.ahead import read_ahead
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.once
+
+
+def names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_items_come_in_their_order() -> None:
+    with read_ahead(range(1_000), 2) as numbers:
+        assert list(numbers) == list(range(1_000))
+    assert "read ahead" not in names()
+
+
+def test_an_error_is_raised_behind_the_items_before_it() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("torn")
+
+    with read_ahead(broken(), 2) as numbers:
+        assert next(numbers) == 1
+        with pytest.raises(ValueError, match="torn"):
+            next(numbers)
+
+
+def test_no_more_is_read_ahead_than_asked_for() -> None:
+    """Memory is bounded by it."""
+    made: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    with read_ahead(numbers(), 2) as ahead:
+        assert next(ahead) == 0
+        wait_for(lambda: len(made) >= 4, 10)  # one was taken, two wait, and one waits for a place
+        assert not made[4:]
+
+
+def test_a_thread_ends_with_its_block() -> None:
+    """An import that ends early leaves no thread behind that waits for a place."""
+    with read_ahead(range(1_000), 1) as numbers:
+        assert next(numbers) == 0
+        assert "read ahead" in names()
+    assert "read ahead" not in names()
+
+
+def test_sentences_of_a_thread_are_in_the_callers_language() -> None:
+    def languages() -> Iterator[str | None]:
+        yield translation.get_language()
+
+    with translation.override("de"), read_ahead(languages(), 1) as found:
+        assert list(found) == ["de"]
