@@ -23,6 +23,7 @@ from training.rounds.lineage import find_base
 from training.rounds.plan import (
     COUNTS,
     MOST_COMPARISONS,
+    PROCESSES,
     RESUMABLE,
     UNSETTABLE,
     Plan,
@@ -33,8 +34,9 @@ from training.rounds.plan import (
 from training.rounds.starts import RoundError, usual_start
 from training.templatetags.round_figures import setting
 from training.views import choosing
-from training.views.fields import option_field
+from training.views.fields import option_field, processes_field
 
+HARDWARE = _("Length, memory and hardware")
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
 GROUPS: dict[str | Promise, tuple[str, ...]] = {
@@ -77,7 +79,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "sampling.distinct",
         "sampling.seed",
     ),
-    _("Length, memory and hardware"): (
+    HARDWARE: (
         "max_length",
         "max_tokens",
         "sampling.max_tokens",
@@ -192,6 +194,7 @@ class RoundForm(forms.Form):
                 self.fields[name] = option_field(name, initial, default, text, choices)
                 if name in advice and advice[name] != initial:
                     self.fields[name].help_text = _with_advice(self.fields[name].help_text, advice[name])
+        self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
         self.pair_fields = _pair_fields()
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
@@ -207,6 +210,7 @@ class RoundForm(forms.Form):
             _("From judgments to pairs"): tuple(f"pairs.{name}" for name in self.pair_fields),
             choosing.TITLE: choosing.NAMES,
             **GROUPS,
+            HARDWARE: (PROCESSES, *GROUPS[HARDWARE]),
         }
         for title, names in groups.items():
             if title:
