@@ -129,27 +129,29 @@ class Like:
     number: int = 0  # of the round
     taken: tuple[str, ...] = ()  # options of an estimate's proposals
     against: Policy | None = None  # which the round compared with, if not with the usual one
-    start: Policy | None = None  # which it trained from, if not from the usual one
+    start: Policy | None = None  # which it trained from, or which wrote, if not the usual one
 
     @classmethod
     def round(cls, round_: Round) -> Self:
         current = round_.project.current_policy
         against = None if round_.against == current else round_.against
-        start = None if current and round_.start_policy == find_base(current) else round_.start_policy
+        usual = find_base(current) if current and round_.trains else current
+        start = None if round_.start_policy == usual else round_.start_policy
         return cls(
             round_.project,
             round_.settings,
             round_.trains,
             number=round_.number,
             against=against,
-            start=start if round_.trains else None,
+            start=start,
         )
 
     @classmethod
     def estimate(cls, estimate: DryRun, names: list[str]) -> Self:
         settings = with_proposals(estimate, names)
         trains = estimate.kind == DryRun.Kind.ROUND
-        return cls(estimate.project, settings, trains, taken=tuple(names))
+        policies = {"start": estimate.begin, "against": estimate.against}
+        return cls(estimate.project, settings, trains, taken=tuple(names), **policies)
 
 
 BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together
