@@ -75,7 +75,7 @@ def serve(idle: float = IDLE_SECONDS) -> None:
 
 
 class _Telling:
-    """How far an answer is, and its text so far, said when its pace allows."""
+    """The progress of an answer, with its text so far, said as its pace allows."""
 
     def __init__(self, say: Say, draft: Draft, pace: float) -> None:
         self.say, self.draft, self.pace = say, draft, pace

@@ -150,8 +150,14 @@ class Like:
     def estimate(cls, estimate: DryRun, names: list[str]) -> Self:
         settings = with_proposals(estimate, names)
         trains = estimate.kind == DryRun.Kind.ROUND
-        policies = {"start": estimate.begin, "against": estimate.against}
-        return cls(estimate.project, settings, trains, taken=tuple(names), **policies)
+        return cls(
+            estimate.project,
+            settings,
+            trains,
+            taken=tuple(names),
+            against=estimate.against,
+            start=estimate.begin,
+        )
 
 
 BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together

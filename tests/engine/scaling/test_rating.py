@@ -1,4 +1,4 @@
-"""What a probe makes of completions that were measured: the same as the verb `rate`, and never in the way."""
+"""A probe's scores of completions that were measured: the same as the verb `rate`, and never in the way."""
 
 import random
 import statistics

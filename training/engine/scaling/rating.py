@@ -1,4 +1,4 @@
-"""What a probe makes of the completions that a measurement wrote: one more proxy beside the implicit reward."""
+"""A probe's scores of the completions that a measurement wrote: one more proxy beside the implicit reward."""
 
 import statistics
 from collections.abc import Sequence
