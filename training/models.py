@@ -290,6 +290,22 @@ class DryRun(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     settings = models.JSONField(default=dict, help_text=_("What was chosen, as a round keeps it."))
+    begin = models.ForeignKey(
+        Policy,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text=_("The policy that was chosen to start from, or to write."),
+    )
+    against = models.ForeignKey(
+        Policy,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text=_("The policy that was chosen to compare with."),
+    )
     result = models.JSONField(default=dict, blank=True, help_text=_("What the engine's plan says."))
     reason = models.TextField(blank=True, help_text=_("Why it failed, in one sentence."))
     worker = models.CharField(max_length=255, blank=True)

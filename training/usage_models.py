@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings as site
@@ -72,7 +73,7 @@ class Answer(models.Model):
     attempt = models.PositiveIntegerField(default=0)
     phase = models.CharField(max_length=20, blank=True)
     share = models.FloatField(default=0, help_text=_("Of the longest text that it may write."))
-    text = models.TextField(blank=True)
+    text = models.TextField(blank=True, help_text=_("What is written so far, until it is done."))
     finish_reason = models.CharField(
         max_length=10, choices=Completion.FinishReason.choices, default=Completion.FinishReason.UNKNOWN
     )
@@ -83,6 +84,9 @@ class Answer(models.Model):
     worker = models.CharField(max_length=255, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True)
+    words_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("When the first words could be shown.")
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     objects = AnswerQuerySet.as_manager()
@@ -104,9 +108,17 @@ class Answer(models.Model):
     @property
     def seconds(self) -> float | None:
         """Return how long it took to write, once it is written."""
-        if self.started_at is None or self.finished_at is None:
+        return self._seconds_until(self.finished_at)
+
+    @property
+    def seconds_to_words(self) -> float | None:
+        """Return how long it took until its first words could be shown, once they could."""
+        return self._seconds_until(self.words_at)
+
+    def _seconds_until(self, moment: datetime | None) -> float | None:
+        if self.started_at is None or moment is None:
             return None
-        return (self.finished_at - self.started_at).total_seconds()
+        return (moment - self.started_at).total_seconds()
 
     @property
     def end_note(self) -> str:

@@ -70,6 +70,11 @@ class Quality:
     alarms: list[tuple[User, Alarm]]
 
     @property
+    def alarming(self) -> set[int]:
+        """Return the annotators whose verdicts look like chance."""
+        return {user.pk for user, _alarm in self.alarms}
+
+    @property
     def total(self) -> int:
         return sum(person.total for person in self.people) + self.external.total
 

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.desk import JUDGE, Desk
+from tests.training.using.slow_writer import slow_model, slow_trial  # noqa: F401 - fixtures
 
 LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

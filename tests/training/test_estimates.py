@@ -13,7 +13,7 @@ from annotate.models import Project, Snapshot
 from tests.training.pages import FRAGMENT, as_sent, text
 from training.engine.rundir import RunDirectory
 from training.models import DryRun, Round, Worker
-from training.rounds import estimates, state_machine
+from training.rounds import deciding, estimates, state_machine
 from training.rounds.starts import RoundError
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
@@ -68,6 +68,28 @@ def test_an_estimate_is_asked_polled_and_answered(
     )
     assert taken.context["form"]["max_tokens"].initial == 512
     assert not Round.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("round", ("start_from", "gate_against")), ("writing", ("policy", "against"))],
+)
+def test_taking_a_proposal_keeps_the_policies_that_were_chosen(
+    kind: str, fields: tuple[str, str], finished: Round, owner: Any, client_for: Any
+) -> None:
+    project, client = finished.project, client_for(owner)
+    deciding.promote(finished, owner)
+    project.refresh_from_db()
+    other = project.policies.create(name="other", kind="adapter", base_model="starter", adapter="runs/other")
+    form = "form" if kind == "round" else "write_form"
+    page = client.get(reverse("rounds", args=[project.slug]))
+    filled = as_sent(page.context[form]) | {fields[0]: finished.result_policy_id, fields[1]: other.pk}
+    asked = client.post(f"{reverse('estimates', args=[project.slug])}?kind={kind}", filled, headers=FRAGMENT)
+    assert asked.status_code == 200, text(asked)
+    DryRun.objects.update(state="done", result=ANSWER, finished_at=timezone.now())
+    where = f"{reverse('rounds', args=[project.slug])}?estimate={DryRun.objects.get().pk}&take=max_tokens"
+    shown = client.get(where).context[form]
+    assert [shown[name].value() for name in fields] == [finished.result_policy_id, other.pk]
 
 
 def test_a_bad_setting_or_model_is_refused_by_name(
@@ -216,7 +238,7 @@ def test_an_estimate_counts_assisted_writing_and_its_start(
         "fresh_comparisons": 6,
         "gate_comparisons": 0,
     }
-    estimate = estimates.ask_round(ready_project, owner, chosen, begin)
+    estimate = estimates.ask_round(ready_project, owner, chosen, begin=begin)
     shares = estimates._write_files(estimate, RunDirectory(tmp_path / "run"))
     assert shares["assisting"] == 24 * 4 / 12
     plan = estimates.Plan.from_dict(estimate.settings)

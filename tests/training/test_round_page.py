@@ -186,6 +186,21 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert page.count("Prompt 7 is left out: &lt;refused&gt;.") == 1
 
 
+def test_the_score_by_a_probe_is_shown_where_there_is_one(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    where = finished.get_absolute_url()
+    assert "Score by the probe" not in text(client_for(owner).get(where))
+    measured = finished.summary["scale"]
+    measured["reference"]["probe"] = {"value": -0.35, "low": -0.68, "high": -0.03}
+    measured["final"]["probe"] = {"value": 0.97, "low": 0.66, "high": 1.3}
+    finished.save()
+    page = " ".join(text(client_for(owner).get(where)).split())
+    assert page.count('data-label="Score by the probe"') == 3  # – of the one as it was trained
+    assert '-0.35 <span class="muted small">-0.68 to -0.03</span>' in page
+    assert '0.97 <span class="muted small">0.66 to 1.30</span>' in page
+
+
 def test_the_gallery_shows_both_policies_and_runs_no_model_text(
     finished: Round, owner: Any, client_for: Any
 ) -> None:

@@ -36,7 +36,7 @@ class Estimates(Endpoint):
         else:
             given.pop("gate_against", None)  # which changes nothing of what it costs
             begin = named_policy(call, "start_from", given.pop("start_from", None))
-            made = estimates.ask_round(call.project, call.user, given, begin)
+            made = estimates.ask_round(call.project, call.user, given, begin=begin)
         return Response(DryRunOut(made).data, status=202)
 
 

@@ -10,7 +10,7 @@ from annotate.api.shapes.rows import OBJECT, WHEN
 from annotate.models import Policy
 from primitives.statistics import Estimate
 from training.models import DryRun, Metric, Round, RoundEvent, Worker
-from training.rounds.plan import MOST_COMPARISONS
+from training.rounds.plan import MOST_COMPARISONS, MOST_PROCESSES
 from training.rounds.state_machine import MAX_WRITTEN
 from training.standings.audit import Audit
 from training.standings.gates import Gate
@@ -35,6 +35,13 @@ class RoundIn(StrictSerializer):
     choosing = serializers.DictField(required=False)
     fresh_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
     gate_comparisons = serializers.IntegerField(required=False, min_value=0, max_value=MOST_COMPARISONS)
+    processes = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=MOST_PROCESSES,
+        help_text="That train side by side, one for each device. Without it, as the worker is set up.",
+    )
     gate_against = serializers.CharField(
         required=False, max_length=120, help_text="Name of a policy. Without it, the current one."
     )
@@ -109,7 +116,8 @@ class RoundOut(serializers.ModelSerializer[Round]):
     EXAMPLE = {
         "number": 2, "state": "training", "trains": True, "snapshot": "9f86d081884c7d65", "start_policy": "starter",
         "result_policy": None, "phase": "training", "step": 40, "total_steps": 120, "seconds_left": 31.5, "attempts": 1,
-        "reason": "", "created_by": "olive", "created_at": WHEN, "started_at": WHEN, "finished_at": None,
+        "processes": 1, "reason": "", "created_by": "olive",
+        "created_at": WHEN, "started_at": WHEN, "finished_at": None,
     }  # fmt: skip
 
     snapshot = serializers.CharField(source="snapshot.digest", default=None, allow_null=True)
@@ -124,7 +132,7 @@ class RoundOut(serializers.ModelSerializer[Round]):
         model = Round
         fields = [
             "number", "state", "trains", "snapshot", "start_policy", "result_policy", "phase", "step", "total_steps",
-            "seconds_left", "attempts", "reason", "created_by", "created_at", "started_at", "finished_at",
+            "seconds_left", "attempts", "processes", "reason", "created_by", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
 
 

@@ -1,20 +1,23 @@
 """The verb `serve`: prompts on standard input, answered on standard output, with models kept warm in between.
 
 One JSON object a line. A request is {"config": {...}, "prompt": "..." or [...], "id": "1"}, with the settings of
-config.json; `start_adapter` is the policy that writes. Answers to it are {"phase": "loading"}, {"phase": "writing",
-"share": 0.5}, and at last {"sample": {...}}, which is a line of samples.jsonl, or {"error": "...", "code": 5}. The
-process ends with its input, or when nothing was asked for a while.
+config.json; `start_adapter` is the policy that writes. Answers to it are {"phase": "loading"}, then about twice a
+second {"phase": "writing", "share": 0.5, "text": "so far"}, and at last {"sample": {...}}, which is a line of
+samples.jsonl, or {"error": "...", "code": 5}. The process ends with its input, or when nothing was asked for a while.
 """
 
 import json
 import os
 import select
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import Encoder
@@ -30,12 +33,15 @@ from training.engine.sample import (
     write_samples,
 )
 from training.engine.sampling.decoding import Decoder
+from training.engine.sampling.drafts import Draft
+from training.engine.sampling.grouping import Request
 from training.engine.sampling.reading import Way
 
 IDLE_SECONDS = 300.0
 LONGEST_LINE = 8 << 20  # bytes of a request
 SMALL = 1 << 30  # bytes of weights; larger models are not kept beside one another
 MOST_KEPT = 4
+PACE = 0.5  # seconds between two parts of an answer
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -68,11 +74,32 @@ def serve(idle: float = IDLE_SECONDS) -> None:
                 desk.answer(line)
 
 
+class _Telling:
+    """The progress of an answer, with its text so far, said as its pace allows."""
+
+    def __init__(self, say: Say, draft: Draft, pace: float) -> None:
+        self.say, self.draft, self.pace = say, draft, pace
+        self.next = 0.0
+        self.ids: torch.Tensor | None = None
+
+    def watch(self, ids: torch.Tensor) -> None:
+        """Remember the ids. They are read only when it is time."""
+        self.ids = ids
+
+    def report(self, _done: int, _total: int, share: float) -> None:
+        """Say it, unless the last part is too fresh."""
+        now = time.monotonic()
+        if now < self.next or self.ids is None:
+            return
+        self.next = now + self.pace
+        self.say({"phase": "writing", "share": round(share, 3), "text": self.draft.grow(self.ids.tolist())})
+
+
 class Desk:
     """The policies that are kept, and the requests that they answer, one after the other."""
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
+    def __init__(self, say: Say, pace: float = PACE) -> None:
+        self.say, self.pace = say, pace
         self.kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def answer(self, line: bytes) -> None:
@@ -97,10 +124,10 @@ class Desk:
             kept.way = kept.decoder.way
         kept.decoder.use(kept.way)
 
-        def report(_done: int, _total: int, share: float) -> None:
-            self.say({"phase": "writing", "share": round(share, 3)})
-
-        samples = write_samples(kept.decoder, kept.loaded.tokenizer, [(prompt, ids)], settings, report)
+        tokenizer = kept.loaded.tokenizer
+        telling = _Telling(self.say, Draft(tokenizer, Request(ids, 0), settings.stop), self.pace)
+        kept.decoder.watch = telling.watch
+        samples = write_samples(kept.decoder, tokenizer, [(prompt, ids)], settings, telling.report)
         kept.decoder.release()
         if is_first:
             check_written(kept.loaded, samples, native=True)

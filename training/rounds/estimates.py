@@ -49,12 +49,20 @@ TICK_SECONDS = 1.0
 
 
 def ask_round(
-    project: Project, by: User | None, chosen: Mapping[str, Any], begin: Policy | None = None
+    project: Project,
+    by: User | None,
+    chosen: Mapping[str, Any],
+    *,
+    begin: Policy | None = None,
+    against: Policy | None = None,
 ) -> DryRun:
-    """Ask what a round with the settings `chosen` would cost. Raises RoundError as `state_machine.start` does."""
+    """Ask what a round with the settings `chosen` would cost. Raises RoundError as `state_machine.start` does.
+
+    `against` changes no cost. It is kept for the form that takes a proposal.
+    """
     plan = Plan.for_project(project, check_policy(begin) if begin else usual_start(project), chosen)
     check_lengths(plan)
-    return _ask(project, by, DryRun.Kind.ROUND, plan.to_dict())
+    return _ask(project, by, DryRun.Kind.ROUND, plan.to_dict(), begin=begin, against=against)
 
 
 def ask_writing(
@@ -63,13 +71,19 @@ def ask_writing(
     count: int,
     sampling: Mapping[str, Any] | None = None,
     choosing: Mapping[str, Any] | None = None,
+    *,
+    policy: Policy | None = None,
+    against: Policy | None = None,
 ) -> DryRun:
-    """Ask what it would cost to write `count` comparisons. Raises RoundError as `state_machine.write` does."""
+    """Ask what it would cost to write `count` comparisons. Raises RoundError as `state_machine.write` does.
+
+    The cost is that of the current policy's base model. The policies are kept for the form that takes a proposal.
+    """
     chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
     chosen["choosing"] = dict(choosing or {})
     plan = Plan.for_project(project, check_policy(project.current_policy), chosen, trains=False)
     check_lengths(plan)
-    return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict())
+    return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict(), begin=policy, against=against)
 
 
 def ask_model(project: Project, by: User | None, base_model: str) -> DryRun:
@@ -83,14 +97,20 @@ def ask_model(project: Project, by: User | None, base_model: str) -> DryRun:
     return _ask(project, by, DryRun.Kind.MODEL, {"config": config.to_dict()})
 
 
-def _ask(project: Project, by: User | None, kind: DryRun.Kind, settings: dict[str, Any]) -> DryRun:
+def _ask(
+    project: Project,
+    by: User | None,
+    kind: DryRun.Kind,
+    settings: dict[str, Any],
+    **policies: Policy | None,
+) -> DryRun:
     """Replace the project's open estimate, and send the message of the new one."""
     with transaction.atomic():
         project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         project.estimates.filter(state__in=DryRun.OPEN).delete()
         kept = project.estimates.values_list("pk", flat=True)[: KEPT - 1]
         project.estimates.exclude(pk__in=list(kept)).delete()
-        made = DryRun.objects.create(project=project, kind=kind, settings=settings, created_by=by)
+        made = DryRun.objects.create(project=project, kind=kind, settings=settings, created_by=by, **policies)
         transaction.on_commit(lambda: _send(made.pk))
     return made
 

@@ -77,15 +77,24 @@ def find_references(project_id: int) -> dict[int, int]:
     return {round_: by_adapter[adapter] for round_, adapter in rows if adapter in by_adapter}
 
 
+def references_of_policies(project_id: int) -> dict[int, int]:
+    """Map the id of each policy that was trained against a named policy, other than its parent, to that policy's id."""
+    references = find_references(project_id)
+    made = Round.objects.filter(pk__in=references, result_policy__isnull=False)
+    rows = made.values_list("pk", "result_policy", "result_policy__parent")
+    return {
+        policy: references[round_]
+        for round_, policy, parent in rows
+        if policy is not None and references[round_] != parent
+    }
+
+
 def _sources(project_id: int) -> dict[int, set[int]]:
     """Map the id of each policy of a project to those that it came from: its parent, and its round's reference."""
     parents = Policy.objects.filter(project=project_id).values_list("pk", "parent")
     sources = {policy: {parent} if parent else set[int]() for policy, parent in parents}
-    references = find_references(project_id)
-    made = Round.objects.filter(pk__in=references, result_policy__isnull=False)
-    for round_, policy in made.values_list("pk", "result_policy"):
-        if policy is not None:
-            sources[policy].add(references[round_])
+    for policy, reference in references_of_policies(project_id).items():
+        sources[policy].add(reference)
     return sources
 
 
@@ -111,11 +120,16 @@ def _descendants(policy: Policy, children: dict[int, list[Policy]]) -> list[Poli
 
 @dataclass(frozen=True)
 class Influence:
-    """The influence of judgments on a policy: direct, through a round's snapshot, or by descent."""
+    """The influence of judgments on a policy: direct, through a round's snapshot, or by descent.
+
+    `parent` and `reference` are what it came from and was trained against, where the judgments shaped those too.
+    """
 
     policy: Policy
     round: Round | None
     judgments: list[Judgment]  # those that the snapshot took; empty by descent
+    parent: Policy | None = None
+    reference: Policy | None = None
 
 
 def find_influences(comparison: Comparison) -> list[Influence]:
@@ -150,7 +164,15 @@ def _influences(
     for influence in list(found.values()):
         for policy in _descendants(influence.policy, children):
             found.setdefault(policy.pk, Influence(policy, None, []))
-    return [found[key] for key in sorted(found)]
+    references = references_of_policies(project_id)
+
+    def shaped(policy: int | None) -> Policy | None:
+        return found[policy].policy if policy in found else None
+
+    return [
+        replace(found[key], parent=shaped(found[key].policy.parent_id), reference=shaped(references.get(key)))
+        for key in sorted(found)
+    ]
 
 
 # --- What snapshots hold -----------------------------------------------------------------------------------------

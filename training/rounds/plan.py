@@ -35,6 +35,8 @@ from training.rounds.starts import (
 
 COUNTS = ("fresh_comparisons", "gate_comparisons")
 MOST_COMPARISONS = 100_000  # of one kind, in one round
+PROCESSES = "processes"
+MOST_PROCESSES = 99
 CHAT_TOKENS = 512  # of a completion of a chat, at most, unless something else is chosen
 # Options that fit the same result into a machine, by dotted name: they may change before a round is resumed.
 RESUMABLE = (
@@ -63,6 +65,9 @@ class Plan:
     fresh_comparisons: int = 100
     gate_comparisons: int = 150  # at most: a gate stops by itself once it is decided
     choosing: Choosing = field(default_factory=Choosing)
+    processes: int | None = (
+        None  # that train side by side, one for each device; None: as its worker is set up
+    )
 
     @classmethod
     def for_project(
@@ -73,10 +78,10 @@ class Plan:
         Without `trains` the policy only writes, and the project's reference, of another model perhaps, has no part.
 
         `chosen` has any of the keys `training` (keys of config.json), `sampling` (keys of its `sampling`),
-        `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons` and `gate_comparisons`.
-        Raises RoundError naming the field.
+        `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons`, `gate_comparisons` and
+        `processes`. Raises RoundError naming the field.
         """
-        known = {"training", "sampling", "pairs", "choosing", *COUNTS}
+        known = {"training", "sampling", "pairs", "choosing", PROCESSES, *COUNTS}
         for name in chosen:
             if name not in known:
                 sentence = _("Unknown setting %(name)s; a round has %(known)s.")
@@ -92,6 +97,8 @@ class Plan:
         counts |= {name: chosen[name] for name in COUNTS if name in chosen}
         for name, value in counts.items():
             _check_count(name, value)
+        processes = chosen.get(PROCESSES)
+        _check_processes(processes)
         training = _training(project, policy, chosen.get("training", {}))
         if not trains:
             training["reference"] = "start"
@@ -103,7 +110,7 @@ class Plan:
         if pairs.both_bad == "ratings" and config.loss not in OF_RATINGS:
             message = _("can only be taken as ratings by the loss %(losses)s.")
             raise RoundError(message % {"losses": ", ".join(OF_RATINGS)}, "pairs.both_bad", separator=" ")
-        return cls(config=config, pairs=pairs, choosing=choosing, **counts)
+        return cls(config=config, pairs=pairs, choosing=choosing, processes=processes, **counts)
 
     @property
     def margin_scale(self) -> float:
@@ -117,6 +124,7 @@ class Plan:
             choosing=Choosing.from_settings(data.get("choosing", {"by": RANDOM})),
             config=TrainConfig.from_dict(data["config"]),
             pairs=PairSettings(**data["pairs"]),
+            processes=data.get(PROCESSES),
             **{name: data[name] for name in COUNTS},
         )
 
@@ -145,7 +153,7 @@ class Plan:
             "pairs": asdict(self.pairs),
             "choosing": asdict(self.choosing),
         }
-        data |= {name: getattr(self, name) for name in COUNTS}
+        data |= {name: getattr(self, name) for name in (*COUNTS, PROCESSES)}
         return dict(json.loads(json.dumps(data)))  # tuples become lists, as they do in the database
 
 
@@ -163,7 +171,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     chosen: dict[str, Any] = {"training": {}, "sampling": {}, "pairs": {}, "choosing": {}}
     for name, value in values.items():
         group, _dot, key = name.rpartition(".")
-        if name in COUNTS:
+        if name in (*COUNTS, PROCESSES):
             chosen[name] = value
         elif group in ("sampling", "pairs", "choosing"):
             chosen[group][key] = value
@@ -182,6 +190,13 @@ def _check_count(name: str, value: Any) -> None:
         message = _("must be a whole number from 0 to %(most)s, not %(value)s.")
         most = f"{MOST_COMPARISONS:,}"
         raise RoundError(message % {"most": most, "value": repr(value)}, name, separator=" ")
+
+
+def _check_processes(value: Any) -> None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_PROCESSES
+    if value is not None and not is_count:
+        message = _("must be unset or a whole number from 1 to %(most)d, not %(value)s.")
+        raise RoundError(message % {"most": MOST_PROCESSES, "value": repr(value)}, PROCESSES, separator=" ")
 
 
 def _chat_lengths(project: Project, policy: Policy) -> dict[str, int]:

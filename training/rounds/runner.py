@@ -35,11 +35,17 @@ logger = logging.getLogger(__name__)
 LAST_WORDS_SECONDS = 20.0  # for a state that is stored while the worker stops or the round fails
 
 
+def _trains_with_probe(work: Work) -> bool:
+    return work.round.trains and wants_probe(work)
+
+
 # What a round consists of, in order. A verb that is in done.json is not run again.
 PHASES = (
     Phase("vote", Round.State.TRAINING, is_wanted=wants_votes, act=vote),
     Phase("assist", Round.State.TRAINING, is_wanted=is_assisted, act=assist),
     Phase("train", Round.State.TRAINING, is_wanted=lambda work: work.round.trains, act=train),
+    # Fitted before, it rates what is written when KL is measured. What only writes fits it below.
+    Phase("probe", Round.State.TRAINING, is_wanted=_trains_with_probe, act=fit_probe),
     Phase("scale", Round.State.TRAINING, is_wanted=is_measured, act=scale),
     Phase("probe", Round.State.SAMPLING, is_wanted=wants_probe, act=fit_probe),
     Phase("sample", Round.State.SAMPLING, is_wanted=lambda work: True, act=sample),

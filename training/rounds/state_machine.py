@@ -28,6 +28,7 @@ from annotate.models import Policy, Project, Snapshot, User
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
+from training.rounds import workers
 from training.rounds.plan import UNSETTABLE, Plan, check_lengths
 from training.rounds.starts import RoundError, check_policy, check_writer, is_endpoint, usual_start
 from training.standings.gates import next_level
@@ -127,6 +128,7 @@ def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, 
     policy.project = project
     plan = Plan.for_project(project, policy, chosen)
     check_lengths(plan)
+    workers.check_devices(plan.processes)
     if project.rounds.open().exists():
         raise RoundError(_why_no_other(project))
     return policy, plan
@@ -248,6 +250,7 @@ def _queue(
                 snapshot=snapshot,
                 settings=plan.to_dict(),
                 folder=f"runs/{project.slug}-{number}",
+                processes=plan.processes or 0,
                 gate_level=next_level(project) if trains else None,
                 created_by=by,
             )
@@ -341,9 +344,14 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
 
 
 def claim_round(round_id: int, worker: str) -> Round | None:
-    """Take a queued round for `worker`. Return None if another one has it, or it is no longer queued."""
+    """Take a queued round for `worker`. Return None if another one has it or should, or it is no longer queued."""
     round_ = Round.objects.select_related("project").filter(pk=round_id, state=State.QUEUED).first()
     if round_ is None:
+        return None
+    if workers.should_leave(
+        round_, worker
+    ):  # the sweep sends it again, until a worker with the devices takes it
+        Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=None)
         return None
     with transaction.atomic():
         attempt = round_.attempts + 1

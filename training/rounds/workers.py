@@ -20,10 +20,12 @@ from celery import bootsteps, signals
 from django.conf import settings as site
 from django.db import DatabaseError, connection
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from primitives.files import write_whole
-from training.models import Worker
+from training.models import Round, Worker
 from training.rounds.child_process import child_environment
+from training.rounds.starts import RoundError
 
 logger = logging.getLogger(__name__)
 KEPT = timedelta(days=1)
@@ -40,6 +42,34 @@ def own_name() -> str:
 def is_stopping(worker: str) -> bool:
     """Return whether that worker was asked to stop, so that its rounds should hand themselves back."""
     return Worker.objects.filter(name=worker, stopping=True).exists()
+
+
+def device_counts() -> dict[str, int]:
+    """Return how many processes each present training worker can train in at once, by its name.
+
+    That is one for each GPU. Where no worker has a GPU, it is one for each thread of the processor.
+    """
+    found = {worker.name: worker.devices for worker in Worker.for_training()}
+    if any(devices.get("gpus") for devices in found.values()):
+        return {name: len(devices.get("gpus", [])) for name, devices in found.items()}
+    return {name: devices.get("cpu", {}).get("threads", 1) for name, devices in found.items()}
+
+
+def check_devices(processes: int | None) -> None:
+    """Refuse more processes than any running worker has devices for. Raises RoundError."""
+    most = max(device_counts().values(), default=0)
+    if (processes or 1) > max(1, most):
+        sentence = _("No worker that is running has %(wanted)d devices. The most is %(most)d.")
+        raise RoundError(sentence % {"wanted": processes, "most": most}, "processes")
+
+
+def should_leave(round_: Round, worker: str) -> bool:
+    """Return whether the worker has too few devices for the round, and another one that is running has enough."""
+    if round_.processes < 2:
+        return False
+    counts = device_counts()
+    own = counts.pop(worker, None)
+    return own is not None and own < round_.processes <= max(counts.values(), default=0)
 
 
 def probe_devices() -> dict[str, Any]:

@@ -9,13 +9,14 @@ from training.models import Round
 
 @dataclass(frozen=True)
 class DriftFigures:
-    """The figures of one policy's completions: KL and reward with intervals, mean tokens, distinct pairs of tokens."""
+    """The figures of one policy's completions: KL, reward and score with intervals, mean tokens, distinct pairs."""
 
     name: str
     kl: dict[str, float] | None  # of the reference there is none
     reward: dict[str, float]
     length: float
     distinct_2: float | None
+    probe: dict[str, float] | None  # where a probe with skill rated them
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Drift:
     budget: float | None
     scale: float  # 1 where nothing was scaled
     completions: int
+
+    @property
+    def is_rated(self) -> bool:
+        """Return whether a probe rated what the policies wrote."""
+        return any(one.probe for one in self.policies)
 
     @property
     def kept(self) -> DriftFigures:
@@ -70,7 +76,8 @@ def _reference(round_: Round) -> str:
 def _figures(name: str, found: dict[str, Any], *, is_reference: bool = False) -> DriftFigures:
     kl = None if is_reference else _interval(found["kl"])
     distinct_2 = None if found["distinct_2"] is None else _number(found["distinct_2"])
-    return DriftFigures(name, kl, _interval(found["reward"]), _number(found["length"]), distinct_2)
+    probe = _interval(found["probe"]) if found.get("probe") else None
+    return DriftFigures(name, kl, _interval(found["reward"]), _number(found["length"]), distinct_2, probe)
 
 
 def _interval(found: dict[str, Any]) -> dict[str, float]:

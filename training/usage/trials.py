@@ -1,5 +1,7 @@
 """Trials: a prompt of a reader, answered by some policies. A worker writes; the page that waits looks after it.
 
+While an answer is written, its row holds the text so far. A stop, a deadline or a lost worker leaves it there.
+
 Rows are the truth, and a message in the broker is a hint, as for rounds: the waiting page and the sweep send again
 what was lost, and free answers whose worker went silent. Trials are kept for a day.
 """
@@ -24,12 +26,13 @@ from kombu.exceptions import ChannelError, KombuError
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project, User
 from annotate.text.chats import Content
+from primitives.text import make_storable
 from training.endpoints.client import Server, StoppedError
 from training.models import Answer, Round, Trial, Worker
 from training.rounds import workers
 from training.rounds.plan import Plan, on_this_machine
 from training.rounds.starts import check_writer, is_endpoint
-from training.usage.warm_engine import UnwantedError, engine
+from training.usage.warm_engine import EngineRefusalError, UnwantedError, engine
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ OPEN_PER_USER, OPEN_PER_PROJECT = 3, 10  # trials that wait or are being written
 SECONDS = 600.0  # for one answer
 MESSAGE_LIFE = 3600.0  # seconds
 ATTEMPTS = 3
+LONGEST_DRAFT = 60_000  # characters of a text so far: as many as a page shows
 
 State = Answer.State
 
@@ -157,6 +161,8 @@ def _claim(one: Answer, worker: str) -> bool:
         heard_at=Now(),
         phase="starting",
         share=0,
+        text="",
+        words_at=None,
     )
     one.attempt, one.worker = one.attempt + taken, worker
     return taken == 1
@@ -170,6 +176,9 @@ def _write(one: Answer) -> None:
     try:
         sample = _by_endpoint(one) if is_endpoint(one.policy) else _by_engine(one)
     except (UnwantedError, StoppedError):
+        return
+    except EngineRefusalError as refused:  # which may be that its model does not write what it scores
+        _ours(one).update(state=State.FAILED, error=str(refused), text="", words_at=None, finished_at=Now())
         return
     except RefusalError as refused:
         _ours(one).update(state=State.FAILED, error=str(refused), finished_at=Now())
@@ -203,10 +212,13 @@ def _by_engine(one: Answer) -> dict[str, Any]:
     config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
     config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
 
-    def tell(phase: str, share: float) -> bool:
+    def tell(phase: str, share: float, text: str) -> bool:
         if workers.is_stopping(one.worker):
             _hand_back(one)
-        return bool(_ours(one).update(phase=phase, share=share, heard_at=Now()))
+        draft = {"text": make_storable(text[:LONGEST_DRAFT]), "words_at": Coalesce("words_at", Now())}
+        return bool(
+            _ours(one).update(phase=phase, share=share, heard_at=Now(), **(draft if text.strip() else {}))
+        )
 
     return engine.write(config, one.trial.content, tell, SECONDS)
 

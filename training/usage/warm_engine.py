@@ -26,11 +26,15 @@ TICK = 0.5  # seconds between two looks at whether the answer is still wanted
 LONGEST_ANSWER = 32 << 20  # bytes
 _TAIL = 2000  # bytes of what it said on standard error
 
-Tell = Callable[[str, float], bool]  # phase and share -> whether the answer is still wanted
+Tell = Callable[[str, float, str], bool]  # phase, share and text so far -> whether the answer is still wanted
 
 
 class UnwantedError(Exception):
     """The end of an answer that is not wanted any more."""
+
+
+class EngineRefusalError(RefusalError):
+    """A refusal by the engine, which goes on serving."""
 
 
 class WarmEngine:
@@ -45,14 +49,15 @@ class WarmEngine:
     def write(self, config: TrainConfig, prompt: Any, tell: Tell, seconds: float) -> dict[str, Any]:
         """Return the line of samples.jsonl for one prompt.
 
-        `tell` hears how far it is. Where it answers False the child is ended, and UnwantedError raised. Raises
-        RefusalError with the engine's sentence, or after so many `seconds`.
+        `tell` hears how far it is, and what is written so far. Where it answers False the child is ended, and
+        UnwantedError raised. Raises EngineRefusalError with the engine's sentence, and RefusalError after so many
+        `seconds` or if the child has ended.
         """
         with self.lock:
             try:
                 return self._write(config, prompt, tell, time.monotonic() + seconds)
             except BaseException as error:
-                if not isinstance(error, _EngineRefusalError):
+                if not isinstance(error, EngineRefusalError):
                     self._end()  # it is in the middle of something
                 raise
 
@@ -64,7 +69,7 @@ class WarmEngine:
     def _write(self, config: TrainConfig, prompt: Any, tell: Tell, deadline: float) -> dict[str, Any]:
         request = json.dumps({"config": config.to_dict(), "prompt": prompt}).encode() + b"\n"
         child = self._start()
-        phase, share = "starting", 0.0
+        phase, share, text = "starting", 0.0, ""
         try:
             stream = cast(IO[bytes], child.stdin)
             stream.write(request)
@@ -72,7 +77,7 @@ class WarmEngine:
         except OSError as error:
             raise RefusalError(self._last_words()) from error
         while True:
-            if not tell(phase, share):
+            if not tell(phase, share, text):
                 raise UnwantedError
             if time.monotonic() > deadline:
                 raise RefusalError(_("The answer took too long. Ask for fewer tokens."))
@@ -80,8 +85,9 @@ class WarmEngine:
                 if "sample" in answer:
                     return dict(answer["sample"])
                 if "error" in answer:
-                    raise _EngineRefusalError(str(answer["error"]))
+                    raise EngineRefusalError(str(answer["error"]))
                 phase, share = str(answer.get("phase", phase)), float(answer.get("share", 0.0))
+                text = str(answer.get("text", text))
 
     def _answers(self) -> list[dict[str, Any]]:
         """Return what the child says within a tick."""
@@ -129,10 +135,6 @@ class WarmEngine:
         if self.log is not None:
             self.log.close()
             self.log = None
-
-
-class _EngineRefusalError(RefusalError):
-    """A refusal by the engine, which goes on serving."""
 
 
 engine = WarmEngine()

@@ -47,8 +47,10 @@ def ask(request: ProjectRequest) -> HttpResponse:
 def _ask(request: ProjectRequest, form: TrainingForm | WritingForm) -> DryRun:
     if isinstance(form, WritingForm):
         count = form.cleaned_data["count"]
-        return estimates.ask_writing(request.project, request.user, count, form.sampling(), form.choosing())
-    return estimates.ask_round(request.project, request.user, form.chosen(), form.policies()["begin"])
+        return estimates.ask_writing(
+            request.project, request.user, count, form.sampling(), form.choosing(), **form.writers()
+        )
+    return estimates.ask_round(request.project, request.user, form.chosen(), **form.policies())
 
 
 def _asked(request: ProjectRequest, made: DryRun) -> HttpResponse:

@@ -7,6 +7,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from annotate.forms.fields import ObjectField
+from training.rounds import workers
 
 _ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
 
@@ -68,6 +69,24 @@ def option_field(name: str, initial: Any, default: Any, text: str, choices: tupl
         return forms.ChoiceField(**about, choices=named)
     kind = forms.FloatField if isinstance(default, float) or name in FRACTIONS else forms.IntegerField
     return kind(**about, required=default is not None)
+
+
+def processes_field(initial: int | None) -> forms.TypedChoiceField:
+    """Return the field that says on how many devices a round trains, up to those that some running worker has."""
+    most = max([1, initial or 1, *workers.device_counts().values()])
+    return forms.TypedChoiceField(
+        label=_("Number of devices"),
+        help_text=_(
+            "The processes that train side by side: one for each GPU of the worker, or where no worker has a GPU, on "
+            "its processor. Automatic is what the worker is set up for."
+        ),
+        choices=[("", _("automatic")), *((number, number) for number in range(1, most + 1))],
+        required=False,
+        coerce=int,
+        empty_value=None,
+        initial=initial,
+        error_messages={"invalid_choice": _("No worker that is running has %(value)s devices.")},
+    )
 
 
 LABELS = {

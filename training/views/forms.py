@@ -23,6 +23,7 @@ from training.rounds.lineage import find_base
 from training.rounds.plan import (
     COUNTS,
     MOST_COMPARISONS,
+    PROCESSES,
     RESUMABLE,
     UNSETTABLE,
     Plan,
@@ -33,8 +34,9 @@ from training.rounds.plan import (
 from training.rounds.starts import RoundError, usual_start
 from training.templatetags.round_figures import setting
 from training.views import choosing
-from training.views.fields import option_field
+from training.views.fields import option_field, processes_field
 
+HARDWARE = _("Length, memory and hardware")
 # Group -> options of config.json; the first group is in sight, the others are folded away. What is not listed
 # comes from the policy (base_model, revision, start_adapter) or from the project's settings alone.
 GROUPS: dict[str | Promise, tuple[str, ...]] = {
@@ -77,7 +79,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "sampling.distinct",
         "sampling.seed",
     ),
-    _("Length, memory and hardware"): (
+    HARDWARE: (
         "max_length",
         "max_tokens",
         "sampling.max_tokens",
@@ -127,27 +129,35 @@ class Like:
     number: int = 0  # of the round
     taken: tuple[str, ...] = ()  # options of an estimate's proposals
     against: Policy | None = None  # which the round compared with, if not with the usual one
-    start: Policy | None = None  # which it trained from, if not from the usual one
+    start: Policy | None = None  # which it trained from, or which wrote, if not the usual one
 
     @classmethod
     def round(cls, round_: Round) -> Self:
         current = round_.project.current_policy
         against = None if round_.against == current else round_.against
-        start = None if current and round_.start_policy == find_base(current) else round_.start_policy
+        usual = find_base(current) if current and round_.trains else current
+        start = None if round_.start_policy == usual else round_.start_policy
         return cls(
             round_.project,
             round_.settings,
             round_.trains,
             number=round_.number,
             against=against,
-            start=start if round_.trains else None,
+            start=start,
         )
 
     @classmethod
     def estimate(cls, estimate: DryRun, names: list[str]) -> Self:
         settings = with_proposals(estimate, names)
         trains = estimate.kind == DryRun.Kind.ROUND
-        return cls(estimate.project, settings, trains, taken=tuple(names))
+        return cls(
+            estimate.project,
+            settings,
+            trains,
+            taken=tuple(names),
+            against=estimate.against,
+            start=estimate.begin,
+        )
 
 
 BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together
@@ -192,6 +202,7 @@ class RoundForm(forms.Form):
                 self.fields[name] = option_field(name, initial, default, text, choices)
                 if name in advice and advice[name] != initial:
                     self.fields[name].help_text = _with_advice(self.fields[name].help_text, advice[name])
+        self.fields[PROCESSES] = processes_field(defaults.get(PROCESSES))
         self.pair_fields = _pair_fields()
         for name, field in self.pair_fields.items() if like else ():
             field.initial = defaults.get(f"pairs.{name}", field.initial)
@@ -207,6 +218,7 @@ class RoundForm(forms.Form):
             _("From judgments to pairs"): tuple(f"pairs.{name}" for name in self.pair_fields),
             choosing.TITLE: choosing.NAMES,
             **GROUPS,
+            HARDWARE: (PROCESSES, *GROUPS[HARDWARE]),
         }
         for title, names in groups.items():
             if title:

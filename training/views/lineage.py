@@ -1,6 +1,7 @@
 """The pages of lineage: a drawing with a list beside it, and the same as JSON."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
@@ -53,11 +54,12 @@ def _shaped(project: Project, policies: list[Policy]) -> list[Shaped]:
     for round_ in made_by.values():
         round_.project = project
     holdings = lineage.count_holdings(one.snapshot_id for one in made_by.values() if one.snapshot_id)
+    references, known = lineage.references_of_policies(project.pk), {policy.pk: policy for policy in policies}
     found = []
     for policy in policies:
         made = made_by.get(policy.pk)
         holds = holdings.get(made.snapshot_id) if made and made.snapshot_id else None
-        found.append(Shaped(policy, made, holds))
+        found.append(Shaped(policy, made, holds, known.get(references.get(policy.pk, 0))))
     return found
 
 
@@ -88,13 +90,10 @@ def judgment_lineage(request: ProjectRequest, judgment_id: int) -> HttpResponse:
     project = request.project
     judgment = _judgment(project, judgment_id)
     influences = lineage.find_influences_of(judgment)
-    rounds = {one.policy.pk: one.round for one in influences}
-    holdings = lineage.count_holdings(
-        round_.snapshot_id for round_ in rounds.values() if round_ and round_.snapshot_id
-    )
+    direct = {one.policy.pk for one in influences if one.round}
     shaped = [
-        Shaped(one.policy, one.round, holdings.get(one.round.snapshot_id or 0) if one.round else None)
-        for one in influences
+        replace(one, by_descent=one.policy.pk not in direct)
+        for one in _shaped(project, [one.policy for one in influences])
     ]
     comparison = judgment.comparison
     context: dict[str, Any] = {

@@ -22,6 +22,7 @@ SPINE = 6  # where the line from a judgment to its snapshots goes down
 WIDTH = POLICY_LEFT + LANE * (MOST_LANES - 1) + BOX_WIDTH + 4
 LONGEST = 19  # characters that fit into a box
 MOST_ROWS = 60
+ASIDE = 18  # where the line from a reference goes down, right of the boxes
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Shaped:
     policy: Policy
     round: Round | None
     holdings: Holdings | None
+    reference: Policy | None = None  # which it was trained against, if that is not its parent
+    by_descent: bool = False  # a judgment shaped it through other policies, and not by its round's snapshot
 
     @property
     def state(self) -> str:
@@ -70,6 +73,7 @@ class Graph:
     heads: list[str]  # of the arrows
     height: int
     left_out: int
+    references: list[str]  # SVG paths from references to what was trained against them
     width: int = WIDTH
 
 
@@ -88,6 +92,7 @@ def draw(
     boxes: list[Box] = []
     lines: list[str] = []
     heads: list[str] = []
+    references: list[str] = []
     places: dict[int, Box] = {}
     if judgment:
         boxes.append(Box(0, 2, judgment, _("judgment"), judgment_url, "judgment"))
@@ -99,7 +104,10 @@ def draw(
         places[one.policy.pk] = box
         if (parent := places.get(one.policy.parent_id or 0)) is not None:
             lines.append(_from_parent(parent, box))
-        if one.round and one.round.snapshot:
+        if one.reference is not None and (source := places.get(one.reference.pk)) is not None:
+            references.append(_from_reference(source, box))
+            heads.append(f"M{box.x + box.width + 1} {box.middle}l6 -4v8z")
+        if one.round and one.round.snapshot and not one.by_descent:
             source = _snapshot(one.round, one.holdings or Holdings(), y, slug)
             boxes.append(source)
             lines.append(f"M{source.x + source.width} {source.middle}H{x - 1}")
@@ -107,7 +115,13 @@ def draw(
             if judgment:
                 lines.append(f"M{SPINE} {BOX_HEIGHT + 2}V{source.middle}H{source.x}")
     return Graph(
-        boxes, lines, heads, top + len(drawn) * ROW - (ROW - BOX_HEIGHT) + 4, len(shaped) - len(drawn)
+        boxes,
+        lines,
+        heads,
+        height=top + len(drawn) * ROW - (ROW - BOX_HEIGHT) + 4,
+        left_out=len(shaped) - len(drawn),
+        references=references,
+        width=WIDTH + ASIDE if references else WIDTH,
     )
 
 
@@ -119,12 +133,18 @@ def nearest(shaped: Sequence[Shaped], here: Policy | None) -> Sequence[Shaped]:
 
 
 def _lanes(shaped: Sequence[Shaped]) -> Mapping[int, int]:
-    """Return the lane of each policy: the last child goes on in its parent's lane, the others beside it."""
+    """Return the lane of each policy: the last child goes on in its parent's lane, the others beside it.
+
+    So does one whose parent is not drawn and whose reference is: it is no child of what is above it.
+    """
     last_child = {one.policy.parent_id: one.policy.pk for one in shaped}
     lanes: dict[int, int] = {}
     for one in shaped:
         lane = lanes.get(one.policy.parent_id or 0, 0)
-        beside = one.policy.parent_id in lanes and last_child[one.policy.parent_id] != one.policy.pk
+        if one.policy.parent_id in lanes:
+            beside = last_child[one.policy.parent_id] != one.policy.pk
+        else:
+            beside = one.reference is not None and one.reference.pk in lanes
         lanes[one.policy.pk] = min(lane + beside, MOST_LANES - 1)
     return lanes
 
@@ -134,6 +154,12 @@ def _from_parent(parent: Box, child: Box) -> str:
     if child.x > parent.x:
         return f"{start}V{child.middle}H{child.x}"
     return f"{start}V{child.y}"
+
+
+def _from_reference(reference: Box, child: Box) -> str:
+    aside = WIDTH + ASIDE - 6
+    start, end = reference.x + reference.width, child.x + child.width
+    return f"M{start} {reference.middle}H{aside}V{child.middle}H{end + 1}"
 
 
 def _snapshot(round_: Round, holdings: Holdings, y: int, slug: str) -> Box:

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from annotate.models import Comparison, Judgment, Policy
+from annotate.models import Comparison, Judgment, Policy, Snapshot
 from annotate.people.pseudonyms import pseudonym
 from tests.training.pages import text
 from training.models import Round
@@ -125,3 +125,40 @@ def test_a_judgment_that_shaped_nothing_says_so(
     where = reverse("judgment-lineage", args=["reviews", Judgment.objects.get().pk])
     assert "No policy yet" in text(client_for(owner).get(where))
     assert Comparison.objects.count() == 1
+
+
+def test_a_reference_that_was_named_is_shown_as_one(finished: Round, owner: Any, client_for: Any) -> None:
+    project, reference = finished.project, finished.result_policy
+    assert reference is not None
+    against = Policy.objects.create(
+        project=project,
+        name="round 2",
+        kind="adapter",
+        base_model="starter",
+        adapter="runs/reviews-2/adapter",
+        parent=finished.start_policy,
+    )
+    Round.objects.create(
+        project=project,
+        number=2,
+        state="rejected",
+        start_policy=finished.start_policy,
+        result_policy=against,
+        snapshot=Snapshot.objects.create(project=project, digest="nothing", counts={}),
+        settings={"config": {"reference": reference.adapter}},
+        folder="runs/reviews-2",
+    )
+    judgment = finished.snapshot.pairs.first().judgments.first()  # type: ignore[union-attr]
+    client, comparison = client_for(owner), judgment.comparison_id
+    for where in (
+        reverse("judgment-lineage", args=["reviews", judgment.pk]),
+        reverse("shaped", args=["reviews", comparison]),
+        reverse("policy-lineage", args=["reviews", against.pk]),
+        reverse("policy-lineage", args=["reviews", reference.pk]),
+    ):
+        page = " ".join(text(client.get(where)).split())
+        link = reverse("policy", args=["reviews", reference.pk])
+        said = f'trained against <a href="{link}">{reference.name}</a> <span class="badge">reference</span>'
+        assert said in page, where
+        assert "came from starter" not in page  # which no judgment shaped
+        assert ("edge reference" in page) is ("comparisons" not in where), where

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.training.using import openai_server
+from tests.training.using.slow_writer import slow_model, slow_trial  # noqa: F401 - fixtures
 
 KEY = "sk-very-secret"
 

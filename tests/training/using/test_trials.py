@@ -59,7 +59,7 @@ def test_answers_come_side_by_side_and_can_be_kept(
     page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
     waiting = flat(client.get(page))
     assert "No worker is running. Your prompt is kept until one is." in waiting
-    assert 'hx-trigger="load delay:1s"' in waiting
+    assert 'hx-trigger="every 700ms"' in waiting
     trials.answer(str(trial.pk), "worker")
     trials.answer(str(trial.pk), "another worker")  # finds nothing to do
     assert len(server.asked) == 2
@@ -153,3 +153,53 @@ def test_it_says_that_a_worker_is_training(
     assert "A worker is busy with round 4 (Training); your prompt waits." in flat(client_for(owner).get(page))
     type(round_).objects.update(state="cancelled")
     assert "A worker will take it in a moment." in flat(client_for(owner).get(page))
+
+
+def test_the_text_so_far_is_shown_as_a_whole_answer_is(
+    ask: Any, pair: list[Any], owner: Any, client_for: Any
+) -> None:
+    _answer, trial = ask()
+    page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
+    began = timezone.now() - timedelta(seconds=3)
+    Answer.objects.filter(position=0).update(
+        state="running",
+        attempt=1,
+        started_at=began,
+        words_at=began + timedelta(seconds=2),
+        heard_at=timezone.now(),
+        phase="writing",
+        share=0.25,
+        text="**so** <script>alert(1)</script> [x](javascript:alert(1))\n```js\nlet a",
+    )
+    whole, part = flat(client.get(page)), client.get(page, headers=FRAGMENT)
+    for shown in (whole, flat(part)):
+        assert "<strong>so</strong> &lt;script&gt;" in shown
+        assert "javascript:alert(1)&quot;" not in shown
+        assert 'href="javascript' not in shown
+        assert "first words after 2.0 s" in shown
+        assert 'value="0.25"' in shown
+    assert "<noscript>" in whole
+    assert "Stop" not in flat(part)  # the button is not replaced under the user's finger
+    assert "HX-Retarget" not in part.headers
+    client.post(page, {"action": "cancel"})
+    ended = client.get(page, headers=FRAGMENT)
+    assert ended.headers["HX-Retarget"] == "#trial"
+    assert "It was stopped. This is what it had written." in flat(ended)
+    assert "<strong>so</strong>" in flat(ended)
+
+
+def test_a_lost_worker_leaves_what_was_written_and_a_sentence(
+    ask: Any, sent: Any, owner: Any, client_for: Any
+) -> None:
+    _answer, trial = ask()
+    page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
+    long_ago = timezone.now() - timedelta(hours=1)
+    lost = Answer.objects.filter(position=0)
+    lost.update(state="running", heard_at=long_ago, attempt=1, text="Half a sent")
+    shown = flat(client.get(page))
+    assert "Half a sent" in shown
+    assert "The worker that wrote this is gone. The answer is written again from its beginning." in shown
+    lost.update(state="running", heard_at=long_ago, attempt=trials.ATTEMPTS)
+    shown = flat(client.get(page))
+    assert "It was begun several times, and never ended. This is what it had written." in shown
+    assert "Half a sent" in shown

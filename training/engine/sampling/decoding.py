@@ -37,6 +37,7 @@ from training.engine.sampling.kvcache import ONE_QUERY
 from training.engine.sampling.reading import Reader, Way, ways_for
 
 Report = Callable[[int, float], None]
+Watch = Callable[[torch.Tensor], None]  # the ids so far (t,) of a completion that is written alone
 
 _TOO_LARGE = (
     "Out of memory: not even one completion, of a prompt of {:,} tokens, fits beside the model;"
@@ -98,6 +99,7 @@ class Decoder:
         stops: Stops | None = None,
     ) -> None:
         self.stops = stops
+        self.watch: Watch | None = None
         self.model, self.device, self.settings = model, device, settings
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=device)
         self._attention = AttentionChoice(model)
@@ -234,6 +236,8 @@ class Decoder:
                     stops = going[self.stops.ended(tails)] if tails else going
                     ended[stops], lengths[stops] = True, step + 1
                 alive = (~ended[rows]).nonzero()[:, 0]
+                if self.watch is not None and len(requests) == 1:
+                    self.watch(tokens[0, : min(step + 1, int(lengths[0]))])
                 report(len(requests) - len(alive), len(alive) * (longest - step - 1))
                 if not len(alive) or step + 1 == longest:
                     break

@@ -38,10 +38,14 @@ class Figures:
     reward: Interval
     length: float  # mean tokens
     distinct_2: float | None  # share of different pairs of neighbouring tokens
+    probe: Interval | None = None  # mean score by a probe with skill
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as done.json keeps them."""
         return asdict(self)
+
+
+Written = dict[Figures, list[Sample]]  # the completions behind figures
 
 
 class Meter:
@@ -75,6 +79,7 @@ class Meter:
         self._way: Any = None
         self._scorer: Scorer | None = None
         self._scale = 1.0  # of the weights in the model
+        self.written: Written = {}
 
     def reference(self, seed: int, report: Report) -> Figures:
         """Return the figures of the reference's own completions."""
@@ -124,13 +129,15 @@ class Meter:
         if kls is None:
             kls = [one.kl * scale for one in trained]  # of the trained policy itself, or 0 of the reference
         texts = [one.drawn.token_ids for one in samples]
-        return Figures(
+        figures = Figures(
             scale=scale,
             kl=mean_interval(_by_prompt(samples, kls), least=0.0),
             reward=mean_interval(_by_prompt(samples, rewards)),
             length=statistics.fmean(map(len, texts)),
             distinct_2=distinct_pairs(texts),
         )
+        self.written[figures] = list(samples)
+        return figures
 
     def held_out(self, scale: float, pairs: Sequence[EncodedPair]) -> dict[str, Any]:
         """Return the figures of held-out pairs under the policy at a scale."""

@@ -10,16 +10,18 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from training.engine.adapters.loading import load_scored, reference_adapter
 from training.engine.config import OF_RATINGS, TrainConfig
-from training.engine.errors import ConfigError, DataError
+from training.engine.errors import ConfigError, DataError, EngineError
 from training.engine.model.base import model_files, set_threads
 from training.engine.records import SamplingPrompt, TrainingPair, read_pairs, read_prompts
 from training.engine.rundir import RunDirectory, digest
-from training.engine.scaling.measurement import Figures, Meter
+from training.engine.scaling.measurement import Figures, Meter, Written
+from training.engine.scaling.rating import find_probe, rate_samples, skilled_probe
 from training.engine.scaling.search import MOST_TRIES, find_scale, rounded
 from training.engine.scaling.weights import SETTINGS, WEIGHTS, ScaledWeights
 
@@ -43,6 +45,8 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
         prompts = choose_prompts(run, config, prompts_file)
         inputs = {f"trained/{name}": digest(trained / name) for name in (SETTINGS, WEIGHTS)}
         inputs |= model_files(config)
+        if folder := find_probe(run, config):
+            inputs |= run.hashes([folder])
         asked = _fingerprint(config, inputs, prompts)
         done = run.read_done().get("scale", {})
         if done.get("fingerprint") == asked and done.get("outputs") == run.hashes([run.adapter]):
@@ -55,8 +59,9 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
         encoder = loaded.make_encoder(config, run)
         heldout = encoder.encode_pairs(read_pairs(run.heldout))[0] if run.heldout.exists() else []
         meter = Meter(config, loaded, encoder, weights, prompts)
-        found = _measure(run, config, meter)
-        kept = found["final"]["scale"]
+        measured = _measure(run, config, meter)
+        kept = measured.final.scale
+        found: dict[str, Any] = {}
         if kept < 1 and heldout and config.loss not in OF_RATINGS:
             found["heldout"] = meter.held_out(kept, heldout)
         run.progress("saving")
@@ -64,22 +69,30 @@ def scale(run: RunDirectory, prompts_file: Path | None = None) -> None:
             weights.write(trained, run.unscaled, 1.0)
         if trained == run.unscaled or kept < 1:
             weights.write(run.unscaled, run.adapter, kept)
-        summary = {
-            "status": "scaled" if kept < 1 else "measured",
-            "budget": config.kl_budget,
-            **found,
+        events, written = meter.events, meter.written
+        found |= {
             "completions": sum(one.n or 0 for one, _ in meter.prompts),
             "prompts": len(meter.prompts),
             "left_out": meter.left_out,
+        }
+        del loaded, meter  # the probe reads the base model, which may not fit beside this one
+        if folder:
+            measured, told = _rated(run, config, folder, measured, written)
+            events += told
+        summary = {
+            "status": "scaled" if kept < 1 else "measured",
+            "budget": config.kl_budget,
+            **measured.to_dict(),
+            **found,
             "max_new_tokens": config.sampling.max_new_tokens,
             "reference_policy": reference_adapter(config) or "base_model",
-            "events": meter.events,
+            "events": events,
             "seconds": round(time.monotonic() - started, 3),
             "fingerprint": asked,
         }
         run.finish("scale", summary, inputs, [run.adapter])
         run.progress("done")
-    for event in meter.events:
+    for event in events:
         print(event, file=sys.stderr)
 
 
@@ -131,7 +144,21 @@ def _fingerprint(config: TrainConfig, inputs: dict[str, str], prompts: list[Samp
     return hashlib.sha256(json.dumps([asked, [(one.id, one.n) for one in prompts]]).encode()).hexdigest()
 
 
-def _measure(run: RunDirectory, config: TrainConfig, meter: Meter) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Measured:
+    """The figures of the reference, of the policy as it was trained, and as it is kept, with the scales tried."""
+
+    reference: Figures
+    trained: Figures
+    final: Figures
+    tried: list[dict[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as done.json keeps them."""
+        return asdict(self)
+
+
+def _measure(run: RunDirectory, config: TrainConfig, meter: Meter) -> _Measured:
     """Return the figures of the reference, of the policy as it was trained, and as it is kept."""
     clock = _Clock(run)
     reference = meter.reference(_LOOKING, clock.writing(0))
@@ -140,12 +167,26 @@ def _measure(run: RunDirectory, config: TrainConfig, meter: Meter) -> dict[str, 
     tried: list[dict[str, float]] = []
     if config.kl_budget is not None and trained.kl.value > config.kl_budget:
         final, tried = _scaled_down(meter, config.kl_budget, trained, clock)
-    return {
-        "reference": reference.to_dict(),
-        "trained": trained.to_dict(),
-        "final": final.to_dict(),
-        "tried": tried,
+    return _Measured(reference, trained, final, tried)
+
+
+def _rated(
+    run: RunDirectory, config: TrainConfig, folder: Path, measured: _Measured, written: Written
+) -> tuple[_Measured, list[str]]:
+    """Return the figures with what a probe with skill makes of the completions, and why it could not, if so."""
+    parts = {name: getattr(measured, name) for name in ("reference", "trained", "final")}
+    try:
+        probe = skilled_probe(folder, config)
+        if probe is None:
+            return measured, []
+        scores = rate_samples(run, config, probe, [written[figures] for figures in parts.values()])
+    except EngineError as error:
+        return measured, [f"The probe did not rate what was written: {error}"]
+    rated = {
+        name: replace(figures, probe=score)
+        for (name, figures), score in zip(parts.items(), scores, strict=True)
     }
+    return replace(measured, **rated), []
 
 
 def _scaled_down(

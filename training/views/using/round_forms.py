@@ -31,6 +31,8 @@ class WritingForm(WriteForm):
             _("The same policy"),
             _("Judgments then tell which of the two is better."),
         )
+        self.fields["policy"].initial = self.like.start if self.like else None
+        self.fields["against"].initial = self.like.against if self.like else None
 
     def in_sight(self) -> list[BoundField]:
         return [*super().in_sight(), self["policy"], self["against"]]

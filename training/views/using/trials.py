@@ -67,11 +67,14 @@ def trial_page(request: ProjectRequest, trial_id: UUID) -> HttpResponse:
             messages.error(request, str(refused))
             return redirect("trial", request.project.slug, found.pk)
     trials.look_after(found)
-    return render(
-        request,
-        "training/using/_trial.html" if request.htmx else "training/using/trial.html",
-        _context(request, found),
-    )
+    context = _context(request, found)
+    if not request.htmx:
+        return render(request, "training/using/trial.html", context)
+    if context["is_live"]:
+        return render(request, "training/using/_answers.html", context)
+    response = render(request, "training/using/_trial.html", context)
+    response["HX-Retarget"], response["HX-Reswap"] = "#trial", "outerHTML"
+    return response
 
 
 def _context(request: ProjectRequest, trial: Trial) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""Devices of a round: chosen among those that running workers have, kept, and used."""
+
+from typing import Any
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.training.pages import as_sent, text
+from training.models import Round, Worker
+from training.rounds import runner, state_machine
+from training.rounds.starts import RoundError
+from training.views.using.round_forms import TrainingForm
+
+pytestmark = pytest.mark.once
+
+GPU = {"name": "NVIDIA H100", "memory": 80 << 30, "bfloat16": True}
+
+
+def run_worker(name: str, *, gpus: int = 0, threads: int = 4, **fields: Any) -> Worker:
+    devices = {"cpu": {"threads": threads, "memory": 1 << 30, "bfloat16": False}, "gpus": [GPU] * gpus}
+    row = {"queues": ["training"], "seen_at": timezone.now(), "devices": devices}
+    return Worker.objects.create(name=name, **row | fields)
+
+
+def offered(project: Any) -> list[str]:
+    return [str(label) for _value, label in TrainingForm(project).fields["processes"].choices]
+
+
+def test_the_form_offers_the_devices_of_running_workers(ready_project: Any) -> None:
+    assert offered(ready_project) == ["automatic", "1"]
+    run_worker("cpu", threads=3)
+    assert offered(ready_project) == ["automatic", "1", "2", "3"]
+    run_worker("gpu", gpus=2)
+    run_worker("stopping", gpus=8, stopping=True)
+    run_worker("other", gpus=8, queues=["default"])
+    run_worker("unknown", devices={})
+    assert offered(ready_project) == ["automatic", "1", "2"]
+
+
+def test_more_devices_than_a_worker_has_are_refused(
+    ready_project: Any, owner: Any, client_for: Any, tiny: dict[str, Any]
+) -> None:
+    run_worker("gpu", gpus=2)
+    form = as_sent(TrainingForm(ready_project)) | {"processes": "4"}
+    page = client_for(owner).post(reverse("rounds", args=["reviews"]), form)
+    assert page.status_code == 422
+    assert "No worker that is running has 4 devices." in text(page)
+    with pytest.raises(RoundError, match=r"has 4 devices\. The most is 2\.") as refused:
+        state_machine.start(ready_project, owner, tiny | {"processes": 4})
+    assert refused.value.field == "processes"
+    for wrong in (0, -1, True, "2", 1.5, 100):
+        with pytest.raises(RoundError, match="must be unset or a whole number from 1 to 99"):
+            state_machine.start(ready_project, owner, tiny | {"processes": wrong})
+    assert not Round.objects.exists()
+
+
+def test_a_chosen_number_is_shown_and_carried_on(
+    ready_project: Any, owner: Any, client_for: Any, tiny: dict[str, Any]
+) -> None:
+    run_worker("gpu", gpus=2)
+    form = as_sent(TrainingForm(ready_project)) | {"processes": "2"}
+    assert client_for(owner).post(reverse("rounds", args=["reviews"]), form).status_code == 302
+    round_ = Round.objects.get()
+    assert (round_.processes, round_.settings["processes"]) == (2, 2)
+    shown = text(client_for(owner).get(round_.get_absolute_url()))
+    assert "<dt><code>processes</code></dt>\n          <dd>2</dd>" in shown
+    state_machine.cancel(round_, owner)
+    again = text(client_for(owner).get(reverse("rounds", args=["reviews"]), {"like": round_.number}))
+    assert '<option value="2" selected>2</option>' in again
+
+
+def test_a_round_waits_for_a_worker_with_its_devices(
+    ready_project: Any, owner: Any, tiny: dict[str, Any]
+) -> None:
+    run_worker("small", gpus=1)
+    large = run_worker("large", gpus=2)
+    round_ = state_machine.start(ready_project, owner, tiny | {"processes": 2})
+    assert state_machine.claim_round(round_.pk, "small") is None
+    round_.refresh_from_db()
+    assert (round_.state, round_.attempts, round_.enqueued_at) == ("queued", 0, None)
+    large.delete()  # its devices are gone: whoever takes it says so
+    assert state_machine.claim_round(round_.pk, "small") is not None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.django_db(transaction=True)
+def test_a_round_trains_in_the_processes_that_were_chosen(
+    ready_project: Any, owner: Any, tiny: dict[str, Any]
+) -> None:
+    run_worker("cpu", threads=2)
+    started = state_machine.start(ready_project, owner, tiny | {"processes": 2})
+    claimed = state_machine.claim_round(started.pk, "cpu")
+    assert claimed is not None
+    runner.run(claimed)
+    claimed.refresh_from_db()
+    assert (claimed.state, claimed.reason, claimed.processes) == ("ready", "", 2)
+    assert claimed.summary["train"]["processes"] == 2
