@@ -60,11 +60,13 @@ def main() -> None:
         for one in found
     ]
     clock = "processor seconds" if options.processor else "seconds by the clock"
-    print(f"{report.hardware()}, {report.today()}, {clock}")
-    print(report.table(("case", "figure", "predicted", "actual", "ratio"), rows))
+    table = report.table(("case", "figure", "predicted", "actual", "ratio"), rows)
+    text = f"{report.today()}, {report.hardware()}, {clock}.\n\n{table}"
+    print(text)
     if options.write:
         figures = {"hardware": report.hardware(), "date": report.today(), "clock": clock}
         write_json(report.RESULTS / "plan.json", figures | {"figures": [one._asdict() for one in found]})
+        report.publish("plan", text)
     sys.exit(any(one.ratio > BOUND for one in found))
 
 
@@ -139,7 +141,7 @@ def _options() -> argparse.Namespace:
         "--processor", action="store_true", help="count processor seconds, on a machine that is not idle"
     )
     parser.add_argument(
-        "--write", action="store_true", help="keep the figures in benchmarks/results/plan.json"
+        "--write", action="store_true", help="keep the figures in benchmarks/results/plan.json and the README"
     )
     return parser.parse_args()
 
