@@ -119,8 +119,8 @@ $(READERS_STAMP): benchmarks/constraints-readers.txt # argilla and Label Studio 
 templates: setup $(TRL_STAMP) ## What becomes of chats under TRL's chat templates (docs/templates.md)
 	$(BIN)/python -m benchmarks.templates .venv-trl/lib/python3*/site-packages/trl/chat_templates
 
-bench-plan: setup ## What a dry run predicts against what training and sampling take
-	$(BIN)/python -m benchmarks.plan --write
+bench-plan: setup ## What a dry run predicts against what runs take; PROCESSOR=1 on a machine that is not idle
+	$(BIN)/python -m benchmarks.plan $(if $(PROCESSOR),--processor) --write
 
 bench-sample: setup ## Our sampler against plain generate
 	$(BIN)/python -m benchmarks.sample

@@ -110,15 +110,15 @@ def run_seed(plan: Plan, seed: int, workers: int) -> None:
 
 
 def work(plan: Plan, seed: int, name: str) -> float:
-    """Do one run, in whichever process, and return its seconds: 0 where the time is over."""
+    """Do one run, in whichever process, and return its processor seconds: 0 where the time is over."""
     if plan.is_over:
         return 0.0
-    began = time.monotonic()
+    began = time.process_time()
     world = plan.world(seed)
     make = next(stage[name] for stage in runs.stages(plan.judge) if name in stage)
     with contextlib.redirect_stdout(None):  # the engine tells how each training goes
         runs.run(world, name, make)
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     with (world.folder / "seconds.txt").open("a") as file:
         file.write(f"{seconds:.1f} {name}\n")
     return seconds

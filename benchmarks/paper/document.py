@@ -74,7 +74,7 @@ small model whose reward is known, and writes this page.{smoke}
 
 | | |
 | --- | --- |
-| when and where | {today()}, {hardware()}; {seconds / 60:.0f} minutes of runs, added up |
+| when and where | {today()}, {hardware()}; {seconds / 60:.0f} processor minutes |
 | seeds | {len(worlds)} |
 | preferences | {counts.labels} comparisons of the base model's samples, {pairs} without a tie, by two annotators |
 | measured on | {counts.fresh} prompts that no training saw, one sample each at temperature 1 |

@@ -292,6 +292,19 @@ def test_a_bad_line_is_named_by_its_number(make_run, bad: str, named: str) -> No
     assert not run.samples.exists()
 
 
+def test_one_process_writes_in_several_run_directories(sampled, make_run, make_adapter) -> None:
+    adapters = {"plain": None, "trained": make_adapter("adapter", 1)}
+    alone = [sampled(f"{name}-alone", start_adapter=one) for name, one in adapters.items()]
+    runs = [
+        make_run(name, sampling={"max_new_tokens": 10}, start_adapter=one and str(one))
+        for name, one in adapters.items()
+    ]
+    for run in runs:
+        write_jsonl(run.prompts, PROMPTS)
+    assert main(["sample", *(str(run.root) for run in runs)]) == 0
+    assert [lines(run) for run in runs] == alone
+
+
 def test_no_prompts_at_all_are_refused(make_run) -> None:
     run = make_run()
     with pytest.raises(DataError, match="does not exist"):

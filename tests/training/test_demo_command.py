@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.parse
@@ -157,6 +158,10 @@ def test_the_loop_runs_and_writes_its_figures(environment, tmp_path):
     assert first["win_rate_previous"] == first["win_rate_start"]
     assert first["train_seconds"] > 0
     assert (Path(first["adapter"]) / "adapter_model.safetensors").is_file()
+    # No annotator would judge more of what the last round wrote.
+    with sqlite3.connect(tmp_path / "var" / "db.sqlite3") as database:
+        written = database.execute("SELECT DISTINCT kind FROM annotate_comparison WHERE batch = 'round 1'")
+        assert written.fetchall() == [("gate",)]
     assert not list((tmp_path / "var" / "workers").iterdir())  # its worker and its messages are gone
 
 

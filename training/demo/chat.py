@@ -30,7 +30,7 @@ INSTRUCTIONS = Path(__file__).with_name("instructions.jsonl")
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 TRAINING: dict[str, Any] = {
     "beta": 0.1,
-    "learning_rate": 5e-5,
+    "learning_rate": 2e-4,
     "schedule": "linear",
     "warmup_steps": 3,
     "epochs": 2,

@@ -29,7 +29,7 @@ from annotate.projects.base_models import STARTER
 from primitives.statistics import mean_estimate
 from training.demo import samples, seed, simulation
 from training.demo.loop_report import Row, write_rows
-from training.demo.measurements import SCALES, Measurement, kl_interval, rewards_at_kl, scale_adapter
+from training.demo.measurements import KLS, SCALES, Measurement, kl_interval, rewards_at_kl, scale_adapter
 from training.demo.subjects import SUBJECTS, Subject
 from training.engine.starter import reviews
 from training.models import Round
@@ -130,7 +130,7 @@ class Loop:
             except simulation.NothingLeftError:
                 raise LoopError(f"Round {number}: the queue ran out of comparisons to judge.") from None
             try:
-                round_ = state_machine.start(self.project, self.by)
+                round_ = state_machine.start(self.project, self.by, self.chosen_for(number))
             except RoundError as error:
                 raise LoopError(f"Round {number}: {error}") from error
             wait_for(round_, check, self.say)
@@ -141,6 +141,10 @@ class Loop:
             yield self.measure_round(round_, gate)
             if gate.verdict == "worse":
                 raise LoopError(f"Round {number}: the gate found its policy worse than the one before.")
+
+    def chosen_for(self, number: int) -> dict[str, Any]:
+        """Return what a round chooses: the last one writes nothing but its gate, as none of it would be judged."""
+        return {"fresh_comparisons": 0} if number == self.options.rounds else {}
 
     def measure_start(self) -> Row:
         """Let the base model write the first samples to judge, and return its figures."""
@@ -153,7 +157,7 @@ class Loop:
         pairs = samples.sample_pairs(policy, prompts, folder)
         seed.save_comparisons([seed.compare(self.project, pair) for pair in pairs])
         seconds = time.monotonic() - began
-        self.measured.append(self.measure(policy, 0))
+        self.measured += self.measure(policy, 0)
         return Row(number=0, sample_seconds=seconds, **self.figures())
 
     def tell(self, number: int, gate: Gate) -> None:
@@ -171,7 +175,6 @@ class Loop:
         """Measure the policy of a decided round, and return the figures of both."""
         policy = Policy.objects.get(round=round_)
         adapter = Folder(policy.adapter).bring_here()
-        self.measured.append(self.measure(policy, round_.number))
         self.gate_labels += gate.judged
         at_kl = rewards_at_kl(self.path_to(round_, policy, adapter))
         trained, sampled = phase_seconds(round_)
@@ -196,39 +199,46 @@ class Loop:
         )
 
     def path_to(self, round_: Round, policy: Policy, adapter: Path) -> list[Measurement]:
-        """Return measurements from the first policy to the latest one, by way of its adapter scaled down.
+        """Measure the latest policy, and return measurements on the way to it from the first one.
 
-        Where the round scaled it down to a KL budget, the path goes on to the adapter as it was trained.
+        Where the round scaled its adapter down to a KL budget, the path goes on to the adapter as it was trained. The
+        adapter scaled down is measured too, unless the path ends before the first KL that a reward is told at.
         """
-        folder = site.RUNS / f"{self.project.slug}-measured-{round_.number}"
-        between = [
-            self.measure(policy, round_.number, scale_adapter(adapter, scale, folder / f"scaled-{scale}"))
-            for scale in SCALES
-        ]
-        path = [self.measured[0], *between, self.measured[-1]]
         trained = adapter.with_name("unscaled")
-        if trained.is_dir() and round_.summary["scale"]["final"]["scale"] < 1:
-            path.append(self.measure(policy, round_.number, trained))
-        return path
+        is_scaled = trained.is_dir() and round_.summary["scale"]["final"]["scale"] < 1
+        ends = self.measure(policy, round_.number, [None, trained] if is_scaled else [None])
+        self.measured.append(ends[0])
+        between = []
+        if ends[-1].kl >= min(KLS):
+            folder = site.RUNS / f"{self.project.slug}-measured-{round_.number}"
+            scaled = [scale_adapter(adapter, scale, folder / f"scaled-{scale}") for scale in SCALES]
+            between = self.measure(policy, round_.number, scaled)
+        return [self.measured[0], *between, *ends]
 
-    def measure(self, policy: Policy, number: int, adapter: Path | None = None) -> Measurement:
+    def measure(
+        self, policy: Policy, number: int, adapters: Sequence[Path | None] = (None,)
+    ) -> list[Measurement]:
         """Let a policy write once for every fresh prompt, from its plain distribution, with draws of its own.
 
-        With an `adapter` it writes by that in place of its own.
+        It writes by each of the `adapters` in place of its own, which None stands for.
         """
-        rows = samples.sample(
+        folder = site.RUNS / f"{self.project.slug}-measured-{number}"
+        written = samples.sample_by(
             policy,
+            {folder / (adapter.name if adapter else "whole"): adapter for adapter in adapters},
             [{"id": str(place), "prompt": prompt} for place, prompt in enumerate(self.fresh)],
-            site.RUNS / f"{self.project.slug}-measured-{number}",
             samples_per_prompt=1,
             seed=self.options.seed + number,
             temperature=1.0,
             top_p=1.0,
             top_k=0,
             reference="base",
-            adapter=adapter,
         )
-        rows.sort(key=lambda row: int(row["id"]))
+        return [self.measurement_of(rows) for rows in written]
+
+    def measurement_of(self, rows: list[dict[str, Any]]) -> Measurement:
+        """Return what lines of samples.jsonl show of the policy that wrote them."""
+        rows = sorted(rows, key=lambda row: int(row["id"]))
         return Measurement(
             rewards=[self.subject.taste.reward(row["completion"]) for row in rows],
             texts=[row["completion"] for row in rows],

@@ -35,27 +35,49 @@ def sample(
     folder: Path,
     *,
     say: Say | None = None,
-    adapter: Path | None = None,
     **sampling: Any,
 ) -> list[dict[str, Any]]:
     """Let `policy` write completions for `prompts` ({"id", "prompt"}). Return the rows of samples.jsonl.
 
     `sampling` are fields of SamplingConfig, laid over the project's settings. `say` is told the progress now and then.
-    With an `adapter` it writes by that in place of its own. Raises SamplingError.
+    Raises SamplingError.
+    """
+    return sample_by(policy, {folder: None}, prompts, say=say, **sampling)[0]
+
+
+def sample_by(
+    policy: Policy,
+    adapters: Mapping[Path, Path | None],
+    prompts: Iterable[Mapping[str, Any]],
+    *,
+    say: Say | None = None,
+    **sampling: Any,
+) -> list[list[dict[str, Any]]]:
+    """Let `policy` write in each folder of `adapters`, by that adapter or by its own where there is None.
+
+    One child writes for all of them. The rest is as in `sample`.
     """
     try:
         config = on_this_machine(Plan.for_project(policy.project, policy, {}, trains=False).config)
     except (RoundError, StorageFaultError, OSError) as error:
         raise SamplingError(str(error)) from error
-    if adapter is not None:
-        config = replace(config, start_adapter=str(adapter))
-    run = RunDirectory(folder)
-    run.write_config(replace(config, sampling=replace(config.sampling, **sampling)))
-    write_jsonl(run.prompts, (dict(prompt) for prompt in prompts))
-    run.progress_file.unlink(missing_ok=True)
-    child = child_process.start_child("sample", folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    config = replace(config, sampling=replace(config.sampling, **sampling))
+    given = [dict(prompt) for prompt in prompts]
+    runs = [RunDirectory(folder) for folder in adapters]
+    for run, adapter in zip(runs, adapters.values(), strict=True):
+        run.write_config(replace(config, start_adapter=str(adapter)) if adapter else config)
+        write_jsonl(run.prompts, given)
+        run.progress_file.unlink(missing_ok=True)
+    first, *others = runs
+    child = child_process.start_child(
+        "sample",
+        first.root,
+        *(str(run.root) for run in others),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
-        said = _follow(child, run, say or (lambda _: None))
+        said = _follow(child, first, say or (lambda _: None))
     finally:
         child_process.end_child(child)
     if child.returncode:
@@ -63,7 +85,7 @@ def sample(
             said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
         )[-1]
         raise SamplingError(f"Sampling with policy {policy.name} failed: {last_words}")
-    return [row for _, row in read_jsonl(run.samples)]
+    return [[row for _, row in read_jsonl(run.samples)] for run in runs]
 
 
 def _follow(child: subprocess.Popen[bytes], run: RunDirectory, say: Say) -> bytes:

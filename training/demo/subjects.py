@@ -120,7 +120,7 @@ def _chat_settings(part: str) -> dict[str, Any]:
     """Return the settings of the chat demo, but for short completions from the model's plain distribution."""
     if part == "training":
         return dict(chat.TRAINING)
-    return {"temperature": 1.0, "max_new_tokens": 48}
+    return {"temperature": 1.0, "max_new_tokens": 48, "choosing": chat.CHOOSING}
 
 
 SUBJECTS = {

@@ -29,6 +29,7 @@ Write completions for the prompts of a run directory: prompts.jsonl to samples.j
 
 They come from adapter/ where it exists, else from start_adapter, else from the base model; sampling.policy
 chooses another. A line of prompts.jsonl is {"id": "1", "prompt": "..."}, with "n" and "seed" of its own if wanted.
+Several directories are written for in turn, which spares the start of a process for each.
 """
 _SCORE = """\
 Score the pairs of a run directory under its policy and reference: pairs.jsonl to scores.jsonl.
@@ -147,7 +148,10 @@ def _parser() -> argparse.ArgumentParser:
             epilog=_options("sampling.") if name == "sample" else _options(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        verb.add_argument("run_dir", metavar="RUN_DIR", type=Path)
+        if name == "sample":
+            verb.add_argument("run_dirs", metavar="RUN_DIR", type=Path, nargs="+")
+        else:
+            verb.add_argument("run_dir", metavar="RUN_DIR", type=Path)
         verb.set_defaults(command=command, verb=name)
         if name == "score":
             verb.add_argument(
@@ -216,11 +220,13 @@ def _scale(chosen: argparse.Namespace) -> None:
 
 
 def _sample(chosen: argparse.Namespace) -> None:
-    run = RunDirectory(chosen.run_dir)
-    run.read_config()
+    runs = [RunDirectory(folder) for folder in chosen.run_dirs]
+    for run in runs:
+        run.read_config()
     from training.engine.sample import sample
 
-    sample(run)
+    for run in runs:
+        sample(run)
 
 
 def _probe(chosen: argparse.Namespace) -> None:

@@ -55,19 +55,15 @@ def _logprobs(loaded: LoadedModel, config: TrainConfig, samples: Sequence[Sample
 
 
 def _scores(loaded: LoadedModel, config: TrainConfig, samples: Sequence[Sample]) -> list[float]:
-    # The scorer takes pairs, whose prompt it computes once: two completions of a prompt, or one of them twice.
-    groups = [list(group) for _, group in itertools.groupby(samples, key=lambda one: one.request.prompt)]
-    places = itertools.accumulate(map(len, groups), initial=0)
-    couples = [
-        (start + first, start + min(first + 1, len(group) - 1))
-        for start, group in zip(places, groups, strict=False)
-        for first in range(0, len(group), 2)
-    ]
-    pairs = [_as_pair(samples[one], samples[other]) for one, other in couples]
+    # The scorer takes pairs, whose prompt it computes once: two completions of a prompt, or the last one alone.
+    groups = itertools.groupby(range(len(samples)), key=lambda at: samples[at].request.prompt)
+    of_prompts = [list(group) for _, group in groups]
+    couples = [group[at : at + 2] for group in of_prompts for at in range(0, len(group), 2)]
+    pairs = [_as_pair(*(samples[at] for at in couple)) for couple in couples]
     scorer = make_scorer(loaded, config, pairs, lambda event: print(event, file=sys.stderr))
     found: dict[int, float] = {}
     for couple, scores in zip(couples, score_pairs(scorer, pairs).tolist(), strict=True):
-        found.update(zip(couple, scores, strict=True))
+        found.update(zip(couple, scores, strict=False))
     return [found[place] for place in range(len(samples))]
 
 
@@ -80,7 +76,7 @@ def find_disagreement(policy: LoadedModel, samples: Sequence[Sample]) -> str:
     scorer.use("alone")
     for one in _comparable(scorer, samples):
         drawn = replace(one, generation=one.drawn)
-        scored = float(scorer.score(pad([_as_pair(drawn, drawn)], [0], alone=True))[0, 0])
+        scored = float(scorer.score(pad([_as_pair(drawn)], [0], alone=True))[0, 0])
         apart = abs(scored - one.drawn.logprob)
         if not apart <= _APART[policy.dtype] * len(one.drawn.token_ids) ** 0.5:
             return (
@@ -101,12 +97,13 @@ def _comparable(scorer: Scorer, samples: Sequence[Sample]) -> Sequence[Sample]:
     return some[:: -(-len(some) // _CHECKED) or 1]
 
 
-def _as_pair(one: Sample, other: Sample) -> EncodedPair:
+def _as_pair(one: Sample, other: Sample | None = None) -> EncodedPair:
+    """Return completions of a prompt as a pair, or a single one as a rating has it."""
     return EncodedPair(
         id=one.prompt.id,
         prompt=one.request.prompt,
         chosen=one.generation.token_ids,
-        rejected=other.generation.token_ids,
+        rejected=other.generation.token_ids if other else (),
         label=1.0,
         margin=0.0,
         weight=1.0,
