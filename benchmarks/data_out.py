@@ -5,6 +5,7 @@ lengths. SQLite by default; `--postgresql` starts a server of its own.
 """
 
 import argparse
+import gc
 import os
 import random
 import subprocess
@@ -52,6 +53,7 @@ def set_up() -> None:
     import django
 
     django.setup()
+    gc.freeze()  # as config/wsgi.py and config/celery.py do
 
 
 def fill(rows: int) -> None:
