@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, str]] = {
     "openai": {"format": "openai"},
     "datasets, split in three": {"format": "datasets", "test": "10", "validation": "10"},
     "judgments": {"format": "judgments"},
+    "comparisons": {"format": "comparisons"},
 }
 SIZES = (10_000, 100_000)
 ORIGINALS = 2_000  # rows made one by one, of which the others are copies
