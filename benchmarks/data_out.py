@@ -5,6 +5,7 @@ lengths. SQLite by default; `--postgresql` starts a server of its own.
 """
 
 import argparse
+import gc
 import os
 import random
 import subprocess
@@ -26,6 +27,7 @@ CASES: dict[str, dict[str, str]] = {
     "openai": {"format": "openai"},
     "datasets, split in three": {"format": "datasets", "test": "10", "validation": "10"},
     "judgments": {"format": "judgments"},
+    "comparisons": {"format": "comparisons"},
 }
 SIZES = (10_000, 100_000)
 ORIGINALS = 2_000  # rows made one by one, of which the others are copies
@@ -52,6 +54,7 @@ def set_up() -> None:
     import django
 
     django.setup()
+    gc.freeze()  # as config/wsgi.py and config/celery.py do
 
 
 def fill(rows: int) -> None:

@@ -6,6 +6,7 @@ The database holds the rules: one open round per project, one metric per step, o
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,19 @@ class Round(models.Model):
         """Return what a verb of the engine reported; empty for none, and for what an archive brings that is none."""
         found = self.summary.get(verb) if isinstance(self.summary, dict) else None
         return found if isinstance(found, dict) else {}
+
+    def reported_number(self, path: str) -> float | None:
+        """Return a number that a verb reported, by its path such as `train.pairs`. None for what is no such number."""
+        found: Any = self.summary
+        for key in path.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        is_number = isinstance(found, int | float) and not isinstance(found, bool)
+        return found if is_number and 0 <= found < math.inf else None
+
+    def reported_count(self, path: str) -> int | None:
+        """Return the same for a number of things: a whole one."""
+        found = self.reported_number(path)
+        return found if isinstance(found, int) else None
 
     @property
     def opponent(self) -> Policy | None:

@@ -11,6 +11,7 @@ from annotate.exports.selection import Selection
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.filters import Filters, sift
 from annotate.pairs.settings import PairSettings
+from annotate.reports.recalled import recall_equal
 
 LARGE = 20_000  # judgments, from which on a file is better prepared than waited for
 
@@ -29,7 +30,8 @@ def count(
     excluded: Counter[str] = Counter()
     judgments = comparisons = 0
     # Held-out prompts are looked at, and then counted as left out.
-    for decision, _reason in sift(project, replace(filters, held_out=True), settings):
+    equal = recall_equal(project)
+    for decision, _reason in sift(project, replace(filters, held_out=True), settings, equal=equal):
         judgments += len(decision.votes)
         comparisons += 1
         if reason := filters.why_not(decision):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Q, TextField
-from django.db.models.functions import Cast, Substr
+from django.db import connection
+from django.db.models import CharField, Func, Q
 
 from annotate.exports.formats import Format, Source
 from annotate.exports.shapes import Row, is_chat, shaped
@@ -107,9 +107,12 @@ class Selection:
 
     def types(self) -> set[str]:
         """Return the types of prompts among the judged ones that are chosen: PLAIN, CHATS, or both."""
-        content = Cast("comparison__prompt__content", TextField())
-        rows = self._comparisons().annotate(opening=Substr(content, 1, 1))
-        is_chat = Q(opening="[") | _has("messages__isnull", False)
+        kind_of_json = {"sqlite": "json_type", "postgresql": "jsonb_typeof"}[
+            connection.vendor
+        ]  # reads no text
+        kind = Func("comparison__prompt__content", function=kind_of_json, output_field=CharField())
+        rows = self._comparisons().annotate(content_kind=kind)
+        is_chat = Q(content_kind="array") | _has("messages__isnull", False)
         found = {PLAIN: rows.exclude(is_chat), CHATS: rows.filter(is_chat)}
         return {kind for kind, some in found.items() if some.exists()}
 

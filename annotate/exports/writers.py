@@ -94,19 +94,24 @@ class Sink:
 
 
 def parquet(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[bytes]:
-    """Yield rows as a Parquet file with typed columns. `rows` may be gone through twice: chats are looked at first."""
+    """Yield rows as a Parquet file with typed columns. `rows` is gone through twice for chats."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    head = next(iter(rows), {})
-    messages = _message_type(rows) if any(isinstance(head.get(column), list) for column in CONTENT) else None
+    rest = iter(rows)
+    some = list(islice(rest, ROWS_AT_A_TIME))
+    head, messages = some[0] if some else {}, None
+    if any(isinstance(head.get(column), list) for column in CONTENT):
+        messages = _message_type(rows)
+        rest = iter(rows)
+        some = list(islice(rest, ROWS_AT_A_TIME))
     schema = pa.schema([(column, _type(column, head, messages)) for column in columns])
     sink = Sink()
     with pq.ParquetWriter(pa.PythonFile(sink, "w"), schema, compression="zstd") as writer:
-        rest = iter(rows)
-        while some := list(islice(rest, ROWS_AT_A_TIME)):
+        while some:
             writer.write_table(_table(some, schema))
             yield sink.drain()
+            some = list(islice(rest, ROWS_AT_A_TIME))
     yield sink.drain()
 
 

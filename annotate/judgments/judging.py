@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.judgments.places import give_back_place
 from annotate.judgments.revising import add_seconds, get_settled_state, replace_judgment
 from annotate.judgments.verdicts import Verdict, name_shown, parse_token, unknown_token
 from annotate.models import Claim, Judgment, Project, User
@@ -113,6 +114,9 @@ def _record(
         fields = verdict.revised(fields, before)
     taken = add_seconds(_seconds(seconds, claim, now), before)
     hasty = taken is not None and taken < project.min_seconds
+    late = claim.expires_at <= now or was_late
+    if before is not None and fields["verdict"] != Judgment.Verdict.SKIP and not late:
+        give_back_place(project, claim.comparison_id)
     return Judgment.objects.create(
         **fields,
         project=project,
@@ -122,7 +126,7 @@ def _record(
         right_id=claim.right_id,
         token=token,
         seconds=taken,
-        late=claim.expires_at <= now or was_late,
+        late=late,
         too_fast=hasty and fields["verdict"] != Judgment.Verdict.SKIP,
         replaces_id=claim.undone_id,
         first_at=min(before.first_at, now) if before else now,

@@ -67,6 +67,20 @@ def ask_no_more(project: Project, batch: str = "") -> int:
     return sum(_close(project, some) for some in in_parts(waiting_for_people(project, batch)))
 
 
+def keep_closed(project: Project, comparison: int) -> None:
+    """Let a comparison that people are asked no more about need what it has, once a person took a judgment back.
+
+    Its place would be handed to another annotator otherwise.
+    """
+    closed = without_places(project).filter(pk=comparison)
+    closed.filter(needed__gt=F("judged")).update(needed=Greatest("judged", 1))
+
+
+def give_back_place(project: Project, comparison: int) -> None:
+    """Let such a comparison need one judgment more, once that person's is there again."""
+    without_places(project).filter(pk=comparison, needed__lt=F("judged")).update(needed=F("judged"))
+
+
 @again_on_race
 def _open(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> int:
     with transaction.atomic():

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from annotate.judgments.places import give_back_place, keep_closed
 from annotate.judgments.revising import get_settled_state, has_place_left
 from annotate.judgments.verdicts import DRAFT_KEYS
 from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
@@ -44,6 +45,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
             expires_at=now + queue.get_lease(project),
             draft={name: getattr(latest, name) for name in DRAFT_KEYS},
         )
+        keep_closed(project, claim.comparison_id)
     return queue.show_claims(claim.pk)[claim.pk]
 
 
@@ -74,6 +76,8 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
         judgment.superseded_at = None
         judgment.save(update_fields=["superseded_at", "late"])
         Claim.objects.filter(pk=claim.pk).update(state=state, undone=None, draft={})
+        if not judgment.late:
+            give_back_place(project, claim.comparison_id)
     return judgment
 
 

@@ -7,7 +7,7 @@ missing.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -138,18 +138,25 @@ def decide(
     *,
     at: datetime | None = None,
     recalled: bool = False,
+    equal: Container[int] | None = None,
 ) -> Iterator[Decision]:
-    """Yield each judged comparison as its pair, or as the reason why it is none; streamed."""
+    """Yield each judged comparison as its pair, or as the reason why it is none; streamed.
+
+    `equal` holds the comparisons whose completions say the same, where the caller knows them. Then no text is read.
+    """
     settings = settings or PairSettings()
     reliability = _weights(project, settings, at, recalled)
     outcome_of = outcomes(settings, reliability)
-    for _comparison, some in groupby(_votes(project, settings, only or Q(), at), key=itemgetter(0)):
+    unfit = _unfit(settings, at, compare_texts=equal is None)
+    for comparison, some in groupby(_votes(project, settings, only or Q(), at, unfit), key=itemgetter(0)):
         votes = list(some)
         row = votes[0]
-        made = row.unfit or _pair(
-            votes, settings, outcome_of(ballots_of(votes, by_voter=reliability is not None))
-        )
-        yield Decision(row.comparison, row.first, made, votes, row.held_out)
+        if equal and comparison in equal and row.unfit in ("", "untrainable"):
+            made: Pair | str = "equal"
+        else:
+            ballots = ballots_of(votes, by_voter=reliability is not None)
+            made = row.unfit or _pair(votes, settings, outcome_of(ballots))
+        yield Decision(comparison, row.first, made, votes, row.held_out)
 
 
 def _weights(
@@ -164,7 +171,9 @@ def _weights(
     )
 
 
-def _votes(project: Project, settings: PairSettings, only: Q, at: datetime | None) -> Iterator[Vote]:
+def _votes(
+    project: Project, settings: PairSettings, only: Q, at: datetime | None, unfit: Expression
+) -> Iterator[Vote]:
     """Yield the judgments, in the order of their comparisons."""
     all_of_them = Judgment.objects.standing_at(at) if at else Judgment.objects.current()
     judgments = all_of_them.filter(only, project=project)
@@ -172,7 +181,7 @@ def _votes(project: Project, settings: PairSettings, only: Q, at: datetime | Non
         judgments = judgments.filter(
             comparison__first__policy__in=settings.policies, comparison__second__policy__in=settings.policies
         )
-    return read_votes(judgments, _unfit(settings, at))
+    return read_votes(judgments, unfit)
 
 
 def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -> Iterator[Vote]:
@@ -190,7 +199,7 @@ def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -
     return map(Vote._make, rows.values_list(*columns).iterator(chunk_size=2_000))
 
 
-def _unfit(settings: PairSettings, at: datetime | None) -> Case:
+def _unfit(settings: PairSettings, at: datetime | None, *, compare_texts: bool) -> Case:
     """Return the reason why a comparison becomes no pair whatever was judged, or no text."""
     kind = Comparison.Kind
     reasons = {
@@ -200,7 +209,11 @@ def _unfit(settings: PairSettings, at: datetime | None) -> Case:
         "equal": Q(comparison__first__text=F("comparison__second__text")),
         "untrainable": untrainable(),
     }
-    allowed = {"gold": settings.include_gold, "untrainable": settings.include_untrainable}
+    allowed = {
+        "gold": settings.include_gold,
+        "equal": not compare_texts,
+        "untrainable": settings.include_untrainable,
+    }
     found = (When(asked, then=Value(reason)) for reason, asked in reasons.items() if not allowed.get(reason))
     return Case(*found, default=Value(""))
 

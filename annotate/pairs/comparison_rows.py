@@ -1,8 +1,9 @@
 """Judged comparisons as rows: both completions, and every judgment about them, ties and skips included."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Exists, OuterRef
 
@@ -10,12 +11,62 @@ from annotate.judgments.aspects import titles_of
 from annotate.models import Aspect, Comparison, Judgment, Project
 from annotate.pairs.filters import Filters
 from annotate.pairs.settings import PairSettings
-from annotate.pairs.texts import in_one_type
+from annotate.pairs.texts import in_one_type, parse, with_json_as_text
 from annotate.people.pseudonyms import pseudonym
 
 AT_A_TIME = 500
 Kind = Comparison.Kind
-_UNSEEN = ("token_ids", "prompt_token_ids", "sampling")  # long columns that no row holds
+
+
+class _Judged(NamedTuple):
+    """The columns of a comparison that its row holds."""
+
+    pk: int
+    external_id: str
+    metadata: str
+    kind: str
+    batch: str
+    arm: str
+    propensity: float | None
+    gold_preferred_id: int | None
+    prompt__content: str
+    prompt__external_id: str
+    prompt__metadata: str
+    prompt__tools: str | None
+    prompt__held_out: bool
+    first_id: int
+    first__text: str
+    first__messages: str | None
+    first__policy__name: str
+    second_id: int
+    second__text: str
+    second__messages: str | None
+    second__policy__name: str
+
+    def side(self, completion: int | None) -> str | None:
+        """Return "a" for the first completion, "b" for the second, None for none."""
+        return "a" if completion == self.first_id else "b" if completion == self.second_id else None
+
+
+class _Said(NamedTuple):
+    """The columns of a judgment that its comparison's row holds."""
+
+    comparison_id: int
+    pk: int
+    annotator_id: int
+    verdict: str
+    preferred_id: int | None
+    strength: int | None
+    left_id: int
+    sides_known: bool
+    import_batch: str
+    rationale: str
+    reasons: str
+    criteria: str
+    seconds: float | None
+    late: bool
+    too_fast: bool
+    first_at: datetime
 
 
 def comparison_rows(
@@ -33,66 +84,68 @@ def comparison_rows(
         Comparison.objects.filter(Exists(judgments.filter(comparison=OuterRef("pk"))), project=project)
         .filter(withdrawn_at=None)
         .exclude(kind__in=left_out)
-        .select_related("prompt", "first__policy", "second__policy")
-        .defer(*(f"{side}__{name}" for side in ("first", "second") for name in _UNSEEN))
         .order_by("pk")
+        .values_list(*with_json_as_text(_Judged._fields))
         .iterator(chunk_size=AT_A_TIME)
     )
     reasons = project.all_reasons
-    while some := list(islice(comparisons, AT_A_TIME)):
-        said: dict[int, list[Judgment]] = {comparison.pk: [] for comparison in some}
-        for judgment in judgments.filter(comparison__in=said).order_by("pk"):
-            said[judgment.comparison_id].append(judgment)
+    judged = map(_Judged._make, comparisons)
+    fewest = max(filters.min_judgments, settings.min_judgments)
+    while some := list(islice(judged, AT_A_TIME)):
+        said = _read_judgments(judgments, [comparison.pk for comparison in some])
         for comparison in some:
-            enough = len(said[comparison.pk]) >= max(filters.min_judgments, settings.min_judgments)
-            if enough:
-                votes = [_judgment(one, comparison, reasons) for one in said[comparison.pk]]
-                yield _row(comparison, votes)
+            if len(said[comparison.pk]) >= fewest:
+                yield _row(comparison, [_judgment(one, comparison, reasons) for one in said[comparison.pk]])
 
 
-def _row(comparison: Comparison, judgments: list[dict[str, Any]]) -> dict[str, Any]:
-    prompt, first, second = comparison.prompt, comparison.first, comparison.second
-    content, completions = in_one_type(prompt.content, [first.content, second.content])
+def _read_judgments(judgments: Any, comparisons: Iterable[int]) -> dict[int, list[_Said]]:
+    """Return the judgments of these comparisons, in the order in which they were given."""
+    said: dict[int, list[_Said]] = {key: [] for key in comparisons}
+    rows = judgments.filter(comparison__in=said).order_by("pk").values_list(*with_json_as_text(_Said._fields))
+    for one in map(_Said._make, rows):
+        said[one.comparison_id].append(one)
+    return said
+
+
+def _row(judged: _Judged, judgments: list[dict[str, Any]]) -> dict[str, Any]:
+    first = judged.first__text if judged.first__messages is None else parse(judged.first__messages)
+    second = judged.second__text if judged.second__messages is None else parse(judged.second__messages)
+    prompt, first, second = in_one_type(parse(judged.prompt__content), first, second)
     return {
-        "prompt": content,
-        "completion_a": completions[0],
-        "completion_b": completions[1],
-        "policy_a": first.policy.name,
-        "policy_b": second.policy.name,
-        "id": comparison.external_id,
-        "metadata": comparison.metadata,
-        "prompt_external_id": prompt.external_id,
-        "prompt_metadata": prompt.metadata,
-        "tools": prompt.tools,
-        "gold": _side(comparison, comparison.gold_preferred_id),
-        "held_out": prompt.held_out,
-        "comparison": comparison.pk,
-        "kind": comparison.kind,
-        "batch": comparison.batch,
-        "arm": comparison.arm or None,
-        "propensity": comparison.propensity,
+        "prompt": prompt,
+        "completion_a": first,
+        "completion_b": second,
+        "policy_a": judged.first__policy__name,
+        "policy_b": judged.second__policy__name,
+        "id": judged.external_id,
+        "metadata": parse(judged.metadata),
+        "prompt_external_id": judged.prompt__external_id,
+        "prompt_metadata": parse(judged.prompt__metadata),
+        "tools": parse(judged.prompt__tools),
+        "gold": judged.side(judged.gold_preferred_id),
+        "held_out": judged.prompt__held_out,
+        "comparison": judged.pk,
+        "kind": judged.kind,
+        "batch": judged.batch,
+        "arm": judged.arm or None,
+        "propensity": judged.propensity,
         "judgments": judgments,
     }
 
 
-def _judgment(one: Judgment, comparison: Comparison, reasons: list[Aspect]) -> dict[str, Any]:
+def _judgment(said: _Said, judged: _Judged, reasons: list[Aspect]) -> dict[str, Any]:
     return {
-        "judgment": one.pk,
-        "annotator": pseudonym(one.annotator_id),
-        "verdict": _side(comparison, one.preferred_id) or one.verdict,
-        "strength": one.strength,
-        "left": _side(comparison, one.left_id) if one.sides_known else None,
-        "imported": one.is_imported,
-        "rationale": one.rationale,
-        "reasons": titles_of(reasons, one.reasons),
-        "criteria": one.criteria,
-        "seconds": one.seconds,
-        "late": one.late,
-        "too_fast": one.too_fast,
-        "at": one.first_at.isoformat(),
+        "judgment": said.pk,
+        "annotator": pseudonym(said.annotator_id),
+        "verdict": judged.side(said.preferred_id) or said.verdict,
+        "strength": said.strength,
+        "left": judged.side(said.left_id) if said.sides_known else None,
+        "imported": bool(said.import_batch),
+        "rationale": said.rationale,
+        "reasons": titles_of(reasons, parse(said.reasons)),
+        "criteria": parse(said.criteria),
+        "seconds": said.seconds,
+        "late": said.late,
+        "too_fast": said.too_fast,
+        "at": said.first_at.isoformat(),
     }
-
-
-def _side(comparison: Comparison, completion: int | None) -> str | None:
-    """Return "a" for the first completion, "b" for the second, None for none."""
-    return {comparison.first_id: "a", comparison.second_id: "b"}.get(completion or 0)

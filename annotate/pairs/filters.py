@@ -1,7 +1,7 @@
 """The rows that leave: filters of judgments and of pairs, and every judged comparison with the reason why it
 stays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Flag, Judgment, Project
-from annotate.pairs.aggregation import Decision, Pair, decide
+from annotate.pairs.aggregation import Decision, decide
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from annotate.reports.search import has_metadata
 
@@ -106,15 +106,15 @@ class Filters:
 
 
 def sift(
-    project: Project, filters: Filters, settings: PairSettings | None = None
+    project: Project,
+    filters: Filters,
+    settings: PairSettings | None = None,
+    *,
+    equal: Container[int] | None = None,
 ) -> Iterator[tuple[Decision, str | None]]:
-    """Yield each comparison that the filters of judgments choose, and the reason why it leaves as no pair, or None."""
-    for decision in decide(project, filters.settings(settings), filters.judgments()):
+    """Yield each comparison that the filters of judgments choose, and the reason why it leaves as no pair, or None.
+
+    `equal` is as in `decide`.
+    """
+    for decision in decide(project, filters.settings(settings), filters.judgments(), equal=equal):
         yield decision, filters.why_not(decision)
-
-
-def chosen_pairs(project: Project, filters: Filters, settings: PairSettings | None = None) -> Iterator[Pair]:
-    """Yield the pairs that leave."""
-    for decision, reason in sift(project, filters, settings):
-        if reason is None and isinstance(decision.made, Pair):
-            yield decision.made

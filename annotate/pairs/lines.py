@@ -5,6 +5,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +42,37 @@ def csv_lines(
     writer = csv.writer(buffer)
     buffer.write("\ufeff")  # by which a spreadsheet knows that it is UTF-8
     writer.writerow(columns)
+    cell = _safe_cell if for_spreadsheets else _cell
     for row in rows:
-        writer.writerow(_cell(value, for_spreadsheets) for value in row.values())
+        writer.writerow(map(cell, row.values()))
         yield buffer.getvalue().encode("utf-8", "surrogatepass")
         buffer.seek(0)
         buffer.truncate()
     yield buffer.getvalue().encode()  # the header, if there is no row
 
 
-def _cell(value: Any, for_spreadsheets: bool) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return f"'{value}" if for_spreadsheets and _is_formula(value) else value
+def _safe_cell(value: Any) -> str:
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else _cell(value)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    """Return what `json.dumps` does, which takes several times as long for a number or a short list."""
+    kind = type(value)
+    if kind is str:
+        return encode_basestring(value)
+    if kind is int:
+        return str(value)
+    if kind is list:
+        return f"[{', '.join(map(_as_json, value))}]"
+    if value is True or value is False:
+        return "true" if value else "false"
+    return "null" if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _is_formula(text: str) -> bool:

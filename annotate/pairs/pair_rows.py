@@ -59,16 +59,18 @@ def pair_rows(
         if both_bad:
             judged = chain(judged, _frozen_ratings(snapshot, filters))
     for some in batches(judged):
-        texts = read_texts([pair.comparison for pair, _votes in some])
+        read = read_texts([pair.comparison for pair, _votes in some])
         for pair, votes in some:
-            yield _row(pair, votes, texts[pair.comparison], digest)
+            texts = read[pair.comparison]
+            if snapshot is not None or texts.first.text != texts.second.text:
+                yield _row(pair, votes, texts, digest)
 
 
 def _present(
     project: Project, filters: Filters, settings: PairSettings | None, *, both_bad: bool
 ) -> Iterator[Judged]:
-    """Yield the pairs that leave, each with the votes that made it."""
-    for decision, reason in sift(project, filters, settings):
+    """Yield the pairs that leave unless their completions are equal, each with the votes that made it."""
+    for decision, reason in sift(project, filters, settings, equal=()):
         pair, votes = decision.made, decision.votes
         if reason is None and isinstance(pair, Pair):
             if len(pair.judgments) < len(votes):
@@ -107,15 +109,13 @@ def _on_side(filters: Filters) -> Q:
 
 def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) -> dict[str, Any]:
     chosen, rejected = texts.completions(pair.chosen)
-    prompt, completions = in_one_type(parse(texts.prompt), [chosen.content, rejected.content])
-    verdicts = [
-        "tie" if vote.preferred is None else "chosen" if vote.preferred == chosen.pk else "rejected"
-        for vote in votes
-    ]
+    prompt, chosen_text, rejected_text = in_one_type(parse(texts.prompt), chosen.content, rejected.content)
+    said = _columns_of(votes, chosen.pk)
+    verdicts = said[1]
     return {
         "prompt": prompt,
-        "chosen": completions[0],
-        "rejected": completions[1],
+        "chosen": chosen_text,
+        "rejected": rejected_text,
         "label": pair.label or None,
         "margin": pair.margin,
         "weight": pair.weight,
@@ -145,14 +145,28 @@ def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) 
         "rejected_logprob": rejected.logprob,
         "rejected_sampling": in_order(rejected.sampling),
         "judgments": list(pair.judgments),
-        "annotators": [pseudonym(vote.annotator) for vote in votes],
+        "annotators": said[0],
         "verdicts": verdicts,
-        "strengths": [vote.strength for vote in votes],
+        "strengths": said[2],
         "votes_chosen": verdicts.count("chosen"),
         "votes_rejected": verdicts.count("rejected"),
         "votes_tie": verdicts.count("tie"),
-        # Whether each annotator saw the chosen completion on the left.
-        "chosen_left": [vote.left == chosen.pk if vote.sides_known else None for vote in votes],
-        "imported": [bool(vote.import_batch) for vote in votes],
+        "chosen_left": said[3],
+        "imported": said[4],
         "snapshot": snapshot,
     }
+
+
+def _columns_of(
+    votes: Sequence[Vote], chosen: int
+) -> tuple[list[str], list[str], list[Any], list[Any], list[bool]]:
+    """Return annotators, verdicts, strengths, whether each saw the chosen completion on the left, and was imported."""
+    annotators, verdicts, strengths, chosen_left, imported = [], [], [], [], []
+    for vote in votes:
+        preferred = vote.preferred
+        annotators.append(pseudonym(vote.annotator))
+        verdicts.append("tie" if preferred is None else "chosen" if preferred == chosen else "rejected")
+        strengths.append(vote.strength)
+        chosen_left.append(vote.left == chosen if vote.sides_known else None)
+        imported.append(bool(vote.import_batch))
+    return annotators, verdicts, strengths, chosen_left, imported

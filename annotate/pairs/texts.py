@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from django.db import connection
-from django.db.models import TextField
+from django.db.models import BooleanField, TextField
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 
@@ -80,14 +80,8 @@ _OF_COMPARISON = (
     "pk", "kind", "batch", "external_id", "metadata", "prompt_id", "prompt__content", "prompt__held_out",
     "prompt__external_id", "prompt__metadata", "prompt__tools",
 )  # fmt: skip
-_JSON = (
-    "metadata",
-    "content",
-    "tools",
-    "messages",
-    "token_ids",
-    "sampling",
-)  # the ends of the names of such columns
+# The ends of the names of columns of JSON.
+_JSON = ("metadata", "content", "tools", "messages", "token_ids", "sampling", "reasons", "criteria")
 _FIRST, _SECOND = len(_OF_COMPARISON), len(_OF_COMPARISON) + len(_OF_COMPLETION)
 
 
@@ -118,11 +112,18 @@ def _texts(row: tuple[Any, ...]) -> Texts:
     return Texts._make((*row[1:_FIRST], first, second))
 
 
+# PostgreSQL scans the whole table for `IN (SELECT unnest(...))` where a look at its index would do.
+_AMONG = {
+    "sqlite": '"annotate_comparison"."id" IN (SELECT value FROM json_each(%s))',
+    "postgresql": '"annotate_comparison"."id" = ANY(%s::bigint[])',
+}
+
+
 @cache
 def _statement(vendor: str) -> str:
     """Return the query for comparisons by one list of keys. Django takes longer to compile it than to run it."""
-    keys = {"sqlite": "SELECT value FROM json_each(%s)", "postgresql": "SELECT unnest(%s::bigint[])"}[vendor]
-    found = Comparison.objects.filter(pk__in=RawSQL(keys, [None]))  # noqa: S611 - constants
+    among = RawSQL(_AMONG[vendor], [None], output_field=BooleanField())  # noqa: S611 - constants
+    found = Comparison.objects.filter(among)
     statement, _parameters = found.order_by().values_list(*_columns()).query.sql_with_params()
     return statement
 
@@ -133,7 +134,11 @@ def _as_parameter(keys: list[int], vendor: str) -> Any:
 
 def _columns() -> list[Any]:
     sides = (f"{side}__{name}" for side in ("first", "second") for name in _OF_COMPLETION)
-    names = (*_OF_COMPARISON, *sides)
+    return with_json_as_text((*_OF_COMPARISON, *sides))
+
+
+def with_json_as_text(names: Iterable[str]) -> list[Any]:
+    """Return columns for `values_list`, where those of JSON come as they are written."""
     return [Cast(name, TextField()) if name.endswith(_JSON) else name for name in names]
 
 
@@ -141,6 +146,8 @@ def parse(text: str | None) -> Any:
     """Return the value of a column of JSON. The fast parser reads texts alone: it would round large numbers."""
     if text is None:
         return None
+    if text == "{}":
+        return {}
     if text[0] == '"':
         if "\\" not in text:
             return text[1:-1]
@@ -169,13 +176,13 @@ def as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False) if value else "{}"
 
 
-def in_one_type(prompt: Content, completions: list[Content]) -> tuple[Content, list[Content]]:
+def in_one_type(prompt: Content, one: Content, other: Content) -> tuple[Content, Content, Content]:
     """Return a prompt and completions as TRL has them: all text, or all messages, if one of them is more than text."""
     if isinstance(prompt, str):
-        if all(isinstance(one, str) for one in completions):
-            return prompt, completions
+        if isinstance(one, str) and isinstance(other, str):
+            return prompt, one, other
         prompt = [{"role": "user", "content": prompt}]
-    return prompt, [as_prompted(prompt, one) for one in completions]
+    return prompt, as_prompted(prompt, one), as_prompted(prompt, other)
 
 
 def as_prompted(prompt: Content, completion: Content) -> Content:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from django.core.cache import cache
-from django.db.models import Count, Max
+from django.db.models import Count, F, Max, QuerySet
 
-from annotate.models import Project
+from annotate.models import Comparison, Project
 from annotate.reports.reliability import Evidence, collect
 
 Figures = TypeVar("Figures")
+A_DAY = 24 * 60 * 60
 SECONDS = 60  # for which a page may miss what is no judgment, such as a new probe
 
 
@@ -42,3 +43,31 @@ def recall_evidence(project: Project) -> Evidence:
         return evidence
 
     return recall(project, "evidence", measure)
+
+
+# How many comparisons were read, the newest of them, and the equal ones.
+_NONE_YET: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
+
+
+def recall_equal(project: Project) -> frozenset[int]:
+    """Return the comparisons whose completions say the same. They never change.
+
+    It is for figures of a page. What leaves is compared when its texts are read.
+    """
+    key = f"equal texts:{project.pk}:{project.created_at}".replace(" ", "T")
+    comparisons = Comparison.objects.filter(project=project)
+    count, newest, equal = cache.get(key) or _NONE_YET
+    if _state(comparisons.filter(pk__lte=newest)) != (count, newest):  # some are gone, or came late
+        count, newest, equal = _NONE_YET
+    new_count, new_newest = _state(comparisons.filter(pk__gt=newest))
+    if new_count:
+        found = comparisons.filter(pk__gt=newest, first__text=F("second__text"))
+        equal |= frozenset(found.values_list("pk", flat=True))
+        cache.set(key, (count + new_count, new_newest, equal), A_DAY)
+    return equal
+
+
+def _state(comparisons: QuerySet[Comparison]) -> tuple[int, int]:
+    """Return how many there are, and the newest."""
+    found = comparisons.aggregate(count=Count("pk"), newest=Max("pk"))
+    return found["count"], found["newest"] or 0

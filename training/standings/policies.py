@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from django.db.models import Case, F, Q, When
 from django.db.models.functions import Length
@@ -98,11 +97,11 @@ class HeldOut:
 
 def measure_held_out(round_: Round) -> HeldOut | None:
     """Return how often the implicit reward prefers what annotators preferred, on prompts that training never saw."""
-    figures: Any = round_.report("train").get("heldout")
-    if not isinstance(figures, dict):
+    before, accuracy, pairs = (
+        round_.reported_number(f"train.heldout.{path}")
+        for path in ("before.accuracy", "after.accuracy", "after.pairs")
+    )
+    if before is None or accuracy is None or accuracy > 1 or not pairs:
         return None
-    before, after = figures.get("before"), figures.get("after")
-    if not before or not after:
-        return None
-    estimate = wilson(after["accuracy"] * after["pairs"], after["pairs"])
-    return HeldOut(before["accuracy"], estimate) if estimate else None
+    estimate = wilson(accuracy * pairs, pairs)
+    return HeldOut(before, estimate) if estimate else None

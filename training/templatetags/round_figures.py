@@ -32,6 +32,18 @@ def badge(round_: Round) -> str:
 
 
 @register.filter
+def reported_number(round_: Round, path: str) -> float | None:
+    """Return a number that a verb of a round reported, by its path such as `train.seconds`, or None."""
+    return round_.reported_number(path)
+
+
+@register.filter
+def reported_count(round_: Round, path: str) -> int | None:
+    """Return a number of things that a verb of a round reported, by its path such as `train.pairs`, or None."""
+    return round_.reported_count(path)
+
+
+@register.filter
 def percent_interval(estimate: Estimate) -> str:
     """Write the interval of a share: 52 – 70 %."""
     return f"{100 * estimate.low:.0f} – {100 * estimate.high:.0f} %"

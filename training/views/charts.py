@@ -51,7 +51,7 @@ def round_charts(round_: Round) -> list[Chart]:
     """
     awaited = round_.is_live and round_.trains
     metrics = list(round_.metrics.values_list("step", "values"))
-    total = round_.report("train").get("steps", 0)
+    total = round_.reported_count("train.steps") or 0
     if round_.phase == "training":
         total = round_.total_steps
 

@@ -1,5 +1,6 @@
 """`python manage.py export PROJECT --output FILE`: pairs, comparisons or judgments, as files of any format."""
 
+import gc
 import json
 import os
 import sys
@@ -134,6 +135,7 @@ class Command(BaseCommand):
         parser.add_argument("--parts", help="the parts of the split are a column (default), or files")
 
     def handle(self, *, output: str | None, format: str, **options: Any) -> None:
+        gc.freeze()  # what is loaded stays: it is not searched for garbage
         project = find_project(options["project"])
         if options["csv"]:
             format = {"jsonl": "csv", "judgments": "judgments_csv"}.get(format, format)

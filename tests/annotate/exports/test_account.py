@@ -1,0 +1,45 @@
+"""The account of an export on its page: what will leave, counted without a look at all texts each time."""
+
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from annotate.exports import account
+from annotate.exports.bundle import open_download
+from tests.factories import compare, say
+
+
+def compared_texts(selection) -> tuple[dict, int]:
+    """Return the account of a selection, and how many queries compared texts for it."""
+    with CaptureQueriesContext(connection) as queries:
+        found = account.count(selection.project, selection.filters, selection.settings)
+    return found, sum('"text" = ' in query["sql"] for query in queries)
+
+
+def test_equal_completions_leave_by_no_account_and_no_file(project, three, plain, select):
+    for text in ("Yes.", "No."):
+        say(three[0], compare(project, f"Is it {text}?", text, text), "first")
+    selection = select(format="csv")
+    found, _queries = compared_texts(selection)
+    download = open_download(selection)
+    rows = len(b"".join(download.chunks).splitlines()) - 1
+    assert (found["excluded"]["equal"], found["pairs"]) == (2, rows)
+    assert download.written.total == rows
+
+
+def test_texts_are_compared_once_and_new_ones_when_they_come(project, three, plain, select):
+    selection = select()
+    assert [compared_texts(selection)[1] for _ in range(3)] == [1, 0, 0]
+    same = compare(project, "Same?", "Yes.", "Yes.")
+    say(three[0], same, "first")
+    counted = [compared_texts(selection) for _ in range(2)]
+    assert [(found["excluded"].get("equal"), queries) for found, queries in counted] == [(1, 1), (1, 0)]
+
+
+def test_a_comparison_that_is_seen_late_is_compared(project, three, plain, select):
+    """Two transactions may draw ids in one order, and commit in the other."""
+    selection = select()
+    last = plain[-1].pk
+    say(three[0], compare(project, "First to commit", "One", "Two", pk=last + 1_000), "first")
+    compared_texts(selection)
+    say(three[0], compare(project, "Same?", "Yes.", "Yes.", pk=last + 999), "first")
+    assert compared_texts(selection)[0]["excluded"]["equal"] == 1
