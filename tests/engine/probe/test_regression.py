@@ -46,8 +46,8 @@ def test_swapping_sides_negates() -> None:
 
 def test_fewer_directions_than_features_change_nothing() -> None:
     _, differences, labels = drawn(30, 80)
-    plain = fit(find_directions(differences).coordinates, labels, alpha=50.0)
-    short = find_directions(differences, most=79)
+    plain = fit(differences, labels, alpha=50.0)
+    short = find_directions(differences)
     lifted = short.lift(fit(short.coordinates, labels, alpha=50.0))
     assert short.coordinates.shape == (30, 30)
     assert torch.allclose(lifted.mean, plain.mean, atol=1e-6)

@@ -69,7 +69,7 @@ def find_directions(differences: torch.Tensor, most: int = MOST_DIRECTIONS) -> D
     """Return differences (n, d) along those directions in which they are longest: exactly, if `most` suffices."""
     wide = differences.double()
     count, size = wide.shape
-    if size <= most:
+    if size <= min(count, most):
         return Directions(wide, None)
     if count <= size:
         lengths, vectors = torch.linalg.eigh(wide @ wide.T)
