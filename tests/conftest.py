@@ -1,5 +1,6 @@
 """The small fixed cast of the tests, on whatever database DATABASE_URL names (SQLite by default)."""
 
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,15 @@ from tests.databases import django_db_keepdb, django_db_setup, template  # noqa:
 
 # A shell starts background jobs with SIGINT ignored, which every process that a test interrupts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.disable()  # neither the modules of the application nor thousands of collected tests are garbage
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Collect garbage from here on, in the process that hands the tests out too."""
+    gc.freeze()
+    gc.enable()
 
 
 def area(item: pytest.Item) -> int:
