@@ -167,15 +167,14 @@ def make_comparisons(project: Any) -> Callable[..., list[Any]]:
 
     def make(count: int = 1, *, in_project: Any = None, policy: Any = None, **fields: Any) -> list[Any]:
         nonlocal made
-        owner = in_project or project
-        comparisons = []
-        for _ in range(count):
-            made += 1
-            content = f"Review number {made} begins"
-            texts = (f" {word} {made}." for word in ("splendidly", "dreadfully"))
-            writers = (policy, policy) if policy else None
-            comparisons.append(factories.compare(owner, content, *texts, policies=writers, **fields))
-        return comparisons
+        numbers = range(made + 1, made + count + 1)
+        made += count
+        rows = [
+            (f"Review number {number} begins", f" splendidly {number}.", f" dreadfully {number}.")
+            for number in numbers
+        ]
+        writers = (policy, policy) if policy else None
+        return factories.compare_many(in_project or project, rows, policies=writers, **fields)
 
     return make
 
