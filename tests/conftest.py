@@ -1,5 +1,6 @@
 """The small fixed cast of the tests, on whatever database DATABASE_URL names (SQLite by default)."""
 
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,15 @@ from tests.databases import django_db_keepdb, django_db_setup, template  # noqa:
 
 # A shell starts background jobs with SIGINT ignored, which every process that a test interrupts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.disable()  # neither the modules of the application nor thousands of collected tests are garbage
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Collect garbage from here on, in the process that hands the tests out too."""
+    gc.freeze()
+    gc.enable()
 
 
 def area(item: pytest.Item) -> int:
@@ -157,15 +167,14 @@ def make_comparisons(project: Any) -> Callable[..., list[Any]]:
 
     def make(count: int = 1, *, in_project: Any = None, policy: Any = None, **fields: Any) -> list[Any]:
         nonlocal made
-        owner = in_project or project
-        comparisons = []
-        for _ in range(count):
-            made += 1
-            content = f"Review number {made} begins"
-            texts = (f" {word} {made}." for word in ("splendidly", "dreadfully"))
-            writers = (policy, policy) if policy else None
-            comparisons.append(factories.compare(owner, content, *texts, policies=writers, **fields))
-        return comparisons
+        numbers = range(made + 1, made + count + 1)
+        made += count
+        rows = [
+            (f"Review number {number} begins", f" splendidly {number}.", f" dreadfully {number}.")
+            for number in numbers
+        ]
+        writers = (policy, policy) if policy else None
+        return factories.compare_many(in_project or project, rows, policies=writers, **fields)
 
     return make
 

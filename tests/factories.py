@@ -1,5 +1,7 @@
 """Prompts, comparisons, and verdicts by name, for every test that needs some."""
 
+import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,10 +29,40 @@ def compare(
     **fields: Any,
 ) -> Comparison:
     """Create a prompt with two completions, written by `policies` (the project's current one)."""
-    prompt = Prompt(project=project)
-    prompt.set_content(content)
-    prompt.save()
-    return pair(prompt, (first, second), policies=policies, **fields)
+    return compare_many(project, [(content, first, second)], policies=policies, **fields)[0]
+
+
+def compare_many(
+    project: Project,
+    rows: Sequence[tuple[Any, str, str]],
+    *,
+    policies: tuple[Policy | None, Policy | None] | None = None,
+    **fields: Any,
+) -> list[Comparison]:
+    """Create a prompt with two completions for each of `rows`, a content and two texts, in three statements."""
+    writers = policies or (project.current_policy, project.current_policy)
+    prompts = [Prompt(project=project) for _ in rows]
+    for prompt, (content, *_texts) in zip(prompts, rows, strict=True):
+        prompt.set_content(content)
+    Prompt.objects.bulk_create(prompts)
+    shown = [
+        [
+            Completion(prompt=prompt, policy=policy, text=text)
+            for policy, text in zip(writers, texts, strict=True)
+        ]
+        for prompt, (_content, *texts) in zip(prompts, rows, strict=True)
+    ]
+    Completion.objects.bulk_create([completion for two in shown for completion in two])
+    return Comparison.objects.bulk_create(
+        Comparison(
+            project=project,
+            prompt=first.prompt,
+            first=first,
+            second=second,
+            **({"gold_preferred": first} if fields.get("kind") == "gold" else {}) | fields,
+        )
+        for first, second in shown
+    )
 
 
 def pair(
@@ -86,6 +118,44 @@ def judge_by_word(project: Project, user: User, word: str = "splendidly", most: 
             return
         what = "first" if word in claim.comparison.first.text else "second"
         judging.record(project, user, claim.token, named(claim, what))
+
+
+def judged_by_word(comparisons: Sequence[Comparison], user: User, word: str = "splendidly") -> None:
+    """Leave what `judge_by_word` leaves of comparisons that are open to `user`, in two statements.
+
+    tests/annotate/queueing/test_queue.py compares the rows.
+    """
+    now = timezone.now()
+    claims, judgments = [], []
+    for comparison in comparisons:
+        sides = [comparison.first, comparison.second]
+        random.shuffle(sides)
+        common = {
+            "project": comparison.project,
+            "comparison": comparison,
+            "annotator": user,
+            "left": sides[0],
+            "right": sides[1],
+        }
+        lease = timedelta(minutes=comparison.project.lease_minutes)
+        claim = Claim(**common, state=Claim.State.JUDGED, claimed_at=now, seen_at=now, expires_at=now + lease)
+        claims.append(claim)
+        better = comparison.first if word in comparison.first.text else comparison.second
+        judgments.append(
+            Judgment(
+                **common,
+                token=claim.token,
+                verdict="prefer",
+                preferred=better,
+                strength=2,
+                seconds=0.0,
+                too_fast=comparison.project.min_seconds > 0,
+                first_at=now,
+                created_at=now,
+            )
+        )
+    Claim.objects.bulk_create(claims)
+    Judgment.objects.bulk_create(judgments)
 
 
 def say(

@@ -207,9 +207,7 @@ def make_run(tmp_path: Path, tiny_model: Path):
 def children():
     """Return processes that start in milliseconds, forked from one that has the engine loaded."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["training.engine.train", "training.engine.score", "training.engine.__main__"]
-    )
+    context.set_forkserver_preload(["tests.engine.preloaded"])
     return context
 
 

@@ -1,5 +1,6 @@
 """The command line teaches, and every failure is one sentence with an exit code of its own."""
 
+import gc
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from tests.engine.conftest import pair_lines
 from training.engine import errors
-from training.engine.__main__ import main
+from training.engine.__main__ import _loading, main
 from training.engine.config import explain
 from training.engine.rundir import read_jsonl, write_jsonl
 
@@ -124,3 +125,10 @@ def test_score_takes_another_file_of_pairs(make_run) -> None:
     assert [row["id"] for _, row in read_jsonl(run.scores)] == ["0", "1", "2"]
     inputs = run.read_done()["score"]["inputs"]
     assert {name for name in inputs if not name.startswith("base_model/")} == {"config.json", "other.jsonl"}
+
+
+def test_the_garbage_collector_works_again_after_loading(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")  # as at the start of a command
+    with pytest.raises(ImportError, match="False"), _loading():
+        raise ImportError(str(gc.isenabled()))
+    assert gc.isenabled()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import judge_by_word
+from tests.factories import judge_by_word, judged_by_word
 
 # What keeps a round of the starter model short.
 TINY: dict[str, Any] = {
@@ -45,13 +45,13 @@ def judge() -> Callable[..., None]:
 
 
 @pytest.fixture
-def ready_project(project: Any, teammate: Any, make_comparisons: Any, judge: Any) -> Any:
+def ready_project(project: Any, teammate: Any, make_comparisons: Any) -> Any:
     """Return a project with 16 judged comparisons, four of them on held-out prompts."""
     comparisons = make_comparisons(16)
     for comparison in comparisons[:4]:
         comparison.prompt.held_out = True
         comparison.prompt.save()
-    judge(project, teammate)
+    judged_by_word(comparisons, teammate)
     return project
 
 

@@ -12,7 +12,7 @@ from annotate.models import Judgment, Policy
 from annotate.pairs.downloads import download
 from annotate.people.access import ADMINS, READERS
 from annotate.projects import trail
-from training.api.shapes import (
+from training.api.policy_shapes import (
     CardOut,
     JudgmentLineageOut,
     LeaderboardOut,

@@ -1,4 +1,4 @@
-"""The shapes of rounds and policies."""
+"""The shapes of rounds."""
 
 import math
 from typing import Any
@@ -7,14 +7,12 @@ from rest_framework import serializers
 
 from annotate.api.shapes.base import EstimateOut, Note, Shape, StrictSerializer
 from annotate.api.shapes.rows import OBJECT, WHEN
-from annotate.models import Policy
 from primitives.statistics import Estimate
 from training.models import DryRun, Metric, Round, RoundEvent, Worker
 from training.rounds.plan import MOST_COMPARISONS, MOST_PROCESSES
 from training.rounds.state_machine import MAX_WRITTEN
 from training.standings.audit import Audit
 from training.standings.gates import Gate
-from training.standings.strengths import Strength
 
 
 class RoundIn(StrictSerializer):
@@ -67,12 +65,6 @@ class WritingIn(StrictSerializer):
     against = serializers.CharField(
         required=False, max_length=120, help_text="The policy that writes the other side of each comparison."
     )
-
-
-class NameIn(StrictSerializer):
-    EXAMPLE = {"name": "support-v1"}
-
-    name = serializers.CharField(max_length=120)
 
 
 class ResumptionIn(StrictSerializer):
@@ -326,133 +318,3 @@ class WorkerOut(serializers.ModelSerializer[Worker]):
     class Meta:
         model = Worker
         fields = ["name", "queues", "seen_at", "devices"]
-
-
-# --- Policies ----------------------------------------------------------------------------------------------------
-
-
-class PolicyOut(serializers.ModelSerializer[Policy]):
-    """A policy: a writer of completions. `round` is the number of the round that made it."""
-
-    EXAMPLE = {
-        "id": 2, "name": "round 1", "kind": "adapter", "base_model": "starter", "revision": "", "parent_id": 1,
-        "round": 1, "is_current": True, "created_at": WHEN,
-    }  # fmt: skip
-
-    parent_id = serializers.IntegerField(allow_null=True)
-    round = serializers.SerializerMethodField()
-    is_current = serializers.SerializerMethodField()
-
-    class Meta:
-        model = Policy
-        fields = [
-            "id", "name", "kind", "base_model", "revision", "parent_id", "round", "is_current", "created_at",
-        ]  # fmt: skip
-
-    def get_round(self, policy: Policy) -> int | None:
-        made_by = getattr(policy, "round", None)
-        return made_by.number if made_by else None
-
-    def get_is_current(self, policy: Policy) -> bool:
-        return policy.pk == policy.project.current_policy_id
-
-
-class WholePolicyOut(PolicyOut):
-    """A policy with where it came from, down to the base model, and what came of it."""
-
-    EXAMPLE = {**PolicyOut.EXAMPLE, "ancestors": ["starter"], "descendants": [], "completions": 200}
-
-    ancestors = serializers.ListField(child=serializers.CharField())
-    descendants = serializers.ListField(child=serializers.CharField())
-    completions = serializers.IntegerField()
-
-    class Meta(PolicyOut.Meta):
-        fields = [*PolicyOut.Meta.fields, "ancestors", "descendants", "completions"]
-
-
-class CardOut(Shape):
-    EXAMPLE = {"card": "---\nlibrary_name: peft\n---\n\n# round 1\n"}
-
-    card = serializers.CharField()
-
-
-ROWS = {"type": "array", "items": OBJECT}
-
-
-class PolicyLineageOut(Shape):
-    """The lineage of a policy, as its page gives it."""
-
-    EXAMPLE = {
-        "format": "whetstone-lineage/1", "project": "reviews", "policy": {"id": 2, "name": "round 1"},
-        "parents": [{"id": 1, "name": "starter"}], "children": [], "rounds": [{"number": 1}],
-        "snapshots": [{"digest": "9f86d081884c7d65"}], "annotators": [{"annotator": "annotator-2", "judgments": 120}],
-        "pairs": [{"comparison": 3, "judgments": [21]}], "ratings": [],
-        "judgments": [{"judgment": 21, "verdict": "prefer"}],
-    }  # fmt: skip
-
-    format = serializers.CharField()
-    project = serializers.CharField()
-    policy = Note(OBJECT)
-    parents = Note(ROWS)
-    children = Note(ROWS)
-    rounds = Note(ROWS)
-    snapshots = Note(ROWS)
-    annotators = Note(ROWS)
-    pairs = Note(ROWS)
-    ratings = Note(ROWS)
-    judgments = Note(ROWS)
-
-
-class JudgmentLineageOut(Shape):
-    """The lineage of a judgment: on to the policies that it shaped."""
-
-    EXAMPLE = {
-        "format": "whetstone-lineage/1", "project": "reviews", "judgment": {"judgment": 21, "verdict": "prefer"},
-        "pairs": [{"comparison": 3, "judgments": [21]}], "ratings": [], "rounds": [{"number": 1}],
-        "policies": [{"id": 2, "name": "round 1", "how": "round"}],
-    }  # fmt: skip
-
-    format = serializers.CharField()
-    project = serializers.CharField()
-    judgment = Note(OBJECT)
-    pairs = Note(ROWS)
-    ratings = Note(ROWS)
-    rounds = Note(ROWS)
-    policies = Note(ROWS)
-
-
-class PlaceOut(Shape):
-    """A place on the leaderboard. `beats_anchor` is the chance that it beats the anchor, by Bradley and Terry.
-
-    `at_equal_length` is that chance between completions of the same length.
-    """
-
-    EXAMPLE = {
-        "policy_id": 2, "policy": "round 1", "log_strength": 0.49, "beats_anchor": EstimateOut.EXAMPLE,
-        "at_equal_length": EstimateOut.EXAMPLE,
-    }  # fmt: skip
-
-    policy_id = serializers.IntegerField()
-    policy = serializers.CharField()
-    log_strength = serializers.FloatField(allow_null=True)
-    beats_anchor = EstimateOut(allow_null=True)
-    at_equal_length = EstimateOut(allow_null=True)
-
-
-class LeaderboardOut(Shape):
-    """The policies, the strongest first. Behind them are those that no judgment compares."""
-
-    EXAMPLE = {"anchor": "starter", "results": [PlaceOut.EXAMPLE]}
-
-    anchor = serializers.CharField(allow_null=True)
-    results = PlaceOut(many=True)
-
-
-def place_data(policy: Policy, strength: Strength | None) -> dict[str, Any]:
-    return {
-        "policy_id": policy.pk,
-        "policy": policy.name,
-        "log_strength": strength and strength.log_strength,
-        "beats_anchor": strength and estimate_data(strength.beats_anchor),
-        "at_equal_length": strength and estimate_data(strength.at_equal_length),
-    }

@@ -16,7 +16,7 @@ from annotate.queueing import empty_queue, queue
 from annotate.queueing.choosing import GOLD, RAISED, RESERVED, STANDARD
 from annotate.queueing.repeats import APART
 from tests.annotate.invariants import broken_rules
-from tests.factories import SKIP, TIE, later, left
+from tests.factories import SKIP, TIE, judge_by_word, judged_by_word, later, left
 
 # --- One person --------------------------------------------------------------------------------------------------
 
@@ -55,6 +55,27 @@ def test_nobody_gets_a_comparison_twice(project, teammate, make_comparisons):
         seen.append(claim.comparison_id)
         judging.record(project, teammate, claim.token, SKIP if len(seen) % 3 == 0 else left(claim))
     assert sorted(seen) == sorted(comparison.pk for comparison in made)
+
+
+def test_judgments_of_the_factory_are_those_of_the_desk(project, teammate, make_comparisons):
+    def rows(comparisons):
+        of = {"comparison__in": comparisons}
+        varying = {"id", "comparison_id", "left_id", "right_id", "preferred_id", "token", "seconds"}
+        varying |= {"claimed_at", "seen_at", "expires_at", "first_at", "created_at"}
+        for row in [*Claim.objects.filter(**of).values(), *Judgment.objects.filter(**of).values()]:
+            yield {name: value for name, value in row.items() if name not in varying}
+        yield from Comparison.objects.filter(pk__in=[one.pk for one in comparisons]).values_list(
+            "claimed", "judged", "skipped", "open"
+        )
+        for judgment in Judgment.objects.filter(**of).select_related("preferred"):
+            yield "splendidly" in judgment.preferred.text
+
+    by_desk = make_comparisons(4)
+    judge_by_word(project, teammate)
+    at_once = make_comparisons(4)
+    judged_by_word(at_once, teammate)
+    assert list(rows(at_once)) == list(rows(by_desk))
+    assert not broken_rules(project)
 
 
 def test_sides_are_drawn_both_ways_and_per_person(project, teammate, owner, make_comparisons):
