@@ -166,7 +166,7 @@ def test_taking_a_judgment_back_opens_no_closed_pair(project, upload, owner, tea
         assert list(Comparison.objects.order_by("pk").values_list("needed", "judged")) == before
 
 
-def test_taking_a_judgment_back_opens_a_pair_that_people_are_asked_about(project, upload, owner, teammate):
+def test_taking_a_judgment_back_opens_a_pair_that_is_asked_about(project, upload, owner, teammate):
     places.ask_people(project)
     judge_all(project, teammate)
     claim = undoing.undo(project, teammate)
