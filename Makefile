@@ -48,7 +48,7 @@ demo: setup ## Serve a project to try; RESET=1 starts over, MODEL=smollm2 chats 
 stop: setup ## Stop what `make demo` left running
 	@$(BIN)/python manage.py demo --stop
 
-loop: setup ## Three simulated rounds, and a table of what was learnt; MODEL=smollm2 takes a real chat model
+loop: setup ## Three simulated rounds, and a table of what was learnt; MODEL=smollm2 takes a real chat model (up to an hour)
 	@$(BIN)/python manage.py simulate $(if $(MODEL),--model $(MODEL)) --rounds 3 --judgments 150 \
 	  --json var/loop$(if $(MODEL),-$(MODEL)).json
 

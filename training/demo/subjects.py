@@ -117,9 +117,12 @@ def invitations(count: int, seed: int) -> list[Content]:
 
 
 def _chat_settings(part: str) -> dict[str, Any]:
-    """Return the settings of the chat demo, but for short completions from the model's plain distribution."""
+    """Return the settings of the chat demo, but for short completions from the model's plain distribution.
+
+    One pass over the pairs: in a second one the policy learns them by heart (docs/learning.md).
+    """
     if part == "training":
-        return dict(chat.TRAINING)
+        return {**chat.TRAINING, "learning_rate": 2e-4, "epochs": 1}
     return {"temperature": 1.0, "max_new_tokens": 48, "choosing": chat.CHOOSING}
 
 
