@@ -6,7 +6,6 @@ in it, and stores what that says. An estimate is cheap and harms nothing, so one
 
 import json
 import logging
-import math
 import subprocess
 import tempfile
 import time
@@ -176,15 +175,13 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     return {
         "policy before": sum(one["n"] for one in gate) / written,
         "measuring KL": measured / written,
-        "assisting": (_count_assisting(plan, files) if trains else 0) / written,
+        "assisting": (_count_assisting(plan) if trains else 0) / written,
     }
 
 
-def _count_assisting(plan: Plan, files: RunDirectory) -> int:
-    """Return how many completions are written for a probe to label: as many for each prompt that is trained on."""
-    assist = plan.config.assist
-    prompts = {json.dumps([row["prompt"], row.get("tools")]) for _line, row in read_jsonl(files.pairs)}
-    return len(prompts) * math.ceil(assist.pairs / len(prompts)) * assist.candidates
+def _count_assisting(plan: Plan) -> int:
+    """Return how many completions are written for a probe to label."""
+    return plan.config.assist.pairs * plan.config.assist.candidates
 
 
 def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:

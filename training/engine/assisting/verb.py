@@ -17,7 +17,7 @@ from typing import Any
 
 from training.engine.adapters.loading import reference_adapter
 from training.engine.assisting.choosing import Choice, Rated, choose_pairs
-from training.engine.config import TrainConfig
+from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import ConfigError, DataError
 from training.engine.probe.base_reader import base_digests
 from training.engine.probe.probing import fit_run
@@ -30,6 +30,7 @@ from training.engine.sample import sample
 
 NO_VOTES = "There is no preference to fit a probe to, so it labels nothing."
 NO_SKILL = "The probe foretells votes on unseen prompts no better than chance, so it labels nothing."
+_SOURCE = "pairs"  # of prompts that are not the caller's
 
 
 def assist(run: RunDirectory) -> None:
@@ -45,8 +46,8 @@ def assist(run: RunDirectory) -> None:
         run.progress("loading")
         inner = open_inner(run)
         folder = Path(config.probe) if config.probe else (inner if inner.votes.exists() else run).probe
-        inputs = run.hashes([run.config_file, run.pairs, inner.votes, inner.prompts])
         write_inner(run, inner, config, folder)
+        inputs = run.hashes([run.config_file, run.pairs, inner.votes, inner.prompts])
         skill = None
         if why := fit_if_asked(inner):
             rows = []
@@ -106,8 +107,8 @@ def write_inner(run: RunDirectory, inner: RunDirectory, config: TrainConfig, pro
 
     The prompts are those that the caller put there, or those of the pairs.
     """
-    if not inner.prompts.exists():
-        write_prompts(inner, run)
+    if not inner.prompts.exists() or is_derived(inner.prompts):
+        write_prompts(inner, run, config.assist)
     count = sum(1 for _ in read_prompts(inner.prompts))
     if not count:
         raise DataError(f"There is no prompt to write for in {inner.prompts} or {run.pairs.name}.")
@@ -126,14 +127,31 @@ def write_inner(run: RunDirectory, inner: RunDirectory, config: TrainConfig, pro
     )
 
 
-def write_prompts(inner: RunDirectory, run: RunDirectory) -> None:
-    """Write the prompts of the pairs that are trained on, each once."""
+def is_derived(prompts: Path) -> bool:
+    """Return whether `write_prompts` wrote a file, and not the caller."""
+    return all(row.get("source") == _SOURCE for _, row in read_jsonl(prompts))
+
+
+def write_prompts(inner: RunDirectory, run: RunDirectory, settings: AssistConfig) -> None:
+    """Write the prompts of the pairs that are trained on, each once, with how many completions each needs.
+
+    The labelled pairs are spread over the prompts. Where there are more prompts than pairs, the last ones need none.
+    """
     found: dict[str, dict[str, Any]] = {}
     for pair in read_pairs(run.pairs):
         key = json.dumps([pair.prompt, pair.tools], sort_keys=True)
         tools = {"tools": pair.tools} if pair.tools else {}
         found.setdefault(key, {"id": pair.id, "prompt": pair.prompt, **tools})
-    write_jsonl(inner.prompts, found.values())
+    each, more = divmod(settings.pairs, max(1, len(found)))
+    turns = [each + (place < more) for place in range(len(found))]
+    write_jsonl(
+        inner.prompts,
+        (
+            prompt | {"n": turn * settings.candidates, "source": _SOURCE}
+            for prompt, turn in zip(found.values(), turns, strict=True)
+            if turn
+        ),
+    )
 
 
 def is_current(run: RunDirectory, verb: str, files: Sequence[Path]) -> bool:
