@@ -217,6 +217,6 @@ def test_an_estimate_counts_assisted_writing_and_its_start(
     }
     estimate = estimates.ask_round(ready_project, owner, chosen, begin)
     shares = estimates._write_files(estimate, RunDirectory(tmp_path / "run"))
-    assert shares["assisting"] == 13 * 4 / 12
+    assert shares["assisting"] == 7 * 4 / 12  # two pairs of each four completions
     plan = estimates.Plan.from_dict(estimate.settings)
     assert estimates._unsaved_round(estimate, plan, trains=True).start_policy == begin

@@ -25,7 +25,7 @@ from annotate.models import Policy, Project, User
 from annotate.pairs.snapshots import take_snapshot, training_rows
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError
-from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
 from training.rounds.choosing.terms import expect_terms
@@ -181,7 +181,7 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
 
 def _count_assisting(plan: Plan) -> int:
     """Return how many completions are written for a probe to label."""
-    return plan.config.assist.pairs * plan.config.assist.candidates
+    return plan.config.assist.completions
 
 
 def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:

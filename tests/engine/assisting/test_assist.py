@@ -49,6 +49,8 @@ def test_train_takes_the_pairs_that_the_probe_labelled(run: RunDirectory) -> Non
     assert told["pairs"] == len(rows) == 5
     assert all(row["prompt"] == "A quiet film" and 0.5 < row["label"] < 1 for row in rows)
     assert all(row["chosen_score"] > row["rejected_score"] for row in rows)
+    strengths = [row["gap"] / (row["chosen_score"] - row["rejected_score"]) for row in rows]
+    assert strengths == pytest.approx(strengths[:1] * 5, rel=1e-3)
     before = run.assisted_pairs.read_bytes()
     assert main(["assist", str(run.root)]) == 0
     assert run.assisted_pairs.read_bytes() == before

@@ -17,6 +17,7 @@ from typing import Any
 
 from training.engine.adapters.loading import reference_adapter
 from training.engine.assisting.choosing import Choice, Rated, choose_pairs
+from training.engine.assisting.tilting import find_strength
 from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import ConfigError, DataError
 from training.engine.probe.base_reader import base_digests
@@ -113,7 +114,7 @@ def write_inner(run: RunDirectory, inner: RunDirectory, config: TrainConfig, pro
     if not count:
         raise DataError(f"There is no prompt to write for in {inner.prompts} or {run.pairs.name}.")
     adapter = reference_adapter(config)
-    groups = math.ceil(config.assist.pairs / count)
+    groups = math.ceil(config.assist.groups / count)
     sampling = replace(
         config.sampling,
         policy="start" if adapter else "base",
@@ -135,14 +136,14 @@ def is_derived(prompts: Path) -> bool:
 def write_prompts(inner: RunDirectory, run: RunDirectory, settings: AssistConfig) -> None:
     """Write the prompts of the pairs that are trained on, each once, with how many completions each needs.
 
-    The labelled pairs are spread over the prompts. Where there are more prompts than pairs, the last ones need none.
+    They are spread over the prompts. Where few pairs are asked for, the last prompts need none.
     """
     found: dict[str, dict[str, Any]] = {}
     for pair in read_pairs(run.pairs):
         key = json.dumps([pair.prompt, pair.tools], sort_keys=True)
         tools = {"tools": pair.tools} if pair.tools else {}
         found.setdefault(key, {"id": pair.id, "prompt": pair.prompt, **tools})
-    each, more = divmod(settings.pairs, max(1, len(found)))
+    each, more = divmod(settings.groups, max(1, len(found)))
     turns = [each + (place < more) for place in range(len(found))]
     write_jsonl(
         inner.prompts,
@@ -163,11 +164,16 @@ def is_current(run: RunDirectory, verb: str, files: Sequence[Path]) -> bool:
 def assisted_rows(
     inner: RunDirectory, prompts: dict[str, SamplingPrompt], config: TrainConfig
 ) -> Iterator[dict[str, Any]]:
-    """Yield the lines of assisted_pairs.jsonl, at most `assist.pairs`, round after round over the prompts."""
+    """Yield the lines of assisted_pairs.jsonl, at most `assist.pairs`, round after round over the prompts.
+
+    Their gaps are those of the policy that the scores describe at a KL of `assist.kl`.
+    """
     by_prompt: dict[str, list[Rated]] = {}
     for (_, line), (_, rating) in zip(read_jsonl(inner.samples), read_jsonl(inner.ratings), strict=True):
         if rating["score"] is not None:
             by_prompt.setdefault(line["id"], []).append(Rated(line, rating["score"], rating["sd"]))
+    scores = [[one.score for one in rated] for rated in by_prompt.values()]
+    strength = find_strength(scores, config.assist.kl)
     choices = {name: list(choose_pairs(rated, config.assist.candidates)) for name, rated in by_prompt.items()}
     turns = max(map(len, choices.values()), default=0)
     wanted = [
@@ -177,10 +183,12 @@ def assisted_rows(
         if turn < len(choices[name])
     ]
     for name, turn, choice in wanted[: config.assist.pairs]:
-        yield as_row(prompts[name], turn, choice, config.assist.weight)
+        yield as_row(prompts[name], turn, choice, config.assist.weight, strength)
 
 
-def as_row(prompt: SamplingPrompt, turn: int, choice: Choice, weight: float) -> dict[str, Any]:
+def as_row(
+    prompt: SamplingPrompt, turn: int, choice: Choice, weight: float, strength: float
+) -> dict[str, Any]:
     """Return a line of assisted_pairs.jsonl: a line of pairs.jsonl with the scores of both completions."""
     best, worst = choice.best, choice.worst
     return {
@@ -190,6 +198,7 @@ def as_row(prompt: SamplingPrompt, turn: int, choice: Choice, weight: float) -> 
         "chosen": best.line["completion"],
         "rejected": worst.line["completion"],
         "label": round(choice.label, 6),
+        "gap": round(strength * (best.score - worst.score), 6),
         "weight": weight,
         "prompt_token_ids": best.line["prompt_token_ids"],
         "chosen_token_ids": best.line["token_ids"],
