@@ -7,14 +7,18 @@ seed of a recipe is kept as a file, so that a run that was stopped picks up wher
 
 import argparse
 import json
+import math
+import multiprocessing
 import shutil
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import report
-from benchmarks.controlled import world
+from benchmarks.controlled import probing, world
 from benchmarks.controlled.frontier import reward_at, reward_of_tilt, starter_reward
 from benchmarks.controlled.intervals import t_interval
 from benchmarks.controlled.policies import BUDGETS, measure_path
@@ -26,28 +30,58 @@ DEFAULT = ("moving reference, margins", "beta 0.3", "beta 0.5")
 FOLDER = Path("var/learning")
 
 
+Job = tuple[str, str, int, int, Path]
+
+
 def main() -> None:
     """Run each seed that is not there yet, then print the tables and write the JSON file."""
     asked = parse_arguments()
-    results = [
-        run_seed(name, reward, labels, seed, asked.folder)
+    figures = json.loads(asked.measured.read_text()) if asked.measured else measure_all(asked)
+    print(tables(figures))
+    if asked.publish:
+        report.publish("learning", tables(figures))
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def measure_all(asked: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of all seeds that were run in time."""
+    jobs = [
+        (name, reward, labels, seed, asked.folder)
         for seed in range(asked.first_seed, asked.first_seed + asked.seeds)
         for reward in asked.rewards
         for labels in asked.labels
         for name in asked.recipes
     ]
-    figures = {
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    probing.features()  # which each process would read for itself otherwise
+    results = run_jobs(jobs, asked.processes, asked.seconds)
+    return {
         "date": report.today(),
         "hardware": report.hardware(),
         "frontier": {reward: exact_frontier(reward) for reward in asked.rewards},
         "seeds": results,
         "recipes": summarize(results),
     }
-    print(tables(figures))
-    if asked.publish:
-        report.publish("learning", tables(figures))
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def run_jobs(jobs: list[Job], processes: int, seconds: float | None) -> list[dict[str, Any]]:
+    """Return the figures of jobs, run in as many processes of one thread each. What is not done in time is left out."""
+    ends = math.inf if seconds is None else time.monotonic() + seconds
+    left = [job for job in jobs if not seed_file(*job).exists()]
+    if left and ends > time.monotonic():
+        with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
+            for one in [pool.apply_async(run_seed, job) for job in left]:
+                one.wait(None if seconds is None else max(0.0, ends - time.monotonic()))
+                if one.ready():
+                    one.get()  # raises what it raised
+    return [json.loads(seed_file(*job).read_text()) for job in jobs if seed_file(*job).exists()]
+
+
+def seed_file(name: str, reward: str, labels: int, seed: int, folder: Path) -> Path:
+    """Return where the figures of a seed of a recipe are kept."""
+    slug = "".join(letter if letter.isalnum() or letter == "." else "-" for letter in name)
+    return folder / f"{reward}-{labels}-{slug}-{seed}.json"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,6 +96,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--labels", nargs="+", type=int, default=LABELS, help="judgments (default: 150 450)")
     parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=["praise"])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where seeds are kept (var/learning)")
+    parser.add_argument("--processes", type=int, default=1, help="seeds that run side by side (default: 1)")
+    parser.add_argument("--seconds", type=float, help="leave out what is not done by then")
+    parser.add_argument(
+        "--measured", type=Path, help="tell of the figures in this JSON file, and run nothing"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--publish", action="store_true", help="put the tables into benchmarks/README.md")
     return parser.parse_args()
@@ -69,8 +108,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def run_seed(name: str, reward_name: str, labels: int, seed: int, folder: Path) -> dict[str, Any]:
     """Return the figures of one seed of a recipe, from its file if it was run before."""
-    slug = "".join(letter if letter.isalnum() or letter == "." else "-" for letter in name)
-    file = folder / f"{reward_name}-{labels}-{slug}-{seed}.json"
+    file = seed_file(name, reward_name, labels, seed, folder)
     if file.exists():
         return dict(json.loads(file.read_text()))
     reward = REWARDS[reward_name]

@@ -12,6 +12,7 @@ from benchmarks.controlled.policies import train_policy
 from benchmarks.controlled.probing import fit_probe, rate
 from benchmarks.controlled.world import Project, Written, judged_rows, training_row
 from training.engine.assisting.choosing import choose_pairs
+from training.engine.assisting.tilting import find_strength
 from training.engine.config import AssistConfig
 from training.engine.records import SamplingPrompt
 from training.engine.sample import encode_prompts, load_native, write_samples
@@ -54,8 +55,8 @@ RECIPES: dict[str, Recipe] = {
     "beta 0.5": Recipe({"beta": 0.5}),
     "beta 0.1, smoothing 0.25": Recipe({"beta": 0.1, "label_smoothing": 0.25}),
     "assisted": Recipe(
-        {"beta": 0.5, "epochs": 1, "batch_size": 16, "learning_rate": 2e-3},
-        assist=AssistConfig(pairs=1000, candidates=12),
+        {"beta": 0.5, "epochs": 1, "batch_size": 24, "learning_rate": 2e-3},
+        assist=AssistConfig(pairs=6000, candidates=12),
     ),
 }
 
@@ -75,16 +76,20 @@ def train_recipe(recipe: Recipe, project: Project, reward: Reward, folder: Path)
 def assisted_rows(settings: AssistConfig, project: Project) -> list[dict[str, Any]]:
     """Return the pairs that the verb `assist` would make of the project, by the same choice."""
     posterior = fit_probe(project.judged)
-    rows: list[dict[str, Any]] = []
-    for samples in project.unjudged:
-        for choice in choose_pairs(rate(posterior, samples), settings.candidates):
-            best, worst = choice.best.line["written"], choice.worst.line["written"]
-            rows.append(
-                training_row(f"assisted-{len(rows)}", best, worst, label=choice.label, weight=settings.weight)
-            )
-        if len(rows) >= settings.pairs:
-            break
-    return rows[: settings.pairs]
+    rated = [rate(posterior, samples) for samples in project.unjudged[: settings.groups]]
+    strength = find_strength([[one.score for one in some] for some in rated], settings.kl)
+    choices = [choice for some in rated for choice in choose_pairs(some, settings.candidates)]
+    return [
+        training_row(
+            f"assisted-{number}",
+            choice.best.line["written"],
+            choice.worst.line["written"],
+            label=choice.label,
+            weight=settings.weight,
+            gap=strength * (choice.best.score - choice.worst.score),
+        )
+        for number, choice in enumerate(choices[: settings.pairs])
+    ]
 
 
 def _train_in_rounds(recipe: Recipe, project: Project, reward: Reward, folder: Path) -> Path:

@@ -54,7 +54,7 @@ def test_a_wrong_setting_of_a_round_is_named(ready_project, send):
         ({"pairs": {"policies": "abc"}}, "pairs.policies"),
         ({"pairs": {"policies": [[1]]}}, "pairs.policies"),
         ({"choosing": {"by": []}}, "choosing.by"),
-        ({"training": {"assist": {"pairs": 100_000, "candidates": 64}}}, "assist.pairs"),
+        ({"training": {"assist": {"pairs": 100_000, "candidates": 3}}}, "assist.pairs"),
         ({"sampling": {"max_new_tokens": "many"}}, "sampling.max_new_tokens"),
         ({"fresh_comparisons": -1}, "fresh_comparisons"),
         ({"colour": "red"}, "colour"),

@@ -230,7 +230,6 @@ def test_a_worker_measures_a_round_and_keeps_nothing(
 def test_an_estimate_counts_assisted_writing_and_its_start(
     ready_project: Project, owner: Any, make_round: Any, tmp_path: Path
 ) -> None:
-    """Each prompt is written for as often; here twelve pairs of twelve prompts, of which one is one too many."""
     begin = make_round("promoted").result_policy
     (settings.VAR / begin.adapter).mkdir(parents=True, exist_ok=True)
     chosen = {
@@ -240,6 +239,6 @@ def test_an_estimate_counts_assisted_writing_and_its_start(
     }
     estimate = estimates.ask_round(ready_project, owner, chosen, begin=begin)
     shares = estimates._write_files(estimate, RunDirectory(tmp_path / "run"))
-    assert shares["assisting"] == 24 * 4 / 12
+    assert shares["assisting"] == 7 * 4 / 12  # two pairs of each four completions
     plan = estimates.Plan.from_dict(estimate.settings)
     assert estimates._unsaved_round(estimate, plan, trains=True).start_policy == begin

@@ -41,6 +41,7 @@ class TrainingCompletion:
 class TrainingPair:
     """One preference: `label` is the probability that `chosen` is better, `margin` how much better it is.
 
+    A `gap` says how many nats further than the reference the policy is to prefer `chosen` to `rejected`.
     A single completion that was rated is `chosen` if it is desirable, else `rejected`; the other one is None.
     """
 
@@ -54,6 +55,7 @@ class TrainingPair:
     label: float = 1.0
     margin: float = 0.0
     weight: float = 1.0
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def _pair(
         label=_number(row, "label", where, 1.0, high=1.0),
         margin=_number(row, "margin", where, 0.0),
         weight=_number(row, "weight", where, 1.0),
+        gap=_number(row, "gap", where, 0.0) if row.get("gap") is not None else None,
     )
 
 

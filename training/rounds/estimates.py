@@ -6,7 +6,6 @@ in it, and stores what that says. An estimate is cheap and harms nothing, so one
 
 import json
 import logging
-import math
 import subprocess
 import tempfile
 import time
@@ -26,7 +25,7 @@ from annotate.models import Policy, Project, User
 from annotate.pairs.snapshots import take_snapshot, training_rows
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError
-from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
+from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
 from training.rounds.choosing.terms import expect_terms
@@ -196,15 +195,13 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     return {
         "policy before": sum(one["n"] for one in gate) / written,
         "measuring KL": measured / written,
-        "assisting": (_count_assisting(plan, files) if trains else 0) / written,
+        "assisting": (_count_assisting(plan) if trains else 0) / written,
     }
 
 
-def _count_assisting(plan: Plan, files: RunDirectory) -> int:
-    """Return how many completions are written for a probe to label: as many for each prompt that is trained on."""
-    assist = plan.config.assist
-    prompts = {json.dumps([row["prompt"], row.get("tools")]) for _line, row in read_jsonl(files.pairs)}
-    return len(prompts) * math.ceil(assist.pairs / len(prompts)) * assist.candidates
+def _count_assisting(plan: Plan) -> int:
+    """Return how many completions are written for a probe to label."""
+    return plan.config.assist.completions
 
 
 def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:

@@ -53,7 +53,10 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "undesirable_weight",
         "nll_weight",
     ),
-    _("Pairs that a probe labels"): ("assist.pairs", "assist.candidates", "assist.weight", "assist.seed"),
+    _("Pairs that a probe labels"): (
+        *("assist.pairs", "assist.candidates", "assist.kl"),
+        *("assist.weight", "assist.seed"),
+    ),
     _("Adapter and optimizer"): (
         "lora.r",
         "lora.alpha",

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def test_train_takes_the_pairs_that_the_probe_labelled(run: RunDirectory) -> Non
     assert told["pairs"] == len(rows) == 5
     assert all(row["prompt"] == "A quiet film" and 0.5 < row["label"] < 1 for row in rows)
     assert all(row["chosen_score"] > row["rejected_score"] for row in rows)
+    strengths = [row["gap"] / (row["chosen_score"] - row["rejected_score"]) for row in rows]
+    assert strengths == pytest.approx(strengths[:1] * 5, rel=1e-3)
     before = run.assisted_pairs.read_bytes()
     assert main(["assist", str(run.root)]) == 0
     assert run.assisted_pairs.read_bytes() == before
@@ -55,6 +58,32 @@ def test_train_takes_the_pairs_that_the_probe_labelled(run: RunDirectory) -> Non
     done = run.read_done()["train"]
     assert done["pairs"] == 2 + len(rows)
     assert "assisted_pairs.jsonl" in done["inputs"]
+
+
+def test_no_more_completions_are_written_than_pairs_need(run: RunDirectory, tmp_path: Path) -> None:
+    run = RunDirectory(shutil.copytree(run.root, tmp_path / "run", ignore=shutil.ignore_patterns("assist*")))
+    pair = {"chosen": " that I loved.", "rejected": " that I hated."}
+    prompts = ("A quiet film", "A long film", "A new film", "A famous film")
+    write_jsonl(run.pairs, [{"id": at, "prompt": at, **pair} for at in prompts])
+    for pairs, asked in ((3, [3, 3, 3]), (6, [6, 6, 3, 3])):
+        settings = json.loads(run.config_file.read_text())
+        settings["assist"]["pairs"] = pairs
+        run.config_file.write_text(json.dumps(settings))
+        assert main(["assist", str(run.root)]) == 0
+        written = Counter(row["id"] for _, row in read_jsonl(run.root / "assist" / "samples.jsonl"))
+        assert list(written.values()) == asked
+        assert run.read_done()["assist"]["completions"] == sum(asked)
+
+
+def test_prompts_of_the_caller_stay_as_they_are(run: RunDirectory, tmp_path: Path) -> None:
+    run = RunDirectory(shutil.copytree(run.root, tmp_path / "run", ignore=shutil.ignore_patterns("assist*")))
+    given = RunDirectory(run.root / "assist").prompts
+    given.parent.mkdir()
+    write_jsonl(given, [{"id": "mine", "prompt": "A western", "n": 6}])
+    before = given.read_bytes()
+    assert main(["assist", str(run.root)]) == 0
+    assert given.read_bytes() == before
+    assert [row["prompt"] for _, row in read_jsonl(run.assisted_pairs)] == ["A western"] * 2
 
 
 def test_probe_without_skill_labels_nothing(

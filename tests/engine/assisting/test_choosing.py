@@ -1,4 +1,4 @@
-"""The two of several rated completions that become a pair."""
+"""The pairs that several rated completions become."""
 
 import math
 
@@ -15,9 +15,10 @@ def chosen(group: list[Rated], candidates: int = 4) -> list[tuple[str, str]]:
     return [(one.best.text, one.worst.text) for one in choose_pairs(group, candidates)]
 
 
-def test_best_and_worst_of_each_few_become_a_pair() -> None:
+def test_best_and_worst_of_each_few_become_a_pair_then_the_next() -> None:
     scores = [rated(str(score), score) for score in (1, 3, 2, 0, 5, 6, 4, 7)]
-    assert chosen(scores) == [("3", "0"), ("7", "4")]
+    assert chosen(scores) == [("3", "0"), ("2", "1"), ("7", "4"), ("6", "5")]
+    assert chosen(scores, 3) == [("3", "1"), ("6", "0"), ("7", "4")]
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,34 @@ def test_extreme_margins_give_finite_losses_and_gradients(loss: str) -> None:
         assert torch.isfinite(slope).all()
 
 
+def test_regression_on_gaps_finds_the_tilted_reference() -> None:
+    """Over all pairs of four outcomes, ref * exp(score / beta) / Z has no loss, and gradient descent gets there."""
+    reference, scores = (
+        torch.tensor([0.1, 0.2, 0.3, 0.4]).double(),
+        torch.tensor([2.0, 0.0, 1.0, -1.0]).double(),
+    )
+    first, second = torch.combinations(torch.arange(4)).T
+    gaps = scores[first] - scores[second]
+    logits = reference.log().requires_grad_()
+    for _ in range(500):
+        gains = logits.log_softmax(0) - reference.log()
+        loss = losses.regress(gains[first] - gains[second], gaps).sum()
+        (slope,) = torch.autograd.grad(loss, logits)
+        logits = (logits - 0.5 * slope).detach().requires_grad_()
+    tilted = reference * scores.exp()
+    assert torch.allclose(logits.softmax(0), tilted / tilted.sum(), atol=1e-6)
+    assert float(loss.detach()) < 1e-9
+
+
+def test_regression_bends_like_dpo_where_it_starts() -> None:
+    h = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    bends = []
+    for loss in (losses.regress(h, torch.ones(1)), losses.sigmoid(h, torch.ones(1), torch.zeros(1))):
+        (slope,) = torch.autograd.grad(loss.sum(), h, create_graph=True)
+        bends.append(float(torch.autograd.grad(slope.sum(), h)[0]))
+    assert bends == pytest.approx([0.25, 0.25])
+
+
 def test_the_table_and_the_options_name_the_same_losses() -> None:
     assert (losses.OF_DIFFERENCE | losses.OF_BOTH).keys() == LOSS_OPTIONS.keys()
 

@@ -190,6 +190,22 @@ def test_each_pairs_label_margin_and_weight_reach_its_loss(step: int) -> None:
         assert loss == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_gap_is_regressed_on_and_other_pairs_keep_their_loss() -> None:
+    """w (gain - gap)^2 / 8, whatever beta, label and margin are."""
+    pairs = [dataclasses.replace(pair, gap=None if at % 2 else 0.25 * at) for at, pair in enumerate(PAIRS)]
+    (task, state), (plain, plain_state) = make_training(pairs), make_training(PAIRS)
+    figures, others = backward(task, state).pairs, backward(plain, plain_state).pairs
+    members = [at for row in task.rows(0) for at in row.pairs]
+    assert any(pairs[at].gap for at in members)
+    for at, (loss, _, _, chosen_gain, rejected_gain, *_rewards), other in zip(
+        members, figures.T.tolist(), others[0].tolist(), strict=True
+    ):
+        gap = pairs[at].gap
+        gain = chosen_gain - rejected_gain
+        expected = other if gap is None else pairs[at].weight * (gain - gap) ** 2 / 8
+        assert loss == pytest.approx(expected, rel=1e-9)
+
+
 def test_training_changes_the_adapter_and_not_the_base() -> None:
     task, state = make_training(moved=False, learning_rate=0.01, weight_decay=0.1, epochs=2)
     held = task.scorer.model.state_dict()

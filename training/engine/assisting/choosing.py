@@ -1,7 +1,7 @@
-"""The two of several rated completions that become a pair, and how sure the probe is of it.
+"""The pairs that several rated completions of a prompt become, and how sure the probe is of each.
 
-Of each few completions of a prompt the best and the worst are taken, by the probe's score. A DPO step is their
-difference, in which all that is alike is noise, so a large difference teaches more than many small ones (measured in
+Of each few completions the best and the worst become a pair, then the second best and the second worst, and so on: each
+is used once. Those of close scores teach as much as those far apart, namely what does not matter (measured in
 docs/learning.md). Imports nothing heavy.
 """
 
@@ -27,7 +27,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best and the worst of a few completions. `label` is the chance that the best one is better."""
+    """Two completions, the better first. `label` is the chance that the best one is better."""
 
     best: Rated
     worst: Rated
@@ -35,19 +35,19 @@ class Choice:
 
 
 def choose_pairs(rated: Sequence[Rated], candidates: int) -> Iterator[Choice]:
-    """Yield the best and the worst of every `candidates` completions of one prompt, in their order.
+    """Yield the pairs of every `candidates` completions of one prompt, the widest of each group first.
 
-    A completion that was cut is taken only where fewer than two of its group ended. A group whose completions all
-    have one score, or one text, gives no pair.
+    A completion that was cut is taken only where fewer than two of its group ended. Two completions with one score, or
+    one text, give no pair.
     """
     for start in range(0, len(rated), candidates):
         group = rated[start : start + candidates]
         ended = [one for one in group if one.line["finish_reason"] == "stop"]
-        some = ended if len(ended) > 1 else group
-        best = max(some, key=lambda one: one.score)
-        worst = min(some, key=lambda one: one.score)
-        if best.score > worst.score and best.text != worst.text:
-            yield Choice(best, worst, chance_of(best, worst))
+        ranked = sorted(ended if len(ended) > 1 else group, key=lambda one: -one.score)
+        for place in range(len(ranked) // 2):
+            best, worst = ranked[place], ranked[-1 - place]
+            if best.score > worst.score and best.text != worst.text:
+                yield Choice(best, worst, chance_of(best, worst))
 
 
 def chance_of(first: Rated, second: Rated) -> float:

@@ -17,7 +17,8 @@ from typing import Any
 
 from training.engine.adapters.loading import reference_adapter
 from training.engine.assisting.choosing import Choice, Rated, choose_pairs
-from training.engine.config import TrainConfig
+from training.engine.assisting.tilting import find_strength
+from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import ConfigError, DataError
 from training.engine.probe.base_reader import base_digests
 from training.engine.probe.probing import fit_run
@@ -30,6 +31,7 @@ from training.engine.sample import sample
 
 NO_VOTES = "There is no preference to fit a probe to, so it labels nothing."
 NO_SKILL = "The probe foretells votes on unseen prompts no better than chance, so it labels nothing."
+_SOURCE = "pairs"  # of prompts that are not the caller's
 
 
 def assist(run: RunDirectory) -> None:
@@ -45,8 +47,8 @@ def assist(run: RunDirectory) -> None:
         run.progress("loading")
         inner = open_inner(run)
         folder = Path(config.probe) if config.probe else (inner if inner.votes.exists() else run).probe
-        inputs = run.hashes([run.config_file, run.pairs, inner.votes, inner.prompts])
         write_inner(run, inner, config, folder)
+        inputs = run.hashes([run.config_file, run.pairs, inner.votes, inner.prompts])
         skill = None
         if why := fit_if_asked(inner):
             rows = []
@@ -106,13 +108,13 @@ def write_inner(run: RunDirectory, inner: RunDirectory, config: TrainConfig, pro
 
     The prompts are those that the caller put there, or those of the pairs.
     """
-    if not inner.prompts.exists():
-        write_prompts(inner, run)
+    if not inner.prompts.exists() or is_derived(inner.prompts):
+        write_prompts(inner, run, config.assist)
     count = sum(1 for _ in read_prompts(inner.prompts))
     if not count:
         raise DataError(f"There is no prompt to write for in {inner.prompts} or {run.pairs.name}.")
     adapter = reference_adapter(config)
-    groups = math.ceil(config.assist.pairs / count)
+    groups = math.ceil(config.assist.groups / count)
     sampling = replace(
         config.sampling,
         policy="start" if adapter else "base",
@@ -126,14 +128,31 @@ def write_inner(run: RunDirectory, inner: RunDirectory, config: TrainConfig, pro
     )
 
 
-def write_prompts(inner: RunDirectory, run: RunDirectory) -> None:
-    """Write the prompts of the pairs that are trained on, each once."""
+def is_derived(prompts: Path) -> bool:
+    """Return whether `write_prompts` wrote a file, and not the caller."""
+    return all(row.get("source") == _SOURCE for _, row in read_jsonl(prompts))
+
+
+def write_prompts(inner: RunDirectory, run: RunDirectory, settings: AssistConfig) -> None:
+    """Write the prompts of the pairs that are trained on, each once, with how many completions each needs.
+
+    They are spread over the prompts. Where few pairs are asked for, the last prompts need none.
+    """
     found: dict[str, dict[str, Any]] = {}
     for pair in read_pairs(run.pairs):
         key = json.dumps([pair.prompt, pair.tools], sort_keys=True)
         tools = {"tools": pair.tools} if pair.tools else {}
         found.setdefault(key, {"id": pair.id, "prompt": pair.prompt, **tools})
-    write_jsonl(inner.prompts, found.values())
+    each, more = divmod(settings.groups, max(1, len(found)))
+    turns = [each + (place < more) for place in range(len(found))]
+    write_jsonl(
+        inner.prompts,
+        (
+            prompt | {"n": turn * settings.candidates, "source": _SOURCE}
+            for prompt, turn in zip(found.values(), turns, strict=True)
+            if turn
+        ),
+    )
 
 
 def is_current(run: RunDirectory, verb: str, files: Sequence[Path]) -> bool:
@@ -145,11 +164,16 @@ def is_current(run: RunDirectory, verb: str, files: Sequence[Path]) -> bool:
 def assisted_rows(
     inner: RunDirectory, prompts: dict[str, SamplingPrompt], config: TrainConfig
 ) -> Iterator[dict[str, Any]]:
-    """Yield the lines of assisted_pairs.jsonl, at most `assist.pairs`, round after round over the prompts."""
+    """Yield the lines of assisted_pairs.jsonl, at most `assist.pairs`, round after round over the prompts.
+
+    Their gaps are those of the policy that the scores describe at a KL of `assist.kl`.
+    """
     by_prompt: dict[str, list[Rated]] = {}
     for (_, line), (_, rating) in zip(read_jsonl(inner.samples), read_jsonl(inner.ratings), strict=True):
         if rating["score"] is not None:
             by_prompt.setdefault(line["id"], []).append(Rated(line, rating["score"], rating["sd"]))
+    scores = [[one.score for one in rated] for rated in by_prompt.values()]
+    strength = find_strength(scores, config.assist.kl)
     choices = {name: list(choose_pairs(rated, config.assist.candidates)) for name, rated in by_prompt.items()}
     turns = max(map(len, choices.values()), default=0)
     wanted = [
@@ -159,10 +183,12 @@ def assisted_rows(
         if turn < len(choices[name])
     ]
     for name, turn, choice in wanted[: config.assist.pairs]:
-        yield as_row(prompts[name], turn, choice, config.assist.weight)
+        yield as_row(prompts[name], turn, choice, config.assist.weight, strength)
 
 
-def as_row(prompt: SamplingPrompt, turn: int, choice: Choice, weight: float) -> dict[str, Any]:
+def as_row(
+    prompt: SamplingPrompt, turn: int, choice: Choice, weight: float, strength: float
+) -> dict[str, Any]:
     """Return a line of assisted_pairs.jsonl: a line of pairs.jsonl with the scores of both completions."""
     best, worst = choice.best, choice.worst
     return {
@@ -172,6 +198,7 @@ def as_row(prompt: SamplingPrompt, turn: int, choice: Choice, weight: float) -> 
         "chosen": best.line["completion"],
         "rejected": worst.line["completion"],
         "label": round(choice.label, 6),
+        "gap": round(strength * (best.score - worst.score), 6),
         "weight": weight,
         "prompt_token_ids": best.line["prompt_token_ids"],
         "chosen_token_ids": best.line["token_ids"],

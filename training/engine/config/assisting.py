@@ -1,5 +1,6 @@
 """The settings of `assist`: `assist`."""
 
+import math
 from dataclasses import dataclass
 
 from primitives.text import marked as _
@@ -23,17 +24,37 @@ class AssistConfig:
         high=100_000,
     )
     candidates: int = option(
-        8, _("Completions of which the best and the worst become one pair."), low=2, high=64
+        8,
+        _(
+            "Completions that are ranked together: best and worst become a pair, then the next to them, and so on."
+        ),
+        low=2,
+        high=64,
+    )
+    kl: float = option(
+        3.5,
+        _("KL from the reference, in nats, of the policy that the labels describe."),
+        above=0,
     )
     weight: float = option(
         1.0, _("Weight of a pair that the probe labels; a person's has its own, mostly 1."), above=0
     )
     seed: int = option(0, _("Seed of the completions."), low=0)
 
+    @property
+    def groups(self) -> int:
+        """The groups of completions that give enough pairs."""
+        return math.ceil(self.pairs / (self.candidates // 2))
+
+    @property
+    def completions(self) -> int:
+        """The completions that are written."""
+        return self.groups * self.candidates
+
     def __post_init__(self) -> None:
         """Refuse more completions than a round can write."""
-        if self.pairs * self.candidates > MOST_COMPLETIONS:
-            most = MOST_COMPLETIONS // self.candidates
+        if self.completions > MOST_COMPLETIONS:
+            most = MOST_COMPLETIONS // self.candidates * (self.candidates // 2)
             raise ConfigError(
                 "assist.pairs", f"must be at most {most} with assist.candidates {self.candidates}."
             )

@@ -43,6 +43,7 @@ class EncodedPair:
     label: float
     margin: float
     weight: float
+    gap: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -293,6 +294,7 @@ class Encoder:
             label=pair.label,
             margin=pair.margin,
             weight=pair.weight,
+            gap=pair.gap,
         )
 
     def _completions(

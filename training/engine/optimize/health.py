@@ -66,7 +66,7 @@ def explain_beginning(row: dict[str, Any], config: TrainConfig) -> str:
     if abs(margin) > _NEAR_LN2:
         why = f"training starts from another policy than its reference ({config.reference})"
     else:
-        why = "its pairs ask for margins, or weigh more or less than 1"
+        why = "its pairs ask for margins or gaps, or weigh more or less than 1"
     return f"The loss began at {loss:.3f}, not at ln 2 = 0.693, because {why}."
 
 

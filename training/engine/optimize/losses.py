@@ -193,6 +193,15 @@ def kto(
     return desirable_weight * desirable + undesirable_weight * undesirable
 
 
+def regress(gain: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
+    """Compute REBEL (Gao et al., 2404.16767, algorithm 1): (gain - gap)^2, here an eighth of it.
+
+    `gain` is log pi(y_w|x) / ref(y_w|x) - log pi(y_l|x) / ref(y_l|x). Where all gaps are differences of a score over
+    beta, the policy with no loss is ref * exp(score / beta) / Z. An eighth is the curvature of DPO's loss at h = 0.
+    """
+    return (gain - gap).square() / 8
+
+
 # Losses of the difference h of the rewards ...
 OF_DIFFERENCE: dict[str, Callable[..., torch.Tensor]] = {
     "sigmoid": sigmoid,

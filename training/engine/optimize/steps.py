@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from training.engine.data.packing import PairRow
-from training.engine.optimize.losses import accuracy, count_terms, make_loss, rewards, settle
+from training.engine.optimize.losses import accuracy, count_terms, make_loss, regress, rewards, settle
 from training.engine.optimize.mismatching import reference_point
 from training.engine.optimize.state import State
 from training.engine.optimize.task import Task
@@ -83,10 +83,19 @@ def pair_losses(task: Task, row: PairRow, z0: float = 0.0) -> tuple[torch.Tensor
     logps = torch.stack(task.scorer.pair_logps(row), dim=1)
     found = rewards(task.config, logps, reference, lengths)
     losses = make_loss(task.config, z0)(settle(found, lengths), label, margin)
+    if any(pair.gap is not None for pair in pairs):
+        gaps = [math.nan if pair.gap is None else pair.gap for pair in pairs]
+        losses = _with_gaps(losses, logps - reference, torch.tensor(gaps, dtype=torch.float64, device=device))
     if task.config.nll_weight:
         losses = losses - task.config.nll_weight * logps[:, 0] / lengths[:, 0].clamp(min=1)
     losses = weight * losses
     return losses, torch.cat([losses[None], logps.T, (logps - reference).T, found.T]).detach()
+
+
+def _with_gaps(losses: torch.Tensor, gains: torch.Tensor, gaps: torch.Tensor) -> torch.Tensor:
+    """Return the losses (B,), where a pair with a gap, which is not nan, has that of its gains (B, 2) instead."""
+    asked = gaps.isfinite()
+    return torch.where(asked, regress(gains[:, 0] - gains[:, 1], gaps.nan_to_num()), losses)
 
 
 def update(task: Task, state: State, figures: StepFigures) -> None:
