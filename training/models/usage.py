@@ -1,7 +1,4 @@
-"""The rows of using a policy: trials and their answers, merged weights to download, endpoints that write.
-
-`training.models` names them all; everything else imports them from there.
-"""
+"""The rows of using a policy: trials and their answers, merged weights to download, endpoints that write."""
 
 from __future__ import annotations
 

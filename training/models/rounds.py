@@ -1,38 +1,23 @@
-"""The rows of rounds: their settings, progress, history and metrics, and the workers that lead them.
+"""The rows of rounds: their settings, progress, history and metrics.
 
-The database holds the rules: one open round per project, one metric per step, one policy per round.
 `rounds/state_machine.py` is the only writer of Round.state and of RoundEvent.
 """
 
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings as site
 from django.db import models
 from django.db.models import Case, Count, F, Q, When
-from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Policy, Project, Snapshot
-from training.usage_models import Answer, Endpoint, MergedWeights, Trial
-
-__all__ = [
-    "Answer",
-    "Endpoint",
-    "MergedWeights",
-    "Metric",
-    "Round",
-    "RoundEvent",
-    "Sweep",
-    "Trial",
-    "Worker",
-]
+from training.models.files import StoredFile
 
 
 class RoundQuerySet(models.QuerySet["Round"]):
@@ -281,79 +266,6 @@ class RoundEvent(models.Model):
         return f"{self.round}: {self.from_state} -> {self.to_state}"
 
 
-class DryRun(models.Model):
-    """A dry run of a round that is not started, or a look at a base model: asked for on a page, answered by a worker.
-
-    A project has one that is not answered. Asking again replaces it.
-    """
-
-    class Kind(models.TextChoices):
-        ROUND = "round", _("Training and sampling")
-        WRITING = "writing", _("Sampling alone")
-        MODEL = "model", _("The base model alone")
-
-    class State(models.TextChoices):
-        WAITING = "waiting", _("Waiting for a worker")
-        RUNNING = "running", _("Measuring")
-        DONE = "done", _("Done")
-        FAILED = "failed", _("Failed")
-
-    OPEN = (State.WAITING, State.RUNNING)
-
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="estimates")
-    kind = models.CharField(max_length=10, choices=Kind.choices)
-    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
-    settings = models.JSONField(default=dict, help_text=_("What was chosen, as a round keeps it."))
-    begin = models.ForeignKey(
-        Policy,
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
-        help_text=_("The policy that was chosen to start from, or to write."),
-    )
-    against = models.ForeignKey(
-        Policy,
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
-        help_text=_("The policy that was chosen to compare with."),
-    )
-    result = models.JSONField(default=dict, blank=True, help_text=_("What the engine's plan says."))
-    reason = models.TextField(blank=True, help_text=_("Why it failed, in one sentence."))
-    worker = models.CharField(max_length=255, blank=True)
-    heartbeat_at = models.DateTimeField(null=True, blank=True)
-    created_by = models.ForeignKey(
-        site.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    created_at = models.DateTimeField(default=timezone.now)
-    finished_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ["-pk"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["project"],
-                condition=Q(state__in=["waiting", "running"]),
-                name="one_open_estimate_per_project",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state="failed") | ~Q(reason=""), name="failed_estimates_say_why"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"estimate {self.pk} of {self.project.slug}"
-
-    def get_absolute_url(self) -> str:
-        return reverse("estimate", args=[self.project.slug, self.pk])
-
-    @property
-    def is_open(self) -> bool:
-        return self.state in self.OPEN
-
-
 class Metric(models.Model):
     """One optimizer step's line of metrics.jsonl. A resumed run writes the steps it repeats again."""
 
@@ -367,86 +279,3 @@ class Metric(models.Model):
 
     def __str__(self) -> str:
         return f"{self.round}, step {self.step}"
-
-
-class StoredFile(models.Model):
-    """A file of a run directory that is in the site's storage. Its object there is named by its content.
-
-    Rows are the truth: an object that no row names is what an upload left behind. `storage/courier.py` writes the rows
-    of a round that runs, fenced by its attempts.
-    """
-
-    folder = models.CharField(max_length=200, help_text=_("The run directory, below var/."))
-    path = models.CharField(max_length=300, help_text=_("In the folder."))
-    sha256 = models.CharField(max_length=64)
-    size = models.PositiveBigIntegerField(help_text=_("In bytes."))
-    stored_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        ordering = ["folder", "path"]
-        constraints = [models.UniqueConstraint(fields=["folder", "path"], name="one_stored_file_per_path")]
-
-    def __str__(self) -> str:
-        return f"{self.folder}/{self.path}"
-
-    @property
-    def key(self) -> str:
-        """Return the name of its object in the storage."""
-        return f"{self.folder}/{self.sha256}"
-
-
-class WorkerQuerySet(models.QuerySet["Worker"]):
-    def present(self) -> WorkerQuerySet:
-        """Return the workers that were seen lately and are not stopping."""
-        lately = timedelta(seconds=3 * site.HEARTBEAT_SECONDS)
-        # One that is ahead was written while the database's clock was.
-        return self.filter(seen_at__range=(Now() - lately, Now() + lately), stopping=False)
-
-
-class Worker(models.Model):
-    """A Celery worker that is running, or was: its main process writes here every few seconds."""
-
-    name = models.CharField(max_length=255, unique=True, help_text=_("Node name and process id."))
-    queues = models.JSONField(default=list)
-    seen_at = models.DateTimeField()
-    stopping = models.BooleanField(default=False, help_text=_("Its rounds hand themselves back."))
-    devices = models.JSONField(default=dict, blank=True, help_text=_("What it computes with."))
-
-    objects = WorkerQuerySet.as_manager()
-
-    def __str__(self) -> str:
-        return self.name
-
-    @classmethod
-    def for_training(cls) -> list[Worker]:
-        """Return the present workers that take rounds. They are few, so the queue names are read in Python."""
-        return [worker for worker in cls.objects.present() if "training" in worker.queues]
-
-
-class Sweep(models.Model):
-    """The last sweep for silent workers, lost messages and expired claims: one row."""
-
-    at = models.DateTimeField()
-    by = models.CharField(max_length=255, help_text=_("The worker that did it."))
-
-    def __str__(self) -> str:
-        return f"{self.at} by {self.by}"
-
-    @classmethod
-    def last(cls) -> Sweep | None:
-        return cls.objects.first()
-
-    @classmethod
-    def is_overdue(cls) -> bool:
-        """Return whether so many sweeps were missed that no worker can be sweeping."""
-        return cls.is_due(max(60, 6 * site.SWEEP_SECONDS))
-
-    @classmethod
-    def record(cls, by: str) -> None:
-        cls.objects.update_or_create(pk=1, defaults={"at": Now(), "by": by})
-
-    @classmethod
-    def is_due(cls, seconds: float) -> bool:
-        """Return whether there was no sweep for so long, by the database's clock, which may have been put back."""
-        lately = timedelta(seconds=seconds)
-        return not cls.objects.filter(at__range=(Now() - lately, Now() + lately)).exists()
