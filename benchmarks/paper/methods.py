@@ -101,7 +101,7 @@ def moving_rounds(world: World, folder: Path, **training: Any) -> Path:
 def assisted(world: World, folder: Path, model: reward_model.RewardModel, **training: Any) -> Path:
     """Train by DPO on the judged pairs, and on pairs of fresh samples that the learnt reward labels softly.
 
-    Of every few samples of a prompt the best and the worst are a pair, as the engine's assisted training had it before its pairs had gaps.
+    Of every few samples of a prompt the best and the worst are a pair, as the engine had it before pairs had gaps.
     """
     counts, actor = world.setting.counts, Actor(world.setting)
     rows = [training_row(number, *both) for number, both in enumerate(world.preferences())]
