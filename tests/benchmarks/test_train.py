@@ -108,7 +108,12 @@ def test_hh_like_lengths_are_those_of_the_readme() -> None:
 
 def measured(seconds: float, peak: int, losses: tuple[float, ...] = (0.7, 0.6)) -> Measured:
     return Measured(
-        losses=losses, seconds=seconds, wall_seconds=seconds + 5, peak_bytes=peak, dtype="bfloat16"
+        losses=losses,
+        seconds=seconds,
+        training_seconds=seconds,
+        wall_seconds=seconds + 5,
+        peak_bytes=peak,
+        dtype="bfloat16",
     )
 
 
