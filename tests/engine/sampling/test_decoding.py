@@ -24,6 +24,7 @@ from training.engine.sampling.decoding import (
     Decoder,
     Generation,
     _nucleus,
+    check_finite,
     close_ranks,
     draw,
     uniforms,
@@ -273,6 +274,25 @@ def test_damaged_weights_are_reported_and_not_sampled_from() -> None:
     model.get_output_embeddings().weight[7] = torch.nan
     with pytest.raises(ModelError, match="not finite"):
         write(model, some_prompts(2), max_new_tokens=4)
+
+
+@pytest.mark.parametrize("vocabulary", [300, 20_000])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}, {"temperature": 0}, {"repetition_penalty": 1.3}],
+)
+def test_a_damaged_row_is_told_and_leaves_others_alone(vocabulary: int, settings: dict) -> None:
+    torch.manual_seed(0)
+    logits, numbers = torch.randn(3, vocabulary), torch.tensor([0.2, 0.5, 0.999])
+    said = torch.zeros_like(logits, dtype=torch.bool)
+    whole, logps = draw(logits, numbers, SamplingConfig(**settings), said)
+    logits[1, 7] = torch.nan
+    ids, damaged = draw(logits, numbers, SamplingConfig(**settings), said)
+    assert ids[[0, 2]].tolist() == whole[[0, 2]].tolist()
+    assert damaged.isnan().tolist() == [False, True, False]
+    with pytest.raises(ModelError, match="not finite"):
+        check_finite(damaged)
+    check_finite(logps)
 
 
 def test_groups_hold_like_lengths_and_keep_a_prompt_together() -> None:

@@ -322,7 +322,7 @@ def draw(
     for some, number, repeated in zip(logits.split(rows), numbers.split(rows), parts, strict=False):
         logprobs = some.float().log_softmax(dim=-1)
         scores = logprobs if repeated is None else _penalize(some.float(), repeated, settings)
-        taken = _take(scores, number, settings).clamp(max=some.shape[1] - 1)  # beyond it without a number
+        taken = _take(scores, number, settings)
         ids.append(taken)
         logps.append(logprobs.gather(1, taken[:, None])[:, 0])
     return torch.cat(ids), torch.cat(logps)
@@ -352,14 +352,20 @@ def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfi
     part = _first_above(cumulative, passed)
     before = functional.pad(cumulative, (1, 0)).gather(1, part)
     inside = parts.gather(1, part[:, :, None].expand(-1, 1, _SEARCHED))[:, 0].cumsum(dim=-1)
-    return (part * _SEARCHED + _first_above(inside, passed - before))[:, 0]
+    found = part * _SEARCHED + _first_above(inside, passed - before)
+    return found[:, 0].clamp(
+        max=logprobs.shape[1] - 1
+    )  # what fills up the last part is drawn without numbers alone
 
 
 def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Return where sums (R, N) first pass numbers (R, 1), which are cut to stay below the last: (R, 1)."""
+    """Return where sums (R, N) first pass numbers (R, 1), which are cut to stay below the last: (R, 1).
+
+    Sums that are no numbers pass none, and the last place is returned.
+    """
     total = cumulative[:, -1:]
     cut = torch.minimum(numbers, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, cut, right=True)
+    return torch.searchsorted(cumulative, cut, right=True).clamp(max=cumulative.shape[1] - 1)
 
 
 def _kept(logprobs: torch.Tensor, settings: SamplingConfig) -> torch.Tensor:
@@ -392,7 +398,7 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     # To sort a whole vocabulary takes as long as the model: mostly, the likeliest few tokens are enough.
     likeliest = probabilities.topk(min(_NUCLEUS, probabilities.shape[1]), dim=-1).values
     inside = (likeliest.cumsum(dim=-1) - likeliest < top_p).sum(dim=-1)
-    kept = probabilities >= likeliest.gather(1, inside[:, None] - 1)
+    kept = probabilities >= likeliest.gather(1, (inside[:, None] - 1).clamp(min=0))  # 0 without numbers
     nucleus = probabilities.masked_fill(~kept, 0.0)
     rest = ((inside == likeliest.shape[1]) | (kept.sum(dim=-1) != inside)).nonzero()[:, 0]
     if len(rest):
