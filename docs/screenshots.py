@@ -294,6 +294,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     from annotate.models import Comparison, Flag, User
     from training.demo import loop, seed, simulation
     from training.rounds import deciding, state_machine
+    from training.standings.gates import measure_gate
 
     photographer = Photographer(
         browser, address, {login.username: login.password for login in seed.stored_logins()}
@@ -340,7 +341,7 @@ def take_all(browser: Browser, address: str) -> list[str]:
     judged = second.gate.filter(judged__gte=1)
     simulation.take_turns(project, people, lambda: judged.count() >= 25)
     take(DECIDING)
-    deciding.promote(second, ada)
+    (deciding.reject if measure_gate(second).verdict == "worse" else deciding.promote)(second, ada)
     project.refresh_from_db()
     names |= what_else_there_is(project, ada, ben, first)
     names |= upload_files(project, ada)
