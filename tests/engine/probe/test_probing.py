@@ -129,6 +129,21 @@ def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, caps
     assert "fitted to another base model" in capsys.readouterr().err
 
 
+def test_completions_that_are_all_alike_give_a_probe_without_skill(make_run) -> None:
+    run = make_run()
+    rows = [
+        {"id": at, "prompt": f"film {at}", "first": " good", "second": " good", "votes": [vote("first")]}
+        | {"second_finish_reason": "length"}  # so it does not end in a token that features leave out
+        for at in range(8)
+    ]
+    write_jsonl(run.votes, rows)
+    write_jsonl(run.samples, [{"id": 1, "prompt_token_ids": [3, 4], "token_ids": [5, 6], "completion": "x"}])
+    assert main(["probe", str(run.root)]) == 0
+    assert run.read_done()["probe"]["skill"]["has_skill"] is False
+    assert main(["rate", str(run.root)]) == 0
+    assert json.loads(run.ratings.read_text())["score"] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
