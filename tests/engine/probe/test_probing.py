@@ -129,7 +129,7 @@ def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, caps
     assert "fitted to another base model" in capsys.readouterr().err
 
 
-def test_completions_that_are_all_alike_give_a_probe_without_skill(make_run) -> None:
+def test_completions_that_are_all_alike_give_no_skill(make_run) -> None:
     run = make_run()
     rows = [
         {"id": at, "prompt": f"film {at}", "first": " good", "second": " good", "votes": [vote("first")]}
