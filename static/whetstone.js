@@ -1,6 +1,8 @@
 // The parts that every page shares: the theme switch, menus that close, notices, and what to say when a request fails.
 // Everything here improves a page that already works without it.
 
+import { watchPolls } from "./polling.js";
+
 const notices = document.getElementById("notices");
 
 // Show a notice in the corner. `level` is success, warning, error or info; errors stay until dismissed.
@@ -8,9 +10,6 @@ export function notify(text, level = "info") {
   const notice = document.getElementById("notice-template").content.firstElementChild.cloneNode(true);
   notice.classList.add(level);
   notice.querySelector("span").textContent = text;
-  for (const other of notices.querySelectorAll("[data-notice] > span")) {
-    if (other.textContent === text) other.parentElement.remove();
-  }
   notices.append(notice);
 }
 
@@ -25,16 +24,25 @@ function fade(notice) {
   setTimeout(() => (notice.matches(":hover, :focus-within") ? fade(notice) : notice.remove()), 8000);
 }
 
+// A notice that says the same as an earlier one replaces it.
+function replaceSame(notice) {
+  const text = notice.querySelector("span").textContent;
+  for (const other of notices.querySelectorAll("[data-notice]")) {
+    if (other !== notice && other.querySelector("span").textContent === text) other.remove();
+  }
+}
+
 // Notices come with the page, with answers, and from scripts.
-function fadeAll() {
+function takeInAll() {
   for (const notice of notices.querySelectorAll("[data-notice]:not([data-seen])")) {
     notice.dataset.seen = "";
+    replaceSame(notice);
     fade(notice);
   }
 }
 
-new MutationObserver(fadeAll).observe(notices, { childList: true });
-fadeAll();
+new MutationObserver(takeInAll).observe(notices, { childList: true });
+takeInAll();
 
 // --- Cookies for pages: the theme, and the reader's time zone ---
 
@@ -148,6 +156,8 @@ document.addEventListener("submit", (event) => {
 }, true);
 
 // --- Requests of htmx ---
+
+watchPolls();
 
 // Our own error pages name where they want to go (HX-Retarget). Anything else, such as a proxy's page, stays out.
 document.addEventListener("htmx:before:swap", (event) => {

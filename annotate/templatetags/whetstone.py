@@ -89,6 +89,12 @@ def markdown(text: str, project: Project) -> SafeString:
 
 
 @register.filter
+def draft(text: str, project: Project) -> SafeString:
+    """Return the text so far of a completion that is being written, as `markdown` shows it."""
+    return rendering.render_markdown(text, project.image_hosts, is_draft=True)
+
+
+@register.filter
 def excerpt(text: object, length: int) -> str:
     """Return the beginning of a text for a list, without the base64 of its images."""
     return Truncator(hide_payloads(str(text))).chars(length)

@@ -65,17 +65,18 @@ def _fit(text: str, room: int) -> tuple[str, int]:
     return shown[:end], end + marks * MARK_ROOM
 
 
-def render_markdown(text: str, hosts: Sequence[str] = ()) -> SafeString:
+def render_markdown(text: str, hosts: Sequence[str] = (), *, is_draft: bool = False) -> SafeString:
     """Return `text`, cut for display, as clean HTML: the answer first, and the reasoning before it folded away.
 
-    Remote images are loaded from `hosts` alone.
+    Remote images are loaded from `hosts` alone. A draft is longer when it is shown next, so it is not cached.
     """
+    render = _render if is_draft else _rendered
     folded, payloads = fold(text)
     reasoning, answer, is_whole = split_reasoning(folded)
     shown, taken = _fit(answer, DISPLAY_LIMIT)
     html = SafeString("")
     if shown.strip() or not reasoning.strip():
-        html = _rendered(shown, payloads, hosts)
+        html = render(shown, payloads, hosts)
     if not reasoning.strip():
         return html
     thoughts, _ = _fit(reasoning, DISPLAY_LIMIT - taken)
@@ -83,7 +84,7 @@ def render_markdown(text: str, hosts: Sequence[str] = ()) -> SafeString:
         '<details class="reasoning"{}><summary>{}</summary>{}</details>',
         "" if is_whole else SafeString(" open"),
         _reasoning_title(len(unfold(reasoning, payloads)), is_whole),
-        _rendered(thoughts, payloads, hosts),
+        render(thoughts, payloads, hosts),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from training.engine.adapters.loading import load_policy, save_adapter
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair
 from training.engine.model.logps import Scorer
@@ -219,3 +220,20 @@ def read_metrics(run: RunDirectory) -> list[dict]:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_adapter(tmp_path: Path, tiny_model: Path):
+    """Save an adapter with weights large enough to matter."""
+
+    def make(name: str, seed: int, size: float = 0.2) -> Path:
+        config = TrainConfig.from_dict({"base_model": str(tiny_model), "lora": {"r": 4, "alpha": 8}})
+        model = load_policy(config).model
+        torch.manual_seed(seed)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                torch.nn.init.normal_(weight, std=size)
+        save_adapter(model, tmp_path / name)
+        return tmp_path / name
+
+    return make

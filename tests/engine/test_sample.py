@@ -10,7 +10,7 @@ import transformers
 
 from tests.engine.conftest import make_tokenizer
 from training.engine.__main__ import main
-from training.engine.adapters.loading import has_adapter, load_policy, load_sampled, load_scored, save_adapter
+from training.engine.adapters.loading import has_adapter, load_sampled, load_scored
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError, DataError, ModelError
 from training.engine.model.base import load_base
@@ -54,23 +54,6 @@ def sampled(make_run):
 
 def lines(run: RunDirectory) -> list[dict]:
     return [json.loads(line) for line in run.samples.read_text().splitlines()]
-
-
-@pytest.fixture
-def make_adapter(tmp_path: Path, tiny_model: Path):
-    """Save an adapter with weights large enough to matter."""
-
-    def make(name: str, seed: int, size: float = 0.2) -> Path:
-        config = TrainConfig.from_dict({"base_model": str(tiny_model), "lora": {"r": 4, "alpha": 8}})
-        model = load_policy(config).model
-        torch.manual_seed(seed)
-        for weight in model.parameters():
-            if weight.requires_grad:
-                torch.nn.init.normal_(weight, std=size)
-        save_adapter(model, tmp_path / name)
-        return tmp_path / name
-
-    return make
 
 
 def logprob(base: Path, adapter: Path | None, prompt: str, token_ids: list[int]) -> float:

@@ -3,7 +3,7 @@
 import json
 
 from training.engine.rundir import write_jsonl
-from training.engine.sample import sample
+from training.engine.sample import load_native, sample
 from training.engine.serve import Desk
 
 
@@ -51,3 +51,63 @@ def test_parts_are_said_as_seldom_as_the_pace_wants(make_run) -> None:
     request = {"config": json.loads(run.config_file.read_text()), "prompt": "the film was"}
     Desk(said.append, pace=3600).answer(json.dumps(request).encode())
     assert [one["share"] < 0.2 for one in said if one.get("phase") == "writing"] == [True]
+
+
+def test_a_request_stops_at_its_own_strings_alone(make_run) -> None:
+    run = make_run(sampling={"max_new_tokens": 40, "seed": 3, "temperature": 2.0})
+    config = json.loads(run.config_file.read_text())
+    said: list[dict] = []
+    desk = Desk(said.append)
+
+    def ask(*stop: str) -> str:
+        sampling = config["sampling"] | {"stop": list(stop)}
+        request = {"config": config | {"sampling": sampling}, "prompt": "the film was"}
+        desk.answer(json.dumps(request).encode())
+        return said[-1]["sample"]["completion"]
+
+    whole = ask()
+    middle = whole[len(whole) // 2]
+    cut = whole.partition(middle)[0]
+    desk.kept.clear()
+    assert [ask(middle), ask(), ask(middle)] == [cut, whole, cut]
+
+
+def test_a_cut_answer_has_the_log_probability_of_the_rest(make_run) -> None:
+    run = make_run(sampling={"max_new_tokens": 40, "samples_per_prompt": 1, "seed": 3, "temperature": 2.0})
+    write_jsonl(run.prompts, [{"id": "1", "prompt": "the film was"}])
+    sample(run)
+    whole = json.loads(run.samples.read_text())["completion"]
+    config = json.loads(run.config_file.read_text())
+    config["sampling"]["stop"] = [whole[len(whole) // 2]]
+    run.config_file.write_text(json.dumps(config))
+    sample(run)
+    said: list[dict] = []
+    Desk(said.append).answer(json.dumps({"config": config, "prompt": "the film was"}).encode())
+    assert said[-1]["sample"] == json.loads(run.samples.read_text())
+
+
+def test_each_answer_is_checked_until_one_was_right(make_run, make_adapter, monkeypatch) -> None:
+    other, load = make_adapter("other", 1), load_native
+    monkeypatch.setattr(
+        "training.engine.serve.load_native",
+        lambda config, adapter, *, chats: (load(config, adapter)[0], load(config, other)[1]),
+    )
+    run = make_run(sampling={"max_new_tokens": 10, "seed": 3}, start_adapter=str(make_adapter("trained", 2)))
+    request = json.dumps({"config": json.loads(run.config_file.read_text()), "prompt": "the film was"})
+    said: list[dict] = []
+    desk = Desk(said.append)
+    for _twice in range(2):
+        desk.answer(request.encode())
+        assert "The model does not write what it scores" in said[-1].get("error", "")
+
+
+def test_longer_answers_than_those_checked_are_checked(make_run) -> None:
+    run = make_run(sampling={"max_new_tokens": 1, "seed": 3})
+    config = json.loads(run.config_file.read_text())
+    said: list[dict] = []
+    desk = Desk(said.append)
+    for tokens, checked in ((1, 1), (8, 8), (2, 8)):
+        sampling = config["sampling"] | {"max_new_tokens": tokens}
+        desk.answer(json.dumps({"config": config | {"sampling": sampling}, "prompt": "the film"}).encode())
+        assert "sample" in said[-1]
+        assert [one.checked for one in desk.kept.values()] == [checked]

@@ -28,7 +28,7 @@ from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sampling import vllm_writer
 from training.engine.sampling.decoding import Decoder, Generation, Report, Sample
 from training.engine.sampling.grouping import Request
-from training.engine.sampling.stopping import StopStrings, decode
+from training.engine.sampling.stopping import decode, stops_of
 from training.engine.selfcheck import check_causal, choose_way
 
 _TRIES = 8  # draws for one completion that is to differ from its prompt's others
@@ -144,7 +144,7 @@ def load_native(
 ) -> tuple[LoadedModel, Decoder]:
     """Return the policy with our own loop to write from it, as `load_writer` does without vLLM."""
     loaded = load_sampled(config, adapter)
-    stops = StopStrings(loaded.tokenizer, config.sampling.stop) if config.sampling.stop else None
+    stops = stops_of(config.sampling, loaded.tokenizer)
     return loaded, Decoder(
         loaded.model, ends_of(loaded, config, chats), loaded.device, config.sampling, stops
     )
@@ -241,9 +241,9 @@ def _kept(
 ) -> list[tuple[Generation, str]]:
     """Return what is kept of each completion, with its text: all that comes before a stop string."""
     both = zip(requests, written, decode(tokenizer, requests, written), strict=True)
-    if not settings.stop:
+    stops = stops_of(settings, tokenizer)
+    if stops is None:
         return [(one, text) for _, one, text in both]
-    stops = StopStrings(tokenizer, settings.stop)
     return [stops.cut(request, one, text) for request, one, text in both]
 
 

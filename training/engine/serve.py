@@ -24,6 +24,7 @@ from training.engine.data.tokens import Encoder
 from training.engine.errors import DataError, EngineError, disk_full, first_line, memory_short
 from training.engine.model.base import LoadedModel, set_threads
 from training.engine.records import SamplingPrompt, read_prompt
+from training.engine.rescoring import fill_logprobs
 from training.engine.sample import (
     check_writing,
     check_written,
@@ -36,6 +37,7 @@ from training.engine.sampling.decoding import Decoder
 from training.engine.sampling.drafts import Draft
 from training.engine.sampling.grouping import Request
 from training.engine.sampling.reading import Way
+from training.engine.sampling.stopping import stops_of
 
 IDLE_SECONDS = 300.0
 LONGEST_LINE = 8 << 20  # bytes of a request
@@ -48,12 +50,16 @@ Say = Callable[[dict[str, Any]], None]
 
 @dataclass
 class _Kept:
-    """A policy that is ready to write, in the way that was found to be exact for it."""
+    """A policy that is ready to write, in the way that was found to be exact for it.
+
+    `checked` is the most new tokens that were asked for when that was found. An answer may be longer: it is checked.
+    """
 
     loaded: LoadedModel
     decoder: Decoder
     encoder: Encoder
     way: Way | None = None
+    checked: int = 0
 
 
 def serve(idle: float = IDLE_SECONDS) -> None:
@@ -117,20 +123,23 @@ class Desk:
         kept = self._policy(config, chat=isinstance(prompt.prompt, list))
         settings = config.sampling
         kept.decoder.settings = settings = replace(settings, skip_long=False)
+        kept.decoder.stops = stops_of(settings, kept.loaded.tokenizer)
         [(_prompt, ids)] = encode_prompts([prompt], kept.loaded, config, kept.encoder)[0]
-        is_first = kept.way is None
-        if kept.way is None:
+        way = kept.way if settings.max_new_tokens <= kept.checked else None
+        if way is None:
             check_writing(kept.loaded, kept.decoder, [ids])
-            kept.way = kept.decoder.way
-        kept.decoder.use(kept.way)
+        else:
+            kept.decoder.use(way)
 
         tokenizer = kept.loaded.tokenizer
         telling = _Telling(self.say, Draft(tokenizer, Request(ids, 0), settings.stop), self.pace)
         kept.decoder.watch = telling.watch
         samples = write_samples(kept.decoder, tokenizer, [(prompt, ids)], settings, telling.report)
         kept.decoder.release()
-        if is_first:
+        if way is None:
             check_written(kept.loaded, samples, native=True)
+            kept.way, kept.checked = kept.decoder.way, settings.max_new_tokens
+        fill_logprobs(kept.loaded, config, samples)
         return sample_line(samples[0], settings)
 
     def _policy(self, config: TrainConfig, *, chat: bool) -> _Kept:

@@ -32,7 +32,7 @@ from training.models import Answer, Round, Trial, Worker
 from training.rounds import workers
 from training.rounds.plan import Plan, on_this_machine
 from training.rounds.starts import check_writer, is_endpoint
-from training.usage.warm_engine import EngineRefusalError, UnwantedError, engine
+from training.usage.warm_engine import EngineRefusalError, Tell, UnwantedError, engine
 
 logger = logging.getLogger(__name__)
 
@@ -211,16 +211,23 @@ def _by_engine(one: Answer) -> dict[str, Any]:
     """Return a sample by the warm engine of this process."""
     config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
     config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
+    return engine.write(config, one.trial.content, report_to(one), SECONDS)
+
+
+def report_to(one: Answer) -> Tell:
+    """Return a function that writes to an answer's row how far it is. The text is written when it has changed."""
+    written = ""
 
     def tell(phase: str, share: float, text: str) -> bool:
+        nonlocal written
         if workers.is_stopping(one.worker):
             _hand_back(one)
-        draft = {"text": make_storable(text[:LONGEST_DRAFT]), "words_at": Coalesce("words_at", Now())}
-        return bool(
-            _ours(one).update(phase=phase, share=share, heard_at=Now(), **(draft if text.strip() else {}))
-        )
+        draft, changed = make_storable(text[:LONGEST_DRAFT]), dict[str, Any]()
+        if draft.strip() and draft != written:
+            written, changed = draft, {"text": draft, "words_at": Coalesce("words_at", Now())}
+        return bool(_ours(one).update(phase=phase, share=share, heard_at=Now(), **changed))
 
-    return engine.write(config, one.trial.content, tell, SECONDS)
+    return tell
 
 
 def _by_endpoint(one: Answer) -> dict[str, Any]:

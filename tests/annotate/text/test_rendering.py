@@ -330,6 +330,18 @@ def test_a_text_is_rendered_once_while_the_cache_has_room() -> None:
     assert cache.used == 0
 
 
+def test_a_draft_looks_the_same_and_takes_no_room_in_the_cache() -> None:
+    for text in (
+        "draft **so** far",
+        "<think>draft thoughts</think>draft *words*",
+        "<think>draft without an end",
+    ):
+        used = rendering.CACHE.used
+        draft = rendering.render_markdown(text, is_draft=True)
+        assert rendering.CACHE.used == used
+        assert draft == render_markdown(text)
+
+
 # --- Differences --------------------------------------------------------------------------------------------------
 
 words = st.lists(st.sampled_from("abcd"), max_size=12)

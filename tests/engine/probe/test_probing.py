@@ -12,8 +12,11 @@ import torch
 from tests.engine.conftest import WORDS
 from training.engine.__main__ import main
 from training.engine.config import TrainConfig
+from training.engine.errors import DataError
 from training.engine.probe.base_reader import BaseReader
 from training.engine.probe.probing import list_checks
+from training.engine.probe.regression import Posterior
+from training.engine.probe.storage import Probe, Standard, load_probe
 from training.engine.probe.votes import VotedPair
 from training.engine.records import parse_pair
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
@@ -126,6 +129,21 @@ def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, caps
     assert "fitted to another base model" in capsys.readouterr().err
 
 
+def test_completions_that_are_all_alike_give_no_skill(make_run) -> None:
+    run = make_run()
+    rows = [
+        {"id": at, "prompt": f"film {at}", "first": " good", "second": " good", "votes": [vote("first")]}
+        | {"second_finish_reason": "length"}  # so it does not end in a token that features leave out
+        for at in range(8)
+    ]
+    write_jsonl(run.votes, rows)
+    write_jsonl(run.samples, [{"id": 1, "prompt_token_ids": [3, 4], "token_ids": [5, 6], "completion": "x"}])
+    assert main(["probe", str(run.root)]) == 0
+    assert run.read_done()["probe"]["skill"]["has_skill"] is False
+    assert main(["rate", str(run.root)]) == 0
+    assert json.loads(run.ratings.read_text())["score"] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -165,3 +183,58 @@ def test_ties_alone_are_labelled_one_half(make_run) -> None:
     labels = {line["id"]: line["label"] for _, line in read_jsonl(run.probe_labels)}
     assert labels.pop("3") == 0.5
     assert all(label > 0.5 for label in labels.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"skill": "great"},
+        {"skill": {}},
+        {"skill": {"has_skill": "no"}},
+        {"features": {"layers": "many"}},
+        {"features": {"layers": float("inf")}},
+        {"features": 3},
+        {"alpha": float("nan")},
+        {"alpha": 0},
+        {"format": [1]},
+    ],
+)
+def test_a_damaged_probe_is_one_sentence(tmp_path: Path, change: dict[str, Any]) -> None:
+    numbers = torch.ones(4, dtype=torch.float64)
+    about = {"features": {"layers": 1}, "skill": {"has_skill": True}, "base_model": {}}
+    Probe(Posterior(numbers, numbers[:, None], 1.0), Standard(numbers, numbers), about).save(
+        tmp_path / "probe"
+    )
+    load_probe(tmp_path / "probe", {})
+    file = tmp_path / "probe" / "probe.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(DataError, match="cannot be read"):
+        load_probe(tmp_path / "probe", {})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"mean": torch.full((4,), torch.nan)},
+        {"mean": torch.ones(4, 1)},
+        {"basis": torch.ones(4)},
+        {"scale": torch.tensor(1.0)},
+        {"scale": torch.zeros(4)},
+    ],
+)
+def test_damaged_numbers_of_a_probe_are_one_sentence(tmp_path: Path, odd: dict[str, torch.Tensor]) -> None:
+    found = {
+        "mean": torch.ones(4),
+        "basis": torch.ones(4, 1),
+        "center": torch.ones(4),
+        "scale": torch.ones(4),
+    }
+    found |= odd
+    about = {"features": {"layers": 1}, "skill": {"has_skill": True}, "base_model": {}}
+    posterior, standard = (
+        Posterior(found["mean"], found["basis"], 1.0),
+        Standard(found["center"], found["scale"]),
+    )
+    Probe(posterior, standard, about).save(tmp_path / "probe")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_probe(tmp_path / "probe", {})

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from training.engine.probe.regression import find_directions, fit
+from training.engine.probe.fitting import fit_probe
+from training.engine.probe.regression import MOST_ALPHA, find_directions, fit
 
 
 def drawn(count: int, size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -69,3 +70,28 @@ def test_labels_of_one_half_teach_nothing() -> None:
     more = torch.cat([differences, torch.randn(20, 3, dtype=torch.float64)])
     halves = torch.cat([labels, torch.full((20,), 0.5, dtype=torch.float64)])
     assert torch.allclose(fit(more, halves, alpha=1.0).mean, fit(differences, labels, alpha=1.0).mean)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        torch.zeros(6, 3),
+        torch.zeros(2, 9),
+        torch.cat([torch.zeros(2, 3), torch.ones(4, 3)]),
+        torch.zeros(0, 3),
+    ],
+)
+def test_nothing_is_learnt_where_nothing_differs(differences: torch.Tensor) -> None:
+    directions = find_directions(differences)
+    chosen = directions.coordinates[:2]  # which are all alike
+    found = directions.lift(fit(chosen, torch.ones(len(chosen), dtype=torch.float64)))
+    assert found.mean.tolist() == [0.0] * differences.shape[1]
+    assert found.alpha == MOST_ALPHA
+    assert found.chance(torch.ones(1, differences.shape[1])).tolist() == [0.5]
+
+
+def test_comparisons_that_are_missing_give_no_skill() -> None:
+    found = fit_probe([], torch.zeros(0, 4))
+    assert not found.skill.has_skill
+    assert (found.chances, found.labels) == ([], [])
+    assert found.posterior.mean.tolist() == [0.0] * 4

@@ -1,16 +1,23 @@
 """A probe's scores of completions that were measured: the same as the verb `rate`, and never in the way."""
 
 import random
+import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.engine.probe.test_probing import STARTER, review_votes, vote
+from training.engine.__main__ import main
 from training.engine.config import TrainConfig
+from training.engine.probe.base_reader import base_digests
 from training.engine.probe.probing import fit_run
 from training.engine.probe.rating import rate
+from training.engine.probe.regression import Posterior
+from training.engine.probe.storage import Standard, load_probe
 from training.engine.records import SamplingPrompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.sample import sample
@@ -44,7 +51,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
         rows.append({"id": number, "prompt": opening, "chosen": better, "rejected": worse})
     write_jsonl(run.pairs, rows)
     fit_run(run)
+    train(run)
     return run
+
+
+@pytest.fixture
+def run(fitted: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """Return a copy of it, whose probe may be damaged."""
+    return RunDirectory(shutil.copytree(fitted.root, tmp_path / "run"))
 
 
 def test_scores_are_those_of_the_verb_rate(fitted: RunDirectory) -> None:
@@ -74,18 +88,41 @@ def test_scores_are_those_of_the_verb_rate(fitted: RunDirectory) -> None:
     assert both.low <= both.value <= both.high
 
 
-def test_before_and_after_are_rated_and_a_bad_probe_is_told(fitted: RunDirectory) -> None:
-    train(fitted)
-    scale(fitted)
-    found = fitted.read_done()["scale"]
+def test_a_rating_that_fails_is_told_and_the_scale_is_kept(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.engine.probe.base_reader.load_scored", too_large)
+        assert main(["scale", str(run.root)]) == 0
+    told = run.read_done()["scale"]
+    assert told["final"]["probe"] is None
+    assert told["events"] == [
+        "The probe did not rate what was written: Out of memory: lower max_tokens, and start again."
+    ]
+
+
+def test_a_probe_of_other_features_rates_nothing(run: RunDirectory) -> None:
+    found, ones = load_probe(run.probe, base_digests(run.read_config())), torch.ones(4, 5)
+    posterior, standard = Posterior(ones[0], ones[1][:, None], 1.0), Standard(ones[2], ones[3])
+    replace(found, posterior=posterior, standard=standard).save(run.probe)
+    assert main(["scale", str(run.root)]) == 0
+    assert "reads other features than this model has" in run.read_done()["scale"]["events"][-1]
+
+
+def test_before_and_after_are_rated_and_a_bad_probe_is_told(run: RunDirectory) -> None:
+    scale(run)
+    found = run.read_done()["scale"]
     before, after = found["reference"]["probe"], found["final"]["probe"]
     for one in (before, after):
         assert one["low"] < one["value"] < one["high"]
     assert before["value"] != after["value"]
     assert found["events"] == []
-    (fitted.probe / "probe.json").write_text("{}")
-    scale(fitted)  # once more, as the probe is another one
-    told = fitted.read_done()["scale"]
+    (run.probe / "probe.json").write_text("{}")
+    scale(run)  # once more, as the probe is another one
+    told = run.read_done()["scale"]
     assert told["final"]["probe"] is None
     assert told["final"]["kl"] == found["final"]["kl"]
     assert "The probe did not rate what was written" in told["events"][-1]

@@ -4,10 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Comparison, Completion, Prompt
+from annotate.text import rendering
 from tests.training.pages import FRAGMENT
 from tests.training.using.openai_server import completion
 from training.models import Answer, Trial
@@ -203,3 +206,39 @@ def test_a_lost_worker_leaves_what_was_written_and_a_sentence(
     shown = flat(client.get(page))
     assert "It was begun several times, and never ended. This is what it had written." in shown
     assert "Half a sent" in shown
+
+
+def test_the_text_so_far_is_written_only_when_it_has_changed(ask: Any, settings: Any) -> None:
+    _answer, trial = ask()
+    one = trial.answers.first()
+    Answer.objects.filter(pk=one.pk).update(state="running", attempt=1)
+    one.refresh_from_db()
+    tell = trials.report_to(one)
+    for share, text, is_written in (
+        (0.1, "So", True),
+        (0.2, "So", False),
+        (0.3, " \n", False),
+        (0.4, "So it", True),
+    ):
+        with CaptureQueriesContext(connection) as asked:
+            assert tell("writing", share, text)
+        updates = [query["sql"] for query in asked if query["sql"].startswith("UPDATE")]
+        assert ['"text" =' in sql for sql in updates] == [is_written]
+        one.refresh_from_db()
+        assert (one.share, one.text) == (share, "So it" if share > 0.3 else "So")
+    whole = "x" * trials.LONGEST_DRAFT
+    assert tell("writing", 0.5, whole)
+    with CaptureQueriesContext(connection) as asked:
+        assert tell("writing", 0.6, whole + "more")
+    assert not any('"text" =' in query["sql"] for query in asked)
+
+
+def test_a_draft_takes_no_room_in_the_cache_of_texts(ask: Any, owner: Any, client_for: Any) -> None:
+    _answer, trial = ask()
+    page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
+    Answer.objects.update(state="running", attempt=1, heard_at=timezone.now(), text="Half **a** sent")
+    client.get(page)
+    used = rendering.CACHE.used
+    Answer.objects.update(text="Half **a** sentence")
+    assert "<strong>a</strong> sentence" in flat(client.get(page, headers=FRAGMENT))
+    assert rendering.CACHE.used == used

@@ -45,7 +45,7 @@ def fit_probe(
     """
     folds = assign_folds(voted)
     directions = find_directions(differences)
-    told = torch.tensor([one.is_decided for one in voted])
+    told = torch.tensor([one.is_decided for one in voted], dtype=torch.bool)
     crossed: list[Posterior | None] = [None] * FOLDS
     chances = torch.full((len(voted),), 0.5, dtype=torch.float64)
     people = estimate(one.item() for one in voted)
@@ -61,7 +61,7 @@ def fit_probe(
             crossed[fold], chances[asked] = found, found.chance(directions.coordinates[asked])
         people = _people(voted, chances)
         report(turn + 1, _TURNS)
-        if float((chances - before).abs().max()) < _CLOSE:
+        if bool(((chances - before).abs() < _CLOSE).all()):
             break
     skill = measure(voted, chances.tolist(), people)
     if not skill.has_skill:
@@ -96,4 +96,4 @@ def assign_folds(voted: Sequence[VotedPair]) -> torch.Tensor:
     """Return the fold of each comparison: prompts are dealt out by their hash, whatever the order of the lines."""
     prompts = sorted({one.prompt_key for one in voted})
     fold_of = {prompt: at % FOLDS for at, prompt in enumerate(prompts)}
-    return torch.tensor([fold_of[one.prompt_key] for one in voted])
+    return torch.tensor([fold_of[one.prompt_key] for one in voted], dtype=torch.long)

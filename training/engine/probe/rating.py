@@ -38,8 +38,6 @@ def rate(run: RunDirectory) -> None:
         if couples:
             reader = model.features_of([pair for pair, _ in couples], probe.layers, events.append)
             for places, features in reader.read([pair for pair, _ in couples]):
-                if features.shape[-1] != len(probe.standard.scale):
-                    raise DataError(f"The probe in {folder} reads other features than this model has.")
                 scores, deviations = probe.rate(features.flatten(0, 1))
                 names = [name for place in places for name in couples[place][1]]
                 for name, score, deviation in zip(names, scores.tolist(), deviations.tolist(), strict=True):

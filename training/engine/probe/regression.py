@@ -69,7 +69,7 @@ def find_directions(differences: torch.Tensor, most: int = MOST_DIRECTIONS) -> D
     """Return differences (n, d) along those directions in which they are longest: exactly, if `most` suffices."""
     wide = differences.double()
     count, size = wide.shape
-    if size <= min(count, most):
+    if not count or size <= min(count, most):
         return Directions(wide, None)
     if count <= size:
         lengths, vectors = torch.linalg.eigh(wide @ wide.T)
@@ -98,12 +98,13 @@ def fit(
     """Return the posterior given coordinates (n, r) and labels (n,), see equation 1, each counted `weights` times.
 
     `alpha` unset is found by the evidence: alpha = gamma / |w|^2, with gamma the number of well-determined weights
-    (MacKay 1992, equation 18). `start` is a posterior to begin from.
+    (MacKay 1992, equation 18). `start` is a posterior to begin from. Coordinates that are all 0 give weights of 0.
     """
+    count = max(1, len(coordinates))
     if weights is None:
         weights = torch.ones(len(coordinates), dtype=torch.float64)
     mean = start.mean if start else torch.zeros(coordinates.shape[1], dtype=torch.float64)
-    precision = alpha or (start.alpha if start else float(coordinates.square().sum(dim=1).mean()))
+    precision = alpha or (start.alpha if start else _within(float(coordinates.square().sum()) / count))
     for _ in range(_ROUNDS):
         mean = _mode(coordinates, labels, weights, precision, mean)
         if alpha:
@@ -111,12 +112,16 @@ def fit(
         known = torch.linalg.eigvalsh(_curvature(coordinates, labels, weights, mean)).clamp(min=0)
         gamma = float((known / (known + precision)).sum())
         length = float(mean.square().sum())
-        wanted = min(max(gamma / length, LEAST_ALPHA), MOST_ALPHA) if length else MOST_ALPHA
+        wanted = _within(gamma / length) if length else MOST_ALPHA
         moved, precision = abs(wanted / precision - 1), wanted
         if moved < 0.03:
             mean = _mode(coordinates, labels, weights, precision, mean)
             break
     return Posterior(mean, _basis(_curvature(coordinates, labels, weights, mean), precision), precision)
+
+
+def _within(alpha: float) -> float:
+    return min(max(alpha, LEAST_ALPHA), MOST_ALPHA)
 
 
 def _mode(

@@ -1,6 +1,7 @@
 """A probe as a folder: `probe.json`, which tells people of it, and `probe.safetensors` with its numbers."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,11 @@ class Probe:
     def rate(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scores of completions and their standard deviations, each (n,), of features (n, d).
 
-        A score of 0 is that of the average completion; differences of two scores are log odds.
+        A score of 0 is that of the average completion; differences of two scores are log odds. Raises DataError if it
+        was fitted to features of another size.
         """
+        if features.shape[-1] != len(self.standard.scale):
+            raise DataError("The probe reads other features than this model has.")
         standard = self.standard.apply(features)
         return self.posterior.score(standard), self.posterior.deviation(standard)
 
@@ -86,14 +90,30 @@ def load_probe(folder: Path, base_model: dict[str, str]) -> Probe:
             Standard(numbers["center"], numbers["scale"]),
             about,
         )
-        size = {len(tensor) for tensor in numbers.values()}
-        if about["format"] != FORMAT or len(size) != 1 or probe.layers < 1:
-            raise ValueError(f"format {about['format']} is not {FORMAT}, or its sizes differ")
+        if about["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        _check(probe)
         known = about["base_model"]
     except FileNotFoundError:
         raise DataError(f"{folder} holds no probe.") from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, SafetensorError) as error:
         raise DataError(f"The probe in {folder} cannot be read: {first_line(error).rstrip('.')}.") from None
     if known != base_model:
         raise ModelError(f"The probe in {folder} was fitted to another base model than base_model.")
     return probe
+
+
+def _check(probe: Probe) -> None:
+    """Raise ValueError, or KeyError or TypeError, unless scores can be computed with this probe."""
+    posterior, standard = probe.posterior, probe.standard
+    vectors = (posterior.mean, standard.center, standard.scale)
+    if posterior.basis.dim() != 2 or any(one.shape != posterior.basis.shape[:1] for one in vectors):
+        raise ValueError("its sizes differ")
+    if not all(bool(one.isfinite().all()) for one in (*vectors, posterior.basis)):
+        raise ValueError("its numbers are not finite")
+    if not (0 < posterior.alpha < math.inf and bool((standard.scale > 0).all())):
+        raise ValueError("its scale or its alpha is not above 0")
+    if probe.layers < 1:
+        raise ValueError("it has no layers")
+    if not isinstance(probe.about["skill"]["has_skill"], bool):
+        raise TypeError("it does not say whether it has skill")

@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from training.engine.config import SamplingConfig
 from training.engine.sampling.decoding import Generation
 from training.engine.sampling.grouping import Request
 
 _CONTEXT = 4  # tokens of the prompt that a completion is decoded after
 _DECODING = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+
+
+def stops_of(settings: SamplingConfig, tokenizer: Any) -> "StopStrings | None":
+    """Return the stop strings of these settings, None if there are none."""
+    return StopStrings(tokenizer, settings.stop) if settings.stop else None
 
 
 class StopStrings:

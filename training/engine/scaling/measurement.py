@@ -15,7 +15,7 @@ from training.engine.model.logps import Scorer
 from training.engine.records import SamplingPrompt
 from training.engine.sample import check_writing, check_written, encode_prompts, ends_of, write_samples
 from training.engine.sampling.decoding import Decoder, Sample
-from training.engine.sampling.stopping import StopStrings
+from training.engine.sampling.stopping import stops_of
 from training.engine.scaling.divergence import as_rating, read_completions
 from training.engine.scaling.intervals import Interval, mean_interval
 from training.engine.scaling.weights import ScaledWeights, place
@@ -100,7 +100,7 @@ class Meter:
 
     def _write(self, seed: int, report: Report) -> list[Sample]:
         sampling = replace(self.sampling, seed=seed)
-        stops = StopStrings(self.loaded.tokenizer, sampling.stop) if sampling.stop else None
+        stops = stops_of(sampling, self.loaded.tokenizer)
         decoder = Decoder(self.loaded.base, self._ends, self.loaded.device, sampling, stops)
         is_first = self._way is None
         if is_first:

@@ -16,7 +16,7 @@ from typing import Any
 
 from training.engine.adapters.loading import load_scored, reference_adapter
 from training.engine.config import OF_RATINGS, TrainConfig
-from training.engine.errors import ConfigError, DataError, EngineError
+from training.engine.errors import ConfigError, DataError, EngineError, memory_short
 from training.engine.model.base import model_files, set_threads
 from training.engine.records import SamplingPrompt, TrainingPair, read_pairs, read_prompts
 from training.engine.rundir import RunDirectory, digest
@@ -180,8 +180,11 @@ def _rated(
         if probe is None:
             return measured, []
         scores = rate_samples(run, config, probe, [written[figures] for figures in parts.values()])
-    except EngineError as error:
-        return measured, [f"The probe did not rate what was written: {error}"]
+    except Exception as error:
+        known = error if isinstance(error, EngineError) else memory_short(error, "score")
+        if known is None:
+            raise
+        return measured, [f"The probe did not rate what was written: {known}"]
     rated = {
         name: replace(figures, probe=score)
         for (name, figures), score in zip(parts.items(), scores, strict=True)

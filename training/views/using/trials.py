@@ -22,6 +22,9 @@ from training.usage.naming import writers
 from training.views.using.forms import ReplyForm, SamplingForm, TryForm
 
 EARLIER = 5  # trials that the form lists
+# A draft is rendered for each look at it, which takes up to a second of CPU for a long one.
+CHARACTERS_PER_MILLISECOND = 10  # of drafts, between two looks at them
+LEAST_PACE, MOST_PACE = 700, 10_000  # milliseconds: the page asks no more often in any case
 
 
 @never_cache
@@ -86,6 +89,7 @@ def _context(request: ProjectRequest, trial: Trial) -> dict[str, Any]:
         "written": written,
         "pairs": [(a, b) for at, a in enumerate(written) for b in written[at + 1 :]],
         "is_live": any(one.is_live for one in answers),
+        "pace": _pace(answers),
         "waits_for": trials.why_waiting(trial),
         "is_chat": not isinstance(trial.content, str),
         "is_admin": request.membership.role == Role.ADMIN,
@@ -96,6 +100,13 @@ def _context(request: ProjectRequest, trial: Trial) -> dict[str, Any]:
         ],
         "section": "policies",
     }
+
+
+def _pace(answers: list[Answer]) -> int:
+    """Return the milliseconds between two looks at drafts that are long, or 0."""
+    drafts = sum(len(one.text) for one in answers if one.state == Answer.State.RUNNING)
+    pace = drafts // CHARACTERS_PER_MILLISECOND
+    return min(pace, MOST_PACE) if pace > LEAST_PACE else 0
 
 
 # --- What can be done with a trial -------------------------------------------------------------------------------
