@@ -7,8 +7,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.training.pages import as_sent, text
-from training.models import Round, Worker
-from training.rounds import runner, state_machine
+from training.models import DryRun, Round, Worker
+from training.rounds import estimates, runner, state_machine
 from training.rounds.starts import RoundError
 from training.views.using.round_forms import TrainingForm
 
@@ -36,6 +36,9 @@ def test_the_form_offers_the_devices_of_running_workers(ready_project: Any) -> N
     run_worker("other", gpus=8, queues=["default"])
     run_worker("unknown", devices={})
     assert offered(ready_project) == ["automatic", "1", "2"]
+    Worker.objects.all().delete()
+    run_worker("wide", threads=128)
+    assert offered(ready_project)[-1] == "99"
 
 
 def test_more_devices_than_a_worker_has_are_refused(
@@ -53,6 +56,29 @@ def test_more_devices_than_a_worker_has_are_refused(
         with pytest.raises(RoundError, match="must be unset or a whole number from 1 to 99"):
             state_machine.start(ready_project, owner, tiny | {"processes": wrong})
     assert not Round.objects.exists()
+
+
+@pytest.mark.parametrize("wrong", ["abc", "-1", "0", "2.5", "100", "9" * 400])
+def test_what_is_no_number_of_devices_is_named_as_that(
+    ready_project: Any, owner: Any, client_for: Any, wrong: str
+) -> None:
+    run_worker("gpu", gpus=2)
+    form = as_sent(TrainingForm(ready_project)) | {"processes": wrong}
+    page = text(client_for(owner).post(reverse("rounds", args=["reviews"]), form))
+    assert "Must be a whole number from 1 to 99." in page
+    assert "No worker" not in page
+    assert wrong not in page or len(wrong) < 100
+
+
+def test_an_estimate_of_more_devices_than_a_worker_has_is_refused(
+    ready_project: Any, owner: Any, tiny: dict[str, Any]
+) -> None:
+    run_worker("gpu", gpus=2)
+    with pytest.raises(RoundError, match=r"has 3 devices\. The most is 2\.") as refused:
+        estimates.ask_round(ready_project, owner, tiny | {"processes": 3})
+    assert refused.value.field == "processes"
+    assert not DryRun.objects.exists()
+    assert estimates.ask_round(ready_project, owner, tiny | {"processes": 2}).settings["processes"] == 2
 
 
 def test_a_chosen_number_is_shown_and_carried_on(

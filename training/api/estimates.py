@@ -32,11 +32,12 @@ class Estimates(Endpoint):
             made = estimates.ask_model(call.project, call.user, name)
         elif kind == DryRun.Kind.WRITING:
             settings = (given.get("sampling"), given.get("choosing"))
-            made = estimates.ask_writing(call.project, call.user, count, *settings)
+            named = {name: named_policy(call, name, given.get(name)) for name in ("policy", "against")}
+            made = estimates.ask_writing(call.project, call.user, count, *settings, **named)
         else:
-            given.pop("gate_against", None)  # which changes nothing of what it costs
+            against = named_policy(call, "gate_against", given.pop("gate_against", None))
             begin = named_policy(call, "start_from", given.pop("start_from", None))
-            made = estimates.ask_round(call.project, call.user, given, begin=begin)
+            made = estimates.ask_round(call.project, call.user, given, begin=begin, against=against)
         return Response(DryRunOut(made).data, status=202)
 
 
