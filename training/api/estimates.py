@@ -31,9 +31,15 @@ class Estimates(Endpoint):
         if kind == DryRun.Kind.MODEL:
             made = estimates.ask_model(call.project, call.user, name)
         elif kind == DryRun.Kind.WRITING:
-            settings = (given.get("sampling"), given.get("choosing"))
-            named = {name: named_policy(call, name, given.get(name)) for name in ("policy", "against")}
-            made = estimates.ask_writing(call.project, call.user, count, *settings, **named)
+            made = estimates.ask_writing(
+                call.project,
+                call.user,
+                count,
+                given.get("sampling"),
+                given.get("choosing"),
+                policy=named_policy(call, "policy", given.get("policy")),
+                against=named_policy(call, "against", given.get("against")),
+            )
         else:
             against = named_policy(call, "gate_against", given.pop("gate_against", None))
             begin = named_policy(call, "start_from", given.pop("start_from", None))
