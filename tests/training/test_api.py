@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from django.conf import settings as site
 
 from annotate.models import ApiToken
 from tests.annotate.api.caller import API, Caller
-from training.models import Metric, Round
+from training.models import DryRun, Metric, Round
 
 pytestmark = pytest.mark.once
 
@@ -121,3 +122,27 @@ def test_a_researcher_looks_and_starts_nothing(ready_project, researcher, caller
     script = caller(researcher)
     assert script.get("reviews/rounds/").status_code == 200
     assert script.post("reviews/rounds/", tiny).status_code == 403
+
+
+def test_an_estimate_keeps_the_policies_that_it_is_asked_for(make_round, send):
+    other = make_round("rejected").result_policy
+    (site.VAR / other.adapter).mkdir(parents=True, exist_ok=True)
+    current, named = other.project.current_policy, {"policy": other.name, "against": "starter"}
+    for body, begin, against in (
+        ({"kind": "writing", "count": 3} | named, other, current),
+        ({"kind": "writing", "count": 3, "against": other.name}, None, other),
+        ({"start_from": other.name, "gate_against": other.name}, other, other),
+    ):
+        status, made = send("POST", "rounds/estimates/", body)
+        assert status == 202, made
+        kept = DryRun.objects.get(pk=made["id"])
+        assert (kept.begin, kept.against) == (begin, against)
+    for body, field in (
+        ({"kind": "writing", "policy": "nobody"}, "policy"),
+        ({"kind": "writing", "against": "nobody"}, "against"),
+        ({"gate_against": "nobody"}, "gate_against"),
+        ({"start_from": "nobody"}, "start_from"),
+        ({"policy": other.name}, "policy"),
+        ({"against": other.name}, "against"),
+    ):
+        assert send("POST", "rounds/estimates/", body)[1]["field"] == field

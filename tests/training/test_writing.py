@@ -3,15 +3,17 @@
 from typing import Any
 
 import pytest
+from django.conf import settings as site
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Project, Prompt
-from tests.training.pages import text
+from tests.training.pages import as_sent, text
 from training.models import Round, Worker
 from training.rounds import runner, state_machine
 from training.rounds.phases.sampling import write_prompts
 from training.rounds.starts import RoundError
+from training.views.forms import Like
 
 pytestmark = pytest.mark.django_db
 
@@ -134,3 +136,33 @@ def test_only_admins_let_a_policy_write(
     response = client.post(reverse("rounds", args=[project.slug]), {"action": "write", "count": "4"})
     assert response.status_code == status
     assert not Round.objects.exists()
+
+
+@pytest.mark.once
+def test_settings_of_a_writing_round_keep_both_its_writers(
+    make_round: Any, owner: Any, client_for: Any
+) -> None:
+    finished = make_round("rejected")
+    project, other = finished.project, finished.result_policy
+    (site.VAR / other.adapter).mkdir(parents=True, exist_ok=True)
+    current = project.current_policy
+    client, where = client_for(owner), reverse("rounds", args=[project.slug])
+    for policy, against in ((other, current), (current, other), (other, None), (None, None)):
+        round_ = state_machine.write(project, owner, 3, policy=policy, against=against)
+        state_machine.cancel(round_, owner)
+        form = client.get(f"{where}?like={round_.number}").context["write_form"]
+        assert client.post(f"{where}", as_sent(form) | {"action": "write"}).status_code == 302
+        again = Round.objects.get(number=round_.number + 1)
+        assert (again.start_policy, again.against) == (policy or current, against)
+        state_machine.cancel(again, owner)
+
+
+@pytest.mark.once
+def test_settings_of_a_round_keep_a_gate_against_its_start(make_round: Any, owner: Any) -> None:
+    finished = make_round("rejected")
+    project, other = finished.project, finished.result_policy
+    (site.VAR / other.adapter).mkdir(parents=True, exist_ok=True)
+    round_ = state_machine.start(project, owner, begin=other, against=other)
+    assert (round_.opponent, round_.start_policy) == (other, other)
+    like = Like.round(round_)
+    assert (like.start, like.against) == (other, other)

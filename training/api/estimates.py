@@ -31,12 +31,19 @@ class Estimates(Endpoint):
         if kind == DryRun.Kind.MODEL:
             made = estimates.ask_model(call.project, call.user, name)
         elif kind == DryRun.Kind.WRITING:
-            settings = (given.get("sampling"), given.get("choosing"))
-            made = estimates.ask_writing(call.project, call.user, count, *settings)
+            made = estimates.ask_writing(
+                call.project,
+                call.user,
+                count,
+                given.get("sampling"),
+                given.get("choosing"),
+                policy=named_policy(call, "policy", given.get("policy")),
+                against=named_policy(call, "against", given.get("against")),
+            )
         else:
-            given.pop("gate_against", None)  # which changes nothing of what it costs
+            against = named_policy(call, "gate_against", given.pop("gate_against", None))
             begin = named_policy(call, "start_from", given.pop("start_from", None))
-            made = estimates.ask_round(call.project, call.user, given, begin=begin)
+            made = estimates.ask_round(call.project, call.user, given, begin=begin, against=against)
         return Response(DryRunOut(made).data, status=202)
 
 

@@ -84,6 +84,14 @@ class DryRunIn(RoundIn):
     kind = serializers.ChoiceField(choices=DryRun.Kind.choices, default=DryRun.Kind.ROUND)
     count = serializers.IntegerField(required=False, min_value=1, max_value=MAX_WRITTEN)
     base_model = serializers.CharField(required=False, max_length=500)
+    policy = serializers.CharField(
+        required=False, max_length=120, help_text="Of the kind `writing`: the policy that writes."
+    )
+    against = serializers.CharField(
+        required=False,
+        max_length=120,
+        help_text="Of the kind `writing`: the policy that writes the other side of each comparison.",
+    )
 
 
 class DryRunOut(serializers.ModelSerializer[DryRun]):

@@ -182,6 +182,11 @@ class Round(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("round", args=[self.project.slug, self.number])
 
+    def chosen(self, part: str) -> dict[str, Any]:
+        """Return a part of the settings, such as `config`; empty where an archive brings something else."""
+        found = self.settings.get(part) if isinstance(self.settings, dict) else None
+        return found if isinstance(found, dict) else {}
+
     def report(self, verb: str) -> dict[str, Any]:
         """Return what a verb of the engine reported; empty for none, and for what an archive brings that is none."""
         found = self.summary.get(verb) if isinstance(self.summary, dict) else None

@@ -13,9 +13,12 @@ from django.utils.translation import gettext_lazy as _
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def present(self) -> WorkerQuerySet:
         """Return the workers that were seen lately and are not stopping."""
-        lately = timedelta(seconds=3 * site.HEARTBEAT_SECONDS)
+        return self.seen_within(timedelta(seconds=3 * site.HEARTBEAT_SECONDS)).filter(stopping=False)
+
+    def seen_within(self, time: timedelta) -> WorkerQuerySet:
+        """Return the workers that were seen so lately, stopping ones too."""
         # One that is ahead was written while the database's clock was.
-        return self.filter(seen_at__range=(Now() - lately, Now() + lately), stopping=False)
+        return self.filter(seen_at__range=(Now() - time, Now() + time))
 
 
 class Worker(models.Model):

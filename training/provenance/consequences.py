@@ -166,7 +166,7 @@ def _could_have_counted(target: Target, round_: Round) -> bool:
         pk__in=Judgment.objects.standing_at(round_.created_at).opinions().values("pk"),
         created_at__lte=round_.created_at,
     )
-    settings = round_.settings.get("pairs", {})
+    settings = round_.chosen("pairs")
     if not settings.get("include_gold") and settings.get("votes", "equal") == "equal":
         stood = stood.exclude(comparison__kind=Comparison.Kind.GOLD)
     return stood.exclude(comparison__kind=Comparison.Kind.REPEAT).exists()

@@ -75,8 +75,11 @@ def can_repeat(round_: Round) -> bool:
         return False
     if not round_.summary.get("train") and "train" not in files.read_done():
         return False
-    config = Plan.from_dict(round_.settings).config
-    return all(adapter_folder(name).exists() for name in named_adapters(config))
+    try:
+        config = Plan.of_round(round_.settings).config
+        return all(adapter_folder(name).exists() for name in named_adapters(config))
+    except RoundError:  # of settings or names that an archive brought
+        return False
 
 
 def list_members(round_: Round) -> list[Member]:

@@ -243,8 +243,55 @@ def _batch(restoration: Restoration, pk: int) -> str:
         return f"moved import {pk}"
 
 
+def _is_texts(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)
+
+
+def _is_object(found: Any) -> bool:
+    return isinstance(found, dict)
+
+
+def _is_aspects(found: Any) -> bool:
+    kinds = {"key": str, "title": str, "removed": bool}
+    return isinstance(found, list) and all(
+        isinstance(one, dict)
+        and {"key", "title"} <= one.keys() <= kinds.keys()
+        and all(isinstance(value, kinds[name]) for name, value in one.items())
+        for one in found
+    )
+
+
+def _is_counts(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("excluded", {}), dict):
+        return False
+    numbers = [*found.get("excluded", {}).values(), *(found[name] for name in found if name != "excluded")]
+    return all(type(number) is int for number in numbers)
+
+
+# What pages read of these columns without another look.
+_KINDS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "project": {
+        "reasons": _is_aspects,
+        "criteria": _is_aspects,
+        "visible_metadata": _is_texts,
+        "image_hosts": _is_texts,
+        "training_settings": _is_object,
+        "sampling_settings": _is_object,
+    },
+    "snapshots": {"settings": _is_object, "counts": _is_counts},
+}
+
+
+def _check_kinds(table: Table, values: dict[str, Any]) -> None:
+    """Refuse a column of JSON that holds something else than it does here. Raises ValueError."""
+    for name, is_kind in _KINDS.get(table.name, {}).items():
+        if not is_kind(values[name]):
+            raise ValueError(_("%(name)s is of another kind") % {"name": name})
+
+
 def _adapted(restoration: Restoration, table: Table, values: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a row, with what is different here: its slug, its folders, and how far a snapshot moved."""
+    _check_kinds(table, values)
     match table.name:
         case "project":
             values |= {"slug": restoration.slug, "current_policy_id": None}

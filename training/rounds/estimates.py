@@ -61,6 +61,7 @@ def ask_round(
     """
     plan = Plan.for_project(project, check_policy(begin) if begin else usual_start(project), chosen)
     check_lengths(plan)
+    workers.check_devices(plan.processes)
     return _ask(project, by, DryRun.Kind.ROUND, plan.to_dict(), begin=begin, against=against)
 
 

@@ -74,7 +74,11 @@ def find_references(project_id: int) -> dict[int, int]:
     )
     named = Round.objects.filter(project=project_id, trains=True).order_by()
     rows = named.values_list("pk", "settings__config__reference")
-    return {round_: by_adapter[adapter] for round_, adapter in rows if adapter in by_adapter}
+    return {
+        round_: by_adapter[adapter]
+        for round_, adapter in rows
+        if isinstance(adapter, str) and adapter in by_adapter
+    }
 
 
 def references_of_policies(project_id: int) -> dict[int, int]:

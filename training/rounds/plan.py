@@ -119,14 +119,36 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the plan that `to_dict` wrote. One from before there was a choice draws at random."""
-        return cls(
-            choosing=Choosing.from_settings(data.get("choosing", {"by": RANDOM})),
-            config=TrainConfig.from_dict(data["config"]),
-            pairs=PairSettings(**data["pairs"]),
-            processes=data.get(PROCESSES),
-            **{name: data[name] for name in COUNTS},
-        )
+        """Return the plan that `to_dict` wrote. One from before there was a choice draws at random.
+
+        Raises ConfigError for what an archive may bring in its place.
+        """
+        try:
+            counts, processes = {name: data[name] for name in COUNTS}, data.get(PROCESSES)
+            for name, value in counts.items():
+                _check_count(name, value)
+            _check_processes(processes)
+            return cls(
+                choosing=_choosing(data.get("choosing", {"by": RANDOM})),
+                config=TrainConfig.from_dict(data["config"]),
+                pairs=PairSettings(**data["pairs"]),
+                processes=processes,
+                **counts,
+            )
+        except RoundError as error:
+            raise ConfigError(error.field, error.message, separator=error.separator) from error
+        except PairSettingsError as error:
+            raise ConfigError(f"pairs.{error.field}", error.message) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(None, _("These settings are not those of a round.")) from error
+
+    @classmethod
+    def of_round(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the same for one who asks something of a round. Raises RoundError."""
+        try:
+            return cls.from_dict(settings)
+        except ConfigError as error:
+            raise RoundError(error.message, error.option or "", separator=error.separator) from error
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """Return the plan with `changes` by dotted name, of what its result does not depend on. Raises RoundError."""

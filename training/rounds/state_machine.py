@@ -152,7 +152,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
     """
     with transaction.atomic():
         project = _locked(original.project)
-        plan = Plan.from_dict(original.settings)
+        plan = Plan.of_round(original.settings)
         config = replace(plan.config, start_adapter=check_policy(policy).adapter or None)
         if reference is not None:
             config = replace(config, reference=check_policy(reference).adapter)
@@ -319,7 +319,7 @@ def resume(round_: Round, by: User | None = None, changes: Mapping[str, Any] | N
     if changes:
         if UNSETTABLE in changes and "scale" in Folder(round_.folder).read_done():
             raise RoundError(_("was kept already: the policy is scaled."), UNSETTABLE, separator=" ")
-        settings = Plan.from_dict(settings).changed(changes).to_dict()
+        settings = Plan.of_round(settings).changed(changes).to_dict()
         named = ", ".join(f"{name} {'unset' if value is None else value}" for name, value in changes.items())
         message = f"Resumed with {named}."
     try:

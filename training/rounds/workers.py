@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from training.rounds.starts import RoundError
 
 logger = logging.getLogger(__name__)
 KEPT = timedelta(days=1)
+RESTART = timedelta(minutes=5)  # in which a worker that was seen is expected back
 
 _own_name = ""
 PROBE_SECONDS = 300  # for the import of PyTorch on a machine that is busy
@@ -49,7 +51,11 @@ def device_counts() -> dict[str, int]:
 
     That is one for each GPU. Where no worker has a GPU, it is one for each thread of the processor.
     """
-    found = {worker.name: worker.devices for worker in Worker.for_training()}
+    return _count_devices(Worker.for_training())
+
+
+def _count_devices(training: Iterable[Worker]) -> dict[str, int]:
+    found = {worker.name: worker.devices for worker in training}
     if any(devices.get("gpus") for devices in found.values()):
         return {name: len(devices.get("gpus", [])) for name, devices in found.items()}
     return {name: devices.get("cpu", {}).get("threads", 1) for name, devices in found.items()}
@@ -64,10 +70,14 @@ def check_devices(processes: int | None) -> None:
 
 
 def should_leave(round_: Round, worker: str) -> bool:
-    """Return whether the worker has too few devices for the round, and another one that is running has enough."""
+    """Return whether the worker has too few devices for the round, and another one has enough.
+
+    That one is running, or it was a few minutes ago: a worker that restarts comes back and goes on.
+    """
     if round_.processes < 2:
         return False
-    counts = device_counts()
+    lately = Worker.objects.seen_within(RESTART)
+    counts = _count_devices(worker for worker in lately if "training" in worker.queues)
     own = counts.pop(worker, None)
     return own is not None and own < round_.processes <= max(counts.values(), default=0)
 

@@ -62,7 +62,7 @@ def _read(round_: Round, found: dict[str, Any]) -> Drift:
 
 def _reference(round_: Round) -> str:
     """Return the name of what the round was trained against."""
-    start, config = round_.start_policy, round_.settings.get("config", {})
+    start, config = round_.start_policy, round_.chosen("config")
     match config.get("reference", "start"):
         case "start":
             return start.name

@@ -121,7 +121,7 @@ def _making(policy: Policy, history: list[lineage.Ancestor]) -> str:
     for one in reversed(history):
         name = f"**{_plain(one.policy.name)}**"
         if one.round is not None:
-            loss = one.round.settings.get("config", {}).get("loss", "sigmoid")
+            loss = one.round.chosen("config").get("loss", "sigmoid")
             finished = one.round.finished_at
             day = f" on {finished:%Y-%m-%d}" if finished else ""
             lines.append(f"{name}: trained by round {one.round.number} with the loss `{loss}`{day}.")

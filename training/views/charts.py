@@ -101,7 +101,7 @@ def round_charts(round_: Round) -> list[Chart]:
 
 def starts_at_ln2(round_: Round) -> bool:
     """Return whether the loss of a round is ln 2 for a policy that is its reference: without margins or other terms."""
-    config, pairs = round_.settings.get("config", {}), round_.settings.get("pairs", {})
+    config, pairs = round_.chosen("config"), round_.chosen("pairs")
     return config.get("loss") in LN2_LOSSES and not config.get("nll_weight") and not pairs.get("margin_scale")
 
 

@@ -3,11 +3,13 @@
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from annotate.forms.fields import ObjectField
 from training.rounds import workers
+from training.rounds.plan import MOST_PROCESSES
 
 _ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
 
@@ -71,10 +73,22 @@ def option_field(name: str, initial: Any, default: Any, text: str, choices: tupl
     return kind(**about, required=default is not None)
 
 
-def processes_field(initial: int | None) -> forms.TypedChoiceField:
+class DevicesField(forms.TypedChoiceField):
+    """A number of devices. What is none is named as that, and never repeated."""
+
+    def validate(self, value: Any) -> None:
+        """Refuse what no round can have, then what no running worker has."""
+        is_number = value.isascii() and value.isdecimal() and len(value) < 4
+        if value and not (is_number and 1 <= int(value) <= MOST_PROCESSES):
+            sentence = _("Must be a whole number from 1 to %(most)d.") % {"most": MOST_PROCESSES}
+            raise ValidationError(sentence)
+        super().validate(value)
+
+
+def processes_field(initial: int | None) -> DevicesField:
     """Return the field that says on how many devices a round trains, up to those that some running worker has."""
-    most = max([1, initial or 1, *workers.device_counts().values()])
-    return forms.TypedChoiceField(
+    most = min(MOST_PROCESSES, max([1, initial or 1, *workers.device_counts().values()]))
+    return DevicesField(
         label=_("Number of devices"),
         help_text=_(
             "The processes that train side by side: one for each GPU of the worker, or where no worker has a GPU, on "

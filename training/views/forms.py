@@ -136,10 +136,20 @@ class Like:
 
     @classmethod
     def round(cls, round_: Round) -> Self:
+        """Return the settings of a round, with its policies where they are not what an empty field stands for.
+
+        Without another side, a round that writes has one policy for both. A gate against the start, where that was
+        chosen, is kept too: an empty field is the current policy.
+        """
         current = round_.project.current_policy
-        against = None if round_.against == current else round_.against
         usual = find_base(current) if current and round_.trains else current
         start = None if round_.start_policy == usual else round_.start_policy
+        against = round_.against
+        if round_.trains:
+            against = against or start
+            against = None if against == current else against
+        elif against:
+            start = round_.start_policy
         return cls(
             round_.project,
             round_.settings,
@@ -297,7 +307,7 @@ class WriteForm(forms.Form):
         self.like = like
         defaults = _like(like) if like else _defaults(project)
         waiting = project.prompts.for_rounds().filter(comparisons=None)[:1000].count()
-        self.fields["count"].initial = like.settings["fresh_comparisons"] if like else waiting or 100
+        self.fields["count"].initial = defaults.get("fresh_comparisons") if like else waiting or 100
         options = {name: (default, text, choices) for name, default, text, choices in explain()}
         for name in WRITING:
             default, text, choices = options[name]

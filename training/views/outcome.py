@@ -81,7 +81,8 @@ def cut_completions(round_: Round) -> dict[str, int] | None:
     cut = written - _whole(done.get("ended", written))
     if cut <= MANY_CUT * written:
         return None
-    limit = round_.settings.get("config", {}).get("sampling", {}).get("max_new_tokens", 0)
+    sampling = round_.chosen("config").get("sampling")
+    limit = _whole(sampling.get("max_new_tokens")) if isinstance(sampling, dict) else 0
     return {"cut": cut, "written": written, "limit": limit}
 
 

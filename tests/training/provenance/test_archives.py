@@ -286,6 +286,24 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "NUL": (in_rows("completions", text="\0"), "not JSON that can be stored"),
     "no choice": (in_rows("claims", state="won"), "state cannot be"),
     "kind": (in_rows("rounds", settings=[]), "of another kind"),
+    **{
+        f"{table} {name} {odd}": (in_rows(table, **{name: odd}), f"tables/{table}.*{name} is of another kind")
+        for table, name, kinds in (
+            ("project", "reasons", ("x", {"a": 1}, 2, ["x"], [{}], [{"key": [1], "title": "t"}])),
+            (
+                "project",
+                "criteria",
+                (2, [{"key": "k", "title": {}}], [{"key": "k", "title": "t", "more": 1}]),
+            ),
+            ("project", "visible_metadata", (2, "abc", [1], {"a": 1})),
+            ("project", "image_hosts", (2, "abc", [{}])),
+            ("project", "training_settings", (2, [], "x")),
+            ("project", "sampling_settings", (2, [])),
+            ("snapshots", "settings", (2, [])),
+            ("snapshots", "counts", (2, [], {"pairs": "x"}, {"excluded": [1]}, {"excluded": {"tie": [1]}})),
+        )
+        for odd in kinds
+    },
     "adapter elsewhere": (in_rows("policies", adapter="runs/reviews-1/adapter"), "no adapter of the archive"),
     "changed text": (in_rows("snapshot_pairs", label=0.75), "not those that its digest names"),
     "does not fit": (in_rows("judgments", strength=None, verdict="tie"), "do not fit together"),

@@ -19,5 +19,5 @@ LOSS_OPTIONS: dict[str, frozenset[str]] = {
 }
 
 # Those that are ln 2 for a pair that asks for no margin, where the policy is its reference.
-LN2_LOSSES = frozenset({"sigmoid", "sigmoid_norm", "odpo", "robust", "dpop"})
+LN2_LOSSES = ("sigmoid", "sigmoid_norm", "odpo", "robust", "dpop")
 OF_RATINGS = frozenset({"kto"})  # losses that learn from single completions, too: a pair is two of them

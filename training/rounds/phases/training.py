@@ -26,21 +26,22 @@ def train(work: Work) -> None:
 
 
 def choose_processes(round_: Round) -> None:
-    """Decide in how many processes the round trains, one for each GPU. A retry keeps it: sums depend on it.
+    """Decide in how many processes the round trains, one for each device. A retry keeps it: sums depend on it.
 
-    Raises ChildFailedError on a worker that has too few GPUs for what an earlier one began.
+    Raises ChildFailedError on a worker that has too few devices for what was chosen, or what an earlier one began.
     """
-    if round_.processes == 1 or (not round_.processes and site.PROCESSES == "1"):
-        gpus = 0  # what there is decides nothing
+    is_single = round_.processes == 1 or (not round_.processes and site.PROCESSES == "1")
+    devices = {} if is_single else workers.probe_devices()
+    has = gpus = len(devices.get("gpus", []))
+    if round_.processes:
+        has = gpus or devices.get("cpu", {}).get("threads", 0)
     else:
-        gpus = len(workers.probe_devices().get("gpus", []))
-    if not round_.processes:
         round_.processes = max(1, gpus if site.PROCESSES == "all" else int(site.PROCESSES))
         if not state_machine.heartbeat(round_, processes=round_.processes):
             raise RoundLostError
-    if 0 < gpus < round_.processes:
+    if 0 < has < round_.processes:
         raise ChildFailedError(
-            f"The round trains on {round_.processes} GPUs, and its worker has {gpus}; resume it where there are more."
+            f"The round trains on {round_.processes} devices, and its worker has {has}; resume it where there are more."
         )
 
 
