@@ -13,7 +13,7 @@ from training.models import Round, Worker
 from training.rounds import runner, state_machine
 from training.rounds.phases.sampling import write_prompts
 from training.rounds.starts import RoundError
-from training.views.forms import Like
+from training.views.beginnings import Like
 
 pytestmark = pytest.mark.django_db
 

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from django import forms
 from django.forms import BoundField
@@ -12,14 +11,12 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from annotate.errors import RefusalError
-from annotate.models import Policy, Project
+from annotate.models import Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
 from training.engine.config import TrainConfig, explain
 from training.engine.errors import ConfigError
-from training.models import DryRun, Round
+from training.models import Round
 from training.recipes.recommendation import Recommendation
-from training.rounds.estimates import with_proposals
-from training.rounds.lineage import find_base
 from training.rounds.plan import (
     COUNTS,
     MOST_COMPARISONS,
@@ -34,6 +31,7 @@ from training.rounds.plan import (
 from training.rounds.starts import RoundError, usual_start
 from training.templatetags.round_figures import setting
 from training.views import choosing
+from training.views.beginnings import Like
 from training.views.fields import option_field, processes_field
 
 HARDWARE = _("Length, memory and hardware")
@@ -120,57 +118,6 @@ COUNT_FIELDS = {
         _("How many blind comparisons of the new policy with the one before decide about promotion."),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Like:
-    """Settings that a form begins with: those of an earlier round, or of an estimate."""
-
-    project: Project
-    settings: dict[str, Any]
-    trains: bool
-    number: int = 0  # of the round
-    taken: tuple[str, ...] = ()  # options of an estimate's proposals
-    against: Policy | None = None  # which the round compared with, if not with the usual one
-    start: Policy | None = None  # which it trained from, or which wrote, if not the usual one
-
-    @classmethod
-    def round(cls, round_: Round) -> Self:
-        """Return the settings of a round, with its policies where they are not what an empty field stands for.
-
-        Without another side, a round that writes has one policy for both. A gate against the start, where that was
-        chosen, is kept too: an empty field is the current policy.
-        """
-        current = round_.project.current_policy
-        usual = find_base(current) if current and round_.trains else current
-        start = None if round_.start_policy == usual else round_.start_policy
-        against = round_.against
-        if round_.trains:
-            against = against or start
-            against = None if against == current else against
-        elif against:
-            start = round_.start_policy
-        return cls(
-            round_.project,
-            round_.settings,
-            round_.trains,
-            number=round_.number,
-            against=against,
-            start=start,
-        )
-
-    @classmethod
-    def estimate(cls, estimate: DryRun, names: list[str]) -> Self:
-        settings = with_proposals(estimate, names)
-        trains = estimate.kind == DryRun.Kind.ROUND
-        return cls(
-            estimate.project,
-            settings,
-            trains,
-            taken=tuple(names),
-            against=estimate.against,
-            start=estimate.begin,
-        )
 
 
 BOUNDED_BY = {"assist.pairs": ("assist.candidates",)}  # options that are bounded together

@@ -25,9 +25,10 @@ from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
 from training.storage.folders import Folder
 from training.storage.objects import StorageFaultError
+from training.views.beginnings import Like
 from training.views.charts import round_charts
 from training.views.choosing import audit_context
-from training.views.forms import Like, ResumeForm
+from training.views.forms import ResumeForm
 from training.views.outcome import gallery_page, outcome
 from training.views.using.round_forms import TrainingForm, WritingForm
 

@@ -15,7 +15,7 @@ from training.models import Round
 from training.rounds import state_machine
 from training.rounds.plan import Plan
 from training.rounds.starts import RoundError
-from training.views.forms import Like
+from training.views.beginnings import Like
 from training.views.using.round_forms import TrainingForm
 
 pytestmark = pytest.mark.once
