@@ -79,7 +79,7 @@ def test_a_row_of_more_items_than_a_block_is_written_in_parts(
     assert max(counts) < PAIRS
 
 
-def test_an_uploaded_file_of_rankings_is_written_by_blocks_of_items(project: Any, owner: Any) -> None:
+def test_an_uploaded_file_of_rankings_is_written_by_items(project: Any, owner: Any) -> None:
     content = ContentFile(rankings().getvalue(), name="rows.jsonl")
     upload = reception.receive(project, owner, content)
     written: list[int] = []

@@ -78,6 +78,14 @@ def test_a_dry_run_counts_and_changes_nothing(bring_in):
     assert not User.objects.filter(username__contains="imported").exists()
 
 
+def test_a_dry_run_counts_the_repeats_of_a_block(bring_in, monkeypatch):
+    """An import knows all earlier rows, as it has written them."""
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 3)
+    rows = "".join(f"Prompt {n}\n" for n in (1, 1, 2, 1, 3, 3))
+    known = [bring_in("rows.txt", rows, dry_run=dry)[0]["known"]["duplicates"] for dry in (True, False)]
+    assert known == [2, 3]
+
+
 def test_a_long_import_tells_how_far_it_is(bring_in, monkeypatch, capsys):
     monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 2)
     monkeypatch.setattr(import_file, "TOLD", 4)
@@ -111,7 +119,7 @@ def test_an_import_whose_report_cannot_be_written_is_told(project, tmp_path):
     with pytest.raises(CommandError, match="/dev/full cannot be written: No space left on device"):
         call_command("import_file", "reviews", str(path), json="/dev/full", stdout=out)
     assert "Imported: 1 prompts, 1 judged, 1 judgments." in out.getvalue()
-    with pytest.raises(CommandError, match="nowhere/bad.jsonl cannot be written: No such file"):
+    with pytest.raises(CommandError, match=r"nowhere/bad\.jsonl cannot be written: No such file"):
         call_command("import_file", "reviews", str(path), bad=str(tmp_path / "nowhere" / "bad.jsonl"))
 
 
