@@ -28,7 +28,7 @@ from annotate.imports.states import (
     side_of,
 )
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
-from annotate.models.conflicts import find_keys
+from annotate.models.conflicts import find_keys, find_named
 from annotate.text.chats import content_key
 from primitives.text import printable
 
@@ -161,15 +161,16 @@ class Matcher:
             pair.opinions[row.annotator.external_name] = state
 
     def _load_ids(self, items: Sequence[Item]) -> None:
-        wanted = {item.external_id for item in items} - {""}
-        keys = find_keys(Comparison, self.project.pk, "external_id", wanted)
-        pairs = Comparison.objects.filter(pk__in=keys)
-        for external_id, pk in pairs.values_list("external_id", "pk"):
-            self.pair_ids[external_id].add(pk)
+        """Read of each id so many rows that one which is not meant is among them, if there is any."""
+        loaded = Counter(pair.external_id for alike in self.pairs.values() for pair in alike)
+        by_count: dict[int, set[str]] = defaultdict(set)
+        for external_id in {item.external_id for item in items} - {""}:
+            by_count[loaded[external_id]].add(external_id)
+        for count, wanted in by_count.items():
+            for external_id, pk in find_named(Comparison, self.project.pk, wanted, "id", count + 1):
+                self.pair_ids[external_id].add(pk)
         wanted = {item.prompt_external_id for item in items} - {""}
-        keys = find_keys(Prompt, self.project.pk, "external_id", wanted)
-        prompts = Prompt.objects.filter(pk__in=keys)
-        for external_id, digest in prompts.values_list("external_id", "digest"):
+        for external_id, digest in find_named(Prompt, self.project.pk, wanted, "digest", 2):
             self.prompt_ids[external_id].add(digest)
 
     # --- Placing -------------------------------------------------------------------------------------------------

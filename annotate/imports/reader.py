@@ -4,6 +4,7 @@ What a record must hold is for `records.py`; here it is only told apart from its
 """
 
 import csv
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -266,13 +267,20 @@ class Reader:
 class Portion:
     """Records of a Reader, as many as one step may take: at least one line of them.
 
-    It ends after `rows` records, `size` bytes or `seconds`, whatever comes first. `over`: the file ended.
+    It ends after `rows` records, `size` bytes, `seconds` or `items`, whatever comes first. The caller counts the items
+    that records become, by `add_items`. `over`: the file ended.
     """
 
-    def __init__(self, reader: Reader, *, rows: int, size: int, seconds: float) -> None:
+    def __init__(
+        self, reader: Reader, *, rows: int, size: int, seconds: float, items: float = math.inf
+    ) -> None:
         self.reader = reader
-        self.rows, self.size, self.seconds = rows, size, seconds
+        self.rows, self.size, self.seconds, self.items = rows, size, seconds, items
         self.over = False
+
+    def add_items(self, count: int) -> None:
+        """Take in how many items the last record became."""
+        self.items -= count
 
     def __iter__(self) -> Iterator[tuple[int, Record | RowError]]:
         count, start, until = 0, self.reader.position, time.monotonic() + self.seconds
@@ -281,7 +289,7 @@ class Portion:
                 count += 1
                 yield line, record
             read = self.reader.position - start
-            if count >= self.rows or read >= self.size or time.monotonic() >= until:
+            if count >= self.rows or read >= self.size or self.items <= 0 or time.monotonic() >= until:
                 return
         self.over = True
 

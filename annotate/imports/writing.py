@@ -6,8 +6,9 @@ Callers work through a file in steps, of which each is a transaction: some recor
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from django.db import transaction
@@ -25,6 +26,7 @@ from annotate.people import external
 from annotate.text.chats import as_completion
 
 ROWS_AT_A_TIME = 1_000
+ITEMS_AT_A_TIME = 2_000  # that rows become, in one step: a row of a ranking becomes thousands
 BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
 SECONDS_AT_A_TIME = 1.5
 REMARKS_KEPT = 20
@@ -45,9 +47,9 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     remarks: list[tuple[int, str]] = field(default_factory=list)
 
-    def add(self, other: "Outcome") -> None:
+    def add(self, other: "Outcome", remarks: int = REMARKS_KEPT) -> None:
         self.counts += other.counts
-        self.remarks = [*self.remarks, *other.remarks][:REMARKS_KEPT]
+        self.remarks = [*self.remarks, *other.remarks][:remarks]
 
     @property
     def changes_something(self) -> bool:
@@ -60,16 +62,21 @@ def details(*, update: bool) -> dict[str, Any]:
 
 
 def portion(rows: Reader, most: int) -> Portion:
-    """Return the next rows, as many as one step may check or write. Bytes and time bound them too."""
-    return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME)
+    """Return the next rows, as many as one step may check or write. Their items, bytes and time bound them too."""
+    return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME, items=ITEMS_AT_A_TIME)
 
 
 def compare(project: Project, items: Iterable[tuple[int, Item]]) -> Outcome:
-    """Return what `write` would do with some (line, item), without doing it."""
-    rows = list(items)
-    matcher = Matcher(project)
-    matcher.load([item for _line, item in rows])
-    return _place(matcher, rows)
+    """Return what `write` would do with some (line, item), without doing it.
+
+    Of more than ITEMS_AT_A_TIME, a later one does not meet what earlier ones would have written.
+    """
+    outcome = Outcome()
+    for rows in _in_parts(items):
+        matcher = Matcher(project)
+        matcher.load([item for _line, item in rows])
+        outcome.add(_place(matcher, rows, REMARKS_KEPT))
+    return outcome
 
 
 def write(
@@ -84,33 +91,45 @@ def write(
 
     Raises ImportRefusedError, with nothing written.
     """
-    rows = list(items)
+    outcome = Outcome()
     with transaction.atomic():
         # Of two imports into one project, as of a request sent again, the second sees what the first wrote.
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        _check_sources(project, rows)
-        matcher = Matcher(project, update=update)
-        matcher.load([item for _line, item in rows])
-        outcome = _place(matcher, rows, remarks)
-        pairs = [pair for alike in matcher.pairs.values() for pair in alike]
-        new = [pair for pair in pairs if pair.pk is None]
-        _write_prompts(project, list(matcher.prompts.values()), batch)
-        _write_completions(project, new)
-        for pair, pk in zip(new, reserve_keys(Comparison, len(new)), strict=True):
-            pair.pk, pair.is_new = pk, True
-        judged = [pair for pair in pairs if pair.opinions]
-        if has_claims_first():
-            _write_opinions(project, judged, batch)
-            _write_pairs(project, new, batch, are_counted=True)
-        else:
-            _write_pairs(project, new, batch, are_counted=False)
-            _write_opinions(project, judged, batch)
-        _write_changes(matcher.prompts.values(), pairs)
+        for rows in _in_parts(items):
+            _check_sources(project, rows)
+            matcher = Matcher(project, update=update)
+            matcher.load([item for _line, item in rows])
+            outcome.add(_place(matcher, rows, remarks), remarks)
+            _write_placed(matcher, batch)
         count_new_tables(Prompt, Completion, Comparison, Claim, Judgment)
     return outcome
 
 
-def _place(matcher: Matcher, rows: list[tuple[int, Item]], remarks: int = REMARKS_KEPT) -> Outcome:
+def _in_parts(items: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, ITEMS_AT_A_TIME)), [])
+
+
+def _write_placed(matcher: Matcher, batch: str) -> None:
+    """Store what is new or changed in a matcher's states."""
+    project = matcher.project
+    pairs = [pair for alike in matcher.pairs.values() for pair in alike]
+    new = [pair for pair in pairs if pair.pk is None]
+    _write_prompts(project, list(matcher.prompts.values()), batch)
+    _write_completions(project, new)
+    for pair, pk in zip(new, reserve_keys(Comparison, len(new)), strict=True):
+        pair.pk, pair.is_new = pk, True
+    judged = [pair for pair in pairs if pair.opinions]
+    if has_claims_first():
+        _write_opinions(project, judged, batch)
+        _write_pairs(project, new, batch, are_counted=True)
+    else:
+        _write_pairs(project, new, batch, are_counted=False)
+        _write_opinions(project, judged, batch)
+    _write_changes(matcher.prompts.values(), pairs)
+
+
+def _place(matcher: Matcher, rows: Sequence[tuple[int, Item]], remarks: int) -> Outcome:
     outcome = Outcome()
     for line, item in rows:
         placement = matcher.place(item)
@@ -121,7 +140,7 @@ def _place(matcher: Matcher, rows: list[tuple[int, Item]], remarks: int = REMARK
     return outcome
 
 
-def _check_sources(project: Project, rows: list[tuple[int, Item]]) -> None:
+def _check_sources(project: Project, rows: Sequence[tuple[int, Item]]) -> None:
     sources = Sources(project)
     for line, item in rows:
         try:

@@ -93,6 +93,34 @@ def find_keys(model: type[Model], project: int, column: str, values: Collection[
         return [key for (key,) in cursor.fetchall()]
 
 
+def find_named(
+    model: type[Model], project: int, external_ids: Collection[str], column: str, most: int
+) -> list[tuple[str, Any]]:
+    """Return (external id, value of a column) of a project's rows, `most` of them for each id that many may share."""
+    if not external_ids:
+        return []
+    table = _quoted(model._meta.db_table)
+    values: tuple[Any, ...]
+    if connection.vendor == "postgresql":
+        each = (
+            f"SELECT wanted.value, found.{_quoted(column)} "  # noqa: S608 - of models
+            "FROM (SELECT %s::bigint AS project OFFSET 0) AS here CROSS JOIN unnest(%s::text[]) AS wanted(value) "
+            f"CROSS JOIN LATERAL (SELECT * FROM {table} WHERE project_id = here.project "
+            "AND external_id = wanted.value AND external_id <> '' LIMIT %s) AS found"
+        )
+        values = project, list(external_ids), most
+    else:
+        each = (
+            f"SELECT wanted.value, found.{_quoted(column)} "  # noqa: S608 - of models
+            f"FROM json_each(%s) AS wanted CROSS JOIN {table} AS found WHERE found.id IN (SELECT id FROM {table} "
+            "WHERE project_id = %s AND external_id = wanted.value AND NOT (external_id = '') LIMIT %s)"
+        )
+        values = json.dumps(list(external_ids)), project, most
+    with connection.cursor() as cursor:
+        cursor.execute(each, values)
+        return [(external_id, value) for external_id, value in cursor.fetchall()]
+
+
 # --- Many rows stored ---
 
 

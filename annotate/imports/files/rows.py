@@ -50,7 +50,9 @@ class Rows:
 
     def __iter__(self) -> Iterator[Row]:
         for line, record in self.portion:
-            yield from self._read(line, record)
+            for row in self._read(line, record):
+                self.portion.add_items(len(row.items))
+                yield row
         self.over = self.portion.over
         self.position, self.line = self.reader.position, self.reader.line
         if self._group and not self.over:

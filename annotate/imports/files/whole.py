@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
+from annotate.errors import RefusalError
 from annotate.imports import writing
 from annotate.imports.files.ahead import read_ahead
 from annotate.imports.files.checking import Check
@@ -37,6 +39,21 @@ class Report:
     nothing: str = ""  # why the file has no records
 
 
+class Block(NamedTuple):
+    """Some items, which are written together, and how many rows of the file are read so far."""
+
+    items: list[Placed]
+    rows: int
+
+
+class ImportStoppedError(RefusalError):
+    """An import could not go on. `report` has what was found and written before."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 def import_file(
     project: Project,
     file: BinaryIO,
@@ -51,12 +68,19 @@ def import_file(
     """Write what of a file can be used, a transaction a block. Run again, it goes on where it was stopped.
 
     The next blocks are read and checked while the database takes the last one. `refuse` is called with each row that
-    cannot be used, and `told` with how many were written so far. If anything was changed, the trail says so, and
-    calls the file by `name`.
+    cannot be used, and `told` with how many were read when a block was written. If anything was changed, the trail says
+    so, and calls the file by `name`. Raises ImportStoppedError.
     """
     report = Report(Check(project, options))
-    with _many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
-        report.outcome = _write(project, blocks, name, update=update, told=told)
+    try:
+        with _many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
+            _write(report, blocks, name, update=update, told=told)
+    except RefusalError as error:
+        raise ImportStoppedError(error.message, report) from error
+    except OSError as error:
+        sentence = _("%(file)s cannot be read or written: %(reason)s.")
+        words = {"file": error.filename or name, "reason": error.strerror}
+        raise ImportStoppedError(sentence % words, report) from error
     return report
 
 
@@ -71,8 +95,8 @@ def check_file(
     """Read a whole file, compare it with the project, and write nothing."""
     report = Report(Check(project, options))
     with _many_objects():
-        for items in _blocks(report, file, format, refuse):
-            report.check.compare(items)
+        for block in _blocks(report, file, format, refuse):
+            report.check.compare(block.items)
     return report
 
 
@@ -83,19 +107,20 @@ def import_whole(
     report = Report(Check(project, Options(container=format)))
     with tempfile.TemporaryFile() as kept, _many_objects():
         spool = Spool(cast(BinaryIO, kept))
-        for items in _blocks(report, file, format):
-            spool.write(items)
+        for block in _blocks(report, file, format):
+            spool.write(block.items)
         errors = [(line, sentence) for line, sentence in report.check.errors]
         if errors or report.nothing:
             count = max(report.check.counts["wrong"], 1)
             raise ImportRefusedError(errors or [(WHOLE_FILE, report.nothing)], count)
         with transaction.atomic():
-            return _write(project, spool.blocks(), name, update=update)
+            _write(report, (Block(items, 0) for items in spool.blocks()), name, update=update)
+    return report.outcome
 
 
 def _blocks(
     report: Report, file: BinaryIO, format: str, refuse: Callable[[Row], None] = lambda row: None
-) -> Iterator[list[Placed]]:
+) -> Iterator[Block]:
     """Yield what of a file can be used, and note in the report what was found. It asks no database."""
     check = report.check
     position = line = 0
@@ -103,7 +128,7 @@ def _blocks(
         reader = check.options.reader(file, format, position, line)
         rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME), check.options)
         if items := [placed for row in rows for placed in check.add(row)]:
-            yield items
+            yield Block(items, check.counts["rows"])
         for row in check.refused:
             refuse(row)
         check.refused.clear()
@@ -115,24 +140,22 @@ def _blocks(
 
 
 def _write(
-    project: Project,
-    blocks: Iterable[list[Placed]],
+    report: Report,
+    blocks: Iterable[Block],
     name: str,
     *,
     update: bool,
     told: Callable[[int], None] = lambda rows: None,
-) -> Outcome:
-    outcome, count = Outcome(), 0
+) -> None:
+    project, outcome = report.check.project, report.outcome
     try:
-        for items in blocks:
-            outcome.add(writing.write(project, items, BATCH, update=update))
-            count += len(items)
-            told(count)
+        for block in blocks:
+            outcome.add(writing.write(project, block.items, BATCH, update=update))
+            told(block.rows)
     finally:
         if outcome.changes_something:
             details = writing.details(update=update)
             trail.record(trail.Verb.IMPORTED, None, project=project, target=name[-200:], **details)
-    return outcome
 
 
 @contextmanager

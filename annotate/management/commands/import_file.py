@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfileobj
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -92,8 +92,9 @@ class Command(BaseCommand):
                 f"{error.filename or file} cannot be read or written: {error.strerror}."
             ) from error
         except FileError as error:
-            self.report({"format": None, "becomes": None, "rows": 0, "error": error.message}, options)
-            raise CommandError(f"{error.message}\nNothing was imported.") from error
+            none = {"format": None, "becomes": None, "rows": 0, "error": error.message}
+            problems = self.report(none, options)
+            raise CommandError("\n".join([*problems, error.message, "Nothing was imported."])) from error
 
     def choose(self, found: lines.Lines, becomes: str | None, given: dict[str, Any]) -> Options:
         """Return how the file is read. Raises CommandError if that is not known."""
@@ -114,12 +115,12 @@ class Command(BaseCommand):
         elif options.format == UNKNOWN:
             sentence = unknown(options)
             rows = sum(1 for _record in options.reader(found.file, found.format))
-            self.report(
+            problems = self.report(
                 {**described(options), "becomes": None, "rows": rows, "taken": 0, "left_out": {sentence: rows},
                  "annotators": 0, "columns": list(options.columns), "error": sentence},
                 given,
             )  # fmt: skip
-            raise CommandError(f"{sentence}\nNothing was imported.")
+            raise CommandError("\n".join([*problems, sentence, "Nothing was imported."]))
         return replace(options, becomes=becomes) if becomes else options
 
     def bring_in(
@@ -127,29 +128,39 @@ class Command(BaseCommand):
     ) -> None:
         """Write what of the file can be used, unless this is a dry run."""
         file = found.file, found.format
-        with refused_rows(given["bad"]) as refuse:
-            if given["dry_run"]:
-                report = whole.check_file(project, *file, options, refuse=refuse)
-            else:
-                report = whole.import_file(
-                    project, *file, options, name, update=given["update"], refuse=refuse, told=self.progress()
-                )
-        counts = report.check.counts
-        taken = counts["rows"] - counts["wrong"]
-        self.report(summary(options, report), given, options, report)
-        if not taken:
+        stopped = ""
+        with RefusedRows(given["bad"]) as refused:
+            try:
+                if given["dry_run"]:
+                    report = whole.check_file(project, *file, options, refuse=refused.add)
+                else:
+                    ways: dict[str, Any] = {"refuse": refused.add, "told": self.progress()}
+                    report = whole.import_file(project, *file, options, name, update=given["update"], **ways)
+            except whole.ImportStoppedError as error:
+                report, stopped = error.report, error.message
+        told = summary(options, report) | ({"error": stopped} if stopped else {})
+        problems = [*refused.problems, *self.report(told, given, options, report)]
+        if stopped:
+            has_begun = report.outcome.changes_something
+            problems += [
+                stopped,
+                "What was imported before is kept." if has_begun else "Nothing was imported.",
+            ]
+        elif not told["taken"]:
             reasons = [options.place(*error) for error in report.check.errors] or [str(report.nothing)]
-            raise CommandError("\n".join([*reasons[:SHOWN], "Nothing was imported."]))
+            problems += [*reasons[:SHOWN], "Nothing was imported."]
+        if problems:
+            raise CommandError("\n".join(problems))
 
     def progress(self) -> Callable[[int], None]:
-        """Return a function that is called with the rows written so far, and tells them now and then."""
+        """Return a function that is called with the rows read so far, and tells them now and then."""
         last = 0
 
         def tell(rows: int) -> None:
             nonlocal last
             if rows - last >= TOLD:
                 last = rows
-                self.stderr.write(f"{rows:,} rows are written.", self.style.NOTICE)
+                self.stderr.write(f"{rows:,} rows are read.", self.style.NOTICE)
 
         return tell
 
@@ -159,16 +170,23 @@ class Command(BaseCommand):
         given: dict[str, Any],
         options: Options | None = None,
         report: whole.Report | None = None,
-    ) -> None:
-        """Write the report as JSON, if asked for, and for people if nothing else goes to the standard output."""
-        if given["json"]:
-            text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
-            if given["json"] == "-":
-                self.stdout.write(text, ending="")
-                return
-            Path(given["json"]).write_text(text, encoding="utf-8")
+    ) -> list[str]:
+        """Write the report as JSON, if asked for, and for people if nothing else goes to the standard output.
+
+        Returns what went wrong with it.
+        """
+        text = json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+        if given["json"] == "-":
+            self.stdout.write(text, ending="")
+            return []
         if options is not None and report is not None:
             self.tell(found, options, report, given)
+        try:
+            if given["json"]:
+                Path(given["json"]).write_text(text, encoding="utf-8")
+        except OSError as error:
+            return [not_written(given["json"], error)]
+        return []
 
     def tell(
         self, found: dict[str, Any], options: Options, report: whole.Report, given: dict[str, Any]
@@ -289,17 +307,46 @@ def opened(name: str) -> Iterator[tuple[BinaryIO, str]]:
         yield copy, name
 
 
-@contextmanager
-def refused_rows(name: str | None) -> Iterator[Any]:
-    """Yield a function that writes a row that cannot be used to the file of this name, if there is one."""
-    if not name:
-        yield lambda row: None
-        return
-    with Path(name).open("w", encoding="utf-8") as file:
+class RefusedRows:
+    """The file that rows which cannot be used are written to, if it has a name.
 
-        def write(row: Row) -> None:
-            file.write(
-                json.dumps(choosing.refused_record(row.line, row.error, row.text), ensure_ascii=True) + "\n"
-            )
+    An error of it is kept for the end: the rows that can be used are imported all the same.
+    """
 
-        yield write
+    def __init__(self, name: str | None) -> None:
+        self.name = name or ""
+        self.problems: list[str] = []
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "RefusedRows":
+        if self.name:
+            try:
+                self._file = Path(self.name).open("w", encoding="utf-8")
+            except OSError as error:
+                raise CommandError(f"{not_written(self.name, error)}\nNothing was imported.") from error
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with self._noting():
+            if self._file:
+                self._file.close()
+
+    def add(self, row: Row) -> None:
+        """Write a row, unless an earlier one could not be written."""
+        if self._file and not self.problems:
+            record = choosing.refused_record(row.line, row.error, row.text)
+            with self._noting():
+                self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.problems:
+                self.problems.append(not_written(self.name, error))
+
+
+def not_written(name: str, error: OSError) -> str:
+    """Return the sentence about a file of the report that the disk did not take."""
+    return f"{name} cannot be written: {error.strerror}."

@@ -8,7 +8,8 @@ from django.core.management import CommandError, call_command
 
 from annotate.imports.files import whole
 from annotate.management.commands import import_file
-from annotate.models import Comparison, Judgment, Prompt, User
+from annotate.models import Comparison, Judgment, Prompt, TrailEntry, User
+from annotate.people import external
 from tests.annotate.sources.cases.corpora import TREE
 
 TRL = [
@@ -77,12 +78,64 @@ def test_a_dry_run_counts_and_changes_nothing(bring_in):
     assert not User.objects.filter(username__contains="imported").exists()
 
 
+def test_a_dry_run_counts_the_repeats_of_a_block(bring_in, monkeypatch):
+    """An import knows all earlier rows, as it has written them."""
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 3)
+    rows = "".join(f"Prompt {n}\n" for n in (1, 1, 2, 1, 3, 3))
+    known = [bring_in("rows.txt", rows, dry_run=dry)[0]["known"]["duplicates"] for dry in (True, False)]
+    assert known == [2, 3]
+
+
 def test_a_long_import_tells_how_far_it_is(bring_in, monkeypatch, capsys):
     monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 2)
     monkeypatch.setattr(import_file, "TOLD", 4)
     report, _error = bring_in("rows.txt", "".join(f"Prompt {n}\n" for n in range(11)))
     assert report["made"] == {"prompts": 11}
-    assert capsys.readouterr().err == "4 rows are written.\n8 rows are written.\n"
+    assert capsys.readouterr().err == "4 rows are read.\n8 rows are read.\n"
+
+
+def test_progress_counts_rows_of_the_file_and_not_their_pairs(bring_in, monkeypatch, capsys):
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(import_file, "TOLD", 2)
+    answers = [{"answer": f"a{n}", "rank": n, "model": "m"} for n in range(5)]
+    rows = [{"prompt": f"Prompt {n}", "answers": answers} for n in range(3)]
+    report, _error = bring_in("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert report["made"]["judged"] == 30
+    assert capsys.readouterr().err == "2 rows are read.\n"
+
+
+def test_an_import_whose_bad_rows_cannot_be_written_is_reported(bring_in):
+    """They are left out either way. The sentence names the file that is at fault."""
+    report, error = bring_in("rows.json", json.dumps(TRL), bad="/dev/full")
+    assert (report["made"]["judged"], report["taken"], Comparison.objects.count()) == (1, 1, 1)
+    assert "/dev/full cannot be written: No space left on device" in error
+    assert "Nothing was imported" not in error
+
+
+def test_an_import_whose_report_cannot_be_written_is_told(project, tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(TRL))
+    out = StringIO()
+    with pytest.raises(CommandError, match="/dev/full cannot be written: No space left on device"):
+        call_command("import_file", "reviews", str(path), json="/dev/full", stdout=out)
+    assert "Imported: 1 prompts, 1 judged, 1 judgments." in out.getvalue()
+    with pytest.raises(CommandError, match=r"nowhere/bad\.jsonl cannot be written: No such file"):
+        call_command("import_file", "reviews", str(path), bad=str(tmp_path / "nowhere" / "bad.jsonl"))
+
+
+def test_an_import_that_stops_says_why_and_what_it_imported(bring_in, monkeypatch):
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(external, "MOST", 3)
+    rows = "q,x,y,who,said\n" + "".join(f"Prompt {n},a,b,annotator {n},1\n" for n in range(7))
+    columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=said", "annotator=who"]
+    report, error = bring_in("rows.csv", rows, map=columns)
+    assert (report["made"]["judgments"], Judgment.objects.count()) == (2, 2)
+    assert report["error"] == error.splitlines()[0]
+    assert "more than 3 annotators" in error
+    assert error.endswith("What was imported before is kept.")
+    assert TrailEntry.objects.filter(verb=TrailEntry.Verb.IMPORTED).count() == 1
+    _report, error = bring_in("others.csv", rows.replace("annotator ", "other "), map=columns)
+    assert error.endswith("Nothing was imported.")
 
 
 def test_columns_that_are_not_recognised_must_be_mapped(bring_in):
