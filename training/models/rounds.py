@@ -199,7 +199,7 @@ class Round(models.Model):
 
     def reported_count(self, path: str) -> int | None:
         """Return the same for a number of things: a whole one that a float holds exactly."""
-        found = self.reported_number(path)
+        found: Any = self.reported_number(path)
         return found if isinstance(found, int) and found < MOST_THINGS else None
 
     @property

@@ -96,7 +96,7 @@ def test_taking_a_judgment_back_opens_a_pair_that_is_asked_about(project, two, o
 @pytest.mark.parametrize("setting", [1, 2, 3])
 @pytest.mark.parametrize("others", [0, 1])
 def test_taking_back_keeps_the_places_of_others(project, two, teammate, researcher, others, setting):
-    """Whether or not others filled the pair, and whatever the setting says by then."""
+    """This holds for a pair that others filled, and for any setting by then."""
     if others:
         judge_all(project, researcher)
     project.judgments_needed = setting
