@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -108,7 +108,11 @@ def change_needed(changes: Mapping[int, int]) -> None:
     for comparison, change in changes.items():
         by_change[change].append(comparison)
     for change, comparisons in by_change.items():
-        Comparison.objects.filter(pk__in=comparisons).update(needed=Greatest(F("needed") + change, 1))
+        Comparison.objects.filter(pk__in=comparisons).update(
+            needed=Greatest(F("needed") + change, 1),
+            # Each needs a judgment: one that no judgment is left of is like any other again.
+            closed_to_people=Q(closed_to_people=True, needed__gt=-change),
+        )
 
 
 def take_back(judgments: QuerySet[Judgment]) -> int:

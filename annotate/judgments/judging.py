@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.judgments.places import give_back_place
+from annotate.judgments.places import take_place_again
 from annotate.judgments.revising import add_seconds, get_settled_state, replace_judgment
 from annotate.judgments.verdicts import Verdict, name_shown, parse_token, unknown_token
 from annotate.models import Claim, Judgment, Project, User
@@ -115,9 +115,7 @@ def _record(
     taken = add_seconds(_seconds(seconds, claim, now), before)
     hasty = taken is not None and taken < project.min_seconds
     late = claim.expires_at <= now or was_late
-    if before is not None and fields["verdict"] != Judgment.Verdict.SKIP and not late:
-        give_back_place(project, claim.comparison_id)
-    return Judgment.objects.create(
+    judgment = Judgment.objects.create(
         **fields,
         project=project,
         comparison_id=claim.comparison_id,
@@ -132,6 +130,9 @@ def _record(
         first_at=min(before.first_at, now) if before else now,
         created_at=now,
     )
+    if before is not None:
+        take_place_again(judgment)
+    return judgment
 
 
 def _check_time(project: Project, claim: Claim, given: datetime) -> None:

@@ -5,9 +5,9 @@ judgments has no other place, until people are asked too.
 """
 
 from django.db import transaction
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models.functions import Coalesce, Greatest, Least
 
 from annotate.models import Claim, Comparison, Judgment, Project
 from annotate.models.conflicts import again_on_race, in_parts
@@ -24,6 +24,9 @@ _FROM_FILES = (
 )
 # How many judgments a comparison has from elsewhere.
 FROM_FILES = Coalesce(Subquery(_FROM_FILES, output_field=IntegerField()), 0)
+
+# Each comparison needs a judgment. A closed one that no judgment is left of is like any other again.
+_HAS_JUDGMENTS = Q(judged__gte=1)
 
 
 def judged_elsewhere(project: Project, batch: str = "") -> QuerySet[Comparison]:
@@ -54,7 +57,8 @@ def count_places(project: Project, batch: str = "") -> dict[str, int]:
 
 def ask_people(project: Project, batch: str = "") -> int:
     """Let as many people judge these, too, as the project asks for. Return how many comparisons that opened."""
-    needed = FROM_FILES + project.judgments_needed
+    # An annotator who looks again at one that was closed keeps their place.
+    needed = Greatest(FROM_FILES + project.judgments_needed, F("judged") + F("claimed"))
     return sum(_open(project, some, needed) for some in in_parts(without_places(project, batch)))
 
 
@@ -67,25 +71,30 @@ def ask_no_more(project: Project, batch: str = "") -> int:
     return sum(_close(project, some) for some in in_parts(waiting_for_people(project, batch)))
 
 
-def keep_closed(project: Project, comparison: int) -> None:
-    """Let a comparison that people are asked no more about need what it has, once a person took a judgment back.
+def give_up_place(judgment: Judgment) -> None:
+    """Let a closed comparison need no more than it has, once a person took this judgment of it back.
 
-    Its place would be handed to another annotator otherwise.
+    Another annotator would be asked otherwise. One that people are asked about keeps its places.
     """
-    closed = without_places(project).filter(pk=comparison)
-    closed.filter(needed__gt=F("judged")).update(needed=Greatest("judged", 1))
+    if judgment.verdict == Judgment.Verdict.SKIP:
+        return
+    places = F("needed") if judgment.late else F("needed") - 1  # a late judgment came on top of the places
+    closed = Comparison.objects.filter(pk=judgment.comparison_id, closed_to_people=True)
+    closed.update(needed=Greatest(Least(places, F("judged")), 1), closed_to_people=_HAS_JUDGMENTS)
 
 
-def give_back_place(project: Project, comparison: int) -> None:
-    """Let such a comparison need one judgment more, once that person's is there again."""
-    without_places(project).filter(pk=comparison, needed__lt=F("judged")).update(needed=F("judged"))
+def take_place_again(judgment: Judgment) -> None:
+    """Let a closed comparison need one judgment more, once this one is there in the place of one taken back."""
+    if judgment.verdict != Judgment.Verdict.SKIP and not judgment.late:
+        closed = Comparison.objects.filter(pk=judgment.comparison_id, closed_to_people=True)
+        closed.update(needed=F("needed") + 1)
 
 
 @again_on_race
 def _open(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> int:
     with transaction.atomic():
         _keep_imports_waiting(project)
-        return comparisons.update(needed=needed)
+        return comparisons.update(needed=needed, closed_to_people=False)
 
 
 @again_on_race
@@ -93,7 +102,7 @@ def _close(project: Project, comparisons: QuerySet[Comparison]) -> int:
     with transaction.atomic():
         _keep_imports_waiting(project)
         queue.release_all(comparisons)
-        return comparisons.update(needed=Greatest("judged", 1))
+        return comparisons.update(needed=Greatest("judged", 1), closed_to_people=_HAS_JUDGMENTS)
 
 
 def _keep_imports_waiting(project: Project) -> None:

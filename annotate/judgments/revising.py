@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from annotate.judgments.places import keep_closed
+from annotate.judgments.places import give_up_place
 from annotate.judgments.verdicts import Verdict, name_shown
 from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
 from annotate.models.conflicts import again_on_race
@@ -55,7 +55,7 @@ def replace_judgment(
     Judgment.objects.filter(pk=judgment.pk).update(superseded_at=now)
     Claim.objects.filter(pk=claim.pk).update(state=state)
     if state != Claim.State.JUDGED:
-        keep_closed(claim.project, claim.comparison_id)
+        give_up_place(judgment)
     return Judgment.objects.create(
         **fields,
         project_id=judgment.project_id,

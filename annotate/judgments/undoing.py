@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from annotate.judgments.places import give_back_place, keep_closed
+from annotate.judgments.places import give_up_place, take_place_again
 from annotate.judgments.revising import get_settled_state, has_place_left
 from annotate.judgments.verdicts import DRAFT_KEYS
 from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
@@ -45,7 +45,7 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
             expires_at=now + queue.get_lease(project),
             draft={name: getattr(latest, name) for name in DRAFT_KEYS},
         )
-        keep_closed(project, claim.comparison_id)
+        give_up_place(latest)
     return queue.show_claims(claim.pk)[claim.pk]
 
 
@@ -76,8 +76,7 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
         judgment.superseded_at = None
         judgment.save(update_fields=["superseded_at", "late"])
         Claim.objects.filter(pk=claim.pk).update(state=state, undone=None, draft={})
-        if not judgment.late:
-            give_back_place(project, claim.comparison_id)
+        take_place_again(judgment)
     return judgment
 
 

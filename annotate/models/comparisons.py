@@ -112,6 +112,9 @@ class Comparison(models.Model):
     `arm` says how it came to be shown among several candidates, and `propensity` how likely that was. Where there
     was no choice both are empty: it is as good as drawn at random. Annotators are told neither.
 
+    `closed_to_people` says that an admin asks people about it no more: it was judged elsewhere. It then needs no more
+    judgments than it has, also once a person takes one back (`judgments.places`).
+
     `external_id` and `metadata` are what its importer calls it and says of it; its prompt has its own. A repeat has
     those of what it repeats.
     """
@@ -164,6 +167,7 @@ class Comparison(models.Model):
         default=0, editable=False, help_text=_("The skips that counted when it was handed out again.")
     )
     withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
+    closed_to_people = models.BooleanField(default=False, db_default=False, editable=False)
     open = models.GeneratedField(
         expression=ExpressionWrapper(
             _still_needs() & _is_skipped_less() & Q(withdrawn_at__isnull=True) & ~Q(kind="gold"),

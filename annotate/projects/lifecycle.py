@@ -132,8 +132,9 @@ def change_needed(project: Project, needed: int) -> None:
     others = Comparison.objects.filter(project=project, kind=Comparison.Kind.STANDARD)
     imported = Judgment.objects.current().exclude(import_batch="").filter(comparison=OuterRef("pk"))
     asked = Q(needed__gt=F("judged")) | ~Exists(imported)
-    others = others.filter(asked).exclude(needed=FROM_FILES + needed)
-    update_in_parts(others, needed=Greatest(FROM_FILES + needed, F("judged") + F("claimed")))
+    others = others.filter(asked).exclude(needed=FROM_FILES + needed, closed_to_people=False)
+    places = Greatest(FROM_FILES + needed, F("judged") + F("claimed"))
+    update_in_parts(others, needed=places, closed_to_people=False)
 
 
 def archive(project: Project) -> None:

@@ -4,6 +4,7 @@ What is kept for good, such as a snapshot or a round, never takes its figures fr
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
 from django.core.cache import cache
@@ -14,6 +15,7 @@ from annotate.reports.reliability import Evidence, collect
 
 Figures = TypeVar("Figures")
 A_DAY = 24 * 60 * 60
+State = tuple[int, int, datetime | None]
 SECONDS = 60  # for which a page may miss what is no judgment, such as a new probe
 
 
@@ -45,8 +47,8 @@ def recall_evidence(project: Project) -> Evidence:
     return recall(project, "evidence", measure)
 
 
-# How many comparisons were read, the newest of them, and the equal ones.
-_NONE_YET: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
+# What was read so far, and the equal ones of it.
+_NONE_YET: tuple[State, frozenset[int]] = ((0, 0, None), frozenset())
 
 
 def recall_equal(project: Project) -> frozenset[int]:
@@ -54,20 +56,25 @@ def recall_equal(project: Project) -> frozenset[int]:
 
     It is for figures of a page. What leaves is compared when its texts are read.
     """
-    key = f"equal texts:{project.pk}:{project.created_at}".replace(" ", "T")
+    key = f"pairs of equal texts:{project.pk}:{project.created_at}".replace(" ", "T")
     comparisons = Comparison.objects.filter(project=project)
-    count, newest, equal = cache.get(key) or _NONE_YET
-    if _state(comparisons.filter(pk__lte=newest)) != (count, newest):  # some are gone, or came late
-        count, newest, equal = _NONE_YET
-    new_count, new_newest = _state(comparisons.filter(pk__gt=newest))
+    state, equal = cache.get(key) or _NONE_YET
+    if _state(comparisons.filter(pk__lte=state[1])) != state:  # some are gone, or came late
+        state, equal = _NONE_YET
+    count, newest, _made = state
+    new_count, new_newest, made = _state(comparisons.filter(pk__gt=newest))
     if new_count:
         found = comparisons.filter(pk__gt=newest, first__text=F("second__text"))
         equal |= frozenset(found.values_list("pk", flat=True))
-        cache.set(key, (count + new_count, new_newest, equal), A_DAY)
+        cache.set(key, ((count + new_count, new_newest, made), equal), A_DAY)
     return equal
 
 
-def _state(comparisons: QuerySet[Comparison]) -> tuple[int, int]:
-    """Return how many there are, and the newest."""
+def _state(comparisons: QuerySet[Comparison]) -> State:
+    """Return how many there are, the newest, and when that was made.
+
+    A database restored from a copy gives keys again.
+    """
     found = comparisons.aggregate(count=Count("pk"), newest=Max("pk"))
-    return found["count"], found["newest"] or 0
+    made = comparisons.filter(pk=found["newest"]).values_list("created_at", flat=True).first()
+    return found["count"], found["newest"] or 0, made

@@ -40,7 +40,10 @@ def rules_broken_by(comparison: Comparison, claims: Rows, judgments: Rows) -> li
         "skipped equals its rows": comparison.skipped == states["skipped"]
         and comparison.skipped + passed == len(judgments) - len(verdicts),
         "passed equals its rows": passed == states["passed"],
-        "no more than needed": comparison.kind == "gold" or len(in_time) <= comparison.needed,
+        # One that is closed to people needs what it has. Who looks again at their own judgment of it holds no place.
+        "no more than needed": comparison.kind == "gold"
+        or len(in_time) - len(held) * comparison.closed_to_people <= comparison.needed,
+        "closed to people": not comparison.closed_to_people or comparison.needed <= comparison.judged,
         "one claim per person": len({row["annotator_id"] for row in claims}) == len(claims),
         "one current judgment per person": len({row["annotator_id"] for row in judgments}) == len(judgments),
         "both completions shown": shown <= {frozenset((comparison.first_id, comparison.second_id))},

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Comparison, Policy, Project, Snapshot
 from training.models.files import StoredFile
+
+MOST_THINGS = 2**53  # a float holds each whole number below it
 
 
 class RoundQuerySet(models.QuerySet["Round"]):
@@ -198,12 +200,12 @@ class Round(models.Model):
         for key in path.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        return found if is_number and 0 <= found < math.inf else None
+        return found if is_number and 0 <= found <= sys.float_info.max else None
 
     def reported_count(self, path: str) -> int | None:
-        """Return the same for a number of things: a whole one."""
-        found = self.reported_number(path)
-        return found if isinstance(found, int) else None
+        """Return the same for a number of things: a whole one that a float holds exactly."""
+        found: Any = self.reported_number(path)
+        return found if isinstance(found, int) and found < MOST_THINGS else None
 
     @property
     def opponent(self) -> Policy | None:

@@ -97,10 +97,10 @@ class HeldOut:
 
 def measure_held_out(round_: Round) -> HeldOut | None:
     """Return how often the implicit reward prefers what annotators preferred, on prompts that training never saw."""
-    before, accuracy, pairs = (
-        round_.reported_number(f"train.heldout.{path}")
-        for path in ("before.accuracy", "after.accuracy", "after.pairs")
+    before, accuracy = (
+        round_.reported_number(f"train.heldout.{when}.accuracy") for when in ("before", "after")
     )
+    pairs = round_.reported_count("train.heldout.after.pairs")
     if before is None or accuracy is None or accuracy > 1 or not pairs:
         return None
     estimate = wilson(accuracy * pairs, pairs)

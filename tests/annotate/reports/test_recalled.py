@@ -2,8 +2,8 @@
 
 from annotate.models import Comparison
 from annotate.pairs.labels import find_label
-from annotate.reports.recalled import recall
-from tests.factories import say
+from annotate.reports.recalled import recall, recall_equal
+from tests.factories import compare, say
 
 
 def test_figures_are_measured_once_for_the_same_judgments(project, three, make_comparisons):
@@ -34,3 +34,12 @@ def test_a_page_reads_its_votes_alone_once_weights_are_known(
         assert find_label(comparison) == fresh
     assert fresh is not None
     assert fresh.evidence == ["colleagues on the same comparisons"]
+
+
+def test_equal_texts_of_a_restored_database_are_its_own(project):
+    """A database that is restored from a copy gives keys again, to comparisons that were made later."""
+    key = compare(project, "Say it.", "the same", "the same").pk
+    assert recall_equal(project) == {key}
+    Comparison.objects.get(pk=key).delete()
+    compare(project, "Say more.", "this", "that", pk=key)
+    assert recall_equal(project) == frozenset()

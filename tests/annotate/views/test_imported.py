@@ -1,15 +1,11 @@
 """Judgments from elsewhere on the pages: marked as imported, and left out of people's own figures."""
 
-from datetime import timedelta
-
 import pytest
-from django.utils import timezone
 
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.uploads import batch, judgments, withdraw
 from annotate.imports.writing import write
-from annotate.judgments import judging, places, revising, undoing
-from annotate.judgments.verdicts import Verdict
+from annotate.judgments import places
 from annotate.models import Comparison, Import, Judgment, User
 from annotate.projects import lifecycle
 from annotate.queueing import queue
@@ -17,7 +13,7 @@ from annotate.reports import agreement, days
 from annotate.reports.quality import assess
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
-from tests.factories import SKIP, TIE, judge, judge_all
+from tests.factories import judge_all
 from training.views.overview import overview
 
 pytestmark = pytest.mark.once
@@ -117,61 +113,6 @@ def test_people_judge_imported_pairs_too_and_no_more(
     client.post("/p/reviews/import/people/")
     assert queue.claim(project, owner) is not None
     assert "Ask people no more about" in page(client, "comparisons/?judged_by=imported")
-
-
-def test_what_people_are_asked_no_more_stays_closed(project, upload, owner, teammate):
-    """Nothing opens it again: no claim that ends, and no other setting. What was on screen is accepted, late."""
-    project.judgments_needed = 2
-    project.save()
-    places.ask_people(project)
-    judge(project, owner)
-    on_screen, _ahead = queue.claim(project, teammate), queue.claim_next(project, teammate)
-    assert places.ask_no_more(project) == 2
-    assert judging.record(project, teammate, on_screen.token, TIE).late
-    queue.leave(project, teammate)
-    lifecycle.change_needed(project, 3)
-    assert not Comparison.objects.open().exists()
-    assert broken_rules(project) == []
-
-
-@pytest.mark.parametrize("then", ["skip", "not mine", "leave", "expire", "judge", "redo", "revise to a skip"])
-def test_taking_a_judgment_back_opens_no_closed_pair(project, upload, owner, teammate, then):
-    project.judgments_needed = 2
-    project.save()
-    places.ask_people(project)
-    judge_all(project, teammate)
-    places.ask_no_more(project)
-    before = list(Comparison.objects.order_by("pk").values_list("needed", "judged"))
-    now = timezone.now()
-    if then == "revise to a skip":
-        latest = Judgment.objects.current().filter(annotator=teammate).latest("pk")
-        revising.revise(project, teammate, latest.pk, SKIP)
-    else:
-        claim = undoing.undo(project, teammate)
-        assert not Comparison.objects.open().exists()
-        {
-            "skip": lambda: judging.record(project, teammate, claim.token, SKIP),
-            "not mine": lambda: judging.record(
-                project, teammate, claim.token, Verdict("skip", skip_reason="not_mine")
-            ),
-            "leave": lambda: queue.leave(project, teammate),
-            "expire": lambda: queue.expire_claims(project, now=now + timedelta(days=1)),
-            "judge": lambda: judging.record(project, teammate, claim.token, TIE),
-            "redo": lambda: undoing.redo(project, teammate),
-        }[then]()
-    assert not Comparison.objects.open().exists()
-    assert (queue.claim(project, owner), broken_rules(project)) == (None, [])
-    if then in ("judge", "redo"):
-        assert not Judgment.objects.current().filter(late=True).exists()
-        assert list(Comparison.objects.order_by("pk").values_list("needed", "judged")) == before
-
-
-def test_taking_a_judgment_back_opens_a_pair_that_is_asked_about(project, upload, owner, teammate):
-    places.ask_people(project)
-    judge_all(project, teammate)
-    claim = undoing.undo(project, teammate)
-    judging.record(project, teammate, claim.token, SKIP)
-    assert queue.claim(project, owner).comparison_id == claim.comparison_id
 
 
 def test_what_a_person_judged_too_stays(project, upload, teammate):

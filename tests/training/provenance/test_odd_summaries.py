@@ -77,8 +77,31 @@ def test_no_page_fails_on_an_odd_value_in_a_summary(
     assert failed == []
 
 
-@pytest.mark.parametrize("odd", ["12", True, None, -1, 1.5, [12], {"a": 12}, 1.5e308])
+@pytest.mark.parametrize("odd", ["12", True, None, -1, 1.5, [12], {"a": 12}, 1.5e308, 2**53])
 def test_a_count_is_a_whole_number_or_none(full: Round, odd: Any) -> None:
     assert full.reported_count("train.pairs") == 12
     full.summary["train"]["pairs"] = odd
     assert full.reported_count("train.pairs") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "odd"),
+    [
+        ("heldout.after.pairs", 5e-324),
+        ("heldout.before.accuracy", 10**400),
+        ("steps", 10**400),
+        ("seconds", 10**400),
+    ],
+    ids=["tiny pairs", "vast accuracy", "vast steps", "vast seconds"],
+)
+def test_no_page_fails_on_a_tiny_or_vast_number(
+    full: Round, owner: User, client_for: Callable[..., Client], path: str, odd: float
+) -> None:
+    *outer, last = path.split(".")
+    found = full.summary["train"]
+    for key in outer:
+        found = found[key]
+    found[last] = odd
+    full.save()
+    client = client_for(owner, raise_request_exception=False)
+    assert [page for page in addresses(full) if client.get(page).status_code != 200] == []
