@@ -46,9 +46,7 @@ def as_lists(data: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def share_field(label: Any) -> forms.FloatField:
     """Return a field for a share of prompts in percent."""
-    return forms.FloatField(
-        min_value=0, max_value=90, label=label, widget=forms.NumberInput(attrs={"step": "0.1"})
-    )
+    return forms.FloatField(min_value=0, max_value=90, label=label)
 
 
 class PairsForm(StrictForm):
@@ -75,7 +73,6 @@ class PairsForm(StrictForm):
         max_value=100,
         label=_("Smoothing"),
         help_text=_("Votes added to each side: 0.5 makes a single vote the label 0.75."),
-        widget=forms.NumberInput(attrs={"step": "0.1"}),
     )
     too_fast = forms.ChoiceField(
         choices=[("count", _("Count")), ("leave", _("Leave out"))], label=_("Verdicts marked too fast")
@@ -162,14 +159,12 @@ class ExportForm(PairsForm):
         max_value=3,
         label=_("Least mean strength"),
         help_text=_("0 to 3, as annotators gave it."),
-        widget=forms.NumberInput(attrs={"step": "0.1"}),
     )
     agreement = forms.FloatField(
         min_value=0.5,
         max_value=1,
         label=_("Least agreement"),
         help_text=_("The share of votes for the chosen completion, 0.5 to 1."),
-        widget=forms.NumberInput(attrs={"step": "0.05"}),
     )
     ties = forms.ChoiceField(
         choices=[

@@ -135,11 +135,7 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at 
         }
         widgets = {
             "guidelines": forms.Textarea(attrs={"rows": 14, "spellcheck": "true"}),
-            "gold_rate": forms.NumberInput(attrs={"step": "0.01"}),
-            "repeat_rate": forms.NumberInput(attrs={"step": "0.01"}),
-            "qualification_pass": forms.NumberInput(attrs={"step": "0.01"}),
-            "held_out_share": forms.NumberInput(attrs={"step": "0.01"}),
-            "min_seconds": forms.NumberInput(attrs={"step": "0.1", "min": "0"}),
+            "min_seconds": forms.NumberInput(attrs={"min": "0"}),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """A prompt that is tried: the answer grows on the page while it is written, and can be stopped."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,14 @@ def test_the_answer_grows_on_the_page_without_a_reload(page: Page, slow_trial: A
         expect(body).to_contain_text(answer().text)
     assert page.evaluate("window.same")
     expect(page.locator("[aria-busy]")).to_have_count(0)
+
+
+def test_the_form_is_sent_as_it_stands(slow_trial: Any, owner: Any, open_page: Callable[..., Page]) -> None:
+    policy = slow_trial.project.current_policy
+    page = open_page(owner, reverse("try-policy", args=["reviews", policy.pk]))
+    page.get_by_label("Prompt", exact=True).fill("The film")
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page).to_have_url(re.compile("/trials/"))
 
 
 def test_stopping_keeps_what_is_on_the_page(page: Page, slow_trial: Any) -> None:

@@ -33,11 +33,8 @@ class SamplingForm(forms.Form):
         max_value=10,
         label=_("Temperature"),
         help_text=_("0 takes the likeliest token."),
-        widget=forms.NumberInput(attrs={"step": "0.05"}),
     )
-    top_p = forms.FloatField(
-        min_value=0.001, max_value=1, label=_("Top p"), widget=forms.NumberInput(attrs={"step": "0.01"})
-    )
+    top_p = forms.FloatField(min_value=0.001, max_value=1, label=_("Top p"))
     seed = forms.IntegerField(
         min_value=0, max_value=2**31 - 1, label=_("Seed"), help_text=_("The same seed writes the same text.")
     )
@@ -235,14 +232,12 @@ class BringForm(forms.Form):
         min_value=0,
         max_value=10,
         label=_("Temperature"),
-        widget=forms.NumberInput(attrs={"step": "0.05"}),
     )
     top_p = forms.FloatField(
         required=False,
         min_value=0.001,
         max_value=1,
         label=_("Top p"),
-        widget=forms.NumberInput(attrs={"step": "0.01"}),
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
