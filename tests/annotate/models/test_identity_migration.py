@@ -45,7 +45,10 @@ def test_old_prompts_and_comparisons_stay_as_they_were():
 
     for model, new in (
         (Prompt, {"batch": "", "withdrawn_at": None, "tools": None, "has_images": False}),
-        (Comparison, {"external_id": "", "metadata": {}}),
+        (
+            Comparison,
+            {"external_id": "", "metadata": {}, "arm": "", "propensity": None, "closed_to_people": False},
+        ),
     ):
         assert list(model.objects.values()) == [{**row, **new} for row in before[model.__name__]]
     try:
