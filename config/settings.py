@@ -127,12 +127,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STORAGE_PLACE = env.str("WHETSTONE_STORAGE", "")
 # Without one, the files of rounds are nowhere but below VAR: web servers and workers share it.
 STORES_RUNS = STORAGE_PLACE not in ("", LOCAL)
-STORAGE_SECONDS = env.int(
-    "WHETSTONE_STORAGE_SECONDS", 600
-)  # a worker waits so long for a storage that is away
-CHECKPOINT_SECONDS = env.int(
-    "WHETSTONE_CHECKPOINT_SECONDS", 180
-)  # between what a worker puts while it trains
+# Time for which a worker waits for a storage that is away.
+STORAGE_SECONDS = env.int("WHETSTONE_STORAGE_SECONDS", 600)
+# Time between what a worker puts while it trains.
+CHECKPOINT_SECONDS = env.int("WHETSTONE_CHECKPOINT_SECONDS", 180)
 STORAGES: dict[str, dict[str, Any]] = {
     "default": storage_options(STORAGE_PLACE),
     "staticfiles": {"BACKEND": "config.static_files.StaticFilesStorage"},
@@ -177,9 +175,8 @@ FILE_UPLOAD_HANDLERS = [
 ]
 FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024  # bytes; files are streamed to disk and do not count
-IMPORT_LIMIT = (
-    env.int("WHETSTONE_IMPORT_MEGABYTES", 1024) * 1024 * 1024
-)  # bytes of one file of prompts or pairs
+# Bytes of one file of prompts or pairs.
+IMPORT_LIMIT = env.int("WHETSTONE_IMPORT_MEGABYTES", 1024) * 1024 * 1024
 # Hosts that files may be imported from, such as `huggingface.co` for hf://datasets/…; none unless named.
 IMPORT_HOSTS: list[str] = env.list("WHETSTONE_IMPORT_HOSTS", [])
 
@@ -250,9 +247,8 @@ CHILD_ENVIRONMENT: list[str] = [
 ]
 HUB_CACHE = Path(env("HF_HUB_CACHE", "") or Path(env("HF_HOME", "~/.cache/huggingface"), "hub")).expanduser()
 HEARTBEAT_SECONDS = env.int("WHETSTONE_HEARTBEAT_SECONDS", 5)
-SILENT_SECONDS = env.int(
-    "WHETSTONE_SILENT_SECONDS", 60
-)  # a round without a heartbeat for so long is re-queued
+# Time without a heartbeat after which a round is re-queued.
+SILENT_SECONDS = env.int("WHETSTONE_SILENT_SECONDS", 60)
 # In which a worker trains, one for each GPU: a number, or `all`.
 PROCESSES = env.str("WHETSTONE_PROCESSES", "1", validate=validate.Regexp("^(all|[1-9][0-9]?)$"))
 SWEEP_SECONDS = env.int("WHETSTONE_SWEEP_SECONDS", 15)

@@ -5,9 +5,8 @@ from django.views.generic import RedirectView
 urlpatterns = [
     path("", include("annotate.urls")),
     path("", include("training.urls")),
-    path(
-        "api/v1/", include("training.api.urls")
-    ),  # before the last one, which knows that there is no such address
+    # Before the last one, which knows that there is no such address.
+    path("api/v1/", include("training.api.urls")),
     path("api/v1/", include("annotate.api.urls")),
     # One form changes a password, and it limits guesses.
     path("admin/password_change/", RedirectView.as_view(pattern_name="password")),

@@ -142,9 +142,8 @@ class Photographer:
 def instance(var: Path) -> Iterator[str]:
     """Run a demo in `var`, and yield its address. This process uses the same database."""
     os.environ |= {"WHETSTONE_VAR": str(var), "DJANGO_SETTINGS_MODULE": "config.settings"}
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
-        "1"  # Playwright's synchronous API runs an event loop in this thread
-    )
+    # Playwright's synchronous API runs an event loop in this thread.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
         os.environ.pop(name, None)
     from tests.servers import free_port

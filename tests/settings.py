@@ -16,9 +16,8 @@ os.environ["WHETSTONE_VAR"] = str(SCRATCH)
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 # Several test workers share the cores: a tiny model gains nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "passive"
-)  # threads that spin while they wait take them from the others
+# Threads that spin while they wait take them from the others.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from config.scripts import join_modules  # noqa: E402
 from config.settings import *  # noqa: E402, F403 - the environment above must be set first

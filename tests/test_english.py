@@ -46,3 +46,15 @@ def test_no_docstring_begins_with_a_question_word() -> None:
         for match in opening.finditer(path.read_text())
     ]
     assert found == []
+
+
+def test_no_comment_stands_behind_a_closing_bracket() -> None:
+    """The formatter pushes a comment there when it wraps a line. It belongs above what it is about."""
+    pushed = re.compile(r"^[ \t]*[\])}]+[:,]?[ \t]+#(?! fmt: skip| noqa| type: ignore)", re.MULTILINE)
+    others = [path for folder in ("tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")]
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0].strip()}"
+        for path in [*CODE, *others]
+        for match in pushed.finditer(path.read_text())
+    ]
+    assert found == []

@@ -107,9 +107,8 @@ class Selection:
 
     def types(self) -> set[str]:
         """Return the types of prompts among the judged ones that are chosen: PLAIN, CHATS, or both."""
-        kind_of_json = {"sqlite": "json_type", "postgresql": "jsonb_typeof"}[
-            connection.vendor
-        ]  # reads no text
+        # Reads no text.
+        kind_of_json = {"sqlite": "json_type", "postgresql": "jsonb_typeof"}[connection.vendor]
         kind = Func("comparison__prompt__content", function=kind_of_json, output_field=CharField())
         rows = self._comparisons().annotate(content_kind=kind)
         is_chat = Q(content_kind="array") | _has("messages__isnull", False)

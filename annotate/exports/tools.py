@@ -7,9 +7,8 @@ from typing import Any
 
 from annotate.exports.shapes import Row
 
-NAMESPACE = uuid.UUID(
-    "5b3f9c1e-6d0a-4f57-9a3e-2c7d8e1f4a60"
-)  # of the ids by which Argilla tells annotators apart
+# Of the ids by which Argilla tells annotators apart.
+NAMESPACE = uuid.UUID("5b3f9c1e-6d0a-4f57-9a3e-2c7d8e1f4a60")
 LABEL_STUDIO_CONFIG = """\
 <View>
   <Text name="prompt" value="$prompt"/>

@@ -51,9 +51,8 @@ class Matcher:
         self.prompts: dict[str, PromptState] = {}
         self.pairs: dict[tuple[str, frozenset[str]], list[PairState]] = defaultdict(list)
         self.prompt_ids: dict[str, set[str]] = defaultdict(set)  # external id -> digests
-        self.pair_ids: dict[str, set[int | PairState]] = defaultdict(
-            set
-        )  # external id -> ids, states of new ones
+        # External id -> ids, states of new ones.
+        self.pair_ids: dict[str, set[int | PairState]] = defaultdict(set)
 
     def load(self, items: Sequence[Item]) -> None:
         """Read what is stored of these records. An update locks the comparisons until its transaction ends."""

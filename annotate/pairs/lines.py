@@ -84,10 +84,8 @@ def _is_formula(text: str) -> bool:
 
 
 def _is_blank(letter: str) -> bool:
-    return letter.isspace() or unicodedata.category(letter) in (
-        "Cc",
-        "Cf",
-    )  # without width, as U+200B and U+FEFF
+    # Without width, as U+200B and U+FEFF.
+    return letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf")
 
 
 def write_file(path: Path, encoded: Iterable[bytes]) -> None:

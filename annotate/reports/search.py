@@ -25,12 +25,13 @@ FIRST_WINDOW, LARGEST_WINDOW = 2_000, 64_000  # keys
 SECONDS = 0.4  # spent on one page
 MOST_COUNTED = 100_000  # prompts of one state, on their page
 Row = TypeVar("Row")
+# Columns of completions that a line does not show.
 _LONG = (
     "token_ids",
     "prompt_token_ids",
     "text",
     "messages",
-)  # columns of completions that a line does not show
+)
 
 
 @dataclass(frozen=True)

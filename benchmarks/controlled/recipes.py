@@ -35,9 +35,8 @@ class Recipe:
     """Settings of training, and which pairs it is given."""
 
     training: dict[str, Any] = field(default_factory=dict)
-    round_size: int | None = (
-        None  # labels of a round that starts from the last policy and measures against it
-    )
+    # Labels of a round that starts from the last policy and measures against it.
+    round_size: int | None = None
     margins: bool = False  # a third of a nat per step of strength
     assist: AssistConfig | None = None  # pairs that a probe labels, beside the judged ones
 

@@ -92,9 +92,8 @@ class Plan:
 def run_seed(plan: Plan, seed: int, workers: int) -> None:
     """Run all stages of a seed, those runs that have no file yet."""
     if workers > 1:
-        os.environ["OMP_NUM_THREADS"] = (
-            "1"  # of each process: a small model's products are too small to share
-        )
+        # Of each process: a small model's products are too small to share.
+        os.environ["OMP_NUM_THREADS"] = "1"
     for stage in runs.stages(plan.judge):
         missing = [name for name in stage if not (plan.folder / str(seed) / f"{name}.json").exists()]
         if plan.is_over:

@@ -138,9 +138,8 @@ def judge_all(instance: Instance, page: Page) -> None:
             break
         token = comparison.get_attribute("data-token")
         left, right = (len(page.locator(f"#pane-{side}").inner_text()) for side in ("a", "b"))
-        page.wait_for_timeout(
-            350
-        )  # a key within the first 300 ms is taken for the second half of a double press
+        # A key within the first 300 ms is taken for the second half of a double press.
+        page.wait_for_timeout(350)
         page.keyboard.press("1" if left < right else "8")
         expect(page.locator(f'#comparison[data-token="{token}"]')).to_have_count(0)
         until(page, lambda: page.locator("#saved").get_attribute("data-state") == "saved")

@@ -62,9 +62,8 @@ def test_a_tab_that_is_sending_keeps_another_tabs_verdict(desk: Desk) -> None:
     desk.wait_for("document.getElementById('saved').dataset.state === 'saving'")
     other.press("1")
     other.looked().press("8")
-    other.wait_for(
-        "document.getElementById('saved').innerText.includes('3')"
-    )  # two of its own, one of the first tab
+    # Two of its own, one of the first tab.
+    other.wait_for("document.getElementById('saved').innerText.includes('3')")
     other.page.close()
     held[0].continue_()
     desk.saved()

@@ -209,9 +209,8 @@ def test_the_policy_that_writes_is_the_one_that_was_trained(
     shutil.copytree(make_adapter("small", 1, size=2e-3), run.adapter)
     config = run.read_config()
     writing, trained = load_sampled(config, run.adapter), load_scored(config, run.adapter, beside_start=False)
-    assert has_adapter(writing.model) == (
-        dtype == "bfloat16"
-    )  # there a merge would round it to the weights' grid
+    # There a merge would round it to the weights' grid.
+    assert has_adapter(writing.model) == (dtype == "bfloat16")
     ids = torch.arange(3, 60)[None]
     with torch.no_grad():
         logits = [loaded.model(input_ids=ids, use_cache=False).logits for loaded in (writing, trained)]

@@ -71,9 +71,8 @@ def test_no_redirect_leads_elsewhere(site: Site, tally: Tally, url: str) -> None
     ]
     for answer in answers:
         target = answer.headers.get("Location", "") + answer.headers.get("HX-Redirect", "")
-        place = urlsplit(
-            urljoin("http://testserver/login/", target.replace("\\", "/"))
-        )  # as browsers read it
+        # As browsers read it.
+        place = urlsplit(urljoin("http://testserver/login/", target.replace("\\", "/")))
         is_ours = (place.scheme, place.netloc) == ("http", "testserver")
         tally.refuse(answer.status_code < 500 and is_ours, (url, target))
 

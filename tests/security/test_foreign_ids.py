@@ -25,10 +25,11 @@ def test_an_id_of_another_project_leads_nowhere(site: Site, tally: Tally, person
             continue
         for client in callers:
             answer = client.generic(method, address.path(foreign), b"{}", content_type="application/json")
+            # A form goes back to its page, with a sentence.
             is_refused = answer.status_code in (
                 *REFUSED,
                 302,
-            )  # a form goes back to its page, with a sentence
+            )
             tally.refuse(is_refused, (person, method, address.path(foreign), answer.status_code))
     assert fingerprint() == before
 

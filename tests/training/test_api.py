@@ -138,10 +138,10 @@ def test_an_estimate_keeps_the_policies_that_it_is_asked_for(make_round, send):
         kept = DryRun.objects.get(pk=made["id"])
         assert (kept.begin, kept.against) == (begin, against)
     for body, field in (
-        ({"kind": "writing", "policy": "nobody"}, "policy"),
-        ({"kind": "writing", "against": "nobody"}, "against"),
-        ({"gate_against": "nobody"}, "gate_against"),
-        ({"start_from": "nobody"}, "start_from"),
+        ({"kind": "writing", "policy": "unknown"}, "policy"),
+        ({"kind": "writing", "against": "unknown"}, "against"),
+        ({"gate_against": "unknown"}, "gate_against"),
+        ({"start_from": "unknown"}, "start_from"),
         ({"policy": other.name}, "policy"),
         ({"against": other.name}, "against"),
     ):

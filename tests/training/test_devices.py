@@ -114,7 +114,7 @@ def test_a_round_waits_for_a_worker_with_its_devices(
     assert state_machine.claim_round(round_.pk, "small") is None
     round_.refresh_from_db()
     assert (round_.state, round_.attempts, round_.enqueued_at) == ("queued", 0, None)
-    large.delete()  # its devices are gone: whoever takes it says so
+    large.delete()  # its devices are gone: the worker that takes the round says so
     assert state_machine.claim_round(round_.pk, "small") is not None
 
 

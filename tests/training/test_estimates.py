@@ -140,10 +140,8 @@ def test_a_chat_is_given_more_tokens_to_answer(ready_project: Project, owner: An
     prompt.set_content([{"role": "user", "content": "Why?"}])
     prompt.save()
     chats = state_machine.Plan.for_project(ready_project, ready_project.current_policy, {})
-    assert (before.config.sampling.max_new_tokens, chats.config.sampling.max_new_tokens) == (
-        128,
-        256,
-    )  # of 512
+    # The model reads 512 tokens.
+    assert (before.config.sampling.max_new_tokens, chats.config.sampling.max_new_tokens) == (128, 256)
     named = {"sampling": {"max_new_tokens": 77}}
     assert (
         state_machine.Plan.for_project(

@@ -42,9 +42,8 @@ def test_a_round_from_an_adapter_keeps_the_adapters_shape(project: Project, trai
     assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (4, 8, 0.1)
     assert config.lora.target_modules == ("k_proj", "q_proj")
     assert Plan.for_project(project, project.current_policy, {}).config.lora.r == 8
-    project.training_settings = {
-        "lora": {"experts": "all"}
-    }  # which the names of the adapter's layers say already
+    # Which the names of the adapter's layers say already.
+    project.training_settings = {"lora": {"experts": "all"}}
     assert Plan.for_project(project, trained, {}).config.lora.target_modules == ("k_proj", "q_proj")
     assert Plan.for_project(project, project.current_policy, {}).config.lora.experts == "all"
 

@@ -24,9 +24,8 @@ from training.models import Round
 pytestmark = pytest.mark.once
 
 GOOD = " It is a wonderful film. The acting is superb."  # reward 1
-MIXED = (
-    " It is a wonderful film. The acting is superb. The plot is clever. The music is awful."  # (3 - 1) / 4
-)
+# Its reward is (3 - 1) / 4.
+MIXED = " It is a wonderful film. The acting is superb. The plot is clever. The music is awful."
 BAD = " It is a dreadful film. The acting is wooden."  # reward -1
 PLAIN = " It runs for two hours."  # reward 0
 ALSO_PLAIN = " Most of it happens at night."

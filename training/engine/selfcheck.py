@@ -171,9 +171,8 @@ def choose_way(decoder: Decoder, loaded: LoadedModel, prompts: Sequence[tuple[in
 def _next_tokens(decoder: Decoder, ids: tuple[int, ...], continued: Sequence[int]) -> torch.Tensor:
     """Return log-probabilities (steps + 1, V) of what follows `ids` and each further token, by plain forwards."""
     whole, count = torch.tensor([[*ids, *continued]], device=decoder.device), len(continued) + 1
-    if (
-        len({decoder.sides.side_of(len(ids) + step) for step in range(count)}) > 1
-    ):  # the length has a part in it
+    # The length has a part in it.
+    if len({decoder.sides.side_of(len(ids) + step) for step in range(count)}) > 1:
         parts = [whole[:, : len(ids) + step] for step in range(count)]
         logits = torch.cat([decoder.reader.reread(decoder.model, part)[0] for part in parts])
     else:

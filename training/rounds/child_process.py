@@ -21,6 +21,7 @@ from training.engine.rundir import RunDirectory
 TORCHRUN_FAILED = 1
 # A line of torchrun's about the first process that failed: `exitcode  : -9 (pid: 4711)`.
 EXIT = re.compile(r"exitcode\s*: -(\d+) \(pid: \d+\)")
+# Names of verbs in a round's reason.
 VERBS = {
     "train": "Training",
     "sample": "Sampling",
@@ -28,7 +29,7 @@ VERBS = {
     "probe": "Fitting the probe",
     "rate": "Rating samples",
     "plan": "The estimate",
-}  # as a reason names them
+}
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 

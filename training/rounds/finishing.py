@@ -42,9 +42,8 @@ def finish(round_: Round, files: RunDirectory) -> None:
     with transaction.atomic():
         # Hours may have passed since the project was read. Lock the project before the round, as promote does.
         project = Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
-        if not state_machine.heartbeat(
-            round_
-        ):  # holds the round: however long this takes, no sweep takes it back
+        # Holds the round: however long this takes, no sweep takes it back.
+        if not state_machine.heartbeat(round_):
             raise RoundLostError
         if new:
             new.save()
@@ -112,9 +111,8 @@ def _summary(files: RunDirectory, previous: RunDirectory) -> dict[str, Any]:
         for verb, report in done.items()
         if report
     }
-    if kept := found.get("scale", {}).get(
-        "heldout"
-    ):  # of the policy that is kept, not of the one before scaling
+    # Of the policy that is kept, not of the one before scaling.
+    if kept := found.get("scale", {}).get("heldout"):
         heldout = found["train"]["heldout"]
         found["train"]["heldout"] = {**heldout, "trained": heldout["after"], "after": kept}
     return found

@@ -65,9 +65,8 @@ class Plan:
     fresh_comparisons: int = 100
     gate_comparisons: int = 150  # at most: a gate stops by itself once it is decided
     choosing: Choosing = field(default_factory=Choosing)
-    processes: int | None = (
-        None  # that train side by side, one for each device; None: as its worker is set up
-    )
+    # That train side by side, one for each device; None: as its worker is set up.
+    processes: int | None = None
 
     @classmethod
     def for_project(

@@ -113,9 +113,8 @@ def _deliver_last(round_: Round, courier: Courier) -> bool:
 
 def prepare(round_: Round, files: RunDirectory, courier: Courier | None = None) -> None:
     """Write the files that `train` reads. On a later attempt they are there already, and stay."""
-    if not state_machine.heartbeat(
-        round_
-    ):  # lost before it began: the child and the files are the successor's
+    # Lost before it began: the child and the files are the successor's.
+    if not state_machine.heartbeat(round_):
         raise RoundLostError
     child_process.end_orphan(files)
     child_process.end_orphan(previous_files(files))

@@ -348,9 +348,8 @@ def claim_round(round_id: int, worker: str) -> Round | None:
     round_ = Round.objects.select_related("project").filter(pk=round_id, state=State.QUEUED).first()
     if round_ is None:
         return None
-    if workers.should_leave(
-        round_, worker
-    ):  # the sweep sends it again, until a worker with the devices takes it
+    # The sweep sends it again, until a worker with the devices takes it.
+    if workers.should_leave(round_, worker):
         Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=None)
         return None
     with transaction.atomic():

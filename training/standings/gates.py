@@ -111,9 +111,8 @@ def measure_gates(rounds: Iterable[Round]) -> dict[int, Gate]:
     return gates
 
 
-Judged = tuple[
-    int, float, object
-]  # a comparison's prompt, what it gives to the new policy (-1 to 1), and when
+# A comparison's prompt, what it gives to the new policy (-1 to 1), and when.
+Judged = tuple[int, float, object]
 
 
 def _judged(rounds: Iterable[int]) -> Mapping[int, list[Judged]]:

@@ -166,15 +166,10 @@ LABELS = {
     "max_skipped_steps": _("Max skipped steps"),
     "displacement_bound": _("Displacement bound"),
 }
-# Choices of options that may be a path elsewhere.
-FRACTIONS = {
-    "kl_budget",
-    "offset_scale",
-    "tie_nu",
-    "simpo_gamma",
-    "dpop_lambda",
-}  # options that may be fractional but are unset by default
+# Options that may be fractional but are unset by default.
+FRACTIONS = {"kl_budget", "offset_scale", "tie_nu", "simpo_gamma", "dpop_lambda"}
 
+# Choices of options that may be a path elsewhere.
 CHOICES: dict[str, list[tuple[str, str | Promise]]] = {
     "keep": [("last", _("of the last step")), ("best", _("of the best held-out loss"))],
     "reference": [("start", _("the policy that it starts from")), ("base", _("the base model"))],

@@ -135,7 +135,7 @@ def nearest(shaped: Sequence[Shaped], here: Policy | None) -> Sequence[Shaped]:
 def _lanes(shaped: Sequence[Shaped]) -> Mapping[int, int]:
     """Return the lane of each policy: the last child goes on in its parent's lane, the others beside it.
 
-    So does one whose parent is not drawn and whose reference is: it is no child of what is above it.
+    A policy whose reference is drawn and whose parent is not is put beside, too: it is not a child of the one above.
     """
     last_child = {one.policy.parent_id: one.policy.pk for one in shaped}
     lanes: dict[int, int] = {}

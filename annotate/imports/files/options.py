@@ -45,9 +45,8 @@ class Options:
     usual: str = SAID_BY_ROWS  # what such rows mostly become
     columns: tuple[str, ...] = ()
     columns_mapped: Mapping[str, str] = field(default_factory=dict)  # role -> column
-    meanings: Mapping[str, str] = field(
-        default_factory=dict
-    )  # value of the verdict -> key of mapping.MEANINGS
+    # Value of the verdict -> key of mapping.MEANINGS.
+    meanings: Mapping[str, str] = field(default_factory=dict)
     becomes: str = SAID_BY_ROWS
     pairs: str = "all"
     without_losses: bool = False

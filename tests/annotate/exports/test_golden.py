@@ -1,6 +1,6 @@
 """Every format of a varied project is, byte for byte, what it was when `golden.json` was written.
 
-Run with WHETSTONE_WRITE_GOLDEN=1 to write the file anew, where a format is meant to change.
+Run with WHETSTONE_WRITE_GOLDEN=1 to rewrite the file when a format is meant to change.
 """
 
 import hashlib

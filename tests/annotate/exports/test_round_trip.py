@@ -76,9 +76,8 @@ def _essence(row: dict[str, Any]) -> Any:
     names = ("prompt", "label", "margin", "metadata", "external_id", "id", "prompt_metadata")
     found = {name: row[name] for name in names if name in row}
     if float(found.get("label", 1)) == 0.5:
-        del found[
-            "margin"
-        ]  # of two that are equal it points to the first, and which is first is drawn on import
+        # Of two that are equal it points to the first, and which is first is drawn on import.
+        del found["margin"]
     return [found, completions, votes]
 
 

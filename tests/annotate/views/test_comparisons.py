@@ -139,9 +139,8 @@ def test_a_long_search_says_how_far_it_got_and_can_go_on(
     page = search.browse(project, {"state": "withdrawn"}, seconds=0)
     assert (page.rows, page.cut) == ([], True)
     found = []
-    while (
-        page.cut and not found
-    ):  # PostgreSQL goes on counting ids from test to test: there may be far to look
+    # PostgreSQL goes on counting ids from test to test: there may be far to look.
+    while page.cut and not found:
         page = search.browse(project, {"state": "withdrawn"}, page.older, seconds=0)
         found += page.rows
     assert found == [first]

@@ -71,9 +71,8 @@ def test_an_unexpected_error_ends_an_import_with_a_sentence(project, owner, clie
 
 
 @pytest.mark.once  # PostgreSQL cannot be told to be full
-@pytest.mark.django_db(
-    transaction=True
-)  # a full SQLite rolls back all of a transaction, and the test's own with it
+# A full SQLite rolls back all of a transaction, and the test's own with it.
+@pytest.mark.django_db(transaction=True)
 def test_a_database_without_room_keeps_the_import_waiting(owner, upload, client_for, limited_database):
     _page, made = upload(jsonl(*({"prompt": f"{number} " + "x" * 50_000} for number in range(30))))
     uploads.start(made)

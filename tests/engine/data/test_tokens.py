@@ -60,9 +60,8 @@ BOUNDARIES = [
 ]
 
 
-_ASCII = [
-    case for case in BOUNDARIES if "".join(case).isascii()
-]  # what the SentencePiece-like one was trained on
+# What the SentencePiece-like one was trained on.
+_ASCII = [case for case in BOUNDARIES if "".join(case).isascii()]
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,10 @@ def test_only_large_matrices_stay_in_half_precision(dtype: torch.dtype, shard: s
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard == "40KB")
     model = load_base(config).model
     kept = kept_narrow(model)
+    # Key and value have 512 weights, norms 32.
     assert {name.split(".")[-2] for name in kept} == {
         *("embed_tokens", "q_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    }  # key and value have 512 weights, norms 32
+    }
     assert {dict(model.named_parameters())[name].dtype for name in kept} == {dtype}
 
 

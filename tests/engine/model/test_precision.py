@@ -80,13 +80,14 @@ def test_policy_and_reference_are_computed_in_the_same_precision(make_run) -> No
         ("auto", CUDA, 64, True, torch.bfloat16),  # from compute capability 8.0, Ampere, on
         ("auto", CUDA, 4096, False, torch.float16),  # Turing has tensor cores for float16 alone
         ("float16", CPU, 64, False, torch.float16),
+        # Where it was measured to pay, for models that are large enough.
         (
             "auto",
             CPU,
             512,
             True,
             torch.bfloat16,
-        ),  # where it was measured to pay, for models that are large enough
+        ),
         ("auto", CPU, 511, True, torch.float32),
         ("auto", CPU, 4096, False, torch.float32),
     ],

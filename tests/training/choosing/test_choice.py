@@ -68,9 +68,8 @@ def test_comparisons_keep_their_arm_and_propensity(sampled: Any) -> None:
     before = Completion.objects.count()
     fresh = store(round_, files)
     assert Counter(one.arm for one in fresh) == {"probe": 6, "control": 2}
-    assert (
-        Completion.objects.count() == before + 16
-    )  # of 48 candidates, those that no annotator sees stay in the files
+    # Of 48 candidates, those that no annotator sees stay in the files.
+    assert Completion.objects.count() == before + 16
     for one in fresh:
         shown = {one.first.seed, one.second.seed}
         assert one.propensity is not None
@@ -150,9 +149,8 @@ def test_without_a_probe_of_skill_it_is_at_random(
 def test_more_prompts_are_written_for_than_are_asked_about(sampled: Any) -> None:
     round_, _files = sampled
     assert [one["n"] for one in results.fresh_entries(round_, 8, TERMS)] == [4] * 12
-    assert (
-        sum(one["n"] for one in results.fresh_entries(round_, 60, TERMS)) == 240
-    )  # no prompts are left over
+    # No prompts are left over.
+    assert sum(one["n"] for one in results.fresh_entries(round_, 60, TERMS)) == 240
 
 
 def test_no_probe_chooses_on_held_out_prompts(sampled: Any) -> None:

@@ -125,9 +125,8 @@ def test_a_retraining_equals_a_history_without_them(
     first = train(live_through(project, rosa, teammate))
     project.refresh_from_db()
     assert results(first)["pairs.jsonl"] != without["pairs.jsonl"]
-    factories.say(
-        rosa, Comparison.objects.get(pk=FIRST_ID + 3), "first"
-    )  # later: no part of the round done over
+    # Later: no part of the round done over.
+    factories.say(rosa, Comparison.objects.get(pk=FIRST_ID + 3), "first")
     current = project.policies.get(name="round 1")  # the second goes on from the first
     second = train(state_machine.start(project, None, ALONE, begin=current))
     mine = project.judgments.filter(annotator=rosa).count()

@@ -51,9 +51,8 @@ class ModelFiles:
     @property
     def where(self) -> dict[str, Any]:
         """Arguments for each of transformers' `from_pretrained`: these very files, and none of the code among them."""
-        arguments: dict[str, Any] = {
-            "trust_remote_code": False
-        }  # left out, the library asks on standard input
+        # Left out, the library asks on standard input.
+        arguments: dict[str, Any] = {"trust_remote_code": False}
         if self.repository:
             arguments["revision"] = self.folder.name
         return arguments | ({"gguf_file": self.gguf} if self.gguf else {})

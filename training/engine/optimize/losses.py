@@ -22,9 +22,8 @@ from training.engine.errors import ConfigError
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-PER_TOKEN = frozenset(
-    {"sigmoid_norm", "ipo_norm", "simpo"}
-)  # losses that divide log-probabilities by lengths
+# Losses that divide log-probabilities by lengths.
+PER_TOKEN = frozenset({"sigmoid_norm", "ipo_norm", "simpo"})
 WITHOUT_REFERENCE = frozenset({"simpo"})
 
 

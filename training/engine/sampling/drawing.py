@@ -84,9 +84,8 @@ def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfi
     before = functional.pad(cumulative, (1, 0)).gather(1, part)
     inside = parts.gather(1, part[:, :, None].expand(-1, 1, _SEARCHED))[:, 0].cumsum(dim=-1)
     found = part * _SEARCHED + _first_above(inside, passed - before)
-    return found[:, 0].clamp(
-        max=logprobs.shape[1] - 1
-    )  # what fills up the last part is drawn without numbers alone
+    # What fills up the last part is drawn without numbers alone.
+    return found[:, 0].clamp(max=logprobs.shape[1] - 1)
 
 
 def _first_above(cumulative: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:

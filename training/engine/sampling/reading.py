@@ -19,10 +19,11 @@ from training.engine.sampling.kvcache import can_join, join, keep_rows, make_cac
 from training.engine.sampling.recording import RecordedRows
 
 _PROMPTS = 64  # that are fed at once, at the most
+# Their tokens: what a forward computes of them is in memory together.
 _FED = {
     "cpu": 1 << 14,
     "cuda": 1 << 17,
-}  # their tokens: what a forward computes of them is in memory together
+}
 # What a forward calls the cache: that of a model that is recurrent alone has another name.
 _STATE = "cache_params"
 _CACHES = ("past_key_values", _STATE)

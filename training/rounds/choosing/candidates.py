@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
-MOST_RATIO, SMALL = (
-    2.0,
-    80,
-)  # of the lengths of two completions, and a difference that is small anyway, in characters
+# Of the lengths of two completions, and a difference that is small anyway, in characters.
+MOST_RATIO, SMALL = 2.0, 80
 
 Pair = tuple["Candidate", "Candidate"]
 

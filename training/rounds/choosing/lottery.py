@@ -17,15 +17,11 @@ from typing import Literal
 
 from training.rounds.choosing.candidates import Group, Pair
 
-SHINGLE, SKETCH, ALIKE = (
-    3,
-    16,
-    0.75,
-)  # words in a row; how many of their hashes; which share in common is too much
+# Words in a row; how many of their hashes; which share in common is too much.
+SHINGLE, SKETCH, ALIKE = 3, 16, 0.75
 FEW = 4  # phrases that show no likeness
-MOST_WITH_A_HASH = (
-    50  # earlier pairs that are looked up for one hash: a phrase that all have in common says little
-)
+# Earlier pairs that are looked up for one hash: a phrase that all have in common says little.
+MOST_WITH_A_HASH = 50
 _WORD = re.compile(r"\w+")
 
 Arm = Literal["control", "probe"]

@@ -79,8 +79,7 @@ class MetricsTail:
             update_fields=["values"],
             batch_size=500,
         )
-        if (
-            rows[-1]["step"] > self.furthest
-        ):  # further than any attempt before: not a round that kills its workers
+        # Further than any attempt before: not a round that kills its workers.
+        if rows[-1]["step"] > self.furthest:
             self.furthest = rows[-1]["step"]
             state_machine.heartbeat(self.round, losses=0)
