@@ -59,9 +59,11 @@ def fresh_prompts() -> list[str]:
 
 
 def settings(**changes: Any) -> TrainConfig:
-    """Return the configuration of a run on the starter, on one thread."""
+    """Return the configuration of a run on the starter, on one thread of a CPU: a GPU is for larger models."""
     sampling = {"max_new_tokens": MAX_NEW_TOKENS} | changes.pop("sampling", {})
-    return TrainConfig.from_dict({"base_model": STARTER, "threads": 1, "sampling": sampling, **changes})
+    return TrainConfig.from_dict(
+        {"base_model": STARTER, "device": "cpu", "threads": 1, "sampling": sampling, **changes}
+    )
 
 
 @cache

@@ -6,6 +6,7 @@ import peft
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tests.engine.conftest import VOCABULARY, make_model, make_pairs, read_metrics, tiny_llama
 from training.engine.adapters import lora
@@ -18,6 +19,7 @@ from training.engine.adapters.loading import (
 )
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.data.packing import pack, pad
+from training.engine.model.base import load_base
 from training.engine.model.logps import Scorer
 from training.engine.optimize.state import State
 from training.engine.rundir import write_jsonl
@@ -25,6 +27,7 @@ from training.engine.sample import sample
 from training.engine.sampling import recording
 from training.engine.sampling.decoding import Decoder
 from training.engine.sampling.grouping import Request
+from training.engine.sampling.kvcache import one_query_attention
 from training.engine.sampling.reading import WAYS
 from training.engine.score import score
 from training.engine.selfcheck import choose_way
@@ -127,6 +130,32 @@ def test_greedy_decoding_takes_the_likeliest_tokens(make_run, tmp_path: Path) ->
         with torch.no_grad():
             likeliest = plain.model(input_ids=whole, use_cache=False).logits[0].argmax(dim=-1)
         assert likeliest[len(ids) - 1 : -1].tolist() == list(one.token_ids)
+
+
+@pytest.mark.parametrize("columns", [208, 217])
+def test_one_query_of_shared_heads_attends_as_in_float64(columns: int) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(64, 14, 1, 64, device=DEVICE)
+    key, value = torch.randn(2, 64, 2, columns, 64, device=DEVICE)
+    seen = torch.rand(64, 1, 1, columns, device=DEVICE) < 0.7
+    seen[..., 0] = True
+    half = (one.bfloat16() for one in (query, key, value))
+    found, _ = one_query_attention(nn.Module(), *half, seen)
+    exact = (one.bfloat16().double() for one in (query, key, value))
+    expected = functional.scaled_dot_product_attention(*exact, attn_mask=seen, enable_gqa=True)
+    assert found.shape == (64, 1, 14, 64)
+    assert float((found.transpose(1, 2) - expected).abs().max()) < 0.02
+
+
+def test_norms_of_a_loaded_model_are_fused(make_run) -> None:
+    config = make_run(dtype="bfloat16").read_config()
+    norms = [one for one in load_base(config).model.modules() if type(one).__name__ == "LlamaRMSNorm"]
+    for norm in norms:
+        x = torch.randn(9, len(norm.weight), device=DEVICE).bfloat16()
+        own = type(norm).forward(norm, x)
+        torch.testing.assert_close(norm(x), own, rtol=2**-6, atol=0)
+        assert "forward" in vars(norm)
+    assert len(norms) == 5
 
 
 def some_requests(count: int, longest: int) -> list[Request]:

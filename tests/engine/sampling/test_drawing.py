@@ -128,12 +128,13 @@ def test_drawing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.equal(whole[1], parts[1])
 
 
+@pytest.mark.parametrize("vocabulary", [20_001, 20_032, 20_480])  # in parts of 512 with a rest, 64, and 512
 @pytest.mark.parametrize("settings", [{}, {"top_k": 50}, {"top_p": 0.7}, {"temperature": 0.5}])
 def test_large_vocabulary_in_parts_gives_the_same_token(
-    settings: dict, monkeypatch: pytest.MonkeyPatch
+    settings: dict, vocabulary: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    logits, numbers = 3 * torch.randn(300, 20_001), torch.rand(300)
+    logits, numbers = 3 * torch.randn(300, vocabulary), torch.rand(300)
     numbers[:3] = torch.tensor([0.0, 1.0 - 2**-24, 0.5])
     found, logps = draw(logits, numbers, SamplingConfig(**settings))
     monkeypatch.setattr(drawing, "_LARGE_VOCABULARY", 1 << 20)

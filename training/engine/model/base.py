@@ -19,6 +19,7 @@ from training.engine.errors import ConfigError, EngineError, ModelError, first_l
 from training.engine.machine.devices import available_cpus
 from training.engine.model import hub, narrow
 from training.engine.model.files import ModelFiles, adapter_digests, find_model
+from training.engine.model.norms import fuse_norms
 from training.engine.model.precision import bfloat16_pays
 from training.engine.model.threads import SMALL_HIDDEN
 from training.engine.model.wrappers import model_class
@@ -153,6 +154,8 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         model.to(device)
     model.eval()
     model.requires_grad_(False)
+    if device.type == "cuda" and placed:
+        fuse_norms(model)
     model.name_or_path = name  # which an adapter names as its base: a GGUF file, and not its folder
     model.config.use_cache = False
     # XLNet has -1 for a model without a limit.

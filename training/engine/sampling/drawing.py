@@ -14,7 +14,9 @@ from training.engine.errors import ModelError
 from training.engine.sampling.grouping import Request
 
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
-_SEARCHED = 512  # tokens of a large vocabulary whose probabilities are summed before one is searched for
+# Tokens of a large vocabulary whose probabilities are summed before one is searched for: the first number that divides
+# it, as to fill up the last part is to copy all.
+_SEARCHED = (512, 256, 128, 64)
 _LARGE_VOCABULARY = 1 << 14
 _NUCLEUS = 1024  # tokens among which the likeliest ones are looked for, before a whole vocabulary is sorted
 
@@ -51,7 +53,7 @@ def draw(
     rows = max(1, _ELEMENTS[logits.device.type] // logits.shape[1])
     parts = said.split(rows) if said is not None else itertools.repeat(None)
     for some, number, repeated in zip(logits.split(rows), numbers.split(rows), parts, strict=False):
-        logprobs = some.float().log_softmax(dim=-1)
+        logprobs = some.log_softmax(dim=-1, dtype=torch.float32)
         scores = logprobs if repeated is None else _penalize(some.float(), repeated, settings)
         taken = _take(scores, number, settings)
         ids.append(taken)
@@ -77,13 +79,16 @@ def _take(logprobs: torch.Tensor, numbers: torch.Tensor, settings: SamplingConfi
     if odds.shape[1] < _LARGE_VOCABULARY:
         cumulative = odds.cumsum(dim=-1)
         return _first_above(cumulative, numbers[:, None] * cumulative[:, -1:])[:, 0]
-    parts = functional.pad(odds, (0, -odds.shape[1] % _SEARCHED)).view(len(odds), -1, _SEARCHED)
+    size = next((one for one in _SEARCHED if odds.shape[1] % one == 0), _SEARCHED[0])
+    if missing := -odds.shape[1] % size:
+        odds = functional.pad(odds, (0, missing))
+    parts = odds.view(len(odds), -1, size)
     cumulative = parts.sum(dim=-1).cumsum(dim=-1)
     passed = numbers[:, None] * cumulative[:, -1:]
     part = _first_above(cumulative, passed)
     before = functional.pad(cumulative, (1, 0)).gather(1, part)
-    inside = parts.gather(1, part[:, :, None].expand(-1, 1, _SEARCHED))[:, 0].cumsum(dim=-1)
-    found = part * _SEARCHED + _first_above(inside, passed - before)
+    inside = parts.gather(1, part[:, :, None].expand(-1, 1, size))[:, 0].cumsum(dim=-1)
+    found = part * size + _first_above(inside, passed - before)
     # What fills up the last part is drawn without numbers alone.
     return found[:, 0].clamp(max=logprobs.shape[1] - 1)
 

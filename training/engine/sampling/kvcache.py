@@ -15,6 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ONE_QUERY = "whetstone_one_query"
+ALIGNED = 16  # a multiple of this many columns is what kernels with a mask are fast with
 _GROWTH = 64  # columns by which a cache is enlarged: each time is a copy of it
 
 
@@ -157,6 +158,8 @@ def one_query_attention(
 ) -> tuple[torch.Tensor, None]:
     """Compute attention of one token a row as two batched products; anything else goes to the usual kernel.
 
+    On a GPU of the kind of an H100 one kernel of the library takes half as long as they do.
+
     `query` is (R, heads, 1, size), `key` and `value` are (R, key heads, T, size), the mask is (R, 1, 1, T), True
     where a column is seen; returns (R, 1, heads, size).
     """
@@ -164,6 +167,11 @@ def one_query_attention(
     usual = attention_mask is None or (attention_mask.dtype == torch.bool and attention_mask.shape[1] == 1)
     if queries != 1 or not usual or any(settings.get(name) is not None for name in _UNUSUAL):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **settings)
+    if _has_grouped_kernel(key):
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
+        )
+        return attended.transpose(1, 2), None
     groups, columns = rows * key.shape[1], key.shape[2]
     scale = size**-0.5 if scaling is None else scaling
     scores = torch.bmm(
@@ -177,6 +185,15 @@ def one_query_attention(
 
 
 _UNUSUAL = ("position_bias", "s_aux", "softcap")
+
+
+def _has_grouped_kernel(key: torch.Tensor) -> bool:
+    """Return whether one kernel lets the query heads share these keys (R, key heads, T, size) as they are.
+
+    Elsewhere the library would repeat them for each query head first.
+    """
+    is_half = key.is_cuda and key.dtype != torch.float32
+    return is_half and key.shape[2] % ALIGNED == 0 and torch.cuda.get_device_capability(key.device) >= (9, 0)
 
 
 def _widened(columns: torch.Tensor, length: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from transformers import Cache
 
-from training.engine.sampling.kvcache import FixedLayer, keep_rows
+from training.engine.sampling.kvcache import ALIGNED, FixedLayer, keep_rows
 
 # Feeds the newest tokens (R, 1), with a mask (R, 1, 1, T) and their places (R, 1). Returns logits (R, V).
 Feed = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Cache], torch.Tensor]
@@ -80,6 +80,7 @@ class RecordedRows:
 
     def _enlarge(self) -> None:
         columns = min(self.width + self.room, self.most)
+        columns += -columns % ALIGNED  # a mask hides those that are never written
         self.room *= 2
         self.cache = Cache(layers=[FixedLayer(layer, columns, self.place) for layer in self.cache.layers])
         seen = self.seen.new_zeros(len(self.seen), columns)
