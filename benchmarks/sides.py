@@ -87,12 +87,16 @@ class Workbench:
         )
 
     def theirs(self, configuration: TrlConfiguration, limit: float = math.inf) -> Measured:
-        """Train with TRL. Exits after `limit` seconds, or if the ids it trained on, or their order, are not ours."""
+        """Train with TRL. Exits after `limit` seconds, where it does not fit into memory, or if it did not train on our ids
+        in our order.
+        """
         spec, result = self.folder / "spec.json", self.folder / "result.json"
         write_json(spec, trl_spec(self, configuration))
         command = [str(TRL_PYTHON), str(ROOT / "benchmarks/trl_side.py"), str(spec), str(result)]
         wall, peak = watch(command, limit)
         done = json.loads(result.read_text())
+        if "error" in done:
+            raise SystemExit(done["error"])
         if done["ids_sha256"] != self.ids_sha256():
             raise SystemExit(f"{self.case.name}: the two sides do not train on the same token ids.")
         return Measured(

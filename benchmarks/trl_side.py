@@ -124,4 +124,7 @@ if __name__ == "__main__":
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        main(*spec_and_result)
+        try:
+            main(*spec_and_result)
+        except torch.OutOfMemoryError as error:
+            Path(spec_and_result[1]).write_text(json.dumps({"error": str(error)}))

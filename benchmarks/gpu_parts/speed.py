@@ -15,7 +15,7 @@ import transformers
 
 from benchmarks import models
 from benchmarks.gpu_parts.part import TINY, Part
-from benchmarks.shapes import QWEN_05B, QWEN_15B, TrlConfiguration
+from benchmarks.shapes import QWEN_05B, QWEN_15B, Case, TrlConfiguration
 from benchmarks.sides import ROOT, TRL_PYTHON, Workbench, trl_spec
 from training.engine.adapters import loading
 from training.engine.config import SamplingConfig, TrainConfig
@@ -26,19 +26,28 @@ from training.engine.sampling.decoding import Decoder
 from training.engine.sampling.grouping import Request
 
 TRL_COMMAND = Path(sys.executable) if importlib.util.find_spec("trl") else TRL_PYTHON
-# TRL's configurations that were fastest on a GPU: mixed precision or not, with many pairs a forward.
-TRL = {
-    f"bfloat16{'' if autocast else ' without autocast'}, 16 pairs": TrlConfiguration(
-        autocast=autocast, micro_batch=16
-    )
-    for autocast in (False, True)
-}
+# Pairs that TRL feeds at once: as many as fit beside what its process holds else, on a GPU of 80 GB or more. It feeds a
+# prompt twice, pads, and keeps the logits of all positions.
+TRL_PAIRS = {"0.5b-hh": 16, "1.5b-hh": 16, "7b-hh": 8, "0.5b-long": 8, "1.5b-long": 4, "7b-long": 2}
+TRL_SECONDS = 140  # for both configurations of a case
+
+
+def trl_configurations(case: Case) -> dict[str, TrlConfiguration]:
+    """Return those of TRL that were fastest on a GPU: with mixed precision or not, with many pairs a forward."""
+    pairs = TRL_PAIRS.get(case.name, 1)
+    return {
+        f"bfloat16{'' if autocast else ' without autocast'}, {pairs} pairs": TrlConfiguration(
+            autocast=autocast, micro_batch=pairs
+        )
+        for autocast in (False, True)
+    }
 
 
 def train(part: Part) -> None:
     """Training against TRL's best configuration of a few."""
     for case in part.cases:
         bench = Workbench(case, part.device, 0, part.scratch)
+        part.free()
         ours = bench.ours()
         rate = bench.matmul_rate(ours.dtype)
         figures: dict[str, Any] = {
@@ -53,6 +62,7 @@ def train(part: Part) -> None:
             "losses": ours.losses,
         }
         part.keep(case.name, figures)
+        part.free()  # what made the model and measured the rate
         theirs = _measure_trl(bench) if TRL_COMMAND.exists() else {}
         best = max(theirs, key=lambda name: theirs[name].get("pairs/s", 0.0), default="")
         if best and "pairs/s" in theirs[best]:
@@ -73,19 +83,21 @@ def train(part: Part) -> None:
 
 def _measure_trl(bench: Workbench) -> dict[str, dict[str, Any]]:
     """All configurations, one after the other in one process; what it writes survives a crash of the next."""
-    arguments = []
-    for number, configuration in enumerate(TRL.values()):
+    arguments, configurations = [], trl_configurations(bench.case)
+    for number, configuration in enumerate(configurations.values()):
         spec, result = (bench.folder / f"{kind}-{number}.json" for kind in ("spec", "result"))
         spec.write_text(json.dumps(trl_spec(bench, configuration)))
         arguments += [str(spec), str(result)]
     command = [str(TRL_COMMAND), str(ROOT / "benchmarks/trl_side.py"), *arguments]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=140)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=TRL_SECONDS
+        )
         print(ended.stdout[-2000:], ended.stderr[-4000:], flush=True)
     except subprocess.TimeoutExpired as late:
         print("TRL was stopped", (late.stderr or b"")[-2000:], flush=True)
     found: dict[str, dict[str, Any]] = {}
-    for name, result in zip(TRL, arguments[1::2], strict=True):
+    for name, result in zip(configurations, arguments[1::2], strict=True):
         if not Path(result).exists():
             found[name] = {"failed": True}
             continue
