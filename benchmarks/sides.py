@@ -87,8 +87,9 @@ class Workbench:
         )
 
     def theirs(self, configuration: TrlConfiguration, limit: float = math.inf) -> Measured:
-        """Train with TRL. Exits after `limit` seconds, where it does not fit into memory, or if it did not train on our ids
-        in our order.
+        """Train with TRL.
+
+        Exits after `limit` seconds, where it does not fit into memory, or if it did not train on our ids in our order.
         """
         spec, result = self.folder / "spec.json", self.folder / "result.json"
         write_json(spec, trl_spec(self, configuration))
