@@ -11,23 +11,23 @@ from benchmarks.controlled.world import CACHE, PROJECT_PROMPTS, Judged, Written
 from training.engine.assisting.choosing import Rated
 from training.engine.data.tokens import EncodedPair
 from training.engine.probe.base_reader import BaseReader
+from training.engine.probe.probing import standardize
 from training.engine.probe.regression import Posterior, find_directions, fit
 from training.engine.rundir import RunDirectory
 
-LAYERS = 2
+LAYERS, TOKENS = 2, 256
 
 
 @cache
 def features() -> torch.Tensor:
     """Return the features of projects' samples by their place, standardized. Reads them the first time (minutes)."""
-    file = CACHE / "features.safetensors"
+    file = CACHE / f"features-{TOKENS}.safetensors"
     if not file.exists():
         save_file(
             {"features": _read([one for samples in world.pool()[:PROJECT_PROMPTS] for one in samples])}, file
         )
-    found = load_file(file)["features"].double()
-    spread, mean = torch.std_mean(found, dim=0)
-    return (found - mean) / spread.clamp(min=1e-6)
+    found = load_file(file)["features"]
+    return standardize(found, TOKENS).apply(found)
 
 
 def _read(samples: Sequence[Written]) -> torch.Tensor:
@@ -46,7 +46,7 @@ def _read(samples: Sequence[Written]) -> torch.Tensor:
         for one, other in zip(samples[::2], samples[1::2], strict=True)
     ]
     found: dict[int, torch.Tensor] = {}
-    for places, rows in model.features_of(pairs, LAYERS, print).read(pairs):
+    for places, rows in model.features_of(pairs, LAYERS, TOKENS, print).read(pairs):
         found.update(zip(places, rows, strict=True))
     return torch.cat([found[place] for place in range(len(pairs))])
 

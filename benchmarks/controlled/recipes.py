@@ -54,7 +54,7 @@ RECIPES: dict[str, Recipe] = {
     "beta 0.5": Recipe({"beta": 0.5}),
     "beta 0.1, smoothing 0.25": Recipe({"beta": 0.1, "label_smoothing": 0.25}),
     "assisted": Recipe(
-        {"beta": 0.5, "epochs": 1, "batch_size": 24, "learning_rate": 2e-3},
+        {"beta": 0.5, "epochs": 2, "batch_size": 24, "learning_rate": 2e-3},
         assist=AssistConfig(pairs=6000, candidates=12),
     ),
 }

@@ -31,7 +31,7 @@ from training.engine.selfcheck import check_gradient
 _NO_EFFECT = (
     *("checkpoint_steps", "max_skipped_steps", "displacement_bound", "sampling", "trackers"),
     *("kl_budget", "kl_samples"),
-    *("probe", "probe_layers"),
+    *("probe", "probe_layers", "probe_tokens"),
     *("assist",),  # whose pairs have a hash of their own
     *("threads", "max_tokens", "packing", "gradient_checkpointing"),
 )

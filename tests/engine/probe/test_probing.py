@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from training.engine.errors import DataError
 from training.engine.probe.base_reader import BaseReader
 from training.engine.probe.probing import list_checks
 from training.engine.probe.regression import Posterior
+from training.engine.probe.sketch import sketch_tokens
 from training.engine.probe.storage import Probe, Standard, load_probe
 from training.engine.probe.votes import VotedPair
 from training.engine.records import parse_pair
@@ -94,7 +96,7 @@ def test_features_are_the_same_in_any_company(make_run, packing: str) -> None:
         for at, (one, other) in enumerate(zip(texts[::2], texts[1::2], strict=True))
     ]
     encoded, _ = model.encoder.encode_pairs(pairs)
-    reader = model.features_of(encoded, 2, print)
+    reader = model.features_of(encoded, 2, 96, print)
     together = torch.cat([features for _, features in reader.read(encoded)])
     order = [place for places, _ in reader.read(encoded) for place in places]
     alone = torch.cat([features for at in order for _, features in reader.read([encoded[at]])])
@@ -106,7 +108,9 @@ def test_features_are_the_same_in_any_company(make_run, packing: str) -> None:
         hidden = model.loaded.base.base_model(torch.tensor([ids])).last_hidden_state[0]
     words = hidden[len(encoded[0].prompt) :]
     plain = torch.cat([words.mean(dim=0), words.std(dim=0, correction=0)])
-    assert torch.allclose(together[order.index(0), 0, 64:], plain, atol=1e-5)
+    found = together[order.index(0), 0]
+    assert torch.allclose(found[64:128], plain, atol=1e-5)
+    assert torch.equal(found[128:], sketch_tokens(torch.tensor(encoded[0].chosen[:-1]), 96))
 
 
 def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, capsys) -> None:
@@ -127,6 +131,25 @@ def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, caps
     (run.probe / "probe.json").write_text(json.dumps(told))
     assert main(["rate", str(run.root)]) == 5
     assert "fitted to another base model" in capsys.readouterr().err
+
+
+def test_a_probe_from_before_sketches_rates_as_it_did(make_run) -> None:
+    run = make_run(probe_tokens=0)
+    rows = [
+        {"id": at, "prompt": f"film {at}", "first": " good", "second": " bad", "votes": [vote("first")]}
+        for at in range(4)
+    ]
+    write_jsonl(run.votes, rows)
+    write_jsonl(run.samples, [{"id": 1, "prompt_token_ids": [3, 4], "token_ids": [5, 6], "completion": "x"}])
+    assert main(["probe", str(run.root)]) == 0
+    assert main(["rate", str(run.root)]) == 0
+    before = run.ratings.read_bytes()
+    told = json.loads((run.probe / "probe.json").read_text())
+    del told["features"]["tokens"]
+    (run.probe / "probe.json").write_text(json.dumps(told))
+    run.write_config(replace(run.read_config(), probe_tokens=256))
+    assert main(["rate", str(run.root)]) == 0
+    assert run.ratings.read_bytes() == before
 
 
 def test_completions_that_are_all_alike_give_no_skill(make_run) -> None:

@@ -105,7 +105,7 @@ def test_a_rating_that_fails_is_told_and_the_scale_is_kept(
 
 
 def test_a_probe_of_other_features_rates_nothing(run: RunDirectory) -> None:
-    found, ones = load_probe(run.probe, base_digests(run.read_config())), torch.ones(4, 5)
+    found, ones = load_probe(run.probe, base_digests(run.read_config())), torch.ones(4, 300)
     posterior, standard = Posterior(ones[0], ones[1][:, None], 1.0), Standard(ones[2], ones[3])
     replace(found, posterior=posterior, standard=standard).save(run.probe)
     assert main(["scale", str(run.root)]) == 0

@@ -32,7 +32,7 @@ class AssistConfig:
         high=64,
     )
     kl: float = option(
-        3.5,
+        2.7,
         _("KL from the reference, in nats, of the policy that the labels describe."),
         above=0,
     )

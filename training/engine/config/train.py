@@ -193,6 +193,12 @@ class TrainConfig:
     probe_layers: int = option(
         2, _("For probe: how many layers it reads, spread over the last third of the model."), low=1, high=8
     )
+    probe_tokens: int = option(
+        256,
+        _("For probe: how many numbers sketch which tokens a completion is made of; 0 is none."),
+        low=0,
+        high=4096,
+    )
 
     assist: AssistConfig = field(
         default_factory=AssistConfig, metadata=about(_("How `assist` makes pairs that a probe labels."))

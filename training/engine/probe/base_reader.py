@@ -30,15 +30,18 @@ class BaseReader:
         return str(self.loaded.dtype).removeprefix("torch.")
 
     def features_of(
-        self, pairs: Sequence[EncodedPair], layers: int, note: Callable[[str], None]
+        self, pairs: Sequence[EncodedPair], layers: int, tokens: int, note: Callable[[str], None]
     ) -> FeatureReader:
-        """Return the reader of features of `layers` layers, once the model is checked on `pairs`. Raises ModelError."""
+        """Return the reader of features of `layers` layers and a sketch of `tokens` numbers.
+
+        The model is checked on `pairs` first. Raises ModelError.
+        """
         if self._scorer is None:
             self._scorer = make_scorer(self.loaded, self.config, pairs, note)
         ends = set(self.encoder.eos_ids)
         if self.encoder.tokenizer.chat_template and (turn := self.encoder.chats.ending.id) is not None:
             ends.add(turn)
-        return FeatureReader(self._scorer, layers, frozenset(ends))
+        return FeatureReader(self._scorer, layers, tokens, frozenset(ends))
 
 
 def base_digests(config: TrainConfig) -> dict[str, Any]:

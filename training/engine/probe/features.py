@@ -1,8 +1,9 @@
-"""Features of a completion: mean and deviation of the frozen base model's hidden states over its tokens.
+"""Features of a completion: mean and deviation of the frozen base model's hidden states over its tokens, and a sketch
+of these tokens.
 
-The mean says what a completion is like, the deviation how much it changes on the way. With it the probe foretells more
-(docs/learning.md). A token that ended the completion is not a part of it. Layers are spread over the last third of the
-model: what is written shows there, and the very last ones turn to the next token.
+The mean says what a completion is like, the deviation how much it changes on the way, the sketch what it is made of.
+With each the probe foretells more (docs/learning.md). A token that ended the completion is not a part of it. Layers are
+spread over the last third of the model: what is written shows there, and the very last ones turn to the next token.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from training.engine.errors import ModelError
 from training.engine.model.forwards import computed_by
 from training.engine.model.logps import Scorer
 from training.engine.model.wrappers import text_part
+from training.engine.probe.sketch import sketch_tokens
 
 FIRST_DEPTH = 2 / 3  # of the model, from where on layers are read
 _AT_A_TIME = 1024  # pairs that share rows
@@ -27,9 +29,9 @@ _AT_A_TIME = 1024  # pairs that share rows
 class FeatureReader:
     """The reader of features by one model: of pairs, in rows as training has them."""
 
-    def __init__(self, scorer: Scorer, layers: int, ends: frozenset[int]) -> None:
-        """`layers` is how many are read, `ends` the ids that end a completion."""
-        self.scorer, self.ends = scorer, ends
+    def __init__(self, scorer: Scorer, layers: int, tokens: int, ends: frozenset[int]) -> None:
+        """`layers` is how many are read, `tokens` the size of the sketch, `ends` the ids that end a completion."""
+        self.scorer, self.tokens, self.ends = scorer, tokens, ends
         self.layers = choose_layers(scorer.base, layers)
 
     def read(
@@ -54,11 +56,13 @@ class FeatureReader:
 
     def _read_row(self, row: PairRow) -> torch.Tensor:
         """Return the features (B, 2, size) of one row."""
-        # The first token of each is foretold by the prompt's last.
+        # The first token of each is foretold by the prompt's last, and the last of each is not a part of it.
         places = [part[1:] for part in row.index.split(row.lengths.tolist())]
+        tokens = [part[:-1] for part in row.targets.split(row.lengths.tolist())]
         feed = partial(self.scorer.feed, row)
         found = self._read_apart(row, places) if row.alone else self._watch(feed, places)
-        return found.view(len(row.pairs), 2, -1)
+        sketches = torch.stack([sketch_tokens(ids, self.tokens) for ids in tokens])
+        return torch.cat([found, sketches], dim=1).view(len(row.pairs), 2, -1)
 
     def _read_apart(self, row: PairRow, places: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return features (2B, size), each sequence by a forward of its own."""

@@ -1,5 +1,6 @@
 """The verb `probe`: fit a probe to the votes of a run directory, and label its comparisons."""
 
+import math
 import sys
 import time
 from collections import Counter, defaultdict
@@ -21,6 +22,7 @@ from training.engine.rundir import RunDirectory, library_versions, write_jsonl
 
 MOST_COMPARISONS = 4096  # that a probe is fitted to: the last of the file
 _LEAST_DEVIATION = 1e-6
+_SKETCH = 0.5  # the variance of a sketch, as a share of that of the states
 
 
 def fit_run(run: RunDirectory) -> None:
@@ -41,15 +43,20 @@ def fit_run(run: RunDirectory) -> None:
                 " ".join([f"{run.votes.name} holds no vote to learn from.", *left_out.refusals[:1]])
             )
         events = [*left_out.refusals]
-        reader = model.features_of(encoded, config.probe_layers, events.append)
+        reader = model.features_of(encoded, config.probe_layers, config.probe_tokens, events.append)
         features = read_features(reader, encoded, run)
-        standard = standardize(features)
+        standard = standardize(features, config.probe_tokens)
         differences = (features[:, 0] - features[:, 1]).double() / standard.scale
         del features
         fitted = fit_probe(voted, differences, lambda done, total: run.progress("fitting", done, total))
         about = {
             "base_model": base,
-            "features": {"layers": config.probe_layers, "size": len(standard.scale), "dtype": model.dtype},
+            "features": {
+                "layers": config.probe_layers,
+                "tokens": config.probe_tokens,
+                "size": len(standard.scale),
+                "dtype": model.dtype,
+            },
             "comparisons": len(voted),
             "votes": sum(len(one.votes) for one in voted),
             "skill": fitted.skill.to_dict(),
@@ -88,11 +95,17 @@ def read_features(reader: FeatureReader, pairs: Sequence[EncodedPair], run: RunD
     return torch.stack([found[place] for place in range(len(pairs))])
 
 
-def standardize(features: torch.Tensor) -> Standard:
-    """Return the mean and deviation of all completions' features (pairs, 2, size)."""
+def standardize(features: torch.Tensor, tokens: int) -> Standard:
+    """Return the mean and deviation of all completions' features (pairs, 2, size), of which the last `tokens` sketch.
+
+    In these units the sketch varies by half as much as the states, however many numbers either has.
+    """
     flat = features.view(-1, features.shape[-1])
     spread, mean = torch.std_mean(flat, dim=0, correction=0)
-    return Standard(mean.double(), spread.double().clamp(min=_LEAST_DEVIATION))
+    scale = spread.double().clamp(min=_LEAST_DEVIATION)
+    if tokens:
+        scale[-tokens:] *= math.sqrt(tokens / (_SKETCH * (len(scale) - tokens)))
+    return Standard(mean.double(), scale)
 
 
 def label_lines(

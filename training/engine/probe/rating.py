@@ -36,7 +36,9 @@ def rate(run: RunDirectory) -> None:
         ratings: dict[str, tuple[float, float]] = {}
         couples = list(couple(encoded))
         if couples:
-            reader = model.features_of([pair for pair, _ in couples], probe.layers, events.append)
+            reader = model.features_of(
+                [pair for pair, _ in couples], probe.layers, probe.tokens, events.append
+            )
             for places, features in reader.read([pair for pair, _ in couples]):
                 scores, deviations = probe.rate(features.flatten(0, 1))
                 names = [name for place in places for name in couples[place][1]]

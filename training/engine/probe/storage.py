@@ -44,6 +44,11 @@ class Probe:
         return int(self.about["features"]["layers"])
 
     @property
+    def tokens(self) -> int:
+        """Return the size of the sketch in its features, as the option `probe_tokens` has it."""
+        return int(self.about["features"].get("tokens", 0))  # unknown to probes of before
+
+    @property
     def has_skill(self) -> bool:
         """Return whether it foretold votes on unseen prompts better than chance."""
         return bool(self.about["skill"]["has_skill"])
@@ -115,5 +120,7 @@ def _check(probe: Probe) -> None:
         raise ValueError("its scale or its alpha is not above 0")
     if probe.layers < 1:
         raise ValueError("it has no layers")
+    if not 0 <= probe.tokens < len(standard.scale):
+        raise ValueError("its sketch is larger than its features")
     if not isinstance(probe.about["skill"]["has_skill"], bool):
         raise TypeError("it does not say whether it has skill")

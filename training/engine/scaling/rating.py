@@ -45,7 +45,9 @@ def rate_samples(
         return [None for _ in sets]
     couples = list(couple(ratings))
     events: list[str] = []  # of the packing of rows, which the measurement has told
-    reader = BaseReader(config, run).features_of([pair for pair, _ in couples], probe.layers, events.append)
+    reader = BaseReader(config, run).features_of(
+        [pair for pair, _ in couples], probe.layers, probe.tokens, events.append
+    )
     scores: dict[str, float] = {}
     for places, features in reader.read([pair for pair, _ in couples]):
         found, _deviations = probe.rate(features.flatten(0, 1))
