@@ -32,7 +32,7 @@ class AssistConfig:
         high=64,
     )
     kl: float = option(
-        2.7,
+        3.0,
         _("KL from the reference, in nats, of the policy that the labels describe."),
         above=0,
     )
