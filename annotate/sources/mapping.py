@@ -71,6 +71,7 @@ NAMES = {  # of columns, without signs and in small letters
 }
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
+NUMBER_AT_END = re.compile(r"[0-9]+$")
 MISSING = object()
 
 
@@ -159,8 +160,7 @@ class Mapping:
         if "score_a" in self.columns:
             return (self._number(record, "score_a"), self._number(record, "score_b")), ""
         value = self._word(record, "verdict")
-        plain = re.sub(r"\s+", "_", value.casefold())
-        meaning = self.meanings.get(value) or UNDERSTOOD.get(plain, "")
+        meaning = self.meanings.get(value) or self._understand(value)
         if not meaning:
             raise RecordError(
                 _("“%(value)s” in %(column)s is no verdict that is known. Say what it means.")
@@ -169,6 +169,22 @@ class Mapping:
         return {"a": ((1.0, 0.0), ""), "b": ((0.0, 1.0), ""), "tie": ((0.0, 0.0), "")}.get(
             meaning, ((), meaning)
         )
+
+    def _understand(self, value: str) -> str:
+        """Return what a value means by itself. A number is that of a column: “1” is response_1, also beside response_0.
+
+        Where a person says what one number means, the others mean nothing by themselves.
+        """
+        plain = re.sub(r"\s+", "_", value.casefold())
+        if not plain.isdecimal():
+            return UNDERSTOOD.get(plain, "")
+        if any(said.isdecimal() for said in self.meanings):
+            return ""
+        ends = {side: NUMBER_AT_END.search(self.columns[f"completion_{side}"]) for side in "ab"}
+        if all(ends.values()):
+            places = {end[0]: side for side, end in ends.items() if end}
+            return places.get(plain, "") if len(places) == len(ends) else ""
+        return UNDERSTOOD.get(plain, "")
 
     def _strength(self, record: Dictionary[str, Any]) -> int | None:
         if not self._word(record, "strength"):
