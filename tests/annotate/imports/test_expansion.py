@@ -166,6 +166,16 @@ def test_metadata_of_answers_is_kept_beside_the_pair():
     assert item.metadata == {"lang": "de", "completions": [{"length": 1}, {}]}
 
 
+def test_ratings_in_a_pair_keep_what_each_says_by_itself():
+    good, bad = (
+        Candidate("Sky?", (Answer(text),), (Opinion((score,)),), metadata={"set": "x", "tone": tone})
+        for text, score, tone in (("Blue.", 1.0, 4), ("Green.", 0.0, 2))
+    )
+    [(_line, found)] = pair_ratings(enumerate([good, bad]))
+    assert found.metadata == {"set": "x"}
+    assert [answer.metadata for answer in found.answers] == [{"tone": 4}, {"tone": 2}]
+
+
 def test_ratings_that_follow_each_other_become_pairs():
     thumbs = [
         Candidate(prompt, (Answer(text),), (Opinion((score,)),), external_id=text)
