@@ -87,7 +87,7 @@ def find_text_container(head: str, first_line: str, is_one_line: bool, suffix: s
 def _of_object(begin: str, first_line: str, is_one_line: bool, suffix: str) -> str:
     first = _parse(first_line)
     if isinstance(first, dict):
-        return "json" if is_one_line and list_inside(first) else "jsonl"
+        return "json" if is_one_line and suffix != "jsonl" and list_inside(first) else "jsonl"
     if suffix == "json" or (
         suffix != "jsonl" and re.match(r'\{\s*["}]', begin) and suffix not in ("csv", "txt")
     ):

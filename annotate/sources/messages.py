@@ -274,7 +274,9 @@ def _read_said(content: object, where: Where) -> dict[str, Any]:
         )
     if any("value" in part for part in content):
         return _read_values(content, where)
-    return {"content": [{key: value for key, value in part.items() if value is not None} for part in content]}
+    parts = [{key: value for key, value in part.items() if value is not None} for part in content]
+    is_text = len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text"
+    return {"content": parts[0]["text"] if is_text and isinstance(parts[0]["text"], str) else parts}
 
 
 def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]:

@@ -141,6 +141,11 @@ def test_a_single_record_is_not_its_list():
         assert read(json.dumps(record, indent=1).encode(), "a.json")[0] == [record]
 
 
+def test_the_only_line_of_json_lines_is_a_record():
+    record = {"query": "Q", "answers": [{"text": "a"}], "scores": [{"of": "a"}]}
+    assert read(dump(record), "a.jsonl")[0] == [record]
+
+
 REFUSED = {
     "lists.json": (dump({"train": ROWS, "test": ROWS}), "several lists (“train”, “test”)"),
     "broken.json": (b'[\n{"a": 1},\n{"a": ]\n', "broken at line 3"),
