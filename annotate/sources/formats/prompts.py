@@ -15,18 +15,58 @@ VERDICT = (
     "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
     "|helpful|harmless|honest|desirable"
 )
+WORDS = (
+    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
+)
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
-PREFERENCE = re.compile(rf"{VERDICT}|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE)
+PREFERENCE = re.compile(
+    rf"{VERDICT}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE
+)
 ANSWER = re.compile(NOUN, re.IGNORECASE)
-KNOWN_LISTS = ("prompt", "messages", "conversations", "conversation", "tools", "images")
+# Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
+COMPLETION = re.compile(
+    r"(?!(ref|reference|correct|expected|true|final|target|ground[-_ ]?truth)[-_ ])"
+    r"((.*[-_ ])?(response|resp|reply|output|completion|generation|summary|candidate)|.*[-_ ]answer)",
+    re.IGNORECASE,
+)
+OF_MODEL = re.compile(
+    r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?",
+    re.IGNORECASE,
+)
+CHATS = ("prompt", "messages", "conversations", "conversation")
+OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight"}
+KNOWN_LISTS = (
+    *("prompt", "messages", "conversations", "conversation", "tools", "images"),
+    *("openai_moderation", "detoxify_moderation"),  # of each message, in logs of chats
+)
 
 
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
-    return any(
-        PREFERENCE.search(key) is not None or _is_several(key, value)
-        for key, value in record.items()
-        if isinstance(key, str) and value not in (None, "")
+    said = [(key, value) for key, value in record.items() if isinstance(key, str) and value not in (None, "")]
+    if any(PREFERENCE.search(key) is not None or _is_several(key, value) for key, value in said):
+        return True
+    if any(_rates_messages(value) for key, value in said if key in CHATS):
+        return True
+    return sum(_is_completion(key, value) for key, value in said) > 1
+
+
+def _rates_messages(value: object) -> bool:
+    """Return whether a message of a chat holds a rating, or candidates for what it says."""
+    return isinstance(value, list) and any(
+        PREFERENCE.search(key) is not None or key == "candidates"
+        for message in value
+        if isinstance(message, Mapping)
+        for key in message.keys() - OF_MESSAGE
+        if message[key] is not None and isinstance(key, str)
+    )
+
+
+def _is_completion(key: str, value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    return COMPLETION.fullmatch(key) is not None or (
+        OF_MODEL.fullmatch(key) is not None and len(value.split()) > 1
     )
 
 
@@ -99,8 +139,10 @@ def _fits_instruction(record: Record) -> bool:
 
 
 def _read_instruction(record: Record) -> Candidate:
-    prompt = fields.with_system(fields.join(record["instruction"], record.get("input")), record)
-    return fields.candidate(record, ("instruction", "input", *fields.SYSTEM), prompt)
+    """Return an instruction with its input. Dolly calls the input its context."""
+    key = "context" if not record.get("input") and isinstance(record.get("context"), str) else "input"
+    prompt = fields.with_system(fields.join(record["instruction"], record.get(key)), record)
+    return fields.candidate(record, ("instruction", "input", key, *fields.SYSTEM), prompt)
 
 
-ALPACA = Format("alpaca", noop("Instructions (Alpaca)"), PROMPTS, _fits_instruction, _read_instruction)
+ALPACA = Format("alpaca", noop("Instructions (Alpaca, Dolly)"), PROMPTS, _fits_instruction, _read_instruction)

@@ -13,6 +13,12 @@ VERDICT = re.compile(
     r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
     re.IGNORECASE,
 )
+# Keys that say it where their value is a verdict or a number, and may be about anything else.
+HINT = re.compile(
+    r"(.*[ _-])?(overall|result|outcome|pick|picked|select|selected|selection|decision|favou?rite)"
+    r"([ _-](answer|response|output|completion|model|option))?",
+    re.IGNORECASE,
+)
 CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
 NEITHER = -100  # on a scale: no completion is valid
 STRONGEST = 3
@@ -28,8 +34,15 @@ TIES = {
     "botharegood",
     "nopreference",
     "aboutthesame",
+    "tied",
+    "thesame",
+    "equivalent",
+    "bothequal",
+    "bothareequal",
+    "bothareequallygood",
 }
-BOTH_BAD = {"bothbad", "botharebad", "tiebothbad", "neitherisgood", "equallybad"}
+TIE_OF_JUDGES = "[[c]]"  # as MT-Bench's judges end, beside [[A]] and [[B]]
+BOTH_BAD = {"bothbad", "botharebad", "tiebothbad", "neitherisgood", "equallybad", "bothareequallybad"}
 SKIPS = {"skip", "skipped", "unsure", "notsure", "cannottell"}
 FIRST, SECOND = {"a", "1", "left", "first"}, {"b", "2", "right", "second"}
 NOUN = (
@@ -37,11 +50,14 @@ NOUN = (
     "|translation|message"
 )
 # A bare number is none: it may as well be a rating.
+PLACE = rf"(?:the )?(?:(?:{NOUN})s?[ _-]*([ab12])|(a|b|left|right|first|second)(?: (?:{NOUN}))?)"
 SIDE = re.compile(
-    rf"(?:the )?(?:(?:{NOUN})s?[ _-]*(?P<named>[ab12])|(?P<bare>a|b|left|right|first|second)(?: (?:{NOUN}))?)"
-    r"(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
+    rf"{PLACE}(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
+    rf"(?P<than> than {PLACE})?"
 )
-STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3}
+LIKING = re.compile(rf"(?:(?P<how>slightly|strongly) )?prefers? {PLACE}")
+STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3, "strongly": 3}
+SIGNS = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab12]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab12])")
 
 # Keys that end with the number or the letter of an answer, and those of them that hold no answers.
 WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
@@ -62,7 +78,7 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
     word = value.strip().strip("[]").lower()
     bare = re.sub(r"[^\w]|_", "", word)
     names = [answer.strip().lower() for answer in answers]
-    if bare in TIES:
+    if bare in TIES or value.strip().lower() == TIE_OF_JUDGES:
         return Opinion((0.5,) * (len(names) or 2))
     if bare in BOTH_BAD or bare in SKIPS:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
@@ -72,15 +88,36 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
 
 
 def _read_side(word: str) -> Opinion | None:
-    """Return the opinion of a phrase such as “response b is much better”."""
-    match = SIDE.fullmatch(word)
+    """Return the opinion of a phrase such as “response b is much better”, or of signs such as “a>b”."""
+    if signs := SIGNS.fullmatch(word):
+        return _read_signs(*signs.groups())
+    match = SIDE.fullmatch(word) or LIKING.fullmatch(word)
     if match is None:
         return None
     how = match["how"]
+    said = [place for place in match.groups() if place in FIRST | SECOND]
+    if len(said) == 2 and (said[0] in FIRST) == (said[1] in FIRST):
+        return None  # better than itself
     return Opinion(
-        fields.chosen(0 if (match["named"] or match["bare"]) in FIRST else 1),
+        fields.chosen(0 if said[0] in FIRST else 1),
         strength=STRENGTHS[how] if how else None,
     )
+
+
+def _read_signs(one: str, sign: str, other: str) -> Opinion | None:
+    if (one in FIRST) == (other in FIRST):
+        return None
+    if sign == "=":
+        return Opinion((0.5, 0.5))
+    better = one if sign.startswith(">") else other
+    return Opinion(fields.chosen(0 if better in FIRST else 1), strength=STRONGEST if len(sign) > 1 else None)
+
+
+def read_writer(value: object, policies: Sequence[str]) -> Opinion | None:
+    """Return the opinion that the name of a completion's author says, or None if it is not that of just one."""
+    if not isinstance(value, str) or list(policies).count(value) != 1:
+        return None
+    return Opinion(fields.chosen(policies.index(value), len(policies)))
 
 
 def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
@@ -95,10 +132,17 @@ def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opi
 def holds_verdict(record: Record, *used: str) -> bool:
     """Return whether another key of a record says which completion is better."""
     return any(
-        value not in (None, "", []) and isinstance(key, str) and VERDICT.search(key) is not None
+        value not in (None, "", [])
+        and isinstance(key, str)
+        and (VERDICT.search(key) is not None or hints_verdict(key, value))
         for key, value in record.items()
         if key not in used
     )
+
+
+def hints_verdict(key: str, value: object) -> bool:
+    """Return whether a key such as “selected” or “overall” has a verdict or a number as its value."""
+    return HINT.fullmatch(key) is not None and (fields.is_number(value) or read_verdict(value) is not None)
 
 
 def find_answers(record: Record) -> list[str]:
@@ -116,6 +160,10 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) or is_chat(value)
 
 
+def _is_one_word(value: object) -> bool:
+    return isinstance(value, str) and len(value.split()) == 1
+
+
 def _split(key: str) -> tuple[str, str]:
     """Return the stem and the place of a key such as “answer_2”; the place is empty if it names none."""
     match = WITH_NUMBER.fullmatch(key) or WITH_LETTER.fullmatch(key)
@@ -126,6 +174,8 @@ def find_prompt(record: Record, answers: Sequence[str]) -> str:
     """Return the key of the one text that is the prompt, or an empty text."""
     known = (*fields.PROMPT_KEYS, *CONTEXTS)
     found = [key for key in known if _is_text(record.get(key)) and key not in answers]
+    if len(found) > 1 and _is_one_word(record.get("source")):
+        found = [key for key in found if key != "source"]  # the name of a data set
     return found[0] if found[:1] == ["prompt"] or len(found) == 1 else ""
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
-from tests.annotate.sources.cases import Case, corpora, judges, own, tools, trainers
+from tests.annotate.sources.cases import Case, clouds, corpora, crowds, judges, own, safety, tools, trainers
 
 pytestmark = pytest.mark.once  # files, which no database sees
 
-CASES: list[Case] = [*trainers.CASES, *corpora.CASES, *judges.CASES, *tools.CASES, *own.CASES]
+FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own)
+CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
 BY_NAME = {format.name: format for format in FORMATS}
 
 
@@ -66,6 +67,37 @@ UNCLEAR: list[dict[str, Any]] = [
     {"source": "Sky?", "target": "Himmel?"},
     {"text": "Sky?"},
     {},
+    {"prompt": "Sky?", "y_w": "Blue.", "y_l": "Green."},
+    {"prompt": "Sky?", "good": "Blue.", "bad": "Green."},
+    {"prompt": "Sky?", "initial_response": "Green.", "revised_response": "Blue."},
+    {"prompt": "Sky?", "gpt-4": "It is blue.", "llama-2": "It is green."},
+    {"prompt": "Sky?", "response": "Blue.", "thumbs": "up"},
+    {"prompt": "Sky?", "response": "Blue.", "is_safe": True},
+    {
+        "messages": [
+            {"role": "user", "content": "Sky?"},
+            {"role": "assistant", "content": "Blue.", "rating": 5},
+        ]
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "Sky?"},
+            {"role": "assistant", "candidates": ["Blue.", "Green."]},
+        ]
+    },
+    {"question": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "overall": -3},
+    {"question": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "q1": "B"},
+    {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "overall": 2},
+    {"prompt": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "winner": "A", "safe_winner": "B"},
+    {
+        "prompt": "Sky?",
+        "answer_a": "Blue.",
+        "answer_b": "Green.",
+        "winner": "m",
+        "model_a": "m",
+        "model_b": "m",
+    },
+    {"prompt": "Sky?", "response_0": "Blue.", "response_1": "Green.", "label": 1},
 ]
 
 
@@ -134,6 +166,45 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
     ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),
+    (
+        "side-by-side",
+        {"prompt": "a", "answer_a": "b", "answer_b": "c", "winner": "dunno"},
+        "“dunno” in winner is not a verdict that is known",
+    ),
+    ("trl", {"prompt": "a", "chosen": "b", "rejected": None}, "keys “prompt”, “chosen”, “rejected” .null."),
+    ("judgelm", {"question_body": "a", "answer1_body": "b"}, "not of the format"),
+    (
+        "align-anything",
+        {"question": "a", "response_1": "b", "response_2": "c", "overall_response": 3},
+        "1, 2",
+    ),
+    (
+        "prometheus",
+        {"orig_instruction": "a", "orig_response_A": "b", "orig_response_B": "c", "orig_preference": "C"},
+        "A, B",
+    ),
+    (
+        "nova",
+        {
+            "messages": [
+                {"role": "user", "content": []},
+                {"candidates": [{"content": [], "preferenceLabel": "best"}]},
+            ]
+        },
+        "content must be",
+    ),
+    (
+        "toloka",
+        {
+            "ASSIGNMENT:worker_id": "w",
+            "ASSIGNMENT:status": "REJECTED",
+            "INPUT:prompt": "a",
+            "INPUT:answer_a": "b",
+            "INPUT:answer_b": "c",
+            "OUTPUT:result": "a",
+        },
+        "work was rejected",
+    ),
 ]
 
 

@@ -62,23 +62,24 @@ SHAREGPT = Format(
 )
 
 
-# --- v1 ----------------------------------------------------------------------------------------------------------
+# --- v1, and torchtune's chats -----------------------------------------------------------------------------------
 
 MESSAGES = ("chosen_messages", "rejected_messages")
+CONVERSATIONS = ("chosen_conversations", "rejected_conversations")
 
 
-def _read_v1(record: Record) -> Candidate:
-    prompt, completions = split_chats({key: read_chat(record[key], key) for key in MESSAGES})
-    return preferred(record, MESSAGES, prompt, completions)
+def _two_chats(name: str, title: str, keys: tuple[str, str]) -> Format:
+    """Return the format of two whole chats under these keys."""
+
+    def read(record: Record) -> Candidate:
+        prompt, completions = split_chats({key: read_chat(record[key], key) for key in keys})
+        return preferred(record, keys, prompt, completions)
+
+    return Format(name, title, JUDGED, lambda record: all(is_chat(record.get(key)) for key in keys), read)
 
 
-V1 = Format(
-    "llama-factory-v1",
-    noop("LLaMA-Factory (v1)"),
-    JUDGED,
-    lambda record: all(is_chat(record.get(key)) for key in MESSAGES),
-    _read_v1,
-)
+V1 = _two_chats("llama-factory-v1", noop("LLaMA-Factory (v1)"), MESSAGES)
+TORCHTUNE = _two_chats("torchtune", noop("torchtune (preferences)"), CONVERSATIONS)
 
 
 # --- Single ratings ----------------------------------------------------------------------------------------------
