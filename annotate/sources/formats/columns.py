@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
@@ -9,8 +10,16 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
-from annotate.sources.formats.verdicts import VERDICT, find_answers, hints_verdict, read_verdict, read_writer
+from annotate.sources.formats.tools.side_by_side import read_texts
+from annotate.sources.formats.verdicts import (
+    VERDICT,
+    find_answers,
+    find_policies,
+    find_prompt,
+    hints_verdict,
+    read_verdict,
+    read_writer,
+)
 from primitives.text import printable
 
 ANNOTATOR = (
@@ -27,6 +36,7 @@ RATIONALE = (
     "comments",
     "notes",
 )
+BESIDE = frozenset((*ANNOTATOR, *RATIONALE))
 SAYS = re.compile(rf"{VERDICT.pattern}|label|choice|score|answer|correct|gold|target", re.IGNORECASE)
 
 
@@ -35,71 +45,74 @@ def _plain(key: str) -> str:
     return re.sub(r"[ -]+", "_", key.strip().casefold())
 
 
-def _others(record: Record) -> dict[str, object]:
-    """Return what a record says beside its texts, who judged them, and why."""
-    used = {*find_answers(record)}
-    return {
+@dataclass(frozen=True)
+class _Columns:
+    """The keys of two completions and of their verdict, which may be absent. `others` is what else a record says."""
+
+    answers: list[str]
+    verdict: str
+    others: Record
+
+
+def _find_columns(record: Record) -> _Columns | None:
+    """Return the columns of a record; None where two texts do not stand side by side, or several verdicts do."""
+    if not all(isinstance(key, str) for key in record) or "items" in record:
+        return None
+    answers = find_answers(record)
+    if len(answers) != 2 or not find_prompt(record, answers):
+        return None
+    others = {
         key: value
         for key, value in record.items()
-        if key not in used and _plain(key) not in (*ANNOTATOR, *RATIONALE) and value not in (None, "", [])
+        if key not in answers and value not in (None, "", []) and _plain(key) not in BESIDE
     }
-
-
-def _verdict_keys(record: Record) -> list[str]:
-    """Return the columns that may say which completion is better."""
-    others = _others(record)
-    found = [key for key in others if SAYS.search(key)]
-    return found or [key for key, value in others.items() if hints_verdict(key, value)]
-
-
-def _fits_but_for_verdict(record: Record) -> bool:
-    if not all(isinstance(key, str) for key in record) or not has_texts(record) or "items" in record:
-        return False
-    return len(find_answers(record)) == 2 and len(_verdict_keys(record)) <= 1
+    verdicts = [key for key in others if SAYS.search(key)]
+    verdicts = verdicts or [key for key, value in others.items() if hints_verdict(key, value)]
+    return _Columns(answers, verdicts[0] if verdicts else "", others) if len(verdicts) < 2 else None
 
 
 def _fits(record: Record) -> bool:
-    if not _fits_but_for_verdict(record):
+    columns = _find_columns(record)
+    if columns is None:
         return False
-    texts, verdicts = read_texts(record), _verdict_keys(record)
-    if verdicts:
-        return _read_verdict(record[verdicts[0]], texts) is not None
+    if columns.verdict:
+        return _read_verdict(record, columns) is not None
     # A verdict under a name that says nothing keeps it from becoming comparisons without one.
+    used = (find_prompt(record, columns.answers), *find_policies(record, columns.answers))
     return not any(
-        key not in texts.used and read_verdict(value, texts.names) for key, value in _others(record).items()
+        read_verdict(value, columns.answers) for key, value in columns.others.items() if key not in used
     )
 
 
 def _explain(record: Record) -> str:
     """Return why a record is not read whose verdict cannot be understood; an empty text for another one."""
-    verdicts = _verdict_keys(record) if _fits_but_for_verdict(record) else []
-    if not verdicts:
+    columns = _find_columns(record)
+    if columns is None or not columns.verdict:
         return ""
     return _("“%(value)s” in %(column)s is not a verdict that is known.") % {
-        "value": printable(str(record[verdicts[0]]), 40),
-        "column": printable(verdicts[0], 40),
+        "value": printable(str(record[columns.verdict]), 40),
+        "column": printable(columns.verdict, 40),
     }
 
 
-def _read_verdict(value: object, texts: Texts) -> Opinion | None:
-    """Return what a column says: a verdict in words, or the name of who wrote the better completion."""
-    return read_verdict(value, texts.names) or read_writer(value, [answer.policy for answer in texts.answers])
+def _read_verdict(record: Record, columns: _Columns) -> Opinion | None:
+    """Return what a record says: a verdict in words, or the name of who wrote the better completion."""
+    value = record[columns.verdict]
+    if opinion := read_verdict(value, columns.answers):
+        return opinion
+    return read_writer(value, [record.get(key) for key in find_policies(record, columns.answers)])
 
 
 def _read(record: Record) -> Candidate:
-    texts, verdicts = read_texts(record), _verdict_keys(record)
-    annotator, rationale = _find(record, ANNOTATOR), _find(record, RATIONALE)
-    if not verdicts:
+    columns, texts = _find_columns(record), read_texts(record)
+    if columns is None or not columns.verdict:
         return texts.candidate(record, (), [])
-    verdict = _read_verdict(record[verdicts[0]], texts) or Opinion()
-    opinion = Opinion(
-        verdict.scores,
-        verdict.verdict,
-        fields.name_of(record.get(annotator)),
-        verdict.strength,
-        fields.name_of(record.get(rationale)),
+    annotator, rationale = _find(record, ANNOTATOR), _find(record, RATIONALE)
+    verdict = _read_verdict(record, columns) or Opinion()
+    opinion = verdict._replace(
+        annotator=fields.name_of(record.get(annotator)), rationale=fields.name_of(record.get(rationale))
     )
-    return texts.candidate(record, (*verdicts, annotator, rationale), [opinion])
+    return texts.candidate(record, (columns.verdict, annotator, rationale), [opinion])
 
 
 def _find(record: Record, names: Sequence[str]) -> str:

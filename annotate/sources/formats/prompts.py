@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 from django.utils.translation import gettext_noop as noop
 
@@ -33,6 +35,7 @@ OF_MODEL = re.compile(
     r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?",
     re.IGNORECASE,
 )
+KEY_LENGTH = 200  # characters of a key that are looked at
 CHATS = ("prompt", "messages", "conversations", "conversation")
 OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight"}
 KNOWN_LISTS = (
@@ -41,32 +44,45 @@ KNOWN_LISTS = (
 )
 
 
+class _Signs(NamedTuple):
+    """The signs in a key: that it is about completions or which is better, is a completion, or names a model."""
+
+    is_preference: bool
+    is_completion: bool
+    is_model: bool
+
+
+@lru_cache(maxsize=1024)
+def _read_key(key: str) -> _Signs:
+    return _Signs(
+        PREFERENCE.search(key) is not None,
+        COMPLETION.fullmatch(key) is not None,
+        OF_MODEL.fullmatch(key) is not None,
+    )
+
+
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
-    said = [(key, value) for key, value in record.items() if isinstance(key, str) and value not in (None, "")]
-    if any(PREFERENCE.search(key) is not None or _is_several(key, value) for key, value in said):
-        return True
-    if any(_rates_messages(value) for key, value in said if key in CHATS):
-        return True
-    return sum(_is_completion(key, value) for key, value in said) > 1
+    completions = 0
+    for key, value in record.items():
+        if not isinstance(key, str) or value in (None, ""):
+            continue
+        signs = _read_key(key[:KEY_LENGTH])
+        if signs.is_preference or _is_several(key, value) or (key in CHATS and _rates_messages(value)):
+            return True
+        if isinstance(value, str):
+            completions += signs.is_completion or (signs.is_model and len(value.split(maxsplit=1)) > 1)
+    return completions > 1
 
 
 def _rates_messages(value: object) -> bool:
     """Return whether a message of a chat holds a rating, or candidates for what it says."""
     return isinstance(value, list) and any(
-        PREFERENCE.search(key) is not None or key == "candidates"
+        key == "candidates" or _read_key(key[:KEY_LENGTH]).is_preference
         for message in value
         if isinstance(message, Mapping)
         for key in message.keys() - OF_MESSAGE
         if message[key] is not None and isinstance(key, str)
-    )
-
-
-def _is_completion(key: str, value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    return COMPLETION.fullmatch(key) is not None or (
-        OF_MODEL.fullmatch(key) is not None and len(value.split()) > 1
     )
 
 

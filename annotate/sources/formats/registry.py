@@ -7,7 +7,15 @@ from itertools import islice
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import columns, prompts, whetstone
-from annotate.sources.formats.corpora import helpsteer, ratings, safety, summaries, threads, trees
+from annotate.sources.formats.corpora import (
+    conversations,
+    helpsteer,
+    ratings,
+    safety,
+    summaries,
+    threads,
+    trees,
+)
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
 from annotate.sources.formats.judges import alpaca, arena, benchmarks, reward_models
 from annotate.sources.formats.tools import argilla, crowds, label_studio, toloka
@@ -20,7 +28,15 @@ FORMATS: tuple[Format, ...] = (
     *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),
     *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
     *(reward_models.LISTS, reward_models.PROMETHEUS, reward_models.JUDGELM),
-    *(ratings.ULTRAFEEDBACK, ratings.NECTAR, ratings.DISTILABEL, others.NEMO_RL, ratings.BY_MODEL),
+    *(
+        ratings.ULTRAFEEDBACK,
+        ratings.CODE,
+        conversations.PRISM,
+        ratings.NECTAR,
+        ratings.DISTILABEL,
+        others.NEMO_RL,
+        ratings.BY_MODEL,
+    ),
     *(helpsteer.PREFERENCE, helpsteer.THIRD, helpsteer.RATINGS),
     *(threads.STACK_EXCHANGE, threads.SHP, threads.WEBGPT, threads.SAFE),
     *(safety.BEAVERTAILS, safety.CVALUES, safety.ALIGN_ANYTHING),

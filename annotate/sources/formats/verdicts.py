@@ -113,7 +113,7 @@ def _read_signs(one: str, sign: str, other: str) -> Opinion | None:
     return Opinion(fields.chosen(0 if better in FIRST else 1), strength=STRONGEST if len(sign) > 1 else None)
 
 
-def read_writer(value: object, policies: Sequence[str]) -> Opinion | None:
+def read_writer(value: object, policies: Sequence[object]) -> Opinion | None:
     """Return the opinion that the name of a completion's author says, or None if it is not that of just one."""
     if not isinstance(value, str) or list(policies).count(value) != 1:
         return None

@@ -61,6 +61,35 @@ ULTRAFEEDBACK = Format(
 )
 
 
+# --- CodeUltraFeedback -------------------------------------------------------------------------------------------
+
+
+def _fits_code(record: Record) -> bool:
+    is_rated = fields.are_objects(record.get("annotations"), "model", "rating")
+    return (
+        is_rated
+        and fields.has_texts(record, "instruction")
+        and fields.are_objects(record.get("responses"), "model", "response")
+    )
+
+
+def _read_code(record: Record) -> Candidate:
+    """Return responses with the ratings of their models, which are in an order of their own."""
+    rated = {fields.name_of(item["model"]): item for item in fields.objects(record, "annotations")}
+    answers, scores = [], []
+    for response in fields.objects(record, "responses"):
+        model = fields.name_of(response["model"])
+        rating = rated.get(model, {}).get("rating")
+        scores.append(fields.number(rating, "rating") if fields.is_number(rating) else None)
+        about = fields.rest(rated.get(model, {}), "model", "rating") or {}
+        answers.append(Answer(fields.text(response, "response"), model, about))
+    used = ("instruction", "models", "responses", "annotations")
+    return fields.candidate(record, used, record["instruction"], answers, [Opinion(tuple(scores))])
+
+
+CODE = Format("code-ultrafeedback", noop("CodeUltraFeedback (ratings)"), JUDGED, _fits_code, _read_code)
+
+
 # --- Nectar ------------------------------------------------------------------------------------------------------
 
 
