@@ -28,7 +28,8 @@ ANSWER = re.compile(NOUN, re.IGNORECASE)
 # Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
 COMPLETION = re.compile(
     r"(?!(ref|reference|correct|expected|true|final|target|ground[-_ ]?truth)[-_ ])"
-    r"((.*[-_ ])?(response|resp|reply|output|completion|generation|summary|candidate)|.*[-_ ]answer)",
+    r"((.*[-_ ])?(response|resp|reply|output|completion|generation|summary|candidate)|.*[-_ ]answer"
+    r"|a|b|left|right|old|new|before|after|v?[12]|original|edited|revised|corrected|improved|human|ai|base|tuned)",
     re.IGNORECASE,
 )
 OF_MODEL = re.compile(

@@ -10,7 +10,8 @@ from annotate.sources.messages import is_chat
 
 # Keys that say which completion is better, whatever their values mean.
 VERDICT = re.compile(
-    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
+    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|(?<!gene)rating|choice$|chosen|reject"
+    r"|score[-_ ]?[ab0-9]$",
     re.IGNORECASE,
 )
 # Keys that say it where their value is a verdict or a number, and may be about anything else.
