@@ -67,6 +67,27 @@ UNCLEAR: list[dict[str, Any]] = [
     {"source": "Sky?", "target": "Himmel?"},
     {"text": "Sky?"},
     {},
+    {"prompt": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "chosen": "a", "rejected": "b"},
+    {
+        "instruction": "Sky?",
+        "output_1": "Blue.",
+        "output_2": "Green.",
+        "chosen": "output_1",
+        "rejected": "output_2",
+    },
+    {"question": "Sky?", "m1": "Blue.", "m2": "Green.", "chosen": "m1", "rejected": "m2"},
+    {"prompt": "Sky?", "candidates": ["Blue.", "Green."], "chosen": "1", "rejected": "0"},
+    {
+        "messages": [{"role": "user", "content": "Sky?"}],
+        "A": "Blue.",
+        "B": "Green.",
+        "chosen": "A",
+        "rejected": "B",
+    },
+    {"scenario": "x", "prompt": "Sky?", "response_1": "Blue.", "response_2": "Green.", "label": 1},
+    {"instruction": "Sky?", "generations": ["Blue.", "Green."], "labels": [1, 0]},
+    {"prompt": "Sky?", "completions": [{"model": "m", "completion": "Blue.", "score": 1}]},
+    {"prompt": "Sky?", "A": "Blue.", "B": "Green."},
     {"prompt": "Sky?", "y_w": "Blue.", "y_l": "Green."},
     {"prompt": "Sky?", "good": "Blue.", "bad": "Green."},
     {"prompt": "Sky?", "initial_response": "Green.", "revised_response": "Blue."},
@@ -132,6 +153,7 @@ def test_a_file_becomes_what_its_records_hold() -> None:
 
 # --- Bad input ---------------------------------------------------------------------------------------------------
 
+FLAT = {"prompt": "a", "answer1": "b", "answer2": "c", "annotator": 1, "annotation_id": 1, "lead_time": 2}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("trl", {"prompt": [], "chosen": "a", "rejected": "b"}, "prompt must be a list of messages"),
     ("trl", {"chosen": "Yes", "rejected": "No"}, "do not begin with the same text"),
@@ -166,6 +188,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
     ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),
+    (
+        "label-studio-flat",
+        {**FLAT, "preference": "neither", "variant": "A"},
+        "“neither” in preference is not a verdict that is known",
+    ),
+    (
+        "prism",
+        {
+            "conversation_id": 1,
+            "conversation_history": [{"turn": 0, "role": "user", "content": "a"}] * 1001,
+        },
+        "more than 1,000 messages",
+    ),
     (
         "side-by-side",
         {"prompt": "a", "answer_a": "b", "answer_b": "c", "winner": "dunno"},

@@ -13,6 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 
 HISTORY = "conversation_history"
+LARGEST = 1_000  # messages of a conversation, each turn of which repeats those before it
 OF_REPLY = ("turn", "role", "content", "model_name", "score", "if_chosen", "within_turn_id")
 
 
@@ -23,10 +24,15 @@ def _fits(record: Record) -> bool:
 
 def _read(record: Record) -> Iterator[Candidate]:
     """Yield a candidate for each turn: the chat up to it, and the replies with their scores."""
-    chat: list[Message] = []
+    history, chat = fields.objects(record, HISTORY), list[Message]()
+    if len(history) > LARGEST:
+        raise RecordError(
+            _("%(name)s has more than %(limit)s messages.") % {"name": HISTORY, "limit": f"{LARGEST:,}"},
+            HISTORY,
+        )
     conversation, annotator = (fields.name_of(record.get(key)) for key in ("conversation_id", "user_id"))
     metadata = fields.rest(record, "conversation_id", "user_id", HISTORY)
-    for turn, messages in groupby(fields.objects(record, HISTORY), key=lambda message: message["turn"]):
+    for turn, messages in groupby(history, key=lambda message: message["turn"]):
         asked, *replies = messages
         if asked["role"] != "user" or any(reply["role"] != "model" for reply in replies):
             raise RecordError(

@@ -11,7 +11,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
-from annotate.sources.formats.verdicts import holds_verdict, read_verdict
+from annotate.sources.formats.verdicts import VERDICT, holds_verdict, read_verdict
 from annotate.sources.media import find_losses
 from primitives.text import printable
 
@@ -177,9 +177,23 @@ def _read_flat(record: Record) -> Candidate:
                 found[key] = opinion
     if len(found) > 1:
         raise RecordError(_("Several columns hold verdicts: %(names)s.") % {"names": ", ".join(found)})
+    if found and (doubtful := _unread_verdict(record, (*texts.used, *found))):
+        raise RecordError(
+            _("“%(value)s” in %(column)s is not a verdict that is known.")
+            % {"value": printable(str(record[doubtful]), 40), "column": printable(doubtful, 40)}
+        )
     opinions = [_by(opinion, record["annotator"], record) for opinion in found.values()]
     is_pairwise = any(isinstance(fields.cell(record[key]), list) for key in found)
     return texts.candidate(record, (*found, *ABOUT_ANNOTATION), opinions, sides_known=is_pairwise)
+
+
+def _unread_verdict(record: Record, used: Sequence[str]) -> str:
+    """Return the key of a verdict that was not understood, beside a word under a key that does not name one."""
+    if any(VERDICT.search(key) for key in used):
+        return ""
+    return next(
+        (key for key, value in record.items() if key not in used and value and VERDICT.search(key)), ""
+    )
 
 
 FLAT = Format("label-studio-flat", noop("Label Studio (JSON_MIN, CSV)"), JUDGED, _fits_flat, _read_flat)

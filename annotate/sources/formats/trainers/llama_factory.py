@@ -7,7 +7,7 @@ from annotate.sources.candidates import Candidate, Content, Message
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.pairs import CHOSEN, as_thumb, preferred, thumbed
+from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
 from annotate.sources.formats.trainers.trl import read_pair
 from annotate.sources.messages import as_chat, is_chat, read_chat, split_answer, split_chats
 
@@ -17,7 +17,8 @@ PROMPT = ("instruction", "input", "history", *fields.SYSTEM)
 
 
 def _fits_alpaca(record: Record) -> bool:
-    return fields.has_texts(record, "instruction", *CHOSEN) and "prompt" not in record
+    is_pair = fields.has_texts(record, "instruction", *CHOSEN) and "prompt" not in record
+    return is_pair and are_completions(record)
 
 
 def _read_alpaca(record: Record) -> Candidate:
@@ -55,9 +56,7 @@ SHAREGPT = Format(
     "llama-factory-sharegpt",
     noop("LLaMA-Factory (sharegpt), Axolotl (chat_template)"),
     JUDGED,
-    lambda record: (
-        bool(_chat_key(record)) and fields.has_contents(record, *CHOSEN) and "prompt" not in record
-    ),
+    lambda record: bool(_chat_key(record)) and are_completions(record) and "prompt" not in record,
     lambda record: read_pair(record, _chat_key(record)),
 )
 
