@@ -48,7 +48,7 @@ def check_completion(content: object, name: str | Promise, *, may_be_empty: bool
     if not content:
         raise RowError(_("%(name)s is empty.") % {"name": name})
     if _is_text_alone(content):
-        return check_text(content[0]["content"] or "", name, may_be_empty=may_be_empty)
+        return check_text(content[0].get("content") or "", name, may_be_empty=may_be_empty)
     messages = _check_messages(content, name)
     if messages[0]["role"] != "assistant":
         raise RowError(_("%(name)s must begin with a message of the assistant.") % {"name": name})

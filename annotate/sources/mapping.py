@@ -171,20 +171,24 @@ class Mapping:
         )
 
     def _understand(self, value: str) -> str:
-        """Return what a value means by itself. A number is that of a column: “1” is response_1, also beside response_0.
+        """Return what a value means by itself: the name of a column, or a word.
 
-        Where a person says what one number means, the others mean nothing by themselves.
+        A number is that of a column, so “1” and “response 1” are response_1, also beside response_0. Where a person
+        says what one number means, the others mean nothing by themselves.
         """
-        plain = re.sub(r"\s+", "_", value.casefold())
-        if not plain.isdecimal():
+        plain = _plain(value)
+        columns = {_plain(self.columns[f"completion_{side}"]): side for side in "ab"}
+        if plain in columns and len(columns) == len(PAIRS[0]):
+            return columns[plain]
+        number = NUMBER_AT_END.search(plain)
+        if number is None:
             return UNDERSTOOD.get(plain, "")
-        if any(said.isdecimal() for said in self.meanings):
+        if plain.isdecimal() and any(said.isdecimal() for said in self.meanings):
             return ""
-        ends = {side: NUMBER_AT_END.search(self.columns[f"completion_{side}"]) for side in "ab"}
-        if all(ends.values()):
-            places = {end[0]: side for side, end in ends.items() if end}
-            return places.get(plain, "") if len(places) == len(ends) else ""
-        return UNDERSTOOD.get(plain, "")
+        ends = {end[0]: side for name, side in columns.items() if (end := NUMBER_AT_END.search(name))}
+        if len(ends) < len(PAIRS[0]):
+            return UNDERSTOOD.get(plain, "")
+        return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""
 
     def _strength(self, record: Dictionary[str, Any]) -> int | None:
         if not self._word(record, "strength"):
@@ -272,6 +276,10 @@ def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
             if isinstance(value, dict):
                 found |= {f"{name}.{key}": None for key in value}
     return list(found)[:COLUMNS]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", "_", text.casefold())
 
 
 def _find(record: Dictionary[str, Any], column: str) -> Any:

@@ -19,7 +19,7 @@ Where = tuple[int, str]  # the number of a message, and what its chat is called
 
 SPEAKERS = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "bot", "chatgpt", "model"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "chatgpt", "model", "ai", "bing", "bard"), "assistant"),
     **dict.fromkeys(("tool", "observation", "tool_response", "function_response", "function"), "tool"),
     "system": "system",
     "developer": "developer",
@@ -274,9 +274,15 @@ def _read_said(content: object, where: Where) -> dict[str, Any]:
         )
     if any("value" in part for part in content):
         return _read_values(content, where)
-    parts = [{key: value for key, value in part.items() if value is not None} for part in content]
+    parts = [_read_part(part) for part in content]
     is_text = len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text"
     return {"content": parts[0]["text"] if is_text and isinstance(parts[0]["text"], str) else parts}
+
+
+def _read_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part without null. One that is a text and nothing else is of that type."""
+    said = {key: value for key, value in part.items() if value is not None}
+    return {"type": "text", **said} if said.keys() == {"text"} else said
 
 
 def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Verdicts in words: “A is better”, “tie (bothbad)”, “left”, and the keys of answers that stand side by side."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from annotate.sources.candidates import Opinion
 from annotate.sources.formats import fields
@@ -51,14 +51,15 @@ NOUN = (
     "|translation|message"
 )
 # A bare number is none: it may as well be a rating.
-PLACE = rf"(?:the )?(?:(?:{NOUN})s?[ _-]*([ab12])|(a|b|left|right|first|second)(?: (?:{NOUN}))?)"
+PLACE = rf"(?:the )?(?:(?:{NOUN})s?[ _-]*([ab012])|(a|b|left|right|first|second)(?: (?:{NOUN}))?)"
 SIDE = re.compile(
     rf"{PLACE}(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
     rf"(?P<than> than {PLACE})?"
 )
 LIKING = re.compile(rf"(?:(?P<how>slightly|strongly) )?prefers? {PLACE}")
 STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3, "strongly": 3}
-SIGNS = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab12]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab12])")
+SIGNS = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab012]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab012])")
+WORDS = re.compile(r"[ab012]|left|right|first|second")
 
 # Keys that end with the number or the letter of an answer, and those of them that hold no answers.
 WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
@@ -85,33 +86,41 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
     if names.count(word) == 1:
         return Opinion(fields.chosen(names.index(word), len(names)))
-    return _read_side(word) if not names or len(names) == 2 else None
+    return _read_side(word, _places(names)) if not names or len(names) == 2 else None
 
 
-def _read_side(word: str) -> Opinion | None:
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Return the words for the first and the second answer. A number is that of an answer where both have one."""
+    words = dict.fromkeys(FIRST, 0) | dict.fromkeys(SECOND, 1)
+    numbers = [match[2] for name in names if (match := WITH_NUMBER.fullmatch(name))]
+    if len(numbers) < 2 or len(set(numbers)) < len(names):
+        return words
+    others = {word: place for word, place in words.items() if not word.isdecimal()}
+    return others | {number: place for place, number in enumerate(numbers)}
+
+
+def _read_side(word: str, places: Mapping[str, int]) -> Opinion | None:
     """Return the opinion of a phrase such as “response b is much better”, or of signs such as “a>b”."""
     if signs := SIGNS.fullmatch(word):
-        return _read_signs(*signs.groups())
+        return _read_signs(*signs.groups(), places)
     match = SIDE.fullmatch(word) or LIKING.fullmatch(word)
     if match is None:
         return None
     how = match["how"]
-    said = [place for place in match.groups() if place in FIRST | SECOND]
-    if len(said) == 2 and (said[0] in FIRST) == (said[1] in FIRST):
-        return None  # better than itself
-    return Opinion(
-        fields.chosen(0 if said[0] in FIRST else 1),
-        strength=STRENGTHS[how] if how else None,
-    )
+    said = [places.get(place) for place in match.groups() if place and WORDS.fullmatch(place)]
+    if None in said or len(said) > len(set(said)):
+        return None  # a number that none has, or better than itself
+    return Opinion(fields.chosen(said[0] or 0), strength=STRENGTHS[how] if how else None)
 
 
-def _read_signs(one: str, sign: str, other: str) -> Opinion | None:
-    if (one in FIRST) == (other in FIRST):
+def _read_signs(one: str, sign: str, other: str, places: Mapping[str, int]) -> Opinion | None:
+    first, second = places.get(one), places.get(other)
+    if first is None or second is None or first == second:
         return None
     if sign == "=":
         return Opinion((0.5, 0.5))
-    better = one if sign.startswith(">") else other
-    return Opinion(fields.chosen(0 if better in FIRST else 1), strength=STRONGEST if len(sign) > 1 else None)
+    better = first if sign.startswith(">") else second
+    return Opinion(fields.chosen(better), strength=STRONGEST if len(sign) > 1 else None)
 
 
 def read_writer(value: object, policies: Sequence[object]) -> Opinion | None:

@@ -166,6 +166,12 @@ def test_metadata_of_answers_is_kept_beside_the_pair():
     assert item.metadata == {"lang": "de", "completions": [{"length": 1}, {}]}
 
 
+def test_a_message_without_content_is_an_empty_completion():
+    candidate = Candidate("Sky?", (Answer([{"role": "assistant"}]), Answer("Blue.")))
+    with pytest.raises(RowError, match="completion 1 is empty"):
+        expand(candidate, Choices("comparisons"))
+
+
 def test_ratings_in_a_pair_keep_what_each_says_by_itself():
     good, bad = (
         Candidate("Sky?", (Answer(text),), (Opinion((score,)),), metadata={"set": "x", "tone": tone})

@@ -101,6 +101,10 @@ def test_a_number_is_that_of_a_column():
     assert [score(NUMBERED, {}, said) for said in ("0", "1", 1)] == [(1.0, 0.0), (0.0, 1.0), (0.0, 1.0)]
     with pytest.raises(RecordError, match="“2” in said is no verdict that is known"):
         score(NUMBERED, {}, "2")
+    words = {"response_0": (1.0, 0.0), "Response 1": (0.0, 1.0), "output_1": (0.0, 1.0)}
+    assert {word: score(NUMBERED, {}, word) for word in words} == words
+    with pytest.raises(RecordError, match="“gpt_1” in said is no verdict that is known"):
+        score(NUMBERED, {}, "gpt_1")
     swapped = {**NUMBERED, "completion_a": "response_1", "completion_b": "response_0"}
     assert score(swapped, {}, "1") == (1.0, 0.0)
 

@@ -167,6 +167,11 @@ def test_images_of_a_parquet_file_are_taken_with_their_bytes() -> None:
     assert read_one(prompt="What?", chosen="a", rejected="b", image={"bytes": "junk", "path": "a.png"}).losses
 
 
+def test_a_part_that_is_a_text_alone_needs_no_type() -> None:
+    found = read_one(prompt=[{"role": "user", "content": [{"text": "Sky?"}]}], chosen="a", rejected="b")
+    assert found.prompt == [user("Sky?")]
+
+
 def test_a_message_of_one_text_part_is_that_text() -> None:
     chosen, rejected = (
         [{"role": "assistant", "content": [{"type": "text", "text": text, "image": None}]}] for text in "ab"

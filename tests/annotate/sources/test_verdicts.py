@@ -38,3 +38,18 @@ def test_a_verdict_says_what_its_words_mean(word):
 )  # fmt: skip
 def test_what_is_not_sure_is_not_read(word):
     assert read_verdict(word) is None
+
+
+def test_a_number_is_that_of_the_answer_that_has_it():
+    names = ("response_0", "response_1")
+    said = {
+        "Response 1": SECOND,
+        "Response 0 is better": FIRST,
+        "1>0": SECOND,
+        "response_1": SECOND,
+        "b": SECOND,
+    }
+    assert {word: read_verdict(word, names) for word in said} == said
+    assert read_verdict("Response 2", names) is None
+    assert read_verdict("Response 2", ("response_a", "response_b")) == SECOND
+    assert read_verdict("Response 0", ("response_a", "response_b")) is None
