@@ -13,6 +13,7 @@ from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import read_texts
 from annotate.sources.formats.verdicts import (
     VERDICT,
+    are_called_answers,
     find_answers,
     find_policies,
     find_prompt,
@@ -77,6 +78,8 @@ def _fits(record: Record) -> bool:
         return False
     if columns.verdict:
         return _read_verdict(record, columns) is not None
+    if not are_called_answers(columns.answers):
+        return False
     # A verdict under a name that says nothing keeps it from becoming comparisons without one.
     used = (find_prompt(record, columns.answers), *find_policies(record, columns.answers))
     return not any(

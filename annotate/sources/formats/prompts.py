@@ -42,6 +42,7 @@ OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight
 KNOWN_LISTS = (
     *("prompt", "messages", "conversations", "conversation", "tools", "images"),
     *("openai_moderation", "detoxify_moderation"),  # of each message, in logs of chats
+    "kwargs",  # of each instruction of IFEval
 )
 
 

@@ -65,6 +65,10 @@ WORDS = re.compile(r"[ab012]|left|right|first|second")
 WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
 WITH_NUMBER = re.compile(r"(.*?)[ _-]?([0-9]{1,2})")
 WITH_LETTER = re.compile(rf"(.*[ _-]|{NOUN})([a-d])", re.IGNORECASE)
+CALLED = re.compile(
+    rf"(.*[ _-])?({NOUN}|completion|reply|story|caption|code|poem|essay|draft|version|variant|email|script)s?",
+    re.IGNORECASE,
+)
 NO_ANSWERS = re.compile(
     r"model|policy|generator|system|annotator|score|rank|rating|id$|label|source|name", re.IGNORECASE
 )
@@ -156,14 +160,24 @@ def hints_verdict(key: str, value: object) -> bool:
 
 
 def find_answers(record: Record) -> list[str]:
-    """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows."""
+    """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows.
+
+    Of several, the one that is called so is meant: response_a and response_b, and not feedback_a and feedback_b.
+    """
     rows: dict[str, list[str]] = {}
     for key, value in record.items():
         stem, place = _split(key) if isinstance(key, str) and _is_text(value) else ("", "")
         if place and not NO_ANSWERS.search(stem):
             rows.setdefault(stem.lower(), []).append(key)
     several = [sorted(keys, key=lambda key: (len(key), key)) for keys in rows.values() if len(keys) > 1]
+    if len(several) > 1:
+        several = [keys for keys in several if are_called_answers(keys)]
     return several[0] if len(several) == 1 else []
+
+
+def are_called_answers(keys: Sequence[str]) -> bool:
+    """Return whether keys say that they are of completions: answer_1, and not tag_1."""
+    return all(CALLED.fullmatch(_split(key)[0]) for key in keys)
 
 
 def _is_text(value: object) -> bool:

@@ -11,7 +11,13 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
-from annotate.sources.formats.verdicts import VERDICT, holds_verdict, read_verdict
+from annotate.sources.formats.verdicts import (
+    VERDICT,
+    are_called_answers,
+    find_answers,
+    holds_verdict,
+    read_verdict,
+)
 from annotate.sources.media import find_losses
 from primitives.text import printable
 
@@ -29,7 +35,9 @@ def _fits_task(record: Record) -> bool:
     data = record.get("data")
     if not isinstance(data, Mapping) or not has_texts(data):
         return False
-    return "annotations" in record or not holds_verdict(data)
+    if "annotations" in record:
+        return True
+    return not holds_verdict(data) and ("items" in data or are_called_answers(find_answers(data)))
 
 
 def _read_task(record: Record) -> Candidate:

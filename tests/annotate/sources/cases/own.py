@@ -249,6 +249,18 @@ COLUMNS: list[Case] = [
         },
         [Candidate("Sky?", (Answer("Blue.", "m1"), Answer("Green.", "m2")), (SECOND,))],
     ),
+    (  # of two rows of texts, the one that is called so
+        "side-by-side",
+        {
+            "prompt": "Sky?",
+            "answer_a": "Blue.",
+            "answer_b": "Green.",
+            "hint_a": "x",
+            "hint_b": "y",
+            "winner": "a",
+        },
+        [pair(metadata={"hint_a": "x", "hint_b": "y"})],
+    ),
     (
         "side-by-side",
         {"question": "Sky?", "source": "mmlu", "answer_a": "Blue.", "answer_b": "Green.", "selected": "b"},
@@ -300,6 +312,11 @@ PROMPTS: list[Case] = [
         ],
     ),
     ("prompts", {"prompt": "Sky?", "response": "Blue.", "answer": "4"}, [PLAIN]),
+    (
+        "prompts",
+        {"prompt": "Sky?", "tag_1": "light", "tag_2": "air"},
+        [Candidate("Sky?", metadata={"tag_1": "light", "tag_2": "air"})],
+    ),
     ("prompts", {"prompt": "Sky?", "response": "Blue.", "reference_answer": "4"}, [REFERRED]),
 ]
 
