@@ -106,7 +106,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 def _read_side(word: str, places: Mapping[str, int]) -> Opinion | None:
     """Return the opinion of a phrase such as “response b is much better”, or of signs such as “a>b”."""
     if signs := SIGNS.fullmatch(word):
-        return _read_signs(*signs.groups(), places)
+        return _read_signs(signs[1], signs[2], signs[3], places)
     match = SIDE.fullmatch(word) or LIKING.fullmatch(word)
     if match is None:
         return None

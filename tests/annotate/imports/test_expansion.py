@@ -166,6 +166,24 @@ def test_metadata_of_answers_is_kept_beside_the_pair():
     assert item.metadata == {"lang": "de", "completions": [{"length": 1}, {}]}
 
 
+def test_metadata_that_is_too_large_is_left_out_if_the_person_agrees():
+    candidate = Candidate(
+        "Sky?",
+        (Answer("Blue.", "", {"raw": "y" * 40_000}), Answer("Green.")),
+        metadata={"log": "x" * 70_000, "n": 1},
+    )
+    for becomes in ("comparisons", "prompts"):
+        with pytest.raises(RowError, match="at most 65,536 are taken"):
+            expand(candidate, Choices(becomes))
+    [pair] = expand(candidate, Choices("comparisons", without_losses=True))
+    assert (pair.metadata, pair.left_out) == (
+        {"n": 1, "completions": [{"raw": "y" * 40_000}, {}]},
+        {"metadata": 1},
+    )
+    [prompt] = expand(candidate, Choices("prompts", without_losses=True))
+    assert (prompt.prompt_metadata, prompt.left_out) == ({"n": 1}, {"completions": 2, "metadata": 1})
+
+
 def test_a_message_without_content_is_an_empty_completion():
     candidate = Candidate("Sky?", (Answer([{"role": "assistant"}]), Answer("Blue.")))
     with pytest.raises(RowError, match="completion 1 is empty"):

@@ -127,7 +127,7 @@ def _instruction_key(record: Record) -> str:
 
 
 def _fits_distilabel(record: Record) -> bool:
-    generations = record.get("generations")
+    generations: Any = record.get("generations")
     is_list = (
         isinstance(generations, list)
         and bool(generations)
