@@ -201,8 +201,8 @@ def _time(at: datetime | None) -> datetime | None:
 
 def _prompt_alone(candidate: Candidate, choices: Choices) -> Item:
     said = _read_prompt(candidate, has_chat=False)
-    own, too_large = _fit_metadata(dict(candidate.metadata or {}), choices)
-    own = own if candidate.metadata is not None else None
+    fitting, too_large = _fit_metadata(dict(candidate.metadata or {}), choices)
+    own = None if candidate.metadata is None else fitting
     said["prompt_external_id"] = said["prompt_external_id"] or check_name(
         candidate.external_id, "id", ID_LIMIT
     )

@@ -77,10 +77,14 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Mapping:
-    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`."""
+    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`.
+
+    `counts_from_zero` says that the verdict's column holds a 0, so that its 1 may be either side.
+    """
 
     columns: Dictionary[str, str]
     meanings: Dictionary[str, str] = field(default_factory=dict)  # value of the verdict -> key of MEANINGS
+    counts_from_zero: bool = False
 
     name = "mapping"
 
@@ -187,7 +191,7 @@ class Mapping:
             return ""
         ends = {end[0]: side for name, side in columns.items() if (end := NUMBER_AT_END.search(name))}
         if len(ends) < len(PAIRS[0]):
-            return UNDERSTOOD.get(plain, "")
+            return "" if plain.isdecimal() and self.counts_from_zero else UNDERSTOOD.get(plain, "")
         return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""
 
     def _strength(self, record: Dictionary[str, Any]) -> int | None:
@@ -276,6 +280,16 @@ def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
             if isinstance(value, dict):
                 found |= {f"{name}.{key}": None for key in value}
     return list(found)[:COLUMNS]
+
+
+def columns_with_zero(records: Iterable[Dictionary[str, Any]], columns: Iterable[str]) -> list[str]:
+    """Return the columns in which one of these records says 0."""
+    known = list(records)
+    return [column for column in columns if any(_is_zero(_find(record, column)) for record in known)]
+
+
+def _is_zero(value: object) -> bool:
+    return value == "0" or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0)
 
 
 def _plain(text: str) -> str:

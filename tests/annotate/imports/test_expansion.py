@@ -166,7 +166,7 @@ def test_metadata_of_answers_is_kept_beside_the_pair():
     assert item.metadata == {"lang": "de", "completions": [{"length": 1}, {}]}
 
 
-def test_metadata_that_is_too_large_is_left_out_if_the_person_agrees():
+def test_too_large_metadata_is_left_out_only_if_agreed():
     candidate = Candidate(
         "Sky?",
         (Answer("Blue.", "", {"raw": "y" * 40_000}), Answer("Green.")),

@@ -110,7 +110,7 @@ def test_a_number_is_that_of_a_column():
 
 
 def test_beside_a_number_that_is_explained_no_other_is_guessed():
-    """Where 0 is the first one, 1 is the second."""
+    """A file that counts from 0 says 1 of the second one."""
     columns = {**PAIR, "verdict": "said"}
     assert score(columns, {"0": "a", "1": "b"}, "1") == (0.0, 1.0)
     with pytest.raises(RecordError, match="“1” in said is no verdict that is known"):
