@@ -10,6 +10,14 @@ from annotate.sources.candidates import Content, Message
 from annotate.sources.messages import as_chat
 
 INLINE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
+CALLS = (
+    "tool_use",
+    "tool_result",
+    "thinking",
+    "redacted_thinking",
+    "reasoning",
+    "refusal",
+)  # parts without media
 IMAGES = ("images", "image")  # the keys of images that belong to the prompt
 TAG = "<image>"  # where an image stands in a text
 KINDS = ("images", "image", "videos", "video", "audios", "audio")
@@ -18,8 +26,13 @@ KEYS = frozenset(f"{side}{kind}" for side in ("", "chosen_", "rejected_") for ki
 
 def find_losses(record: Mapping[str, Any], *contents: Content) -> tuple[str, ...]:
     """Return what of a record cannot be taken: media that are not inside it, as sentences."""
-    is_named = any(record[key] for key in KEYS & record.keys())
-    if is_named or any(_is_lost(part) for content in contents for part in _parts(content)):
+    lost = [part for content in contents for part in _parts(content) if _is_lost(part)]
+    others = {
+        str(part["type"]): None for part in lost if isinstance(part, Mapping) and part.get("type") in CALLS
+    }
+    if others:
+        return (_("Parts of a message of the type “%(type)s” are not taken") % {"type": next(iter(others))},)
+    if lost or any(record[key] for key in KEYS & record.keys()):
         return (
             _("Images, sound and video are taken only where they are written into the text as data URIs"),
         )

@@ -250,6 +250,35 @@ def test_a_record_that_does_not_fit_says_why(name: str, record: dict[str, Any], 
         list(BY_NAME[name].rows(record))
 
 
+TEXTS = {"prompt": "a", "answer1": "b", "answer2": "c"}
+COMMENT = {"from_name": "why", "value": {"text": ["Hm."]}}
+PARTLY: list[dict[str, Any]] = [
+    {
+        "data": TEXTS,
+        "annotations": [
+            {"completed_by": 1, "result": [{"type": "pairwise", "value": {"selected": "left"}}]},
+            {"completed_by": 2, "result": [COMMENT]},
+        ],
+    },
+    {
+        "fields": TEXTS,
+        "responses": {
+            "best": [{"value": "answer1", "user_id": "1"}],
+            "why": [{"value": "Hm.", "user_id": "2"}],
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("record", PARTLY, ids=["label-studio", "argilla"])
+def test_one_unclear_annotation_is_a_loss_beside_a_clear_one(record: dict[str, Any]) -> None:
+    found = find_format([record])
+    assert found is not None
+    [candidate] = found.rows(record)
+    assert [(opinion.annotator, opinion.scores) for opinion in candidate.opinions] == [("1", (1.0, 0.0))]
+    assert "does not say exactly once" in candidate.losses[0]
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()

@@ -167,9 +167,16 @@ def test_images_of_a_parquet_file_are_taken_with_their_bytes() -> None:
     assert read_one(prompt="What?", chosen="a", rejected="b", image={"bytes": "junk", "path": "a.png"}).losses
 
 
+def test_a_part_that_is_no_medium_is_named_as_what_it_is() -> None:
+    call = [{"type": "tool_use", "name": "f", "input": {}}]
+    found = read_one(prompt="Sky?", chosen=[{"role": "assistant", "content": call}], rejected="b")
+    assert "“tool_use”" in found.losses[0]
+
+
 def test_a_part_that_is_a_text_alone_needs_no_type() -> None:
-    found = read_one(prompt=[{"role": "user", "content": [{"text": "Sky?"}]}], chosen="a", rejected="b")
-    assert found.prompt == [user("Sky?")]
+    for part in ({"text": "Sky?"}, {"type": "input_text", "text": "Sky?"}):
+        found = read_one(prompt=[{"role": "user", "content": [part]}], chosen="a", rejected="b")
+        assert found.prompt == [user("Sky?")]
 
 
 def test_a_message_of_one_text_part_is_that_text() -> None:

@@ -10,7 +10,14 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
+from annotate.sources.formats.tools.side_by_side import (
+    Texts,
+    as_strength,
+    has_texts,
+    keep_readable,
+    note,
+    read_texts,
+)
 from annotate.sources.formats.verdicts import (
     VERDICT,
     are_called_answers,
@@ -44,12 +51,8 @@ def _read_task(record: Record) -> Candidate:
     data = record["data"]
     texts = read_texts(data)
     annotations = fields.objects(record, "annotations") if record.get("annotations") else []
-    opinions = [
-        opinion
-        for annotation in annotations
-        if annotation.get("was_cancelled") is not True
-        for opinion in _opinions(annotation, texts)
-    ]
+    given = [annotation for annotation in annotations if annotation.get("was_cancelled") is not True]
+    opinions, unclear = keep_readable(given, lambda annotation: _opinions(annotation, texts))
     metadata = {
         **(fields.rest(data, *texts.used, *IDS) or {}),
         **(fields.rest(record, "id", *ABOUT_TASK) or {}),
@@ -62,7 +65,7 @@ def _read_task(record: Record) -> Candidate:
         prompt_external_id=fields.name_of(data.get("prompt_external_id")),
         metadata=metadata or None,
         sides_known=any(map(_shows_sides, annotations)),
-        losses=find_losses(data),
+        losses=(*find_losses(data), *unclear),
     )
 
 
