@@ -10,14 +10,8 @@ from annotate.sources.candidates import Content, Message
 from annotate.sources.messages import as_chat
 
 INLINE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
-CALLS = (
-    "tool_use",
-    "tool_result",
-    "thinking",
-    "redacted_thinking",
-    "reasoning",
-    "refusal",
-)  # parts without media
+# Types of parts that are not media.
+CALLS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "reasoning", "refusal")
 IMAGES = ("images", "image")  # the keys of images that belong to the prompt
 TAG = "<image>"  # where an image stands in a text
 KINDS = ("images", "image", "videos", "video", "audios", "audio")

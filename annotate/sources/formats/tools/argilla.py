@@ -82,7 +82,7 @@ def _opinions(said: Iterable[Said], texts: Texts) -> tuple[list[Opinion], tuple[
     by_user: dict[str, list[tuple[str, Any]]] = {}
     for question, user, value in said:
         by_user.setdefault(user, []).append((question, value))
-    return keep_readable(by_user.items(), lambda response: [_opinion(*response, texts)])
+    return keep_readable(by_user.items(), lambda response: [_opinion(response[0], response[1], texts)])
 
 
 def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opinion:
