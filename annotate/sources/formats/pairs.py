@@ -8,7 +8,7 @@ from typing import Any
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
-from annotate.sources.formats.verdicts import find_answers
+from annotate.sources.formats.verdicts import are_called_answers, find_answers
 from annotate.sources.messages import is_chat
 
 CHOSEN = ("chosen", "rejected")
@@ -28,8 +28,9 @@ def are_completions(record: Record) -> bool:
         return fields.has_contents(record, *CHOSEN)
     if any(record.get(name) is not None for name in (chosen, rejected)):
         return False  # the keys that hold them
-    answers = [record[key] for key in find_answers(record)]
-    if answers and not (chosen in answers and rejected in answers):
+    keys = find_answers(record)
+    answers = [record[key] for key in keys]
+    if answers and are_called_answers(keys) and not (chosen in answers and rejected in answers):
         return False
     return not (
         chosen.isdecimal() and rejected.isdecimal() and _are_places(record, int(chosen), int(rejected))

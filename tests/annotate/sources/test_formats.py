@@ -190,6 +190,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
     ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),
     (
+        "llama-factory-alpaca",
+        {"instruction": "a", "chosen": "b", "rejected": "c", "history": 1.5},
+        "history must be pairs of texts",
+    ),
+    (
         "label-studio-flat",
         {**FLAT, "preference": "neither", "variant": "A"},
         "“neither” in preference is not a verdict that is known",

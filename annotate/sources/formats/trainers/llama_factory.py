@@ -32,7 +32,8 @@ def _alpaca_prompt(record: Record) -> Content:
 def with_history(prompt: Content, record: Record) -> Content:
     """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message."""
     history: list[Message] = []
-    for turn in record.get("history") or []:
+    turns = fields.cell(record.get("history")) or []
+    for turn in turns if isinstance(turns, list) else [turns]:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
             raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
         history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]

@@ -73,4 +73,14 @@ CASES: list[Case] = [
         },
         [pair([user("Hi"), assistant("Hello"), *SKY])],
     ),
+    (  # a table, where lists are JSON
+        "medical-gpt",
+        {
+            "question": "Sky?",
+            "response_chosen": "Blue.",
+            "response_rejected": "Green.",
+            "history": '[["Hi", "Hello"]]',
+        },
+        [pair([user("Hi"), assistant("Hello"), *SKY])],
+    ),
 ]
