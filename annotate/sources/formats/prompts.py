@@ -38,7 +38,8 @@ OF_MODEL = re.compile(
 )
 KEY_LENGTH = 200  # characters of a key that are looked at
 CHATS = ("prompt", "messages", "conversations", "conversation")
-OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight"}
+# Keys of messages that say nothing of which is better. OpenAI's annotations are citations.
+OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight", "annotations"}
 KNOWN_LISTS = (
     *("prompt", "messages", "conversations", "conversation", "tools", "images"),
     *("openai_moderation", "detoxify_moderation"),  # of each message, in logs of chats
@@ -84,7 +85,7 @@ def _rates_messages(value: object) -> bool:
         for message in value
         if isinstance(message, Mapping)
         for key in message.keys() - OF_MESSAGE
-        if message[key] is not None and isinstance(key, str)
+        if message[key] not in (None, "", []) and isinstance(key, str)
     )
 
 

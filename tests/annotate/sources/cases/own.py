@@ -312,6 +312,20 @@ PROMPTS: list[Case] = [
         ],
     ),
     ("prompts", {"prompt": "Sky?", "response": "Blue.", "answer": "4"}, [PLAIN]),
+    (  # a log of OpenAI's API
+        "chats",
+        {
+            "messages": [
+                *SKY,
+                {**assistant("Blue."), "refusal": None, "annotations": [{"type": "url_citation"}]},
+            ]
+        },
+        [
+            Candidate(
+                SKY, metadata={"answer": [{**assistant("Blue."), "annotations": [{"type": "url_citation"}]}]}
+            )
+        ],
+    ),
     (
         "prompts",
         {"prompt": "Sky?", "tag_1": "light", "tag_2": "air"},
