@@ -32,8 +32,10 @@ COMPLETION = re.compile(
     r"|a|b|left|right|old|new|before|after|v?[12]|original|edited|revised|corrected|improved|human|ai|base|tuned)",
     re.IGNORECASE,
 )
-OF_MODEL = re.compile(
-    r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?",
+# These are where they hold several words: “llama-2”, or “response_base”, and not “gpt_version” or “response_format”.
+OF_WORDS = re.compile(
+    r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?"
+    r"|(response|answer|output|completion|generation|summary|reply)[-_ ].*",
     re.IGNORECASE,
 )
 KEY_LENGTH = 200  # characters of a key that are looked at
@@ -48,11 +50,11 @@ KNOWN_LISTS = (
 
 
 class _Signs(NamedTuple):
-    """The signs in a key: that it is about completions or which is better, is a completion, or names a model."""
+    """The signs in a key: that it is about which is better, is a completion, or is one if it holds several words."""
 
     is_preference: bool
     is_completion: bool
-    is_model: bool
+    is_completion_of_words: bool
 
 
 @lru_cache(maxsize=1024)
@@ -60,7 +62,7 @@ def _read_key(key: str) -> _Signs:
     return _Signs(
         PREFERENCE.search(key) is not None,
         COMPLETION.fullmatch(key) is not None,
-        OF_MODEL.fullmatch(key) is not None,
+        OF_WORDS.fullmatch(key) is not None,
     )
 
 
@@ -74,7 +76,9 @@ def says_preference(record: Record) -> bool:
         if signs.is_preference or _is_several(key, value) or (key in CHATS and _rates_messages(value)):
             return True
         if isinstance(value, str):
-            completions += signs.is_completion or (signs.is_model and len(value.split(maxsplit=1)) > 1)
+            completions += signs.is_completion or (
+                signs.is_completion_of_words and len(value.split(maxsplit=1)) > 1
+            )
     return completions > 1
 
 

@@ -88,6 +88,7 @@ UNCLEAR: list[dict[str, Any]] = [
     {"instruction": "Sky?", "generations": ["Blue.", "Green."], "labels": [1, 0]},
     {"prompt": "Sky?", "completions": [{"model": "m", "completion": "Blue.", "score": 1}]},
     {"prompt": "Sky?", "A": "Blue.", "B": "Green."},
+    {"prompt": "Sky?", "response_base": "It is blue.", "response_tuned": "It is green."},
     {"question": "Sky?", "step_1": "Look up.", "step_2": "Say it."},
     {"prompt": "Sky?", "y_w": "Blue.", "y_l": "Green."},
     {"prompt": "Sky?", "good": "Blue.", "bad": "Green."},
