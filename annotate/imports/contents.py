@@ -3,6 +3,7 @@
 A part that cannot be used raises RowError, whose sentence names it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def check_completion(content: object, name: str | Promise, *, may_be_empty: bool
     if not content:
         raise RowError(_("%(name)s is empty.") % {"name": name})
     if _is_text_alone(content):
-        return check_text(content[0]["content"] or "", name, may_be_empty=may_be_empty)
+        return check_text(content[0].get("content") or "", name, may_be_empty=may_be_empty)
     messages = _check_messages(content, name)
     if messages[0]["role"] != "assistant":
         raise RowError(_("%(name)s must begin with a message of the assistant.") % {"name": name})
@@ -77,6 +78,21 @@ def check_metadata(value: object, name: str | Promise) -> dict[str, Any]:
         return dict(clean_json(value, depth=DEPTH, size=METADATA_LIMIT))
     except JSONError as error:
         raise RowError(f"{name}: {error}") from error
+
+
+def drop_largest(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata without its largest values, as many as it takes to be stored."""
+    sizes = {
+        key: len(json.dumps({key: value}, ensure_ascii=False).encode(errors="replace"))
+        for key, value in metadata.items()
+    }
+    kept, size = dict(metadata), sum(sizes.values())
+    for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
+        if size <= METADATA_LIMIT:
+            break
+        del kept[key]
+        size -= sizes[key]
+    return kept
 
 
 def check_name(value: object, name: str | Promise, limit: int) -> str:

@@ -26,6 +26,7 @@ from annotate.imports.contents import (
     check_name,
     check_prompt,
     check_tools,
+    drop_largest,
 )
 from annotate.imports.ratings import ANSWERS
 from annotate.imports.reader import RowError
@@ -72,7 +73,7 @@ def expand(candidate: Candidate, choices: Choices) -> list[Item]:
             % {"losses": ", ".join(candidate.losses)}
         )
     if choices.becomes == "prompts":
-        return [_prompt_alone(candidate)]
+        return [_prompt_alone(candidate, choices)]
     found = _read(candidate, choices)
     make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
     left_out = Counter({name: count for name, count in found.left_out.items() if count})
@@ -88,6 +89,7 @@ class _Checked(NamedTuple):
 
     candidate: Candidate
     prompt: Mapping[str, Any]  # what an Item says of its prompt
+    choices: Choices
     contents: Sequence[Content]
     opinions: Sequence[Opinion]
     left_out: Mapping[str, int]
@@ -114,7 +116,7 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
     if not pairs:
         raise RowError(_("Its completions are the same."))
     left_out = {"opinions": earlier, "identical": math.comb(len(texts), 2) - len(pairs)}
-    return _Checked(candidate, prompt, contents, opinions, left_out, pairs)
+    return _Checked(candidate, prompt, choices, contents, opinions, left_out, pairs)
 
 
 def _too_few(candidate: Candidate) -> str:
@@ -197,9 +199,10 @@ def _time(at: datetime | None) -> datetime | None:
 # --- What it becomes ---------------------------------------------------------------------------------------------
 
 
-def _prompt_alone(candidate: Candidate) -> Item:
+def _prompt_alone(candidate: Candidate, choices: Choices) -> Item:
     said = _read_prompt(candidate, has_chat=False)
-    own = None if candidate.metadata is None else check_metadata(dict(candidate.metadata), "metadata")
+    fitting, too_large = _fit_metadata(dict(candidate.metadata or {}), choices)
+    own = None if candidate.metadata is None else fitting
     said["prompt_external_id"] = said["prompt_external_id"] or check_name(
         candidate.external_id, "id", ID_LIMIT
     )
@@ -207,7 +210,11 @@ def _prompt_alone(candidate: Candidate) -> Item:
         said["prompt_metadata"] = own if said["prompt_metadata"] is None else said["prompt_metadata"]
     else:
         said["prompt_metadata"] = {**own, **said["prompt_metadata"]}
-    left_out = {"completions": len(candidate.answers), "opinions": len(candidate.opinions)}
+    left_out = {
+        "completions": len(candidate.answers),
+        "opinions": len(candidate.opinions),
+        "metadata": too_large,
+    }
     return Item(
         **said,
         withdrawn=candidate.withdrawn,
@@ -308,16 +315,18 @@ def _item(
 ) -> Item:
     candidate = found.candidate
     one, other = (candidate.answers[place] for place in pair)
+    metadata, too_large = _metadata(found, one, other)
     return Item(
         **found.prompt,
         completions=(found.contents[pair[0]], found.contents[pair[1]]),
         policies=(_policy(one), _policy(other)),
         external_id=_external_id(found, pair),
-        metadata=_metadata(candidate, one, other),
+        metadata=metadata,
         gold=gold or _gold(candidate),
         withdrawn=candidate.withdrawn,
         opinions=opinions,
         sides_known=candidate.sides_known,
+        left_out={"metadata": too_large} if too_large else {},
     )
 
 
@@ -333,13 +342,28 @@ def _external_id(found: _Checked, pair: tuple[int, int]) -> str:
     return check_name(f"{external_id}/{pair[0] + 1}-{pair[1] + 1}", "id", ID_LIMIT)
 
 
-def _metadata(candidate: Candidate, *answers: Answer) -> dict[str, Any] | None:
-    """Return the metadata of a pair: the candidate's, and under `completions` that of its answers."""
+def _metadata(found: _Checked, *answers: Answer) -> tuple[dict[str, Any] | None, int]:
+    """Return the metadata of a pair, and how many of its values are left out.
+
+    It is the candidate's, and under `completions` that of its answers.
+    """
     of_answers = [dict(answer.metadata) for answer in answers]
-    if candidate.metadata is None and not any(of_answers):
-        return None
-    metadata = dict(candidate.metadata or {})
-    return check_metadata(metadata | {"completions": of_answers} if any(of_answers) else metadata, "metadata")
+    own = found.candidate.metadata
+    if own is None and not any(of_answers):
+        return None, 0
+    metadata = {**own} if own else {}
+    return _fit_metadata(
+        metadata | {"completions": of_answers} if any(of_answers) else metadata, found.choices
+    )
+
+
+def _fit_metadata(metadata: dict[str, Any], choices: Choices) -> tuple[dict[str, Any], int]:
+    """Return metadata that can be stored, and how many of the largest values were left out, if the person agrees."""
+    if choices.without_losses:
+        whole = len(metadata)
+        metadata = drop_largest(metadata)
+        return check_metadata(metadata, "metadata"), whole - len(metadata)
+    return check_metadata(metadata, "metadata"), 0
 
 
 def _gold(candidate: Candidate) -> str | None:
@@ -353,4 +377,4 @@ def _gold(candidate: Candidate) -> str | None:
 def _count_left_out(item: Item, left_out: Counter[str]) -> Item:
     """Return an item that says what its candidate said beyond it."""
     counts = {name: count for name, count in left_out.items() if count}
-    return replace(item, left_out=counts) if counts else item
+    return replace(item, left_out={**item.left_out, **counts}) if counts else item

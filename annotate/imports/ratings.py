@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations, groupby, islice
+from typing import Any
 
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.text.chats import content_key
@@ -51,13 +52,27 @@ def _pair_of_ratings(one: Candidate, other: Candidate) -> Candidate | None:
     )
     if not opinions:
         return None
-    metadata = {**(one.metadata or {}), **(other.metadata or {})} if one.metadata or other.metadata else None
+    metadata, of_answers = _split_metadata(one, other)
     ids = dict.fromkeys(found.external_id for found in (one, other) if found.external_id)
     return replace(
         one,
-        answers=(*one.answers, *other.answers),
+        answers=tuple(
+            answer._replace(metadata={**answer.metadata, **own})
+            for answer, own in zip((*one.answers, *other.answers), of_answers, strict=True)
+        ),
         opinions=opinions,
         external_id="/".join(ids),
-        metadata=metadata,
+        metadata=metadata or None,
         losses=(*one.losses, *other.losses),
     )
+
+
+def _split_metadata(one: Candidate, other: Candidate) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what two ratings' metadata have in common, or only one has, and for each what the other contradicts."""
+    first, second = dict(one.metadata or {}), dict(other.metadata or {})
+    differing = {key for key in first.keys() & second.keys() if first[key] != second[key]}
+    shared = {key: value for key, value in {**first, **second}.items() if key not in differing}
+    own = [
+        {key: value for key, value in metadata.items() if key in differing} for metadata in (first, second)
+    ]
+    return shared, own

@@ -21,6 +21,7 @@ SPACE = " \t\r\n"
 _SPACES = re.compile(r"[ \t\r\n]*")
 _LINE_ENDS = re.compile(r"[\r\n]+")
 MESSAGE_KEYS = {"role", "content", "from", "value"}  # a list of such objects is a chat
+FEWEST_COLUMNS = 2  # of a table: an object with one list is a record, or holds a list of them
 DEPTH = 3  # of objects in which a list of records is looked for
 
 
@@ -55,6 +56,26 @@ def list_inside(value: Any, depth: int = DEPTH) -> list[tuple[str, list[Any]]]:
         elif isinstance(inner, dict):
             found += [(f"{key}.{name}", items) for name, items in list_inside(inner, depth - 1)]
     return found
+
+
+def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
+    """Return the rows of an object of columns; None if it is none.
+
+    A column is a list, as `datasets` has them, or an object with numbers as its keys, as pandas writes them. A list of
+    objects is not: it is a chat, or a list of records.
+    """
+    if not isinstance(value, dict) or len(value) < FEWEST_COLUMNS:
+        return None
+    columns = list(value.values())
+    if all(isinstance(column, dict) and column and column.keys() == columns[0].keys() for column in columns):
+        if not all(place.isdecimal() for place in columns[0]):
+            return None
+        columns = [list(column.values()) for column in columns]
+    if not all(isinstance(column, list) and column and len(column) == len(columns[0]) for column in columns):
+        return None
+    if any(isinstance(cell, dict) for column in columns for cell in column):
+        return None
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _objects(window: "_Window") -> Iterator[str]:

@@ -133,7 +133,7 @@ def _records_of(file: BinaryIO, container: str) -> Iterator[bytes]:
 
 
 def _json_records(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the records of a JSON document. Of a single object that is no record, the list inside it."""
+    """Yield the records of a JSON document. Of a single object that is no record, the list or the columns inside it."""
     is_array = documents.is_array(file)
     found = documents.records(file)
     first, second = next(found, None), next(found, None)
@@ -153,6 +153,8 @@ def _list_in_document(text: str) -> list[Any] | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if (rows := documents.rows_of_columns(value)) is not None:
+        return rows
     lists = documents.list_inside(value)
     if not lists or find_format([value]) is not None:
         return None

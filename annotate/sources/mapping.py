@@ -71,15 +71,20 @@ NAMES = {  # of columns, without signs and in small letters
 }
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
+NUMBER_AT_END = re.compile(r"[0-9]+$")
 MISSING = object()
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`."""
+    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`.
+
+    `counts_from_zero` says that the verdict's column holds a 0, so that its 1 may be either side.
+    """
 
     columns: Dictionary[str, str]
     meanings: Dictionary[str, str] = field(default_factory=dict)  # value of the verdict -> key of MEANINGS
+    counts_from_zero: bool = False
 
     name = "mapping"
 
@@ -159,8 +164,7 @@ class Mapping:
         if "score_a" in self.columns:
             return (self._number(record, "score_a"), self._number(record, "score_b")), ""
         value = self._word(record, "verdict")
-        plain = re.sub(r"\s+", "_", value.casefold())
-        meaning = self.meanings.get(value) or UNDERSTOOD.get(plain, "")
+        meaning = self.meanings.get(value) or self._understand(value)
         if not meaning:
             raise RecordError(
                 _("“%(value)s” in %(column)s is no verdict that is known. Say what it means.")
@@ -169,6 +173,26 @@ class Mapping:
         return {"a": ((1.0, 0.0), ""), "b": ((0.0, 1.0), ""), "tie": ((0.0, 0.0), "")}.get(
             meaning, ((), meaning)
         )
+
+    def _understand(self, value: str) -> str:
+        """Return what a value means by itself: the name of a column, or a word.
+
+        A number is that of a column, so “1” and “response 1” are response_1, also beside response_0. Where a person
+        says what one number means, the others mean nothing by themselves.
+        """
+        plain = _plain(value)
+        columns = {_plain(self.columns[f"completion_{side}"]): side for side in "ab"}
+        if plain in columns and len(columns) == len(PAIRS[0]):
+            return columns[plain]
+        number = NUMBER_AT_END.search(plain)
+        if number is None:
+            return UNDERSTOOD.get(plain, "")
+        if plain.isdecimal() and any(said.isdecimal() for said in self.meanings):
+            return ""
+        ends = {end[0]: side for name, side in columns.items() if (end := NUMBER_AT_END.search(name))}
+        if len(ends) < len(PAIRS[0]):
+            return "" if plain.isdecimal() and self.counts_from_zero else UNDERSTOOD.get(plain, "")
+        return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""
 
     def _strength(self, record: Dictionary[str, Any]) -> int | None:
         if not self._word(record, "strength"):
@@ -256,6 +280,20 @@ def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
             if isinstance(value, dict):
                 found |= {f"{name}.{key}": None for key in value}
     return list(found)[:COLUMNS]
+
+
+def columns_with_zero(records: Iterable[Dictionary[str, Any]], columns: Iterable[str]) -> list[str]:
+    """Return the columns in which one of these records says 0."""
+    known = list(records)
+    return [column for column in columns if any(_is_zero(_find(record, column)) for record in known)]
+
+
+def _is_zero(value: object) -> bool:
+    return value == "0" or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", "_", text.casefold())
 
 
 def _find(record: Dictionary[str, Any], column: str) -> Any:

@@ -10,6 +10,9 @@ from annotate.sources.candidates import Content, Message
 from annotate.sources.messages import as_chat
 
 INLINE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,", re.IGNORECASE)
+# Types of parts that are not media.
+CALLS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "reasoning", "refusal")
+IMAGES = ("images", "image")  # the keys of images that belong to the prompt
 TAG = "<image>"  # where an image stands in a text
 KINDS = ("images", "image", "videos", "video", "audios", "audio")
 KEYS = frozenset(f"{side}{kind}" for side in ("", "chosen_", "rejected_") for kind in KINDS)
@@ -17,8 +20,13 @@ KEYS = frozenset(f"{side}{kind}" for side in ("", "chosen_", "rejected_") for ki
 
 def find_losses(record: Mapping[str, Any], *contents: Content) -> tuple[str, ...]:
     """Return what of a record cannot be taken: media that are not inside it, as sentences."""
-    is_named = any(record[key] for key in KEYS & record.keys())
-    if is_named or any(_is_lost(part) for content in contents for part in _parts(content)):
+    lost = [part for content in contents for part in _parts(content) if _is_lost(part)]
+    others = {
+        str(part["type"]): None for part in lost if isinstance(part, Mapping) and part.get("type") in CALLS
+    }
+    if others:
+        return (_("Parts of a message of the type “%(type)s” are not taken") % {"type": next(iter(others))},)
+    if lost or any(record[key] for key in KEYS & record.keys()):
         return (
             _("Images, sound and video are taken only where they are written into the text as data URIs"),
         )
@@ -39,8 +47,9 @@ def name_media(content: Content) -> Content:
 
 def inline_images(record: Mapping[str, Any]) -> list[str]:
     """Return the images of a record as data URIs: all of them, or none where one is not inside the record."""
-    images = record.get("images")
-    found = [_address(image) for image in images] if isinstance(images, list) else []
+    listed = [record[key] for key in IMAGES if record.get(key)]
+    images = [image for one in listed for image in (one if isinstance(one, list) else [one])]
+    found = [_address(image) for image in images]
     return found if all(INLINE.match(address) for address in found) else []
 
 
@@ -96,7 +105,7 @@ def _is_lost(part: object) -> bool:
 def _address(part: object) -> str:
     """Return the address in an image or a part; empty if there is none."""
     if isinstance(part, Mapping):
-        keys = ("image_url", "url", "image", "path", "video_url", "audio_url", "video", "audio")
+        keys = ("image_url", "url", "image", "bytes", "path", "video_url", "audio_url", "video", "audio")
         return _address(next((part[key] for key in keys if part.get(key)), None))
     return part if isinstance(part, str) else ""
 

@@ -19,7 +19,7 @@ Where = tuple[int, str]  # the number of a message, and what its chat is called
 
 SPEAKERS = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "bot", "chatgpt", "model"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "chatgpt", "model", "ai", "bing", "bard"), "assistant"),
     **dict.fromkeys(("tool", "observation", "tool_response", "function_response", "function"), "tool"),
     "system": "system",
     "developer": "developer",
@@ -29,6 +29,7 @@ WEIGHTS = ("loss_weight", "loss", "weight")  # what a trainer is told about a me
 KEYS = ("role", "content", "name", "tool_call_id", "reasoning_content", "tool_calls")  # what templates know
 REASONING = ("reasoning", "thinking")  # as others call reasoning_content
 PLAIN = {"role", "content"}
+TEXT_PARTS = ("text", "input_text", "output_text")  # the latter of OpenAI's responses
 MESSAGES = 10_000  # of a chat, so that what compares two chats ends
 HUMAN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System):[ ]?")
 EXTRA_ID = re.compile(r"<extra_id_[01]>(System|User|Assistant)\n")
@@ -274,7 +275,16 @@ def _read_said(content: object, where: Where) -> dict[str, Any]:
         )
     if any("value" in part for part in content):
         return _read_values(content, where)
-    return {"content": [{key: value for key, value in part.items() if value is not None} for part in content]}
+    parts = [_read_part(part) for part in content]
+    is_text = len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text"
+    return {"content": parts[0]["text"] if is_text and isinstance(parts[0]["text"], str) else parts}
+
+
+def _read_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part without null. One that is a text and nothing else is of that type, whatever it is called."""
+    said = {key: value for key, value in part.items() if value is not None}
+    is_text = said.keys() == {"text"} or (said.keys() == {"type", "text"} and said["type"] in TEXT_PARTS)
+    return {"type": "text", "text": said["text"]} if is_text else said
 
 
 def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]:

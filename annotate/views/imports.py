@@ -191,6 +191,7 @@ def _unused(counts: dict[str, int]) -> list[tuple[str, int]]:
         "identical": _("Pairs of identical completions"),
         "unjudged": _("Pairs that no annotator judged"),
         "disagreed": _("Pairs without one agreed verdict"),
+        "metadata": _("Values of metadata that are too large"),
         "parts": _("Parts of a record, such as replies without a rank"),
     }
     return [(labels.get(name, name), count) for name, count in counts.items() if count]

@@ -166,6 +166,7 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
     """Return how a file's lines are read, as far as it can be told, and its first records."""
     records = choosing.first_records(found.file, found.format, found.separator or ",")
     recognised = choosing.recognise(records, found.format)
+    columns = choosing.columns_of(records)
     options = Options(
         container=found.container,
         compression=found.compression,
@@ -176,7 +177,8 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         recognised=recognised.name,
         becomes=recognised.becomes,
         usual=recognised.becomes,
-        columns=tuple(map(make_storable, choosing.columns_of(records))),
+        columns=tuple(map(make_storable, columns)),
+        columns_with_zero=tuple(map(make_storable, mapping.columns_with_zero(records, columns))),
     )
     return options, records
 

@@ -1,51 +1,129 @@
 """Two completions in columns of their own, with a verdict in words: files that teams make for themselves."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import has_texts, read_texts
-from annotate.sources.formats.verdicts import VERDICT, find_answers, read_verdict
+from annotate.sources.formats.tools.side_by_side import read_texts
+from annotate.sources.formats.verdicts import (
+    VERDICT,
+    are_called_answers,
+    find_answers,
+    find_policies,
+    find_prompt,
+    hints_verdict,
+    read_verdict,
+    read_writer,
+)
+from primitives.text import printable
 
-ANNOTATOR = ("annotator", "annotator_id", "worker", "worker_id", "rater", "rater_id", "judge", "user_id")
-RATIONALE = ("rationale", "reason", "explanation", "justification", "comment")
+ANNOTATOR = (
+    *("annotator", "annotator_id", "annotator_name", "worker", "worker_id", "rater", "rater_id", "judge", "user_id"),
+    *("labeler", "labeler_id", "labeller", "evaluator", "evaluator_id", "reviewer"),
+)  # fmt: skip
+RATIONALE = (
+    "rationale",
+    "reason",
+    "reasoning",
+    "explanation",
+    "justification",
+    "comment",
+    "comments",
+    "notes",
+)
+BESIDE = frozenset((*ANNOTATOR, *RATIONALE))
 SAYS = re.compile(rf"{VERDICT.pattern}|label|choice|score|answer|correct|gold|target", re.IGNORECASE)
 
 
-def _verdict_keys(record: Record) -> list[str]:
-    """Return the columns that may say which completion is better."""
-    used = {*find_answers(record), *ANNOTATOR, *RATIONALE}
-    said = {key for key, value in record.items() if value not in (None, "", [])}
-    return [key for key in record if key in said - used and SAYS.search(key)]
+def _plain(key: str) -> str:
+    """Return a key as it is compared: “Rater ID” is rater_id."""
+    return re.sub(r"[ -]+", "_", key.strip().casefold())
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The keys of two completions and of their verdict, which may be absent. `others` is what else a record says."""
+
+    answers: list[str]
+    verdict: str
+    others: Record
+
+
+def _find_columns(record: Record) -> _Columns | None:
+    """Return the columns of a record; None where two texts do not stand side by side, or several verdicts do."""
+    if not all(isinstance(key, str) for key in record) or "items" in record:
+        return None
+    answers = find_answers(record)
+    if len(answers) != 2 or not find_prompt(record, answers):
+        return None
+    others = {
+        key: value
+        for key, value in record.items()
+        if key not in answers and value not in (None, "", []) and _plain(key) not in BESIDE
+    }
+    verdicts = [key for key in others if SAYS.search(key)]
+    verdicts = verdicts or [key for key, value in others.items() if hints_verdict(key, value)]
+    return _Columns(answers, verdicts[0] if verdicts else "", others) if len(verdicts) < 2 else None
 
 
 def _fits(record: Record) -> bool:
-    if not all(isinstance(key, str) for key in record) or not has_texts(record) or "items" in record:
+    columns = _find_columns(record)
+    if columns is None:
         return False
-    answers, verdicts = find_answers(record), _verdict_keys(record)
-    if len(answers) != 2 or len(verdicts) > 1:
+    if columns.verdict:
+        return _read_verdict(record, columns) is not None
+    if not are_called_answers(columns.answers):
         return False
-    return not verdicts or read_verdict(record[verdicts[0]], answers) is not None
+    # A verdict under a name that says nothing keeps it from becoming comparisons without one.
+    used = (find_prompt(record, columns.answers), *find_policies(record, columns.answers))
+    return not any(
+        read_verdict(value, columns.answers) for key, value in columns.others.items() if key not in used
+    )
+
+
+def _explain(record: Record) -> str:
+    """Return why a record is not read whose verdict cannot be understood; an empty text for another one."""
+    columns = _find_columns(record)
+    if columns is None or not columns.verdict:
+        return ""
+    return _("“%(value)s” in %(column)s is not a verdict that is known.") % {
+        "value": printable(str(record[columns.verdict]), 40),
+        "column": printable(columns.verdict, 40),
+    }
+
+
+def _read_verdict(record: Record, columns: _Columns) -> Opinion | None:
+    """Return what a record says: a verdict in words, or the name of who wrote the better completion."""
+    value = record[columns.verdict]
+    if opinion := read_verdict(value, columns.answers):
+        return opinion
+    return read_writer(value, [record.get(key) for key in find_policies(record, columns.answers)])
 
 
 def _read(record: Record) -> Candidate:
-    texts, verdicts = read_texts(record), _verdict_keys(record)
-    annotator = next((key for key in ANNOTATOR if fields.name_of(record.get(key))), "")
-    rationale = next((key for key in RATIONALE if isinstance(record.get(key), str)), "")
-    if not verdicts:
+    columns, texts = _find_columns(record), read_texts(record)
+    if columns is None or not columns.verdict:
         return texts.candidate(record, (), [])
-    verdict = read_verdict(record[verdicts[0]], texts.names) or Opinion()
-    opinion = Opinion(
-        verdict.scores,
-        verdict.verdict,
-        fields.name_of(record.get(annotator)),
-        verdict.strength,
-        record[rationale] if rationale else "",
+    annotator, rationale = _find(record, ANNOTATOR), _find(record, RATIONALE)
+    verdict = _read_verdict(record, columns) or Opinion()
+    opinion = verdict._replace(
+        annotator=fields.name_of(record.get(annotator)), rationale=fields.name_of(record.get(rationale))
     )
-    return texts.candidate(record, (*verdicts, annotator, rationale), [opinion])
+    return texts.candidate(record, (columns.verdict, annotator, rationale), [opinion])
 
 
-SIDE_BY_SIDE = Format("side-by-side", noop("Two completions with a verdict"), JUDGED, _fits, _read)
+def _find(record: Record, names: Sequence[str]) -> str:
+    """Return the first key with one of these names and a value."""
+    keys = {_plain(key): key for key, value in reversed(list(record.items())) if fields.name_of(value)}
+    return next((keys[name] for name in names if name in keys), "")
+
+
+SIDE_BY_SIDE = Format(
+    "side-by-side", noop("Two completions with a verdict"), JUDGED, _fits, _read, explain=_explain
+)

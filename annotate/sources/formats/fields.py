@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats.format import Record
-from annotate.sources.media import find_losses, inline_images, name_media, place_images
+from annotate.sources.media import IMAGES, find_losses, inline_images, name_media, place_images
 from annotate.sources.messages import as_answer, as_chat, is_chat, read_content, read_tools, set_aside
 from annotate.text.json_values import JSONError, parse_json
 
@@ -188,15 +188,19 @@ def candidate(
     opinions: Iterable[Opinion] = (),
     **more: Any,
 ) -> Candidate:
-    """Return the candidate of a record: its id, tools, what was not used as metadata, and what cannot be taken."""
+    """Return the candidate of a record: its id, tools, what was not used as metadata, and what cannot be taken.
+
+    `more` is what a format says otherwise of it, such as metadata of its own.
+    """
     answers = tuple(answers)
     external_id = name_of(record.get("id"))
     metadata = rest(record, *used, TOOLS, *(["id"] if external_id else []))
+    metadata = more.pop("metadata", metadata)
     losses = find_losses(record, prompt, *(answer.content for answer in answers))
     if losses and (images := inline_images(record)):
         prompt = place_images(prompt, images)
-        metadata = rest(metadata or {}, "images")
-        losses = find_losses(rest(record, "images") or {}, prompt, *(answer.content for answer in answers))
+        metadata = rest(metadata or {}, *IMAGES)
+        losses = find_losses(rest(record, *IMAGES) or {}, prompt, *(answer.content for answer in answers))
     prompt, about = set_aside(name_media(prompt))
     if about:
         metadata = {**(metadata or {}), ABOUT: about}

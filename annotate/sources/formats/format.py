@@ -20,7 +20,7 @@ class Format:
 
     `fits` looks at the keys of a record and at the types of their values. `read` is called for records that fit, and
     returns what one says. `becomes` names what such files are mostly brought in as, and `is_fixed` that they are that
-    first of all, whatever else they hold.
+    first of all, whatever else they hold. `explain` says what is wrong with a record that almost fits, if it can.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Format:
     fits: Callable[[Record], bool]
     read: Callable[[Record], Candidate | Iterable[Candidate]]
     is_fixed: bool = False
+    explain: Callable[[Record], str] = lambda _record: ""
 
     @property
     def label(self) -> str:
@@ -44,10 +45,19 @@ class Format:
         if not isinstance(record, Mapping):
             raise RecordError(_("The record must be an object."))
         if not self.fits(record):
-            keys = ", ".join(f"“{printable(str(key), 40)}”" for key in list(record)[:12])
+            if reason := self.explain(record):
+                raise RecordError(reason)
             raise RecordError(
                 _("The record is not of the format “%(format)s”: it has the keys %(keys)s.")
-                % {"format": self.label, "keys": keys or _("of none")}
+                % {"format": self.label, "keys": _list_keys(record) or _("of none")}
             )
         found = self.read(record)
         yield from [found] if isinstance(found, Candidate) else found
+
+
+def _list_keys(record: Record) -> str:
+    """Return the first keys of a record, in quotes, and of which of them the value is null."""
+    return ", ".join(
+        f"“{printable(str(key), 40)}”" + (_(" (null)") if value is None else "")
+        for key, value in list(record.items())[:12]
+    )

@@ -1,6 +1,6 @@
 """Preferred and rejected completions, and what records say beside them: who wrote them, and their scores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -8,10 +8,39 @@ from typing import Any
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
+from annotate.sources.formats.verdicts import are_called_answers, find_answers
+from annotate.sources.messages import is_chat
 
 CHOSEN = ("chosen", "rejected")
+NAME = 60  # characters of what may be the name of a completion
 POLICIES = ("{}_policy", "{}_model", "{}-model", "model_{}")
 SCORES = ("score_{}", "{}_score", "{}_rating", "{}-rating", "{}_reward", "rating_{}")
+
+
+def are_completions(record: Record) -> bool:
+    """Return whether `chosen` and `rejected` are completions, and not the names or places of completions elsewhere."""
+    chosen, rejected = (record.get(side) for side in CHOSEN)
+    if (
+        not isinstance(chosen, str)
+        or not isinstance(rejected, str)
+        or max(map(len, (chosen, rejected))) > NAME
+    ):
+        return fields.has_contents(record, *CHOSEN)
+    if any(record.get(name) is not None for name in (chosen, rejected)):
+        return False  # the keys that hold them
+    keys = find_answers(record)
+    answers = [record[key] for key in keys]
+    if answers and are_called_answers(keys) and not (chosen in answers and rejected in answers):
+        return False
+    return not (
+        chosen.isdecimal() and rejected.isdecimal() and _are_places(record, int(chosen), int(rejected))
+    )
+
+
+def _are_places(record: Record, *places: int) -> bool:
+    """Return whether numbers are places in a list of a record that holds something else than numbers."""
+    lists = [value for value in record.values() if isinstance(value, list) and not is_chat(value)]
+    return any(max(places) <= len(found) and isinstance(found[0], str | Mapping) for found in lists if found)
 
 
 def preferred(

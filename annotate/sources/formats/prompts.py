@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 from django.utils.translation import gettext_noop as noop
 
@@ -15,18 +17,79 @@ VERDICT = (
     "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
     "|helpful|harmless|honest|desirable"
 )
+WORDS = (
+    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
+)
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
-PREFERENCE = re.compile(rf"{VERDICT}|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE)
+PREFERENCE = re.compile(
+    rf"{VERDICT}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE
+)
 ANSWER = re.compile(NOUN, re.IGNORECASE)
-KNOWN_LISTS = ("prompt", "messages", "conversations", "conversation", "tools", "images")
+# Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
+COMPLETION = re.compile(
+    r"(?!(ref|reference|correct|expected|true|final|target|ground[-_ ]?truth)[-_ ])"
+    r"((.*[-_ ])?(response|resp|reply|output|completion|generation|summary|candidate)|.*[-_ ]answer"
+    r"|a|b|left|right|old|new|before|after|v?[12]|original|edited|revised|corrected|improved|human|ai|base|tuned)",
+    re.IGNORECASE,
+)
+# These are where they hold several words: “llama-2”, or “response_base”, and not “gpt_version” or “response_format”.
+OF_WORDS = re.compile(
+    r"(gpt|chatgpt|claude|llama|gemini|gemma|mistral|mixtral|qwen|vicuna|deepseek|davinci)([-_ .0-9].*)?"
+    r"|(response|answer|output|completion|generation|summary|reply)[-_ ].*",
+    re.IGNORECASE,
+)
+KEY_LENGTH = 200  # characters of a key that are looked at
+CHATS = ("prompt", "messages", "conversations", "conversation")
+# Keys of messages that say nothing of which is better. OpenAI's annotations are citations.
+OF_MESSAGE = {"role", "content", "from", "value", "weight", "loss", "loss_weight", "annotations"}
+KNOWN_LISTS = (
+    *("prompt", "messages", "conversations", "conversation", "tools", "images"),
+    *("openai_moderation", "detoxify_moderation"),  # of each message, in logs of chats
+    "kwargs",  # of each instruction of IFEval
+)
+
+
+class _Signs(NamedTuple):
+    """The signs in a key: that it is about which is better, is a completion, or is one if it holds several words."""
+
+    is_preference: bool
+    is_completion: bool
+    is_completion_of_words: bool
+
+
+@lru_cache(maxsize=1024)
+def _read_key(key: str) -> _Signs:
+    return _Signs(
+        PREFERENCE.search(key) is not None,
+        COMPLETION.fullmatch(key) is not None,
+        OF_WORDS.fullmatch(key) is not None,
+    )
 
 
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
-    return any(
-        PREFERENCE.search(key) is not None or _is_several(key, value)
-        for key, value in record.items()
-        if isinstance(key, str) and value not in (None, "")
+    completions = 0
+    for key, value in record.items():
+        if not isinstance(key, str) or value in (None, ""):
+            continue
+        signs = _read_key(key[:KEY_LENGTH])
+        if signs.is_preference or _is_several(key, value) or (key in CHATS and _rates_messages(value)):
+            return True
+        if isinstance(value, str):
+            completions += signs.is_completion or (
+                signs.is_completion_of_words and len(value.split(maxsplit=1)) > 1
+            )
+    return completions > 1
+
+
+def _rates_messages(value: object) -> bool:
+    """Return whether a message of a chat holds a rating, or candidates for what it says."""
+    return isinstance(value, list) and any(
+        key == "candidates" or _read_key(key[:KEY_LENGTH]).is_preference
+        for message in value
+        if isinstance(message, Mapping)
+        for key in message.keys() - OF_MESSAGE
+        if message[key] not in (None, "", []) and isinstance(key, str)
     )
 
 
@@ -99,8 +162,10 @@ def _fits_instruction(record: Record) -> bool:
 
 
 def _read_instruction(record: Record) -> Candidate:
-    prompt = fields.with_system(fields.join(record["instruction"], record.get("input")), record)
-    return fields.candidate(record, ("instruction", "input", *fields.SYSTEM), prompt)
+    """Return an instruction with its input. Dolly calls the input its context."""
+    key = "context" if not record.get("input") and isinstance(record.get("context"), str) else "input"
+    prompt = fields.with_system(fields.join(record["instruction"], record.get(key)), record)
+    return fields.candidate(record, ("instruction", "input", key, *fields.SYSTEM), prompt)
 
 
-ALPACA = Format("alpaca", noop("Instructions (Alpaca)"), PROMPTS, _fits_instruction, _read_instruction)
+ALPACA = Format("alpaca", noop("Instructions (Alpaca, Dolly)"), PROMPTS, _fits_instruction, _read_instruction)

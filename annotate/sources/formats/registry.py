@@ -7,24 +7,49 @@ from itertools import islice
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import columns, prompts, whetstone
-from annotate.sources.formats.corpora import helpsteer, ratings, summaries, threads, trees
+from annotate.sources.formats.corpora import (
+    conversations,
+    helpsteer,
+    ratings,
+    safety,
+    summaries,
+    threads,
+    trees,
+)
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
-from annotate.sources.formats.judges import alpaca, arena, benchmarks
-from annotate.sources.formats.tools import argilla, crowds, label_studio
-from annotate.sources.formats.trainers import llama_factory, openai, others, transcripts, trl
+from annotate.sources.formats.judges import alpaca, arena, benchmarks, reward_models
+from annotate.sources.formats.tools import argilla, crowds, label_studio, toloka
+from annotate.sources.formats.trainers import clouds, llama_factory, openai, others, transcripts, trl
 
 FORMATS: tuple[Format, ...] = (
     *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
     *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
-    *(crowds.MTURK, crowds.POTATO),
+    *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO),
     *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),
     *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
-    *(ratings.ULTRAFEEDBACK, ratings.NECTAR, ratings.DISTILABEL, others.NEMO_RL, ratings.BY_MODEL),
+    *(reward_models.LISTS, reward_models.PROMETHEUS, reward_models.JUDGELM),
+    *(
+        ratings.ULTRAFEEDBACK,
+        ratings.CODE,
+        conversations.PRISM,
+        ratings.NECTAR,
+        ratings.DISTILABEL,
+        others.NEMO_RL,
+        ratings.BY_MODEL,
+    ),
     *(helpsteer.PREFERENCE, helpsteer.THIRD, helpsteer.RATINGS),
     *(threads.STACK_EXCHANGE, threads.SHP, threads.WEBGPT, threads.SAFE),
+    *(safety.BEAVERTAILS, safety.CVALUES, safety.ALIGN_ANYTHING),
     *(summaries.PAIRS, summaries.AXIS, trees.OASST),
-    *(openai.PREFERENCES, transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO),
-    *(llama_factory.ALPACA, llama_factory.SHAREGPT, llama_factory.V1, llama_factory.KTO),
+    *(openai.PREFERENCES, clouds.NOVA, clouds.GEMINI),
+    *(transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO, others.MEDICAL),
+    *(
+        llama_factory.ALPACA,
+        llama_factory.SHAREGPT,
+        llama_factory.V1,
+        llama_factory.TORCHTUNE,
+        llama_factory.KTO,
+    ),
     *(trl.PREFERENCES, trl.KTO, trl.NAMED, columns.SIDE_BY_SIDE),
     *(prompts.PROMPT, prompts.CHAT, prompts.ALPACA),
 )

@@ -1,7 +1,7 @@
 """Verdicts in words: “A is better”, “tie (bothbad)”, “left”, and the keys of answers that stand side by side."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from annotate.sources.candidates import Opinion
 from annotate.sources.formats import fields
@@ -10,7 +10,14 @@ from annotate.sources.messages import is_chat
 
 # Keys that say which completion is better, whatever their values mean.
 VERDICT = re.compile(
-    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|rating|choice$|chosen|reject",
+    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|(?<!gene)rating|choice$|chosen|reject"
+    r"|score[-_ ]?[ab0-9]$",
+    re.IGNORECASE,
+)
+# Keys that say it where their value is a verdict or a number, and may be about anything else.
+HINT = re.compile(
+    r"(.*[ _-])?(overall|result|outcome|pick|picked|select|selected|selection|decision|favou?rite)"
+    r"([ _-](answer|response|output|completion|model|option))?",
     re.IGNORECASE,
 )
 CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
@@ -28,8 +35,15 @@ TIES = {
     "botharegood",
     "nopreference",
     "aboutthesame",
+    "tied",
+    "thesame",
+    "equivalent",
+    "bothequal",
+    "bothareequal",
+    "bothareequallygood",
 }
-BOTH_BAD = {"bothbad", "botharebad", "tiebothbad", "neitherisgood", "equallybad"}
+TIE_OF_JUDGES = "[[c]]"  # as MT-Bench's judges end, beside [[A]] and [[B]]
+BOTH_BAD = {"bothbad", "botharebad", "tiebothbad", "neitherisgood", "equallybad", "bothareequallybad"}
 SKIPS = {"skip", "skipped", "unsure", "notsure", "cannottell"}
 FIRST, SECOND = {"a", "1", "left", "first"}, {"b", "2", "right", "second"}
 NOUN = (
@@ -37,16 +51,24 @@ NOUN = (
     "|translation|message"
 )
 # A bare number is none: it may as well be a rating.
+PLACE = rf"(?:the )?(?:(?:{NOUN})s?[ _-]*([ab012])|(a|b|left|right|first|second)(?: (?:{NOUN}))?)"
 SIDE = re.compile(
-    rf"(?:the )?(?:(?:{NOUN})s?[ _-]*(?P<named>[ab12])|(?P<bare>a|b|left|right|first|second)(?: (?:{NOUN}))?)"
-    r"(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
+    rf"{PLACE}(?: is)?(?: (?P<how>slightly|a bit|much|far|significantly|clearly))?(?: better| preferred| wins)?"
+    rf"(?P<than> than {PLACE})?"
 )
-STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3}
+LIKING = re.compile(rf"(?:(?P<how>slightly|strongly) )?prefers? {PLACE}")
+STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3, "strongly": 3}
+SIGNS = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab012]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab012])")
+WORDS = re.compile(r"[ab012]|left|right|first|second")
 
 # Keys that end with the number or the letter of an answer, and those of them that hold no answers.
 WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
 WITH_NUMBER = re.compile(r"(.*?)[ _-]?([0-9]{1,2})")
 WITH_LETTER = re.compile(rf"(.*[ _-]|{NOUN})([a-d])", re.IGNORECASE)
+CALLED = re.compile(
+    rf"(.*[ _-])?({NOUN}|completion|reply|story|caption|code|poem|essay|draft|version|variant|email|script)s?",
+    re.IGNORECASE,
+)
 NO_ANSWERS = re.compile(
     r"model|policy|generator|system|annotator|score|rank|rating|id$|label|source|name", re.IGNORECASE
 )
@@ -62,25 +84,54 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
     word = value.strip().strip("[]").lower()
     bare = re.sub(r"[^\w]|_", "", word)
     names = [answer.strip().lower() for answer in answers]
-    if bare in TIES:
+    if bare in TIES or value.strip().lower() == TIE_OF_JUDGES:
         return Opinion((0.5,) * (len(names) or 2))
     if bare in BOTH_BAD or bare in SKIPS:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
     if names.count(word) == 1:
         return Opinion(fields.chosen(names.index(word), len(names)))
-    return _read_side(word) if not names or len(names) == 2 else None
+    return _read_side(word, _places(names)) if not names or len(names) == 2 else None
 
 
-def _read_side(word: str) -> Opinion | None:
-    """Return the opinion of a phrase such as “response b is much better”."""
-    match = SIDE.fullmatch(word)
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Return the words for the first and the second answer. A number is that of an answer where both have one."""
+    words = dict.fromkeys(FIRST, 0) | dict.fromkeys(SECOND, 1)
+    numbers = [match[2] for name in names if (match := WITH_NUMBER.fullmatch(name))]
+    if len(numbers) < 2 or len(set(numbers)) < len(names):
+        return words
+    others = {word: place for word, place in words.items() if not word.isdecimal()}
+    return others | {number: place for place, number in enumerate(numbers)}
+
+
+def _read_side(word: str, places: Mapping[str, int]) -> Opinion | None:
+    """Return the opinion of a phrase such as “response b is much better”, or of signs such as “a>b”."""
+    if signs := SIGNS.fullmatch(word):
+        return _read_signs(signs[1], signs[2], signs[3], places)
+    match = SIDE.fullmatch(word) or LIKING.fullmatch(word)
     if match is None:
         return None
     how = match["how"]
-    return Opinion(
-        fields.chosen(0 if (match["named"] or match["bare"]) in FIRST else 1),
-        strength=STRENGTHS[how] if how else None,
-    )
+    said = [places.get(place) for place in match.groups() if place and WORDS.fullmatch(place)]
+    if None in said or len(said) > len(set(said)):
+        return None  # a number that none has, or better than itself
+    return Opinion(fields.chosen(said[0] or 0), strength=STRENGTHS[how] if how else None)
+
+
+def _read_signs(one: str, sign: str, other: str, places: Mapping[str, int]) -> Opinion | None:
+    first, second = places.get(one), places.get(other)
+    if first is None or second is None or first == second:
+        return None
+    if sign == "=":
+        return Opinion((0.5, 0.5))
+    better = first if sign.startswith(">") else second
+    return Opinion(fields.chosen(better), strength=STRONGEST if len(sign) > 1 else None)
+
+
+def read_writer(value: object, policies: Sequence[object]) -> Opinion | None:
+    """Return the opinion that the name of a completion's author says, or None if it is not that of just one."""
+    if not isinstance(value, str) or list(policies).count(value) != 1:
+        return None
+    return Opinion(fields.chosen(policies.index(value), len(policies)))
 
 
 def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
@@ -95,25 +146,46 @@ def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opi
 def holds_verdict(record: Record, *used: str) -> bool:
     """Return whether another key of a record says which completion is better."""
     return any(
-        value not in (None, "", []) and isinstance(key, str) and VERDICT.search(key) is not None
+        value not in (None, "", [])
+        and isinstance(key, str)
+        and (VERDICT.search(key) is not None or hints_verdict(key, value))
         for key, value in record.items()
         if key not in used
     )
 
 
+def hints_verdict(key: str, value: object) -> bool:
+    """Return whether a key such as “selected” or “overall” has a verdict or a number as its value."""
+    return HINT.fullmatch(key) is not None and (fields.is_number(value) or read_verdict(value) is not None)
+
+
 def find_answers(record: Record) -> list[str]:
-    """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows."""
+    """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows.
+
+    Of several, the one that is called so is meant: response_a and response_b, and not feedback_a and feedback_b.
+    """
     rows: dict[str, list[str]] = {}
     for key, value in record.items():
         stem, place = _split(key) if isinstance(key, str) and _is_text(value) else ("", "")
         if place and not NO_ANSWERS.search(stem):
             rows.setdefault(stem.lower(), []).append(key)
     several = [sorted(keys, key=lambda key: (len(key), key)) for keys in rows.values() if len(keys) > 1]
+    if len(several) > 1:
+        several = [keys for keys in several if are_called_answers(keys)]
     return several[0] if len(several) == 1 else []
+
+
+def are_called_answers(keys: Sequence[str]) -> bool:
+    """Return whether keys say that they are of completions: answer_1, and not tag_1."""
+    return all(CALLED.fullmatch(_split(key)[0]) for key in keys)
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) or is_chat(value)
+
+
+def _is_one_word(value: object) -> bool:
+    return isinstance(value, str) and len(value.split()) == 1
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -126,6 +198,8 @@ def find_prompt(record: Record, answers: Sequence[str]) -> str:
     """Return the key of the one text that is the prompt, or an empty text."""
     known = (*fields.PROMPT_KEYS, *CONTEXTS)
     found = [key for key in known if _is_text(record.get(key)) and key not in answers]
+    if len(found) > 1 and _is_one_word(record.get("source")):
+        found = [key for key in found if key != "source"]  # the name of a data set
     return found[0] if found[:1] == ["prompt"] or len(found) == 1 else ""
 
 

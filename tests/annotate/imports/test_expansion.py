@@ -166,6 +166,40 @@ def test_metadata_of_answers_is_kept_beside_the_pair():
     assert item.metadata == {"lang": "de", "completions": [{"length": 1}, {}]}
 
 
+def test_too_large_metadata_is_left_out_only_if_agreed():
+    candidate = Candidate(
+        "Sky?",
+        (Answer("Blue.", "", {"raw": "y" * 40_000}), Answer("Green.")),
+        metadata={"log": "x" * 70_000, "n": 1},
+    )
+    for becomes in ("comparisons", "prompts"):
+        with pytest.raises(RowError, match="at most 65,536 are taken"):
+            expand(candidate, Choices(becomes))
+    [pair] = expand(candidate, Choices("comparisons", without_losses=True))
+    assert (pair.metadata, pair.left_out) == (
+        {"n": 1, "completions": [{"raw": "y" * 40_000}, {}]},
+        {"metadata": 1},
+    )
+    [prompt] = expand(candidate, Choices("prompts", without_losses=True))
+    assert (prompt.prompt_metadata, prompt.left_out) == ({"n": 1}, {"completions": 2, "metadata": 1})
+
+
+def test_a_message_without_content_is_an_empty_completion():
+    candidate = Candidate("Sky?", (Answer([{"role": "assistant"}]), Answer("Blue.")))
+    with pytest.raises(RowError, match="completion 1 is empty"):
+        expand(candidate, Choices("comparisons"))
+
+
+def test_ratings_in_a_pair_keep_what_each_says_by_itself():
+    good, bad = (
+        Candidate("Sky?", (Answer(text),), (Opinion((score,)),), metadata={"set": "x", "tone": tone})
+        for text, score, tone in (("Blue.", 1.0, 4), ("Green.", 0.0, 2))
+    )
+    [(_line, found)] = pair_ratings(enumerate([good, bad]))
+    assert found.metadata == {"set": "x"}
+    assert [answer.metadata for answer in found.answers] == [{"tone": 4}, {"tone": 2}]
+
+
 def test_ratings_that_follow_each_other_become_pairs():
     thumbs = [
         Candidate(prompt, (Answer(text),), (Opinion((score,)),), external_id=text)

@@ -195,3 +195,19 @@ def test_a_column_without_a_name_is_called_by_its_number(bring_in):
     assert error == ""
     assert (report["becomes"], report["taken"]) == ("judged", 1)
     assert Comparison.objects.get().metadata == {"column 1": "7"}
+
+
+def test_of_zero_and_one_neither_is_guessed(bring_in):
+    """One may be the second of the two, or the first."""
+    rows = "q,x,y,label\nOne,a,b,0\nTwo,a,b,1\n"
+    columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=label"]
+    report, error = bring_in("rows.csv", rows, map=columns)
+    assert (report["taken"], "“1” in label is no verdict that is known" in error) == (0, True)
+    report, error = bring_in("rows.csv", rows, map=[*columns, "a=0", "b=1"])
+    assert (report["taken"], error) == (2, "")
+    assert {
+        judgment.comparison.prompt.text: judgment.preferred.text for judgment in Judgment.objects.all()
+    } == {
+        "One": "a",
+        "Two": "b",
+    }

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
-from tests.annotate.sources.cases import Case, corpora, judges, own, tools, trainers
+from tests.annotate.sources.cases import Case, clouds, corpora, crowds, judges, own, safety, tools, trainers
 
 pytestmark = pytest.mark.once  # files, which no database sees
 
-CASES: list[Case] = [*trainers.CASES, *corpora.CASES, *judges.CASES, *tools.CASES, *own.CASES]
+FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own)
+CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
 BY_NAME = {format.name: format for format in FORMATS}
 
 
@@ -66,6 +67,60 @@ UNCLEAR: list[dict[str, Any]] = [
     {"source": "Sky?", "target": "Himmel?"},
     {"text": "Sky?"},
     {},
+    {"prompt": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "chosen": "a", "rejected": "b"},
+    {
+        "instruction": "Sky?",
+        "output_1": "Blue.",
+        "output_2": "Green.",
+        "chosen": "output_1",
+        "rejected": "output_2",
+    },
+    {"question": "Sky?", "m1": "Blue.", "m2": "Green.", "chosen": "m1", "rejected": "m2"},
+    {"prompt": "Sky?", "candidates": ["Blue.", "Green."], "chosen": "1", "rejected": "0"},
+    {
+        "messages": [{"role": "user", "content": "Sky?"}],
+        "A": "Blue.",
+        "B": "Green.",
+        "chosen": "A",
+        "rejected": "B",
+    },
+    {"scenario": "x", "prompt": "Sky?", "response_1": "Blue.", "response_2": "Green.", "label": 1},
+    {"instruction": "Sky?", "generations": ["Blue.", "Green."], "labels": [1, 0]},
+    {"prompt": "Sky?", "completions": [{"model": "m", "completion": "Blue.", "score": 1}]},
+    {"prompt": "Sky?", "A": "Blue.", "B": "Green."},
+    {"prompt": "Sky?", "response_base": "It is blue.", "response_tuned": "It is green."},
+    {"question": "Sky?", "step_1": "Look up.", "step_2": "Say it."},
+    {"prompt": "Sky?", "y_w": "Blue.", "y_l": "Green."},
+    {"prompt": "Sky?", "good": "Blue.", "bad": "Green."},
+    {"prompt": "Sky?", "initial_response": "Green.", "revised_response": "Blue."},
+    {"prompt": "Sky?", "gpt-4": "It is blue.", "llama-2": "It is green."},
+    {"prompt": "Sky?", "response": "Blue.", "thumbs": "up"},
+    {"prompt": "Sky?", "response": "Blue.", "is_safe": True},
+    {
+        "messages": [
+            {"role": "user", "content": "Sky?"},
+            {"role": "assistant", "content": "Blue.", "rating": 5},
+        ]
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "Sky?"},
+            {"role": "assistant", "candidates": ["Blue.", "Green."]},
+        ]
+    },
+    {"question": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "overall": -3},
+    {"question": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "q1": "B"},
+    {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "overall": 2},
+    {"prompt": "Sky?", "answer_a": "Blue.", "answer_b": "Green.", "winner": "A", "safe_winner": "B"},
+    {
+        "prompt": "Sky?",
+        "answer_a": "Blue.",
+        "answer_b": "Green.",
+        "winner": "m",
+        "model_a": "m",
+        "model_b": "m",
+    },
+    {"prompt": "Sky?", "response_0": "Blue.", "response_1": "Green.", "label": 1},
 ]
 
 
@@ -100,6 +155,7 @@ def test_a_file_becomes_what_its_records_hold() -> None:
 
 # --- Bad input ---------------------------------------------------------------------------------------------------
 
+FLAT = {"prompt": "a", "answer1": "b", "answer2": "c", "annotator": 1, "annotation_id": 1, "lead_time": 2}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("trl", {"prompt": [], "chosen": "a", "rejected": "b"}, "prompt must be a list of messages"),
     ("trl", {"chosen": "Yes", "rejected": "No"}, "do not begin with the same text"),
@@ -134,6 +190,63 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("oasst", {"prompt": {"message_id": "1", "text": "a", "role": "bot", "replies": []}}, "role must be"),
     ("whetstone", {"prompt": "a", "completion_a": "b"}, "needs both"),
+    (
+        "llama-factory-alpaca",
+        {"instruction": "a", "chosen": "b", "rejected": "c", "history": 1.5},
+        "history must be pairs of texts",
+    ),
+    (
+        "label-studio-flat",
+        {**FLAT, "preference": "neither", "variant": "A"},
+        "“neither” in preference is not a verdict that is known",
+    ),
+    (
+        "prism",
+        {
+            "conversation_id": 1,
+            "conversation_history": [{"turn": 0, "role": "user", "content": "a"}] * 1001,
+        },
+        "more than 1,000 messages",
+    ),
+    (
+        "side-by-side",
+        {"prompt": "a", "answer_a": "b", "answer_b": "c", "winner": "dunno"},
+        "“dunno” in winner is not a verdict that is known",
+    ),
+    ("trl", {"prompt": "a", "chosen": "b", "rejected": None}, "keys “prompt”, “chosen”, “rejected” .null."),
+    ("judgelm", {"question_body": "a", "answer1_body": "b"}, "not of the format"),
+    (
+        "align-anything",
+        {"question": "a", "response_1": "b", "response_2": "c", "overall_response": 3},
+        "1, 2",
+    ),
+    (
+        "prometheus",
+        {"orig_instruction": "a", "orig_response_A": "b", "orig_response_B": "c", "orig_preference": "C"},
+        "A, B",
+    ),
+    (
+        "nova",
+        {
+            "messages": [
+                {"role": "user", "content": []},
+                {"candidates": [{"content": [], "preferenceLabel": "best"}]},
+            ]
+        },
+        "content must be",
+    ),
+    (
+        "toloka",
+        {
+            "ASSIGNMENT:worker_id": "w",
+            "ASSIGNMENT:status": "REJECTED",
+            "INPUT:prompt": "a",
+            "INPUT:answer_a": "b",
+            "INPUT:answer_b": "c",
+            "OUTPUT:result": "a",
+        },
+        "work was rejected",
+    ),
 ]
 
 
@@ -141,6 +254,35 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 def test_a_record_that_does_not_fit_says_why(name: str, record: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RecordError, match=sentence):
         list(BY_NAME[name].rows(record))
+
+
+TEXTS = {"prompt": "a", "answer1": "b", "answer2": "c"}
+COMMENT = {"from_name": "why", "value": {"text": ["Hm."]}}
+PARTLY: list[dict[str, Any]] = [
+    {
+        "data": TEXTS,
+        "annotations": [
+            {"completed_by": 1, "result": [{"type": "pairwise", "value": {"selected": "left"}}]},
+            {"completed_by": 2, "result": [COMMENT]},
+        ],
+    },
+    {
+        "fields": TEXTS,
+        "responses": {
+            "best": [{"value": "answer1", "user_id": "1"}],
+            "why": [{"value": "Hm.", "user_id": "2"}],
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("record", PARTLY, ids=["label-studio", "argilla"])
+def test_one_unclear_annotation_is_a_loss_beside_a_clear_one(record: dict[str, Any]) -> None:
+    found = find_format([record])
+    assert found is not None
+    [candidate] = found.rows(record)
+    assert [(opinion.annotator, opinion.scores) for opinion in candidate.opinions] == [("1", (1.0, 0.0))]
+    assert "does not say exactly once" in candidate.losses[0]
 
 
 VALUES = st.recursive(

@@ -85,6 +85,8 @@ CONTAINERS = {
     "array.json": dump(ROWS),
     "pretty.json": json.dumps(ROWS, indent=2).encode(),
     "object.json": json.dumps({"version": 1, "about": {"rows": ROWS}}, indent=2).encode(),
+    "columns.json": dump({name: [row[name] for row in ROWS] for name in ROWS[0]}),
+    "pandas.json": dump({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]}),
     "one-line.json": dump({"version": 1, "rows": ROWS}),
     "objects.json": b"\n".join(json.dumps(row, indent=1).encode() for row in ROWS),
     "named-wrongly.txt": dump(ROWS),
@@ -139,6 +141,19 @@ def test_a_single_record_is_not_its_list():
     chat = {"prompt": [{"role": "user", "content": "Q"}], "chosen": "a", "rejected": "b"}
     for record in (ranking, chat):
         assert read(json.dumps(record, indent=1).encode(), "a.json")[0] == [record]
+
+
+def test_a_record_of_chats_is_not_an_object_of_columns():
+    chats = {
+        key: [{"role": role, "content": key}] for key, role in (("prompt", "user"), ("chosen", "assistant"))
+    }
+    record = {**chats, "rejected": [{"role": "assistant", "content": "b"}]}
+    assert read(dump(record), "a.json")[0] == [record]
+
+
+def test_the_only_line_of_json_lines_is_a_record():
+    record = {"query": "Q", "answers": [{"text": "a"}], "scores": [{"of": "a"}]}
+    assert read(dump(record), "a.jsonl")[0] == [record]
 
 
 REFUSED = {

@@ -31,7 +31,7 @@ ANSWERS = (Answer("because"), Answer("so"))
     ],
 )  # fmt: skip
 def test_a_record_is_read_by_its_columns(columns, said, expected):
-    by_hand = Mapping(columns, {"0": "a"})
+    by_hand = Mapping(columns, {"0": "a"} if said == "0" else {})
     assert by_hand.problem() == ""
     [found] = by_hand.rows({**ROW, "said": said})
     kept = found.metadata if found.answers else found.prompt_metadata
@@ -84,3 +84,35 @@ def test_a_proposal_is_made_of_names():
     }  # fmt: skip
     assert propose(["source", "target"]) == {"prompt": "source"}
     assert columns_of([{"a": {"b": 1}}, {"c": 2}]) == ["a", "a.b", "c"]
+
+
+# --- Numbers as verdicts -----------------------------------------------------------------------------------------
+
+NUMBERED = {"prompt": "q", "completion_a": "response_0", "completion_b": "response_1", "verdict": "said"}
+
+
+def score(columns, meanings, said):
+    row = {"q": "Why?", "x": "because", "y": "so", "response_0": "because", "response_1": "so", "said": said}
+    [found] = Mapping(columns, meanings).rows(row)
+    return found.opinions[0].scores
+
+
+def test_a_number_is_that_of_a_column():
+    assert [score(NUMBERED, {}, said) for said in ("0", "1", 1)] == [(1.0, 0.0), (0.0, 1.0), (0.0, 1.0)]
+    with pytest.raises(RecordError, match="“2” in said is no verdict that is known"):
+        score(NUMBERED, {}, "2")
+    words = {"response_0": (1.0, 0.0), "Response 1": (0.0, 1.0), "output_1": (0.0, 1.0)}
+    assert {word: score(NUMBERED, {}, word) for word in words} == words
+    with pytest.raises(RecordError, match="“gpt_1” in said is no verdict that is known"):
+        score(NUMBERED, {}, "gpt_1")
+    swapped = {**NUMBERED, "completion_a": "response_1", "completion_b": "response_0"}
+    assert score(swapped, {}, "1") == (1.0, 0.0)
+
+
+def test_beside_a_number_that_is_explained_no_other_is_guessed():
+    """A file that counts from 0 says 1 of the second one."""
+    columns = {**PAIR, "verdict": "said"}
+    assert score(columns, {"0": "a", "1": "b"}, "1") == (0.0, 1.0)
+    with pytest.raises(RecordError, match="“1” in said is no verdict that is known"):
+        score(columns, {"0": "a"}, "1")
+    assert score(columns, {"0": "a"}, "left") == (1.0, 0.0)

@@ -157,6 +157,36 @@ def test_images_of_a_record_stand_where_their_tags_are() -> None:
     assert found.prompt[0]["content"] == [IMAGE, {"type": "text", "text": "What?"}]
 
 
+def test_images_of_a_parquet_file_are_taken_with_their_bytes() -> None:
+    """`datasets` writes an image as its bytes and the path that it once had."""
+    image = {"bytes": PIXEL, "path": "a.png"}
+    for images in ({"images": [image]}, {"image": image}):
+        found = read_one(prompt="What?", chosen="a", rejected="b", **images)
+        assert found.prompt[0]["content"] == [IMAGE, {"type": "text", "text": "What?"}]
+        assert (found.losses, found.metadata) == ((), None)
+    assert read_one(prompt="What?", chosen="a", rejected="b", image={"bytes": "junk", "path": "a.png"}).losses
+
+
+def test_a_part_that_is_no_medium_is_named_as_what_it_is() -> None:
+    call = [{"type": "tool_use", "name": "f", "input": {}}]
+    found = read_one(prompt="Sky?", chosen=[{"role": "assistant", "content": call}], rejected="b")
+    assert "“tool_use”" in found.losses[0]
+
+
+def test_a_part_that_is_a_text_alone_needs_no_type() -> None:
+    for part in ({"text": "Sky?"}, {"type": "input_text", "text": "Sky?"}):
+        found = read_one(prompt=[{"role": "user", "content": [part]}], chosen="a", rejected="b")
+        assert found.prompt == [user("Sky?")]
+
+
+def test_a_message_of_one_text_part_is_that_text() -> None:
+    chosen, rejected = (
+        [{"role": "assistant", "content": [{"type": "text", "text": text, "image": None}]}] for text in "ab"
+    )
+    found = read_one(prompt=SKY, chosen=chosen, rejected=rejected)
+    assert found.answers == (Answer("a"), Answer("b"))
+
+
 def test_media_elsewhere_are_a_loss_and_their_address_a_text() -> None:
     parts = [
         {"type": "image_url", "image_url": {"url": "https://a.org/b.png"}},

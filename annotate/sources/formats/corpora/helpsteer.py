@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 from django.utils.translation import gettext_noop as noop
 
-from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.verdicts import read_scale
-from annotate.sources.messages import is_chat, read_chat
+from annotate.sources.messages import has_extra_ids, is_chat, read_chat, read_extra_ids
+
+USER_TAG = "<extra_id_1>User"
 
 # --- Ratings -----------------------------------------------------------------------------------------------------
 
@@ -24,8 +26,16 @@ def _read_ratings(record: Record) -> Candidate:
     helpfulness = fields.number(record["helpfulness"], "helpfulness")
     answers = [Answer(record["response"])]
     return fields.candidate(
-        record, ("prompt", "response"), record["prompt"], answers, [Opinion((helpfulness,))]
+        record, ("prompt", "response"), _prompt(record), answers, [Opinion((helpfulness,))]
     )
+
+
+def _prompt(record: Record) -> Content:
+    """Return a prompt. One of several turns begins with the user's, without its tag."""
+    text: str = record["prompt"]
+    if not has_extra_ids(text):
+        return text
+    return read_extra_ids(text if text.startswith("<extra_id_") else f"{USER_TAG}\n{text}", "prompt")
 
 
 RATINGS = Format("helpsteer", noop("HelpSteer (ratings)"), JUDGED, _fits_ratings, _read_ratings)
@@ -58,7 +68,7 @@ def _read_preference(record: Record) -> Candidate:
             "preference_statement",
             "preference_elaboration",
         ),
-        record["prompt"],
+        _prompt(record),
         [Answer(record["response_1"]), Answer(record["response_2"])],
         [read_scale(strength, rationale=rationale)],
     )

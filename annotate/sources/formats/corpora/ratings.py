@@ -1,5 +1,6 @@
 """Several completions of a prompt with ratings or ranks: UltraFeedback, Nectar, distilabel, and lists by model."""
 
+import re
 from collections.abc import Mapping
 from statistics import mean
 from typing import Any
@@ -61,6 +62,35 @@ ULTRAFEEDBACK = Format(
 )
 
 
+# --- CodeUltraFeedback -------------------------------------------------------------------------------------------
+
+
+def _fits_code(record: Record) -> bool:
+    is_rated = fields.are_objects(record.get("annotations"), "model", "rating")
+    return (
+        is_rated
+        and fields.has_texts(record, "instruction")
+        and fields.are_objects(record.get("responses"), "model", "response")
+    )
+
+
+def _read_code(record: Record) -> Candidate:
+    """Return responses with the ratings of their models, which are in an order of their own."""
+    rated = {fields.name_of(item["model"]): item for item in fields.objects(record, "annotations")}
+    answers, scores = [], []
+    for response in fields.objects(record, "responses"):
+        model = fields.name_of(response["model"])
+        rating = rated.get(model, {}).get("rating")
+        scores.append(fields.number(rating, "rating") if fields.is_number(rating) else None)
+        about = fields.rest(rated.get(model, {}), "model", "rating") or {}
+        answers.append(Answer(fields.text(response, "response"), model, about))
+    used = ("instruction", "models", "responses", "annotations")
+    return fields.candidate(record, used, record["instruction"], answers, [Opinion(tuple(scores))])
+
+
+CODE = Format("code-ultrafeedback", noop("CodeUltraFeedback (ratings)"), JUDGED, _fits_code, _read_code)
+
+
 # --- Nectar ------------------------------------------------------------------------------------------------------
 
 
@@ -88,25 +118,41 @@ NECTAR = Format(
 
 # --- distilabel --------------------------------------------------------------------------------------------------
 
+RATINGS = ("ratings", "rating", "scores")
+SCORE = re.compile(r"score|reward|(?<!un)label(s|$)", re.IGNORECASE)
+
 
 def _instruction_key(record: Record) -> str:
     return next((key for key in ("instruction", "input", "prompt") if isinstance(record.get(key), str)), "")
 
 
 def _fits_distilabel(record: Record) -> bool:
-    generations = record.get("generations")
+    generations: Any = record.get("generations")
     is_list = (
         isinstance(generations, list)
         and bool(generations)
         and all(isinstance(text, str) for text in generations)
     )
-    return is_list and bool(_instruction_key(record)) and "chosen" not in record
+    if not is_list or not _instruction_key(record) or "chosen" in record:
+        return False
+    # A verdict of another kind would be forgotten.
+    return bool(_aligned(record, RATINGS, len(generations))) or not _says_more(record)
+
+
+def _says_more(record: Record) -> bool:
+    """Return whether another key holds a rating or a verdict of the completions."""
+    known = ("generation_models", "generations", "models", "model_names", "rationales", "rationale")
+    return holds_verdict(record, *known) or any(_is_score(key, record[key]) for key in record)
+
+
+def _is_score(key: object, value: object) -> bool:
+    return value is not None and isinstance(key, str) and SCORE.search(key) is not None
 
 
 def _read_distilabel(record: Record) -> Candidate:
     key, count = _instruction_key(record), len(record["generations"])
     models = _aligned(record, ("generation_models", "models", "model_names"), count)
-    ratings = _aligned(record, ("ratings", "rating", "scores"), count)
+    ratings = _aligned(record, RATINGS, count)
     rationales = _aligned(record, ("rationales", "rationale"), count)
     values = record[ratings] if ratings else []
     scores = tuple(fields.number(value, ratings) if fields.is_number(value) else None for value in values)
@@ -161,7 +207,10 @@ def _fits_by_model(record: Record) -> bool:
         completions, "completion", "model"
     ):
         return False
-    return not any(holds_verdict(item) for item in (record, *fields.objects(record, "completions")))
+    items = fields.objects(record, "completions")
+    return not any(map(holds_verdict, (record, *items))) and not any(
+        _is_score(key, value) for item in items for key, value in item.items()
+    )
 
 
 BY_MODEL = Format(

@@ -22,7 +22,12 @@ def _fits_pair(record: Record) -> bool:
 
 
 def _fits_judged(record: Record) -> bool:
-    return _fits_pair(record) and "preference" in record
+    preference = record.get("preference")
+    return (
+        _fits_pair(record)
+        and "preference" in record
+        and (preference in (None, "") or fields.is_number(preference))
+    )
 
 
 def _read(record: Record) -> Candidate:
@@ -54,7 +59,7 @@ EVAL = Format("alpaca-eval", noop("AlpacaEval, AlpacaFarm (preferences)"), JUDGE
 
 
 def _fits_farm(record: Record) -> bool:
-    return _fits_pair(record) and not holds_verdict(record, *USED)
+    return _fits_pair(record) and not holds_verdict(record, *(key for key in USED if key != "preference"))
 
 
 FARM = Format("alpaca-farm", noop("AlpacaFarm (pairs)"), COMPARISONS, _fits_farm, _read)

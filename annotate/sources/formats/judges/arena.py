@@ -11,7 +11,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.pairs import as_thumb
-from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.verdicts import read_verdict, read_writer
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
 
 SIDES = ("model_a", "model_b")
@@ -42,20 +42,27 @@ QUESTIONS = Format("mt-bench-questions", noop("MT-Bench questions"), PROMPTS, _f
 # --- Battles -----------------------------------------------------------------------------------------------------
 
 
+CHATS = (("conversation_a", "conversation_b"), ("messages_a", "messages_b"))  # the latter of Search Arena
+TIMES = ("tstamp", "timestamp")
+
+
+def _chat_keys(record: Record) -> tuple[str, ...]:
+    return next((keys for keys in CHATS if all(is_chat(fields.cell(record.get(key))) for key in keys)), ())
+
+
 def _fits_battle(record: Record) -> bool:
-    chats = all(is_chat(fields.cell(record.get(key))) for key in ("conversation_a", "conversation_b"))
-    return chats and fields.has_texts(record, "winner")
+    return bool(_chat_keys(record)) and fields.has_texts(record, "winner")
 
 
 def _read_battle(record: Record) -> Candidate:
-    conversations = {
-        key: read_chat(fields.cell(record[key]), key) for key in ("conversation_a", "conversation_b")
-    }
+    conversations = {key: read_chat(fields.cell(record[key]), key) for key in _chat_keys(record)}
     _cut_turns(record, conversations)
     prompt, completions = split_chats(conversations)
     judge = next((key for key in ("judge", "judge_hash") if record.get(key) is not None), "")
     name = record.get(judge)
-    verdict = read_verdict(record["winner"], SIDES)
+    time = next((key for key in TIMES if record.get(key) is not None), "")
+    models = [fields.name_of(record.get(side)) for side in SIDES]
+    verdict = read_verdict(record["winner"], SIDES) or read_writer(record["winner"], models)
     if verdict is None:
         raise RecordError(
             _("winner must be %(values)s.") % {"values": "model_a, model_b, tie, tie (bothbad)"}, "winner"
@@ -64,10 +71,10 @@ def _read_battle(record: Record) -> Candidate:
         verdict.scores,
         verdict.verdict,
         annotator="/".join(map(str, name)) if isinstance(name, list) else fields.name_of(name),
-        at=fields.moment(record.get("tstamp")),
+        at=fields.moment(record.get(time)),
     )
     question = fields.name_of(record.get("question_id"))
-    used = ["question_id"] * bool(question) + ["tstamp"] * bool(opinion.at)
+    used = ["question_id"] * bool(question) + [time] * bool(opinion.at)
     return fields.candidate(
         record,
         (*conversations, *SIDES, "winner", judge, *used),

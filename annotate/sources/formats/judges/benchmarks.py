@@ -72,25 +72,19 @@ PANDALM = Format("pandalm", noop("PandaLM"), JUDGED, _fits_pandalm, _read_pandal
 # --- Auto-J ------------------------------------------------------------------------------------------------------
 
 RESPONSES = ("response 1", "response 2")
-LOOSE = ("response_1", "response_2")
-
-
-def _responses(record: Record) -> tuple[str, str]:
-    return RESPONSES if fields.has_texts(record, *RESPONSES) else LOOSE
 
 
 def _fits_autoj(record: Record) -> bool:
-    is_pair = fields.has_texts(record, "prompt", *_responses(record))
+    is_pair = fields.has_texts(record, "prompt", *RESPONSES)
     return is_pair and "scenario" in record and _is_code(record.get("label"), 0, 1, 2)
 
 
 def _read_autoj(record: Record) -> Candidate:
-    responses = _responses(record)
     return fields.candidate(
         record,
-        ("prompt", "label", *responses),
+        ("prompt", "label", *RESPONSES),
         record["prompt"],
-        [Answer(record[response]) for response in responses],
+        [Answer(record[response]) for response in RESPONSES],
         [Opinion(_scores(record, "label", {0: FIRST, 1: SECOND, 2: TIE}))],
     )
 

@@ -11,7 +11,15 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
+from annotate.sources.formats.tools.side_by_side import (
+    Texts,
+    as_strength,
+    has_texts,
+    keep_readable,
+    note,
+    read_texts,
+    with_losses,
+)
 from annotate.sources.formats.verdicts import read_verdict
 
 # A question whose answer, a number, names a text.
@@ -34,12 +42,16 @@ def _read_record(record: Record) -> Candidate:
     others = fields.rest(data, *texts.used) or {}
     if record.get("suggestions"):
         others["suggestions"] = record["suggestions"]
-    return texts.candidate(
-        record,
-        (),
-        list(_opinions(_said(record.get("responses")), texts)),
-        external_id=fields.name_of(record.get("external_id") or record.get("id")),
-        metadata=({**metadata, **others} if isinstance(metadata, Mapping) else others) or None,
+    opinions, unclear = _opinions(_said(record.get("responses")), texts)
+    return with_losses(
+        texts.candidate(
+            record,
+            (),
+            opinions,
+            external_id=fields.name_of(record.get("external_id") or record.get("id")),
+            metadata=({**metadata, **others} if isinstance(metadata, Mapping) else others) or None,
+        ),
+        unclear,
     )
 
 
@@ -65,40 +77,44 @@ def _is_given(answer: Mapping[str, Any]) -> bool:
     return answer.get("status") in (None, "submitted")
 
 
-def _opinions(said: Iterable[Said], texts: Texts) -> Iterator[Opinion]:
-    """Yield an opinion for each user: of the one question whose answer is about the completions."""
+def _opinions(said: Iterable[Said], texts: Texts) -> tuple[list[Opinion], tuple[str, ...]]:
+    """Return an opinion for each user, and what of the responses says nothing about the completions."""
     by_user: dict[str, list[tuple[str, Any]]] = {}
     for question, user, value in said:
         by_user.setdefault(user, []).append((question, value))
-    for user, answers in by_user.items():
-        found: list[Opinion] = []
-        notes: list[str] = []
-        ratings: dict[str, float] = {}
-        strength = None
-        for question, value in answers:
-            if name := _rated_name(question, value, texts.names):
-                ratings[name] = fields.number(value, question)
-            elif opinion := _read_answer(question, value, texts.names):
-                found.append(opinion)
-            elif told := as_strength(question, value):
-                strength = told
-            else:
-                notes.append(note(question, value))
-        if ratings and not found:
-            found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
-        if len(found) != 1:
-            raise RecordError(
-                _("A response does not say exactly once which completion is better, or that they are equal."),
-                "responses",
-            )
-        [opinion] = found
-        yield Opinion(
-            opinion.scores,
-            opinion.verdict,
-            user,
-            opinion.strength or strength,
-            "\n".join(filter(None, notes)),
+    return keep_readable(by_user.items(), lambda response: [_opinion(response[0], response[1], texts)])
+
+
+def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opinion:
+    """Return a user's opinion: of the one question whose answer is about the completions. Raises RecordError."""
+    found: list[Opinion] = []
+    notes: list[str] = []
+    ratings: dict[str, float] = {}
+    strength = None
+    for question, value in answers:
+        if name := _rated_name(question, value, texts.names):
+            ratings[name] = fields.number(value, question)
+        elif opinion := _read_answer(question, value, texts.names):
+            found.append(opinion)
+        elif told := as_strength(question, value):
+            strength = told
+        else:
+            notes.append(note(question, value))
+    if ratings and not found:
+        found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
+    if len(found) != 1:
+        raise RecordError(
+            _("A response does not say exactly once which completion is better, or that they are equal."),
+            "responses",
         )
+    [opinion] = found
+    return Opinion(
+        opinion.scores,
+        opinion.verdict,
+        user,
+        opinion.strength or strength,
+        "\n".join(filter(None, notes)),
+    )
 
 
 def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion | None:
@@ -157,12 +173,9 @@ def _read_flat(record: Record) -> Candidate:
     said = [*_said({key: record[key] for key in lists}), *_flat_answers(record)]
     used = [f"{question}{end}" for question in _questions(record) for end in (RESPONSES, USERS, STATUS)]
     external_id = fields.name_of(record.get("external_id") or record.get("id"))
-    return texts.candidate(
-        record,
-        (*used, *lists, "external_id", "status", "_server_id"),
-        list(_opinions(said, texts)),
-        external_id=external_id,
-    )
+    opinions, unclear = _opinions(said, texts)
+    used = [*used, *lists, "external_id", "status", "_server_id"]
+    return with_losses(texts.candidate(record, used, opinions, external_id=external_id), unclear)
 
 
 def _flat_answers(record: Record) -> Iterator[Said]:

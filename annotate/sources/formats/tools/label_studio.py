@@ -10,8 +10,21 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import Texts, as_strength, has_texts, note, read_texts
-from annotate.sources.formats.verdicts import holds_verdict, read_verdict
+from annotate.sources.formats.tools.side_by_side import (
+    Texts,
+    as_strength,
+    has_texts,
+    keep_readable,
+    note,
+    read_texts,
+)
+from annotate.sources.formats.verdicts import (
+    VERDICT,
+    are_called_answers,
+    find_answers,
+    holds_verdict,
+    read_verdict,
+)
 from annotate.sources.media import find_losses
 from primitives.text import printable
 
@@ -29,19 +42,17 @@ def _fits_task(record: Record) -> bool:
     data = record.get("data")
     if not isinstance(data, Mapping) or not has_texts(data):
         return False
-    return "annotations" in record or not holds_verdict(data)
+    if "annotations" in record:
+        return True
+    return not holds_verdict(data) and ("items" in data or are_called_answers(find_answers(data)))
 
 
 def _read_task(record: Record) -> Candidate:
     data = record["data"]
     texts = read_texts(data)
     annotations = fields.objects(record, "annotations") if record.get("annotations") else []
-    opinions = [
-        opinion
-        for annotation in annotations
-        if annotation.get("was_cancelled") is not True
-        for opinion in _opinions(annotation, texts)
-    ]
+    given = [annotation for annotation in annotations if annotation.get("was_cancelled") is not True]
+    opinions, unclear = keep_readable(given, lambda annotation: _opinions(annotation, texts))
     metadata = {
         **(fields.rest(data, *texts.used, *IDS) or {}),
         **(fields.rest(record, "id", *ABOUT_TASK) or {}),
@@ -54,7 +65,7 @@ def _read_task(record: Record) -> Candidate:
         prompt_external_id=fields.name_of(data.get("prompt_external_id")),
         metadata=metadata or None,
         sides_known=any(map(_shows_sides, annotations)),
-        losses=find_losses(data),
+        losses=(*find_losses(data), *unclear),
     )
 
 
@@ -177,9 +188,23 @@ def _read_flat(record: Record) -> Candidate:
                 found[key] = opinion
     if len(found) > 1:
         raise RecordError(_("Several columns hold verdicts: %(names)s.") % {"names": ", ".join(found)})
+    if found and (doubtful := _unread_verdict(record, (*texts.used, *found))):
+        raise RecordError(
+            _("“%(value)s” in %(column)s is not a verdict that is known.")
+            % {"value": printable(str(record[doubtful]), 40), "column": printable(doubtful, 40)}
+        )
     opinions = [_by(opinion, record["annotator"], record) for opinion in found.values()]
     is_pairwise = any(isinstance(fields.cell(record[key]), list) for key in found)
     return texts.candidate(record, (*found, *ABOUT_ANNOTATION), opinions, sides_known=is_pairwise)
+
+
+def _unread_verdict(record: Record, used: Sequence[str]) -> str:
+    """Return the key of a verdict that was not understood, beside a word under a key that does not name one."""
+    if any(VERDICT.search(key) for key in used):
+        return ""
+    return next(
+        (key for key, value in record.items() if key not in used and value and VERDICT.search(key)), ""
+    )
 
 
 FLAT = Format("label-studio-flat", noop("Label Studio (JSON_MIN, CSV)"), JUDGED, _fits_flat, _read_flat)

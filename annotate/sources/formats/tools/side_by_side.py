@@ -1,7 +1,7 @@
 """Texts side by side, as the tools' own data have them: a prompt, and completions under numbered keys or in a list."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -95,6 +95,30 @@ def _read_items(record: Record, items: Any) -> Texts:
         tuple(fields.name_of(item["id"]) for item in items),
         (prompt, "items"),
     )
+
+
+def keep_readable(
+    given: Iterable[Any], read: Callable[[Any], Iterable[Opinion]]
+) -> tuple[list[Opinion], tuple[str, ...]]:
+    """Return the opinions of annotators, and why those that say nothing of the completions are lost.
+
+    Raises RecordError where none says anything.
+    """
+    opinions: list[Opinion] = []
+    faults: dict[str, RecordError] = {}
+    for one in given:
+        try:
+            opinions += list(read(one))  # all that it yields, or nothing
+        except RecordError as fault:
+            faults[fault.message.rstrip(".")] = fault
+    if faults and not opinions:
+        raise next(iter(faults.values()))
+    return opinions, tuple(faults)
+
+
+def with_losses(candidate: Candidate, losses: Iterable[str]) -> Candidate:
+    """Return a candidate of which this cannot be taken either."""
+    return replace(candidate, losses=(*candidate.losses, *losses))
 
 
 def note(question: str, value: object) -> str:

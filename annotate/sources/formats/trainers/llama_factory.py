@@ -7,7 +7,7 @@ from annotate.sources.candidates import Candidate, Content, Message
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.pairs import CHOSEN, as_thumb, preferred, thumbed
+from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
 from annotate.sources.formats.trainers.trl import read_pair
 from annotate.sources.messages import as_chat, is_chat, read_chat, split_answer, split_chats
 
@@ -17,7 +17,8 @@ PROMPT = ("instruction", "input", "history", *fields.SYSTEM)
 
 
 def _fits_alpaca(record: Record) -> bool:
-    return fields.has_texts(record, "instruction", *CHOSEN) and "prompt" not in record
+    is_pair = fields.has_texts(record, "instruction", *CHOSEN) and "prompt" not in record
+    return is_pair and are_completions(record)
 
 
 def _read_alpaca(record: Record) -> Candidate:
@@ -31,7 +32,8 @@ def _alpaca_prompt(record: Record) -> Content:
 def with_history(prompt: Content, record: Record) -> Content:
     """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message."""
     history: list[Message] = []
-    for turn in record.get("history") or []:
+    turns = fields.cell(record.get("history")) or []
+    for turn in turns if isinstance(turns, list) else [turns]:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
             raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
         history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
@@ -55,30 +57,29 @@ SHAREGPT = Format(
     "llama-factory-sharegpt",
     noop("LLaMA-Factory (sharegpt), Axolotl (chat_template)"),
     JUDGED,
-    lambda record: (
-        bool(_chat_key(record)) and fields.has_contents(record, *CHOSEN) and "prompt" not in record
-    ),
+    lambda record: bool(_chat_key(record)) and are_completions(record) and "prompt" not in record,
     lambda record: read_pair(record, _chat_key(record)),
 )
 
 
-# --- v1 ----------------------------------------------------------------------------------------------------------
+# --- v1, and torchtune's chats -----------------------------------------------------------------------------------
 
 MESSAGES = ("chosen_messages", "rejected_messages")
+CONVERSATIONS = ("chosen_conversations", "rejected_conversations")
 
 
-def _read_v1(record: Record) -> Candidate:
-    prompt, completions = split_chats({key: read_chat(record[key], key) for key in MESSAGES})
-    return preferred(record, MESSAGES, prompt, completions)
+def _two_chats(name: str, title: str, keys: tuple[str, str]) -> Format:
+    """Return the format of two whole chats under these keys."""
+
+    def read(record: Record) -> Candidate:
+        prompt, completions = split_chats({key: read_chat(record[key], key) for key in keys})
+        return preferred(record, keys, prompt, completions)
+
+    return Format(name, title, JUDGED, lambda record: all(is_chat(record.get(key)) for key in keys), read)
 
 
-V1 = Format(
-    "llama-factory-v1",
-    noop("LLaMA-Factory (v1)"),
-    JUDGED,
-    lambda record: all(is_chat(record.get(key)) for key in MESSAGES),
-    _read_v1,
-)
+V1 = _two_chats("llama-factory-v1", noop("LLaMA-Factory (v1)"), MESSAGES)
+TORCHTUNE = _two_chats("torchtune", noop("torchtune (preferences)"), CONVERSATIONS)
 
 
 # --- Single ratings ----------------------------------------------------------------------------------------------

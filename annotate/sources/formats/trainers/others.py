@@ -1,4 +1,4 @@
-"""Axolotl's argilla, ms-swift, NeMo-RL and turbo-alignment."""
+"""Axolotl's argilla, ms-swift, NeMo-RL, turbo-alignment and MedicalGPT."""
 
 from django.utils.translation import gettext_noop as noop
 
@@ -138,3 +138,21 @@ def _read_nemo_rl(record: Record) -> Candidate:
 
 
 NEMO_RL = Format("nemo-rl", noop("NeMo-RL"), JUDGED, _fits_nemo_rl, _read_nemo_rl)
+
+
+# --- MedicalGPT --------------------------------------------------------------------------------------------------
+
+COLUMNS = ("response_chosen", "response_rejected")
+
+MEDICAL = Format(
+    "medical-gpt",
+    noop("MedicalGPT (DPO)"),
+    JUDGED,
+    lambda record: fields.has_texts(record, "question", *COLUMNS),
+    lambda record: preferred(
+        record,
+        ("question", *COLUMNS, "history", *fields.SYSTEM),
+        with_history(record["question"], record),
+        [record[column] for column in COLUMNS],
+    ),
+)

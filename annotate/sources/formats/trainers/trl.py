@@ -9,7 +9,7 @@ from annotate.sources.candidates import Candidate, Content
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.pairs import CHOSEN, as_thumb, preferred, thumbed
+from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
 from annotate.sources.messages import as_answer, is_chat, read_content, split_chats, split_texts
 
 # What may stand beside two texts without a prompt. Any other text could be the prompt.
@@ -46,7 +46,7 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
 
 
 def _fits(record: Record) -> bool:
-    if not fields.has_contents(record, *CHOSEN):
+    if not are_completions(record):
         return False
     if "prompt" in record:
         return fields.has_contents(record, "prompt")
@@ -79,7 +79,7 @@ NAMED = Format(
     "chosen-rejected",
     noop("Chosen and rejected, with another name of the prompt"),
     JUDGED,
-    lambda record: fields.has_contents(record, *CHOSEN) and bool(_prompt_key(record)),
+    lambda record: bool(_prompt_key(record)) and are_completions(record),
     lambda record: read_pair(fields.read_cells(record, *CHOSEN), _prompt_key(record)),
 )
 

@@ -1,9 +1,15 @@
 """Benchmarks of judges and of models."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from tests.annotate.sources.cases import BLUE_GREEN, SECOND, SKY, TIE, Case, assistant, pair, user
+from tests.annotate.sources.cases import BLUE_GREEN, FIRST, SECOND, SKY, TIE, Case, assistant, pair, user
+
+
+def in_parts(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text, "image": None, "mimeType": None}]}
+
 
 NAMED = (Answer("Blue.", "m1"), Answer("Green.", "m2"))
 OUTPUTS = {"output_1": "Blue.", "generator_1": "m1", "output_2": "Green.", "generator_2": "m2"}
@@ -183,4 +189,116 @@ ARENA: list[Case] = [
     ),
 ]
 
-CASES = [*ALPACA, *BENCHMARKS, *ARENA]
+REWARD_MODELS: list[Case] = [
+    (  # RewardBench 2: one chosen answer, three rejected ones
+        "reward-bench",
+        {
+            "id": "7",
+            "prompt": "Sky?",
+            "chosen": ["Blue."],
+            "rejected": ["Green.", "Red."],
+            "models": ["m1", "m2", "m3"],
+            "subset": "Factuality",
+            "additional_metadata": None,
+        },
+        [
+            Candidate(
+                "Sky?",
+                (Answer("Blue.", "m1"), Answer(text, model)),
+                (FIRST,),
+                external_id=external_id,
+                metadata={"subset": "Factuality"},
+            )
+            for text, model, external_id in (("Green.", "m2", "7/1-2"), ("Red.", "m3", "7/1-3"))
+        ],
+    ),
+    (  # RM-Bench: chosen ones are not compared with each other
+        "reward-bench",
+        {"prompt": "Sky?", "chosen": ["Blue.", "Azure."], "rejected": ["Green."]},
+        [pair(), Candidate("Sky?", (Answer("Azure."), Answer("Green.")), (FIRST,))],
+    ),
+    (
+        "reward-bench",
+        {"id": 1, "prompt": "Sky?", "chosen": "Blue.", "rejected": ["Green."]},
+        [pair(external_id="1")],
+    ),
+    (
+        "prometheus",
+        {
+            "orig_criteria": "Is it true?",
+            "orig_instruction": "Sky?",
+            "orig_response_A": "Blue.",
+            "orig_response_B": "Green.",
+            "orig_preference": "B",
+            "instruction": "###Task Description: …",
+            "input": "",
+            "output": "It is. [RESULT] B",
+        },
+        [
+            pair(
+                opinion=SECOND,
+                metadata={
+                    "orig_criteria": "Is it true?",
+                    "instruction": "###Task Description: …",
+                    "input": "",
+                    "output": "It is. [RESULT] B",
+                },
+            )
+        ],
+    ),
+    (
+        "judgelm",
+        {
+            "question_id": 0,
+            "question_body": "Sky?",
+            "answer1_body": "Blue.",
+            "answer1_model_id": "m1",
+            "answer2_body": "Green.",
+            "answer2_model_id": "m2",
+            "score": [9.0, 4.0],
+            "text": "9 4",
+        },
+        [Candidate("Sky?", NAMED, (Opinion((9.0, 4.0)),), external_id="0", metadata={"text": "9 4"})],
+    ),
+    (  # the judge's words could not be read
+        "judgelm",
+        {"question_body": "Sky?", "answer1_body": "Blue.", "answer2_body": "Green.", "score": [-1, -1]},
+        [Candidate("Sky?", BLUE_GREEN)],
+    ),
+    (  # Search Arena
+        "arena",
+        {
+            "model_a": "m1",
+            "model_b": "m2",
+            "winner": "model_b",
+            "judge": "j1",
+            "turn": 1,
+            "timestamp": "2025-04-01 10:00:00",
+            "messages_a": [*SKY, assistant("Blue.")],
+            "messages_b": [*SKY, assistant("Green.")],
+        },
+        [
+            Candidate(
+                SKY,
+                NAMED,
+                (Opinion((0.0, 1.0), annotator="j1", at=datetime(2025, 4, 1, 10, tzinfo=UTC)),),
+                metadata={"turn": 1},
+                sides_known=True,
+            )
+        ],
+    ),
+    (  # Chatbot Arena of 2025: a message is a list of one text, and a winner may be a model's name
+        "arena",
+        {
+            "id": "u1",
+            "model_a": "m1",
+            "model_b": "m2",
+            "winner": "m2",
+            "conversation_a": [in_parts("user", "Sky?"), in_parts("assistant", "Blue.")],
+            "conversation_b": [in_parts("user", "Sky?"), in_parts("assistant", "Green.")],
+        },
+        [Candidate(SKY, NAMED, (SECOND,), external_id="u1", sides_known=True)],
+    ),
+]
+
+CASES = [*ALPACA, *BENCHMARKS, *ARENA, *REWARD_MODELS]

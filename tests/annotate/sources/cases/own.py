@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from tests.annotate.sources.cases import BLUE_GREEN, SKY, Case, assistant, pair, system
+from tests.annotate.sources.cases import BLUE_GREEN, SECOND, SKY, Case, assistant, pair, system
 
 AT = datetime(2024, 5, 1, 10, tzinfo=UTC)
 PROVENANCE = {
@@ -225,8 +225,51 @@ COLUMNS: list[Case] = [
         {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "winner": "completion_a"},
         [pair()],
     ),
+    (  # a spreadsheet
+        "side-by-side",
+        {
+            "prompt": "Sky?",
+            "Answer A": "Blue.",
+            "Answer B": "Green.",
+            "Better": "B",
+            "Rater ID": 3,
+            "Comments": "x",
+        },
+        [pair(opinion=Opinion((0.0, 1.0), annotator="3", rationale="x"))],
+    ),
+    (
+        "side-by-side",
+        {
+            "prompt": "Sky?",
+            "answer_a": "Blue.",
+            "model_a": "m1",
+            "answer_b": "Green.",
+            "model_b": "m2",
+            "winner": "m2",
+        },
+        [Candidate("Sky?", (Answer("Blue.", "m1"), Answer("Green.", "m2")), (SECOND,))],
+    ),
+    (  # of two rows of texts, the one that is called so
+        "side-by-side",
+        {
+            "prompt": "Sky?",
+            "answer_a": "Blue.",
+            "answer_b": "Green.",
+            "hint_a": "x",
+            "hint_b": "y",
+            "winner": "a",
+        },
+        [pair(metadata={"hint_a": "x", "hint_b": "y"})],
+    ),
+    (
+        "side-by-side",
+        {"question": "Sky?", "source": "mmlu", "answer_a": "Blue.", "answer_b": "Green.", "selected": "b"},
+        [pair(opinion=SECOND, metadata={"source": "mmlu"})],
+    ),
 ]
 
+PLAIN = Candidate("Sky?", metadata={"response": "Blue.", "answer": "4"})
+REFERRED = Candidate("Sky?", metadata={"response": "Blue.", "reference_answer": "4"})
 PROMPTS: list[Case] = [
     (
         "prompts",
@@ -246,6 +289,49 @@ PROMPTS: list[Case] = [
         {"instruction": "Name it.", "input": "Sky?", "output": "Blue."},
         [Candidate("Name it.\nSky?", metadata={"output": "Blue."})],
     ),
+    (  # Dolly
+        "alpaca",
+        {"instruction": "Name it.", "context": "Sky?", "response": "Blue.", "category": "qa"},
+        [Candidate("Name it.\nSky?", metadata={"response": "Blue.", "category": "qa"})],
+    ),
+    (  # WildChat, with what was found out about each message
+        "chats",
+        {
+            "conversation": [{**SKY[0], "toxic": False}, assistant("Blue.")],
+            "openai_moderation": [{"flagged": False}, {"flagged": False}],
+        },
+        [
+            Candidate(
+                SKY,
+                metadata={
+                    "openai_moderation": [{"flagged": False}] * 2,
+                    "answer": [assistant("Blue.")],
+                    "about_messages": [{"toxic": False}],
+                },
+            )
+        ],
+    ),
+    ("prompts", {"prompt": "Sky?", "response": "Blue.", "answer": "4"}, [PLAIN]),
+    (  # a log of OpenAI's API
+        "chats",
+        {
+            "messages": [
+                *SKY,
+                {**assistant("Blue."), "refusal": None, "annotations": [{"type": "url_citation"}]},
+            ]
+        },
+        [
+            Candidate(
+                SKY, metadata={"answer": [{**assistant("Blue."), "annotations": [{"type": "url_citation"}]}]}
+            )
+        ],
+    ),
+    (
+        "prompts",
+        {"prompt": "Sky?", "tag_1": "light", "tag_2": "air"},
+        [Candidate("Sky?", metadata={"tag_1": "light", "tag_2": "air"})],
+    ),
+    ("prompts", {"prompt": "Sky?", "response": "Blue.", "reference_answer": "4"}, [REFERRED]),
 ]
 
 CASES = [*WHETSTONE, *COLUMNS, *PROMPTS]

@@ -32,6 +32,11 @@ TRL: list[Case] = [
         },
         [pair(opinion=Opinion((8.5, 6.0)), external_id="7", metadata={"context": "noon"})],
     ),
+    (
+        "trl",
+        {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green.", "hint_1": "Up.", "hint_2": "Day."},
+        [pair(metadata={"hint_1": "Up.", "hint_2": "Day."})],
+    ),
     ("trl", {"prompt": SKY, "chosen": [assistant("Blue.")], "rejected": [assistant("Green.")]}, [pair(SKY)]),
     ("trl", {"chosen": [*SKY, assistant("Blue.")], "rejected": [*SKY, assistant("Green.")]}, [pair(SKY)]),
     (

@@ -1,0 +1,124 @@
+"""Benchmarks and training data of reward models and judges: RewardBench 2, RM-Bench, Prometheus and JudgeLM."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import fields
+from annotate.sources.formats.format import JUDGED, Format, Record
+from annotate.sources.formats.pairs import CHOSEN
+from annotate.sources.formats.verdicts import read_verdict
+
+# --- RewardBench 2 and RM-Bench ----------------------------------------------------------------------------------
+
+LARGEST = 64  # completions of a record
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _fits_lists(record: Record) -> bool:
+    """Return whether a side is a list of texts, and the other one as well, or a text."""
+    lists = [_is_list_of_texts(record.get(side)) for side in CHOSEN]
+    return (
+        fields.has_texts(record, "prompt")
+        and any(lists)
+        and all(
+            is_list or isinstance(record.get(side), str) for is_list, side in zip(lists, CHOSEN, strict=True)
+        )
+    )
+
+
+def _read_lists(record: Record) -> Iterator[Candidate]:
+    """Yield each chosen completion beside each rejected one. Of two chosen ones the record says nothing."""
+    chosen, rejected = ([record[side]] if isinstance(record[side], str) else record[side] for side in CHOSEN)
+    texts = [*chosen, *rejected]
+    if len(texts) > LARGEST:
+        raise RecordError(
+            _("It has %(count)s completions; at most %(limit)s are taken.")
+            % {"count": len(texts), "limit": LARGEST}
+        )
+    models = record.get("models")
+    known = isinstance(models, list) and len(models) == len(texts)
+    answers = [
+        Answer(text, fields.name_of(models[place]) if known else "")  # type: ignore[index]
+        for place, text in enumerate(texts)
+    ]
+    used = ("prompt", *CHOSEN, *(["models"] if known else []))
+    for better, worse in product(range(len(chosen)), range(len(chosen), len(texts))):
+        found = fields.candidate(
+            record, used, record["prompt"], [answers[better], answers[worse]], [Opinion(fields.PREFERRED)]
+        )
+        if found.external_id and len(texts) > 2:
+            found.external_id += f"/{better + 1}-{worse + 1}"
+        yield found
+
+
+LISTS = Format("reward-bench", noop("RewardBench 2, RM-Bench"), JUDGED, _fits_lists, _read_lists)
+
+
+# --- Prometheus --------------------------------------------------------------------------------------------------
+
+RESPONSES = ("orig_response_A", "orig_response_B")
+
+
+def _fits_prometheus(record: Record) -> bool:
+    return fields.has_texts(record, "orig_instruction", *RESPONSES, "orig_preference")
+
+
+def _read_prometheus(record: Record) -> Candidate:
+    verdict = read_verdict(record["orig_preference"])
+    if verdict is None:
+        raise RecordError(
+            _("%(name)s must be %(values)s.") % {"name": "orig_preference", "values": "A, B"},
+            "orig_preference",
+        )
+    return fields.candidate(
+        record,
+        ("orig_instruction", *RESPONSES, "orig_preference"),
+        record["orig_instruction"],
+        [Answer(record[response]) for response in RESPONSES],
+        [verdict],
+    )
+
+
+PROMETHEUS = Format(
+    "prometheus", noop("Prometheus (Preference Collection)"), JUDGED, _fits_prometheus, _read_prometheus
+)
+
+
+# --- JudgeLM -----------------------------------------------------------------------------------------------------
+
+BODIES = ("answer1_body", "answer2_body")
+MODELS = ("answer1_model_id", "answer2_model_id")
+
+
+def _fits_judgelm(record: Record) -> bool:
+    score = record.get("score")
+    is_pair = fields.has_texts(record, "question_body", *BODIES)
+    return is_pair and isinstance(score, list) and len(score) == 2 and all(map(fields.is_number, score))
+
+
+def _read_judgelm(record: Record) -> Candidate:
+    """Return two answers with the scores that a judge gave. Both are -1 where its words could not be read."""
+    scores: list[Any] = [fields.number(score, "score") for score in record["score"]]
+    return fields.candidate(
+        record,
+        ("question_body", *BODIES, *MODELS, "score", "question_id"),
+        record["question_body"],
+        [
+            Answer(record[body], fields.name_of(record.get(model)))
+            for body, model in zip(BODIES, MODELS, strict=True)
+        ],
+        [Opinion(tuple(scores))] if min(scores) >= 0 else [],
+        external_id=fields.name_of(record.get("question_id")),
+    )
+
+
+JUDGELM = Format("judgelm", noop("JudgeLM"), JUDGED, _fits_judgelm, _read_judgelm)
