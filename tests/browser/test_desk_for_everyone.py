@@ -161,7 +161,8 @@ def test_a_phone_shows_everything_within_reach_of_a_thumb(
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(320, 256), (320, 568), (961, 450), (1024, 768), (1280, 720), (1366, 768), (1440, 900)]
+    ("width", "height"),
+    [(320, 256), (320, 568), (961, 450), (1024, 768), (1280, 720), (1366, 768), (1440, 900)],
 )
 def test_in_a_window_of_any_size_each_control_has_its_place(
     project: Any, compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: int, height: int
@@ -181,7 +182,8 @@ def test_in_a_window_of_any_size_each_control_has_its_place(
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     ends = "name => [...document.querySelectorAll(name)].map((one) => one.getBoundingClientRect())[0]"
     notes, strip, panes = (page.evaluate(ends, name) for name in (".notes", ".strip", ".panes"))
-    assert panes["bottom"] <= notes["top"] + 1 and notes["bottom"] <= strip["top"] + 1
+    assert panes["bottom"] <= notes["top"] + 1
+    assert notes["bottom"] <= strip["top"] + 1
     assert panes["height"] > 90  # px
 
 
