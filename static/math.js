@@ -4,6 +4,7 @@
 const assets = document.getElementById("math-assets").dataset;
 const OPTIONS = { throwOnError: true, trust: false, maxExpand: 500, maxSize: [20, 20], wrap: "tex" };
 const LONGEST = 2000; // characters of one formula
+const NUMBERED = /\\(begin|end)\{(equation|align|gather|multline)\}/g;
 const OPENINGS = { "$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$" };
 
 function loadScript() {
@@ -14,8 +15,10 @@ function loadScript() {
   });
 }
 
-// The formula between its delimiters, and whether it has a line of its own.
+// The formula between its delimiters, and whether it has a line of its own. An environment is a formula as a whole,
+// and gets no number, which the text would not have.
 export function readSource(source) {
+  if (source.startsWith("\\begin{")) return { formula: source.replace(NUMBERED, "\\$1{$2*}"), display: true };
   const [opening, closing] = Object.entries(OPENINGS).find(([one]) => source.startsWith(one));
   const formula = source.slice(opening.length, source.length - closing.length);
   return { formula, display: opening === "$$" || opening === "\\[" };

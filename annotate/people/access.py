@@ -26,6 +26,9 @@ ADMINS = (Role.ADMIN,)
 JUDGES = (Role.ANNOTATOR, Role.ADMIN)
 READERS = (Role.ADMIN, Role.RESEARCHER)  # of what would tell annotators which policy wrote what
 
+# The fragment of a page whose form was sent after its user's sign-in had ended: static/unsaved.js fills it again.
+UNSENT = "#unsent"
+
 P = ParamSpec("P")
 Answer = TypeVar("Answer", bound=HttpResponseBase)
 
@@ -127,7 +130,10 @@ class LoginMiddleware:
     def process_exception(self, request: HtmxRequest, exception: Exception) -> HttpResponse | None:
         if not isinstance(exception, LoginNeededError):
             return None
-        login = redirect_to_login(page_to_return_to(request), resolve_url(settings.LOGIN_URL))
+        page = page_to_return_to(request)
+        if request.method == "POST" and not request.htmx:
+            page += UNSENT
+        login = redirect_to_login(page, resolve_url(settings.LOGIN_URL))
         if request.htmx:
             return HttpResponseClientRedirect(login.url)
         return login

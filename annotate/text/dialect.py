@@ -7,7 +7,8 @@ A reader of formatted text sees every character but these, which show as formatt
 - `#` to `######` before a heading
 - backticks around code, and those of the lines that begin and end a block of code
 - the pipes of a table, the line of dashes below its head, and the backslash of `\\|` in a cell
-- mathematics: `$x$`, `\\(x\\)`, `$$x$$` and `\\[x\\]`, which a browser typesets if it can
+- mathematics: `$x$`, `\\(x\\)`, `$$x$$`, `\\[x\\]` and environments such as `\\begin{align*}`, which a browser
+  typesets if it can
 - `<br>`, and `<sub>` or `<sup>` around a few characters; all other HTML is text
 - `[ ]` and `[x]` at the beginning of a list's item, which show as boxes
 - `[^1]` where a line defines it with `[^1]:`, which shows as a raised 1
@@ -49,6 +50,7 @@ _FORMULA = re.compile(
     r"|(?<![A-Za-z0-9_'\"^\\/)\]}.*+?|])(?:\\\((?:(?!\\\))[\s\S])+\\\)|\\\[(?:(?!\\\])[\s\S])+\\\])"
     r"|\$(?P<dollars>(?=\S)[^$\n]*[^\s$\\])\$(?![$\w])"
 )
+_ENVIRONMENT = re.compile(r"\\begin\{((?:equation|align|gather|multline)\*?)\}")
 _PRICE = re.compile(r"\d(?=\S*\s)[^\\^_={}+*/<>]*")
 _BOX = re.compile(r"\[([ xX])\](?=\s)")
 _DEFINITION = re.compile(r"(?m)^ {0,3}\[\^([\w-]{1,20})\]:")
@@ -158,9 +160,10 @@ def _rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """Read lines from one that begins with `$$` or `\\[` to one that ends with its counterpart."""
+    """Read lines from one that begins with `$$`, `\\[` or an environment to one that ends with its counterpart."""
     first = getLine(state, start).rstrip()
-    closing = {"$$": "$$", "\\[": "\\]"}.get(first[:2])
+    environment = _ENVIRONMENT.match(first)
+    closing = f"\\end{{{environment[1]}}}" if environment else {"$$": "$$", "\\[": "\\]"}.get(first[:2])
     if closing is None or state.is_code_block(start):
         return False
     length = 0

@@ -30,8 +30,8 @@ TOKEN = regex.compile(rf"({_WORD}|(?!\s)\X)(\s*)", regex.V1)
 class Differences(NamedTuple):
     """Both texts, cut for display and safe for HTML, with the words that the other one lacks in <mark>.
 
-    White space that differs behind a common word is in <mark class="space">. `stopped` says of each whether it has
-    words beyond WORD_LIMIT, where nothing is marked.
+    White space that differs behind a common word is in <mark class="space">. `stopped` says of each whether more than
+    WORD_LIMIT of its words are between the first difference and the last one. Nothing is marked beyond the limit.
     """
 
     html: tuple[SafeString, SafeString]
@@ -42,19 +42,38 @@ def mark_differences(left: str, right: str) -> Differences:
     """Return both texts with their differences marked."""
     shown = [cut(fold(text)[0])[0] for text in (left, right)]
     tokens = [list(TOKEN.finditer(text)) for text in shown]
-    kept = common(*([match[1] for match in side[:WORD_LIMIT]] for side in tokens))
+    words = [[match[1] for match in side] for side in tokens]
+    start, end = _common_ends(*words)
+    stops = [len(side) - end for side in words]
+    limits = [min(stop, start + WORD_LIMIT) for stop in stops]
+    between = common(*(side[start:limit] for side, limit in zip(words, limits, strict=True)))
+    kept = [(place, place) for place in range(start)]
+    kept += [(start + i, start + j) for i, j in between]
+    kept += [(stops[0] + place, stops[1] + place) for place in range(end)]
     spaced = [pair for pair in kept if tokens[0][pair[0]][2] != tokens[1][pair[1]][2]]
     leads = [side[0].start() if side else len(text) for text, side in zip(shown, tokens, strict=True)]
     html = []
     for index, (text, side) in enumerate(zip(shown, tokens, strict=True)):
         same = {pair[index] for pair in kept}
-        other = [position for position in range(min(len(side), WORD_LIMIT)) if position not in same]
+        other = [position for position in range(start, limits[index]) if position not in same]
         spaces = [side[pair[index]].span(2) for pair in spaced]
         if shown[0][: leads[0]] != shown[1][: leads[1]]:
             spaces.append((0, leads[index]))
-        words = [(side[first].start(), side[last].end(1)) for first, last in _runs(other)]
-        html.append(_marked(text, words, [(start, end) for start, end in spaces if start < end]))
-    return Differences((html[0], html[1]), (len(tokens[0]) > WORD_LIMIT, len(tokens[1]) > WORD_LIMIT))
+        places = [(side[first].start(), side[last].end(1)) for first, last in _runs(other)]
+        html.append(_marked(text, places, [(first, last) for first, last in spaces if first < last]))
+    return Differences((html[0], html[1]), (limits[0] < stops[0], limits[1] < stops[1]))
+
+
+def _common_ends(left: list[str], right: list[str]) -> tuple[int, int]:
+    """Return how many words two lists have in common at their beginning, and then at their end.
+
+    Some longest common subsequence holds all of them.
+    """
+    shorter = min(len(left), len(right))
+    start = next((place for place in range(shorter) if left[place] != right[place]), shorter)
+    rest = shorter - start
+    end = next((place for place in range(rest) if left[-1 - place] != right[-1 - place]), rest)
+    return start, end
 
 
 def are_similar(left: str, right: str) -> bool:
@@ -105,8 +124,9 @@ def _marked(text: str, words: list[tuple[int, int]], spaces: list[tuple[int, int
     for (start, end), is_space in sorted([(one, False) for one in words] + [(one, True) for one in spaces]):
         html.append(make_visible(text[at:start]))
         shown = make_visible(text[start:end])
-        if is_space:  # the stylesheet draws a sign where a line ends
+        if is_space:  # the stylesheet draws a sign where a line ends, and at a tab
             shown = shown.replace("\n", '<span class="line-end"></span>\n')
+            shown = shown.replace("\t", '<span class="tab"></span>\t')
         html.append(f'<mark class="space">{shown}</mark>' if is_space else f"<mark>{shown}</mark>")
         at = end
     html.append(make_visible(text[at:]))

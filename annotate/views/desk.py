@@ -7,6 +7,7 @@ it. It names what it has on screen (`shown`), so that only what it lacks is sent
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
@@ -174,6 +175,7 @@ def _claim_next(request: ProjectRequest) -> Claim | None:
 def undo(request: ProjectRequest) -> HttpResponse:
     if request.project.archived_at:
         return _step(request, None, _("This project is archived: its judgments stay as they are."))
+    _keep_notes(request)
     claim = undoing.undo(request.project, request.user)
     return _step(request, claim, "" if claim else _("There is nothing to undo."))
 
@@ -183,6 +185,7 @@ def undo(request: ProjectRequest) -> HttpResponse:
 @for_its_user
 @project_view(*JUDGES)
 def redo(request: ProjectRequest) -> HttpResponse:
+    _keep_notes(request)
     judgment = undoing.redo(request.project, request.user)
     return _step(request, None, "" if judgment else _("There is nothing to redo."))
 
@@ -269,8 +272,18 @@ def flag(request: ProjectRequest) -> HttpResponse:
         text = _("Flagged. An admin will look at it; you can judge it or skip it.")
     if request.htmx:
         return notice(text, status, tag)
+    _keep_notes(request)
     messages.add_message(request, level, text)
     return redirect("judge", request.project.slug)
+
+
+def _keep_notes(request: ProjectRequest) -> None:
+    """Keep what a plain form holds beside its act, as the page that follows is a new one. The script keeps its own."""
+    if request.htmx or "asked" not in request.POST:
+        return
+    with suppress(RefusalError):  # the act itself is not refused for a note
+        written = verdict_form.read_draft(request.POST, was=request.POST.get("was", ""))
+        drafts.save_draft(request.project, request.user, request.POST.get("token", ""), written)
 
 
 # --- Answers -----------------------------------------------------------------------------------------------------

@@ -50,9 +50,12 @@ def read_notes(post: QueryDict) -> dict[str, Any]:
     }
 
 
-def read_draft(post: QueryDict) -> dict[str, Any]:
-    """Return what was entered so far: the notes, and the verdict if there is one (an undo restores the last one)."""
-    given = post.get("verdict", "")
+def read_draft(post: QueryDict, was: str = "") -> dict[str, Any]:
+    """Return what was entered so far: the notes, and the verdict if there is one (an undo restores the last one).
+
+    `was` is the restored verdict of a form that posts another act.
+    """
+    given = was or post.get("verdict", "")
     return read_notes(post) | (_fields(given) if given in CHOICES else {})
 
 

@@ -94,10 +94,9 @@ export class DraftKeeper {
     this.#sendIn(800);
   }
 
-  // Another tab wrote `key`.
+  // Another tab wrote `key`. Its annotator types there now, and not here, even where a field here has the focus.
   takeOver(key) {
-    const isHere = this.#drafts.isKey(key, this.#token);
-    if (isHere && !this.#desk.screen.comparison.contains(document.activeElement)) this.restore();
+    if (this.#drafts.isKey(key, this.#token)) this.restore();
   }
 
   async send() {

@@ -16,7 +16,7 @@ def url(name: str, *args: object) -> str:
 
 def hidden_fields(html: str) -> dict[str, str]:
     """Return the hidden fields of the comparison on a page or in a fragment."""
-    names = "token|view"
+    names = "token|view|was"
     return dict(
         re.findall(
             rf'<input type="hidden" name="({names})" value="([^"]*)"', html.split("<template", maxsplit=1)[0]

@@ -160,6 +160,33 @@ def test_a_phone_shows_everything_within_reach_of_a_thumb(
     assert top["y"] + top["height"] <= bottom["y"]
 
 
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(320, 256), (320, 568), (961, 450), (1024, 768), (1280, 720), (1366, 768), (1440, 900)],
+)
+def test_in_a_window_of_any_size_each_control_has_its_place(
+    project: Any, compare: Callable[..., Comparison], open_desk: Callable[..., Desk], width: int, height: int
+) -> None:
+    project.ask_rationale = True
+    project.reasons = stored_aspects(["Truer", "Shorter"])
+    project.criteria = stored_aspects(["Helpful", "Honest"])
+    project.save()
+    compare("How do I sort a list?", CODE, CODE + "!")
+    page = open_desk(width=width, height=height).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    beyond = """[...document.querySelectorAll('.desk-bar *, .notes *, .strip *')].filter((element) => {
+        const { right, width } = element.getBoundingClientRect();
+        return element.checkVisibility() && width > 1 && right > innerWidth + 1;
+    }).map((element) => element.textContent.trim())"""
+    assert page.evaluate(beyond) == []
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    ends = "name => [...document.querySelectorAll(name)].map((one) => one.getBoundingClientRect())[0]"
+    notes, strip, panes = (page.evaluate(ends, name) for name in (".notes", ".strip", ".panes"))
+    assert panes["bottom"] <= notes["top"] + 1
+    assert notes["bottom"] <= strip["top"] + 1
+    assert panes["height"] > 90  # px
+
+
 def test_under_a_thumb_the_verdicts_stay_where_they_are(
     compare: Callable[..., Comparison], open_page: Callable[..., Page], teammate: Any
 ) -> None:

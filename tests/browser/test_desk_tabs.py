@@ -48,6 +48,19 @@ def test_two_tabs_agree(desk: Desk) -> None:
     assert Claim.objects.filter(state="live").count() == 1
 
 
+def test_notes_go_on_where_they_were_typed_last(notes: Desk) -> None:
+    other = another_tab(notes).ready()
+    notes.page.fill("#rationale", "first words")
+    expect(other.page.locator("#rationale")).to_have_value("first words")
+    other.page.fill("#rationale", "first words, and more")
+    expect(notes.page.locator("#rationale")).to_be_focused()
+    expect(notes.page.locator("#rationale")).to_have_value("first words, and more")
+    token = notes.token
+    notes.page.locator(".verdict").first.click()
+    notes.moved_on(token).saved()
+    assert Judgment.objects.get().rationale == "first words, and more"
+
+
 def test_a_tab_that_is_sending_keeps_another_tabs_verdict(desk: Desk) -> None:
     other = another_tab(desk).ready()
     held: list[Route] = []

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from annotate.models import Comparison, Completion, Prompt
 from tests.browser.desk import Desk
+from tests.factories import compare
 
 MATHS = r"""The roots are
 
@@ -64,6 +65,17 @@ def test_formulas_are_typeset_and_others_stay_as_written(
     expect(page.get_by_text(r"This is not a formula: $\frac{a$.")).to_be_visible()
     expect(page.get_by_text("It costs $5 and $6.")).to_be_visible()
     assert page.locator("#comparison .math").first.get_attribute("title").startswith("$$\nx = ")
+
+
+def test_an_environment_is_typeset_without_a_number(project: Any, open_desk: Callable[..., Desk]) -> None:
+    texts = [
+        "\\begin{align}\nx &= 1 \\\\\ny &= 2\n\\end{align}",
+        "\\begin{equation}\nE = mc^2\n\\end{equation}",
+    ]
+    compare(project, "Write it in LaTeX.", *texts)
+    page = open_desk().page
+    expect(page.locator("#comparison math")).to_have_count(2)
+    expect(page.locator("#comparison .tml-eqn")).to_have_count(0)
 
 
 def test_a_page_without_mathematics_loads_none(desk: Desk) -> None:

@@ -38,6 +38,49 @@ def test_leaving_with_something_changed_asks_first(judgment_page: Page) -> None:
     expect(judgment_page.get_by_label("Rationale", exact=True)).to_have_value("After")
 
 
+def sign_in(page: Page, user: Any) -> None:
+    user.set_password("a long password")
+    user.save()
+    page.get_by_label("Username").fill(user.username)
+    page.get_by_label("Password").fill("a long password")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/login/" not in url)
+
+
+def send_without_a_sign_in(page: Page) -> None:
+    page.get_by_label("Rationale", exact=True).fill("After")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Save reasons and rationale").click()
+    expect(page.get_by_text("What you sent was not stored")).to_be_visible()
+
+
+def test_what_was_sent_after_a_sign_in_ended_is_there_again(judgment_page: Page, teammate: Any) -> None:
+    send_without_a_sign_in(judgment_page)
+    assert Judgment.objects.get().rationale == "Before"
+    sign_in(judgment_page, teammate)
+    expect(judgment_page.get_by_label("Rationale", exact=True)).to_have_value("After")
+    expect(judgment_page.get_by_text("this is not saved yet")).to_be_visible()
+    judgment_page.get_by_role("button", name="Save reasons and rationale").click()
+    expect(judgment_page.get_by_text("Changed.")).to_be_visible()
+    assert Judgment.objects.get(superseded_at=None).rationale == "After"
+    judgment_page.reload()
+    expect(judgment_page.get_by_text("this is not saved yet")).to_have_count(0)
+
+
+def test_what_was_sent_is_not_shown_to_another_user(
+    project: Any, owner: Any, outsider: Any, open_page: Callable[..., Page]
+) -> None:
+    project.memberships.create(user=outsider, role="admin")
+    page = open_page(owner, f"/p/{project.slug}/settings/")
+    page.get_by_label("Guidelines").fill("Written by the owner")
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Save settings").click()
+    page.wait_for_url("**/login/?next=**")
+    sign_in(page, outsider)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Settings")
+    expect(page.get_by_label("Guidelines")).not_to_have_value("Written by the owner")
+
+
 def test_saving_and_leaving_unchanged_ask_nothing(judgment_page: Page) -> None:
     asked: list[str] = []
     judgment_page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))

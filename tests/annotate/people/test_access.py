@@ -95,8 +95,11 @@ def test_a_form_leads_back_to_its_page_never_to_another_site(ask, client):
     def back_to(referer):
         return client.post("/p/reviews/", headers={"Referer": referer})["Location"]
 
-    assert back_to("http://testserver/p/reviews/history/?q=x") == "/login/?next=/p/reviews/history/%3Fq%3Dx"
-    assert back_to("https://evil.example/p/") == "/login/?next=/"
+    assert (
+        back_to("http://testserver/p/reviews/history/?q=x")
+        == "/login/?next=/p/reviews/history/%3Fq%3Dx%23unsent"
+    )
+    assert back_to("https://evil.example/p/") == "/login/?next=/%23unsent"
     headers = {"HX-Request": "true", "HX-Current-URL": "https://evil.example/p/"}
     assert client.get("/p/reviews/", headers=headers)["HX-Redirect"] == "/login/?next=/p/reviews/"
 

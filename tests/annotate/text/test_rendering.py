@@ -390,13 +390,13 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
     assert mark_differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
 
 
-plain_text = st.text(st.sampled_from("ab <&é映画,.\n\u202e"), max_size=60)
+plain_text = st.text(st.sampled_from("ab <&é映画,.\n\t\u202e"), max_size=60)
 
 
 @given(plain_text, plain_text)
 def test_differences_keep_every_character(left: str, right: str) -> None:
     for text, html in zip((left, right), mark_differences(left, right).html, strict=True):
-        assert re.sub('</?mark( class="space")?>|<span class="line-end"></span>', "", html) == (
+        assert re.sub('</?mark( class="space")?>|<span class="(line-end|tab)"></span>', "", html) == (
             hidden_characters.make_visible(text)
         )
 
@@ -407,3 +407,17 @@ def test_words_beyond_the_limit_are_unmarked_and_counted_out(word: str) -> None:
     assert found.stopped == (True, False)
     assert found.html[0].endswith("</mark>" + word.rstrip()) or found.html[0].endswith("</mark> " + word)
     assert mark_differences(word * WORD_LIMIT, "other").stopped == (False, False)
+
+
+def test_a_difference_far_into_two_texts_is_marked() -> None:
+    same = "one two " * WORD_LIMIT
+    found = mark_differences(same[:40_000] + "red " + same[:8_000], same[:40_000] + "blue " + same[:8_000])
+    assert [html.count("<mark>") for html in found.html] == [1, 1]
+    assert "<mark>blue</mark>" in found.html[1]
+    assert found.stopped == (False, False)
+
+
+def test_a_tab_is_told_from_spaces() -> None:
+    spaces, tab = mark_differences("if:\n    go", "if:\n\tgo").html
+    assert tab == f'if:<mark class="space">{LINE_END}<span class="tab"></span>\t</mark>go'
+    assert spaces == f'if:<mark class="space">{LINE_END}    </mark>go'

@@ -98,6 +98,27 @@ def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) ->
     }
 
 
+@pytest.mark.parametrize("act", ["flag", "undo", "redo"])
+def test_a_plain_form_keeps_the_notes_beside_its_act(desk: Client, project: Any, act: str) -> None:
+    project.ask_rationale = True
+    project.save()
+    fields = {**on_screen(desk), "asked": "rationale", "rationale": "It names the film."}
+    assert desk.post(url(act), fields).url == url("judge")
+    assert Claim.objects.get(token=fields["token"]).draft["rationale"] == "It names the film."
+
+
+def test_a_flag_leaves_the_verdict_that_an_undo_restored(desk: Client, project: Any) -> None:
+    project.ask_rationale = True
+    project.save()
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "b1"})
+    desk.post(url("undo"))
+    fields = {**on_screen(desk), "asked": "rationale", "rationale": "It names the film."}
+    desk.post(url("flag"), {**fields, "flag_note": "B names its model"})
+    page = desk.get(url("judge")).content.decode()
+    assert "It names the film." in page
+    assert 'data-was="b1"' in page
+
+
 def test_a_rationale_no_longer_asked_for_is_kept(desk: Client) -> None:
     desk.post(url("judge"), {**on_screen(desk), "verdict": "tie", "rationale": "It names the film."})
     assert Judgment.objects.get().rationale == "It names the film."

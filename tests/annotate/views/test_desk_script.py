@@ -245,13 +245,13 @@ def test_all_of_a_long_text_can_be_read_as_plain_text(
 def test_differences_that_stop_early_say_so(
     client_for: Any, teammate: Any, project: Any, make_comparisons: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotate.text.differences.WORD_LIMIT", 2)
-    make_comparisons(1)  # a word, a number and a stop
+    monkeypatch.setattr("annotate.text.differences.WORD_LIMIT", 0)
+    make_comparisons(1)
     client = client_for(teammate)
     token = on_screen(client)["token"]
     for view, words in (("differences", 2), ("rendered", 0)):
         html = client.get(url("texts", token), {"view": view}, headers=FRAGMENT).content.decode()
-        assert html.count("Compared: its first") == words
+        assert html.count("from the first difference on") == words
 
 
 def test_a_gold_verdict_is_told_only_where_the_project_tells(

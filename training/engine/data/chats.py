@@ -256,7 +256,10 @@ class Chats:
     def _apply(self, chat: Sequence[Message], tools: Tools, *, add_generation_prompt: bool = False) -> str:
         """Apply the template. Raises ChatRefusedError if it refuses the chat, DataError if it does too much."""
         if self.template is None and self.tokenizer.chat_template is None:
-            raise ModelError("The prompts are chat messages, but the model's tokenizer has no chat template.")
+            raise ModelError(
+                "The prompts are chat messages, but the model's tokenizer has no chat template. "
+                "Start again with one as chat_template, such as chatml."
+            )
         if self._takes_parts:
             chat = [in_parts(message) for message in chat]
         return self._apply_as_given(chat, tools, add_generation_prompt=add_generation_prompt)
