@@ -17,7 +17,8 @@ from django.conf import settings as site
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from training.endpoints.client import PromptRefusedError, Server, StoppedError
+from training.endpoints.client import Server
+from training.endpoints.errors import PromptRefusedError, StoppedError
 from training.engine.records import SamplingPrompt, read_prompts
 from training.engine.rundir import Log, RunDirectory, write_jsonl
 from training.models import Endpoint

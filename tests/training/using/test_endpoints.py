@@ -13,7 +13,8 @@ from annotate.models import Comparison, Completion, Policy, Prompt, TrailEntry
 from tests.training.using.conftest import KEY
 from tests.training.using.openai_server import completion
 from training.endpoints.addresses import find_place
-from training.endpoints.client import EndpointError, Server
+from training.endpoints.client import Server
+from training.endpoints.errors import EndpointError
 from training.models import Round
 from training.rounds import deciding, runner, state_machine
 

@@ -1,10 +1,14 @@
-"""Answers that grow while the engine's own child writes them."""
+"""Answers that grow while the engine's own child, or an endpoint, writes them."""
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
+from django.db import OperationalError, connection
 
+from tests.training.using.openai_server import event, part, stream
 from tests.training.using.slow_writer import working
 from tests.waiting import wait_for
 from training.models import Answer
@@ -48,3 +52,69 @@ def test_a_killed_child_leaves_what_was_written_and_a_sentence(slow_trial: Any) 
         assert answer().state == Answer.State.FAILED
     assert answer().text.startswith(before)
     assert answer().error.startswith("The engine ended without a word")
+
+
+@pytest.fixture
+def endpoint_trial(transactional_db: None, project: Any, owner: Any, make_endpoint: Any, sent: Any) -> Any:
+    chat = [{"role": "user", "content": "Why?"}]
+    return trials.request(project, owner, chat, [make_endpoint()], {"max_new_tokens": 9, "seed": 1})
+
+
+def test_the_text_of_an_endpoint_grows_into_the_answer(endpoint_trial: Any, server: Any) -> None:
+    is_seen = threading.Event()
+
+    def parts() -> Iterator[bytes]:
+        yield part("So ")
+        assert is_seen.wait(20)
+        yield part("it goes", "length")
+        yield event(b"[DONE]")
+
+    server.rules.append(lambda _path, _body: stream(parts()))
+    with working(endpoint_trial) as answer:
+        wait_for(lambda: answer().text == "So ")
+        assert answer().state == Answer.State.RUNNING
+        is_seen.set()
+        wait_for(lambda: not answer().is_live)
+        assert answer().state == Answer.State.DONE
+    assert (answer().text, answer().finish_reason) == ("So it goes", "length")
+    assert answer().sample["sampling"]["model"] == "acme-1"
+    assert answer().seconds_to_words < answer().seconds
+
+
+def test_an_endpoint_that_fails_midway_leaves_its_text(endpoint_trial: Any, server: Any) -> None:
+    parts = [part("Half a "), part("sent"), event({"error": {"message": "Out of memory"}})]
+    server.rules.append(lambda _path, _body: stream(parts))
+    with working(endpoint_trial) as answer:
+        wait_for(lambda: not answer().is_live)
+    assert (answer().state, answer().text) == (Answer.State.FAILED, "Half a sent")
+    assert answer().error == "The endpoint ended the answer with an error: Out of memory"
+
+
+def test_a_stop_leaves_an_endpoint_that_says_nothing(endpoint_trial: Any, server: Any) -> None:
+    is_over = threading.Event()
+
+    def parts() -> Iterator[bytes]:
+        yield part("So ")
+        is_over.wait(60)
+
+    server.rules.append(lambda _path, _body: stream(parts()))
+    with working(endpoint_trial) as answer:
+        wait_for(lambda: answer().text == "So ")
+        assert trials.cancel(endpoint_trial)
+    assert not is_over.is_set()  # the worker did not wait for it
+    is_over.set()
+    assert (answer().state, answer().text) == (Answer.State.CANCELLED, "So ")
+
+
+def test_a_storage_that_refuses_an_answer_is_told(endpoint_trial: Any, caplog: Any) -> None:
+    def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("UPDATE") and Answer.State.DONE in (params or ()):
+            raise OperationalError("disk I/O error")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse):
+        trials.answer(str(endpoint_trial.pk), "worker")
+    one = endpoint_trial.answers.get()
+    assert one.state == Answer.State.FAILED
+    assert one.error == "Something went wrong on the server, and it was written to its log."
+    assert "disk I/O error" in caplog.text

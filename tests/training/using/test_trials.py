@@ -242,3 +242,11 @@ def test_a_draft_takes_no_room_in_the_cache_of_texts(ask: Any, owner: Any, clien
     Answer.objects.update(text="Half **a** sentence")
     assert "<strong>a</strong> sentence" in flat(client.get(page, headers=FRAGMENT))
     assert rendering.CACHE.used == used
+
+
+def test_an_answer_is_stored_without_what_no_database_holds(ask: Any, server: Any) -> None:
+    server.rules.append(lambda _path, _body: (200, completion("a\0b\ud83d") | {"model": "m\0"}, {}))
+    _answer, trial = ask()
+    trials.answer(str(trial.pk), "worker")
+    one = trial.answers.first()
+    assert (one.state, one.text, one.sample["sampling"]["model"]) == (Answer.State.DONE, "ab?", "m")
