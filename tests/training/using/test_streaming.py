@@ -12,7 +12,8 @@ from tests.training.using.openai_server import event, part, stream
 from tests.training.using.slow_writer import working
 from tests.waiting import wait_for
 from training.models import Answer
-from training.usage import trials
+from training.rounds import child_process
+from training.usage import trials, warm_engine
 from training.usage.warm_engine import engine
 
 pytestmark = pytest.mark.once
@@ -41,6 +42,56 @@ def test_a_stop_keeps_what_was_written(slow_trial: Any) -> None:
         before = wait_for(lambda: answer().text)
         assert trials.cancel(slow_trial)
     assert answer().state == Answer.State.CANCELLED
+    assert answer().text.startswith(before)
+
+
+def answer_briefly(trial: Any) -> tuple[Any, set[str]]:
+    """Try the same with few tokens. Return the answer, and the phases that were seen."""
+    [policy] = [one.policy for one in trial.answers.all()]
+    short = {"max_new_tokens": 2, "temperature": 0}
+    following = trials.request(trial.project, trial.created_by, "A quiet", [policy], short)
+    phases: set[str] = set()
+    with working(following) as answer:
+
+        def is_done() -> bool:
+            phases.add(answer().phase)
+            return not answer().is_live
+
+        wait_for(is_done)
+    return answer(), phases
+
+
+def test_a_stop_keeps_the_child_warm(slow_trial: Any) -> None:
+    with working(slow_trial) as answer:
+        wait_for(lambda: answer().text)
+        child = engine.child.pid
+        assert trials.cancel(slow_trial)
+    following, phases = answer_briefly(slow_trial)
+    assert following.state == Answer.State.DONE
+    assert engine.child.pid == child
+    assert "loading" not in phases
+
+
+def test_an_answer_that_takes_too_long_keeps_the_child(slow_trial: Any, monkeypatch: Any) -> None:
+    assert answer_briefly(slow_trial)[0].state == Answer.State.DONE
+    child = engine.child.pid
+    monkeypatch.setattr(trials, "SECONDS", 0)
+    with working(slow_trial) as answer:
+        wait_for(lambda: not answer().is_live)
+    assert answer().error == "The answer took too long. Ask for fewer tokens."
+    assert engine.child.pid == child
+
+
+def test_a_child_that_hears_no_stop_is_ended(slow_trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_engine, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(child_process, "GRACE_SECONDS", 0.5)
+    with working(slow_trial) as answer:
+        before = wait_for(lambda: answer().text)
+        child = psutil.Process(engine.child.pid)
+        child.suspend()
+        assert trials.cancel(slow_trial)
+    assert not child.is_running()
+    assert engine.child is None
     assert answer().text.startswith(before)
 
 
