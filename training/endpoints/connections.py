@@ -60,9 +60,8 @@ class _Steps(io.RawIOBase):
 
     def __init__(self, patient: _PatientSocket) -> None:
         self.patient = patient
-        self.open = patient.sock.makefile(
-            "rb", buffering=0
-        )  # keeps the socket open, as http.client closes it early
+        # It keeps the socket open, which http.client closes before the answer is read.
+        self.open = patient.sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
