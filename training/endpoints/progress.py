@@ -34,7 +34,9 @@ class Progress:
         return self.until - time.monotonic()
 
     def add(self, part: str) -> None:
-        """Add to the text. Raises EndpointError if it is too long."""
+        """Add to the text. Its first words are told at once. Raises EndpointError if it is too long."""
+        if not self.size:
+            self.next = 0.0
         self.size += len(part)
         if self.size > LONGEST_TEXT:
             raise too_long()
