@@ -29,6 +29,7 @@ from primitives.text import make_storable
 from training.endpoints.client import Server
 from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
+from training.models.usage import TOOLS
 from training.rounds import workers
 from training.rounds.plan import Plan, on_this_machine
 from training.rounds.starts import check_writer, is_endpoint
@@ -49,7 +50,13 @@ State = Answer.State
 
 
 def request(
-    project: Project, by: User, content: Content, policies: Sequence[Policy], sampling: Mapping[str, Any]
+    project: Project,
+    by: User,
+    content: Content,
+    policies: Sequence[Policy],
+    sampling: Mapping[str, Any],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> Trial:
     """Ask for an answer of each policy. Raises RefusalError, naming the field at fault."""
     sweep()
@@ -66,7 +73,8 @@ def request(
             raise RefusalError(_("Your other prompts are being answered. Wait for them, or stop one."))
         if waiting.count() >= OPEN_PER_PROJECT:
             raise RefusalError(_("Many prompts of this project are being answered. Wait for them."))
-        trial = Trial.objects.create(project=project, created_by=by, content=content, sampling=dict(sampling))
+        kept = dict(sampling) | ({TOOLS: list(tools)} if tools else {})
+        trial = Trial.objects.create(project=project, created_by=by, content=content, sampling=kept)
         Answer.objects.bulk_create(
             Answer(trial=trial, policy=policy, position=place) for place, policy in enumerate(policies)
         )
@@ -212,9 +220,9 @@ def _hand_back(one: Answer) -> None:
 
 def _by_engine(one: Answer) -> dict[str, Any]:
     """Return a sample by the warm engine of this process."""
-    config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
+    config = on_this_machine(plan_of(one.policy, one.trial.settings).config)
     config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
-    return engine.write(config, one.trial.content, report_to(one), SECONDS)
+    return engine.write(config, one.trial.content, report_to(one), SECONDS, one.trial.tools)
 
 
 def report_to(one: Answer) -> Tell:
@@ -235,13 +243,14 @@ def report_to(one: Answer) -> Tell:
 
 def _by_endpoint(one: Answer) -> dict[str, Any]:
     """Return a sample by an endpoint."""
-    sampling = plan_of(one.policy, one.trial.sampling).config.sampling
+    sampling = plan_of(one.policy, one.trial.settings).config.sampling
     given = {name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
     endpoint, tell = one.policy.endpoint, report_to(one)
     found = Server(endpoint.url, endpoint.model).write(
         one.trial.content,
         given,
         seconds=SECONDS,
+        tools=one.trial.tools,
         tell=lambda text: tell("writing", 0, text),
     )
     return {

@@ -49,8 +49,10 @@ class WarmEngine:
         self.is_writing = False
         self.lock = threading.Lock()
 
-    def write(self, config: TrainConfig, prompt: Any, tell: Tell, seconds: float) -> dict[str, Any]:
-        """Return the line of samples.jsonl for one prompt.
+    def write(
+        self, config: TrainConfig, prompt: Any, tell: Tell, seconds: float, tools: Any = None
+    ) -> dict[str, Any]:
+        """Return the line of samples.jsonl for one prompt. `tools` are what its chat template is told of.
 
         `tell` hears how far it is, and what is written so far. Where it answers False the child stops writing, and
         UnwantedError is raised. Raises EngineRefusalError with the engine's sentence, and RefusalError after so many
@@ -58,7 +60,8 @@ class WarmEngine:
         """
         with self.lock:
             try:
-                return self._write(config, prompt, tell, time.monotonic() + seconds)
+                asked = {"config": config.to_dict(), "prompt": prompt, "tools": tools or None}
+                return self._write(asked, tell, time.monotonic() + seconds)
             finally:
                 if self.is_writing:
                     self._end()
@@ -68,8 +71,8 @@ class WarmEngine:
         with self.lock:
             self._end()
 
-    def _write(self, config: TrainConfig, prompt: Any, tell: Tell, deadline: float) -> dict[str, Any]:
-        request = json.dumps({"config": config.to_dict(), "prompt": prompt}).encode() + b"\n"
+    def _write(self, asked: dict[str, Any], tell: Tell, deadline: float) -> dict[str, Any]:
+        request = json.dumps(asked).encode() + b"\n"
         child = self._start()
         phase, share, text = "starting", 0.0, ""
         self.is_writing = True

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -80,6 +81,23 @@ def test_an_answer_that_takes_too_long_keeps_the_child(slow_trial: Any, monkeypa
         wait_for(lambda: not answer().is_live)
     assert answer().error == "The answer took too long. Ask for fewer tokens."
     assert engine.child.pid == child
+
+
+def test_the_engine_is_told_of_tools(slow_trial: Any, slow_model: Path) -> None:
+    template = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    (slow_model / "chat_template.jinja").write_text(template)
+    [policy] = [one.policy for one in slow_trial.answers.all()]
+    chat, lengths = [{"role": "user", "content": "A quiet"}], []
+    for tools in (None, [{"name": "look_up"}]):
+        settings = {"max_new_tokens": 1, "temperature": 0}
+        trial = trials.request(
+            slow_trial.project, slow_trial.created_by, chat, [policy], settings, tools=tools
+        )
+        trials.answer(str(trial.pk), "worker")
+        lengths.append(len(trial.answers.get().sample["prompt_token_ids"]))
+    assert lengths[0] < lengths[1]
 
 
 def test_a_child_that_hears_no_stop_is_ended(slow_trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,7 @@ def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any]
         ("text", "\n \n"): "is empty",
         ("text", "x" * 64_001): "at most 64000 characters",
         ("max_new_tokens", 5000): "less than or equal to 4096",
+        ("kind", "text"): "Plain text has no system message",
         ("temperature", -1): "greater than or equal to 0",
         ("policies", ()): "This field is required",
         ("policies", ("9" * 23,)): "is not one of the available choices",
@@ -108,7 +109,7 @@ def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any]
             (*(one.pk for one in pair), third, pair[0].pk + 99),
         ): "is not one of the available choices",
     }.items():
-        answer, trial = ask(**dict([changes]))
+        answer, trial = ask(**{"system": "Be brief."} | dict([changes]))
         assert (answer.status_code, trial) == (422, None), changes
         assert says in flat(answer), changes
 
@@ -250,3 +251,28 @@ def test_an_answer_is_stored_without_what_no_database_holds(ask: Any, server: An
     trials.answer(str(trial.pk), "worker")
     one = trial.answers.first()
     assert (one.state, one.text, one.sample["sampling"]["model"]) == (Answer.State.DONE, "ab?", "m")
+
+
+def test_a_prompt_with_tools_is_tried_with_them(
+    ask: Any, pair: list[Any], project: Any, owner: Any, client_for: Any, server: Any
+) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
+    prompt = Prompt(project=project)
+    prompt.set_content([{"role": "user", "content": "Look it up."}], tools)
+    prompt.save()
+    client = client_for(owner)
+    form = client.get(reverse("try-policy", args=["reviews", pair[0].pk]), {"prompt": prompt.pk})
+    assert "look_up" in flat(form)
+    _answer, trial = ask(prompt=prompt.pk)
+    trials.answer(str(trial.pk), "worker")
+    page = reverse("trial", args=["reviews", trial.pk])
+    assert "look_up" in flat(client.get(page))
+    client.post(page, {"action": "prompt"})
+    assert list(project.prompts.all()) == [prompt]
+    client.post(page, {"action": "again"})
+    trials.answer(str(Trial.objects.first().pk), "worker")
+    client.post(page, {"action": "reply", "policy": pair[0].pk, "text": "Go on"})
+    trials.answer(str(Trial.objects.first().pk), "worker")
+    assert [(body["tools"], body["seed"]) for _path, body, _key in server.asked] == [
+        (tools, seed) for seed in (3, 3, 4, 4, 3, 3)
+    ]

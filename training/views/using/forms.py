@@ -117,6 +117,8 @@ class TryForm(SamplingForm):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if not self.errors and not cleaned.get("prompt"):
+            if cleaned["kind"] == "text" and cleaned["system"].strip():
+                self.add_error("system", _("Plain text has no system message. Choose a chat message."))
             try:
                 cleaned["content"] = check_prompt(self._written(cleaned))
             except RowError as error:
@@ -128,6 +130,11 @@ class TryForm(SamplingForm):
         chosen = self.cleaned_data["prompt"]
         content: Content = chosen.content if chosen else self.cleaned_data["content"]
         return content
+
+    def tools(self) -> list[dict[str, Any]] | None:
+        """Return the tools of the project's prompt, if a valid form has one."""
+        chosen = self.cleaned_data["prompt"]
+        return chosen.tools if chosen else None
 
     @staticmethod
     def _written(cleaned: dict[str, Any]) -> Any:
