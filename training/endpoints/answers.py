@@ -6,6 +6,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.imports.contents import check_completion
+from annotate.imports.reader import RowError
+from annotate.text.chats import as_completion
 from primitives.text import make_storable, printable
 from training.endpoints.errors import EndpointError
 
@@ -18,8 +21,10 @@ def read_completion(answer: bytes) -> dict[str, Any]:
     try:
         data = json.loads(answer)
         choice = data["choices"][0]
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-        return describe(read_text(text), choice.get("finish_reason"), data.get("model"))
+        message = choice.get("message")
+        text = choice["text"] if message is None else message.get("content")
+        calls = message.get("tool_calls") if message else None
+        return describe(read_text(text), choice.get("finish_reason"), data.get("model"), calls)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise misunderstood() from error
 
@@ -37,10 +42,21 @@ def read_text(text: object) -> str:
     return text or ""
 
 
-def describe(text: str, reason: object, model: object) -> dict[str, Any]:
-    """Return a completion as callers have it: text, finish_reason, and the model that the server names."""
-    return {
-        "text": make_storable(text),
+def describe(text: str, reason: object, model: object, calls: object = None) -> dict[str, Any]:
+    """Return a completion as callers have it: text, finish_reason, and the model that the server names.
+
+    One that calls tools has its `messages` too. Raises EndpointError if a call is not one.
+    """
+    said: dict[str, Any] = {"text": make_storable(text)}
+    if calls:
+        try:
+            said["messages"] = check_completion(
+                [{"role": "assistant", "content": said["text"] or None, "tool_calls": calls}], "completion"
+            )
+        except RowError as error:
+            raise misunderstood() from error
+        said["text"] = as_completion(said["messages"])
+    return said | {
         "finish_reason": FINISH_REASONS.get(reason, "unknown") if isinstance(reason, str) else "unknown",
         "model": make_storable(str(model or ""))[:LONGEST_MODEL],
     }

@@ -35,12 +35,16 @@ class Progress:
 
     def add(self, part: str) -> None:
         """Add to the text. Its first words are told at once. Raises EndpointError if it is too long."""
-        if not self.size:
+        if part and not self.parts:
             self.next = 0.0
+        self.count(part)
+        self.parts.append(part)
+
+    def count(self, part: str) -> None:
+        """Count what came beside the text. Raises EndpointError if it is all too long."""
         self.size += len(part)
         if self.size > LONGEST_TEXT:
             raise too_long()
-        self.parts.append(part)
 
     def step(self) -> None:
         """Tell the text if it is time. Raises StoppedError if it is not wanted, and TimeoutError past the deadline."""

@@ -11,6 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from training.endpoints.answers import describe, explain, misunderstood, read_part, too_long
+from training.endpoints.calls import Calls
 from training.endpoints.errors import EndpointError
 from training.endpoints.progress import Progress
 
@@ -47,6 +48,7 @@ def read_stream(answer: http.client.HTTPResponse, progress: Progress) -> dict[st
 
 def _read(answer: http.client.HTTPResponse, progress: Progress) -> dict[str, Any]:
     reason, model, is_done = None, None, False
+    calls = Calls(progress)
     for data in _events(answer):
         if data.strip() == LAST:
             is_done = True
@@ -55,10 +57,11 @@ def _read(answer: http.client.HTTPResponse, progress: Progress) -> dict[str, Any
         model = model or event.get("model")
         for choice in _choices(event):
             progress.add(read_part(choice))
+            calls.add(choice.get("delta"))
             reason = choice.get("finish_reason") or reason
     if reason is None and not is_done:
         raise _broken_off() if progress.size else misunderstood()
-    return describe(progress.text, reason, model)
+    return describe(progress.text, reason, model, calls.read())
 
 
 def _events(answer: http.client.HTTPResponse) -> Iterator[str]:

@@ -92,6 +92,7 @@ class EndpointWriting(AbstractContextManager["EndpointWriting"]):
                 "completion": found["text"],
                 "finish_reason": found["finish_reason"],
                 "model": found["model"],
+                **({"messages": found["messages"]} if "messages" in found else {}),
             }
         with self.lock:
             self.log.append(line)

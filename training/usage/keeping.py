@@ -62,6 +62,7 @@ def _completion(answer: Answer, prompt: Prompt) -> Completion:
         prompt=prompt,
         policy_id=answer.policy_id,
         text=answer.text,
+        messages=sample.get("messages"),
         token_ids=sample.get("token_ids"),
         prompt_token_ids=sample.get("prompt_token_ids"),
         logprob=sample.get("logprob"),

@@ -197,7 +197,8 @@ def _write(one: Answer) -> None:
 def _keep(one: Answer, sample: Mapping[str, Any]) -> None:
     columns = ("completion", "finish_reason", "id", "index")
     rest = {name: value for name, value in sample.items() if name not in columns}
-    kept = {name: rest.pop(name, None) for name in ("token_ids", "prompt_token_ids", "logprob", "seed")}
+    beside = ("token_ids", "prompt_token_ids", "logprob", "seed", "messages")
+    kept = {name: rest.pop(name, None) for name in beside}
     _ours(one).update(
         state=State.DONE,
         text=make_storable(sample["completion"]),
@@ -256,6 +257,7 @@ def _by_endpoint(one: Answer) -> dict[str, Any]:
     return {
         "completion": found["text"],
         "finish_reason": found["finish_reason"],
+        "messages": found.get("messages"),
         "model": found["model"],
         "endpoint": endpoint.url,
         **given,

@@ -243,3 +243,55 @@ def test_a_stream_leads_to_no_other_host(ask: Any, server: Any) -> None:
     with pytest.raises(EndpointError, match="status 307"):
         asking.write()
     assert len(server.asked) == 1
+
+
+def call(index: int | None, **parts: Any) -> bytes:
+    """Return the event with a part of a call of a tool."""
+    function = {name: parts.pop(name) for name in ("name", "arguments") if name in parts}
+    place = {} if index is None else {"index": index}
+    return event({"choices": [{"delta": {"tool_calls": [{**place, **parts, "function": function}]}}]})
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"of": "Bonn"}'}}
+
+
+def test_calls_of_tools_are_put_together(ask: Any) -> None:
+    parts = [
+        part("Let me see."),
+        call(0, id="c1", type="function", name="look_up", arguments=""),
+        call(0, arguments='{"of": '),
+        call(0, arguments='"Bonn"}'),
+        call(1, name="count", arguments="{}"),
+        part(None, "tool_calls"),
+        event(b"[DONE]"),
+    ]
+    found = ask(stream(parts)).write()
+    other = {"type": "function", "function": {"name": "count", "arguments": "{}"}}
+    said = {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL, other]}
+    assert (found["messages"], found["finish_reason"]) == ([said], "unknown")
+    assert "look_up" in found["text"]
+
+
+def test_a_call_that_comes_at_once_is_kept(ask: Any) -> None:
+    said = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    found = ask((200, {"choices": [{"message": said, "finish_reason": "tool_calls"}]}, {})).write()
+    assert found["messages"] == [said]
+    assert "look_up" in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ([call(index, name="f") for index in range(200)], "too long"),
+        ([call(0, name="f"), *[call(0, arguments="x" * 50_000)] * 4], "not that of OpenAI"),
+        ([call(0, name=["f"])], "not that of OpenAI"),
+        ([call("0", name="f")], "not that of OpenAI"),
+        ([call(0, arguments="{}")], "not that of OpenAI"),
+        ([event({"choices": [{"delta": {"tool_calls": "f"}}]})], "not that of OpenAI"),
+        ([event({"choices": [{"delta": {"tool_calls": [{"function": 1}]}}]})], "not that of OpenAI"),
+    ],
+    ids=["many", "long", "name", "index", "nameless", "text", "number"],
+)
+def test_calls_that_are_none_are_refused(ask: Any, parts: list[bytes], says: str) -> None:
+    with pytest.raises(EndpointError, match=says):
+        ask(stream([*parts, event(b"[DONE]")])).write()

@@ -124,6 +124,24 @@ def test_a_round_keeps_what_came_and_goes_on(
     assert server.most_at_once <= site.ENDPOINT_REQUESTS
 
 
+def test_a_round_keeps_calls_of_tools(project: Any, owner: Any, make_endpoint: Any, server: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
+    prompt = Prompt(project=project)
+    prompt.set_content([{"role": "user", "content": "Look it up."}], tools)
+    prompt.save()
+    calls = [{"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
+    said = {"role": "assistant", "content": None, "tool_calls": calls}
+    replies = [{"choices": [{"message": said, "finish_reason": "tool_calls"}]}, completion("I will not.")]
+    server.rules.append(lambda _path, _body: (200, replies.pop(), {}))
+    round_ = work(state_machine.write(project, owner, 1, policy=make_endpoint()))
+    assert round_.state == "written", round_.reason
+    assert {body["tools"][0]["function"]["name"] for _path, body, _key in server.asked} == {"look_up"}
+    comparison = Comparison.objects.get(project=project)
+    found = [comparison.first, comparison.second]
+    assert sorted((one.messages for one in found), key=bool) == [None, [said]]
+    assert all("messages" not in one.sampling and one.text for one in found)
+
+
 def test_two_policies_write_a_side_each(project: Any, owner: Any, make_endpoint: Any, server: Any) -> None:
     add_prompts(project, "One begins", "Two begins")
     first, second = make_endpoint("acme"), make_endpoint("other")

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -83,11 +82,7 @@ def test_an_answer_that_takes_too_long_keeps_the_child(slow_trial: Any, monkeypa
     assert engine.child.pid == child
 
 
-def test_the_engine_is_told_of_tools(slow_trial: Any, slow_model: Path) -> None:
-    template = (
-        "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
-    )
-    (slow_model / "chat_template.jinja").write_text(template)
+def test_the_engine_is_told_of_tools(slow_trial: Any) -> None:
     [policy] = [one.policy for one in slow_trial.answers.all()]
     chat, lengths = [{"role": "user", "content": "A quiet"}], []
     for tools in (None, [{"name": "look_up"}]):

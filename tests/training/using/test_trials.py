@@ -276,3 +276,26 @@ def test_a_prompt_with_tools_is_tried_with_them(
     assert [(body["tools"], body["seed"]) for _path, body, _key in server.asked] == [
         (tools, seed) for seed in (3, 3, 4, 4, 3, 3)
     ]
+
+
+def test_a_call_of_a_tool_is_kept_as_a_message(
+    ask: Any, pair: list[Any], owner: Any, client_for: Any, server: Any
+) -> None:
+    function = {"name": "look_up", "arguments": '{"of": "Bonn"}'}
+    said = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+    replies = [{"choices": [{"message": said, "finish_reason": "tool_calls"}]}, completion("It is.")]
+    server.rules.append(lambda _path, _body: (200, replies.pop(0), {}) if replies else None)
+    _answer, trial = ask()
+    trials.answer(str(trial.pk), "worker")
+    page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
+    assert "look_up" in flat(client.get(page))
+    first, second = (one.pk for one in pair)
+    client.post(page, {"action": "comparison", "pair": f"{first}-{second}"})
+    made = Comparison.objects.get()
+    assert {one.policy_id: one.messages for one in (made.first, made.second)} == {first: [said], second: None}
+    client.post(page, {"action": "reply", "policy": first, "text": "Go on"})
+    assert Trial.objects.first().content[1:] == [said, {"role": "user", "content": "Go on"}]

@@ -13,6 +13,7 @@ from annotate.imports.contents import check_prompt
 from annotate.imports.reader import RowError
 from annotate.models import Policy, Project, Prompt
 from annotate.text.chats import Content
+from training.models import Answer
 from training.rounds import lineage
 from training.rounds.plan import Plan
 from training.rounds.starts import check_writer
@@ -156,12 +157,12 @@ class ReplyForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2}),
     )
 
-    def content(self, before: list[dict[str, Any]], answer: str) -> Content:
+    def content(self, before: list[dict[str, Any]], answer: Answer) -> Content:
         """Return the chat with the answer and the reply. Raises RefusalError if it is too long."""
         text = self.cleaned_data["text"].replace("\r\n", "\n")
-        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": text}]
+        said = answer.sample.get("messages") or [{"role": "assistant", "content": answer.text}]
         try:
-            return check_prompt([*before, *turns])
+            return check_prompt([*before, *said, {"role": "user", "content": text}])
         except RowError as error:
             raise RefusalError(capfirst(str(error)), "text") from error
 

@@ -136,7 +136,7 @@ def _reply(request: ProjectRequest, trial: Trial) -> HttpResponse:
     written = trial.answers.filter(policy=form.cleaned_data["policy"], state=Answer.State.DONE).first()
     if written is None:
         raise RefusalError(_("This policy has not answered yet. Reply to one that has."))
-    return _ask(request, trial, form.content(trial.content, written.text), trial.settings)
+    return _ask(request, trial, form.content(trial.content, written), trial.settings)
 
 
 def _ask(request: ProjectRequest, trial: Trial, content: Any, sampling: dict[str, Any]) -> HttpResponse:
