@@ -193,9 +193,9 @@ class BringForm(forms.Form):
     ADAPTER, MODEL, ENDPOINT = "adapter", "model", "endpoint"
 
     KINDS = (
-        (ADAPTER, _("An adapter (LoRA)")),
-        (MODEL, _("A model")),
-        (ENDPOINT, _("An endpoint that only writes")),
+        (ADAPTER, _("Adapter (LoRA)")),
+        (MODEL, _("Model")),
+        (ENDPOINT, _("Endpoint")),
     )
     GROUPS = {
         ADAPTER: ("base", "is_same_base", "file", "place"),
