@@ -102,8 +102,8 @@ def excerpt(text: object, length: int) -> str:
 
 @register.simple_tag
 def formatted(prompt: Prompt, project: Project) -> Chat:
-    """Return a prompt with its Markdown formatted, for `annotate/_chat.html`."""
-    return show_chat(prompt.content, hosts=project.image_hosts)
+    """Return a prompt with its Markdown formatted and its tools, for `annotate/_chat.html`."""
+    return show_chat(prompt.content, tools=prompt.tools, hosts=project.image_hosts)
 
 
 @register.simple_tag

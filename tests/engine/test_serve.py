@@ -1,10 +1,12 @@
-"""The warm process: one request a line, each answered as `sample` would, and an error ends nothing."""
+"""The warm process: one request a line, each answered as `sample` would, and neither errors nor stops end it."""
 
 import json
+import os
+from itertools import count
 
 from training.engine.rundir import write_jsonl
 from training.engine.sample import load_native, sample
-from training.engine.serve import Desk
+from training.engine.serve import Desk, Requests
 
 
 def test_answers_are_those_of_sample_and_errors_end_nothing(make_run) -> None:
@@ -111,3 +113,39 @@ def test_longer_answers_than_those_checked_are_checked(make_run) -> None:
         desk.answer(json.dumps({"config": config | {"sampling": sampling}, "prompt": "the film"}).encode())
         assert "sample" in said[-1]
         assert [one.checked for one in desk.kept.values()] == [checked]
+
+
+def test_a_stop_ends_the_answer_and_keeps_the_policy(make_run) -> None:
+    run = make_run(sampling={"max_new_tokens": 40, "seed": 3, "temperature": 2.0})
+    request = {"config": json.loads(run.config_file.read_text()), "prompt": "the film was"}
+    line, said = json.dumps(request).encode(), []
+    Desk(said.append).answer(line)
+    expected, tokens = said[-1], count()
+    stopped: list[dict] = []
+    desk = Desk(stopped.append, pace=0, wants_stop=lambda: next(tokens) == 5)
+    desk.answer(line)
+    assert stopped[-1] == {"stopped": True}
+    assert 1 < sum(one.get("phase") == "writing" for one in stopped) < 6
+    desk.answer(line)
+    assert stopped[-1] == expected
+    assert stopped.count({"phase": "loading"}) == 1
+
+
+def test_lines_are_read_whole_and_in_order() -> None:
+    source, sink = os.pipe()
+    with Requests(source) as requests, os.fdopen(sink, "wb", buffering=0) as asked:
+        assert requests.wait(0) is None
+        asked.write(b'{"stop": true}\nfirst\nsec')
+        assert requests.wait(0) == b"first\n"
+        assert not requests.wants_stop()
+        asked.write(b'ond\n{"stop": tr')
+        assert not requests.wants_stop()
+        assert requests.wait(0) == b"second\n"
+        assert not requests.wants_stop()
+        asked.write(b'ue}\n{"stop": true, "prompt": ""}\nlast')
+        assert requests.wants_stop()
+        assert not requests.wants_stop()
+        assert requests.wait(0) == b'{"stop": true, "prompt": ""}\n'
+        asked.close()
+        assert not requests.wants_stop()
+        assert [requests.wait(0), requests.wait(0)] == [b"last", None]

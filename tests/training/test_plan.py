@@ -48,6 +48,17 @@ def test_a_round_from_an_adapter_keeps_the_adapters_shape(project: Project, trai
     assert Plan.for_project(project, project.current_policy, {}).config.lora.experts == "all"
 
 
+def test_an_adapter_that_cannot_be_scaled_writes(project: Project, trained: Policy) -> None:
+    """A budget is of trainings: with DoRA none keeps it, and its policy can be tried, merged and written by."""
+    shape = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "use_dora": True}
+    (Path(settings.VAR) / trained.adapter / "adapter_config.json").write_text(json.dumps(shape))
+    project.training_settings = {"kl_budget": 2.0}
+    config = Plan.for_project(project, trained, {}, trains=False).config
+    assert (config.lora.dora, config.kl_budget) == (True, None)
+    with pytest.raises(RoundError, match=r"^kl_budget cannot be kept with lora\.dora"):
+        Plan.for_project(project, trained, {})
+
+
 @pytest.mark.parametrize(("name", "value"), [("r", 16), ("alpha", 32.0), ("target_modules", ["v_proj"])])
 def test_another_shape_than_the_adapters_is_refused_by_name(
     project: Project, trained: Policy, name: str, value: Any

@@ -3,8 +3,6 @@
 import http.client
 import json
 import random
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -15,26 +13,30 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from primitives.text import make_storable, printable
 from training.endpoints.addresses import Place, find_place
+from training.endpoints.answers import explain, read_completion, too_long
+from training.endpoints.connections import Connection
+from training.endpoints.errors import EndpointError, PromptRefusedError
+from training.endpoints.progress import Progress, Tell
+from training.endpoints.streaming import is_stream, read_stream
 
-REQUEST_SECONDS = 300.0  # of one request
+REQUEST_SECONDS = 300.0  # of one request whose answer comes at once
 LONGEST_ANSWER = 8 << 20  # bytes
 BACKOFF, LONGEST_PAUSE = 0.5, 60.0  # seconds
 BUSY = (408, 409, 425, 429)
-FINISH_REASONS = {"stop": "stop", "length": "length"}
 
 
-class EndpointError(RefusalError):
-    """A failure of the endpoint that holds for every prompt: its key, its model, its address."""
+@dataclass(frozen=True)
+class Reply:
+    """The reply to one request. The status is 0 where there was none, and `content` then names the error.
 
+    `wait` is the seconds to wait that the server asks for. `completion` is there if it was streamed.
+    """
 
-class PromptRefusedError(RefusalError):
-    """A refusal of one prompt. Others may be written for."""
-
-
-class StoppedError(Exception):
-    """The end of a request that is not wanted any more."""
+    status: int
+    content: bytes = b""
+    wait: float | None = None
+    completion: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,31 +52,39 @@ class Server:
         sampling: Mapping[str, Any],
         *,
         seconds: float,
-        stop: threading.Event,
+        stop: threading.Event | None = None,
         tools: Any = None,
+        tell: Tell | None = None,
     ) -> dict[str, Any]:
         """Return a completion: text, finish_reason, and the model that the server names.
 
-        `sampling` has max_new_tokens, temperature, top_p and seed; what is None is left to the server. Raises
-        EndpointError, PromptRefusedError, or StoppedError.
+        `sampling` has max_new_tokens, temperature, top_p and seed; what is None is left to the server. `stop` ends the
+        pauses between retries. With `tell` the server is asked for its tokens as they come: `tell` hears the text so
+        far about twice a second, and answers whether it is still wanted. Raises EndpointError, PromptRefusedError, or
+        StoppedError.
         """
-        place, deadline = find_place(self.url), time.monotonic() + seconds
+        place = find_place(self.url)
+        progress = Progress(seconds, stop or threading.Event(), tell or (lambda _text: True))
         body, pause = _body(self.model, prompt, sampling, tools), BACKOFF
+        if tell is not None:
+            body["stream"] = True
         path = f"{place.path}/{'completions' if isinstance(prompt, str) else 'chat/completions'}"
         while True:
-            status, answer, wait = _post(place, path, body, min(REQUEST_SECONDS, deadline - time.monotonic()))
-            if status == 200:
-                return _read(answer)
-            if status == 400 and "max_tokens" in body and b"max_completion_tokens" in answer:
-                body["max_completion_tokens"] = body.pop("max_tokens")  # as newer models call it
+            reply = _post(place, path, body, progress)
+            if reply.completion is not None:
+                return reply.completion
+            if reply.status == 200:
+                return read_completion(reply.content)
+            if _simplify(body, reply):
                 continue
-            if status and status < 500 and status not in BUSY:
-                raise _refusal(status, answer)
-            delay = min(wait if wait is not None else pause * (1 + random.random()), LONGEST_PAUSE)
-            if time.monotonic() + delay >= deadline:
-                raise EndpointError(_busy(status, answer))
-            if stop.wait(delay):
-                raise StoppedError
+            if reply.status and reply.status < 500 and reply.status not in BUSY:
+                raise _refusal(reply)
+            delay = min(
+                reply.wait if reply.wait is not None else pause * (1 + random.random()), LONGEST_PAUSE
+            )
+            if delay >= progress.seconds_left:
+                raise EndpointError(_busy(reply))
+            progress.wait(delay)
             pause = min(2 * pause, LONGEST_PAUSE)
 
 
@@ -90,84 +100,52 @@ def _body(model: str, prompt: Any, sampling: Mapping[str, Any], tools: Any) -> d
     return {"model": model, **what, **{name: value for name, value in given.items() if value is not None}}
 
 
-def _post(
-    place: Place, path: str, body: Mapping[str, Any], seconds: float
-) -> tuple[int, bytes, float | None]:
-    """Return status, answer, and the seconds to wait that the server asks for. The status is 0 without an answer."""
-    headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "Whetstone"}
+def _simplify(body: dict[str, Any], reply: Reply) -> bool:
+    """Change what this server refused for its name alone. Return whether to ask again."""
+    if reply.status == 400 and "max_tokens" in body and b"max_completion_tokens" in reply.content:
+        body["max_completion_tokens"] = body.pop("max_tokens")  # as newer models call it
+        return True
+    return reply.status in (400, 422) and b"stream" in reply.content and body.pop("stream", False)
+
+
+def _post(place: Place, path: str, body: Mapping[str, Any], progress: Progress) -> Reply:
+    streams = bool(body.get("stream"))
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream, application/json" if streams else "application/json",
+        "User-Agent": "Whetstone",
+    }
     if place.key:
         headers["Authorization"] = f"Bearer {place.key}"
-    with closing(_Connection(place, max(seconds, 1.0))) as connection:
+    until = progress.until if streams else min(progress.until, time.monotonic() + REQUEST_SECONDS)
+    with closing(Connection(place, progress, until)) as connection:
         try:
             connection.request("POST", path, json.dumps(body).encode(), headers)
             with connection.getresponse() as answer:
+                if answer.status == 200 and is_stream(answer):
+                    return Reply(200, completion=read_stream(answer, progress))
                 content = answer.read(LONGEST_ANSWER + 1)
                 asked = answer.headers.get("Retry-After", "")
         except (OSError, http.client.HTTPException) as error:
-            return 0, type(error).__name__.encode(), None
+            return Reply(0, type(error).__name__.encode())
     if len(content) > LONGEST_ANSWER:
-        raise EndpointError(_("The endpoint’s answer is too long."))
-    return answer.status, content, float(asked) if asked.isdecimal() else None
+        raise too_long()
+    return Reply(answer.status, content, float(asked) if asked.isdecimal() else None)
 
 
-class _Connection(http.client.HTTPConnection):
-    """A connection to the address that was checked, under the name of its host. It follows no redirect."""
-
-    def __init__(self, place: Place, seconds: float) -> None:
-        super().__init__(place.host, place.port, timeout=seconds)
-        self.place, self.address = place, place.connect_to()
-        if place.scheme == "https":
-            self.default_port = http.client.HTTPS_PORT
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self.address, self.port), self.timeout)
-        if self.place.scheme == "https":
-            secure = ssl.create_default_context()
-            self.sock = secure.wrap_socket(self.sock, server_hostname=self.host)
-
-
-def _read(answer: bytes) -> dict[str, Any]:
-    """Return what a successful answer says. Raises EndpointError if it is not of OpenAI's interface."""
-    try:
-        data = json.loads(answer)
-        choice = data["choices"][0]
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-        reason = choice.get("finish_reason")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise EndpointError(_("The endpoint’s answer is not that of OpenAI’s interface.")) from error
-    if not isinstance(text, str | None):
-        raise EndpointError(_("The endpoint’s answer is not that of OpenAI’s interface."))
-    return {
-        "text": make_storable(text or ""),
-        "finish_reason": FINISH_REASONS.get(reason, "unknown") if isinstance(reason, str) else "unknown",
-        "model": make_storable(str(data.get("model") or ""))[:200],
-    }
-
-
-def _refusal(status: int, answer: bytes) -> RefusalError:
-    if status in (401, 403):
-        return EndpointError(
-            _("The endpoint does not take this site’s key (status %(status)s).") % {"status": status}
-        )
-    if status in (400, 413, 422):
+def _refusal(reply: Reply) -> RefusalError:
+    if reply.status in (401, 403):
+        sentence = _("The endpoint does not take this site’s key (status %(status)s).")
+        return EndpointError(sentence % {"status": reply.status})
+    if reply.status in (400, 413, 422):
         sentence = _("The endpoint refused the prompt: %(why)s")
-        return PromptRefusedError(sentence % {"why": _reason(answer)})
+        return PromptRefusedError(sentence % {"why": explain(reply.content)})
     sentence = _("The endpoint answered with status %(status)s: %(why)s")
-    return EndpointError(sentence % {"status": status, "why": _reason(answer)})
+    return EndpointError(sentence % {"status": reply.status, "why": explain(reply.content)})
 
 
-def _busy(status: int, answer: bytes) -> str:
-    if not status:
-        return _("The endpoint could not be reached (%(why)s).") % {"why": answer.decode()}
+def _busy(reply: Reply) -> str:
+    if not reply.status:
+        return _("The endpoint could not be reached (%(why)s).") % {"why": reply.content.decode()}
     sentence = _("The endpoint stayed busy until the deadline (status %(status)s): %(why)s")
-    return sentence % {"status": status, "why": _reason(answer)}
-
-
-def _reason(answer: bytes) -> str:
-    """Return the message of an error, or the beginning of whatever came."""
-    try:
-        error = json.loads(answer)["error"]
-        said = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError, RecursionError):
-        said = answer[:400].decode(errors="replace")
-    return printable(str(said), 300)
+    return sentence % {"status": reply.status, "why": explain(reply.content)}

@@ -17,7 +17,8 @@ from django.conf import settings as site
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
-from training.endpoints.client import PromptRefusedError, Server, StoppedError
+from training.endpoints.client import Server
+from training.endpoints.errors import PromptRefusedError, StoppedError
 from training.engine.records import SamplingPrompt, read_prompts
 from training.engine.rundir import Log, RunDirectory, write_jsonl
 from training.models import Endpoint
@@ -91,6 +92,7 @@ class EndpointWriting(AbstractContextManager["EndpointWriting"]):
                 "completion": found["text"],
                 "finish_reason": found["finish_reason"],
                 "model": found["model"],
+                **({"messages": found["messages"]} if "messages" in found else {}),
             }
         with self.lock:
             self.log.append(line)

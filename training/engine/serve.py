@@ -3,7 +3,8 @@
 One JSON object a line. A request is {"config": {...}, "prompt": "..." or [...], "id": "1"}, with the settings of
 config.json; `start_adapter` is the policy that writes. Answers to it are {"phase": "loading"}, then about twice a
 second {"phase": "writing", "share": 0.5, "text": "so far"}, and at last {"sample": {...}}, which is a line of
-samples.jsonl, or {"error": "...", "code": 5}. The process ends with its input, or when nothing was asked for a while.
+samples.jsonl, or {"error": "...", "code": 5}. The line {"stop": true} ends the answer that is being written, which is
+{"stopped": true} then. The process ends with its input, or when nothing was asked for a while.
 """
 
 import json
@@ -12,7 +13,7 @@ import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from training.engine.sampling.stopping import stops_of
 
 IDLE_SECONDS = 300.0
 LONGEST_LINE = 8 << 20  # bytes of a request
+LONGEST_STOP = 100  # bytes of a wish to stop
 SMALL = 1 << 30  # bytes of weights; larger models are not kept beside one another
 MOST_KEPT = 4
 PACE = 0.5  # seconds between two parts of an answer
@@ -71,20 +73,83 @@ def serve(idle: float = IDLE_SECONDS) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    desk = Desk(say)
-    with suppress(BrokenPipeError):
+    with suppress(BrokenPipeError), Requests(os.dup(0)) as requests:
+        desk = Desk(say, wants_stop=requests.wants_stop)
         say({"phase": "ready"})
-        # Unbuffered: what a buffer had taken already, `select` would not know of.
-        with os.fdopen(os.dup(0), "rb", buffering=0) as requests:
-            while select.select([requests], [], [], idle)[0] and (line := requests.readline(LONGEST_LINE)):
-                desk.answer(line)
+        while (line := requests.wait(idle)) is not None:
+            desk.answer(line)
+
+
+class Requests(AbstractContextManager["Requests"]):
+    """The lines that are asked, read from a file descriptor: requests, and wishes to stop."""
+
+    def __init__(self, source: int) -> None:
+        self.source, self.rest, self.has_ended = source, b"", False
+
+    def __exit__(self, *_raised: object) -> None:
+        os.close(self.source)
+
+    def wait(self, seconds: float) -> bytes | None:
+        """Return the next request, or None if the input has ended or nothing came for so many seconds.
+
+        A wish to stop that came after its answer is dropped.
+        """
+        while True:
+            line = self._take()
+            if line is not None and not _is_stop(line):
+                return line
+            if line is None and not self._read(seconds):
+                return None
+
+    def wants_stop(self) -> bool:
+        """Return whether the next line wishes to stop, without waiting for it. Such a line is taken."""
+        while (line := self._next()) is None and self._read(0):
+            pass
+        if line is None or not _is_stop(line):
+            return False
+        self._take()
+        return True
+
+    def _next(self) -> bytes | None:
+        """Return the next line, if it is there whole. A line that is too long ends where it is."""
+        end = self.rest.find(b"\n", 0, LONGEST_LINE) + 1
+        if not end and (self.has_ended or len(self.rest) >= LONGEST_LINE):
+            end = min(len(self.rest), LONGEST_LINE)
+        return self.rest[:end] if end else None
+
+    def _take(self) -> bytes | None:
+        line = self._next()
+        if line is not None:
+            self.rest = self.rest[len(line) :]
+        return line
+
+    def _read(self, seconds: float) -> bool:
+        """Return whether something came, or the input has just ended."""
+        if self.has_ended or not select.select([self.source], [], [], seconds)[0]:
+            return False
+        part = os.read(self.source, 1 << 16)
+        self.rest += part
+        self.has_ended = not part
+        return True
+
+
+def _is_stop(line: bytes) -> bool:
+    if len(line) > LONGEST_STOP:
+        return False
+    with suppress(ValueError, RecursionError):
+        return bool(json.loads(line) == {"stop": True})
+    return False
+
+
+class _StoppedError(Exception):
+    """The end of an answer that is not wanted any more."""
 
 
 class _Telling:
     """The progress of an answer, with its text so far, said as its pace allows."""
 
-    def __init__(self, say: Say, draft: Draft, pace: float) -> None:
-        self.say, self.draft, self.pace = say, draft, pace
+    def __init__(self, desk: "Desk", draft: Draft) -> None:
+        self.desk, self.draft = desk, draft
         self.next = 0.0
         self.ids: torch.Tensor | None = None
 
@@ -93,25 +158,30 @@ class _Telling:
         self.ids = ids
 
     def report(self, _done: int, _total: int, share: float) -> None:
-        """Say it, unless the last part is too fresh."""
+        """Say it, unless the last part is too fresh. Raises _StoppedError if the answer is not wanted any more."""
+        self.desk.check_wanted()
         now = time.monotonic()
         if now < self.next or self.ids is None:
             return
-        self.next = now + self.pace
-        self.say({"phase": "writing", "share": round(share, 3), "text": self.draft.grow(self.ids.tolist())})
+        self.next = now + self.desk.pace
+        self.desk.say(
+            {"phase": "writing", "share": round(share, 3), "text": self.draft.grow(self.ids.tolist())}
+        )
 
 
 class Desk:
     """The policies that are kept, and the requests that they answer, one after the other."""
 
-    def __init__(self, say: Say, pace: float = PACE) -> None:
-        self.say, self.pace = say, pace
+    def __init__(self, say: Say, pace: float = PACE, wants_stop: Callable[[], bool] = lambda: False) -> None:
+        self.say, self.pace, self.wants_stop = say, pace, wants_stop
         self.kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def answer(self, line: bytes) -> None:
         """Answer one request, with an error if it cannot be."""
         try:
             self.say({"sample": self._sample(*_read(line))})
+        except _StoppedError:
+            self.say({"stopped": True})
         except EngineError as error:
             self.say({"error": str(error), "code": error.exit_code})
         except Exception as error:  # noqa: BLE001 - whatever comes of it, the next request may be answered
@@ -119,8 +189,14 @@ class Desk:
             self.kept.clear()
             self.say({"error": str(known or first_line(error)), "code": known.exit_code if known else 1})
 
+    def check_wanted(self) -> None:
+        """Raise _StoppedError if the answer is not wanted any more."""
+        if self.wants_stop():
+            raise _StoppedError
+
     def _sample(self, config: TrainConfig, prompt: SamplingPrompt) -> dict[str, Any]:
         kept = self._policy(config, chat=isinstance(prompt.prompt, list))
+        self.check_wanted()
         settings = config.sampling
         kept.decoder.settings = settings = replace(settings, skip_long=False)
         kept.decoder.stops = stops_of(settings, kept.loaded.tokenizer)
@@ -132,10 +208,12 @@ class Desk:
             kept.decoder.use(way)
 
         tokenizer = kept.loaded.tokenizer
-        telling = _Telling(self.say, Draft(tokenizer, Request(ids, 0), settings.stop), self.pace)
+        telling = _Telling(self, Draft(tokenizer, Request(ids, 0), settings.stop))
         kept.decoder.watch = telling.watch
-        samples = write_samples(kept.decoder, tokenizer, [(prompt, ids)], settings, telling.report)
-        kept.decoder.release()
+        try:
+            samples = write_samples(kept.decoder, tokenizer, [(prompt, ids)], settings, telling.report)
+        finally:
+            kept.decoder.release()
         if way is None:
             check_written(kept.loaded, samples, native=True)
             kept.way, kept.checked = kept.decoder.way, settings.max_new_tokens

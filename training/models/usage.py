@@ -15,6 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Completion, Policy, Project
 from annotate.text.chats import last_question
 
+TOOLS = "tools"  # kept beside the settings of a trial, which lives for a day
+
 
 class Trial(models.Model):
     """A prompt that a reader tries on some policies. It is kept for a day, with what they wrote."""
@@ -44,6 +46,16 @@ class Trial(models.Model):
     def question(self) -> str:
         """Return what the user said last."""
         return last_question(self.content)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of sampling alone."""
+        return {name: value for name, value in self.sampling.items() if name != TOOLS}
+
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        """Return the tools that the policies are told of. The prompt of a project brought them along."""
+        return self.sampling.get(TOOLS)
 
 
 class AnswerQuerySet(models.QuerySet["Answer"]):

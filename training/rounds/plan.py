@@ -74,7 +74,8 @@ class Plan:
     ) -> Self:
         """Return the project's defaults for training `policy`, with what was `chosen` laid over them.
 
-        Without `trains` the policy only writes, and the project's reference, of another model perhaps, has no part.
+        Without `trains` the policy only writes: the project's reference, of another model perhaps, has no part, and
+        neither has its KL budget, which not every adapter can keep.
 
         `chosen` has any of the keys `training` (keys of config.json), `sampling` (keys of its `sampling`),
         `pairs` (fields of PairSettings), `choosing` (fields of Choosing), `fresh_comparisons`, `gate_comparisons` and
@@ -100,7 +101,7 @@ class Plan:
         _check_processes(processes)
         training = _training(project, policy, chosen.get("training", {}))
         if not trains:
-            training["reference"] = "start"
+            training |= {"reference": "start", "kl_budget": None}
         for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
             for name in given.keys() & set(decided):
                 raise _decided_by_whetstone(name)

@@ -198,6 +198,7 @@ def completions(
             prompt_id=prompt,
             policy=policy,
             text=sample["completion"],
+            messages=sample.get("messages"),
             token_ids=sample["token_ids"],
             prompt_token_ids=sample.get("prompt_token_ids"),
             logprob=sample["logprob"],
@@ -213,5 +214,15 @@ def _sampling(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _COLUMNS = {
-    *("id", "index", "completion", "token_ids", "prompt_token_ids", "logprob", "finish_reason", "seed"),
+    *(
+        "id",
+        "index",
+        "completion",
+        "messages",
+        "token_ids",
+        "prompt_token_ids",
+        "logprob",
+        "finish_reason",
+        "seed",
+    ),
 }

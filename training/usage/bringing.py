@@ -25,7 +25,7 @@ from training.endpoints.addresses import find_place
 from training.models import Endpoint
 from training.usage.naming import check_name
 from training.usage.places import drop_adapter, keep_adapter
-from training.usage.weights_check import CONFIG, MOST_CONFIG, WEIGHTS, check_adapter, check_model
+from training.usage.weights_check import CONFIG, MOST_CONFIG, WEIGHTS, check_adapter, check_model, not_json
 
 CHUNK = 1 << 20
 DESCRIPTIONS = (
@@ -58,7 +58,7 @@ def bring_adapter(
     name = _free_name(project, name)
     if base.project_id != project.pk or not base.base_model:
         raise RefusalError(_("Choose a policy with a base model."), "base")
-    with _aside() as aside:
+    with _aside() as aside, _telling_at("file" if file is not None else "place"):
         if file is not None:
             unpack(file, aside)
         else:
@@ -291,7 +291,7 @@ def _write(source: IO[bytes], path: Path) -> None:
         while content := source.read(CHUNK):
             room -= len(content)
             if room < 0:
-                raise _too_large()
+                raise not_json(CONFIG) if path.name == CONFIG else _too_large()
             file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -346,6 +346,17 @@ def _download_adapter(repository: str, folder: Path) -> None:
     except Exception as error:
         why = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
         raise HubError(_("The hub could not be reached: %(why)s.") % {"why": why}, "place") from error
+
+
+@contextmanager
+def _telling_at(field: str) -> Iterator[None]:
+    """Tell what is wrong with the files of an adapter at the field that brought them."""
+    try:
+        yield
+    except RefusalError as error:
+        if error.field != "file":
+            raise
+        raise RefusalError(error.message, field) from error
 
 
 @contextmanager

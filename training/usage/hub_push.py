@@ -21,6 +21,6 @@ def push(policy: Policy, repository: str, token: str, *, private: bool) -> str:
                 folder_path=name,
                 repo_id=repository,
                 repo_type="model",
-                commit_message="Add an adapter trained with Whetstone",
+                commit_message="Add an adapter with its model card",
             )
             return str(made)

@@ -15,7 +15,7 @@ def keep_prompt(trial: Trial) -> tuple[Prompt, bool]:
     """Return the project's prompt of a trial, and whether it is new."""
     # As an import does: of two that write the same prompt, the second sees the first one's.
     project = Project.objects.select_for_update(no_key=True).get(pk=trial.project_id)
-    columns = prompt_columns(project, trial.content)
+    columns = prompt_columns(project, trial.content, trial.tools)
     return Prompt.objects.get_or_create(
         project=project, digest=columns.pop("digest"), defaults={**columns, "batch": "tried"}
     )
@@ -62,6 +62,7 @@ def _completion(answer: Answer, prompt: Prompt) -> Completion:
         prompt=prompt,
         policy_id=answer.policy_id,
         text=answer.text,
+        messages=sample.get("messages"),
         token_ids=sample.get("token_ids"),
         prompt_token_ids=sample.get("prompt_token_ids"),
         logprob=sample.get("logprob"),

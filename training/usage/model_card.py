@@ -41,14 +41,14 @@ def write(policy: Policy, kind: Kind = Kind.ADAPTER) -> str:
     rounds = [one.round for one in history if one.round is not None]
     made = rounds[0] if rounds and rounds[0].result_policy_id == policy.pk else None
     sections = [
-        _header(policy, kind),
+        _header(policy, kind, was_trained=bool(rounds)),
         f"# {_plain(policy.name)}\n\n{_summary(policy, made, kind)}",
         f"## How it was made\n\n{_making(policy, history)}",
         f"## Data\n\n{_data(rounds)}",
         f"## Measured\n\n{_measured(made)}",
         f"## Settings\n\n{_settings(made)}",
         f"## Use it\n\n{_use(policy, kind)}",
-        f"## Limits\n\n{_LIMITS}",
+        f"## Limits\n\n{_LIMITS if rounds else _LIMITS_OF_OTHERS}",
         f"## Licence\n\n{_licence(policy)}",
         f"## How to cite\n\n{_citation(policy, rounds)}",
     ]
@@ -84,10 +84,11 @@ def _base_folders(found: str) -> Iterator[Path]:
 # --- The parts ---------------------------------------------------------------------------------------------------
 
 
-def _header(policy: Policy, kind: Kind) -> str:
+def _header(policy: Policy, kind: Kind, *, was_trained: bool) -> str:
     licence, base = base_licence(policy.base_model), base_name(policy)
     is_on_hub = "/" in base
-    tags = ["dpo", "preference", "human-feedback", "whetstone", *(["lora"] if kind is Kind.ADAPTER else [])]
+    tags = ["dpo", "preference", "human-feedback", "whetstone"] if was_trained else []
+    tags += ["lora"] if kind is Kind.ADAPTER else []
     lines = [
         "---",
         *([f"license: {json.dumps(licence)}"] if licence else []),
@@ -99,7 +100,7 @@ def _header(policy: Policy, kind: Kind) -> str:
         ),
         f"library_name: {'peft' if kind is Kind.ADAPTER else 'transformers'}",
         "pipeline_tag: text-generation",
-        "tags:",
+        *(["tags:"] if tags else []),
         *(f"- {tag}" for tag in tags),
         "---",
     ]
@@ -222,9 +223,17 @@ def _use(policy: Policy, kind: Kind) -> str:
             'model = PeftModel.from_pretrained(base, ".")\n'
             f'tokenizer = AutoTokenizer.from_pretrained("{base}")'
         )
-    return f"```python\n{code}\n```"
+    note = (
+        f"\n\n`{base}` is the folder `training/starter` of Whetstone’s repository."
+        if base == base_models.STARTER and kind is Kind.ADAPTER
+        else ""
+    )
+    return f"```python\n{code}\n```{note}"
 
 
+_LIMITS_OF_OTHERS = """\
+- It inherits what its base model knows, and what that gets wrong.
+- It was made elsewhere. What it was tuned to is not known here."""
 _LIMITS = """\
 - It inherits what its base model knows, and what that gets wrong.
 - It was tuned to the preferences of the annotators of one project, on the prompts of that project. Elsewhere it may be
@@ -250,10 +259,9 @@ def _citation(policy: Policy, rounds: list[Round]) -> str:
     title = "".join(letter for letter in _plain(title) if letter not in "{}\\")
     digest = rounds[0].snapshot.digest if rounds and rounds[0].snapshot else ""
     note = f"Trained with Whetstone. Snapshot {digest}" if digest else "Trained with Whetstone"
-    return (
-        f"```bibtex\n@misc{{{project.slug}-{policy.pk}-{year},\n  title = {{{title}}},\n  year = {{{year}}},\n"
-        f"  note = {{{note}}}\n}}\n```"
-    )
+    fields = {"title": title, "year": year, **({"note": note} if rounds else {})}
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"```bibtex\n@misc{{{project.slug}-{policy.pk}-{year},\n{lines}\n}}\n```"
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,6 @@ what was lost, and free answers whose worker went silent. Trials are kept for a 
 """
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +14,7 @@ from typing import Any
 
 from celery import current_app
 from django.conf import settings as site
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -27,8 +26,10 @@ from annotate.errors import RefusalError
 from annotate.models import Policy, Project, User
 from annotate.text.chats import Content
 from primitives.text import make_storable
-from training.endpoints.client import Server, StoppedError
+from training.endpoints.client import Server
+from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
+from training.models.usage import TOOLS
 from training.rounds import workers
 from training.rounds.plan import Plan, on_this_machine
 from training.rounds.starts import check_writer, is_endpoint
@@ -49,7 +50,13 @@ State = Answer.State
 
 
 def request(
-    project: Project, by: User, content: Content, policies: Sequence[Policy], sampling: Mapping[str, Any]
+    project: Project,
+    by: User,
+    content: Content,
+    policies: Sequence[Policy],
+    sampling: Mapping[str, Any],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> Trial:
     """Ask for an answer of each policy. Raises RefusalError, naming the field at fault."""
     sweep()
@@ -66,7 +73,8 @@ def request(
             raise RefusalError(_("Your other prompts are being answered. Wait for them, or stop one."))
         if waiting.count() >= OPEN_PER_PROJECT:
             raise RefusalError(_("Many prompts of this project are being answered. Wait for them."))
-        trial = Trial.objects.create(project=project, created_by=by, content=content, sampling=dict(sampling))
+        kept = dict(sampling) | ({TOOLS: list(tools)} if tools else {})
+        trial = Trial.objects.create(project=project, created_by=by, content=content, sampling=kept)
         Answer.objects.bulk_create(
             Answer(trial=trial, policy=policy, position=place) for place, policy in enumerate(policies)
         )
@@ -174,31 +182,35 @@ def _ours(one: Answer) -> Any:
 
 def _write(one: Answer) -> None:
     try:
-        sample = _by_endpoint(one) if is_endpoint(one.policy) else _by_engine(one)
+        _keep(one, _by_endpoint(one) if is_endpoint(one.policy) else _by_engine(one))
     except (UnwantedError, StoppedError):
         return
     except EngineRefusalError as refused:  # which may be that its model does not write what it scores
-        _ours(one).update(state=State.FAILED, error=str(refused), text="", words_at=None, finished_at=Now())
-        return
+        _fail(one, str(refused), text="", words_at=None)
     except RefusalError as refused:
-        _ours(one).update(state=State.FAILED, error=str(refused), finished_at=Now())
-        return
-    except Exception:
+        _fail(one, str(refused))
+    except Exception:  # of the storage too, which may still take a sentence
         logger.exception("Answer %s failed", one.pk)
-        sentence = _("Something went wrong on the server, and it was written to its log.")
-        _ours(one).update(state=State.FAILED, error=sentence, finished_at=Now())
-        return
+        _fail(one, _("Something went wrong on the server, and it was written to its log."))
+
+
+def _keep(one: Answer, sample: Mapping[str, Any]) -> None:
     columns = ("completion", "finish_reason", "id", "index")
     rest = {name: value for name, value in sample.items() if name not in columns}
-    kept = {name: rest.pop(name, None) for name in ("token_ids", "prompt_token_ids", "logprob", "seed")}
+    beside = ("token_ids", "prompt_token_ids", "logprob", "seed", "messages")
+    kept = {name: rest.pop(name, None) for name in beside}
     _ours(one).update(
         state=State.DONE,
-        text=sample["completion"].replace("\0", ""),
+        text=make_storable(sample["completion"]),
         finish_reason=sample["finish_reason"],
         sample=kept | {"sampling": rest},
         share=1,
         finished_at=Now(),
     )
+
+
+def _fail(one: Answer, why: str, **fields: Any) -> None:
+    _ours(one).update(state=State.FAILED, error=make_storable(why), finished_at=Now(), **fields)
 
 
 def _hand_back(one: Answer) -> None:
@@ -209,9 +221,9 @@ def _hand_back(one: Answer) -> None:
 
 def _by_engine(one: Answer) -> dict[str, Any]:
     """Return a sample by the warm engine of this process."""
-    config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
+    config = on_this_machine(plan_of(one.policy, one.trial.settings).config)
     config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
-    return engine.write(config, one.trial.content, report_to(one), SECONDS)
+    return engine.write(config, one.trial.content, report_to(one), SECONDS, one.trial.tools)
 
 
 def report_to(one: Answer) -> Tell:
@@ -232,32 +244,20 @@ def report_to(one: Answer) -> Tell:
 
 def _by_endpoint(one: Answer) -> dict[str, Any]:
     """Return a sample by an endpoint."""
-    sampling = plan_of(one.policy, one.trial.sampling).config.sampling
+    sampling = plan_of(one.policy, one.trial.settings).config.sampling
     given = {name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
-    endpoint, stop, over = one.policy.endpoint, threading.Event(), threading.Event()
-
-    def watch() -> None:
-        try:
-            while not over.wait(1.0):
-                if workers.is_stopping(one.worker):
-                    _hand_back(one)
-                if not _ours(one).update(heard_at=Now(), phase="writing"):
-                    stop.set()
-                    return
-        finally:
-            connection.close()
-
-    watcher = threading.Thread(target=watch, name=f"answer {one.pk}", daemon=True)
-    watcher.start()
-    try:
-        server = Server(endpoint.url, endpoint.model)
-        found = server.write(one.trial.content, given, seconds=SECONDS, stop=stop)
-    finally:
-        over.set()
-        watcher.join()
+    endpoint, tell = one.policy.endpoint, report_to(one)
+    found = Server(endpoint.url, endpoint.model).write(
+        one.trial.content,
+        given,
+        seconds=SECONDS,
+        tools=one.trial.tools,
+        tell=lambda text: tell("writing", 0, text),
+    )
     return {
         "completion": found["text"],
         "finish_reason": found["finish_reason"],
+        "messages": found.get("messages"),
         "model": found["model"],
         "endpoint": endpoint.url,
         **given,

@@ -23,6 +23,8 @@ from training.rounds import child_process
 
 IDLE_SECONDS = 300
 TICK = 0.5  # seconds between two looks at whether the answer is still wanted
+STOP_SECONDS = 5.0  # in which the child ends an answer, or is ended
+ENDS = frozenset({"sample", "error", "stopped"})  # of an answer
 LONGEST_ANSWER = 32 << 20  # bytes
 _TAIL = 2000  # bytes of what it said on standard error
 
@@ -44,32 +46,36 @@ class WarmEngine:
         self.child: subprocess.Popen[bytes] | None = None
         self.log: Any = None
         self.rest = b""
+        self.is_writing = False
         self.lock = threading.Lock()
 
-    def write(self, config: TrainConfig, prompt: Any, tell: Tell, seconds: float) -> dict[str, Any]:
-        """Return the line of samples.jsonl for one prompt.
+    def write(
+        self, config: TrainConfig, prompt: Any, tell: Tell, seconds: float, tools: Any = None
+    ) -> dict[str, Any]:
+        """Return the line of samples.jsonl for one prompt. `tools` are what its chat template is told of.
 
-        `tell` hears how far it is, and what is written so far. Where it answers False the child is ended, and
-        UnwantedError raised. Raises EngineRefusalError with the engine's sentence, and RefusalError after so many
+        `tell` hears how far it is, and what is written so far. Where it answers False the child stops writing, and
+        UnwantedError is raised. Raises EngineRefusalError with the engine's sentence, and RefusalError after so many
         `seconds` or if the child has ended.
         """
         with self.lock:
             try:
-                return self._write(config, prompt, tell, time.monotonic() + seconds)
-            except BaseException as error:
-                if not isinstance(error, EngineRefusalError):
-                    self._end()  # it is in the middle of something
-                raise
+                asked = {"config": config.to_dict(), "prompt": prompt, "tools": tools or None}
+                return self._write(asked, tell, time.monotonic() + seconds)
+            finally:
+                if self.is_writing:
+                    self._end()
 
     def close(self) -> None:
         """End the child, so that its memory is free."""
         with self.lock:
             self._end()
 
-    def _write(self, config: TrainConfig, prompt: Any, tell: Tell, deadline: float) -> dict[str, Any]:
-        request = json.dumps({"config": config.to_dict(), "prompt": prompt}).encode() + b"\n"
+    def _write(self, asked: dict[str, Any], tell: Tell, deadline: float) -> dict[str, Any]:
+        request = json.dumps(asked).encode() + b"\n"
         child = self._start()
         phase, share, text = "starting", 0.0, ""
+        self.is_writing = True
         try:
             stream = cast(IO[bytes], child.stdin)
             stream.write(request)
@@ -78,8 +84,10 @@ class WarmEngine:
             raise RefusalError(self._last_words()) from error
         while True:
             if not tell(phase, share, text):
+                self._stop(child)
                 raise UnwantedError
             if time.monotonic() > deadline:
+                self._stop(child)
                 raise RefusalError(_("The answer took too long. Ask for fewer tokens."))
             for answer in self._answers():
                 if "sample" in answer:
@@ -89,8 +97,18 @@ class WarmEngine:
                 phase, share = str(answer.get("phase", phase)), float(answer.get("share", 0.0))
                 text = str(answer.get("text", text))
 
+    def _stop(self, child: subprocess.Popen[bytes]) -> None:
+        """Have the child stop writing, within some seconds. Its model stays loaded."""
+        until = time.monotonic() + STOP_SECONDS
+        with suppress(OSError, RefusalError):  # where it has ended
+            stream = cast(IO[bytes], child.stdin)
+            stream.write(b'{"stop": true}\n')
+            stream.flush()
+            while self.is_writing and time.monotonic() < until:
+                self._answers()
+
     def _answers(self) -> list[dict[str, Any]]:
-        """Return what the child says within a tick."""
+        """Return what the child says within a tick, and note whether it has ended its answer."""
         stream = cast(IO[bytes], cast(Any, self.child).stdout).fileno()
         if not select.select([stream], [], [], TICK)[0]:
             return []
@@ -100,7 +118,9 @@ class WarmEngine:
         *lines, self.rest = (self.rest + part).split(b"\n")
         if len(self.rest) > LONGEST_ANSWER:
             raise RefusalError(_("The engine said something that is not understood."))
-        return [json.loads(line) for line in lines]
+        answers = [json.loads(line) for line in lines]
+        self.is_writing = not any(ENDS & answer.keys() for answer in answers)
+        return answers
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Return the child that runs already, or a new one."""
@@ -125,7 +145,7 @@ class WarmEngine:
         return _("The engine ended without a word, as it does when memory runs out.")
 
     def _end(self) -> None:
-        child, self.child, self.rest = self.child, None, b""
+        child, self.child, self.rest, self.is_writing = self.child, None, b"", False
         if child is not None:
             for stream in (child.stdin, child.stdout):
                 if stream is not None:

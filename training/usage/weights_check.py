@@ -38,10 +38,10 @@ def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e6:
             raise RefusalError(
-                _("adapter_config.json: %(name)s is not a number above 0.") % {"name": name}, "file"
+                _("In adapter_config.json, %(name)s is not a number above 0.") % {"name": name}, "file"
             )
     if settings["r"] != int(settings["r"]) or settings["r"] > MOST_RANK:
-        raise RefusalError(_("adapter_config.json: r is not a rank."), "file")
+        raise RefusalError(_("In adapter_config.json, r is not a rank."), "file")
     named = settings.get("base_model_name_or_path")
     if not is_same_base and not _is_same(named, base_model):
         sentence = _(
@@ -56,6 +56,7 @@ def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
     if foreign := next((name for name in shapes if not name.startswith(PREFIX)), None):
         sentence = _("“%(name)s” is not a name that PEFT gives to weights.")
         raise RefusalError(sentence % {"name": printable(foreign, 120)}, "file")
+    _check_ranks(lora, settings)
     _check_shapes(lora, base_model)
 
 
@@ -65,7 +66,7 @@ def check_model(path: Path) -> None:
         return
     if not (path / "config.json").is_file():
         raise RefusalError(_("The folder holds no config.json."), "place")
-    read_json(path / "config.json", "config.json")
+    read_json(path / "config.json", "config.json", field="place")
     weights = sorted(path.glob("*.safetensors"))
     if not weights and not any(path.glob("*.gguf")):
         raise RefusalError(
@@ -75,7 +76,7 @@ def check_model(path: Path) -> None:
         read_header(one, field="place")
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
+def read_json(path: Path, name: str, field: str = "file") -> dict[str, Any]:
     """Return a small JSON object. Raises RefusalError."""
     try:
         with path.open("rb") as file:
@@ -84,8 +85,12 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise RefusalError(_("%(name)s is not a small JSON object.") % {"name": name}, "file")
+        raise not_json(name, field)
     return data
+
+
+def not_json(name: str, field: str = "file") -> RefusalError:
+    return RefusalError(_("The file %(name)s is not a small JSON object.") % {"name": name}, field)
 
 
 def read_header(path: Path, field: str = "file") -> Shapes:
@@ -94,7 +99,7 @@ def read_header(path: Path, field: str = "file") -> Shapes:
     Raises RefusalError.
     """
     damaged = RefusalError(
-        _("%(name)s is not a whole file of safetensors.") % {"name": printable(path.name)}, field
+        _("The file %(name)s is not a whole file of safetensors.") % {"name": printable(path.name)}, field
     )
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -147,6 +152,17 @@ def _is_same(named: object, base_model: str) -> bool:
 
 def _last(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2].casefold()
+
+
+def _check_ranks(lora: Shapes, settings: Mapping[str, Any]) -> None:
+    """Check that matrices have the rank of their configuration, unless it names several."""
+    if settings.get("rank_pattern") or settings.get("target_parameters"):
+        return
+    for part, side in (("lora_A", 0), ("lora_B", 1)):
+        for name, shape in lora.items():
+            if name.endswith(f".{part}.weight") and len(shape) > side and shape[side] != settings["r"]:
+                sentence = _("In adapter_config.json, r is %(r)d, and the matrices have the rank %(rank)d.")
+                raise RefusalError(sentence % {"r": settings["r"], "rank": shape[side]}, "file")
 
 
 def _check_shapes(lora: Shapes, base_model: str) -> None:

@@ -76,6 +76,14 @@ def test_a_damaged_model_is_one_sentence(
     assert run.adapter.is_dir()
 
 
+def test_weights_of_another_shape_are_named(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    wider(tmp_path / "model" / "config.json")
+    says = r"cannot be loaded: the matrix \S+ is \[.*\d+\], and \[.*64.*\] by its config.json\.$"
+    with pytest.raises(ModelError, match=says):
+        load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "model")}))
+
+
 @pytest.mark.parametrize("damage", [cut, emptied])
 def test_a_damaged_adapter_is_one_sentence_to_every_verb(make_run, tmp_path: Path, damage) -> None:
     run = make_run()

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from django.conf import settings as site
 
+TEMPLATE = "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+
 
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,6 +28,7 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**shape))
     model.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 
 

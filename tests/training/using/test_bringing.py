@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -126,14 +127,22 @@ BAD = {
     "a link in a zip": (adapters.zipped(FILES, links=(WEIGHTS,)), "holds a link"),
     "a link in a tar": (adapters.tarred(FILES, links=(WEIGHTS,)), "holds a link"),
     "two adapters": (adapters.zipped(adapters.files("a/") | adapters.files("b/")), "more than one adapter"),
-    "no JSON": (damaged(adapter_config__json=b"{"), "not a small JSON object"),
+    "no JSON": (damaged(adapter_config__json=b"{"), "The file adapter_config.json is not a small JSON object"),
+    "a long configuration": (
+        damaged(adapter_config__json=b" " * (2 << 20)), "The file adapter_config.json is not a small JSON object"
+    ),
+    "another rank": (
+        adapters.zipped(adapters.files(r=4)), "In adapter_config.json, r is 4, and the matrices have the rank 2."
+    ),
     "another kind": (adapters.zipped(adapters.files(peft_type="IA3")), "kind IA3; only LoRA"),
-    "no rank": (adapters.zipped(adapters.files(r=0)), "r is not a number above 0"),
+    "no rank": (adapters.zipped(adapters.files(r=0)), "In adapter_config.json, r is not a number above 0"),
     "another base": (
         adapters.zipped(adapters.files(base_model_name_or_path="Qwen/Qwen3-8B")),
         "trained on “Qwen/Qwen3-8B”, and the base model here is “starter”",
     ),
-    "no tensors": (damaged(adapter_model__safetensors=b"\xff" * 64), "not a whole file of safetensors"),
+    "no tensors": (
+        damaged(adapter_model__safetensors=b"\xff" * 64), "The file adapter_model.safetensors is not a whole file of"
+    ),
     "half of them": (damaged(adapter_model__safetensors=FILES[WEIGHTS][:-8]), "not a whole file of safetensors"),
     "whole numbers": (
         damaged(adapter_model__safetensors=adapters.tensors({f"{adapters.PREFIX}x.lora_A.weight": [2, 2]}, "I32")),
@@ -178,6 +187,9 @@ def test_only_places_that_the_site_allows_are_read(
     assert bring(place=str(tmp_path / "secret")).status_code == 422
     assert bring(place=str(tmp_path / "allowed" / ".." / "secret")).status_code == 422
     assert bring(place=str(tmp_path / "allowed" / "mine")).status_code == 302
+    (tmp_path / "allowed" / "mine" / CONFIG).write_bytes(adapters.config(r=4))
+    answer = bring(name="other", place=str(tmp_path / "allowed" / "mine"))
+    assert answer.context["form"].errors.keys() == {"place"}
     model = {"what": "model", "name": "sft-v2"}
     assert bring(**model, place=str(tmp_path / "allowed" / "mine")).status_code == 422  # holds no config.json
     assert bring(**model, place="starter").status_code == 302
@@ -185,6 +197,30 @@ def test_only_places_that_the_site_allows_are_read(
     assert (policy.kind, policy.base_model) == (Policy.Kind.BASE, "starter")
     assert policy in deciding.once_current(project)
     assert bring(**model, place="starter").status_code == 422  # the name is taken
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", b"[]", "The file config.json is not a small JSON object."),
+        ("model.safetensors", b"\xff" * 64, "The file model.safetensors is not a whole file of safetensors."),
+    ],
+    ids=["configuration", "weights"],
+)
+def test_a_damaged_model_is_told_at_its_folder(
+    bring: Any, project: Any, settings: Any, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    settings.BASE_MODELS = [str(tmp_path)]
+    shutil.copytree(site.STARTER_MODEL, tmp_path / "model")
+    (tmp_path / "model" / name).write_bytes(content)
+    answer = bring(what="model", name="damaged", place=str(tmp_path / "model"))
+    assert answer.context["form"].errors == {"place": [says]}
+    assert project.policies.count() == 1
+
+
+def test_ranks_that_differ_by_layer_are_taken(bring: Any) -> None:
+    layers = {"rank_pattern": {"q_proj": 2, "v_proj": 2}, "alpha_pattern": {}}
+    assert bring(adapters.zipped(adapters.files(r=4, **layers))).status_code == 302
 
 
 def test_a_policy_gets_a_name_of_its_own(project: Any, owner: Any, researcher: Any, client_for: Any) -> None:

@@ -13,7 +13,8 @@ from annotate.models import Comparison, Completion, Policy, Prompt, TrailEntry
 from tests.training.using.conftest import KEY
 from tests.training.using.openai_server import completion
 from training.endpoints.addresses import find_place
-from training.endpoints.client import EndpointError, Server
+from training.endpoints.client import Server
+from training.endpoints.errors import EndpointError
 from training.models import Round
 from training.rounds import deciding, runner, state_machine
 
@@ -121,6 +122,24 @@ def test_a_round_keeps_what_came_and_goes_on(
     assert body["messages"] == chat
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("acme-1", 0.5, 7)
     assert server.most_at_once <= site.ENDPOINT_REQUESTS
+
+
+def test_a_round_keeps_calls_of_tools(project: Any, owner: Any, make_endpoint: Any, server: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
+    prompt = Prompt(project=project)
+    prompt.set_content([{"role": "user", "content": "Look it up."}], tools)
+    prompt.save()
+    calls = [{"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
+    said = {"role": "assistant", "content": None, "tool_calls": calls}
+    replies = [{"choices": [{"message": said, "finish_reason": "tool_calls"}]}, completion("I will not.")]
+    server.rules.append(lambda _path, _body: (200, replies.pop(), {}))
+    round_ = work(state_machine.write(project, owner, 1, policy=make_endpoint()))
+    assert round_.state == "written", round_.reason
+    assert {body["tools"][0]["function"]["name"] for _path, body, _key in server.asked} == {"look_up"}
+    comparison = Comparison.objects.get(project=project)
+    found = [comparison.first, comparison.second]
+    assert sorted((one.messages for one in found), key=bool) == [None, [said]]
+    assert all("messages" not in one.sampling and one.text for one in found)
 
 
 def test_two_policies_write_a_side_each(project: Any, owner: Any, make_endpoint: Any, server: Any) -> None:

@@ -20,6 +20,7 @@ from tests.annotate.exports import hub as fake
 from tests.training.using import adapters
 from training.models import MergedWeights
 from training.usage import merging, model_card
+from training.usage.bringing import bring_adapter
 from training.usage.trials import answer
 from training.usage.warm_engine import engine
 
@@ -64,6 +65,19 @@ def test_the_archive_holds_the_adapter_and_its_card(policy: Any, researcher: Any
     page = client.get(reverse("take-policy", args=["reviews", policy.pk])).content.decode()
     assert "--enable-lora --max-lora-rank 8" in page
     assert "convert_hf_to_gguf.py --outfile reviews-round-1-merged.gguf" in page
+
+
+def test_the_card_of_another_sites_adapter_claims_no_training(project: Any, owner: Any) -> None:
+    archive = io.BytesIO(adapters.zipped(adapters.files()))
+    brought = bring_adapter(project, owner, "mine", project.current_policy, file=archive, filename="mine.zip")
+    card = model_card.write(brought)
+    assert "made elsewhere, and brought in" in card
+    for claim in ("- dpo", "- human-feedback", "Trained with Whetstone", "It was tuned to", "win rate"):
+        assert claim not in card, claim
+
+
+def test_the_card_says_where_the_starter_model_is(policy: Any) -> None:
+    assert "`starter` is the folder `training/starter` of Whetstone" in model_card.write(policy)
 
 
 def test_a_name_cannot_write_into_the_card(policy: Any) -> None:

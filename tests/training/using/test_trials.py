@@ -98,6 +98,7 @@ def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any]
         ("text", "\n \n"): "is empty",
         ("text", "x" * 64_001): "at most 64000 characters",
         ("max_new_tokens", 5000): "less than or equal to 4096",
+        ("kind", "text"): "Plain text has no system message",
         ("temperature", -1): "greater than or equal to 0",
         ("policies", ()): "This field is required",
         ("policies", ("9" * 23,)): "is not one of the available choices",
@@ -108,7 +109,7 @@ def test_a_prompt_that_cannot_be_asked_names_its_field(ask: Any, pair: list[Any]
             (*(one.pk for one in pair), third, pair[0].pk + 99),
         ): "is not one of the available choices",
     }.items():
-        answer, trial = ask(**dict([changes]))
+        answer, trial = ask(**{"system": "Be brief."} | dict([changes]))
         assert (answer.status_code, trial) == (422, None), changes
         assert says in flat(answer), changes
 
@@ -242,3 +243,59 @@ def test_a_draft_takes_no_room_in_the_cache_of_texts(ask: Any, owner: Any, clien
     Answer.objects.update(text="Half **a** sentence")
     assert "<strong>a</strong> sentence" in flat(client.get(page, headers=FRAGMENT))
     assert rendering.CACHE.used == used
+
+
+def test_an_answer_is_stored_without_what_no_database_holds(ask: Any, server: Any) -> None:
+    server.rules.append(lambda _path, _body: (200, completion("a\0b\ud83d") | {"model": "m\0"}, {}))
+    _answer, trial = ask()
+    trials.answer(str(trial.pk), "worker")
+    one = trial.answers.first()
+    assert (one.state, one.text, one.sample["sampling"]["model"]) == (Answer.State.DONE, "ab?", "m")
+
+
+def test_a_prompt_with_tools_is_tried_with_them(
+    ask: Any, pair: list[Any], project: Any, owner: Any, client_for: Any, server: Any
+) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
+    prompt = Prompt(project=project)
+    prompt.set_content([{"role": "user", "content": "Look it up."}], tools)
+    prompt.save()
+    client = client_for(owner)
+    form = client.get(reverse("try-policy", args=["reviews", pair[0].pk]), {"prompt": prompt.pk})
+    assert "look_up" in flat(form)
+    _answer, trial = ask(prompt=prompt.pk)
+    trials.answer(str(trial.pk), "worker")
+    page = reverse("trial", args=["reviews", trial.pk])
+    assert "look_up" in flat(client.get(page))
+    client.post(page, {"action": "prompt"})
+    assert list(project.prompts.all()) == [prompt]
+    client.post(page, {"action": "again"})
+    trials.answer(str(Trial.objects.first().pk), "worker")
+    client.post(page, {"action": "reply", "policy": pair[0].pk, "text": "Go on"})
+    trials.answer(str(Trial.objects.first().pk), "worker")
+    assert [(body["tools"], body["seed"]) for _path, body, _key in server.asked] == [
+        (tools, seed) for seed in (3, 3, 4, 4, 3, 3)
+    ]
+
+
+def test_a_call_of_a_tool_is_kept_as_a_message(
+    ask: Any, pair: list[Any], owner: Any, client_for: Any, server: Any
+) -> None:
+    function = {"name": "look_up", "arguments": '{"of": "Bonn"}'}
+    said = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+    replies = [{"choices": [{"message": said, "finish_reason": "tool_calls"}]}, completion("It is.")]
+    server.rules.append(lambda _path, _body: (200, replies.pop(0), {}) if replies else None)
+    _answer, trial = ask()
+    trials.answer(str(trial.pk), "worker")
+    page, client = reverse("trial", args=["reviews", trial.pk]), client_for(owner)
+    assert "look_up" in flat(client.get(page))
+    first, second = (one.pk for one in pair)
+    client.post(page, {"action": "comparison", "pair": f"{first}-{second}"})
+    made = Comparison.objects.get()
+    assert {one.policy_id: one.messages for one in (made.first, made.second)} == {first: [said], second: None}
+    client.post(page, {"action": "reply", "policy": first, "text": "Go on"})
+    assert Trial.objects.first().content[1:] == [said, {"role": "user", "content": "Go on"}]

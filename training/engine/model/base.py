@@ -209,10 +209,15 @@ def _load_weights(
             config=copy.deepcopy(model_config),
             dtype=dtype,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             **files.where,
             **files.format,
             **settings,
         )
+        if loading["mismatched_keys"]:
+            weights, stored, wanted = min(loading["mismatched_keys"])
+            sizes = f"{list(stored)}, and {list(wanted)} by its config.json"
+            raise files.refusal(f"the matrix {weights} is {sizes}")
         return model, loading
 
     if half:

@@ -13,6 +13,7 @@ from annotate.imports.contents import check_prompt
 from annotate.imports.reader import RowError
 from annotate.models import Policy, Project, Prompt
 from annotate.text.chats import Content
+from training.models import Answer
 from training.rounds import lineage
 from training.rounds.plan import Plan
 from training.rounds.starts import check_writer
@@ -117,6 +118,8 @@ class TryForm(SamplingForm):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if not self.errors and not cleaned.get("prompt"):
+            if cleaned["kind"] == "text" and cleaned["system"].strip():
+                self.add_error("system", _("Plain text has no system message. Choose a chat message."))
             try:
                 cleaned["content"] = check_prompt(self._written(cleaned))
             except RowError as error:
@@ -128,6 +131,11 @@ class TryForm(SamplingForm):
         chosen = self.cleaned_data["prompt"]
         content: Content = chosen.content if chosen else self.cleaned_data["content"]
         return content
+
+    def tools(self) -> list[dict[str, Any]] | None:
+        """Return the tools of the project's prompt, if a valid form has one."""
+        chosen = self.cleaned_data["prompt"]
+        return chosen.tools if chosen else None
 
     @staticmethod
     def _written(cleaned: dict[str, Any]) -> Any:
@@ -149,12 +157,12 @@ class ReplyForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2}),
     )
 
-    def content(self, before: list[dict[str, Any]], answer: str) -> Content:
+    def content(self, before: list[dict[str, Any]], answer: Answer) -> Content:
         """Return the chat with the answer and the reply. Raises RefusalError if it is too long."""
         text = self.cleaned_data["text"].replace("\r\n", "\n")
-        turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": text}]
+        said = answer.sample.get("messages") or [{"role": "assistant", "content": answer.text}]
         try:
-            return check_prompt([*before, *turns])
+            return check_prompt([*before, *said, {"role": "user", "content": text}])
         except RowError as error:
             raise RefusalError(capfirst(str(error)), "text") from error
 
@@ -185,9 +193,9 @@ class BringForm(forms.Form):
     ADAPTER, MODEL, ENDPOINT = "adapter", "model", "endpoint"
 
     KINDS = (
-        (ADAPTER, _("An adapter (LoRA)")),
-        (MODEL, _("A model")),
-        (ENDPOINT, _("An endpoint that only writes")),
+        (ADAPTER, _("Adapter (LoRA)")),
+        (MODEL, _("Model")),
+        (ENDPOINT, _("Endpoint")),
     )
     GROUPS = {
         ADAPTER: ("base", "is_same_base", "file", "place"),

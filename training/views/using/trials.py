@@ -39,7 +39,12 @@ def try_policy(request: ProjectRequest, policy_id: int) -> HttpResponse:
         chosen = form.cleaned_data
         try:
             trial = trials.request(
-                project, request.user, form.content(), list(chosen["policies"]), form.sampling()
+                project,
+                request.user,
+                form.content(),
+                list(chosen["policies"]),
+                form.sampling(),
+                tools=form.tools(),
             )
         except RefusalError as refused:
             form.refuse(refused)
@@ -95,7 +100,7 @@ def _context(request: ProjectRequest, trial: Trial) -> dict[str, Any]:
         "is_admin": request.membership.role == Role.ADMIN,
         "settings": [
             (SamplingForm.base_fields[name].label, value)
-            for name, value in trial.sampling.items()
+            for name, value in trial.settings.items()
             if name in SamplingForm.base_fields
         ],
         "section": "policies",
@@ -119,7 +124,7 @@ def _cancel(request: ProjectRequest, trial: Trial) -> HttpResponse:
 
 def _again(request: ProjectRequest, trial: Trial) -> HttpResponse:
     """Ask the same once more, with the next seed."""
-    sampling = {**trial.sampling, "seed": int(trial.sampling.get("seed", 0)) + 1}
+    sampling = {**trial.settings, "seed": int(trial.settings.get("seed", 0)) + 1}
     return _ask(request, trial, trial.content, sampling)
 
 
@@ -131,7 +136,7 @@ def _reply(request: ProjectRequest, trial: Trial) -> HttpResponse:
     written = trial.answers.filter(policy=form.cleaned_data["policy"], state=Answer.State.DONE).first()
     if written is None:
         raise RefusalError(_("This policy has not answered yet. Reply to one that has."))
-    return _ask(request, trial, form.content(trial.content, written.text), trial.sampling)
+    return _ask(request, trial, form.content(trial.content, written), trial.settings)
 
 
 def _ask(request: ProjectRequest, trial: Trial, content: Any, sampling: dict[str, Any]) -> HttpResponse:
@@ -140,7 +145,7 @@ def _ask(request: ProjectRequest, trial: Trial, content: Any, sampling: dict[str
         writers(trial.project).filter(pk__in=places), key=lambda one: places[one.pk]
     )
     try:
-        new = trials.request(trial.project, request.user, content, policies, sampling)
+        new = trials.request(trial.project, request.user, content, policies, sampling, tools=trial.tools)
     except RoundError as refused:  # a setting that is no longer allowed
         raise RefusalError(str(refused)) from refused
     return redirect("trial", request.project.slug, new.pk)
