@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from annotate.errors import RefusalError
+from annotate.imports.allowances import Allowance
 from annotate.imports.contents import (
     ID_LIMIT,
     POLICY_LIMIT,
@@ -31,9 +32,9 @@ from annotate.imports.ratings import ANSWERS
 from annotate.imports.reader import RowError
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
 from annotate.judgments.verdicts import clean_text
-from annotate.models import Judgment
+from annotate.models import Judgment, prompt_digest
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from annotate.text.chats import Content, as_completion
+from annotate.text.chats import Content, as_completion, content_key
 
 BECOMES = ("prompts", "comparisons", "judged", "gold")
 OPINIONS = 1_000
@@ -64,19 +65,26 @@ class Choices:
             raise ValueError(f"{self.becomes}, {self.pairs} is not a choice.")
 
 
-def expand(candidate: Candidate, choices: Choices) -> list[Item]:
-    """Return the items that a candidate becomes, one or more. Raises RowError."""
+def expand(candidate: Candidate, choices: Choices, allowance: Allowance | None = None) -> list[Item]:
+    """Return the items that a candidate becomes, one or more. Raises RowError.
+
+    They are taken from the allowance of its record. Raises AllowanceError where it is spent.
+    """
+    allowance = allowance or Allowance()
     if candidate.losses and not choices.without_losses:
         raise RowError(
             _("It holds what cannot be taken: %(losses)s. Choose to import without it, or leave the row out.")
             % {"losses": ", ".join(candidate.losses)}
         )
     if choices.becomes == "prompts":
+        allowance.spend_prompt(candidate)
         return [_prompt_alone(candidate)]
     found = _read(candidate, choices)
+    found = found._replace(pairs=_choose_pairs(found, choices))
+    allowance.spend_pairs(candidate, found.opinions, len(found.pairs))
     make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
     left_out = Counter({name: count for name, count in found.left_out.items() if count})
-    items = list(make(found, choices, left_out))
+    items = list(make(found, left_out))
     return [_count_left_out(items[0], left_out), *items[1:]]
 
 
@@ -88,7 +96,9 @@ class _Checked(NamedTuple):
 
     candidate: Candidate
     prompt: Mapping[str, Any]  # what an Item says of its prompt
+    digest: str  # of the prompt
     contents: Sequence[Content]
+    keys: Sequence[str]  # of the contents
     opinions: Sequence[Opinion]
     left_out: Mapping[str, int]
     pairs: Sequence[tuple[int, int]]  # the places of each two answers that differ to who reads them
@@ -114,7 +124,8 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
     if not pairs:
         raise RowError(_("Its completions are the same."))
     left_out = {"opinions": earlier, "identical": math.comb(len(texts), 2) - len(pairs)}
-    return _Checked(candidate, prompt, contents, opinions, left_out, pairs)
+    digest, keys = prompt_digest(prompt["prompt"], prompt["tools"]), list(map(content_key, contents))
+    return _Checked(candidate, prompt, digest, contents, keys, opinions, left_out, pairs)
 
 
 def _too_few(candidate: Candidate) -> str:
@@ -215,16 +226,16 @@ def _prompt_alone(candidate: Candidate) -> Item:
     )
 
 
-def _comparisons(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+def _comparisons(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
     left_out["opinions"] += len(found.opinions)
-    for pair in _chosen_pairs(found, choices):
+    for pair in found.pairs:
         yield _item(found, pair)
 
 
-def _judged_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+def _judged_pairs(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
     """Yield each pair that an annotator said something of, with what each of them said."""
     made = 0
-    for pair in _chosen_pairs(found, choices):
+    for pair in found.pairs:
         opinions = tuple(said for one in found.opinions if (said := _opinion_on(pair, one)))
         if opinions:
             made += 1
@@ -235,14 +246,14 @@ def _judged_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> 
         raise RowError(_("It does not say which of its completions is better."))
 
 
-def _gold_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+def _gold_pairs(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
     """Yield each pair of which all annotators prefer the same completion."""
     made = 0
     if found.candidate.gold in SIDES:
         left_out["opinions"] += len(found.opinions)
         yield _item(found, (0, 1))
         return
-    for pair in _chosen_pairs(found, choices):
+    for pair in found.pairs:
         said = [one for opinion in found.opinions if (one := _opinion_on(pair, opinion))]
         preferred = {one.preferred for one in said if one.verdict != Verdict.SKIP}
         if len(preferred) == 1 and (better := preferred.pop()) is not None:
@@ -254,7 +265,7 @@ def _gold_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> It
         raise RowError(_("Its opinions do not agree on the better completion."))
 
 
-def _chosen_pairs(found: _Checked, choices: Choices) -> Sequence[tuple[int, int]]:
+def _choose_pairs(found: _Checked, choices: Choices) -> Sequence[tuple[int, int]]:
     if choices.pairs == "all" or len(found.contents) == 2:
         return found.pairs
     best = _best(found)
@@ -308,7 +319,7 @@ def _item(
 ) -> Item:
     candidate = found.candidate
     one, other = (candidate.answers[place] for place in pair)
-    return Item(
+    item = Item(
         **found.prompt,
         completions=(found.contents[pair[0]], found.contents[pair[1]]),
         policies=(_policy(one), _policy(other)),
@@ -319,6 +330,9 @@ def _item(
         opinions=opinions,
         sides_known=candidate.sides_known,
     )
+    # Computed once for all pairs, which share them.
+    item.__dict__.update(digest=found.digest, keys=(found.keys[pair[0]], found.keys[pair[1]]))
+    return item
 
 
 def _policy(answer: Answer) -> str:
