@@ -103,8 +103,13 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def read_texts(keys: Iterable[int]) -> dict[int, Texts]:
     """Return comparisons by their keys."""
     with connection.cursor() as cursor:
-        cursor.execute(_statement(connection.vendor), [_as_parameter(list(keys), connection.vendor)])
-        return {row[0]: _texts(row) for row in cursor.fetchall()}
+        cursor.execute(texts_statement(connection.vendor), [_as_parameter(list(keys), connection.vendor)])
+        return as_texts(cursor.fetchall())
+
+
+def as_texts(rows: Iterable[tuple[Any, ...]]) -> dict[int, Texts]:
+    """Return the rows of `texts_statement` by the keys of their comparisons."""
+    return {row[0]: _texts(row) for row in rows}
 
 
 def _texts(row: tuple[Any, ...]) -> Texts:
@@ -120,7 +125,7 @@ _AMONG = {
 
 
 @cache
-def _statement(vendor: str) -> str:
+def texts_statement(vendor: str) -> str:
     """Return the query for comparisons by one list of keys. Django takes longer to compile it than to run it."""
     among = RawSQL(_AMONG[vendor], [None], output_field=BooleanField())  # noqa: S611 - constants
     found = Comparison.objects.filter(among)
