@@ -5,7 +5,7 @@ its items do not is counted in `Item.left_out`.
 """
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -80,10 +80,9 @@ def expand(candidate: Candidate, choices: Choices, allowance: Allowance | None =
         allowance.spend_prompt(candidate)
         return [_prompt_alone(candidate)]
     found = _read(candidate, choices)
-    found = found._replace(pairs=_choose_pairs(found, choices))
     allowance.spend_pairs(candidate, found.opinions, len(found.pairs))
     make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
-    left_out = Counter({name: count for name, count in found.left_out.items() if count})
+    left_out: defaultdict[str, int] = defaultdict(int, found.left_out)
     items = list(make(found, left_out))
     return [_count_left_out(items[0], left_out), *items[1:]]
 
@@ -101,7 +100,7 @@ class _Checked(NamedTuple):
     keys: Sequence[str]  # of the contents
     opinions: Sequence[Opinion]
     left_out: Mapping[str, int]
-    pairs: Sequence[tuple[int, int]]  # the places of each two answers that differ to who reads them
+    pairs: Sequence[tuple[int, int]]  # the places of the chosen two answers that differ to who reads them
 
 
 def _read(candidate: Candidate, choices: Choices) -> _Checked:
@@ -124,6 +123,9 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
     if not pairs:
         raise RowError(_("Its completions are the same."))
     left_out = {"opinions": earlier, "identical": math.comb(len(texts), 2) - len(pairs)}
+    if choices.pairs == "best" and len(texts) > 2:
+        best = _best(opinions, len(texts))
+        pairs = [pair for pair in pairs if best in pair]
     digest, keys = prompt_digest(prompt["prompt"], prompt["tools"]), list(map(content_key, contents))
     return _Checked(candidate, prompt, digest, contents, keys, opinions, left_out, pairs)
 
@@ -226,13 +228,13 @@ def _prompt_alone(candidate: Candidate) -> Item:
     )
 
 
-def _comparisons(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
+def _comparisons(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[Item]:
     left_out["opinions"] += len(found.opinions)
     for pair in found.pairs:
         yield _item(found, pair)
 
 
-def _judged_pairs(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
+def _judged_pairs(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[Item]:
     """Yield each pair that an annotator said something of, with what each of them said."""
     made = 0
     for pair in found.pairs:
@@ -246,7 +248,7 @@ def _judged_pairs(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
         raise RowError(_("It does not say which of its completions is better."))
 
 
-def _gold_pairs(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
+def _gold_pairs(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[Item]:
     """Yield each pair of which all annotators prefer the same completion."""
     made = 0
     if found.candidate.gold in SIDES:
@@ -265,18 +267,11 @@ def _gold_pairs(found: _Checked, left_out: Counter[str]) -> Iterator[Item]:
         raise RowError(_("Its opinions do not agree on the better completion."))
 
 
-def _choose_pairs(found: _Checked, choices: Choices) -> Sequence[tuple[int, int]]:
-    if choices.pairs == "all" or len(found.contents) == 2:
-        return found.pairs
-    best = _best(found)
-    return [pair for pair in found.pairs if best in pair]
-
-
-def _best(found: _Checked) -> int:
+def _best(opinions: Sequence[Opinion], count: int) -> int:
     """Return the place of the answer with the highest mean score, the first of several. Raises RowError."""
     means = {}
-    for place in range(len(found.contents)):
-        scores = [opinion.scores[place] for opinion in found.opinions if opinion.scores]
+    for place in range(count):
+        scores = [opinion.scores[place] for opinion in opinions if opinion.scores]
         known = [score for score in scores if score is not None]
         if known:
             means[place] = sum(known) / len(known)
@@ -364,7 +359,7 @@ def _gold(candidate: Candidate) -> str | None:
     return candidate.gold
 
 
-def _count_left_out(item: Item, left_out: Counter[str]) -> Item:
+def _count_left_out(item: Item, left_out: Mapping[str, int]) -> Item:
     """Return an item that says what its candidate said beyond it."""
     counts = {name: count for name, count in left_out.items() if count}
     return replace(item, left_out=counts) if counts else item

@@ -1,6 +1,5 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -113,7 +112,7 @@ class Rows:
         """
         items: list[Item] = []
         errors: list[str] = []
-        figures = Counter(prompts=0, pairs=0, best=0, opinions=0)
+        figures = {"prompts": 0, "pairs": 0, "best": 0, "opinions": 0}
         for candidate in candidates:
             _add_figures(figures, candidate)
             try:
@@ -192,7 +191,7 @@ def _joined(one: Row, other: Row) -> Row:
     return one._replace(items=[replace(first, left_out={**first.left_out, "parts": parts}), *rest])
 
 
-def _add_figures(figures: Counter[str], candidate: Candidate) -> None:
+def _add_figures(figures: dict[str, int], candidate: Candidate) -> None:
     count = len(candidate.answers)
     figures["prompts"] += 1
     figures["pairs"] += count * (count - 1) // 2
