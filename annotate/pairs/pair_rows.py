@@ -17,8 +17,7 @@ from annotate.pairs.filters import Filters, sift
 from annotate.pairs.ratings import stored_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import stored_pairs
-from annotate.pairs.text_stream import read_ahead
-from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, shared_prompt_ids
+from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, read_ahead, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
 
 NO_LABEL = 0.0  # of a comparison whose completions are both bad; the label of a pair is at least one half

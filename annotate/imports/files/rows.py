@@ -17,9 +17,8 @@ from annotate.imports.records import Item, parse_record
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 
-GROUP_CHARACTERS = (
-    8 * 1024 * 1024
-)  # of the records that rate completions of one prompt, and are read together
+# Of the records that rate completions of one prompt, and are read together.
+GROUP_CHARACTERS = 8 * 1024 * 1024
 
 
 class Row(NamedTuple):

@@ -8,9 +8,8 @@ import pytest
 from django.db import DatabaseError, connection
 
 from annotate.models import Comparison
-from annotate.pairs import text_stream, texts
-from annotate.pairs.text_stream import read_ahead
-from annotate.pairs.texts import read_texts
+from annotate.pairs import texts
+from annotate.pairs.texts import read_ahead, read_texts
 from tests.factories import compare
 from tests.waiting import wait_for
 
@@ -22,8 +21,7 @@ committed = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "AT_A_TIME", 2)
-    monkeypatch.setattr(text_stream, "AT_A_TIME", 2)
-    monkeypatch.setattr(text_stream, "ASKED_AT_A_TIME", 2)
+    monkeypatch.setattr(texts, "ASKED_AT_A_TIME", 2)
 
 
 @pytest.fixture
@@ -116,7 +114,7 @@ def test_a_connection_that_is_lost_is_an_error_of_the_database(keys: list[int]) 
 
 @committed
 @on_postgresql
-def test_where_no_connection_is_left_texts_are_read_as_they_are_needed(
+def test_without_another_connection_texts_are_read_in_turns(
     keys: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "HOST", "/nowhere")
