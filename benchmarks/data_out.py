@@ -5,7 +5,6 @@ lengths. SQLite by default; `--postgresql` starts a server of its own.
 """
 
 import argparse
-import gc
 import os
 import random
 import subprocess
@@ -17,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from primitives.garbage import keep_what_is_loaded
 from tests import servers
 
 CASES: dict[str, dict[str, str]] = {
@@ -54,7 +54,7 @@ def set_up() -> None:
     import django
 
     django.setup()
-    gc.freeze()  # as config/wsgi.py and config/celery.py do
+    keep_what_is_loaded()  # as config/wsgi.py and config/celery.py do
 
 
 def fill(rows: int) -> None:

@@ -1,11 +1,12 @@
 """The Celery application: `celery -A config worker -B`."""
 
-import gc
 import os
 from typing import Any
 
 from celery import Celery
 from celery.signals import worker_process_init
+
+from primitives.garbage import keep_what_is_loaded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -15,6 +16,6 @@ app.autodiscover_tasks()
 
 
 @worker_process_init.connect
-def keep_what_is_loaded(**_about: Any) -> None:
-    """Never search for garbage among what is loaded. It would take a third of the time of a long export."""
-    gc.freeze()
+def search_less_for_garbage(**_about: Any) -> None:
+    """Prepare a worker for long exports."""
+    keep_what_is_loaded()

@@ -1,9 +1,10 @@
-import gc
 import os
 from importlib import import_module
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+
+from primitives.garbage import keep_what_is_loaded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 application = get_wsgi_application()
@@ -12,6 +13,5 @@ from config.storage import require_storage  # noqa: E402 - settings are loaded b
 
 require_storage()  # servers run no checks
 
-# What is loaded stays for good. Searching it for garbage would take a third of the time of a long export.
 import_module(settings.ROOT_URLCONF)
-gc.freeze()
+keep_what_is_loaded()

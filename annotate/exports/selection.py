@@ -12,7 +12,7 @@ from django.db.models import CharField, Func, Q
 from annotate.exports.formats import Format, Source
 from annotate.exports.shapes import Row, is_chat, shaped
 from annotate.exports.splits import Split
-from annotate.models import Judgment, Project, Snapshot, SnapshotPair
+from annotate.models import Completion, Judgment, Project, Prompt, Snapshot, SnapshotPair
 from annotate.pairs.comparison_rows import comparison_rows
 from annotate.pairs.filters import Filters
 from annotate.pairs.judgment_rows import judgment_rows
@@ -106,14 +106,20 @@ class Selection:
         return records
 
     def types(self) -> set[str]:
-        """Return the types of prompts among the judged ones that are chosen: PLAIN, CHATS, or both."""
-        # Reads no text.
-        kind_of_json = {"sqlite": "json_type", "postgresql": "jsonb_typeof"}[connection.vendor]
-        kind = Func("comparison__prompt__content", function=kind_of_json, output_field=CharField())
-        rows = self._comparisons().annotate(content_kind=kind)
+        """Return the types of prompts among the judged ones that are chosen: PLAIN, CHATS, or both. Reads no text."""
+        rows = self._comparisons()
+        if not self._project_has_chats():
+            return {PLAIN} if rows.exists() else set()
+        rows = rows.annotate(content_kind=_kind_of("comparison__prompt__content"))
         is_chat = Q(content_kind="array") | _has("messages__isnull", False)
         found = {PLAIN: rows.exclude(is_chat), CHATS: rows.filter(is_chat)}
         return {kind for kind, some in found.items() if some.exists()}
+
+    def _project_has_chats(self) -> bool:
+        """Return whether a prompt or a completion of the project is a chat: asked without a join, and mostly enough."""
+        completions = Completion.objects.filter(prompt__project=self.project, messages__isnull=False)
+        prompts = Prompt.objects.filter(project=self.project).annotate(content_kind=_kind_of("content"))
+        return bool(completions.exists() or prompts.filter(content_kind="array").exists())
 
     def has_long_completions(self) -> bool:
         """Return whether a completion that is chosen is several messages."""
@@ -125,6 +131,12 @@ class Selection:
             return SnapshotPair.objects.filter(snapshot=self.snapshot).order_by()
         judgments = Judgment.objects.current().filter(self.filters.judgments(), project=self.project)
         return judgments.order_by()
+
+
+def _kind_of(column: str) -> Func:
+    """Return the type of the JSON in a column."""
+    function = {"sqlite": "json_type", "postgresql": "jsonb_typeof"}[connection.vendor]
+    return Func(column, function=function, output_field=CharField())
 
 
 def _has(look: str, value: object) -> Q:

@@ -5,7 +5,7 @@ its items do not is counted in `Item.left_out`.
 """
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from annotate.errors import RefusalError
+from annotate.imports.allowances import Allowance
 from annotate.imports.contents import (
     ID_LIMIT,
     POLICY_LIMIT,
@@ -32,9 +33,9 @@ from annotate.imports.ratings import ANSWERS
 from annotate.imports.reader import RowError
 from annotate.imports.records import BATCH, NO_GOLD, SIDES, Item, PairOpinion
 from annotate.judgments.verdicts import clean_text
-from annotate.models import Judgment
+from annotate.models import Judgment, prompt_digest
 from annotate.sources.candidates import Answer, Candidate, Opinion
-from annotate.text.chats import Content, as_completion
+from annotate.text.chats import Content, as_completion, content_key
 
 BECOMES = ("prompts", "comparisons", "judged", "gold")
 OPINIONS = 1_000
@@ -65,19 +66,25 @@ class Choices:
             raise ValueError(f"{self.becomes}, {self.pairs} is not a choice.")
 
 
-def expand(candidate: Candidate, choices: Choices) -> list[Item]:
-    """Return the items that a candidate becomes, one or more. Raises RowError."""
+def expand(candidate: Candidate, choices: Choices, allowance: Allowance | None = None) -> list[Item]:
+    """Return the items that a candidate becomes, one or more. Raises RowError.
+
+    They are taken from the allowance of its record. Raises AllowanceError where it is spent.
+    """
+    allowance = allowance or Allowance()
     if candidate.losses and not choices.without_losses:
         raise RowError(
             _("It holds what cannot be taken: %(losses)s. Choose to import without it, or leave the row out.")
             % {"losses": ", ".join(candidate.losses)}
         )
     if choices.becomes == "prompts":
+        allowance.spend_prompt(candidate)
         return [_prompt_alone(candidate, choices)]
     found = _read(candidate, choices)
+    allowance.spend_pairs(candidate, found.opinions, len(found.pairs))
     make = {"comparisons": _comparisons, "judged": _judged_pairs, "gold": _gold_pairs}[choices.becomes]
-    left_out = Counter({name: count for name, count in found.left_out.items() if count})
-    items = list(make(found, choices, left_out))
+    left_out: defaultdict[str, int] = defaultdict(int, found.left_out)
+    items = list(make(found, left_out))
     return [_count_left_out(items[0], left_out), *items[1:]]
 
 
@@ -90,10 +97,12 @@ class _Checked(NamedTuple):
     candidate: Candidate
     prompt: Mapping[str, Any]  # what an Item says of its prompt
     choices: Choices
+    digest: str  # of the prompt
     contents: Sequence[Content]
+    keys: Sequence[str]  # of the contents
     opinions: Sequence[Opinion]
     left_out: Mapping[str, int]
-    pairs: Sequence[tuple[int, int]]  # the places of each two answers that differ to who reads them
+    pairs: Sequence[tuple[int, int]]  # the places of the chosen two answers that differ to who reads them
 
 
 def _read(candidate: Candidate, choices: Choices) -> _Checked:
@@ -116,7 +125,11 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
     if not pairs:
         raise RowError(_("Its completions are the same."))
     left_out = {"opinions": earlier, "identical": math.comb(len(texts), 2) - len(pairs)}
-    return _Checked(candidate, prompt, choices, contents, opinions, left_out, pairs)
+    if choices.pairs == "best" and len(texts) > 2:
+        best = _best(opinions, len(texts))
+        pairs = [pair for pair in pairs if best in pair]
+    digest, keys = prompt_digest(prompt["prompt"], prompt["tools"]), list(map(content_key, contents))
+    return _Checked(candidate, prompt, choices, digest, contents, keys, opinions, left_out, pairs)
 
 
 def _too_few(candidate: Candidate) -> str:
@@ -222,16 +235,16 @@ def _prompt_alone(candidate: Candidate, choices: Choices) -> Item:
     )
 
 
-def _comparisons(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+def _comparisons(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[Item]:
     left_out["opinions"] += len(found.opinions)
-    for pair in _chosen_pairs(found, choices):
+    for pair in found.pairs:
         yield _item(found, pair)
 
 
-def _judged_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+def _judged_pairs(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[Item]:
     """Yield each pair that an annotator said something of, with what each of them said."""
     made = 0
-    for pair in _chosen_pairs(found, choices):
+    for pair in found.pairs:
         opinions = tuple(said for one in found.opinions if (said := _opinion_on(pair, one)))
         if opinions:
             made += 1
@@ -242,14 +255,14 @@ def _judged_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> 
         raise RowError(_("It does not say which of its completions is better."))
 
 
-def _gold_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> Iterator[Item]:
+def _gold_pairs(found: _Checked, left_out: defaultdict[str, int]) -> Iterator[Item]:
     """Yield each pair of which all annotators prefer the same completion."""
     made = 0
     if found.candidate.gold in SIDES:
         left_out["opinions"] += len(found.opinions)
         yield _item(found, (0, 1))
         return
-    for pair in _chosen_pairs(found, choices):
+    for pair in found.pairs:
         said = [one for opinion in found.opinions if (one := _opinion_on(pair, opinion))]
         preferred = {one.preferred for one in said if one.verdict != Verdict.SKIP}
         if len(preferred) == 1 and (better := preferred.pop()) is not None:
@@ -261,18 +274,11 @@ def _gold_pairs(found: _Checked, choices: Choices, left_out: Counter[str]) -> It
         raise RowError(_("Its opinions do not agree on the better completion."))
 
 
-def _chosen_pairs(found: _Checked, choices: Choices) -> Sequence[tuple[int, int]]:
-    if choices.pairs == "all" or len(found.contents) == 2:
-        return found.pairs
-    best = _best(found)
-    return [pair for pair in found.pairs if best in pair]
-
-
-def _best(found: _Checked) -> int:
+def _best(opinions: Sequence[Opinion], count: int) -> int:
     """Return the place of the answer with the highest mean score, the first of several. Raises RowError."""
     means = {}
-    for place in range(len(found.contents)):
-        scores = [opinion.scores[place] for opinion in found.opinions if opinion.scores]
+    for place in range(count):
+        scores = [opinion.scores[place] for opinion in opinions if opinion.scores]
         known = [score for score in scores if score is not None]
         if known:
             means[place] = sum(known) / len(known)
@@ -316,7 +322,7 @@ def _item(
     candidate = found.candidate
     one, other = (candidate.answers[place] for place in pair)
     metadata, too_large = _metadata(found, one, other)
-    return Item(
+    item = Item(
         **found.prompt,
         completions=(found.contents[pair[0]], found.contents[pair[1]]),
         policies=(_policy(one), _policy(other)),
@@ -328,6 +334,9 @@ def _item(
         sides_known=candidate.sides_known,
         left_out={"metadata": too_large} if too_large else {},
     )
+    # Computed once for all pairs, which share them.
+    item.__dict__.update(digest=found.digest, keys=(found.keys[pair[0]], found.keys[pair[1]]))
+    return item
 
 
 def _policy(answer: Answer) -> str:
@@ -374,7 +383,7 @@ def _gold(candidate: Candidate) -> str | None:
     return candidate.gold
 
 
-def _count_left_out(item: Item, left_out: Counter[str]) -> Item:
+def _count_left_out(item: Item, left_out: Mapping[str, int]) -> Item:
     """Return an item that says what its candidate said beyond it."""
     counts = {name: count for name, count in left_out.items() if count}
     return replace(item, left_out={**item.left_out, **counts}) if counts else item

@@ -310,7 +310,8 @@ class Matcher:
         if named - {prompt.digest}:
             sentence = _("The id “%(id)s” names another prompt too.")
             _note_shared(placement, sentence, item.prompt_external_id)
-        named.add(prompt.digest)
+        if self._takes_id(prompt, item.prompt_external_id):
+            named.add(prompt.digest)
 
     def _note_shared_id(self, item: Item, pair: PairState, placement: Placement) -> None:
         if not item.external_id:
@@ -320,7 +321,12 @@ class Matcher:
         if named - of_same_texts - {pair}:
             sentence = _("The id “%(id)s” names another comparison too.")
             _note_shared(placement, sentence, item.external_id)
-        named.add(pair.pk or pair)
+        if self._takes_id(pair, item.external_id):
+            named.add(pair.pk or pair)
+
+    def _takes_id(self, state: PromptState | PairState, external_id: str) -> bool:
+        """Return whether an id that a record says will be stored: a known row keeps its own unless it is updated."""
+        return self.update or state.external_id == external_id
 
 
 def _note_shared(placement: Placement, sentence: str, external_id: str) -> None:

@@ -6,10 +6,10 @@ Callers work through a file in steps, of which each is a transaction: some recor
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
 from django.utils import timezone
@@ -30,8 +30,10 @@ ITEMS_AT_A_TIME = 2_000  # that rows become, in one step: a row of a ranking bec
 BYTES_AT_A_TIME = 4 * 1024 * 1024  # of the file, in one step: what bounds the memory it takes
 SECONDS_AT_A_TIME = 1.5
 REMARKS_KEPT = 20
+NEWS = {"prompts", "pairs", "gold", "judged", "judgments"}  # counts of what was not there before
 
 Written = dict[tuple[int, int, str], int]  # (prompt, policy, key) -> completion
+News = list[tuple[tuple[int, Item], Container[str]]]  # (line, item) and the names of what it brought
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Outcome:
 
     @property
     def changes_something(self) -> bool:
-        return bool(self.counts.keys() & {"prompts", "pairs", "gold", "judged", "judgments", "updated"})
+        return bool(self.counts.keys() & {*NEWS, "updated"})
 
 
 def details(*, update: bool) -> dict[str, Any]:
@@ -66,16 +68,32 @@ def portion(rows: Reader, most: int) -> Portion:
     return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME, items=ITEMS_AT_A_TIME)
 
 
-def compare(project: Project, items: Iterable[tuple[int, Item]]) -> Outcome:
+class Memory(Protocol):
+    """The records that `write` would have written of a file so far."""
+
+    def find(self, items: Iterable[Item]) -> list[Item]: ...
+
+    def add(self, records: News) -> None: ...
+
+
+def compare(project: Project, items: Iterable[tuple[int, Item]], memory: Memory | None = None) -> Outcome:
     """Return what `write` would do with some (line, item), without doing it.
 
-    Of more than ITEMS_AT_A_TIME, a later one does not meet what earlier ones would have written.
+    An item meets what earlier calls with the same memory would have written. Without one, of more than ITEMS_AT_A_TIME
+    a later one does not meet the earlier ones.
     """
     outcome = Outcome()
     for rows in _in_parts(items):
+        new = [item for _line, item in rows]
+        earlier = memory.find(new) if memory else []
         matcher = Matcher(project)
-        matcher.load([item for _line, item in rows])
-        outcome.add(_place(matcher, rows, REMARKS_KEPT))
+        matcher.load([*earlier, *new])
+        for item in earlier:
+            matcher.place(item)
+        written: News = []
+        outcome.add(_place(matcher, rows, REMARKS_KEPT, written))
+        if memory:
+            memory.add(written)
     return outcome
 
 
@@ -129,10 +147,18 @@ def _write_placed(matcher: Matcher, batch: str) -> None:
     _write_changes(matcher.prompts.values(), pairs)
 
 
-def _place(matcher: Matcher, rows: Sequence[tuple[int, Item]], remarks: int) -> Outcome:
+def _place(
+    matcher: Matcher,
+    rows: Sequence[tuple[int, Item]],
+    remarks: int,
+    written: News | None = None,
+) -> Outcome:
+    """Place records, and add to `written` those that say something new."""
     outcome = Outcome()
     for line, item in rows:
         placement = matcher.place(item)
+        if written is not None and placement.counts.keys() & NEWS:
+            written.append(((line, item), placement.counts))
         for name, count in placement.counts.items():
             outcome.counts[name] += count
         if placement.remarks and len(outcome.remarks) < remarks:

@@ -4,9 +4,9 @@ As with people's, each has its claim, so that counters equal rows, and a correct
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from secrets import token_hex
+from secrets import token_bytes
 from typing import NamedTuple
 
 from django.db import transaction
@@ -19,6 +19,7 @@ from annotate.models.conflicts import Row, again_on_race, store_rows
 
 Verdict = Judgment.Verdict
 TAKEN_BACK_AT_A_TIME = 2_000
+TOKEN_BYTES = 16
 
 
 class ImportedJudgment(NamedTuple):
@@ -62,19 +63,26 @@ def record_imported(project: Project, given: Sequence[ImportedJudgment], batch: 
     for state, claims in by_state.items():
         Claim.objects.filter(pk__in=claims).exclude(state=state).update(state=state)
     theirs = {"project_id": project.pk}
-    new = [_claim(one, one.at or now) for one in given if not one.claim]
-    store_rows(Claim, new, shared=theirs)
-    rows = [_judgment(one, now) for one in given]
+    new = [one for one in given if not one.claim]
+    rows = [_claim(one, token, one.at or now) for one, token in zip(new, _draw_tokens(len(new)), strict=True)]
+    store_rows(Claim, rows, shared=theirs)
+    rows = [_judgment(one, token, now) for one, token in zip(given, _draw_tokens(len(given)), strict=True)]
     store_rows(Judgment, rows, shared={**theirs, "import_batch": batch})
 
 
-def _claim(given: ImportedJudgment, at: datetime) -> Row:
+def _draw_tokens(count: int) -> Iterator[str]:
+    """Yield so many tokens, for all of which the system is asked once."""
+    drawn = token_bytes(TOKEN_BYTES * count)
+    return (drawn[at : at + TOKEN_BYTES].hex() for at in range(0, len(drawn), TOKEN_BYTES))
+
+
+def _claim(given: ImportedJudgment, token: str, at: datetime) -> Row:
     return {
         "comparison_id": given.comparison,
         "annotator_id": given.annotator,
         "left_id": given.left,
         "right_id": given.right,
-        "token": token_hex(16),
+        "token": token,
         "state": given.state.value,
         "claimed_at": at,
         "seen_at": at,
@@ -82,7 +90,7 @@ def _claim(given: ImportedJudgment, at: datetime) -> Row:
     }
 
 
-def _judgment(given: ImportedJudgment, now: datetime) -> Row:
+def _judgment(given: ImportedJudgment, token: str, now: datetime) -> Row:
     at = given.at or now
     return {
         "comparison_id": given.comparison,
@@ -90,7 +98,7 @@ def _judgment(given: ImportedJudgment, now: datetime) -> Row:
         "left_id": given.left,
         "right_id": given.right,
         "sides_known": given.sides_known,
-        "token": token_hex(16),
+        "token": token,
         "verdict": given.verdict,
         "preferred_id": given.preferred,
         "strength": given.strength,

@@ -219,21 +219,22 @@ class _Layout:
     def __init__(
         self, model: type[Model], given: tuple[str, ...], shared: tuple[str, ...], vendor: str
     ) -> None:
-        self.of_value: Cell = _copied if vendor == "postgresql" else _bound
+        of_value: Cell = _copied if vendor == "postgresql" else _bound
         of_json: Cell = _copied_json if vendor == "postgresql" else _bound_json
+        self.of_key: Cell = str if vendor == "postgresql" else int
         fields = {
             field.attname: field
             for field in model._meta.local_concrete_fields
             if not field.primary_key and not field.generated
         }
         cells = {
-            name: of_json if isinstance(field, JSONField) else self.of_value for name, field in fields.items()
+            name: of_json if isinstance(field, JSONField) else of_value for name, field in fields.items()
         }
         named = {*given, *shared}
         defaults = [
             field for name, field in fields.items() if name not in named and not field.has_db_default()
         ]
-        drawn = [field for field in defaults if field.has_default() and callable(field.default)]
+        drawn = [field for field in defaults if field.has_default() and _is_drawn(field.default)]
         same = [field for field in defaults if field not in drawn]
         self.given = [(name, cells[name]) for name in given]
         self.shared = [(name, cells[name]) for name in shared]
@@ -245,7 +246,7 @@ class _Layout:
     def cells(self, rows: Sequence[tuple[int, Row]], shared: Row) -> Iterator[tuple[Any, ...]]:
         """Yield rows as the database takes them, made column by column."""
         return zip(
-            [self.of_value(key) for key, _row in rows],
+            [self.of_key(key) for key, _row in rows],
             *(_column(cell, [row[name] for _key, row in rows]) for name, cell in self.given),
             *(repeat(cell(shared[name])) for name, cell in self.shared),
             *([cell(default()) for _row in rows] for default, cell in self.drawn),
@@ -257,21 +258,28 @@ class _Layout:
 _layout = lru_cache(maxsize=64)(_Layout)
 
 
+def _is_drawn(default: Any) -> bool:
+    """Return whether a default is another one for each row. An empty list or object is the same for all."""
+    return callable(default) and default not in (dict, list)
+
+
 def _column(cell: Cell, values: list[Any]) -> Iterable[Any]:
     """Return the cells of a column. That of a value which all rows share, such as a time or none, is made once."""
     first = values[0]
-    is_json = cell in (_copied_json, _bound_json)  # in which 1 and true differ
-    if not is_json and values.count(first) == len(values):
+    if cell in (_copied_json, _bound_json):  # in which 1 and true differ
+        if first is None and values.count(None) == len(values):
+            return repeat(cell(None))
+    elif values.count(first) == len(values):
         return repeat(cell(first))
-    return [cell(value) for value in values]
+    elif cell is _copied and type(first) is int and set(map(type, values)) == {int}:
+        return map(str, values)  # ids, which are most of what is stored
+    return map(cell, values)
 
 
 def _copied(value: Any) -> str:
     """Return a value in the text format of COPY."""
     if value is None:
         return "\\N"
-    if type(value) is int:  # most of what is stored
-        return str(value)
     text = str(value)
     if "\\" in text:
         text = text.replace("\\", "\\\\")

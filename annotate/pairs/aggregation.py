@@ -234,10 +234,11 @@ def _pair(votes: list[Vote], settings: PairSettings, outcome: Outcome | str) -> 
     if isinstance(outcome, str):
         return outcome
     row = votes[0]
-    sides = (row.first, row.second) if outcome.first_is_chosen else (row.second, row.first)
-    judgments = tuple([votes[place].pk for place in outcome.counted])
+    is_first, label, margin, counted = outcome
+    chosen, rejected = (row.first, row.second) if is_first else (row.second, row.first)
+    judgments = tuple([votes[place].pk for place in counted])
     weight = float(len(judgments)) if settings.weights == "judgments" else 1.0
-    return Pair(row.comparison, *sides, outcome.label, outcome.margin, weight, row.held_out, judgments)
+    return Pair(row.comparison, chosen, rejected, label, margin, weight, row.held_out, judgments)
 
 
 def _rate_both_bad(votes: list[Vote], *, by_judgments: bool) -> Iterator[Rating]:

@@ -17,7 +17,7 @@ from annotate.pairs.filters import Filters, sift
 from annotate.pairs.ratings import stored_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.snapshots import stored_pairs
-from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, read_texts, shared_prompt_ids
+from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, read_ahead, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
 
 NO_LABEL = 0.0  # of a comparison whose completions are both bad; the label of a pair is at least one half
@@ -58,12 +58,15 @@ def pair_rows(
         judged, digest = _frozen(snapshot, filters), snapshot.digest
         if both_bad:
             judged = chain(judged, _frozen_ratings(snapshot, filters))
-    for some in batches(judged):
-        read = read_texts([pair.comparison for pair, _votes in some])
+    for some, read in read_ahead(judged, _comparison_of):
         for pair, votes in some:
             texts = read[pair.comparison]
             if snapshot is not None or texts.first.text != texts.second.text:
                 yield _row(pair, votes, texts, digest)
+
+
+def _comparison_of(judged: Judged) -> int:
+    return judged[0].comparison
 
 
 def _present(

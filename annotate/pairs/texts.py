@@ -4,16 +4,19 @@ Columns of JSON come as they are written in the database. Most are empty, or rep
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import BooleanField, TextField
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
+from psycopg import errors, pq
+from psycopg.adapt import Transformer
 
 from annotate.models import Comparison
 from annotate.models import Completion as CompletionRow
@@ -21,6 +24,10 @@ from annotate.pairs.aggregation import Pair, Rating
 from annotate.text.chats import Content
 
 AT_A_TIME = 500  # comparisons whose texts are in memory together
+ASKED_AT_A_TIME = (
+    125  # of those that are read ahead: what about fits into the socket between the server and Python
+)
+STATEMENT = b"read texts"
 SHORT = 1_000  # characters
 Row = TypeVar("Row")
 Frozen = TypeVar("Frozen", Pair, Rating)
@@ -93,18 +100,23 @@ def with_texts(rows: Iterable[Frozen]) -> Iterator[tuple[Frozen, Texts]]:
             yield row, texts[row.comparison]
 
 
-def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield lists of as many rows as have their texts in memory together."""
+def batches(rows: Iterable[Row], size: int = 0) -> Iterator[list[Row]]:
+    """Yield lists of so many rows, or of as many as have their texts in memory together."""
     rest = iter(rows)
-    while some := list(islice(rest, AT_A_TIME)):
+    while some := list(islice(rest, size or AT_A_TIME)):
         yield some
 
 
 def read_texts(keys: Iterable[int]) -> dict[int, Texts]:
     """Return comparisons by their keys."""
     with connection.cursor() as cursor:
-        cursor.execute(_statement(connection.vendor), [_as_parameter(list(keys), connection.vendor)])
-        return {row[0]: _texts(row) for row in cursor.fetchall()}
+        cursor.execute(texts_statement(connection.vendor), [_as_parameter(list(keys), connection.vendor)])
+        return as_texts(cursor.fetchall())
+
+
+def as_texts(rows: Iterable[tuple[Any, ...]]) -> dict[int, Texts]:
+    """Return the rows of `texts_statement` by the keys of their comparisons."""
+    return {row[0]: _texts(row) for row in rows}
 
 
 def _texts(row: tuple[Any, ...]) -> Texts:
@@ -120,7 +132,7 @@ _AMONG = {
 
 
 @cache
-def _statement(vendor: str) -> str:
+def texts_statement(vendor: str) -> str:
     """Return the query for comparisons by one list of keys. Django takes longer to compile it than to run it."""
     among = RawSQL(_AMONG[vendor], [None], output_field=BooleanField())  # noqa: S611 - constants
     found = Comparison.objects.filter(among)
@@ -140,6 +152,102 @@ def _columns() -> list[Any]:
 def with_json_as_text(names: Iterable[str]) -> list[Any]:
     """Return columns for `values_list`, where those of JSON come as they are written."""
     return [Cast(name, TextField()) if name.endswith(_JSON) else name for name in names]
+
+
+# --- Reading ahead ----------------------------------------------------------------------------------------------
+
+
+def read_ahead(
+    rows: Iterable[Row], key: Callable[[Row], int]
+) -> Iterator[tuple[list[Row], dict[int, Texts]]]:
+    """Yield some rows at a time, with the texts of their comparisons. `key` returns the comparison of a row.
+
+    PostgreSQL looks for the next texts while Python writes the last ones. No thread takes part: it would have to wait
+    for Python's lock whenever a part of the rows arrives. A query is sent on a connection of its own, and its rows are
+    taken when they are needed.
+    """
+    stream = _open_stream()
+    if stream is None:
+        for some in batches(rows):
+            yield some, read_texts([key(row) for row in some])
+        return
+    try:
+        yield from _read_ahead(stream, batches(rows, ASKED_AT_A_TIME), key)
+    finally:
+        stream.close()
+
+
+def _read_ahead(
+    stream: "_Stream", batches: Iterator[list[Row]], key: Callable[[Row], int]
+) -> Iterator[tuple[list[Row], dict[int, Texts]]]:
+    asked: list[Row] = []
+    for some in batches:
+        found = stream.take() if asked else {}
+        stream.ask([key(row) for row in some])
+        if asked:
+            yield asked, found
+        asked = some
+    if asked:
+        yield asked, stream.take()
+
+
+def _open_stream() -> "_Stream | None":
+    """Return a stream, or None where texts are better asked for as they are needed.
+
+    Another connection does not see what a transaction has written, and a pooler may not keep prepared statements.
+    SQLite does its work in this process. A server may have no connection left.
+    """
+    is_able = connection.vendor == "postgresql" and not connection.in_atomic_block
+    if not is_able or not connection.settings_dict["OPTIONS"].get("prepare_threshold"):
+        return None
+    with suppress(DatabaseError):
+        return _Stream()
+    return None
+
+
+class _Stream:
+    """A connection with one query under way."""
+
+    def __init__(self) -> None:
+        self._django = connection.copy()
+        try:
+            self._django.ensure_connection()
+            self._connection = self._django.connection
+            self._server = self._connection.pgconn
+            statement = texts_statement("postgresql").replace("%s", "$1")
+            self._check(self._server.prepare(STATEMENT, statement.encode()))
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, keys: list[int]) -> None:
+        """Send the query for comparisons by their keys."""
+        wanted = f"{{{','.join(map(str, keys))}}}".encode()
+        with self._django.wrap_database_errors:
+            self._server.send_query_prepared(STATEMENT, [wanted])
+
+    def take(self) -> dict[int, Texts]:
+        """Return the texts that were asked for."""
+        rows: list[tuple[Any, ...]] = []
+        with self._django.wrap_database_errors:
+            while result := self._server.get_result():
+                self._check(result)
+                transformer = Transformer.from_context(self._connection)
+                transformer.set_pgresult(result)
+                rows += transformer.load_rows(0, result.ntuples, tuple)
+        return as_texts(rows)
+
+    def close(self) -> None:
+        """Close the connection, whatever is under way."""
+        self._django.close()
+
+    def _check(self, result: Any) -> None:
+        """Raise the error that a result is."""
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise errors.error_from_result(result)
+
+
+# --- Columns -----------------------------------------------------------------------------------------------------
 
 
 def parse(text: str | None) -> Any:

@@ -83,9 +83,9 @@ class Check:
             self.counts["characters"] += len(row.text)
             self.kept.append(row)
 
-    def compare(self, items: Iterable[Placed]) -> None:
-        """Find out what of these is in the project already."""
-        self.outcome.add(writing.compare(self.project, items))
+    def compare(self, items: Iterable[Placed], memory: writing.Memory | None = None) -> None:
+        """Find out what of these is in the project already, or in what the memory holds of the file."""
+        self.outcome.add(writing.compare(self.project, items, memory))
 
     def as_counts(self) -> dict[str, Any]:
         """Return all of it for `Import.counts`."""

@@ -1,10 +1,14 @@
 """The records of a portion as items, with what is wrong with those that cannot be used."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from django.utils.translation import gettext as _
+
+from annotate.imports.allowances import Allowance, AllowanceError
 from annotate.imports.expansion import expand
 from annotate.imports.files.options import Options
 from annotate.imports.ratings import ANSWERS, pair_ratings
@@ -12,6 +16,9 @@ from annotate.imports.reader import Portion, Reader, RowError
 from annotate.imports.records import Item, parse_record
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
+
+# Of the records that rate completions of one prompt, and are read together.
+GROUP_CHARACTERS = 8 * 1024 * 1024
 
 
 class Row(NamedTuple):
@@ -47,6 +54,7 @@ class Rows:
         self.over = False  # the file ended
         self.position, self.line = reader.position, reader.line
         self._group: list[_Rating] = []
+        self._group_size = 0  # in characters
 
     def __iter__(self) -> Iterator[Row]:
         for line, record in self.portion:
@@ -64,25 +72,28 @@ class Rows:
         if source is None:
             yield self._own(line, record)
             return
+        row = None
         try:
             candidates = self._candidates(record)
-        except (RecordError, RowError) as error:
+            first = list(islice(candidates, 2))
+            if not self._is_rating(first):
+                row = self._expanded(line, chain(first, candidates), self.reader, Allowance())
+        except (RecordError, RowError, AllowanceError) as error:
+            row = Row(line, error=str(error), text=self.reader.text)
+        if row is not None:
             yield from self._pair()
-            yield Row(line, error=str(error), text=self.reader.text)
+            yield row
             return
-        if not self._is_rating(candidates):
+        if not self._is_alike(first[0]):
             yield from self._pair()
-            yield self._expanded(line, candidates, self.reader)
-            return
-        if not self._is_alike(candidates[0]):
-            yield from self._pair()
-        self._group.append(_Rating(line, candidates[0], self.reader.text))
+        self._add_to_group(line, first[0])
 
-    def _candidates(self, record: Any) -> list[Candidate]:
-        """Return what a record says. Raises RecordError and RowError."""
+    def _candidates(self, record: Any) -> Iterator[Candidate]:
+        """Yield what a record says. Raises RecordError and RowError."""
         if isinstance(record, RowError):
             raise record
-        return list(self.options.source.rows(record)) if self.options.source else []
+        if self.options.source:
+            yield from self.options.source.rows(record)
 
     def _own(self, line: int, record: Any) -> Row:
         try:
@@ -91,20 +102,28 @@ class Rows:
             return Row(line, error=str(error), text=self.reader.text)
         return Row(line, [item])
 
-    def _expanded(self, line: int, candidates: list[Candidate], said: "Reader | _Rating") -> Row:
-        """Return the items of a record. Of several candidates those that cannot be used are counted, and left out."""
+    def _expanded(
+        self, line: int, candidates: Iterable[Candidate], said: "Reader | _Rating", allowance: Allowance
+    ) -> Row:
+        """Return the items of a record. Of several candidates those that cannot be used are counted, and left out.
+
+        Raises AllowanceError.
+        """
         items: list[Item] = []
         errors: list[str] = []
+        figures = {"prompts": 0, "pairs": 0, "best": 0, "opinions": 0}
         for candidate in candidates:
+            _add_figures(figures, candidate)
             try:
-                items += expand(candidate, self.options.choices)
+                items += expand(candidate, self.options.choices, allowance)
             except RowError as error:
                 errors.append(str(error))
         if not items:
-            return Row(line, error=errors[0], text=said.text, figures=_figures(candidates))
+            sentence = errors[0] if errors else _("It holds no prompt.")
+            return Row(line, error=sentence, text=said.text, figures=figures)
         if errors:
             items[0] = replace(items[0], left_out={**items[0].left_out, "parts": len(errors)})
-        return Row(line, items, figures=_figures(candidates))
+        return Row(line, items, figures=figures)
 
     # --- Ratings of one completion -------------------------------------------------------------------------------
 
@@ -118,46 +137,62 @@ class Rows:
 
     def _is_alike(self, candidate: Candidate) -> bool:
         """Return whether a rating belongs to the group."""
-        if not self._group or len(self._group) >= ANSWERS:
+        if not self._group or len(self._group) >= ANSWERS or self._group_size >= GROUP_CHARACTERS:
             return False
         first = self._group[0].candidate
         return first.prompt == candidate.prompt and first.tools == candidate.tools
+
+    def _add_to_group(self, line: int, candidate: Candidate) -> None:
+        text = self.reader.text
+        self._group.append(_Rating(line, candidate, text))
+        self._group_size += len(text)
 
     def _read_group(self) -> None:
         """Read on to the end of the group. The record after it is read again by the next step."""
         for line, record in self.reader.records():
             if record is not None:
                 try:
-                    candidates = self._candidates(record)
+                    candidates = list(islice(self._candidates(record), 2))
                 except (RecordError, RowError):
                     return
                 if not self._is_rating(candidates) or not self._is_alike(candidates[0]):
                     return
-                self._group.append(_Rating(line, candidates[0], self.reader.text))
+                self._add_to_group(line, candidates[0])
             self.position, self.line = self.reader.position, self.reader.line
         self.position, self.line = self.reader.position, self.reader.line
         self.over = True
 
     def _pair(self) -> Iterator[Row]:
         """Yield the ratings of the group in pairs. One that finds no other is refused by name."""
-        group, self._group = self._group, []
+        group, self._group, self._group_size = self._group, [], 0
         if not group:
             return
+        allowance = Allowance()  # for all of them
         texts = {one.line: one for one in group}
         rows: dict[int, Row] = {one.line: Row(one.line) for one in group}
         for line, candidate in pair_ratings((one.line, one.candidate) for one in group):
-            row = self._expanded(line, [candidate], texts[line])
-            if row.items and rows[line].items:
-                row = Row(line, [*rows[line].items, *row.items], figures=row.figures)
-            rows[line] = row if row.items or not rows[line].items else rows[line]
+            try:
+                row = self._expanded(line, [candidate], texts[line], allowance)
+            except AllowanceError as error:
+                row = Row(line, error=str(error), text=texts[line].text)
+            rows[line] = _joined(rows[line], row)
         yield from rows.values()
 
 
-def _figures(candidates: list[Candidate]) -> dict[str, int]:
-    figures = {"prompts": len(candidates), "pairs": 0, "best": 0, "opinions": 0}
-    for candidate in candidates:
-        count = len(candidate.answers)
-        figures["pairs"] += count * (count - 1) // 2
-        figures["best"] += max(0, count - 1)
-        figures["opinions"] += len(candidate.opinions)
-    return figures
+def _joined(one: Row, other: Row) -> Row:
+    """Return two rows of a line as one. What cannot be used beside what can is counted as left out."""
+    if one.items and other.items:
+        return Row(one.line, [*one.items, *other.items], figures=other.figures)
+    if not one.items:
+        return other
+    first, *rest = one.items
+    parts = first.left_out.get("parts", 0) + 1
+    return one._replace(items=[replace(first, left_out={**first.left_out, "parts": parts}), *rest])
+
+
+def _add_figures(figures: dict[str, int], candidate: Candidate) -> None:
+    count = len(candidate.answers)
+    figures["prompts"] += 1
+    figures["pairs"] += count * (count - 1) // 2
+    figures["best"] += max(0, count - 1)
+    figures["opinions"] += len(candidate.opinions)

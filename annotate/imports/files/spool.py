@@ -41,14 +41,22 @@ class Spool:
 
 def pack(items: Sequence[Placed]) -> bytes:
     """Return items as bytes."""
-    rows = [_row(line, item) for line, item in items]
-    return zstandard.ZstdCompressor(level=LEVEL).compress(orjson.dumps(rows))
+    return zstandard.ZstdCompressor(level=LEVEL).compress(dump(items))
 
 
 def unpack(block: bytes) -> list[Placed]:
     """Return the items of packed bytes."""
-    rows = orjson.loads(zstandard.ZstdDecompressor().decompress(block))
-    return [(line, _item(*values)) for line, *values in rows]
+    return load(zstandard.ZstdDecompressor().decompress(block))
+
+
+def dump(items: Sequence[Placed]) -> bytes:
+    """Return items as JSON."""
+    return orjson.dumps([_row(line, item) for line, item in items])
+
+
+def load(text: bytes) -> list[Placed]:
+    """Return the items that are written as JSON."""
+    return [(line, _item(*values)) for line, *values in orjson.loads(text)]
 
 
 def _row(line: int, item: Item) -> list[Any]:

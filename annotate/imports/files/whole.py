@@ -16,6 +16,7 @@ from annotate.errors import RefusalError
 from annotate.imports import writing
 from annotate.imports.files.ahead import read_ahead
 from annotate.imports.files.checking import Check
+from annotate.imports.files.earlier import EarlierRecords
 from annotate.imports.files.options import Options
 from annotate.imports.files.rows import Row, Rows
 from annotate.imports.files.spool import Placed, Spool
@@ -92,11 +93,11 @@ def check_file(
     *,
     refuse: Callable[[Row], None] = lambda row: None,
 ) -> Report:
-    """Read a whole file, compare it with the project, and write nothing."""
+    """Read a whole file, compare it with the project and with its own earlier records, and write nothing."""
     report = Report(Check(project, options))
-    with _many_objects():
+    with _many_objects(), EarlierRecords() as memory:
         for block in _blocks(report, file, format, refuse):
-            report.check.compare(block.items)
+            report.check.compare(block.items, memory)
     return report
 
 

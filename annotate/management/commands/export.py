@@ -1,6 +1,5 @@
 """`python manage.py export PROJECT --output FILE`: pairs, comparisons or judgments, as files of any format."""
 
-import gc
 import json
 import os
 import sys
@@ -26,6 +25,7 @@ from annotate.forms.filters import DayField
 from annotate.models import Project
 from annotate.pairs.lines import write_file
 from annotate.projects import trail
+from primitives.garbage import keep_what_is_loaded
 
 # The fields of the page's form that narrow the rows, those that say how judgments become pairs, and the others.
 NARROWING = (
@@ -135,7 +135,7 @@ class Command(BaseCommand):
         parser.add_argument("--parts", help="the parts of the split are a column (default), or files")
 
     def handle(self, *, output: str | None, format: str, **options: Any) -> None:
-        gc.freeze()  # what is loaded stays: it is not searched for garbage
+        keep_what_is_loaded()
         project = find_project(options["project"])
         if options["csv"]:
             format = {"jsonl": "csv", "judgments": "judgments_csv"}.get(format, format)

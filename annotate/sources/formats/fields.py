@@ -19,6 +19,7 @@ LARGEST = 2**63  # what a number is smaller than
 PREFERRED = (1.0, 0.0)  # the scores of two answers of which the first is preferred
 PROMPT_KEYS = ("prompt", "request", "question", "instruction", "query", "input")
 PYTHON = re.compile(r"\s*\[\s*\{'(?:role|content|from|value)':")  # a list of dicts, printed
+CONTENTS = str, list, Mapping  # the types of a text, messages, and one message
 SYSTEM = ("system", "system_prompt")
 TOOLS = "tools"
 ABOUT = "about_messages"  # the key of metadata that holds what was set aside of messages
@@ -34,7 +35,7 @@ def has_texts(record: Record, *keys: str) -> bool:
 
 def has_contents(record: Record, *keys: str) -> bool:
     """Return whether each of these keys holds text, a message, or messages."""
-    return all(isinstance(record.get(key), str | list | Mapping) for key in keys)
+    return all(isinstance(record.get(key), CONTENTS) for key in keys)
 
 
 def has_any(record: Record, *keys: str) -> bool:

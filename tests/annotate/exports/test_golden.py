@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from annotate.errors import RefusalError
 from annotate.exports.bundle import open_download
 from annotate.exports.formats import FORMATS
@@ -43,6 +45,16 @@ QUERIES: list[dict[str, str]] = [
 
 
 def test_every_format_is_what_it_was(db):
+    assert_golden()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_texts_that_are_read_ahead_are_the_same():
+    """As a site's are: a transaction reads nothing ahead."""
+    assert_golden()
+
+
+def assert_golden() -> None:
     project = make_varied_project()
     freeze(project)
     found = {json.dumps(query): fingerprint(project, query) for query in QUERIES}

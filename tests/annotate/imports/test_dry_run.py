@@ -1,0 +1,113 @@
+"""A dry run counts what a run would: what is known, what differs, and what is new, wherever blocks end."""
+
+import json
+from io import BytesIO
+from random import Random
+from typing import Any
+
+import pytest
+
+from annotate.imports.files import earlier, whole
+from annotate.imports.files.earlier import EarlierRecords
+from annotate.imports.files.options import Options
+from annotate.imports.records import Item, PairOpinion
+from annotate.imports.writing import NEWS
+from annotate.models import Comparison, Project, Prompt
+from tests.annotate.imports.rows import jsonl
+
+ROWS, BLOCK = 40, 4
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "ROWS_AT_A_TIME", BLOCK)
+
+
+def own_row(draw: Random) -> dict[str, Any]:
+    """Return one of few rows of Whetstone's, which often repeat or contradict each other."""
+    row: dict[str, Any] = {"prompt": draw.choice("PQ")}
+    if draw.random() < 0.7:
+        row |= dict(zip(("completion_a", "completion_b"), draw.sample("abc", 2), strict=True))
+    for key, values in {
+        "policy_a": "xy", "id": "12", "metadata": [{"m": 1}, {"m": 2}], "prompt_external_id": "pq",
+        "prompt_metadata": [{"n": 1}, {}], "gold": ["a", "b", "none"], "withdrawn": [False, True],
+    }.items():  # fmt: skip
+        is_of_pair = key not in ("id", "metadata", "prompt_external_id", "prompt_metadata", "withdrawn")
+        is_of_prompt = key.startswith("prompt_")
+        if draw.random() < 0.25 and ("completion_a" in row or not (is_of_pair or is_of_prompt)):
+            row[key] = draw.choice(values)
+    return row
+
+
+def judged_row(draw: Random) -> dict[str, Any]:
+    """Return one of few comparisons with judgments, as an export writes them."""
+    judgments = [
+        {"judgment": 1, "annotator": draw.choice("uvw"), "verdict": draw.choice(["a", "b", "tie", "skip"]),
+         "strength": None, "rationale": draw.choice(["", "why"]), "seconds": None}
+        for _ in range(draw.randrange(3))
+    ]  # fmt: skip
+    first, second = draw.sample("abc", 2)
+    return {
+        "prompt": draw.choice("PQ"), "completion_a": first, "completion_b": second, "policy_a": "m", "policy_b": "m",
+        "id": draw.choice(["", "1"]), "metadata": {}, "prompt_external_id": "", "prompt_metadata": {}, "gold": None,
+        "judgments": judgments,
+    }  # fmt: skip
+
+
+def counts(file: BytesIO, project: Any, options: Options, *, dry: bool) -> dict[str, int]:
+    if dry:
+        return dict(whole.check_file(project, file, "jsonl", options).check.outcome.counts)
+    return dict(whole.import_file(project, file, "jsonl", options, "rows.jsonl").outcome.counts)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(own_row, Options()), (judged_row, Options(format="whetstone-judged", becomes="judged"))],
+)
+def test_a_dry_run_counts_what_a_run_counts(db: None, make: Any, options: Options, seed: int) -> None:
+    project = Project.objects.create(slug=f"dry-{seed}", name="Dry")
+    draw = Random(seed)
+    rows = [make(draw) for _ in range(ROWS)]
+    for part in (rows[: ROWS // 2], rows):  # into an empty project, and into one that knows half of them
+        dry = counts(jsonl(*part), project, options, dry=True)
+        before = Prompt.objects.count(), Comparison.objects.count()
+        assert dry == counts(jsonl(*part), project, options, dry=False), json.dumps(part)
+        assert before[0] == 0 or part is rows  # the dry run wrote nothing
+
+
+def test_an_id_that_is_not_stored_is_not_shared_in_one_block(project: Any) -> None:
+    first, renamed = {"prompt": "One", "id": "1"}, {"prompt": "One", "id": "2"}
+    rows = jsonl(first, renamed, {"prompt": "Two", "id": "2"})
+    assert counts(rows, project, Options(), dry=False) == {"prompts": 2, "different": 1}
+
+
+def test_of_what_no_later_record_means_nothing_is_found() -> None:
+    with EarlierRecords() as memory:
+        memory.add([((1, Item("P", completions=("a", "b"), external_id="1")), NEWS)])
+        assert memory.find([Item("Q", completions=("a", "b"), external_id="2")]) == []
+
+
+def test_records_are_found_with_what_made_their_prompt() -> None:
+    maker = Item("P", prompt_external_id="p")
+    pair = Item("P", completions=("a", "b"), external_id="1")
+    said = Item("P", completions=("b", "a"), opinions=(PairOpinion("u", "tie"),))
+    other = Item("P", completions=("a", "c"))
+    with EarlierRecords() as memory:
+        memory.add([((n, item), NEWS) for n, item in enumerate((maker, pair, other, said))])
+        assert memory.find([Item("P", completions=("a", "b"))]) == [maker, pair, said]
+        assert memory.find([Item("Q", completions=("c", "d"), external_id="1")]) == [maker, pair]
+        assert memory.find([Item("Q", prompt_external_id="p")]) == [maker]
+
+
+def test_an_id_of_what_was_known_names_nothing() -> None:
+    known = Item("P", completions=("a", "b"), external_id="1", opinions=(PairOpinion("u", "tie"),))
+    with EarlierRecords() as memory:
+        memory.add([((1, known), {"judgments"})])
+        assert memory.find([Item("Q", completions=("a", "b"), external_id="1")]) == []
+
+
+def test_of_an_id_that_many_records_share_few_are_kept() -> None:
+    with EarlierRecords() as memory:
+        memory.add([((n, Item(f"P{n}", prompt_external_id="same")), NEWS) for n in range(100)])
+        assert len(memory.find([Item("Q", prompt_external_id="same")])) == earlier.NAMED
