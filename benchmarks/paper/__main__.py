@@ -22,6 +22,7 @@ COUNTS = {
         fresh=80,
         by_temperature=80,
         samples=8,
+        assisted=600,
         updates=15,
         rollout=16,
         round_labels=70,
