@@ -137,7 +137,7 @@ def _generalization(worlds: Sequence[World]) -> str:
         "method",
         "reward, seen kinds",
         "reward, other kinds",
-        "difference",
+        "other less seen",
         "KL, seen kinds",
         "KL, other kinds",
     ]

@@ -20,6 +20,7 @@ _COLOURS = (
     "#8c8c8c",
     "#a6a61f",
 )
+_NEAR_0 = 0.3
 _STYLE = (
     "text{fill:#333}.page{fill:#fff}.grid{stroke:#ddd}.exact{stroke:#555}"
     "@media(prefers-color-scheme:dark){text{fill:#ddd}.page{fill:#161b22}.grid{stroke:#30363d}.exact{stroke:#bbb}}"
@@ -59,9 +60,9 @@ class Axis:
         return (self.bend(min(max(value, self.ticks[0]), self.ticks[-1])) - low) / (high - low)
 
 
-def root(value: float) -> float:
-    """Return the square root, 0 below 0."""
-    return math.sqrt(max(0.0, value))
+def logarithm(value: float) -> float:
+    """Return a place that grows as the logarithm far from 0, and in proportion near it."""
+    return math.log1p(max(0.0, value) / _NEAR_0)
 
 
 def chart(title: str, across: Axis, up: Axis, lines: Sequence[Line], *, apart: float = 0) -> str:
@@ -70,9 +71,11 @@ def chart(title: str, across: Axis, up: Axis, lines: Sequence[Line], *, apart: f
     Neighbouring lines are drawn `apart` pixels from each other, so that intervals at one place can be told apart.
     """
     wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    inset = apart * len(lines)
 
     def place(point: Point) -> Point:
-        return _LEFT + wide * across.share(point[0]), _TOP + high * (1 - up.share(point[1]))
+        x = _LEFT + inset + (wide - 2 * inset) * across.share(point[0])
+        return x, _TOP + high * (1 - up.share(point[1]))
 
     names = list(dict.fromkeys(line.name for line in lines if not line.exact))
     colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(names)}
@@ -84,9 +87,9 @@ def chart(title: str, across: Axis, up: Axis, lines: Sequence[Line], *, apart: f
         _text((_LEFT, 20), title),
     ]
     for tick in up.ticks:
-        x, y = place((across.ticks[0], tick))
-        parts.append(f'<line class="grid" x1="{x:.0f}" x2="{x + wide:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text((x - 6, y + 4), f"{tick:g}", "end"))
+        _, y = place((across.ticks[0], tick))
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_LEFT + wide}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text((_LEFT - 6, y + 4), f"{tick:g}", "end"))
     for tick in across.ticks:
         x, y = place((tick, up.ticks[0]))
         parts.append(_text((x, y + 17), f"{tick:g}", "middle"))

@@ -18,7 +18,7 @@ from benchmarks.paper.estimates import (
     reward_cell,
     reward_within,
 )
-from benchmarks.paper.figures import Axis, Line, chart, root
+from benchmarks.paper.figures import Axis, Line, chart, logarithm
 from benchmarks.paper.paths import BUDGETS
 from benchmarks.paper.world import World
 from benchmarks.report import table
@@ -30,9 +30,11 @@ NAMES = {
     runs.PPO: "PPO, learnt reward, beta 0.1",
     runs.FT: "Preferred-FT",
 }
-_KL = Axis(title="KL from the base model, nats", ticks=(0, 1, 2, 5, 10, 20, 50, 100), bend=root)
-# Where paths of several seeds are averaged, as shares of the root of the KL at their ends.
-_SHARES = tuple(share / 10 for share in range(11))
+_KL = Axis(
+    title="KL from the base model, nats", ticks=(0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100), bend=logarithm
+)
+# Where paths are drawn, as shares of the root of the KL at their ends.
+_SHARES = tuple(share / 40 for share in range(41))
 
 
 def section(worlds: Sequence[World], draw: Callable[[str, str], str]) -> str:
@@ -93,19 +95,16 @@ def _paths(worlds: Sequence[World], bases: Sequence[dict[str, Any]]) -> dict[str
 
 def _path_line(name: str, paths: Sequence[RewardPath], rewards: Sequence[Sequence[float]]) -> Line:
     """Return the line of a path, or of the mean of several seeds' paths, with the interval of the end's reward."""
-    if len(paths) == 1:
-        points = points_of(paths[0])
-    else:
-        ends = [points_of(path)[-1][0] for path in paths]
-        points = [
-            (
-                statistics.fmean(end * share**2 for end in ends),
-                statistics.fmean(
-                    reward_within(path, end * share**2) for path, end in zip(paths, ends, strict=True)
-                ),
-            )
-            for share in _SHARES
-        ]
+    ends = [points_of(path)[-1][0] for path in paths]
+    points = [
+        (
+            statistics.fmean(end * share**2 for end in ends),
+            statistics.fmean(
+                reward_within(path, end * share**2) for path, end in zip(paths, ends, strict=True)
+            ),
+        )
+        for share in _SHARES
+    ]
     return Line(name, points, {len(points) - 1: bounds(rewards)[1:]})
 
 
@@ -123,6 +122,8 @@ def _leads(paths: dict[str, dict[int, RewardPath]]) -> str:
         leads = [lead_cell(both, budget) for budget in BUDGETS]
         if name != runs.DPO and any("(" in one for one in leads):
             rows.append([_label(name, method.family), *leads])
+    if not rows:
+        return ""
     return f"""
 How much more reward than {NAMES[runs.DPO]}, at the same KL and on the same prompts. **Bold** is an interval without 0:
 

@@ -249,17 +249,17 @@ def test_endpoint_that_does_not_answer_is_told(server: Server, reply: tuple, wor
 
 
 def test_chart_is_whole_and_stays_within_its_axes() -> None:
-    across = figures.Axis(title="KL", ticks=(0, 1, 4), bend=figures.root)
+    across = figures.Axis(title="KL", ticks=(0, 0.9, 4.5), bend=figures.logarithm)
     up = figures.Axis(title="reward", ticks=(0, 1))
     lines = [
-        figures.Line("a & b", [(0, 0), (1, 0.5), (100, 2)], {1: (0.25, 0.75)}),
+        figures.Line("a & b", [(0, 0), (0.9, 0.5), (100, 2)], {1: (0.25, 0.75)}),
         figures.Line("exact", [(0, 1)], exact=True),
     ]
     svg = figures.chart("<title>", across, up, lines)
     root = ElementTree.fromstring(svg)  # noqa: S314 - our own
     line = next(root.iter("{http://www.w3.org/2000/svg}polyline"))
     places = [tuple(map(float, one.split(","))) for one in line.get("points", "").split()]
-    assert places[1][0] == pytest.approx((places[0][0] + places[2][0]) / 2)  # the root of 1 is half that of 4
+    assert places[1][0] == pytest.approx((places[0][0] + places[2][0]) / 2)  # log 4 is half of log 16
     assert places[2] == (pytest.approx(544.0), pytest.approx(36.0))  # the corner
     bar = root.findall("{http://www.w3.org/2000/svg}line[@stroke]")[0]
     assert float(bar.get("y1", "")) - float(bar.get("y2", "")) == pytest.approx(160)  # half the height
