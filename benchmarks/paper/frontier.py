@@ -72,7 +72,7 @@ def section(worlds: Sequence[World], draw: Callable[[str, str], str]) -> str:
 The base model's own reward is {start:+.2f}. *Exact* is the reward of the base model's distribution tilted by
 exp(reward / beta) (equation 4 of the paper), over its own samples, all prompts together. It may also choose among
 prompts, which a policy may not. So no policy has more reward at its KL, up to sampling error. Best of N pays at most
-log N - (N - 1) / N.
+log N - (N - 1) / N, which is where it is drawn.
 
 {table(header, [*rows, *best])}
 “At KL K” is read off a method's path, which is its adapter scaled down until its KL is near K, linearly in the root of
@@ -136,7 +136,8 @@ def _best_of(bases: Sequence[dict[str, Any]]) -> tuple[list[list[str]], list[Lin
     each = len(bases[0]["rewards"][0])
     sizes = [size for size in (1, 2, 4, 8, 16, 32) if size <= each]
     for kind, key in (("true", "rewards"), ("learnt", "scores")):
-        points = []
+        points: list[tuple[float, float]] = []
+        marks = {}
         for size in sizes:
             kept = [
                 [
@@ -151,15 +152,16 @@ def _best_of(bases: Sequence[dict[str, Any]]) -> tuple[list[list[str]], list[Lin
             bound = best_of_bound(size)
             points.append((bound, statistics.fmean(map(statistics.fmean, kept))))
             if size > 1:
+                marks[len(points) - 1] = bounds(kept)[1:]
                 exact = f"{_exact(bases, bound):.2f}"
                 name = f"best of {size}, {kind} reward"
                 rows.append([name, cell(kept), f"at most {bound:.2f}", exact, *[""] * len(BUDGETS)])
-        lines.append(Line(f"best of N, {kind} reward", points, dict.fromkeys(range(1, len(points)))))
+        lines.append(Line(f"best of N, {kind} reward", points, marks))
     return rows, lines
 
 
 def _exact_line(bases: Sequence[dict[str, Any]]) -> Line:
-    budgets = [0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]
+    budgets = [5 * (share / 40) ** 2 for share in range(41)]
     return Line("exact frontier", [(kl, _exact(bases, kl)) for kl in budgets], exact=True)
 
 
