@@ -16,7 +16,6 @@ COUNTS = {
     "smollm2": Counts(
         labels=200,
         fresh=80,
-        by_temperature=80,
         samples=8,
         assisted=600,
         updates=15,

@@ -8,6 +8,7 @@ from benchmarks.paper import frontier, runs
 from benchmarks.paper.estimates import agreement, cell, gap_cell, share_bounds, share_cell
 from benchmarks.paper.figures import Axis, Line, chart
 from benchmarks.paper.frontier import NAMES
+from benchmarks.paper.setting import GREATEST_REWARD
 from benchmarks.paper.world import World
 from benchmarks.report import hardware, table, today
 
@@ -78,7 +79,7 @@ def _interval_words(worlds: Sequence[World]) -> str:
 
 def _temperatures(worlds: Sequence[World], draw: Callable[[str, str], str]) -> str:
     rows, lines = [], []
-    for name in (runs.BASE, runs.BEST, *runs.COMPARED):
+    for name in runs.BY_TEMPERATURE:
         loaded = [one["wins"] for one in runs.load_each(worlds, f"temperature {name}")]
         if not loaded:
             continue
@@ -89,7 +90,12 @@ def _temperatures(worlds: Sequence[World], draw: Callable[[str, str], str]) -> s
             for t, values in zip(runs.TEMPERATURES, by, strict=True)
         ]
         lines.append(
-            Line(NAMES[name], points, {at: share_bounds(values)[1:] for at, values in enumerate(by)})
+            Line(
+                NAMES[name],
+                points,
+                {at: share_bounds(values)[1:] for at, values in enumerate(by)},
+                colour=frontier.COLOURS[name],
+            )
         )
     if not rows:
         return ""
@@ -106,10 +112,23 @@ def _temperatures(worlds: Sequence[World], draw: Callable[[str, str], str]) -> s
 ## Wins by sampling temperature
 
 {picture}
-Wins by the true reward on {worlds[0].setting.counts.by_temperature} prompts, against {against}.
-A tie is half a win.
+Wins by the true reward on {worlds[0].setting.counts.fresh} prompts, against {against}.
+A tie is half a win. {_most_wins(worlds)}
 
 {table(["method", *(f"T = {one:g}" for one in runs.TEMPERATURES)], rows)}"""
+
+
+def _most_wins(worlds: Sequence[World]) -> str:
+    """Return how many wins are possible: a reference with the greatest reward can only be tied."""
+    best = [
+        [world.setting.reward(text) >= GREATEST_REWARD for text in runs.references(world)] for world in worlds
+    ]
+    most = statistics.fmean(1 - statistics.fmean(one) / 2 for one in best)
+    return (
+        f"References with the greatest reward can only be tied, so no method wins more than {most:.2f}."
+        if most < 1
+        else ""
+    )
 
 
 def _generalization(worlds: Sequence[World]) -> str:
@@ -208,12 +227,25 @@ def _missing(worlds: Sequence[World]) -> str:
     return f"- **Not run yet:** {', '.join(names)}. Run the command again to add them.\n" if names else ""
 
 
+def _one_seed(world: World) -> str:
+    """Return what one seed leaves open, with the ends of DPO from two sets of labels where both are known."""
+    text = "One seed: another draws other labels and first weights, which the intervals do not cover."
+    general, policy = f"general {runs.DPO}", f"policy {runs.DPO}"
+    if not (runs.has(world, general) and runs.has(world, policy)):
+        return text
+    mine = statistics.fmean(runs.load(world, policy)["points"][-1]["kls"])
+    other = statistics.fmean(runs.load(world, general)["kls seen"])
+    return f"""{text}
+  {NAMES[runs.DPO]} shows how much that is: it ends at {mine:.1f} nats in the first table, and at {other:.1f} with the
+  labels of the section Generalization."""
+
+
 def _limits(worlds: Sequence[World]) -> str:
     counts, assist = worlds[0].setting.counts, worlds[0].setting.assist
     if len(worlds) > 1:
         seeds = f"{len(worlds)} seeds: rankings within the intervals are not established."
     else:
-        seeds = "One seed: another draws other labels and first weights, which the intervals do not cover."
+        seeds = _one_seed(worlds[0])
     own = "`docs/paper-smollm2.md`" if worlds[0].setting.name == "starter" else "this page"
     return f"""\
 ## What this does not show

@@ -37,6 +37,7 @@ class Line:
     points: Sequence[Point]
     marks: Mapping[int, tuple[float, float] | None] = field(default_factory=dict)
     exact: bool = False  # drawn in grey: known, not measured
+    colour: int | None = None  # its place in the palette, where figures share their colours
 
     @property
     def heights(self) -> list[float]:
@@ -77,8 +78,11 @@ def chart(title: str, across: Axis, up: Axis, lines: Sequence[Line], *, apart: f
         x = _LEFT + inset + (wide - 2 * inset) * across.share(point[0])
         return x, _TOP + high * (1 - up.share(point[1]))
 
-    names = list(dict.fromkeys(line.name for line in lines if not line.exact))
-    colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(names)}
+    places = {line.name: line.colour for line in lines if not line.exact}
+    colours = {
+        name: _COLOURS[(at if chosen is None else chosen) % len(_COLOURS)]
+        for at, (name, chosen) in enumerate(places.items())
+    }
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
         ' font-family="system-ui, sans-serif" font-size="12">',

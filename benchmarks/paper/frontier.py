@@ -29,10 +29,18 @@ NAMES = {
     runs.DPO: "DPO, beta 0.1",
     runs.PPO: "PPO, learnt reward, beta 0.1",
     runs.FT: "Preferred-FT",
+    runs.ASSISTED: "DPO, assisted",
 }
 _KL = Axis(
     title="KL from the base model, nats", ticks=(0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100), bend=logarithm
 )
+_FAMILIES = list(dict.fromkeys(method.family for method in runs.METHODS.values()))
+# A method has one colour in all figures: its family's, and best of N that of its line by the learnt reward.
+COLOURS = {
+    **{name: _FAMILIES.index(method.family) for name, method in runs.METHODS.items()},
+    runs.BEST: len(_FAMILIES) + 1,
+    runs.BASE: len(_FAMILIES) + 2,
+}
 # Where paths are drawn, as shares of the root of the KL at their ends.
 _SHARES = tuple(share / 40 for share in range(41))
 
@@ -56,7 +64,7 @@ def section(worlds: Sequence[World], draw: Callable[[str, str], str]) -> str:
                 *(reward_cell(list(paths[name].values()), budget) for budget in BUDGETS),
             ]
         )
-        lines.append(_path_line(method.family, list(paths[name].values()), ends[0]))
+        lines.append(_path_line(name, list(paths[name].values()), ends[0]))
     best, best_lines = _best_of(bases)
     header = ["method", "reward", "KL", "exact at that KL", *(f"at KL {one}" for one in BUDGETS)]
     up = Axis(
@@ -105,7 +113,8 @@ def _path_line(name: str, paths: Sequence[RewardPath], rewards: Sequence[Sequenc
         )
         for share in _SHARES
     ]
-    return Line(name, points, {len(points) - 1: bounds(rewards)[1:]})
+    marks = {len(points) - 1: bounds(rewards)[1:]}
+    return Line(runs.METHODS[name].family, points, marks, colour=COLOURS[name])
 
 
 def _leads(paths: dict[str, dict[int, RewardPath]]) -> str:
@@ -135,7 +144,7 @@ def _best_of(bases: Sequence[dict[str, Any]]) -> tuple[list[list[str]], list[Lin
     rows, lines = [], []
     each = len(bases[0]["rewards"][0])
     sizes = [size for size in (1, 2, 4, 8, 16, 32) if size <= each]
-    for kind, key in (("true", "rewards"), ("learnt", "scores")):
+    for colour, (kind, key) in enumerate((("true", "rewards"), ("learnt", "scores")), len(_FAMILIES)):
         points: list[tuple[float, float]] = []
         marks = {}
         for size in sizes:
@@ -156,7 +165,7 @@ def _best_of(bases: Sequence[dict[str, Any]]) -> tuple[list[list[str]], list[Lin
                 exact = f"{_exact(bases, bound):.2f}"
                 name = f"best of {size}, {kind} reward"
                 rows.append([name, cell(kept), f"at most {bound:.2f}", exact, *[""] * len(BUDGETS)])
-        lines.append(Line(f"best of N, {kind} reward", points, marks))
+        lines.append(Line(f"best of N, {kind} reward", points, marks, colour=colour))
     return rows, lines
 
 
@@ -176,8 +185,7 @@ def _exact(bases: Sequence[dict[str, Any]], kl: float) -> float:
 
 def _by_family(item: tuple[str, runs.Method]) -> tuple[int, str]:
     """Return the place of a method in a table: beside its family, by its setting."""
-    families = list(dict.fromkeys(method.family for method in runs.METHODS.values()))
-    return families.index(item[1].family), item[0]
+    return _FAMILIES.index(item[1].family), item[0]
 
 
 def _label(name: str, family: str) -> str:

@@ -15,7 +15,6 @@ from benchmarks.paper import methods, ppo, reward_model
 from benchmarks.paper.actor import Actor, Written
 from benchmarks.paper.judges import FIRST, SECOND, TIE, EndpointJudge, Judge, WordJudge
 from benchmarks.paper.paths import find_path
-from benchmarks.paper.setting import Example
 from benchmarks.paper.world import World
 
 Figures = dict[str, Any]
@@ -24,7 +23,9 @@ BEST_OF = 8
 DPO, PPO = "dpo beta 0.1", "ppo learnt beta 0.1"  # those that stand for their method beside others
 FT = "preferred-ft"
 COMPARED = (DPO, PPO, FT)
+ASSISTED = "assisted"
 BASE, BEST = "base", "best of n"
+BY_TEMPERATURE = (BASE, BEST, *COMPARED, ASSISTED)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ METHODS = {
         Method(FT, "Preferred-FT", _preferred_ft),
         _ppo(0.1, learnt=True),
         _ppo(0.1, learnt=False),
-        Method("assisted", "DPO, assisted", _assisted),
+        Method(ASSISTED, "DPO, assisted", _assisted),
         Method("moving reference", "rounds, moving reference", _moving),
         _unlikelihood(0.02),
         *map(_dpo, (0.3, 1.0, 0.05)),
@@ -97,8 +98,7 @@ def stages(endpoint: EndpointJudge | None) -> Iterator[dict[str, Callable[[World
         f"general {name}": functools.partial(general_figures, name=name) for name in (BASE, *COMPARED)
     }
     last: dict[str, Callable[[World], Figures]] = {
-        f"temperature {name}": functools.partial(temperature_figures, name=name)
-        for name in (BASE, BEST, *COMPARED)
+        f"temperature {name}": functools.partial(temperature_figures, name=name) for name in BY_TEMPERATURE
     }
     last["judge words"] = words_figures
     if endpoint:
@@ -191,33 +191,30 @@ def make_adapter(world: World, name: str, *, seen: bool = False) -> Path:
 
 def temperature_figures(world: World, name: str) -> Figures:
     """Return wins against the references at each temperature of a method's policy. A tie is half a win."""
-    examples = world.fresh[: world.setting.counts.by_temperature]
     wins = {}
-    for temperature, texts in zip(TEMPERATURES, texts_by_temperature(world, name, examples), strict=True):
+    for temperature, texts in zip(TEMPERATURES, texts_by_temperature(world, name), strict=True):
         wins[str(temperature)] = [
             win(world.setting.reward(one) - world.setting.reward(other))
-            for one, other in zip(texts, references(world, examples), strict=True)
+            for one, other in zip(texts, references(world), strict=True)
         ]
     return {"wins": wins}
 
 
-def texts_by_temperature(world: World, name: str, examples: Sequence[Example]) -> Iterator[list[str]]:
-    """Yield completions of examples, the first of the fresh ones, at each of the temperatures.
+def texts_by_temperature(world: World, name: str) -> Iterator[list[str]]:
+    """Yield completions of the fresh prompts at each of the temperatures.
 
     BEST takes the best of the base model's samples by the learnt reward. What a method wrote at temperature 1 for its
     point of the frontier serves here too.
     """
-    if name in METHODS:
-        points = run(world, f"policy {name}", functools.partial(policy_figures, name=name))["points"]
-        at_one = points[-1]["texts"][: len(examples)]
     actor = Actor(world.setting, adapter=make_adapter(world, name) if name in METHODS else None)
     model = learnt_reward(world) if name == BEST else None
     for temperature in TEMPERATURES:
         if name in METHODS and temperature == 1:
-            yield at_one
+            points = run(world, f"policy {name}", functools.partial(policy_figures, name=name))["points"]
+            yield points[-1]["texts"]
             continue
         each = BEST_OF if model and temperature else 1
-        prompts = [one.prompt for one in examples]
+        prompts = [one.prompt for one in world.fresh]
         written = actor.write(prompts, each=each, seed=1000 * world.seed + 31, temperature=temperature)
         chosen = _best(model, written) if model else [group[0] for group in written]
         yield [one.text for one in chosen]
@@ -230,11 +227,14 @@ def _best(model: reward_model.RewardModel, written: Sequence[Sequence[Written]])
     return [group[max(both)[1]] for group, both in zip(written, scored, strict=True)]
 
 
-def references(world: World, examples: Sequence[Example]) -> list[str]:
-    """Return the texts that completions are compared with: the data's own, or where there is none, the base model's."""
+def references(world: World) -> list[str]:
+    """Return the texts that completions of the fresh prompts are compared with.
+
+    They are the data's own, or where there is none, the base model's.
+    """
     return [
         example.reference if example.reference is not None else group[-1].text
-        for example, group in zip(examples, world.base_samples, strict=False)
+        for example, group in zip(world.fresh, world.base_samples, strict=True)
     ]
 
 
@@ -256,7 +256,7 @@ def words_figures(world: World) -> Figures:
     """Return verdicts of people, the truth and the weak classifier, and how the latter calls policies' wins."""
     judge = word_judge(world)
     figures = _verdicts(world, judge)
-    texts = references(world, world.fresh)
+    texts = references(world)
     prompts = [one.prompt for one in world.fresh]
     for name in filter(lambda one: has(world, f"policy {one}"), COMPARED):
         points = load(world, f"policy {name}")["points"]

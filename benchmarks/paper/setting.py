@@ -17,6 +17,7 @@ from benchmarks.controlled.recipes import RECIPES
 from training.engine.config import AssistConfig, TrainConfig
 from training.engine.starter import reviews
 
+GREATEST_REWARD = 1.0  # of both true rewards
 Prompt = Any  # a text, or a list of chat messages
 STARTER = Path(reviews.__file__).parents[2] / "starter"
 # Of the starter: one opening for each way in which a review goes on.
@@ -29,7 +30,6 @@ class Counts:
 
     labels: int = 450
     fresh: int = 192  # prompts that are measured on
-    by_temperature: int = 96
     samples: int = 16  # of the base model for each fresh prompt
     assisted: int = 6000  # pairs that the learnt reward labels
     updates: int = 12  # of PPO
@@ -42,7 +42,6 @@ class Counts:
 TINY = Counts(
     labels=24,
     fresh=8,
-    by_temperature=8,
     samples=4,
     assisted=8,
     updates=2,
