@@ -146,7 +146,10 @@ def agreement(loaded: Sequence[Figures], both: Sequence[tuple[str, str]]) -> tup
                 *(zip(figures[one], figures[other], strict=True) for one, other in both), strict=True
             )
         ]
-        by_seed.append([statistics.fmean(values) for values in agreed if values])
+        if decided := [statistics.fmean(values) for values in agreed if values]:
+            by_seed.append(decided)
+    if not by_seed:
+        return "–", "0"
     mean, low, high = bounds(by_seed)
     return f"{mean:.2f} ({max(0.0, low):.2f} to {min(1.0, high):.2f})", str(sum(map(len, by_seed)))
 

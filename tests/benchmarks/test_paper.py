@@ -169,6 +169,11 @@ def test_two_verdicts_on_one_comparison_count_once() -> None:
     )
 
 
+def test_judge_that_never_decides_agrees_with_no_one() -> None:
+    figures = {"judge": ["tie", "tie"], "ada": ["first", "second"]}
+    assert estimates.agreement([figures], [("judge", "ada")]) == ("–", "0")
+
+
 def test_ppo_step_makes_rewarded_completions_likelier(tmp_path: Path) -> None:
     actor = Actor(make_starter(TINY))
     groups = actor.write([one.prompt for one in draw_reviews(4, seed=2)], each=2, seed=3)
