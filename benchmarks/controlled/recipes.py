@@ -1,7 +1,7 @@
 """The recipes that are compared: what becomes of judged comparisons until there is an adapter."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from benchmarks.controlled.people import HONEST
 from benchmarks.controlled.policies import train_policy
 from benchmarks.controlled.probing import fit_probe, rate
 from benchmarks.controlled.world import Project, Written, judged_rows, training_row
-from training.engine.assisting.choosing import choose_pairs
+from training.engine.assisting.choosing import Rated, choose_pairs
 from training.engine.assisting.tilting import find_strength
 from training.engine.config import AssistConfig
 from training.engine.records import SamplingPrompt
@@ -75,7 +75,16 @@ def train_recipe(recipe: Recipe, project: Project, reward: Reward, folder: Path)
 def assisted_rows(settings: AssistConfig, project: Project) -> list[dict[str, Any]]:
     """Return the pairs that the verb `assist` would make of the project, by the same choice."""
     posterior = fit_probe(project.judged)
-    rated = [rate(posterior, samples) for samples in project.unjudged[: settings.groups]]
+    return labelled_rows(
+        settings, [rate(posterior, samples) for samples in project.unjudged[: settings.groups]]
+    )
+
+
+def labelled_rows(settings: AssistConfig, rated: Sequence[Sequence[Rated]]) -> list[dict[str, Any]]:
+    """Return the pairs of rated completions, by prompt, with gaps of the policy that their scores describe.
+
+    The line of each completion has it as `written`.
+    """
     strength = find_strength([[one.score for one in some] for some in rated], settings.kl)
     choices = [choice for some in rated for choice in choose_pairs(some, settings.candidates)]
     return [

@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 
+from benchmarks.controlled.recipes import RECIPES, labelled_rows
 from benchmarks.controlled.world import training_row
 from benchmarks.paper import losses, reward_model
 from benchmarks.paper.actor import Actor, Written, pair
 from benchmarks.paper.world import Preference, World
+from training.engine.assisting.choosing import Rated
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.train import train
 
 PairLoss = Callable[[list[torch.Tensor], list[torch.Tensor]], torch.Tensor]
-_CANDIDATES = 8  # of which the best and the worst become a pair
+FASTER = 2  # times the usual learning rate, in assisted training with its larger batches
 _CLEARLY, _MUCH = 0.4, 1.0  # differences in reward of the strengths "better" and "much better"
 
 
@@ -98,21 +100,37 @@ def moving_rounds(world: World, folder: Path, **training: Any) -> Path:
     return adapter
 
 
-def assisted(world: World, folder: Path, model: reward_model.RewardModel, **training: Any) -> Path:
-    """Train by DPO on the judged pairs, and on pairs of fresh samples that the learnt reward labels softly.
-
-    Of every few samples of a prompt the best and the worst are a pair, as the engine had it before pairs had gaps.
-    """
-    counts, actor = world.setting.counts, Actor(world.setting)
+def assisted(world: World, folder: Path, model: reward_model.RewardModel) -> Path:
+    """Train as an assisted round does: judged pairs, and regression on the gaps of the learnt reward's scores."""
     rows = [training_row(number, *both) for number, both in enumerate(world.preferences())]
-    prompts = [one.prompt for one in world.pool[: counts.assisted]]
-    for group in actor.write(prompts, each=_CANDIDATES, seed=1000 * world.seed + 14):
-        scores = model.score(group)
-        best, worst = (choose(range(len(group)), key=scores.__getitem__) for choose in (max, min))
-        if group[best].token_ids != group[worst].token_ids:
-            label = 1 / (1 + math.exp(-model.sharpness * (scores[best] - scores[worst])))
-            rows.append(training_row(f"assisted-{len(rows)}", group[best], group[worst], label=label))
-    return _train(world, folder, rows, **training)
+    recipe = RECIPES["assisted"].training | {
+        "learning_rate": FASTER * world.setting.training["learning_rate"]
+    }
+    return _train(world, folder, rows + assisted_rows(world, model), **recipe)
+
+
+def assisted_rows(world: World, model: reward_model.RewardModel) -> list[dict[str, Any]]:
+    """Return the pairs of fresh samples that the learnt reward labels, in the place of a round's probe."""
+    settings = world.setting.assist
+    prompts = [one.prompt for one in world.pool[: settings.groups]]
+    groups = Actor(world.setting).write(
+        prompts,
+        each=settings.candidates * math.ceil(settings.groups / len(prompts)),
+        seed=1000 * world.seed + 14,
+    )
+    scores = iter(model.score([one for group in groups for one in group]))
+    rated = [
+        [
+            Rated(
+                {"completion": one.text, "finish_reason": one.finish_reason, "written": one},
+                model.sharpness * next(scores),
+                deviation=0.0,
+            )
+            for one in group
+        ]
+        for group in groups
+    ]
+    return labelled_rows(settings, rated)
 
 
 def _train(world: World, folder: Path, rows: list[dict[str, Any]], **training: Any) -> Path:

@@ -14,17 +14,18 @@ from typing import Any
 from benchmarks.paper import methods, ppo, reward_model
 from benchmarks.paper.actor import Actor, Written
 from benchmarks.paper.judges import FIRST, SECOND, TIE, EndpointJudge, Judge, WordJudge
-from benchmarks.paper.setting import Example
+from benchmarks.paper.paths import find_path
 from benchmarks.paper.world import World
 
 Figures = dict[str, Any]
-SCALES = (0.35, 0.7, 1.0)  # of an adapter: its path
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0)
 BEST_OF = 8
 DPO, PPO = "dpo beta 0.1", "ppo learnt beta 0.1"  # those that stand for their method beside others
 FT = "preferred-ft"
 COMPARED = (DPO, PPO, FT)
+ASSISTED = "assisted"
 BASE, BEST = "base", "best of n"
+BY_TEMPERATURE = (BASE, BEST, *COMPARED, ASSISTED)
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def _moving(world: World, folder: Path, seen: bool) -> Path:
 
 
 def _assisted(world: World, folder: Path, seen: bool) -> Path:
-    faster: dict[str, Any] = {"batch_size": 16, "learning_rate": 2 * world.setting.training["learning_rate"]}
-    return methods.assisted(world, folder, learnt_reward(world), beta=0.5, epochs=1, **faster)
+    return methods.assisted(world, folder, learnt_reward(world))
 
 
 # In the order in which they are run: what stands for its method comes first.
@@ -81,7 +81,7 @@ METHODS = {
         Method(FT, "Preferred-FT", _preferred_ft),
         _ppo(0.1, learnt=True),
         _ppo(0.1, learnt=False),
-        Method("assisted", "DPO, assisted", _assisted),
+        Method(ASSISTED, "DPO, assisted", _assisted),
         Method("moving reference", "rounds, moving reference", _moving),
         _unlikelihood(0.02),
         *map(_dpo, (0.3, 1.0, 0.05)),
@@ -98,8 +98,7 @@ def stages(endpoint: EndpointJudge | None) -> Iterator[dict[str, Callable[[World
         f"general {name}": functools.partial(general_figures, name=name) for name in (BASE, *COMPARED)
     }
     last: dict[str, Callable[[World], Figures]] = {
-        f"temperature {name}": functools.partial(temperature_figures, name=name)
-        for name in (BASE, BEST, *COMPARED)
+        f"temperature {name}": functools.partial(temperature_figures, name=name) for name in BY_TEMPERATURE
     }
     last["judge words"] = words_figures
     if endpoint:
@@ -114,12 +113,22 @@ def run(world: World, name: str, make: Callable[[World], Figures]) -> Figures:
         part = file.with_suffix(".part")
         part.write_text(json.dumps(make(world)))
         part.rename(file)
-    return dict(json.loads(file.read_text()))
+    return load(world, name)
 
 
 def has(world: World, name: str) -> bool:
     """Return whether a run was made."""
     return (world.folder / f"{name}.json").exists()
+
+
+def load(world: World, name: str) -> Figures:
+    """Return the figures of a run that was made."""
+    return dict(json.loads((world.folder / f"{name}.json").read_text()))
+
+
+def load_each(worlds: Sequence[World], name: str) -> list[Figures]:
+    """Return a run's figures in those worlds that have made it."""
+    return [load(world, name) for world in worlds if has(world, name)]
 
 
 def learnt_reward(world: World, *, seen: bool = False) -> reward_model.RewardModel:
@@ -144,7 +153,6 @@ def true_deviation(world: World) -> float:
 def base_figures(world: World) -> Figures:
     """Return rewards and learnt scores of the base model's samples, by prompt. It makes what other runs begin with."""
     model = learnt_reward(world)
-    world.preferences(seen=True)
     learnt_reward(world, seen=True)
     each = world.setting.counts.samples
     scores = model.score([one for group in world.base_samples for one in group])
@@ -156,15 +164,22 @@ def base_figures(world: World) -> Figures:
 
 
 def policy_figures(world: World, name: str) -> Figures:
-    """Return rewards and KLs of a method's policy on the fresh prompts, along its path."""
-    method = METHODS[name]
+    """Return rewards and KLs of a method's policy on the fresh prompts, along its path from small scales to 1."""
     actor = Actor(world.setting, adapter=make_adapter(world, name))
-    prompts, points = [one.prompt for one in world.fresh], []
-    for scale in SCALES:
-        found = actor.measure(prompts, seed=1000 * world.seed + 21, scale=scale)
-        rewards = list(map(world.setting.reward, found.texts))
-        points.append({"scale": scale, "rewards": rewards, "kls": found.kls, "texts": found.texts})
-    return {"family": method.family, "points": points}
+    prompts = [one.prompt for one in world.fresh]
+
+    points = [
+        {
+            "scale": scale,
+            "rewards": list(map(world.setting.reward, found.texts)),
+            "kls": found.kls,
+            "texts": found.texts,
+        }
+        for scale, found in find_path(
+            lambda scale: actor.measure(prompts, seed=1000 * world.seed + 21, scale=scale)
+        )
+    ]
+    return {"family": METHODS[name].family, "points": points}
 
 
 def make_adapter(world: World, name: str, *, seen: bool = False) -> Path:
@@ -175,24 +190,34 @@ def make_adapter(world: World, name: str, *, seen: bool = False) -> Path:
 
 
 def temperature_figures(world: World, name: str) -> Figures:
-    """Return wins against the references at each temperature of a method's policy.
-
-    BEST takes the best of the base model's samples by the learnt reward. A tie is half a win.
-    """
-    examples = world.fresh[: world.setting.counts.by_temperature]
-    actor = Actor(world.setting, adapter=make_adapter(world, name) if name in METHODS else None)
-    model = learnt_reward(world) if name == BEST else None
+    """Return wins against the references at each temperature of a method's policy. A tie is half a win."""
     wins = {}
-    for temperature in TEMPERATURES:
-        each = BEST_OF if model and temperature else 1
-        prompts = [one.prompt for one in examples]
-        written = actor.write(prompts, each=each, seed=1000 * world.seed + 31, temperature=temperature)
-        chosen = _best(model, written) if model else [group[0] for group in written]
+    for temperature, texts in zip(TEMPERATURES, texts_by_temperature(world, name), strict=True):
         wins[str(temperature)] = [
-            win(world.setting.reward(one.text) - world.setting.reward(other))
-            for one, other in zip(chosen, references(world, examples), strict=True)
+            win(world.setting.reward(one) - world.setting.reward(other))
+            for one, other in zip(texts, references(world), strict=True)
         ]
     return {"wins": wins}
+
+
+def texts_by_temperature(world: World, name: str) -> Iterator[list[str]]:
+    """Yield completions of the fresh prompts at each of the temperatures.
+
+    BEST takes the best of the base model's samples by the learnt reward. What a method wrote at temperature 1 for its
+    point of the frontier serves here too.
+    """
+    actor = Actor(world.setting, adapter=make_adapter(world, name) if name in METHODS else None)
+    model = learnt_reward(world) if name == BEST else None
+    for temperature in TEMPERATURES:
+        if name in METHODS and temperature == 1:
+            points = run(world, f"policy {name}", functools.partial(policy_figures, name=name))["points"]
+            yield points[-1]["texts"]
+            continue
+        each = BEST_OF if model and temperature else 1
+        prompts = [one.prompt for one in world.fresh]
+        written = actor.write(prompts, each=each, seed=1000 * world.seed + 31, temperature=temperature)
+        chosen = _best(model, written) if model else [group[0] for group in written]
+        yield [one.text for one in chosen]
 
 
 def _best(model: reward_model.RewardModel, written: Sequence[Sequence[Written]]) -> list[Written]:
@@ -202,11 +227,14 @@ def _best(model: reward_model.RewardModel, written: Sequence[Sequence[Written]])
     return [group[max(both)[1]] for group, both in zip(written, scored, strict=True)]
 
 
-def references(world: World, examples: Sequence[Example]) -> list[str]:
-    """Return the texts that completions are compared with: the data's own, or where there is none, the base model's."""
+def references(world: World) -> list[str]:
+    """Return the texts that completions of the fresh prompts are compared with.
+
+    They are the data's own, or where there is none, the base model's.
+    """
     return [
         example.reference if example.reference is not None else group[-1].text
-        for example, group in zip(examples, world.base_samples, strict=False)
+        for example, group in zip(world.fresh, world.base_samples, strict=True)
     ]
 
 
@@ -228,10 +256,10 @@ def words_figures(world: World) -> Figures:
     """Return verdicts of people, the truth and the weak classifier, and how the latter calls policies' wins."""
     judge = word_judge(world)
     figures = _verdicts(world, judge)
-    texts = references(world, world.fresh)
+    texts = references(world)
     prompts = [one.prompt for one in world.fresh]
     for name in filter(lambda one: has(world, f"policy {one}"), COMPARED):
-        points = json.loads((world.folder / f"policy {name}.json").read_text())["points"]
+        points = load(world, f"policy {name}")["points"]
         written = points[-1]["texts"]
         told = [judge.compare(*three) for three in zip(prompts, written, texts, strict=True)]
         figures[f"told {name}"] = [{FIRST: 1.0, TIE: 0.5, SECOND: 0.0}[one] for one in told]

@@ -9,13 +9,15 @@ import os
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from training.engine.config import TrainConfig
+from benchmarks.controlled.recipes import RECIPES
+from training.engine.config import AssistConfig, TrainConfig
 from training.engine.starter import reviews
 
+GREATEST_REWARD = 1.0  # of both true rewards
 Prompt = Any  # a text, or a list of chat messages
 STARTER = Path(reviews.__file__).parents[2] / "starter"
 # Of the starter: one opening for each way in which a review goes on.
@@ -28,9 +30,8 @@ class Counts:
 
     labels: int = 450
     fresh: int = 192  # prompts that are measured on
-    by_temperature: int = 96
     samples: int = 16  # of the base model for each fresh prompt
-    assisted: int = 600  # pairs that the learnt reward labels
+    assisted: int = 6000  # pairs that the learnt reward labels
     updates: int = 12  # of PPO
     rollout: int = 32  # prompts in an update of PPO, four completions each
     round_labels: int = 150  # of a round with a moving reference
@@ -41,7 +42,6 @@ class Counts:
 TINY = Counts(
     labels=24,
     fresh=8,
-    by_temperature=8,
     samples=4,
     assisted=8,
     updates=2,
@@ -77,6 +77,13 @@ class Setting:
     training: dict[str, Any]
     max_new_tokens: int
     counts: Counts = field(default_factory=Counts)
+
+    @property
+    def assist(self) -> AssistConfig:
+        """The recipe of assisted training, with as many pairs as are counted."""
+        recipe = RECIPES["assisted"].assist
+        assert recipe
+        return replace(recipe, pairs=self.counts.assisted)
 
     def config(self, **changes: Any) -> TrainConfig:
         """Return the engine's configuration with `changes`."""

@@ -49,11 +49,25 @@ class World:
 
     def preferences(self, *, seen: bool = False) -> list[Preference]:
         """Return the judged pairs of `labels` comparisons of two samples of the base model, ties dropped."""
-        count = self.setting.counts.labels
-        prompts = [one.prompt for one in self.learnable(seen=seen)[:count]]
-        name = "pairs-seen" if seen else "pairs"
-        written = self._kept(name, lambda: self._write(prompts, 2, seed=12))
-        return self.judge(written, f"{name} {self.seed}")
+        asked, count = self._compared, self.setting.counts.labels
+        written = self._kept("pairs", lambda: self._write([one.prompt for one in asked], 2, seed=12))
+        chosen = [
+            both
+            for example, both in zip(asked, written, strict=True)
+            if not (seen and self.is_unseen(example))
+        ]
+        return self.judge(chosen[:count], f"pairs{'-seen' if seen else ''} {self.seed}")
+
+    @property
+    def _compared(self) -> list[Example]:
+        """The shortest start of the pool that has prompts enough for comparisons of all kinds and of the seen ones."""
+        found, needed = [], self.setting.counts.labels
+        for one in self.pool:
+            if len(found) >= self.setting.counts.labels and needed <= 0:
+                break
+            found.append(one)
+            needed -= not self.is_unseen(one)
+        return found
 
     def judge(self, written: Sequence[Sequence[Written]], noise: str) -> list[Preference]:
         """Return the first two completions of each prompt as annotators in turn prefer them, ties dropped."""

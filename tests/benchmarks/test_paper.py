@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,14 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.controlled.recipes import RECIPES
 from benchmarks.paper import __main__ as command
-from benchmarks.paper import figures, losses, ppo, reward_model
-from benchmarks.paper.actor import Actor
+from benchmarks.paper import estimates, figures, losses, methods, ppo, reward_model
+from benchmarks.paper.actor import Actor, Measurement, Written
 from benchmarks.paper.judges import FIRST, SECOND, TIE, EndpointJudge, JudgeError, WordJudge
-from benchmarks.paper.setting import TINY, draw_reviews, make_starter, review_kind
+from benchmarks.paper.paths import find_path
+from benchmarks.paper.setting import TINY, Counts, draw_reviews, make_starter, review_kind
 from benchmarks.paper.world import World
 from tests.training.using.openai_server import Server, completion, serving
+from training.engine.assisting.tilting import find_strength
 from training.engine.starter import reviews
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_preferred_ft_is_likelihood_per_token() -> None:
@@ -75,6 +82,96 @@ def test_no_policy_learns_from_what_it_is_measured_on(tmp_path: Path) -> None:
     measured = {one.prompt for one in world.measured}
     assert not measured & {one.prompt for one in world.pool}
     assert not any(world.is_unseen(one) for one in world.learnable(seen=True))
+
+
+def test_comparisons_of_seen_kinds_share_their_samples(tmp_path: Path) -> None:
+    world = World(make_starter(TINY), 0, tmp_path)
+    every, seen = world.preferences(), world.preferences(seen=True)
+    assert not any(_is_unseen(world, chosen) for chosen, _ in seen)
+    both = {one.prompt for one, _ in every} & {one.prompt for one, _ in seen}
+    assert both
+    for prompt in both:
+        texts, others = (
+            {one.text for pair in some for one in pair if one.prompt == prompt} for some in (every, seen)
+        )
+        assert texts == others
+
+
+def _is_unseen(world: World, written: Written) -> bool:
+    return world.is_unseen(next(one for one in world.pool if one.prompt == written.prompt))
+
+
+def test_starter_assists_by_the_recipe_of_rounds() -> None:
+    settings, recipe = make_starter(Counts()), RECIPES["assisted"]
+    assert settings.assist == recipe.assist
+    assert settings.training["learning_rate"] * methods.FASTER == recipe.training["learning_rate"]
+
+
+def test_assisted_gaps_are_a_tilt_by_the_learnt_reward(tmp_path: Path) -> None:
+    world = World(make_starter(TINY), 0, tmp_path)
+    actor = Actor(world.setting)
+    model = reward_model.fit(actor, world.preferences())
+    rows = methods.assisted_rows(world, model)
+    assert len(rows) == TINY.assisted
+    prompts = [one.prompt for one in world.pool[: world.setting.assist.groups]]
+    assert {row["prompt"] for row in rows} == set(prompts)
+    groups = actor.write(prompts, each=world.setting.assist.candidates, seed=14)
+    scores = {
+        one.text: score for group in groups for one, score in zip(group, model.score(group), strict=True)
+    }
+    strength = find_strength(
+        [[scores[one.text] for one in group] for group in groups], world.setting.assist.kl
+    )
+    for row in rows:
+        assert row["gap"] == pytest.approx(
+            strength * (scores[row["chosen"]] - scores[row["rejected"]]), rel=1e-4
+        )
+
+
+@pytest.mark.parametrize(("end", "budgets"), [(0.3, []), (1.1, []), (7.0, [1, 2, 5]), (87.0, [1, 2, 5])])
+def test_path_is_measured_near_each_budget_below_its_end(end: float, budgets: list[int]) -> None:
+    # The KL of an adapter grows faster than the square of its scale, the further the more.
+    found = find_path(lambda scale: Measurement([], [end * scale ** (2 + end / 100)]))
+    assert found[-1][0] == 1
+    assert [scale for scale, _ in found] == sorted(scale for scale, _ in found)
+    for budget in budgets:
+        assert min(abs(math.log(one.kl / budget)) for _, one in found) < 0.25
+    assert len(found) <= 1 + 2 * len(budgets)
+
+
+def path_of(*points: tuple[float, list[float]]) -> estimates.RewardPath:
+    return np.array([[kl] * len(rewards) for kl, rewards in points]), np.array(
+        [rewards for _, rewards in points]
+    )
+
+
+def test_reward_at_a_kl_has_an_interval_over_prompts() -> None:
+    path = path_of((0, [0.0] * 4), (4, [1.0, 1.0, 0.0, 0.0]))
+    assert estimates.reward_cell([path], 1) == "+0.25 (+0.00 to +0.50)"
+    assert estimates.reward_cell([path], 5) == "–"
+    assert estimates.reward_cell([path, path], 1) == "+0.25 (+0.25 to +0.25)"
+
+
+def test_lead_on_the_same_prompts_is_bold_unless_0_is_within() -> None:
+    rewards = [1.0, -1.0, 0.5, -0.5]
+    path = path_of((0, [0.0] * 4), (1, rewards))
+    better = path_of((0, [0.0] * 4), (1, [one + 0.1 for one in rewards]))
+    assert estimates.lead_cell([(better, path)], 1) == "**+0.10 (+0.10 to +0.10)**"
+    assert estimates.lead_cell([(path, path)], 1) == "+0.00 (+0.00 to +0.00)"
+    assert estimates.lead_cell([(better, path)], 2) == "–"
+
+
+def test_two_verdicts_on_one_comparison_count_once() -> None:
+    figures = {"truth": ["first", "tie"], "ada": ["first", "first"], "ben": ["second", "first"]}
+    assert estimates.agreement([figures], [("truth", "ada"), ("truth", "ben")]) == (
+        "0.50 (0.50 to 0.50)",
+        "1",
+    )
+
+
+def test_judge_that_never_decides_agrees_with_no_one() -> None:
+    figures = {"judge": ["tie", "tie"], "ada": ["first", "second"]}
+    assert estimates.agreement([figures], [("judge", "ada")]) == ("–", "0")
 
 
 def test_ppo_step_makes_rewarded_completions_likelier(tmp_path: Path) -> None:
@@ -161,27 +258,29 @@ def test_endpoint_that_does_not_answer_is_told(server: Server, reply: tuple, wor
 
 
 def test_chart_is_whole_and_stays_within_its_axes() -> None:
-    across = figures.Axis(title="KL", ticks=(0, 1, 4), bend=figures.root)
+    across = figures.Axis(title="KL", ticks=(0, 0.9, 4.5), bend=figures.logarithm)
     up = figures.Axis(title="reward", ticks=(0, 1))
     lines = [
-        figures.Line("a & b", [(0, 0), (1, 0.5), (100, 2)], [1]),
+        figures.Line("a & b", [(0, 0), (0.9, 0.5), (100, 2)], {1: (0.25, 0.75)}),
         figures.Line("exact", [(0, 1)], exact=True),
     ]
     svg = figures.chart("<title>", across, up, lines)
     root = ElementTree.fromstring(svg)  # noqa: S314 - our own
     line = next(root.iter("{http://www.w3.org/2000/svg}polyline"))
     places = [tuple(map(float, one.split(","))) for one in line.get("points", "").split()]
-    assert places[1][0] == pytest.approx((places[0][0] + places[2][0]) / 2)  # the root of 1 is half that of 4
+    assert places[1][0] == pytest.approx((places[0][0] + places[2][0]) / 2)  # log 4 is half of log 16
     assert places[2] == (pytest.approx(544.0), pytest.approx(36.0))  # the corner
+    bar = root.findall("{http://www.w3.org/2000/svg}line[@stroke]")[0]
+    assert float(bar.get("y1", "")) - float(bar.get("y2", "")) == pytest.approx(160)  # half the height
     assert "prefers-color-scheme:dark" in svg
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_paper_is_written_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ["paper", "--tiny", "--workers", "1", "--folder", str(tmp_path / "runs"), "--docs", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", given)
-    command.main()
+    given = ["paper", "--tiny", "--workers", "2", "--folder", str(tmp_path / "runs"), "--docs", str(tmp_path)]
+    # As `make paper` starts it: its processes import what they are to do from the command's own module.
+    subprocess.run([sys.executable, "-m", "benchmarks.paper", *given[1:]], check=True, cwd=ROOT)
     text = (tmp_path / "paper.md").read_text()
     for part in (
         "A smoke run",
