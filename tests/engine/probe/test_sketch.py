@@ -68,3 +68,14 @@ def test_a_sketch_varies_half_as_much_as_the_states(states: int, tokens: int) ->
     assert float(units[:, states:].square().sum() / units[:, :states].square().sum()) == pytest.approx(0.5)
     assert torch.allclose(standardize(features[..., :states], 0).apply(features.flatten(0, 1)[:, :states]),
                           units[:, :states])  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [1, 2])
+def test_a_token_that_is_new_counts_no_more_than_those_known(words: int) -> None:
+    torch.manual_seed(0)
+    known = torch.stack([sketch_tokens(torch.tensor([at % words]), 256) for at in range(40)])
+    states = torch.randn(40, 512)
+    standard = standardize(torch.cat([states, known], dim=1).view(20, 2, -1), 256)
+    new = torch.cat([torch.randn(1, 512), sketch_tokens(torch.tensor([77]), 256)[None]], dim=1)
+    units = standard.apply(new)[0]
+    assert float(units[512:].square().sum() / units[:512].square().sum()) < 3

@@ -98,13 +98,16 @@ def read_features(reader: FeatureReader, pairs: Sequence[EncodedPair], run: RunD
 def standardize(features: torch.Tensor, tokens: int) -> Standard:
     """Return the mean and deviation of all completions' features (pairs, 2, size), of which the last `tokens` sketch.
 
-    In these units the sketch varies by half as much as the states, however many numbers either has.
+    In these units the sketch varies by half as much as the states, however many numbers either has. Its numbers share
+    one scale, which keeps distances. By its own, one that never varied would make a token that is new count for all.
     """
     flat = features.view(-1, features.shape[-1])
     spread, mean = torch.std_mean(flat, dim=0, correction=0)
     scale = spread.double().clamp(min=_LEAST_DEVIATION)
     if tokens:
-        scale[-tokens:] *= math.sqrt(tokens / (_SKETCH * (len(scale) - tokens)))
+        typical = float(spread[-tokens:].double().square().mean().sqrt())
+        share = math.sqrt(tokens / (_SKETCH * (len(scale) - tokens)))
+        scale[-tokens:] = share * (typical if typical > _LEAST_DEVIATION else 1.0)  # that of a sign
     return Standard(mean.double(), scale)
 
 

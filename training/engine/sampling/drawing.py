@@ -14,8 +14,8 @@ from training.engine.errors import ModelError
 from training.engine.sampling.grouping import Request
 
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # of the distributions that are worked on at once
-# Tokens of a large vocabulary whose probabilities are summed before one is searched for: the first number that divides
-# it, as to fill up the last part is to copy all.
+# Tokens of a large vocabulary whose probabilities are summed before one is searched for. The first number that divides
+# the vocabulary is taken: filling up the last part would copy everything.
 _SEARCHED = (512, 256, 128, 64)
 _LARGE_VOCABULARY = 1 << 14
 _NUCLEUS = 1024  # tokens among which the likeliest ones are looked for, before a whole vocabulary is sorted
