@@ -23,7 +23,9 @@ class HubError(RefusalError):
 def push(selection: Selection, repository: str, token: str, *, private: bool) -> str:
     """Write the dataset folder of a selection and push it as one commit. Return the address of the dataset."""
     _require_token(token)
-    chosen = replace(selection, format=FORMATS["datasets"], by_files=bool(selection.split))
+    # A dataset has a place for pairs that the format on the page leaves out.
+    filters = replace(selection.filters, one_message=False)
+    chosen = replace(selection, format=FORMATS["datasets"], filters=filters, by_files=bool(selection.split))
     require_fit(chosen)
     with tempfile.TemporaryDirectory(prefix="whetstone-export-") as name:
         path = Path(name)

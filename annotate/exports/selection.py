@@ -115,10 +115,6 @@ class Selection:
         found = {PLAIN: rows.exclude(is_chat), CHATS: rows.filter(is_chat)}
         return {kind for kind, some in found.items() if some.exists()}
 
-    def has_long_completions(self) -> bool:
-        """Return whether a completion that is chosen is several messages."""
-        return bool(self._comparisons().filter(_has("messages__1__isnull", False)).exists())
-
     def _comparisons(self) -> Any:
         """Return rows with the comparisons that are chosen."""
         if self.snapshot is not None:

@@ -24,6 +24,7 @@ from annotate.exports.selection import Selection
 from annotate.forms.exports import ExportForm
 from annotate.forms.filters import DayField
 from annotate.models import Project
+from annotate.pairs.filters import REASONS
 from annotate.pairs.lines import write_file
 from annotate.projects import trail
 
@@ -234,7 +235,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         yield f"{found['everything']:,} judged comparisons, {found['filtered']:,} of them left out by the filters"
     yield f"{found['judgments']:,} judgments, on {found['comparisons']:,} comparisons"
     for reason, number in found["excluded"].items():
-        yield f"  - {number:,} {reason.replace('_', ' ')}"
+        yield f"  - {number:,} {REASONS.get(reason, reason)}"
     yield f"= {found['pairs']:,} pairs: {found['train']:,} for training, {found['held_out']:,} held out"
     if len(found["texts"]) > 1:
         yield "Plain prompts and chats are mixed: --texts says how they leave together."
