@@ -16,11 +16,11 @@ from annotate.reports.search import has_metadata
 HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
 FLAGGED = {"": None, "leave": False, "only": True}  # what they call Filters.flagged
 REASONS = EXCLUSIONS | {
-    "held_out": _("held-out prompts"),
-    "not_held_out": _("prompts for training"),
-    "weak": _("too weak a preference"),
-    "disputed": _("too little agreement"),
-    "decided": _("no tie"),
+    "held_out": _("on held-out prompts"),
+    "not_held_out": _("on prompts for training"),
+    "weak": _("with too weak a preference"),
+    "disputed": _("with too little agreement"),
+    "decided": _("not tied"),
     "several_messages": _("with a completion of several messages"),
 }
 
