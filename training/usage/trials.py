@@ -24,8 +24,9 @@ from kombu.exceptions import ChannelError, KombuError
 
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project, User
+from annotate.projects import base_models
 from annotate.text.chats import Content
-from primitives.text import make_storable
+from primitives.text import make_storable, without_folders
 from training.endpoints.client import Server
 from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
@@ -187,12 +188,21 @@ def _write(one: Answer) -> None:
     except (UnwantedError, StoppedError):
         return
     except EngineRefusalError as refused:  # which may be that its model does not write what it scores
-        _fail(one, str(refused), text="", words_at=None)
+        _fail(one, _explain(one, refused), text="", words_at=None)
     except RefusalError as refused:
-        _fail(one, str(refused))
+        _fail(one, _explain(one, refused))
     except Exception:  # of the storage too, which may still take a sentence
         logger.exception("Answer %s failed", one.pk)
         _fail(one, _("Something went wrong on the server, and it was written to its log."))
+
+
+def _explain(one: Answer, refused: RefusalError) -> str:
+    """Return why an answer failed, with names in place of folders of this machine. They are in its log."""
+    if is_endpoint(one.policy):
+        return str(refused)
+    logger.warning("Answer %s failed: %s", one.pk, refused)
+    folders = (str(site.VAR), str(site.BASE_DIR), base_models.locate(one.policy.base_model) or "")
+    return without_folders(str(refused), *(name for name in folders if name.startswith("/")))
 
 
 def _keep(one: Answer, sample: Mapping[str, Any]) -> None:
