@@ -75,7 +75,7 @@ class Command(BaseCommand):
             metavar="OWNER/NAME",
             help="push the pairs as a dataset to a hub; the token is HF_TOKEN, or asked",
         )
-        parser.add_argument("--private", action="store_true", help="with --push: make a private repository")
+        hub.add_visibility(parser)
 
     def add_filters(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -189,7 +189,7 @@ class Command(BaseCommand):
         )
         repository = options["push"]
         try:
-            address = hub.push(selection, repository, token, private=options["private"])
+            address = hub.push(selection, repository, token, public=options["public"])
         except RefusalError as refused:
             hint = " (HF_TOKEN)" if refused.field == "token" else ""
             raise CommandError(f"{refused.message}{hint}") from refused
