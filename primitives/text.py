@@ -4,6 +4,8 @@ import re
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL holds no NUL, UTF-8 no half of a surrogate pair
 _HALF = re.compile("[\ud800-\udfff]")
+# Of two parts or more, and no part of an address.
+_PATH = re.compile(r"(?<![\w.:/~-])~?/(?:[^\s/'\"]+/)+([^\s/'\"]+)/?")
 
 
 def is_storable(text: str) -> bool:
@@ -29,6 +31,16 @@ def printable(text: str, most: int = 80) -> str:
         character if character.isprintable() else f"\\u{ord(character):04x}" for character in text[:most]
     )
     return f"{shown}…" if len(text) > most else shown
+
+
+def without_folders(text: str, *known: str) -> str:
+    """Return `text` with the last part of each absolute path in its place, for readers who may not know the folders.
+
+    `known` are paths that may be named, which may hold blanks.
+    """
+    for path in sorted(filter(None, known), key=len, reverse=True):
+        text = text.replace(path, path.rstrip("/").rpartition("/")[2])
+    return _PATH.sub(r"\1", text)
 
 
 def marked(text: str) -> str:

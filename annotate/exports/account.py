@@ -88,6 +88,9 @@ def _of_snapshot(snapshot: Snapshot, filters: Filters) -> dict[str, Any]:
     }
     for some in stays.values():
         pairs = pairs.exclude(pk__in=some.values("pk"))
+    for reason, unwanted in filters.unwanted().items():
+        stays[reason] = pairs.filter(unwanted)
+        pairs = pairs.exclude(pk__in=stays[reason].values("pk"))
     if filters.held_out is not True:
         side = filters.held_out is None  # the one that leaves
         stays["held_out" if not side else "not_held_out"] = pairs.filter(held_out=not side)

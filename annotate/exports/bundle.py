@@ -66,11 +66,6 @@ def is_folder(selection: Selection) -> bool:
 
 def require_fit(selection: Selection) -> None:
     """Raise RefusalError if rows do not fit the format: MixedTypesError if plain prompts and chats would meet."""
-    if selection.format.one_message and selection.has_long_completions():
-        sentence = _(
-            "Some completions are several messages, which this format cannot hold: choose JSON Lines or Parquet."
-        )
-        raise RefusalError(sentence, "format")
     is_told = selection.format.texts or selection.texts or selection.format.source is Source.JUDGMENTS
     if not is_told and len(selection.types()) > 1:
         sentence = _(

@@ -1,6 +1,7 @@
 """A dataset pushed to a hub: the folder with its card, as one commit. The token is used once, and kept nowhere."""
 
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,16 +21,29 @@ class HubError(RefusalError):
     """The hub refused the push, or could not be reached. The message says what to do."""
 
 
-def push(selection: Selection, repository: str, token: str, *, private: bool) -> str:
-    """Write the dataset folder of a selection and push it as one commit. Return the address of the dataset."""
+def push(selection: Selection, repository: str, token: str, *, public: bool) -> str:
+    """Write the dataset folder of a selection and push it as one commit. Return the address of the dataset.
+
+    A new repository is private unless it is to be `public`. One that exists stays what it is.
+    """
     _require_token(token)
-    chosen = replace(selection, format=FORMATS["datasets"], by_files=bool(selection.split))
+    # A dataset has a place for pairs that the format on the page leaves out.
+    filters = replace(selection.filters, one_message=False)
+    chosen = replace(selection, format=FORMATS["datasets"], filters=filters, by_files=bool(selection.split))
     require_fit(chosen)
     with tempfile.TemporaryDirectory(prefix="whetstone-export-") as name:
         path = Path(name)
         write_folder(chosen, path)
         with hub_errors(repository, token):
-            return _upload(path, repository, token, private)
+            return _upload(path, repository, token, public)
+
+
+def add_visibility(parser: ArgumentParser) -> None:
+    """Add the options of a command that pushes: a new repository is private unless `public`."""
+    parser.add_argument("--public", action="store_true", help="of a push: let everybody see a new repository")
+    parser.add_argument(
+        "--private", dest="public", action="store_false", default=False, help="keep it private (default)"
+    )
 
 
 @contextmanager
@@ -65,11 +79,11 @@ def write_folder(selection: Selection, path: Path) -> Written:
     return written
 
 
-def _upload(path: Path, repository: str, token: str, private: bool) -> str:
+def _upload(path: Path, repository: str, token: str, public: bool) -> str:
     from huggingface_hub import HfApi, constants
 
     hub = HfApi(endpoint=constants.ENDPOINT, token=token)
-    made = hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+    made = hub.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
     hub.upload_folder(
         folder_path=str(path),
         repo_id=repository,

@@ -121,10 +121,6 @@ class Selection:
         prompts = Prompt.objects.filter(project=self.project).annotate(content_kind=_kind_of("content"))
         return bool(completions.exists() or prompts.filter(content_kind="array").exists())
 
-    def has_long_completions(self) -> bool:
-        """Return whether a completion that is chosen is several messages."""
-        return bool(self._comparisons().filter(_has("messages__1__isnull", False)).exists())
-
     def _comparisons(self) -> Any:
         """Return rows with the comparisons that are chosen."""
         if self.snapshot is not None:

@@ -197,7 +197,7 @@ class ExportForm(PairsForm):
         **PairsForm.FIRST, "format": "jsonl", "columns": "all", "ties": "leave", "validation": 0, "test": 0,
         "parts": "column", "cells": "raw",
     }  # fmt: skip
-    BESIDE = StrictForm.BESIDE | {"count", "repository", "private", "token"}
+    BESIDE = StrictForm.BESIDE | {"count", "repository", "public", "token"}
     NARROWING = (
         "kind", "policy", "judged_by", "annotator", "since", "until", "batch", "round", "metadata", "flags", "strength",
         "agreement",
@@ -299,6 +299,7 @@ class ExportForm(PairsForm):
             strength=chosen["strength"] or 0.0,
             agreement=chosen["agreement"] or 0.0,
             ties=chosen["ties"],
+            one_message=self.chosen_format.one_message,
         )
 
     def selection(self) -> Selection:
@@ -358,7 +359,11 @@ class PushForm(forms.Form):
         help_text=_("Used for this push alone, and stored nowhere."),
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
-    private = forms.BooleanField(required=False, initial=True, label=_("Private"))
+    public = forms.BooleanField(
+        required=False,
+        label=_("Public"),
+        help_text=_("Everybody can see a new repository. A repository that exists stays what it is."),
+    )
 
     def __init__(self, data: Mapping[str, Any] | None = None) -> None:
         super().__init__(data, prefix=None)

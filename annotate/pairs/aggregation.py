@@ -7,7 +7,7 @@ missing.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -139,19 +139,22 @@ def decide(
     at: datetime | None = None,
     recalled: bool = False,
     equal: Container[int] | None = None,
+    unwanted: Mapping[str, Q] | None = None,
 ) -> Iterator[Decision]:
     """Yield each judged comparison as its pair, or as the reason why it is none; streamed.
 
     `equal` holds the comparisons whose completions say the same, where the caller knows them. Then no text is read.
+    `unwanted` are further conditions, by reason, on which a comparison becomes no pair.
     """
     settings = settings or PairSettings()
     reliability = _weights(project, settings, at, recalled)
     outcome_of = outcomes(settings, reliability)
-    unfit = _unfit(settings, at, compare_texts=equal is None)
+    unfit = _unfit(settings, at, unwanted or {}, compare_texts=equal is None)
+    about_form = {"", "untrainable", *(unwanted or {})}
     for comparison, some in groupby(_votes(project, settings, only or Q(), at, unfit), key=itemgetter(0)):
         votes = list(some)
         row = votes[0]
-        if equal and comparison in equal and row.unfit in ("", "untrainable"):
+        if equal and comparison in equal and row.unfit in about_form:
             made: Pair | str = "equal"
         else:
             ballots = ballots_of(votes, by_voter=reliability is not None)
@@ -199,7 +202,9 @@ def read_votes(judgments: QuerySet[Judgment], unfit: Expression | None = None) -
     return map(Vote._make, rows.values_list(*columns).iterator(chunk_size=2_000))
 
 
-def _unfit(settings: PairSettings, at: datetime | None, *, compare_texts: bool) -> Case:
+def _unfit(
+    settings: PairSettings, at: datetime | None, unwanted: Mapping[str, Q], *, compare_texts: bool
+) -> Case:
     """Return the reason why a comparison becomes no pair whatever was judged, or no text."""
     kind = Comparison.Kind
     reasons = {
@@ -208,6 +213,7 @@ def _unfit(settings: PairSettings, at: datetime | None, *, compare_texts: bool) 
         "gold": Q(comparison__kind=kind.GOLD),
         "equal": Q(comparison__first__text=F("comparison__second__text")),
         "untrainable": untrainable(),
+        **unwanted,
     }
     allowed = {
         "gold": settings.include_gold,
@@ -223,10 +229,18 @@ def untrainable() -> Q:
     found = Q(comparison__prompt__has_images=True)
     for side in ("first", "second"):
         is_chat = Q(**{f"comparison__{side}__messages__isnull": False})
-        several = Q(**{f"comparison__{side}__messages__1__isnull": False})
         parts = Cast(f"comparison__{side}__messages", TextField())
-        found |= is_chat & (several | Q(Contains(parts, '"type": "image_url"')))
+        found |= is_chat & (_several_messages(side) | Q(Contains(parts, '"type": "image_url"')))
     return found
+
+
+def has_several_messages() -> Q:
+    """Return the condition that a completion of a comparison is several messages."""
+    return _several_messages("first") | _several_messages("second")
+
+
+def _several_messages(side: str) -> Q:
+    return Q(**{f"comparison__{side}__messages__1__isnull": False})
 
 
 def _pair(votes: list[Vote], settings: PairSettings, outcome: Outcome | str) -> Pair | str:

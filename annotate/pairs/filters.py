@@ -9,18 +9,19 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import Flag, Judgment, Project
-from annotate.pairs.aggregation import Decision, decide
+from annotate.pairs.aggregation import Decision, decide, has_several_messages
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from annotate.reports.search import has_metadata
 
 HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
 FLAGGED = {"": None, "leave": False, "only": True}  # what they call Filters.flagged
 REASONS = EXCLUSIONS | {
-    "held_out": _("held-out prompts"),
-    "not_held_out": _("prompts for training"),
-    "weak": _("too weak a preference"),
-    "disputed": _("too little agreement"),
-    "decided": _("no tie"),
+    "held_out": _("on held-out prompts"),
+    "not_held_out": _("on prompts for training"),
+    "weak": _("with too weak a preference"),
+    "disputed": _("with too little agreement"),
+    "decided": _("not tied"),
+    "several_messages": _("with a completion of several messages"),
 }
 
 
@@ -34,7 +35,8 @@ class Filters:
     flag alone (True), or none of them (False). `metadata`: a key, or “key=value”, of the comparison or its prompt.
 
     The others are about pairs: the fewest judgments, the least mean strength, the least share of agreeing votes (the
-    label), and whether ties leave too ("leave", "include", "only").
+    label), and whether ties leave too ("leave", "include", "only"). `one_message`: no pair with a completion of several
+    messages, for which the format has no place.
     """
 
     since: datetime | None = None
@@ -51,6 +53,7 @@ class Filters:
     strength: float = 0.0
     agreement: float = 0.0
     ties: str = "leave"
+    one_message: bool = False
 
     def judgments(self) -> Q:
         """Return the condition on Judgment."""
@@ -100,6 +103,10 @@ class Filters:
             return "weak"
         return "disputed" if not is_tie and made.label < self.agreement else None
 
+    def unwanted(self) -> dict[str, Q]:
+        """Return the conditions on which a comparison leaves as no pair, whatever was judged, by reason."""
+        return {"several_messages": has_several_messages()} if self.one_message else {}
+
     def settings(self, settings: PairSettings | None) -> PairSettings:
         """Return how judgments become pairs, with ties kept only where this lets them out."""
         return replace(settings or PairSettings(), ties="drop" if self.ties == "leave" else "half")
@@ -116,5 +123,6 @@ def sift(
 
     `equal` is as in `decide`.
     """
-    for decision in decide(project, filters.settings(settings), filters.judgments(), equal=equal):
+    chosen, unwanted = filters.judgments(), filters.unwanted()
+    for decision in decide(project, filters.settings(settings), chosen, equal=equal, unwanted=unwanted):
         yield decision, filters.why_not(decision)

@@ -48,8 +48,8 @@ def pair_rows(
     """Yield the project's pairs as they are now, or a snapshot's as they were frozen, as rows for TRL.
 
     Ties are left out unless `filters` takes them: neither completion was chosen. Of a snapshot, `filters` takes
-    `held_out` and `ties` alone. `both_bad` adds the comparisons that are none because both completions are bad, with
-    the label None; of a snapshot those whose completions it holds as ratings.
+    `held_out`, `ties` and `one_message` alone. `both_bad` adds the comparisons that are none because both
+    completions are bad, with the label None; of a snapshot those whose completions it holds as ratings.
     """
     filters = filters or Filters()
     if snapshot is None:
@@ -90,6 +90,8 @@ def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
     if filters.ties != "include":
         only &= Q(label=0.5) if filters.ties == "only" else Q(label__gt=0.5)
     only &= _on_side(filters)
+    for unwanted in filters.unwanted().values():
+        only &= ~Q(pk__in=snapshot.pairs.filter(unwanted).values("pk"))
     for some in batches(stored_pairs(snapshot, only)):
         keys = [judgment for pair in some for judgment in pair.judgments]
         votes = {vote.pk: vote for vote in read_votes(Judgment.objects.filter(pk__in=keys))}

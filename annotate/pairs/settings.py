@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext_lazy as _
 
+# Each stands behind a number of comparisons, and reads well after 1 too.
 EXCLUSIONS = {
     "skipped": _("skipped by everybody"),
     "both_bad": _("both bad"),
-    "tie": _("ties"),
-    "equal": _("equal completions"),
+    "tie": _("tied"),
+    "equal": _("with equal completions"),
     "gold": _("gold"),
-    "repeat": _("repeats"),
+    "repeat": _("repeated"),
     "withdrawn": _("withdrawn"),
-    "too_few": _("too few judgments"),
+    "too_few": _("with too few judgments"),
     "too_fast": _("judged too fast"),
-    "untrainable": _("completions of several messages, or images"),
+    "untrainable": _("with images, or a completion of several messages"),
 }
 
 

@@ -37,6 +37,8 @@ ROLES = {
     "policy_b": gettext_lazy("Policy of B, or of the rejected one"),
     "id": gettext_lazy("Id"),
 }
+# Of a file with one message of a conversation a row, such as Open-Assistant's.
+OF_FLAT_MESSAGES = {"message_id", "parent_id", "role", "text"}
 # What a person may say a verdict's values mean, beside the words that are understood.
 MEANINGS = {
     "a": gettext_lazy("Value for: A is better"),
@@ -244,9 +246,22 @@ class Mapping:
         return rest or None
 
 
+def advise(columns: Iterable[str]) -> str:
+    """Return what to do with records each of which is only a part of what they say, or an empty text."""
+    if not set(columns) >= OF_FLAT_MESSAGES:
+        return ""
+    return _(
+        "Each row is one message of a conversation, which names the one before it (parent_id). Rows are read one at a "
+        "time, and the chats cannot be joined from them. Import the file of whole trees instead. Open-Assistant "
+        "has one beside each file of messages (“trees” in its name)."
+    )
+
+
 def propose(columns: Iterable[str]) -> dict[str, str]:
-    """Return roles with the columns that their names suggest."""
+    """Return roles with the columns that their names suggest. Empty for rows that `advise` warns of."""
     known = list(columns)
+    if advise(known):
+        return {}
     plain = {re.sub(r"[^a-z0-9]", "", name.rpartition(".")[2].casefold()): name for name in reversed(known)}
     found: dict[str, str] = {}
     for role, names in NAMES.items():

@@ -96,11 +96,20 @@ def _other_user(request: HtmxRequest) -> HttpResponse:
 @for_its_user
 @project_view(*JUDGES)
 def judge(request: ProjectRequest) -> HttpResponse:
+    if "look" in request.POST:
+        return _look(request)
     if request.method == "POST":
         return _answer(request, _submit(request))
     if not request.htmx:
         reading.choose_view(request.membership, request.GET.get("view", ""))
     return _answer(request, Turn(lambda: (_claim_due(request), None), counts=True))
+
+
+def _look(request: ProjectRequest) -> HttpResponse:
+    """Show the texts in another way, without the script. What is entered so far is kept."""
+    _keep_notes(request)
+    reading.choose_view(request.membership, request.POST["look"])
+    return redirect("judge", request.project.slug)
 
 
 def _claim_due(request: ProjectRequest) -> Claim | None:

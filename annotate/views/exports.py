@@ -168,7 +168,7 @@ def push(request: ProjectRequest) -> HttpResponse:
                 _("This project is too large to push from a page: use the command on the server.")
             )
         wanted = given.cleaned_data
-        address = hub.push(form.selection(), wanted["repository"], wanted["token"], private=wanted["private"])
+        address = hub.push(form.selection(), wanted["repository"], wanted["token"], public=wanted["public"])
     except RefusalError as refused:
         given.add_error(refused.field if refused.field in given.fields else None, refused.message)
         return _page(request, form, given)

@@ -264,13 +264,13 @@ class Desk {
     this.#listenToSwaps();
   }
 
-  // The key or link of a view that is on leads back to the one before it.
+  // The key or button of a view that is on leads back to the one before it.
   #chooseView(event) {
-    const link = event.target.closest?.(".segments a");
-    if (!link) return;
+    const button = event.target.closest?.(".segments button");
+    if (!button) return;
     event.preventDefault();
-    const isOn = link.hasAttribute("aria-current");
-    this.turn(isOn && link.dataset.view === "differences" ? this.screen.plainView : isOn ? "rendered" : link.dataset.view);
+    const isOn = button.hasAttribute("aria-current");
+    this.turn(isOn && button.dataset.view === "differences" ? this.screen.plainView : isOn ? "rendered" : button.dataset.view);
   }
 
   // The page of an empty queue looks for more by itself, by htmx.

@@ -360,7 +360,7 @@ def test_without_javascript_everything_is_a_plain_form(
     assert list(Judgment.objects.order_by("pk").values_list("verdict", flat=True)) == ["prefer", "tie"]
     page.get_by_role("button", name="Undo").click()
     assert Judgment.objects.filter(superseded_at=None).count() == 1
-    page.get_by_role("link", name="Differences").click()
+    page.get_by_role("button", name="Differences").click()
     assert page.locator("mark").count() > 0
     page.get_by_role("link", name="Guidelines").first.click()
     expect(page.get_by_role("heading", name="Guidelines", exact=True)).to_be_visible()

@@ -203,7 +203,7 @@ def test_what_was_not_sent_is_there_after_a_reload_and_is_sent(notes: Desk) -> N
 def test_an_older_draft_does_not_undo_what_was_written(notes: Desk) -> None:
     old: list[tuple[Route, APIResponse]] = []
     notes.page.route("**/judge/*/?view=raw", lambda route: old.append((route, route.fetch())))
-    notes.page.get_by_role("link", name="Raw").click()
+    notes.page.get_by_role("button", name="Raw").click()
     while not old:
         notes.page.wait_for_timeout(20)
     notes.page.fill("#rationale", "written meanwhile")

@@ -132,11 +132,11 @@ def test_no_text_widens_the_page(
     )
     page = open_page(owner, JUDGE, **WIDTHS[width])
     expect(page.get_by_role("button", name="Tie")).to_be_in_viewport(ratio=1)
-    for path in (JUDGE, f"/p/reviews/comparisons/{made.pk}/"):
+    for path, role in ((JUDGE, "button"), (f"/p/reviews/comparisons/{made.pk}/", "link")):
         page.goto(path)
         for view in ("Raw", "Differences", "Formatted"):
-            page.get_by_role("link", name=view).click()
-            expect(page.get_by_role("link", name=view)).to_have_attribute("aria-current", "true")
+            page.get_by_role(role, name=view).click()
+            expect(page.get_by_role(role, name=view)).to_have_attribute("aria-current", "true")
             assert page.evaluate("visualViewport.width") == WIDTHS[width]["width"]
             assert page.evaluate("document.documentElement.scrollWidth <= visualViewport.width"), (path, view)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from primitives.text import is_encodable, is_storable, make_storable, printable
+from primitives.text import is_encodable, is_storable, make_storable, printable, without_folders
 
 
 def test_text_is_shortened_and_escaped_for_a_message() -> None:
@@ -21,3 +21,21 @@ def test_text_is_shortened_and_escaped_for_a_message() -> None:
 def test_a_nul_and_half_a_character_cannot_be_stored(text, storable, encodable, made) -> None:
     assert (is_storable(text), is_encodable(text), make_storable(text)) == (storable, encodable, made)
     assert is_storable(make_storable(text))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("base_model /srv/models/qwen cannot be loaded.", "base_model qwen cannot be loaded."),
+        ("base_model /srv/my models/qwen lacks it.", "base_model qwen lacks it."),
+        ("No such file: '/srv/my models/qwen/config.json'", "No such file: 'qwen/config.json'"),
+        ("[Errno 2] No such file: '/root/.cache/x.bin'", "[Errno 2] No such file: 'x.bin'"),
+        ("~/models/qwen/ is a folder", "qwen is a folder"),
+        (
+            "Qwen/Qwen3 at https://host:80/v1/chat, 7/8 and/or 1",
+            "Qwen/Qwen3 at https://host:80/v1/chat, 7/8 and/or 1",
+        ),
+    ],
+)
+def test_folders_give_way_to_names(said, shown) -> None:
+    assert without_folders(said, "/srv/my models/qwen") == shown

@@ -35,7 +35,7 @@ def test_a_round_starts_on_imported_pairs_alone(project, owner, tiny):
     items = [item for row in rows for item in expand(row, Choices("judged"))]
     write(project, list(enumerate(items, start=1)))
     account = find_readiness(project).account
-    assert (account.train, account.left_out) == (9, [("completions of several messages, or images", 2)])
+    assert (account.train, account.left_out) == (9, [("with images, or a completion of several messages", 2)])
     round_ = state_machine.start(project, owner, {**tiny, "pairs": {"margin_scale": 1 / 3}})
     round_ = state_machine.claim_round(round_.pk, "worker of the tests")
     files = RunDirectory(round_.run_dir)

@@ -11,6 +11,8 @@ from django.utils import timezone
 pytestmark = pytest.mark.chaos  # as the other old migrations
 
 WITH_DRAFTS = [("training", "0003_sweeps")]
+TOOLS_IN_SAMPLING = [("training", "0011_estimates_of_policies")]
+TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
 
 
 def migrate(targets: list[Any]) -> Any:
@@ -67,3 +69,22 @@ def test_an_older_version_can_read_histories(newest: list[Any], make_round: Any)
     make_round("cancelled")
     migrate([*(node for node in newest if node[0] != "training"), *WITH_DRAFTS])
     assert read_history() == [("draft", "queued", "12 pairs to train on."), ("queued", "cancelled", "")]
+
+
+def make_trials(apps: Any, *rows: dict[str, Any]) -> None:
+    project = apps.get_model("annotate", "Project").objects.create(slug="reviews", name="Reviews")
+    for row in rows:
+        apps.get_model("training", "Trial").objects.create(project=project, content="P", **row)
+
+
+def read_trials(apps: Any, *columns: str) -> list[tuple[Any, ...]]:
+    return list(
+        apps.get_model("training", "Trial").objects.order_by("created_at").values_list("sampling", *columns)
+    )
+
+
+def test_tools_of_trials_get_a_column_and_go_back(newest: list[Any]) -> None:
+    before = [*(node for node in newest if node[0] != "training"), *TOOLS_IN_SAMPLING]
+    make_trials(migrate(before), {"sampling": {"seed": 1, "tools": TOOLS}}, {"sampling": {"seed": 2}})
+    assert read_trials(migrate(newest), "tools") == [({"seed": 1}, TOOLS), ({"seed": 2}, None)]
+    assert read_trials(migrate(before)) == [({"seed": 1, "tools": TOOLS},), ({"seed": 2},)]

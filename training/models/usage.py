@@ -15,8 +15,6 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Completion, Policy, Project
 from annotate.text.chats import last_question
 
-TOOLS = "tools"  # kept beside the settings of a trial, which lives for a day
-
 
 class Trial(models.Model):
     """A prompt that a reader tries on some policies. It is kept for a day, with what they wrote."""
@@ -29,6 +27,9 @@ class Trial(models.Model):
     content = models.JSONField()
     sampling: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, help_text=_("The chosen settings of sampling.")
+    )
+    tools: models.JSONField[list[dict[str, Any]] | None, list[dict[str, Any]] | None] = models.JSONField(
+        null=True, blank=True, help_text=_("What the policies are told that they may call.")
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     sent_at = models.DateTimeField(
@@ -46,16 +47,6 @@ class Trial(models.Model):
     def question(self) -> str:
         """Return what the user said last."""
         return last_question(self.content)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the settings of sampling alone."""
-        return {name: value for name, value in self.sampling.items() if name != TOOLS}
-
-    @property
-    def tools(self) -> list[dict[str, Any]] | None:
-        """Return the tools that the policies are told of. The prompt of a project brought them along."""
-        return self.sampling.get(TOOLS)
 
 
 class AnswerQuerySet(models.QuerySet["Answer"]):

@@ -24,12 +24,12 @@ from kombu.exceptions import ChannelError, KombuError
 
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project, User
+from annotate.projects import base_models
 from annotate.text.chats import Content
-from primitives.text import make_storable
+from primitives.text import make_storable, without_folders
 from training.endpoints.client import Server
 from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
-from training.models.usage import TOOLS
 from training.rounds import workers
 from training.rounds.plan import Plan, on_this_machine
 from training.rounds.starts import check_writer, is_endpoint
@@ -73,8 +73,10 @@ def request(
             raise RefusalError(_("Your other prompts are being answered. Wait for them, or stop one."))
         if waiting.count() >= OPEN_PER_PROJECT:
             raise RefusalError(_("Many prompts of this project are being answered. Wait for them."))
-        kept = dict(sampling) | ({TOOLS: list(tools)} if tools else {})
-        trial = Trial.objects.create(project=project, created_by=by, content=content, sampling=kept)
+        kept = [dict(tool) for tool in tools] if tools else None
+        trial = Trial.objects.create(
+            project=project, created_by=by, content=content, sampling=dict(sampling), tools=kept
+        )
         Answer.objects.bulk_create(
             Answer(trial=trial, policy=policy, position=place) for place, policy in enumerate(policies)
         )
@@ -186,12 +188,21 @@ def _write(one: Answer) -> None:
     except (UnwantedError, StoppedError):
         return
     except EngineRefusalError as refused:  # which may be that its model does not write what it scores
-        _fail(one, str(refused), text="", words_at=None)
+        _fail(one, _explain(one, refused), text="", words_at=None)
     except RefusalError as refused:
-        _fail(one, str(refused))
+        _fail(one, _explain(one, refused))
     except Exception:  # of the storage too, which may still take a sentence
         logger.exception("Answer %s failed", one.pk)
         _fail(one, _("Something went wrong on the server, and it was written to its log."))
+
+
+def _explain(one: Answer, refused: RefusalError) -> str:
+    """Return why an answer failed, with names in place of folders of this machine. They are in its log."""
+    if is_endpoint(one.policy):
+        return str(refused)
+    logger.warning("Answer %s failed: %s", one.pk, refused)
+    folders = (str(site.VAR), str(site.BASE_DIR), base_models.locate(one.policy.base_model) or "")
+    return without_folders(str(refused), *(name for name in folders if name.startswith("/")))
 
 
 def _keep(one: Answer, sample: Mapping[str, Any]) -> None:
@@ -221,7 +232,7 @@ def _hand_back(one: Answer) -> None:
 
 def _by_engine(one: Answer) -> dict[str, Any]:
     """Return a sample by the warm engine of this process."""
-    config = on_this_machine(plan_of(one.policy, one.trial.settings).config)
+    config = on_this_machine(plan_of(one.policy, one.trial.sampling).config)
     config = replace(config, sampling=replace(config.sampling, samples_per_prompt=1))
     return engine.write(config, one.trial.content, report_to(one), SECONDS, one.trial.tools)
 
@@ -244,7 +255,7 @@ def report_to(one: Answer) -> Tell:
 
 def _by_endpoint(one: Answer) -> dict[str, Any]:
     """Return a sample by an endpoint."""
-    sampling = plan_of(one.policy, one.trial.settings).config.sampling
+    sampling = plan_of(one.policy, one.trial.sampling).config.sampling
     given = {name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "seed")}
     endpoint, tell = one.policy.endpoint, report_to(one)
     found = Server(endpoint.url, endpoint.model).write(

@@ -92,6 +92,11 @@ class Options:
         return Choices(becomes, self.pairs, self.without_losses, self.empty)
 
     @property
+    def advice(self) -> str:
+        """Return what to do with a file that can neither be recognised nor be mapped well, or an empty text."""
+        return mapping.advise(self.columns) if self.format == UNKNOWN else ""
+
+    @property
     def label(self) -> str:
         """Return the name of the format for a person."""
         if self.format == ROWS:

@@ -23,6 +23,7 @@ from annotate.exports.selection import Selection
 from annotate.forms.exports import ExportForm
 from annotate.forms.filters import DayField
 from annotate.models import Project
+from annotate.pairs.filters import REASONS
 from annotate.pairs.lines import write_file
 from annotate.projects import trail
 from primitives.garbage import keep_what_is_loaded
@@ -74,7 +75,7 @@ class Command(BaseCommand):
             metavar="OWNER/NAME",
             help="push the pairs as a dataset to a hub; the token is HF_TOKEN, or asked",
         )
-        parser.add_argument("--private", action="store_true", help="with --push: make a private repository")
+        hub.add_visibility(parser)
 
     def add_filters(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -188,7 +189,7 @@ class Command(BaseCommand):
         )
         repository = options["push"]
         try:
-            address = hub.push(selection, repository, token, private=options["private"])
+            address = hub.push(selection, repository, token, public=options["public"])
         except RefusalError as refused:
             hint = " (HF_TOKEN)" if refused.field == "token" else ""
             raise CommandError(f"{refused.message}{hint}") from refused
@@ -234,7 +235,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         yield f"{found['everything']:,} judged comparisons, {found['filtered']:,} of them left out by the filters"
     yield f"{found['judgments']:,} judgments, on {found['comparisons']:,} comparisons"
     for reason, number in found["excluded"].items():
-        yield f"  - {number:,} {reason.replace('_', ' ')}"
+        yield f"  - {number:,} {REASONS.get(reason, reason)}"
     yield f"= {found['pairs']:,} pairs: {found['train']:,} for training, {found['held_out']:,} held out"
     if len(found["texts"]) > 1:
         yield "Plain prompts and chats are mixed: --texts says how they leave together."

@@ -260,6 +260,8 @@ def summary(options: Options, report: whole.Report) -> dict[str, Any]:
 
 def unknown(options: Options) -> str:
     """Return the sentence about a file whose format is not known."""
+    if options.advice:
+        return f"Its format is not recognised. {options.advice}"
     columns = ", ".join(f"“{name}”" for name in options.columns[:SHOWN])
     proposed = mapping.propose(options.columns) or {
         "prompt": options.columns[0] if options.columns else "COLUMN"

@@ -5,6 +5,7 @@ from django.test.utils import CaptureQueriesContext
 
 from annotate.exports import account
 from annotate.exports.bundle import open_download
+from annotate.pairs.filters import REASONS
 from tests.factories import compare, say
 
 
@@ -43,3 +44,11 @@ def test_a_comparison_that_is_seen_late_is_compared(project, three, plain, selec
     compared_texts(selection)
     say(three[0], compare(project, "Same?", "Yes.", "Yes.", pk=last + 999), "first")
     assert compared_texts(selection)[0]["excluded"]["equal"] == 1
+
+
+def test_reasons_read_well_behind_the_number_one():
+    """“1 ties” and “1 equal completions” do not: a noun in the plural needs “with” or “on” before it."""
+    for label in map(str, REASONS.values()):
+        first, *others = label.removesuffix(".").split()
+        has_plural = any(word.endswith("s") for word in (first, *others))
+        assert not has_plural or first in ("with", "on"), label

@@ -23,7 +23,7 @@ def hub(monkeypatch):
 
 def test_a_button_and_a_command_push_the_same(project, plain, researcher, client_for, hub, monkeypatch):
     client = client_for(researcher)
-    given = {"repository": "ours/pairs", "token": TOKEN, "private": "on", "test": "50", "salt": "s"}
+    given = {"repository": "ours/pairs", "token": TOKEN, "test": "50", "salt": "s"}
     answer = client.post("/p/reviews/export/push/", given, follow=True)
     assert f"{hub.address}/datasets/ours/pairs" in answer.content.decode()
     assert hub.private["ours/pairs"]
@@ -31,7 +31,11 @@ def test_a_button_and_a_command_push_the_same(project, plain, researcher, client
     assert set(files) == {"README.md", "data/train.parquet", "data/test.parquet"}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     call_command("export", "reviews", "--push", "ours/again", "--test", "50", "--salt", "s")
-    assert not hub.private["ours/again"]
+    assert hub.private["ours/again"]
+    call_command("export", "reviews", "--push", "ours/shown", "--public")
+    client.post("/p/reviews/export/push/", given | {"repository": "ours/shown-too", "public": "on"})
+    assert not hub.private["ours/shown"]
+    assert not hub.private["ours/shown-too"]
     assert hub.files["ours/again"]["data/train.parquet"] == files["data/train.parquet"]
     client.post("/p/reviews/export/push/", given | {"test": ""})  # a part that is gone does not stay
     assert set(files) == {"README.md", "data/train.parquet"}

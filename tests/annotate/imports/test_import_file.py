@@ -62,6 +62,17 @@ def test_of_a_tree_what_is_ranked_is_judged(bring_in):
     assert Judgment.objects.get().preferred.text == "Blue."
 
 
+def test_messages_apart_from_their_trees_are_not_prompts(bring_in):
+    rows = [
+        {"message_id": "1", "parent_id": None, "role": "prompter", "text": "Why?", "rank": None},
+        {"message_id": "2", "parent_id": "1", "role": "assistant", "text": "Blue.", "rank": 0},
+    ]
+    report, error = bring_in("rows.jsonl", "\n".join(map(json.dumps, rows)))
+    assert "Import the file of whole trees instead." in error
+    assert "--map" not in error
+    assert (report["taken"], Prompt.objects.count()) == (0, 0)
+
+
 def test_a_file_becomes_what_is_asked_and_twice_adds_nothing(bring_in):
     content = json.dumps(TRL)
     for _ in range(2):

@@ -107,6 +107,18 @@ def test_a_plain_form_keeps_the_notes_beside_its_act(desk: Client, project: Any,
     assert Claim.objects.get(token=fields["token"]).draft["rationale"] == "It names the film."
 
 
+def test_another_view_of_a_plain_form_keeps_the_notes(desk: Client, project: Any) -> None:
+    project.ask_rationale = True
+    project.save()
+    fields = {**on_screen(desk), "asked": "rationale", "rationale": "It names the film."}
+    assert re.search(r'<button name="look" value="raw"', desk.get(url("judge")).content.decode())
+    assert desk.post(url("judge"), {**fields, "look": "raw"}).url == url("judge")
+    page = desk.get(url("judge")).content.decode()
+    assert "It names the film." in page
+    assert re.search(r'data-view="raw"[^>]*aria-current="true"', page)
+    assert not Judgment.objects.exists()
+
+
 def test_a_flag_leaves_the_verdict_that_an_undo_restored(desk: Client, project: Any) -> None:
     project.ask_rationale = True
     project.save()

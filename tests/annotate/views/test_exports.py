@@ -131,7 +131,7 @@ def test_filters_choose_the_pairs(judged, owner, researcher, client_for, query, 
 def test_the_account_adds_up_and_says_why_not(judged, researcher, client_for):
     page = client_for(researcher).get("/p/reviews/export/?count=1&held_out=include").context["account"]
     excluded = {str(reason): count for reason, count in page["excluded"]}
-    assert excluded == {"ties": 1, "both bad": 1, "skipped by everybody": 1}
+    assert excluded == {"tied": 1, "both bad": 1, "skipped by everybody": 1}
     assert (page["judgments"], page["comparisons"], page["pairs"], page["judgment_rows"]) == (6, 6, 3, 6)
 
 

@@ -39,6 +39,14 @@ def test_what_rows_become_is_chosen_with_counts(owner, upload, client_for, check
     assert Judgment.objects.filter(preferred__text="a").count() == 3
 
 
+def test_messages_apart_from_their_trees_get_advice(upload):
+    rows = [{"message_id": "1", "parent_id": None, "role": "prompter", "text": "Why?"}]
+    page, made = upload(jsonl(*rows))
+    assert made.state == Import.State.MAPPING
+    assert "Import the file of whole trees instead." in page.content.decode()
+    assert not page.context["form"]["column_prompt"].value()
+
+
 def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, check):
     content = b"question;first;second;said\r\nWhy?;because;so;0\r\n"
     page, made = upload(content, "rows.csv")

@@ -156,7 +156,7 @@ def test_a_push_sends_the_folder_and_keeps_no_token(
     client = client_for(owner)
     with fake.serving(TOKEN) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        given = {"repository": "ours/model", "token": TOKEN, "private": "on"}
+        given = {"repository": "ours/model", "token": TOKEN}
         sent = client.post(page, given, follow=True)
         assert f"{hub.address}/ours/model" in sent.content.decode()
         assert set(hub.files["ours/model"]) == {
@@ -173,6 +173,11 @@ def test_a_push_sends_the_folder_and_keeps_no_token(
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         call_command("push_policy", "reviews", policy.name, "ours/again")
         assert hub.files["ours/again"] == hub.files["ours/model"]
+        assert hub.private["ours/again"]
+        call_command("push_policy", "reviews", policy.name, "ours/shown", "--public")
+        client.post(page, given | {"repository": "ours/shown-too", "public": "on"})
+        assert not hub.private["ours/shown"]
+        assert not hub.private["ours/shown-too"]
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(CommandError, match="Give a token"):
         call_command("push_policy", "reviews", policy.name, "ours/again")

@@ -1,6 +1,7 @@
 """Prompts that are tried: answered side by side, waited for honestly, kept for a day, and added where they are good."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.training.pages import FRAGMENT
 from tests.training.using.openai_server import completion
 from training.models import Answer, Trial
 from training.usage import trials
+from training.usage.warm_engine import engine
 
 pytestmark = pytest.mark.once
 
@@ -299,3 +301,23 @@ def test_a_call_of_a_tool_is_kept_as_a_message(
     assert {one.policy_id: one.messages for one in (made.first, made.second)} == {first: [said], second: None}
     client.post(page, {"action": "reply", "policy": first, "text": "Go on"})
     assert Trial.objects.first().content[1:] == [said, {"role": "user", "content": "Go on"}]
+
+
+def test_errors_of_the_engine_name_no_folder(
+    project: Any, owner: Any, researcher: Any, client_for: Any, sent: Any, settings: Any, tmp_path: Path
+) -> None:
+    model = tmp_path / "our models" / "deep"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    settings.BASE_MODELS = [str(tmp_path)]
+    policy = project.policies.create(name="deep", kind="base", base_model=str(model))
+    trial = trials.request(project, owner, "Why?", [policy], {"max_new_tokens": 2})
+    try:
+        trials.answer(str(trial.pk), "worker")
+    finally:
+        engine.close()
+    one = trial.answers.get()
+    assert one.state == Answer.State.FAILED
+    assert "base_model deep " in one.error
+    page = flat(client_for(researcher).get(reverse("trial", args=["reviews", trial.pk])))
+    assert str(tmp_path) not in page

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.errors import RefusalError
+from annotate.exports.hub import add_visibility
 from annotate.models import Policy
 from annotate.projects import trail
 from training.usage import hub_push
@@ -21,9 +22,9 @@ class Command(BaseCommand):
         parser.add_argument("project", help="slug of the project, as in its address")
         parser.add_argument("policy", help="name of the policy")
         parser.add_argument("repository", metavar="OWNER/NAME")
-        parser.add_argument("--private", action="store_true", help="make a private repository")
+        add_visibility(parser)
 
-    def handle(self, *, project: str, policy: str, repository: str, private: bool, **_: Any) -> None:
+    def handle(self, *, project: str, policy: str, repository: str, public: bool, **_: Any) -> None:
         found = Policy.objects.filter(project__slug=project, name=policy).select_related("project").first()
         if found is None:
             raise CommandError(f"Project {project} has no policy called {policy}.")
@@ -31,7 +32,7 @@ class Command(BaseCommand):
         if not token and sys.stdin.isatty():
             token = getpass("Token of the hub: ")
         try:
-            address = hub_push.push(found, repository, token, private=private)
+            address = hub_push.push(found, repository, token, public=public)
         except RefusalError as refused:
             raise CommandError(
                 f"{refused.message} (HF_TOKEN)" if refused.field == "token" else str(refused)

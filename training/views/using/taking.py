@@ -92,7 +92,7 @@ def push(request: ProjectRequest, policy_id: int) -> HttpResponse:
         return _page(request, policy, form)
     wanted = form.cleaned_data
     try:
-        address = hub_push.push(policy, wanted["repository"], wanted["token"], private=wanted["private"])
+        address = hub_push.push(policy, wanted["repository"], wanted["token"], public=wanted["public"])
     except RefusalError as refused:
         form.add_error(refused.field if refused.field in form.fields else None, refused.message)
         return _page(request, policy, form)

@@ -100,7 +100,7 @@ def _context(request: ProjectRequest, trial: Trial) -> dict[str, Any]:
         "is_admin": request.membership.role == Role.ADMIN,
         "settings": [
             (SamplingForm.base_fields[name].label, value)
-            for name, value in trial.settings.items()
+            for name, value in trial.sampling.items()
             if name in SamplingForm.base_fields
         ],
         "section": "policies",
@@ -124,7 +124,7 @@ def _cancel(request: ProjectRequest, trial: Trial) -> HttpResponse:
 
 def _again(request: ProjectRequest, trial: Trial) -> HttpResponse:
     """Ask the same once more, with the next seed."""
-    sampling = {**trial.settings, "seed": int(trial.settings.get("seed", 0)) + 1}
+    sampling = {**trial.sampling, "seed": int(trial.sampling.get("seed", 0)) + 1}
     return _ask(request, trial, trial.content, sampling)
 
 
@@ -136,7 +136,7 @@ def _reply(request: ProjectRequest, trial: Trial) -> HttpResponse:
     written = trial.answers.filter(policy=form.cleaned_data["policy"], state=Answer.State.DONE).first()
     if written is None:
         raise RefusalError(_("This policy has not answered yet. Reply to one that has."))
-    return _ask(request, trial, form.content(trial.content, written), trial.settings)
+    return _ask(request, trial, form.content(trial.content, written), trial.sampling)
 
 
 def _ask(request: ProjectRequest, trial: Trial, content: Any, sampling: dict[str, Any]) -> HttpResponse:
