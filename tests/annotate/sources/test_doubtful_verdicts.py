@@ -152,3 +152,14 @@ def test_c_is_a_tie_of_two_answers_alone() -> None:
 def test_media_of_a_task_that_cannot_be_taken_are_a_loss(name: str, record: dict[str, Any]) -> None:
     [candidate] = read(name, record)
     assert candidate.losses
+
+
+def test_media_inside_a_tasks_chat_are_a_loss() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+    asked = [{"role": "user", "content": [{"type": "text", "text": "q"}, image]}]
+    record = {
+        "data": {**TEXTS, "prompt": asked},
+        "annotations": [{"result": [{**CHOICE, "from_name": "better"}]}],
+    }
+    [candidate] = read("label-studio", record)
+    assert candidate.losses
