@@ -47,9 +47,10 @@ def name_media(content: Content) -> Content:
 
 def inline_images(record: Mapping[str, Any]) -> list[str]:
     """Return the images of a record as data URIs: all of them, or none where one is not inside the record."""
-    listed = [record[key] for key in IMAGES if record.get(key)]
-    images = [image for one in listed for image in (one if isinstance(one, list) else [one])]
-    found = [_address(image) for image in images]
+    found: list[str] = []
+    for listed in (record[key] for key in IMAGES if record.get(key)):
+        images = map(_address, listed if isinstance(listed, list) else [listed])
+        found += [address for address in images if address not in found]
     return found if all(INLINE.match(address) for address in found) else []
 
 

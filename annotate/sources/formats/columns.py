@@ -12,14 +12,16 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import read_texts
 from annotate.sources.formats.verdicts import (
+    LOSER,
     VERDICT,
     are_called_answers,
+    explain_loser,
     find_answers,
     find_policies,
     find_prompt,
     hints_verdict,
     read_verdict,
-    read_writer,
+    read_winner,
 )
 from primitives.text import printable
 
@@ -68,7 +70,10 @@ def _find_columns(record: Record) -> _Columns | None:
         if key not in answers and value not in (None, "", []) and _plain(key) not in BESIDE
     }
     verdicts = [key for key in others if SAYS.search(key)]
-    verdicts = verdicts or [key for key, value in others.items() if hints_verdict(key, value)]
+    hinted = [key for key, value in others.items() if key not in verdicts and hints_verdict(key, value)]
+    if verdicts:  # beside them, “overall” may be a rating or a remark
+        hinted = [key for key in hinted if _read_value(record, key, answers) is not None]
+    verdicts += hinted
     return _Columns(answers, verdicts[0] if verdicts else "", others) if len(verdicts) < 2 else None
 
 
@@ -92,6 +97,8 @@ def _explain(record: Record) -> str:
     columns = _find_columns(record)
     if columns is None or not columns.verdict:
         return ""
+    if LOSER.search(columns.verdict):
+        return explain_loser(columns.verdict)
     return _("“%(value)s” in %(column)s is not a verdict that is known.") % {
         "value": printable(str(record[columns.verdict]), 40),
         "column": printable(columns.verdict, 40),
@@ -100,10 +107,15 @@ def _explain(record: Record) -> str:
 
 def _read_verdict(record: Record, columns: _Columns) -> Opinion | None:
     """Return what a record says: a verdict in words, or the name of who wrote the better completion."""
-    value = record[columns.verdict]
-    if opinion := read_verdict(value, columns.answers):
-        return opinion
-    return read_writer(value, [record.get(key) for key in find_policies(record, columns.answers)])
+    if LOSER.search(columns.verdict):
+        return None
+    return _read_value(record, columns.verdict, columns.answers)
+
+
+def _read_value(record: Record, key: str, answers: Sequence[str]) -> Opinion | None:
+    return read_winner(
+        record[key], answers, [record.get(policy) for policy in find_policies(record, answers)]
+    )
 
 
 def _read(record: Record) -> Candidate:

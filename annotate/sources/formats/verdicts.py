@@ -3,10 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from django.utils.translation import gettext as _
+
 from annotate.sources.candidates import Opinion
+from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 from annotate.sources.messages import is_chat
+from primitives.text import printable
 
 # Keys that say which completion is better, whatever their values mean.
 VERDICT = re.compile(
@@ -18,6 +22,11 @@ VERDICT = re.compile(
 HINT = re.compile(
     r"(.*[ _-])?(overall|result|outcome|pick|picked|select|selected|selection|decision|favou?rite)"
     r"([ _-](answer|response|output|completion|model|option))?",
+    re.IGNORECASE,
+)
+# Keys that say which completion is worse. A verdict under one of them means the opposite.
+LOSER = re.compile(
+    r"loser|worse|worst|reject|dispreferr|(?:less|least|non|not|un)[-_ ]?(?:prefer|favou?r|chosen|select|pick)",
     re.IGNORECASE,
 )
 CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
@@ -84,7 +93,7 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
     word = value.strip().strip("[]").lower()
     bare = re.sub(r"[^\w]|_", "", word)
     names = [answer.strip().lower() for answer in answers]
-    if bare in TIES or value.strip().lower() == TIE_OF_JUDGES:
+    if bare in TIES or (value.strip().lower() == TIE_OF_JUDGES and len(names) in (0, 2)):
         return Opinion((0.5,) * (len(names) or 2))
     if bare in BOTH_BAD or bare in SKIPS:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
@@ -134,6 +143,31 @@ def read_writer(value: object, policies: Sequence[object]) -> Opinion | None:
     return Opinion(fields.chosen(policies.index(value), len(policies)))
 
 
+def read_winner(value: object, answers: Sequence[str], policies: Sequence[object]) -> Opinion | None:
+    """Return the opinion of a word or of an author's name; None where the value is both and the two disagree."""
+    said, written = read_verdict(value, answers), read_writer(value, policies)
+    return None if said and written and said.scores != written.scores else said or written
+
+
+def read_answer(question: str, value: object, answers: Sequence[str]) -> Opinion | None:
+    """Return the verdict in the answer to a question, or None. Raises RecordError where it is about the worse one."""
+    return check_question(question, read_verdict(value, answers))
+
+
+def check_question(question: str, opinion: Opinion | None) -> Opinion | None:
+    """Return what was answered to a question. Raises RecordError where it asks for the worse completion."""
+    if opinion and LOSER.search(question):
+        raise RecordError(explain_loser(question))
+    return opinion
+
+
+def explain_loser(column: str) -> str:
+    """Return why a verdict under such a key is refused."""
+    return _("“%(column)s” names the worse completion. Only verdicts that name the better one are read.") % {
+        "column": printable(column, 40)
+    }
+
+
 def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:
     """Return what a number from -3, the first is much better, to 3 says. 0 is a tie, -100 that both are bad."""
     if strength == NEITHER:
@@ -155,8 +189,8 @@ def holds_verdict(record: Record, *used: str) -> bool:
 
 
 def hints_verdict(key: str, value: object) -> bool:
-    """Return whether a key such as “selected” or “overall” has a verdict or a number as its value."""
-    return HINT.fullmatch(key) is not None and (fields.is_number(value) or read_verdict(value) is not None)
+    """Return whether a key such as “selected” or “overall” has a word or a number, which may be a verdict."""
+    return HINT.fullmatch(key) is not None and (fields.is_number(value) or isinstance(value, str))
 
 
 def find_answers(record: Record) -> list[str]:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.verdicts import holds_verdict
@@ -76,6 +78,8 @@ def _fits_code(record: Record) -> bool:
 
 def _read_code(record: Record) -> Candidate:
     """Return responses with the ratings of their models, which are in an order of their own."""
+    _check_models(record, "annotations")
+    _check_models(record, "responses")
     rated = {fields.name_of(item["model"]): item for item in fields.objects(record, "annotations")}
     answers, scores = [], []
     for response in fields.objects(record, "responses"):
@@ -86,6 +90,13 @@ def _read_code(record: Record) -> Candidate:
         answers.append(Answer(fields.text(response, "response"), model, about))
     used = ("instruction", "models", "responses", "annotations")
     return fields.candidate(record, used, record["instruction"], answers, [Opinion(tuple(scores))])
+
+
+def _check_models(record: Record, key: str) -> None:
+    """Raise RecordError where a list names a model twice, so that a rating could be that of either response."""
+    models = [fields.name_of(item["model"]) for item in fields.objects(record, key)]
+    if len(set(models)) < len(models):
+        raise RecordError(_("“%(name)s” names a model twice.") % {"name": key}, key)
 
 
 CODE = Format("code-ultrafeedback", noop("CodeUltraFeedback (ratings)"), JUDGED, _fits_code, _read_code)

@@ -11,7 +11,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.pairs import as_thumb
-from annotate.sources.formats.verdicts import read_verdict, read_writer
+from annotate.sources.formats.verdicts import read_winner
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
 
 SIDES = ("model_a", "model_b")
@@ -62,7 +62,7 @@ def _read_battle(record: Record) -> Candidate:
     name = record.get(judge)
     time = next((key for key in TIMES if record.get(key) is not None), "")
     models = [fields.name_of(record.get(side)) for side in SIDES]
-    verdict = read_verdict(record["winner"], SIDES) or read_writer(record["winner"], models)
+    verdict = read_winner(record["winner"], SIDES, models)
     if verdict is None:
         raise RecordError(
             _("winner must be %(values)s.") % {"values": "model_a, model_b, tie, tie (bothbad)"}, "winner"

@@ -56,6 +56,7 @@ def _read_lists(record: Record) -> Iterator[Candidate]:
             record, used, record["prompt"], [answers[better], answers[worse]], [Opinion(fields.PREFERRED)]
         )
         if found.external_id and len(texts) > 2:
+            found.prompt_external_id = found.external_id
             found.external_id += f"/{better + 1}-{worse + 1}"
         yield found
 

@@ -20,7 +20,7 @@ from annotate.sources.formats.tools.side_by_side import (
     read_texts,
     with_losses,
 )
-from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.verdicts import check_question, read_answer
 
 # A question whose answer, a number, names a text.
 BEST = re.compile(r"best|better|prefer|choose|chosen|winner", re.IGNORECASE)
@@ -120,12 +120,13 @@ def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opi
 def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion | None:
     """Return what an answer says: the name of a completion, a verdict, its number, or a ranking."""
     if isinstance(value, list):
-        return _read_ranking(value, names)
+        return check_question(question, _read_ranking(value, names))
     if isinstance(value, str):
-        return read_verdict(value, names)
+        return read_answer(question, value, names)
     if isinstance(value, bool) or not isinstance(value, int) or not BEST.search(question):
         return None
-    return Opinion(fields.chosen(value - 1, len(names))) if 1 <= value <= len(names) else None
+    chosen = Opinion(fields.chosen(value - 1, len(names))) if 1 <= value <= len(names) else None
+    return check_question(question, chosen)
 
 
 def _rated_name(question: str, value: object, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import as_thumb
 from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
-from annotate.sources.formats.verdicts import read_scale, read_verdict
+from annotate.sources.formats.verdicts import read_answer, read_scale
 
 # --- Mechanical Turk ---------------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def _read_batch(record: Record) -> Candidate:
     inputs = _inputs(record)
     texts = read_texts(inputs)
     said = _answers(record)
-    found = {key: opinion for key, value in said.items() if (opinion := read_verdict(value, texts.names))}
+    found = {key: opinion for key, value in said.items() if (opinion := read_answer(key, value, texts.names))}
     if len(found) != 1:
         raise RecordError(
             _("Not exactly one of the answers says which completion is better: %(names)s.")
@@ -70,7 +70,12 @@ def _read_batch(record: Record) -> Candidate:
         if not key.startswith((INPUT, ANSWER)) and not ABOUT_HIT.fullmatch(key)
     }
     return texts.candidate(
-        {}, (), [opinion], external_id=fields.name_of(record["HITId"]), metadata=metadata or None
+        {},
+        (),
+        [opinion],
+        external_id=fields.name_of(record["HITId"]),
+        metadata=metadata or None,
+        losses=texts.find_losses(inputs),
     )
 
 
@@ -168,7 +173,7 @@ def _labels(record: Record, names: tuple[str, ...]) -> tuple[Opinion, str]:
     found: dict[str, list[Opinion]] = {}
     written: list[str] = []
     for question, option, value in _said(record):
-        if opinion := _read_label(option, value, names):
+        if opinion := _read_label(question, option, value, names):
             found.setdefault(question, []).append(opinion)
         elif option == JUSTIFICATION and isinstance(told := fields.cell(value), Mapping):
             written.append(str(told.get("rationale") or ""))
@@ -193,11 +198,11 @@ def _said(record: Record) -> Iterator[tuple[str, str, object]]:
     yield from (label for label in labels if label[2] not in (None, "", False, "false"))
 
 
-def _read_label(option: str, value: object, names: tuple[str, ...]) -> Opinion | None:
+def _read_label(question: str, option: str, value: object, names: tuple[str, ...]) -> Opinion | None:
     """Return what a label says: the name of a text as the option or the value, or a place on a scale from -3 to 3."""
     if option == SCALE and fields.is_number(value):
         return read_scale(fields.number(value, SCALE))
-    return read_verdict(value, names) or read_verdict(option, names)
+    return read_answer(question, value, names) or read_answer(question, option, names)
 
 
 POTATO = Format("potato", noop("Potato"), JUDGED, _fits_potato, _read_potato)

@@ -21,11 +21,11 @@ from annotate.sources.formats.tools.side_by_side import (
 from annotate.sources.formats.verdicts import (
     VERDICT,
     are_called_answers,
+    check_question,
     find_answers,
     holds_verdict,
-    read_verdict,
+    read_answer,
 )
-from annotate.sources.media import find_losses
 from primitives.text import printable
 
 ABOUT_TASK = (
@@ -65,7 +65,7 @@ def _read_task(record: Record) -> Candidate:
         prompt_external_id=fields.name_of(data.get("prompt_external_id")),
         metadata=metadata or None,
         sides_known=any(map(_shows_sides, annotations)),
-        losses=(*find_losses(data), *unclear),
+        losses=(*texts.find_losses(data), *unclear),
     )
 
 
@@ -92,7 +92,7 @@ def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
             continue
         if result.get("type") == "rating" and result.get("to_name") in texts.names:
             ratings[result["to_name"]] = fields.number(value.get("rating"), "rating")
-        elif opinion := _read_value(value, texts.names):
+        elif opinion := _read_value(name, value, texts.names):
             found.append(opinion)
         elif told := as_strength(name, value.get("rating")):
             strength = told
@@ -133,20 +133,20 @@ def _by(opinion: Opinion, annotator: object, source: Mapping[str, Any], rational
     )
 
 
-def _read_value(value: object, names: Sequence[str]) -> Opinion | None:
+def _read_value(question: str, value: object, names: Sequence[str]) -> Opinion | None:
     """Return what the value of a control says, or None where it is about something else."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, str):
-        return read_verdict(value, names)
+        return read_answer(question, value, names)
     if not isinstance(value, Mapping):
         return None
     if isinstance(choices := value.get("choices"), list) and len(choices) == 1:
-        return read_verdict(choices[0], names)
+        return read_answer(question, choices[0], names)
     if isinstance(selected := value.get("selected"), str):
-        return read_verdict(selected, names)
+        return read_answer(question, selected, names)
     if "ranker" in value:
-        return _read_ranker(value["ranker"], names)
+        return check_question(question, _read_ranker(value["ranker"], names))
     return None
 
 
@@ -183,7 +183,7 @@ def _read_flat(record: Record) -> Candidate:
     found: dict[str, Opinion] = {}
     for key, value in record.items():
         if key not in (*texts.used, *ABOUT_ANNOTATION, "id"):
-            opinion = _read_value(fields.cell(value), texts.names)
+            opinion = _read_value(key, fields.cell(value), texts.names)
             if opinion is not None:
                 found[key] = opinion
     if len(found) > 1:

@@ -11,6 +11,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 from annotate.sources.formats.verdicts import find_answers, find_policies, find_prompt
+from annotate.sources.media import find_losses
 from annotate.sources.messages import Chat, as_answer, as_chat, is_chat, read_content
 
 
@@ -28,6 +29,10 @@ class Texts:
     ) -> Candidate:
         """Return the candidate of a record that holds these texts."""
         return fields.candidate(record, (*self.used, *used), self.prompt, self.answers, opinions, **more)
+
+    def find_losses(self, record: Record) -> tuple[str, ...]:
+        """Return what cannot be taken of these texts and of the record that they stand in."""
+        return find_losses(record, self.prompt, *(answer.content for answer in self.answers))
 
 
 def has_texts(record: Record) -> bool:

@@ -10,7 +10,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import has_texts, read_texts
-from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.verdicts import read_answer
 
 INPUT, OUTPUT, WORKER = "INPUT:", "OUTPUT:", "ASSIGNMENT:worker_id"
 ABOUT_POOL = ("ASSIGNMENT:", "GOLDEN:", "HINT:", "ACCEPT:")
@@ -29,7 +29,7 @@ def _read(record: Record) -> Candidate:
         raise RecordError(_("The work was rejected."), "ASSIGNMENT:status")
     inputs, said = _under(record, INPUT), _under(record, OUTPUT)
     texts = read_texts(inputs)
-    found = {key: opinion for key, value in said.items() if (opinion := read_verdict(value, texts.names))}
+    found = {key: opinion for key, value in said.items() if (opinion := read_answer(key, value, texts.names))}
     if len(found) != 1:
         raise RecordError(
             _("Not exactly one of the answers says which completion is better: %(names)s.")
@@ -47,7 +47,14 @@ def _read(record: Record) -> Candidate:
         key: value for key, value in record.items() if not str(key).startswith((INPUT, OUTPUT, *ABOUT_POOL))
     }
     external_id = fields.name_of(record.get("ASSIGNMENT:task_id"))
-    return texts.candidate({}, (), [opinion], external_id=external_id, metadata=metadata or None)
+    return texts.candidate(
+        {},
+        (),
+        [opinion],
+        external_id=external_id,
+        metadata=metadata or None,
+        losses=texts.find_losses(inputs),
+    )
 
 
 ASSIGNMENTS = Format("toloka", noop("Toloka (assignments)"), JUDGED, _fits, _read)

@@ -208,6 +208,7 @@ REWARD_MODELS: list[Case] = [
                 (FIRST,),
                 external_id=external_id,
                 metadata={"subset": "Factuality"},
+                prompt_external_id="7",
             )
             for text, model, external_id in (("Green.", "m2", "7/1-2"), ("Red.", "m3", "7/1-3"))
         ],

@@ -1,0 +1,165 @@
+"""Verdicts that could be taken for their opposite, or that stand beside another: refused, and never guessed."""
+
+from typing import Any
+
+import pytest
+
+from annotate.sources.errors import RecordError
+from annotate.sources.formats import FORMATS, find_format
+from annotate.sources.formats.verdicts import read_verdict
+
+pytestmark = pytest.mark.once  # files, which no database sees
+
+TEXTS = {"prompt": "q", "response_a": "x", "response_b": "y"}
+MODELS = {**TEXTS, "model_a": "m1", "model_b": "m2"}
+TOLOKA = {
+    "INPUT:prompt": "q",
+    "INPUT:response_a": "x",
+    "INPUT:response_b": "y",
+    "ASSIGNMENT:worker_id": "w",
+}
+CHOICE = {"type": "choices", "value": {"choices": ["response_a"]}}
+
+
+def read(name: str, record: dict[str, Any]) -> list[Any]:
+    [found] = [each for each in FORMATS if each.name == name]
+    return list(found.rows(record))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("loser", "m1"),
+        ("loser", "a"),
+        ("worse", "b"),
+        ("worse_response", "Response A"),
+        ("rejected_response", "a"),
+        ("rejected", "response_a"),
+        ("dispreferred", "a"),
+        ("less_preferred", "A"),
+        ("least_selected", "A"),
+    ],
+)
+def test_a_column_of_the_loser_is_refused_by_name(column: str, value: str) -> None:
+    record = {**MODELS, column: value}
+    assert find_format([record]) is None
+    with pytest.raises(RecordError, match=f"“{column}” names the worse completion"):
+        read("side-by-side", record)
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("toloka", {**TOLOKA, "OUTPUT:worse": "a"}),
+        (
+            "mturk",
+            {
+                "HITId": "h",
+                "WorkerId": "w",
+                "Input.prompt": "q",
+                "Input.response_a": "x",
+                "Input.response_b": "y",
+                "Answer.worse": "a",
+            },
+        ),
+        ("potato", {**TEXTS, "user": "u", "worse:::A": "true"}),
+        (
+            "label-studio-flat",
+            {**TEXTS, "annotation_id": 1, "annotator": 1, "lead_time": 2.0, "worse": "a"},
+        ),
+        ("argilla", {"fields": TEXTS, "responses": {"worse": [{"user_id": "u", "value": ["response_a"]}]}}),
+        ("argilla", {"fields": TEXTS, "responses": {"worse": [{"user_id": "u", "value": "response_a"}]}}),
+    ],
+)
+def test_a_tools_question_for_the_loser_is_refused(name: str, record: dict[str, Any]) -> None:
+    with pytest.raises(RecordError, match="“worse” names the worse completion"):
+        read(name, record)
+
+
+def test_a_number_of_the_loser_is_refused() -> None:
+    said = {"less_preferred": [{"user_id": "u", "value": 1}]}
+    with pytest.raises(RecordError, match="“less_preferred” names the worse completion"):
+        read("argilla", {"fields": TEXTS, "responses": said})
+
+
+def test_an_annotation_of_the_loser_is_not_a_preference() -> None:
+    record = {
+        "data": TEXTS,
+        "annotations": [{"completed_by": 1, "result": [{**CHOICE, "from_name": "worse"}]}],
+    }
+    with pytest.raises(RecordError, match="“worse” names the worse completion"):
+        read("label-studio", record)
+
+
+@pytest.mark.parametrize("second", [{"overall": "B"}, {"selected_model": "m2"}])
+def test_two_columns_of_verdicts_are_not_recognised(second: dict[str, str]) -> None:
+    assert find_format([{**MODELS, "preferred": "A", **second}]) is None
+
+
+def test_a_rating_beside_a_verdict_is_kept_as_metadata() -> None:
+    [candidate] = read("side-by-side", {**TEXTS, "preferred": "A", "overall": 4})
+    assert candidate.opinions[0].scores == (1.0, 0.0)
+    assert candidate.metadata == {"overall": 4}
+
+
+def test_an_unclear_hint_does_not_become_a_comparison() -> None:
+    record = {**TEXTS, "result": "B by far"}
+    assert find_format([record]) is None
+    with pytest.raises(RecordError, match="“B by far” in result is not a verdict that is known"):
+        read("side-by-side", record)
+
+
+def test_a_letter_that_names_the_other_author_is_refused() -> None:
+    swapped = {**TEXTS, "model_a": "B", "model_b": "A", "winner": "A"}
+    with pytest.raises(RecordError, match="“A” in winner is not a verdict that is known"):
+        read("side-by-side", swapped)
+    [candidate] = read("side-by-side", {**swapped, "model_a": "A", "model_b": "B"})
+    assert candidate.opinions[0].scores == (1.0, 0.0)
+
+
+def test_a_battle_whose_winner_names_both_sides_is_refused() -> None:
+    chats = {
+        f"conversation_{side}": [{"role": "user", "content": "q"}, {"role": "assistant", "content": side}]
+        for side in "ab"
+    }
+    with pytest.raises(RecordError, match="winner must be"):
+        read("arena", {**chats, "model_a": "model_b", "model_b": "model_a", "winner": "model_a"})
+
+
+def test_c_is_a_tie_of_two_answers_alone() -> None:
+    assert read_verdict("[[C]]", ("x", "y")) is not None
+    assert read_verdict("[[C]]", ("x", "y", "z")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("toloka", {**TOLOKA, "OUTPUT:better": "a", "INPUT:image": "https://x/y.png"}),
+        (
+            "mturk",
+            {
+                "HITId": "h",
+                "WorkerId": "w",
+                "Input.prompt": "q",
+                "Input.response_a": "x",
+                "Input.response_b": "y",
+                "Input.image": "https://x/y.png",
+                "Answer.better": "a",
+            },
+        ),
+    ],
+)
+def test_media_of_a_task_that_cannot_be_taken_are_a_loss(name: str, record: dict[str, Any]) -> None:
+    [candidate] = read(name, record)
+    assert candidate.losses
+
+
+def test_media_inside_a_tasks_chat_are_a_loss() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+    asked = [{"role": "user", "content": [{"type": "text", "text": "q"}, image]}]
+    record = {
+        "data": {**TEXTS, "prompt": asked},
+        "annotations": [{"result": [{**CHOICE, "from_name": "better"}]}],
+    }
+    [candidate] = read("label-studio", record)
+    assert candidate.losses
