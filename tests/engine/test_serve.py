@@ -4,6 +4,7 @@ import json
 import os
 from itertools import count
 
+from training.engine import serve
 from training.engine.rundir import write_jsonl
 from training.engine.sample import load_native, sample
 from training.engine.serve import Desk, Requests
@@ -149,3 +150,21 @@ def test_lines_are_read_whole_and_in_order() -> None:
         asked.close()
         assert not requests.wants_stop()
         assert [requests.wait(0), requests.wait(0)] == [b"last", None]
+
+
+def test_the_rest_of_a_long_line_is_not_a_request(monkeypatch) -> None:
+    monkeypatch.setattr(serve, "LONGEST_REQUEST", 10)
+    source, sink = os.pipe()
+    with Requests(source) as requests, os.fdopen(sink, "wb", buffering=0) as asked:
+        asked.write(b"123456789\n" + b"x" * 15)
+        assert requests.wait(0) == b"123456789\n"
+        assert requests.wait(0) == b"x" * 10
+        assert requests.wait(0) is None
+        asked.write(b"x" * 25)
+        assert not requests.wants_stop()
+        asked.write(b"x\nnext\n" + b"y" * 10 + b"\nlast")
+        assert requests.wait(0) == b"next\n"
+        assert requests.wait(0) == b"y" * 10
+        asked.close()
+        assert requests.wait(0) == b"last"
+        assert requests.wait(0) is None

@@ -61,8 +61,16 @@ def find_place(url: str) -> Place:
         )
         raise RefusalError(sentence % {"host": printable(f"{host}:{port}", 80)}, "url")
     variable = allowed[f"{host}:{port}" if is_trusted else host]
-    key = os.environ.get(variable, "") if variable else ""
-    return Place(parts.scheme, host, port, parts.path.rstrip("/"), key, is_trusted)
+    return Place(parts.scheme, host, port, parts.path.rstrip("/"), _read_key(host, variable), is_trusted)
+
+
+def _read_key(host: str, variable: str) -> str:
+    """Return the key for a host, "" where it has none. Raises RefusalError, without the key, if it cannot be sent."""
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        sentence = _("This site’s key of “%(host)s” has characters that a key cannot have.")
+        raise RefusalError(sentence % {"host": printable(host, 80)}, "url")
+    return key
 
 
 def has_any() -> bool:

@@ -26,7 +26,7 @@ def read_completion(answer: bytes) -> dict[str, Any]:
         calls = message.get("tool_calls") if message else None
         return describe(read_text(text), choice.get("finish_reason"), data.get("model"), calls)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise misunderstood() from error
+        raise make_form_error() from error
 
 
 def read_part(choice: Mapping[str, Any]) -> str:
@@ -38,7 +38,7 @@ def read_part(choice: Mapping[str, Any]) -> str:
 def read_text(text: object) -> str:
     """Return a text, "" where there is none. Raises EndpointError if it is something else."""
     if not isinstance(text, str | None):
-        raise misunderstood()
+        raise make_form_error()
     return text or ""
 
 
@@ -54,7 +54,7 @@ def describe(text: str, reason: object, model: object, calls: object = None) -> 
                 [{"role": "assistant", "content": said["text"] or None, "tool_calls": calls}], "completion"
             )
         except RowError as error:
-            raise misunderstood() from error
+            raise make_form_error() from error
         said["text"] = as_completion(said["messages"])
     return said | {
         "finish_reason": FINISH_REASONS.get(reason, "unknown") if isinstance(reason, str) else "unknown",
@@ -72,9 +72,9 @@ def explain(answer: bytes) -> str:
     return printable(str(said), 300)
 
 
-def misunderstood() -> EndpointError:
+def make_form_error() -> EndpointError:
     return EndpointError(_("The endpoint’s answer is not that of OpenAI’s interface."))
 
 
-def too_long() -> EndpointError:
+def make_length_error() -> EndpointError:
     return EndpointError(_("The endpoint’s answer is too long."))

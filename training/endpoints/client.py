@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from training.endpoints.addresses import Place, find_place
-from training.endpoints.answers import explain, read_completion, too_long
+from training.endpoints.answers import explain, make_form_error, make_length_error, read_completion
 from training.endpoints.connections import Connection
 from training.endpoints.errors import EndpointError, PromptRefusedError
 from training.endpoints.progress import Progress, Tell
@@ -30,13 +30,15 @@ BUSY = (408, 409, 425, 429)
 class Reply:
     """The reply to one request. The status is 0 where there was none, and `content` then names the error.
 
-    `wait` is the seconds to wait that the server asks for. `completion` is there if it was streamed.
+    `wait` is the seconds to wait that the server asks for. `completion` is there if it was streamed. `is_late` means
+    that the request was sent, and its answer did not come, or not whole, in time.
     """
 
     status: int
     content: bytes = b""
     wait: float | None = None
     completion: dict[str, Any] | None = None
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Server:
         place = find_place(self.url)
         progress = Progress(seconds, stop or threading.Event(), tell or (lambda _text: True))
         body, pause = _body(self.model, prompt, sampling, tools), BACKOFF
+        busy: Reply | None = None
         if tell is not None:
             body["stream"] = True
         path = f"{place.path}/{'completions' if isinstance(prompt, str) else 'chat/completions'}"
@@ -79,11 +82,11 @@ class Server:
                 continue
             if reply.status and reply.status < 500 and reply.status not in BUSY:
                 raise _refusal(reply)
-            delay = min(
-                reply.wait if reply.wait is not None else pause * (1 + random.random()), LONGEST_PAUSE
-            )
+            busy = reply if reply.status else busy
+            asked = reply.wait if reply.wait is not None else pause * (1 + random.random())
+            delay = min(max(asked, BACKOFF), LONGEST_PAUSE)
             if delay >= progress.seconds_left:
-                raise EndpointError(_busy(reply))
+                raise EndpointError(_explain_failure(reply, busy))
             progress.wait(delay)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -118,18 +121,25 @@ def _post(place: Place, path: str, body: Mapping[str, Any], progress: Progress) 
     if place.key:
         headers["Authorization"] = f"Bearer {place.key}"
     until = progress.until if streams else min(progress.until, time.monotonic() + REQUEST_SECONDS)
+    is_sent = False
     with closing(Connection(place, progress, until)) as connection:
         try:
             connection.request("POST", path, json.dumps(body).encode(), headers)
+            is_sent = True
             with connection.getresponse() as answer:
                 if answer.status == 200 and is_stream(answer):
                     return Reply(200, completion=read_stream(answer, progress))
                 content = answer.read(LONGEST_ANSWER + 1)
                 asked = answer.headers.get("Retry-After", "")
         except (OSError, http.client.HTTPException) as error:
-            return Reply(0, type(error).__name__.encode())
+            is_late = is_sent and isinstance(error, TimeoutError)
+            return Reply(0, type(error).__name__.encode(), is_late=is_late)
+        except (ValueError, OverflowError) as error:  # whose words may quote a header, and so the key
+            if is_sent:
+                raise make_form_error() from None
+            raise EndpointError(_explain_failure(Reply(0, type(error).__name__.encode()))) from None
     if len(content) > LONGEST_ANSWER:
-        raise too_long()
+        raise make_length_error()
     return Reply(answer.status, content, float(asked) if asked.isdecimal() else None)
 
 
@@ -144,7 +154,12 @@ def _refusal(reply: Reply) -> RefusalError:
     return EndpointError(sentence % {"status": reply.status, "why": explain(reply.content)})
 
 
-def _busy(reply: Reply) -> str:
+def _explain_failure(reply: Reply, busy: Reply | None = None) -> str:
+    """Say why there is no completion at the deadline. `busy` is the latest reply that had a status."""
+    if reply.is_late and busy is not None:
+        reply = busy
+    if reply.is_late:
+        return _("The answer took too long. Ask for fewer tokens.")
     if not reply.status:
         return _("The endpoint could not be reached (%(why)s).") % {"why": reply.content.decode()}
     sentence = _("The endpoint stayed busy until the deadline (status %(status)s): %(why)s")

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from training.endpoints.answers import too_long
+from training.endpoints.answers import make_length_error
 from training.endpoints.errors import StoppedError
 
 PACE = 0.5  # seconds
@@ -14,7 +14,10 @@ Tell = Callable[[str], bool]  # text so far -> whether the answer is still wante
 
 
 class Progress:
-    """The text so far, and the caller who hears of it. `stop` ends what waits, and no request that is under way."""
+    """The text so far, and the caller who hears of it.
+
+    `stop` ends pauses between retries. It does not interrupt a request.
+    """
 
     def __init__(self, seconds: float, stop: threading.Event, tell: Tell) -> None:
         self.until, self.stop, self.tell = time.monotonic() + seconds, stop, tell
@@ -44,7 +47,7 @@ class Progress:
         """Count what came beside the text. Raises EndpointError if it is all too long."""
         self.size += len(part)
         if self.size > LONGEST_TEXT:
-            raise too_long()
+            raise make_length_error()
 
     def step(self) -> None:
         """Tell the text if it is time. Raises StoppedError if it is not wanted, and TimeoutError past the deadline."""
@@ -55,13 +58,19 @@ class Progress:
         if now >= self.until:
             raise TimeoutError
 
+    def shorten(self, seconds: float) -> None:
+        """Move the deadline to so many seconds from now, unless it is earlier."""
+        self.until = min(self.until, time.monotonic() + seconds)
+
     def tell_now(self) -> None:
         """Tell the text. Raises StoppedError if it is not wanted."""
         if not self.tell(self.text):
             raise StoppedError
 
     def wait(self, seconds: float) -> None:
-        """Wait, as long as the answer is wanted."""
+        """Wait, as long as the answer is wanted. Raises StoppedError if it is not."""
+        if self.stop.is_set():
+            raise StoppedError
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
             self.step()

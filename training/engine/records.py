@@ -17,6 +17,8 @@ Message = dict[str, Any]
 Text = str | list[Message]  # plain text, or chat messages {"role", "content"}
 FinishReason = Literal["stop", "length"]
 
+LONGEST_REQUEST = 8 << 20  # bytes of a line that the verb `serve` reads
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingCompletion:

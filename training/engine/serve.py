@@ -24,7 +24,7 @@ from training.engine.config import TrainConfig
 from training.engine.data.tokens import Encoder
 from training.engine.errors import DataError, EngineError, disk_full, first_line, memory_short
 from training.engine.model.base import LoadedModel, set_threads
-from training.engine.records import SamplingPrompt, read_prompt
+from training.engine.records import LONGEST_REQUEST, SamplingPrompt, read_prompt
 from training.engine.rescoring import fill_logprobs
 from training.engine.sample import (
     check_writing,
@@ -41,7 +41,6 @@ from training.engine.sampling.reading import Way
 from training.engine.sampling.stopping import stops_of
 
 IDLE_SECONDS = 300.0
-LONGEST_LINE = 8 << 20  # bytes of a request
 LONGEST_STOP = 100  # bytes of a wish to stop
 SMALL = 1 << 30  # bytes of weights; larger models are not kept beside one another
 MOST_KEPT = 4
@@ -85,6 +84,7 @@ class Requests(AbstractContextManager["Requests"]):
 
     def __init__(self, source: int) -> None:
         self.source, self.rest, self.has_ended = source, b"", False
+        self.is_cut = False  # the rest begins within a line that was too long
 
     def __exit__(self, *_raised: object) -> None:
         os.close(self.source)
@@ -111,16 +111,20 @@ class Requests(AbstractContextManager["Requests"]):
         return True
 
     def _next(self) -> bytes | None:
-        """Return the next line, if it is there whole. A line that is too long ends where it is."""
-        end = self.rest.find(b"\n", 0, LONGEST_LINE) + 1
-        if not end and (self.has_ended or len(self.rest) >= LONGEST_LINE):
-            end = min(len(self.rest), LONGEST_LINE)
+        """Return the next line, if it is there whole. Of a line that is too long, only its beginning is a line."""
+        if self.is_cut:
+            _dropped, newline, self.rest = self.rest.partition(b"\n")
+            self.is_cut = not newline
+        end = self.rest.find(b"\n", 0, LONGEST_REQUEST) + 1
+        if not end and (self.has_ended or len(self.rest) >= LONGEST_REQUEST):
+            end = min(len(self.rest), LONGEST_REQUEST)
         return self.rest[:end] if end else None
 
     def _take(self) -> bytes | None:
         line = self._next()
         if line is not None:
             self.rest = self.rest[len(line) :]
+            self.is_cut = not line.endswith(b"\n")
         return line
 
     def _read(self, seconds: float) -> bool:

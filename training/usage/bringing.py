@@ -25,7 +25,14 @@ from training.endpoints.addresses import find_place
 from training.models import Endpoint
 from training.usage.naming import check_name
 from training.usage.places import drop_adapter, keep_adapter
-from training.usage.weights_check import CONFIG, MOST_CONFIG, WEIGHTS, check_adapter, check_model, not_json
+from training.usage.weights_check import (
+    CONFIG,
+    MOST_CONFIG,
+    WEIGHTS,
+    check_adapter,
+    check_model,
+    make_json_error,
+)
 
 CHUNK = 1 << 20
 DESCRIPTIONS = (
@@ -58,7 +65,7 @@ def bring_adapter(
     name = _free_name(project, name)
     if base.project_id != project.pk or not base.base_model:
         raise RefusalError(_("Choose a policy with a base model."), "base")
-    with _aside() as aside, _telling_at("file" if file is not None else "place"):
+    with _aside() as aside, _move_refusal("file" if file is not None else "place"):
         if file is not None:
             unpack(file, aside)
         else:
@@ -291,7 +298,7 @@ def _write(source: IO[bytes], path: Path) -> None:
         while content := source.read(CHUNK):
             room -= len(content)
             if room < 0:
-                raise not_json(CONFIG) if path.name == CONFIG else _too_large()
+                raise make_json_error(CONFIG) if path.name == CONFIG else _too_large()
             file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -349,7 +356,7 @@ def _download_adapter(repository: str, folder: Path) -> None:
 
 
 @contextmanager
-def _telling_at(field: str) -> Iterator[None]:
+def _move_refusal(field: str) -> Iterator[None]:
     """Tell what is wrong with the files of an adapter at the field that brought them."""
     try:
         yield

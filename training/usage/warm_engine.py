@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
 from training.engine.config import TrainConfig
+from training.engine.records import LONGEST_REQUEST
 from training.rounds import child_process
 
 IDLE_SECONDS = 300
@@ -73,6 +74,8 @@ class WarmEngine:
 
     def _write(self, asked: dict[str, Any], tell: Tell, deadline: float) -> dict[str, Any]:
         request = json.dumps(asked).encode() + b"\n"
+        if len(request) > LONGEST_REQUEST:
+            raise RefusalError(_("The prompt is too long."), "prompt")
         child = self._start()
         phase, share, text = "starting", 0.0, ""
         self.is_writing = True
@@ -98,7 +101,10 @@ class WarmEngine:
                 text = str(answer.get("text", text))
 
     def _stop(self, child: subprocess.Popen[bytes]) -> None:
-        """Have the child stop writing, within some seconds. Its model stays loaded."""
+        """Have the child stop writing, within some seconds. Its model stays loaded.
+
+        While it loads a model it hears nothing. If that takes longer, the caller ends it.
+        """
         until = time.monotonic() + STOP_SECONDS
         with suppress(OSError, RefusalError):  # where it has ended
             stream = cast(IO[bytes], child.stdin)

@@ -85,11 +85,11 @@ def read_json(path: Path, name: str, field: str = "file") -> dict[str, Any]:
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise not_json(name, field)
+        raise make_json_error(name, field)
     return data
 
 
-def not_json(name: str, field: str = "file") -> RefusalError:
+def make_json_error(name: str, field: str = "file") -> RefusalError:
     return RefusalError(_("The file %(name)s is not a small JSON object.") % {"name": name}, field)
 
 

@@ -19,7 +19,7 @@ CHAT = [{"role": "user", "content": "Why?"}]
 WAIT = 20.0  # seconds that no test should need
 
 
-class Asking:
+class StreamedAnswer:
     """An answer that was asked for, and the texts that were told."""
 
     def __init__(self, server: Any, prompt: Any = CHAT, seconds: float = WAIT) -> None:
@@ -37,12 +37,12 @@ class Asking:
 
 
 @pytest.fixture
-def ask(server: Any) -> Callable[..., Asking]:
+def ask(server: Any) -> Callable[..., StreamedAnswer]:
     """ask(reply, …): an answer of a server that replies so."""
 
-    def ask(reply: Any, **options: Any) -> Asking:
+    def ask(reply: Any, **options: Any) -> StreamedAnswer:
         server.rules.append(lambda _path, _body: reply)
-        return Asking(server, **options)
+        return StreamedAnswer(server, **options)
 
     return ask
 
@@ -75,7 +75,7 @@ def test_the_text_is_told_before_the_server_ends(ask: Any, gate: threading.Event
 
 
 def test_plain_prompts_are_streamed_too(server: Any) -> None:
-    found = Asking(server, "The film").write()
+    found = StreamedAnswer(server, "The film").write()
     assert found == {"text": "8 letters, seed 1", "finish_reason": "stop", "model": "acme-1"}
     assert server.asked[0][0] == "/v1/completions"
 
@@ -176,7 +176,7 @@ def trickle(gate: threading.Event, *first: bytes) -> Iterator[bytes]:
 def test_a_trickle_ends_at_the_deadline(ask: Any, gate: threading.Event, headers: dict[str, str]) -> None:
     asking = ask((200, trickle(gate), headers), seconds=1.0)
     began = time.monotonic()
-    with pytest.raises(EndpointError, match=r"could not be reached \(TimeoutError"):
+    with pytest.raises(EndpointError, match="took too long"):
         asking.write()
     assert time.monotonic() - began < WAIT
 
@@ -219,16 +219,16 @@ def test_a_server_that_refuses_to_stream_is_asked_without(server: Any) -> None:
         return 200, completion("whole"), {}
 
     server.rules.append(rule)
-    assert Asking(server).write()["text"] == "whole"
+    assert StreamedAnswer(server).write()["text"] == "whole"
     server.rules[:] = [lambda _path, _body: (400, {"error": {"message": "No streams here."}}, {})]
     with pytest.raises(PromptRefusedError, match="No streams here"):
-        Asking(server).write()
+        StreamedAnswer(server).write()
 
 
 def test_a_busy_server_is_asked_again_before_it_streams(server: Any) -> None:
     replies = [(503, b"busy", {"Retry-After": "0"}), words("now then")]
     server.rules.append(lambda _path, _body: replies.pop(0))
-    assert Asking(server).write()["text"] == "now then"
+    assert StreamedAnswer(server).write()["text"] == "now then"
 
 
 def test_an_answer_that_has_begun_is_never_asked_for_twice(ask: Any, server: Any) -> None:

@@ -8,13 +8,15 @@ import psutil
 import pytest
 from django.db import OperationalError, connection
 
+from annotate.errors import RefusalError
 from tests.training.using.openai_server import event, part, stream
 from tests.training.using.slow_writer import working
 from tests.waiting import wait_for
+from training.engine.config import TrainConfig
 from training.models import Answer
 from training.rounds import child_process
 from training.usage import trials, warm_engine
-from training.usage.warm_engine import engine
+from training.usage.warm_engine import WarmEngine, engine
 
 pytestmark = pytest.mark.once
 
@@ -182,3 +184,11 @@ def test_a_storage_that_refuses_an_answer_is_told(endpoint_trial: Any, caplog: A
     assert one.state == Answer.State.FAILED
     assert one.error == "Something went wrong on the server, and it was written to its log."
     assert "disk I/O error" in caplog.text
+
+
+def test_a_prompt_that_no_line_holds_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_engine, "LONGEST_REQUEST", 10_000)
+    fresh = WarmEngine()
+    with pytest.raises(RefusalError, match="prompt is too long") as refused:
+        fresh.write(TrainConfig(base_model="x"), "\N{SNOWMAN}" * 2_000, lambda *_: True, 5)
+    assert (refused.value.field, fresh.child) == ("prompt", None)
