@@ -55,7 +55,9 @@ def test_sampling_is_measured_with_prompts_passed_over(make_run) -> None:
     sampling = found["sampling"]
     assert (sampling["completions"], sampling["fits"]) == (12, True)
     assert 1 <= sampling["mean_tokens"] <= 12
-    assert sampling["seconds"]["writing"] > 0
+    # So few tokens of so small a model may be written in less than what is rounded away.
+    assert sampling["seconds"]["loading"] > 0
+    assert min(sampling["seconds"].values()) >= 0
 
 
 def test_a_model_is_described_by_its_files(tiny_model: Path) -> None:
