@@ -1,6 +1,7 @@
 // A form that is not left by mistake: <form data-unsaved data-person="…">. The browser asks before a page with changes
-// in it goes; data-unsaved="changed" says that what the form came with is not saved either. What is sent is kept in this
-// tab until the next page: a sign-in that ended meanwhile leads back to the form with #unsent, which then holds it again.
+// in it goes; data-unsaved="changed" says that what the form came with is not saved either. What is sent stays in this
+// tab until such a page is opened next. A sign-in that ended meanwhile leads back to the form with #unsent, which then
+// holds it again.
 
 import { notify } from "./whetstone.js";
 

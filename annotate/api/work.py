@@ -169,6 +169,7 @@ class Redo(Endpoint):
 
     @operation(
         "Redo what was undone",
+        "Notes that the draft has changed since the undo revise it. "
         "`judgment` is null if nothing was undone, or something was judged since.",
         scope=Scope.JUDGE,
         roles=JUDGES,

@@ -1,15 +1,17 @@
 """Undo and redo: the annotator's latest judgment taken back, and put back."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from annotate.judgments.places import give_up_place, take_place_again
-from annotate.judgments.revising import get_settled_state, has_place_left
-from annotate.judgments.verdicts import DRAFT_KEYS
+from annotate.judgments.revising import get_settled_state, has_place_left, replace_judgment
+from annotate.judgments.verdicts import DRAFT_KEYS, NOTE_KEYS, Verdict, name_shown
 from annotate.models import Claim, Comparison, Judgment, Project, User, has_place
 from annotate.models.conflicts import RaceError, again_on_race
 from annotate.queueing import queue
@@ -51,7 +53,11 @@ def undo(project: Project, annotator: User, *, now: datetime | None = None) -> C
 
 @again_on_race
 def redo(project: Project, annotator: User, *, now: datetime | None = None) -> Judgment | None:
-    """Put back the judgment that was undone last; None if there is none, or if something was judged since."""
+    """Put back the judgment that was undone last. Return None if there is none, or if something was judged since.
+
+    Notes that were changed since the undo revise it, and the judgment with the old ones stays as history. Raises
+    RefusalError where the draft holds notes that cannot be stored.
+    """
     now = now or timezone.now()
     judgments = Judgment.objects.filter(project=project, annotator=annotator)
     with transaction.atomic():
@@ -77,7 +83,18 @@ def redo(project: Project, annotator: User, *, now: datetime | None = None) -> J
         judgment.save(update_fields=["superseded_at", "late"])
         Claim.objects.filter(pk=claim.pk).update(state=state, undone=None, draft={})
         take_place_again(judgment)
-    return judgment
+        return _revise_notes(project, judgment, claim.draft, now)
+
+
+def _revise_notes(project: Project, judgment: Judgment, draft: Mapping[str, Any], now: datetime) -> Judgment:
+    """Replace a judgment whose notes differ from those of the draft. The undo has put all of its notes there."""
+    notes = {name: draft[name] for name in NOTE_KEYS if name in draft}
+    if all(getattr(judgment, name) == said for name, said in notes.items()):
+        return judgment
+    said = {name: getattr(judgment, name) for name in DRAFT_KEYS if name not in NOTE_KEYS}
+    verdict = Verdict(**said, **notes)
+    fields = name_shown(verdict.check(project), (judgment.left_id, judgment.right_id))
+    return replace_judgment(judgment, verdict.revised(fields, judgment), uuid.uuid4(), now)
 
 
 def can_undo(project: Project, annotator: User, *, now: datetime | None = None) -> bool:

@@ -17,7 +17,8 @@ RATIONALE_LIMIT = 10_000  # characters
 NOTE_LIMIT = 2_000
 # The prefix of a reason's or a criterion's key in a form's list of what it asks about.
 REASON, CRITERION, RATIONALE = "reason-", "criterion-", "rationale"
-DRAFT_KEYS = ("verdict", "preferred_id", "strength", "skip_reason", "reasons", "criteria", "rationale")
+NOTE_KEYS = ("reasons", "criteria", "rationale")
+DRAFT_KEYS = ("verdict", "preferred_id", "strength", "skip_reason", *NOTE_KEYS)
 
 
 @dataclass(frozen=True)

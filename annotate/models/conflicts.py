@@ -259,7 +259,7 @@ _layout = lru_cache(maxsize=64)(_Layout)
 
 
 def _is_drawn(default: Any) -> bool:
-    """Return whether a default is another one for each row. An empty list or object is the same for all."""
+    """Return whether each row gets a default of its own. An empty list or object is the same for all."""
     return callable(default) and default not in (dict, list)
 
 

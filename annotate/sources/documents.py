@@ -59,10 +59,11 @@ def list_inside(value: Any, depth: int = DEPTH) -> list[tuple[str, list[Any]]]:
 
 
 def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
-    """Return the rows of an object of columns; None if it is none.
+    """Return the rows of an object of columns, or None for any other value.
 
-    A column is a list, as `datasets` has them, or an object with numbers as its keys, as pandas writes them. A list of
-    objects is not: it is a chat, or a list of records.
+    A column is a list, as `datasets` has them, or an object with numbers as its keys, as pandas writes them. Its cells
+    belong to rows by these keys, in whatever order they are. A list of objects is not a column: it is a chat, or a list
+    of records.
     """
     if not isinstance(value, dict) or len(value) < FEWEST_COLUMNS:
         return None
@@ -70,7 +71,7 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
     if all(isinstance(column, dict) and column and column.keys() == columns[0].keys() for column in columns):
         if not all(place.isdecimal() for place in columns[0]):
             return None
-        columns = [list(column.values()) for column in columns]
+        columns = [[column[place] for place in columns[0]] for column in columns]
     if not all(isinstance(column, list) and column and len(column) == len(columns[0]) for column in columns):
         return None
     if any(isinstance(cell, dict) for column in columns for cell in column):

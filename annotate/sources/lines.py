@@ -133,7 +133,7 @@ def _records_of(file: BinaryIO, container: str) -> Iterator[bytes]:
 
 
 def _json_records(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the records of a JSON document. Of a single object that is no record, the list or the columns inside it."""
+    """Yield the records of a JSON document. A single object may hold them in a list or in columns."""
     is_array = documents.is_array(file)
     found = documents.records(file)
     first, second = next(found, None), next(found, None)

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
+from annotate.sources.formats.verdicts import CALLED
 from annotate.sources.messages import read_chat
 from primitives.text import printable
 
@@ -73,20 +74,18 @@ NAMES = {  # of columns, without signs and in small letters
 }
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
-NUMBER_AT_END = re.compile(r"[0-9]+$")
+NUMBER_AT_END = re.compile(r"(?<![0-9])[0-9]++$")  # looked for once in each run of digits, however long it is
+# Numbers at the ends of two columns that only count them.
+COUNTED = (("0", "1"), ("1", "2"))
 MISSING = object()
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`.
-
-    `counts_from_zero` says that the verdict's column holds a 0, so that its 1 may be either side.
-    """
+    """Columns by role, and what values of the verdict mean. Reads records as a format of `annotate.sources.formats`."""
 
     columns: Dictionary[str, str]
     meanings: Dictionary[str, str] = field(default_factory=dict)  # value of the verdict -> key of MEANINGS
-    counts_from_zero: bool = False
 
     name = "mapping"
 
@@ -179,8 +178,9 @@ class Mapping:
     def _understand(self, value: str) -> str:
         """Return what a value means by itself: the name of a column, or a word.
 
-        A number is that of a column, so “1” and “response 1” are response_1, also beside response_0. Where a person
-        says what one number means, the others mean nothing by themselves.
+        A number is that of a column, so “1” and “response 1” are response_1, also beside response_0. Of columns
+        without numbers a bare one means nothing: a file may count from 0 or from 1. Where a person says what one number
+        means, the others mean nothing by themselves.
         """
         plain = _plain(value)
         columns = {_plain(self.columns[f"completion_{side}"]): side for side in "ab"}
@@ -191,10 +191,9 @@ class Mapping:
             return UNDERSTOOD.get(plain, "")
         if plain.isdecimal() and any(said.isdecimal() for said in self.meanings):
             return ""
-        ends = {end[0]: side for name, side in columns.items() if (end := NUMBER_AT_END.search(name))}
-        if len(ends) < len(PAIRS[0]):
-            return "" if plain.isdecimal() and self.counts_from_zero else UNDERSTOOD.get(plain, "")
-        return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""
+        if ends := _numbers_of(columns):
+            return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""
+        return "" if plain.isdecimal() else UNDERSTOOD.get(plain, "")
 
     def _strength(self, record: Dictionary[str, Any]) -> int | None:
         if not self._word(record, "strength"):
@@ -297,14 +296,18 @@ def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
     return list(found)[:COLUMNS]
 
 
-def columns_with_zero(records: Iterable[Dictionary[str, Any]], columns: Iterable[str]) -> list[str]:
-    """Return the columns in which one of these records says 0."""
-    known = list(records)
-    return [column for column in columns if any(_is_zero(_find(record, column)) for record in known)]
+def _numbers_of(columns: Dictionary[str, str]) -> dict[str, str]:
+    """Return the sides of two columns by the numbers at their ends, where these count completions.
 
-
-def _is_zero(value: object) -> bool:
-    return value == "0" or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0)
+    Those of response_2 and response_3 do. Those of llama-2 and llama-3 are versions.
+    """
+    found = {name: end for name in columns if (end := NUMBER_AT_END.search(name))}
+    stems = {name[: end.start()].rpartition(".")[2].rstrip("_- ") for name, end in found.items()}
+    ends = {end[0]: columns[name] for name, end in found.items()}
+    if len(ends) < len(PAIRS[0]) or len(stems) > 1:
+        return {}
+    is_counted = tuple(sorted(ends)) in COUNTED or all(CALLED.fullmatch(stem) for stem in stems)
+    return ends if is_counted else {}
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,6 @@ it. It names what it has on screen (`shown`), so that only what it lacks is sent
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
@@ -107,7 +106,8 @@ def judge(request: ProjectRequest) -> HttpResponse:
 
 def _look(request: ProjectRequest) -> HttpResponse:
     """Show the texts in another way, without the script. What is entered so far is kept."""
-    _keep_notes(request)
+    if error := _keep_notes(request):
+        return _refuse(request, error)
     reading.choose_view(request.membership, request.POST["look"])
     return redirect("judge", request.project.slug)
 
@@ -184,7 +184,8 @@ def _claim_next(request: ProjectRequest) -> Claim | None:
 def undo(request: ProjectRequest) -> HttpResponse:
     if request.project.archived_at:
         return _step(request, None, _("This project is archived: its judgments stay as they are."))
-    _keep_notes(request)
+    if error := _keep_notes(request):
+        return _refuse(request, error)
     claim = undoing.undo(request.project, request.user)
     return _step(request, claim, "" if claim else _("There is nothing to undo."))
 
@@ -194,8 +195,12 @@ def undo(request: ProjectRequest) -> HttpResponse:
 @for_its_user
 @project_view(*JUDGES)
 def redo(request: ProjectRequest) -> HttpResponse:
-    _keep_notes(request)
-    judgment = undoing.redo(request.project, request.user)
+    if error := _keep_notes(request):
+        return _refuse(request, error)
+    try:
+        judgment = undoing.redo(request.project, request.user)
+    except RefusalError as error:
+        return _refuse(request, error)
     return _step(request, None, "" if judgment else _("There is nothing to redo."))
 
 
@@ -281,18 +286,30 @@ def flag(request: ProjectRequest) -> HttpResponse:
         text = _("Flagged. An admin will look at it; you can judge it or skip it.")
     if request.htmx:
         return notice(text, status, tag)
-    _keep_notes(request)
     messages.add_message(request, level, text)
+    if refusal := _keep_notes(request):
+        return _refuse(request, refusal)
     return redirect("judge", request.project.slug)
 
 
-def _keep_notes(request: ProjectRequest) -> None:
-    """Keep what a plain form holds beside its act, as the page that follows is a new one. The script keeps its own."""
+def _keep_notes(request: ProjectRequest) -> RefusalError | None:
+    """Keep what a plain form holds beside its act, as the page that follows is a new one. The script keeps its own.
+
+    Return the error for notes that cannot be kept.
+    """
     if request.htmx or "asked" not in request.POST:
-        return
-    with suppress(RefusalError):  # the act itself is not refused for a note
+        return None
+    try:
         written = verdict_form.read_draft(request.POST, was=request.POST.get("was", ""))
         drafts.save_draft(request.project, request.user, request.POST.get("token", ""), written)
+    except RefusalError as error:
+        return error
+    return None
+
+
+def _refuse(request: ProjectRequest, error: RefusalError) -> HttpResponse:
+    """Answer with the error, and with the comparison as it was entered."""
+    return _answer(request, Turn(lambda: (_refused(request), None), error=error.message, counts=True))
 
 
 # --- Answers -----------------------------------------------------------------------------------------------------

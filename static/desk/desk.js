@@ -109,6 +109,11 @@ class Desk {
       await this.sender.flush();
       if (this.outbox.size) return notify(this.screen.say("Undo"), "warning");
     }
+    // A redo settles the comparison on screen, with the notes that the server has.
+    if (button.id === "redo") {
+      await this.drafts.send();
+      if (this.drafts.isUnsent) return this.status();
+    }
     const { view, token: before } = this.screen;
     const answer = await this.server.post(button.formAction, { view, shown: before }, { isAct: true });
     if (!answer) return notify(document.getElementById("notices").dataset.unreachable, "error");

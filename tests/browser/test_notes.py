@@ -14,6 +14,23 @@ from tests.browser.desk import JUDGE, Desk, ask_for_notes
 PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 
 
+def test_a_redo_takes_the_notes_typed_just_before_it(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    ask_for_notes(project)
+    make_comparisons(3)
+    desk = open_desk().ready()
+    desk.judge("4")
+    before = desk.token
+    desk.press("u")
+    desk.moved_on(before)
+    undone = desk.token
+    desk.page.locator("#rationale").fill("Typed since.")
+    desk.page.locator("#redo").click()
+    desk.moved_on(undone)
+    assert Judgment.objects.get(superseded_at=None).rationale == "Typed since."
+
+
 # --- Criteria and reasons --------------------------------------------------------------------------------------------
 
 

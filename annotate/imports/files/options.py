@@ -44,7 +44,6 @@ class Options:
     recognised: str = ROWS  # what it was found to be, before a person chose
     usual: str = SAID_BY_ROWS  # what such rows mostly become
     columns: tuple[str, ...] = ()
-    columns_with_zero: tuple[str, ...] = ()  # of the first records
     columns_mapped: Mapping[str, str] = field(default_factory=dict)  # role -> column
     # Value of the verdict -> key of mapping.MEANINGS.
     meanings: Mapping[str, str] = field(default_factory=dict)
@@ -62,25 +61,19 @@ class Options:
     def load(cls, stored: Mapping[str, Any]) -> Options:
         known = {one.name for one in fields(cls)}
         given = {name: value for name, value in stored.items() if name in known}
-        for name in ("columns", "columns_with_zero"):
-            if name in given:
-                given[name] = tuple(given[name])
+        if "columns" in given:
+            given["columns"] = tuple(given["columns"])
         return cls(**given)
 
     def dump(self) -> dict[str, Any]:
         """Return them as JSON."""
-        return {
-            **asdict(self),
-            "columns": list(self.columns),
-            "columns_with_zero": list(self.columns_with_zero),
-        }
+        return {**asdict(self), "columns": list(self.columns)}
 
     @cached_property
     def source(self) -> Format | mapping.Mapping | None:
         """The reader of records as candidates. None where they are Whetstone's rows, each saying what it is."""
         if self.format == MAPPED:
-            verdict = self.columns_mapped.get("verdict")
-            return mapping.Mapping(self.columns_mapped, self.meanings, verdict in self.columns_with_zero)
+            return mapping.Mapping(self.columns_mapped, self.meanings)
         if self.format == ROWS and self.becomes == SAID_BY_ROWS:
             return None
         name = OWN[0] if self.format == ROWS else self.format

@@ -178,7 +178,6 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         becomes=recognised.becomes,
         usual=recognised.becomes,
         columns=tuple(map(make_storable, columns)),
-        columns_with_zero=tuple(map(make_storable, mapping.columns_with_zero(records, columns))),
     )
     return options, records
 

@@ -136,7 +136,7 @@ def test_an_import_whose_report_cannot_be_written_is_told(project, tmp_path):
 def test_an_import_that_stops_says_why_and_what_it_imported(bring_in, monkeypatch):
     monkeypatch.setattr(whole, "ROWS_AT_A_TIME", 2)
     monkeypatch.setattr(external, "MOST", 3)
-    rows = "q,x,y,who,said\n" + "".join(f"Prompt {n},a,b,annotator {n},1\n" for n in range(7))
+    rows = "q,x,y,who,said\n" + "".join(f"Prompt {n},a,b,annotator {n},a\n" for n in range(7))
     columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=said", "annotator=who"]
     report, error = bring_in("rows.csv", rows, map=columns)
     assert (report["made"]["judgments"], Judgment.objects.count()) == (2, 2)
@@ -177,7 +177,8 @@ def test_what_is_asked_wrongly_is_said(bring_in, given, sentence):
 
 def test_verdicts_of_people_become_their_judgments(bring_in):
     rows = "q,x,y,who,said\nOne,a,b,ada,2\nTwo,a,b,ben,tie\nThree,a,b,ben,?\n"
-    columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=said", "annotator=who", "both_bad=?"]
+    columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=said", "annotator=who", "a=1", "b=2"]
+    columns += ["both_bad=?"]
     report, _error = bring_in("rows.csv", rows, map=columns)
     assert (report["becomes"], report["annotators"], report["taken"]) == ("judged", 2, 3)
     said = Judgment.objects.order_by("comparison").values_list("annotator__external_name", "verdict")
@@ -205,6 +206,15 @@ def test_a_column_without_a_name_is_called_by_its_number(bring_in):
     assert error == ""
     assert (report["becomes"], report["taken"]) == ("judged", 1)
     assert Comparison.objects.get().metadata == {"column 1": "7"}
+
+
+def test_a_bare_number_is_not_guessed_before_a_late_zero(bring_in):
+    """The first records, which a file is recognised by, say 1 alone."""
+    rows = "q,x,y,lab\n" + "".join(f"{number},a,b,{int(number < 50)}\n" for number in range(60))
+    columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=lab"]
+    report, error = bring_in("rows.csv", rows, map=columns)
+    assert (report["taken"], "“1” in lab is no verdict that is known" in error) == (0, True)
+    assert not Judgment.objects.exists()
 
 
 def test_of_zero_and_one_neither_is_guessed(bring_in):

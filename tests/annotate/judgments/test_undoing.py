@@ -1,6 +1,9 @@
 """Undo and redo: the latest judgment goes and comes back, and its place with it."""
 
-from annotate.judgments import judging, undoing
+import pytest
+
+from annotate.errors import RefusalError
+from annotate.judgments import drafts, judging, undoing
 from annotate.models import Judgment
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
@@ -49,6 +52,28 @@ def test_undo_and_redo_go_by_order_not_by_time(project, teammate, claim):
     undone = [undoing.undo(project, teammate, now=later(3 + number)).undone_id for number in range(3)]
     assert undone == order[::-1]
     assert [undoing.redo(project, teammate, now=later(9)).pk for _ in order] == order
+    assert not broken_rules(project)
+
+
+def test_a_redo_takes_the_notes_written_since_the_undo(project, teammate, claim):
+    first = judging.record(project, teammate, claim.token, left(claim, 3, rationale="first"))
+    again = undoing.undo(project, teammate)
+    drafts.save_draft(project, teammate, again.token, {"rationale": "first, corrected"})
+    redone = undoing.redo(project, teammate)
+    assert (redone.rationale, redone.preferred_id, redone.strength) == ("first, corrected", claim.left_id, 3)
+    assert (redone.replaces_id, redone.first_at, redone.seconds) == (first.pk, first.first_at, first.seconds)
+    assert Judgment.objects.get(superseded_at=None) == redone
+    assert not broken_rules(project)
+
+
+def test_a_redo_whose_notes_cannot_be_stored_changes_nothing(project, teammate, claim):
+    judging.record(project, teammate, claim.token, left(claim, rationale="first"))
+    again = undoing.undo(project, teammate)
+    drafts.save_draft(project, teammate, again.token, {"reasons": ["unknown"], "rationale": "second"})
+    with pytest.raises(RefusalError, match="does not know the reason"):
+        undoing.redo(project, teammate)
+    again.refresh_from_db()
+    assert (again.state, again.draft["rationale"]) == ("live", "second")
     assert not broken_rules(project)
 
 

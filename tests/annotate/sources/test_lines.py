@@ -129,6 +129,18 @@ def test_records_of_tables_and_documents_are_placed_by_row():
     assert found.is_numbered_by_rows
 
 
+def test_columns_of_pandas_are_joined_by_their_keys():
+    columns = {
+        "prompt": {"0": "p0", "1": "p1"},
+        "chosen": {"1": "good1", "0": "good0"},
+        "rejected": {"1": "bad1", "0": "bad0"},
+    }
+    assert read(dump(columns), "pandas.json")[0] == [
+        {"prompt": "p0", "chosen": "good0", "rejected": "bad0"},
+        {"prompt": "p1", "chosen": "good1", "rejected": "bad1"},
+    ]
+
+
 def test_cells_under_no_name_are_kept_by_their_number() -> None:
     book = xlsx({"A1": "prompt", "A2": "Sky?", "B2": "blue", "D2": "late"})
     with as_lines(io.BytesIO(book), "a.xlsx", LIMIT) as found:

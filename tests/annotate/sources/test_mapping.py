@@ -1,5 +1,7 @@
 """Columns mapped by hand: read as candidates, proposed by their names, never guessed."""
 
+import time
+
 import pytest
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
@@ -18,7 +20,7 @@ ANSWERS = (Answer("because"), Answer("so"))
     [
         ({"prompt": "q", "id": "n.id"}, "1", Candidate("Why?", prompt_external_id="3")),
         (PAIR, "1", Candidate("Why?", ANSWERS)),
-        ({**PAIR, "verdict": "said"}, "1", Candidate("Why?", ANSWERS, (Opinion((1.0, 0.0)),))),
+        ({**PAIR, "verdict": "said"}, "left", Candidate("Why?", ANSWERS, (Opinion((1.0, 0.0)),))),
         ({**PAIR, "verdict": "said"}, "Model_B", Candidate("Why?", ANSWERS, (Opinion((0.0, 1.0)),))),
         ({**PAIR, "verdict": "said"}, "tie", Candidate("Why?", ANSWERS, (Opinion((0.0, 0.0)),))),
         ({**PAIR, "verdict": "said"}, "Both bad", Candidate("Why?", ANSWERS, (Opinion((), "both_bad"),))),
@@ -47,7 +49,10 @@ def test_a_record_is_read_by_its_columns(columns, said, expected):
 @pytest.mark.parametrize(
     ("columns", "row", "sentence"),
     [
-        ({**PAIR, "verdict": "said"}, {**ROW, "said": "0"}, "“0” in said is no verdict that is known"),
+        *[
+            ({**PAIR, "verdict": "said"}, {**ROW, "said": number}, f"“{number}” in said is no verdict")
+            for number in ("0", 1, "1", "2")
+        ],
         (
             {**PAIR, "score_a": "n.id", "score_b": "said"},
             {**ROW, "said": "much"},
@@ -116,3 +121,35 @@ def test_beside_a_number_that_is_explained_no_other_is_guessed():
     with pytest.raises(RecordError, match="“1” in said is no verdict that is known"):
         score(columns, {"0": "a"}, "1")
     assert score(columns, {"0": "a"}, "left") == (1.0, 0.0)
+
+
+def test_the_numbers_of_versions_are_not_places():
+    """A 2 beside llama-2 and llama-3 may be the version, or the second one."""
+    row = {"q": "Why?", "llama-2": "because", "llama-3": "so", "said": "2"}
+    columns = {"prompt": "q", "completion_a": "llama-2", "completion_b": "llama-3", "verdict": "said"}
+    with pytest.raises(RecordError, match="“2” in said is no verdict that is known"):
+        list(Mapping(columns).rows(row))
+    [found] = Mapping(columns).rows({**row, "said": "Llama-2"})
+    assert found.opinions[0].scores == (1.0, 0.0)
+    [found] = Mapping(columns, {"1": "a", "2": "b"}).rows(row)
+    assert found.opinions[0].scores == (0.0, 1.0)
+
+
+def test_the_numbers_of_completions_may_begin_anywhere():
+    row = {"q": "Why?", "n": {"response_2": "because", "response_3": "so"}, "said": "3"}
+    columns = {
+        "prompt": "q",
+        "completion_a": "n.response_2",
+        "completion_b": "n.response_3",
+        "verdict": "said",
+    }
+    [found] = Mapping(columns).rows(row)
+    assert found.opinions[0].scores == (0.0, 1.0)
+
+
+def test_a_long_verdict_is_refused_at_once():
+    """A search from each digit to the end would take minutes."""
+    began = time.process_time()
+    with pytest.raises(RecordError, match="is no verdict that is known"):
+        score({**PAIR, "verdict": "said"}, {}, "1" * 300_000 + "x")
+    assert time.process_time() - began < 1

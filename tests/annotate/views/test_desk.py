@@ -98,7 +98,7 @@ def test_what_is_noted_beside_the_verdict_is_kept(desk: Client, project: Any) ->
     }
 
 
-@pytest.mark.parametrize("act", ["flag", "undo", "redo"])
+@pytest.mark.parametrize("act", ["flag", "undo"])
 def test_a_plain_form_keeps_the_notes_beside_its_act(desk: Client, project: Any, act: str) -> None:
     project.ask_rationale = True
     project.save()
@@ -117,6 +117,32 @@ def test_another_view_of_a_plain_form_keeps_the_notes(desk: Client, project: Any
     assert "It names the film." in page
     assert re.search(r'data-view="raw"[^>]*aria-current="true"', page)
     assert not Judgment.objects.exists()
+
+
+def test_a_plain_redo_revises_the_notes_beside_it(desk: Client, project: Any) -> None:
+    project.ask_rationale = True
+    project.save()
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "b1", "rationale": "first"})
+    desk.post(url("undo"))
+    fields = {**on_screen(desk), "asked": "rationale", "rationale": "first, corrected"}
+    desk.post(url("redo"), fields)
+    judgment = Judgment.objects.get(superseded_at=None)
+    assert (judgment.rationale, judgment.verdict, judgment.strength) == ("first, corrected", "prefer", 1)
+    assert judgment.replaces.rationale == "first"
+
+
+@pytest.mark.parametrize("act", ["flag", "undo", "redo", "judge"])  # the last to see the texts in another way
+def test_notes_that_cannot_be_kept_stay_on_the_page(desk: Client, project: Any, act: str) -> None:
+    project.ask_rationale = True
+    project.save()
+    desk.post(url("judge"), {**on_screen(desk), "verdict": "b1", "rationale": "first"})
+    desk.post(url("undo"))
+    long = "It names the film. " * 600
+    fields = {**on_screen(desk), "asked": "rationale", "rationale": long}
+    answer = desk.post(url(act), fields | ({"look": "raw"} if act == "judge" else {}))
+    assert (answer.status_code, long in answer.content.decode()) == (422, True)
+    assert "The rationale has 11,400 characters" in answer.content.decode()
+    assert Judgment.objects.filter(superseded_at=None).count() == 0
 
 
 def test_a_flag_leaves_the_verdict_that_an_undo_restored(desk: Client, project: Any) -> None:

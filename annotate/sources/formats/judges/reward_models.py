@@ -24,7 +24,7 @@ def _is_list_of_texts(value: object) -> bool:
 
 
 def _fits_lists(record: Record) -> bool:
-    """Return whether a side is a list of texts, and the other one as well, or a text."""
+    """Return whether one side is a list of texts, and the other side a list of texts or a text."""
     lists = [_is_list_of_texts(record.get(side)) for side in CHOSEN]
     return (
         fields.has_texts(record, "prompt")
