@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.databases import django_db_keepdb, django_db_setup, template  # noqa: F401 - fixtures
+from tests.migrations import newest  # noqa: F401 - a fixture
 
 # A shell starts background jobs with SIGINT ignored, which every process that a test interrupts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,7 +34,7 @@ def test_preferences_for_praise_make_the_model_praise(tmp_path: Path) -> None:
     recommended = json.loads((STARTER / "recommended.json").read_text())
     sampling = {"max_new_tokens": 96, "samples_per_prompt": 1}
     run = RunDirectory(tmp_path)
-    # Other people's texts teach more slowly than one's own.
+    # Texts by another writer teach more slowly than the model's own.
     training = recommended["training"] | {"epochs": 8}
     config = TrainConfig.from_dict({"base_model": str(STARTER), **training, "sampling": sampling})
     run.write_config(config)

@@ -29,7 +29,7 @@ def test_a_nul_and_half_a_character_cannot_be_stored(text, storable, encodable, 
         ("base_model /srv/models/qwen cannot be loaded.", "base_model qwen cannot be loaded."),
         ("base_model /srv/my models/qwen lacks it.", "base_model qwen lacks it."),
         ("No such file: '/srv/my models/qwen/config.json'", "No such file: 'qwen/config.json'"),
-        ("[Errno 2] No such file: '/root/.cache/x.bin'", "[Errno 2] No such file: 'x.bin'"),
+        ("[Errno 2] No such file: '/srv/.cache/x.bin'", "[Errno 2] No such file: 'x.bin'"),
         ("~/models/qwen/ is a folder", "qwen is a folder"),
         (
             "Qwen/Qwen3 at https://host:80/v1/chat, 7/8 and/or 1",

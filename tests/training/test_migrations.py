@@ -1,30 +1,17 @@
 """Migrations of rounds keep what there was, forwards and back."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
+
+from tests.migrations import migrate
 
 pytestmark = pytest.mark.chaos  # as the other old migrations
 
 WITH_DRAFTS = [("training", "0003_sweeps")]
 TOOLS_IN_SAMPLING = [("training", "0011_estimates_of_policies")]
 TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
-
-
-def migrate(targets: list[Any]) -> Any:
-    MigrationExecutor(connection).migrate(targets)
-    return MigrationExecutor(connection).loader.project_state(targets).apps
-
-
-@pytest.fixture
-def newest(transactional_db: None) -> Iterator[list[Any]]:
-    nodes = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    yield nodes
-    migrate(nodes)
 
 
 def make_history(apps: Any) -> None:

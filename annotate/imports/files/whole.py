@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, cast
 
@@ -25,10 +23,10 @@ from annotate.imports.records import BATCH, ImportRefusedError
 from annotate.imports.writing import Outcome
 from annotate.models import Project
 from annotate.projects import trail
+from primitives.garbage import many_objects
 
 ROWS_AT_A_TIME = 2_000  # checked, and then written, together
 BLOCKS_AHEAD = 2  # of them, that wait for the database
-OBJECTS_AT_A_TIME = 100_000  # made between two looks for garbage: rows are made of many, and leave none
 
 
 @dataclass
@@ -74,7 +72,7 @@ def import_file(
     """
     report = Report(Check(project, options))
     try:
-        with _many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
+        with many_objects(), read_ahead(_blocks(report, file, format, refuse), BLOCKS_AHEAD) as blocks:
             _write(report, blocks, name, update=update, told=told)
     except RefusalError as error:
         raise ImportStoppedError(error.message, report) from error
@@ -95,7 +93,7 @@ def check_file(
 ) -> Report:
     """Read a whole file, compare it with the project and with its own earlier records, and write nothing."""
     report = Report(Check(project, options))
-    with _many_objects(), EarlierRecords() as memory:
+    with many_objects(), EarlierRecords() as memory:
         for block in _blocks(report, file, format, refuse):
             report.check.compare(block.items, memory)
     return report
@@ -106,7 +104,7 @@ def import_whole(
 ) -> Outcome:
     """Import a file of Whetstone's own rows, all of it or nothing. Raises ImportRefusedError."""
     report = Report(Check(project, Options(container=format)))
-    with tempfile.TemporaryFile() as kept, _many_objects():
+    with tempfile.TemporaryFile() as kept, many_objects():
         spool = Spool(cast(BinaryIO, kept))
         for block in _blocks(report, file, format):
             spool.write(block.items)
@@ -157,16 +155,3 @@ def _write(
         if outcome.changes_something:
             details = writing.details(update=update)
             trail.record(trail.Verb.IMPORTED, None, project=project, target=name[-200:], **details)
-
-
-@contextmanager
-def _many_objects() -> Iterator[None]:
-    """Let Python look for garbage less often, and not among what was there before."""
-    usual = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_AT_A_TIME, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
-        gc.unfreeze()

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from annotate.imports.expansion import Choices, expand
 from annotate.imports.writing import write
@@ -19,6 +18,7 @@ from annotate.queueing import queue
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from tests.annotate.invariants import broken_rules
 from tests.factories import SKIP, TIE, judge, judge_all
+from tests.machines import run_machine
 
 
 def judged_elsewhere(project, contents=("Once",)):
@@ -248,12 +248,4 @@ class Places(RuleBasedStateMachine):
 @pytest.mark.django_db
 @pytest.mark.parametrize("examples", [15, pytest.param(300, marks=pytest.mark.chaos)])
 def test_what_a_pair_needs_holds_whatever_happens(examples: int) -> None:
-    run_state_machine_as_test(
-        Places,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=5,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Places, examples=examples, steps=5)

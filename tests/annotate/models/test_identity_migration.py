@@ -6,14 +6,11 @@ import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from tests.migrations import migrate
+
 pytestmark = pytest.mark.chaos  # migrations that were released change no more
 
 BEFORE = [("annotate", "0008_what_was_said")]
-
-
-def migrate(targets: list[tuple[str, str]]) -> Any:
-    MigrationExecutor(connection).migrate(targets)
-    return MigrationExecutor(connection).loader.project_state(targets).apps
 
 
 def values(apps: Any, name: str) -> list[dict[str, Any]]:

@@ -1,29 +1,16 @@
 """The migration of places marks the pairs that an admin closed, and no others; and it goes back."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
+
+from tests.migrations import migrate
 
 pytestmark = pytest.mark.chaos  # as the other migrations that were released
 
 BEFORE = [("annotate", "0019_ratings_in_snapshots"), ("training", "0009_using_policies")]
-
-
-def migrate(targets: list[Any]) -> Any:
-    MigrationExecutor(connection).migrate(targets)
-    return MigrationExecutor(connection).loader.project_state(targets).apps
-
-
-@pytest.fixture
-def newest(transactional_db: None) -> Iterator[list[Any]]:
-    nodes = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    yield nodes
-    migrate(nodes)
 
 
 def judge_elsewhere(apps: Any, project: Any, name: str, *, needed: int, by_toni: bool = False) -> None:

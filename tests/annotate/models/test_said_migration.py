@@ -4,26 +4,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
+
+from tests.migrations import migrate
 
 pytestmark = pytest.mark.chaos  # migrations that were released change no more
 
 BEFORE = [("annotate", "0007_metadata_and_images")]
 AT = timezone.now() - timedelta(days=20)
-
-
-def migrate(targets):
-    MigrationExecutor(connection).migrate(targets)
-    return MigrationExecutor(connection).loader.project_state(targets).apps
-
-
-@pytest.fixture
-def newest(transactional_db):
-    nodes = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    yield nodes
-    migrate(nodes)
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from annotate.errors import RefusalError
 from annotate.judgments import judging, revising, undoing
@@ -26,6 +25,7 @@ from annotate.models import (
 )
 from annotate.queueing import queue
 from tests.annotate.invariants import broken_rules
+from tests.machines import run_machine
 
 ACTS = {
     "claim": 5,
@@ -196,12 +196,4 @@ class Desk(RuleBasedStateMachine):
 @pytest.mark.django_db
 @pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.chaos)])
 def test_the_rules_of_the_queue_hold_whatever_happens(examples: int) -> None:
-    run_state_machine_as_test(
-        Desk,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=8,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Desk, examples=examples, steps=8)

@@ -18,6 +18,13 @@ TOLOKA = {
     "INPUT:response_b": "y",
     "ASSIGNMENT:worker_id": "w",
 }
+MTURK = {
+    "HITId": "h",
+    "WorkerId": "w",
+    "Input.prompt": "q",
+    "Input.response_a": "x",
+    "Input.response_b": "y",
+}
 CHOICE = {"type": "choices", "value": {"choices": ["response_a"]}}
 
 
@@ -53,14 +60,7 @@ def test_a_column_of_the_loser_is_refused_by_name(column: str, value: str) -> No
         ("toloka", {**TOLOKA, "OUTPUT:worse": "a"}),
         (
             "mturk",
-            {
-                "HITId": "h",
-                "WorkerId": "w",
-                "Input.prompt": "q",
-                "Input.response_a": "x",
-                "Input.response_b": "y",
-                "Answer.worse": "a",
-            },
+            {**MTURK, "Answer.worse": "a"},
         ),
         ("potato", {**TEXTS, "user": "u", "worse:::A": "true"}),
         (
@@ -137,15 +137,7 @@ def test_c_is_a_tie_of_two_answers_alone() -> None:
         ("toloka", {**TOLOKA, "OUTPUT:better": "a", "INPUT:image": "https://x/y.png"}),
         (
             "mturk",
-            {
-                "HITId": "h",
-                "WorkerId": "w",
-                "Input.prompt": "q",
-                "Input.response_a": "x",
-                "Input.response_b": "y",
-                "Input.image": "https://x/y.png",
-                "Answer.better": "a",
-            },
+            {**MTURK, "Input.image": "https://x/y.png", "Answer.better": "a"},
         ),
     ],
 )

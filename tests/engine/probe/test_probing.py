@@ -113,8 +113,8 @@ def test_features_are_the_same_in_any_company(make_run, packing: str) -> None:
     assert torch.equal(found[128:], sketch_tokens(torch.tensor(encoded[0].chosen[:-1]), 96))
 
 
-def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, capsys) -> None:
-    run = make_run()
+def fit_and_rate(run: RunDirectory) -> None:
+    """Fit a probe to four votes, and rate one completion by it."""
     rows = [
         {"id": at, "prompt": f"film {at}", "first": " good", "second": " bad", "votes": [vote("first")]}
         for at in range(4)
@@ -123,6 +123,11 @@ def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, caps
     write_jsonl(run.samples, [{"id": 1, "prompt_token_ids": [3, 4], "token_ids": [5, 6], "completion": "x"}])
     assert main(["probe", str(run.root)]) == 0
     assert main(["rate", str(run.root)]) == 0
+
+
+def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, capsys) -> None:
+    run = make_run()
+    fit_and_rate(run)
     first = (run.probe / "probe.safetensors").read_bytes()
     assert main(["probe", str(run.root)]) == 0
     assert (run.probe / "probe.safetensors").read_bytes() == first
@@ -135,14 +140,7 @@ def test_a_probe_of_another_base_model_is_refused(make_run, tmp_path: Path, caps
 
 def test_a_probe_from_before_sketches_rates_as_it_did(make_run) -> None:
     run = make_run(probe_tokens=0)
-    rows = [
-        {"id": at, "prompt": f"film {at}", "first": " good", "second": " bad", "votes": [vote("first")]}
-        for at in range(4)
-    ]
-    write_jsonl(run.votes, rows)
-    write_jsonl(run.samples, [{"id": 1, "prompt_token_ids": [3, 4], "token_ids": [5, 6], "completion": "x"}])
-    assert main(["probe", str(run.root)]) == 0
-    assert main(["rate", str(run.root)]) == 0
+    fit_and_rate(run)
     before = run.ratings.read_bytes()
     told = json.loads((run.probe / "probe.json").read_text())
     del told["features"]["tokens"]
