@@ -268,9 +268,10 @@ def advise(columns: Iterable[str]) -> str:
     if not set(columns) >= OF_FLAT_MESSAGES:
         return ""
     return _(
-        "Each row is one message of a conversation, which names the one before it (parent_id). Rows are read one at a "
-        "time, and the chats cannot be joined from them. Import the file of whole trees instead. Open-Assistant "
-        "has one beside each file of messages (“trees” in its name)."
+        "Each row is one message of a conversation, which names the one before it (parent_id). Such rows are joined "
+        "where they are JSON Lines, JSON or Parquet, message_tree_id names their tree, and the rows of a tree follow "
+        "each other. Otherwise import the file of whole trees. Open-Assistant has one beside each file of messages "
+        "(“trees” in its name)."
     )
 
 

@@ -90,7 +90,7 @@ def test_what_does_not_name_the_loser_is_refused(value: str) -> None:
         read("side-by-side", record)
 
 
-def test_a_loser_that_is_one_side_and_the_others_author_is_refused() -> None:
+def test_a_loser_that_names_both_sides_is_refused() -> None:
     swapped = {**TEXTS, "model_a": "B", "model_b": "A", "loser": "A"}
     assert find_format([swapped]) is None
 
