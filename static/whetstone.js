@@ -2,6 +2,7 @@
 // Everything here improves a page that already works without it.
 
 import { watchPolls } from "./polling.js";
+import { unsent } from "./unsent.js";
 
 const notices = document.getElementById("notices");
 
@@ -43,6 +44,15 @@ function takeInAll() {
 
 new MutationObserver(takeInAll).observe(notices, { childList: true });
 takeInAll();
+
+// --- What a form sent: taken, if this page with a user is the answer ---
+
+unsent.hear({
+  isSignedIn: document.body.hasAttribute("data-signed-in"),
+  referrer: document.referrer,
+  status: performance.getEntriesByType("navigation")[0]?.responseStatus ?? 200,
+  isUnsent: location.hash === "#unsent",
+});
 
 // --- Cookies for pages: the theme, and the reader's time zone ---
 

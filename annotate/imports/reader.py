@@ -272,7 +272,7 @@ class Portion:
     """
 
     def __init__(
-        self, reader: Reader, *, rows: int, size: int, seconds: float, items: float = math.inf
+        self, reader: Reader, *, rows: int, size: float, seconds: float, items: float = math.inf
     ) -> None:
         self.reader = reader
         self.rows, self.size, self.seconds, self.items = rows, size, seconds, items

@@ -20,13 +20,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.imports import writing
+from annotate.imports.files import earlier
 from annotate.imports.files.checking import Check
+from annotate.imports.files.earlier import EarlierRecords, Place
 from annotate.imports.files.options import Options
 from annotate.imports.files.reception import forget_files, restart
 from annotate.imports.files.rows import Row, Rows
-from annotate.imports.files.spool import Placed
 from annotate.imports.files.storage_errors import is_disk_full, storage_error, will_pass
-from annotate.imports.reader import WHOLE_FILE, RowError, nothing_in
+from annotate.imports.reader import WHOLE_FILE, RowError
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
 from annotate.judgments.imported import take_back
@@ -34,9 +35,6 @@ from annotate.models import Comparison, Import, Judgment, Prompt, RefusedRow
 from annotate.models.conflicts import update_in_parts
 from primitives.text import make_storable
 
-ROWS_CHECKED_AT_A_TIME = 5_000
-ROWS_COMPARED_AT_A_TIME = 200
-BYTES_COMPARED_AT_A_TIME = 512 * 1024  # of texts, in memory together
 logger = logging.getLogger(__name__)
 State = Import.State
 
@@ -159,31 +157,39 @@ def _opened(upload: Import) -> BinaryIO:
 
 
 def _check_some(upload: Import) -> None:
-    check = Check(upload.project, Options.of(upload), upload.counts, upload.errors)
-    with _opened(upload) as file:
-        reader = check.options.reader(file, upload.format, upload.position, upload.line)
-        rows = Rows(reader, writing.portion(reader, ROWS_CHECKED_AT_A_TIME), check.options)
-        compared = reader.position
-        waiting: list[Placed] = []
-        for row in rows:
-            waiting += check.add(row)
-            if (
-                len(waiting) >= ROWS_COMPARED_AT_A_TIME
-                or reader.position - compared >= BYTES_COMPARED_AT_A_TIME
-            ):
-                check.compare(waiting)
-                waiting, compared = [], reader.position
-    check.compare(waiting)
-    over = rows.over
-    if over and not check.counts["rows"]:
-        check.refuse(Row(WHOLE_FILE, error=nothing_in(reader)))
-    state = State.CHECKING if not over else State.READY if check.found else State.REFUSED
+    options = Options.of(upload)
+    with EarlierRecords(earlier.path_of(upload)) as memory, _opened(upload) as file:
+        if not _unchanged(upload).exists():
+            return  # another window was faster
+        if memory.place.position > upload.position:
+            memory.clear()
+        start, names = memory.place[:2], memory.place.policies
+        if missing := upload.position - memory.place.position:  # it was lost, or this is another machine
+            check = Check(upload.project, options, {"policies": names})
+            rows = check.take(file, upload.format, start, memory, missing)
+        else:
+            check = Check(upload.project, options, upload.counts, upload.errors)
+            rows = check.take(file, upload.format, (upload.position, upload.line), memory)
+            if not _record_check(upload, check, rows):
+                return
+        memory.commit(Place(rows.position, rows.line, tuple(check.sources.new)))
+    if not missing and rows.over:
+        earlier.forget(upload)
+
+
+def _record_check(upload: Import, check: Check, rows: Rows) -> bool:
+    """Record a step of a check, unless another window was faster."""
+    if check.nothing:
+        check.refuse(Row(WHOLE_FILE, error=check.nothing))
+    state = State.CHECKING if not rows.over else State.READY if check.found else State.REFUSED
     with transaction.atomic():
-        if _advance(upload, rows, state, check.as_counts(), check.errors):
-            RefusedRow.objects.bulk_create(
-                RefusedRow(upload=upload, line=row.line, reason=row.error, text=make_storable(row.text))
-                for row in check.kept
-            )
+        if not _advance(upload, rows, state, check.as_counts(), check.errors):
+            return False
+        RefusedRow.objects.bulk_create(
+            RefusedRow(upload=upload, line=row.line, reason=row.error, text=make_storable(row.text))
+            for row in check.kept
+        )
+    return True
 
 
 def _write_some(upload: Import) -> None:
@@ -233,12 +239,9 @@ def _refuse_news(upload: Import, refused: list[tuple[int, str]]) -> None:
 
 def _advance(upload: Import, read: Rows, state: State, counts: dict[str, Any], errors: list[Any]) -> bool:
     """Record a step, unless another window was faster: then nothing is changed."""
-    here = Import.objects.filter(pk=upload.pk, state=upload.state, position=upload.position)
-    if begun := upload.options.get("pass"):  # a check that was begun again by other options is another one
-        here = here.filter(options__pass=begun)
     over = state not in Import.LIVE
     return (
-        here.update(
+        _unchanged(upload).update(
             position=read.position,
             line=read.line,
             state=state,
@@ -248,6 +251,14 @@ def _advance(upload: Import, read: Rows, state: State, counts: dict[str, Any], e
         )
         == 1
     )
+
+
+def _unchanged(upload: Import) -> QuerySet[Import]:
+    """Return the row of an import, if no other window has changed it."""
+    here = Import.objects.filter(pk=upload.pk, state=upload.state, position=upload.position)
+    if begun := upload.options.get("pass"):  # a check that was begun again by other options is another one
+        here = here.filter(options__pass=begun)
+    return here
 
 
 def _fail(upload: Import, sentence: str) -> None:

@@ -4,6 +4,7 @@ Callers work through a file in steps, of which each is a transaction: some recor
 """
 
 import hashlib
+import math
 import random
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -63,9 +64,10 @@ def details(*, update: bool) -> dict[str, Any]:
     return {"updates": "what differs"} if update else {}
 
 
-def portion(rows: Reader, most: int) -> Portion:
+def portion(rows: Reader, most: int, size: float = math.inf) -> Portion:
     """Return the next rows, as many as one step may check or write. Their items, bytes and time bound them too."""
-    return Portion(rows, rows=most, size=BYTES_AT_A_TIME, seconds=SECONDS_AT_A_TIME, items=ITEMS_AT_A_TIME)
+    size = min(size, BYTES_AT_A_TIME)
+    return Portion(rows, rows=most, size=size, seconds=SECONDS_AT_A_TIME, items=ITEMS_AT_A_TIME)
 
 
 class Memory(Protocol):

@@ -2,7 +2,7 @@
 
 What is such lines already stays as it is. All else is turned once, streaming, at the door: it is unpacked, given UTF-8,
 and the records of JSON documents, Parquet and XLSX are written a line each. A record's line is then its place: the
-number of the record, or of the row of the sheet.
+number of the record, or of the row of the sheet. Messages, one a row, are joined to trees.
 """
 
 import codecs
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 import orjson
 from django.utils.translation import gettext as _
 
-from annotate.sources import compression, containers, documents, encodings, tables
+from annotate.sources import compression, containers, documents, encodings, message_trees, tables
 from annotate.sources.errors import FileError
 from annotate.sources.formats import find_format
 
@@ -67,6 +67,11 @@ def as_lines(
             if found == "json":
                 with _copy() as copy:
                     _write_records(_json_records(text), copy, limit)
+                    yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
+                return
+            if found == "jsonl" and message_trees.begins_with_message(_first_line(text)[0]):
+                with _copy() as copy:
+                    _write_records(message_trees.read_lines(text), copy, limit)
                     yield Lines(copy, "jsonl", found, packed, encoding, is_turned=True)
                 return
             separator = tables.find_separator(head, containers.COLUMNS) if found == "csv" else ""
@@ -169,7 +174,7 @@ def _list_in_document(text: str) -> list[Any] | None:
 
 def _write_records(records: Iterator[bytes], copy: BinaryIO, limit: int) -> None:
     out = _Bounded(copy, limit)
-    for record in records:
+    for record in message_trees.join_messages(records):
         out.write(record + b"\n")
     copy.seek(0)
 

@@ -29,6 +29,7 @@ ROLES = {
     "chosen": gettext_lazy("Chosen completion"),
     "rejected": gettext_lazy("Rejected completion"),
     "verdict": gettext_lazy("Verdict"),
+    "loser": gettext_lazy("Verdict that names the worse one"),
     "score_a": gettext_lazy("Rating of A"),
     "score_b": gettext_lazy("Rating of B"),
     "strength": gettext_lazy("Strength (1 to 3)"),
@@ -42,8 +43,8 @@ ROLES = {
 OF_FLAT_MESSAGES = {"message_id", "parent_id", "role", "text"}
 # What a person may say a verdict's values mean, beside the words that are understood.
 MEANINGS = {
-    "a": gettext_lazy("Value for: A is better"),
-    "b": gettext_lazy("Value for: B is better"),
+    "a": gettext_lazy("Value that names A"),
+    "b": gettext_lazy("Value that names B"),
     "tie": gettext_lazy("Value for: a tie"),
     "both_bad": gettext_lazy("Value for: both are bad"),
 }
@@ -55,6 +56,8 @@ WORDS = {
     "skip": "skip skipped",
 }
 UNDERSTOOD = {word: meaning for meaning, words in WORDS.items() for word in words.split()}
+UNCLEAR_OF_LOSER = {"both", "neither", "none"}  # both are better, or worse
+OTHER_SIDE = {"a": "b", "b": "a"}
 NAMES = {  # of columns, without signs and in small letters
     "prompt": "prompt instruction question query input context messages conversation text source post task",
     "system": "system systemprompt systemmessage",
@@ -63,6 +66,7 @@ NAMES = {  # of columns, without signs and in small letters
     "chosen": "chosen preferred chosenresponse preferredoutput better win winner accepted responsechosen",
     "rejected": "rejected rejectedresponse nonpreferredoutput dispreferred worse lose loser responserejected",
     "verdict": "verdict preference preferred label winner choice vote better humanlabel judgment",
+    "loser": "loser losingmodel losermodel worse worsemodel worst worstmodel rejectedmodel",
     "score_a": "scorea ratinga score1 rating1 scorechosen",
     "score_b": "scoreb ratingb score2 rating2 scorerejected",
     "strength": "strength margin",
@@ -72,6 +76,7 @@ NAMES = {  # of columns, without signs and in small letters
     "policy_b": "policyb modelbname model2 sourceb rejectedmodel generatorb",
     "id": "id uid uuid exampleid itemid index key promptid rowid",
 }
+SAYINGS = ("verdict", "loser", "score_a")  # what says which of two completions is better
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
 NUMBER_AT_END = re.compile(r"(?<![0-9])[0-9]++$")  # looked for once in each run of digits, however long it is
@@ -96,7 +101,7 @@ class Mapping:
     @property
     def becomes(self) -> str:
         """Return what such records usually become."""
-        if {"chosen", "verdict", "score_a"} & self.columns.keys():
+        if {"chosen", *SAYINGS} & self.columns.keys():
             return "judged"
         return "comparisons" if "completion_a" in self.columns else "prompts"
 
@@ -111,10 +116,10 @@ class Mapping:
                 return _("Say which column is the other one: %(role)s.") % {"role": ROLES[missing]}
         if {"chosen", "completion_a"} <= roles:
             return _("Map either the chosen and rejected completions, or A and B.")
-        if {"verdict", "score_a"} & roles and "completion_a" not in roles:
+        if {*SAYINGS} & roles and "completion_a" not in roles:
             return _("A verdict or a rating needs completions A and B.")
-        if {"verdict", "score_a"} <= roles:
-            return _("Map either a verdict or ratings.")
+        if len({*SAYINGS} & roles) > 1:
+            return _("Map either a verdict, or one that names the worse completion, or ratings.")
         return ""
 
     def recognise(self, record: Dictionary[str, Any]) -> bool:
@@ -164,16 +169,27 @@ class Mapping:
             return (1.0, 0.0), ""
         if "score_a" in self.columns:
             return (self._number(record, "score_a"), self._number(record, "score_b")), ""
-        value = self._word(record, "verdict")
-        meaning = self.meanings.get(value) or self._understand(value)
+        role = "loser" if "loser" in self.columns else "verdict"
+        value = self._word(record, role)
+        meaning = self.meanings.get(value) or self._name_side(record, value)
         if not meaning:
             raise RecordError(
                 _("“%(value)s” in %(column)s is no verdict that is known. Say what it means.")
-                % {"value": printable(value, 40), "column": printable(self.columns["verdict"], 40)}
+                % {"value": printable(value, 40), "column": printable(self.columns[role], 40)}
             )
+        if role == "loser":
+            meaning = OTHER_SIDE.get(meaning, meaning)
         return {"a": ((1.0, 0.0), ""), "b": ((0.0, 1.0), ""), "tie": ((0.0, 0.0), "")}.get(
             meaning, ((), meaning)
         )
+
+    def _name_side(self, record: Dictionary[str, Any], value: str) -> str:
+        """Return what a value means: a word, or the name of one completion's author. Nothing where both disagree."""
+        meaning = self._understand(value)
+        wrote = [side for side in OTHER_SIDE if value and self._word(record, f"policy_{side}") == value]
+        if len(wrote) == 1:
+            return wrote[0] if meaning in ("", wrote[0]) else ""
+        return meaning
 
     def _understand(self, value: str) -> str:
         """Return what a value means by itself: the name of a column, or a word.
@@ -183,6 +199,8 @@ class Mapping:
         means, the others mean nothing by themselves.
         """
         plain = _plain(value)
+        if "loser" in self.columns and plain in UNCLEAR_OF_LOSER:
+            return ""
         columns = {_plain(self.columns[f"completion_{side}"]): side for side in "ab"}
         if plain in columns and len(columns) == len(PAIRS[0]):
             return columns[plain]
@@ -250,9 +268,10 @@ def advise(columns: Iterable[str]) -> str:
     if not set(columns) >= OF_FLAT_MESSAGES:
         return ""
     return _(
-        "Each row is one message of a conversation, which names the one before it (parent_id). Rows are read one at a "
-        "time, and the chats cannot be joined from them. Import the file of whole trees instead. Open-Assistant "
-        "has one beside each file of messages (“trees” in its name)."
+        "Each row is one message of a conversation, which names the one before it (parent_id). Such rows are joined "
+        "where they are JSON Lines, JSON or Parquet, message_tree_id names their tree, and the rows of a tree follow "
+        "each other. Otherwise import the file of whole trees. Open-Assistant has one beside each file of messages "
+        "(“trees” in its name)."
     )
 
 
@@ -274,14 +293,11 @@ def propose(columns: Iterable[str]) -> dict[str, str]:
                 found[role] = plain[name]
                 break
     if "chosen" in found:
-        for role in ("completion_a", "completion_b", "verdict", "score_a", "score_b"):
+        for role in ("completion_a", "completion_b"):
             found.pop(role, None)
-    if "score_a" in found and "verdict" in found:
-        found.pop("score_a")
-        found.pop("score_b")
-    if "completion_a" not in found:
-        for role in ("verdict", "score_a", "score_b"):
-            found.pop(role, None)
+    sayings = [role for role in SAYINGS if role in found and "completion_a" in found]
+    for role in {*SAYINGS, "score_b"} - {"score_b" if sayings[:1] == ["score_a"] else "", *sayings[:1]}:
+        found.pop(role, None)
     return found
 
 

@@ -143,6 +143,7 @@ def _described(upload: Import) -> dict[str, Any]:
         "reasons": _reasons(counts),
         "annotators": len(counts.get("annotators", {})),
         "unused": _unused(counts.get("unused", {})),
+        "adds": _labelled({name: expected[name] for name in expected if name in writing.NEWS}),
         "known": _labelled({name: expected.get(name, 0) for name in KNOWN}),
         "differing": expected.get("different", 0),
         "made": _labelled(counts.get("made", {})),

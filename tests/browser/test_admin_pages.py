@@ -8,7 +8,7 @@ from django.core.files.base import ContentFile
 from playwright.sync_api import expect
 
 from annotate.imports import uploads
-from annotate.imports.files import reception
+from annotate.imports.files import checking, reception
 from annotate.judgments import judging
 from annotate.models import ApiToken, Comparison, Flag, Import, Project
 from annotate.pairs.snapshots import take_snapshot
@@ -66,8 +66,8 @@ def test_every_page_fits_a_phone_and_can_be_read_in_the_dark(busy, owner, open_p
 
 
 def test_a_file_is_imported_with_its_progress_shown(project, owner, open_page, tmp_path, monkeypatch):
-    for name in ("ROWS_AT_A_TIME", "ROWS_CHECKED_AT_A_TIME"):
-        monkeypatch.setattr(uploads, name, 2)
+    for module in (uploads, checking):
+        monkeypatch.setattr(module, "ROWS_AT_A_TIME", 2)
     monkeypatch.setattr(imports, "STEP_SECONDS", 0)  # a step a request, so that the page has to ask for more
     rows = [{"prompt": f"Review {n}:", "completion_a": "Good.", "completion_b": "Bad."} for n in range(7)]
     file = tmp_path / "pairs.jsonl"

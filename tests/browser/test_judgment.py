@@ -8,7 +8,7 @@ from playwright.sync_api import Dialog, Page, expect
 
 from annotate.judgments import judging
 from annotate.judgments.verdicts import Verdict
-from annotate.models import Judgment
+from annotate.models import Judgment, Prompt, prompt_columns
 from annotate.queueing import queue
 from tests.browser.desk import ask_for_notes
 
@@ -79,6 +79,20 @@ def test_what_was_sent_is_not_shown_to_another_user(
     sign_in(page, outsider)
     expect(page.get_by_role("heading", level=1)).to_have_text("Settings")
     expect(page.get_by_label("Guidelines")).not_to_have_value("Written by the owner")
+
+
+def test_what_was_stored_is_not_kept_in_the_browser(
+    project: Any, owner: Any, open_page: Callable[..., Page]
+) -> None:
+    """The page after it has no form that would take it."""
+    text = "A prompt with a secret"
+    old = Prompt.objects.create(**prompt_columns(project, "A prompt"), project=project)
+    page = open_page(owner, f"/p/{project.slug}/prompts/{old.pk}/")
+    page.get_by_label("Prompt").fill(text)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Prompts")
+    assert Prompt.objects.filter(content=text).exists()
+    assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_saving_and_leaving_unchanged_ask_nothing(judgment_page: Page) -> None:

@@ -1,16 +1,17 @@
-"""The findings of a check so far: counts, the rows that cannot be used, and what is known already."""
+"""A check of a file, a portion at a time: counts, the rows that cannot be used, and what is known already."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from annotate.imports import writing
 from annotate.imports.files.options import Options
-from annotate.imports.files.rows import Row
+from annotate.imports.files.rows import Row, Rows
 from annotate.imports.files.spool import Placed
-from annotate.imports.reader import RowError
+from annotate.imports.reader import RowError, nothing_in
 from annotate.imports.records import ERRORS_KEPT, Sources
 from annotate.imports.writing import Outcome
 from annotate.models import Project
@@ -19,6 +20,9 @@ KEPT = 10_000  # rows that cannot be used, with their texts
 KEPT_CHARACTERS = 32 * 1024 * 1024
 REASONS = 50  # counted apart
 ANNOTATORS = 1_000  # named
+ROWS_AT_A_TIME = 5_000
+ROWS_COMPARED_AT_A_TIME = 200
+BYTES_COMPARED_AT_A_TIME = 512 * 1024  # of texts, in memory together
 COUNTED = ("rows", "wrong", "kept", "characters")
 COUNTERS = ("found", "figures", "reasons", "unused", "annotators")
 
@@ -42,8 +46,38 @@ class Check:
             Counter(self.earlier.get(name, {})) for name in COUNTERS
         )
         self.outcome = Outcome(Counter(self.earlier.get("expected", {})), self.earlier.get("remarks", []))
+        self.nothing = ""  # why the file has no records
         self.refused: list[Row] = []  # by this step, all of them
         self.kept: list[Row] = []  # of those, what is stored
+
+    def take(
+        self,
+        file: BinaryIO,
+        format: str,
+        start: tuple[int, int],
+        memory: writing.Memory,
+        size: float = math.inf,
+    ) -> Rows:
+        """Check a portion of a file, of `size` bytes at most, and return its rows. `start` is a position and its line.
+
+        A record meets what the memory holds of the file: in a run, that was written before it.
+        """
+        reader = self.options.reader(file, format, *start)
+        rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME, size), self.options)
+        compared = reader.position
+        waiting: list[Placed] = []
+        for row in rows:
+            waiting += self.add(row)
+            if (
+                len(waiting) >= ROWS_COMPARED_AT_A_TIME
+                or reader.position - compared >= BYTES_COMPARED_AT_A_TIME
+            ):
+                self.compare(waiting, memory)
+                waiting, compared = [], reader.position
+        self.compare(waiting, memory)
+        if rows.over and not self.counts["rows"]:
+            self.nothing = nothing_in(reader)
+        return rows
 
     def add(self, row: Row) -> list[Placed]:
         """Take in a row, and return what of it can be used."""
@@ -83,7 +117,7 @@ class Check:
             self.counts["characters"] += len(row.text)
             self.kept.append(row)
 
-    def compare(self, items: Iterable[Placed], memory: writing.Memory | None = None) -> None:
+    def compare(self, items: Iterable[Placed], memory: writing.Memory) -> None:
         """Find out what of these is in the project already, or in what the memory holds of the file."""
         self.outcome.add(writing.compare(self.project, items, memory))
 

@@ -17,6 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from annotate.imports.files import earlier
 from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.files.storage_errors import is_disk_full, storage_error
@@ -137,6 +138,7 @@ def change_encoding(upload: Import, encoding: str) -> bool:
 
 def forget_files(upload: Import) -> None:
     """Delete the files of an import that is over."""
+    earlier.forget(upload)
     for stored in (upload.file, upload.original):
         if stored:
             with suppress(OSError):
@@ -144,7 +146,8 @@ def forget_files(upload: Import) -> None:
 
 
 def sweep() -> None:
-    """Delete the files of uploads that no Import names, and what refused files and rows have left that is old."""
+    """Delete old files: of uploads that no Import names, of checks that went no further, and of what was refused."""
+    earlier.sweep((timezone.now() - KEPT).timestamp())
     old = timezone.now() - REFUSED_KEPT
     RefusedRow.objects.filter(upload__created_at__lt=old).delete()
     for upload in Import.objects.filter(state=State.REFUSED, finished_at__lt=old).exclude(file=""):

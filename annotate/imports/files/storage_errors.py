@@ -35,7 +35,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 def will_pass(error: BaseException) -> bool:
     """Return whether the database was away, busy or short of something: the next step may succeed."""
-    if not isinstance(error, OperationalError | InterfaceError):
+    if not isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError):
         return False
     sqlstate, sqlite = _codes(error)
     if sqlite is not None:
@@ -46,5 +46,5 @@ def will_pass(error: BaseException) -> bool:
 
 def _codes(error: BaseException) -> tuple[str | None, int | None]:
     """Return the driver's codes for a database error: PostgreSQL's SQLSTATE, and SQLite's."""
-    cause = error.__cause__
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
     return getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)

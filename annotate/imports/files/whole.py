@@ -93,9 +93,13 @@ def check_file(
 ) -> Report:
     """Read a whole file, compare it with the project and with its own earlier records, and write nothing."""
     report = Report(Check(project, options))
+    place, is_over = (0, 0), False
     with many_objects(), EarlierRecords() as memory:
-        for block in _blocks(report, file, format, refuse):
-            report.check.compare(block.items, memory)
+        while not is_over:
+            rows = report.check.take(file, format, place, memory)
+            _hand_over(report.check, refuse)
+            place, is_over = (rows.position, rows.line), rows.over
+    report.nothing = report.check.nothing
     return report
 
 
@@ -128,14 +132,19 @@ def _blocks(
         rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME), check.options)
         if items := [placed for row in rows for placed in check.add(row)]:
             yield Block(items, check.counts["rows"])
-        for row in check.refused:
-            refuse(row)
-        check.refused.clear()
-        check.kept.clear()
+        _hand_over(check, refuse)
         if rows.over:
             report.nothing = "" if check.counts["rows"] else nothing_in(reader)
             return
         position, line = rows.position, rows.line
+
+
+def _hand_over(check: Check, refuse: Callable[[Row], None]) -> None:
+    """Call `refuse` with the rows that a check has refused, and keep them no longer."""
+    for row in check.refused:
+        refuse(row)
+    check.refused.clear()
+    check.kept.clear()
 
 
 def _write(

@@ -13,6 +13,7 @@ from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import read_texts
 from annotate.sources.formats.verdicts import (
     LOSER,
+    NAMED_LOSER,
     VERDICT,
     are_called_answers,
     explain_loser,
@@ -20,6 +21,7 @@ from annotate.sources.formats.verdicts import (
     find_policies,
     find_prompt,
     hints_verdict,
+    read_loser,
     read_verdict,
     read_winner,
 )
@@ -97,7 +99,7 @@ def _explain(record: Record) -> str:
     columns = _find_columns(record)
     if columns is None or not columns.verdict:
         return ""
-    if LOSER.search(columns.verdict):
+    if LOSER.search(columns.verdict) and not NAMED_LOSER.fullmatch(columns.verdict):
         return explain_loser(columns.verdict)
     return _("“%(value)s” in %(column)s is not a verdict that is known.") % {
         "value": printable(str(record[columns.verdict]), 40),
@@ -106,16 +108,16 @@ def _explain(record: Record) -> str:
 
 
 def _read_verdict(record: Record, columns: _Columns) -> Opinion | None:
-    """Return what a record says: a verdict in words, or the name of who wrote the better completion."""
-    if LOSER.search(columns.verdict):
-        return None
+    """Return what a record says: a verdict in words, or the name of who wrote the better completion, or the worse."""
     return _read_value(record, columns.verdict, columns.answers)
 
 
 def _read_value(record: Record, key: str, answers: Sequence[str]) -> Opinion | None:
-    return read_winner(
-        record[key], answers, [record.get(policy) for policy in find_policies(record, answers)]
-    )
+    names_loser = LOSER.search(key) is not None
+    if names_loser and not NAMED_LOSER.fullmatch(key):
+        return None
+    read = read_loser if names_loser else read_winner
+    return read(record[key], answers, [record.get(policy) for policy in find_policies(record, answers)])
 
 
 def _read(record: Record) -> Candidate:

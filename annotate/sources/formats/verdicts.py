@@ -14,7 +14,7 @@ from primitives.text import printable
 
 # Keys that say which completion is better, whatever their values mean.
 VERDICT = re.compile(
-    r"winner|loser|verdict|prefer|better|worse|best|judg|vote|rank|(?<!gene)rating|choice$|chosen|reject"
+    r"winner|loser|(?<!c)losing|verdict|prefer|better|worse|worst|best|judg|vote|rank|(?<!gene)rating|choice$|chosen|reject"
     r"|score[-_ ]?[ab0-9]$",
     re.IGNORECASE,
 )
@@ -26,7 +26,8 @@ HINT = re.compile(
 )
 # Keys that say which completion is worse. A verdict under one of them means the opposite.
 LOSER = re.compile(
-    r"loser|worse|worst|reject|dispreferr|(?:less|least|non|not|un)[-_ ]?(?:prefer|favou?r|chosen|select|pick)",
+    r"loser|(?<!c)losing|worse|worst|reject|dispreferr"
+    r"|(?:less|least|non|not|un)[-_ ]?(?:prefer|favou?r|chosen|select|pick)",
     re.IGNORECASE,
 )
 CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
@@ -68,7 +69,12 @@ SIDE = re.compile(
 LIKING = re.compile(rf"(?:(?P<how>slightly|strongly) )?prefers? {PLACE}")
 STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3, "strongly": 3}
 SIGNS = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab012]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab012])")
+PLACE_ALONE = re.compile(PLACE)
 WORDS = re.compile(r"[ab012]|left|right|first|second")
+# Of keys that say which completion is worse, those whose values can only name it.
+NAMED_LOSER = re.compile(
+    rf"(loser|worse|worst)([ _-]({NOUN}))?|(losing|rejected|dispreferred)[ _-]({NOUN})", re.IGNORECASE
+)
 
 # Keys that end with the number or the letter of an answer, and those of them that hold no answers.
 WRITERS, LETTERS = ("model", "policy", "generator", "model_id"), "abcdefgh"
@@ -149,6 +155,20 @@ def read_winner(value: object, answers: Sequence[str], policies: Sequence[object
     return None if said and written and said.scores != written.scores else said or written
 
 
+def read_loser(value: object, answers: Sequence[str], policies: Sequence[object]) -> Opinion | None:
+    """Return the opinion of a value that names the worse of two answers, or None where it does more than name it.
+
+    “A is better” or “A>B” under such a key may be meant in either way.
+    """
+    said = read_winner(value, answers, policies)
+    if said is None or said.verdict or len(set(said.scores)) == 1:
+        return said
+    word = str(value).strip().lower()
+    names = [*(answer.strip().lower() for answer in answers), *(str(name).lower() for name in policies)]
+    is_name = word in names or PLACE_ALONE.fullmatch(word)
+    return said._replace(scores=said.scores[::-1]) if is_name else None
+
+
 def read_answer(question: str, value: object, answers: Sequence[str]) -> Opinion | None:
     """Return the verdict in the answer to a question, or None. Raises RecordError where it is about the worse one."""
     return check_question(question, read_verdict(value, answers))
@@ -163,9 +183,9 @@ def check_question(question: str, opinion: Opinion | None) -> Opinion | None:
 
 def explain_loser(column: str) -> str:
     """Return why a verdict under such a key is refused."""
-    return _("“%(column)s” names the worse completion. Only verdicts that name the better one are read.") % {
-        "column": printable(column, 40)
-    }
+    return _(
+        "“%(column)s” names the worse completion, in a way that is not read by itself. Map the columns by hand."
+    ) % {"column": printable(column, 40)}
 
 
 def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opinion:

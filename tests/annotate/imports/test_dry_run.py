@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from annotate.imports.files import earlier, whole
+from annotate.imports.files import checking, earlier, whole
 from annotate.imports.files.earlier import EarlierRecords
 from annotate.imports.files.options import Options
 from annotate.imports.records import Item, PairOpinion
@@ -21,6 +21,7 @@ ROWS, BLOCK = 40, 4
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "ROWS_AT_A_TIME", BLOCK)
+    monkeypatch.setattr(checking, "ROWS_AT_A_TIME", BLOCK)
 
 
 def own_row(draw: Random) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from annotate.management.commands import import_file
 from annotate.models import Comparison, Judgment, Prompt, TrailEntry, User
 from annotate.people import external
 from tests.annotate.sources.cases.corpora import TREE
+from tests.annotate.sources.test_message_trees import flatten
 
 TRL = [
     {"prompt": "One", "chosen": "a", "rejected": "b", "source": "web"},
@@ -62,13 +63,25 @@ def test_of_a_tree_what_is_ranked_is_judged(bring_in):
     assert Judgment.objects.get().preferred.text == "Blue."
 
 
+def test_messages_of_a_tree_are_judged_as_the_tree(bring_in):
+    """Three times the same tree, and a message apart from its tree."""
+    rows = [row for name in "abc" for row in flatten({**TREE, "message_tree_id": name})]
+    rows.append({**rows[0], "message_id": "z", "parent_id": "gone"})
+    report, error = bring_in("rows.jsonl", "\n".join(map(json.dumps, rows)), becomes="judged")
+    assert error == ""
+    assert (report["format"], report["rows"], report["taken"]) == ("oasst", 4, 3)
+    [reason] = report["left_out"]
+    assert reason.startswith("It replies to a message (gone) that is not among those")
+    assert Judgment.objects.get().preferred.text == "Blue."
+
+
 def test_messages_apart_from_their_trees_are_not_prompts(bring_in):
     rows = [
         {"message_id": "1", "parent_id": None, "role": "prompter", "text": "Why?", "rank": None},
         {"message_id": "2", "parent_id": "1", "role": "assistant", "text": "Blue.", "rank": 0},
     ]
     report, error = bring_in("rows.jsonl", "\n".join(map(json.dumps, rows)))
-    assert "Import the file of whole trees instead." in error
+    assert "Otherwise import the file of whole trees." in error
     assert "--map" not in error
     assert (report["taken"], Prompt.objects.count()) == (0, 0)
 

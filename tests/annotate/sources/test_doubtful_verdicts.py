@@ -1,5 +1,6 @@
 """Verdicts that could be taken for their opposite, or that stand beside another: refused, and never guessed."""
 
+import re
 from typing import Any
 
 import pytest
@@ -36,12 +37,8 @@ def read(name: str, record: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("loser", "m1"),
-        ("loser", "a"),
-        ("worse", "b"),
-        ("worse_response", "Response A"),
-        ("rejected_response", "a"),
         ("rejected", "response_a"),
+        ("loser_of_the_two", "a"),
         ("dispreferred", "a"),
         ("less_preferred", "A"),
         ("least_selected", "A"),
@@ -52,6 +49,54 @@ def test_a_column_of_the_loser_is_refused_by_name(column: str, value: str) -> No
     assert find_format([record]) is None
     with pytest.raises(RecordError, match=f"“{column}” names the worse completion"):
         read("side-by-side", record)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("loser", "m1"),
+        ("loser", "a"),
+        ("Losing model", "m1"),
+        ("rejected_model", "m1"),
+        ("worse_response", "Response A"),
+        ("rejected_response", "response_a"),
+        ("worst", "A"),
+        ("worst", "m1"),
+    ],
+)
+def test_a_column_that_names_the_loser_prefers_the_other(column: str, value: str) -> None:
+    record = {**MODELS, column: value}
+    found = find_format([record])
+    assert found is not None
+    assert (found.name, found.becomes) == ("side-by-side", "judged")
+    [candidate] = found.rows(record)
+    assert candidate.opinions[0].scores == (0.0, 1.0)
+    assert candidate.metadata is None
+
+
+@pytest.mark.parametrize(("value", "scores"), [("tie", (0.5, 0.5)), ("both bad", ()), ("skip", ())])
+def test_a_tie_is_a_tie_under_the_loser_too(value: str, scores: tuple[float, ...]) -> None:
+    [candidate] = read("side-by-side", {**TEXTS, "loser": value})
+    assert candidate.opinions[0].scores == scores
+
+
+@pytest.mark.parametrize(
+    "value", ["A is better", "A>B", "[[A]]", "prefers A", "A is slightly better", "1", "m3", "both"]
+)
+def test_what_does_not_name_the_loser_is_refused(value: str) -> None:
+    record = {**MODELS, "loser": value}
+    assert find_format([record]) is None
+    with pytest.raises(RecordError, match=f"“{re.escape(value)}” in loser is not a verdict that is known"):
+        read("side-by-side", record)
+
+
+def test_a_loser_that_names_both_sides_is_refused() -> None:
+    swapped = {**TEXTS, "model_a": "B", "model_b": "A", "loser": "A"}
+    assert find_format([swapped]) is None
+
+
+def test_a_winner_beside_a_loser_is_not_recognised() -> None:
+    assert find_format([{**MODELS, "winner": "a", "loser": "b"}]) is None
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,32 @@ def test_a_record_is_read_by_its_columns(columns, said, expected):
 
 
 @pytest.mark.parametrize(
+    ("said", "opinion"),
+    [
+        ("left", Opinion((0.0, 1.0))),
+        ("Model_B", Opinion((1.0, 0.0))),
+        ("red", Opinion((0.0, 1.0))),  # who wrote A
+        ("L", Opinion((0.0, 1.0))),  # as a person said
+        ("tie", Opinion((0.0, 0.0))),
+        ("both bad", Opinion((), "both_bad")),
+    ],
+)
+def test_a_column_of_the_loser_is_read_by_hand(said, opinion):
+    by_hand = Mapping({**PAIR, "loser": "said", "policy_a": "one", "policy_b": "two"}, {"L": "a"})
+    assert (by_hand.problem(), by_hand.becomes) == ("", "judged")
+    [found] = by_hand.rows({**ROW, "one": "red", "two": "blue", "said": said})
+    assert found.opinions == (opinion,)
+
+
+@pytest.mark.parametrize("said", ["both", "neither", "none", "B"])
+def test_a_doubtful_word_for_the_loser_is_refused(said):
+    """B is who wrote A."""
+    by_hand = Mapping({**PAIR, "loser": "said", "policy_a": "one"})
+    with pytest.raises(RecordError, match=f"“{said}” in said is no verdict"):
+        list(by_hand.rows({**ROW, "one": "B", "said": said}))
+
+
+@pytest.mark.parametrize(
     ("columns", "row", "sentence"),
     [
         *[
@@ -74,6 +100,10 @@ def test_a_record_that_does_not_fit_is_refused(columns, row, sentence):
         ({"prompt": "q", "completion_a": "x"}, "the other one: Completion B"),
         ({**PAIR, "chosen": "x", "rejected": "y"}, "either the chosen"),
         ({"prompt": "q", "verdict": "said"}, "needs completions"),
+        ({"prompt": "q", "loser": "said"}, "needs completions"),
+        ({"prompt": "q", "chosen": "x", "rejected": "y", "loser": "said"}, "needs completions"),
+        ({**PAIR, "verdict": "said", "loser": "who"}, "either a verdict, or one"),
+        ({**PAIR, "loser": "said", "score_a": "x", "score_b": "y"}, "either a verdict"),
         ({**PAIR, "verdict": "said", "score_a": "x", "score_b": "y"}, "either a verdict"),
     ],
 )
@@ -87,6 +117,10 @@ def test_a_proposal_is_made_of_names():
         "prompt": "Question", "completion_a": "Response A", "completion_b": "Response B", "verdict": "Winner",
         "annotator": "Worker ID",
     }  # fmt: skip
+    sides = {"prompt": "prompt", "completion_a": "model_a", "completion_b": "model_b"}
+    assert propose(["prompt", "model_a", "model_b", "loser"]) == {**sides, "loser": "loser"}
+    assert propose(["prompt", "model_a", "model_b", "vote", "loser"]) == {**sides, "verdict": "vote"}
+    assert propose(["prompt", "loser"]) == {"prompt": "prompt"}
     assert propose(["source", "target"]) == {"prompt": "source"}
     assert columns_of([{"a": {"b": 1}}, {"c": 2}]) == ["a", "a.b", "c"]
 

@@ -43,7 +43,7 @@ def test_messages_apart_from_their_trees_get_advice(upload):
     rows = [{"message_id": "1", "parent_id": None, "role": "prompter", "text": "Why?"}]
     page, made = upload(jsonl(*rows))
     assert made.state == Import.State.MAPPING
-    assert "Import the file of whole trees instead." in page.content.decode()
+    assert "Otherwise import the file of whole trees." in page.content.decode()
     assert not page.context["form"]["column_prompt"].value()
 
 

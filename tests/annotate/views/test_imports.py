@@ -9,7 +9,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from annotate.imports import records, uploads, writing
-from annotate.imports.files import preview, reception
+from annotate.imports.files import checking, preview, reception
 from annotate.judgments import judging
 from annotate.models import Comparison, Completion, Import, Policy, Prompt
 from annotate.queueing import queue
@@ -134,7 +134,7 @@ def test_pasted_prompts_are_taken_a_line_each(project, owner, client_for):
 @pytest.mark.parametrize(
     "limit",
     [
-        [(uploads, "ROWS_AT_A_TIME"), (uploads, "ROWS_CHECKED_AT_A_TIME")],
+        [(uploads, "ROWS_AT_A_TIME"), (checking, "ROWS_AT_A_TIME")],
         [(writing, "BYTES_AT_A_TIME")],
         [(writing, "SECONDS_AT_A_TIME")],
     ],
@@ -144,7 +144,7 @@ def test_steps_of_one_row_bring_in_what_one_step_would(
 ):
     """Each step reopens the file where the last one stopped, even inside CSV with quoted line ends."""
     for module, constant in limit:
-        monkeypatch.setattr(module, constant, int(module is uploads))
+        monkeypatch.setattr(module, constant, int(module is not writing))
     _page, made = upload(content, name)
     assert made.counts["found"] == {"pairs": 2}
     client_for(owner).post(f"{URL}{made.pk}/start/")
@@ -177,7 +177,7 @@ def test_a_preview_reads_no_further_than_its_bytes(project, owner, monkeypatch, 
 
 
 def test_a_step_does_a_little_and_says_how_far_it_is(project, owner, client_for, monkeypatch):
-    monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 2)
+    monkeypatch.setattr(checking, "ROWS_AT_A_TIME", 2)
     content = jsonl(*(pair(number) for number in range(5)))
     made = reception.receive(project, owner, ContentFile(content, "rows.jsonl"), "jsonl")
     made = uploads.work(made.pk, seconds=0)
@@ -245,7 +245,7 @@ def test_imported_completions_cannot_name_a_sampled_policy(upload):
 
 def test_policies_are_counted_over_all_steps_of_the_check(project, owner, monkeypatch):
     monkeypatch.setattr(records, "POLICIES", 3)
-    monkeypatch.setattr(uploads, "ROWS_CHECKED_AT_A_TIME", 1)
+    monkeypatch.setattr(checking, "ROWS_AT_A_TIME", 1)
     rows = [pair(number, policy_a=f"policy {number}") for number in range(4)]
     made = reception.receive(project, owner, ContentFile(jsonl(*rows), "rows.jsonl"), "jsonl")
     made = uploads.work(made.pk, 60)

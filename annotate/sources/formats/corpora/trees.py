@@ -1,5 +1,6 @@
 """Open-Assistant: trees of messages, with ranked replies of the assistant to each message of a prompter."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,13 +11,17 @@ from annotate.sources.candidates import Answer, Candidate, Message, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
+from primitives.text import printable
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 DEEPEST, LARGEST = 1_000, 10_000  # messages one below the other, and of a tree
+KEYS = ("message_id", "role", "text")  # of a message that stands alone
 OF_MESSAGE = ("text", "role", "replies", "rank", "parent_id")
 
 
 def _fits(record: Record) -> bool:
+    if fields.are_objects(record.get("messages"), *KEYS):
+        return True
     prompt = record.get("prompt")
     return (
         isinstance(prompt, Mapping)
@@ -28,7 +33,7 @@ def _fits(record: Record) -> bool:
 
 def _read(record: Record) -> Iterator[Candidate]:
     """Yield a candidate for each message of a prompter: the chat up to it, and the replies with their ranks."""
-    waiting: list[tuple[Mapping[str, Any], list[Message]]] = [(record["prompt"], [])]
+    waiting: list[tuple[Mapping[str, Any], list[Message]]] = [(_root(record), [])]
     count = 0
     while waiting:
         node, before = waiting.pop()
@@ -42,6 +47,29 @@ def _read(record: Record) -> Iterator[Candidate]:
             yield _candidate(record, node, chat, replies)
 
 
+def _root(record: Record) -> Mapping[str, Any]:
+    """Return the first message of a tree. Messages that were one a row are a list, and name the one before them."""
+    if "messages" not in record:
+        prompt: Mapping[str, Any] = record["prompt"]
+        return prompt
+    replies: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    nodes = [dict(message) for message in record["messages"]]
+    for node in nodes[1:]:
+        replies[str(node.get("parent_id"))].append(node)
+    for node in nodes:
+        node["replies"] = replies.pop(str(node["message_id"]), [])
+    return nodes[0]
+
+
+def _explain(record: Record) -> str:
+    """Return why a message that stands alone is left out."""
+    if not all(key in record for key in (*KEYS, "parent_id")):
+        return ""
+    return _("It replies to a message (%(id)s) that is not among those of its tree beside it.") % {
+        "id": printable(str(record["parent_id"]), 60)
+    }
+
+
 def _candidate(
     record: Record, node: Mapping[str, Any], chat: list[Message], replies: list[Mapping[str, Any]]
 ) -> Candidate:
@@ -51,7 +79,7 @@ def _candidate(
     places = dict(zip(known, fields.ranked(known), strict=True))
     scores = tuple(None if rank is None else places[fields.number(rank, "rank")] for rank in ranks)
     metadata = {
-        **(fields.rest(record, "prompt") or {}),
+        **(fields.rest(record, "prompt", "messages") or {}),
         **(fields.rest(node, "message_id", "model_name", *OF_MESSAGE) or {}),
     }
     return Candidate(
@@ -85,4 +113,4 @@ def _replies(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [reply for reply in found if reply.get("deleted") is not True]
 
 
-OASST = Format("oasst", noop("Open-Assistant trees"), PROMPTS, _fits, _read, is_fixed=True)
+OASST = Format("oasst", noop("Open-Assistant trees"), PROMPTS, _fits, _read, is_fixed=True, explain=_explain)
