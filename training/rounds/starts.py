@@ -48,7 +48,7 @@ def check_policy(policy: Policy | None) -> Policy:
             "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s, nor in the storage; "
             "share WHETSTONE_VAR/runs between web servers and workers, or set WHETSTONE_STORAGE."
         )
-        names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
+        names = {"adapter": policy.adapter, "policy": policy.name, "folder": "var"}
         raise RoundError(message % names, "start_adapter")
     return policy
 
@@ -102,7 +102,7 @@ def adapter_folder(adapter: str) -> Folder:
     here = Path(site.VAR) / adapter
     if ".." in here.parts or not here.resolve().is_relative_to(site.RUNS.resolve()):
         message = _("Adapter: %(adapter)s does not lie below %(folder)s.")
-        raise RoundError(message % {"adapter": adapter, "folder": site.RUNS}, "start_adapter")
+        raise RoundError(message % {"adapter": adapter, "folder": "var/runs"}, "start_adapter")
     return Folder(adapter)
 
 
