@@ -10,8 +10,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.models import Policy, Project
-from training.rounds.plan import Plan, named_adapters, on_this_machine
-from training.rounds.starts import RoundError, check_policy, model_path
+from training.rounds.plan import Plan
+from training.rounds.starts import RoundError, check_policy, model_path, named_adapters, on_this_machine
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from annotate.models import Completion, Policy, Prompt
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.rounds import child_process, results
 from training.rounds.phases.following import read_progress
-from training.rounds.plan import Plan, on_this_machine
-from training.rounds.starts import RoundError
+from training.rounds.plan import Plan
+from training.rounds.starts import RoundError, on_this_machine
 from training.storage.objects import StorageFaultError
 
 Pair = tuple[Completion, Completion]

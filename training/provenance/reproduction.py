@@ -17,8 +17,8 @@ from django.conf import settings as site
 from training.engine.config import TrainConfig
 from training.engine.rundir import to_json
 from training.models import Round
-from training.rounds.plan import Plan, named_adapters
-from training.rounds.starts import RoundError, adapter_folder, model_path
+from training.rounds.plan import Plan
+from training.rounds.starts import RoundError, adapter_folder, model_path, named_adapters
 from training.storage.folders import Folder, RunFile
 
 BLOCK = 512

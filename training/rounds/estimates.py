@@ -28,9 +28,10 @@ from training.engine.errors import ConfigError, EngineError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
+from training.rounds.child_process import hide_folders, tell_reason
 from training.rounds.choosing.terms import expect_terms
-from training.rounds.plan import Plan, check_lengths, on_this_machine
-from training.rounds.starts import RoundError, check_policy, model_path, usual_start
+from training.rounds.plan import Plan, check_lengths
+from training.rounds.starts import RoundError, check_policy, model_path, on_this_machine, usual_start
 from training.rounds.state_machine import MIN_PAIRS
 
 logger = logging.getLogger(__name__)
@@ -155,14 +156,33 @@ def answer(estimate: DryRun) -> None:
             shares = _write_files(estimate, files)
             result = _run_plan(estimate, files)
     except (EngineError, RoundError, RuntimeError, OSError) as error:
-        _finish(estimate, DryRun.State.FAILED, reason=str(error))
+        _fail(estimate, str(error))
     except Exception as error:
         logger.exception("%s failed in the worker.", estimate)
-        _finish(estimate, DryRun.State.FAILED, reason=f"{type(error).__name__}: {error}")
+        _fail(estimate, f"{type(error).__name__}: {error}")
     else:
         if result is not None:
             _add_writing(result, shares)
+            _name_model(result, _base_model(estimate))
             _finish(estimate, DryRun.State.DONE, result=result)
+
+
+def _base_model(estimate: DryRun) -> str:
+    """Return the base model by its name in the database."""
+    return str(estimate.settings["config"]["base_model"])
+
+
+def _name_model(result: dict[str, Any], base_model: str) -> None:
+    """Put names in place of the folders of this machine."""
+    if "model" in result:
+        result["model"]["name"] = base_model
+    if "events" in result:
+        result["events"] = hide_folders(result["events"], base_model)
+
+
+def _fail(estimate: DryRun, reason: str) -> None:
+    told = tell_reason(logger, estimate, reason, _base_model(estimate))
+    _finish(estimate, DryRun.State.FAILED, reason=told)
 
 
 def _finish(estimate: DryRun, state: DryRun.State, **fields: Any) -> None:

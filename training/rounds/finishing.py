@@ -11,6 +11,7 @@ from annotate.models import Policy, Project
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.models import Round
 from training.rounds import results, state_machine
+from training.rounds.child_process import hide_folders
 from training.rounds.choosing.choice import FRESH, Shown, read_shown
 from training.rounds.starts import is_endpoint
 from training.storage.courier import FencedError
@@ -31,7 +32,7 @@ def finish(round_: Round, files: RunDirectory) -> None:
     shown = read_shown(files)
     samples = _samples(files) if shown is None else _shown_samples(files, shown)
     made = results.make_comparisons(round_, new or start, samples, _samples(previous), shown)
-    summary = _summary(files, previous) | {
+    summary = hide_folders(_summary(files, previous), start.base_model) | {
         "fresh": len(made.fresh),
         "gate": len(made.gate),
         "passed_over": dict(made.counts) | count_passed_over(files),

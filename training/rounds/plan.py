@@ -25,10 +25,10 @@ from training.recipes.recommendation import Recommendation, recommend_for
 from training.rounds.choosing.settings import RANDOM, Choosing, ChoosingError
 from training.rounds.starts import (
     RoundError,
-    adapter_folder,
     adapter_shape,
     check_policy,
     length_limit,
+    make_choice_error,
     model_path,
     weights_of,
 )
@@ -57,7 +57,7 @@ class Plan:
     """Everything that is chosen for a round, as `Round.settings` keeps it.
 
     `config` holds the names that the database uses (the alias `starter`, an adapter below var/), so that a
-    database can move between machines. `on_this_machine` turns them into paths.
+    database can move between machines. `starts.on_this_machine` turns them into paths.
     """
 
     config: TrainConfig
@@ -104,7 +104,7 @@ class Plan:
             training |= {"reference": "start", "kl_budget": None}
         for given, decided in ((sampling, DECIDED), (training, OF_THE_POLICY)):
             for name in given.keys() & set(decided):
-                raise _decided_by_whetstone(name)
+                raise make_choice_error(name)
         config, pairs = _config(policy, training, sampling), _pairs(chosen.get("pairs", {}))
         _check_scalable(config)
         if pairs.both_bad == "ratings" and config.loss not in OF_RATINGS:
@@ -318,12 +318,6 @@ def _comparable(value: Any) -> Any:
     return set(value) if isinstance(value, list | tuple) else value
 
 
-def named_adapters(config: TrainConfig) -> set[str]:
-    """Return the adapters that training loads, by the database's names: that of its start, and of its reference."""
-    others = {config.reference} - {"start", "base"}
-    return others | ({config.start_adapter} if config.start_adapter else set())
-
-
 def find_bad_default(training: Mapping[str, Any], sampling: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the field of a project whose defaults no round could take, and why; None if all is well."""
     for where, given, decided in (
@@ -331,7 +325,7 @@ def find_bad_default(training: Mapping[str, Any], sampling: Mapping[str, Any]) -
         ("sampling_settings", sampling, DECIDED),
     ):
         for name in given.keys() & set(decided):
-            return where, str(_decided_by_whetstone(name))
+            return where, str(make_choice_error(name))
     try:
         for name in COUNTS:
             if name in sampling:
@@ -353,7 +347,7 @@ def _pairs(chosen: Mapping[str, Any]) -> PairSettings:
         if name not in known:
             raise RoundError(_("Unknown setting %(name)s.") % {"name": f"pairs.{name}"}, f"pairs.{name}")
     if "include_untrainable" in chosen:
-        raise _decided_by_whetstone("pairs.include_untrainable")
+        raise make_choice_error("pairs.include_untrainable")
     try:
         return PairSettings(**chosen)
     except PairSettingsError as error:
@@ -370,10 +364,6 @@ def _choosing(*given: object) -> Choosing:
         raise RoundError(error.message, name, separator=" ") from error
 
 
-def _decided_by_whetstone(name: str) -> RoundError:
-    return RoundError(_("is not chosen for a round: Whetstone decides it."), name, separator=" ")
-
-
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with `over` laid over it. Nested objects are merged too."""
     result = dict(base)
@@ -382,28 +372,6 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
         result[key] = merged(inner, value) if both else value  # type: ignore[arg-type]
     return result
-
-
-def on_this_machine(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with paths in place of the database's names.
-
-    They are checked once more: the site may allow other models now than when the round was planned. An adapter of the
-    storage is fetched. Raises RoundError, and what `Folder.bring_here` raises.
-    """
-    if config.sampling.reference not in (None, "base", "start"):
-        raise _decided_by_whetstone("reference")
-    if config.reference not in ("start", "base") and not adapter_folder(config.reference).exists():
-        message = _("The adapter %(adapter)s is neither on this machine nor in the storage.")
-        raise RoundError(message % {"adapter": config.reference}, "reference", separator=": ")
-    if config.probe is not None:
-        raise _decided_by_whetstone("probe")
-    places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
-    return replace(
-        config,
-        base_model=model_path(config.base_model),
-        start_adapter=places[config.start_adapter] if config.start_adapter else None,
-        reference=places.get(config.reference, config.reference),
-    )
 
 
 def check_lengths(plan: Plan) -> None:

@@ -25,8 +25,8 @@ from training.rounds.phases.scaling import is_measured, scale
 from training.rounds.phases.training import train
 from training.rounds.phases.voting import vote, wants_votes
 from training.rounds.phases.work import ChildFailedError, Phase, Work, WorkerStoppingError
-from training.rounds.plan import Plan, named_adapters, on_this_machine
-from training.rounds.starts import is_endpoint
+from training.rounds.plan import Plan
+from training.rounds.starts import is_endpoint, named_adapters, on_this_machine
 from training.storage.courier import Courier, FencedError, clear_leftovers
 from training.storage.objects import StorageFaultError
 

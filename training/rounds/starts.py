@@ -1,5 +1,6 @@
 """The policies that a round can start from, and the places of their models and adapters."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from annotate.errors import RefusalError
 from annotate.models import Policy, Project
 from annotate.projects import base_models
 from training.endpoints.addresses import find_place
-from training.engine.config import LoraConfig
+from training.engine.config import LoraConfig, TrainConfig
 from training.recipes.sizes import context_length
 from training.rounds.lineage import find_base
 from training.storage.folders import Folder
@@ -48,7 +49,7 @@ def check_policy(policy: Policy | None) -> Policy:
             "Adapter: the folder %(adapter)s of policy %(policy)s does not exist below %(folder)s, nor in the storage; "
             "share WHETSTONE_VAR/runs between web servers and workers, or set WHETSTONE_STORAGE."
         )
-        names = {"adapter": policy.adapter, "policy": policy.name, "folder": site.VAR}
+        names = {"adapter": policy.adapter, "policy": policy.name, "folder": "var"}
         raise RoundError(message % names, "start_adapter")
     return policy
 
@@ -102,7 +103,7 @@ def adapter_folder(adapter: str) -> Folder:
     here = Path(site.VAR) / adapter
     if ".." in here.parts or not here.resolve().is_relative_to(site.RUNS.resolve()):
         message = _("Adapter: %(adapter)s does not lie below %(folder)s.")
-        raise RoundError(message % {"adapter": adapter, "folder": site.RUNS}, "start_adapter")
+        raise RoundError(message % {"adapter": adapter, "folder": "var/runs"}, "start_adapter")
     return Folder(adapter)
 
 
@@ -120,3 +121,35 @@ def adapter_shape(adapter: str) -> dict[str, Any]:
         return shape
     except (ValueError, KeyError, TypeError):
         return {}
+
+
+def named_adapters(config: TrainConfig) -> set[str]:
+    """Return the adapters that training loads, by the database's names: that of its start, and of its reference."""
+    others = {config.reference} - {"start", "base"}
+    return others | ({config.start_adapter} if config.start_adapter else set())
+
+
+def on_this_machine(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with paths in place of the database's names.
+
+    They are checked once more: the site may allow other models now than when the round was planned. An adapter of the
+    storage is fetched. Raises RoundError, and what `Folder.bring_here` raises.
+    """
+    if config.sampling.reference not in (None, "base", "start"):
+        raise make_choice_error("reference")
+    if config.reference not in ("start", "base") and not adapter_folder(config.reference).exists():
+        message = _("The adapter %(adapter)s is neither on this machine nor in the storage.")
+        raise RoundError(message % {"adapter": config.reference}, "reference", separator=": ")
+    if config.probe is not None:
+        raise make_choice_error("probe")
+    places = {name: str(adapter_folder(name).bring_here()) for name in named_adapters(config)}
+    return replace(
+        config,
+        base_model=model_path(config.base_model),
+        start_adapter=places[config.start_adapter] if config.start_adapter else None,
+        reference=places.get(config.reference, config.reference),
+    )
+
+
+def make_choice_error(name: str) -> RoundError:
+    return RoundError(_("is not chosen for a round: Whetstone decides it."), name, separator=" ")

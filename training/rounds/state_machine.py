@@ -29,6 +29,7 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
+from training.rounds.child_process import tell_reason
 from training.rounds.plan import UNSETTABLE, Plan, check_lengths
 from training.rounds.starts import RoundError, check_policy, check_writer, is_endpoint, usual_start
 from training.standings.gates import next_level
@@ -381,7 +382,8 @@ def advance(round_: Round, to: State, **fields: Any) -> bool:
 
 
 def fail(round_: Round, reason: str) -> bool:
-    """Fail the worker's own round with a reason in one sentence."""
+    """Fail the worker's own round with a reason in one sentence, which is told without folders of the server."""
+    reason = tell_reason(logger, round_, reason, round_.start_policy.base_model)
     return advance(round_, State.FAILED, message=reason, reason=reason, finished_at=Now())
 
 

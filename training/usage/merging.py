@@ -32,9 +32,10 @@ from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
 from training.rounds import child_process, workers
+from training.rounds.child_process import tell_reason
 from training.rounds.phases.following import read_progress
-from training.rounds.plan import Plan, on_this_machine
-from training.rounds.starts import check_policy
+from training.rounds.plan import Plan
+from training.rounds.starts import check_policy, on_this_machine
 from training.usage import model_card
 from training.usage.places import file_stem, require_adapter
 
@@ -145,7 +146,8 @@ def run(merge_id: str, worker: str) -> None:
     except LostError:
         pass
     except RefusalError as refused:
-        _end(merge, State.FAILED, error=str(refused))
+        reason = tell_reason(logger, f"Merge {merge.pk}", str(refused), merge.policy.base_model)
+        _end(merge, State.FAILED, error=reason)
     except Exception:
         logger.exception("Merge %s failed", merge.pk)
         sentence = _("Something went wrong on the server, and it was written to its log.")

@@ -24,15 +24,15 @@ from kombu.exceptions import ChannelError, KombuError
 
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project, User
-from annotate.projects import base_models
 from annotate.text.chats import Content
-from primitives.text import make_storable, without_folders
+from primitives.text import make_storable
 from training.endpoints.client import Server
 from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
 from training.rounds import workers
-from training.rounds.plan import Plan, on_this_machine
-from training.rounds.starts import check_writer, is_endpoint
+from training.rounds.child_process import tell_reason
+from training.rounds.plan import Plan
+from training.rounds.starts import check_writer, is_endpoint, on_this_machine
 from training.usage.warm_engine import EngineRefusalError, Tell, UnwantedError, engine
 
 logger = logging.getLogger(__name__)
@@ -197,12 +197,10 @@ def _write(one: Answer) -> None:
 
 
 def _explain(one: Answer, refused: RefusalError) -> str:
-    """Return why an answer failed, with names in place of folders of this machine. They are in its log."""
+    """Return why an answer failed. What an endpoint says names no folder of this machine."""
     if is_endpoint(one.policy):
         return str(refused)
-    logger.warning("Answer %s failed: %s", one.pk, refused)
-    folders = (str(site.VAR), str(site.BASE_DIR), base_models.locate(one.policy.base_model) or "")
-    return without_folders(str(refused), *(name for name in folders if name.startswith("/")))
+    return tell_reason(logger, f"Answer {one.pk}", str(refused), one.policy.base_model)
 
 
 def _keep(one: Answer, sample: Mapping[str, Any]) -> None:

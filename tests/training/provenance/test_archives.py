@@ -31,8 +31,8 @@ from training.provenance.archiving import write_archive
 from training.provenance.reproduction import can_repeat
 from training.provenance.restoring import restore
 from training.rounds import deciding, state_machine
-from training.rounds.plan import Plan, on_this_machine
-from training.rounds.starts import RoundError
+from training.rounds.plan import Plan
+from training.rounds.starts import RoundError, on_this_machine
 from training.standings.probed import probe_checks
 
 pytestmark = pytest.mark.django_db

@@ -25,8 +25,8 @@ from training.provenance.archive_reader import ArchiveReader
 from training.provenance.archiving import write_archive
 from training.provenance.restoring import restore
 from training.rounds import deciding
-from training.rounds.plan import Plan, on_this_machine
-from training.rounds.starts import check_policy
+from training.rounds.plan import Plan
+from training.rounds.starts import check_policy, on_this_machine
 from training.storage import folders, objects
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]

@@ -20,7 +20,8 @@ from tests.waiting import wait_for
 from training.engine.rundir import RunDirectory
 from training.models import Round, StoredFile, Worker
 from training.rounds import deciding, runner, state_machine
-from training.rounds.plan import Plan, on_this_machine
+from training.rounds.plan import Plan
+from training.rounds.starts import on_this_machine
 from training.storage import objects
 from training.storage.folders import Folder
 

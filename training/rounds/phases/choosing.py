@@ -17,9 +17,8 @@ from training.rounds.choosing.votes import has_enough, vote_rows
 from training.rounds.finishing import previous_files, probing_files
 from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import ChildFailedError, Work
-from training.rounds.plan import on_this_machine
 from training.rounds.results import PLAIN
-from training.rounds.starts import is_endpoint, weights_of
+from training.rounds.starts import is_endpoint, on_this_machine, weights_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from training.rounds.finishing import RoundLostError, previous_files
 from training.rounds.phases.choosing import decide
 from training.rounds.phases.following import TICK_SECONDS, run_verb
 from training.rounds.phases.work import Work, WorkerStoppingError
-from training.rounds.plan import Plan, on_this_machine
-from training.rounds.starts import is_endpoint, weights_of
+from training.rounds.plan import Plan
+from training.rounds.starts import is_endpoint, on_this_machine, weights_of
 
 
 def sample(work: Work) -> None:

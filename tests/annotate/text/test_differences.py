@@ -1,0 +1,91 @@
+"""Two texts side by side: what differs is marked, and nothing else is changed."""
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.text import hidden_characters
+from annotate.text.differences import WORD_LIMIT, common, mark_differences
+
+pytestmark = pytest.mark.once  # no text is rendered by a database
+
+words = st.lists(st.sampled_from("abcd"), max_size=12)
+
+
+@given(words, words)
+def test_the_common_subsequence_is_common_and_longest(left: list[str], right: list[str]) -> None:
+    pairs = common(left, right)
+    assert all(left[i] == right[j] for i, j in pairs)
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
+    # The textbook table.
+    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+    assert len(pairs) == table[-1][-1]
+
+
+LINE_END = '<span class="line-end"></span>\n'
+
+
+def test_differing_words_and_spaces_are_marked() -> None:
+    assert mark_differences("the cat  sat down", "the dog sat\ndown").html == (
+        'the <mark>cat</mark>  sat<mark class="space"> </mark>down',
+        f'the <mark>dog</mark> sat<mark class="space">{LINE_END}</mark>down',
+    )
+    assert mark_differences(" a", "\na").html[1] == f'<mark class="space">{LINE_END}</mark>a'
+    assert mark_differences("a\n", "a").html == (f'a<mark class="space">{LINE_END}</mark>', "a")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "marked"),
+    [
+        ("see 👨‍👩‍👧", "see 👨‍👩‍👦", "see <mark>👨‍👩‍👧</mark>"),
+        ("press 2️⃣", "press 3️⃣", "press <mark>2️⃣</mark>"),
+        ("क्षमा करें", "क्षमा करो", "क्षमा <mark>करें</mark>"),
+        ("ภาษาไทยดี", "ภาษาไทยนี้", "ภาษาไทย<mark>ดี</mark>"),
+        ("می‌خواهم", "می‌روم", "<mark>می‌خواهم</mark>"),
+    ],
+)
+def test_no_letter_is_divided_by_a_mark(left: str, right: str, marked: str) -> None:
+    assert mark_differences(left, right).html[0] == marked
+
+
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    assert mark_differences("静かな映画", "静かな音楽").html[0] == "静かな<mark>映画</mark>"
+
+
+plain_text = st.text(st.sampled_from("ab <&é映画,.\n\t\u202e"), max_size=60)
+
+
+@given(plain_text, plain_text)
+def test_differences_keep_every_character(left: str, right: str) -> None:
+    for text, html in zip((left, right), mark_differences(left, right).html, strict=True):
+        assert re.sub('</?mark( class="space")?>|<span class="(line-end|tab)"></span>', "", html) == (
+            hidden_characters.make_visible(text)
+        )
+
+
+@pytest.mark.parametrize("word", ["one ", "語"])
+def test_words_beyond_the_limit_are_unmarked_and_counted_out(word: str) -> None:
+    found = mark_differences(word * (WORD_LIMIT + 1), "other")
+    assert found.stopped == (True, False)
+    assert found.html[0].endswith("</mark>" + word.rstrip()) or found.html[0].endswith("</mark> " + word)
+    assert mark_differences(word * WORD_LIMIT, "other").stopped == (False, False)
+
+
+def test_a_difference_far_into_two_texts_is_marked() -> None:
+    same = "one two " * WORD_LIMIT
+    found = mark_differences(same[:40_000] + "red " + same[:8_000], same[:40_000] + "blue " + same[:8_000])
+    assert [html.count("<mark>") for html in found.html] == [1, 1]
+    assert "<mark>blue</mark>" in found.html[1]
+    assert found.stopped == (False, False)
+
+
+def test_a_tab_is_told_from_spaces() -> None:
+    spaces, tab = mark_differences("if:\n    go", "if:\n\tgo").html
+    assert tab == f'if:<mark class="space">{LINE_END}<span class="tab"></span>\t</mark>go'
+    assert spaces == f'if:<mark class="space">{LINE_END}    </mark>go'
