@@ -13,6 +13,7 @@ from training.engine.data.tokens import EncodedPair
 from training.engine.probe.base_reader import BaseReader
 from training.engine.probe.probing import standardize
 from training.engine.probe.regression import Posterior, find_directions, fit
+from training.engine.probe.storage import Standard
 from training.engine.rundir import RunDirectory
 
 LAYERS, TOKENS = 2, 256
@@ -21,13 +22,22 @@ LAYERS, TOKENS = 2, 256
 @cache
 def features() -> torch.Tensor:
     """Return the features of projects' samples by their place, standardized. Reads them the first time (minutes)."""
+    return _standard().apply(_raw())
+
+
+@cache
+def _raw() -> torch.Tensor:
     file = CACHE / f"features-{TOKENS}.safetensors"
     if not file.exists():
         save_file(
             {"features": _read([one for samples in world.pool()[:PROJECT_PROMPTS] for one in samples])}, file
         )
-    found = load_file(file)["features"]
-    return standardize(found, TOKENS).apply(found)
+    return load_file(file)["features"]
+
+
+@cache
+def _standard() -> Standard:
+    return standardize(_raw(), TOKENS)
 
 
 def _read(samples: Sequence[Written]) -> torch.Tensor:
@@ -62,8 +72,9 @@ def fit_probe(judged: Sequence[Judged]) -> Posterior:
 
 
 def rate(posterior: Posterior, samples: Sequence[Written]) -> list[Rated]:
-    """Return samples as `assist` has them once they are rated."""
-    rows = features()[[one.place for one in samples]]
+    """Return samples as `assist` has them once they are rated. Those of the pool have a place."""
+    places = [one.place for one in samples]
+    rows = features()[places] if min(places) >= 0 else _standard().apply(_read(samples))
     scores, deviations = posterior.score(rows).tolist(), posterior.deviation(rows).tolist()
     return [
         Rated({"completion": one.text, "finish_reason": one.finish_reason, "written": one}, *figures)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.controlled import world
 from benchmarks.controlled.people import HONEST
@@ -13,6 +13,7 @@ from benchmarks.controlled.probing import fit_probe, rate
 from benchmarks.controlled.world import Project, Written, judged_rows, training_row
 from training.engine.assisting.choosing import Rated, choose_pairs
 from training.engine.assisting.tilting import find_strength
+from training.engine.assisting.verb import ASSISTED, DRAFTED
 from training.engine.config import AssistConfig
 from training.engine.records import SamplingPrompt
 from training.engine.sample import encode_prompts, load_native, write_samples
@@ -55,7 +56,7 @@ RECIPES: dict[str, Recipe] = {
     "beta 0.1, smoothing 0.25": Recipe({"beta": 0.1, "label_smoothing": 0.25}),
     "assisted": Recipe(
         {"beta": 0.5, "epochs": 2, "batch_size": 24, "learning_rate": 2e-3},
-        assist=AssistConfig(pairs=6000, candidates=12),
+        assist=AssistConfig(pairs=6000, candidates=12, kl=2.7, drafted=0.5),
     ),
 }
 
@@ -68,35 +69,66 @@ def train_recipe(recipe: Recipe, project: Project, reward: Reward, folder: Path)
     if recipe.margins:
         _add_margins(rows, reward)
     if recipe.assist:
-        rows += assisted_rows(recipe.assist, project)
+        rows += assisted_rows(recipe, project, folder)
     return train_policy(folder, rows, recipe.settings(), project.seed)
 
 
-def assisted_rows(settings: AssistConfig, project: Project) -> list[dict[str, Any]]:
+def assisted_rows(recipe: Recipe, project: Project, folder: Path) -> list[dict[str, Any]]:
     """Return the pairs that the verb `assist` would make of the project, by the same choice."""
-    posterior = fit_probe(project.judged)
+    settings, posterior = recipe.assist, fit_probe(project.judged)
+    assert settings
+
+    def write_by_draft(rows: list[dict[str, Any]]) -> list[list[Rated]]:
+        draft = train_policy(
+            folder / "draft",
+            judged_rows(project.judged) + rows,
+            recipe.settings() | {"epochs": 1},
+            project.seed,
+        )
+        asked = project.unjudged[: settings.count_groups(settings.drafted_pairs)]
+        prompts = [samples[0].prompt for samples in asked]
+        written = write(draft, prompts, each=settings.candidates, seed=project.seed)
+        return in_groups(rate(posterior, written), settings.candidates)
+
+    count = settings.count_groups(settings.pairs - settings.drafted_pairs)
     return labelled_rows(
-        settings, [rate(posterior, samples) for samples in project.unjudged[: settings.groups]]
+        settings, [rate(posterior, samples) for samples in project.unjudged[:count]], write_by_draft
     )
 
 
-def labelled_rows(settings: AssistConfig, rated: Sequence[Sequence[Rated]]) -> list[dict[str, Any]]:
+Item = TypeVar("Item")
+Draft = Callable[[list[dict[str, Any]]], Sequence[Sequence[Rated]]]
+
+
+def labelled_rows(
+    settings: AssistConfig, rated: Sequence[Sequence[Rated]], draft: Draft
+) -> list[dict[str, Any]]:
     """Return the pairs of rated completions, by prompt, with gaps of the policy that their scores describe.
 
-    The line of each completion has it as `written`.
+    `draft` returns what a policy writes that was trained on the rows so far, rated, by prompt. The line of each
+    completion has it as `written`.
     """
     strength = find_strength([[one.score for one in some] for some in rated], settings.kl)
+    rows = _with_gaps(ASSISTED, settings, rated, strength)[: settings.pairs - settings.drafted_pairs]
+    if settings.drafted_pairs:
+        rows += _with_gaps(DRAFTED, settings, draft(rows), strength)[: settings.drafted_pairs]
+    return rows
+
+
+def _with_gaps(
+    kind: str, settings: AssistConfig, rated: Sequence[Sequence[Rated]], strength: float
+) -> list[dict[str, Any]]:
     choices = [choice for some in rated for choice in choose_pairs(some, settings.candidates)]
     return [
         training_row(
-            f"assisted-{number}",
+            f"{kind}-{number}",
             choice.best.line["written"],
             choice.worst.line["written"],
             label=choice.label,
             weight=settings.weight,
             gap=strength * (choice.best.score - choice.worst.score),
         )
-        for number, choice in enumerate(choices[: settings.pairs])
+        for number, choice in enumerate(choices)
     ]
 
 
@@ -109,7 +141,9 @@ def _train_in_rounds(recipe: Recipe, project: Project, reward: Reward, folder: P
     for number, start in enumerate(range(0, len(project.judged), size)):
         judged = project.judged[start : start + size]
         if adapter:
-            pairs = _write_pairs(adapter, [one.first.prompt for one in judged], seed=project.seed)
+            prompts = [one.first.prompt for one in judged]
+            written = write(adapter, prompts, each=2, seed=project.seed, distinct=True)
+            pairs = [(first, second) for first, second in in_groups(written, 2)]
             judged = world.judge(pairs, reward, rng, HONEST)
         new = judged_rows(judged)
         if recipe.margins:
@@ -121,9 +155,11 @@ def _train_in_rounds(recipe: Recipe, project: Project, reward: Reward, folder: P
     return adapter
 
 
-def _write_pairs(adapter: Path, prompts: list[str], seed: int) -> list[tuple[Written, Written]]:
-    """Return two completions of each prompt by a policy."""
-    config = world.settings(sampling={"samples_per_prompt": 2, "seed": seed, "distinct": True})
+def write(
+    adapter: Path, prompts: Sequence[str], *, each: int, seed: int, distinct: bool = False
+) -> list[Written]:
+    """Return so many completions of each prompt by a policy, one prompt behind the other."""
+    config = world.settings(sampling={"samples_per_prompt": each, "seed": seed, "distinct": distinct})
     loaded, decoder = load_native(config, adapter)
     asked = [SamplingPrompt(str(at), text) for at, text in enumerate(prompts)]
     encoded, _, _ = encode_prompts(asked, loaded, config, loaded.make_encoder(config))
@@ -132,7 +168,12 @@ def _write_pairs(adapter: Path, prompts: list[str], seed: int) -> list[tuple[Wri
         for one in write_samples(decoder, loaded.tokenizer, encoded, config.sampling)
     ]
     decoder.release()
-    return list(zip(found[::2], found[1::2], strict=True))
+    return found
+
+
+def in_groups(items: Sequence[Item], each: int) -> list[list[Item]]:
+    """Return items in lists of `each`."""
+    return [list(items[start : start + each]) for start in range(0, len(items), each)]
 
 
 def _kept(one: Any) -> tuple[tuple[int, ...], str]:

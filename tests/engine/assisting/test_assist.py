@@ -4,12 +4,14 @@ import json
 import random
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from training.engine.__main__ import main
 from training.engine.config import TrainConfig
+from training.engine.errors import ConfigError
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.starter import build, reviews
 
@@ -84,6 +86,79 @@ def test_prompts_of_the_caller_stay_as_they_are(run: RunDirectory, tmp_path: Pat
     assert main(["assist", str(run.root)]) == 0
     assert given.read_bytes() == before
     assert [row["prompt"] for _, row in read_jsonl(run.assisted_pairs)] == ["A western"] * 2
+
+
+@pytest.fixture
+def drafted(run: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """Return a run directory like `run`, with two of its five pairs from a draft."""
+    run = RunDirectory(shutil.copytree(run.root, tmp_path / "run", ignore=shutil.ignore_patterns("assist*")))
+    settings = json.loads(run.config_file.read_text())
+    settings |= {"epochs": 3, "learning_rate": 2e-3, "assist": settings["assist"] | {"drafted": 0.4}}
+    run.config_file.write_text(json.dumps(settings))
+    return run
+
+
+def test_draft_writes_its_share_of_the_pairs(drafted: RunDirectory) -> None:
+    assert main(["assist", str(drafted.root)]) == 0
+    rows = [row for _, row in read_jsonl(drafted.assisted_pairs)]
+    assert [row["id"].split(" ")[0] for row in rows] == ["assisted"] * 3 + ["drafted"] * 2
+    told = drafted.read_done()["assist"]
+    assert (told["pairs"], told["drafted"], told["prompts"]) == (5, 2, 1)
+    assert told["completions"] == 5 * 3
+    strengths = [row["gap"] / (row["chosen_score"] - row["rejected_score"]) for row in rows]
+    assert strengths == pytest.approx(strengths[:1] * 5, rel=1e-3)
+    draft = RunDirectory(drafted.root / "assist" / "draft")
+    trained = draft.read_done()["train"]
+    assert (trained["pairs"], trained["steps"]) == (2 + 3, 1)  # one pass, of what people and the probe judged
+    assert draft.read_done()["sample"]["policy"] == str(draft.adapter)
+    assert main(["train", str(drafted.root)]) == 0
+    assert drafted.read_done()["train"]["pairs"] == 2 + 5
+
+
+def test_draft_is_not_trained_or_asked_again(drafted: RunDirectory) -> None:
+    assert main(["assist", str(drafted.root)]) == 0
+    draft = RunDirectory(drafted.root / "assist" / "draft")
+    files = [draft.done, draft.samples, draft.adapter / "adapter_model.safetensors"]
+    before = [(file.stat().st_mtime_ns, file.read_bytes()) for file in files]
+    assert main(["assist", str(drafted.root)]) == 0
+    assert [(file.stat().st_mtime_ns, file.read_bytes()) for file in files] == before
+
+
+def test_draft_of_other_settings_is_retrained(drafted: RunDirectory) -> None:
+    assert main(["assist", str(drafted.root)]) == 0
+    draft = RunDirectory(drafted.root / "assist" / "draft")
+    before = draft.adapter.joinpath("adapter_model.safetensors").read_bytes()
+    settings = json.loads(drafted.config_file.read_text())
+    drafted.config_file.write_text(json.dumps(settings | {"learning_rate": 1e-3}))
+    assert main(["assist", str(drafted.root)]) == 0
+    assert draft.adapter.joinpath("adapter_model.safetensors").read_bytes() != before
+    assert draft.read_config().learning_rate == 1e-3
+
+
+def test_draft_takes_the_place_of_a_stale_checkpoint(drafted: RunDirectory) -> None:
+    assert main(["assist", str(drafted.root)]) == 0
+    draft = RunDirectory(drafted.root / "assist" / "draft")
+    whole = draft.adapter.joinpath("adapter_model.safetensors").read_bytes()
+    for stopped in (
+        draft.root,
+        drafted.root,
+    ):  # as another run's stop leaves it: a checkpoint, and no adapter
+        shutil.rmtree(stopped / "adapter", ignore_errors=True)
+        (stopped / "done.json").unlink()
+    draft.checkpoints.mkdir(exist_ok=True)
+    other = RunDirectory(shutil.copytree(draft.root, drafted.root.parent / "other"))
+    other.write_config(replace(draft.read_config(), seed=5, epochs=2, checkpoint_steps=1))
+    assert main(["train", str(other.root)]) == 0
+    shutil.copytree(other.checkpoints, draft.checkpoints, dirs_exist_ok=True)
+    assert main(["assist", str(drafted.root)]) == 0
+    assert draft.adapter.joinpath("adapter_model.safetensors").read_bytes() == whole
+
+
+def test_draft_beside_sharded_weights_is_refused(run: RunDirectory) -> None:
+    settings = json.loads(run.config_file.read_text())
+    settings |= {"shard": True, "assist": {"pairs": 5, "drafted": 0.5}}
+    with pytest.raises(ConfigError, match=r"assist\.drafted must be 0 with shard"):
+        TrainConfig.from_dict(settings)
 
 
 def test_probe_without_skill_labels_nothing(

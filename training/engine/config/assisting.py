@@ -36,20 +36,34 @@ class AssistConfig:
         _("KL from the reference, in nats, of the policy that the labels describe."),
         above=0,
     )
+    drafted: float = option(
+        0.0,
+        _(
+            "Share of the pairs whose completions a draft writes: a policy that is trained on the other pairs for "
+            "one pass. It writes more of what the labels ask for than the reference does."
+        ),
+        low=0,
+        below=1,
+    )
     weight: float = option(
         1.0, _("Weight of a pair that the probe labels; a person's has its own, mostly 1."), above=0
     )
     seed: int = option(0, _("Seed of the completions."), low=0)
 
     @property
-    def groups(self) -> int:
-        """The groups of completions that give enough pairs."""
-        return math.ceil(self.pairs / (self.candidates // 2))
+    def drafted_pairs(self) -> int:
+        """How many of the pairs are a draft's."""
+        return round(self.drafted * self.pairs)
 
     @property
     def completions(self) -> int:
-        """The completions that are written."""
-        return self.groups * self.candidates
+        """The completions that are written, by the reference and by the draft."""
+        reference = self.pairs - self.drafted_pairs
+        return self.candidates * (self.count_groups(reference) + self.count_groups(self.drafted_pairs))
+
+    def count_groups(self, pairs: int) -> int:
+        """Return how many groups of `candidates` completions give so many pairs."""
+        return math.ceil(pairs / (self.candidates // 2))
 
     def __post_init__(self) -> None:
         """Refuse more completions than a round can write."""

@@ -233,6 +233,8 @@ class TrainConfig:
         self._check_measures()
         if self.shard and self.reference not in ("start", "base"):
             raise ConfigError("reference", "must be start or base with shard.")
+        if self.shard and self.assist.drafted_pairs:
+            raise ConfigError("assist.drafted", "must be 0 with shard: one process trains the draft.")
         if self.quantization != "none" and self.shard:
             raise ConfigError("shard", "and quantization cannot be combined; choose one.")
 
