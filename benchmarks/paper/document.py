@@ -50,6 +50,8 @@ def _opening(worlds: Sequence[World]) -> str:
     pairs = _each_text([runs.load(world, "base")["pairs"] for world in worlds])
     smoke = " **A smoke run: its counts are too small to show anything.**" if counts == TINY else ""
     command = "make paper" if setting.name == "starter" else f"make paper MODEL={setting.name}"
+    if counts == TINY:
+        command = f"python -m benchmarks.paper --model {setting.name} --tiny"
     fewer = ", ".join(counts.fewer_than(COUNTS["starter"]))
     scaled = f"| scaled down from `make paper` | {fewer} |\n" if fewer else ""
     return f"""\
