@@ -139,10 +139,8 @@ def test_draft_takes_the_place_of_a_stale_checkpoint(drafted: RunDirectory) -> N
     assert main(["assist", str(drafted.root)]) == 0
     draft = RunDirectory(drafted.root / "assist" / "draft")
     whole = draft.adapter.joinpath("adapter_model.safetensors").read_bytes()
-    for stopped in (
-        draft.root,
-        drafted.root,
-    ):  # as another run's stop leaves it: a checkpoint, and no adapter
+    # As another run's stop leaves it: a checkpoint, and no adapter.
+    for stopped in (draft.root, drafted.root):
         shutil.rmtree(stopped / "adapter", ignore_errors=True)
         (stopped / "done.json").unlink()
     draft.checkpoints.mkdir(exist_ok=True)

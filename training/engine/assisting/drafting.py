@@ -50,4 +50,4 @@ def open_draft(inner: RunDirectory) -> RunDirectory:
 def draft_settings(config: TrainConfig) -> TrainConfig:
     """Return the settings of the training, without what asks for held-out pairs or shows the metrics."""
     sampling = replace(config.sampling, policy="trained", seed=config.assist.seed + 1)
-    return replace(config, epochs=1, eval_steps=0, keep="last", early_stop=0, trackers=(), sampling=sampling)
+    return replace(config, eval_steps=0, keep="last", early_stop=0, trackers=(), sampling=sampling)

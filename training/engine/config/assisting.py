@@ -52,7 +52,7 @@ class AssistConfig:
 
     @property
     def drafted_pairs(self) -> int:
-        """How many of the pairs are a draft's."""
+        """The number of pairs that are a draft's."""
         return round(self.drafted * self.pairs)
 
     @property
