@@ -79,12 +79,8 @@ def assisted_rows(recipe: Recipe, project: Project, folder: Path) -> list[dict[s
     assert settings
 
     def write_by_draft(rows: list[dict[str, Any]]) -> list[list[Rated]]:
-        draft = train_policy(
-            folder / "draft",
-            judged_rows(project.judged) + rows,
-            recipe.settings() | {"epochs": 1},
-            project.seed,
-        )
+        judged = judged_rows(project.judged)
+        draft = train_policy(folder / "draft", judged + rows, recipe.settings(), project.seed)
         asked = project.unjudged[: settings.count_groups(settings.drafted_pairs)]
         prompts = [samples[0].prompt for samples in asked]
         written = write(draft, prompts, each=settings.candidates, seed=project.seed)

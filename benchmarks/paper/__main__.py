@@ -8,22 +8,8 @@ from pathlib import Path
 from benchmarks.paper import document, runs
 from benchmarks.paper.judges import EndpointJudge
 from benchmarks.paper.plan import Plan, run_seed
-from benchmarks.paper.setting import SETTINGS, TINY, Counts
+from benchmarks.paper.setting import COUNTS, SETTINGS, TINY
 
-# A chat model writes and reads more slowly, and has 640 prompts in all.
-COUNTS = {
-    "starter": Counts(),
-    "smollm2": Counts(
-        labels=200,
-        fresh=80,
-        samples=8,
-        assisted=600,
-        updates=15,
-        rollout=16,
-        round_labels=70,
-        judged=160,
-    ),
-}
 FOLDER = Path("var/paper")
 
 
@@ -62,7 +48,7 @@ def main() -> None:
     worlds = [plan.world(seed) for seed in range(given.seeds)]
     if not runs.has(worlds[0], "base"):
         raise SystemExit("Nothing was run yet. Start again with more time.")
-    print(f"Wrote {document.write(worlds, given.docs, tiny=given.tiny)}.")
+    print(f"Wrote {document.write(worlds, given.docs)}.")
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from benchmarks.paper import frontier, runs
 from benchmarks.paper.estimates import agreement, cell, gap_cell, share_bounds, share_cell
 from benchmarks.paper.figures import Axis, Line, chart
 from benchmarks.paper.frontier import NAMES
-from benchmarks.paper.setting import GREATEST_REWARD
+from benchmarks.paper.setting import COUNTS, GREATEST_REWARD, TINY
 from benchmarks.paper.world import World
 from benchmarks.report import hardware, table, today
 
 _RATE = Axis(title="wins against the references", ticks=(0, 0.25, 0.5, 0.75, 1))
 
 
-def write(worlds: Sequence[World], docs: Path, *, tiny: bool = False) -> Path:
+def write(worlds: Sequence[World], docs: Path) -> Path:
     """Write the document and its figures below `docs`. Return its path."""
     setting = worlds[0].setting
     name = "paper" if setting.name == "starter" else f"paper-{setting.name}"
@@ -28,7 +28,7 @@ def write(worlds: Sequence[World], docs: Path, *, tiny: bool = False) -> Path:
         return f"![{part}](paper/{file.name})\n"
 
     parts = [
-        _opening(worlds, tiny),
+        _opening(worlds),
         frontier.section(worlds, draw),
         _temperatures(worlds, draw),
         _generalization(worlds),
@@ -40,7 +40,7 @@ def write(worlds: Sequence[World], docs: Path, *, tiny: bool = False) -> Path:
     return path
 
 
-def _opening(worlds: Sequence[World], tiny: bool) -> str:
+def _opening(worlds: Sequence[World]) -> str:
     setting, counts = worlds[0].setting, worlds[0].setting.counts
     seconds = sum(
         float(line.split()[0])
@@ -48,8 +48,12 @@ def _opening(worlds: Sequence[World], tiny: bool) -> str:
         for line in (world.folder / "seconds.txt").read_text().splitlines()
     )
     pairs = _each_text([runs.load(world, "base")["pairs"] for world in worlds])
-    smoke = " **A smoke run: its counts are too small to show anything.**" if tiny else ""
+    smoke = " **A smoke run: its counts are too small to show anything.**" if counts == TINY else ""
     command = "make paper" if setting.name == "starter" else f"make paper MODEL={setting.name}"
+    if counts == TINY:
+        command = f"python -m benchmarks.paper --model {setting.name} --tiny"
+    fewer = ", ".join(counts.fewer_than(COUNTS["starter"]))
+    scaled = f"| scaled down from `make paper` | {fewer} |\n" if fewer else ""
     return f"""\
 # The DPO paper in miniature: {setting.name}
 
@@ -62,6 +66,7 @@ small model whose reward is known, and writes this page.{smoke}
 | seeds | {len(worlds)} |
 | preferences | {counts.labels} comparisons of the base model's samples, {pairs} without a tie, by two annotators |
 | measured on | {counts.fresh} prompts that no training saw, one sample each at temperature 1 |
+{scaled}\
 | intervals | 95 %, {_interval_words(worlds)} |
 
 - An annotator prefers the better of two completions by Bradley-Terry: the chance is sigmoid({setting.sharpness:g} d)
@@ -135,7 +140,7 @@ def _generalization(worlds: Sequence[World]) -> str:
     setting = worlds[0].setting
     unseen = len(setting.unseen)
     rows = []
-    for name in (runs.BASE, *runs.COMPARED):
+    for name in runs.BY_KIND:
         loaded = runs.load_each(worlds, f"general {name}")
         if not loaded:
             continue

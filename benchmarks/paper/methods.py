@@ -4,7 +4,7 @@ DPO is the product's own training, by the engine's verb. The others are trained 
 layers), from the same judged pairs.
 """
 
-import math
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,22 +100,30 @@ def moving_rounds(world: World, folder: Path, **training: Any) -> Path:
     return adapter
 
 
-def assisted(world: World, folder: Path, model: reward_model.RewardModel) -> Path:
-    """Train as an assisted round does: judged pairs, and regression on the gaps of the learnt reward's scores."""
-    rows = [training_row(number, *both) for number, both in enumerate(world.preferences())]
+def assisted(world: World, folder: Path, model: reward_model.RewardModel, *, seen: bool = False) -> Path:
+    """Train as an assisted round does: judged pairs, and regression on the gaps of the learnt reward's scores.
+
+    With `seen`, pairs and fresh samples are of the kinds of prompts that are seen. The model is to be of these too.
+    """
+    rows = [training_row(number, *both) for number, both in enumerate(world.preferences(seen=seen))]
     recipe = RECIPES["assisted"].training | {
         "learning_rate": FASTER * world.setting.training["learning_rate"]
     }
-    return _train(world, folder, rows + assisted_rows(world, model), **recipe)
+    return _train(world, folder, rows + assisted_rows(world, model, seen=seen), **recipe)
 
 
-def assisted_rows(world: World, model: reward_model.RewardModel) -> list[dict[str, Any]]:
-    """Return the pairs of fresh samples that the learnt reward labels, in the place of a round's probe."""
+def assisted_rows(
+    world: World, model: reward_model.RewardModel, *, seen: bool = False
+) -> list[dict[str, Any]]:
+    """Return the pairs of fresh samples that the learnt reward labels, in the place of a round's probe.
+
+    Where there are fewer prompts than groups, the first ones have several groups.
+    """
     settings = world.setting.assist
-    prompts = [one.prompt for one in world.pool[: settings.groups]]
+    prompts = itertools.cycle(one.prompt for one in world.learnable(seen=seen))
     groups = Actor(world.setting).write(
-        prompts,
-        each=settings.candidates * math.ceil(settings.groups / len(prompts)),
+        list(itertools.islice(prompts, settings.groups)),
+        each=settings.candidates,
         seed=1000 * world.seed + 14,
     )
     scores = iter(model.score([one for group in groups for one in group]))

@@ -26,6 +26,7 @@ COMPARED = (DPO, PPO, FT)
 ASSISTED = "assisted"
 BASE, BEST = "base", "best of n"
 BY_TEMPERATURE = (BASE, BEST, *COMPARED, ASSISTED)
+BY_KIND = (BASE, *COMPARED, ASSISTED)  # of prompts
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _moving(world: World, folder: Path, seen: bool) -> Path:
 
 
 def _assisted(world: World, folder: Path, seen: bool) -> Path:
-    return methods.assisted(world, folder, learnt_reward(world))
+    return methods.assisted(world, folder, learnt_reward(world, seen=seen), seen=seen)
 
 
 # In the order in which they are run: what stands for its method comes first.
@@ -95,7 +96,7 @@ def stages(endpoint: EndpointJudge | None) -> Iterator[dict[str, Callable[[World
     """Yield the runs of each stage by name."""
     yield {"base": base_figures}
     yield {f"policy {name}": functools.partial(policy_figures, name=name) for name in METHODS} | {
-        f"general {name}": functools.partial(general_figures, name=name) for name in (BASE, *COMPARED)
+        f"general {name}": functools.partial(general_figures, name=name) for name in BY_KIND
     }
     last: dict[str, Callable[[World], Figures]] = {
         f"temperature {name}": functools.partial(temperature_figures, name=name) for name in BY_TEMPERATURE

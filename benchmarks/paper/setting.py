@@ -9,7 +9,7 @@ import os
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,42 @@ class Counts:
     judged: int = 300  # comparisons that judges agree on or not
     classified: int = 200  # texts that the automatic judge learns from
 
+    def fewer_than(self, others: "Counts") -> list[str]:
+        """Return a few words for each count that is less than another's."""
+        theirs = asdict(others)
+        return [
+            f"{count} of {theirs[name]} {_WORDS[name]}"
+            for name, count in asdict(self).items()
+            if count < theirs[name]
+        ]
 
+
+_WORDS = {
+    "labels": "comparisons",
+    "fresh": "prompts to measure on",
+    "samples": "samples of the base model for each of them",
+    "assisted": "pairs that the learnt reward labels",
+    "updates": "updates of PPO",
+    "rollout": "prompts in an update",
+    "round_labels": "comparisons in a round",
+    "judged": "comparisons for the judges",
+    "classified": "texts for the word classifier",
+}
+
+# A chat model writes and reads more slowly, and has 640 prompts in all.
+COUNTS = {
+    "starter": Counts(),
+    "smollm2": Counts(
+        labels=200,
+        fresh=80,
+        samples=8,
+        assisted=600,
+        updates=15,
+        rollout=16,
+        round_labels=70,
+        judged=160,
+    ),
+}
 TINY = Counts(
     labels=24,
     fresh=8,

@@ -1,5 +1,6 @@
 """The paper in miniature: its losses by hand, its judges, its prompts by kind, and the whole of it with tiny counts."""
 
+import dataclasses
 import math
 import random
 import subprocess
@@ -126,6 +127,19 @@ def test_assisted_gaps_are_a_tilt_by_the_learnt_reward(tmp_path: Path) -> None:
         assert row["gap"] == pytest.approx(
             strength * (scores[row["chosen"]] - scores[row["rejected"]]), rel=1e-4
         )
+
+
+def test_assisted_pairs_of_seen_kinds_have_no_others(tmp_path: Path) -> None:
+    counts = dataclasses.replace(TINY, labels=3, assisted=72)
+    world = World(make_starter(counts), 0, tmp_path)
+    prompts = {one.prompt for one in world.learnable(seen=True)}
+    assert len(prompts) < world.setting.assist.groups
+    model = reward_model.fit(Actor(world.setting), world.preferences(seen=True))
+    rows = methods.assisted_rows(world, model, seen=True)
+    # With fewer prompts than groups all of them serve, and some more than once.
+    assert {row["prompt"] for row in rows} == prompts
+    assert len(rows) == counts.assisted
+    assert len({(row["chosen"], row["rejected"]) for row in rows}) == len(rows)
 
 
 @pytest.mark.parametrize(("end", "budgets"), [(0.3, []), (1.1, []), (7.0, [1, 2, 5]), (87.0, [1, 2, 5])])
@@ -284,12 +298,15 @@ def test_paper_is_written_and_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
     text = (tmp_path / "paper.md").read_text()
     for part in (
         "A smoke run",
+        "24 of 450 comparisons",
         "## Reward and KL",
         "## Wins by",
         "## Generalization",
         "## An automatic judge",
     ):
         assert part in text
+    generalization = text.partition("## Generalization")[2].partition("\n## ")[0]
+    assert "| DPO, assisted |" in generalization
     assert (tmp_path / "paper" / "starter-frontier.svg").exists()
     seconds = (tmp_path / "runs" / "0" / "seconds.txt").read_text()
     with serving() as server:

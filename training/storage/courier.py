@@ -32,7 +32,10 @@ MARKER = ".attempt"  # which attempt worked in this folder last: a file of the w
 OUTBOX = ".outbox"
 TICK_SECONDS = 1.0
 LEFT_HERE = frozenset({"progress.json"})
-DONE = ("done.json", "previous/done.json", "probing/done.json", "assist/done.json")
+DONE = (
+    *("done.json", "previous/done.json", "probing/done.json"),
+    *("assist/done.json", "assist/draft/done.json"),
+)
 REPLACED = frozenset({".safetensors"})  # large, and only ever replaced by a whole new file
 
 T = TypeVar("T")

@@ -95,6 +95,7 @@ PHASES = {
     "scoring": gettext_lazy("Scoring"),
     "reading": gettext_lazy("Reading the prompts"),
     "sampling": gettext_lazy("Sampling"),
+    "training a draft": gettext_lazy("Training a draft, for the pairs that a probe labels"),
     "sampling the previous policy": gettext_lazy("Sampling the policy before, for the gate"),
     "writing": gettext_lazy("Writing"),
     "merging": gettext_lazy("Merging"),

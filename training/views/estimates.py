@@ -123,6 +123,8 @@ def _pairs(pairs: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield _("Pairs"), f"{pairs['given']:,}"
         return
     yield _("Pairs"), f"{pairs['trained']:,}"
+    if to_label := pairs.get("to_label"):
+        yield _("A probe may label"), _("%(count)s more, taken to be as long") % {"count": f"{to_label:,}"}
     for part in ("dropped", "truncated"):
         for why, count in pairs["left_out"][part].items():
             label = _("Left out") if part == "dropped" else _("Cut to fit")

@@ -121,6 +121,7 @@ LABELS = {
     "assist.pairs": _("Pairs"),
     "assist.candidates": _("Completions ranked together"),
     "assist.kl": _("KL that the labels describe"),
+    "assist.drafted": _("Share that a draft writes"),
     "assist.weight": _("Weight of each"),
     "assist.seed": _("Seed of the completions"),
     "r": _("Rank"),

@@ -53,7 +53,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
     ),
     _("Pairs that a probe labels"): (
         *("assist.pairs", "assist.candidates", "assist.kl"),
-        *("assist.weight", "assist.seed"),
+        *("assist.drafted", "assist.weight", "assist.seed"),
     ),
     _("Adapter and optimizer"): (
         "lora.r",

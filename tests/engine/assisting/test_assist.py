@@ -109,7 +109,7 @@ def test_draft_writes_its_share_of_the_pairs(drafted: RunDirectory) -> None:
     assert strengths == pytest.approx(strengths[:1] * 5, rel=1e-3)
     draft = RunDirectory(drafted.root / "assist" / "draft")
     trained = draft.read_done()["train"]
-    assert (trained["pairs"], trained["steps"]) == (2 + 3, 1)  # one pass, of what people and the probe judged
+    assert (trained["pairs"], trained["steps"]) == (2 + 3, 3)  # of what people and the probe judged
     assert draft.read_done()["sample"]["policy"] == str(draft.adapter)
     assert main(["train", str(drafted.root)]) == 0
     assert drafted.read_done()["train"]["pairs"] == 2 + 5
@@ -139,10 +139,8 @@ def test_draft_takes_the_place_of_a_stale_checkpoint(drafted: RunDirectory) -> N
     assert main(["assist", str(drafted.root)]) == 0
     draft = RunDirectory(drafted.root / "assist" / "draft")
     whole = draft.adapter.joinpath("adapter_model.safetensors").read_bytes()
-    for stopped in (
-        draft.root,
-        drafted.root,
-    ):  # as another run's stop leaves it: a checkpoint, and no adapter
+    # As another run's stop leaves it: a checkpoint, and no adapter.
+    for stopped in (draft.root, drafted.root):
         shutil.rmtree(stopped / "adapter", ignore_errors=True)
         (stopped / "done.json").unlink()
     draft.checkpoints.mkdir(exist_ok=True)

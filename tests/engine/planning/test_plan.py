@@ -1,5 +1,6 @@
 """A plan says what a run would do and need, and changes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from benchmarks import plan as benchmark
 from benchmarks.shapes import CPU_CASES
 from tests.engine.conftest import pair_lines
-from training.engine.config import TrainConfig
+from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import memory_short
 from training.engine.planning.figures import line_at, spread
 from training.engine.planning.model_facts import describe
@@ -42,6 +43,25 @@ def test_a_training_is_measured_and_nothing_written(make_run) -> None:
     said = "\n".join(lines(found | {"proposals": proposed}))
     for part in ("1 identical_completions", "1 prompt_middle", "time to train", "proposal: max_length"):
         assert part in said
+
+
+def test_a_training_counts_pairs_that_a_probe_labels(make_run) -> None:
+    run = make_run(pairs=pair_lines(8), epochs=2, batch_size=4)
+    alone = measure_training(str(run.root), run.read_config())["training"]
+    config = replace(run.read_config(), assist=AssistConfig(pairs=72, drafted=0.5))
+    found = measure_training(str(run.root), config)
+    assert found["pairs"]["to_label"] == 72
+    more = found["training"]
+    assert (alone["steps"], more["steps"]) == (4, 40)
+    assert more["tokens"] == 10 * alone["tokens"]
+    # Speeds differ from measurement to measurement, and the shares of one do not.
+    seconds = more["seconds"]
+    both = seconds["reference"] + seconds["training"]
+    assert seconds["draft"] - seconds["loading"] == pytest.approx(both * 44 / 80, rel=0.05, abs=0.05)
+    assert "a probe may label" in "\n".join(lines(found | {"proposals": []}))
+    write_jsonl(run.assisted_pairs, [row | {"id": f"assisted {row['id']}"} for row in pair_lines(12, seed=3)])
+    known = measure_training(str(run.root), config)
+    assert (known["pairs"]["given"], known["pairs"]["to_label"], known["training"]["steps"]) == (20, 0, 10)
 
 
 def test_sampling_is_measured_with_prompts_passed_over(make_run) -> None:

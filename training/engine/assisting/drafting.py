@@ -1,4 +1,4 @@
-"""The draft: a policy trained on the first labelled pairs for one pass, which writes what the other pairs are made of.
+"""The draft: a policy trained on the first labelled pairs, which writes what the other pairs are made of.
 
 Few of the reference's completions are like those of the policy that the scores describe: at a KL of 2 nats about one in
 seven. Regression on them learns little of where the policy will write, and a draft writes there. Gaps are measured
@@ -48,6 +48,6 @@ def open_draft(inner: RunDirectory) -> RunDirectory:
 
 
 def draft_settings(config: TrainConfig) -> TrainConfig:
-    """Return the settings of the training for one pass, without what asks for held-out pairs or shows the metrics."""
+    """Return the settings of the training, without what asks for held-out pairs or shows the metrics."""
     sampling = replace(config.sampling, policy="trained", seed=config.assist.seed + 1)
-    return replace(config, epochs=1, eval_steps=0, keep="last", early_stop=0, trackers=(), sampling=sampling)
+    return replace(config, eval_steps=0, keep="last", early_stop=0, trackers=(), sampling=sampling)

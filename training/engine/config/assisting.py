@@ -39,8 +39,8 @@ class AssistConfig:
     drafted: float = option(
         0.0,
         _(
-            "Share of the pairs whose completions a draft writes: a policy that is trained on the other pairs for "
-            "one pass. It writes more of what the labels ask for than the reference does."
+            "Share of the pairs whose completions a draft writes: a policy that is trained on the other pairs first. "
+            "It writes more of what the labels ask for than the reference does."
         ),
         low=0,
         below=1,
@@ -52,7 +52,7 @@ class AssistConfig:
 
     @property
     def drafted_pairs(self) -> int:
-        """How many of the pairs are a draft's."""
+        """The number of pairs that are a draft's."""
         return round(self.drafted * self.pairs)
 
     @property

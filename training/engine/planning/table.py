@@ -39,6 +39,8 @@ def _rows(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _pair_rows(pairs: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "pairs", f"{pairs.get('trained', '?')} of {pairs['given']}, and {pairs.get('heldout', 0)} held out"
+    if pairs.get("to_label"):
+        yield "  a probe may label", f"{pairs['to_label']:,} more, taken to be as long"
     left_out = pairs.get("left_out", {})
     for reason, count in left_out.get("dropped", {}).items():
         yield "  left out", f"{count} {reason}"

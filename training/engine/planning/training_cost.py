@@ -58,7 +58,9 @@ def measure_training(root: str, config: TrainConfig) -> dict[str, Any]:
     set_threads(config)
     facts = describe(config)
     run = RunDirectory(root)
-    given = read_pairs(run.pairs)
+    labelled = read_pairs(run.assisted_pairs) if run.assisted_pairs.exists() else []
+    given = read_pairs(run.pairs) + labelled
+    to_label = 0 if run.assisted_pairs.exists() else config.assist.pairs
     held_given = read_pairs(run.heldout) if run.heldout.exists() else []
     found: dict[str, Any] = {"model": facts, "events": []}
     if is_too_large(facts):
@@ -67,7 +69,10 @@ def measure_training(root: str, config: TrainConfig) -> dict[str, Any]:
     encoder = loaded.make_encoder(config)
     pairs, left_out = encoder.encode_pairs(given)
     heldout, _ = encoder.encode_pairs(held_given)
-    found["pairs"] = _account(given, pairs, heldout, left_out) | {"max_length": encoder.max_length}
+    found["pairs"] = _account(given, pairs, heldout, left_out) | {
+        "max_length": encoder.max_length,
+        "to_label": to_label,
+    }
     found["events"] += left_out.refusals
     if not pairs:
         return found
@@ -95,6 +100,8 @@ def _training(
     )
     nothing = torch.zeros(len(pairs), 2, dtype=torch.float64, device=loaded.device)
     task = Task(config, scorer, budget, Processes(), pairs, heldout, nothing)
+    to_label = found["pairs"]["to_label"]
+    all_pairs = len(pairs) + to_label
     ready, first_peak = time.monotonic() - began, peak_of(loaded.device)
     groups = [group for step in range(task.steps_per_epoch) for group in task.groups(step)]
     held_groups = task.heldout_groups() if heldout else []
@@ -106,26 +113,30 @@ def _training(
     held_sizes = [row_size(scorer, heldout, group) for group in held_groups]
     largest = max([*sizes, *held_sizes])
     peak = int(max(first_peak, line_at(rows.peaks, largest) if rows.peaks else available + 1))
-    evaluations = task.total_steps // config.eval_steps if config.eval_steps and heldout else 0
     held_pass = sum(line_at(rows.score, size) for size in held_sizes) if rows.score else 0.0
+    steps_per_epoch = -(-all_pairs // config.batch_size)
+    evaluations = config.epochs * steps_per_epoch // config.eval_steps if config.eval_steps and heldout else 0
+    # Of a pair, the mean. Those that a probe is still to label are taken to be as long.
+    scored = sum(line_at(rows.score, size) for size in sizes) / len(pairs) if rows.score else 0.0
+    trained = factor * sum(line_at(rows.train, size) for size in sizes) / len(pairs) if rows.train else 0.0
     seconds = {
         "loading": ready,
-        "reference": sum(line_at(rows.score, size) for size in sizes) + held_pass if rows.score else 0.0,
-        "training": factor * config.epochs * sum(line_at(rows.train, size) for size in sizes)
-        + evaluations * held_pass
-        if rows.train
-        else 0.0,
+        "reference": all_pairs * scored + held_pass,
+        "training": all_pairs * config.epochs * trained + evaluations * held_pass,
         "after": held_pass,
     }
+    if to_label and config.assist.drafted_pairs:
+        drafted = all_pairs - config.assist.drafted_pairs
+        seconds["draft"] = ready + drafted * (scored + config.epochs * trained)
     return {
         "form": scorer.form,
         "device": loaded.device.type,
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "steps": task.total_steps,
-        "steps_per_epoch": task.steps_per_epoch,
-        "rows": len(groups) * config.epochs,
-        "tokens": sum(sizes) * config.epochs,
+        "steps": config.epochs * steps_per_epoch,
+        "steps_per_epoch": steps_per_epoch,
+        "rows": len(groups) * config.epochs * all_pairs // len(pairs),
+        "tokens": sum(sizes) * config.epochs * all_pairs // len(pairs),
         "max_tokens": scorer.max_tokens,
         "longest_pair": budget.longest,
         "largest_row": largest,

@@ -97,6 +97,8 @@ def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:
     phase = progress["phase"]
     if files.root.name == "previous" and verb == "sample" and phase == "sampling":
         phase = "sampling the previous policy"
+    if verb == "assist" and phase == "training":
+        phase = "training a draft"
     return {
         "phase": phase,
         "step": progress["step"],
