@@ -109,25 +109,46 @@ def assisted(world: World, folder: Path, model: reward_model.RewardModel, *, see
     recipe = RECIPES["assisted"].training | {
         "learning_rate": FASTER * world.setting.training["learning_rate"]
     }
-    return _train(world, folder, rows + assisted_rows(world, model, seen=seen), **recipe)
+
+    def train_on(name: str, labelled: list[dict[str, Any]]) -> Path:
+        return _train(world, folder / name, rows + labelled, **recipe)
+
+    labelled = assisted_rows(world, model, lambda rows: train_on("draft", rows), seen=seen)
+    return train_on("final", labelled)
 
 
 def assisted_rows(
-    world: World, model: reward_model.RewardModel, *, seen: bool = False
+    world: World,
+    model: reward_model.RewardModel,
+    train_draft: Callable[[list[dict[str, Any]]], Path],
+    *,
+    seen: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the pairs of fresh samples that the learnt reward labels, in the place of a round's probe.
 
+    `train_draft` returns the adapter of a policy that was trained on the first of them, which writes for the others.
     Where there are fewer prompts than groups, the first ones have several groups.
     """
-    settings = world.setting.assist
-    prompts = itertools.cycle(one.prompt for one in world.learnable(seen=seen))
-    groups = Actor(world.setting).write(
-        list(itertools.islice(prompts, settings.groups)),
-        each=settings.candidates,
-        seed=1000 * world.seed + 14,
+    settings, seed = world.setting.assist, 1000 * world.seed + 14
+
+    def write(pairs: int, actor: Actor, seed: int) -> list[list[Rated]]:
+        prompts = itertools.cycle(one.prompt for one in world.learnable(seen=seen))
+        asked = list(itertools.islice(prompts, settings.count_groups(pairs)))
+        return _rate_groups(model, actor.write(asked, each=settings.candidates, seed=seed))
+
+    first = write(settings.pairs - settings.drafted_pairs, Actor(world.setting), seed)
+    return labelled_rows(
+        settings,
+        first,
+        lambda rows: write(
+            settings.drafted_pairs, Actor(world.setting, adapter=train_draft(rows)), seed + 500
+        ),
     )
+
+
+def _rate_groups(model: reward_model.RewardModel, groups: Sequence[Sequence[Written]]) -> list[list[Rated]]:
     scores = iter(model.score([one for group in groups for one in group]))
-    rated = [
+    return [
         [
             Rated(
                 {"completion": one.text, "finish_reason": one.finish_reason, "written": one},
@@ -138,7 +159,6 @@ def assisted_rows(
         ]
         for group in groups
     ]
-    return labelled_rows(settings, rated)
 
 
 def _train(world: World, folder: Path, rows: list[dict[str, Any]], **training: Any) -> Path:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -112,30 +113,41 @@ def test_assisted_gaps_are_a_tilt_by_the_learnt_reward(tmp_path: Path) -> None:
     world = World(make_starter(TINY), 0, tmp_path)
     actor = Actor(world.setting)
     model = reward_model.fit(actor, world.preferences())
-    rows = methods.assisted_rows(world, model)
+    known: list[dict[str, Any]] = []
+
+    def train_draft(rows: list[dict[str, Any]]) -> Path:
+        known.extend(rows)
+        return methods.dpo(world, tmp_path / "draft", world.preferences())
+
+    rows = methods.assisted_rows(world, model, train_draft)
+    settings = world.setting.assist
     assert len(rows) == TINY.assisted
-    prompts = [one.prompt for one in world.pool[: world.setting.assist.groups]]
+    assert known == rows[: settings.pairs - settings.drafted_pairs]
+    prompts = [one.prompt for one in world.pool[: settings.count_groups(len(known))]]
     assert {row["prompt"] for row in rows} == set(prompts)
-    groups = actor.write(prompts, each=world.setting.assist.candidates, seed=14)
+    groups = actor.write(prompts, each=settings.candidates, seed=14)
     scores = {
         one.text: score for group in groups for one, score in zip(group, model.score(group), strict=True)
     }
-    strength = find_strength(
-        [[scores[one.text] for one in group] for group in groups], world.setting.assist.kl
-    )
-    for row in rows:
+    assert all(row["chosen"] in scores and row["rejected"] in scores for row in known)
+    assert not all(row["chosen"] in scores for row in rows[len(known) :])
+    strength = find_strength([[scores[one.text] for one in group] for group in groups], settings.kl)
+    for row in known:
         assert row["gap"] == pytest.approx(
             strength * (scores[row["chosen"]] - scores[row["rejected"]]), rel=1e-4
         )
 
 
 def test_assisted_pairs_of_seen_kinds_have_no_others(tmp_path: Path) -> None:
-    counts = dataclasses.replace(TINY, labels=3, assisted=72)
+    counts = dataclasses.replace(TINY, labels=3, assisted=144)
     world = World(make_starter(counts), 0, tmp_path)
     prompts = {one.prompt for one in world.learnable(seen=True)}
-    assert len(prompts) < world.setting.assist.groups
+    settings = world.setting.assist
+    assert len(prompts) < settings.count_groups(settings.drafted_pairs)
     model = reward_model.fit(Actor(world.setting), world.preferences(seen=True))
-    rows = methods.assisted_rows(world, model, seen=True)
+    rows = methods.assisted_rows(
+        world, model, lambda rows: methods.dpo(world, tmp_path / "draft", world.preferences()), seen=True
+    )
     # With fewer prompts than groups all of them serve, and some more than once.
     assert {row["prompt"] for row in rows} == prompts
     assert len(rows) == counts.assisted
