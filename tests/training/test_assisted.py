@@ -64,7 +64,12 @@ def test_round_learns_from_pairs_that_a_probe_labels(
         factories.compare(project, f"Review number {number} begins", *words)
     judge_by_word(project, teammate)
     chosen = {
-        "training": {"epochs": 1, "kl_samples": 0, "threads": 1, "assist": {"pairs": 6, "candidates": 3}},
+        "training": {
+            "epochs": 1,
+            "kl_samples": 0,
+            "threads": 1,
+            "assist": {"pairs": 6, "candidates": 3, "drafted": 0.5},
+        },
         "sampling": {"max_new_tokens": 12},
         "fresh_comparisons": 0,
         "gate_comparisons": 0,
@@ -79,8 +84,10 @@ def test_round_learns_from_pairs_that_a_probe_labels(
     people = len(list(read_jsonl(files.pairs)))
     assert len(labelled) == round_.summary["assist"]["pairs"] == 6
     assert round_.summary["train"]["pairs"] == people + 6
+    assert RunDirectory(files.root / "assist" / "draft").read_done()["train"]["pairs"] == people + 3
     page = " ".join(text(client_for(owner).get(round_.get_absolute_url())).split())
     assert (
         f"learned from 6 pairs that a probe labelled, beside those that people judged. People judged {people}."
         in page
     )
+    assert "3 pairs are of completions by a draft" in page

@@ -63,7 +63,7 @@ def outcome(round_: Round) -> dict[str, Any]:
 def _assisted(round_: Round) -> dict[str, Any]:
     """Return what the verb `assist` reported, with how many of the pairs that were trained on a probe labelled."""
     found = round_.report("assist")
-    return found if isinstance(found.get("pairs"), int) else {}
+    return found | {"drafted": _whole(found.get("drafted"))} if isinstance(found.get("pairs"), int) else {}
 
 
 def _whole(found: Any) -> int:

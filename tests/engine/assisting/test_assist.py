@@ -3,12 +3,16 @@
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_for
 from training.engine.__main__ import main
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError
@@ -133,6 +137,25 @@ def test_draft_of_other_settings_is_retrained(drafted: RunDirectory) -> None:
     assert main(["assist", str(drafted.root)]) == 0
     assert draft.adapter.joinpath("adapter_model.safetensors").read_bytes() != before
     assert draft.read_config().learning_rate == 1e-3
+
+
+def test_killed_draft_resumes_to_the_same_pairs(drafted: RunDirectory, tmp_path: Path) -> None:
+    settings = json.loads(drafted.config_file.read_text())
+    drafted.config_file.write_text(json.dumps(settings | {"epochs": 40, "checkpoint_steps": 1}))
+    whole = RunDirectory(shutil.copytree(drafted.root, tmp_path / "whole"))
+    assert main(["assist", str(whole.root)]) == 0
+    draft = RunDirectory(drafted.root / "assist" / "draft")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "training.engine", "assist", str(drafted.root)], stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: len(list(draft.checkpoints.glob("*"))) > 0 or child.poll() is not None)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    assert "train" not in draft.read_done()
+    assert main(["assist", str(drafted.root)]) == 0
+    assert drafted.assisted_pairs.read_bytes() == whole.assisted_pairs.read_bytes()
+    (event,) = (one for one in draft.read_done()["train"]["events"] if "Resumed" in one)
+    assert "checkpoint" in event
 
 
 def test_draft_takes_the_place_of_a_stale_checkpoint(drafted: RunDirectory) -> None:

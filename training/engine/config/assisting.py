@@ -40,7 +40,7 @@ class AssistConfig:
         0.0,
         _(
             "Share of the pairs whose completions a draft writes: a policy that is trained on the other pairs first. "
-            "It writes more of what the labels ask for than the reference does."
+            "It writes more of what the labels ask for than the reference does, so a half (0.5) earns more."
         ),
         low=0,
         below=1,
