@@ -38,8 +38,9 @@ def without_folders(text: str, *known: str) -> str:
 
     `known` are paths that may be named, which may hold blanks.
     """
-    for path in sorted(filter(None, known), key=len, reverse=True):
-        text = text.replace(path, path.rstrip("/").rpartition("/")[2])
+    for path in sorted({one.rstrip("/") for one in known} - {""}, key=len, reverse=True):
+        name = path.rpartition("/")[2].replace("\\", r"\\")
+        text = re.sub(rf"(?<![\w./~-]){re.escape(path)}(?![\w-]|\.\w)", name, text)
     return _PATH.sub(r"\1", text)
 
 

@@ -28,6 +28,7 @@ _COMMON: dict[str, Any] = {
     "batch_size": 8,
     "lora": {"r": 8, "alpha": 16},
 }
+_ASSISTED: dict[str, Any] = {"beta": 0.5, "epochs": 2, "batch_size": 24, "learning_rate": 2e-3}
 _CLEARLY, _MUCH = 0.4, 1.0  # differences in reward of the strengths "better" and "much better"
 
 
@@ -54,10 +55,8 @@ RECIPES: dict[str, Recipe] = {
     "beta 0.3": Recipe({"beta": 0.3}),
     "beta 0.5": Recipe({"beta": 0.5}),
     "beta 0.1, smoothing 0.25": Recipe({"beta": 0.1, "label_smoothing": 0.25}),
-    "assisted": Recipe(
-        {"beta": 0.5, "epochs": 2, "batch_size": 24, "learning_rate": 2e-3},
-        assist=AssistConfig(pairs=6000, candidates=12, kl=2.7, drafted=0.5),
-    ),
+    "assisted": Recipe(_ASSISTED, assist=AssistConfig(pairs=6000, candidates=12, kl=2.7, drafted=0.5)),
+    "assisted, no draft": Recipe(_ASSISTED, assist=AssistConfig(pairs=6000, candidates=12)),
 }
 
 

@@ -39,3 +39,10 @@ def test_a_nul_and_half_a_character_cannot_be_stored(text, storable, encodable, 
 )
 def test_folders_give_way_to_names(said, shown) -> None:
     assert without_folders(said, "/srv/my models/qwen") == shown
+
+
+def test_short_folders_are_not_found_within_words() -> None:
+    said = "https://host/application/v1, meta/data, error:/data/runs/1/config.json and /app."
+    assert without_folders(said, "/app/", "/data") == (
+        "https://host/application/v1, meta/data, error:data/runs/1/config.json and app."
+    )

@@ -36,6 +36,8 @@ DONE = (
     *("done.json", "previous/done.json", "probing/done.json"),
     *("assist/done.json", "assist/draft/done.json"),
 )
+TRAINED = ("", "assist/draft")  # folders of a round in which `train` works
+CHECKPOINTS = frozenset(str(Path(folder) / "checkpoints") for folder in TRAINED)
 REPLACED = frozenset({".safetensors"})  # large, and only ever replaced by a whole new file
 
 T = TypeVar("T")
@@ -222,21 +224,23 @@ class Courier:
         """Yield the paths of the state. Each is copied before the next is looked for."""
         done = [path for path in DONE if (self.files.root / path).exists()]
         yield from done
-        yield from self._checkpoint()
+        for trained in TRAINED:
+            yield from self._checkpoint(trained)
         yield from (path for path in self._others() if path not in DONE)
 
-    def _checkpoint(self) -> list[str]:
-        """Return the paths of the newest checkpoint, unless training is over."""
-        if self.files.adapter.is_dir() and "train" in self.files.read_done():
+    def _checkpoint(self, trained: str) -> list[str]:
+        """Return the paths of the newest checkpoint in a folder that is trained in, unless training is over."""
+        run = RunDirectory(self.files.root / trained)
+        if run.adapter.is_dir() and "train" in run.read_done():
             return []
-        whole = sorted(self.files.checkpoints.glob("step-*.json"))[-1:]
-        names = [path.with_suffix(suffix).name for path in whole for suffix in (".safetensors", ".json")]
-        return [f"{self.files.checkpoints.name}/{name}" for name in names]
+        whole = sorted(run.checkpoints.glob("step-*.json"))[-1:]
+        files = [path.with_suffix(suffix) for path in whole for suffix in (".safetensors", ".json")]
+        return [str(file.relative_to(self.files.root)) for file in files]
 
     def _others(self) -> Iterator[str]:
         for folder, inside, names in os.walk(self.files.root):
             at = Path(folder).relative_to(self.files.root)
-            inside[:] = [name for name in inside if name[0] != "." and str(at / name) != "checkpoints"]
+            inside[:] = [name for name in inside if name[0] != "." and str(at / name) not in CHECKPOINTS]
             for name in names:
                 path = at / name
                 if name[0] != "." and name not in LEFT_HERE and not (self.files.root / path).is_symlink():

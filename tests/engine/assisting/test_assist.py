@@ -14,7 +14,7 @@ import pytest
 
 from tests.waiting import wait_for
 from training.engine.__main__ import main
-from training.engine.config import TrainConfig
+from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.starter import build, reviews
@@ -148,7 +148,7 @@ def test_killed_draft_resumes_to_the_same_pairs(drafted: RunDirectory, tmp_path:
     child = subprocess.Popen(
         [sys.executable, "-m", "training.engine", "assist", str(drafted.root)], stderr=subprocess.DEVNULL
     )
-    wait_for(lambda: len(list(draft.checkpoints.glob("*"))) > 0 or child.poll() is not None)
+    wait_for(lambda: len(list(draft.checkpoints.glob("step-*.json"))) > 0 or child.poll() is not None)
     child.kill()
     assert child.wait() == -signal.SIGKILL
     assert "train" not in draft.read_done()
@@ -173,6 +173,33 @@ def test_draft_takes_the_place_of_a_stale_checkpoint(drafted: RunDirectory) -> N
     shutil.copytree(other.checkpoints, draft.checkpoints, dirs_exist_ok=True)
     assert main(["assist", str(drafted.root)]) == 0
     assert draft.adapter.joinpath("adapter_model.safetensors").read_bytes() == whole
+
+
+def test_draft_learns_from_a_pair_at_least() -> None:
+    for pairs, drafted, expected in ((10, 0.96, 9), (1, 0.9, 0), (0, 0.5, 0), (5, 0.4, 2)):
+        settings = AssistConfig(pairs=pairs, candidates=4, drafted=drafted)
+        assert settings.drafted_pairs == expected
+        assert settings.completions == 4 * sum(-(-some // 2) for some in (pairs - expected, expected))
+
+
+def test_draft_starts_where_the_policy_does(drafted: RunDirectory, tmp_path: Path) -> None:
+    other = RunDirectory(tmp_path / "other")
+    other.write_config(TrainConfig.from_dict({"base_model": STARTER, "lora": {"r": 4}, "threads": 1}))
+    shutil.copyfile(drafted.pairs, other.pairs)
+    assert main(["train", str(other.root)]) == 0
+    settings = json.loads(drafted.config_file.read_text())
+    drafted.config_file.write_text(
+        json.dumps(settings | {"reference": str(other.adapter)})
+    )  # of another rank
+    assert main(["assist", str(drafted.root)]) == 0
+    draft = RunDirectory(drafted.root / "assist" / "draft").read_config()
+    assert (draft.start_adapter, draft.reference, draft.lora.r) == (None, str(other.adapter), 16)
+    assert main(["train", str(drafted.root)]) == 0
+
+
+def test_draft_leaves_no_checkpoint(drafted: RunDirectory) -> None:
+    assert main(["assist", str(drafted.root)]) == 0
+    assert not RunDirectory(drafted.root / "assist" / "draft").checkpoints.exists()
 
 
 def test_draft_beside_sharded_weights_is_refused(run: RunDirectory) -> None:

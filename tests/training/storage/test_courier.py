@@ -39,9 +39,9 @@ def write(round_: Round, **files: str) -> None:
         path.write_text(content)
 
 
-def checkpoint(round_: Round, step: int) -> None:
-    folder = round_.run_dir / "checkpoints"
-    folder.mkdir(exist_ok=True)
+def checkpoint(round_: Round, step: int, trained: str = "") -> None:
+    folder = round_.run_dir / trained / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("safetensors", "json"):
         (folder / f"step-{step:08d}.{suffix}").write_text(f"{suffix} of {step}")
 
@@ -148,6 +148,33 @@ def test_what_was_fetched_in_part_replaces_nothing(in_folder: Round, on_machine:
     assert not courier.deliver()
     courier.close()
     assert set(StoredFile.objects.values_list("path", "sha256")) == before
+
+
+@pytest.mark.parametrize("trained", ["", "assist/draft"])
+def test_a_log_is_never_shorter_than_its_checkpoint(
+    in_folder: Round, monkeypatch: pytest.MonkeyPatch, trained: str
+) -> None:
+    """The child adds to its log, and then writes a checkpoint, while the state is collected."""
+    courier = begin(in_folder)
+    log = in_folder.run_dir / trained / "metrics.jsonl"
+    checkpoint(in_folder, 1, trained)
+    log.write_text("1\n")
+    in_order = Courier._in_order
+
+    def slow(self: Courier) -> Any:
+        for path in in_order(self):
+            yield path
+            step = len(log.read_text()) // 2 + 1
+            log.write_text(log.read_text() + f"{step}\n")
+            checkpoint(in_folder, step, trained)
+
+    monkeypatch.setattr(Courier, "_in_order", slow)
+    courier.deliver()
+    courier.close()
+    found = {path.removeprefix(f"{trained}/"): content for path, content in state(in_folder).items()}
+    (step,) = (int(Path(name).stem.removeprefix("step-")) for name in found if name.endswith(".json"))
+    assert f"checkpoints/step-{step:08d}.safetensors" in found
+    assert len(found["metrics.jsonl"]) // 2 >= step
 
 
 def test_a_trained_run_needs_no_checkpoint_and_is_tidied(in_folder: Round) -> None:

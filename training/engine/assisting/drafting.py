@@ -8,6 +8,7 @@ against the reference, whichever policy wrote, so the optimum stays what it is (
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from training.engine.assisting.prompting import spread_prompts
@@ -19,17 +20,19 @@ from training.engine.train import train
 
 
 def train_draft(
-    run: RunDirectory, inner: RunDirectory, prompts: Iterable[SamplingPrompt], rows: Iterable[dict[str, Any]]
+    run: RunDirectory,
+    config: TrainConfig,
+    prompts: Iterable[SamplingPrompt],
+    rows: Iterable[dict[str, Any]],
+    probe: Path,
 ) -> RunDirectory:
     """Return the run directory of a draft, trained on the run's pairs and `rows`, with the prompts that it writes for.
 
-    `inner` is that of the reference, which wrote for `prompts`. A training that was interrupted resumes. Raises
-    EngineError subclasses.
+    `probe` is what will rate its completions. A training that was interrupted resumes. Raises EngineError subclasses.
     """
-    draft = open_draft(inner)
+    draft = open_draft(run)
     draft.progress_file = run.progress_file
-    config = draft_settings(inner.read_config())
-    draft.write_config(config)
+    draft.write_config(draft_settings(config, probe))
     with storing(draft.root):
         shutil.copyfile(run.pairs, draft.pairs)
     write_jsonl(draft.assisted_pairs, rows)
@@ -39,15 +42,20 @@ def train_draft(
     except StaleCheckpointError:  # of other pairs or settings, which nothing else needs
         shutil.rmtree(draft.checkpoints)
         train(draft)
+    shutil.rmtree(draft.checkpoints, ignore_errors=True)
     return draft
 
 
-def open_draft(inner: RunDirectory) -> RunDirectory:
-    """Return the run directory of the draft that belongs to the reference's."""
-    return RunDirectory(inner.root / "draft")
+def open_draft(run: RunDirectory) -> RunDirectory:
+    """Return the run directory of the run's draft."""
+    return RunDirectory(run.root / "assist" / "draft")
 
 
-def draft_settings(config: TrainConfig) -> TrainConfig:
+def draft_settings(config: TrainConfig, probe: Path) -> TrainConfig:
     """Return the settings of the training, without what asks for held-out pairs or shows the metrics."""
-    sampling = replace(config.sampling, policy="trained", seed=config.assist.seed + 1)
-    return replace(config, eval_steps=0, keep="last", early_stop=0, trackers=(), sampling=sampling)
+    sampling = replace(
+        config.sampling, policy="trained", seed=config.assist.seed + 1, reference=None, skip_long=True
+    )
+    return replace(
+        config, eval_steps=0, keep="last", early_stop=0, trackers=(), probe=str(probe), sampling=sampling
+    )

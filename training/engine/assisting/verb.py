@@ -16,7 +16,7 @@ from typing import Any
 
 from training.engine.adapters.loading import reference_adapter
 from training.engine.assisting.choosing import Choice, Rated, choose_pairs
-from training.engine.assisting.drafting import open_draft, train_draft
+from training.engine.assisting.drafting import train_draft
 from training.engine.assisting.prompting import count_completions, write_prompts
 from training.engine.assisting.tilting import find_strength
 from training.engine.config import TrainConfig
@@ -50,13 +50,12 @@ def assist(run: RunDirectory) -> None:
         folder = Path(config.probe) if config.probe else (inner if inner.votes.exists() else run).probe
         write_inner(run, inner, config, folder)
         inputs = run.hashes([run.config_file, run.pairs, inner.votes, inner.prompts])
-        skill = None
-        if why := fit_if_asked(inner):
-            rows = []
-        else:
+        skill, rows, written = None, list[dict[str, Any]](), 0
+        if not (why := fit_if_asked(inner)):
             probe = load_probe(folder, base_digests(config))
             skill, why = probe.about["skill"], "" if probe.has_skill else NO_SKILL
-            rows = [] if why else label_pairs(run, inner, config, folder)
+            if not why:
+                rows, written = label_pairs(run, inner, config, folder)
         write_jsonl(run.assisted_pairs, rows)
         summary = {
             "status": "skipped" if why else "assisted",
@@ -64,7 +63,7 @@ def assist(run: RunDirectory) -> None:
             "pairs": len(rows),
             "drafted": sum(row["id"].startswith(DRAFTED) for row in rows),
             "prompts": len({tuple(row["id"].split(" ")[1:-1]) for row in rows}),
-            "completions": 0 if why else count_written(inner, config),
+            "completions": written,
             "mean_label": statistics.fmean(row["label"] for row in rows) if rows else None,
             "skill": skill,
             "seconds": round(time.monotonic() - started, 3),
@@ -97,10 +96,11 @@ def fit_if_asked(inner: RunDirectory) -> str:
 
 def label_pairs(
     run: RunDirectory, inner: RunDirectory, config: TrainConfig, folder: Path
-) -> list[dict[str, Any]]:
-    """Return the lines of assisted_pairs.jsonl: those of the reference's completions, then those of a draft's.
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines of assisted_pairs.jsonl, and how many completions were written for them.
 
-    Their gaps are those of the policy that the scores of the reference's completions describe at `assist.kl`.
+    The pairs of the reference's completions come before those of a draft's. Their gaps are those of the policy that the
+    scores of the reference's completions describe at `assist.kl`.
     """
     settings = config.assist
     prompts = {one.id: one for one in read_prompts(inner.prompts)}
@@ -115,17 +115,14 @@ def label_pairs(
             for name, turn, choice in chosen
         ]
 
+    writers = [inner]
     rows = rows_of(ASSISTED, rated, settings.pairs - settings.drafted_pairs)
     if settings.drafted_pairs and rows:
-        draft = train_draft(run, inner, prompts.values(), rows)
+        written_for = [one for name, one in prompts.items() if name in rated]
+        draft = train_draft(run, config, written_for, rows, folder)
         rows += rows_of(DRAFTED, write_and_rate(draft, folder), settings.drafted_pairs)
-    return rows
-
-
-def count_written(inner: RunDirectory, config: TrainConfig) -> int:
-    """Return how many completions the reference wrote, and the draft if there is one."""
-    writers = [inner, *([open_draft(inner)] if config.assist.drafted_pairs else [])]
-    return sum(one.read_done().get("sample", {}).get("completions", 0) for one in writers)
+        writers.append(draft)
+    return rows, sum(one.read_done()["sample"]["completions"] for one in writers)
 
 
 def write_and_rate(run: RunDirectory, folder: Path) -> dict[str, list[Rated]]:

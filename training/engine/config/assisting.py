@@ -52,8 +52,8 @@ class AssistConfig:
 
     @property
     def drafted_pairs(self) -> int:
-        """The number of pairs that are a draft's."""
-        return round(self.drafted * self.pairs)
+        """The number of pairs that are a draft's: never all of them, as it learns from the others."""
+        return min(round(self.drafted * self.pairs), max(0, self.pairs - 1))
 
     @property
     def completions(self) -> int:
