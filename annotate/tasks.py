@@ -6,6 +6,7 @@ from celery import shared_task
 
 from annotate.exports import jobs
 from annotate.forms.exports import read_selection
+from annotate.imports.files import reception
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,9 @@ def write_export(job_id: str) -> None:
 
 @shared_task(name="annotate.tasks.sweep_exports")
 def sweep_exports() -> None:
-    """Delete expired files, as beat asks for now and then."""
+    """Delete expired files, of exports and of checks, as beat asks for now and then."""
     jobs.sweep()
+    reception.sweep_records()
 
 
 def send(job_id: str) -> None:

@@ -17,6 +17,12 @@ KEYS_SAID = 3  # of metadata, in one remark
 MISSING = object()
 
 
+class Digest(str):
+    """A text of which a check keeps only the digest. It starts with a blank, which no text of a record does."""
+
+    __slots__ = ()
+
+
 @dataclass(eq=False)
 class PromptState:
     """A prompt as it is stored, or will be. `changes` are the columns to write."""
@@ -168,7 +174,7 @@ def opinion_differences(known: OpinionState, said: Said, item: Item, annotator: 
         name = _("the judgment of “%(name)s”") % {"name": printable(annotator, 40)}
         before, after = _in_words(here, item), _in_words(there, item)
         if before == after:
-            before, after = (json.dumps(one[2:], default=str, ensure_ascii=False) for one in (here, there))
+            before, after = (_rest_in_words(one) for one in (here, there))
         yield Difference(known, "said", name, before, after, value=there)
 
 
@@ -181,6 +187,11 @@ def _in_words(said: Said, item: Item) -> str:
     return f"{SIDES[item.keys.index(said.preferred)]}{strength}"
 
 
+def _rest_in_words(said: Said) -> str:
+    rest = ["…" if isinstance(value, Digest) else value for value in said[2:]]
+    return json.dumps(rest, default=str, ensure_ascii=False)
+
+
 def _differences(
     known: PromptState | PairState,
     names: tuple[str, str],
@@ -190,6 +201,9 @@ def _differences(
     if external_id and known.external_id != external_id:
         yield Difference(known, "external_id", names[0], known.external_id, external_id)
     if metadata is None:
+        return
+    if any(isinstance(key, Digest) for key in known.metadata):
+        yield Difference(known, "metadata", names[1], "…", "…", value=dict(metadata))
         return
     keys = [
         key for key in {**known.metadata, **metadata} if _json(known.metadata, key) != _json(metadata, key)
@@ -212,6 +226,8 @@ def _json(values: Mapping[str, Any], key: str) -> str | None:
 def _shown(value: Any) -> str:
     if value is MISSING or value == "":
         return _("missing")
+    if isinstance(value, Digest):
+        value = "…"
     if isinstance(value, str):
         return f"“{printable(value, 40)}”"
     return printable(json.dumps(value, ensure_ascii=False), 40)

@@ -9,8 +9,8 @@ file was found right. An unexpected error ends an import: none is left running f
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
-import uuid
 from collections import Counter
 from typing import Any, BinaryIO, cast
 
@@ -82,7 +82,7 @@ def takes_options(upload: Import) -> bool:
 
 def check_again(upload: Import, options: Options) -> bool:
     """Check a file from its start by other options. False if it is not waiting for them (any more)."""
-    chosen = {**upload.options, **options.dump(), "pass": uuid.uuid4().hex}
+    chosen = {**upload.options, **options.dump()}
     return restart(upload, state=State.CHECKING, options=chosen)
 
 
@@ -157,6 +157,41 @@ def _opened(upload: Import) -> BinaryIO:
 
 
 def _check_some(upload: Import) -> None:
+    """Do a step of a check. Its records are a cache: no fault of them ends it."""
+    if not upload.options.get("pass"):  # of an older version
+        restart(upload, state=State.CHECKING)
+        return
+    for _time in range(2):
+        if not _unchanged(upload).exists():
+            return  # another window was faster
+        try:
+            _check_by_records(upload)
+        except sqlite3.Error as error:  # of the records: Django has errors of its own
+            if earlier.is_busy(error):
+                return  # another window is at it
+            logger.warning("The records of import %s are damaged, and are read again: %s", upload.pk, error)
+            earlier.forget(upload)
+        else:
+            return
+    _check_alone(upload)
+
+
+def _check_alone(upload: Import) -> None:
+    """Do a step of a check without its records: rows meet those alone that are compared together with them."""
+    check = Check(upload.project, Options.of(upload), upload.counts, upload.errors)
+    if not check.earlier.get("alone"):
+        check.earlier["alone"] = True
+        sentence = _(
+            "The server could not keep what it had read. Rows that repeat far earlier ones are counted as new here, "
+            "and are still brought in once."
+        )
+        check.outcome.add(Outcome(remarks=[(upload.line + 1, sentence)]))
+    with _opened(upload) as file:
+        rows = check.take(file, upload.format, (upload.position, upload.line), None)
+        _record_check(upload, check, rows)
+
+
+def _check_by_records(upload: Import) -> None:
     options = Options.of(upload)
     with EarlierRecords(earlier.path_of(upload)) as memory, _opened(upload) as file:
         if not _unchanged(upload).exists():

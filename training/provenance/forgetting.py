@@ -15,6 +15,7 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from annotate.errors import RefusalError
+from annotate.imports.files import earlier
 from annotate.models import (
     Claim,
     Comparison,
@@ -95,6 +96,7 @@ def _forget(target: Target) -> None:
     _drop_comparisons(target)
     if target.upload is not None:
         _drop_with_files(Import.objects.filter(pk=target.upload.pk))
+        transaction.on_commit(partial(earlier.forget, target.upload))
     _drop_with_files(Export.objects.filter(project=project))
     rounds = ", ".join(str(round_.number) for round_ in affected)
     trail.record(

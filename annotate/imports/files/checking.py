@@ -55,12 +55,13 @@ class Check:
         file: BinaryIO,
         format: str,
         start: tuple[int, int],
-        memory: writing.Memory,
+        memory: writing.Memory | None,
         size: float = math.inf,
     ) -> Rows:
         """Check a portion of a file, of `size` bytes at most, and return its rows. `start` is a position and its line.
 
-        A record meets what the memory holds of the file: in a run, that was written before it.
+        A record meets what the memory holds of the file: in a run, that was written before it. Without a memory, it
+        meets what is compared together with it.
         """
         reader = self.options.reader(file, format, *start)
         rows = Rows(reader, writing.portion(reader, ROWS_AT_A_TIME, size), self.options)
@@ -117,7 +118,7 @@ class Check:
             self.counts["characters"] += len(row.text)
             self.kept.append(row)
 
-    def compare(self, items: Iterable[Placed], memory: writing.Memory) -> None:
+    def compare(self, items: Iterable[Placed], memory: writing.Memory | None) -> None:
         """Find out what of these is in the project already, or in what the memory holds of the file."""
         self.outcome.add(writing.compare(self.project, items, memory))
 

@@ -82,6 +82,8 @@ def fetch(project: Project, by: User | None, address: str, format: str = "", *, 
 def restart(upload: Import, **columns: Any) -> bool:
     """Restart the check of a file with these columns changed, and forget what the last one found.
 
+    It is another pass: of its records, and of the steps of windows that still check by the last one.
+
     False, with nothing changed, if the file waits for no options (any more).
     """
     with transaction.atomic():
@@ -90,9 +92,14 @@ def restart(upload: Import, **columns: Any) -> bool:
             | Q(state=State.REFUSED, counts__made__isnull=True)
         )
         counts = {"since": time.time()}
-        changed = waiting.update(position=0, line=0, counts=counts, errors=[], finished_at=None, **columns)
+        options = {**columns.pop("options", upload.options), "pass": uuid.uuid4().hex}
+        changed = waiting.update(
+            position=0, line=0, counts=counts, errors=[], finished_at=None, options=options, **columns
+        )
         if changed:
             upload.refused_rows.all().delete()
+    if changed:
+        earlier.forget(upload)
     return changed == 1
 
 
@@ -147,7 +154,7 @@ def forget_files(upload: Import) -> None:
 
 def sweep() -> None:
     """Delete old files: of uploads that no Import names, of checks that went no further, and of what was refused."""
-    earlier.sweep((timezone.now() - KEPT).timestamp())
+    sweep_records()
     old = timezone.now() - REFUSED_KEPT
     RefusedRow.objects.filter(upload__created_at__lt=old).delete()
     for upload in Import.objects.filter(state=State.REFUSED, finished_at__lt=old).exclude(file=""):
@@ -163,6 +170,11 @@ def sweep() -> None:
         for name in names - named:
             if timezone.now() - storage.get_modified_time(name) > KEPT:
                 storage.delete(name)
+
+
+def sweep_records() -> None:
+    """Delete the records of checks that went no further."""
+    earlier.sweep((timezone.now() - KEPT).timestamp())
 
 
 def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:

@@ -1,12 +1,17 @@
 """The check on the page Import counts what the import then does."""
 
+import os
+import sqlite3
+from contextlib import closing
 from random import Random
 
 import pytest
 from django.core.files.base import ContentFile
 
+from annotate import tasks
 from annotate.imports import uploads
 from annotate.imports.files import checking, earlier, reception
+from annotate.imports.files.earlier import EarlierRecords
 from annotate.models import Import, Prompt
 from tests.annotate.views.uploading import URL, jsonl
 
@@ -139,3 +144,74 @@ def test_the_records_of_a_check_are_gone_with_it(check, project, owner, monkeypa
     assert not earlier.path_of(stopped).exists()
     earlier.sweep(earlier.path_of(left).stat().st_mtime + 1)
     assert not earlier.path_of(left).exists()
+
+
+@pytest.fixture
+def half_checked(project, owner, monkeypatch):
+    """Return an import of 20 rows of which a first step checked 7."""
+    monkeypatch.setattr(checking, "ROWS_AT_A_TIME", 7)
+    rows = jsonl(*(judged(number) for number in range(20)))
+    upload = reception.receive(project, owner, ContentFile(rows, "rows.jsonl"), "jsonl")
+    return uploads.work(upload.pk, 0)
+
+
+def spoil(path):
+    path.write_bytes(b"no database" * 1_000)
+
+
+def replace_by_a_folder(path):
+    path.unlink()
+    (path / "folder").mkdir(parents=True)
+
+
+def make_of_another_version(path):
+    path.unlink()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE record (number INTEGER PRIMARY KEY, item BLOB)")
+
+
+@pytest.mark.parametrize("damage", [spoil, replace_by_a_folder, make_of_another_version])
+def test_damaged_records_never_end_a_check(half_checked, damage):
+    damage(earlier.path_of(half_checked))
+    upload = uploads.work(half_checked.pk, 60)
+    assert (upload.state, upload.counts["rows"]) == (Import.State.READY, 20)
+    assert upload.file.storage.exists(upload.file.name)
+    assert upload.counts.get("alone", False) == (damage is replace_by_a_folder)
+
+
+def test_a_step_ends_while_another_window_has_the_records(half_checked, monkeypatch):
+    monkeypatch.setattr(earlier, "SECONDS", 0.01)
+    with EarlierRecords(earlier.path_of(half_checked)):
+        assert uploads.work(half_checked.pk, 0).counts["rows"] == 7
+    assert uploads.work(half_checked.pk, 60).counts["rows"] == 20
+
+
+def test_a_check_that_restarts_has_records_of_its_own(half_checked):
+    before = earlier.path_of(half_checked)
+    assert reception.restart(half_checked, state=Import.State.CHECKING)
+    half_checked.refresh_from_db()
+    assert not before.exists()
+    assert earlier.path_of(half_checked) != before
+
+
+def test_a_check_without_a_pass_begins_again(half_checked):
+    options = {name: value for name, value in half_checked.options.items() if name != "pass"}
+    Import.objects.filter(pk=half_checked.pk).update(options=options)
+    assert uploads.work(half_checked.pk, 60).counts["rows"] == 20
+
+
+def test_a_window_that_comes_late_leaves_no_records(half_checked):
+    late = Import.objects.get(pk=half_checked.pk)
+    uploads.work(half_checked.pk, 60)
+    uploads._check_some(late)
+    assert not earlier.path_of(late).exists()
+    assert Import.objects.get(pk=late.pk).state == Import.State.READY
+
+
+def test_the_hourly_sweep_deletes_old_records(half_checked):
+    path = earlier.path_of(half_checked)
+    tasks.sweep_exports()
+    assert path.exists()
+    os.utime(path, (0, 0))
+    tasks.sweep_exports()
+    assert not path.exists()

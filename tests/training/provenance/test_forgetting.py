@@ -12,6 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
+from annotate.imports.files import earlier
 from annotate.models import Comparison, Import, Judgment, Policy, Project, Prompt, Snapshot, TrailEntry, User
 from annotate.projects import trail
 from tests import factories
@@ -240,8 +241,17 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     files = train(live_through(project, rosa, teammate))
     brought = ContentFile(b"prompt", "a.csv")
     upload = Import.objects.create(
-        project=project, file=brought, filename="a.csv", format="csv", size=6, state="done"
+        project=project,
+        file=brought,
+        filename="a.csv",
+        format="csv",
+        size=6,
+        state="done",
+        options={"pass": "forgotten"},
     )
+    records = earlier.path_of(upload)
+    records.parent.mkdir(parents=True, exist_ok=True)
+    records.touch()
     gone = Prompt.objects.filter(comparisons=FIRST_ID)
     gone.update(batch=f"import {upload.pk}")
     prompt = gone.get()
@@ -255,6 +265,8 @@ def test_a_prompt_and_an_import_go_with_all_that_came_of_them(
     assert Prompt.objects.count() == Comparison.objects.count() == 15
     assert Import.objects.exists() == (kind == "prompt")
     assert upload.file.storage.exists(upload.file.name) == (kind == "prompt")
+    assert records.exists() == (kind == "prompt")
+    earlier.forget(upload)
     upload.file.delete(save=False)
     assert not files.prompts.exists()
     assert not broken_rules(project)
