@@ -145,12 +145,19 @@ def _json_records(file: BinaryIO) -> Iterator[bytes]:
     if first is None:
         return
     if second is None and not is_array and (inside := _list_in_document(first)) is not None:
-        yield from (json.dumps(one, ensure_ascii=False).encode("utf-8", "surrogateescape") for one in inside)
+        yield from map(_as_line, inside)
         return
     for text in (first, *([] if second is None else [second])):
         yield text.encode("utf-8", "surrogateescape")
     for text in found:
         yield text.encode("utf-8", "surrogateescape")
+
+
+def _as_line(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which the check of the row names
+        return json.dumps(value).encode()
 
 
 def _list_in_document(text: str) -> list[Any] | None:

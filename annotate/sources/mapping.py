@@ -72,11 +72,16 @@ NAMES = {  # of columns, without signs and in small letters
     "strength": "strength margin",
     "rationale": "rationale reason explanation comment comments justification",
     "annotator": "annotator annotatorid worker workerid rater raterid user judge labeler evaluator",
-    "policy_a": "policya modelaname model1 sourcea chosenmodel generatora",
-    "policy_b": "policyb modelbname model2 sourceb rejectedmodel generatorb",
+    "policy_a": "policya modelaname model1 sourcea generatora",
+    "policy_b": "policyb modelbname model2 sourceb generatorb",
     "id": "id uid uuid exampleid itemid index key promptid rowid",
 }
-SAYINGS = ("verdict", "loser", "score_a")  # what says which of two completions is better
+# Policies only beside chosen and rejected completions. Beside A and B such columns are verdicts.
+POLICIES_OF_CHOSEN = {
+    "policy_a": "chosenmodel",
+    "policy_b": "rejectedmodel",
+}
+SAYINGS = ("verdict", "score_a", "loser")  # what says which of two completions is better, as it is proposed
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
 NUMBER_AT_END = re.compile(r"(?<![0-9])[0-9]++$")  # looked for once in each run of digits, however long it is
@@ -174,7 +179,7 @@ class Mapping:
         meaning = self.meanings.get(value) or self._name_side(record, value)
         if not meaning:
             raise RecordError(
-                _("“%(value)s” in %(column)s is no verdict that is known. Say what it means.")
+                _("“%(value)s” in %(column)s is not a known verdict. Say what it means.")
                 % {"value": printable(value, 40), "column": printable(self.columns[role], 40)}
             )
         if role == "loser":
@@ -184,12 +189,18 @@ class Mapping:
         )
 
     def _name_side(self, record: Dictionary[str, Any], value: str) -> str:
-        """Return what a value means: a word, or the name of one completion's author. Nothing where both disagree."""
+        """Return what a value means: a word, or the name of one completion's author. Nothing where both disagree.
+
+        The name alone says nothing where the other completion has no author: the column may hold who was chosen.
+        """
         meaning = self._understand(value)
-        wrote = [side for side in OTHER_SIDE if value and self._word(record, f"policy_{side}") == value]
-        if len(wrote) == 1:
-            return wrote[0] if meaning in ("", wrote[0]) else ""
-        return meaning
+        authors = {side: self._word(record, f"policy_{side}") for side in OTHER_SIDE}
+        wrote = [side for side, author in authors.items() if value and author == value]
+        if len(wrote) != 1:
+            return meaning
+        if meaning:
+            return meaning if meaning == wrote[0] else ""
+        return wrote[0] if all(authors.values()) else ""
 
     def _understand(self, value: str) -> str:
         """Return what a value means by itself: the name of a column, or a word.
@@ -265,9 +276,11 @@ class Mapping:
 
 def advise(columns: Iterable[str]) -> str:
     """Return what to do with records each of which is only a part of what they say, or an empty text."""
-    if not set(columns) >= OF_FLAT_MESSAGES:
+    known = set(columns)
+    if not known >= OF_FLAT_MESSAGES:
         return ""
-    return _(
+    missing = "" if "message_tree_id" in known else _("The column message_tree_id is missing.") + " "
+    return missing + _(
         "Each row is one message of a conversation, which names the one before it (parent_id). Such rows are joined "
         "where they are JSON Lines, JSON or Parquet, message_tree_id names their tree, and the rows of a tree follow "
         "each other. Otherwise import the file of whole trees. Open-Assistant has one beside each file of messages "
@@ -286,9 +299,12 @@ def propose(columns: Iterable[str]) -> dict[str, str]:
         other = next(
             (second if role == first else first for first, second in PAIRS if role in (first, second)), role
         )
-        if not any(name in plain for name in NAMES[other].split()):
+        if other != role and not any(name in plain for name in NAMES[other].split()):
             continue  # of two that go together, both are there or none is
-        for name in names.split():
+        if "chosen" in found and role in (*SAYINGS, "score_b"):
+            continue  # the columns say already which one is better
+        of_chosen = POLICIES_OF_CHOSEN.get(role, "") if "chosen" in found else ""
+        for name in f"{names} {of_chosen}".split():
             if name in plain and plain[name] not in found.values():
                 found[role] = plain[name]
                 break

@@ -4,14 +4,16 @@ The messages of one tree follow each other, and name it. A tree is written where
 lines are blank, so that each line keeps its number. Of the file, one tree is in memory at a time.
 """
 
+import codecs
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
+from annotate.sources.formats.corpora.trees import JOINED
+
 KEYS = frozenset(("message_id", "message_tree_id", "role", "text"))  # and parent_id, but of the first one
-OF_TREE = ("message_tree_id", "tree_state")  # said once of a tree
 LARGEST, BYTES = 10_000, 4 * 1024 * 1024  # lines of a tree, and what they have in the file
 LINE = 8 * 1024 * 1024  # bytes of a line. Nothing is read after a longer one
 
@@ -20,7 +22,12 @@ Message = dict[str, Any]
 
 def is_message(record: object) -> bool:
     """Return whether a record is one message of a tree."""
-    return isinstance(record, dict) and record.keys() >= KEYS and "replies" not in record
+    return (
+        isinstance(record, dict)
+        and record.keys() >= KEYS
+        and "replies" not in record
+        and isinstance(record["message_tree_id"], str | int)
+    )
 
 
 def begins_with_message(line: str | bytes) -> bool:
@@ -29,8 +36,10 @@ def begins_with_message(line: str | bytes) -> bool:
 
 
 def read_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file without their ends."""
+    """Yield the lines of a file without their ends, and without the mark of UTF-8 that it may begin with."""
     file.seek(0)
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
     while line := file.readline(LINE + 1):
         yield line.rstrip(b"\r\n")
         if len(line) > LINE:
@@ -73,7 +82,8 @@ def _join(lines: Iterable[bytes]) -> Iterator[bytes]:
 def _join_group(lines: list[bytes], messages: dict[int, Message]) -> list[bytes]:
     """Return lines in which each tree is in the place of its first message.
 
-    A message that no tree here leads to stays a line, and is refused by its reason. So does what is no message.
+    A message that no tree here leads to stays a line, and is refused by its reason. So does what is not a message. A
+    tree is its lines as they are: serialized again they could be longer, or nested too deep.
     """
     replies: dict[str, list[int]] = defaultdict(list)
     for place, message in messages.items():
@@ -83,9 +93,12 @@ def _join_group(lines: list[bytes], messages: dict[int, Message]) -> list[bytes]
     for root, message in messages.items():
         if message.get("parent_id") is None:
             places = _find_below(root, messages, replies)
+            tree = b'{"%b":[%b]}' % (JOINED.encode(), b",".join(lines[place] for place in places))
+            if len(tree) > LINE:
+                continue
             for place in places:
                 joined[place] = b""
-            joined[root] = _tree([messages[place] for place in places])
+            joined[root] = tree
     return joined
 
 
@@ -98,21 +111,8 @@ def _find_below(root: int, messages: dict[int, Message], replies: dict[str, list
     return found
 
 
-def _tree(messages: list[Message]) -> bytes:
-    of_tree = {key: messages[0][key] for key in OF_TREE if key in messages[0]}
-    own = [
-        {key: value for key, value in message.items() if key not in of_tree or value != of_tree[key]}
-        for message in messages
-    ]
-    record = {**of_tree, "messages": own}
-    try:
-        return json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a character, which the check of the row names
-        return json.dumps(record).encode()
-
-
 def _parse(line: str | bytes) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line if isinstance(line, str) else line.decode())
     except (ValueError, RecursionError):
         return None

@@ -226,7 +226,7 @@ def test_a_bare_number_is_not_guessed_before_a_late_zero(bring_in):
     rows = "q,x,y,lab\n" + "".join(f"{number},a,b,{int(number < 50)}\n" for number in range(60))
     columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=lab"]
     report, error = bring_in("rows.csv", rows, map=columns)
-    assert (report["taken"], "“1” in lab is no verdict that is known" in error) == (0, True)
+    assert (report["taken"], "“1” in lab is not a known verdict" in error) == (0, True)
     assert not Judgment.objects.exists()
 
 
@@ -235,7 +235,7 @@ def test_of_zero_and_one_neither_is_guessed(bring_in):
     rows = "q,x,y,label\nOne,a,b,0\nTwo,a,b,1\n"
     columns = ["prompt=q", "completion_a=x", "completion_b=y", "verdict=label"]
     report, error = bring_in("rows.csv", rows, map=columns)
-    assert (report["taken"], "“1” in label is no verdict that is known" in error) == (0, True)
+    assert (report["taken"], "“1” in label is not a known verdict" in error) == (0, True)
     report, error = bring_in("rows.csv", rows, map=[*columns, "a=0", "b=1"])
     assert (report["taken"], error) == (2, "")
     assert {

@@ -163,6 +163,12 @@ def test_a_record_of_chats_is_not_an_object_of_columns():
     assert read(dump(record), "a.json")[0] == [record]
 
 
+def test_half_a_character_in_a_list_inside_is_left_to_its_row():
+    content = b'{"data": [{"prompt": "a\\ud800"}, {"prompt": "b"}]}'
+    with as_lines(io.BytesIO(content), "rows.json", LIMIT) as found:
+        assert [json.loads(line) for line in found.file] == [{"prompt": "a\ud800"}, {"prompt": "b"}]
+
+
 def test_the_only_line_of_json_lines_is_a_record():
     record = {"query": "Q", "answers": [{"text": "a"}], "scores": [{"of": "a"}]}
     assert read(dump(record), "a.jsonl")[0] == [record]

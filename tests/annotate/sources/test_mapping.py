@@ -6,7 +6,7 @@ import pytest
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.mapping import Mapping, columns_of, propose
+from annotate.sources.mapping import Mapping, advise, columns_of, propose
 
 pytestmark = pytest.mark.once  # files, which no database sees
 
@@ -68,7 +68,7 @@ def test_a_column_of_the_loser_is_read_by_hand(said, opinion):
 def test_a_doubtful_word_for_the_loser_is_refused(said):
     """B is who wrote A."""
     by_hand = Mapping({**PAIR, "loser": "said", "policy_a": "one"})
-    with pytest.raises(RecordError, match=f"“{said}” in said is no verdict"):
+    with pytest.raises(RecordError, match=f"“{said}” in said is not a known verdict"):
         list(by_hand.rows({**ROW, "one": "B", "said": said}))
 
 
@@ -76,7 +76,11 @@ def test_a_doubtful_word_for_the_loser_is_refused(said):
     ("columns", "row", "sentence"),
     [
         *[
-            ({**PAIR, "verdict": "said"}, {**ROW, "said": number}, f"“{number}” in said is no verdict")
+            (
+                {**PAIR, "verdict": "said"},
+                {**ROW, "said": number},
+                f"“{number}” in said is not a known verdict",
+            )
             for number in ("0", 1, "1", "2")
         ],
         (
@@ -121,8 +125,38 @@ def test_a_proposal_is_made_of_names():
     assert propose(["prompt", "model_a", "model_b", "loser"]) == {**sides, "loser": "loser"}
     assert propose(["prompt", "model_a", "model_b", "vote", "loser"]) == {**sides, "verdict": "vote"}
     assert propose(["prompt", "loser"]) == {"prompt": "prompt"}
+    rated = {"prompt": "prompt", "completion_a": "response_a", "completion_b": "response_b"}
+    rated |= {"score_a": "score_a", "score_b": "score_b"}
+    assert propose([*rated.values(), "worse"]) == rated
     assert propose(["source", "target"]) == {"prompt": "source"}
     assert columns_of([{"a": {"b": 1}}, {"c": 2}]) == ["a", "a.b", "c"]
+
+
+def test_models_of_chosen_and_rejected_are_no_sides():
+    models = ["chosen_model", "rejected_model"]
+    chosen = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    assert propose([*chosen, *models]) == {**chosen, "policy_a": "chosen_model", "policy_b": "rejected_model"}
+    sides = {"prompt": "prompt", "completion_a": "response_a", "completion_b": "response_b"}
+    assert propose([*sides.values(), *models, "winner"]) == {**sides, "verdict": "winner"}
+
+
+@pytest.mark.parametrize(
+    ("policies", "of_b"), [({"policy_a": "one"}, "blue"), ({"policy_a": "one", "policy_b": "two"}, "")]
+)
+def test_an_author_says_a_side_only_beside_another(policies, of_b):
+    with pytest.raises(RecordError, match="“red” in said is not a known verdict"):
+        list(
+            Mapping({**PAIR, "verdict": "said", **policies}).rows(
+                {**ROW, "one": "red", "two": of_b, "said": "red"}
+            )
+        )
+
+
+def test_advice_names_the_column_that_is_missing():
+    columns = ["message_id", "parent_id", "role", "text"]
+    assert advise(columns).startswith("The column message_tree_id is missing")
+    assert "is missing" not in advise([*columns, "message_tree_id"])
+    assert advise(columns[1:]) == ""
 
 
 # --- Numbers as verdicts -----------------------------------------------------------------------------------------
@@ -138,11 +172,11 @@ def score(columns, meanings, said):
 
 def test_a_number_is_that_of_a_column():
     assert [score(NUMBERED, {}, said) for said in ("0", "1", 1)] == [(1.0, 0.0), (0.0, 1.0), (0.0, 1.0)]
-    with pytest.raises(RecordError, match="“2” in said is no verdict that is known"):
+    with pytest.raises(RecordError, match="“2” in said is not a known verdict"):
         score(NUMBERED, {}, "2")
     words = {"response_0": (1.0, 0.0), "Response 1": (0.0, 1.0), "output_1": (0.0, 1.0)}
     assert {word: score(NUMBERED, {}, word) for word in words} == words
-    with pytest.raises(RecordError, match="“gpt_1” in said is no verdict that is known"):
+    with pytest.raises(RecordError, match="“gpt_1” in said is not a known verdict"):
         score(NUMBERED, {}, "gpt_1")
     swapped = {**NUMBERED, "completion_a": "response_1", "completion_b": "response_0"}
     assert score(swapped, {}, "1") == (1.0, 0.0)
@@ -152,7 +186,7 @@ def test_beside_a_number_that_is_explained_no_other_is_guessed():
     """A file that counts from 0 says 1 of the second one."""
     columns = {**PAIR, "verdict": "said"}
     assert score(columns, {"0": "a", "1": "b"}, "1") == (0.0, 1.0)
-    with pytest.raises(RecordError, match="“1” in said is no verdict that is known"):
+    with pytest.raises(RecordError, match="“1” in said is not a known verdict"):
         score(columns, {"0": "a"}, "1")
     assert score(columns, {"0": "a"}, "left") == (1.0, 0.0)
 
@@ -161,7 +195,7 @@ def test_the_numbers_of_versions_are_not_places():
     """A 2 beside llama-2 and llama-3 may be the version, or the second one."""
     row = {"q": "Why?", "llama-2": "because", "llama-3": "so", "said": "2"}
     columns = {"prompt": "q", "completion_a": "llama-2", "completion_b": "llama-3", "verdict": "said"}
-    with pytest.raises(RecordError, match="“2” in said is no verdict that is known"):
+    with pytest.raises(RecordError, match="“2” in said is not a known verdict"):
         list(Mapping(columns).rows(row))
     [found] = Mapping(columns).rows({**row, "said": "Llama-2"})
     assert found.opinions[0].scores == (1.0, 0.0)
@@ -184,6 +218,6 @@ def test_the_numbers_of_completions_may_begin_anywhere():
 def test_a_long_verdict_is_refused_at_once():
     """A search from each digit to the end would take minutes."""
     began = time.process_time()
-    with pytest.raises(RecordError, match="is no verdict that is known"):
+    with pytest.raises(RecordError, match="is not a known verdict"):
         score({**PAIR, "verdict": "said"}, {}, "1" * 300_000 + "x")
     assert time.process_time() - began < 1

@@ -1,5 +1,6 @@
 """Messages of conversations, one a row: joined to their trees, as if these had come as such."""
 
+import codecs
 import gzip
 import io
 import json
@@ -66,6 +67,7 @@ FLAT = [*flatten(TREE), *flatten(OTHER)]
         ("messages.json", json.dumps(FLAT).encode()),
         ("train-00000-of-00001.parquet", parquet(FLAT)),
         ("messages.jsonl", b"\n" + jsonl(*FLAT)),
+        ("messages.jsonl", codecs.BOM_UTF8 + jsonl(*FLAT)),
     ],
 )
 def test_messages_say_what_their_trees_say(name: str, content: bytes) -> None:
@@ -98,7 +100,7 @@ def test_a_message_without_its_parent_is_left_out_by_name() -> None:
     lost = [*rows[:2], *flatten(TREE), *rows[2:]]
     found = records(jsonl(*lost))
     assert found[-1] == rows[2]
-    assert found[0]["messages"][-1]["message_id"] == "o1"
+    assert found[0]["oasst_messages"][-1]["message_id"] == "o1"
     with pytest.raises(
         RecordError, match=r"It replies to a message \(o\) that is not among those of its tree"
     ):
@@ -117,7 +119,52 @@ def test_a_large_tree_is_joined_as_far_as_it_may_be(monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as small:
             small.setattr(message_trees, name, most)
             found = records(jsonl(*rows))
-        assert [len(found[0]["messages"]), found[1], found[2]] == [2, None, rows[2]]
+        assert [len(found[0]["oasst_messages"]), found[1], found[2]] == [2, None, rows[2]]
+
+
+def test_a_message_that_is_nested_deep_passes_the_door() -> None:
+    """The depth at which Python gives up depends on what has been called."""
+    first = jsonl(FLAT[0])
+    for depth in (*range(850, 1_000), 100_000):
+        deep = first.rstrip()[:-1] + b', "m": ' + b"[" * depth + b"]" * depth + b"}\n"
+        for content in (first + deep, deep + first):
+            with as_lines(io.BytesIO(content), "messages.jsonl", 10**8) as found:
+                assert len(list(found.file)) == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" + ",".join(["1e15"] * 800_000) + "]", '"\\ud800' + "ж" * 1_900_000 + '"'],
+    ids=["1e15", "half"],
+)
+def test_a_line_grows_no_longer_than_its_messages(value: str) -> None:
+    line = jsonl(FLAT[0]).rstrip()[:-1] + f', "m": {value}}}\n'.encode()
+    [joined, last] = join_messages([line.rstrip(), jsonl(OTHER).rstrip()])
+    assert len(joined) < len(line) + 100
+    assert json.loads(last) == OTHER
+
+
+def test_a_message_too_long_for_a_line_around_it_stays() -> None:
+    line = jsonl({**FLAT[0], "text": ""}).rstrip()
+    line = line.replace(b'"text": "', b'"text": "' + b"x" * (message_trees.LINE - len(line)))
+    assert len(line) == message_trees.LINE
+    assert list(join_messages([line])) == [line]
+    with pytest.raises(RecordError, match="not of the format"):
+        list(OASST.rows(json.loads(line)))
+
+
+def test_chats_with_ids_of_messages_are_not_trees() -> None:
+    one, two = (
+        {"message_id": name, "role": role, "text": "Hi"}
+        for name, role in (("1", "prompter"), ("2", "assistant"))
+    )
+    chat = {"messages": [{**each, "content": "Hi"} for each in ({**one, "role": "user"}, two)]}
+    assert find_format([{"messages": [one, two]}]) != OASST
+    found = find_format([chat])
+    assert found is not None
+    assert found.name == "chats"
+    preferred = find_format([{**chat, "messages": chat["messages"][:1], "chosen": "a b", "rejected": "c"}])
+    assert preferred != OASST
 
 
 def test_one_tree_is_in_memory_at_a_time() -> None:

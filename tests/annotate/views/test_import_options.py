@@ -59,7 +59,7 @@ def test_columns_are_mapped_by_hand_and_remembered(owner, upload, client_for, ch
     columns = {"prompt": "question", "completion_a": "first", "completion_b": "second", "verdict": "said"}
     fields = {f"column_{role}": column for role, column in columns.items()}
     page, made = check(made, by_hand="on", **fields)
-    assert made.errors == [[2, "“0” in said is no verdict that is known. Say what it means."]]
+    assert made.errors == [[2, "“0” in said is not a known verdict. Say what it means."]]
     page, made = check(made, by_hand="on", meaning_a="0", **fields)
     assert (made.state, made.counts["found"]) == (Import.State.READY, {"judged": 1})
     _page, other = upload(content.replace(b"Why", b"How"), "more.csv")

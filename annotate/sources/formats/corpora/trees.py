@@ -15,12 +15,14 @@ from primitives.text import printable
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 DEEPEST, LARGEST = 1_000, 10_000  # messages one below the other, and of a tree
+JOINED = "oasst_messages"  # what `annotate.sources.message_trees` calls messages that were one a row
 KEYS = ("message_id", "role", "text")  # of a message that stands alone
+OF_TREE = ("message_tree_id", "tree_state")  # said once of a tree
 OF_MESSAGE = ("text", "role", "replies", "rank", "parent_id")
 
 
 def _fits(record: Record) -> bool:
-    if fields.are_objects(record.get("messages"), *KEYS):
+    if fields.are_objects(record.get(JOINED), *KEYS):
         return True
     prompt = record.get("prompt")
     return (
@@ -33,7 +35,8 @@ def _fits(record: Record) -> bool:
 
 def _read(record: Record) -> Iterator[Candidate]:
     """Yield a candidate for each message of a prompter: the chat up to it, and the replies with their ranks."""
-    waiting: list[tuple[Mapping[str, Any], list[Message]]] = [(_root(record), [])]
+    tree = _as_tree(record)
+    waiting: list[tuple[Mapping[str, Any], list[Message]]] = [(tree["prompt"], [])]
     count = 0
     while waiting:
         node, before = waiting.pop()
@@ -44,26 +47,31 @@ def _read(record: Record) -> Iterator[Candidate]:
         replies = _replies(node)
         waiting += [(reply, chat) for reply in reversed(replies)]
         if chat[-1]["role"] == "user":
-            yield _candidate(record, node, chat, replies)
+            yield _candidate(tree, node, chat, replies)
 
 
-def _root(record: Record) -> Mapping[str, Any]:
-    """Return the first message of a tree. Messages that were one a row are a list, and name the one before them."""
-    if "messages" not in record:
-        prompt: Mapping[str, Any] = record["prompt"]
-        return prompt
+def _as_tree(record: Record) -> Record:
+    """Return a tree, also of messages that were one a row. Each names the one before it, and its tree."""
+    if JOINED not in record:
+        return record
     replies: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    nodes = [dict(message) for message in record["messages"]]
+    nodes = [dict(message) for message in record[JOINED]]
     for node in nodes[1:]:
         replies[str(node.get("parent_id"))].append(node)
     for node in nodes:
         node["replies"] = replies.pop(str(node["message_id"]), [])
-    return nodes[0]
+    root = nodes[0]
+    of_tree = {key: root[key] for key in OF_TREE if key in root}
+    for node in nodes:
+        for key, value in of_tree.items():
+            if key in node and node[key] == value:
+                del node[key]
+    return {**of_tree, "prompt": root}
 
 
 def _explain(record: Record) -> str:
     """Return why a message that stands alone is left out."""
-    if not all(key in record for key in (*KEYS, "parent_id")):
+    if not all(key in record for key in KEYS) or record.get("parent_id") is None:
         return ""
     return _("It replies to a message (%(id)s) that is not among those of its tree beside it.") % {
         "id": printable(str(record["parent_id"]), 60)
@@ -71,7 +79,7 @@ def _explain(record: Record) -> str:
 
 
 def _candidate(
-    record: Record, node: Mapping[str, Any], chat: list[Message], replies: list[Mapping[str, Any]]
+    tree: Record, node: Mapping[str, Any], chat: list[Message], replies: list[Mapping[str, Any]]
 ) -> Candidate:
     of_assistant = [reply for reply in replies if reply.get("role") == "assistant"]
     ranks = [reply.get("rank") for reply in of_assistant]
@@ -79,7 +87,7 @@ def _candidate(
     places = dict(zip(known, fields.ranked(known), strict=True))
     scores = tuple(None if rank is None else places[fields.number(rank, "rank")] for rank in ranks)
     metadata = {
-        **(fields.rest(record, "prompt", "messages") or {}),
+        **(fields.rest(tree, "prompt") or {}),
         **(fields.rest(node, "message_id", "model_name", *OF_MESSAGE) or {}),
     }
     return Candidate(
