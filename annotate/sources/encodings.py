@@ -90,17 +90,20 @@ def _lines_not_utf8(file: BinaryIO) -> tuple[list[bytes], int]:
     """Return the first lines that are not UTF-8, and how many lines beyond ASCII are."""
     others: list[bytes] = []
     size = are_utf8 = read = 0
+    rest = b""  # of a character inside which a long line was cut
     while (raw := file.readline(LINE)) and read < SEARCHED and size < SAMPLE:
         read += len(raw)
+        raw, rest = rest + raw, b""
         if raw.isascii():
             continue
         try:
-            codecs.utf_8_decode(raw, "strict", False)  # a long line may be cut inside a character
+            _, used = codecs.utf_8_decode(raw, "strict", False)
         except UnicodeDecodeError:
             others.append(raw)
             size += len(raw)
         else:
             are_utf8 += 1
+            rest = raw[used:]
     return others, are_utf8
 
 
