@@ -188,9 +188,8 @@ def test_draft_starts_where_the_policy_does(drafted: RunDirectory, tmp_path: Pat
     shutil.copyfile(drafted.pairs, other.pairs)
     assert main(["train", str(other.root)]) == 0
     settings = json.loads(drafted.config_file.read_text())
-    drafted.config_file.write_text(
-        json.dumps(settings | {"reference": str(other.adapter)})
-    )  # of another rank
+    # Of another rank.
+    drafted.config_file.write_text(json.dumps(settings | {"reference": str(other.adapter)}))
     assert main(["assist", str(drafted.root)]) == 0
     draft = RunDirectory(drafted.root / "assist" / "draft").read_config()
     assert (draft.start_adapter, draft.reference, draft.lora.r) == (None, str(other.adapter), 16)
