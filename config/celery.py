@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.platforms import set_pdeathsig  # type: ignore[attr-defined]
+from celery.platforms import set_pdeathsig  # type: ignore[attr-defined] # its stubs lack it
 from celery.signals import beat_embedded_init, worker_init, worker_process_init
 
 from primitives.garbage import keep_what_is_loaded
@@ -32,5 +32,5 @@ def end_children_with_worker(**_about: Any) -> None:
         if os.getppid() != worker:  # killed before it could be asked
             os._exit(1)
 
-    for begins in (worker_process_init, beat_embedded_init):
-        begins.connect(end_with_worker, weak=False)
+    for child_starts in (worker_process_init, beat_embedded_init):
+        child_starts.connect(end_with_worker, weak=False)

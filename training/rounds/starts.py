@@ -152,4 +152,5 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
 
 
 def make_choice_error(name: str) -> RoundError:
+    """Return the error of a setting that is not for a person to choose."""
     return RoundError(_("is not chosen for a round: Whetstone decides it."), name, separator=" ")
