@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -11,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, ngettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.forms.uploads import OptionsForm, UploadForm
@@ -143,10 +144,10 @@ def _described(upload: Import) -> dict[str, Any]:
         "reasons": _reasons(counts),
         "annotators": len(counts.get("annotators", {})),
         "unused": _unused(counts.get("unused", {})),
-        "adds": _labelled({name: expected[name] for name in expected if name in writing.NEWS}),
+        "adds": _in_words({name: expected[name] for name in expected if name in writing.NEWS}),
         "known": _labelled({name: expected.get(name, 0) for name in KNOWN}),
         "differing": expected.get("different", 0),
-        "made": _labelled(counts.get("made", {})),
+        "made": _in_words(counts.get("made", {})),
         "preview": preview.preview(upload) if upload.state == Import.State.READY else [],
         "raw": preview.table(upload, options) if is_waiting and counts.get("made") is None else None,
         "batch": uploads.batch(upload),
@@ -167,12 +168,32 @@ def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
         "judged": _("Judged pairs"),
         "judgments": _("Judgments from elsewhere"),
         "gold": _("Gold comparisons"),
-        "updated": _("Updated"),
         "duplicates": _("There already"),
         "different": _("There already, but different"),
         "shared_ids": _("Ids used twice"),
     }
     return [(label, counts[name]) for name, label in labels.items() if counts.get(name)]
+
+
+def _in_words(counts: dict[str, int]) -> list[str]:
+    """Return the counts as words for a sentence, such as "2 prompts"."""
+    words = {
+        "prompts": ngettext_lazy("%(shown)s prompt", "%(shown)s prompts", "count"),
+        "pairs": ngettext_lazy("%(shown)s pair to judge", "%(shown)s pairs to judge", "count"),
+        "judged": ngettext_lazy("%(shown)s judged pair", "%(shown)s judged pairs", "count"),
+        "judgments": ngettext_lazy(
+            "%(shown)s judgment from elsewhere", "%(shown)s judgments from elsewhere", "count"
+        ),
+        "gold": ngettext_lazy("%(shown)s gold comparison", "%(shown)s gold comparisons", "count"),
+        "updated": ngettext_lazy("%(shown)s updated", "%(shown)s updated", "count"),
+        "duplicates": ngettext_lazy("%(shown)s there already", "%(shown)s there already", "count"),
+        "different": ngettext_lazy(
+            "%(shown)s there already but different", "%(shown)s there already but different", "count"
+        ),
+        "shared_ids": ngettext_lazy("%(shown)s id used twice", "%(shown)s ids used twice", "count"),
+    }
+    shown = {name: {"count": count, "shown": intcomma(count)} for name, count in counts.items()}
+    return [word % shown[name] for name, word in words.items() if counts.get(name)]
 
 
 def _reasons(counts: dict[str, Any]) -> list[tuple[str, int]]:

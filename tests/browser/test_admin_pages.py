@@ -78,7 +78,7 @@ def test_a_file_is_imported_with_its_progress_shown(project, owner, open_page, t
     expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
     expect(page.get_by_role("row", name="Review 0:")).to_be_visible()
     page.get_by_role("button", name="Import it").click()
-    expect(page.get_by_text("Pairs to judge: 7")).to_be_visible()
+    expect(page.get_by_text("7 pairs to judge")).to_be_visible()
     page.get_by_role("link", name="See the comparisons").click()
     expect(page.get_by_role("link", name="Review 6:")).to_be_visible()
 

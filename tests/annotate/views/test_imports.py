@@ -217,9 +217,7 @@ def test_cancelling_keeps_what_was_brought_in(project, owner, client_for, monkey
     uploads.work(made.pk, 0)
     name = made.file.name
     page = client_for(owner).post(f"{URL}{made.pk}/cancel/", follow=True)
-    assert "Already imported, and kept: Prompts: 1, Pairs to judge: 1." in " ".join(
-        page.content.decode().split()
-    )
+    assert "Already imported, and kept: 1 prompt, 1 pair to judge." in " ".join(page.content.decode().split())
     assert Comparison.objects.count() == 1
     assert not default_storage.exists(name)
     assert uploads.work(made.pk, 5).state == Import.State.CANCELLED
@@ -233,7 +231,7 @@ def test_importing_a_file_again_adds_nothing(owner, upload, client_for):
     made.refresh_from_db()
     assert made.counts["made"] == {"duplicates": 2}
     assert (Prompt.objects.count(), Comparison.objects.count()) == (2, 1)
-    assert b"There already: 2" in page.content
+    assert b"2 there already" in page.content
 
 
 def test_imported_completions_cannot_name_a_sampled_policy(upload):
@@ -370,7 +368,7 @@ def test_a_withdrawn_import_comes_back_corrected(project, owner, upload, client_
     ):
         assert sentence in page.content.decode()
     page = client.post(f"{URL}{made.pk}/start/", {"update": "1"}, follow=True)
-    assert b"Updated: 2" in page.content
+    assert b"2 updated" in page.content
     assert b"There already" not in page.content
     assert (in_queue().count(), Prompt.objects.in_use().count()) == (2, 2)
     gold = Comparison.objects.get(kind="gold")
@@ -382,7 +380,7 @@ def test_what_differs_stays_as_it_is_unless_asked(project, owner, upload, client
     for gold in ("b", "a"):
         _page, made = upload(jsonl(pair(1, gold=gold), pair(f"new {gold}")))
         page = client.post(f"{URL}{made.pk}/start/", follow=True)
-    assert b"There already, but different: 1" in page.content
+    assert b"1 there already but different" in page.content
     assert "What differs was left as it was." in page.content.decode()
     assert Comparison.objects.get(kind="gold").gold_preferred.text == "two"
     assert Comparison.objects.count() == 3
