@@ -10,7 +10,7 @@ from django.urls import reverse
 from annotate.models import Policy, Priority, Project, Prompt, Snapshot
 from annotate.projects.prompts import hold_out_enough
 from tests import factories
-from tests.training.pages import text
+from tests.training.pages import FRAGMENT, text
 from training.models import Round
 from training.rounds import sweeping
 from training.standings.gates import Forecast, forecast, measure_gate, next_level
@@ -137,10 +137,14 @@ def test_the_form_tells_the_chances_and_holds_more_out(
     for number in range(40):
         factories.compare(project, f"Prompt {number}", " a.", " b.")
     client = client_for(owner)
-    page = text(client.get(reverse("ready_pairs", args=[project.slug])))
+    ready = reverse("ready_pairs", args=[project.slug])
+    page = text(client.get(f"{ready}?start"))
     assert "No prompt is held out" in page
     assert "Hold out 20 more" in page
-    assert "Hold out" not in text(client_for(researcher).get(reverse("ready_pairs", args=[project.slug])))
+    assert "Hold out" not in text(client_for(researcher).get(f"{ready}?start"))
+    overview = text(client.get(ready, headers=FRAGMENT))
+    assert "No prompt is held out" in overview
+    assert "<button" not in overview  # there is no form that it would send
     assert (
         client_for(researcher)
         .post(reverse("rounds", args=[project.slug]), {"action": "hold_out"})
@@ -149,8 +153,8 @@ def test_the_form_tells_the_chances_and_holds_more_out(
     )
     client.post(reverse("rounds", args=[project.slug]), {"action": "hold_out", "count": "30"})
     assert project.prompts.filter(held_out=True).count() == 30
-    page = text(client.get(reverse("ready_pairs", args=[project.slug])))
-    assert "The gate compares on 30 held-out prompts" in page
+    assert "The gate compares at most 150 times, on 30 held-out prompts" in text(client.get(f"{ready}?start"))
+    assert "The gate" not in text(client.get(ready, headers=FRAGMENT))
 
 
 def test_more_held_out_prompts_decide_more_often(project: Project) -> None:

@@ -262,7 +262,7 @@ def test_too_few_pairs_disable_the_start_button_and_say_why(
     make_comparisons(7)
     judge(project, teammate)
     assert button()
-    assert "A round needs 8 pairs to train on." in text(client.get(where + "?start"))
+    assert "A round needs 8 pairs to train on." in text(client.get(where + "?start", headers=FRAGMENT))
     assert not button("")  # where there is no form
     from annotate.judgments import judging
     from annotate.queueing import queue
@@ -320,13 +320,13 @@ def test_how_many_pairs_are_ready_is_said_with_what_was_left_out(
     claim = queue.claim(ready_project, teammate)
     assert claim is not None
     judging.record(claim.project, teammate, claim.token, judging.Verdict("both_bad"))
-    fragment = text(
-        client_for(owner).get(reverse("ready_pairs", args=[ready_project.slug]), headers=FRAGMENT)
-    )
+    where = reverse("ready_pairs", args=[ready_project.slug]) + "?start"
+    fragment = text(client_for(owner).get(where, headers=FRAGMENT))
     assert "12 pairs are ready to train on" in fragment
     assert "4 on held-out prompts" in fragment
     assert "1 both bad" in fragment
     assert "<html" not in fragment
+    assert "<h1" in text(client_for(owner).get(where))  # without a script it is a page
 
 
 # --- Django's admin ----------------------------------------------------------------------------------------------

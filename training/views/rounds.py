@@ -131,9 +131,10 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_GET
 @project_view(*READERS)
 def ready_pairs(request: ProjectRequest) -> HttpResponse:
-    """Show how many pairs a round would have now, and what became of the other judgments: a fragment of the list.
+    """Show how many pairs a round would have now, as a page or for one.
 
-    With `start` in the query it may disable the button that starts one, and says why.
+    With `start` in the query it says what became of the other judgments and what the gate can show. It may disable the
+    button that starts a round, and says why.
     """
     context: dict[str, Any] = {"min_pairs": MIN_PAIRS, "starts": "start" in request.GET}
     try:
@@ -146,7 +147,7 @@ def ready_pairs(request: ProjectRequest) -> HttpResponse:
         context |= _prospects(request)
         if not readiness.has_enough:
             context["cannot_start"] = _("A round needs %(min)d pairs to train on.") % {"min": MIN_PAIRS}
-    return render(request, "training/_ready.html", context)
+    return render(request, "training/_ready.html" if request.htmx else "training/ready.html", context)
 
 
 def _prospects(request: ProjectRequest) -> dict[str, Any]:
