@@ -1,5 +1,6 @@
 """The API keeps to its schema: schemathesis sends what it allows and what it does not, as three kinds of people."""
 
+import gc
 import logging
 import shutil
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def site(db: None) -> Iterator[sites.Site]:
         signal.connect(close_old_connections)
     logging.disable(logging.NOTSET)
     shutil.rmtree(settings.RUNS, ignore_errors=True)
+    gc.collect()  # closes those files now, and not in another test
 
 
 def load() -> Any:
