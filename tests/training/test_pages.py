@@ -321,7 +321,7 @@ def test_how_many_pairs_are_ready_is_said_with_what_was_left_out(
     assert claim is not None
     judging.record(claim.project, teammate, claim.token, judging.Verdict("both_bad"))
     fragment = text(
-        client_for(owner).get(reverse("ready_pairs", args=[ready_project.slug]), headers=FRAGMENT)
+        client_for(owner).get(reverse("ready_pairs", args=[ready_project.slug]) + "?start", headers=FRAGMENT)
     )
     assert "12 pairs are ready to train on" in fragment
     assert "4 on held-out prompts" in fragment
