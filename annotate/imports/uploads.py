@@ -147,7 +147,7 @@ def withdraw(upload: Import) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """What an import brought in and that is out of use by now. `is_all` says that nothing of it is left in use."""
+    """The part of an import that is out of use by now. With `is_all`, nothing of it is left in use."""
 
     comparisons: int
     prompts: int
