@@ -158,11 +158,11 @@ def find_withdrawn(upload: Import) -> Withdrawn | None:
     """Return what of an import was withdrawn since, by this page or one by one. None if nothing was."""
     brought = {"project": upload.project_id, "batch": batch(upload)}
     comparisons, prompts = Comparison.objects.filter(**brought), Prompt.objects.filter(**brought)
-    out = [rows.exclude(withdrawn_at=None).count() for rows in (comparisons, prompts)]
-    if not any(out):
-        return None
     is_all = not any(rows.filter(withdrawn_at=None).exists() for rows in (comparisons, prompts))
-    return Withdrawn(*out, is_all)
+    out_of_use = Withdrawn(
+        comparisons.exclude(withdrawn_at=None).count(), prompts.exclude(withdrawn_at=None).count(), is_all
+    )
+    return out_of_use if out_of_use.comparisons or out_of_use.prompts else None
 
 
 def seconds_left(upload: Import) -> float | None:

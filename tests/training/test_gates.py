@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from annotate.models import Policy, Priority, Project, Prompt, Snapshot
 from annotate.projects.prompts import hold_out_enough
+from primitives.evidence import more_needed
 from tests import factories
 from tests.training.pages import text
 from training.models import Round
@@ -207,6 +208,16 @@ def test_an_undecided_gate_says_where_it_leans(
     assert said in page
     assert "more prompts like these would decide it." in page
     assert "Nothing argues against" not in page
+
+
+def test_what_is_still_needed_is_told_in_two_digits(gated: Any, project: Project, teammate: Any) -> None:
+    round_ = gated({f"prompt {number}": 1 for number in range(30)})
+    judge_new(project, teammate, 17)
+    judge_new(project, teammate, 13, wins=False)
+    exact = more_needed(measure_gate(round_).prompts, measure_gate(round_).level)
+    assert exact
+    assert exact > 100
+    assert measure_gate(round_).more_needed == round(exact, -1)
 
 
 def test_a_large_gate_takes_no_long_forecast(project: Project) -> None:

@@ -73,10 +73,15 @@ class Gate:
 
     @property
     def more_needed(self) -> int | None:
-        """Return about how many more prompts like these would decide, in the direction that it leans to."""
+        """Return about how many more prompts like these would decide, in the direction that it leans to.
+
+        Two digits of it mean something.
+        """
         if self.leans == "before":
-            return evidence.more_needed([-one for one in self.prompts], WORSE_LEVEL)
-        return evidence.more_needed(self.prompts, self.level)
+            more = evidence.more_needed([-one for one in self.prompts], WORSE_LEVEL)
+        else:
+            more = evidence.more_needed(self.prompts, self.level)
+        return more and round(more, 2 - len(str(more)))
 
     @property
     def is_settled(self) -> bool:
