@@ -19,6 +19,11 @@ export function clearErrors() {
   for (const notice of notices.querySelectorAll(".error")) notice.remove();
 }
 
+// Take away what was said of an act that is past.
+export function clearSuccesses() {
+  for (const notice of notices.querySelectorAll(".success")) notice.remove();
+}
+
 // A notice that is pointed at, or has the focus, stays.
 function fade(notice) {
   if (notice.classList.contains("error")) return;

@@ -48,6 +48,13 @@ class NewProjectForm(forms.Form):
         return check_base_model(self.cleaned_data["base_model"])
 
 
+def name_settings(columns: str) -> str:
+    """Return the settings that an entry of the trail lists, called as on their page."""
+    fields = ProjectForm.base_fields
+    named = ((column, fields[column].label if column in fields else None) for column in columns.split(", "))
+    return ", ".join(str(label or column.replace("_", " ").capitalize()) for column, label in named)
+
+
 class ProjectForm(forms.ModelForm):  # type: ignore[type-arg] # no subscript at run time
     """Every setting of a project. `groups` gives the page its order."""
 

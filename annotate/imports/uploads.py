@@ -12,6 +12,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from django.db import transaction
@@ -142,6 +143,26 @@ def withdraw(upload: Import) -> tuple[int, int]:
     comparisons = update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
     take_back(judgments(upload))
     return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The part of an import that is out of use by now. With `is_all`, nothing of it is left in use."""
+
+    comparisons: int
+    prompts: int
+    is_all: bool
+
+
+def find_withdrawn(upload: Import) -> Withdrawn | None:
+    """Return what of an import was withdrawn since, by this page or one by one. None if nothing was."""
+    brought = {"project": upload.project_id, "batch": batch(upload)}
+    comparisons, prompts = Comparison.objects.filter(**brought), Prompt.objects.filter(**brought)
+    is_all = not any(rows.filter(withdrawn_at=None).exists() for rows in (comparisons, prompts))
+    out_of_use = Withdrawn(
+        comparisons.exclude(withdrawn_at=None).count(), prompts.exclude(withdrawn_at=None).count(), is_all
+    )
+    return out_of_use if out_of_use.comparisons or out_of_use.prompts else None
 
 
 def seconds_left(upload: Import) -> float | None:

@@ -114,7 +114,7 @@ def moment(at: datetime, form: str = "full") -> SafeString:
     return mark_moment(at, naturaltime(at))
 
 
-ARROWS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
+SYMBOLS = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓", "Enter": "↵"}
 
 
 @register.simple_tag
@@ -122,7 +122,7 @@ def keycap(key: str) -> SafeString:
     """Return a key as it is printed on the keyboard, for the eye alone: the control's name says what it does."""
     if not key:
         return SafeString("")
-    shown = key.upper() if len(key) == 1 else ARROWS.get(key, key)
+    shown = key.upper() if len(key) == 1 else SYMBOLS.get(key, key)
     return format_html('<kbd class="key" aria-hidden="true">{}</kbd>', shown)
 
 

@@ -151,6 +151,7 @@ def _described(upload: Import) -> dict[str, Any]:
         "preview": preview.preview(upload) if upload.state == Import.State.READY else [],
         "raw": preview.table(upload, options) if is_waiting and counts.get("made") is None else None,
         "batch": uploads.batch(upload),
+        "withdrawn": uploads.find_withdrawn(upload) if is_over and counts.get("made") else None,
         "unjudged": uploads.unjudged(upload).count() if is_over else 0,
         "judgments": uploads.judgments(upload).count() if is_over else 0,
         "unused_prompts": uploads.unused_prompts(upload).count() if is_over else 0,

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from annotate.errors import RefusalError
 from annotate.forms.account import AddMemberForm, NewAccountForm, RoleForm
+from annotate.forms.projects import name_settings
 from annotate.models import Invitation, Membership, Role, User
 from annotate.people import invitations, password_links
 from annotate.people.access import ADMINS, ProjectRequest, project_view
@@ -137,6 +138,9 @@ def project_trail(request: ProjectRequest) -> HttpResponse:
     project = request.project
     chosen = {name: make_storable(request.GET.get(name, "")) for name in ("person", "verb")}
     page = trail.browse(project, **chosen, before=trail.parse_key(request.GET.get("before", "")))
+    for entry in page.entries:
+        if entry.verb == trail.Verb.SETTINGS:
+            entry.target = name_settings(entry.target)  # as it is shown: an entry is never stored again
     older = request.GET.copy()
     older["before"] = str(page.older)
     unknown = chosen["verb"] if chosen["verb"] not in ("", *trail.Verb.values) else ""

@@ -14,6 +14,8 @@ export function listenToKeys(screen, acts) {
     const controls = [...document.querySelectorAll("[data-key]")];
     const control = keys.map((key) => controls.find(({ dataset }) => dataset.key === key)).find(Boolean);
     if (!control || control.closest(":disabled")) return;
+    // Enter presses what has the focus. Elsewhere it presses the one button of the page before judging.
+    if (control.id === "start-judging" && event.target.closest("a, button, summary")) return;
     event.preventDefault();
     const { act } = control.dataset;
     if (event.repeat && !["down", "up"].includes(act)) return;

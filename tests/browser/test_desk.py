@@ -260,6 +260,23 @@ def test_guidelines_are_at_hand(project: Any, make_comparisons: Any, open_desk: 
         desk.press("Escape")
 
 
+def test_enter_starts_judging_after_the_guidelines(
+    project: Any, make_comparisons: Any, open_desk: Callable[..., Desk]
+) -> None:
+    project.guidelines = "Prefer **truth** to style."
+    project.save()
+    make_comparisons(2)
+    desk = open_desk()
+    keys = desk.page.get_by_role("link", name="Keys")
+    keys.focus()
+    desk.press("Enter")  # presses what has the focus
+    desk.press("Escape")
+    expect(desk.page.get_by_role("button", name="Start judging")).to_be_visible()
+    desk.page.locator("#main").focus()
+    desk.press("Enter")
+    expect(desk.page.get_by_role("heading", name="Prompt")).to_be_visible()
+
+
 def test_a_flag_is_raised_by_keyboard_and_the_comparison_stays(desk: Desk) -> None:
     before = desk.token
     desk.press("f")
@@ -271,6 +288,7 @@ def test_a_flag_is_raised_by_keyboard_and_the_comparison_stays(desk: Desk) -> No
     assert desk.token == before
     desk.judge("s")
     assert Judgment.objects.get().verdict == "skip"
+    expect(desk.page.get_by_text("Flagged.")).to_have_count(0)  # it spoke of the comparison that is gone
 
 
 def test_the_same_key_shows_and_leaves_raw_text_and_differences(desk: Desk) -> None:

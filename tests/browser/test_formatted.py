@@ -57,6 +57,16 @@ def written(project: Any) -> None:
     Comparison.objects.create(project=project, prompt=prompt, first=first, second=second)
 
 
+def test_a_heading_begins_where_a_paragraph_does(
+    project: Any, teammate: Any, open_page: Callable[..., Page]
+) -> None:
+    compare(project, "Summarize it.", "## Summary\n\nShort.", "Short.")
+    page = open_page(teammate, "/p/reviews/judge/")
+    top = "element => element.getBoundingClientRect().top"
+    heading, paragraph = (page.locator(f"#pane-{side} > *").first.evaluate(top) for side in "ab")
+    assert heading == paragraph
+
+
 def test_formulas_are_typeset_and_others_stay_as_written(
     written: None, open_desk: Callable[..., Desk]
 ) -> None:

@@ -1,6 +1,7 @@
 """Gates: what counts as evidence, how its level is spent over a project's life, and when a gate ends."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.urls import reverse
 
 from annotate.models import Policy, Priority, Project, Prompt, Snapshot
 from annotate.projects.prompts import hold_out_enough
+from primitives.evidence import more_needed
 from tests import factories
 from tests.training.pages import FRAGMENT, text
 from training.models import Round
@@ -137,14 +139,11 @@ def test_the_form_tells_the_chances_and_holds_more_out(
     for number in range(40):
         factories.compare(project, f"Prompt {number}", " a.", " b.")
     client = client_for(owner)
-    ready = reverse("ready_pairs", args=[project.slug])
-    page = text(client.get(f"{ready}?start"))
+    where = reverse("ready_pairs", args=[project.slug]) + "?start"
+    page = text(client.get(where))
     assert "No prompt is held out" in page
     assert "Hold out 20 more" in page
-    assert "Hold out" not in text(client_for(researcher).get(f"{ready}?start"))
-    overview = text(client.get(ready, headers=FRAGMENT))
-    assert "No prompt is held out" in overview
-    assert "<button" not in overview  # there is no form that it would send
+    assert "Hold out" not in text(client_for(researcher).get(where))
     assert (
         client_for(researcher)
         .post(reverse("rounds", args=[project.slug]), {"action": "hold_out"})
@@ -153,8 +152,32 @@ def test_the_form_tells_the_chances_and_holds_more_out(
     )
     client.post(reverse("rounds", args=[project.slug]), {"action": "hold_out", "count": "30"})
     assert project.prompts.filter(held_out=True).count() == 30
-    assert "The gate compares at most 150 times, on 30 held-out prompts" in text(client.get(f"{ready}?start"))
-    assert "The gate" not in text(client.get(ready, headers=FRAGMENT))
+    page = text(client.get(where))
+    assert "on 30 held-out prompts" in page
+
+
+def test_only_the_form_offers_to_hold_out_more(project: Project, owner: Any, client_for: Any) -> None:
+    """Elsewhere the button would belong to no form, and do nothing."""
+    for number in range(40):
+        factories.compare(project, f"Prompt {number}", " a.", " b.")
+    where = reverse("ready_pairs", args=[project.slug])
+    assert "<button" in text(client_for(owner).get(where + "?start", headers=FRAGMENT))
+    assert "<button" not in text(client_for(owner).get(where, headers=FRAGMENT))
+
+
+@pytest.mark.parametrize(
+    ("entered", "most"), [("20", 20), ("", 150), ("x", 150), ("9" * 30, 150), ("-1", 150), ("0", 0)]
+)
+def test_the_chances_are_those_of_the_gate_in_the_form(
+    project: Project, owner: Any, client_for: Any, entered: str, most: int
+) -> None:
+    Prompt.objects.create(project=project, content="held", digest="held", held_out=True)
+    where = reverse("ready_pairs", args=[project.slug])
+    page = text(client_for(owner).get(where, {"start": "", "gate_comparisons": entered}))
+    if most:
+        assert f"at most {most} times" in page
+    else:
+        assert "A gate of 0 comparisons measures nothing" in page
 
 
 def test_more_held_out_prompts_decide_more_often(project: Project) -> None:
@@ -184,3 +207,32 @@ def test_an_undecided_gate_says_where_it_leans(
     assert said in page
     assert "more prompts like these would decide it." in page
     assert "Nothing argues against" not in page
+
+
+def test_what_is_still_needed_is_told_in_two_digits(gated: Any, project: Project, teammate: Any) -> None:
+    round_ = gated({f"prompt {number}": 1 for number in range(30)})
+    judge_new(project, teammate, 17)
+    judge_new(project, teammate, 13, wins=False)
+    exact = more_needed(measure_gate(round_).prompts, measure_gate(round_).level)
+    assert exact
+    assert exact > 100
+    assert measure_gate(round_).more_needed == round(exact, -1)
+
+
+def test_a_large_gate_takes_no_long_forecast(project: Project) -> None:
+    Prompt.objects.bulk_create(
+        Prompt(project=project, content=f"{number}", digest=f"{number}", held_out=True)
+        for number in range(1300)
+    )
+    started = time.process_time()
+    for comparisons in (1300, 100_000):
+        chances = dict(forecast(project, comparisons).chances)
+        assert 0.9 < chances[0.6] <= chances[0.7] <= 1
+    assert time.process_time() - started < 3
+
+
+def test_many_comparisons_on_one_prompt_take_no_long_forecast(project: Project) -> None:
+    Prompt.objects.create(project=project, content="one", digest="one", held_out=True)
+    started = time.process_time()
+    assert dict(forecast(project, 100_000).chances)[0.7] < 0.1
+    assert time.process_time() - started < 3

@@ -51,8 +51,8 @@ PEOPLE = {
 GUIDELINES = """\
 ## Which review likes its film better?
 
-A small model goes on writing where an opening of a film review stops. Prefer the completion that
-**speaks better of the film**.
+A small model goes on writing where an opening of a film review stops. \
+Prefer the completion that **speaks better of the film**.
 
 - Weigh what is said about acting, story, music, pictures, pace and ending together.
 - *Much better*: one praises, the other damns. *Slightly better*: the same mood, one word warmer.

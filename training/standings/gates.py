@@ -22,6 +22,7 @@ from primitives.statistics import Estimate
 from training.models import Round
 from training.standings.levels import UNPLANNED_LEVEL, WORSE_LEVEL, level_of
 
+MOST_UNITS, MOST_EACH = 800, 50  # that a forecast counts: more of either takes longer, and says hardly more
 SHARES = (0.6, 0.65, 0.7)  # of wins among what is no tie, for which a form tells the chance to decide
 USUAL_TIES = 0.25
 
@@ -72,10 +73,15 @@ class Gate:
 
     @property
     def more_needed(self) -> int | None:
-        """Return about how many more prompts like these would decide, in the direction that it leans to."""
+        """Return about how many more prompts like these would decide, in the direction that it leans to.
+
+        Two digits of it mean something.
+        """
         if self.leans == "before":
-            return evidence.more_needed([-one for one in self.prompts], WORSE_LEVEL)
-        return evidence.more_needed(self.prompts, self.level)
+            more = evidence.more_needed([-one for one in self.prompts], WORSE_LEVEL)
+        else:
+            more = evidence.more_needed(self.prompts, self.level)
+        return more and round(more, 2 - len(str(more)))
 
     @property
     def is_settled(self) -> bool:
@@ -198,10 +204,11 @@ class Forecast:
 def forecast(project: Project, comparisons: int) -> Forecast:
     """Return the chances that a gate of at most so many comparisons calls the policy better, for each of SHARES."""
     prompts = project.prompts.for_rounds().filter(held_out=True).count()
-    units = min(prompts, comparisons)
+    units = min(prompts, comparisons, MOST_UNITS)
     if not units:
         return Forecast(prompts, ())
-    design = Design(units, max(1, comparisons // units), USUAL_TIES, next_level(project))
+    each = min(max(1, comparisons // min(prompts, comparisons)), MOST_EACH)
+    design = Design(units, each, USUAL_TIES, next_level(project))
     found = tuple((share, evidence.chance_to_refute(design, share)) for share in SHARES)
     return Forecast(prompts, found)
 

@@ -18,7 +18,7 @@ from annotate.projects.prompts import hold_out_more, sensible_more, spare_prompt
 from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import deciding, state_machine
-from training.rounds.plan import Plan, dotted
+from training.rounds.plan import MOST_COMPARISONS, Plan, dotted
 from training.rounds.readiness import find_readiness
 from training.rounds.starts import RoundError
 from training.rounds.state_machine import MIN_PAIRS
@@ -136,7 +136,8 @@ def ready_pairs(request: ProjectRequest) -> HttpResponse:
     With `start` in the query it says what became of the other judgments and what the gate can show. It may disable the
     button that starts a round, and says why.
     """
-    context: dict[str, Any] = {"min_pairs": MIN_PAIRS, "starts": "start" in request.GET}
+    starts = "start" in request.GET
+    context: dict[str, Any] = {"min_pairs": MIN_PAIRS, "starts": starts}
     try:
         readiness = find_readiness(request.project)
     except RoundError as error:
@@ -144,7 +145,8 @@ def ready_pairs(request: ProjectRequest) -> HttpResponse:
     else:
         context |= {"account": readiness.account, "last": readiness.last}
         context["new_judgments"] = readiness.new_judgments
-        context |= _prospects(request)
+        if starts:
+            context |= _prospects(request)
         if not readiness.has_enough:
             context["cannot_start"] = _("A round needs %(min)d pairs to train on.") % {"min": MIN_PAIRS}
     return render(request, "training/_ready.html" if request.htmx else "training/ready.html", context)
@@ -152,10 +154,19 @@ def ready_pairs(request: ProjectRequest) -> HttpResponse:
 
 def _prospects(request: ProjectRequest) -> dict[str, Any]:
     """Return what the next gate can show, and how many more prompts may be held out for it."""
-    planned = request.project.sampling_settings.get("gate_comparisons", Plan.gate_comparisons)
+    planned = _gate_size(request)
     found = forecast(request.project, planned)
     spare = min(spare_prompts(request.project).count(), sensible_more(request.project, planned))
     return {"forecast": found, "gate_size": planned, "spare": spare}
+
+
+def _gate_size(request: ProjectRequest) -> int:
+    """Return how many gate comparisons the form asks for. What cannot be asked for gives those of the project."""
+    entered = request.GET.get("gate_comparisons", "")
+    if entered.isdecimal() and len(entered) <= len(str(MOST_COMPARISONS)):
+        return min(int(entered), MOST_COMPARISONS)
+    usual: int = request.project.sampling_settings.get("gate_comparisons", Plan.gate_comparisons)
+    return usual
 
 
 @project_view(*READERS, post=ADMINS)

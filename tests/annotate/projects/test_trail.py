@@ -29,6 +29,14 @@ def test_only_admins_read_a_projects_trail(request, project, client_for, who, st
     assert client_for(request.getfixturevalue(who) if who else None).get(URL).status_code == status
 
 
+def test_changed_settings_are_called_as_on_their_page(project, owner, client_for):
+    trail.record(trail.Verb.SETTINGS, owner, project=project, target="ask_rationale, reasons, lease_minutes")
+    trail.record(trail.Verb.IMPORTED, owner, project=project, target="reasons, criteria")  # a file's name
+    page = client_for(owner).get(URL).content.decode()
+    assert "Ask for a rationale, Reasons, Minutes a claim lasts" in page
+    assert "reasons, criteria" in page
+
+
 def test_an_entry_is_neither_changed_nor_deleted(project, owner, teammate):
     entry = trail.record(trail.Verb.ROLE, owner, project=project, subject=teammate, role="admin")
     entries = TrailEntry.objects.filter(pk=entry.pk)

@@ -386,6 +386,23 @@ def test_what_differs_stays_as_it_is_unless_asked(project, owner, upload, client
     assert Comparison.objects.count() == 3
 
 
+def test_the_page_of_an_import_says_what_was_withdrawn_since(project, owner, upload, client_for):
+    _page, made = upload(jsonl(pair(1), pair(2), pair(3)))
+    client = client_for(owner)
+    before = client.post(f"{URL}{made.pk}/start/", follow=True).content.decode()
+    assert "Withdrawn since:" not in before
+    assert "See the comparisons" in before
+    Comparison.objects.earliest("pk").withdraw()
+    some = client.get(f"{URL}{made.pk}/").content.decode()
+    assert "Withdrawn since: 1 comparison." in " ".join(some.split())
+    assert "See the comparisons" in some
+    client.post(f"{URL}{made.pk}/withdraw/")
+    after = client.get(f"{URL}{made.pk}/").content.decode()
+    assert "Withdrawn since: 3 comparisons, 3 prompts." in " ".join(after.split())
+    assert "See the comparisons" not in after
+    assert "Let the policy write" not in after
+
+
 def test_prompts_imported_by_mistake_are_withdrawn(project, owner, upload, client_for):
     client = client_for(owner)
     _page, made = upload(b"prompt\tid\nQ\t1\n", "a.tsv")
