@@ -282,7 +282,6 @@ def test_a_round_cut_off_before_scaling_goes_on_with_it(
     assert f"{found['final']['kl']['value']:.2f}" in page
 
 
-@pytest.mark.chaos
 def test_a_lost_rounds_work_is_neither_redone_nor_written_twice(
     ready_project: Project, owner: Any, tiny: Any
 ) -> None:
