@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from annotate.errors import RefusalError
 from annotate.models import Project, Prompt, prompt_digest
@@ -13,6 +14,10 @@ from annotate.models.texts import PromptQuerySet
 from annotate.text.chats import Content
 
 HELD_OUT_AT_LEAST = 10  # prompts, or a third of a project that has fewer than thirty
+
+HAS_COMPLETIONS = gettext_lazy(
+    "It has completions, which were written for it as it is. Import the corrected one instead."
+)
 
 
 def correct_prompt(
@@ -27,12 +32,7 @@ def correct_prompt(
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         old = Prompt.objects.select_for_update().filter(project=project, pk=prompt_id).first()
         if old is None or not Prompt.objects.unused().filter(pk=prompt_id).exists():
-            raise RefusalError(
-                _(
-                    "It has completions, which were written for it as it is. Import the corrected one instead."
-                ),
-                "content",
-            )
+            raise RefusalError(str(HAS_COMPLETIONS), "content")
         digest = prompt_digest(content, tools)
         if digest == old.digest:
             return old

@@ -232,6 +232,9 @@ def _hold_out(request: ProjectRequest, prompt: Prompt, *, held_out: bool) -> Non
 def correct_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
     """Show a prompt that nothing was written for yet, and store it corrected."""
     found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
+    if request.method == "GET" and found.completions.exists():  # the list that led here is older
+        messages.error(request, prompt_changes.HAS_COMPLETIONS)
+        return redirect("prompts", request.project.slug)
     form = PromptForm(request.POST or None, prompt=found)
     if form.is_valid():
         try:

@@ -179,7 +179,7 @@ def test_the_outcome_shows_every_figure(finished: Round, owner: Any, client_for:
     assert "Samples that make no comparison: 2 identical, 0 empty" in page
     assert "1 chat was refused by the model" in page
     assert "Rows are not packed." in page
-    assert "scaled to 64 % of what was trained, which keeps its budget of 2 nats" in page
+    assert "scaled to 64 % of what was trained, to keep its budget of 2 nats" in page
     assert '1.68 <span class="muted small">1.34 to 2.35</span>' in page  # as it is kept
     assert "6.30" in page  # as it was trained
     assert "dashed: ln 2 = 0.693" in page

@@ -278,7 +278,7 @@ def test_a_round_cut_off_before_scaling_goes_on_with_it(
     assert (files.unscaled / "adapter_model.safetensors").read_bytes() == trained
     assert (files.adapter / "adapter_model.safetensors").read_bytes() != trained
     page = client_for(owner).get(again.get_absolute_url()).content.decode()
-    assert "which keeps its budget of 0.01 nats" in page
+    assert "to keep its budget of 0.01 nats" in page
     assert f"{found['final']['kl']['value']:.2f}" in page
 
 

@@ -139,6 +139,13 @@ def test_a_correction_that_cannot_be_is_refused(prompts, owner, client_for, numb
     assert Prompt.objects.count() == 3
 
 
+def test_a_prompt_that_is_used_is_not_offered_for_correction(prompts, owner, client_for):
+    client = client_for(owner)
+    page = client.get(f"{URL}{prompts[2].pk}/", follow=True)
+    assert page.redirect_chain == [(URL, 302)]
+    assert "It has completions" in page.content.decode()
+
+
 def test_a_prompt_is_held_out_until_it_is_used(project, prompts, owner, client_for):
     client = client_for(owner)
     address = f"{URL}{prompts[2].pk}/change/"
