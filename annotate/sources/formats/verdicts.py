@@ -12,18 +12,6 @@ from annotate.sources.formats.format import Record
 from annotate.sources.messages import is_chat
 from primitives.text import printable
 
-# Keys that say which completion is better, whatever their values mean.
-VERDICT = re.compile(
-    r"winner|loser|(?<!c)losing|verdict|prefer|better|worse|worst|best|judg|vote|rank|(?<!gene)rating|choice$|chosen|reject"
-    r"|score[-_ ]?[ab0-9]$",
-    re.IGNORECASE,
-)
-# Keys that say it where their value is a verdict or a number, and may be about anything else.
-HINT = re.compile(
-    r"(.*[ _-])?(overall|result|outcome|pick|picked|select|selected|selection|decision|favou?rite)"
-    r"([ _-](answer|response|output|completion|model|option))?",
-    re.IGNORECASE,
-)
 # Keys that say which completion is worse. A verdict under one of them means the opposite.
 LOSER = re.compile(
     r"loser|(?<!c)losing|worse|worst|reject|dispreferr"
@@ -195,22 +183,6 @@ def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opi
     scores = (0.5, 0.5) if strength == 0 else fields.chosen(0 if strength < 0 else 1)
     size = min(max(round(abs(strength)), 1), STRONGEST)
     return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)
-
-
-def holds_verdict(record: Record, *used: str) -> bool:
-    """Return whether another key of a record says which completion is better."""
-    return any(
-        value not in (None, "", [])
-        and isinstance(key, str)
-        and (VERDICT.search(key) is not None or hints_verdict(key, value))
-        for key, value in record.items()
-        if key not in used
-    )
-
-
-def hints_verdict(key: str, value: object) -> bool:
-    """Return whether a key such as “selected” or “overall” has a word or a number, which may be a verdict."""
-    return HINT.fullmatch(key) is not None and (fields.is_number(value) or isinstance(value, str))
 
 
 def find_answers(record: Record) -> list[str]:

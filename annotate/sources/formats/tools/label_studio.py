@@ -10,6 +10,7 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.signs import VERDICT, holds_verdict
 from annotate.sources.formats.tools.side_by_side import (
     Texts,
     as_strength,
@@ -19,11 +20,9 @@ from annotate.sources.formats.tools.side_by_side import (
     read_texts,
 )
 from annotate.sources.formats.verdicts import (
-    VERDICT,
     are_called_answers,
     check_question,
     find_answers,
-    holds_verdict,
     read_answer,
 )
 from primitives.text import printable
