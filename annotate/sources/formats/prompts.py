@@ -21,7 +21,9 @@ VERDICT = (
 WORDS = (
     "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
 )
-FOREIGN_NOUN = "(antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ)"
+FOREIGN_NOUN = (
+    "(antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ)"
+)
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
     rf"{VERDICT}|{FOREIGN}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"

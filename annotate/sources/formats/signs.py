@@ -26,7 +26,8 @@ FOREIGN = (
 )
 # Keys that say it, or say something near it: what they hold would be forgotten.
 NEAR = re.compile(
-    rf"{VERDICT.pattern}|(?<![a-z])wins?$|(?<![a-z])margin|reward|feedback|annotations?$|{FOREIGN}", re.IGNORECASE
+    rf"{VERDICT.pattern}|(?<![a-z])wins?$|(?<![a-z])margin|reward|feedback|annotations?$|{FOREIGN}",
+    re.IGNORECASE,
 )
 # Keys that say it where their value is a verdict or a number, and may be about anything else.
 HINT = re.compile(

@@ -220,6 +220,11 @@ def _split(key: str) -> tuple[str, str]:
     return (match[1].rstrip(" _-"), match[2]) if match else (key, "")
 
 
+def find_place(key: str) -> str:
+    """Return the number or the letter at the end of a key such as “answer_2”, or an empty text."""
+    return _split(key)[1]
+
+
 def find_prompt(record: Record, answers: Sequence[str]) -> str:
     """Return the key of the one text that is the prompt, or an empty text."""
     known = (*fields.PROMPT_KEYS, *CONTEXTS)
