@@ -1,4 +1,4 @@
-"""What says which completion is better is never forgotten: such a file is neither of comparisons nor of prompts."""
+"""A verdict that is not understood is never forgotten: such a file is neither of comparisons nor of prompts."""
 
 from typing import Any
 
