@@ -21,7 +21,16 @@ from annotate.sources.formats.corpora import (
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
 from annotate.sources.formats.judges import alpaca, arena, benchmarks, reward_models, vertex
 from annotate.sources.formats.tools import argilla, crowds, label_studio, prodigy, toloka
-from annotate.sources.formats.trainers import clouds, llama_factory, openai, others, paddle, transcripts, trl
+from annotate.sources.formats.trainers import (
+    clouds,
+    llama_factory,
+    named,
+    openai,
+    others,
+    paddle,
+    transcripts,
+    trl,
+)
 
 FORMATS: tuple[Format, ...] = (
     *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
@@ -54,7 +63,7 @@ FORMATS: tuple[Format, ...] = (
         llama_factory.TORCHTUNE,
         llama_factory.KTO,
     ),
-    *(trl.STEP_DPO, trl.PREFERENCES, trl.KTO, trl.NAMED, panels.RATERS, columns.SIDE_BY_SIDE),
+    *(trl.STEP_DPO, trl.PREFERENCES, trl.KTO, trl.NAMED, named.NAMED, panels.RATERS, columns.SIDE_BY_SIDE),
     *(prompts.PROMPT, prompts.CHAT, prompts.ALPACA),
 )
 

@@ -132,6 +132,11 @@ UNCLEAR: list[dict[str, Any]] = [
         "model_b": "m",
     },
     {"prompt": "Sky?", "response_0": "Blue.", "response_1": "Green.", "label": 1},
+    {"prompt": "Sky?", "preferred": "gpt-4", "rejected": "llama"},
+    {"prompt": "Sky?", "preferred": "Response A", "dispreferred": "Response B"},
+    {"prompt": "Sky?", "A": "It is.", "B": "It is not.", "preferred_answer": "A", "rejected_answer": "B"},
+    {"query": "Sky?", "positive": "It is blue.", "negative": "Grass is green."},
+    {"prompt": "Sky?", "better": "It is blue.", "worse": "It is green."},
 ]
 
 
@@ -192,7 +197,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"prompt": "a", "chosen": [{"role": "judge", "content": "a"}], "rejected": "b"},
         "the role “judge”",
     ),
-    ("llmbar", {"input": "a", "output_1": "b", "output_2": "c", "label": 3}, "not of the format “LLMBar, OffsetBias”"),
+    (
+        "llmbar",
+        {"input": "a", "output_1": "b", "output_2": "c", "label": 3},
+        "not of the format “LLMBar, OffsetBias”",
+    ),
     (
         "alpaca-eval",
         {"instruction": "a", "output_1": "b", "output_2": "c", "preference": 7},
@@ -270,7 +279,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         },
         "work was rejected",
     ),
-    ("paddle", {"src": ["a"], "tgt": ["b"], "response": ["c", "d"], "sort": [1, 0]}, "one text more than tgt"),
+    (
+        "paddle",
+        {"src": ["a"], "tgt": ["b"], "response": ["c", "d"], "sort": [1, 0]},
+        "one text more than tgt",
+    ),
     ("paddle", {"src": "a", "response": [["b", "c"], "d"], "sort": [1, 0]}, "response must be text"),
     ("vertex-rlhf", {"input_text": "a", "candidate_0": "b", "candidate_1": "c", "choice": 2}, "0, 1"),
     (

@@ -261,4 +261,23 @@ CASES: list[Case] = [
             )
         ],
     ),
+    (
+        "preferred-rejected",
+        {"instruction": "Name it.", "input": "Sky?", "accepted": "It is blue.", "rejected": "It is green."},
+        [Candidate("Name it.\nSky?", (Answer("It is blue."), Answer("It is green.")), (FIRST,))],
+    ),
+    (
+        "preferred-rejected",
+        {"question": "Sky?", "losing_answer": "It is green.", "winning_answer": "It is blue.", "topic": "x"},
+        [
+            Candidate(
+                "Sky?", (Answer("It is blue."), Answer("It is green.")), (FIRST,), metadata={"topic": "x"}
+            )
+        ],
+    ),
+    (
+        "preferred-rejected",
+        {"prompt": SKY, "preferred": [assistant("Blue.")], "dispreferred": [assistant("Green.")]},
+        [pair(SKY)],
+    ),
 ]
