@@ -1,6 +1,7 @@
 """`python manage.py import_file PROJECT FILE`: any file of prompts or preferences, recognised or mapped by hand."""
 
 import json
+import shlex
 import sys
 import tempfile
 from argparse import ArgumentParser
@@ -263,10 +264,8 @@ def unknown(options: Options) -> str:
     if options.advice:
         return f"Its format is not recognised. {options.advice}"
     columns = ", ".join(f"“{name}”" for name in options.columns[:SHOWN])
-    proposed = mapping.propose(options.columns) or {
-        "prompt": options.columns[0] if options.columns else "COLUMN"
-    }
-    by_hand = " ".join(f"--map {role}={column}" for role, column in proposed.items())
+    proposed = {"prompt": "COLUMN", **options.proposal}
+    by_hand = " ".join(f"--map {shlex.quote(f'{role}={column}')}" for role, column in proposed.items())
     return (
         f"Its format is not recognised. It has the columns {columns}. Say what they are, for instance: {by_hand}. "
         f"The keys are {', '.join(mapping.ROLES)}."
