@@ -92,9 +92,9 @@ def _rows_of_table(value: dict[str, Any]) -> list[dict[str, Any]] | None:
         if are_rows and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
             return [dict(zip(names, row, strict=True)) for row in data]
     if isinstance(value.get("features"), list) and isinstance(rows, list) and rows:
-        found = [row.get("row") for row in rows if isinstance(row, dict) and not row.get("truncated_cells")]
-        if len(found) == len(rows) and all(isinstance(row, dict) for row in found):
-            return found
+        whole = [row.get("row") for row in rows if isinstance(row, dict) and not row.get("truncated_cells")]
+        found = [row for row in whole if isinstance(row, dict)]
+        return found if len(found) == len(rows) else None
     return None
 
 

@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 from annotate.imports.expansion import Choices
 from annotate.imports.reader import KEYS, Reader, RowError
 from annotate.models import Import
-from annotate.sources import mapping, proposals
 from annotate.sources.formats import FORMATS, Format, find_format
+from annotate.sources.mappings import mapping, proposals
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 
 ROWS, MAPPED, UNKNOWN = "rows", "mapping", ""  # values of Options.format beside the names of formats

@@ -21,8 +21,9 @@ from annotate.imports.files import reception, whole
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.files.rows import Row
 from annotate.models import Project
-from annotate.sources import encodings, lines, mapping, remote
+from annotate.sources import encodings, lines, remote
 from annotate.sources.errors import FileError
+from annotate.sources.mappings import mapping
 
 SECONDS = 3_600  # for a file at an address
 SHOWN = 10  # reasons, and columns

@@ -6,8 +6,8 @@ import pytest
 
 from annotate.sources.candidates import Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.mapping import Mapping, columns_of
-from annotate.sources.proposals import propose
+from annotate.sources.mappings.mapping import Mapping, columns_of
+from annotate.sources.mappings.proposals import propose
 
 pytestmark = pytest.mark.once  # files, which no database sees
 

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from annotate.sources.formats.signs import FOREIGN, HINT, VERDICT
 from annotate.sources.formats.verdicts import LOSER, read_verdict
-from annotate.sources.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
+from annotate.sources.mappings.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
 from annotate.sources.messages import is_chat
 
 # Of a file with one message of a conversation a row, such as Open-Assistant's.
