@@ -30,8 +30,9 @@ from annotate.models import Import
 from annotate.pairs.downloads import download
 from annotate.people.access import ADMINS
 from annotate.projects import trail
-from annotate.sources import encodings, mapping
+from annotate.sources import encodings
 from annotate.sources.errors import FileError
+from annotate.sources.mappings import mapping
 from primitives.text import printable
 
 STEP_SECONDS = 1.5  # of work in one request: far below any gateway's patience

@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.imports.files.options import MAPPED, ROWS, UNKNOWN, Options
 from annotate.sources.encodings import ENCODINGS
-from annotate.sources.mapping import MEANINGS, ROLES
-from annotate.sources.mapping import Mapping as ByHand
+from annotate.sources.mappings.mapping import MEANINGS, ROLES
+from annotate.sources.mappings.mapping import Mapping as ByHand
 from primitives.text import printable
 
 

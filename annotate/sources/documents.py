@@ -67,6 +67,8 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
     """
     if not isinstance(value, dict) or len(value) < FEWEST_COLUMNS:
         return None
+    if (rows := _rows_of_table(value)) is not None:
+        return rows
     columns = list(value.values())
     if all(isinstance(column, dict) and column and column.keys() == columns[0].keys() for column in columns):
         if not all(place.isdecimal() for place in columns[0]):
@@ -77,6 +79,23 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
     if any(isinstance(cell, dict) for column in columns for cell in column):
         return None
     return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _rows_of_table(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the rows of a table in one object, as pandas (“split”), W&B and the viewer of Hugging Face write it.
+
+    A row of the viewer whose texts are cut is none.
+    """
+    names, data, rows = value.get("columns"), value.get("data"), value.get("rows")
+    if isinstance(names, list) and isinstance(data, list) and data:
+        are_rows = all(isinstance(row, list) and len(row) == len(names) for row in data)
+        if are_rows and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return [dict(zip(names, row, strict=True)) for row in data]
+    if isinstance(value.get("features"), list) and isinstance(rows, list) and rows:
+        whole = [row.get("row") for row in rows if isinstance(row, dict) and not row.get("truncated_cells")]
+        found = [row for row in whole if isinstance(row, dict)]
+        return found if len(found) == len(rows) else None
+    return None
 
 
 def _objects(window: "_Window") -> Iterator[str]:

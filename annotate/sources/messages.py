@@ -44,8 +44,19 @@ def is_chat(value: object) -> bool:
 
 
 def is_message(value: object) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether a value looks like a message of OpenAI's form or of ShareGPT's."""
-    return isinstance(value, Mapping) and ("role" in value or ("from" in value and "value" in value))
+    """Return whether a value looks like a message of OpenAI's form or of ShareGPT's, or of ColossalChat's between."""
+    return isinstance(value, Mapping) and (
+        "role" in value or ("from" in value and ("value" in value or "content" in value))
+    )
+
+
+def is_answered(value: object) -> bool:
+    """Return whether a value looks like a chat that ends with the assistant's message."""
+    if not is_chat(value):
+        return False
+    last = value[-1]  # type: ignore[index]
+    speaker = last.get("role", last.get("from"))
+    return isinstance(speaker, str) and (speaker in CALLERS or SPEAKERS.get(speaker.lower()) == "assistant")
 
 
 def read_chat(value: object, name: str) -> Chat:
@@ -231,7 +242,8 @@ def _is_plain(message: object) -> bool:
 def _read_message(message: object, where: Where) -> dict[str, Any]:
     if not is_message(message):
         raise RecordError(_("%(where)s must be an object with role and content.") % {"where": _place(where)})
-    key, said = ("role", "content") if "role" in message else ("from", "value")
+    key = "role" if "role" in message else "from"
+    said = "value" if key == "from" and "value" in message else "content"
     speaker = message[key]
     if _is_call(message):
         return {"role": "assistant", "content": None, "tool_calls": _read_calls(message[said], where)}

@@ -10,7 +10,7 @@ from annotate.imports import uploads
 from annotate.imports.expansion import BECOMES
 from annotate.imports.files.options import MAPPED, Options
 from annotate.models import Export, Import
-from annotate.sources.mapping import COLUMNS, MEANINGS
+from annotate.sources.mappings.mapping import COLUMNS, MEANINGS
 
 FORMATS = ["jsonl", "csv", "txt"]
 LONGEST_NAME = 1_000  # of a column

@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 from annotate.imports.expansion import Choices
 from annotate.imports.reader import KEYS, Reader, RowError
 from annotate.models import Import
-from annotate.sources import mapping
 from annotate.sources.formats import FORMATS, Format, find_format
+from annotate.sources.mappings import mapping, proposals
 from annotate.text.json_values import DEPTH, JSONError, parse_json
 
 ROWS, MAPPED, UNKNOWN = "rows", "mapping", ""  # values of Options.format beside the names of formats
@@ -44,6 +44,7 @@ class Options:
     recognised: str = ROWS  # what it was found to be, before a person chose
     usual: str = SAID_BY_ROWS  # what such rows mostly become
     columns: tuple[str, ...] = ()
+    proposal: Mapping[str, str] = field(default_factory=dict)  # role -> column, as names and values suggest
     columns_mapped: Mapping[str, str] = field(default_factory=dict)  # role -> column
     # Value of the verdict -> key of mapping.MEANINGS.
     meanings: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Options:
     @property
     def advice(self) -> str:
         """Return what to do with a file that can neither be recognised nor be mapped well, or an empty text."""
-        return mapping.advise(self.columns) if self.format == UNKNOWN else ""
+        return proposals.advise(self.columns) if self.format == UNKNOWN else ""
 
     @property
     def label(self) -> str:

@@ -22,7 +22,8 @@ from annotate.imports.files import options as choosing
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.files.storage_errors import is_disk_full, storage_error
 from annotate.models import Import, Project, RefusedRow, User
-from annotate.sources import lines, mapping, remote
+from annotate.sources import lines, remote
+from annotate.sources.mappings import proposals
 from primitives.text import make_storable
 
 FOLDER = str(Import._meta.get_field("file").upload_to)
@@ -193,6 +194,11 @@ def inspect(found: lines.Lines) -> tuple[Options, list[Any]]:
         becomes=recognised.becomes,
         usual=recognised.becomes,
         columns=tuple(map(make_storable, columns)),
+        proposal={
+            role: column
+            for role, column in proposals.propose(columns, records).items()
+            if column == make_storable(column)
+        },
     )
     return options, records
 
@@ -222,7 +228,7 @@ def proposed(upload: Import) -> Options:
         before = Options.of(used)
         if set(before.columns_mapped.values()) <= set(options.columns) and before.columns_mapped:
             return replace(options, columns_mapped=before.columns_mapped, meanings=before.meanings)
-    return replace(options, columns_mapped=mapping.propose(options.columns))
+    return replace(options, columns_mapped=options.proposal or proposals.propose(options.columns))
 
 
 def _store(upload: Import, field: str, content: File[Any]) -> int:

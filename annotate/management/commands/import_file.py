@@ -1,6 +1,7 @@
 """`python manage.py import_file PROJECT FILE`: any file of prompts or preferences, recognised or mapped by hand."""
 
 import json
+import shlex
 import sys
 import tempfile
 from argparse import ArgumentParser
@@ -20,8 +21,9 @@ from annotate.imports.files import reception, whole
 from annotate.imports.files.options import MAPPED, UNKNOWN, Options
 from annotate.imports.files.rows import Row
 from annotate.models import Project
-from annotate.sources import encodings, lines, mapping, remote
+from annotate.sources import encodings, lines, remote
 from annotate.sources.errors import FileError
+from annotate.sources.mappings import mapping
 
 SECONDS = 3_600  # for a file at an address
 SHOWN = 10  # reasons, and columns
@@ -263,10 +265,8 @@ def unknown(options: Options) -> str:
     if options.advice:
         return f"Its format is not recognised. {options.advice}"
     columns = ", ".join(f"“{name}”" for name in options.columns[:SHOWN])
-    proposed = mapping.propose(options.columns) or {
-        "prompt": options.columns[0] if options.columns else "COLUMN"
-    }
-    by_hand = " ".join(f"--map {role}={column}" for role, column in proposed.items())
+    proposed = {"prompt": "COLUMN", **options.proposal}
+    by_hand = " ".join(f"--map {shlex.quote(f'{role}={column}')}" for role, column in proposed.items())
     return (
         f"Its format is not recognised. It has the columns {columns}. Say what they are, for instance: {by_hand}. "
         f"The keys are {', '.join(mapping.ROLES)}."

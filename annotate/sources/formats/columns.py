@@ -10,17 +10,16 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
+from annotate.sources.formats.signs import VERDICT, hints_verdict, holds_verdict
 from annotate.sources.formats.tools.side_by_side import read_texts
 from annotate.sources.formats.verdicts import (
     LOSER,
     NAMED_LOSER,
-    VERDICT,
     are_called_answers,
     explain_loser,
     find_answers,
     find_policies,
     find_prompt,
-    hints_verdict,
     read_loser,
     read_verdict,
     read_winner,
@@ -89,8 +88,9 @@ def _fits(record: Record) -> bool:
         return False
     # A verdict under a name that says nothing keeps it from becoming comparisons without one.
     used = (find_prompt(record, columns.answers), *find_policies(record, columns.answers))
-    return not any(
-        read_verdict(value, columns.answers) for key, value in columns.others.items() if key not in used
+    others = {key: value for key, value in columns.others.items() if key not in used}
+    return not holds_verdict(others) and not any(
+        read_verdict(value, columns.answers) for value in others.values()
     )
 
 

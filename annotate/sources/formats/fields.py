@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.sources.candidates import Answer, Candidate, Content, Opinion
+from annotate.sources.candidates import Answer, Candidate, Content, Message, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats.format import Record
 from annotate.sources.media import IMAGES, find_losses, inline_images, name_media, place_images
@@ -168,6 +168,26 @@ def with_system(prompt: Content, record: Record) -> Content:
         if system and system.strip() and not has_own:
             return [{"role": "system", "content": system}, *as_chat(prompt)]
     return prompt
+
+
+def with_history(prompt: Content, record: Record) -> Content:
+    """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message."""
+    history: list[Message] = []
+    turns = cell(record.get("history")) or []
+    for turn in turns if isinstance(turns, list) else [turns]:
+        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
+            raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
+        history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    return with_system([*history, *as_chat(prompt)] if history else prompt, record)
+
+
+def is_history(value: object) -> bool:
+    """Return whether a value is a list of turns, each a question and its answer."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, list) and len(turn) == 2 for turn in value)
+    )
 
 
 def chosen(place: int, count: int = 2) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ class Format:
     `fits` looks at the keys of a record and at the types of their values. `read` is called for records that fit, and
     returns what one says. `becomes` names what such files are mostly brought in as, and `is_fixed` that they are that
     first of all, whatever else they hold. `explain` says what is wrong with a record that almost fits, if it can.
+    `contradicts` says that a record gives the format's numbers another meaning: one such record is enough.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Format:
     read: Callable[[Record], Candidate | Iterable[Candidate]]
     is_fixed: bool = False
     explain: Callable[[Record], str] = lambda _record: ""
+    contradicts: Callable[[Record], bool] = lambda _record: False
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
+from annotate.sources.formats.signs import FOREIGN, stand_beside
 from annotate.sources.messages import is_chat, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
@@ -20,9 +21,14 @@ VERDICT = (
 WORDS = (
     "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
 )
+FOREIGN_NOUN = (
+    "(antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ)"
+)
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
-    rf"{VERDICT}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))", re.IGNORECASE
+    rf"{VERDICT}|{FOREIGN}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"
+    rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$",
+    re.IGNORECASE,
 )
 ANSWER = re.compile(NOUN, re.IGNORECASE)
 # Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
@@ -69,6 +75,8 @@ def _read_key(key: str) -> _Signs:
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
     completions = 0
+    if stand_beside(key for key, value in record.items() if isinstance(key, str) and isinstance(value, str)):
+        return True
     for key, value in record.items():
         if not isinstance(key, str) or value in (None, ""):
             continue

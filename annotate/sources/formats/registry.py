@@ -1,33 +1,45 @@
 """All formats, the most specific first, and the choice among them by the first records of a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
-from annotate.sources.formats import columns, prompts, whetstone
+from annotate.sources.formats import columns, panels, prompts, whetstone
 from annotate.sources.formats.corpora import (
     conversations,
     helpsteer,
+    lists,
     ratings,
     safety,
     summaries,
     threads,
     trees,
+    vision,
 )
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
-from annotate.sources.formats.judges import alpaca, arena, benchmarks, reward_models
-from annotate.sources.formats.tools import argilla, crowds, label_studio, toloka
-from annotate.sources.formats.trainers import clouds, llama_factory, openai, others, transcripts, trl
+from annotate.sources.formats.judges import alpaca, arena, benchmarks, reward_models, vertex
+from annotate.sources.formats.tools import argilla, crowds, label_studio, prodigy, toloka
+from annotate.sources.formats.trainers import (
+    clouds,
+    llama_factory,
+    named,
+    openai,
+    others,
+    paddle,
+    transcripts,
+    trl,
+)
 
 FORMATS: tuple[Format, ...] = (
     *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
     *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
-    *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO),
+    *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO, prodigy.CHOICE),
     *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),
     *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
     *(reward_models.LISTS, reward_models.PROMETHEUS, reward_models.JUDGELM),
+    *(vertex.AUTOSXS, vertex.PAIRWISE),
     *(
         ratings.ULTRAFEEDBACK,
         ratings.CODE,
@@ -41,7 +53,8 @@ FORMATS: tuple[Format, ...] = (
     *(threads.STACK_EXCHANGE, threads.SHP, threads.WEBGPT, threads.SAFE),
     *(safety.BEAVERTAILS, safety.CVALUES, safety.ALIGN_ANYTHING),
     *(summaries.PAIRS, summaries.AXIS, trees.OASST),
-    *(openai.PREFERENCES, clouds.NOVA, clouds.GEMINI),
+    *(lists.GPT4_LLM, lists.FINE_GRAINED, vision.RLHF_V, vision.VLFEEDBACK),
+    *(openai.PREFERENCES, clouds.NOVA, clouds.GEMINI, clouds.VERTEX, paddle.PREFERENCES),
     *(transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO, others.MEDICAL),
     *(
         llama_factory.ALPACA,
@@ -50,7 +63,7 @@ FORMATS: tuple[Format, ...] = (
         llama_factory.TORCHTUNE,
         llama_factory.KTO,
     ),
-    *(trl.PREFERENCES, trl.KTO, trl.NAMED, columns.SIDE_BY_SIDE),
+    *(trl.STEP_DPO, trl.PREFERENCES, trl.KTO, trl.NAMED, named.NAMED, panels.RATERS, columns.SIDE_BY_SIDE),
     *(prompts.PROMPT, prompts.CHAT, prompts.ALPACA),
 )
 
@@ -65,7 +78,11 @@ def find_format(records: Sequence[object]) -> Format | None:
     """
     for format in FORMATS:
         fitting = [record for record in records if format.recognise(record)]
-        if fitting and len(fitting) >= SHARE * len(records):
+        if not fitting or any(
+            isinstance(record, Mapping) and format.contradicts(record) for record in records
+        ):
+            continue
+        if len(fitting) >= SHARE * len(records):
             return replace(format, becomes=_becomes(format, fitting))
     return None
 

@@ -12,18 +12,6 @@ from annotate.sources.formats.format import Record
 from annotate.sources.messages import is_chat
 from primitives.text import printable
 
-# Keys that say which completion is better, whatever their values mean.
-VERDICT = re.compile(
-    r"winner|loser|(?<!c)losing|verdict|prefer|better|worse|worst|best|judg|vote|rank|(?<!gene)rating|choice$|chosen|reject"
-    r"|score[-_ ]?[ab0-9]$",
-    re.IGNORECASE,
-)
-# Keys that say it where their value is a verdict or a number, and may be about anything else.
-HINT = re.compile(
-    r"(.*[ _-])?(overall|result|outcome|pick|picked|select|selected|selection|decision|favou?rite)"
-    r"([ _-](answer|response|output|completion|model|option))?",
-    re.IGNORECASE,
-)
 # Keys that say which completion is worse. A verdict under one of them means the opposite.
 LOSER = re.compile(
     r"loser|(?<!c)losing|worse|worst|reject|dispreferr"
@@ -197,22 +185,6 @@ def read_scale(strength: float, annotator: str = "", rationale: str = "") -> Opi
     return Opinion(scores, "", annotator, None if strength == 0 else size, rationale)
 
 
-def holds_verdict(record: Record, *used: str) -> bool:
-    """Return whether another key of a record says which completion is better."""
-    return any(
-        value not in (None, "", [])
-        and isinstance(key, str)
-        and (VERDICT.search(key) is not None or hints_verdict(key, value))
-        for key, value in record.items()
-        if key not in used
-    )
-
-
-def hints_verdict(key: str, value: object) -> bool:
-    """Return whether a key such as “selected” or “overall” has a word or a number, which may be a verdict."""
-    return HINT.fullmatch(key) is not None and (fields.is_number(value) or isinstance(value, str))
-
-
 def find_answers(record: Record) -> list[str]:
     """Return the keys of texts side by side, such as answer1 and answer2: none where there are several such rows.
 
@@ -246,6 +218,11 @@ def _split(key: str) -> tuple[str, str]:
     """Return the stem and the place of a key such as “answer_2”; the place is empty if it names none."""
     match = WITH_NUMBER.fullmatch(key) or WITH_LETTER.fullmatch(key)
     return (match[1].rstrip(" _-"), match[2]) if match else (key, "")
+
+
+def find_place(key: str) -> str:
+    """Return the number or the letter at the end of a key such as “answer_2”, or an empty text."""
+    return _split(key)[1]
 
 
 def find_prompt(record: Record, answers: Sequence[str]) -> str:

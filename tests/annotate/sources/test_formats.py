@@ -12,11 +12,22 @@ from hypothesis import strategies as st
 from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import FORMATS, find_format
-from tests.annotate.sources.cases import Case, clouds, corpora, crowds, judges, own, safety, tools, trainers
+from tests.annotate.sources.cases import (
+    Case,
+    clouds,
+    corpora,
+    crowds,
+    judges,
+    more,
+    own,
+    safety,
+    tools,
+    trainers,
+)
 
 pytestmark = pytest.mark.once  # files, which no database sees
 
-FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own)
+FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own, more)
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
 BY_NAME = {format.name: format for format in FORMATS}
 
@@ -121,6 +132,11 @@ UNCLEAR: list[dict[str, Any]] = [
         "model_b": "m",
     },
     {"prompt": "Sky?", "response_0": "Blue.", "response_1": "Green.", "label": 1},
+    {"prompt": "Sky?", "preferred": "gpt-4", "rejected": "llama"},
+    {"prompt": "Sky?", "preferred": "Response A", "dispreferred": "Response B"},
+    {"prompt": "Sky?", "A": "It is.", "B": "It is not.", "preferred_answer": "A", "rejected_answer": "B"},
+    {"query": "Sky?", "positive": "It is blue.", "negative": "Grass is green."},
+    {"prompt": "Sky?", "better": "It is blue.", "worse": "It is green."},
 ]
 
 
@@ -138,6 +154,18 @@ def test_a_file_has_a_format_if_nearly_all_records_do() -> None:
         list(found.rows(bad))
     assert find_format([good, bad]) is None
     assert find_format([]) is None
+
+
+def test_a_number_of_another_count_keeps_a_file_unknown() -> None:
+    """A file that counts from 0 may say 1 of the second output in nearly all of its rows."""
+    pair = {"input": "Sky?", "output_1": "Blue.", "output_2": "Green."}
+    assert find_format([{**pair, "label": 1}] * 9 + [{**pair, "label": 3}]) is not None
+    assert find_format([{**pair, "label": 1}] * 9 + [{**pair, "label": 0}]) is None
+
+
+def test_a_label_of_a_question_is_not_a_rating_of_an_answer() -> None:
+    asked = {"role": "user", "content": "Sky?"}
+    assert find_format([{"messages": [asked], "label": 1}]) is None
 
 
 def test_a_file_becomes_what_its_records_hold() -> None:
@@ -169,7 +197,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"prompt": "a", "chosen": [{"role": "judge", "content": "a"}], "rejected": "b"},
         "the role “judge”",
     ),
-    ("llmbar", {"input": "a", "output_1": "b", "output_2": "c", "label": 3}, "not of the format “LLMBar”"),
+    (
+        "llmbar",
+        {"input": "a", "output_1": "b", "output_2": "c", "label": 3},
+        "not of the format “LLMBar, OffsetBias”",
+    ),
     (
         "alpaca-eval",
         {"instruction": "a", "output_1": "b", "output_2": "c", "preference": 7},
@@ -246,6 +278,38 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
             "OUTPUT:result": "a",
         },
         "work was rejected",
+    ),
+    (
+        "paddle",
+        {"src": ["a"], "tgt": ["b"], "response": ["c", "d"], "sort": [1, 0]},
+        "one text more than tgt",
+    ),
+    ("paddle", {"src": "a", "response": [["b", "c"], "d"], "sort": [1, 0]}, "response must be text"),
+    ("vertex-rlhf", {"input_text": "a", "candidate_0": "b", "candidate_1": "c", "choice": 2}, "0, 1"),
+    (
+        "autosxs",
+        {"inference_context": "a", "response_a": "b", "response_b": "c", "choice": "x"},
+        "choice must be A, B",
+    ),
+    (
+        "prodigy",
+        {
+            "text": "a",
+            "options": [{"id": 1, "text": "b"}, {"id": 2, "text": "c"}],
+            "accept": [1, 2],
+            "answer": "accept",
+        },
+        "accept must name one",
+    ),
+    (
+        "fine-grained-rlhf",
+        {"question": "a", **{f"prediction {n}": str(n) for n in range(1, 5)}, "preference": [3] * 6},
+        "0, 1, 2",
+    ),
+    (
+        "llama-factory-kto",
+        {"messages": [{"role": "user", "content": "a"}], "label": 1},
+        "must end with a message of the assistant",
     ),
 ]
 

@@ -87,6 +87,15 @@ CONTAINERS = {
     "object.json": json.dumps({"version": 1, "about": {"rows": ROWS}}, indent=2).encode(),
     "columns.json": dump({name: [row[name] for row in ROWS] for name in ROWS[0]}),
     "pandas.json": dump({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]}),
+    "split.json": dump(
+        {"columns": list(ROWS[0]), "index": [0, 1], "data": [list(row.values()) for row in ROWS]}
+    ),
+    "viewer.json": dump(
+        {
+            "features": [{"name": name} for name in ROWS[0]],
+            "rows": [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in enumerate(ROWS)],
+        }
+    ),
     "one-line.json": dump({"version": 1, "rows": ROWS}),
     "objects.json": b"\n".join(json.dumps(row, indent=1).encode() for row in ROWS),
     "named-wrongly.txt": dump(ROWS),
@@ -139,6 +148,12 @@ def test_columns_of_pandas_are_joined_by_their_keys():
         {"prompt": "p0", "chosen": "good0", "rejected": "bad0"},
         {"prompt": "p1", "chosen": "good1", "rejected": "bad1"},
     ]
+
+
+def test_rows_whose_texts_are_cut_are_not_read() -> None:
+    rows = [{"row": {"prompt": "Sk", "chosen": "b"}, "truncated_cells": ["prompt"]}]
+    with pytest.raises(FileError, match="several lists"):
+        read(dump({"features": [{"name": "prompt"}], "rows": rows}), "viewer.json")
 
 
 def test_cells_under_no_name_are_kept_by_their_number() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.mapping import Mapping, advise, columns_of, propose
+from annotate.sources.mappings.mapping import Mapping, columns_of
+from annotate.sources.mappings.proposals import advise, propose
 
 pytestmark = pytest.mark.once  # files, which no database sees
 

@@ -12,7 +12,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
-from annotate.sources.formats.verdicts import holds_verdict
+from annotate.sources.formats.signs import holds_verdict
 from annotate.sources.messages import as_answer, is_transcript, read_content, read_transcript
 
 # --- UltraFeedback -----------------------------------------------------------------------------------------------

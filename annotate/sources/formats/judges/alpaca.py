@@ -9,7 +9,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
-from annotate.sources.formats.verdicts import holds_verdict
+from annotate.sources.formats.signs import holds_verdict
 
 OUTPUTS = ("output_1", "output_2")
 USED = ("instruction", "input", *OUTPUTS, "generator_1", "generator_2", "preference")

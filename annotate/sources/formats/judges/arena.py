@@ -1,6 +1,6 @@
 """MT-Bench and Chatbot Arena: questions of several turns, and battles of two models with their winner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -19,24 +19,38 @@ SIDES = ("model_a", "model_b")
 # --- Questions ---------------------------------------------------------------------------------------------------
 
 
-def _fits_question(record: Record) -> bool:
+VICUNA = {"question_id", "text", "category"}  # the keys of a question of Vicuna's, which has one turn
+
+
+def _turns_of(record: Record) -> list[str]:
+    """Return the turns of a question; none if it is something else. Arena-Hard's are objects."""
+    if record.keys() == VICUNA:
+        return [record["text"]] if isinstance(record["text"], str) else []
     turns = record.get("turns")
-    is_question = isinstance(turns, list) and bool(turns) and all(isinstance(turn, str) for turn in turns)
-    return is_question and "question_id" in record and "choices" not in record
+    if not isinstance(turns, list) or "question_id" not in record or "choices" in record:
+        return []
+    found = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in turns]
+    texts = [turn for turn in found if isinstance(turn, str)]
+    return texts if len(texts) == len(found) else []
 
 
 def _read_question(record: Record) -> Candidate:
     """Return the first turn as the prompt. What follows it is metadata: it depends on the answer."""
-    metadata = fields.rest(record, "question_id", "turns") or {}
-    if later := record["turns"][1:]:
+    first, *later = _turns_of(record)
+    metadata = fields.rest(record, "question_id", "turns", "text") or {}
+    if later:
         metadata["turns"] = later
     external_id = fields.name_of(record["question_id"])
-    return fields.candidate(
-        record, (), record["turns"][0], external_id=external_id, metadata=metadata or None
-    )
+    return fields.candidate(record, (), first, external_id=external_id, metadata=metadata or None)
 
 
-QUESTIONS = Format("mt-bench-questions", noop("MT-Bench questions"), PROMPTS, _fits_question, _read_question)
+QUESTIONS = Format(
+    "mt-bench-questions",
+    noop("MT-Bench questions"),
+    PROMPTS,
+    lambda record: bool(_turns_of(record)),
+    _read_question,
+)
 
 
 # --- Battles -----------------------------------------------------------------------------------------------------

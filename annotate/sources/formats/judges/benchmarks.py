@@ -1,4 +1,4 @@
-"""PandaLM, Auto-J and LLMBar: pairs of responses with the verdicts of annotators, each with its own numbers."""
+"""PandaLM, Auto-J, LLMBar and OffsetBias: pairs of responses with verdicts, each with its own numbers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -95,18 +95,37 @@ AUTO_J = Format("auto-j", noop("Auto-J"), JUDGED, _fits_autoj, _read_autoj)
 # --- LLMBar ------------------------------------------------------------------------------------------------------
 
 
+PROMPTS = ("input", "instruction")  # the latter of OffsetBias
+
+
+def _is_pair(record: Record) -> bool:
+    said = [record[key] for key in PROMPTS if record.get(key) not in (None, "")]
+    return len(said) == 1 and isinstance(said[0], str) and fields.has_texts(record, "output_1", "output_2")
+
+
 def _fits_llmbar(record: Record) -> bool:
-    return fields.has_texts(record, "input", "output_1", "output_2") and _is_code(record.get("label"), 1, 2)
+    return _is_pair(record) and _is_code(record.get("label"), 1, 2)
+
+
+def _counts_from_zero(record: Record) -> bool:
+    return _is_pair(record) and _is_code(record.get("label"), 0)
 
 
 def _read_llmbar(record: Record) -> Candidate:
     return fields.candidate(
         record,
-        ("input", "output_1", "output_2", "label"),
-        record["input"],
+        (*PROMPTS, "output_1", "output_2", "label"),
+        record[next(key for key in PROMPTS if record.get(key))],
         [Answer(record["output_1"]), Answer(record["output_2"])],
         [Opinion(_scores(record, "label", {1: FIRST, 2: SECOND}))],
     )
 
 
-LLMBAR = Format("llmbar", noop("LLMBar"), JUDGED, _fits_llmbar, _read_llmbar)
+LLMBAR = Format(
+    "llmbar",
+    noop("LLMBar, OffsetBias"),
+    JUDGED,
+    _fits_llmbar,
+    _read_llmbar,
+    contradicts=_counts_from_zero,
+)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
 from annotate.sources.candidates import Candidate, Opinion
+from annotate.sources.documents import rows_of_columns
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
@@ -17,6 +18,7 @@ from annotate.sources.formats.tools.side_by_side import (
     has_texts,
     keep_readable,
     note,
+    read_ratings,
     read_texts,
     with_losses,
 )
@@ -89,19 +91,21 @@ def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opi
     """Return a user's opinion: of the one question whose answer is about the completions. Raises RecordError."""
     found: list[Opinion] = []
     notes: list[str] = []
-    ratings: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     strength = None
     for question, value in answers:
-        if name := _rated_name(question, value, texts.names):
-            ratings[name] = fields.number(value, question)
-        elif opinion := _read_answer(question, value, texts.names):
+        if opinion := _read_answer(question, value, texts.names):
             found.append(opinion)
         elif told := as_strength(question, value):
             strength = told
+        elif fields.is_number(value) and not isinstance(value, str):
+            numbers[question] = value
         else:
             notes.append(note(question, value))
-    if ratings and not found:
-        found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
+    rated = None if found else read_ratings(numbers, texts.names)
+    found += [rated] if rated else []
+    if rated is None or len(numbers) > len(texts.names):  # aspects beside the one that is read
+        notes += [note(question, number) for question, number in numbers.items()]
     if len(found) != 1:
         raise RecordError(
             _("A response does not say exactly once which completion is better, or that they are equal."),
@@ -119,6 +123,8 @@ def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opi
 
 def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion | None:
     """Return what an answer says: the name of a completion, a verdict, its number, or a ranking."""
+    if isinstance(value, Mapping):  # as `datasets` has the lists of version 1
+        value = rows_of_columns(value)
     if isinstance(value, list):
         return check_question(question, _read_ranking(value, names))
     if isinstance(value, str):
@@ -127,12 +133,6 @@ def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion 
         return None
     chosen = Opinion(fields.chosen(value - 1, len(names))) if 1 <= value <= len(names) else None
     return check_question(question, chosen)
-
-
-def _rated_name(question: str, value: object, names: Sequence[str]) -> str:
-    """Return which text a question rates: the one that it names, as “response-1-rating” does. Or an empty text."""
-    named = [name for name in names if name in question] if fields.is_number(value) else []
-    return named[0] if len(named) == 1 and not isinstance(value, str) else ""
 
 
 def _read_ranking(value: list[Any], names: Sequence[str]) -> Opinion | None:

@@ -12,8 +12,8 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import as_thumb
-from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_texts
-from annotate.sources.formats.verdicts import read_answer, read_scale
+from annotate.sources.formats.tools.side_by_side import Texts, has_texts, read_one, read_texts
+from annotate.sources.formats.verdicts import check_question, read_answer, read_scale
 
 # --- Mechanical Turk ---------------------------------------------------------------------------------------------
 
@@ -44,14 +44,8 @@ def _read_batch(record: Record) -> Candidate:
     inputs = _inputs(record)
     texts = read_texts(inputs)
     said = _answers(record)
-    found = {key: opinion for key, value in said.items() if (opinion := read_answer(key, value, texts.names))}
-    if len(found) != 1:
-        raise RecordError(
-            _("Not exactly one of the answers says which completion is better: %(names)s.")
-            % {"names": ", ".join(said)}
-        )
-    [(key, verdict)] = found.items()
-    others = {name: value for name, value in said.items() if name != key and value not in (None, "")}
+    used, verdict = read_one(said, texts.names)
+    others = {name: value for name, value in said.items() if name not in used and value not in (None, "")}
     written = list(others.values())
     rationale = written[0] if len(written) == 1 and isinstance(written[0], str) else ""
     opinion = Opinion(
@@ -202,7 +196,7 @@ def _read_label(question: str, option: str, value: object, names: tuple[str, ...
     """Return what a label says: the name of a text as the option or the value, or a place on a scale from -3 to 3."""
     if option == SCALE and fields.is_number(value):
         return read_scale(fields.number(value, SCALE))
-    return read_answer(question, value, names) or read_answer(question, option, names)
+    return check_question(option, read_answer(question, value, names)) or read_answer(question, option, names)
 
 
 POTATO = Format("potato", noop("Potato"), JUDGED, _fits_potato, _read_potato)

@@ -10,20 +10,20 @@ from annotate.sources.candidates import Candidate, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
+from annotate.sources.formats.signs import VERDICT, holds_verdict
 from annotate.sources.formats.tools.side_by_side import (
     Texts,
     as_strength,
     has_texts,
     keep_readable,
     note,
+    read_ratings,
     read_texts,
 )
 from annotate.sources.formats.verdicts import (
-    VERDICT,
     are_called_answers,
     check_question,
     find_answers,
-    holds_verdict,
     read_answer,
 )
 from primitives.text import printable
@@ -42,20 +42,28 @@ def _fits_task(record: Record) -> bool:
     data = record.get("data")
     if not isinstance(data, Mapping) or not has_texts(data):
         return False
-    if "annotations" in record:
+    if _annotations_key(record):
         return True
     return not holds_verdict(data) and ("items" in data or are_called_answers(find_answers(data)))
+
+
+def _annotations_key(record: Record) -> str:
+    """Return the key of the annotations, which older versions called completions; or an empty text."""
+    if "annotations" in record:
+        return "annotations"
+    return "completions" if fields.are_objects(record.get("completions"), "result") else ""
 
 
 def _read_task(record: Record) -> Candidate:
     data = record["data"]
     texts = read_texts(data)
-    annotations = fields.objects(record, "annotations") if record.get("annotations") else []
+    key = _annotations_key(record)
+    annotations = fields.objects(record, key) if record.get(key) else []
     given = [annotation for annotation in annotations if annotation.get("was_cancelled") is not True]
     opinions, unclear = keep_readable(given, lambda annotation: _opinions(annotation, texts))
     metadata = {
         **(fields.rest(data, *texts.used, *IDS) or {}),
-        **(fields.rest(record, "id", *ABOUT_TASK) or {}),
+        **(fields.rest(record, "id", key, *ABOUT_TASK) or {}),
     }
     return texts.candidate(
         record,
@@ -83,7 +91,7 @@ def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
     """Yield what an annotation says: nothing if it is empty. Raises RecordError where it says nothing of the texts."""
     found: list[Opinion] = []
-    ratings: dict[str, float] = {}
+    ratings: dict[str, Any] = {}
     notes: list[str] = []
     strength = None
     for result in _results(annotation):
@@ -91,15 +99,19 @@ def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
         if not isinstance(value, Mapping):
             continue
         if result.get("type") == "rating" and result.get("to_name") in texts.names:
-            ratings[result["to_name"]] = fields.number(value.get("rating"), "rating")
+            ratings[result["to_name"]] = value.get("rating")
         elif opinion := _read_value(name, value, texts.names):
             found.append(opinion)
         elif told := as_strength(name, value.get("rating")):
             strength = told
+        elif result.get("type") == "rating" and fields.is_number(value.get("rating")):
+            ratings[name] = value["rating"]
         else:
             notes.append(_note(name, value))
-    if ratings and not found:
-        found = [Opinion(tuple(ratings.get(name) for name in texts.names))]
+    rated = None if found else read_ratings(ratings, texts.names)
+    found += [rated] if rated else []
+    if rated is None:
+        notes += [note(name, rating) for name, rating in ratings.items() if name not in texts.names]
     if len(found) > 1 or (not found and _results(annotation)):
         raise RecordError(
             _("An annotation does not say exactly once which completion is better, or that they are equal."),
@@ -180,22 +192,50 @@ def _fits_flat(record: Record) -> bool:
 
 def _read_flat(record: Record) -> Candidate:
     texts = read_texts(record)
-    found: dict[str, Opinion] = {}
-    for key, value in record.items():
-        if key not in (*texts.used, *ABOUT_ANNOTATION, "id"):
-            opinion = _read_value(key, fields.cell(value), texts.names)
-            if opinion is not None:
-                found[key] = opinion
+    others = {
+        key: fields.cell(value)
+        for key, value in record.items()
+        if key not in (*texts.used, *ABOUT_ANNOTATION, "id")
+    }
+    found = {
+        key: opinion
+        for key, value in others.items()
+        if (opinion := _read_value(key, value, texts.names)) is not None
+    }
     if len(found) > 1:
         raise RecordError(_("Several columns hold verdicts: %(names)s.") % {"names": ", ".join(found)})
-    if found and (doubtful := _unread_verdict(record, (*texts.used, *found))):
+    if not found:
+        found = _read_ratings(others, texts.names)
+    doubtful = _unread_verdict(record, (*texts.used, *found)) if found else _find_verdict(others)
+    if doubtful:
         raise RecordError(
             _("“%(value)s” in %(column)s is not a verdict that is known.")
             % {"value": printable(str(record[doubtful]), 40), "column": printable(doubtful, 40)}
         )
-    opinions = [_by(opinion, record["annotator"], record) for opinion in found.values()]
-    is_pairwise = any(isinstance(fields.cell(record[key]), list) for key in found)
+    opinions = [_by(opinion, record["annotator"], record) for opinion in list(found.values())[:1]]
+    is_pairwise = any(_is_pairwise(others[key]) for key in found)
     return texts.candidate(record, (*found, *ABOUT_ANNOTATION), opinions, sides_known=is_pairwise)
+
+
+def _read_ratings(others: Record, names: Sequence[str]) -> dict[str, Opinion]:
+    """Return what ratings of the texts say, under the columns that they are in."""
+    numbers = {
+        key: value[0]["rating"]
+        for key, value in others.items()
+        if fields.are_objects(value, "rating") and fields.is_number(value[0]["rating"])
+    }
+    opinion = read_ratings(numbers, names)
+    return dict.fromkeys(numbers, opinion) if opinion else {}
+
+
+def _find_verdict(others: Record) -> str:
+    """Return the column that holds a verdict which no control is known to write, or an empty text."""
+    keys = [key for key, value in others.items() if holds_verdict({key: value})]
+    return keys[0] if keys else next(iter(others), "") if holds_verdict(others) else ""
+
+
+def _is_pairwise(value: object) -> bool:
+    return fields.are_objects(value, "selected")
 
 
 def _unread_verdict(record: Record, used: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Texts side by side, as the tools' own data have them: a prompt, and completions under numbered keys or in a list."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,13 @@ from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
-from annotate.sources.formats.verdicts import find_answers, find_policies, find_prompt
+from annotate.sources.formats.verdicts import (
+    find_answers,
+    find_place,
+    find_policies,
+    find_prompt,
+    read_answer,
+)
 from annotate.sources.media import find_losses
 from annotate.sources.messages import Chat, as_answer, as_chat, is_chat, read_content
 
@@ -138,3 +145,61 @@ def as_strength(question: object, value: object) -> int | None:
     """Return the strength of a preference, of 1 to 3, where a question asks for it."""
     is_asked = question == "strength" and fields.is_number(value)
     return int(value) if is_asked and value in (1, 2, 3) else None
+
+
+# --- Answers to several questions --------------------------------------------------------------------------------
+
+RATED = re.compile(r"rating|rate|score|stars?|quality|overall", re.IGNORECASE)
+OVERALL = re.compile(r"overall", re.IGNORECASE)
+RANKS = re.compile(r"rank|order|place", re.IGNORECASE)  # of which the lowest is the best
+
+
+def read_one(said: Record, names: Sequence[str]) -> tuple[tuple[str, ...], Opinion]:
+    """Return the opinion among a worker's answers, and the questions that it is under: one, or a rating for each text.
+
+    Raises RecordError where there is not exactly one.
+    """
+    found = {key: opinion for key, value in said.items() if (opinion := read_answer(key, value, names))}
+    if not found:
+        numbers = {key: value for key, value in said.items() if fields.is_number(value) and RATED.search(key)}
+        if rated := read_ratings(numbers, names):
+            return tuple(numbers) if len(numbers) <= len(names) else (), rated
+    if len(found) != 1:
+        raise RecordError(
+            _("Not exactly one of the answers says which completion is better: %(names)s.")
+            % {"names": ", ".join(said)}
+        )
+    [(key, opinion)] = found.items()
+    return (key,), opinion
+
+
+def read_ratings(numbers: Mapping[str, Any], names: Sequence[str]) -> Opinion | None:
+    """Return the opinion of numbers under questions that each name a text, or its place: “response-1-rating”, “q_2”.
+
+    Of several aspects, only one that is called overall is an opinion. None where that is not clear.
+    """
+    aspects: dict[str, dict[str, float]] = {}
+    for question, number in numbers.items():
+        name, aspect = _rated_text(question, names)
+        if name and not RANKS.search(aspect):
+            aspects.setdefault(aspect, {})[name] = fields.number(number, question)
+    if len(aspects) > 1:
+        aspects = {aspect: ratings for aspect, ratings in aspects.items() if OVERALL.search(aspect)}
+    if len(aspects) != 1:
+        return None
+    [ratings] = aspects.values()
+    return Opinion(tuple(ratings.get(name) for name in names))
+
+
+def _rated_text(question: str, names: Sequence[str]) -> tuple[str, str]:
+    """Return which text a question rates, and in which aspect; or empty texts."""
+    named = [
+        (name, aspect)
+        for name in names
+        if (aspect := re.sub(rf"(?<![a-z0-9]){re.escape(name)}(?![0-9])", "#", question)) != question
+    ]
+    if not named and all(map(find_place, names)):
+        place = find_place(question).casefold()
+        aspect = question[: len(question) - len(place)]
+        named = [(name, aspect) for name in names if place and find_place(name).casefold() == place]
+    return named[0] if len(named) == 1 else ("", "")

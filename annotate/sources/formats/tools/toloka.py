@@ -9,8 +9,7 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.formats.tools.side_by_side import has_texts, read_texts
-from annotate.sources.formats.verdicts import read_answer
+from annotate.sources.formats.tools.side_by_side import has_texts, read_one, read_texts
 
 INPUT, OUTPUT, WORKER = "INPUT:", "OUTPUT:", "ASSIGNMENT:worker_id"
 ABOUT_POOL = ("ASSIGNMENT:", "GOLDEN:", "HINT:", "ACCEPT:")
@@ -29,14 +28,8 @@ def _read(record: Record) -> Candidate:
         raise RecordError(_("The work was rejected."), "ASSIGNMENT:status")
     inputs, said = _under(record, INPUT), _under(record, OUTPUT)
     texts = read_texts(inputs)
-    found = {key: opinion for key, value in said.items() if (opinion := read_answer(key, value, texts.names))}
-    if len(found) != 1:
-        raise RecordError(
-            _("Not exactly one of the answers says which completion is better: %(names)s.")
-            % {"names": ", ".join(said)}
-        )
-    [(verdict, opinion)] = found.items()
-    notes = [value for key, value in said.items() if key != verdict and isinstance(value, str) and value]
+    used, opinion = read_one(said, texts.names)
+    notes = [value for key, value in said.items() if key not in used and isinstance(value, str) and value]
     opinion = opinion._replace(
         annotator=fields.name_of(record[WORKER]),
         rationale="\n".join(notes),

@@ -1,4 +1,4 @@
-"""Preference tuning of the clouds: Amazon Nova's last turn with two candidates, and Gemini's pair with scores."""
+"""Preference tuning of the clouds: Amazon Nova, Gemini, and Vertex AI with human feedback."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from annotate.sources.candidates import Answer, Candidate, Message, Opinion
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
-from annotate.sources.messages import as_answer, is_message, read_chat
+from annotate.sources.messages import as_answer, is_chat, is_message, read_chat, read_content
 
 
 def _parts(blocks: object, name: str) -> list[dict[str, Any]]:
@@ -104,3 +104,32 @@ def _parts_of(content: object) -> object:
 
 
 GEMINI = Format("gemini", noop("Gemini (preference tuning)"), JUDGED, _fits_gemini, _read_gemini)
+
+
+# --- Vertex AI's tuning with human feedback ----------------------------------------------------------------------
+
+CANDIDATES = ("candidate_0", "candidate_1")
+
+
+def _fits_vertex(record: Record) -> bool:
+    has_prompt = isinstance(record.get("input_text"), str) or is_chat(record.get("messages"))
+    return has_prompt and fields.has_texts(record, *CANDIDATES) and fields.is_number(record.get("choice"))
+
+
+def _read_vertex(record: Record) -> Candidate:
+    choice = fields.number(record["choice"], "choice")
+    if choice not in (0, 1):
+        raise RecordError(_("%(name)s must be %(values)s.") % {"name": "choice", "values": "0, 1"}, "choice")
+    key = "input_text" if isinstance(record.get("input_text"), str) else "messages"
+    return fields.candidate(
+        record,
+        (key, *CANDIDATES, "choice"),
+        read_content(record[key], key),
+        [Answer(record[candidate]) for candidate in CANDIDATES],
+        [Opinion(fields.chosen(int(choice)))],
+    )
+
+
+VERTEX = Format(
+    "vertex-rlhf", noop("Vertex AI (tuning with human feedback)"), JUDGED, _fits_vertex, _read_vertex
+)

@@ -3,13 +3,12 @@
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
-from annotate.sources.candidates import Candidate, Content, Message
-from annotate.sources.errors import RecordError
+from annotate.sources.candidates import Candidate, Content
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
 from annotate.sources.formats.trainers.trl import read_pair
-from annotate.sources.messages import as_chat, is_chat, read_chat, split_answer, split_chats
+from annotate.sources.messages import is_answered, is_chat, read_chat, split_answer, split_chats
 
 # --- alpaca ------------------------------------------------------------------------------------------------------
 
@@ -26,18 +25,7 @@ def _read_alpaca(record: Record) -> Candidate:
 
 
 def _alpaca_prompt(record: Record) -> Content:
-    return with_history(fields.join(fields.text(record, "instruction"), record.get("input")), record)
-
-
-def with_history(prompt: Content, record: Record) -> Content:
-    """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message."""
-    history: list[Message] = []
-    turns = fields.cell(record.get("history")) or []
-    for turn in turns if isinstance(turns, list) else [turns]:
-        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
-            raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
-        history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    return fields.with_system([*history, *as_chat(prompt)] if history else prompt, record)
+    return fields.with_history(fields.join(fields.text(record, "instruction"), record.get("input")), record)
 
 
 ALPACA = Format("llama-factory-alpaca", noop("LLaMA-Factory (alpaca)"), JUDGED, _fits_alpaca, _read_alpaca)
@@ -92,9 +80,16 @@ def _thumb_key(record: Record) -> str:
 def _fits_kto(record: Record) -> bool:
     if fields.has_any(record, *CHOSEN, "prompt", "completion") or not _thumb_key(record):
         return False
-    return bool(_chat_key(record)) or (
-        "kto_tag" in record and fields.has_texts(record, "instruction", "output")
-    )
+    if key := _chat_key(record):
+        return is_answered(record[key])  # other labels are of whole chats, or of questions
+    return "kto_tag" in record and fields.has_texts(record, "instruction", "output")
+
+
+def _explain_kto(record: Record) -> str:
+    key = _chat_key(record)
+    if not key or not _thumb_key(record):
+        return ""
+    return _("%(name)s must end with a message of the assistant, after a prompt.") % {"name": key}
 
 
 def _read_kto(record: Record) -> Candidate:
@@ -110,5 +105,10 @@ def _read_kto(record: Record) -> Candidate:
 
 
 KTO = Format(
-    "llama-factory-kto", noop("LLaMA-Factory, ms-swift: single ratings (KTO)"), JUDGED, _fits_kto, _read_kto
+    "llama-factory-kto",
+    noop("LLaMA-Factory, ms-swift: single ratings (KTO)"),
+    JUDGED,
+    _fits_kto,
+    _read_kto,
+    explain=_explain_kto,
 )

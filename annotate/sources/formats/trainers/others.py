@@ -6,7 +6,6 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import as_thumb, preferred, thumbed
-from annotate.sources.formats.trainers.llama_factory import with_history
 from annotate.sources.messages import (
     as_answer,
     is_chat,
@@ -55,7 +54,7 @@ def _read_swift(record: Record) -> Candidate:
         return preferred(
             record,
             ("query", "response", "rejected_response", "history", *fields.SYSTEM),
-            with_history(record["query"], record),
+            fields.with_history(record["query"], record),
             [record["response"], record["rejected_response"]],
         )
     chat = read_chat(record["messages"], "messages")
@@ -152,7 +151,7 @@ MEDICAL = Format(
     lambda record: preferred(
         record,
         ("question", *COLUMNS, "history", *fields.SYSTEM),
-        with_history(record["question"], record),
+        fields.with_history(record["question"], record),
         [record[column] for column in COLUMNS],
     ),
 )

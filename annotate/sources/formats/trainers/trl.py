@@ -10,7 +10,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN, are_completions, as_thumb, preferred, thumbed
-from annotate.sources.messages import as_answer, is_chat, read_content, split_chats, split_texts
+from annotate.sources.messages import Chat, as_answer, is_chat, read_content, split_chats, split_texts
 
 # What may stand beside two texts without a prompt. Any other text could be the prompt.
 ASIDE = ("id", "label", "margin", "source", "images", "tools", "chat_template_kwargs")
@@ -29,7 +29,10 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
             used.discard(prompt_key)
     elif prompt_key in record:
         prompt = fields.prompt_of(record, prompt_key, *CHOSEN)
-        completions = [as_answer(content, side) for side, content in contents.items()]
+        if fields.is_history(fields.cell(record.get("history"))):
+            used.add("history")
+            return preferred(record, used, fields.with_history(prompt, record), _as_answers(contents))
+        completions = _as_answers(contents)
     elif isinstance(contents["chosen"], str) and isinstance(contents["rejected"], str):
         prompt, better, worse = split_texts(contents["chosen"], contents["rejected"])
         completions = [better, worse]
@@ -40,6 +43,30 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
     else:
         raise RecordError(_("The prompt is missing."), prompt_key)
     return preferred(record, used, fields.with_system(prompt, record), completions)
+
+
+def _as_answers(contents: Mapping[str, str | Chat]) -> list[Content]:
+    return [as_answer(content, side) for side, content in contents.items()]
+
+
+# --- Step-DPO ----------------------------------------------------------------------------------------------------
+
+STEPS = "initial_reason_steps"
+
+
+def _read_steps(record: Record) -> Candidate:
+    """Return two ways to go on after steps that both have: a completion is the steps and what follows them."""
+    completions: list[Content] = [record[STEPS] + record[side] for side in CHOSEN]
+    return preferred(record, ("prompt", STEPS, *CHOSEN), record["prompt"], completions)
+
+
+STEP_DPO = Format(
+    "step-dpo",
+    noop("Step-DPO"),
+    JUDGED,
+    lambda record: fields.has_texts(record, "prompt", STEPS, *CHOSEN),
+    _read_steps,
+)
 
 
 # --- Preferences -------------------------------------------------------------------------------------------------

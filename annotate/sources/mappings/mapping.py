@@ -1,7 +1,7 @@
 """Columns mapped by hand: which of them is the prompt, the completions, the verdict and so on.
 
-A mapping reads records as a format does. It is proposed from the names of columns, and never used unless a person says
-so. Columns that are mapped to nothing become metadata.
+A mapping reads records as a format does. It is never used unless a person says so. Columns that are mapped to nothing
+become metadata.
 """
 
 import math
@@ -9,15 +9,15 @@ import re
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.formats.verdicts import CALLED
-from annotate.sources.messages import read_chat
+from annotate.sources.formats.verdicts import CALLED, read_verdict
+from annotate.sources.messages import as_answer, is_message, read_chat
 from primitives.text import printable
 
 # What a column may be, in the order in which a person is asked.
@@ -39,8 +39,6 @@ ROLES = {
     "policy_b": gettext_lazy("Policy of B, or of the rejected one"),
     "id": gettext_lazy("Id"),
 }
-# Of a file with one message of a conversation a row, such as Open-Assistant's.
-OF_FLAT_MESSAGES = {"message_id", "parent_id", "role", "text"}
 # What a person may say a verdict's values mean, beside the words that are understood.
 MEANINGS = {
     "a": gettext_lazy("Value that names A"),
@@ -58,32 +56,10 @@ WORDS = {
 UNDERSTOOD = {word: meaning for meaning, words in WORDS.items() for word in words.split()}
 UNCLEAR_OF_LOSER = {"both", "neither", "none"}  # both are better, or worse
 OTHER_SIDE = {"a": "b", "b": "a"}
-NAMES = {  # of columns, without signs and in small letters
-    "prompt": "prompt instruction question query input context messages conversation text source post task",
-    "system": "system systemprompt systemmessage",
-    "completion_a": "completiona responsea answera outputa texta completion1 response1 answer1 output1 modela left",
-    "completion_b": "completionb responseb answerb outputb textb completion2 response2 answer2 output2 modelb right",
-    "chosen": "chosen preferred chosenresponse preferredoutput better win winner accepted responsechosen",
-    "rejected": "rejected rejectedresponse nonpreferredoutput dispreferred worse lose loser responserejected",
-    "verdict": "verdict preference preferred label winner choice vote better humanlabel judgment",
-    "loser": "loser losingmodel losermodel worse worsemodel worst worstmodel rejectedmodel",
-    "score_a": "scorea ratinga score1 rating1 scorechosen",
-    "score_b": "scoreb ratingb score2 rating2 scorerejected",
-    "strength": "strength margin",
-    "rationale": "rationale reason explanation comment comments justification",
-    "annotator": "annotator annotatorid worker workerid rater raterid user judge labeler evaluator",
-    "policy_a": "policya modelaname model1 sourcea generatora",
-    "policy_b": "policyb modelbname model2 sourceb generatorb",
-    "id": "id uid uuid exampleid itemid index key promptid rowid",
-}
-# Policies only beside chosen and rejected completions. Beside A and B such columns are verdicts.
-POLICIES_OF_CHOSEN = {
-    "policy_a": "chosenmodel",
-    "policy_b": "rejectedmodel",
-}
 SAYINGS = ("verdict", "score_a", "loser")  # what says which of two completions is better, as it is proposed
 PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "score_b"))
 COLUMNS = 400  # of a file, offered
+PLACES = 8  # of a list of texts, offered
 NUMBER_AT_END = re.compile(r"(?<![0-9])[0-9]++$")  # looked for once in each run of digits, however long it is
 # Numbers at the ends of two columns that only count them.
 COUNTED = (("0", "1"), ("1", "2"))
@@ -128,7 +104,7 @@ class Mapping:
         return ""
 
     def recognise(self, record: Dictionary[str, Any]) -> bool:
-        return _find(record, self.columns["prompt"]) is not MISSING
+        return find_value(record, self.columns["prompt"]) is not MISSING
 
     def rows(self, record: Dictionary[str, Any]) -> Iterator[Candidate]:
         """Yield the record's one candidate. Raises RecordError."""
@@ -165,17 +141,19 @@ class Mapping:
             scores=scores,
             verdict=verdict,
             annotator=self._word(record, "annotator"),
-            strength=self._strength(record),
+            strength=self._strength(record) or self._strength_in_words(record),
             rationale=self._word(record, "rationale"),
         )
 
-    def _scores(self, record: Dictionary[str, Any]) -> tuple[tuple[float, ...], str]:
+    def _scores(self, record: Dictionary[str, Any]) -> tuple[tuple[float | None, ...], str]:
         if "chosen" in self.columns:
             return (1.0, 0.0), ""
         if "score_a" in self.columns:
             return (self._number(record, "score_a"), self._number(record, "score_b")), ""
         role = "loser" if "loser" in self.columns else "verdict"
         value = self._word(record, role)
+        if phrase := self._phrase(record):
+            return phrase.scores, ""
         meaning = self.meanings.get(value) or self._name_side(record, value)
         if not meaning:
             raise RecordError(
@@ -187,6 +165,18 @@ class Mapping:
         return {"a": ((1.0, 0.0), ""), "b": ((0.0, 1.0), ""), "tie": ((0.0, 0.0), "")}.get(
             meaning, ((), meaning)
         )
+
+    def _phrase(self, record: Dictionary[str, Any]) -> Opinion | None:
+        """Return what a verdict in words or signs says, as “A is much better” or “B>A”. Numbers are left out."""
+        value = self._word(record, "verdict")
+        if (
+            "verdict" not in self.columns
+            or value in self.meanings
+            or re.search(r"\w\W+\w|[\[<>=]", value) is None
+        ):
+            return None
+        said = read_verdict(value) if not re.search(r"[0-9]", value) else None
+        return said if said and said.scores and not self._name_side(record, value) else None
 
     def _name_side(self, record: Dictionary[str, Any], value: str) -> str:
         """Return what a value means: a word, or the name of one completion's author. Nothing where both disagree.
@@ -234,17 +224,23 @@ class Mapping:
             )
         return int(number)
 
+    def _strength_in_words(self, record: Dictionary[str, Any]) -> int | None:
+        phrase = self._phrase(record)
+        return phrase.strength if phrase else None
+
     def _content(self, record: Dictionary[str, Any], role: str) -> Content:
-        value = _find(record, self.columns[role])
+        value = find_value(record, self.columns[role])
         if isinstance(value, list):
             return read_chat(value, self.columns[role])
+        if is_message(value):
+            return as_answer(read_chat([value], self.columns[role]), self.columns[role])
         if value is MISSING and role == "prompt":
             raise RecordError(_("The prompt is missing."))
         return _text(value, self.columns[role])
 
     def _word(self, record: Dictionary[str, Any], role: str) -> str:
         column = self.columns.get(role, "")
-        return _text(_find(record, column), column) if column else ""
+        return _text(find_value(record, column), column) if column else ""
 
     def _number(self, record: Dictionary[str, Any], role: str) -> float:
         text = self._word(record, role).replace(",", ".")
@@ -262,69 +258,38 @@ class Mapping:
     def _rest(self, record: Dictionary[str, Any]) -> dict[str, Any] | None:
         """Return what is mapped to nothing: with a column of a column, all but that."""
         used = set(self.columns.values())
-        rest = {}
+        rest: dict[str, Any] = {}
         for name, value in record.items():
             if name in used:
                 continue
             inner = {key for key in used if key.startswith(f"{name}.")}
-            if not inner or not isinstance(value, dict):
+            if inner and are_texts(value):
+                if items := [item for place, item in enumerate(value) if f"{name}.{place}" not in inner]:
+                    rest[name] = items
+            elif not inner or not isinstance(value, dict):
                 rest[name] = value
             elif left := {key: one for key, one in value.items() if f"{name}.{key}" not in inner}:
                 rest[name] = left
         return rest or None
 
 
-def advise(columns: Iterable[str]) -> str:
-    """Return what to do with records each of which is only a part of what they say, or an empty text."""
-    known = set(columns)
-    if not known >= OF_FLAT_MESSAGES:
-        return ""
-    missing = "" if "message_tree_id" in known else _("The column message_tree_id is missing.") + " "
-    return missing + _(
-        "Each row is one message of a conversation, which names the one before it (parent_id). Such rows are joined "
-        "where they are JSON Lines, JSON or Parquet, message_tree_id names their tree, and the rows of a tree follow "
-        "each other. Otherwise import the file of whole trees. Open-Assistant has one beside each file of messages "
-        "(“trees” in its name)."
+def are_texts(value: object) -> TypeGuard[list[str]]:
+    """Return whether a value is a list of a few texts, each of which can be mapped by its place, from 0 on."""
+    return (
+        isinstance(value, list) and 1 < len(value) <= PLACES and all(isinstance(item, str) for item in value)
     )
 
 
-def propose(columns: Iterable[str]) -> dict[str, str]:
-    """Return roles with the columns that their names suggest. Empty for rows that `advise` warns of."""
-    known = list(columns)
-    if advise(known):
-        return {}
-    plain = {re.sub(r"[^a-z0-9]", "", name.rpartition(".")[2].casefold()): name for name in reversed(known)}
-    found: dict[str, str] = {}
-    for role, names in NAMES.items():
-        other = next(
-            (second if role == first else first for first, second in PAIRS if role in (first, second)), role
-        )
-        if other != role and not any(name in plain for name in NAMES[other].split()):
-            continue  # of two that go together, both are there or none is
-        if "chosen" in found and role in (*SAYINGS, "score_b"):
-            continue  # the columns say already which one is better
-        of_chosen = POLICIES_OF_CHOSEN.get(role, "") if "chosen" in found else ""
-        for name in f"{names} {of_chosen}".split():
-            if name in plain and plain[name] not in found.values():
-                found[role] = plain[name]
-                break
-    if "chosen" in found:
-        for role in ("completion_a", "completion_b"):
-            found.pop(role, None)
-    sayings = [role for role in SAYINGS if role in found and "completion_a" in found]
-    for role in {*SAYINGS, "score_b"} - {"score_b" if sayings[:1] == ["score_a"] else "", *sayings[:1]}:
-        found.pop(role, None)
-    return found
-
-
 def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
-    """Return the columns of some records, and the keys of objects in them as `outer.inner`."""
+    """Return the columns of some records, and of objects and short lists of texts in them as `outer.inner`."""
     found: dict[str, None] = {}
     for record in records:
         for name, value in record.items():
             found[name] = None
             if isinstance(value, dict):
                 found |= {f"{name}.{key}": None for key in value}
+            elif are_texts(value):
+                found |= {f"{name}.{place}": None for place in range(len(value))}
     return list(found)[:COLUMNS]
 
 
@@ -346,11 +311,13 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", "_", text.casefold())
 
 
-def _find(record: Dictionary[str, Any], column: str) -> Any:
+def find_value(record: Dictionary[str, Any], column: str) -> Any:
     if column in record:
         return record[column]
     outer, dot, inner = column.partition(".")
     value = record.get(outer)
+    if dot and are_texts(value) and inner.isdecimal() and int(inner) < len(value):
+        return value[int(inner)]
     return value.get(inner, MISSING) if dot and isinstance(value, dict) else MISSING
 
 

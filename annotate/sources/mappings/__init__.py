@@ -1,0 +1,1 @@
+"""Columns that a person maps, and what is proposed for them."""

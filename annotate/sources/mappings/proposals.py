@@ -1,0 +1,213 @@
+"""Mappings proposed for columns, from their names and the first values. A person decides."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.sources.formats.signs import FOREIGN, HINT, VERDICT
+from annotate.sources.formats.verdicts import LOSER, read_verdict
+from annotate.sources.mappings.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
+from annotate.sources.messages import is_chat
+
+# Of a file with one message of a conversation a row, such as Open-Assistant's.
+OF_FLAT_MESSAGES = {"message_id", "parent_id", "role", "text"}
+NAMES = {  # of columns, without signs and in small letters
+    "prompt": "prompt instruction question query input context messages conversation text source post task",
+    "system": "system systemprompt systemmessage",
+    "completion_a": "completiona responsea answera outputa texta completion1 response1 answer1 output1 modela left",
+    "completion_b": "completionb responseb answerb outputb textb completion2 response2 answer2 output2 modelb right",
+    "chosen": "chosen preferred chosenresponse preferredoutput better win winner accepted responsechosen",
+    "rejected": "rejected rejectedresponse nonpreferredoutput dispreferred worse lose loser responserejected",
+    "verdict": "verdict preference preferred label winner choice vote better humanlabel judgment",
+    "loser": "loser losingmodel losermodel worse worsemodel worst worstmodel rejectedmodel",
+    "score_a": "scorea ratinga score1 rating1 scorechosen",
+    "score_b": "scoreb ratingb score2 rating2 scorerejected",
+    "strength": "strength margin",
+    "rationale": "rationale reason explanation comment comments justification",
+    "annotator": "annotator annotatorid worker workerid rater raterid user judge labeler evaluator",
+    "policy_a": "policya modelaname model1 sourcea generatora",
+    "policy_b": "policyb modelbname model2 sourceb generatorb",
+    "id": "id uid uuid exampleid itemid index key promptid rowid",
+}
+# Policies only beside chosen and rejected completions. Beside A and B such columns are verdicts.
+POLICIES_OF_CHOSEN = {
+    "policy_a": "chosenmodel",
+    "policy_b": "rejectedmodel",
+}
+WEAK = {"preferred", "better", "win", "winner"}  # may as well name a side
+GOOD = ("chosen", "preferred", "better", "winning", "winner", "accepted")
+BAD = ("rejected", "dispreferred", "nonpreferred", "worse", "losing", "loser")
+TEXT = ("response", "answer", "output", "completion", "text", "reply", "summary")
+MORE_NAMES = {
+    "chosen": " ".join(f"{word}{text} {text}{word}" for word, text in product(GOOD, TEXT)),
+    "rejected": " ".join(f"{word}{text} {text}{word}" for word, text in product(BAD, TEXT)),
+    "prompt": "userinput inputtext userprompt dialog dialogue 问题 問題 提示 提示词 指令 输入 プロンプト 質問 指示 질문"
+    " 프롬프트 frage aufgabe eingabe pregunta consigne instrucción domanda pergunta вопрос запрос",
+    "rationale": "why 理由 原因 이유 grund begründung raison razón motivo причина",
+    "annotator": "标注员 标注者 评价者 評価者 평가자 annotateur anotador bewerter аннотатор",
+    "policy_a": "modela",
+    "policy_b": "modelb",
+}
+ALL_NAMES = {role: f"{names} {MORE_NAMES.get(role, '')}".split() for role, names in NAMES.items()}
+# Columns that differ in one place: “response_a” and “response_b”, “Antwort 1” and “Antwort 2”, “回答A” and “回答B”.
+PLACE = re.compile(r"(?<![a-z])(?:[ab]|left|right)(?![a-z])|(?<![0-9])[0-2](?![0-9])")
+SIDES = ({"a", "b"}, {"1", "2"}, {"0", "1"}, {"left", "right"})
+AUTHORS = re.compile(r"model|policy|generator", re.IGNORECASE)
+NO_COMPLETIONS = re.compile(
+    rf"{AUTHORS.pattern}|prompt|question|feedback|label|comment|{VERDICT.pattern}", re.IGNORECASE
+)
+VALUES = 20  # records that are looked at
+SHORT = 60  # characters of a verdict in words
+Records = Sequence[Mapping[str, Any]]
+
+
+def advise(columns: Iterable[str]) -> str:
+    """Return what to do with records each of which is only a part of what they say, or an empty text."""
+    known = set(columns)
+    if not known >= OF_FLAT_MESSAGES:
+        return ""
+    missing = "" if "message_tree_id" in known else _("The column message_tree_id is missing.") + " "
+    return missing + _(
+        "Each row is one message of a conversation, which names the one before it (parent_id). Such rows are joined "
+        "where they are JSON Lines, JSON or Parquet, message_tree_id names their tree, and the rows of a tree follow "
+        "each other. Otherwise import the file of whole trees. Open-Assistant has one beside each file of messages "
+        "(“trees” in its name)."
+    )
+
+
+def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
+    """Return roles with the columns that their names suggest. Empty for rows that `advise` warns of.
+
+    Where records are given, a column whose values are names or sides is not proposed as one of completions.
+    """
+    known = list(columns)
+    if advise(known):
+        return {}
+    known = [name for name in known if not _is_object(name, known)]
+    plain = {_plain(name): name for name in reversed(known)}
+    found = _find_completions(known, plain, records[:VALUES])
+    for role, names in ALL_NAMES.items():
+        if role in {*PAIRS[0], *PAIRS[1]}:
+            continue
+        if role in (*SAYINGS, "score_b") and "completion_a" not in found:
+            continue  # the columns say already which one is better, or there are none
+        more = [POLICIES_OF_CHOSEN.get(role, "")] if "chosen" in found else []
+        named = [plain[name] for name in (*names, *more) if name in plain]
+        if column := next((name for name in named if name not in found.values()), ""):
+            found[role] = column
+    _keep_one_saying(found)
+    if "completion_a" in found and not {*SAYINGS} & found.keys():
+        found |= _find_verdict(known, found, records[:VALUES])
+    if "prompt" not in found:
+        found |= _find_prompt(known, found, records[:VALUES])
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.rpartition(".")[2].casefold())
+
+
+def _is_object(name: str, known: Sequence[str]) -> bool:
+    """Return whether a column holds objects or lists that are offered in parts, and are no messages."""
+    parts = {other.removeprefix(f"{name}.") for other in known if other.startswith(f"{name}.")}
+    return bool(parts) and not parts & {"role", "from"}
+
+
+def _find_completions(known: Sequence[str], plain: Mapping[str, str], records: Records) -> dict[str, str]:
+    """Return the columns of completions A and B, or of the chosen and the rejected one; of neither if none are."""
+    sides, chosen = (
+        {role: column for role in pair if (column := _find_texts(role, plain, records))} for pair in PAIRS[:2]
+    )
+    if len(sides) < len(PAIRS[0]):
+        sides = _find_twins(known, records)
+    is_weak = bool(sides) and _plain(chosen.get("chosen", "")) in WEAK and not records
+    if len(chosen) == len(PAIRS[1]) and not is_weak:
+        return chosen
+    return sides
+
+
+def _find_texts(role: str, plain: Mapping[str, str], records: Records) -> str:
+    """Return the column with a name of a completion, unless its values are names or sides."""
+    named = [plain[name] for name in ALL_NAMES[role] if name in plain]
+    return next((name for name in named if not _holds_names(name, records, is_chosen=role in PAIRS[1])), "")
+
+
+def _holds_names(column: str, records: Records, *, is_chosen: bool) -> bool:
+    """Return whether the values of a column only name what is elsewhere: “model_a”, and “winner” beside completions."""
+    values = _values(column, records)
+    are_words = bool(values) and all(
+        isinstance(value, str) and (len(value.split()) < 2 or read_verdict(value) is not None)
+        for value in values
+    )
+    return are_words and (is_chosen or AUTHORS.search(column) is not None)
+
+
+def _values(column: str, records: Records) -> list[Any]:
+    found = [find_value(record, column) for record in records]
+    return [value for value in found if value is not MISSING and value not in (None, "")]
+
+
+def _find_twins(known: Sequence[str], records: Records) -> dict[str, str]:
+    """Return the first two columns of texts whose names differ in a letter, a number or a side, as A and B."""
+    found: dict[str, dict[str, str]] = {}
+    for name in known:
+        if NO_COMPLETIONS.search(name) or (records and not _holds_texts(_values(name, records))):
+            continue
+        plain = name.casefold()
+        for match in PLACE.finditer(plain):
+            stem = f"{plain[: match.start()]}#{plain[match.end() :]}"
+            found.setdefault(stem, {})[match[0]] = name
+    twins = next((twins for twins in found.values() if twins.keys() in SIDES), {})
+    return dict(zip(PAIRS[0], (twins[place] for place in sorted(twins)), strict=False))
+
+
+def _holds_texts(values: Sequence[Any]) -> bool:
+    """Return whether values are messages or texts, one of which at least is more than a word."""
+    return all(isinstance(value, str | list | Mapping) for value in values) and any(
+        not isinstance(value, str) or len(value.split()) > 1 or not value.isascii() for value in values
+    )
+
+
+def _keep_one_saying(found: dict[str, str]) -> None:
+    """Drop all columns but one that say which completion is better: a mapping has one of them."""
+    scores = {*PAIRS[2]}
+    kept = next(
+        (role for role in SAYINGS if role in found and (role not in scores or scores <= found.keys())), ""
+    )
+    for role in {*SAYINGS, "score_b"} - {kept, "score_b" if kept == "score_a" else ""}:
+        found.pop(role, None)
+
+
+def _find_verdict(known: Sequence[str], found: Mapping[str, str], records: Records) -> dict[str, str]:
+    """Return the one other column that says which completion is better, by its values or by its name."""
+    others = [name for name in known if name not in found.values()]
+    completions = [found[role] for role in PAIRS[0]]
+    read = [
+        name
+        for name in others
+        if (values := _values(name, records)) and all(read_verdict(value, completions) for value in values)
+    ]
+    named = [
+        name
+        for name in others
+        if (VERDICT.search(name) or re.search(FOREIGN, name, re.IGNORECASE) or HINT.fullmatch(name))
+        and not LOSER.search(name)
+        and all(not isinstance(value, list | Mapping) for value in _values(name, records))
+        and all(len(str(value)) <= SHORT for value in _values(name, records))
+    ]
+    for columns in (read, named):
+        if len(columns) == 1:
+            return {"verdict": columns[0]}
+    return {}
+
+
+def _find_prompt(known: Sequence[str], found: Mapping[str, str], records: Records) -> dict[str, str]:
+    """Return the first other column that holds messages, or texts of several words."""
+    for name in known:
+        values = _values(name, records) if name not in found.values() else []
+        if _holds_texts(values) and all(isinstance(value, str) or is_chat(value) for value in values):
+            return {"prompt": name}
+    return {}

@@ -1,0 +1,119 @@
+"""Mappings proposed from the names of columns and their first values."""
+
+from typing import Any
+
+import pytest
+
+from annotate.sources.candidates import Opinion
+from annotate.sources.errors import RecordError
+from annotate.sources.mappings.mapping import Mapping, columns_of
+from annotate.sources.mappings.proposals import propose
+
+pytestmark = pytest.mark.once  # files, which no database sees
+
+BLUE, GREEN = "It is blue.", "It is green."
+SIDES = {"prompt": "Sky?", "response_a": BLUE, "response_b": GREEN}
+OF_SIDES = {"prompt": "prompt", "completion_a": "response_a", "completion_b": "response_b"}
+
+
+def proposed(record: dict[str, Any]) -> dict[str, str]:
+    return propose(columns_of([record]), [record])
+
+
+@pytest.mark.parametrize(
+    ("said", "roles"),
+    [
+        ({"winner": "B", "loser": "A"}, {"verdict": "winner"}),
+        ({"winner": "gpt-4", "loser": "llama"}, {"verdict": "winner"}),
+        ({"preferred": "Response A", "rejected": "Response B"}, {"verdict": "preferred"}),
+        ({"better_answer": "2"}, {"verdict": "better_answer"}),
+        ({"q7": "A", "q8": "x"}, {"verdict": "q7"}),
+        ({"Bewertung": "2"}, {"verdict": "Bewertung"}),
+        ({"model_a": "m1", "model_b": "m2"}, {"policy_a": "model_a", "policy_b": "model_b"}),
+        ({"score_a": 1, "score_b": 2, "loser": "a"}, {"score_a": "score_a", "score_b": "score_b"}),
+        ({"notes_on_verdict": "x" * 100}, {}),
+    ],
+)
+def test_a_side_or_a_name_is_not_proposed_as_a_completion(
+    said: dict[str, Any], roles: dict[str, str]
+) -> None:
+    assert proposed({**SIDES, **said}) == {**OF_SIDES, **roles}
+    assert Mapping({**OF_SIDES, **roles}).problem() == ""
+
+
+def test_a_winner_and_a_loser_that_are_texts_are_completions() -> None:
+    record = {"prompt": "Sky?", "winner": BLUE, "loser": GREEN}
+    assert proposed(record) == {"prompt": "prompt", "chosen": "winner", "rejected": "loser"}
+    assert proposed({"prompt": "Sky?", "winner": "gpt-4", "loser": "llama"}) == {"prompt": "prompt"}
+    assert propose(["prompt", "answer_a", "answer_b", "winner", "loser"])["verdict"] == "winner"
+
+
+@pytest.mark.parametrize(
+    ("columns", "places"),
+    [
+        (("回答A", "回答B"), ("回答A", "回答B")),
+        (("模型B回答", "模型A回答"), ("模型A回答", "模型B回答")),
+        (("Antwort 1", "Antwort 2"), ("Antwort 1", "Antwort 2")),
+        (("answer_0", "answer_1"), ("answer_0", "answer_1")),
+        (("right_reply", "left_reply"), ("left_reply", "right_reply")),
+        (("A", "B"), ("A", "B")),
+    ],
+)
+def test_texts_whose_names_differ_in_a_place_are_proposed(
+    columns: tuple[str, str], places: tuple[str, str]
+) -> None:
+    record = {"Frage": "Wie?", **dict.fromkeys(columns, GREEN)}
+    assert proposed(record) == {"prompt": "Frage", "completion_a": places[0], "completion_b": places[1]}
+
+
+@pytest.mark.parametrize(
+    "columns", [("q1", "q2"), ("gpt-3", "gpt-4"), ("id_a", "id_b"), ("prompt_1", "prompt_2")]
+)
+def test_other_columns_that_differ_in_a_place_are_not(columns: tuple[str, str]) -> None:
+    values = {"q1": 1, "q2": 2, "gpt-3": BLUE, "gpt-4": GREEN, "id_a": "x", "id_b": "y"}
+    assert "completion_a" not in proposed(
+        {"prompt": "Sky?", **{name: values.get(name, BLUE) for name in columns}}
+    )
+
+
+def test_the_prompt_is_the_first_text_if_no_name_says_it() -> None:
+    record = {"key": "k1", "was": {"gefragt": "Wie ist der Himmel?"}, "mehr": 3}
+    assert proposed(record) == {"prompt": "was.gefragt", "id": "key"}
+
+
+# --- Parts of a record -------------------------------------------------------------------------------------------
+
+
+def test_texts_of_a_list_are_mapped_by_their_places() -> None:
+    record = {"instruction": "Sky?", "output": [BLUE, GREEN, "Red it is."], "tags": ["x"]}
+    columns = columns_of([record])
+    assert columns == ["instruction", "output", "output.0", "output.1", "output.2", "tags"]
+    by_hand = Mapping({"prompt": "instruction", "chosen": "output.0", "rejected": "output.1"})
+    [found] = by_hand.rows(record)
+    assert [answer.content for answer in found.answers] == [BLUE, GREEN]
+    assert found.metadata == {"output": ["Red it is."], "tags": ["x"]}
+    assert proposed({"prompt": "Sky?", "replies": [BLUE, GREEN]})["completion_b"] == "replies.1"
+
+
+def test_a_message_is_a_completion() -> None:
+    record = {"q": "Sky?", "x": {"from": "gpt", "value": BLUE}, "y": {"role": "assistant", "content": GREEN}}
+    [found] = Mapping({"prompt": "q", "chosen": "x", "rejected": "y"}).rows(record)
+    assert [answer.content for answer in found.answers] == [BLUE, GREEN]
+
+
+def test_a_verdict_by_hand_may_be_several_words() -> None:
+    by_hand = Mapping({**OF_SIDES, "verdict": "said"})
+    said = {
+        "A>B": Opinion((1.0, 0.0)),
+        "[[B]]": Opinion((0.0, 1.0)),
+        "B is much better": Opinion((0.0, 1.0), strength=3),
+        "Slightly prefer A": Opinion((1.0, 0.0), strength=1),
+        "A=B": Opinion((0.5, 0.5)),
+    }
+    for words, opinion in said.items():
+        [found] = by_hand.rows({**SIDES, "said": words})
+        assert found.opinions == (opinion,)
+    with pytest.raises(RecordError, match="is not a known verdict"):
+        list(Mapping({**OF_SIDES, "loser": "said"}).rows({**SIDES, "said": "A>B"}))
+    with pytest.raises(RecordError, match="is not a known verdict"):
+        list(by_hand.rows({**SIDES, "said": "1 > 2"}))
