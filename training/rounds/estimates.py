@@ -216,13 +216,8 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     return {
         "policy before": sum(one["n"] for one in gate) / written,
         "measuring KL": measured / written,
-        "assisting": (_count_assisting(plan) if trains else 0) / written,
+        "assisting": (plan.config.assist.completions if trains else 0) / written,
     }
-
-
-def _count_assisting(plan: Plan) -> int:
-    """Return how many completions are written for a probe to label."""
-    return plan.config.assist.completions
 
 
 def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:
