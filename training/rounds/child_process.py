@@ -1,6 +1,5 @@
 """Child processes of the engine: start, environment, end, and the reason of an end."""
 
-import logging
 import os
 import re
 import shutil
@@ -16,8 +15,6 @@ from typing import Any
 import psutil
 from django.conf import settings as site
 
-from annotate.projects import base_models
-from primitives.text import make_storable, without_folders
 from training.engine.errors import LockedError, StorageError
 from training.engine.rundir import RunDirectory
 
@@ -176,23 +173,3 @@ def _explain_signal(what: str, number: int) -> str:
             "resume the round, with a smaller max_tokens if it happens again."
         )
     return f"{what} was ended by signal {number} ({signal.strsignal(number)})."
-
-
-def tell_reason(logger: logging.Logger, what: object, reason: str, base_model: str) -> str:
-    """Return why `what` failed, for its readers, with names in place of folders. The log keeps the whole."""
-    logger.warning("%s failed: %s", what, reason)
-    return str(hide_folders(reason, base_model))
-
-
-def hide_folders(said: Any, base_model: str) -> Any:
-    """Return a text or a report of the engine with names in place of folders, such as var/runs/reviews-1 and qwen."""
-    places = (site.VAR, site.BASE_DIR, site.HUB_CACHE, base_models.locate(base_model), *site.BASE_MODELS)
-    return _hide(said, [str(place) for place in places if str(place).startswith("/")])
-
-
-def _hide(said: Any, known: list[str]) -> Any:
-    if isinstance(said, str):
-        return make_storable(without_folders(said, *known))
-    if isinstance(said, dict):
-        return {key: _hide(value, known) for key, value in said.items()}
-    return [_hide(one, known) for one in said] if isinstance(said, list) else said

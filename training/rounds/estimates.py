@@ -28,9 +28,9 @@ from training.engine.errors import ConfigError, EngineError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
 from training.rounds import child_process, results, workers
-from training.rounds.child_process import hide_folders, tell_reason
 from training.rounds.choosing.terms import expect_terms
 from training.rounds.plan import Plan, check_lengths
+from training.rounds.reasons import hide_folders, tell_reason
 from training.rounds.starts import RoundError, check_policy, model_path, on_this_machine, usual_start
 from training.rounds.state_machine import MIN_PAIRS
 

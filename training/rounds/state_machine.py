@@ -29,8 +29,8 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
-from training.rounds.child_process import tell_reason
 from training.rounds.plan import UNSETTABLE, Plan, check_lengths
+from training.rounds.reasons import tell_reason
 from training.rounds.starts import RoundError, check_policy, check_writer, is_endpoint, usual_start
 from training.standings.gates import next_level
 from training.storage.folders import Folder

@@ -32,9 +32,9 @@ from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
 from training.rounds import child_process, workers
-from training.rounds.child_process import tell_reason
 from training.rounds.phases.following import read_progress
 from training.rounds.plan import Plan
+from training.rounds.reasons import tell_reason
 from training.rounds.starts import check_policy, on_this_machine
 from training.usage import model_card
 from training.usage.places import file_stem, require_adapter

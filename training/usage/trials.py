@@ -30,8 +30,8 @@ from training.endpoints.client import Server
 from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
 from training.rounds import workers
-from training.rounds.child_process import tell_reason
 from training.rounds.plan import Plan
+from training.rounds.reasons import tell_reason
 from training.rounds.starts import check_writer, is_endpoint, on_this_machine
 from training.usage.warm_engine import EngineRefusalError, Tell, UnwantedError, engine
 
