@@ -30,6 +30,7 @@ VERBS = {
     "rate": "Rating samples",
     "plan": "The estimate",
 }
+TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 
@@ -98,6 +99,15 @@ def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
         start_new_session=True,
         **where,
     )
+
+
+def has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the next tick. Return True as soon as the child has ended."""
+    try:
+        child.wait(TICK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def end_child(child: subprocess.Popen[bytes]) -> None:

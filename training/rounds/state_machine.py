@@ -16,13 +16,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from celery import current_app
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from kombu.exceptions import ChannelError, KombuError
 
 from annotate.models import Policy, Project, Snapshot, User
 from annotate.pairs.snapshots import take_snapshot
@@ -30,10 +28,10 @@ from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
 from training.rounds.plan import UNSETTABLE, Plan, check_lengths
-from training.rounds.reasons import tell_reason
 from training.rounds.starts import RoundError, check_policy, check_writer, is_endpoint, usual_start
 from training.standings.gates import next_level
 from training.storage.folders import Folder
+from training.storage.hiding import tell_reason
 
 logger = logging.getLogger(__name__)
 
@@ -412,14 +410,9 @@ def enqueue(round_: Round) -> None:
 def send(round_id: int) -> bool:
     """Give the broker a queued round's message. The sweep retries if the broker is away.
 
-    Messages expire after a day, so that few pile up while every worker is busy. There is one for each time that the
-    sweep takes a round's message for lost.
+    There is one message for each time that the sweep takes a round's for lost.
     """
-    try:
-        life = MESSAGE_LIFE.total_seconds()
-        current_app.send_task(RUN_TASK, args=[round_id], expires=life, retry=False)
-    except (KombuError, ChannelError, OSError) as error:
-        logger.warning("The broker did not take round %s: %s", round_id, error)
+    if not workers.send_message(RUN_TASK, round_id, MESSAGE_LIFE):
         return False
     Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=Now())
     return True

@@ -8,10 +8,11 @@ from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Endpoint, Round
 from training.rounds import results, state_machine, workers
+from training.rounds.child_process import TICK_SECONDS
 from training.rounds.choosing.terms import AT_RANDOM, Terms
 from training.rounds.finishing import RoundLostError, previous_files
 from training.rounds.phases.choosing import decide
-from training.rounds.phases.following import TICK_SECONDS, run_verb
+from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import Work, WorkerStoppingError
 from training.rounds.plan import Plan
 from training.rounds.starts import is_endpoint, on_this_machine, weights_of

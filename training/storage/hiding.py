@@ -1,4 +1,4 @@
-"""Reasons of failures and reports of the engine, as readers may see them: without the folders of the server."""
+"""Reasons and reports of the engine, as readers may see them: with names in place of the folders of this machine."""
 
 import logging
 from typing import Any
