@@ -28,8 +28,8 @@ from training.rounds import results, workers
 from training.rounds.child_process import end_child, explain_exit, has_ended, start_child
 from training.rounds.choosing.terms import expect_terms
 from training.rounds.plan import Plan, check_lengths
+from training.rounds.readiness import MIN_PAIRS
 from training.rounds.starts import RoundError, check_policy, model_path, on_this_machine, usual_start
-from training.rounds.state_machine import MIN_PAIRS
 from training.storage.hiding import hide_folders, tell_reason
 
 logger = logging.getLogger(__name__)
