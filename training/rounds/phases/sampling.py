@@ -70,10 +70,7 @@ def follow_endpoint(round_: Round, files: RunDirectory, endpoint: Endpoint) -> N
 
     Raises RefusalError with the reason, RoundLostError, or WorkerStoppingError. No request is under way by then.
     """
-    sampling = asdict(Plan.from_dict(round_.settings).config.sampling)
-    if files.root.name == "previous":
-        sampling["seed"] += 1
-    with EndpointWriting(files, endpoint, sampling) as writing:
+    with EndpointWriting(files, endpoint, asdict(files.read_config().sampling)) as writing:
         while not writing.wait(TICK_SECONDS):
             if not state_machine.heartbeat(round_, **writing.progress()):
                 raise RoundLostError
