@@ -2,7 +2,8 @@
 
 A worker takes a job from its message. Where none does, the page that waits for the file has it written by a thread of
 the web server, so that a laptop without a worker needs nothing else. Rows are the truth: a writer holds an attempt
-of the row, tells it that it is alive, and is replaced when it goes silent.
+of the row, tells it that it is alive, and is replaced when it goes silent. Silence is told by the database's time
+(`Now()`), as the clocks of web servers and workers may disagree.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import Any
 from django.core.files.base import File
 from django.db import connection, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.http import FileResponse, Http404
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -60,15 +62,20 @@ def request(
     if Export.objects.filter(project=project, state__in=Export.LIVE).count() >= LIVE_AT_MOST:
         raise RefusalError(_("Other files of this project are being prepared. Wait for them, or cancel one."))
     name = filename(selection)
-    made = Export.objects.create(project=project, created_by=by, query=query, filename=name)
+    made = Export.objects.create(project=project, created_by=by, query=query, filename=name, heard_at=Now())
     transaction.on_commit(lambda: send(str(made.pk)))
     return made
 
 
 def is_waiting(job: Export) -> bool:
     """Return whether no worker has taken a job, or the one that did went silent."""
-    patience = {State.QUEUED: PATIENCE, State.RUNNING: SILENCE}.get(State(job.state))
-    return patience is not None and timezone.now() - job.heard_at > patience
+    untaken = Q(state=State.QUEUED, heard_at__lt=Now() - PATIENCE)
+    return Export.objects.filter(untaken | _silent(), pk=job.pk).exists()
+
+
+def _silent() -> Q:
+    """Return the condition that the writer of a job went silent."""
+    return Q(state=State.RUNNING, heard_at__lt=Now() - SILENCE)
 
 
 def write_beside(job: Export, read: Read) -> threading.Thread:
@@ -104,7 +111,7 @@ def write(job_id: str, read: Read) -> None:
 def cancel(job: Export) -> bool:
     """Stop a job. Return False if it was over already."""
     live = Export.objects.filter(pk=job.pk, state__in=Export.LIVE)
-    return live.update(state=State.CANCELLED, finished_at=timezone.now()) == 1
+    return live.update(state=State.CANCELLED, finished_at=Now()) == 1
 
 
 def download(job: Export) -> FileResponse:
@@ -144,7 +151,7 @@ class _Pulse:
         """Tell it, and raise LostError if the job is no longer ours."""
         if time.monotonic() - self.told >= HEARTBEAT:
             self.told = time.monotonic()
-            if not _ours(self.job).update(rows=rows, heard_at=timezone.now()):
+            if not _ours(self.job).update(rows=rows, heard_at=Now()):
                 raise LostError
 
 
@@ -153,16 +160,15 @@ def _claim(job_id: str) -> Export | None:
     job = Export.objects.select_related("project").filter(pk=job_id).first()
     if job is None:
         return None
-    silent = Q(state=State.RUNNING, heard_at__lt=timezone.now() - SILENCE)
-    free = Export.objects.filter(Q(state=State.QUEUED) | silent, pk=job.pk, attempt=job.attempt)
+    free = Export.objects.filter(Q(state=State.QUEUED) | _silent(), pk=job.pk, attempt=job.attempt)
     if job.attempt >= ATTEMPTS:
         free.update(
             state=State.FAILED,
             error=_("It was begun several times, and never ended."),
-            finished_at=timezone.now(),
+            finished_at=Now(),
         )
         return None
-    if not free.update(state=State.RUNNING, attempt=F("attempt") + 1, rows=0, heard_at=timezone.now()):
+    if not free.update(state=State.RUNNING, attempt=F("attempt") + 1, rows=0, heard_at=Now()):
         return None
     job.refresh_from_db()
     return job
@@ -175,7 +181,7 @@ def _ours(job: Export) -> Any:
 def _write(job: Export, selection: Selection) -> None:
     """Write to a file of this machine, then to the storage, so that a half-written one is never there."""
     pulse = _Pulse(job)
-    _ours(job).update(expected=account.estimate(selection), heard_at=timezone.now())
+    _ours(job).update(expected=account.estimate(selection), heard_at=Now())
     found, digest, size = open_download(selection), hashlib.sha256(), 0
     with tempfile.TemporaryFile() as file:
         for chunk in found.chunks:
@@ -201,4 +207,4 @@ def _write(job: Export, selection: Selection) -> None:
 
 
 def _end(job: Export, state: State, **fields: Any) -> bool:
-    return bool(_ours(job).update(state=state, finished_at=timezone.now(), heard_at=timezone.now(), **fields))
+    return bool(_ours(job).update(state=state, finished_at=Now(), heard_at=Now(), **fields))

@@ -11,6 +11,7 @@ from annotate.exports.shapes import Row
 from annotate.pairs.lines import csv_lines, json_line
 from primitives.text import make_storable
 
+LARGE_CHUNK = 64 * 1024  # bytes
 ROWS_AT_A_TIME = 2_000  # of Parquet's row groups, in memory together
 # The type of a column by its name, for Parquet. Texts and messages are told apart by the rows.
 INTEGERS = {
@@ -199,12 +200,12 @@ def zipped(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
     yield sink.drain()
 
 
-def joined(chunks: Iterable[bytes], size: int = 64 * 1024) -> Iterator[bytes]:
+def joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the same bytes in larger chunks."""
     gathered = bytearray()
     for chunk in chunks:
         gathered += chunk
-        if len(gathered) >= size:
+        if len(gathered) >= LARGE_CHUNK:
             yield bytes(gathered)
             gathered.clear()
     if gathered:

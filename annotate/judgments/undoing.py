@@ -97,9 +97,9 @@ def _revise_notes(project: Project, judgment: Judgment, draft: Mapping[str, Any]
     return replace_judgment(judgment, verdict.revised(fields, judgment), uuid.uuid4(), now)
 
 
-def can_undo(project: Project, annotator: User, *, now: datetime | None = None) -> bool:
+def can_undo(project: Project, annotator: User) -> bool:
     """Return whether `undo` would currently find something."""
-    return _undoable(project, annotator, now or timezone.now()).exists()
+    return _undoable(project, annotator, timezone.now()).exists()
 
 
 def can_redo(project: Project, annotator: User) -> bool:

@@ -53,7 +53,6 @@ class Annotator:
     gold: Share = UNMEASURED
     agreement: Share = UNMEASURED
     repeats: Share = UNMEASURED
-    swapped_repeats: Share = UNMEASURED
     reliability: float = PRIOR_ACCURACY
     mean_seconds: float | None = None
     too_fast: int = 0
@@ -152,8 +151,8 @@ def gold_accuracy(project: Project, batch: str | None = None, at: datetime | Non
     return {row["annotator"]: Share(row["right"], row["total"]) for row in rows}
 
 
-def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
-    """Each annotator's same verdicts on repeats: on all of them, and on those whose sides were swapped."""
+def self_consistency(project: Project) -> dict[int, Share]:
+    """Return each annotator's share of the same verdicts on repeats."""
     original = "comparison__repeat_of__judgments__"
     rows = (
         _current(project)
@@ -166,18 +165,12 @@ def self_consistency(project: Project) -> dict[int, tuple[Share, Share]]:
                 f"{original}verdict__in": Judgment.OPINIONS,
             },
         )
-        .annotate(said=_said(), said_first=_said(original), swapped=~Q(left=F(f"{original}left")))
-        .values("annotator", "swapped")
+        .annotate(said=_said(), said_first=_said(original))
+        .values("annotator")
         .annotate(same=Count("pk", filter=Q(said=F("said_first"))), total=Count("pk"))
         .order_by()
     )
-    found: dict[int, dict[bool, Share]] = defaultdict(dict)
-    for row in rows:
-        found[row["annotator"]][bool(row["swapped"])] = Share(row["same"], row["total"])
-    return {
-        annotator: (sum_shares(shares.values()), shares.get(True, UNMEASURED))
-        for annotator, shares in found.items()
-    }
+    return {row["annotator"]: Share(row["same"], row["total"]) for row in rows}
 
 
 # --- Coefficients ------------------------------------------------------------------------------------------------
@@ -316,7 +309,7 @@ def annotators(
     for one in found.values():
         one.agreement = agreed.get(one.annotator, UNMEASURED)
         one.gold = gold.get(one.annotator, UNMEASURED)
-        one.repeats, one.swapped_repeats = consistent.get(one.annotator, (UNMEASURED, UNMEASURED))
+        one.repeats = consistent.get(one.annotator, UNMEASURED)
         one.reliability = reliable.get(one.annotator, PRIOR_ACCURACY)
         one.mean_seconds = seconds.get(one.annotator)
     return sorted(found.values(), key=lambda one: one.annotator)

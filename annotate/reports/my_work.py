@@ -53,13 +53,13 @@ class MyWork:
         )
 
 
-def measure_work(project: Project, annotator: User, *, now: datetime | None = None) -> MyWork:
+def measure_work(project: Project, annotator: User) -> MyWork:
     """Return this annotator's figures, with agreement and gold accuracy only where the project shows them.
 
     If gold is silent, so is its figure: one verdict and a look at it would tell which comparisons are gold.
     """
     told = project.gold_feedback == Project.GoldFeedback.SHOWN
-    now = now or timezone.now()
+    now = timezone.now()
     mine = _mine(project, annotator)
     today = timezone.localdate(now)
     per_day = _per_day(mine, now - timedelta(days=400))

@@ -17,7 +17,6 @@ from primitives.text import printable
 
 RECORD_LIMIT = 8 * 1024 * 1024  # characters of a record
 CHUNK = 256 * 1024
-SPACE = " \t\r\n"
 _SPACES = re.compile(r"[ \t\r\n]*")
 _LINE_ENDS = re.compile(r"[\r\n]+")
 MESSAGE_KEYS = {"role", "content", "from", "value"}  # a list of such objects is a chat

@@ -3,7 +3,6 @@
 A policy's *path* is what its adapter is at smaller scales: the LoRA product times lambda, for lambda from 0 to 1.
 """
 
-import json
 import math
 import shutil
 import statistics
@@ -124,17 +123,3 @@ def measure_path(
             path.append(at_scale(above.scale * math.sqrt(budget / above.kl)))
     shutil.rmtree(aside, ignore_errors=True)
     return sorted(path, key=lambda one: one.scale)
-
-
-def save_path(file: Path, path: Sequence[Measurement]) -> None:
-    """Write measurements to a file."""
-    rows = [{"scale": one.scale, "texts": one.texts, "kls": one.kls} for one in path]
-    file.write_text(json.dumps(rows))
-
-
-def load_path(file: Path) -> list[Measurement]:
-    """Return the measurements of a file."""
-    return [
-        Measurement(row["scale"], tuple(row["texts"]), tuple(row["kls"]))
-        for row in json.loads(file.read_text())
-    ]

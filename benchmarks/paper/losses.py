@@ -48,8 +48,3 @@ def clipped_surrogate(
     """
     ratio = (new - old).exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
-
-
-def bradley_terry(difference: torch.Tensor) -> torch.Tensor:
-    """Compute the loss of a reward model (Rafailov et al., 2305.18290, equation 2): -log sigmoid(r_w - r_l), mean."""
-    return -torch.nn.functional.logsigmoid(difference).mean()

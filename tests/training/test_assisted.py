@@ -14,7 +14,7 @@ from tests.training.pages import text
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.models import Round
 from training.rounds import runner, state_machine
-from training.rounds.phases.assisting import vote_rows
+from training.rounds.choosing.votes import snapshot_votes
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +25,7 @@ def test_votes_are_those_of_the_snapshot_alone(ready_project: Project, teammate:
     snapshot = take_snapshot(ready_project, owner, PairSettings(both_bad="ratings"))
     factories.compare(ready_project, "Judged later", " splendidly", " badly")
     judge_by_word(ready_project, teammate)
-    rows = list(vote_rows(snapshot, "starter"))
+    rows = list(snapshot_votes(snapshot, "starter"))
     assert len(rows) == 12  # without the four on held-out prompts, and the ratings of both bad
     assert all("splendidly" in row["first"] and "splendidly" not in row["second"] for row in rows)
     assert all(row["votes"] == [{"annotator": pseudonym(teammate.pk), "prefers": "first"}] for row in rows)

@@ -15,7 +15,7 @@ from tests.factories import compare, say
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.models import Round
 from training.rounds import runner, state_machine
-from training.rounds.phases.voting import BY_VOTES, labelled_pairs, votes_of
+from training.rounds.phases.voting import BY_VOTES, labelled_pairs, votes_without_gates
 
 
 def test_labels_of_a_probe_turn_pairs_round(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_probe_learns_from_what_the_snapshot_counts(ready_project, owner) -> N
     Comparison.objects.filter(pk=gold.pk).update(kind="gold", gold_preferred=gold.second)
     snapshot = take_snapshot(ready_project, owner, PairSettings(include_too_fast=False, include_gold=True))
     say(owner, compare(ready_project, "later", " good", " bad"), "first")
-    rows = {row["id"]: row for row in votes_of(snapshot, "starter")}
+    rows = {row["id"]: row for row in votes_without_gates(snapshot, "starter")}
     assert rows.keys() == {str(gold.pk)}  # those of the fixture are hasty too
     assert rows[str(gold.pk)]["gold"] == "second"
     assert rows[str(gold.pk)]["votes"] == [{"annotator": pseudonym(owner.pk), "prefers": "first"}]

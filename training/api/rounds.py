@@ -34,9 +34,8 @@ from training.models import Round, Worker
 from training.rounds import deciding, state_machine
 from training.rounds.choosing.defaults import chooses_regardless
 from training.rounds.plan import dotted
-from training.rounds.readiness import find_readiness
+from training.rounds.readiness import MIN_PAIRS, find_readiness
 from training.rounds.starts import RoundError
-from training.rounds.state_machine import MIN_PAIRS
 from training.standings.audit import recall_audit
 from training.standings.gates import measure_gate
 

@@ -258,9 +258,9 @@ def is_answering(url: str) -> bool:
         return False
 
 
-def last_lines(log: Path, count: int = 15) -> str:
+def last_lines(log: Path) -> str:
     """Return the last lines of a log, indented."""
-    lines = log.read_text(errors="replace").splitlines()[-count:]
+    lines = log.read_text(errors="replace").splitlines()[-15:]
     return "\n".join(f"    {line}" for line in lines)
 
 

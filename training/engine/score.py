@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,9 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         run.progress("loading")
         source = pairs_file or run.pairs
         pairs = read_pairs(source)
-        trained = (run.adapter / "adapter_model.safetensors").is_file()
-        policy = run.adapter if trained else Path(config.start_adapter) if config.start_adapter else None
+        policy = choose_policy(run, config)
+        trained = policy == run.adapter
         beside = trained or config.reference != "start"
-        if policy is None and config.reference not in ("start", "base"):
-            raise ConfigError(
-                "reference", "names an adapter, but there is neither adapter/ nor start_adapter."
-            )
         inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
         inputs |= model_files(config)
         loaded = load_scored(config, policy, beside_start=beside)
@@ -64,22 +60,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         check_finite(encoded, policy_logps, "policy")
         check_finite(encoded, reference_logps, "reference")
         margins = implicit_margins(config, policy_logps, reference_logps)
-        write_jsonl(
-            run.scores,
-            (
-                {
-                    "id": pair.id,
-                    "policy_chosen_logp": ours[0] if pair.chosen else None,
-                    "policy_rejected_logp": ours[1] if pair.rejected else None,
-                    "reference_chosen_logp": theirs[0] if pair.chosen else None,
-                    "reference_rejected_logp": theirs[1] if pair.rejected else None,
-                    "margin": margin,
-                }
-                for pair, ours, theirs, margin in zip(
-                    encoded, policy_logps.tolist(), reference_logps.tolist(), margins.tolist(), strict=True
-                )
-            ),
-        )
+        write_jsonl(run.scores, score_lines(encoded, policy_logps, reference_logps, margins))
         summary = {
             "status": "scored",
             "pairs": len(encoded),
@@ -97,6 +78,36 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         run.progress("done", len(encoded), len(encoded))
     for event in events:
         print(event, file=sys.stderr)
+
+
+def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
+    """Return the adapter that is scored, or None for the base model.
+
+    Raises ConfigError where there is none to compare with an adapter that `reference` names.
+    """
+    if (run.adapter / "adapter_model.safetensors").is_file():
+        return run.adapter
+    if config.start_adapter:
+        return Path(config.start_adapter)
+    if config.reference not in ("start", "base"):
+        raise ConfigError("reference", "names an adapter, but there is neither adapter/ nor start_adapter.")
+    return None
+
+
+def score_lines(
+    pairs: Sequence[EncodedPair], policy: torch.Tensor, reference: torch.Tensor, margins: torch.Tensor
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of scores.jsonl for log-probabilities (pairs, 2) each and margins (pairs,)."""
+    figures = zip(pairs, policy.tolist(), reference.tolist(), margins.tolist(), strict=True)
+    for pair, ours, theirs, margin in figures:
+        yield {
+            "id": pair.id,
+            "policy_chosen_logp": ours[0] if pair.chosen else None,
+            "policy_rejected_logp": ours[1] if pair.rejected else None,
+            "reference_chosen_logp": theirs[0] if pair.chosen else None,
+            "reference_rejected_logp": theirs[1] if pair.rejected else None,
+            "margin": margin,
+        }
 
 
 def score_pairs(

@@ -1,6 +1,5 @@
 """Child processes of the engine: start, environment, end, and the reason of an end."""
 
-import logging
 import os
 import re
 import shutil
@@ -16,8 +15,6 @@ from typing import Any
 import psutil
 from django.conf import settings as site
 
-from annotate.projects import base_models
-from primitives.text import make_storable, without_folders
 from training.engine.errors import LockedError, StorageError
 from training.engine.rundir import RunDirectory
 
@@ -33,6 +30,7 @@ VERBS = {
     "rate": "Rating samples",
     "plan": "The estimate",
 }
+TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
 GRACE_SECONDS = 10.0  # what a child gets to write its checkpoint; the engine needs 2
 NEARLY_FULL = 1 << 20  # bytes left on a disk on which not even a log can be written
 
@@ -101,6 +99,15 @@ def _start(*arguments: str, **where: Any) -> subprocess.Popen[bytes]:
         start_new_session=True,
         **where,
     )
+
+
+def has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the next tick. Return True as soon as the child has ended."""
+    try:
+        child.wait(TICK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def end_child(child: subprocess.Popen[bytes]) -> None:
@@ -176,23 +183,3 @@ def _explain_signal(what: str, number: int) -> str:
             "resume the round, with a smaller max_tokens if it happens again."
         )
     return f"{what} was ended by signal {number} ({signal.strsignal(number)})."
-
-
-def tell_reason(logger: logging.Logger, what: object, reason: str, base_model: str) -> str:
-    """Return why `what` failed, for its readers, with names in place of folders. The log keeps the whole."""
-    logger.warning("%s failed: %s", what, reason)
-    return str(hide_folders(reason, base_model))
-
-
-def hide_folders(said: Any, base_model: str) -> Any:
-    """Return a text or a report of the engine with names in place of folders, such as var/runs/reviews-1 and qwen."""
-    places = (site.VAR, site.BASE_DIR, site.HUB_CACHE, base_models.locate(base_model), *site.BASE_MODELS)
-    return _hide(said, [str(place) for place in places if str(place).startswith("/")])
-
-
-def _hide(said: Any, known: list[str]) -> Any:
-    if isinstance(said, str):
-        return make_storable(without_folders(said, *known))
-    if isinstance(said, dict):
-        return {key: _hide(value, known) for key, value in said.items()}
-    return [_hide(one, known) for one in said] if isinstance(said, list) else said

@@ -26,7 +26,7 @@ def promote(round_: Round, by: User | None = None) -> bool:
     if round_.state != Round.State.READY:
         return False
     with transaction.atomic():
-        # The project before the round, as `_plan` and the worker's last step take them.
+        # The project before the round, as `state_machine.start` and the worker's last step take them.
         Project.objects.select_for_update(no_key=True).get(pk=round_.project_id)
         if not move(round_, Round.State.PROMOTED, by=by):
             return False

@@ -6,7 +6,6 @@ in it, and stores what that says. An estimate is cheap and harms nothing, so one
 
 import json
 import logging
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,12 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from celery import current_app
 from django.conf import settings as site
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
-from kombu.exceptions import ChannelError, KombuError
 
 from annotate.models import Policy, Project, User
 from annotate.pairs.snapshots import take_snapshot, training_rows
@@ -27,12 +24,13 @@ from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, EngineError
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import DryRun, Round
-from training.rounds import child_process, results, workers
-from training.rounds.child_process import hide_folders, tell_reason
+from training.rounds import results, workers
+from training.rounds.child_process import end_child, explain_exit, has_ended, start_child
 from training.rounds.choosing.terms import expect_terms
 from training.rounds.plan import Plan, check_lengths
+from training.rounds.readiness import MIN_PAIRS
 from training.rounds.starts import RoundError, check_policy, model_path, on_this_machine, usual_start
-from training.rounds.state_machine import MIN_PAIRS
+from training.storage.hiding import hide_folders, tell_reason
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,6 @@ LIFE = timedelta(minutes=30)  # of a message: who asked has gone
 LONGEST_SECONDS = 900.0
 # Times that kl_samples completions are written to measure KL: of two policies, and with a budget at some scales more.
 SETS, SETS_WITH_BUDGET = 2, 6
-TICK_SECONDS = 1.0
 
 
 # --- What an admin asks ------------------------------------------------------------------------------------------
@@ -117,10 +114,7 @@ def _ask(
 
 
 def _send(estimate_id: int) -> None:
-    try:
-        current_app.send_task(TASK, args=[estimate_id], expires=LIFE.total_seconds(), retry=False)
-    except (KombuError, ChannelError, OSError) as error:
-        logger.warning("The broker did not take estimate %s: %s", estimate_id, error)
+    if not workers.send_message(TASK, estimate_id, LIFE):
         waiting = DryRun.objects.filter(pk=estimate_id, state=DryRun.State.WAITING)
         reason = _("The message broker cannot be reached. Ask again in a minute.")
         waiting.update(state=DryRun.State.FAILED, reason=reason, finished_at=Now())
@@ -216,13 +210,8 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     return {
         "policy before": sum(one["n"] for one in gate) / written,
         "measuring KL": measured / written,
-        "assisting": (_count_assisting(plan) if trains else 0) / written,
+        "assisting": (plan.config.assist.completions if trains else 0) / written,
     }
-
-
-def _count_assisting(plan: Plan) -> int:
-    """Return how many completions are written for a probe to label."""
-    return plan.config.assist.completions
 
 
 def _add_writing(result: dict[str, Any], shares: Mapping[str, float]) -> None:
@@ -281,10 +270,10 @@ def _run_plan(estimate: DryRun, files: RunDirectory) -> dict[str, Any] | None:
     """Return what `plan` says; None if the estimate was replaced meanwhile. Raises RuntimeError with a sentence."""
     out, log = files.root / "plan.json", files.root / "plan.log"
     with out.open("wb") as stdout, log.open("wb") as stderr:
-        child = child_process.start_child("plan", files.root, "--json", stdout=stdout, stderr=stderr)
+        child = start_child("plan", files.root, "--json", stdout=stdout, stderr=stderr)
         deadline = time.monotonic() + LONGEST_SECONDS
         try:
-            while not _has_ended(child):
+            while not has_ended(child):
                 mine = DryRun.objects.filter(pk=estimate.pk, state=DryRun.State.RUNNING)
                 if not mine.update(heartbeat_at=Now()):
                     return None
@@ -294,19 +283,11 @@ def _run_plan(estimate: DryRun, files: RunDirectory) -> dict[str, Any] | None:
                 if workers.is_stopping(workers.own_name()):
                     raise RuntimeError(_("The worker was stopped. Ask again."))
         finally:
-            child_process.end_child(child)
+            end_child(child)
     if child.returncode:
-        raise RuntimeError(child_process.explain_exit("plan", child.returncode, log))
+        raise RuntimeError(explain_exit("plan", child.returncode, log))
     found: dict[str, Any] = json.loads(out.read_text())
     return found
-
-
-def _has_ended(child: subprocess.Popen[bytes]) -> bool:
-    try:
-        child.wait(TICK_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 # --- What a page makes of it -------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ from annotate.models import Policy, Project
 from training.engine.rundir import RunDirectory, read_jsonl
 from training.models import Round
 from training.rounds import results, state_machine
-from training.rounds.child_process import hide_folders
 from training.rounds.choosing.choice import FRESH, Shown, read_shown
 from training.rounds.starts import is_endpoint
 from training.storage.courier import FencedError
+from training.storage.hiding import hide_folders
 
 
 class RoundLostError(FencedError):

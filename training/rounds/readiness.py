@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from annotate.models import Judgment, Project
+from django.utils.translation import ngettext
+
+from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.aggregation import aggregate
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from training.models import Round
 from training.rounds.plan import Plan
-from training.rounds.starts import usual_start
-from training.rounds.state_machine import MIN_PAIRS
+from training.rounds.starts import RoundError, usual_start
+
+MIN_PAIRS = 8  # fewer teach a model little but their noise
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,24 @@ def _may_have_enough(project: Project, chosen: PairSettings) -> bool:
 def _judgments_since(project: Project, round_: Round) -> int:
     later = Judgment.objects.current().opinions().filter(project=project, created_at__gt=round_.created_at)
     return later.count()
+
+
+def count_trained(snapshot: Snapshot) -> str:
+    """Return what a round trains on, in words. Raises RoundError for too few pairs.
+
+    Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
+    """
+    count = snapshot.pairs.filter(held_out=False).count()
+    if count < MIN_PAIRS:
+        raise _too_few_pairs(count)
+    ratings = snapshot.ratings.filter(held_out=False).count()
+    return f"{count} pairs and {ratings} single ratings" if ratings else f"{count} pairs"
+
+
+def _too_few_pairs(count: int) -> RoundError:
+    sentence = ngettext(
+        "Preference pairs: there is %(count)d to train on, and a round needs %(min)d; judge more comparisons first.",
+        "Preference pairs: there are %(count)d to train on, and a round needs %(min)d; judge more comparisons first.",
+        count,
+    )
+    return RoundError(sentence % {"count": count, "min": MIN_PAIRS}, "pairs")

@@ -63,12 +63,32 @@ def usual_start(project: Project) -> Policy:
     return check_policy(current and find_base(current))
 
 
+def named_start(project: Project, begin: Policy) -> Policy:
+    """Return the policy of a project that a round is to start from. Raises RoundError, naming `start_from`."""
+    found = project.policies.filter(pk=begin.pk).first()
+    if found is None:
+        raise RoundError(_("Choose a policy of this project to start from."), "start_from")
+    try:
+        return check_policy(found)
+    except RoundError as error:
+        raise RoundError(str(error), "start_from", separator=None) from error
+
+
 def check_writer(policy: Policy | None) -> Policy:
     """Return the policy if it can write: one that a round can start from, or an endpoint. Raises RefusalError."""
     if policy is not None and is_endpoint(policy):
         find_place(policy.endpoint.url)
         return policy
     return check_policy(policy)
+
+
+def check_opponent(policy: Policy, against: Policy | None) -> None:
+    """Refuse a policy that cannot write the other side of comparisons with `policy`. Raises RefusalError."""
+    if against is None:
+        return
+    if against.project_id != policy.project_id or against == policy:
+        raise RoundError(_("Choose another policy of this project to compare with."), "against")
+    check_writer(against)
 
 
 def is_endpoint(policy: Policy) -> bool:

@@ -3,8 +3,7 @@
 The only writer of Round.state and RoundEvent. Every move is one UPDATE that names the state it leaves, with its
 RoundEvent in the same transaction: of two that try, one wins. Rows are the truth and a message in the broker is
 a hint: `sweeping.sweep_rounds`, run every few seconds, resends what was lost and takes rounds back from silent
-workers.
-`runner.py` does the work of a round.
+workers. `runner.py` does the work of a round.
 
 Every time that decides something is the database's (`Now()`): workers' clocks may disagree. Messages of the history
 are stored as they are written, so they are not marked for translation. RoundErrors are shown at once, and are.
@@ -16,24 +15,30 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from celery import current_app
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
-from kombu.exceptions import ChannelError, KombuError
 
 from annotate.models import Policy, Project, Snapshot, User
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
-from training.rounds.child_process import tell_reason
 from training.rounds.plan import UNSETTABLE, Plan, check_lengths
-from training.rounds.starts import RoundError, check_policy, check_writer, is_endpoint, usual_start
+from training.rounds.readiness import count_trained
+from training.rounds.starts import (
+    RoundError,
+    check_opponent,
+    check_policy,
+    check_writer,
+    is_endpoint,
+    named_start,
+    usual_start,
+)
 from training.standings.gates import next_level
 from training.storage.folders import Folder
+from training.storage.hiding import tell_reason
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,6 @@ MOVES: Final[Mapping[str, frozenset[State]]] = {
     State.WRITTEN: frozenset(),
 }
 RUN_TASK = "training.tasks.run_round"
-MIN_PAIRS = 8  # fewer teach a model little but their noise
 MAX_WRITTEN = 10_000  # comparisons of one round that only writes
 MESSAGE_LIFE = timedelta(days=1)  # by the sender's clock and the receiver's, which may be that far apart
 # Samples of the policy in use go before older ones, and behind comparisons that were chosen on purpose.
@@ -111,10 +115,10 @@ def start(
         policy, plan = _plan_training(project, begin, chosen or {})
         against = against or policy.project.current_policy
         against = None if against == policy else against  # which a round without another one compares with
-        _check_opponent(policy, against)
+        check_opponent(policy, against)
         hold_out_enough(project)
         snapshot = take_snapshot(project, by, plan.pairs)
-        message = f"{_trained_rows(snapshot)} to train on."
+        message = f"{count_trained(snapshot)} to train on."
         goes_by_loss = plan.config.early_stop or plan.config.keep == "best"
         if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
             sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
@@ -125,24 +129,13 @@ def start(
 def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, Any]) -> tuple[Policy, Plan]:
     """Lock the project, and plan a round that trains, from `begin` or the base policy. Raises RefusalError."""
     project = _locked(project)
-    policy = _named_start(project, begin) if begin else usual_start(project)
+    policy = named_start(project, begin) if begin else usual_start(project)
     policy.project = project
     plan = Plan.for_project(project, policy, chosen)
     check_lengths(plan)
     workers.check_devices(plan.processes)
-    if project.rounds.open().exists():
-        raise RoundError(_why_no_other(project))
+    _check_free(project)
     return policy, plan
-
-
-def _named_start(project: Project, begin: Policy) -> Policy:
-    found = project.policies.filter(pk=begin.pk).first()
-    if found is None:
-        raise RoundError(_("Choose a policy of this project to start from."), "start_from")
-    try:
-        return check_policy(found)
-    except RoundError as error:
-        raise RoundError(str(error), "start_from", separator=None) from error
 
 
 def retrain(original: Round, policy: Policy, by: User | None, *, reference: Policy | None = None) -> Round:
@@ -159,16 +152,15 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
             config = replace(config, reference=check_policy(reference).adapter)
         plan = replace(plan, config=config)
         check_lengths(plan)
-        if project.rounds.open().exists():
-            raise RoundError(_why_no_other(project))
+        _check_free(project)
         snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
         policy.project = project
         message = (
-            f"{_trained_rows(snapshot)} to train on, without what was forgotten of round {original.number}."
+            f"{count_trained(snapshot)} to train on, without what was forgotten of round {original.number}."
         )
         current = project.current_policy
         against = None if current == policy else current
-        _check_opponent(policy, against)
+        check_opponent(policy, against)
         return _queue(policy, plan, by, message, snapshot=snapshot, retrains=original, against=against)
 
 
@@ -203,21 +195,11 @@ def write(
         plan = Plan.for_project(project, policy, chosen, trains=False)
         if not is_endpoint(policy):
             check_lengths(plan)
-        if project.rounds.open().exists():
-            raise RoundError(_why_no_other(project))
-        _check_opponent(policy, against)
+        _check_free(project)
+        check_opponent(policy, against)
         hold_out_enough(project)
         message = f"{count} comparison{'' if count == 1 else 's'} to write."
         return _queue(policy, plan, by, message, trains=False, against=against)
-
-
-def _check_opponent(policy: Policy, against: Policy | None) -> None:
-    """Refuse a policy that cannot write the other side of comparisons with `policy`. Raises RefusalError."""
-    if against is None:
-        return
-    if against.project_id != policy.project_id or against == policy:
-        raise RoundError(_("Choose another policy of this project to compare with."), "against")
-    check_writer(against)
 
 
 def _locked(project: Project) -> Project:
@@ -262,25 +244,10 @@ def _queue(
     return round_
 
 
-def _trained_rows(snapshot: Snapshot) -> str:
-    """Return what a round trains on, in words. Raises RoundError for too few pairs.
-
-    Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.
-    """
-    count = snapshot.pairs.filter(held_out=False).count()
-    if count < MIN_PAIRS:
-        raise _too_few_pairs(count)
-    ratings = snapshot.ratings.filter(held_out=False).count()
-    return f"{count} pairs and {ratings} single ratings" if ratings else f"{count} pairs"
-
-
-def _too_few_pairs(count: int) -> RoundError:
-    sentence = ngettext(
-        "Preference pairs: there is %(count)d to train on, and a round needs %(min)d; judge more comparisons first.",
-        "Preference pairs: there are %(count)d to train on, and a round needs %(min)d; judge more comparisons first.",
-        count,
-    )
-    return RoundError(sentence % {"count": count, "min": MIN_PAIRS}, "pairs")
+def _check_free(project: Project) -> None:
+    """Refuse a project that has an open round. Raises RoundError."""
+    if project.rounds.open().exists():
+        raise RoundError(_why_no_other(project))
 
 
 def _why_no_other(project: Project) -> str:
@@ -412,14 +379,9 @@ def enqueue(round_: Round) -> None:
 def send(round_id: int) -> bool:
     """Give the broker a queued round's message. The sweep retries if the broker is away.
 
-    Messages expire after a day, so that few pile up while every worker is busy. There is one for each time that the
-    sweep takes a round's message for lost.
+    There is one message for each time that the sweep takes a round's for lost.
     """
-    try:
-        life = MESSAGE_LIFE.total_seconds()
-        current_app.send_task(RUN_TASK, args=[round_id], expires=life, retry=False)
-    except (KombuError, ChannelError, OSError) as error:
-        logger.warning("The broker did not take round %s: %s", round_id, error)
+    if not workers.send_message(RUN_TASK, round_id, MESSAGE_LIFE):
         return False
     Round.objects.filter(pk=round_id, state=State.QUEUED).update(enqueued_at=Now())
     return True

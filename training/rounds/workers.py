@@ -1,4 +1,4 @@
-"""The presence of Celery workers, recorded by a bootstep in each worker's main process.
+"""The presence of Celery workers, recorded by a bootstep in each worker's main process, and messages to them.
 
 The main process writes its Worker row every few seconds from a thread of its own. So a worker that is busy with a
 task still counts as present. Asking over the broker (`inspect ping`) would need a broker that answers, and would
@@ -17,11 +17,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import bootsteps, current_app, signals
 from django.conf import settings as site
 from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
+from kombu.exceptions import ChannelError, KombuError
 
 from primitives.files import write_whole
 from training.models import Round, Worker
@@ -44,6 +45,19 @@ def own_name() -> str:
 def is_stopping(worker: str) -> bool:
     """Return whether that worker was asked to stop, so that its rounds should hand themselves back."""
     return Worker.objects.filter(name=worker, stopping=True).exists()
+
+
+def send_message(task: str, key: int | str, life: timedelta) -> bool:
+    """Give the broker the message of a task about the row `key`. Return False if the broker is away.
+
+    A message that no worker took within its life expires, so that few pile up while every worker is busy.
+    """
+    try:
+        current_app.send_task(task, args=[key], expires=life.total_seconds(), retry=False)
+    except (KombuError, ChannelError, OSError) as error:
+        logger.warning("The broker did not take %s for %s: %s", task, key, error)
+        return False
+    return True
 
 
 def device_counts() -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Policies from elsewhere: a PEFT adapter, a model, or an endpoint that writes, each checked before it is stored."""
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -23,6 +22,7 @@ from annotate.projects import base_models, trail
 from primitives.text import printable
 from training.endpoints.addresses import find_place
 from training.models import Endpoint
+from training.storage.folders import hash_file
 from training.usage.naming import check_name
 from training.usage.places import drop_adapter, keep_adapter
 from training.usage.weights_check import (
@@ -71,7 +71,7 @@ def bring_adapter(
         else:
             _copy_adapter(place, aside)
         check_adapter(aside, base.base_model, is_same_base=is_same_base)
-        digests = {one: _sha256(aside / one) for one in WANTED}
+        digests = {one: hash_file(aside / one) for one in WANTED}
         adapter = keep_adapter(project, aside)
     policy = Policy(
         project=project,
@@ -375,8 +375,3 @@ def _aside() -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

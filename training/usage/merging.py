@@ -10,12 +10,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from celery import current_app
 from django.conf import settings as site
 from django.core.files.base import File
 from django.db import IntegrityError, transaction
@@ -24,7 +22,6 @@ from django.db.models.functions import Now
 from django.http import FileResponse, Http404
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from kombu.exceptions import ChannelError, KombuError
 
 from annotate.errors import RefusalError
 from annotate.exports.prepared import drop_expired, send_file
@@ -32,10 +29,10 @@ from annotate.models import Policy, User
 from training.engine.rundir import RunDirectory
 from training.models import MergedWeights
 from training.rounds import child_process, workers
-from training.rounds.child_process import tell_reason
 from training.rounds.phases.following import read_progress
 from training.rounds.plan import Plan
 from training.rounds.starts import check_policy, on_this_machine
+from training.storage.hiding import tell_reason
 from training.usage import model_card
 from training.usage.places import file_stem, require_adapter
 
@@ -44,9 +41,8 @@ logger = logging.getLogger(__name__)
 TASK = "training.tasks.merge_weights"
 FOLDER = "merged/"
 KEPT = timedelta(days=3)
-TICK = 1.0  # seconds
 ATTEMPTS = 3
-MESSAGE_LIFE = 86_400.0  # seconds
+MESSAGE_LIFE = timedelta(days=1)
 
 State = MergedWeights.State
 
@@ -83,12 +79,8 @@ def request(policy: Policy, by: User | None) -> MergedWeights:
 
 def send(merge: MergedWeights) -> None:
     """Tell a worker. Where the broker is away, the waiting page tries again."""
-    try:
-        current_app.send_task(TASK, args=[str(merge.pk)], expires=MESSAGE_LIFE, retry=False)
-    except (KombuError, ChannelError, OSError) as error:
-        logger.warning("The broker did not take merge %s: %s", merge.pk, error)
-        return
-    MergedWeights.objects.filter(pk=merge.pk).update(sent_at=Now())
+    if workers.send_message(TASK, str(merge.pk), MESSAGE_LIFE):
+        MergedWeights.objects.filter(pk=merge.pk).update(sent_at=Now())
 
 
 def look_after(merge: MergedWeights) -> None:
@@ -221,13 +213,11 @@ def _follow(merge: MergedWeights, files: RunDirectory, out: Path) -> None:
             "merge", files.root, str(out), stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(TICK)
+        ended = False
+        while not ended:
+            ended = child_process.has_ended(child)
             progress = read_progress(files, "merge")
             _beat(merge, progress["phase"], progress["step"] / max(progress["total_steps"], 1))
-            if child.returncode is not None:
-                break
     finally:
         child_process.end_child(child)
     if child.returncode:

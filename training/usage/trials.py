@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from celery import current_app
 from django.conf import settings as site
 from django.db import transaction
 from django.db.models import F, Q
@@ -20,7 +19,6 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from kombu.exceptions import ChannelError, KombuError
 
 from annotate.errors import RefusalError
 from annotate.models import Policy, Project, User
@@ -30,9 +28,9 @@ from training.endpoints.client import Server
 from training.endpoints.errors import StoppedError
 from training.models import Answer, Round, Trial, Worker
 from training.rounds import workers
-from training.rounds.child_process import tell_reason
 from training.rounds.plan import Plan
 from training.rounds.starts import check_writer, is_endpoint, on_this_machine
+from training.storage.hiding import tell_reason
 from training.usage.warm_engine import EngineRefusalError, Tell, UnwantedError, engine
 
 logger = logging.getLogger(__name__)
@@ -42,7 +40,7 @@ KEPT = timedelta(days=1)
 MOST_POLICIES = 3
 OPEN_PER_USER, OPEN_PER_PROJECT = 3, 10  # trials that wait or are being written
 SECONDS = 600.0  # for one answer
-MESSAGE_LIFE = 3600.0  # seconds
+MESSAGE_LIFE = timedelta(hours=1)
 ATTEMPTS = 3
 LONGEST_DRAFT = 60_000  # characters of a text so far: as many as a page shows
 
@@ -94,12 +92,8 @@ def plan_of(policy: Policy, sampling: Mapping[str, Any]) -> Plan:
 
 def send(trial: Trial) -> None:
     """Tell a worker. Where the broker is away, the waiting page tries again."""
-    try:
-        current_app.send_task(TASK, args=[str(trial.pk)], expires=MESSAGE_LIFE, retry=False)
-    except (KombuError, ChannelError, OSError) as error:
-        logger.warning("The broker did not take trial %s: %s", trial.pk, error)
-        return
-    Trial.objects.filter(pk=trial.pk).update(sent_at=Now())
+    if workers.send_message(TASK, str(trial.pk), MESSAGE_LIFE):
+        Trial.objects.filter(pk=trial.pk).update(sent_at=Now())
 
 
 def look_after(trial: Trial) -> None:

@@ -6,6 +6,7 @@ Coordinates are in a fixed box that the stylesheet scales; colours come from the
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -55,43 +56,32 @@ def round_charts(round_: Round) -> list[Chart]:
     if round_.phase == "training":
         total = round_.total_steps
 
-    def series(key: str) -> tuple[list[int], list[float]]:
+    def chart(title: str, key: str, **more: Any) -> Chart | None:
         kept = [(step, values[key]) for step, values in metrics if values.get(key) is not None]
-        return [step for step, _value in kept], [value for _step, value in kept]
+        steps, curve = [step for step, _value in kept], [value for _step, value in kept]
+        return line_chart(title, steps, curve, total_steps=total, awaited=awaited, **more)
 
+    at_start = _("dashed: ln 2 = 0.693, where a policy that is its reference begins")
     charts = [
-        line_chart(
-            _("Loss"),
-            *series("loss"),
-            total_steps=total,
-            awaited=awaited,
-            rule=math.log(2) if starts_at_ln2(round_) else None,
-            note=_("dashed: ln 2 = 0.693, where a policy that is its reference begins")
-            if starts_at_ln2(round_)
-            else "",
+        chart(
+            _("Loss"), "loss", **({"rule": math.log(2), "note": at_start} if starts_at_ln2(round_) else {})
         ),
-        line_chart(
+        chart(
             _("Accuracy on the batch"),
-            *series("rewards/accuracies"),
-            total_steps=total,
-            awaited=awaited,
+            "rewards/accuracies",
             bounds=(0.0, 1.0),
             rule=0.5,
             note=_("pairs whose chosen completion has the higher implicit reward; dashed: chance"),
         ),
-        line_chart(
+        chart(
             _("Reward margin"),
-            *series("rewards/margins"),
-            total_steps=total,
-            awaited=awaited,
+            "rewards/margins",
             rule=0.0,
             note=_("implicit reward of the chosen minus the rejected completion"),
         ),
-        line_chart(
+        chart(
             _("Log-probability of the chosen"),
-            *series("displacement"),
-            total_steps=total,
-            awaited=awaited,
+            "displacement",
             rule=0.0,
             note=_("change against the reference, in nats"),
         ),

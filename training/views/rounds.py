@@ -19,9 +19,8 @@ from training.models import DryRun, Round, Sweep, Worker
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import deciding, state_machine
 from training.rounds.plan import MOST_COMPARISONS, Plan, dotted
-from training.rounds.readiness import find_readiness
+from training.rounds.readiness import MIN_PAIRS, find_readiness
 from training.rounds.starts import RoundError
-from training.rounds.state_machine import MIN_PAIRS
 from training.standings.gates import forecast, measure_gates
 from training.storage.folders import Folder
 from training.storage.objects import StorageFaultError

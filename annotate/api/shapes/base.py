@@ -1,6 +1,5 @@
 """The bases of all shapes."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext as _
@@ -39,14 +38,12 @@ class WholeNumber(serializers.IntegerField):
 class Note(serializers.Field[Any, Any, Any, Any]):
     """A value that no field describes, such as one of two types. `schema` says what it may be."""
 
-    def __init__(
-        self, schema: dict[str, Any], get: Callable[[Any], Any] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, schema: dict[str, Any], **options: Any) -> None:
         super().__init__(**options)
-        self.schema, self.get = schema, get
+        self.schema = schema
 
     def to_representation(self, value: Any) -> Any:
-        return self.get(value) if self.get else value
+        return value
 
 
 class ErrorOut(Shape):

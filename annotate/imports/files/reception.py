@@ -41,14 +41,13 @@ def receive(
     format: str = "",
     *,
     encoding: str = "",
-    name: str = "",
 ) -> Import:
     """Store a file to be worked through. `format` and `encoding` are what a person says of it, if anything.
 
     Raises StorageError, with nothing stored, and FileError for a file that cannot be read.
     """
     sweep()
-    filename = (name or file.name or _("pasted text"))[-200:]
+    filename = (file.name or _("pasted text"))[-200:]
     upload = Import(project=project, created_by=by, filename=filename, size=file.size or 0)
     with lines.as_lines(
         cast(BinaryIO, file.file), filename, settings.IMPORT_LIMIT, container=format, encoding=encoding

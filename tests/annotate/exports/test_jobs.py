@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate import tasks
@@ -80,6 +81,32 @@ def test_a_silent_writer_is_replaced_and_then_given_up(plain, researcher, client
         job.refresh_from_db()
         assert job.state == ("done" if attempt < jobs.ATTEMPTS else "failed")
         Export.objects.update(file="")
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=2), -timedelta(hours=2)], ids=["ahead", "behind"])
+def test_a_wrong_clock_replaces_no_writer(plain, researcher, client_for, monkeypatch, by):
+    right = prepare(client_for(researcher))
+    Export.objects.update(state="running", attempt=1, heard_at=Now())
+    told = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: told() + by)
+    right.refresh_from_db()
+    assert not jobs.is_waiting(right)
+    jobs.write(str(right.pk), read_selection)
+    right.refresh_from_db()
+    assert (right.state, right.attempt) == ("running", 1)
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=2), -timedelta(hours=2)], ids=["ahead", "behind"])
+def test_a_writer_with_a_wrong_clock_is_not_silent(plain, researcher, client_for, monkeypatch, by):
+    told = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: told() + by)
+    client = client_for(researcher)
+    job = prepare(client)
+    near = timedelta(seconds=30)
+    assert Export.objects.filter(heard_at__range=(Now() - near, Now() + near)).exists()
+    jobs.write(str(job.pk), read_selection)
+    recent = (Now() - near, Now() + near)
+    assert Export.objects.filter(state="done", heard_at__range=recent, finished_at__range=recent).exists()
 
 
 def test_no_more_than_a_few_jobs_wait(plain, researcher, client_for):

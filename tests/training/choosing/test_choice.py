@@ -16,7 +16,7 @@ from training.rounds import results, state_machine
 from training.rounds.choosing.choice import choose, read_shown
 from training.rounds.choosing.settings import Choosing, ChoosingError
 from training.rounds.choosing.terms import AT_RANDOM, Terms, decide_terms, read_terms
-from training.rounds.choosing.votes import vote_rows
+from training.rounds.choosing.votes import project_votes
 from training.rounds.plan import Plan, find_bad_default
 from training.rounds.starts import RoundError
 
@@ -226,11 +226,11 @@ def test_votes_leave_out_what_cannot_be_trained_on(ready_project: Project, owner
     other = prompt.completions.exclude(pk=chat.pk).first()
     comparison = Comparison.objects.create(project=ready_project, prompt=prompt, first=chat, second=other)
     factories.say(owner, comparison, "first")
-    assert len(list(vote_rows(ready_project, "starter"))) == 12
+    assert len(list(project_votes(ready_project, "starter"))) == 12
 
 
 def test_votes_name_sides_and_leave_held_out_prompts_out(ready_project: Project, teammate: Any) -> None:
-    rows = list(vote_rows(ready_project, "starter"))
+    rows = list(project_votes(ready_project, "starter"))
     assert len(rows) == 12
     assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), key=int)
     for row in rows:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.lora.variants import DoraLinearVariant
-from torch import nn
 
 from training.engine.adapters.factors import Factors
 
@@ -52,8 +51,3 @@ def dora_layer(layer: Any, name: str) -> Any:
         return None
     found = layer.lora_magnitude_vector[name]
     return found if type(found) is DoraLinearLayer else None
-
-
-def has_magnitudes(model: nn.Module) -> bool:
-    """Return whether a model has layers with magnitudes of their own."""
-    return any(isinstance(module, DoraLinearLayer) for module in model.modules())

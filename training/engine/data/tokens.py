@@ -261,15 +261,7 @@ class Encoder:
                 raise DataError(
                     f"Pair {pair.id} holds token id {max(ids)}, but the model knows {self.vocab_size} tokens."
                 )
-        reason = ""
-        if not prompt:
-            reason = "empty_prompt"
-        elif (pair.chosen and not chosen) or (pair.rejected and not rejected):
-            reason = "empty_completion"
-        elif pair.chosen and pair.rejected and chosen == rejected:
-            reason = "identical_completions"
-            if pair.chosen.token_ids is pair.rejected.token_ids and pair.chosen.text != pair.rejected.text:
-                reason = "identical_to_tokenizer"  # which drops the blanks that they differ in
+        reason = _why_unfit(pair, prompt, chosen, rejected)
         longest = max(len(chosen), len(rejected))
         report.longest = max(report.longest, len(prompt) + longest)
         if not reason and len(prompt) + longest > self.max_length:
@@ -361,6 +353,19 @@ class Encoder:
             self.chats.markers.ids(text) or list(ids)
             for text, ids in zip(texts, batch["input_ids"], strict=True)
         ]
+
+
+def _why_unfit(pair: TrainingPair, prompt: Sequence[int], chosen: list[int], rejected: list[int]) -> str:
+    """Return the reason why a pair with these ids teaches nothing, or ""."""
+    if not prompt:
+        return "empty_prompt"
+    if (pair.chosen and not chosen) or (pair.rejected and not rejected):
+        return "empty_completion"
+    if pair.chosen and pair.rejected and chosen == rejected:
+        if pair.chosen.token_ids is pair.rejected.token_ids and pair.chosen.text != pair.rejected.text:
+            return "identical_to_tokenizer"  # which drops the blanks that they differ in
+        return "identical_completions"
+    return ""
 
 
 def digest_pairs(pairs: Sequence[EncodedPair]) -> str:

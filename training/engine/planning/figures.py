@@ -34,8 +34,11 @@ def sample_places(count: int) -> list[int]:
 def line_at(points: Sequence[tuple[float, float]], at: float) -> float:
     """Return the value at `at` on the line through measured points (size, value), sorted by size.
 
-    Between two points it is straight. Beyond them it grows with size as the last two do, at least not down.
+    Between two points it is straight. Beyond them it grows with size as the last two do, at least not down. It is 0
+    where nothing was measured.
     """
+    if not points:
+        return 0.0
     if len(points) == 1:
         size, value = points[0]
         return value * at / size if size else value

@@ -3,6 +3,7 @@
 Weights move in memory, as in a training. Nothing is written.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from training.engine.adapters.loading import load_policy, trainable_parameters
+from training.engine.adapters.loading import load_policy
 from training.engine.config import TrainConfig
 from training.engine.data.tokens import EncodedPair, EncodingReport
 from training.engine.errors import memory_short
@@ -43,6 +44,7 @@ class Rows:
     train: list[tuple[float, float]] = field(default_factory=list)  # seconds of both passes
     score: list[tuple[float, float]] = field(default_factory=list)  # seconds of a forward
     peaks: list[tuple[float, float]] = field(default_factory=list)  # bytes
+    step_factor: float = 1.0  # how many times as long a whole step takes as its rows
 
     def add(self, size: int, train: float, score: float, peak: int) -> None:
         """Keep one row's figures, in the order of sizes."""
@@ -91,34 +93,74 @@ def _training(
     began: float,
 ) -> dict[str, Any]:
     """Return the part `training` of a plan."""
-    everything = [*pairs, *heldout]
-    check_honoured(config, everything)
-    scorer = make_scorer(loaded, config, everything, found["events"].append)
-    check_gradient(scorer, pairs)
-    budget = RowBudget(
-        scorer, max(pair.tokens for pair in everything), fixed=False, note=found["events"].append
-    )
-    nothing = torch.zeros(len(pairs), 2, dtype=torch.float64, device=loaded.device)
-    task = Task(config, scorer, budget, Processes(), pairs, heldout, nothing)
-    to_label = found["pairs"]["to_label"]
-    all_pairs = len(pairs) + to_label
+    available, to_label = found["model"]["available_bytes"], found["pairs"]["to_label"]
+    task = _make_task(config, loaded, pairs, heldout, found["events"].append)
     ready, first_peak = time.monotonic() - began, peak_of(loaded.device)
     groups = [group for step in range(task.steps_per_epoch) for group in task.groups(step)]
-    held_groups = task.heldout_groups() if heldout else []
-    available = found["model"]["available_bytes"]
     state = State.initial(config, loaded.model)
     rows, fits = _measure_rows(task, groups, available)
-    factor, fits = _measure_steps(task, state, rows, fits, available) if rows.train else (1.0, False)
-    sizes = [row_size(scorer, pairs, group) for group in groups]
-    held_sizes = [row_size(scorer, heldout, group) for group in held_groups]
+    if rows.train:
+        fits = _measure_steps(task, state, rows, fits, available)
+    sizes = [row_size(task.scorer, pairs, group) for group in groups]
+    held_sizes = [row_size(task.scorer, heldout, group) for group in task.heldout_groups()]
     largest = max([*sizes, *held_sizes])
     peak = int(max(first_peak, line_at(rows.peaks, largest) if rows.peaks else available + 1))
-    held_pass = sum(line_at(rows.score, size) for size in held_sizes) if rows.score else 0.0
-    steps_per_epoch = -(-all_pairs // config.batch_size)
-    evaluations = config.epochs * steps_per_epoch // config.eval_steps if config.eval_steps and heldout else 0
-    # Of a pair, the mean. Those that a probe is still to label are taken to be as long.
-    scored = sum(line_at(rows.score, size) for size in sizes) / len(pairs) if rows.score else 0.0
-    trained = factor * sum(line_at(rows.train, size) for size in sizes) / len(pairs) if rows.train else 0.0
+    seconds = _seconds(task, rows, sizes, held_sizes, ready=ready, to_label=to_label)
+    all_pairs = len(pairs) + to_label
+    steps_per_epoch = _steps_per_epoch(config, all_pairs)
+    return {
+        "form": task.scorer.form,
+        "device": loaded.device.type,
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "steps": config.epochs * steps_per_epoch,
+        "steps_per_epoch": steps_per_epoch,
+        "rows": len(groups) * config.epochs * all_pairs // len(pairs),
+        "tokens": sum(sizes) * config.epochs * all_pairs // len(pairs),
+        "max_tokens": task.scorer.max_tokens,
+        "longest_pair": task.budget.longest,
+        "largest_row": largest,
+        "trained_parameters": sum(one.numel() for one in state.parameters.values()),
+        "rows_measured": len(rows.train),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "total_seconds": round(sum(seconds.values()), 1),
+        "peak_memory_bytes": peak,
+        "row_bytes": [[int(size), int(bytes_)] for size, bytes_ in rows.peaks],
+        "fits": fits and peak <= available,
+    }
+
+
+def _make_task(
+    config: TrainConfig,
+    loaded: LoadedModel,
+    pairs: list[EncodedPair],
+    heldout: list[EncodedPair],
+    note: Callable[[str], None],
+) -> Task:
+    """Return the task that a training would have, with a reference that nothing was measured of."""
+    everything = [*pairs, *heldout]
+    check_honoured(config, everything)
+    scorer = make_scorer(loaded, config, everything, note)
+    check_gradient(scorer, pairs)
+    budget = RowBudget(scorer, max(pair.tokens for pair in everything), fixed=False, note=note)
+    nothing = torch.zeros(len(pairs), 2, dtype=torch.float64, device=loaded.device)
+    return Task(config, scorer, budget, Processes(), pairs, heldout, nothing)
+
+
+def _seconds(
+    task: Task, rows: Rows, sizes: Sequence[int], held_sizes: Sequence[int], *, ready: float, to_label: int
+) -> dict[str, float]:
+    """Return the seconds of each part of a training, whose rows have these sizes.
+
+    Pairs that a probe is still to label are taken to be as long as the others.
+    """
+    config, count = task.config, len(task.pairs)
+    all_pairs = count + to_label
+    scored = sum(line_at(rows.score, size) for size in sizes) / count  # of a pair, the mean
+    trained = rows.step_factor * sum(line_at(rows.train, size) for size in sizes) / count
+    held_pass = sum(line_at(rows.score, size) for size in held_sizes)
+    steps = config.epochs * _steps_per_epoch(config, all_pairs)
+    evaluations = steps // config.eval_steps if config.eval_steps and task.heldout else 0
     seconds = {
         "loading": ready,
         "reference": all_pairs * scored + held_pass,
@@ -128,26 +170,11 @@ def _training(
     if to_label and config.assist.drafted_pairs:
         drafted = all_pairs - config.assist.drafted_pairs
         seconds["draft"] = ready + drafted * (scored + config.epochs * trained)
-    return {
-        "form": scorer.form,
-        "device": loaded.device.type,
-        "dtype": str(loaded.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "steps": config.epochs * steps_per_epoch,
-        "steps_per_epoch": steps_per_epoch,
-        "rows": len(groups) * config.epochs * all_pairs // len(pairs),
-        "tokens": sum(sizes) * config.epochs * all_pairs // len(pairs),
-        "max_tokens": scorer.max_tokens,
-        "longest_pair": budget.longest,
-        "largest_row": largest,
-        "trained_parameters": sum(one.numel() for one in trainable_parameters(loaded.model).values()),
-        "rows_measured": len(rows.train),
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "total_seconds": round(sum(seconds.values()), 1),
-        "peak_memory_bytes": peak,
-        "row_bytes": [[int(size), int(bytes_)] for size, bytes_ in rows.peaks],
-        "fits": fits and peak <= available,
-    }
+    return seconds
+
+
+def _steps_per_epoch(config: TrainConfig, pairs: int) -> int:
+    return math.ceil(pairs / config.batch_size)
 
 
 def _measure_rows(task: Task, groups: Sequence[Sequence[int]], available: int) -> tuple[Rows, bool]:
@@ -159,8 +186,7 @@ def _measure_rows(task: Task, groups: Sequence[Sequence[int]], available: int) -
     for number, place in enumerate(places):
         group = order[place]
         size = row_size(scorer, task.pairs, group)
-        expected = line_at(rows.peaks, size) if rows.peaks else 0
-        if expected > available:
+        if line_at(rows.peaks, size) > available:
             return rows, False
         if number > 1 and time.monotonic() + line_at(rows.train, size) > deadline:
             continue
@@ -179,10 +205,11 @@ def _measure_rows(task: Task, groups: Sequence[Sequence[int]], available: int) -
     return rows, True
 
 
-def _measure_steps(task: Task, state: State, rows: Rows, fits: bool, available: int) -> tuple[float, bool]:
-    """Return how many times as long a whole step takes as its rows, by a few of them, and whether memory sufficed.
+def _measure_steps(task: Task, state: State, rows: Rows, fits: bool, available: int) -> bool:
+    """Measure a few whole steps if the rows `fits`, and return whether memory sufficed.
 
-    A step allocates what the optimizer keeps of each weight. Its peak is taken over into `rows`.
+    A step allocates what the optimizer keeps of each weight. Its peak is taken over into `rows`, and its time as
+    `rows.step_factor`.
     """
     scorer, device = task.scorer, task.scorer.device
     spent = expected = 0.0
@@ -202,7 +229,7 @@ def _measure_steps(task: Task, state: State, rows: Rows, fits: bool, available: 
         except (MemoryError, RuntimeError) as error:
             if memory_short(error) is None:
                 raise
-            return 1.0, False
+            return False
         step_metrics(task, state, figures)
         spent += time.perf_counter() - began
         expected += seconds
@@ -211,7 +238,9 @@ def _measure_steps(task: Task, state: State, rows: Rows, fits: bool, available: 
         # Gradients are there already; two numbers a weight are not.
         more = sum(2 * one.numel() * one.element_size() for one in state.parameters.values())
         rows.peaks = [(size, peak + more) for size, peak in rows.peaks]
-    return max(1.0, spent / expected) if expected else 1.0, fits
+    if expected:
+        rows.step_factor = max(1.0, spent / expected)
+    return fits
 
 
 def _raised(peaks: list[tuple[float, float]], size: int, peak: int) -> list[tuple[float, float]]:

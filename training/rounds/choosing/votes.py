@@ -1,14 +1,15 @@
-"""The judgments of a project as votes, from which a probe learns: `votes.jsonl` of a run directory."""
+"""The judgments of a project or a snapshot as votes, from which a probe learns: `votes.jsonl` of a run directory."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from annotate.models import Comparison, Completion, Judgment, Project
+from annotate.models import Comparison, Completion, Judgment, Project, Snapshot
 from annotate.pairs.aggregation import untrainable
+from annotate.pairs.snapshots import stored_pairs, training_rows
 from annotate.pairs.texts import Texts, as_prompted, batches, parse, read_texts, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
 from training.standings.gates import opinions
@@ -16,6 +17,8 @@ from training.standings.gates import opinions
 FinishReason = Completion.FinishReason
 MIN_PREFERENCES = 40  # of which a probe is worth fitting
 MOST_COMPARISONS = 4_096  # the newest: features of more would take long, and teach little
+_RENAMED = {"chosen": "first", "rejected": "second"}
+_NOT_OF_VOTES = ("label", "margin", "weight")
 
 
 class Vote(NamedTuple):
@@ -34,7 +37,7 @@ def has_enough(project: Project) -> bool:
     return found.count() >= MIN_PREFERENCES
 
 
-def vote_rows(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
+def project_votes(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of votes.jsonl: comparisons to train on, each with its votes. Those on held-out prompts are not.
 
     Both bad is a tie. Token ids of another model than `base_model` are left out, as they mean other words to it.
@@ -49,6 +52,31 @@ def vote_rows(project: Project, base_model: str) -> Iterator[dict[str, Any]]:
         texts = read_texts([key for key, _votes in some])
         for key, votes_of_one in some:
             yield _row(key, votes_of_one, texts[key], base_model)
+
+
+def snapshot_votes(snapshot: Snapshot, base_model: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of votes.jsonl: each pair that is trained on, with the votes that count and a known answer."""
+    given = {
+        key: (annotator, preferred)
+        for key, annotator, preferred in Judgment.objects.filter(snapshot_pairs__snapshot=snapshot)
+        .values_list("pk", "annotator_id", "preferred_id")
+        .iterator()
+    }
+    known = snapshot.pairs.exclude(comparison__gold_preferred=None)
+    gold = dict(known.values_list("comparison_id", "comparison__gold_preferred_id"))
+    pairs = stored_pairs(snapshot, Q(held_out=False))
+    rows = training_rows(snapshot, base_model=base_model)
+    for pair, row in zip(pairs, rows, strict=False):  # ratings come after the pairs, and are not votes
+        sides = {pair.chosen: "first", pair.rejected: "second"}
+        answer = sides.get(gold.get(pair.comparison, 0))
+        yield {
+            **({"gold": answer} if answer else {}),
+            **{_renamed(name): value for name, value in row.items() if name not in _NOT_OF_VOTES},
+            "votes": [
+                {"annotator": pseudonym(annotator), "prefers": sides.get(preferred, "tie")}
+                for annotator, preferred in (given[key] for key in pair.judgments)
+            ],
+        }
 
 
 def _judgments(project: Project) -> QuerySet[Judgment]:
@@ -84,3 +112,9 @@ def _row(key: int, votes: Sequence[Vote], texts: Texts, base_model: str) -> dict
         for vote in votes
     ]
     return row
+
+
+def _renamed(name: str) -> str:
+    """Return a key of pairs.jsonl as votes.jsonl has it."""
+    side, dot, rest = name.partition("_")
+    return _RENAMED.get(side, side) + dot + rest

@@ -13,7 +13,7 @@ from training.rounds.choosing.choice import FILE as CHOICES
 from training.rounds.choosing.choice import choose
 from training.rounds.choosing.terms import FILE as TERMS
 from training.rounds.choosing.terms import Terms, decide_terms, keep_terms, may_choose, read_terms
-from training.rounds.choosing.votes import has_enough, vote_rows
+from training.rounds.choosing.votes import has_enough, project_votes
 from training.rounds.finishing import previous_files, probing_files
 from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import ChildFailedError, Work
@@ -43,7 +43,7 @@ def fit_probe(work: Work) -> None:
         return
     files = _probing_files(work, reader)
     if not files.votes.exists():
-        write_jsonl(files.votes, vote_rows(work.round.project, reader.base_model))
+        write_jsonl(files.votes, project_votes(work.round.project, reader.base_model))
     try:
         run_verb(work, "probe", files=files)
     except ChildFailedError as error:

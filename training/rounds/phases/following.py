@@ -15,8 +15,6 @@ from training.rounds.phases.work import ChildFailedError, Work, WorkerStoppingEr
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 1.0  # how often the database hears of progress, and the worker of a cancel
-
 
 def run_verb(
     work: Work,
@@ -57,7 +55,7 @@ def follow_child(
             verb, files.root, *arguments, processes=processes, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        while not _has_ended(child):
+        while not child_process.has_ended(child):
             try:
                 each_tick()
                 if not state_machine.heartbeat(round_, **read_progress(files, verb)):
@@ -77,15 +75,6 @@ def follow_child(
     each_tick()
     if child.returncode != 0:
         raise ChildFailedError(child_process.explain_exit(verb, child.returncode, log))
-
-
-def _has_ended(child: subprocess.Popen[bytes]) -> bool:
-    """Wait for the next tick. Return True as soon as the child has ended."""
-    try:
-        child.wait(TICK_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def read_progress(files: RunDirectory, verb: str) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, write_jsonl
 from training.models import Endpoint, Round
 from training.rounds import results, state_machine, workers
+from training.rounds.child_process import TICK_SECONDS
 from training.rounds.choosing.terms import AT_RANDOM, Terms
 from training.rounds.finishing import RoundLostError, previous_files
 from training.rounds.phases.choosing import decide
-from training.rounds.phases.following import TICK_SECONDS, run_verb
+from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import Work, WorkerStoppingError
 from training.rounds.plan import Plan
 from training.rounds.starts import is_endpoint, on_this_machine, weights_of
@@ -69,10 +70,7 @@ def follow_endpoint(round_: Round, files: RunDirectory, endpoint: Endpoint) -> N
 
     Raises RefusalError with the reason, RoundLostError, or WorkerStoppingError. No request is under way by then.
     """
-    sampling = asdict(Plan.from_dict(round_.settings).config.sampling)
-    if files.root.name == "previous":
-        sampling["seed"] += 1
-    with EndpointWriting(files, endpoint, sampling) as writing:
+    with EndpointWriting(files, endpoint, asdict(files.read_config().sampling)) as writing:
         while not writing.wait(TICK_SECONDS):
             if not state_machine.heartbeat(round_, **writing.progress()):
                 raise RoundLostError

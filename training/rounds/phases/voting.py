@@ -10,8 +10,7 @@ from typing import Any
 
 from annotate.models import Comparison, Judgment, Snapshot
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
-from training.rounds.choosing.votes import MIN_PREFERENCES
-from training.rounds.phases.assisting import vote_rows
+from training.rounds.choosing.votes import MIN_PREFERENCES, snapshot_votes
 from training.rounds.phases.following import run_verb
 from training.rounds.phases.work import ChildFailedError, Work
 
@@ -37,7 +36,7 @@ def vote(work: Work) -> None:
         _tell(files, {"used": False}, "The probe had no vote: there are too few judgments to fit it to.")
         return
     if not files.votes.exists():
-        write_jsonl(files.votes, votes_of(snapshot, work.plan.config.base_model))
+        write_jsonl(files.votes, votes_without_gates(snapshot, work.plan.config.base_model))
     try:
         run_verb(work, "probe")
     except ChildFailedError as error:
@@ -81,18 +80,18 @@ def _has_enough(snapshot: Snapshot) -> bool:
     return counted.filter(judgments__verdict=Judgment.Verdict.PREFER).count() >= MIN_PREFERENCES
 
 
-def votes_of(snapshot: Snapshot, base_model: str) -> Iterator[dict[str, Any]]:
+def votes_without_gates(snapshot: Snapshot, base_model: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of votes.jsonl. Gates are left out: they are evidence on annotators by themselves."""
     gates = snapshot.pairs.filter(comparison__kind=Comparison.Kind.GATE)
     left_out = {str(key - snapshot.comparison_shift) for key in gates.values_list("comparison_id", flat=True)}
-    return (row for row in vote_rows(snapshot, base_model) if row["id"] not in left_out)
+    return (row for row in snapshot_votes(snapshot, base_model) if row["id"] not in left_out)
 
 
 def labelled_pairs(files: RunDirectory, *, keep_ties: bool) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yield the pairs by the labels of probe_labels.jsonl, and whether that turned each round.
 
-    A pair that turned round asks for no margin: people's strength
-    was for the other side. A pair that the probe did not read stays as it is, and so does a rating.
+    A pair that turned round asks for no margin: people's strength was for the other side. A pair that the probe did
+    not read stays as it is, and so does a rating.
     """
     labels = {row["id"]: row["label"] for _line, row in read_jsonl(files.probe_labels)}
     sides = {row["id"]: (row["first"], row["second"]) for _line, row in read_jsonl(files.votes)}

@@ -181,12 +181,6 @@ def usual_sampling(project: Project, policy: Policy) -> dict[str, Any]:
     }
 
 
-class NameForm(forms.Form):
-    """Another name for a policy."""
-
-    name = forms.CharField(max_length=LONGEST_NAME, label=_("Name"))
-
-
 class BringForm(forms.Form):
     """A policy that was made elsewhere. `what` says which of the fields are shown and read."""
 
