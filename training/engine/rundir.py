@@ -268,6 +268,12 @@ def whole_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_new(path: Path) -> None:
+    """Refuse a path that exists, which a new folder would replace with all that is in it. Raises ConfigError."""
+    if os.path.lexists(path):
+        raise ConfigError(None, f"{path} exists already; name a folder that does not.")
+
+
 def _remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
