@@ -102,7 +102,7 @@ def test_every_option_is_explained_and_documented() -> None:
         assert f"`{name}`" in page
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\xff"])
+@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\xff", '{"a":' * 100_000, '{"seed":' + "1" * 5000])
 def test_an_unreadable_config_is_one_sentence(tmp_path, content: str) -> None:
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"is not valid JSON|must be an object of settings"):
@@ -112,3 +112,31 @@ def test_an_unreadable_config_is_one_sentence(tmp_path, content: str) -> None:
 def test_a_missing_config_is_one_sentence(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"config\.json does not exist"):
         RunDirectory(tmp_path).read_config()
+
+
+def test_a_config_that_is_a_folder_is_one_sentence(tmp_path) -> None:
+    run = RunDirectory(tmp_path)
+    run.config_file.mkdir()
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read: Is a directory\.$"):
+        run.read_config()
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path) -> None:
+    run = RunDirectory(tmp_path)
+    run.config_file.write_text('{"base_model": "m"}', encoding="utf-8-sig")
+    assert run.read_config().base_model == "m"
+
+
+@pytest.mark.parametrize(
+    ("option", "settings"),
+    [
+        ("base_model", {"base_model": "\ud83d"}),
+        ("chat_template_kwargs", {"chat_template_kwargs": {"day": ["\ud83d"]}}),
+        ("sampling.stop", {"sampling": {"stop": ["\ud83d"]}}),
+        ("lora.target_modules", {"lora": {"target_modules": "\ud83d"}}),
+    ],
+)
+def test_half_a_character_is_refused_by_name(option: str, settings: dict) -> None:
+    with pytest.raises(ConfigError, match=f"^{option} holds half a character") as told:
+        TrainConfig.from_dict({"base_model": "m"} | settings)
+    assert told.value.option == option

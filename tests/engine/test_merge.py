@@ -11,7 +11,7 @@ from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
 from training.engine.__main__ import main
 from training.engine.adapters.loading import load_sampled
 from training.engine.config import TrainConfig
-from training.engine.errors import ModelError
+from training.engine.errors import ConfigError, ModelError
 from training.engine.rundir import RunDirectory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's, of the adapters that are made here
@@ -68,3 +68,16 @@ def test_an_adapter_of_tied_embeddings_is_refused(make_merge, capsys) -> None:
     assert main(["merge", str(run.root), str(out)]) == ModelError.exit_code
     assert "the vocabulary head shares their weights" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("place", ["thesis", "thesis/notes.txt", "run", "run/..", "base"])
+def test_a_path_that_exists_is_never_replaced(make_merge, tmp_path, capsys, place) -> None:
+    run, _ = make_merge()
+    notes = tmp_path / "thesis" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("years of work")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    out = tmp_path / place
+    assert main(["merge", str(run.root), str(out)]) == ConfigError.exit_code
+    assert capsys.readouterr().err == f"error: {out} exists already; name a folder that does not.\n"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     merge.add_argument("run_dir", metavar="RUN_DIR", type=Path)
-    merge.add_argument("out_dir", metavar="OUT_DIR", type=Path)
+    merge.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="must not exist yet")
     merge.set_defaults(command=_merge)
     serve = verbs.add_parser(
         "serve",

@@ -3,13 +3,15 @@
 Imports nothing heavy.
 """
 
-import math
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from primitives.text import is_encodable
+from training.engine.config.checks import shortened
 from training.engine.errors import DataError
 from training.engine.rundir import read_jsonl
 
@@ -17,6 +19,7 @@ Message = dict[str, Any]
 Text = str | list[Message]  # plain text, or chat messages {"role", "content"}
 FinishReason = Literal["stop", "length"]
 
+_LARGEST = sys.float_info.max
 LONGEST_REQUEST = 8 << 20  # bytes of a line that the verb `serve` reads
 
 
@@ -84,7 +87,7 @@ def read_pairs(path: Path) -> list[TrainingPair]:
         where = f"{path.name} line {number}"
         identity = _identity(row, where)
         if identity in seen:
-            raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
+            raise DataError(f"{where} repeats the id {shortened(identity)} of line {seen[identity]}.")
         seen[identity] = number
         is_rating = "completion" in row and not {"chosen", "rejected"} & row.keys()
         pairs.append((_rating if is_rating else _pair)(row, identity, where))
@@ -128,7 +131,7 @@ def _rating(row: dict[str, Any], identity: str, where: str) -> TrainingPair:
     """Return one rated completion, in the keys of TRL's unpaired preferences."""
     desirable = row.get("label")
     if not isinstance(desirable, bool):
-        raise DataError(f"{where}: label must be true or false for a single completion, not {desirable!r}.")
+        raise DataError(f"{where}: label must be true or false for a single completion, not {shortened(desirable)}.")
     prompt, text = _without_prompt(_text(row, "prompt", where), _text(row, "completion", where))
     if isinstance(prompt, str):
         text = _plain(text, "completion", where)
@@ -153,7 +156,7 @@ def read_prompts(path: Path) -> Iterator[SamplingPrompt]:
         where = f"{path.name} line {number}"
         identity = _identity(row, where)
         if identity in seen:
-            raise DataError(f"{where} repeats the id {identity!r} of line {seen[identity]}.")
+            raise DataError(f"{where} repeats the id {shortened(identity)} of line {seen[identity]}.")
         seen[identity] = number
         yield read_prompt(row, where)
 
@@ -174,13 +177,19 @@ def _identity(row: dict[str, Any], where: str) -> str:
     value = row.get("id")
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise DataError(f"{where}: id must be a string or a whole number.")
+    check_encodable(value, "id", where)
     return str(value)
+
+
+def check_encodable(value: Any, key: str, where: str) -> None:
+    """Refuse half a character anywhere in a value: no file and no tokenizer can hold it. Raises DataError."""
+    if not is_encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)):
+        raise DataError(f"{where}: {key} holds half a character (a lone surrogate).")
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> Text:
     value = row.get(key)
-    if not is_encodable(str(value)):
-        raise DataError(f"{where}: {key} holds half a character (a lone surrogate).")
+    check_encodable(value, key, where)
     if isinstance(value, str):
         return value
     if (
@@ -248,13 +257,14 @@ def _tools(row: dict[str, Any], where: str) -> list[dict[str, Any]] | None:
     tools = row.get("tools")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise DataError(f"{where}: tools must be a list of objects.")
+    check_encodable(tools, "tools", where)
     return tools or None
 
 
 def _completion(row: dict[str, Any], key: str, text: Text, where: str) -> TrainingCompletion:
     reason = row.get(f"{key}_finish_reason")
     if reason not in (None, "stop", "length"):
-        raise DataError(f'{where}: {key}_finish_reason must be "stop" or "length", not {reason!r}.')
+        raise DataError(f'{where}: {key}_finish_reason must be "stop" or "length", not {shortened(reason)}.')
     if isinstance(text, list) and (len(text) != 1 or text[0]["role"] != "assistant"):
         raise DataError(
             f"{where}: {key} must be text, one assistant message, or the whole chat: the prompt and that message."
@@ -275,14 +285,15 @@ def _token_ids(row: dict[str, Any], key: str, where: str) -> tuple[int, ...] | N
 def _whole(row: dict[str, Any], key: str, where: str, low: int) -> int | None:
     value = row.get(key)
     if value is not None and (type(value) is not int or value < low):
-        raise DataError(f"{where}: {key} must be a whole number from {low} on, not {value!r}.")
+        raise DataError(f"{where}: {key} must be a whole number from {low} on, not {shortened(value)}.")
     return value
 
 
-def _number(row: dict[str, Any], key: str, where: str, default: float, high: float = math.inf) -> float:
+def _number(row: dict[str, Any], key: str, where: str, default: float, high: float = _LARGEST) -> float:
     value = row.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError(f"{where}: {key} must be a number, not {value!r}.")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not -_LARGEST <= value <= _LARGEST:
+        raise DataError(f"{where}: {key} must be a number, not {shortened(value)}.")
     if not 0 <= value <= high:
         bounds = "from 0 to 1" if high == 1 else "0 or more"
         raise DataError(f"{where}: {key} must be {bounds}, not {value}.")

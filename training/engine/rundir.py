@@ -81,10 +81,12 @@ class RunDirectory:
     def read_config(self) -> TrainConfig:
         """Return the checked configuration. Raises ConfigError."""
         try:
-            data = json.loads(self.config_file.read_text(encoding="utf-8"))
+            data = parse_json(self.config_file.read_bytes())
         except FileNotFoundError:
             raise ConfigError(None, f"{self.config_file} does not exist.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(None, f"{self.config_file} cannot be read: {error.strerror}.") from None
+        except ValueError as error:
             raise ConfigError(None, f"{self.config_file} is not valid JSON: {error}.") from None
         return self._found(TrainConfig.from_dict(data))
 
@@ -125,9 +127,10 @@ class RunDirectory:
     def read_done(self) -> dict[str, Any]:
         """Return the summaries of done.json, by verb; {} before the first verb ended."""
         try:
-            return dict(json.loads(self.done.read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError):
+            done = parse_json(self.done.read_bytes())
+        except (FileNotFoundError, ValueError):
             return {}
+        return done if isinstance(done, dict) else {}
 
     def has_done(self, verb: str) -> bool:
         """Return whether `verb` ended, and the files that it recorded are still here."""
@@ -268,6 +271,12 @@ def whole_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_new(path: Path) -> None:
+    """Refuse a path that exists, which a new folder would replace with all that is in it. Raises ConfigError."""
+    if os.path.lexists(path):
+        raise ConfigError(None, f"{path} exists already; name a folder that does not.")
+
+
 def _remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
@@ -302,6 +311,18 @@ def _finite(value: Any) -> Any:
     return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
+def parse_json(content: bytes) -> Any:
+    """Return the value of JSON in UTF-8, behind a byte order mark or not. Raises ValueError saying what is wrong."""
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except RecursionError:
+        raise ValueError("its lists and objects are nested too deeply") from None
+    except ValueError:
+        raise ValueError("it holds a number of too many digits") from None
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line that is not blank.
 
@@ -318,8 +339,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 raise DataError(f"{path.name} line {number} is not valid JSON: {error}.") from None
             if not isinstance(row, dict):
                 raise DataError(f"{path.name} line {number} is not a JSON object.")

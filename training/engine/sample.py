@@ -56,7 +56,8 @@ def sample(run: RunDirectory) -> None:
         if not prompts:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_policy(run, config)
-        inputs = run.hashes([run.config_file, run.prompts, *([adapter] if adapter else [])])
+        trained = [run.adapter] if adapter == run.adapter else []
+        inputs = run.hashes([run.config_file, run.prompts, *trained])
         inputs |= model_files(config)
         loaded, writer = load_writer(
             config, adapter, chats=any(isinstance(one.prompt, list) for one in prompts)
@@ -72,14 +73,14 @@ def sample(run: RunDirectory) -> None:
         native = isinstance(writer, Decoder)
         if isinstance(writer, Decoder):
             writer.release()
-        trained = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
+        kept = loaded if native and (adapter is None or has_adapter(loaded.model)) else None
         del loaded, writer  # another model may not fit beside this one
         if samples:
-            policy = trained or load_scored(config, adapter, beside_start=False)
+            policy = kept or load_scored(config, adapter, beside_start=False)
             events += check_written(policy, samples, native)
             fill_logprobs(policy, config, samples)
             del policy
-        del trained
+        del kept
         lines = [sample_line(one, config.sampling) for one in samples]
         figures: dict[str, Any] = {}
         if config.sampling.reference and samples:

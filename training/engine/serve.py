@@ -26,6 +26,7 @@ from training.engine.errors import DataError, EngineError, disk_full, first_line
 from training.engine.model.base import LoadedModel, set_threads
 from training.engine.records import LONGEST_REQUEST, SamplingPrompt, read_prompt
 from training.engine.rescoring import fill_logprobs
+from training.engine.rundir import parse_json
 from training.engine.sample import (
     check_writing,
     check_written,
@@ -252,7 +253,7 @@ def _size(loaded: LoadedModel) -> int:
 def _read(line: bytes) -> tuple[TrainConfig, SamplingPrompt]:
     """Return the parts of a request. Raises DataError or ConfigError."""
     try:
-        request = json.loads(line)
+        request = parse_json(line)
         config, row = request["config"], {"id": "1", "n": 1, **request}
     except (ValueError, KeyError, TypeError):
         raise DataError("A request is one JSON object a line, with config and prompt.") from None

@@ -21,7 +21,7 @@ from training.engine.model import hub, narrow
 from training.engine.model.base import is_quantized, set_threads
 from training.engine.model.files import ModelFiles, adapter_digests, find_model
 from training.engine.model.wrappers import model_class
-from training.engine.rundir import RunDirectory, storing, whole_directory
+from training.engine.rundir import RunDirectory, check_new, storing, whole_directory
 
 SHARD = "5GB"  # the most that one file of weights holds
 _REPORT_SECONDS = 0.5
@@ -29,11 +29,12 @@ _UNPACKED = torch.float16  # in which the weights of a GGUF file are written
 
 
 def merge(run: RunDirectory, out: Path) -> None:
-    """Write base model and adapter of a run directory as one model into `out`, then done.json.
+    """Write base model and adapter of a run directory as one model into `out`, which is new, then done.json.
 
     The adapter is adapter/ where it exists, else start_adapter. Raises EngineError subclasses; there is no `out` then.
     """
     config = run.read_config()
+    check_new(out)
     set_threads(config)
     with run.locked():
         started = time.monotonic()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from primitives.text import is_encodable
 from training.engine.errors import ConfigError
 
 _LARGEST = 2**53  # of whole numbers: what every reader of JSON keeps exactly
@@ -54,6 +55,8 @@ def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
     if not isinstance(value, kind) or value == "":
         wanted = {bool: "true or false", dict: "an object", str: "a non-empty string"}[kind]
         raise ConfigError(name, f"must be {wanted}, not {shortened(value)}.")
+    if kind in (str, dict):
+        _check_encodable(name, value)
     if kind is str and len(value) > bounds["longest"]:
         raise ConfigError(name, f"must be at most {bounds['longest']} characters, not {len(value)}.")
     if kind is dict and len(json.dumps(value)) > _LONGEST_OBJECT:
@@ -72,11 +75,18 @@ def _check_list(name: str, value: Any, bounds: Mapping[str, Any]) -> tuple[str, 
         raise ConfigError(
             name, f"must be at most {bounds['most']} names of at most {bounds['longest_item']} characters."
         )
+    _check_encodable(name, list(value))
     for item in value if bounds["choices"] else ():
         if item not in bounds["choices"]:
             choices = ", ".join(bounds["choices"])
             raise ConfigError(name, f"must be names out of {choices}, not {shortened(item)}.")
     return tuple(value)
+
+
+def _check_encodable(name: str, value: Any) -> None:
+    """Refuse half a character anywhere in a value: no file, tokenizer or template can hold it."""
+    if not is_encodable(json.dumps(value, ensure_ascii=False)):
+        raise ConfigError(name, "holds half a character (a lone surrogate).")
 
 
 def shortened(value: Any) -> str:

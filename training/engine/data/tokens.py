@@ -259,7 +259,8 @@ class Encoder:
         for ids in (prompt, chosen, rejected):
             if ids and max(ids) >= self.vocab_size:
                 raise DataError(
-                    f"Pair {pair.id} holds token id {max(ids)}, but the model knows {self.vocab_size} tokens."
+                    f"Pair {pair.id} ({pair.where}) holds token id {max(ids)}, but the model knows"
+                    f" {self.vocab_size} tokens."
                 )
         reason = _why_unfit(pair, prompt, chosen, rejected)
         longest = max(len(chosen), len(rejected))

@@ -7,7 +7,7 @@ import transformers
 
 from training.engine.errors import ConfigError, first_line, memory_short
 from training.engine.model.files import find_model
-from training.engine.rundir import whole_directory
+from training.engine.rundir import check_new, whole_directory
 
 
 def unpack(name: str, folder: Path) -> None:
@@ -16,8 +16,7 @@ def unpack(name: str, folder: Path) -> None:
     The weights are stored in bfloat16. The folder appears whole or not at all. Raises ConfigError, ModelError or
     StorageError.
     """
-    if folder.exists():
-        raise ConfigError(None, f"{folder} exists already; name a folder that does not.")
+    check_new(folder)
     files = find_model(name, None)
     if files.gguf is None:
         raise ConfigError(None, f"{name} is not a GGUF file, nor a folder with one.")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from primitives.reliability import Item
+from training.engine.config.checks import shortened
 from training.engine.errors import DataError
-from training.engine.records import TrainingPair, parse_pair
+from training.engine.records import TrainingPair, check_encodable, parse_pair
 from training.engine.rundir import read_jsonl
 
 SIDES = ("first", "second")
@@ -64,11 +65,11 @@ def read_votes(path: Path) -> Iterator[VotedPair]:
         where = f"{path.name} line {number}"
         gold = row.get("gold")
         if gold not in (None, *SIDES):
-            raise DataError(f'{where}: gold must be "first" or "second", not {gold!r}.')
+            raise DataError(f'{where}: gold must be "first" or "second", not {shortened(gold)}.')
         votes = list(_votes(row, where))
         pair = parse_pair(row, where, SIDES)
         if pair.id in seen:
-            raise DataError(f"{where} repeats the id {pair.id!r} of line {seen[pair.id]}.")
+            raise DataError(f"{where} repeats the id {shortened(pair.id)} of line {seen[pair.id]}.")
         seen[pair.id] = number
         yield VotedPair(
             pair=pair,
@@ -88,9 +89,10 @@ def _votes(row: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
         annotator, prefers = vote.get("annotator"), vote.get("prefers")
         if not isinstance(annotator, str) or not annotator:
             raise DataError(f"{where}: votes need an annotator, as text.")
+        check_encodable(annotator, "annotator", where)
         if prefers not in (*SIDES, "tie"):
-            raise DataError(f'{where}: prefers must be "first", "second" or "tie", not {prefers!r}.')
+            raise DataError(f'{where}: prefers must be "first", "second" or "tie", not {shortened(prefers)}.')
         if annotator in voters:
-            raise DataError(f"{where}: {annotator!r} voted twice.")
+            raise DataError(f"{where}: {shortened(annotator)} voted twice.")
         voters.add(annotator)
         yield annotator, prefers
