@@ -37,6 +37,7 @@ STRANGERS = (
     (0, b"Rar!", "RAR"),
     (257, b"ustar", "tar"),
 )
+POINTER = b"version https://git-lfs.github.com/spec/"
 _LIST_OF_OBJECTS = re.compile(r'\[\s*(?:[\[{"\]]|$)')
 
 
@@ -56,6 +57,10 @@ def find_binary(file: BinaryIO) -> str:
         return "parquet"
     if compression.find_compression(head) == "zip" and compression.is_xlsx(file):
         return "xlsx"
+    if head.startswith(POINTER):
+        raise FileError(
+            _("The file is a pointer of Git LFS to the data. Fetch the data itself (git lfs pull).")
+        )
     for at, start, name in STRANGERS:
         if head[at:].startswith(start):
             raise FileError(

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import chain, islice
+from typing import NamedTuple
 
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
@@ -37,6 +39,8 @@ HINT = re.compile(
 )
 INSIDE = re.compile(rf"{NEAR.pattern}|(?<![a-z])class[-_ ]?name", re.IGNORECASE)  # in objects of a record
 DEPTH, WIDTH = 4, 50  # of the objects that are looked into
+KEY_LENGTH = 200  # characters of a key that are looked at
+NAMES_SIDE = re.compile(r"(?<![a-z0-9])[ab12](?![a-z0-9])", re.IGNORECASE)
 # Keys of a number that is about one completion, by its letter or its number.
 OF_SIDE = re.compile(r"(?P<stem>.*[^a-z0-9]|.*?(?<=[a-z]))(?P<place>[ab]|[0-9])", re.IGNORECASE)
 # What is counted or measured of a completion, and says nothing of how good it is.
@@ -47,6 +51,29 @@ MEASURES = re.compile(
 )
 
 
+class _Signs(NamedTuple):
+    """The signs in a key: that it says which is better, may say it, names a side, and what it measures of a side."""
+
+    is_near: bool
+    is_inside: bool
+    is_hint: bool
+    names_side: bool
+    of_side: tuple[str, str] | None  # the aspect and the place of a number
+
+
+@lru_cache(maxsize=1024)
+def _read_key(key: str) -> _Signs:
+    match = OF_SIDE.fullmatch(key)
+    is_rating = match is not None and not MEASURES.search(match["stem"])
+    return _Signs(
+        NEAR.search(key) is not None,
+        INSIDE.search(key) is not None,
+        HINT.fullmatch(key) is not None,
+        NAMES_SIDE.search(key) is not None,
+        (match["stem"].casefold(), match["place"].casefold()) if match and is_rating else None,
+    )
+
+
 def holds_verdict(record: Record, *used: str) -> bool:
     """Return whether another key of a record says which completion is better."""
     others = {
@@ -55,14 +82,14 @@ def holds_verdict(record: Record, *used: str) -> bool:
         if key not in used and value not in (None, "", [], {}) and isinstance(key, str)
     }
     return _rates_sides(others) or any(
-        NEAR.search(key) is not None or hints_verdict(key, value) or _holds_inside(value)
+        _read_key(key[:KEY_LENGTH]).is_near or hints_verdict(key, value) or _holds_inside(value)
         for key, value in others.items()
     )
 
 
 def hints_verdict(key: str, value: object) -> bool:
     """Return whether a key such as “selected” or “overall” has a word or a number, which may be a verdict."""
-    return HINT.fullmatch(key) is not None and (fields.is_number(value) or isinstance(value, str))
+    return _read_key(key[:KEY_LENGTH]).is_hint and (fields.is_number(value) or isinstance(value, str))
 
 
 def _holds_inside(value: object, depth: int = DEPTH) -> bool:
@@ -74,7 +101,7 @@ def _holds_inside(value: object, depth: int = DEPTH) -> bool:
     return isinstance(value, Mapping) and any(
         inner not in (None, "", [], {})
         and isinstance(key, str)
-        and (INSIDE.search(key) is not None or _holds_inside(inner, depth - 1))
+        and (_read_key(key[:KEY_LENGTH]).is_inside or _holds_inside(inner, depth - 1))
         for key, inner in islice(value.items(), WIDTH)
     )
 
@@ -83,24 +110,23 @@ def _rates_sides(record: Record) -> bool:
     """Return whether numbers are about single completions: quality_a and quality_b, prob_b, a_wins."""
     stems: dict[str, set[str]] = {}
     for key, value in record.items():
-        if isinstance(value, bool) and _names_side(key):
+        signs = _read_key(key[:KEY_LENGTH])
+        if isinstance(value, bool) and signs.names_side:
             return True
-        match = OF_SIDE.fullmatch(key) if fields.is_number(value) else None
-        if match and not MEASURES.search(match["stem"]):
-            stems.setdefault(match["stem"].casefold(), set()).add(match["place"].casefold())
+        if signs.of_side and fields.is_number(value):
+            stem, place = signs.of_side
+            stems.setdefault(stem, set()).add(place)
     return any(len(places) > 1 for places in stems.values()) or "b" in chain(*stems.values())
-
-
-def _names_side(key: str) -> bool:
-    return re.search(r"(?<![a-z0-9])[ab12](?![a-z0-9])", key, re.IGNORECASE) is not None
 
 
 def stand_beside(keys: Iterable[str]) -> bool:
     """Return whether two keys in another script than Latin differ only in a letter or a number: 回答A and 回答B."""
     found = set()
     for key in keys:
-        stem = re.sub(r"[a-d]|[0-9]", "#", key.casefold(), count=1)
-        if "#" in stem and not stem.isascii():
+        if key.isascii():
+            continue
+        stem = re.sub(r"[a-d]|[0-9]", "#", key[:KEY_LENGTH].casefold(), count=1)
+        if "#" in stem:
             if stem in found:
                 return True
             found.add(stem)

@@ -60,7 +60,7 @@ NO_COMPLETIONS = re.compile(
     rf"{AUTHORS.pattern}|prompt|question|feedback|label|comment|{VERDICT.pattern}", re.IGNORECASE
 )
 VALUES = 20  # records that are looked at
-SHORT = 60  # characters of a verdict in words
+SHORT, LONGEST = 60, 200  # characters of a verdict in words, and of the name of a column
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -154,7 +154,11 @@ def _find_twins(known: Sequence[str], records: Records) -> dict[str, str]:
     """Return the first two columns of texts whose names differ in a letter, a number or a side, as A and B."""
     found: dict[str, dict[str, str]] = {}
     for name in known:
-        if NO_COMPLETIONS.search(name) or (records and not _holds_texts(_values(name, records))):
+        if (
+            len(name) > LONGEST
+            or NO_COMPLETIONS.search(name)
+            or (records and not _holds_texts(_values(name, records)))
+        ):
             continue
         plain = name.casefold()
         for match in PLACE.finditer(plain):

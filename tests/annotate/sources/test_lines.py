@@ -205,6 +205,10 @@ REFUSED = {
     "bomb.xlsx": (xlsx({"A1": "a", "XFD1048576": "b"}), "16,384 columns and 1,048,576 rows"),
     "cut.parquet": (parquet()[:-20], "Parquet file cannot be read"),
     "old.xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Excel 97"),
+    "pointer.txt": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n",
+        "pointer of Git LFS",
+    ),
     "odd.csv": ("a;ż".encode("utf-16")[:-1], "not utf-16"),
 }
 

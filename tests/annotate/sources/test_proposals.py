@@ -1,11 +1,13 @@
 """Mappings proposed from the names of columns and their first values."""
 
+import time
 from typing import Any
 
 import pytest
 
 from annotate.sources.candidates import Opinion
 from annotate.sources.errors import RecordError
+from annotate.sources.formats import find_format
 from annotate.sources.mappings.mapping import Mapping, columns_of
 from annotate.sources.mappings.proposals import propose
 
@@ -117,3 +119,11 @@ def test_a_verdict_by_hand_may_be_several_words() -> None:
         list(Mapping({**OF_SIDES, "loser": "said"}).rows({**SIDES, "said": "A>B"}))
     with pytest.raises(RecordError, match="is not a known verdict"):
         list(by_hand.rows({**SIDES, "said": "1 > 2"}))
+
+
+def test_a_hostile_name_of_a_column_costs_little() -> None:
+    names = ["a " * 500_000 + str(number) for number in (1, 2)]
+    began = time.process_time()
+    assert "completion_a" not in propose(["prompt", *names])
+    assert find_format([{**SIDES, **dict.fromkeys(names, 1)}]) is not None
+    assert time.process_time() - began < 5
