@@ -60,12 +60,13 @@ def check_tools(tools: Sequence[object]) -> tuple[Mapping[str, Any], ...]:
     """Return the tools that a chat template is told of: objects. Raises RowError."""
     if not tools:
         return ()
+    name = "tools"
     if not all(isinstance(tool, Mapping) for tool in tools):
-        raise RowError(_("%(name)s must be a list of objects.") % {"name": "tools"})
+        raise RowError(_("%(name)s must be a list of objects.") % {"name": name})
     try:
         return tuple(clean_json(list(tools), depth=DEPTH, size=TOOLS_LIMIT))
     except JSONError as error:
-        raise RowError(f"tools: {error}") from error
+        raise RowError(f"{name}: {error}") from error
 
 
 def check_metadata(value: object, name: str | Promise) -> dict[str, Any]:
