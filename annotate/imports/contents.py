@@ -21,7 +21,6 @@ TEXT_LIMIT = 100_000  # characters of a prompt or a completion, without the base
 IMAGES_LIMIT = 4 * 1024 * 1024  # characters of that base64
 MESSAGES = 1_000  # of a chat
 METADATA_LIMIT = 64 * 1024  # bytes, as JSON
-TOOLS = "tools"  # the key of a record
 TOOLS_LIMIT = 256 * 1024  # bytes, as JSON
 ID_LIMIT, POLICY_LIMIT = 200, 120  # characters
 
@@ -61,12 +60,13 @@ def check_tools(tools: Sequence[object]) -> tuple[Mapping[str, Any], ...]:
     """Return the tools that a chat template is told of: objects. Raises RowError."""
     if not tools:
         return ()
+    name = "tools"
     if not all(isinstance(tool, Mapping) for tool in tools):
-        raise RowError(_("%(name)s must be a list of objects.") % {"name": TOOLS})
+        raise RowError(_("%(name)s must be a list of objects.") % {"name": name})
     try:
         return tuple(clean_json(list(tools), depth=DEPTH, size=TOOLS_LIMIT))
     except JSONError as error:
-        raise RowError(f"{TOOLS}: {error}") from error
+        raise RowError(f"{name}: {error}") from error
 
 
 def check_metadata(value: object, name: str | Promise) -> dict[str, Any]:
