@@ -247,13 +247,14 @@ def test_on_a_phone_the_row_of_pages_shows_the_one_that_is_open(busy, owner, ope
     assert (row.get_attribute("data-more-right") is not None) == (name in ("judge", "comparisons"))
 
 
-def test_on_a_phone_a_row_is_a_card_within_sight(busy, owner, open_page):
-    page = open_page(owner, "/tokens/", width=390)
-    for name in ("comparisons", "members", "quality", "snapshots"):
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_a_row_is_a_card_within_sight(busy, owner, open_page, width):
+    page = open_page(owner, "/tokens/", width=width)
+    for name in ("comparisons", "members", "history", "trail", "quality", "snapshots"):
         page.goto(f"/p/{busy.slug}/{name}/")
         hidden = page.evaluate(
             "[...document.querySelectorAll('table.cards tbody tr > *')]"
-            ".filter(cell => cell.getBoundingClientRect().right > 390 || cell.scrollWidth > cell.clientWidth)"
+            ".filter(cell => cell.getBoundingClientRect().right > innerWidth || cell.scrollWidth > cell.clientWidth)"
             ".map(cell => cell.textContent.trim())"
         )
         assert page.locator("table.cards tbody tr").count() > 0, name

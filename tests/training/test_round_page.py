@@ -359,6 +359,19 @@ def test_roll_back_from_the_page(finished: Round, owner: Any, client_for: Any) -
     assert Project.objects.get(slug="reviews").current_policy == finished.start_policy
 
 
+def test_a_promoted_round_names_the_policy_that_is_current_now(
+    finished: Round, owner: Any, client_for: Any
+) -> None:
+    deciding.promote(finished)
+    client = client_for(owner)
+    name = finished.result_policy.name
+    assert f"{name} is the current policy." in text(client.get(finished.get_absolute_url()))
+    deciding.roll_back(finished.project, finished.start_policy, owner)
+    page = text(client.get(finished.get_absolute_url()))
+    assert f"{name} is the current policy." not in page
+    assert "Since then, starter was made the current policy." in page
+
+
 def test_the_current_policy_offers_no_roll_back(finished: Round, owner: Any, client_for: Any) -> None:
     assert "Roll back" not in text(client_for(owner).get(address("policy", finished)))
 
