@@ -131,7 +131,9 @@ def _rating(row: dict[str, Any], identity: str, where: str) -> TrainingPair:
     """Return one rated completion, in the keys of TRL's unpaired preferences."""
     desirable = row.get("label")
     if not isinstance(desirable, bool):
-        raise DataError(f"{where}: label must be true or false for a single completion, not {shortened(desirable)}.")
+        raise DataError(
+            f"{where}: label must be true or false for a single completion, not {shortened(desirable)}."
+        )
     prompt, text = _without_prompt(_text(row, "prompt", where), _text(row, "completion", where))
     if isinstance(prompt, str):
         text = _plain(text, "completion", where)
