@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from training.engine.config import TrainConfig
 from training.engine.errors import DataError, StorageError
@@ -21,6 +22,7 @@ from training.engine.rundir import (
     RunDirectory,
     digest,
     read_jsonl,
+    storing,
     whole_directory,
     write_json,
     write_jsonl,
@@ -104,6 +106,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch: pytest.Mo
         write_whole(path, b"new")
     assert json.loads(path.read_text()) == {"old": True}
     assert [file.name for file in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_full_disk_is_told_when_safetensors_finds_it(tmp_path) -> None:
+    told = r"^The disk is full: .*merged could not be written"
+    with pytest.raises(StorageError, match=told), storing(tmp_path / "merged"):
+        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError), storing(tmp_path / "merged"):
+        raise SafetensorError("Error while deserializing header")
 
 
 def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path) -> None:

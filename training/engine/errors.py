@@ -7,6 +7,7 @@ import errno
 import textwrap
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_IN_RUST = tuple(f"(os error {number})" for number in _FULL)  # as safetensors says it
 _LONGEST_LINE = 500  # characters
 
 
@@ -117,7 +118,8 @@ def memory_short(error: BaseException, verb: str = "train") -> MemoryShortError 
 
 def disk_full(error: BaseException, path: object = None) -> StorageError | None:
     """Return the error for a write without room, to `path` or the error's file; None for any other error."""
-    if not isinstance(error, OSError) or error.errno not in _FULL:
+    told = error.errno in _FULL if isinstance(error, OSError) else str(error).endswith(_FULL_IN_RUST)
+    if not told:
         return None
-    what = path or error.filename or "a file"
+    what = path or getattr(error, "filename", None) or "a file"
     return StorageError(f"The disk is full: {what} could not be written; free some space and start again.")

@@ -243,6 +243,10 @@ def storing(path: Path) -> Iterator[None]:
         if full := disk_full(error, path):
             raise full from error
         raise StorageError(f"{path} could not be written: {error.strerror or error}.") from error
+    except Exception as error:
+        if full := disk_full(error, path):
+            raise full from error
+        raise
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:

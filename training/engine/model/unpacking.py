@@ -7,7 +7,7 @@ import transformers
 
 from training.engine.errors import ConfigError, first_line, memory_short
 from training.engine.model.files import find_model
-from training.engine.rundir import check_new, whole_directory
+from training.engine.rundir import check_new, storing, whole_directory
 
 
 def unpack(name: str, folder: Path) -> None:
@@ -29,6 +29,6 @@ def unpack(name: str, folder: Path) -> None:
         if memory_short(error):
             raise
         raise files.refusal(first_line(error).rstrip(".")) from error
-    with whole_directory(folder) as part:
+    with storing(folder), whole_directory(folder) as part:
         tokenizer.save_pretrained(part)
         model.save_pretrained(part)

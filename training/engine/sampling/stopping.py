@@ -5,7 +5,7 @@ ids are those of that text: the drawn ids up to the token that the string begins
 that is kept, the ids of that piece. Where the tokenizer has no ids for the piece, it is given up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +45,24 @@ class StopStrings:
             return drawn, text
         wanted = text[:place]
         ids, kept = self._longest_within(request, drawn.token_ids, wanted)
-        if kept != wanted:
-            piece = self.tokenizer(wanted[len(kept) :], add_special_tokens=False, verbose=False)["input_ids"]
+        for piece in self._list_ids(wanted[len(kept) :]) if kept != wanted else ():
             longer = (*ids, *piece)
             if decode(self.tokenizer, [request], [replace(drawn, token_ids=longer)])[0] == wanted:
                 ids, kept = longer, wanted
+                break
         return Generation(ids, float("nan"), "stop"), kept
+
+    def _list_ids(self, piece: str) -> Iterator[list[int]]:
+        """Yield ids that may continue a text with `piece`: as they are alone, and as they are behind a line break.
+
+        Alone, SentencePiece puts a blank before the first word.
+        """
+        anchor, joint, alone = self.tokenizer(
+            ["\n", f"\n{piece}", piece], add_special_tokens=False, verbose=False
+        )["input_ids"]
+        yield alone
+        if joint[: len(anchor)] == anchor:
+            yield joint[len(anchor) :]
 
     def _find(self, text: str) -> int | None:
         places = [place for one in self.strings if (place := text.find(one)) >= 0]
