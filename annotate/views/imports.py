@@ -176,25 +176,27 @@ def _labelled(counts: dict[str, int]) -> list[tuple[str, int]]:
     return [(label, counts[name]) for name, label in labels.items() if counts.get(name)]
 
 
+WORDS = {
+    "prompts": ngettext_lazy("%(shown)s prompt", "%(shown)s prompts", "count"),
+    "pairs": ngettext_lazy("%(shown)s pair to judge", "%(shown)s pairs to judge", "count"),
+    "judged": ngettext_lazy("%(shown)s judged pair", "%(shown)s judged pairs", "count"),
+    "judgments": ngettext_lazy(
+        "%(shown)s judgment from elsewhere", "%(shown)s judgments from elsewhere", "count"
+    ),
+    "gold": ngettext_lazy("%(shown)s gold comparison", "%(shown)s gold comparisons", "count"),
+    "updated": ngettext_lazy("%(shown)s updated", "%(shown)s updated", "count"),
+    "duplicates": ngettext_lazy("%(shown)s there already", "%(shown)s there already", "count"),
+    "different": ngettext_lazy(
+        "%(shown)s there already but different", "%(shown)s there already but different", "count"
+    ),
+    "shared_ids": ngettext_lazy("%(shown)s id used twice", "%(shown)s ids used twice", "count"),
+}
+
+
 def _in_words(counts: dict[str, int]) -> list[str]:
     """Return the counts as words for a sentence, such as "2 prompts"."""
-    words = {
-        "prompts": ngettext_lazy("%(shown)s prompt", "%(shown)s prompts", "count"),
-        "pairs": ngettext_lazy("%(shown)s pair to judge", "%(shown)s pairs to judge", "count"),
-        "judged": ngettext_lazy("%(shown)s judged pair", "%(shown)s judged pairs", "count"),
-        "judgments": ngettext_lazy(
-            "%(shown)s judgment from elsewhere", "%(shown)s judgments from elsewhere", "count"
-        ),
-        "gold": ngettext_lazy("%(shown)s gold comparison", "%(shown)s gold comparisons", "count"),
-        "updated": ngettext_lazy("%(shown)s updated", "%(shown)s updated", "count"),
-        "duplicates": ngettext_lazy("%(shown)s there already", "%(shown)s there already", "count"),
-        "different": ngettext_lazy(
-            "%(shown)s there already but different", "%(shown)s there already but different", "count"
-        ),
-        "shared_ids": ngettext_lazy("%(shown)s id used twice", "%(shown)s ids used twice", "count"),
-    }
-    shown = {name: {"count": count, "shown": intcomma(count)} for name, count in counts.items()}
-    return [word % shown[name] for name, word in words.items() if counts.get(name)]
+    found = {name: counts[name] for name in WORDS if counts.get(name)}
+    return [WORDS[name] % {"count": count, "shown": intcomma(count)} for name, count in found.items()]
 
 
 def _reasons(counts: dict[str, Any]) -> list[tuple[str, int]]:
