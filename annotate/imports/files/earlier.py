@@ -64,7 +64,8 @@ class EarlierRecords:
         self._database = sqlite3.connect(path or "", isolation_level=None, timeout=SECONDS)
         try:
             self._database.execute(f"PRAGMA cache_size = -{CACHE_KILOBYTES}")
-            self._database.execute("PRAGMA synchronous = OFF")  # the machine may lose it: the file is then read again
+            # A machine that crashes may lose it: the file is then read again.
+            self._database.execute("PRAGMA synchronous = OFF")
             if not path:
                 self._database.execute("PRAGMA journal_mode = OFF")  # nothing is ever rolled back
             self._database.execute("BEGIN IMMEDIATE")
