@@ -317,7 +317,7 @@ class WithdrawImport(Endpoint):
         gives=WithdrawnOut,
     )
     def post(self, call: Call, import_id: int) -> Response:
-        comparisons, prompts = uploads.withdraw(_import(call, import_id))
+        comparisons, prompts = uploads.withdraw(_import(call, import_id), call.user, **by_token(call.request))
         return Response({"comparisons": comparisons, "prompts": prompts})
 
 

@@ -1,5 +1,6 @@
 """Prompts, comparisons, completions and flags: list them, bring them in, and change what a page can change."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
@@ -27,7 +28,7 @@ from annotate.forms.search import NamedFilterForm, PromptFilterForm
 from annotate.judgments import drafts
 from annotate.models import Comparison, Completion, Flag, Prompt
 from annotate.people.access import ADMINS, READERS
-from annotate.projects import gold
+from annotate.projects import gold, withdrawals
 from annotate.reports.search import narrow, narrow_prompts
 
 
@@ -72,9 +73,8 @@ class Withdrawal(Endpoint):
     def rows(self, call: Call) -> QuerySet[Any]:
         raise NotImplementedError
 
-    def change(self, call: Call, pk: int, act: str) -> Response:
-        found = get_object_or_404(self.rows(call), pk=pk)
-        getattr(found, act)()
+    def change(self, call: Call, pk: int, act: Callable[..., bool]) -> Response:
+        act(get_object_or_404(self.rows(call), pk=pk), call.user, **by_token(call.request))
         return Response(self.shape(get_object_or_404(self.rows(call), pk=pk)).data)
 
 
@@ -93,11 +93,11 @@ class PromptWithdrawal(Withdrawal):
         gives=PromptOut,
     )
     def post(self, call: Call, prompt_id: int) -> Response:
-        return self.change(call, prompt_id, "withdraw")
+        return self.change(call, prompt_id, withdrawals.withdraw)
 
     @operation("Restore a prompt", scope=Scope.ADMIN, roles=ADMINS, gives=PromptOut)
     def delete(self, call: Call, prompt_id: int) -> Response:
-        return self.change(call, prompt_id, "restore")
+        return self.change(call, prompt_id, withdrawals.put_back)
 
 
 class OneCompletion(Endpoint):
@@ -192,11 +192,11 @@ class ComparisonWithdrawal(Withdrawal):
         gives=ComparisonOut,
     )
     def post(self, call: Call, comparison_id: int) -> Response:
-        return self.change(call, comparison_id, "withdraw")
+        return self.change(call, comparison_id, withdrawals.withdraw)
 
     @operation("Restore a comparison", scope=Scope.ADMIN, roles=ADMINS, gives=ComparisonOut)
     def delete(self, call: Call, comparison_id: int) -> Response:
-        return self.change(call, comparison_id, "restore")
+        return self.change(call, comparison_id, withdrawals.put_back)
 
 
 class HandingOut(Endpoint):

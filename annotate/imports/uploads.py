@@ -32,8 +32,9 @@ from annotate.imports.reader import WHOLE_FILE, RowError
 from annotate.imports.records import BATCH, ERRORS_KEPT, ImportRefusedError, Item, Sources
 from annotate.imports.writing import ROWS_AT_A_TIME, Outcome
 from annotate.judgments.imported import take_back
-from annotate.models import Comparison, Import, Judgment, Prompt, RefusedRow
+from annotate.models import Comparison, Import, Judgment, Prompt, RefusedRow, User
 from annotate.models.conflicts import update_in_parts
+from annotate.projects import trail
 from primitives.text import make_storable
 
 logger = logging.getLogger(__name__)
@@ -135,11 +136,15 @@ def unused_prompts(upload: Import) -> QuerySet[Prompt]:
     return Prompt.objects.in_use().filter(~Exists(left), project=upload.project_id, batch=batch(upload))
 
 
-def withdraw(upload: Import) -> tuple[int, int]:
+def withdraw(upload: Import, by: User, **details: Any) -> tuple[int, int]:
     """Withdraw what it brought in and no person has judged, and its judgments. Return how many comparisons and prompts.
 
-    Each can be restored as any other, or all, with their judgments, by importing them again.
+    Each can be restored as any other, or all, with their judgments, by importing them again. The trail says so first,
+    as the rows are withdrawn in parts.
     """
+    if any(rows.exists() for rows in (unjudged(upload), judgments(upload), unused_prompts(upload))):
+        target = _("the import %(name)s") % {"name": upload.filename}
+        trail.record(trail.Verb.TAKEN_OUT, by, project=upload.project, target=target, **details)
     comparisons = update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
     take_back(judgments(upload))
     return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())

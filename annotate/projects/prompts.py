@@ -9,8 +9,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotate.errors import RefusalError
-from annotate.models import Project, Prompt, prompt_digest
+from annotate.models import Project, Prompt, User, prompt_digest
 from annotate.models.texts import PromptQuerySet
+from annotate.projects import trail
 from annotate.text.chats import Content
 
 HELD_OUT_AT_LEAST = 10  # prompts, or a third of a project that has fewer than thirty
@@ -21,7 +22,7 @@ HAS_COMPLETIONS = gettext_lazy(
 
 
 def correct_prompt(
-    project: Project, prompt_id: int, content: Content, tools: Sequence[Mapping[str, Any]] | None
+    project: Project, prompt_id: int, content: Content, tools: Sequence[Mapping[str, Any]] | None, by: User
 ) -> Prompt:
     """Put a corrected prompt in the place of one that has no completions, and return it. The old one is withdrawn.
 
@@ -42,14 +43,19 @@ def correct_prompt(
         new.set_content(content, tools)
         new.save()
         old.withdraw()
+        target = f"{old._meta.verbose_name} #{old.pk}"
+        trail.record(trail.Verb.CORRECTED, by, project=project, target=target, replaced_by=new.pk)
         return new
 
 
-def hold_out(project: Project, prompt_id: int, *, held_out: bool) -> bool:
+def hold_out(project: Project, prompt_id: int, by: User, *, held_out: bool) -> bool:
     """Hold a prompt out from training, or give it back. False if it was so. Raises RefusalError once it was used."""
     prompts = Prompt.objects.filter(project=project, pk=prompt_id)
-    if prompts.unmeasured().filter(held_out=not held_out).update(held_out=held_out):
-        return True
+    with transaction.atomic():
+        if prompts.unmeasured().filter(held_out=not held_out).update(held_out=held_out):
+            verb = trail.Verb.HELD_OUT if held_out else trail.Verb.GIVEN_BACK
+            trail.record(verb, by, project=project, target=f"{Prompt._meta.verbose_name} #{prompt_id}")
+            return True
     if prompts.unmeasured().exists():
         return False
     raise RefusalError(

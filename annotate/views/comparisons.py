@@ -23,7 +23,7 @@ from annotate.models import Claim, Comparison, Flag, Prompt, Role, SnapshotPair,
 from annotate.pairs.labels import find_label
 from annotate.people import reading
 from annotate.people.access import ADMINS, JUDGES, READERS, ProjectRequest, project_view
-from annotate.projects import gold, trail
+from annotate.projects import gold, trail, withdrawals
 from annotate.projects import prompts as prompt_changes
 from annotate.reports.search import MOST_COUNTED, Page, browse, browse_prompts, count_prompts
 from annotate.views.comparison_view import Texts
@@ -107,13 +107,13 @@ def change_comparison(request: ProjectRequest, comparison_id: int) -> HttpRespon
     found = get_object_or_404(Comparison, project=request.project, pk=comparison_id)
     match request.POST.get("action"):
         case "withdraw":
-            found.withdraw()
+            withdrawals.withdraw(found, request.user)
             messages.success(
                 request,
                 _("Withdrawn: it is handed out no more, and no pair is made of it. Verdicts are kept."),
             )
         case "restore":
-            found.restore()
+            withdrawals.put_back(found, request.user)
             messages.success(request, _("Back in the queue."))
         case "again":
             _hand_out_again(request, found)
@@ -204,12 +204,12 @@ def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
     found = get_object_or_404(Prompt, project=request.project, pk=prompt_id)
     match request.POST.get("action"):
         case "withdraw":
-            found.withdraw()
+            withdrawals.withdraw(found, request.user)
             messages.success(
                 request, _("Withdrawn: no round writes for it. Its comparisons stay as they are.")
             )
         case "restore":
-            found.restore()
+            withdrawals.put_back(found, request.user)
             messages.success(request, _("Back in use."))
         case "hold_out" | "give_back" as action:
             _hold_out(request, found, held_out=action == "hold_out")
@@ -219,7 +219,7 @@ def change_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
 
 def _hold_out(request: ProjectRequest, prompt: Prompt, *, held_out: bool) -> None:
     try:
-        prompt_changes.hold_out(request.project, prompt.pk, held_out=held_out)
+        prompt_changes.hold_out(request.project, prompt.pk, request.user, held_out=held_out)
     except RefusalError as error:
         messages.error(request, error.message)
     else:
@@ -239,7 +239,7 @@ def correct_prompt(request: ProjectRequest, prompt_id: int) -> HttpResponse:
     if form.is_valid():
         try:
             new = prompt_changes.correct_prompt(
-                request.project, found.pk, form.cleaned_data["content"], found.tools
+                request.project, found.pk, form.cleaned_data["content"], found.tools, request.user
             )
         except RefusalError as error:
             form.add_error("content", error.message)

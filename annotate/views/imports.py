@@ -305,7 +305,7 @@ def withdraw_import(request: ProjectRequest, import_id: int) -> HttpResponse:
     project = request.project
     upload = get_object_or_404(Import, project=project, pk=import_id)
     judgments = uploads.judgments(upload).count()
-    comparisons, prompts = uploads.withdraw(upload)
+    comparisons, prompts = uploads.withdraw(upload, request.user)
     said = ngettext(
         "%(count)s comparison withdrawn: it is handed out no more.",
         "%(count)s comparisons withdrawn: they are handed out no more.",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -98,7 +99,11 @@ def show_list(request: ProjectRequest, form: TrainingForm | WritingForm | None) 
 def _hold_out_more(request: ProjectRequest) -> HttpResponse:
     """Hold out as many more prompts as the button says."""
     count = request.POST.get("count", "")
-    held = hold_out_more(request.project, int(count)) if count.isdecimal() and len(count) < 7 else 0
+    with transaction.atomic():
+        held = hold_out_more(request.project, int(count)) if count.isdecimal() and len(count) < 7 else 0
+        if held:
+            target = ngettext("%(count)d prompt", "%(count)d prompts", held) % {"count": held}
+            trail.record(trail.Verb.HELD_OUT, request.user, project=request.project, target=target)
     sentence = ngettext("%(count)d more prompt is held out.", "%(count)d more prompts are held out.", held)
     messages.success(request, sentence % {"count": held})
     return redirect("rounds", request.project.slug)

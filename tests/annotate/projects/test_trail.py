@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from annotate.imports import records, writing
-from annotate.models import ApiToken, Import, Membership, Project, TrailEntry
+from annotate.models import ApiToken, Import, Membership, Project, Prompt, TrailEntry
 from annotate.pairs.snapshots import take_snapshot
 from annotate.projects import lifecycle, trail
 from tests.annotate.models.test_models import refuses
@@ -124,6 +124,41 @@ def test_what_is_brought_in_is_in_the_trail(project, owner, client_for, tmp_path
         ("imported", "olive", upload.filename),
         ("imported", "olive", "prompts"),
         ("imported", "", str(tmp_path / "more.txt")),
+    ]
+
+
+def test_what_is_taken_out_of_use_is_in_the_trail(project, owner, client_for, make_comparisons):
+    client, (one, *_others) = client_for(owner), make_comparisons(2)
+    for act in ("withdraw", "withdraw", "restore", "restore"):  # the second of each changes nothing
+        client.post(f"/p/reviews/comparisons/{one.pk}/change/", {"action": act})
+    for act in ("withdraw", "restore", "hold_out", "give_back", "give_back"):
+        client.post(f"/p/reviews/prompts/{one.prompt_id}/change/", {"action": act})
+    client.post(f"/api/v1/projects/reviews/comparisons/{one.pk}/withdrawal/")
+    comparison, prompt = f"comparison #{one.pk}", f"prompt #{one.prompt_id}"
+    assert verbs(project=project) == [
+        ("taken_out", "olive", comparison),
+        ("put_back", "olive", comparison),
+        ("taken_out", "olive", prompt),
+        ("put_back", "olive", prompt),
+        ("held_out", "olive", prompt),
+        ("given_back", "olive", prompt),
+        ("taken_out", "olive", comparison),
+    ]
+
+
+def test_withdrawn_imports_and_corrections_are_in_the_trail(project, owner, client_for):
+    client = client_for(owner)
+    client.post("/p/reviews/import/", {"text": "A quiet film"})
+    upload = Import.objects.get()
+    client.post(f"/p/reviews/import/{upload.pk}/start/")
+    old = Prompt.objects.get(project=project)
+    client.post(f"/p/reviews/prompts/{old.pk}/", {"content": "A quieter film"})
+    for _ in range(2):  # the second finds nothing left
+        client.post(f"/p/reviews/import/{upload.pk}/withdraw/")
+    assert verbs(project=project) == [
+        ("imported", "olive", upload.filename),
+        ("corrected", "olive", f"prompt #{old.pk}"),
+        ("taken_out", "olive", f"the import {upload.filename}"),
     ]
 
 

@@ -97,7 +97,7 @@ def test_what_is_claimed_while_its_import_is_withdrawn_stays(project, owner, mak
     )
     (one,) = make_comparisons(1, batch=uploads.batch(upload))
     (theirs, _) = commits_first(lambda: queue.claim(project, owner))
-    assert uploads.withdraw(upload) == (0, 0)
+    assert uploads.withdraw(upload, upload.created_by) == (0, 0)
     theirs.result(10)
     one.refresh_from_db()
     assert (one.claimed, one.withdrawn_at) == (1, None)
