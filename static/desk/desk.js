@@ -1,7 +1,7 @@
 // The judging page. Every act here is a form or a link that works without this script; the script makes it fast:
 // the comparison fetched ahead is on screen at once, and the verdict travels behind it.
 
-import { clearErrors, clearSuccesses, notify, toggleWrap } from "../whetstone.js";
+import { clearErrors, notify, toggleWrap } from "../whetstone.js";
 import { Ahead } from "./ahead.js";
 import { DraftKeeper, Drafts } from "./draft.js";
 import { FlagMenu } from "./flag.js";
@@ -57,7 +57,6 @@ class Desk {
     this.outbox.add(screen.token, screen.verdict(button));
     this.drafts.drop();
     this.flag.close();
-    clearSuccesses(); // they speak of the comparison that leaves, as that it was flagged
     this.showTally();
     button.classList.add("given");
     this.enable("undo", true);

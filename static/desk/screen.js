@@ -1,3 +1,4 @@
+import { clearSuccesses } from "../whetstone.js";
 import { ReadingTime } from "./clock.js";
 import { byId, isStacked } from "./dom.js";
 import { NoteGroups } from "./notes.js";
@@ -70,6 +71,7 @@ export class Screen {
 
   // Put a comparison on screen. Focus stays on the control, or on the part of the page that it was on.
   show(html) {
+    clearSuccesses(); // they speak of the comparison that leaves, as that it was flagged
     this.#swap(html);
     if (isStacked()) window.scrollTo(0, 0); // it is read from the top
     this.settle();

@@ -291,6 +291,20 @@ def test_a_flag_is_raised_by_keyboard_and_the_comparison_stays(desk: Desk) -> No
     expect(desk.page.get_by_text("Flagged.")).to_have_count(0)  # it spoke of the comparison that is gone
 
 
+def test_an_undo_takes_away_what_was_said_of_another_comparison(desk: Desk) -> None:
+    desk.judge("4")
+    desk.press("f")
+    desk.press("Tab")
+    desk.press("Enter")
+    expect(desk.page.get_by_text("Flagged.")).to_be_visible()
+    before = desk.token
+    desk.press("u")
+    desk.page.wait_for_function(
+        "before => document.querySelector('#comparison').dataset.token !== before", arg=before
+    )
+    expect(desk.page.get_by_text("Flagged.")).to_have_count(0)
+
+
 def test_the_same_key_shows_and_leaves_raw_text_and_differences(desk: Desk) -> None:
     comparison = desk.page.locator("#comparison")
     for key, view in (("t", "raw"), ("d", "differences")):

@@ -1,5 +1,6 @@
 """A merged model computes what base and adapter do, in the precision of the base, and serves as a base itself."""
 
+import contextlib
 import json
 
 import pytest
@@ -11,8 +12,8 @@ from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
 from training.engine.__main__ import main
 from training.engine.adapters.loading import load_sampled
 from training.engine.config import TrainConfig
-from training.engine.errors import ConfigError, ModelError
-from training.engine.rundir import RunDirectory
+from training.engine.errors import ConfigError, ModelError, StorageError
+from training.engine.rundir import RunDirectory, whole_directory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's, of the adapters that are made here
 IDS = torch.tensor([[5, 9, 40, 17, 300, 22]])
@@ -81,3 +82,24 @@ def test_a_path_that_exists_is_never_replaced(make_merge, tmp_path, capsys, plac
     assert main(["merge", str(run.root), str(out)]) == ConfigError.exit_code
     assert capsys.readouterr().err == f"error: {out} exists already; name a folder that does not.\n"
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_only_a_folder_that_may_be_replaced_is(tmp_path, replaces) -> None:
+    """What another program wrote while a model was merged stays."""
+    out = tmp_path / "out"
+    expected = contextlib.nullcontext() if replaces else pytest.raises(StorageError, match="not empty")
+    with expected, whole_directory(out, replaces=replaces) as aside:
+        (aside / "model").write_text("new")
+        out.mkdir()
+        (out / "notes.txt").write_text("years of work")
+    assert [path.name for path in out.iterdir()] == (["model"] if replaces else ["notes.txt"])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_merge_that_cannot_end_leaves_no_model(make_merge) -> None:
+    """A new try would otherwise refuse to replace it."""
+    run, out = make_merge()
+    run.done.mkdir()  # so that done.json cannot be written
+    assert main(["merge", str(run.root), str(out)]) == StorageError.exit_code
+    assert not out.exists()

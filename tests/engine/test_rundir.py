@@ -1,5 +1,6 @@
 """Files appear whole, lines are named when they are broken, and nothing heavy is imported to write them."""
 
+import contextlib
 import errno
 import json
 import math
@@ -14,7 +15,7 @@ import pytest
 from safetensors import SafetensorError
 
 from training.engine.config import TrainConfig
-from training.engine.errors import DataError, StorageError
+from training.engine.errors import ConfigError, DataError, StorageError
 from training.engine.optimize import checkpoints
 from training.engine.records import read_pairs, read_prompts
 from training.engine.rundir import (
@@ -82,6 +83,18 @@ def pairs_of(tmp_path, *lines: object) -> list:
 def test_a_broken_line_is_named_by_number(tmp_path, line: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         pairs_of(tmp_path, GOOD, "", line)
+
+
+def test_no_depth_of_nesting_is_a_traceback(tmp_path) -> None:
+    """Reading, checking and writing JSON run out of the stack at different depths."""
+    run = RunDirectory(tmp_path)
+    for depth in range(900, 1_000):
+        nested = "[" * depth + "]" * depth
+        with pytest.raises(DataError, match=r"prompt|nested too deeply"):
+            pairs_of(tmp_path, f'{{"id": 2, "prompt": {nested}, "chosen": "b", "rejected": "c"}}')
+        run.config_file.write_text(f'{{"chat_template_kwargs": {{"a": {nested}}}}}')
+        with contextlib.suppress(ConfigError):
+            run.read_config()
 
 
 def test_blank_lines_and_provenance_are_passed_over(tmp_path) -> None:

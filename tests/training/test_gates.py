@@ -166,7 +166,17 @@ def test_only_the_form_offers_to_hold_out_more(project: Project, owner: Any, cli
 
 
 @pytest.mark.parametrize(
-    ("entered", "most"), [("20", 20), ("", 150), ("x", 150), ("9" * 30, 150), ("-1", 150), ("0", 0)]
+    ("entered", "most"),
+    [
+        ("20", 20),
+        ("", 150),
+        ("x", 150),
+        ("100000", 100_000),
+        ("100001", 150),
+        ("9" * 30, 150),
+        ("-1", 150),
+        ("0", 0),
+    ],
 )
 def test_the_chances_are_those_of_the_gate_in_the_form(
     project: Project, owner: Any, client_for: Any, entered: str, most: int
@@ -175,7 +185,7 @@ def test_the_chances_are_those_of_the_gate_in_the_form(
     where = reverse("ready_pairs", args=[project.slug])
     page = text(client_for(owner).get(where, {"start": "", "gate_comparisons": entered}))
     if most:
-        assert f"at most {most} times" in page
+        assert f"at most {most:,} times" in page
     else:
         assert "A gate of 0 comparisons measures nothing" in page
 

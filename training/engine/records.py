@@ -185,7 +185,11 @@ def _identity(row: dict[str, Any], where: str) -> str:
 
 def check_encodable(value: Any, key: str, where: str) -> None:
     """Refuse half a character anywhere in a value: no file and no tokenizer can hold it. Raises DataError."""
-    if not is_encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)):
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # it takes more of the stack than the parser did
+        raise DataError(f"{where}: {key} is nested too deeply.") from None
+    if not is_encodable(text):
         raise DataError(f"{where}: {key} holds half a character (a lone surrogate).")
 
 

@@ -103,6 +103,11 @@ class RunDirectory:
             config = replace(config, base_model=str(_STARTER_FOLDER))
         return config
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether adapter/ holds a trained adapter."""
+        return (self.adapter / "adapter_model.safetensors").is_file()
+
     def write_config(self, config: TrainConfig) -> None:
         """Write every setting, defaults filled in; creates the directory. Raises StorageError."""
         with storing(self.root):
@@ -128,7 +133,7 @@ class RunDirectory:
         """Return the summaries of done.json, by verb; {} before the first verb ended."""
         try:
             done = parse_json(self.done.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, IsADirectoryError, ValueError):  # writing it tells of a folder
             return {}
         return done if isinstance(done, dict) else {}
 
@@ -256,8 +261,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def whole_directory(target: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill, which then replaces `target`. Raises StorageError."""
+def whole_directory(target: Path, *, replaces: bool = True) -> Iterator[Path]:
+    """Yield an empty folder to fill, which then replaces `target`, or may only become it. Raises StorageError."""
     aside = target.with_name(f".{target.name}.part")
     try:
         with storing(target):
@@ -268,8 +273,9 @@ def whole_directory(target: Path) -> Iterator[Path]:
             for file in aside.iterdir():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-            _remove(target)
-            aside.rename(target)
+            if replaces:
+                _remove(target)
+            aside.rename(target)  # onto a folder with anything in it, it fails
             files.sync_directory(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

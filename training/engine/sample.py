@@ -55,7 +55,7 @@ def sample(run: RunDirectory) -> None:
         prompts = list(read_prompts(run.prompts))
         if not prompts:
             raise DataError(f"{run.prompts.name} holds no prompt.")
-        adapter = choose_policy(run, config)
+        adapter = choose_writer(run, config)
         trained = [run.adapter] if adapter == run.adapter else []
         inputs = run.hashes([run.config_file, run.prompts, *trained])
         inputs |= model_files(config)
@@ -111,10 +111,10 @@ def sample(run: RunDirectory) -> None:
         print(event, file=sys.stderr)
 
 
-def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
+def choose_writer(run: RunDirectory, config: TrainConfig) -> Path | None:
     """Return the adapter that writes, or None for the base model. Raises ConfigError if it is missing."""
     wanted = config.sampling.policy
-    trained = (run.adapter / "adapter_model.safetensors").is_file()
+    trained = run.has_adapter
     if wanted == "trained" and not trained:
         raise ConfigError("sampling.policy", f"is 'trained', but {run.adapter} holds no adapter.")
     if wanted == "start" and not config.start_adapter:

@@ -39,7 +39,7 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         run.progress("loading")
         source = pairs_file or run.pairs
         pairs = read_pairs(source)
-        policy = choose_policy(run, config)
+        policy = choose_scored(run, config)
         trained = policy == run.adapter
         beside = trained or config.reference != "start"
         inputs = run.hashes([run.config_file, source, *([run.adapter] if trained else [])])
@@ -80,12 +80,12 @@ def score(run: RunDirectory, pairs_file: Path | None = None) -> None:
         print(event, file=sys.stderr)
 
 
-def choose_policy(run: RunDirectory, config: TrainConfig) -> Path | None:
+def choose_scored(run: RunDirectory, config: TrainConfig) -> Path | None:
     """Return the adapter that is scored, or None for the base model.
 
     Raises ConfigError where there is none to compare with an adapter that `reference` names.
     """
-    if (run.adapter / "adapter_model.safetensors").is_file():
+    if run.has_adapter:
         return run.adapter
     if config.start_adapter:
         return Path(config.start_adapter)

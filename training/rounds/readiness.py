@@ -80,7 +80,7 @@ def _judgments_since(project: Project, round_: Round) -> int:
     return later.count()
 
 
-def count_trained(snapshot: Snapshot) -> str:
+def describe_trained(snapshot: Snapshot) -> str:
     """Return what a round trains on, in words. Raises RoundError for too few pairs.
 
     Ratings do not make up for pairs: those of “both bad” say what to avoid, and not what to write.

@@ -26,7 +26,7 @@ from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
 from training.rounds.plan import UNSETTABLE, Plan, check_lengths
-from training.rounds.readiness import count_trained
+from training.rounds.readiness import describe_trained
 from training.rounds.starts import (
     RoundError,
     check_opponent,
@@ -118,7 +118,7 @@ def start(
         check_opponent(policy, against)
         hold_out_enough(project)
         snapshot = take_snapshot(project, by, plan.pairs)
-        message = f"{count_trained(snapshot)} to train on."
+        message = f"{describe_trained(snapshot)} to train on."
         goes_by_loss = plan.config.early_stop or plan.config.keep == "best"
         if goes_by_loss and not snapshot.pairs.filter(held_out=True).exists():
             sentence = _("It goes by the loss of judged pairs on held-out prompts, and there are none yet.")
@@ -155,9 +155,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
         _check_free(project)
         snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
         policy.project = project
-        message = (
-            f"{count_trained(snapshot)} to train on, without what was forgotten of round {original.number}."
-        )
+        message = f"{describe_trained(snapshot)} to train on, without what was forgotten of round {original.number}."
         current = project.current_policy
         against = None if current == policy else current
         check_opponent(policy, against)

@@ -167,8 +167,12 @@ def _prospects(request: ProjectRequest) -> dict[str, Any]:
 def _gate_size(request: ProjectRequest) -> int:
     """Return how many gate comparisons the form asks for. What cannot be asked for gives those of the project."""
     entered = request.GET.get("gate_comparisons", "")
-    if entered.isdecimal() and len(entered) <= len(str(MOST_COMPARISONS)):
-        return min(int(entered), MOST_COMPARISONS)
+    if (
+        entered.isdecimal()
+        and len(entered) <= len(str(MOST_COMPARISONS))
+        and int(entered) <= MOST_COMPARISONS
+    ):
+        return int(entered)
     usual: int = request.project.sampling_settings.get("gate_comparisons", Plan.gate_comparisons)
     return usual
 

@@ -5,6 +5,7 @@ and one layer, and the result is as close to base and adapter as its precision c
 """
 
 import copy
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -32,6 +33,7 @@ def merge(run: RunDirectory, out: Path) -> None:
     """Write base model and adapter of a run directory as one model into `out`, which is new, then done.json.
 
     The adapter is adapter/ where it exists, else start_adapter. Raises EngineError subclasses; there is no `out` then.
+    After a kill there may be one, which a new try refuses to replace.
     """
     config = run.read_config()
     check_new(out)
@@ -51,7 +53,7 @@ def merge(run: RunDirectory, out: Path) -> None:
         if config.chat_template is not None:
             tokenizer.chat_template = config.chat_template
         run.progress("saving", layers, layers)
-        with storing(out), whole_directory(out) as aside, warnings.catch_warnings():
+        with storing(out), whole_directory(out, replaces=False) as aside, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _save(merged, aside)
             tokenizer.save_pretrained(aside)
@@ -62,12 +64,16 @@ def merge(run: RunDirectory, out: Path) -> None:
             "dtype": str(dtype).removeprefix("torch."),
             "seconds": round(time.monotonic() - started, 3),
         }
-        run.finish("merge", summary, inputs, [out])
+        try:
+            run.finish("merge", summary, inputs, [out])
+        except BaseException:
+            shutil.rmtree(out)
+            raise
         run.progress("done", layers, layers)
 
 
 def _adapter(run: RunDirectory, config: TrainConfig) -> Path:
-    if (run.adapter / "adapter_model.safetensors").is_file():
+    if run.has_adapter:
         return run.adapter
     if not config.start_adapter:
         raise ConfigError("start_adapter", f"is not set, and {run.adapter} holds no adapter to merge.")

@@ -85,7 +85,11 @@ def _check_list(name: str, value: Any, bounds: Mapping[str, Any]) -> tuple[str, 
 
 def _check_encodable(name: str, value: Any) -> None:
     """Refuse half a character anywhere in a value: no file, tokenizer or template can hold it."""
-    if not is_encodable(json.dumps(value, ensure_ascii=False)):
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # it takes more of the stack than the parser did
+        raise ConfigError(name, "is nested too deeply.") from None
+    if not is_encodable(text):
         raise ConfigError(name, "holds half a character (a lone surrogate).")
 
 

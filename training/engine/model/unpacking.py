@@ -29,6 +29,6 @@ def unpack(name: str, folder: Path) -> None:
         if memory_short(error):
             raise
         raise files.refusal(first_line(error).rstrip(".")) from error
-    with storing(folder), whole_directory(folder) as part:
+    with storing(folder), whole_directory(folder, replaces=False) as part:
         tokenizer.save_pretrained(part)
         model.save_pretrained(part)

@@ -15,7 +15,7 @@ from training.engine.planning.model_facts import describe, is_too_large
 from training.engine.planning.preview import show
 from training.engine.records import SamplingPrompt, read_prompts
 from training.engine.rundir import RunDirectory
-from training.engine.sample import check_writing, choose_policy, encode_prompts, load_writer, seed_of
+from training.engine.sample import check_writing, choose_writer, encode_prompts, load_writer, seed_of
 from training.engine.sampling.decoding import Decoder, Generation
 from training.engine.sampling.grouping import Request, token_bytes
 
@@ -85,7 +85,7 @@ def _load(
     run: RunDirectory, config: TrainConfig, prompts: Sequence[SamplingPrompt]
 ) -> tuple[LoadedModel, Decoder | None]:
     """Return what would write: with an adapter that is not there yet, one that changes nothing."""
-    adapter = choose_policy(run, config)
+    adapter = choose_writer(run, config)
     chats = any(isinstance(one.prompt, list) for one in prompts)
     will_be_trained = run.pairs.exists() and not run.adapter.exists() and config.sampling.policy == "auto"
     if adapter is None and will_be_trained and config.sampling.backend != "vllm":
