@@ -25,6 +25,7 @@ from training.engine.config import TrainConfig
 from training.engine.rundir import RunDirectory, read_jsonl, write_json, write_jsonl
 
 BOUND = 1.5
+PROCESSOR_CLOCK = str(Path(__file__).with_name("processor_clock"))  # on the path of the children
 SEED = 20261127
 PROMPTS = {"starter": 200, "qwen2-8-hh": 24, "qwen2-8-long": 12}
 NEW_TOKENS = 48
@@ -49,7 +50,7 @@ def main() -> None:
     """Compare, print a table, and exit with 1 where a figure is out of bounds."""
     options = _options()
     if options.processor:
-        os.environ["PYTHONPATH"] = str(Path(__file__).with_name("processor_clock"))
+        os.environ["PYTHONPATH"] = PROCESSOR_CLOCK
     found: list[Comparison] = []
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         for case in CPU_CASES:

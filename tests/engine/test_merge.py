@@ -86,7 +86,7 @@ def test_a_path_that_exists_is_never_replaced(make_merge, tmp_path, capsys, plac
 
 @pytest.mark.parametrize("replaces", [True, False])
 def test_only_a_folder_that_may_be_replaced_is(tmp_path, replaces) -> None:
-    """What another program wrote while a model was merged stays."""
+    """It may have been written by another program while a model was merged."""
     out = tmp_path / "out"
     expected = contextlib.nullcontext() if replaces else pytest.raises(StorageError, match="not empty")
     with expected, whole_directory(out, replaces=replaces) as aside:

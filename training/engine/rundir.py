@@ -105,7 +105,7 @@ class RunDirectory:
 
     @property
     def has_adapter(self) -> bool:
-        """Whether adapter/ holds a trained adapter."""
+        """True if adapter/ holds a trained adapter."""
         return (self.adapter / "adapter_model.safetensors").is_file()
 
     def write_config(self, config: TrainConfig) -> None:
