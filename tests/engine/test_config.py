@@ -28,6 +28,10 @@ def build(**settings: object) -> TrainConfig:
         ({"epochs": True}, r"^epochs must be a number, not True\.$"),
         ({"epochs": 0}, r"^epochs must be at least 1, not 0\.$"),
         ({"label_smoothing": 0.5}, r"^label_smoothing must be less than 0\.5, not 0\.5\.$"),
+        (
+            {"sampling": {"samples_per_prompt": 2**40}},
+            r"^sampling\.samples_per_prompt must be at most 10000000, not 1099511627776\.$",
+        ),
         ({"sampling": {"top_p": 1.1}}, r"^sampling\.top_p must be at most 1, not 1\.1\.$"),
         ({"dtype": "fp16"}, r"^dtype must be one of auto, float32, bfloat16, float16, not 'fp16'\.$"),
         ({"lora": 16}, r"^lora must be an object of settings\.$"),

@@ -12,7 +12,7 @@ from tests.engine.conftest import make_model, make_tokenizer, tiny_llama
 from training.engine.__main__ import main
 from training.engine.adapters.loading import load_sampled
 from training.engine.config import TrainConfig
-from training.engine.errors import ConfigError, ModelError, StorageError
+from training.engine.errors import ConfigError, DataError, ModelError, StorageError
 from training.engine.rundir import RunDirectory, whole_directory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's, of the adapters that are made here
@@ -100,6 +100,6 @@ def test_only_a_folder_that_may_be_replaced_is(tmp_path, replaces) -> None:
 def test_a_merge_that_cannot_end_leaves_no_model(make_merge) -> None:
     """A new try would otherwise refuse to replace it."""
     run, out = make_merge()
-    run.done.mkdir()  # so that done.json cannot be written
-    assert main(["merge", str(run.root), str(out)]) == StorageError.exit_code
+    run.done.mkdir()  # so that done.json cannot be read
+    assert main(["merge", str(run.root), str(out)]) == DataError.exit_code
     assert not out.exists()

@@ -268,3 +268,23 @@ def test_run_directories_and_help_import_nothing_heavy(modules: str) -> None:
     code = f"import sys, {modules}; print({heavy!r} & set(sys.modules) or 'light')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "light"
+
+
+@pytest.mark.parametrize("entry", [[1], {"inputs": [1]}, {"outputs": 3}, None])
+def test_what_is_no_summary_in_done_is_passed_over(tmp_path: Path, entry: object) -> None:
+    run = RunDirectory(tmp_path)
+    write_json(run.done, {"train": entry, "score": {"pairs": 2}})
+    assert run.read_done() == {"score": {"pairs": 2}}
+    assert not run.has_done("train")
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '{"a":' * 100_000 + "1" + "}" * 100_000])
+def test_done_that_is_no_object_holds_no_summary(tmp_path: Path, content: str) -> None:
+    (tmp_path / "done.json").write_text(content)
+    assert RunDirectory(tmp_path).read_done() == {}
+
+
+def test_done_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "done.json").mkdir()
+    with pytest.raises(DataError, match=r"done\.json cannot be read: Is a directory\.$"):
+        RunDirectory(tmp_path).has_done("train")

@@ -274,6 +274,28 @@ def test_a_bad_line_is_named_by_its_number(make_run, bad: str, named: str) -> No
     assert not run.samples.exists()
 
 
+@pytest.mark.parametrize(
+    ("each", "counts", "error", "named"),
+    [
+        (2, [2**40], DataError, r"line 1: n must be a whole number from 1 to 10000000, not 1099511627776\.$"),
+        (2, [6_000_000, 6_000_000], DataError, r"line 2: up to here, more than the 10,000,000 "),
+        (
+            6_000_000,
+            [None, None],
+            ConfigError,
+            r"^sampling\.samples_per_prompt is 6000000: by line 2, more than",
+        ),
+    ],
+)
+def test_more_completions_than_memory_holds_are_refused(
+    make_run, each: int, counts: list[int | None], error: type, named: str
+) -> None:
+    run = make_run(sampling={"samples_per_prompt": each})
+    write_jsonl(run.prompts, [{"id": at, "prompt": "the", "n": n} for at, n in enumerate(counts)])
+    with pytest.raises(error, match=named):
+        sample(run)
+
+
 def test_one_process_writes_in_several_run_directories(sampled, make_run, make_adapter) -> None:
     adapters = {"plain": None, "trained": make_adapter("adapter", 1)}
     alone = [sampled(f"{name}-alone", start_adapter=one) for name, one in adapters.items()]

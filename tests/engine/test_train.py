@@ -14,6 +14,7 @@ import transformers
 import training.engine.train
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
 from training.engine import rundir
+from training.engine.__main__ import main
 from training.engine.adapters.loading import POLICY, as_reference, load_policy, load_scored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, DivergedError, ModelError
@@ -275,6 +276,14 @@ def test_too_many_steps_that_are_not_finite_end_the_run(make_run, tmp_path: Path
         train(run)
     assert read_metrics(run)[-1]["skipped"] == 3
     assert not run.adapter.exists()
+
+
+def test_a_training_that_took_no_step_is_told_and_not_saved(make_run, capsys) -> None:
+    run = make_run(beta=1e308, max_skipped_steps=100)
+    assert main(["train", str(run.root)]) == DivergedError.exit_code
+    assert "Each of the 3 steps gave a loss or gradient that is not finite" in capsys.readouterr().err
+    assert not run.adapter.exists()
+    assert not run.done.exists()
 
 
 @pytest.mark.parametrize("held_out", [0, 3])

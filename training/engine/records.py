@@ -4,6 +4,7 @@ Imports nothing heavy.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import Any, Literal
 
 from primitives.text import is_encodable
 from training.engine.config.checks import shortened
-from training.engine.errors import DataError
+from training.engine.config.sampling import MOST_COMPLETIONS
+from training.engine.errors import ConfigError, DataError
 from training.engine.rundir import read_jsonl
 
 Message = dict[str, Any]
@@ -151,16 +153,34 @@ def _rating(row: dict[str, Any], identity: str, where: str) -> TrainingPair:
     )
 
 
-def read_prompts(path: Path) -> Iterator[SamplingPrompt]:
-    """Return the prompts of a file, in order. Raises DataError naming the line, even for an id that comes twice."""
+def read_prompts(path: Path, each: int = 1) -> Iterator[SamplingPrompt]:
+    """Return the prompts of a file, in order. Raises DataError naming the line, even for an id that comes twice.
+
+    `each` is `sampling.samples_per_prompt`, of the prompts without an `n`. Raises ConfigError naming it, or DataError
+    naming the line, where more completions are asked for than one run writes.
+    """
     seen: dict[str, int] = {}
+    asked = 0
     for number, row in read_jsonl(path):
         where = f"{path.name} line {number}"
         identity = _identity(row, where)
         if identity in seen:
             raise DataError(f"{where} repeats the id {shortened(identity)} of line {seen[identity]}.")
         seen[identity] = number
-        yield read_prompt(row, where)
+        prompt = read_prompt(row, where)
+        asked += prompt.n or each
+        if asked > MOST_COMPLETIONS:
+            _refuse_so_many(prompt, each)
+        yield prompt
+
+
+def _refuse_so_many(prompt: SamplingPrompt, each: int) -> None:
+    most = f"more than the {MOST_COMPLETIONS:,} completions that one run writes"
+    if prompt.n or each == 1:
+        raise DataError(f"{prompt.where}: up to here, {most} are asked for.")
+    raise ConfigError(
+        "sampling.samples_per_prompt", f"is {each}: by line {prompt.where.split()[-1]}, {most} are asked for."
+    )
 
 
 def read_prompt(row: dict[str, Any], where: str) -> SamplingPrompt:
@@ -168,7 +188,7 @@ def read_prompt(row: dict[str, Any], where: str) -> SamplingPrompt:
     return SamplingPrompt(
         _identity(row, where),
         _text(row, "prompt", where),
-        n=_whole(row, "n", where, 1),
+        n=_whole(row, "n", where, 1, MOST_COMPLETIONS),
         seed=_whole(row, "seed", where, 0),
         where=where,
         tools=_tools(row, where),
@@ -288,10 +308,11 @@ def _token_ids(row: dict[str, Any], key: str, where: str) -> tuple[int, ...] | N
     return tuple(value)
 
 
-def _whole(row: dict[str, Any], key: str, where: str, low: int) -> int | None:
+def _whole(row: dict[str, Any], key: str, where: str, low: int, high: float = math.inf) -> int | None:
     value = row.get(key)
-    if value is not None and (type(value) is not int or value < low):
-        raise DataError(f"{where}: {key} must be a whole number from {low} on, not {shortened(value)}.")
+    if value is not None and (type(value) is not int or not low <= value <= high):
+        bounds = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise DataError(f"{where}: {key} must be a whole number {bounds}, not {shortened(value)}.")
     return value
 
 

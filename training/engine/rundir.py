@@ -130,12 +130,17 @@ class RunDirectory:
             return path.read_text().strip()
 
     def read_done(self) -> dict[str, Any]:
-        """Return the summaries of done.json, by verb; {} before the first verb ended."""
+        """Return the summaries of done.json, by verb; {} before the first verb ended.
+
+        What is not a summary is passed over. Raises DataError if the file cannot be read.
+        """
         try:
-            done = parse_json(self.done.read_bytes())
-        except (FileNotFoundError, IsADirectoryError, ValueError):  # writing it tells of a folder
+            done = read_object(self.done)
+        except (FileNotFoundError, ValueError):
             return {}
-        return done if isinstance(done, dict) else {}
+        except OSError as error:
+            raise DataError(f"{self.done} cannot be read: {error.strerror}.") from None
+        return {verb: entry for verb, entry in done.items() if _is_summary(entry)}
 
     def has_done(self, verb: str) -> bool:
         """Return whether `verb` ended, and the files that it recorded are still here."""
@@ -210,6 +215,13 @@ class RunDirectory:
                     for stale in folder.glob(".*.part"):
                         _remove(stale)
             yield
+
+
+def _is_summary(entry: Any) -> bool:
+    """Return whether an entry of done.json is one that `finish` may have written."""
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name, {}), dict) for name in ("inputs", "outputs")
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -331,6 +343,14 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("its lists and objects are nested too deeply") from None
     except ValueError:
         raise ValueError("it holds a number of too many digits") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file. Raises ValueError saying what is wrong, OSError if it cannot be read."""
+    value = parse_json(path.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError("it is not an object")
+    return value
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -52,7 +52,7 @@ def sample(run: RunDirectory) -> None:
     with run.locked():
         started = time.monotonic()
         run.progress("loading")
-        prompts = list(read_prompts(run.prompts))
+        prompts = list(read_prompts(run.prompts, config.sampling.samples_per_prompt))
         if not prompts:
             raise DataError(f"{run.prompts.name} holds no prompt.")
         adapter = choose_writer(run, config)

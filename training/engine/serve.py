@@ -254,7 +254,7 @@ def _read(line: bytes) -> tuple[TrainConfig, SamplingPrompt]:
     """Return the parts of a request. Raises DataError or ConfigError."""
     try:
         request = parse_json(line)
-        config, row = request["config"], {"id": "1", "n": 1, **request}
+        config, row = request["config"], {"id": "1", **request, "n": 1}
     except (ValueError, KeyError, TypeError):
         raise DataError("A request is one JSON object a line, with config and prompt.") from None
     return TrainConfig.from_dict(config), read_prompt(row, "the request")

@@ -89,6 +89,7 @@ def _train(run: RunDirectory, config: TrainConfig, processes: Processes, interru
                 left = task.total_steps - state.step
                 journal.report("training", state.step, task.total_steps, pace * left)
         recorder.sync()
+        check_moved(state)
         keep_best(task, state, journal)
         finish(run, sources, prepared, state, journal, before=before)
 
@@ -128,6 +129,15 @@ def check_skipped(task: Task, state: State) -> None:
         raise DivergedError(
             f"{state.skipped} steps gave a loss or gradient that is not finite, more than max_skipped_steps;"
             " lower learning_rate or set dtype to float32."
+        )
+
+
+def check_moved(state: State) -> None:
+    """Refuse an adapter that no step has changed. Raises DivergedError."""
+    if state.step and state.skipped == state.step:
+        raise DivergedError(
+            f"Each of the {state.step} steps gave a loss or gradient that is not finite, so nothing was trained;"
+            " lower beta or learning_rate, or set dtype to float32."
         )
 
 

@@ -12,9 +12,11 @@ import torch
 from tests.engine.conftest import make_model, make_pairs, make_task, take_step, tiny_llama
 from tests.engine.oracle import assert_close, check_run, encode, fresh, logp, make_run, save_model
 from tests.variants import slow_but
+from training.engine.adapters.foreign import AdapterFiles
 from training.engine.adapters.loading import load_policy, load_sampled, load_scored, save_adapter, wrap
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, ModelError
+from training.engine.model.base import model_files
 from training.engine.optimize.state import State
 from training.engine.score import make_scorer, score, score_pairs
 
@@ -226,3 +228,72 @@ def test_the_head_is_refused_by_name_and_by_pattern() -> None:
         config = TrainConfig.from_dict({"base_model": "m", "lora": {"target_modules": target}})
         with pytest.raises(ConfigError, match="must not include the vocabulary head"):
             wrap(make_model(tiny_llama()), config)
+
+
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (DEEP, "is not JSON .*nested too deeply"),
+        ("[1]", "is not JSON .*it is not an object"),
+        ('"LORA"', "is not JSON .*it is not an object"),
+    ],
+    ids=["deep", "list", "text"],
+)
+def test_settings_that_are_no_object_are_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(ModelError, match=f"^Adapter .* cannot be loaded: adapter_config.json {sentence}"):
+        AdapterFiles(str(tmp_path))
+
+
+def test_folder_in_place_of_settings_is_told(models: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").mkdir()
+    config = TrainConfig.from_dict({"base_model": str(models["tied"]), "start_adapter": str(tmp_path)})
+    model_files(config)
+    with pytest.raises(ModelError, match=r"has no adapter_config\.json"):
+        AdapterFiles(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("r", 2.5),
+        ("r", 10**300),
+        ("r", True),
+        ("lora_alpha", "8"),
+        ("lora_alpha", 10**400),
+        ("lora_dropout", None),
+        ("rank_pattern", [4]),
+        ("rank_pattern", None),
+        ("rank_pattern", {"(": 4}),
+        ("rank_pattern", {"q_proj": 0}),
+        ("alpha_pattern", "q_proj"),
+        ("target_modules", [1]),
+        ("target_modules", "("),
+        ("exclude_modules", "("),
+        ("layers_to_transform", "1"),
+        ("target_parameters", "up_proj.weight"),
+        ("trainable_token_indices", 1.5),
+        ("use_dora", "no"),
+        ("base_model_name_or_path", {"a": 1}),
+    ],
+)
+def test_settings_of_a_wrong_type_are_named(tmp_path: Path, name: str, value: Any) -> None:
+    settings = peft.LoraConfig(r=2).to_dict() | {"peft_type": "LORA", name: value}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(
+        ModelError, match=f"cannot be loaded: {name} in adapter_config.json must be .*, not "
+    ) as told:
+        AdapterFiles(str(tmp_path))
+    assert len(str(told.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["bias", "runtime_config", "modules_to_save"])
+def test_settings_that_are_null_are_unset(models: dict[str, Path], tmp_path: Path, name: str) -> None:
+    folder = save_foreign(models["untied"], tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: None}))
+    config = {"base_model": str(models["untied"]), "start_adapter": str(folder), "lora": {"r": 2, "alpha": 8}}
+    assert load_policy(TrainConfig.from_dict(config)).model

@@ -14,6 +14,7 @@ import pytest
 
 from tests.waiting import wait_for
 from training.engine.__main__ import main
+from training.engine.assisting.verb import NO_KL
 from training.engine.config import AssistConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
@@ -57,6 +58,12 @@ def test_train_takes_the_pairs_that_the_probe_labelled(run: RunDirectory) -> Non
     assert all(row["chosen_score"] > row["rejected_score"] for row in rows)
     strengths = [row["gap"] / (row["chosen_score"] - row["rejected_score"]) for row in rows]
     assert strengths == pytest.approx(strengths[:1] * 5, rel=1e-3)
+    assert 0 < told["kl"] < 3
+    assert told["events"] == [
+        f"The labels describe a KL of {told['kl']:.2f} nats, not assist.kl (3): so few completions show no more."
+        " Raise assist.pairs to have more written."
+    ]
+    assert all(0 < row["gap"] < 30 for row in rows)
     before = run.assisted_pairs.read_bytes()
     assert main(["assist", str(run.root)]) == 0
     assert run.assisted_pairs.read_bytes() == before
@@ -79,6 +86,21 @@ def test_no_more_completions_are_written_than_pairs_need(run: RunDirectory, tmp_
         written = Counter(row["id"] for _, row in read_jsonl(run.root / "assist" / "samples.jsonl"))
         assert list(written.values()) == asked
         assert run.read_done()["assist"]["completions"] == sum(asked)
+
+
+def test_completions_that_show_no_policy_are_not_labelled(
+    run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDirectory(shutil.copytree(run.root, tmp_path / "run", ignore=shutil.ignore_patterns("assist*")))
+    settings = json.loads(run.config_file.read_text())
+    settings["assist"] = {"pairs": 1, "candidates": 2, "drafted": 0.0}
+    run.config_file.write_text(json.dumps(settings))
+    assert main(["assist", str(run.root)]) == 0
+    told = run.read_done()["assist"]
+    assert (told["status"], told["pairs"], told["completions"], told["kl"]) == ("skipped", 0, 2, None)
+    assert told["reason"] == NO_KL
+    assert NO_KL in capsys.readouterr().err
+    assert run.assisted_pairs.read_bytes() == b""
 
 
 def test_prompts_of_the_caller_stay_as_they_are(run: RunDirectory, tmp_path: Path) -> None:
@@ -111,6 +133,12 @@ def test_draft_writes_its_share_of_the_pairs(drafted: RunDirectory) -> None:
     assert told["completions"] == 5 * 3
     strengths = [row["gap"] / (row["chosen_score"] - row["rejected_score"]) for row in rows]
     assert strengths == pytest.approx(strengths[:1] * 5, rel=1e-3)
+    assert 0 < told["kl"] < 3
+    assert told["events"] == [
+        f"The labels describe a KL of {told['kl']:.2f} nats, not assist.kl (3): so few completions show no more."
+        " Raise assist.pairs to have more written."
+    ]
+    assert all(0 < row["gap"] < 30 for row in rows)
     draft = RunDirectory(drafted.root / "assist" / "draft")
     trained = draft.read_done()["train"]
     assert (trained["pairs"], trained["steps"]) == (2 + 3, 3)  # of what people and the probe judged

@@ -1,11 +1,12 @@
 """The strength of the tilt that has a KL."""
 
 import math
+import random
 import statistics
 
 import pytest
 
-from training.engine.assisting.tilting import find_strength, tilted_kl
+from training.engine.assisting.tilting import find_strength, largest_kl, tilted_kl
 
 
 def test_strength_is_that_of_the_normal_distribution() -> None:
@@ -36,3 +37,30 @@ def test_a_kl_that_no_tilt_has_gives_the_sharpest() -> None:
     strength = find_strength([[0.0, 1.0]], 5.0)
     assert math.isfinite(strength)
     assert tilted_kl([-0.5, 0.5], strength) == pytest.approx(math.log(2))
+
+
+def test_completions_show_half_of_what_a_tilt_may_have() -> None:
+    scores = [[float(at) for at in range(50)], [float(at) for at in range(50)]]  # two of them are the best
+    assert largest_kl(scores) == pytest.approx(math.log(100 / 3) / 2)
+
+
+@pytest.mark.parametrize(
+    "scores", [[], [[1.0, 1.0]], [[3.0], [5.0]], [[0.0, 1.0]], [[0.0, 1.0, 1.0]]], ids=str
+)
+def test_scores_that_describe_no_policy_show_no_kl(scores: list[list[float]]) -> None:
+    assert largest_kl(scores) == 0.0
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 8, 16, 64])
+def test_few_completions_ask_for_no_senseless_gap(count: int) -> None:
+    """The normal distribution that these scores are drawn from asks for gaps of about 10 at a KL of 3 nats."""
+    rng = random.Random(0)
+    for _ in range(300):
+        scores = [[rng.gauss(0, 1) for _ in range(count)]]
+        if kl := min(3.0, largest_kl(scores)):
+            assert find_strength(scores, kl) * (max(scores[0]) - min(scores[0])) < 40
+
+
+def test_completions_of_a_usual_round_show_the_kl_asked_for() -> None:
+    rng = random.Random(0)
+    assert largest_kl([[rng.gauss(0, 1) for _ in range(12)] for _ in range(500)]) > 3

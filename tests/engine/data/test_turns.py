@@ -129,6 +129,12 @@ def test_arguments_may_be_json() -> None:
     assert written(using, call) == written(using, {"content": "", "tool_calls": [CALL]})
 
 
+def test_arguments_nested_too_deeply_stay_a_text() -> None:
+    using, text = make_encoder("chatml"), "[" * 100_000
+    call = {"content": "", "tool_calls": [{"function": {"name": "price_of", "arguments": text}}]}
+    assert '"arguments": "[[[[' in written(using, call)  # and so on, as far as its tokens go
+
+
 def test_a_call_ends_where_the_tool_answers() -> None:
     call = {"content": "", "tool_calls": [{"function": {"name": "price_of", "arguments": {}}}]}
     assert written(make_encoder("glm"), call) == "\n<tool_call>price_of</tool_call><|observation|>"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +12,7 @@ import transformers
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, tiny_llama
 from training.engine.config import TrainConfig
 from training.engine.errors import ModelError, first_line
-from training.engine.model.base import load_base
+from training.engine.model.base import load_base, model_files
 from training.engine.model.files import find_model
 from training.engine.rundir import write_jsonl
 from training.engine.sample import sample
@@ -74,6 +75,37 @@ def test_a_damaged_model_is_one_sentence(
     shutil.copytree(tiny_model, model, dirs_exist_ok=True)
     train(run)
     assert run.adapter.is_dir()
+
+
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+@pytest.mark.parametrize("content", [DEEP, "[1]", "null", None], ids=["deep", "list", "null", "folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "special_tokens_map.json",
+        "model.safetensors.index.json",
+    ],
+)
+def test_json_that_is_no_object_is_one_sentence(
+    tiny_model: Path, tmp_path: Path, name: str, content: str | None
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    if name == "model.safetensors.index.json":
+        (tmp_path / "model" / "model.safetensors").unlink()
+    file = tmp_path / "model" / name
+    file.unlink(missing_ok=True)
+    file.mkdir() if content is None else file.write_text(content)
+    config = TrainConfig.from_dict({"base_model": str(tmp_path / "model")})
+    is_needed = content is not None or name in ("config.json", "model.safetensors.index.json")
+    says = pytest.raises(ModelError, match=r"^base_model .* cannot be loaded: [^\n]+\.$")
+    with says if is_needed else nullcontext():
+        model_files(config)
+        load_base(config)
 
 
 def test_weights_of_another_shape_are_named(tiny_model: Path, tmp_path: Path) -> None:

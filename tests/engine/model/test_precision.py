@@ -129,3 +129,18 @@ def test_products_are_measured_once_per_machine(monkeypatch: pytest.MonkeyPatch,
     machine_again, rates = measured()
     assert machine_again == machine
     assert decided == (rates["bfloat16"] > 1.3 * rates["float32"])
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[1]", '{"a": 1}', "rates of a wrong type"])
+def test_kept_speeds_that_cannot_be_read_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "whetstone" / "products.json"
+    precision.bfloat16_pays()
+    whole = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({key: [1] for key in whole}) if content == "rates of a wrong type" else content
+    )
+    assert precision.bfloat16_pays() in (True, False)
+    assert json.loads(file.read_text()).keys() >= whole.keys()

@@ -153,7 +153,16 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before_it(make_run, whole, chil
     assert outcome(run) == outcome(whole)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "missing", "no description"])
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+ODD: dict[str, dict[str, object]] = {
+    "deep": {},
+    "a folder": {},
+    "a text for a step": {"step": "4"},
+    "a list for a fingerprint": {"fingerprint": ["a"]},
+}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "no description", "a list", *ODD])
 def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> None:
     import torch
 
@@ -167,6 +176,14 @@ def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> No
         newest.write_bytes(content)
     elif damage == "missing":
         newest.unlink()
+    elif damage == "a list":
+        newest.with_suffix(".json").write_text("[1]")
+    elif damage == "a folder":
+        newest.with_suffix(".json").unlink()
+        newest.with_suffix(".json").mkdir()
+    elif damage in ODD:
+        told = json.loads(newest.with_suffix(".json").read_text()) | ODD[damage]
+        newest.with_suffix(".json").write_text(DEEP if damage == "deep" else json.dumps(told))
     else:
         newest.with_suffix(".json").write_text('{"step": 4')
     position, tensors, torn = checkpoints.load_latest(tmp_path / "c", {})

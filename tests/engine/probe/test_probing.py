@@ -233,6 +233,16 @@ def test_a_damaged_probe_is_one_sentence(tmp_path: Path, change: dict[str, Any])
         load_probe(tmp_path / "probe", {})
 
 
+@pytest.mark.parametrize("content", ['{"a":' * 100_000 + "1" + "}" * 100_000, "[1]", "null", None])
+def test_a_probe_that_is_no_object_is_one_sentence(tmp_path: Path, content: str | None) -> None:
+    if content is None:
+        (tmp_path / "probe.json").mkdir()
+    else:
+        (tmp_path / "probe.json").write_text(content)
+    with pytest.raises(DataError, match=r"^The probe in .* cannot be read: [^\n]+\.$"):
+        load_probe(tmp_path, {})
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -5,7 +5,6 @@ the model, is refused in a sentence. PEFT passes over both without a word, or wi
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from training.engine.adapters.settings import read_settings
 from training.engine.errors import ModelError, sentence
 from training.engine.model.files import find_adapter
 from training.engine.model.wrappers import text_prefix
@@ -54,16 +54,14 @@ class AdapterFiles:
     def __init__(self, path: str) -> None:
         """Read the configuration at `path`. Raises ModelError."""
         self.path = path
-        try:
-            self._settings = json.loads(self._find(CONFIG_NAME).read_text(encoding="utf-8"))
-            kind = self._settings.get("peft_type")
-        except (ValueError, AttributeError) as error:
-            raise ModelError(
-                f"Adapter {path} cannot be loaded: {CONFIG_NAME} is not JSON ({error})."
-            ) from None
+        self._settings = read_settings(path, self._find(CONFIG_NAME))
+        kind = self._settings.get("peft_type")
         if kind != "LORA":
-            raise ModelError(f"Adapter {path} is {kind}, but only LoRA adapters are trained.")
+            raise ModelError(f"Adapter {path} is {str(kind)[:100]}, but only LoRA adapters are trained.")
         self._check_settings()
+        # What is unset by another word than PEFT's own, PEFT stumbles over.
+        self._settings = {name: value for name, value in self._settings.items() if value or name in _HONOURED}
+        self._settings.pop("runtime_config", None)  # of one process
 
     def config(self) -> Any:
         """Return a new PEFT configuration of the adapter. Raises ModelError."""

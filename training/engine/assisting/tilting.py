@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 _DOUBLINGS, _HALVINGS = 60, 30
 _SHARPEST = 1000.0  # nats between the average and the best completion
+_TIED = 0.99  # of the best completion's score: as good as the best
 
 
 def find_strength(scores: Iterable[Sequence[float]], kl: float) -> float:
@@ -18,7 +19,7 @@ def find_strength(scores: Iterable[Sequence[float]], kl: float) -> float:
     `scores` are those of the reference's completions, by prompt. Their differences from the prompt's mean are taken
     together, since the few of one prompt cannot show a large KL. Where even the sharpest tilt has less, it is returned.
     """
-    apart = [score - statistics.fmean(some) for some in scores for score in some]
+    apart = _differences(scores)
     largest = max(apart, default=0.0)
     if largest <= 0:
         return 0.0
@@ -33,6 +34,25 @@ def find_strength(scores: Iterable[Sequence[float]], kl: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if tilted_kl(apart, middle) < kl else (low, middle)
     return low
+
+
+def largest_kl(scores: Iterable[Sequence[float]]) -> float:
+    """Return the largest KL in nats whose tilt the completions with these scores, by prompt, can show; 0 for none.
+
+    Of n completions of which m are as good as the best, no tilt shows more than ln(n / m) nats, and near that its
+    strength hangs on the few best alone: it grows without end. So it is half of ln(n / (m + 1)).
+    """
+    apart = _differences(scores)
+    largest = max(apart, default=0.0)
+    if largest <= 0:
+        return 0.0
+    tied = sum(one >= _TIED * largest for one in apart)
+    return max(0.0, math.log(len(apart) / (tied + 1)) / 2)
+
+
+def _differences(scores: Iterable[Sequence[float]]) -> list[float]:
+    """Return the differences of all scores from the mean of their prompt's."""
+    return [score - statistics.fmean(some) for some in scores for score in some]
 
 
 def tilted_kl(scores: Sequence[float], strength: float) -> float:

@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from training.engine.adapters.loading import reference_adapter
 from training.engine.assisting.choosing import Choice, Rated, choose_pairs
 from training.engine.assisting.drafting import train_draft
 from training.engine.assisting.prompting import count_completions, write_prompts
-from training.engine.assisting.tilting import find_strength
+from training.engine.assisting.tilting import find_strength, largest_kl
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError
 from training.engine.probe.base_reader import base_digests
@@ -33,12 +33,23 @@ from training.engine.sample import sample
 ASSISTED, DRAFTED = "assisted", "drafted"  # the ids of pairs begin so, by who wrote the completions
 NO_VOTES = "There is no preference to fit a probe to, so it labels nothing."
 NO_SKILL = "The probe foretells votes on unseen prompts no better than chance, so it labels nothing."
+NO_KL = "The completions are too few, or their scores too alike, to describe a policy, so the probe labels nothing."
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The lines of assisted_pairs.jsonl. `kl` is in nats, of the policy that their gaps describe; 0 is none."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    completions: int = 0  # that were written
+    kl: float = 0.0
 
 
 def assist(run: RunDirectory) -> None:
     """Write assisted_pairs.jsonl for the prompts of the run, then done.json. Raises EngineError subclasses.
 
-    A probe without held-out skill labels nothing: the file is empty then, and done.json says why.
+    A probe without held-out skill labels nothing, and neither does one whose scores do not differ: the file is empty
+    then, and done.json says why.
     """
     config = run.read_config()
     if not config.assist.pairs:
@@ -50,12 +61,14 @@ def assist(run: RunDirectory) -> None:
         folder = Path(config.probe) if config.probe else (inner if inner.votes.exists() else run).probe
         write_inner(run, inner, config, folder)
         inputs = run.hashes([run.config_file, run.pairs, inner.votes, inner.prompts])
-        skill, rows, written = None, list[dict[str, Any]](), 0
+        skill, labels = None, Labels()
         if not (why := fit_if_asked(inner)):
             probe = load_probe(folder, base_digests(config))
             skill, why = probe.about["skill"], "" if probe.has_skill else NO_SKILL
             if not why:
-                rows, written = label_pairs(run, inner, config, folder)
+                labels = label_pairs(run, inner, config, folder)
+                why = "" if labels.kl else NO_KL
+        rows, events = labels.rows, explain_kl(labels.kl, config.assist.kl)
         write_jsonl(run.assisted_pairs, rows)
         summary = {
             "status": "skipped" if why else "assisted",
@@ -63,15 +76,28 @@ def assist(run: RunDirectory) -> None:
             "pairs": len(rows),
             "drafted": sum(row["id"].startswith(DRAFTED) for row in rows),
             "prompts": len({tuple(row["id"].split(" ")[1:-1]) for row in rows}),
-            "completions": written,
+            "completions": labels.completions,
             "mean_label": statistics.fmean(row["label"] for row in rows) if rows else None,
+            "kl": labels.kl or None,
             "skill": skill,
+            "events": events,
             "seconds": round(time.monotonic() - started, 3),
         }
         run.finish("assist", summary, inputs | run.hashes([folder]), [run.assisted_pairs])
         run.progress("done", len(rows), len(rows))
-    if why:
-        print(why, file=sys.stderr)
+    for said in [why, *events]:
+        if said:
+            print(said, file=sys.stderr)
+
+
+def explain_kl(kl: float, wanted: float) -> list[str]:
+    """Return what is to be said where the labels describe a smaller KL than the one that is wanted."""
+    if not kl or kl >= wanted:
+        return []
+    return [
+        f"The labels describe a KL of {kl:.2f} nats, not assist.kl ({wanted:g}): so few completions show no more."
+        " Raise assist.pairs to have more written."
+    ]
 
 
 def open_inner(run: RunDirectory) -> RunDirectory:
@@ -94,18 +120,18 @@ def fit_if_asked(inner: RunDirectory) -> str:
     return ""
 
 
-def label_pairs(
-    run: RunDirectory, inner: RunDirectory, config: TrainConfig, folder: Path
-) -> tuple[list[dict[str, Any]], int]:
-    """Return the lines of assisted_pairs.jsonl, and how many completions were written for them.
+def label_pairs(run: RunDirectory, inner: RunDirectory, config: TrainConfig, folder: Path) -> Labels:
+    """Return the lines of assisted_pairs.jsonl, those of the reference's completions before those of a draft's.
 
-    The pairs of the reference's completions come before those of a draft's. Their gaps are those of the policy that the
-    scores of the reference's completions describe at `assist.kl`.
+    Their gaps are those of the policy that the scores of the reference's completions describe at `assist.kl`, or at the
+    largest KL that so many can show.
     """
     settings = config.assist
     prompts = {one.id: one for one in read_prompts(inner.prompts)}
     rated = write_and_rate(inner, folder)
-    strength = find_strength([[one.score for one in some] for some in rated.values()], settings.kl)
+    scores = [[one.score for one in some] for some in rated.values()]
+    kl = min(settings.kl, largest_kl(scores))
+    strength = find_strength(scores, kl) if kl else 0.0
 
     def rows_of(kind: str, rated: dict[str, list[Rated]], pairs: int) -> list[dict[str, Any]]:
         chosen = choose_rounds(rated, settings.candidates)[:pairs]
@@ -116,13 +142,13 @@ def label_pairs(
         ]
 
     writers = [inner]
-    rows = rows_of(ASSISTED, rated, settings.pairs - settings.drafted_pairs)
+    rows = rows_of(ASSISTED, rated, settings.pairs - settings.drafted_pairs) if kl else []
     if settings.drafted_pairs and rows:
         written_for = [one for name, one in prompts.items() if name in rated]
         draft = train_draft(run, config, written_for, rows, folder)
         rows += rows_of(DRAFTED, write_and_rate(draft, folder), settings.drafted_pairs)
         writers.append(draft)
-    return rows, sum(one.read_done()["sample"]["completions"] for one in writers)
+    return Labels(rows, sum(one.read_done()["sample"]["completions"] for one in writers), kl)
 
 
 def write_and_rate(run: RunDirectory, folder: Path) -> dict[str, list[Rated]]:

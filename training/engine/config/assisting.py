@@ -33,7 +33,10 @@ class AssistConfig:
     )
     kl: float = option(
         3.0,
-        _("KL from the reference, in nats, of the policy that the labels describe."),
+        _(
+            "KL from the reference, in nats, of the policy that the labels describe; n completions describe at most "
+            "half of ln n."
+        ),
         above=0,
     )
     drafted: float = option(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from primitives.text import marked as _
 from training.engine.config.options import option
 
+MOST_COMPLETIONS = 10_000_000  # that one run writes: all of them are in memory at its end
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
@@ -31,7 +33,7 @@ class SamplingConfig:
         longest_item=100,
         may_be_empty=True,
     )
-    samples_per_prompt: int = option(2, _("Completions per prompt."), low=1)
+    samples_per_prompt: int = option(2, _("Completions per prompt."), low=1, high=MOST_COMPLETIONS)
     seed: int = option(
         0, _("Seed; each completion derives its own from it, the prompt id and its number."), low=0
     )

@@ -104,7 +104,7 @@ def swap_arguments(chat: Sequence[Message]) -> list[Message]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -4,7 +4,6 @@ A base model is a folder in transformers' format, a GGUF file, or a repository o
 """
 
 import importlib.util
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
 from training.engine.model import hub
-from training.engine.rundir import digest
+from training.engine.rundir import digest, read_object
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # suffixes of what is not weights
 _DIGESTED = (".safetensors", ".gguf", *_SMALL)
@@ -78,7 +77,7 @@ class ModelFiles:
         return {
             f"base_model/{file.name}": digest(file)
             for file in sorted(self.folder.iterdir())
-            if file.suffix in suffixes or file.name == self.gguf
+            if (file.suffix in suffixes or file.name == self.gguf) and file.is_file()
         }
 
     def read_config(self) -> Any:
@@ -187,7 +186,9 @@ def adapter_digests(name: str, role: str) -> dict[str, str]:
     if folder != Path(name):
         return {role: f"{name}@{folder.name}"}
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {f"{role}/{file.name}": digest(file) for file in files if file.suffix in _DIGESTED}
+    return {
+        f"{role}/{file.name}": digest(file) for file in files if file.suffix in _DIGESTED and file.is_file()
+    }
 
 
 def _split(name: str) -> tuple[str | None, str | None]:
@@ -258,7 +259,7 @@ def _shards_problem(folder: Path, names: Collection[str]) -> str:
     """Return why weights in safetensors cannot be read, or ""."""
     try:
         shards = _shards(folder)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{SAFE_WEIGHTS_INDEX_NAME} is damaged; copy it again"
     missing = [name for name in shards if name not in names]
     if missing:
@@ -344,7 +345,7 @@ def _shards(folder: Path) -> list[str]:
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if (folder / SAFE_WEIGHTS_NAME).is_file() or not index.is_file():
         return [SAFE_WEIGHTS_NAME]
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    return sorted(set(read_object(index)["weight_map"].values()))
 
 
 def _names(folder: Path) -> set[str]:

@@ -10,10 +10,12 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from primitives.files import write_whole
+from training.engine.rundir import read_object
 
 _ROWS, _SIZE = 128, 512  # of the product that is timed
 _WORTH = 1.3  # times as fast: what surrounds the products is not faster in bfloat16
@@ -24,12 +26,12 @@ def bfloat16_pays() -> bool:
     file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whetstone" / "products.json"
     key = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     known = _read(file)
-    if key not in known:
+    if not _is_measured(known.get(key)):
         known[key] = {name: product_rate(getattr(torch, name)) for name in ("float32", "bfloat16")}
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, json.dumps(known, indent=1).encode(), durable=False)
-    return known[key]["bfloat16"] > _WORTH * known[key]["float32"]
+    return bool(known[key]["bfloat16"] > _WORTH * known[key]["float32"])
 
 
 def product_rate(dtype: torch.dtype) -> float:
@@ -51,9 +53,13 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _read(file: Path) -> dict[str, dict[str, float]]:
+def _read(file: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(file.read_text())
-        if isinstance(found, dict):
-            return found
+        return read_object(file)
     return {}
+
+
+def _is_measured(rates: Any) -> bool:
+    return isinstance(rates, dict) and all(
+        isinstance(rates.get(name), float) for name in ("float32", "bfloat16")
+    )

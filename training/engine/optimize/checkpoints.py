@@ -6,7 +6,6 @@ functions of seed and position, and need no state of their own.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ import safetensors.torch
 import torch
 
 from training.engine.errors import StaleCheckpointError
-from training.engine.rundir import storing, write_json, write_whole
+from training.engine.rundir import parse_json, read_object, storing, write_json, write_whole
 
 SETTINGS = "settings"  # of a fingerprint: what `configuration` is the hash of, to say which one changed
 _KEPT = 2
@@ -67,16 +66,17 @@ def load_latest(
     names = {path.stem for path in folder.glob("step-*.*")}
     for name in sorted(names, reverse=True):
         try:
-            description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            description = read_object(folder / f"{name}.json")
             content = (folder / f"{name}.safetensors").read_bytes()
             position = Position(**{part.name: description[part.name] for part in fields(Position)})
+            was = description["fingerprint"]
             whole = hashlib.sha256(content).hexdigest() == description["sha256"]
+            whole = whole and isinstance(was, dict) and _is_sound(position)
         except (OSError, ValueError, KeyError):
             whole = False
         if not whole:
             torn.append(name)
             continue
-        was = description["fingerprint"]
         now = fingerprint | {name: hash for name, hash in (earlier or {}).items() if was.get(name) == hash}
         changed = [what for what in now if what != SETTINGS and now[what] != was.get(what)]
         if changed:
@@ -89,11 +89,18 @@ def load_latest(
     return None
 
 
+def _is_sound(position: Position) -> bool:
+    return all(type(number) is int and number >= 0 for number in asdict(position).values())
+
+
 def _changed_settings(before: str | None, after: str | None) -> str:
     """Return the settings that changed, in brackets, where a checkpoint says what they were; or ""."""
     if not before or not after or before == after:
         return ""
-    old, new = (dict(_flat(json.loads(text))) for text in (before, after))
+    try:
+        old, new = (dict(_flat(parse_json(text.encode()))) for text in (before, after))
+    except (ValueError, AttributeError):
+        return ""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     return f" ({', '.join(f'{name} was {old.get(name)}, is {new.get(name)}' for name in names[:3])})"
 

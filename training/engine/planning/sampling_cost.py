@@ -44,7 +44,7 @@ def measure_sampling(root: str, config: TrainConfig) -> dict[str, Any]:
     began = time.monotonic()
     set_threads(config)
     run, facts = RunDirectory(root), describe(config)
-    prompts = list(read_prompts(run.prompts))
+    prompts = list(read_prompts(run.prompts, config.sampling.samples_per_prompt))
     if not prompts:
         raise DataError(f"{run.prompts.name} holds no prompt.")
     found: dict[str, Any] = {"model": facts, "events": [], "prompts": {"given": len(prompts)}}

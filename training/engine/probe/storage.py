@@ -1,6 +1,5 @@
 """A probe as a folder: `probe.json`, which tells people of it, and `probe.safetensors` with its numbers."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from training.engine.errors import DataError, ModelError, first_line
 from training.engine.probe.regression import Posterior
-from training.engine.rundir import whole_directory, write_json, write_whole
+from training.engine.rundir import read_object, whole_directory, write_json, write_whole
 
 FORMAT = 1
 _FILE, _TOLD = "probe.safetensors", "probe.json"
@@ -88,7 +87,7 @@ def load_probe(folder: Path, base_model: dict[str, str]) -> Probe:
     Raises DataError if it is missing or damaged, ModelError if it is of another base model.
     """
     try:
-        about = json.loads((folder / _TOLD).read_text(encoding="utf-8"))
+        about = read_object(folder / _TOLD)
         numbers = {name: tensor.double() for name, tensor in load_file(folder / _FILE).items()}
         probe = Probe(
             Posterior(numbers["mean"], numbers["basis"], float(about["alpha"])),

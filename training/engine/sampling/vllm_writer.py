@@ -5,12 +5,14 @@ ids with the end-of-sequence id, log-probabilities under the policy before tempe
 behind a seed are vLLM's own, so the same seed writes another text here than in our own loop.
 """
 
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from peft.utils import CONFIG_NAME
+
+from training.engine.adapters.settings import read_settings
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError
 from training.engine.model.base import choose_device
@@ -112,7 +114,7 @@ def as_written(completion: Any) -> Generation:
 
 
 def _shape(adapter: Path) -> dict[str, Any]:
-    return dict(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")))
+    return read_settings(adapter, adapter / CONFIG_NAME)
 
 
 def reserved_rank(adapter: Path) -> int:

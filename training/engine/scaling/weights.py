@@ -5,7 +5,6 @@ is multiplied by the scale: its second factor is, which leaves rank and alpha as
 same shape both factors go the straight way between the two.
 """
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from peft.utils import set_peft_model_state_dict
 
 from training.engine.adapters.foreign import AdapterFiles
 from training.engine.adapters.loading import POLICY
+from training.engine.adapters.settings import read_settings
 from training.engine.errors import ConfigError
 from training.engine.rundir import to_json, whole_directory, write_whole
 
@@ -63,7 +63,7 @@ class ScaledWeights:
 
     def write(self, source: Path, target: Path, scale: float) -> None:
         """Write the adapter at a scale, with the settings of `source`. Raises StorageError."""
-        settings = json.loads((source / SETTINGS).read_text(encoding="utf-8"))
+        settings = read_settings(source, source / SETTINGS)
         with whole_directory(target) as aside:
             write_whole(aside / SETTINGS, (to_json(settings, indent=2) + "\n").encode())
             ready = {name: one.contiguous() for name, one in self.at(scale).items()}
