@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
@@ -59,7 +59,7 @@ KEY_LENGTH = 200  # characters of a key that are looked at
 SEVERAL = 3  # words of a text that may be a completion
 NAMES_SIDE = re.compile(r"(?<![a-z0-9])[ab12](?![a-z0-9])", re.IGNORECASE)
 # Keys of a number that is about one completion, by its letter or its number.
-OF_SIDE = re.compile(r"(?P<stem>.*[^a-z0-9]|.*?(?<=[a-z]))(?P<place>[ab]|[0-9])", re.IGNORECASE)
+OF_SIDE = re.compile(r"(?P<stem>.*[^a-z0-9]|.*?(?<=[a-z])|)(?P<place>[ab]|[0-9])", re.IGNORECASE)
 # What is counted or measured of a completion, and says nothing of how good it is.
 MEASURES = re.compile(
     r"tok|len(?![ct])|char|word|(?<!sen)time|latency|duration|second|date|created|cost|price|turn|seed|temp|top_?[pk]|id$"
@@ -73,7 +73,8 @@ FOREIGN_ANSWER = re.compile(
     "回答|答案|回[复覆應应]|答[复覆]|[输輸]出|応答|返答|出力|답변|응답|출력|대답|ответ"
 )
 FOREIGN_CONTEXT = re.compile(
-    "段落|文[档檔章書书]|[标標][签籤]|[关關][键鍵]|[参參]考|上下文|例|[资資]料|[类類][别別型]|[来來]源|단락|문서|태그|키워드|출처|абзац|тег|документ"
+    "段落|文[档檔章書书]|[标標][签籤]|[关關][键鍵]|[参參]考|上下文|例|[资資]料|[类類][别別型]|[来來]源|[问問][题題]|質問|步[骤驟]"
+    "|단락|문서|태그|키워드|질문|출처|абзац|тег|документ|вопрос|шаг|catégor|kategór|étape|thème|référence|schlüssel|überschrift"
 )
 WITHOUT_BLANKS = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 
@@ -174,7 +175,9 @@ def _holds_inside(
     is_of_prompt = is_of_prompt or _read_key(name[:KEY_LENGTH]).is_of_prompt
     if isinstance(value, list):
         return any(_holds_inside("", item, texts, depth - 1, is_of_prompt) for item in islice(value, WIDTH))
-    return isinstance(value, Mapping) and any(
+    if not isinstance(value, Mapping):
+        return False
+    return _rates_letters(value) or any(
         inner not in (None, "", [], {})
         and isinstance(key, str)
         and (
@@ -186,11 +189,21 @@ def _holds_inside(
 
 
 def _says_inside(key: str, value: object, texts: list[str], is_of_prompt: bool) -> bool:
+    """Return whether a key of an inner object says it: one that names a completion, or one near it with a verdict."""
     signs = _read_key(key[:KEY_LENGTH])
-    if signs.is_named:
-        return True
     says_near = signs.is_near_inside and not is_of_prompt
-    return says_near and (value in texts or _may_say(value, texts))
+    if not signs.is_named and not says_near:
+        return False
+    if signs.is_named and not isinstance(value, Mapping):
+        return True
+    return value in texts or _may_say(value, texts) or (signs.is_named and _holds_words(value))
+
+
+def _holds_words(value: object) -> bool:
+    """Return whether an object has a text that may be a completion."""
+    return isinstance(value, Mapping) and any(
+        isinstance(inner, str) and _is_of_words(inner) for inner in islice(value.values(), WIDTH)
+    )
 
 
 def _rates_sides(record: Record) -> bool:
@@ -209,6 +222,11 @@ def _rates_sides(record: Record) -> bool:
                 return True
             stems.setdefault(stem, set()).add(place)
     return any(len(places) > 1 for places in stems.values())
+
+
+def _rates_letters(value: Mapping[Any, Any]) -> bool:
+    """Return whether an object has a number for each letter: {"a": 3, "b": 4}."""
+    return any(fields.is_number(value.get(a)) and fields.is_number(value.get(b)) for a, b in ("ab", "AB"))
 
 
 def stand_beside(record: Record) -> bool:
