@@ -10,7 +10,7 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
-from annotate.sources.formats.signs import FOREIGN, stand_beside
+from annotate.sources.formats.signs import says_foreign, stand_beside
 from annotate.sources.messages import is_chat, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
@@ -26,7 +26,7 @@ FOREIGN_NOUN = (
 )
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
-    rf"{VERDICT}|{FOREIGN}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"
+    rf"{VERDICT}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"
     rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$",
     re.IGNORECASE,
 )
@@ -75,13 +75,15 @@ def _read_key(key: str) -> _Signs:
 def says_preference(record: Record) -> bool:
     """Return whether a key of a record, with anything under it, is about completions or which is better."""
     completions = 0
-    if stand_beside(key for key, value in record.items() if isinstance(key, str) and isinstance(value, str)):
+    if stand_beside(record):
         return True
     for key, value in record.items():
         if not isinstance(key, str) or value in (None, ""):
             continue
         signs = _read_key(key[:KEY_LENGTH])
-        if signs.is_preference or _is_several(key, value) or (key in CHATS and _rates_messages(value)):
+        if signs.is_preference or says_foreign(key, value):
+            return True
+        if _is_several(key, value) or (key in CHATS and _rates_messages(value)):
             return True
         if isinstance(value, str):
             completions += signs.is_completion or (
@@ -93,7 +95,7 @@ def says_preference(record: Record) -> bool:
 def _rates_messages(value: object) -> bool:
     """Return whether a message of a chat holds a rating, or candidates for what it says."""
     return isinstance(value, list) and any(
-        key == "candidates" or _read_key(key[:KEY_LENGTH]).is_preference
+        key == "candidates" or _read_key(key[:KEY_LENGTH]).is_preference or says_foreign(key, message[key])
         for message in value
         if isinstance(message, Mapping)
         for key in message.keys() - OF_MESSAGE

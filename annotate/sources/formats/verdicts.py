@@ -12,10 +12,13 @@ from annotate.sources.formats.format import Record
 from annotate.sources.messages import is_chat
 from primitives.text import printable
 
-# Keys that say which completion is worse. A verdict under one of them means the opposite.
+# Keys that say which completion is worse, or that may: a verdict under one of them means the opposite.
 LOSER = re.compile(
     r"loser|(?<!c)losing|worse|worst|reject|dispreferr"
-    r"|(?:less|least|non|not|un)[-_ ]?(?:prefer|favou?r|chosen|select|pick)",
+    r"|(?:less|least|non|not|un)[-_ ]?(?:prefer|favou?r|chosen|select|pick)"
+    r"|(?<![a-z])(?:less|least|fewer|fewest|weaker|weakest|poorer|poorest|inferior)(?![a-z])|discard"
+    r"|harmful|toxic|unsafe|incorrect|wrong|hallucinat|(?<![a-z])(?:most|more)[-_ ]+(?:[a-z]+[-_ ]+)?"
+    r"(?:harm(?!less)|error|mistake|bias|danger|offens|flaw|false|problem|rude|bad)",
     re.IGNORECASE,
 )
 CONTEXTS = ("context", "source", "text", "dialogue", "document", "dialogue_context", "article", "passage")
@@ -172,7 +175,7 @@ def check_question(question: str, opinion: Opinion | None) -> Opinion | None:
 def explain_loser(column: str) -> str:
     """Return why a verdict under such a key is refused."""
     return _(
-        "“%(column)s” names the worse completion, in a way that is not read by itself. Map the columns by hand."
+        "“%(column)s” names the worse completion, or may. It is not read by itself. Map the columns by hand."
     ) % {"column": printable(column, 40)}
 
 

@@ -24,6 +24,20 @@ PAIR = {"prompt": "Sky?", "response_a": "It is blue.", "response_b": "It is gree
         {"quality_a": 3, "quality_b": 4},
         {"reward1": "0.1", "reward2": "0.2"},
         {"margin": 0.8},
+        {"qualityA": 3, "qualityB": 4},
+        {"probB": 0.8},
+        {"rewards": [0.1, 0.2]},
+        {"reward_diff": 0.5},
+        {"Which one is weaker?": "A"},
+        {"which_model": "A is better, as it is true"},
+        {"meta": {"reward": {"response_a": 1}, "rank": "B"}},
+        {"meta": {"votes": {"x": 3, "y": 5}}},
+        {"meta": {"winner": "gpt-4"}},
+        {"source": "m1", "meta": {"judged": "m1"}},
+        {"tags": [{"name": "x", "preferred": "A"}]},
+        {"quality": {"a": 3, "b": 4}},
+        {"a": 3, "b": 4},
+        {"meta": {"chosen": {"role": "assistant", "content": "The sky is blue."}}},
         {"human_feedback": 1},
         {"Which one?": 2},
         {"标注": "1"},
@@ -45,6 +59,13 @@ def test_comparisons_do_not_forget_a_verdict(said: dict[str, Any]) -> None:
         {"meta": {"topic": "x", "messages": [{"role": "user", "content": "x"}]}},
         {"strange": "x", "Rangliste": ""},
         {"is_code": True, "language": "de"},
+        {"logprob": -3.5, "job": 3, "web": 1},
+        {"logprob_a": -3.5, "logprob_b": -2.5, "rouge1": 0.5, "rouge2": 0.1},
+        {"excellent": 3, "params_b": 7},
+        {"reward": 2.5, "reward_model": "armo", "feedback": "good", "which_dataset": "x"},
+        {"meta": {"user_preferences": {"language": "en"}, "judge": "gpt-4"}},
+        {"meta": {"reward_model": "armo", "class_name": "Question", "reward": 2, "best_of": 4}},
+        {"tags": [{"name": "x", "rank": 1}], "meta": {"documents": [{"id": 3, "rating": 4}]}},
     ],
     ids=str,
 )
@@ -62,6 +83,8 @@ def test_comparisons_may_say_other_things(said: dict[str, Any]) -> None:
         {"prompt": "Sky?", "Antwort A": "Blau.", "Antwort B": "Grün."},
         {"prompt": "Sky?", "Réponse 1": "Bleu.", "Réponse 2": "Vert."},
         {"prompt": "Sky?", "回答": "蓝", "评分": 4},
+        {"prompt": "Sky?", "更优": "天空是蓝色的。", "更差": "天空是绿色的。"},
+        {"prompt": "Sky?", "trả lời A": "Nó màu xanh.", "trả lời B": "Nó màu lục."},
     ],
     ids=str,
 )
@@ -69,10 +92,76 @@ def test_a_pair_in_another_language_is_not_a_prompt(record: dict[str, Any]) -> N
     assert find_format([record]) is None
 
 
-def test_texts_that_are_numbered_otherwise_leave_a_prompt_alone() -> None:
-    found = find_format([{"prompt": "Sky?", "tag_1": "sky", "tag_2": "color", "größe": "2", "straße": "x"}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tag_1": "sky", "tag_2": "color", "größe": "2", "straße": "x"},
+        {"段落1": "天空是蓝色的。草是绿色的。", "段落2": "海是蓝色的。沙是黄色的。"},
+        {"catégorie_1": "ciel", "catégorie_2": "mer"},
+        {"问题1": "天空是什么颜色的？", "问题2": "草是什么颜色的？"},
+        {"rang": "x", "évaluation": "bonne"},
+    ],
+    ids=str,
+)
+def test_what_says_other_things_leaves_a_prompt_alone(said: dict[str, Any]) -> None:
+    found = find_format([{"prompt": "Sky?", **said}])
     assert found is not None
     assert found.name == "prompts"
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        (
+            "whetstone",
+            {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "logprob": -3.0},
+        ),
+        (
+            "alpaca-farm",
+            {
+                "instruction": "Sky?",
+                "output_1": "Blue.",
+                "output_2": "Green.",
+                "generator_1": "g",
+                "generator_2": "h",
+                "job": 3,
+            },
+        ),
+    ],
+)
+def test_other_comparisons_may_say_other_things(name: str, record: dict[str, Any]) -> None:
+    found = find_format([record])
+    assert found is not None
+    assert (found.name, found.becomes) == (name, "comparisons")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "Which is less helpful?",
+        "Which one is more harmful?",
+        "Which response has more errors?",
+        "Which answer would you discard?",
+        "Which is weaker?",
+        "Which prompt",
+        "Which is worse?",
+        "fewer_facts_choice",
+        "more toxic choice",
+        "incorrect",
+        "wrong_answer",
+    ],
+)
+def test_a_question_that_may_be_about_the_worse_one_is_not_read(column: str) -> None:
+    assert find_format([{**PAIR, column: "A"}]) is None
+
+
+def test_a_column_called_which_beside_a_verdict_is_metadata() -> None:
+    record = {**PAIR, "winner": "B", "which_dataset": "x"}
+    found = find_format([record])
+    assert found is not None
+    [candidate] = found.rows(record)
+    assert (found.name, candidate.opinions[0].scores) == ("side-by-side", (0.0, 1.0))
+    assert candidate.metadata == {"which_dataset": "x"}
 
 
 def test_an_object_is_looked_into_as_far_as_is_bounded() -> None:
@@ -81,4 +170,4 @@ def test_an_object_is_looked_into_as_far_as_is_bounded() -> None:
         deep = {"x": deep}
     assert not holds_verdict({"meta": deep})
     assert not holds_verdict({"meta": [{"x": 1}] * 1_000_000 + [{"winner": "A"}]})
-    assert not stand_beside(["回答A", "回答"])
+    assert not stand_beside({"回答A": "蓝", "回答": "绿"})

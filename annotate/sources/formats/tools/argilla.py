@@ -13,8 +13,10 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.tools.side_by_side import (
+    Rating,
     Texts,
     as_strength,
+    find_rated,
     has_texts,
     keep_readable,
     note,
@@ -87,25 +89,27 @@ def _opinions(said: Iterable[Said], texts: Texts) -> tuple[list[Opinion], tuple[
     return keep_readable(by_user.items(), lambda response: [_opinion(response[0], response[1], texts)])
 
 
-def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opinion:
+def _opinion(user: str, answers: Sequence[tuple[str, Any]], texts: Texts) -> Opinion:
     """Return a user's opinion: of the one question whose answer is about the completions. Raises RecordError."""
     found: list[Opinion] = []
     notes: list[str] = []
-    numbers: dict[str, Any] = {}
+    ratings: list[Rating] = []
     strength = None
+    numbers = [Rating(question, value) for question, value in answers if _is_number(value)]
+    rated = find_rated(numbers, texts.names)
     for question, value in answers:
-        if opinion := _read_answer(question, value, texts.names):
+        if question not in rated and (opinion := _read_answer(question, value, texts.names)):
             found.append(opinion)
         elif told := as_strength(question, value):
             strength = told
-        elif fields.is_number(value) and not isinstance(value, str):
-            numbers[question] = value
+        elif _is_number(value):
+            ratings.append(Rating(question, value))
         else:
             notes.append(note(question, value))
-    rated = None if found else read_ratings(numbers, texts.names)
-    found += [rated] if rated else []
-    if rated is None or len(numbers) > len(texts.names):  # aspects beside the one that is read
-        notes += [note(question, number) for question, number in numbers.items()]
+    if not found:
+        by_ratings, ratings = read_ratings(ratings, texts.names)
+        found += [by_ratings] if by_ratings else []
+    notes += [rating.as_note() for rating in ratings]
     if len(found) != 1:
         raise RecordError(
             _("A response does not say exactly once which completion is better, or that they are equal."),
@@ -119,6 +123,10 @@ def _opinion(user: str, answers: Iterable[tuple[str, Any]], texts: Texts) -> Opi
         opinion.strength or strength,
         "\n".join(filter(None, notes)),
     )
+
+
+def _is_number(value: object) -> bool:
+    return fields.is_number(value) and not isinstance(value, str)
 
 
 def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion | None:

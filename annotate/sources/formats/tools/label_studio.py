@@ -12,6 +12,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.signs import VERDICT, holds_verdict
 from annotate.sources.formats.tools.side_by_side import (
+    Rating,
     Texts,
     as_strength,
     has_texts,
@@ -91,27 +92,28 @@ def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _opinions(annotation: Mapping[str, Any], texts: Texts) -> Iterator[Opinion]:
     """Yield what an annotation says: nothing if it is empty. Raises RecordError where it says nothing of the texts."""
     found: list[Opinion] = []
-    ratings: dict[str, Any] = {}
+    ratings: list[Rating] = []
     notes: list[str] = []
     strength = None
     for result in _results(annotation):
         value, name = result.get("value"), str(result.get("from_name", ""))
         if not isinstance(value, Mapping):
             continue
-        if result.get("type") == "rating" and result.get("to_name") in texts.names:
-            ratings[result["to_name"]] = value.get("rating")
+        is_rating, of = result.get("type") == "rating", result.get("to_name")
+        if is_rating and of in texts.names:
+            ratings.append(Rating(name, value.get("rating"), of))
         elif opinion := _read_value(name, value, texts.names):
             found.append(opinion)
         elif told := as_strength(name, value.get("rating")):
             strength = told
-        elif result.get("type") == "rating" and fields.is_number(value.get("rating")):
-            ratings[name] = value["rating"]
+        elif is_rating and fields.is_number(value.get("rating")):
+            ratings.append(Rating(name, value["rating"]))
         else:
             notes.append(_note(name, value))
-    rated = None if found else read_ratings(ratings, texts.names)
-    found += [rated] if rated else []
-    if rated is None:
-        notes += [note(name, rating) for name, rating in ratings.items() if name not in texts.names]
+    if not found:
+        rated, ratings = read_ratings(ratings, texts.names)
+        found += [rated] if rated else []
+    notes += [rating.as_note() for rating in ratings]
     if len(found) > 1 or (not found and _results(annotation)):
         raise RecordError(
             _("An annotation does not say exactly once which completion is better, or that they are equal."),
@@ -204,9 +206,11 @@ def _read_flat(record: Record) -> Candidate:
     }
     if len(found) > 1:
         raise RecordError(_("Several columns hold verdicts: %(names)s.") % {"names": ", ".join(found)})
+    ratings: tuple[str, ...] = ()
     if not found:
-        found = _read_ratings(others, texts.names)
-    doubtful = _unread_verdict(record, (*texts.used, *found)) if found else _find_verdict(others)
+        found, ratings = _read_ratings(others, texts.names)
+    unread = fields.rest(record, *ratings) or {}
+    doubtful = _unread_verdict(unread, (*texts.used, *found)) if found else _find_verdict(others)
     if doubtful:
         raise RecordError(
             _("“%(value)s” in %(column)s is not a verdict that is known.")
@@ -217,15 +221,23 @@ def _read_flat(record: Record) -> Candidate:
     return texts.candidate(record, (*found, *ABOUT_ANNOTATION), opinions, sides_known=is_pairwise)
 
 
-def _read_ratings(others: Record, names: Sequence[str]) -> dict[str, Opinion]:
-    """Return what ratings of the texts say, under the columns that they are in."""
-    numbers = {
-        key: value[0]["rating"]
+def _read_ratings(others: Record, names: Sequence[str]) -> tuple[dict[str, Opinion], tuple[str, ...]]:
+    """Return what ratings of the texts say, under the columns that they are in, and the columns of other ratings."""
+    ratings = [
+        Rating(key, value[0]["rating"], _find_text(value[0], names))
         for key, value in others.items()
-        if fields.are_objects(value, "rating") and fields.is_number(value[0]["rating"])
-    }
-    opinion = read_ratings(numbers, names)
-    return dict.fromkeys(numbers, opinion) if opinion else {}
+        if fields.are_objects(value, "rating") and len(value) == 1 and fields.is_number(value[0]["rating"])
+    ]
+    opinion, unused = read_ratings(ratings, names)
+    used = [rating.question for rating in ratings if rating not in unused]
+    return dict.fromkeys(used, opinion) if opinion else {}, tuple(rating.question for rating in unused)
+
+
+def _find_text(rating: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the text that a rating in a column is of, or an empty text."""
+    to = rating.get("to_name")
+    of = to[0] if isinstance(to, list) and len(to) == 1 else to
+    return of if isinstance(of, str) and of in names else ""
 
 
 def _find_verdict(others: Record) -> str:

@@ -1,7 +1,7 @@
 """Texts side by side, as the tools' own data have them: a prompt, and completions under numbered keys or in a list."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import Record
 from annotate.sources.formats.verdicts import (
+    NOUN,
     find_answers,
     find_place,
     find_policies,
@@ -150,8 +151,38 @@ def as_strength(question: object, value: object) -> int | None:
 # --- Answers to several questions --------------------------------------------------------------------------------
 
 RATED = re.compile(r"rating|rate|score|stars?|quality|overall", re.IGNORECASE)
-OVERALL = re.compile(r"overall", re.IGNORECASE)
-RANKS = re.compile(r"rank|order|place", re.IGNORECASE)  # of which the lowest is the best
+# Words of a question that say no aspect, the beginnings of those of which more is better, and of the whole.
+PLAIN = re.compile(
+    r".|rat(e|es|ed|ing|ings)|scor(e|es|ed|ing)|stars?|points?|grade|likert|scale|value|number|text|final|human|user|your|my"
+    rf"|({NOUN}|reply|question|annotator)s?|how|much|do|does|you|would|the|is|are|of|to|it|this|please|left|right|first|second"
+    r"|bewertung|note|punkte|sterne?|étoiles?|estrellas?|nota|puntuación|valoración|évaluation|评分|打分|評価|평가|점수|оценка",
+    re.IGNORECASE,
+)
+GOOD = re.compile(
+    r"overall|general|total|quality|helpful|useful|correct(?!ion)|accura|precis|good|great|nice|excellen|best|better|prefer"
+    r"|like(?!li)|relevan|coheren|fluen|clear|clarity|factual|truth|honest|harmless|safe|polite|friendl|empath|natural|readab"
+    r"|creativ|original|engag|interest|inform(?!al)|insight|complet|concis|consisten|comprehen|detail|thorough|depth|faithful"
+    r"|satisf|appropriate|adequa|instruction|follow|adheren|complian|gramma|style|tone|format|structur|organi[sz]|valid|logic"
+    r"|reason|plausib|persuas|convinc|trust|ground|support|humou?r|funn|usab|qualit[ àäé]|utilit|hilfreich|整体|总体"
+    r"|质量|総合|качеств",
+    re.IGNORECASE,
+)
+WHOLE = re.compile(r"overall|general|total|整体|总体|総合", re.IGNORECASE)
+WORD = re.compile(r"[^\W\d_]+")
+Aspect = tuple[str, ...]  # the words of a question that say what is rated
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A number that an annotator gave to a question. `of` names the text, where that is not in the question."""
+
+    question: str
+    value: Any
+    of: str = ""
+
+    def as_note(self) -> str:
+        """Return what it says, for the rationale."""
+        return note(f"{self.question} ({self.of})" if self.of else self.question, self.value)
 
 
 def read_one(said: Record, names: Sequence[str]) -> tuple[tuple[str, ...], Opinion]:
@@ -161,9 +192,12 @@ def read_one(said: Record, names: Sequence[str]) -> tuple[tuple[str, ...], Opini
     """
     found = {key: opinion for key, value in said.items() if (opinion := read_answer(key, value, names))}
     if not found:
-        numbers = {key: value for key, value in said.items() if fields.is_number(value) and RATED.search(key)}
-        if rated := read_ratings(numbers, names):
-            return tuple(numbers) if len(numbers) <= len(names) else (), rated
+        ratings = [
+            Rating(key, value) for key, value in said.items() if fields.is_number(value) and RATED.search(key)
+        ]
+        rated, others = read_ratings(ratings, names)
+        if rated:
+            return tuple(rating.question for rating in ratings if rating not in others), rated
     if len(found) != 1:
         raise RecordError(
             _("Not exactly one of the answers says which completion is better: %(names)s.")
@@ -173,33 +207,83 @@ def read_one(said: Record, names: Sequence[str]) -> tuple[tuple[str, ...], Opini
     return (key,), opinion
 
 
-def read_ratings(numbers: Mapping[str, Any], names: Sequence[str]) -> Opinion | None:
-    """Return the opinion of numbers under questions that each name a text, or its place: “response-1-rating”, “q_2”.
+def read_ratings(ratings: Sequence[Rating], names: Sequence[str]) -> tuple[Opinion | None, list[Rating]]:
+    """Return the opinion of ratings of texts that they name, as “response-1-rating”, and the ratings that say no more.
 
-    Of several aspects, only one that is called overall is an opinion. None where that is not clear.
+    The aspect must be one of which more is better. Of several, the one of the whole is meant, or the one without a
+    name. There is no opinion where that is not clear.
     """
-    aspects: dict[str, dict[str, float]] = {}
-    for question, number in numbers.items():
-        name, aspect = _rated_text(question, names)
-        if name and not RANKS.search(aspect):
-            aspects.setdefault(aspect, {})[name] = fields.number(number, question)
-    if len(aspects) > 1:
-        aspects = {aspect: ratings for aspect, ratings in aspects.items() if OVERALL.search(aspect)}
-    if len(aspects) != 1:
-        return None
-    [ratings] = aspects.values()
-    return Opinion(tuple(ratings.get(name) for name in names))
+    aspects: dict[Aspect, dict[str, list[Rating]]] = {}
+    for rating in ratings:
+        name, aspect = _find_rated(rating, names)
+        if name:
+            aspects.setdefault(aspect, {}).setdefault(name, []).append(rating)
+    main = _find_main(aspects)
+    found = {} if main is None else aspects[main]
+    if not found or any(len(several) > 1 for several in found.values()):
+        return None, list(ratings)
+    used = {name: rating for name, [rating] in found.items()}
+    scores = {name: fields.number(rating.value, rating.question) for name, rating in used.items()}
+    others = [rating for rating in ratings if rating not in used.values()]
+    return Opinion(tuple(scores.get(name) for name in names)), others
 
 
-def _rated_text(question: str, names: Sequence[str]) -> tuple[str, str]:
-    """Return which text a question rates, and in which aspect; or empty texts."""
-    named = [
-        (name, aspect)
+def _find_main(aspects: Iterable[Aspect]) -> Aspect | None:
+    """Return the aspect that is an opinion: the only one, the one of the whole, or the one without a name."""
+    several = list(aspects)
+    if len(several) > 1:
+        several = [aspect for aspect in several if any(map(WHOLE.match, aspect))] or [
+            aspect for aspect in several if not aspect
+        ]
+    return several[0] if len(several) == 1 and all(map(GOOD.match, several[0])) else None
+
+
+def find_rated(ratings: Sequence[Rating], names: Sequence[str]) -> set[str]:
+    """Return the questions that rate a text: that name it, or are one for each text, by their places.
+
+    Of the latter, numbers that may be those of texts are not known to be ratings.
+    """
+    by_place: dict[Aspect, dict[str, Rating]] = {}
+    found = set()
+    for rating in ratings:
+        name, aspect = _find_rated(rating, names)
+        if name and _named_in(rating.question, names):
+            found.add(rating.question)
+        elif name:
+            by_place.setdefault(aspect, {})[name] = rating
+    for places in by_place.values():
+        if len(places) == len(names) and any(
+            rating.value not in range(1, len(names) + 1) for rating in places.values()
+        ):
+            found.update(rating.question for rating in places.values())
+    return found
+
+
+def _find_rated(rating: Rating, names: Sequence[str]) -> tuple[str, Aspect]:
+    """Return which text a question rates, and in which aspect; or an empty text."""
+    named = _named_in(rating.question, names)
+    place = find_place(rating.question).casefold()
+    if not named and place and all(map(find_place, names)):
+        named = [
+            (name, rating.question[: len(rating.question) - len(place)])
+            for name in names
+            if find_place(name).casefold() == place
+        ]
+    if rating.of:
+        rest = named[0][1] if len(named) == 1 else rating.question[: len(rating.question) - len(place)]
+        named = [(rating.of, rest)]
+    if len(named) != 1:
+        return "", ()
+    [(name, question)] = named
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", question)
+    words = (word.casefold() for word in WORD.findall(apart))
+    return name, tuple(word for word in words if not PLAIN.fullmatch(word))
+
+
+def _named_in(question: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the texts that a question names, each with the rest of it."""
+    return [
+        (name, rest)
         for name in names
-        if (aspect := re.sub(rf"(?<![a-z0-9]){re.escape(name)}(?![0-9])", "#", question)) != question
+        if (rest := re.sub(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", " ", question)) != question
     ]
-    if not named and all(map(find_place, names)):
-        place = find_place(question).casefold()
-        aspect = question[: len(question) - len(place)]
-        named = [(name, aspect) for name in names if place and find_place(name).casefold() == place]
-    return named[0] if len(named) == 1 else ("", "")

@@ -29,7 +29,13 @@ def _read(record: Record) -> Candidate:
     inputs, said = _under(record, INPUT), _under(record, OUTPUT)
     texts = read_texts(inputs)
     used, opinion = read_one(said, texts.names)
-    notes = [value for key, value in said.items() if key not in used and isinstance(value, str) and value]
+    is_rated = any(fields.is_number(said[key]) for key in used)
+    others = {key: value for key, value in said.items() if key not in used}
+    notes = [
+        f"{key}: {value}" if is_rated and fields.is_number(value) else value
+        for key, value in others.items()
+        if (isinstance(value, str) and value) or (is_rated and fields.is_number(value))
+    ]
     opinion = opinion._replace(
         annotator=fields.name_of(record[WORKER]),
         rationale="\n".join(notes),
