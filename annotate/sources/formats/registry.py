@@ -1,6 +1,6 @@
 """All formats, the most specific first, and the choice among them by the first records of a file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -78,11 +78,9 @@ def find_format(records: Sequence[object]) -> Format | None:
     """
     for format in FORMATS:
         fitting = [record for record in records if format.recognise(record)]
-        if not fitting or any(
-            isinstance(record, Mapping) and format.contradicts(record) for record in records
-        ):
+        if not fitting or any(map(format.is_contradicted, records)):
             continue
-        if len(fitting) >= SHARE * len(records):
+        if len(fitting) >= SHARE * len(records) and format.fits_together(fitting):
             return replace(format, becomes=_becomes(format, fitting))
     return None
 
