@@ -1,6 +1,6 @@
 """All formats, the most specific first, and the choice among them by the first records of a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -77,7 +77,7 @@ def find_format(records: Sequence[object]) -> Format | None:
     Its `becomes` is what these records hold: prompts, comparisons, judged pairs or gold.
     """
     for format in FORMATS:
-        fitting = [record for record in records if format.recognise(record)]
+        fitting = [record for record in records if isinstance(record, Mapping) and format.recognise(record)]
         if not fitting or any(map(format.is_contradicted, records)):
             continue
         if len(fitting) >= SHARE * len(records) and format.fits_together(fitting):
