@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.formats.verdicts import CALLED, read_verdict
+from annotate.sources.formats.verdicts import CALLED, find_place, read_verdict
 from annotate.sources.messages import as_answer, is_message, read_chat
 from primitives.text import printable
 
@@ -191,10 +191,8 @@ class Mapping:
 
         None where one name does, and the other says nothing of it: the words may then mean either side.
         """
-        named = [
-            {*re.findall(r"[a-z]+", self.columns[f"completion_{side}"].casefold())} & {*words}
-            for side in "ab"
-        ]
+        names = [self.columns[f"completion_{side}"].casefold() for side in OTHER_SIDE]
+        named = [{*re.findall(r"[a-z]+", name), find_place(name)} & {*words} for name in names]
         first, second = words
         against = [named[0] == {second}, named[1] == {first}]
         return any(against) if any(against) == all(against) else None

@@ -185,6 +185,14 @@ def test_a_letter_that_only_one_column_has_is_refused(said: str) -> None:
     record = {"prompt": "Sky?", "Reference": BLUE, "Response B": GREEN, "said": said}
     with pytest.raises(RecordError, match="is not a known verdict"):
         list(Mapping({**TURNED, "completion_b": "Reference"}).rows(record))
+
+
+def test_a_word_for_a_side_is_that_of_a_column_by_hand() -> None:
+    by_letter = {**TURNED, "completion_a": "answerB", "completion_b": "answerA"}
+    [found] = Mapping(by_letter).rows(
+        {"prompt": "a", "answerA": BLUE, "answerB": GREEN, "said": "B is better"}
+    )
+    assert found.opinions[0].scores == (1.0, 0.0)
     left = {**TURNED, "completion_a": "Response right", "completion_b": "Response left"}
     [found] = Mapping(left).rows(
         {"prompt": "a", "Response left": BLUE, "Response right": GREEN, "said": "left"}
