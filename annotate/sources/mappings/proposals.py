@@ -145,9 +145,16 @@ def _find_completions(known: Sequence[str], plain: Mapping[str, str], records: R
     if len(sides) < len(PAIRS[0]):
         sides = _find_twins(known, records)
     is_weak = bool(sides) and _plain(chosen.get("chosen", "")) in WEAK and not records
-    if len(chosen) == len(PAIRS[1]) and not is_weak:
+    if len(chosen) == len(PAIRS[1]) and not is_weak and not _name_sides(chosen, sides, records):
         return chosen
     return sides
+
+
+def _name_sides(chosen: Mapping[str, str], sides: Mapping[str, str], records: Records) -> bool:
+    """Return whether short texts beside two completions are other texts than these: they may name who wrote them."""
+    texts = [value for column in sides.values() for value in _values(column, records)]
+    names = [value for column in chosen.values() for value in _values(column, records)]
+    return bool(sides and names) and all(len(str(name)) <= SHORT and name not in texts for name in names)
 
 
 def _find_texts(role: str, plain: Mapping[str, str], records: Records) -> str:

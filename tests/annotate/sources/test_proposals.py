@@ -29,6 +29,7 @@ def proposed(record: dict[str, Any]) -> dict[str, str]:
         ({"winner": "gpt-4", "loser": "llama"}, {"verdict": "winner"}),
         ({"preferred": "Response A", "rejected": "Response B"}, {"verdict": "preferred"}),
         ({"better_answer": "2"}, {"verdict": "better_answer"}),
+        ({"chosen": "GPT 4", "rejected": "Claude 3"}, {"verdict": "chosen"}),
         ({"q7": "A", "q8": "x"}, {"verdict": "q7"}),
         ({"Bewertung": "2"}, {"verdict": "Bewertung"}),
         ({"model_a": "m1", "model_b": "m2"}, {"policy_a": "model_a", "policy_b": "model_b"}),
