@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 from django.utils.translation import gettext as _
 
 from annotate.sources import compression
-from annotate.sources.documents import list_inside, rows_of_columns
+from annotate.sources.documents import explain_table, list_inside, rows_of_columns
 from annotate.sources.errors import FileError
 from annotate.sources.tables import find_separator
 
@@ -92,8 +92,9 @@ def find_text_container(head: str, first_line: str, is_one_line: bool, suffix: s
 def _of_object(begin: str, first_line: str, is_one_line: bool, suffix: str) -> str:
     first = _parse(first_line)
     if isinstance(first, dict):
-        is_document = is_one_line and suffix != "jsonl" and (list_inside(first) or rows_of_columns(first))
-        return "json" if is_document else "jsonl"
+        if not is_one_line or suffix == "jsonl":
+            return "jsonl"
+        return "json" if list_inside(first) or rows_of_columns(first) or explain_table(first) else "jsonl"
     if suffix == "json" or (
         suffix != "jsonl" and re.match(r'\{\s*["}]', begin) and suffix not in ("csv", "txt")
     ):

@@ -7,6 +7,7 @@ holds is checked where records are: a number that is too large is the fault of i
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -17,10 +18,16 @@ from primitives.text import printable
 
 RECORD_LIMIT = 8 * 1024 * 1024  # characters of a record
 CHUNK = 256 * 1024
+AHEAD = 1024  # characters that are looked at to tell what a list holds
 _SPACES = re.compile(r"[ \t\r\n]*")
 _LINE_ENDS = re.compile(r"[\r\n]+")
 MESSAGE_KEYS = {"role", "content", "from", "value"}  # a list of such objects is a chat
 FEWEST_COLUMNS = 2  # of a table: an object with one list is a record, or holds a list of them
+# The keys of a table of pandas (“split”, “tight”) or W&B.
+BESIDE_ROWS = {
+    *("columns", "data", "index", "index_names", "column_names"),
+    *("ncols", "nrows", "column_types", "log_mode", "_type", "type", "name"),
+}
 DEPTH = 3  # of objects in which a list of records is looked for
 
 
@@ -44,7 +51,7 @@ def is_array(file: BinaryIO) -> bool:
 
 
 def list_inside(value: Any, depth: int = DEPTH) -> list[tuple[str, list[Any]]]:
-    """Return each list of records inside an object, with its keys. A chat, or a list of texts, is none."""
+    """Return each list of records inside an object, with its keys. A chat, or a list of texts, is not one."""
     found: list[tuple[str, list[Any]]] = []
     if not isinstance(value, dict) or depth == 0:
         return found
@@ -66,7 +73,7 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
     """
     if not isinstance(value, dict) or len(value) < FEWEST_COLUMNS:
         return None
-    if (rows := _rows_of_table(value)) is not None:
+    if (rows := _rows_of_table(value)) is not None or explain_table(value):
         return rows
     columns = list(value.values())
     if all(isinstance(column, dict) and column and column.keys() == columns[0].keys() for column in columns):
@@ -80,21 +87,67 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
     return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
-def _rows_of_table(value: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the rows of a table in one object, as pandas (“split”), W&B and the viewer of Hugging Face write it.
+def explain_table(value: Any) -> str:
+    """Return why an object that is a table has no rows that can be read, or an empty text for any other value."""
+    if not isinstance(value, dict):
+        return ""
+    if _is_split(value):
+        return _explain_rows(value["columns"], value["data"])
+    if _is_of_viewer(value) and any(
+        isinstance(row, dict) and row.get("truncated_cells") for row in value["rows"]
+    ):
+        return _(
+            "The viewer has cut texts of this table (“truncated_cells”). Take the whole file from the data set."
+        )
+    return ""
 
-    A row of the viewer whose texts are cut is none.
-    """
-    names, data, rows = value.get("columns"), value.get("data"), value.get("rows")
-    if isinstance(names, list) and isinstance(data, list) and data:
-        are_rows = all(isinstance(row, list) and len(row) == len(names) for row in data)
-        if are_rows and all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
-            return [dict(zip(names, row, strict=True)) for row in data]
-    if isinstance(value.get("features"), list) and isinstance(rows, list) and rows:
-        whole = [row.get("row") for row in rows if isinstance(row, dict) and not row.get("truncated_cells")]
-        found = [row for row in whole if isinstance(row, dict)]
-        return found if len(found) == len(rows) else None
-    return None
+
+def _explain_rows(names: list[Any], rows: list[Any]) -> str:
+    """Return why names and rows make no table, or an empty text. Both names of a twin would hold the last value."""
+    twin, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        return _("The table has two columns called “%(name)s”.") % {"name": printable(str(twin), 40)}
+    short = next((place for place, row in enumerate(rows) if len(row) != len(names)), None)
+    return _explain_length(short + 1, rows[short], names) if short is not None else ""
+
+
+def _explain_length(number: int, row: Any, names: list[Any]) -> str:
+    return _("Row %(number)s of the table has %(count)s cells for %(columns)s columns.") % {
+        "number": f"{number:,}",
+        "count": f"{len(row) if isinstance(row, list) else 0:,}",
+        "columns": f"{len(names):,}",
+    }
+
+
+def _is_split(value: dict[str, Any]) -> bool:
+    """Return whether an object is a table of names and rows, and nothing that a record could say beside them."""
+    names, data = value.get("columns"), value.get("data")
+    return (
+        value.keys() <= BESIDE_ROWS
+        and isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(data, list)
+        and bool(data)
+        and all(isinstance(row, list) for row in data)
+    )
+
+
+def _is_of_viewer(value: dict[str, Any]) -> bool:
+    return (
+        isinstance(value.get("features"), list)
+        and isinstance(value.get("rows"), list)
+        and bool(value["rows"])
+        and all(isinstance(row, dict) and isinstance(row.get("row"), dict) for row in value["rows"])
+    )
+
+
+def _rows_of_table(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the rows of a table in one object, as pandas (“split”), W&B and the viewer of Hugging Face write it."""
+    if explain_table(value):
+        return None
+    if _is_split(value):
+        return [dict(zip(value["columns"], row, strict=True)) for row in value["data"]]
+    return [row["row"] for row in value["rows"]] if _is_of_viewer(value) else None
 
 
 def _objects(window: "_Window") -> Iterator[str]:
@@ -127,9 +180,10 @@ def _elements(window: "_Window") -> Iterator[str]:
 
 
 def _long_object(window: "_Window") -> Iterator[str]:
-    """Yield the elements of the one list of records in an object too long for a record."""
+    """Yield the elements of the one list of records, or of rows, in an object too long for a record."""
     window.skip()
     found = False
+    names: list[Any] = []
     while True:
         key = json.loads(window.take())
         if window.peek() != ":":
@@ -145,6 +199,11 @@ def _long_object(window: "_Window") -> Iterator[str]:
                 )
             found = True
             yield from _elements(window)
+        elif key == "data" and names and not found and window.begins("[["):
+            found = True
+            yield from _rows(window, names)
+        elif key == "columns":
+            names = _names(window.take())
         else:
             window.take()
         mark = window.peek()
@@ -152,7 +211,41 @@ def _long_object(window: "_Window") -> Iterator[str]:
             raise window.error(_("The object is not closed") if not mark else _("A comma is missing"))
         window.skip()
         if mark == "}":
-            return
+            break
+    if not found:
+        raise FileError(
+            _("The JSON object is longer than %(limit)s MiB, and no list of records was found in it.")
+            % {"limit": RECORD_LIMIT // 1024 // 1024}
+        )
+
+
+def _names(text: str) -> list[Any]:
+    """Return the names of a table's columns; none if a value is something else."""
+    value = json.loads(text)
+    return value if isinstance(value, list) and all(isinstance(name, str) for name in value) else []
+
+
+def _rows(window: "_Window", names: list[Any]) -> Iterator[str]:
+    """Yield the rows of a table as records."""
+    if fault := _explain_rows(names, []):
+        raise FileError(fault)
+    for number, text in enumerate(_elements(window), start=1):
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            raise window.error(_("A row of the table is not valid")) from None
+        if not isinstance(row, list) or len(row) != len(names):
+            raise FileError(_explain_length(number, row, names))
+        yield _as_text(dict(zip(names, row, strict=True)))
+
+
+def _as_text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which the check of the row names
+        return json.dumps(value)
+    return text
 
 
 def _on_one_line(text: str) -> str:
@@ -208,8 +301,14 @@ class _Window:
                 return False
         return True
 
+    def begins(self, marks: str) -> bool:
+        """Return whether these marks come next, with blanks between them at most."""
+        self.is_longer_than(AHEAD)
+        return re.compile(r"[ \t\r\n]*".join(map(re.escape, marks))).match(self.text, self.at) is not None
+
     def begins_list_of_objects(self) -> bool:
-        """Return whether the list that begins here holds objects that are no chat messages."""
+        """Return whether the list that begins here holds objects that are not chat messages."""
+        self.is_longer_than(AHEAD)
         end = _SPACES.match(self.text, self.at + 1).end()  # type: ignore[union-attr]
         if self.text[end : end + 1] != "{":
             return False

@@ -167,6 +167,8 @@ def _list_in_document(text: str) -> list[Any] | None:
         return None
     if (rows := documents.rows_of_columns(value)) is not None:
         return rows
+    if fault := documents.explain_table(value):
+        raise FileError(fault)
     lists = documents.list_inside(value)
     if not lists or find_format([value]) is not None:
         return None

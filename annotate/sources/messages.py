@@ -317,7 +317,7 @@ def _read_values(parts: list[Mapping[str, Any]], where: Where) -> dict[str, Any]
             content.append(
                 {"type": "image_url", "image_url": {"url": value}} if kind == "image_url" else dict(part)
             )
-    if all(part["type"] == "text" for part in content):
+    if all(part.get("type") == "text" for part in content):
         text = "".join(part["text"] for part in content)
         return {"content": None if found and not content else text, **found}
     return {"content": content, **found}

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.utils.translation import gettext as _
 
@@ -12,7 +12,15 @@ from annotate.sources.candidates import Answer, Candidate, Content, Message, Opi
 from annotate.sources.errors import RecordError
 from annotate.sources.formats.format import Record
 from annotate.sources.media import IMAGES, find_losses, inline_images, name_media, place_images
-from annotate.sources.messages import as_answer, as_chat, is_chat, read_content, read_tools, set_aside
+from annotate.sources.messages import (
+    SPEAKERS,
+    as_answer,
+    as_chat,
+    is_chat,
+    read_content,
+    read_tools,
+    set_aside,
+)
 from annotate.text.json_values import JSONError, parse_json
 
 LARGEST = 2**63  # what a number is smaller than
@@ -171,23 +179,42 @@ def with_system(prompt: Content, record: Record) -> Content:
 
 
 def with_history(prompt: Content, record: Record) -> Content:
-    """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message."""
+    """Return a prompt behind the turns of its record’s history, pairs of texts, and its system message.
+
+    Raises RecordError for other turns, and where each begins with the name of a speaker: they are single messages.
+    """
     history: list[Message] = []
     turns = cell(record.get("history")) or []
     for turn in turns if isinstance(turns, list) else [turns]:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
             raise RecordError(_("%(name)s must be pairs of texts.") % {"name": "history"}, "history")
         history += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    if history and all(_is_speaker(message["content"]) for message in history[::2]):
+        raise RecordError(
+            _("%(name)s must be pairs of what was said and answered, without the names of speakers.")
+            % {"name": "history"},
+            "history",
+        )
     return with_system([*history, *as_chat(prompt)] if history else prompt, record)
 
 
-def is_history(value: object) -> bool:
-    """Return whether a value is a list of turns, each a question and its answer."""
+def is_history(value: object) -> TypeGuard[list[list[str]]]:
+    """Return whether a value is a list of turns, each a question and its answer, and none of them a speaker's name."""
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(turn, list) and len(turn) == 2 for turn in value)
+        and all(
+            isinstance(turn, list)
+            and len(turn) == 2
+            and all(isinstance(said, str) for said in turn)
+            and not _is_speaker(turn[0])
+            for turn in value
+        )
     )
+
+
+def _is_speaker(text: str) -> bool:
+    return text.strip().rstrip(":").lower() in SPEAKERS
 
 
 def chosen(place: int, count: int = 2) -> tuple[float, ...]:

@@ -1,7 +1,9 @@
 """The shape of a format: how its records are recognised, and what they say."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,6 +14,9 @@ from primitives.text import printable
 
 Record = Mapping[str, Any]
 PROMPTS, COMPARISONS, JUDGED, GOLD = "prompts", "comparisons", "judged", "gold"
+# Errors of this code that a record may provoke: its row is refused, and the file goes on.
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Format:
     returns what one says. `becomes` names what such files are mostly brought in as, and `is_fixed` that they are that
     first of all, whatever else they hold. `explain` says what is wrong with a record that almost fits, if it can.
     `contradicts` says that a record gives the format's numbers another meaning: one such record is enough.
+    `fits_together` looks at all records of a file's beginning that fit.
     """
 
     name: str
@@ -32,6 +38,7 @@ class Format:
     is_fixed: bool = False
     explain: Callable[[Record], str] = lambda _record: ""
     contradicts: Callable[[Record], bool] = lambda _record: False
+    fits_together: Callable[[Sequence[Record]], bool] = lambda _records: True
 
     @property
     def label(self) -> str:
@@ -40,12 +47,34 @@ class Format:
 
     def recognise(self, record: object) -> bool:
         """Return whether a record has this format. Cheap, and never raises."""
-        return isinstance(record, Mapping) and self.fits(record)
+        try:
+            return isinstance(record, Mapping) and self.fits(record)
+        except UNFORESEEN as error:
+            self._report(error)
+            return False
+
+    def is_contradicted(self, record: object) -> bool:
+        """Return whether one record is enough to say that a file has not this format. Never raises."""
+        try:
+            return isinstance(record, Mapping) and self.contradicts(record)
+        except UNFORESEEN as error:
+            self._report(error)
+            return False
 
     def rows(self, record: object) -> Iterator[Candidate]:
-        """Yield what a record says. Raises RecordError where it does not fit."""
+        """Yield what a record says. Raises RecordError where it does not fit, or where this code fails on it."""
         if not isinstance(record, Mapping):
             raise RecordError(_("The record must be an object."))
+        try:
+            yield from self._rows(record)
+        except UNFORESEEN as error:
+            self._report(error)
+            raise RecordError(
+                _("The record cannot be read as “%(format)s”. The server’s log says why.")
+                % {"format": self.label}
+            ) from error
+
+    def _rows(self, record: Record) -> Iterator[Candidate]:
         if not self.fits(record):
             if reason := self.explain(record):
                 raise RecordError(reason)
@@ -55,6 +84,19 @@ class Format:
             )
         found = self.read(record)
         yield from [found] if isinstance(found, Candidate) else found
+
+    def _report(self, error: BaseException) -> None:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else ""
+        _log_once(self.name, type(error).__name__, place)
+
+
+@lru_cache(maxsize=256)
+def _log_once(name: str, error: str, place: str) -> None:
+    """Log that the code of a format failed. A file may have a million such rows, and rows are private."""
+    logger.error("The format %s failed on a record: %s at %s", name, error, place)
 
 
 def _list_keys(record: Record) -> str:

@@ -77,12 +77,10 @@ def find_format(records: Sequence[object]) -> Format | None:
     Its `becomes` is what these records hold: prompts, comparisons, judged pairs or gold.
     """
     for format in FORMATS:
-        fitting = [record for record in records if format.recognise(record)]
-        if not fitting or any(
-            isinstance(record, Mapping) and format.contradicts(record) for record in records
-        ):
+        fitting = [record for record in records if isinstance(record, Mapping) and format.recognise(record)]
+        if not fitting or any(map(format.is_contradicted, records)):
             continue
-        if len(fitting) >= SHARE * len(records):
+        if len(fitting) >= SHARE * len(records) and format.fits_together(fitting):
             return replace(format, becomes=_becomes(format, fitting))
     return None
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from annotate.sources.candidates import Answer, Candidate, Content, Opinion
 from annotate.sources.errors import RecordError
-from annotate.sources.formats.verdicts import CALLED, read_verdict
+from annotate.sources.formats.verdicts import CALLED, find_place, read_verdict
 from annotate.sources.messages import as_answer, is_message, read_chat
 from primitives.text import printable
 
@@ -61,6 +61,8 @@ PAIRS = (("completion_a", "completion_b"), ("chosen", "rejected"), ("score_a", "
 COLUMNS = 400  # of a file, offered
 PLACES = 8  # of a list of texts, offered
 NUMBER_AT_END = re.compile(r"(?<![0-9])[0-9]++$")  # looked for once in each run of digits, however long it is
+PLACE_IN_LIST = re.compile(r"\.[0-9]+$")
+SIDE_WORDS = (("a", "b"), ("left", "right"), ("first", "second"))
 # Numbers at the ends of two columns that only count them.
 COUNTED = (("0", "1"), ("1", "2"))
 MISSING = object()
@@ -176,7 +178,24 @@ class Mapping:
         ):
             return None
         said = read_verdict(value) if not re.search(r"[0-9]", value) else None
-        return said if said and said.scores and not self._name_side(record, value) else None
+        if said is None or not said.scores or self._name_side(record, value):
+            return None
+        words = {*re.findall(r"[a-z]+", value.casefold())}
+        turned = {self._turn(pair) for pair in SIDE_WORDS if words & {*pair}}
+        if len(set(said.scores)) == 1 or turned in ({False}, set()):
+            return said
+        return said._replace(scores=said.scores[::-1]) if turned == {True} else None
+
+    def _turn(self, words: tuple[str, str]) -> bool | None:
+        """Return whether the names of the columns give two words, as “a” and “b”, the opposite sides.
+
+        None where one name does, and the other says nothing of it: the words may then mean either side.
+        """
+        names = [self.columns[f"completion_{side}"].casefold() for side in OTHER_SIDE]
+        named = [{*re.findall(r"[a-z]+", name), find_place(name)} & {*words} for name in names]
+        first, second = words
+        against = [named[0] == {second}, named[1] == {first}]
+        return any(against) if any(against) == all(against) else None
 
     def _name_side(self, record: Dictionary[str, Any], value: str) -> str:
         """Return what a value means: a word, or the name of one completion's author. Nothing where both disagree.
@@ -195,9 +214,9 @@ class Mapping:
     def _understand(self, value: str) -> str:
         """Return what a value means by itself: the name of a column, or a word.
 
-        A number is that of a column, so “1” and “response 1” are response_1, also beside response_0. Of columns
-        without numbers a bare one means nothing: a file may count from 0 or from 1. Where a person says what one number
-        means, the others mean nothing by themselves.
+        A number is that of a column, so “1” and “response 1” are response_1, even beside response_0. Of columns
+        without numbers, and of places in a list, a bare one means nothing: a file may count from 0 or from 1. Where a
+        person says what one number means, the others mean nothing by themselves.
         """
         plain = _plain(value)
         if "loser" in self.columns and plain in UNCLEAR_OF_LOSER:
@@ -207,12 +226,25 @@ class Mapping:
             return columns[plain]
         number = NUMBER_AT_END.search(plain)
         if number is None:
-            return UNDERSTOOD.get(plain, "")
+            return self._understand_word(plain)
         if plain.isdecimal() and any(said.isdecimal() for said in self.meanings):
             return ""
         if ends := _numbers_of(columns):
             return ends.get(number[0], "") if f"{plain[: number.start()]}1" in UNDERSTOOD else ""
-        return "" if plain.isdecimal() else UNDERSTOOD.get(plain, "")
+        are_places = any(PLACE_IN_LIST.search(name) for name in columns)
+        is_counted_here = not are_places and self._turn(SIDE_WORDS[0]) is False
+        return UNDERSTOOD.get(plain, "") if is_counted_here and not plain.isdecimal() else ""
+
+    def _understand_word(self, plain: str) -> str:
+        """Return what a word means. “Response B” and “b” are the column of that letter, whichever side it is on."""
+        meaning = UNDERSTOOD.get(plain, "")
+        pair = next((pair for pair in SIDE_WORDS if plain.rpartition("_")[2] in pair), None)
+        if pair is None or meaning not in OTHER_SIDE:
+            return meaning
+        turned = self._turn(pair)
+        if turned is None:
+            return ""
+        return OTHER_SIDE[meaning] if turned else meaning
 
     def _strength(self, record: Dictionary[str, Any]) -> int | None:
         if not self._word(record, "strength"):
@@ -296,8 +328,11 @@ def columns_of(records: Iterable[Dictionary[str, Any]]) -> list[str]:
 def _numbers_of(columns: Dictionary[str, str]) -> dict[str, str]:
     """Return the sides of two columns by the numbers at their ends, where these count completions.
 
-    Those of response_2 and response_3 do. Those of llama-2 and llama-3 are versions.
+    Those of response_2 and response_3 do. Those of llama-2 and llama-3 are versions. The places of texts in a list are
+    Whetstone's numbers and not the file's, which may count from 1.
     """
+    if any(PLACE_IN_LIST.search(name) for name in columns):
+        return {}
     found = {name: end for name in columns if (end := NUMBER_AT_END.search(name))}
     stems = {name[: end.start()].rpartition(".")[2].rstrip("_- ") for name, end in found.items()}
     ends = {end[0]: columns[name] for name, end in found.items()}

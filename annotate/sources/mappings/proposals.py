@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.sources.formats.signs import FOREIGN, HINT, VERDICT
-from annotate.sources.formats.verdicts import LOSER, read_verdict
+from annotate.sources.formats.verdicts import CALLED, LOSER, read_verdict
 from annotate.sources.mappings.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
 from annotate.sources.messages import is_chat
 
@@ -58,6 +58,27 @@ SIDES = ({"a", "b"}, {"1", "2"}, {"0", "1"}, {"left", "right"})
 AUTHORS = re.compile(r"model|policy|generator", re.IGNORECASE)
 NO_COMPLETIONS = re.compile(
     rf"{AUTHORS.pattern}|prompt|question|feedback|label|comment|{VERDICT.pattern}", re.IGNORECASE
+)
+# Names of columns that say which completion is worse, and of faults that the worse one has.
+WORSE = re.compile(
+    rf"{LOSER.pattern}|weak(er|est)|poor(er|est)|inferior|discard|\bremove|\bdrop\b|exclude"
+    r"|[更较較最][差糟坏劣]|失[败敗]|[败敗]者|[輸输]家|[拒][绝絕]|不[好良]|悪い|劣|敗|나쁜|못한|열등|패자|패배"
+    r"|schlecht|verlierer|unterlegen|abgelehnt|wenig(er|sten)|\bpires?\b|\bmoins\b|perdant|rejet|mauvais"
+    r"|\bpeor\b|\bmenos\b|perdedor|rechaz|\bpior\b|rejeit|peggior|\bmeno\b|perdente|rifiut|scart|хуж|худш|менее|проигр"
+    r"|отклон|gorsz|przegran",
+    re.IGNORECASE,
+)
+LESS = re.compile(r"(?<![a-z])(less|least|fewer|fewest|not|never)(?![a-z])", re.IGNORECASE)
+FAULTY = re.compile(
+    r"harm(?!less)|toxic|unsafe|danger|offens|bias|error|mistake|hallucinat|problem|wrong|incorrect|inaccura|(?<![a-z])bad"
+    r"|fault|flaw|violat|unhelpful|spam|refus",
+    re.IGNORECASE,
+)
+# Words for a completion in the names of columns, beside those of CALLED.
+FOREIGN_NOUN = re.compile(
+    r"antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ"
+    r"|回答|答案|回复|回覆|回應|响应|输出|応答|出力|답변|응답|출력",
+    re.IGNORECASE,
 )
 VALUES = 20  # records that are looked at
 SHORT, LONGEST = 60, 200  # characters of a verdict in words, and of the name of a column
@@ -111,7 +132,7 @@ def _plain(name: str) -> str:
 
 
 def _is_object(name: str, known: Sequence[str]) -> bool:
-    """Return whether a column holds objects or lists that are offered in parts, and are no messages."""
+    """Return whether a column holds objects or lists that are offered in parts, and are not messages."""
     parts = {other.removeprefix(f"{name}.") for other in known if other.startswith(f"{name}.")}
     return bool(parts) and not parts & {"role", "from"}
 
@@ -124,9 +145,16 @@ def _find_completions(known: Sequence[str], plain: Mapping[str, str], records: R
     if len(sides) < len(PAIRS[0]):
         sides = _find_twins(known, records)
     is_weak = bool(sides) and _plain(chosen.get("chosen", "")) in WEAK and not records
-    if len(chosen) == len(PAIRS[1]) and not is_weak:
+    if len(chosen) == len(PAIRS[1]) and not is_weak and not _name_sides(chosen, sides, records):
         return chosen
     return sides
+
+
+def _name_sides(chosen: Mapping[str, str], sides: Mapping[str, str], records: Records) -> bool:
+    """Return whether short texts beside two completions are other texts than these: they may name who wrote them."""
+    texts = [value for column in sides.values() for value in _values(column, records)]
+    names = [value for column in chosen.values() for value in _values(column, records)]
+    return bool(sides and names) and all(len(str(name)) <= SHORT and name not in texts for name in names)
 
 
 def _find_texts(role: str, plain: Mapping[str, str], records: Records) -> str:
@@ -151,21 +179,36 @@ def _values(column: str, records: Records) -> list[Any]:
 
 
 def _find_twins(known: Sequence[str], records: Records) -> dict[str, str]:
-    """Return the first two columns of texts whose names differ in a letter, a number or a side, as A and B."""
+    """Return the two columns of texts whose names differ in a letter, a number or a side, as A and B.
+
+    Of several such twins, those that are called completions are meant. Nothing where that leaves several.
+    """
     found: dict[str, dict[str, str]] = {}
     for name in known:
         if (
             len(name) > LONGEST
             or NO_COMPLETIONS.search(name)
-            or (records and not _holds_texts(_values(name, records)))
+            or (records and not _holds_texts(values := _values(name, records)))
+            or (records and all(read_verdict(value) for value in values))
         ):
             continue
         plain = name.casefold()
         for match in PLACE.finditer(plain):
             stem = f"{plain[: match.start()]}#{plain[match.end() :]}"
             found.setdefault(stem, {})[match[0]] = name
-    twins = next((twins for twins in found.values() if twins.keys() in SIDES), {})
-    return dict(zip(PAIRS[0], (twins[place] for place in sorted(twins)), strict=False))
+    pairs = {stem: twins for stem, twins in found.items() if twins.keys() in SIDES}
+    if called := {stem: twins for stem, twins in pairs.items() if _is_called(stem)}:
+        pairs = called
+    if len(pairs) != 1:
+        return {}
+    [twins] = pairs.values()
+    return dict(zip(PAIRS[0], (twins[place] for place in sorted(twins)), strict=True))
+
+
+def _is_called(stem: str) -> bool:
+    """Return whether a name whose place is a # is that of completions."""
+    words = [part.strip(" _-.") for part in stem.split("#")]
+    return FOREIGN_NOUN.search(stem) is not None or any(CALLED.fullmatch(word) for word in words)
 
 
 def _holds_texts(values: Sequence[Any]) -> bool:
@@ -186,7 +229,10 @@ def _keep_one_saying(found: dict[str, str]) -> None:
 
 
 def _find_verdict(known: Sequence[str], found: Mapping[str, str], records: Records) -> dict[str, str]:
-    """Return the one other column that says which completion is better, by its values or by its name."""
+    """Return the one other column that says which completion is better, by its values or by its name.
+
+    One that names the worse completion is proposed as such, by its values alone.
+    """
     others = [name for name in known if name not in found.values()]
     completions = [found[role] for role in PAIRS[0]]
     read = [
@@ -198,14 +244,25 @@ def _find_verdict(known: Sequence[str], found: Mapping[str, str], records: Recor
         name
         for name in others
         if (VERDICT.search(name) or re.search(FOREIGN, name, re.IGNORECASE) or HINT.fullmatch(name))
-        and not LOSER.search(name)
+        and _find_direction(name) == "verdict"
         and all(not isinstance(value, list | Mapping) for value in _values(name, records))
         and all(len(str(value)) <= SHORT for value in _values(name, records))
     ]
-    for columns in (read, named):
-        if len(columns) == 1:
-            return {"verdict": columns[0]}
-    return {}
+    better = [name for name in read if _find_direction(name) == "verdict"]
+    worse = [name for name in read if _find_direction(name) == "loser"]
+    proposals = ((better, "verdict"), (named, "verdict"), (worse, "loser"))
+    return next(({role: columns[0]} for columns, role in proposals if len(columns) == 1), {})
+
+
+def _find_direction(name: str) -> str:
+    """Return the role of a column that names one of two completions: the better, the worse, or neither for sure.
+
+    “Less harmful” may be praise, so it has none.
+    """
+    is_less, is_faulty = LESS.search(name) is not None, FAULTY.search(name) is not None
+    if is_less and is_faulty:
+        return ""
+    return "loser" if is_less or is_faulty or WORSE.search(name) else "verdict"
 
 
 def _find_prompt(known: Sequence[str], found: Mapping[str, str], records: Records) -> dict[str, str]:

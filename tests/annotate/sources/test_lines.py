@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from annotate.imports.files.options import first_records
-from annotate.sources import encodings
+from annotate.sources import documents, encodings
 from annotate.sources.errors import FileError
 from annotate.sources.lines import Lines, as_lines, sample
 
@@ -152,8 +152,56 @@ def test_columns_of_pandas_are_joined_by_their_keys():
 
 def test_rows_whose_texts_are_cut_are_not_read() -> None:
     rows = [{"row": {"prompt": "Sk", "chosen": "b"}, "truncated_cells": ["prompt"]}]
-    with pytest.raises(FileError, match="several lists"):
+    with pytest.raises(FileError, match="The viewer has cut texts"):
         read(dump({"features": [{"name": "prompt"}], "rows": rows}), "viewer.json")
+
+
+@pytest.mark.parametrize("more", [{}, {"index": [0, 1]}])
+def test_a_table_with_a_fault_is_refused_and_is_not_columns(more: dict[str, Any]) -> None:
+    twins = {"columns": ["prompt", "prompt"], "data": [["a", "b"], ["c", "d"]], **more}
+    short = {"columns": ["prompt", "chosen"], "data": [["a", "b"], ["c"]], **more}
+    for table, sentence in (
+        (twins, "two columns called “prompt”"),
+        (short, "Row 2 of the table has 1 cells for 2"),
+    ):
+        with pytest.raises(FileError, match=sentence):
+            read(dump(table), "split.json")
+
+
+def test_a_record_that_holds_a_table_is_a_record() -> None:
+    record = {"prompt": "Describe it.", "columns": ["a", "b"], "data": [["x", "y"]]}
+    assert read(dump(record), "a.json")[0] == [record]
+    assert read(json.dumps(record, indent=1).encode(), "a.json")[0] == [record]
+
+
+@pytest.fixture
+def small_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "RECORD_LIMIT", 40)
+
+
+@pytest.mark.usefixtures("small_records")
+def test_a_table_that_is_longer_than_a_record_is_read() -> None:
+    table = {"columns": ["prompt", "n"], "index": [0, 1], "data": [["a\ud800", 10**20], ["ż", None]]}
+    with as_lines(io.BytesIO(json.dumps(table, indent=1).encode()), "split.json", LIMIT) as found:
+        rows = [json.loads(line) for line in found.file]
+    assert rows == [{"prompt": "a\ud800", "n": 10**20}, {"prompt": "ż", "n": None}]
+
+
+@pytest.mark.usefixtures("small_records")
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        (
+            {"columns": ["a", "b"], "data": [["x", "y"] * 2] * 9},
+            "Row 1 of the table has 4 cells for 2 columns",
+        ),
+        ({"columns": ["a", "a"], "data": [["x", "y"]] * 9}, "two columns called “a”"),
+        ({"prompt": "x" * 90}, "no list of records was found in it"),
+    ],
+)
+def test_a_long_object_without_rows_is_refused(document: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FileError, match=sentence):
+        read(json.dumps(document, indent=1).encode(), "a.json")
 
 
 def test_cells_under_no_name_are_kept_by_their_number() -> None:

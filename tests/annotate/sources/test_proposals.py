@@ -29,6 +29,7 @@ def proposed(record: dict[str, Any]) -> dict[str, str]:
         ({"winner": "gpt-4", "loser": "llama"}, {"verdict": "winner"}),
         ({"preferred": "Response A", "rejected": "Response B"}, {"verdict": "preferred"}),
         ({"better_answer": "2"}, {"verdict": "better_answer"}),
+        ({"chosen": "GPT 4", "rejected": "Claude 3"}, {"verdict": "chosen"}),
         ({"q7": "A", "q8": "x"}, {"verdict": "q7"}),
         ({"Bewertung": "2"}, {"verdict": "Bewertung"}),
         ({"model_a": "m1", "model_b": "m2"}, {"policy_a": "model_a", "policy_b": "model_b"}),
@@ -127,3 +128,85 @@ def test_a_hostile_name_of_a_column_costs_little() -> None:
     assert "completion_a" not in propose(["prompt", *names])
     assert find_format([{**SIDES, **dict.fromkeys(names, 1)}]) is not None
     assert time.process_time() - began < 5
+
+
+# --- Which side is meant -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "Which is worse?",
+        "Least helpful",
+        "Which is more harmful?",
+        "Which one would you discard?",
+        "Schlechtere Antwort",
+        "Verlierer",
+        "更差的回答",
+        "Peor",
+        "La pire",
+    ],
+)
+def test_a_column_of_the_worse_one_is_proposed_as_such(column: str) -> None:
+    record = {"Frage": "Wie ist das?", "Antwort A": BLUE, "Antwort B": GREEN, column: "A"}
+    assert proposed(record)["loser"] == column
+    [found] = Mapping(proposed(record)).rows(record)
+    assert found.opinions == (Opinion((0.0, 1.0)),)
+
+
+@pytest.mark.parametrize("column", ["Which is less harmful?", "not biased", "Schlechter"])
+def test_a_doubtful_column_is_not_proposed_as_a_verdict(column: str) -> None:
+    assert "verdict" not in proposed({**SIDES, column: "A" if column != "Schlechter" else 1})
+
+
+@pytest.mark.parametrize("others", [("Bewerter 1", "Bewerter 2"), ("kommentar 1", "kommentar 2")])
+def test_twins_that_are_called_completions_come_first(others: tuple[str, str]) -> None:
+    texts = {"Frage": "Wie ist das?", **dict.fromkeys(others, "Das ist gut."), "Antwort A": BLUE}
+    assert proposed({**texts, "Antwort B": GREEN})["completion_a"] == "Antwort A"
+    assert "completion_a" not in proposed({**texts, "Vorschlag A": BLUE, "Vorschlag B": GREEN})
+
+
+def test_twins_that_are_verdicts_are_not_completions() -> None:
+    record = {"Frage": "Wie ist das?", "x 1": "A is better", "x 2": "B is better", "y 1": BLUE, "y 2": GREEN}
+    assert proposed(record)["completion_a"] == "y 1"
+
+
+TURNED = {"prompt": "prompt", "completion_a": "Response B", "completion_b": "Response A", "verdict": "said"}
+
+
+@pytest.mark.parametrize("said", ["Response B", "Response B is better", "B is better", "B", "B>A", "model_b"])
+def test_a_letter_is_that_of_a_column_by_hand(said: str) -> None:
+    record = {"prompt": "Sky?", "Response A": BLUE, "Response B": GREEN, "said": said}
+    [found] = Mapping(TURNED).rows(record)
+    assert found.opinions[0].scores == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("said", ["B", "A is better", "response 1"])
+def test_a_letter_that_only_one_column_has_is_refused(said: str) -> None:
+    record = {"prompt": "Sky?", "Reference": BLUE, "Response B": GREEN, "said": said}
+    with pytest.raises(RecordError, match="is not a known verdict"):
+        list(Mapping({**TURNED, "completion_b": "Reference"}).rows(record))
+
+
+def test_a_word_for_a_side_is_that_of_a_column_by_hand() -> None:
+    by_letter = {**TURNED, "completion_a": "answerB", "completion_b": "answerA"}
+    [found] = Mapping(by_letter).rows(
+        {"prompt": "a", "answerA": BLUE, "answerB": GREEN, "said": "B is better"}
+    )
+    assert found.opinions[0].scores == (1.0, 0.0)
+    left = {**TURNED, "completion_a": "Response right", "completion_b": "Response left"}
+    [found] = Mapping(left).rows(
+        {"prompt": "a", "Response left": BLUE, "Response right": GREEN, "said": "left"}
+    )
+    assert found.opinions[0].scores == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("said", [0, 1, 2, "output 1", "output_2"])
+def test_the_places_of_a_list_are_not_numbers_of_the_file(said: object) -> None:
+    columns = {"prompt": "prompt", "completion_a": "output.0", "completion_b": "output.1", "verdict": "label"}
+    with pytest.raises(RecordError, match="is not a known verdict"):
+        list(Mapping(columns).rows({"prompt": "Sky?", "output": [BLUE, GREEN], "label": said}))
+    [found] = Mapping(columns, {"1": "a", "2": "b"}).rows(
+        {"prompt": "Sky?", "output": [BLUE, GREEN], "label": 1}
+    )
+    assert found.opinions[0].scores == (1.0, 0.0)

@@ -61,7 +61,7 @@ def _fits_fine_grained(record: Record) -> bool:
 def _read_fine_grained(record: Record) -> Iterator[Candidate]:
     """Yield each two predictions with what was said of them: 1 the first, 2 the second, 0 a tie."""
     for (one, other), code in zip(PAIRS, record["preference"], strict=True):
-        if code not in CODES:
+        if not fields.is_number(code) or code not in CODES:
             raise RecordError(
                 _("%(name)s must be %(values)s.") % {"name": "preference", "values": "0, 1, 2"}, "preference"
             )

@@ -1,7 +1,7 @@
 """Several completions of a prompt with ratings or ranks: UltraFeedback, Nectar, distilabel, and lists by model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import mean
 from typing import Any
 
@@ -26,6 +26,7 @@ def _fits_ultrafeedback(record: Record) -> bool:
 
 def _read_ultrafeedback(record: Record) -> Candidate:
     completions = fields.objects(record, "completions")
+    means = mean_ratings([completion.get("annotations") for completion in completions])
     answers = [
         Answer(
             fields.text(completion, "response"),
@@ -39,22 +40,30 @@ def _read_ultrafeedback(record: Record) -> Candidate:
         ("instruction", "completions", "models"),
         record["instruction"],
         answers,
-        [Opinion(tuple(_mean_rating(completion) for completion in completions))],
+        [Opinion(tuple(map(_score, completions, means)))],
     )
 
 
-def _mean_rating(completion: Mapping[str, Any]) -> float | None:
+def mean_ratings(annotations: Iterable[object]) -> list[float | None]:
+    """Return the mean rating of each completion, over those aspects that all rated completions were rated in."""
+    rated = [
+        {
+            name: fields.number(aspect["Rating"], "Rating")
+            for name, aspect in (aspects.items() if isinstance(aspects, Mapping) else ())
+            if isinstance(aspect, Mapping) and fields.is_number(aspect.get("Rating"))
+        }
+        for aspects in annotations
+    ]
+    common = set.intersection(*({*ratings} for ratings in rated if ratings)) if any(rated) else set()
+    return [mean(ratings[name] for name in common) if ratings and common else None for ratings in rated]
+
+
+def _score(completion: Mapping[str, Any], rating: float | None) -> float | None:
     """Return the mean of the aspects' ratings. The overall score is used where there is none: some are wrong."""
     if fields.is_number(score := completion.get("fine-grained_score")):
         return fields.number(score, "fine-grained_score")
-    aspects = completion.get("annotations")
-    ratings = [
-        float(aspect["Rating"])
-        for aspect in (aspects.values() if isinstance(aspects, Mapping) else ())
-        if isinstance(aspect, Mapping) and fields.is_number(aspect.get("Rating"))
-    ]
-    if ratings:
-        return mean(ratings)
+    if rating is not None:
+        return rating
     score = completion.get("overall_score")
     return fields.number(score, "overall_score") if fields.is_number(score) else None
 

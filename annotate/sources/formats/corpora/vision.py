@@ -1,7 +1,5 @@
 """Collections about images: RLHF-V and VLFeedback."""
 
-from statistics import mean
-
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
@@ -9,6 +7,7 @@ from annotate.sources.candidates import Answer, Candidate, Opinion
 from annotate.sources.documents import rows_of_columns
 from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
+from annotate.sources.formats.corpora.ratings import mean_ratings
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN, preferred
 
@@ -61,17 +60,8 @@ def _read_vlfeedback(record: Record) -> Candidate:
             Answer(fields.text({"response": text}, "response"), fields.name_of(model), {"annotations": about})
             for text, model, about in zip(responses, models, aspects, strict=True)
         ],
-        [Opinion(tuple(map(_mean_rating, aspects)))],
+        [Opinion(tuple(mean_ratings(aspects)))],
     )
-
-
-def _mean_rating(aspects: Record) -> float | None:
-    ratings = [
-        fields.number(aspect["Rating"], "Rating")
-        for aspect in aspects.values()
-        if isinstance(aspect, dict) and fields.is_number(aspect.get("Rating"))
-    ]
-    return mean(ratings) if ratings else None
 
 
 VLFEEDBACK = Format("vlfeedback", noop("VLFeedback (ratings)"), JUDGED, _fits_vlfeedback, _read_vlfeedback)

@@ -11,6 +11,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, PROMPTS, Format, Record
 from annotate.sources.formats.pairs import as_thumb
+from annotate.sources.formats.prompts import says_preference
 from annotate.sources.formats.verdicts import read_winner
 from annotate.sources.messages import as_answer, is_chat, read_chat, split_chats
 
@@ -23,11 +24,18 @@ VICUNA = {"question_id", "text", "category"}  # the keys of a question of Vicuna
 
 
 def _turns_of(record: Record) -> list[str]:
-    """Return the turns of a question; none if it is something else. Arena-Hard's are objects."""
+    """Return the turns of a question; none if it is something else. Arena-Hard's are objects.
+
+    Objects with a role are the messages of a chat, of which the first is not all that was asked.
+    """
     if record.keys() == VICUNA:
         return [record["text"]] if isinstance(record["text"], str) else []
     turns = record.get("turns")
     if not isinstance(turns, list) or "question_id" not in record or "choices" in record:
+        return []
+    if any(isinstance(turn, Mapping) and "role" in turn for turn in turns):
+        return []
+    if says_preference({key: value for key, value in record.items() if key != "turns"}):
         return []
     found = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in turns]
     texts = [turn for turn in found if isinstance(turn, str)]

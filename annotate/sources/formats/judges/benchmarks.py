@@ -95,11 +95,11 @@ AUTO_J = Format("auto-j", noop("Auto-J"), JUDGED, _fits_autoj, _read_autoj)
 # --- LLMBar ------------------------------------------------------------------------------------------------------
 
 
-PROMPTS = ("input", "instruction")  # the latter of OffsetBias
+ASKED = ("input", "instruction")  # the latter of OffsetBias
 
 
 def _is_pair(record: Record) -> bool:
-    said = [record[key] for key in PROMPTS if record.get(key) not in (None, "")]
+    said = [record[key] for key in ASKED if record.get(key) not in (None, "")]
     return len(said) == 1 and isinstance(said[0], str) and fields.has_texts(record, "output_1", "output_2")
 
 
@@ -114,8 +114,8 @@ def _counts_from_zero(record: Record) -> bool:
 def _read_llmbar(record: Record) -> Candidate:
     return fields.candidate(
         record,
-        (*PROMPTS, "output_1", "output_2", "label"),
-        record[next(key for key in PROMPTS if record.get(key))],
+        (*ASKED, "output_1", "output_2", "label"),
+        record[next(key for key in ASKED if record.get(key))],
         [Answer(record["output_1"]), Answer(record["output_2"])],
         [Opinion(_scores(record, "label", {1: FIRST, 2: SECOND}))],
     )

@@ -43,28 +43,29 @@ SIDES = ("baseline_model_response", "response")
 MEANINGS = {"BASELINE": fields.chosen(0), "CANDIDATE": fields.chosen(1), "TIE": (0.5, 0.5)}
 
 
-def _metrics(record: Record) -> list[str]:
-    return [
-        key.removesuffix(CHOICE) for key in record if isinstance(key, str) and key.lower().endswith(CHOICE)
-    ]
+def _choice_keys(record: Record) -> list[str]:
+    return [key for key in record if isinstance(key, str) and key.lower().endswith(CHOICE)]
 
 
 def _fits_pairwise(record: Record) -> bool:
-    return fields.has_texts(record, "prompt", *SIDES) and len(_metrics(record)) == 1
+    return fields.has_texts(record, "prompt", *SIDES) and len(_choice_keys(record)) == 1
 
 
 def _read_pairwise(record: Record) -> Candidate:
-    [metric] = _metrics(record)
-    choice = record[f"{metric}{CHOICE}"]
+    [key] = _choice_keys(record)
+    metric, choice = key[: -len(CHOICE)], record[key]
+    explained = next(
+        (other for other in record if str(other).lower() == f"{metric}{EXPLANATION}".lower()), ""
+    )
     if choice in (None, "", "ERROR"):
         opinions = []  # the judge's answer could not be read
-    elif choice in MEANINGS:
-        rationale = fields.name_of(record.get(f"{metric}{EXPLANATION}"))
+    elif isinstance(choice, str) and choice in MEANINGS:
+        rationale = fields.name_of(record.get(explained))
         opinions = [Opinion(MEANINGS[choice], annotator=metric, rationale=rationale)]
     else:
         values = ", ".join(MEANINGS)
-        raise RecordError(_("%(name)s must be %(values)s.") % {"name": f"{metric}{CHOICE}", "values": values})
-    used = ("prompt", *SIDES, f"{metric}{CHOICE}", f"{metric}{EXPLANATION}")
+        raise RecordError(_("%(name)s must be %(values)s.") % {"name": key, "values": values}, key)
+    used = ("prompt", *SIDES, key, explained)
     answers = [Answer(record[SIDES[0]], "baseline"), Answer(record[SIDES[1]], "candidate")]
     return fields.candidate(record, used, record["prompt"], answers, opinions)
 

@@ -1,5 +1,7 @@
 """Prodigy: tasks with options, of which an annotator accepts one."""
 
+from collections.abc import Sequence
+
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
 
@@ -40,6 +42,16 @@ def _fits(record: Record) -> bool:
     )
 
 
+def _are_of_prompts(records: Sequence[Record]) -> bool:
+    """Return whether options belong to their prompts. Where many prompts have the same ones, these are labels."""
+    asked = {str(_question(record).get(find_prompt(_question(record), ()))) for record in records}
+    offered = {
+        frozenset(str(option.get("text")) for option in fields.objects(record, "options"))
+        for record in records
+    }
+    return len(asked) == 1 or 2 * len(offered) > len(asked)
+
+
 def _read(record: Record) -> Candidate:
     """Return the options as completions. What was ignored says nothing, and what was rejected has no good option."""
     question, options = _question(record), fields.objects(record, "options")
@@ -68,4 +80,4 @@ def _opinions(record: Record, options: list[Record]) -> list[Opinion]:
     raise RecordError(_("accept must name one of the options."), "accept")
 
 
-CHOICE = Format("prodigy", noop("Prodigy (choice)"), JUDGED, _fits, _read)
+CHOICE = Format("prodigy", noop("Prodigy (choice)"), JUDGED, _fits, _read, fits_together=_are_of_prompts)

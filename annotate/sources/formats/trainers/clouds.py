@@ -42,6 +42,12 @@ def _candidates(record: Record) -> object:
     return last.get("candidates") if isinstance(last, Mapping) else None
 
 
+def _said(message: Message) -> object:
+    """Return what a message says: Nova's blocks, which ShareGPT's words for them and plain text may stand for."""
+    content = message.get("content", message.get("value"))
+    return [{"text": content}] if isinstance(content, str) else content
+
+
 def _fits_nova(record: Record) -> bool:
     return fields.are_objects(_candidates(record), "content", "preferenceLabel")
 
@@ -50,7 +56,9 @@ def _read_nova(record: Record) -> Candidate:
     *before, last = record["messages"]
     if not all(map(is_message, before)):
         raise RecordError(_("%(name)s must be a list of messages.") % {"name": "messages"}, "messages")
-    chat = [_message(message["role"], message.get("content"), "content") for message in before]
+    chat = [
+        _message(message.get("role", message.get("from")), _said(message), "content") for message in before
+    ]
     labels = [candidate["preferenceLabel"] for candidate in last["candidates"]]
     if not all(isinstance(label, str) and label in LABELS for label in labels):
         raise RecordError(

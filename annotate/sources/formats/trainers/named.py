@@ -7,9 +7,10 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
+from annotate.sources.formats.pairs import NAME
 from annotate.sources.formats.signs import holds_verdict
 from annotate.sources.formats.trainers.trl import read_pair
-from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.formats.verdicts import NO_ANSWERS, are_called_answers, find_place, read_verdict
 
 # Words that are the names of completions by themselves, and those that are so beside a word for a text.
 ALONE = (
@@ -24,6 +25,8 @@ SIDES = {
     **dict.fromkeys((f"{noun}_{good}", f"{noun}_{bad}") for (good, bad), noun in product(BESIDE, NOUNS)),
 }
 PREFERRED = {good for good, _bad in SIDES}
+CONTENT = (str, list)  # the types of a text and of messages
+WORDS_FOR_SIDES = {"a", "b", "left", "right", "first", "second"}
 
 
 def _find_sides(record: Record) -> tuple[str, str] | None:
@@ -41,7 +44,7 @@ def _prompt_keys(record: Record) -> tuple[str, ...]:
 
 def _fits(record: Record) -> bool:
     sides, prompts = _find_sides(record), _prompt_keys(record)
-    if sides is None or not prompts:
+    if sides is None or not prompts or _name_others(record):
         return False
     return not holds_verdict(record, *sides, *prompts) and not any(
         read_verdict(record[side]) or record[side] in record
@@ -51,11 +54,33 @@ def _fits(record: Record) -> bool:
 
 
 def _are_names(record: Record) -> bool:
-    """Return whether both sides are one word: who wrote the better completion, and who the worse one."""
+    """Return whether both sides are one word, who wrote the completions, or name completions that are elsewhere."""
     sides = _find_sides(record)
-    return sides is not None and all(
-        isinstance(record[side], str) and len(record[side].split()) < 2 for side in sides
+    return sides is not None and (
+        all(isinstance(record[side], str) and len(record[side].split()) < 2 for side in sides)
+        or _name_others(record)
     )
+
+
+def _name_others(record: Record) -> bool:
+    """Return whether the sides may only name completions: others are there, or another key says the same."""
+    sides = _find_sides(record) or ()
+    others = {key: value for key, value in record.items() if key not in (*sides, *_prompt_keys(record))}
+    completions = [value for key, value in others.items() if isinstance(value, CONTENT) and _is_called(key)]
+    if len(completions) > 1:
+        return not all(record[side] in completions for side in sides)
+    return any(
+        isinstance(record[side], str) and len(record[side]) <= NAME and record[side] in others.values()
+        for side in sides
+    )
+
+
+def _is_called(key: object) -> bool:
+    """Return whether a key is called like one of several completions: answer_1, or left."""
+    if not isinstance(key, str):
+        return False
+    has_place = find_place(key) and are_called_answers([key]) and not NO_ANSWERS.search(key)
+    return bool(has_place) or key.casefold() in WORDS_FOR_SIDES
 
 
 def _read(record: Record) -> Candidate:

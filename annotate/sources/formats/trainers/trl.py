@@ -1,6 +1,7 @@
 """TRL: `prompt`, `chosen`, `rejected`, as text or as messages. The prompt may be inside both of the others."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop as noop
@@ -29,7 +30,7 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
             used.discard(prompt_key)
     elif prompt_key in record:
         prompt = fields.prompt_of(record, prompt_key, *CHOSEN)
-        if fields.is_history(fields.cell(record.get("history"))):
+        if _is_history_missing(record, prompt_key):
             used.add("history")
             return preferred(record, used, fields.with_history(prompt, record), _as_answers(contents))
         completions = _as_answers(contents)
@@ -43,6 +44,20 @@ def read_pair(record: Record, prompt_key: str = "prompt") -> Candidate:
     else:
         raise RecordError(_("The prompt is missing."), prompt_key)
     return preferred(record, used, fields.with_system(prompt, record), completions)
+
+
+def _is_history_missing(record: Record, prompt_key: str) -> bool:
+    """Return whether a prompt that is text has a history beside it, which it does not hold already."""
+    prompt, turns = record[prompt_key], fields.cell(record.get("history"))
+    if not isinstance(prompt, str) or not fields.is_history(turns):
+        return False
+    place = 0
+    for said in chain.from_iterable(turns):
+        found = prompt.find(said, place)
+        if found < 0:
+            return True
+        place = found + len(said)
+    return False
 
 
 def _as_answers(contents: Mapping[str, str | Chat]) -> list[Content]:

@@ -207,7 +207,7 @@ CASES: list[Case] = [
                     Answer("Blue.", "m1", {"annotations": RATED[0]}),
                     Answer("Green.", "m2", {"annotations": RATED[1]}),
                 ),
-                (Opinion((4.5, 1.0)),),
+                (Opinion((5.0, 1.0)),),
                 external_id="1",
                 metadata={"image": "x.jpg"},
                 losses=LOSS,
