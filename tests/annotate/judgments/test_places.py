@@ -246,6 +246,8 @@ class Places(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("examples", [15, pytest.param(300, marks=[pytest.mark.chaos, pytest.mark.timeout(1_800)])])
+@pytest.mark.parametrize(
+    "examples", [15, pytest.param(300, marks=[pytest.mark.chaos, pytest.mark.timeout(1_800)])]
+)
 def test_what_a_pair_needs_holds_whatever_happens(examples: int) -> None:
     run_machine(Places, examples=examples, steps=5)

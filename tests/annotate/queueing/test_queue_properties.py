@@ -194,6 +194,8 @@ class Desk(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=[pytest.mark.chaos, pytest.mark.timeout(1_800)])])
+@pytest.mark.parametrize(
+    "examples", [8, pytest.param(150, marks=[pytest.mark.chaos, pytest.mark.timeout(1_800)])]
+)
 def test_the_rules_of_the_queue_hold_whatever_happens(examples: int) -> None:
     run_machine(Desk, examples=examples, steps=8)
