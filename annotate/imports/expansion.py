@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
@@ -114,9 +115,10 @@ def _read(candidate: Candidate, choices: Choices) -> _Checked:
             _("It has %(count)s completions; at most %(limit)s are taken.")
             % {"count": len(answers), "limit": ANSWERS}
         )
+    names: Sequence[str | Promise] = candidate.names or NAMES
     contents = [
         check_completion(answer.content, name, may_be_empty=choices.empty_completions)
-        for answer, name in zip(answers, NAMES, strict=False)
+        for answer, name in zip(answers, names, strict=False)
     ]
     prompt = _read_prompt(candidate, has_chat=any(not isinstance(content, str) for content in contents))
     opinions, earlier = _one_each(candidate)

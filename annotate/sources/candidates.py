@@ -5,7 +5,7 @@ prompt, comparisons, judged pairs, gold) is chosen later.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -45,7 +45,8 @@ class Candidate:
 
     `losses` names what of the record cannot be taken (“images referred to by URL”): such a candidate is imported only
     where the person agrees to do without. `sides_known` says that the answers stand in the order in which annotators
-    saw them, the left one first.
+    saw them, the left one first. `names` are the keys of the record that have the answers, if each has one: an error
+    names them.
     """
 
     prompt: Content
@@ -60,3 +61,4 @@ class Candidate:
     withdrawn: bool = False
     sides_known: bool = False
     losses: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), compare=False)

@@ -64,6 +64,7 @@ def preferred(
             for content, policy in zip(completions, policies, strict=True)
         ],
         [Opinion(scores)],
+        names=sides if record.keys() >= {*sides} else (),
         **{"prompt_external_id": prompt_id} | more,
     )
 

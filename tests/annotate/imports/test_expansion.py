@@ -12,6 +12,7 @@ from annotate.imports.ratings import pair_ratings
 from annotate.imports.reader import RowError
 from annotate.imports.records import Item, PairOpinion
 from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.formats.trainers import trl
 
 TWO = (Answer("a", "red"), Answer("b", "blue"))
 THREE = (*TWO, Answer("c"))
@@ -144,6 +145,12 @@ def test_a_spool_returns_what_it_was_given():
     found = [placed for block in spool.blocks() for placed in block]
     assert found == [(0, items[0]), (1, items[1]), (7, items[2])]
     assert [item.digest for _line, item in found] == [item.digest for item in items]
+
+
+def test_a_refusal_names_the_key_of_the_completion():
+    (found,) = trl.PREFERENCES.rows({"prompt": "Name one.", "chosen": "Blue.", "rejected": ""})
+    with pytest.raises(RowError, match="rejected is empty"):
+        expand(found, Choices("judged"))
 
 
 def test_an_empty_completion_is_taken_only_when_asked():

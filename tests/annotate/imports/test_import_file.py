@@ -43,12 +43,12 @@ def test_pairs_become_judged_pairs_and_bad_rows_are_listed(bring_in, tmp_path):
     assert error == ""
     expected = {
         "format": "trl", "container": "json", "becomes": "judged", "rows": 3, "taken": 1, "annotators": 1,
-        "left_out": {"completion 1 is empty.": 1, "Its completions are the same.": 1},
+        "left_out": {"chosen is empty.": 1, "Its completions are the same.": 1},
         "made": {"prompts": 1, "judged": 1, "judgments": 1},
     }  # fmt: skip
     assert {key: report[key] for key in expected} == expected
     assert [json.loads(line) for line in bad.read_text().splitlines()] == [
-        {"line": 2, "reason": "completion 1 is empty.", "record": TRL[1]},
+        {"line": 2, "reason": "chosen is empty.", "record": TRL[1]},
         {"line": 3, "reason": "Its completions are the same.", "record": TRL[2]},
     ]
     assert Judgment.objects.get().preferred.text == "a"
