@@ -118,7 +118,7 @@ def test_people_judge_imported_pairs_too_and_no_more(
 def test_what_a_person_judged_too_stays(project, upload, teammate):
     Comparison.objects.update(needed=5)
     judge_all(project, teammate)
-    assert (withdraw(upload), judgments(upload).count()) == ((0, 0), 0)
+    assert (withdraw(upload, upload.created_by), judgments(upload).count()) == ((0, 0), 0)
     assert Judgment.objects.current().count() == 5
 
 
