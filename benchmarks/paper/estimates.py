@@ -96,9 +96,9 @@ def bounds(by_seed: Sequence[Values], *, heavy: bool = False) -> tuple[float, fl
 
 
 def cell(by_seed: Sequence[Values], *, heavy: bool = False) -> str:
-    """Return a mean as a cell: of a reward, or of a KL, whose tail is `heavy`."""
+    """Return a mean as a cell: of a reward, or of a KL, whose tail is `heavy` and which is never below 0."""
     mean, low, high = bounds(by_seed, heavy=heavy)
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if heavy else _signed(mean, low, high)
+    return f"{mean:.2f} ({max(0.0, low):.2f} to {high:.2f})" if heavy else _signed(mean, low, high)
 
 
 def share_bounds(by_seed: Sequence[Values]) -> tuple[float, float, float]:
