@@ -10,23 +10,20 @@ from django.utils.translation import gettext_noop as noop
 from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
-from annotate.sources.formats.signs import says_foreign, stand_beside
+from annotate.sources.formats.signs import FOREIGN_NOUN, says_foreign, stand_beside
 from annotate.sources.messages import is_chat, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
-VERDICT = (
+ABOUT_BETTER = (
     "chosen|reject|prefer|better|worse|winner|loser|rank|rating|score|judg|vote|annotat|label|gold|verdict|kto"
     "|helpful|harmless|honest|desirable"
 )
 WORDS = (
     "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
 )
-FOREIGN_NOUN = (
-    "(antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ)"
-)
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
-    rf"{VERDICT}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"
+    rf"{ABOUT_BETTER}|(?<![a-z])({WORDS})(?![a-z]|[-_ ]prompt)"
     rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$",
     re.IGNORECASE,
 )

@@ -67,11 +67,16 @@ MEASURES = re.compile(
     r"|log[-_ ]?p|logit|nll|ppl|perplex|rouge|bleu|gram|(?<![a-z])(start|end|offset)(?![a-z])",
     re.IGNORECASE,
 )
-# Keys in other scripts: the letter or the number of a side, what is called an answer, and what is part of a prompt.
-PLACE = re.compile(r"(?<![a-z])[a-d](?![a-z])|[0-9]", re.IGNORECASE)
-FOREIGN_ANSWER = re.compile(
-    "回答|答案|回[复覆應应]|答[复覆]|[输輸]出|応答|返答|出力|답변|응답|출력|대답|ответ"
+# Words for a completion in other languages, and all of them with those in scripts of the East.
+FOREIGN_NOUN = (
+    "(antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ)"
 )
+FOREIGN_ANSWER = re.compile(
+    rf"{FOREIGN_NOUN}|回答|答案|回[复覆應应]|答[复覆]|[输輸]出|响应|応答|返答|出力|답변|응답|출력|대답",
+    re.IGNORECASE,
+)
+# Keys in other scripts: the letter or the number of a side, and what is part of a prompt.
+PLACE = re.compile(r"(?<![a-z])[a-d](?![a-z])|[0-9]", re.IGNORECASE)
 FOREIGN_CONTEXT = re.compile(
     "段落|文[档檔章書书]|[标標][签籤]|[关關][键鍵]|[参參]考|上下文|例|[资資]料|[类類][别別型]|[来來]源|[问問][题題]|質問|步[骤驟]"
     "|단락|문서|태그|키워드|질문|출처|абзац|тег|документ|вопрос|шаг|catégor|kategór|étape|thème|référence|schlüssel|überschrift"

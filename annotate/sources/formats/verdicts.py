@@ -59,7 +59,7 @@ SIDE = re.compile(
 )
 LIKING = re.compile(rf"(?:(?P<how>slightly|strongly) )?prefers? {PLACE}")
 STRENGTHS = {"slightly": 1, "a bit": 1, "much": 3, "far": 3, "significantly": 3, "clearly": 3, "strongly": 3}
-SIGNS = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab012]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab012])")
+COMPARED = re.compile(rf"(?:(?:{NOUN})[ _-]*)?([ab012]) ?(>>|>|=|<|<<) ?(?:(?:{NOUN})[ _-]*)?([ab012])")
 PLACE_ALONE = re.compile(PLACE)
 WORDS = re.compile(r"[ab012]|left|right|first|second")
 # Of keys that say which completion is worse, those whose values can only name it.
@@ -111,7 +111,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 
 def _read_side(word: str, places: Mapping[str, int]) -> Opinion | None:
     """Return the opinion of a phrase such as “response b is much better”, or of signs such as “a>b”."""
-    if signs := SIGNS.fullmatch(word):
+    if signs := COMPARED.fullmatch(word):
         return _read_signs(signs[1], signs[2], signs[3], places)
     match = SIDE.fullmatch(word) or LIKING.fullmatch(word)
     if match is None:

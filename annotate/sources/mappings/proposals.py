@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.sources.formats.signs import FOREIGN, HINT, VERDICT
+from annotate.sources.formats.signs import FOREIGN, FOREIGN_ANSWER, HINT, VERDICT
 from annotate.sources.formats.verdicts import CALLED, LOSER, read_verdict
 from annotate.sources.mappings.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
 from annotate.sources.messages import is_chat
@@ -72,12 +72,6 @@ LESS = re.compile(r"(?<![a-z])(less|least|fewer|fewest|not|never)(?![a-z])", re.
 FAULTY = re.compile(
     r"harm(?!less)|toxic|unsafe|danger|offens|bias|error|mistake|hallucinat|problem|wrong|incorrect|inaccura|(?<![a-z])bad"
     r"|fault|flaw|violat|unhelpful|spam|refus",
-    re.IGNORECASE,
-)
-# Words for a completion in the names of columns, beside those of CALLED.
-FOREIGN_NOUN = re.compile(
-    r"antwort|ausgabe|réponse|reponse|respuesta|resposta|risposta|salida|sortie|odpowied[zź]|ответ"
-    r"|回答|答案|回复|回覆|回應|响应|输出|応答|出力|답변|응답|출력",
     re.IGNORECASE,
 )
 VALUES = 20  # records that are looked at
@@ -208,7 +202,7 @@ def _find_twins(known: Sequence[str], records: Records) -> dict[str, str]:
 def _is_called(stem: str) -> bool:
     """Return whether a name whose place is a # is that of completions."""
     words = [part.strip(" _-.") for part in stem.split("#")]
-    return FOREIGN_NOUN.search(stem) is not None or any(CALLED.fullmatch(word) for word in words)
+    return FOREIGN_ANSWER.search(stem) is not None or any(CALLED.fullmatch(word) for word in words)
 
 
 def _holds_texts(values: Sequence[Any]) -> bool:
