@@ -335,14 +335,21 @@ class Claim(models.Model):
     HAD = (*HOLDING, *SETTLED)  # a comparison comes to an annotator once
     FREED = (State.RELEASED, State.EXPIRED)  # given back; the same person may be handed it again
 
-    # Each hand-out writes a row: it has the indexes that are read (below), and no others.
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
+    # Each hand-out writes a row: it has the indexes that are read (below), and no others. The project and the sides
+    # are those of the comparison (`triggers.py`), whose foreign keys look after them.
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
     comparison = models.ForeignKey(
         Comparison, on_delete=models.CASCADE, related_name="claims", db_index=False
     )
     annotator = models.ForeignKey(User, on_delete=models.CASCADE, related_name="claims", db_index=False)
-    left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
-    right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    left = models.ForeignKey(
+        Completion, on_delete=models.RESTRICT, related_name="+", db_index=False, db_constraint=False
+    )
+    right = models.ForeignKey(
+        Completion, on_delete=models.RESTRICT, related_name="+", db_index=False, db_constraint=False
+    )
     token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.LIVE)
     claimed_at = models.DateTimeField(default=timezone.now)

@@ -70,18 +70,30 @@ class Judgment(models.Model):
     class SkipReason(models.TextChoices):
         NOT_MINE = "not_mine", _("Not my language or field")
 
-    # As with claims: no index that is not read.
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="judgments", db_index=False)
+    # As with claims: no index that is not read, and no foreign key that follows from the comparison's.
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="judgments", db_index=False, db_constraint=False
+    )
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="judgments")
     annotator = models.ForeignKey(User, on_delete=models.RESTRICT, related_name="judgments", db_index=False)
     verdict = models.CharField(max_length=10, choices=Verdict.choices)
     preferred = models.ForeignKey(
-        Completion, null=True, blank=True, on_delete=models.RESTRICT, related_name="+", db_index=False
+        Completion,
+        null=True,
+        blank=True,
+        on_delete=models.RESTRICT,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
     )
     strength = models.PositiveSmallIntegerField(null=True, blank=True, choices=Strength.choices)
     skip_reason = models.CharField(max_length=10, blank=True, choices=SkipReason.choices)
-    left = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
-    right = models.ForeignKey(Completion, on_delete=models.RESTRICT, related_name="+", db_index=False)
+    left = models.ForeignKey(
+        Completion, on_delete=models.RESTRICT, related_name="+", db_index=False, db_constraint=False
+    )
+    right = models.ForeignKey(
+        Completion, on_delete=models.RESTRICT, related_name="+", db_index=False, db_constraint=False
+    )
     sides_known = models.BooleanField(
         default=True, editable=False, help_text=_("Whether left and right are as the annotator saw them.")
     )

@@ -26,6 +26,17 @@ IMMUTABLE = {
     "annotate_snapshotpair_judgments": "",
 }
 
+# Table -> the columns whose values stay as they were written. Other columns of a row may change.
+LASTING = {
+    "annotate_comparison": ("project_id", "prompt_id", "first_id", "second_id"),
+    "annotate_claim": ("project_id", "comparison_id", "annotator_id", "left_id", "right_id"),
+    "annotate_judgment": (
+        "project_id", "comparison_id", "annotator_id", "verdict", "preferred_id", "strength", "left_id", "right_id",
+        "sides_known",
+    ),
+}  # fmt: skip
+LASTING_MESSAGE = "This was written once and does not change."
+
 # Rows are added, and neither changed nor deleted.
 TRAIL = "annotate_trailentry"
 
@@ -42,6 +53,11 @@ MISCOUNT = " OR ".join(
     for column, states in COUNTERS.items()
 )
 MISCOUNT_MESSAGE = "The counters of a comparison are the counts of its claims."
+
+# The tables whose rows show the two completions of their comparison, in its project. Foreign keys alone would let a
+# claim or a judgment show any completion. Those of an import are stored before their comparison, which then looks at them.
+SHOWING = ("annotate_claim", "annotate_judgment")
+MISSHOWN_MESSAGE = "A comparison is shown by its own two completions, in its own project."
 
 # What an annotator from a file may have, and may not: by trigger, the table, what does not fit, and the error.
 IMPORTED = {
@@ -69,6 +85,7 @@ def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     statements = list(others())
     if _has_imported(schema_editor):
         statements += imported_sqlite() if connection.vendor == "sqlite" else imported_postgresql()
+        statements += judged_sqlite() if connection.vendor == "sqlite" else judged_postgresql()
     if TRAIL in connection.introspection.table_names():  # not yet in the first migrations
         statements += trail()
     for statement in statements:
@@ -78,14 +95,16 @@ def install(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
 def remove(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Drop the triggers on SQLite, so that a table can be rebuilt. PostgreSQL alters tables in place."""
     if schema_editor.connection.vendor == "sqlite":
-        for statement in [*sqlite(), *imported_sqlite(), *keep_trail_sqlite()]:
+        for statement in [*sqlite(), *imported_sqlite(), *judged_sqlite(), *keep_trail_sqlite()]:
             if statement.startswith("DROP"):
                 schema_editor.execute(statement, params=None)
 
 
 def remove_imported(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Drop the triggers that ask for imported annotators, whose column is about to go."""
-    for name, (table, _misfit, _message) in IMPORTED.items():
+    """Drop the triggers that came with imported annotators, whose column is about to go."""
+    tables = {name: table for name, (table, _misfit, _message) in IMPORTED.items()}
+    tables |= {f"keep_{table}": table for table in LASTING} | {f"show_{table}": table for table in SHOWING}
+    for name, table in (tables | {"show_comparison": "annotate_comparison"}).items():
         on = f" ON {table}" if schema_editor.connection.vendor == "postgresql" else ""
         schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}{on}", params=None)
 
@@ -232,6 +251,80 @@ def imported_postgresql() -> Iterator[str]:
         yield (
             f"CREATE OR REPLACE TRIGGER {name} BEFORE INSERT ON {table} "
             f"FOR EACH ROW EXECUTE FUNCTION annotate_{name}()"
+        )
+
+
+# --- What is judged, and what was shown ---------------------------------------------------------------------------
+
+
+def misshown(row: str, comparison: str) -> str:
+    """Return the condition that a claim or a judgment does not show the completions of a comparison."""
+    sides = " OR ".join(
+        f"({row}.left_id = {comparison}.{one}_id AND {row}.right_id = {comparison}.{other}_id)"
+        for one, other in (("first", "second"), ("second", "first"))
+    )
+    return f"NOT ({row}.project_id = {comparison}.project_id AND ({sides}))"
+
+
+def shown_otherwise(row: str) -> str:
+    """Return the condition that a new claim or judgment does not fit its comparison, if that is there already."""
+    return (
+        f"EXISTS (SELECT 1 FROM annotate_comparison c WHERE c.id = {row}.comparison_id "
+        f"AND {misshown(row, 'c')} LIMIT 1)"
+    )
+
+
+def misshown_before(row: str) -> str:
+    """Return the condition that a claim or a judgment is there already that does not fit a new comparison."""
+    return " OR ".join(
+        f"EXISTS (SELECT 1 FROM {table} s WHERE s.comparison_id = {row}.id AND {misshown('s', row)} LIMIT 1)"
+        for table in SHOWING
+    )
+
+
+def judged_sqlite() -> Iterator[str]:
+    triggers = {f"show_{table}": (table, shown_otherwise("NEW")) for table in SHOWING}
+    triggers["show_comparison"] = "annotate_comparison", misshown_before("NEW")
+    for name, (table, rule) in triggers.items():
+        yield f"DROP TRIGGER IF EXISTS {name}"
+        yield (
+            f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH ROW WHEN {rule} "
+            f"BEGIN SELECT RAISE(ABORT, '{MISSHOWN_MESSAGE}'); END"
+        )
+    for table, columns in LASTING.items():
+        changed = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
+        yield f"DROP TRIGGER IF EXISTS keep_{table}"
+        yield (
+            f"CREATE TRIGGER keep_{table} BEFORE UPDATE OF {', '.join(columns)} ON {table} FOR EACH ROW "
+            f"WHEN {changed} BEGIN SELECT RAISE(ABORT, '{LASTING_MESSAGE}'); END"
+        )
+
+
+def judged_postgresql() -> Iterator[str]:
+    # By statement, as with `comparisons_fit_together`.
+    triggers = {f"show_{table}": (table, shown_otherwise("added")) for table in SHOWING}
+    triggers["show_comparison"] = "annotate_comparison", misshown_before("added")
+    for name, (table, rule) in triggers.items():
+        yield (
+            f"CREATE OR REPLACE FUNCTION annotate_{name}() RETURNS trigger LANGUAGE plpgsql "
+            "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off "
+            f"AS $$ BEGIN IF EXISTS (SELECT 1 FROM added WHERE {rule}) THEN RAISE EXCEPTION '{MISSHOWN_MESSAGE}' "
+            "USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NULL; END $$"
+        )
+        yield f"DROP TRIGGER IF EXISTS {name} ON {table}"
+        yield (
+            f"CREATE TRIGGER {name} AFTER INSERT ON {table} REFERENCING NEW TABLE AS added "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION annotate_{name}()"
+        )
+    yield (
+        "CREATE OR REPLACE FUNCTION annotate_keep_what_lasts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"RAISE EXCEPTION '{LASTING_MESSAGE}' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
+    for table, columns in LASTING.items():
+        changed = " OR ".join(f"OLD.{column} IS DISTINCT FROM NEW.{column}" for column in columns)
+        yield (
+            f"CREATE OR REPLACE TRIGGER keep_{table} BEFORE UPDATE OF {', '.join(columns)} ON {table} "
+            f"FOR EACH ROW WHEN ({changed}) EXECUTE FUNCTION annotate_keep_what_lasts()"
         )
 
 
