@@ -76,7 +76,7 @@ def _opinions(record: Record, options: list[Record]) -> list[Opinion]:
         return [Opinion(verdict="skip")]
     ids = [fields.name_of(option["id"]) for option in options]
     if answer == "accept" and len(accepted) == 1 and ids.count(accepted[0]) == 1:
-        return [Opinion(fields.chosen(ids.index(accepted[0]), len(ids)))]
+        return [fields.best(ids.index(accepted[0]), len(ids))]
     raise RecordError(_("accept must name one of the options."), "accept")
 
 
