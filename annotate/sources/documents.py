@@ -75,8 +75,11 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
         return None
     if _is_numbered(value):
         return list(value.values())
-    if len(value) < FEWEST_COLUMNS:
-        return None
+    return _join_columns(value) if len(value) >= FEWEST_COLUMNS else None
+
+
+def _join_columns(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the rows of columns, or of a table in one object."""
     if (rows := _rows_of_table(value)) is not None or explain_table(value):
         return rows
     columns = list(value.values())

@@ -20,7 +20,8 @@ ABOUT_BETTER = (
     "|helpful|harmless|honest|desirable"
 )
 WORDS = (
-    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|(dis)?liked|y[-_ ]?[wl]"
+    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|(dis)?liked"
+    "|y[-_ ]?[wl]"
 )
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
@@ -29,7 +30,7 @@ PREFERENCE = re.compile(
     re.IGNORECASE,
 )
 # Keys of a whole word, beside a completion: the reward of a trainer's log, and what a reader flagged.
-RATING = re.compile(r"rewards?|flag", re.IGNORECASE)
+RATING = re.compile(r"rewards?|advantages?|flag", re.IGNORECASE)
 # Keys of objects inside a record that name the better completion, or the worse one.
 INSIDE = re.compile(
     r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|preference|verdict|better|worse)"
@@ -105,7 +106,7 @@ def says_preference(record: Record) -> bool:
 
 
 def _names_better(key: str, value: object, depth: int = DEPTH) -> bool:
-    """Return whether an object, or one in a list, has a key that names the better completion. Tools are not looked at."""
+    """Return whether an object, or one in a list, has a key that names the better completion. Of tools none has."""
     if depth == 0 or key == "tools" or is_chat(value):
         return False
     if isinstance(value, list):

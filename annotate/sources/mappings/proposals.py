@@ -171,7 +171,8 @@ def _holds_names(column: str, records: Records, *, is_chosen: bool) -> bool:
         isinstance(value, str) and (len(value.split()) < 2 or read_verdict(value) is not None)
         for value in values
     )
-    return are_words and (is_chosen or AUTHORS.search(column) is not None)
+    is_always_same = len(values) > 1 and len({*map(str, values)}) == 1
+    return are_words and (is_chosen or is_always_same or AUTHORS.search(column) is not None)
 
 
 def _values(column: str, records: Records) -> list[Any]:

@@ -102,6 +102,7 @@ def test_a_pair_in_another_language_is_not_a_prompt(record: dict[str, Any]) -> N
         {"model_output": ["It is blue."], "baseline_output": "It is green."},
         {"completion": "Blue.", "reward": 0.5},
         {"output": "Blue.", "rewards": [1, 0]},
+        {"step": 1, "completion": "Blue.", "advantage": -0.5},
         {"output": "Blue.", "flag": "good"},
         {"response": "Blue.", "liked": True},
     ],

@@ -229,7 +229,12 @@ CASES: list[Case] = [
     ),
     (
         "prodigy",
-        {"text": "Sky?", "options": [*OPTIONS, {"id": 2, "text": "Grey."}], "accept": [1], "answer": "accept"},
+        {
+            "text": "Sky?",
+            "options": [*OPTIONS, {"id": 2, "text": "Grey."}],
+            "accept": [1],
+            "answer": "accept",
+        },
         [
             Candidate(
                 "Sky?",
