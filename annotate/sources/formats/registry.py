@@ -50,7 +50,7 @@ from annotate.sources.formats.trainers import (
 )
 
 FORMATS: tuple[Format, ...] = (
-    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
+    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.KTO, whetstone.PAIRS_TO_JUDGE),
     *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
     *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO, prodigy.CHOICE, prodigy.COMPARISON),
     *(sagemaker.EVALUATIONS, kili.CHATS, open_webui.FEEDBACK),
