@@ -198,7 +198,7 @@ def _check_opinion(opinion: Opinion, name: str, candidate: Candidate) -> Opinion
         rationale = clean_text(opinion.rationale, "rationale")
     except RefusalError as error:
         raise RowError(error.message) from error
-    return Opinion(scores, opinion.verdict, name, opinion.strength, rationale, seconds, _time(opinion.at))
+    return opinion._replace(annotator=name, rationale=rationale, at=_time(opinion.at))
 
 
 def _time(at: datetime | None) -> datetime | None:
@@ -290,12 +290,12 @@ def _best(opinions: Sequence[Opinion], count: int) -> int:
 
 
 def _opinion_on(pair: tuple[int, int], opinion: Opinion) -> PairOpinion | None:
-    """Return what an opinion says of two answers, or None if it does not score both."""
+    """Return what an opinion says of two answers, or None if it does not compare them."""
     preferred = strength = None
     verdict = opinion.verdict
     if not verdict:
         one, other = (opinion.scores[place] for place in pair)
-        if one is None or other is None:
+        if one is None or other is None or (one == other and opinion.names_best):
             return None
         verdict = Verdict.TIE if one == other else Verdict.PREFER
         if one != other:

@@ -29,7 +29,7 @@ from annotate.imports.states import (
 )
 from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Project, Prompt
 from annotate.models.conflicts import find_keys, find_named
-from annotate.text.chats import content_key
+from annotate.text.chats import EMPTY, content_key
 from primitives.text import printable
 
 FOUND = Comparison.Kind.STANDARD, Comparison.Kind.GOLD  # the kinds of comparisons that an import makes
@@ -340,7 +340,7 @@ def _key(item: Item) -> tuple[str, frozenset[str]]:
 
 def one_of(keys: Iterable[str]) -> Q:
     """Return the condition that a completion may have one of these keys. Messages are told apart by the caller."""
-    texts = {key for key in keys if not key.startswith("\0")}
+    texts = {key.removeprefix(EMPTY) for key in keys if key == EMPTY or not key.startswith("\0")}
     return Q(text__in=texts, messages__isnull=True) | Q(messages__isnull=False)
 
 

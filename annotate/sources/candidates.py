@@ -28,6 +28,7 @@ class Opinion(NamedTuple):
     `scores` has a number for each answer (higher is better, equal is a tie), or None where the annotator said nothing
     of it. `verdict` is empty, or "both_bad" or "skip" in place of the scores. `annotator` is the name or number in the
     file, and empty where the file has one annotator without a name.
+    `names_best` says that the scores name the best of several answers: equal scores of two others say nothing of them.
     """
 
     scores: tuple[float | None, ...] = ()
@@ -37,6 +38,7 @@ class Opinion(NamedTuple):
     rationale: str = ""
     seconds: float | None = None
     at: datetime | None = None
+    names_best: bool = False
 
 
 @dataclass

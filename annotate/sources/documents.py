@@ -69,10 +69,17 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
 
     A column is a list, as `datasets` has them, or an object with numbers as its keys, as pandas writes them. Its cells
     belong to rows by these keys, in whatever order they are. A list of objects is not a column: it is a chat, or a list
-    of records.
+    of records. Rows may also stand under their own numbers (pandas’ “index”).
     """
-    if not isinstance(value, dict) or len(value) < FEWEST_COLUMNS:
+    if not isinstance(value, dict):
         return None
+    if _is_numbered(value):
+        return list(value.values())
+    return _join_columns(value) if len(value) >= FEWEST_COLUMNS else None
+
+
+def _join_columns(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the rows of columns, or of a table in one object."""
     if (rows := _rows_of_table(value)) is not None or explain_table(value):
         return rows
     columns = list(value.values())
@@ -85,6 +92,14 @@ def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
     if any(isinstance(cell, dict) for column in columns for cell in column):
         return None
     return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _is_numbered(value: dict[str, Any]) -> bool:
+    """Return whether an object holds records under their numbers."""
+    return bool(value) and all(
+        key.isdecimal() and isinstance(row, dict) and not all(name.isdecimal() for name in row)
+        for key, row in value.items()
+    )
 
 
 def explain_table(value: Any) -> str:
@@ -202,6 +217,9 @@ def _long_object(window: "_Window") -> Iterator[str]:
         elif key == "data" and names and not found and window.begins("[["):
             found = True
             yield from _rows(window, names)
+        elif key.isdecimal() and window.peek() == "{":
+            found = True
+            yield _on_one_line(window.take())
         elif key == "columns":
             names = _names(window.take())
         else:

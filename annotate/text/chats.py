@@ -15,6 +15,7 @@ from django.utils.translation import override
 from annotate.text.images import fold
 
 Content = str | list[dict[str, Any]]
+EMPTY = "\0"  # the key of an empty text
 
 
 class Part(NamedTuple):
@@ -82,10 +83,10 @@ def as_completion(content: Content) -> str:
 def content_key(content: Content) -> str:
     """Return text by which contents are told apart: the text itself, or the messages as JSON behind a NUL.
 
-    No stored text holds a NUL.
+    No stored text holds a NUL. The key is never empty: that of an empty text is a NUL alone.
     """
     if isinstance(content, str):
-        return content
+        return content or EMPTY
     return "\0" + json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 

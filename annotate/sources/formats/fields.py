@@ -222,6 +222,11 @@ def chosen(place: int, count: int = 2) -> tuple[float, ...]:
     return tuple(1.0 if place == number else 0.0 for number in range(count))
 
 
+def best(place: int, count: int) -> Opinion:
+    """Return the opinion that one answer of `count` is the best. Of more than two, it says nothing of the others."""
+    return Opinion(chosen(place, count), names_best=count > 2)
+
+
 def ranked(ranks: Sequence[float]) -> tuple[float, ...]:
     """Return ranks, of which the lowest is best, as scores, of which the highest is: equal ranks are ties."""
     places = {rank: float(place) for place, rank in enumerate(sorted(set(ranks), reverse=True))}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from django.utils.translation import gettext_noop as noop
@@ -11,7 +12,7 @@ from annotate.sources.candidates import Candidate
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import PROMPTS, Format, Record
 from annotate.sources.formats.signs import FOREIGN_NOUN, says_foreign, stand_beside
-from annotate.sources.messages import is_chat, read_chat, read_content
+from annotate.sources.messages import is_chat, is_message, read_chat, read_content
 
 # Keys that say that a record is about completions: what would be lost if it became a prompt.
 ABOUT_BETTER = (
@@ -19,7 +20,8 @@ ABOUT_BETTER = (
     "|helpful|harmless|honest|desirable"
 )
 WORDS = (
-    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|y[-_ ]?[wl]"
+    "good|bad|pos|positive|neg|negative|win|lose|accepted|safe|unsafe|thumbs?|feedback|upvotes?|(dis)?liked"
+    "|y[-_ ]?[wl]"
 )
 NOUN = r"(?<![a-z])(answer|response|output|completion|generation|summary|candidate|model|text)"
 PREFERENCE = re.compile(
@@ -27,6 +29,15 @@ PREFERENCE = re.compile(
     rf"|{NOUN}(s$|[-_ ]?([0-9]|[abjkwl]$))|{FOREIGN_NOUN}[-_ ]*[0-9a-d]$",
     re.IGNORECASE,
 )
+# Keys of a whole word, beside a completion: the reward of a trainer's log, and what a reader flagged.
+RATING = re.compile(r"rewards?|advantages?|flag", re.IGNORECASE)
+# Keys of objects inside a record that name the better completion, or the worse one.
+INSIDE = re.compile(
+    r"(.*[-_ ])?(chosen|rejected|winner|loser|(dis)?preferred|preference|verdict|better|worse)"
+    r"([-_ ](answer|response|output|completion|model|option|text|index|idx|id))?",
+    re.IGNORECASE,
+)
+DEPTH, WIDTH = 3, 50  # of the objects that are looked into
 ANSWER = re.compile(NOUN, re.IGNORECASE)
 # Two texts under such keys are completions: “initial_response” and “revised_response”, or “gpt-4” and “llama-2”.
 COMPLETION = re.compile(
@@ -56,6 +67,8 @@ class _Signs(NamedTuple):
     """The signs in a key: that it is about which is better, is a completion, or is one if it holds several words."""
 
     is_preference: bool
+    is_rating: bool
+    is_inside: bool
     is_completion: bool
     is_completion_of_words: bool
 
@@ -64,6 +77,8 @@ class _Signs(NamedTuple):
 def _read_key(key: str) -> _Signs:
     return _Signs(
         PREFERENCE.search(key) is not None,
+        RATING.fullmatch(key) is not None,
+        INSIDE.fullmatch(key) is not None,
         COMPLETION.fullmatch(key) is not None,
         OF_WORDS.fullmatch(key) is not None,
     )
@@ -78,15 +93,37 @@ def says_preference(record: Record) -> bool:
         if not isinstance(key, str) or value in (None, ""):
             continue
         signs = _read_key(key[:KEY_LENGTH])
-        if signs.is_preference or says_foreign(key, value):
+        if signs.is_preference or signs.is_rating or says_foreign(key, value) or _names_better(key, value):
             return True
         if _is_several(key, value) or (key in CHATS and _rates_messages(value)):
             return True
-        if isinstance(value, str):
+        text = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(text, str):
             completions += signs.is_completion or (
-                signs.is_completion_of_words and len(value.split(maxsplit=1)) > 1
+                signs.is_completion_of_words and len(text.split(maxsplit=1)) > 1
             )
     return completions > 1
+
+
+def _names_better(key: str, value: object, depth: int = DEPTH) -> bool:
+    """Return whether an object, or one in a list, has a key that names the better completion. Of tools none has."""
+    if depth == 0 or key == "tools" or is_chat(value):
+        return False
+    if isinstance(value, list):
+        return any(_names_better("", item, depth - 1) for item in islice(value, WIDTH))
+    return isinstance(value, Mapping) and any(
+        isinstance(name, str)
+        and (
+            (_read_key(name[:KEY_LENGTH]).is_inside and _is_said(inner))
+            or _names_better(name, inner, depth - 1)
+        )
+        for name, inner in islice(value.items(), WIDTH)
+    )
+
+
+def _is_said(value: object) -> bool:
+    """Return whether a value is a name, a number, a text or messages: an object may describe a parameter."""
+    return is_chat(value) or is_message(value) or (isinstance(value, str | int | float) and value != "")
 
 
 def _rates_messages(value: object) -> bool:

@@ -19,8 +19,25 @@ from annotate.sources.formats.corpora import (
     vision,
 )
 from annotate.sources.formats.format import COMPARISONS, GOLD, JUDGED, PROMPTS, Format
-from annotate.sources.formats.judges import alpaca, arena, benchmarks, reward_models, vertex
-from annotate.sources.formats.tools import argilla, crowds, label_studio, prodigy, toloka
+from annotate.sources.formats.judges import (
+    alpaca,
+    arena,
+    arena_votes,
+    benchmarks,
+    reward_models,
+    vertex,
+    wildbench,
+)
+from annotate.sources.formats.tools import (
+    argilla,
+    crowds,
+    kili,
+    label_studio,
+    open_webui,
+    prodigy,
+    sagemaker,
+    toloka,
+)
 from annotate.sources.formats.trainers import (
     clouds,
     llama_factory,
@@ -33,12 +50,13 @@ from annotate.sources.formats.trainers import (
 )
 
 FORMATS: tuple[Format, ...] = (
-    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.PAIRS_TO_JUDGE, whetstone.KTO),
+    *(whetstone.EXPORT, whetstone.JUDGED_COMPARISONS, whetstone.KTO, whetstone.PAIRS_TO_JUDGE),
     *(label_studio.TASKS, label_studio.FLAT, label_studio.ITEMS, argilla.RECORDS, argilla.FLAT),
-    *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO, prodigy.CHOICE),
-    *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS),
+    *(crowds.MTURK, toloka.ASSIGNMENTS, crowds.POTATO, prodigy.CHOICE, prodigy.COMPARISON),
+    *(sagemaker.EVALUATIONS, kili.CHATS, open_webui.FEEDBACK),
+    *(arena.QUESTIONS, arena.BATTLES, arena.COLUMNS, arena_votes.LOGS, wildbench.PAIRWISE),
     *(alpaca.EVAL, alpaca.FARM, benchmarks.PANDALM, benchmarks.AUTO_J, benchmarks.LLMBAR),
-    *(reward_models.LISTS, reward_models.PROMETHEUS, reward_models.JUDGELM),
+    *(reward_models.LISTS, reward_models.PROMETHEUS, reward_models.JUDGELM, reward_models.GALLERY),
     *(vertex.AUTOSXS, vertex.PAIRWISE),
     *(
         ratings.ULTRAFEEDBACK,
@@ -53,7 +71,7 @@ FORMATS: tuple[Format, ...] = (
     *(threads.STACK_EXCHANGE, threads.SHP, threads.WEBGPT, threads.SAFE),
     *(safety.BEAVERTAILS, safety.CVALUES, safety.ALIGN_ANYTHING),
     *(summaries.PAIRS, summaries.AXIS, trees.OASST),
-    *(lists.GPT4_LLM, lists.FINE_GRAINED, vision.RLHF_V, vision.VLFEEDBACK),
+    *(lists.GPT4_LLM, lists.MIX, lists.FINE_GRAINED, vision.RLHF_V, vision.VLFEEDBACK),
     *(openai.PREFERENCES, clouds.NOVA, clouds.GEMINI, clouds.VERTEX, paddle.PREFERENCES),
     *(transcripts.HH, transcripts.NEMO, others.AXOLOTL, others.SWIFT, others.TURBO, others.MEDICAL),
     *(

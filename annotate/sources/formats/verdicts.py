@@ -95,7 +95,7 @@ def read_verdict(value: object, answers: Sequence[str] = ()) -> Opinion | None:
     if bare in BOTH_BAD or bare in SKIPS:
         return Opinion(verdict="both_bad" if bare in BOTH_BAD else "skip")
     if names.count(word) == 1:
-        return Opinion(fields.chosen(names.index(word), len(names)))
+        return fields.best(names.index(word), len(names))
     return _read_side(word, _places(names)) if not names or len(names) == 2 else None
 
 
@@ -137,7 +137,7 @@ def read_writer(value: object, policies: Sequence[object]) -> Opinion | None:
     """Return the opinion that the name of a completion's author says, or None if it is not that of just one."""
     if not isinstance(value, str) or list(policies).count(value) != 1:
         return None
-    return Opinion(fields.chosen(policies.index(value), len(policies)))
+    return fields.best(policies.index(value), len(policies))
 
 
 def read_winner(value: object, answers: Sequence[str], policies: Sequence[object]) -> Opinion | None:

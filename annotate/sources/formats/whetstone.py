@@ -12,6 +12,7 @@ from annotate.sources.errors import RecordError
 from annotate.sources.formats import fields
 from annotate.sources.formats.format import COMPARISONS, JUDGED, Format, Record
 from annotate.sources.formats.signs import holds_verdict
+from annotate.sources.formats.verdicts import read_verdict
 from annotate.sources.messages import as_answer, read_content
 
 # --- Prompts and pairs to judge ----------------------------------------------------------------------------------
@@ -28,8 +29,10 @@ def _fits(record: Record) -> bool:
     """Return whether a record is of the format, also a prompt of it alone: it has no other keys then."""
     if "prompt" not in record or {"chosen", "rejected"} & record.keys():
         return False
-    if {*COMPLETIONS} & record.keys() and holds_verdict(record, *KEYS):
-        return False  # it says which one is better, in a way of its own
+    if {*COMPLETIONS} & record.keys():
+        others = {key: value for key, value in record.items() if key not in KEYS}
+        if holds_verdict(others) or any(read_verdict(value, COMPLETIONS) for value in others.values()):
+            return False  # it says which one is better, in a way of its own
     return bool(SIGNS & record.keys()) or ("metadata" in record and record.keys() <= {*KEYS})
 
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from annotate.sources.formats.signs import FOREIGN, FOREIGN_ANSWER, HINT, VERDICT
 from annotate.sources.formats.verdicts import CALLED, LOSER, read_verdict
 from annotate.sources.mappings.mapping import MISSING, PAIRS, ROLES, SAYINGS, find_value
-from annotate.sources.messages import is_chat
+from annotate.sources.messages import is_chat, is_message
 
 # Of a file with one message of a conversation a row, such as Open-Assistant's.
 OF_FLAT_MESSAGES = {"message_id", "parent_id", "role", "text"}
@@ -111,6 +111,7 @@ def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
             continue  # the columns say already which one is better, or there are none
         more = [POLICIES_OF_CHOSEN.get(role, "")] if "chosen" in found else []
         named = [plain[name] for name in (*names, *more) if name in plain]
+        named = [name for name in named if role != "id" or not _is_shared(name, records)]
         if column := next((name for name in named if name not in found.values()), ""):
             found[role] = column
     _keep_one_saying(found)
@@ -119,6 +120,12 @@ def propose(columns: Iterable[str], records: Records = ()) -> dict[str, str]:
     if "prompt" not in found:
         found |= _find_prompt(known, found, records[:VALUES])
     return {role: found[role] for role in ROLES if role in found}
+
+
+def _is_shared(column: str, records: Records) -> bool:
+    """Return whether an id inside an object is that of something else, such as a model: several rows have it."""
+    values = [str(value) for value in _values(column, records[:VALUES])]
+    return "." in column and len(set(values)) < len(values)
 
 
 def _plain(name: str) -> str:
@@ -164,7 +171,8 @@ def _holds_names(column: str, records: Records, *, is_chosen: bool) -> bool:
         isinstance(value, str) and (len(value.split()) < 2 or read_verdict(value) is not None)
         for value in values
     )
-    return are_words and (is_chosen or AUTHORS.search(column) is not None)
+    is_always_same = len(values) > 1 and len({*map(str, values)}) == 1
+    return are_words and (is_chosen or is_always_same or AUTHORS.search(column) is not None)
 
 
 def _values(column: str, records: Records) -> list[Any]:
@@ -207,7 +215,7 @@ def _is_called(stem: str) -> bool:
 
 def _holds_texts(values: Sequence[Any]) -> bool:
     """Return whether values are messages or texts, one of which at least is more than a word."""
-    return all(isinstance(value, str | list | Mapping) for value in values) and any(
+    return all(isinstance(value, str | list) or is_message(value) for value in values) and any(
         not isinstance(value, str) or len(value.split()) > 1 or not value.isascii() for value in values
     )
 

@@ -75,6 +75,13 @@ def test_a_pair_without_an_opinion_is_left_out_and_counted():
     assert items[0].left_out == {"unjudged": 2}
 
 
+def test_who_names_the_best_says_nothing_of_two_others():
+    items = judged(Opinion((0, 1, 0), annotator="maria", names_best=True), answers=THREE)
+    assert pairs_of(items) == ["ab", "bc"]
+    assert [said(item) for item in items] == [[("maria", "prefer", 1, None)], [("maria", "prefer", 0, None)]]
+    assert items[0].left_out == {"unjudged": 1}
+
+
 def test_the_latest_opinion_of_an_annotator_counts():
     old = Opinion((1, 0), annotator="maria", at=datetime(2024, 1, 1, tzinfo=UTC))
     new = Opinion((0, 1), annotator="maria", at=datetime(2024, 1, 2, tzinfo=UTC))

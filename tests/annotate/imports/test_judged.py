@@ -65,6 +65,18 @@ def test_each_annotator_of_a_file_has_a_judgment(project, make_member):
     assert queue.claim(project, make_member("anna", "annotator")) is None
 
 
+def test_an_empty_completion_may_be_the_preferred_one(project):
+    said = candidate(Opinion((1, 0), annotator="maria"), answers=("", "b"))
+    items = expand(said, Choices("judged", empty_completions=True))
+    for expected in ({"prompts": 1, "judged": 1, "judgments": 1}, {"duplicates": 1}):
+        assert dict(write(project, list(enumerate(items, start=1)), "import 1").counts) == expected
+    [judgment] = Judgment.objects.select_related("preferred")
+    assert (judgment.verdict, judgment.preferred.text) == ("prefer", "")
+    gold = expand(candidate(Opinion((1, 0)), answers=("", "c")), Choices("gold", empty_completions=True))
+    write(project, list(enumerate(gold, start=1)), "import 2")
+    assert Comparison.objects.get(kind="gold").gold_preferred.text == ""
+
+
 def test_the_same_file_again_doubles_nothing(project):
     bring_in(project, THREE_VERDICTS)
     before = list(Judgment.objects.values()), list(Claim.objects.values()), list(Comparison.objects.values())

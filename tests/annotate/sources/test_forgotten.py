@@ -95,6 +95,29 @@ def test_a_pair_in_another_language_is_not_a_prompt(record: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     "said",
     [
+        {"extra_info": {"chosen": "It is blue.", "rejected": "It is green."}},
+        {"meta": {"chosen": {"role": "assistant", "content": "Blue."}}},
+        {"parsed": {"winner": "m1"}, "model_output": ["Blue."]},
+        {"info": [{"preferred_response": "Blue."}]},
+        {"model_output": ["It is blue."], "baseline_output": "It is green."},
+        {"completion": "Blue.", "reward": 0.5},
+        {"output": "Blue.", "rewards": [1, 0]},
+        {"step": 1, "completion": "Blue.", "advantage": -0.5},
+        {"output": "Blue.", "flag": "good"},
+        {"response": "Blue.", "liked": True},
+    ],
+    ids=str,
+)
+def test_a_preference_in_any_shape_is_not_a_prompt(said: dict[str, Any]) -> None:
+    assert find_format([{"prompt": "Sky?", **said}]) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"extra_info": {"preferred_language": "en", "answer": "blue"}, "reward_model": {"style": "rule"}},
+        {"tools": [{"function": {"name": "f", "parameters": {"properties": {"preference": {"type": "x"}}}}}]},
+        {"meta": {"winner": "", "chosen": None, "better": {}}, "flag": "", "model_output": "It is blue."},
         {"tag_1": "sky", "tag_2": "color", "größe": "2", "straße": "x"},
         {"段落1": "天空是蓝色的。草是绿色的。", "段落2": "海是蓝色的。沙是黄色的。"},
         {"catégorie_1": "ciel", "catégorie_2": "mer"},
@@ -114,7 +137,7 @@ def test_what_says_other_things_leaves_a_prompt_alone(said: dict[str, Any]) -> N
     [
         (
             "whetstone",
-            {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "logprob": -3.0},
+            {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "logprob": -3.0, "x": "y"},
         ),
         (
             "alpaca-farm",
@@ -133,6 +156,15 @@ def test_other_comparisons_may_say_other_things(name: str, record: dict[str, Any
     found = find_format([record])
     assert found is not None
     assert (found.name, found.becomes) == (name, "comparisons")
+
+
+def test_a_verdict_in_words_beside_completions_is_read() -> None:
+    record = {"prompt": "Sky?", "completion_a": "Blue.", "completion_b": "Green.", "label": "B"}
+    found = find_format([record])
+    assert found is not None
+    [candidate] = found.rows(record)
+    assert (found.becomes, candidate.opinions[0].scores) == ("judged", (0.0, 1.0))
+    assert find_format([{**record, "label": "", "said": "B is better"}]) is None
 
 
 @pytest.mark.parametrize(

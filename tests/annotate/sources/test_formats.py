@@ -20,6 +20,7 @@ from tests.annotate.sources.cases import (
     judges,
     more,
     own,
+    platforms,
     safety,
     tools,
     trainers,
@@ -27,7 +28,7 @@ from tests.annotate.sources.cases import (
 
 pytestmark = pytest.mark.once  # files, which no database sees
 
-FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own, more)
+FAMILIES = (trainers, clouds, corpora, safety, judges, tools, crowds, own, more, platforms)
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
 BY_NAME = {format.name: format for format in FORMATS}
 

@@ -150,6 +150,17 @@ def test_columns_of_pandas_are_joined_by_their_keys():
     ]
 
 
+def test_records_under_their_numbers_are_rows() -> None:
+    rows = [{"prompt": "p0", "chosen": "a"}, {"prompt": "p1", "rejected": "b"}]
+    for document in ({"0": rows[0], "1": rows[1]}, {"7": rows[0], "12": rows[1]}):
+        assert read(dump(document), "index.json")[0] == rows
+    config = {"train": rows[0], "test": rows[1]}
+    assert read(dump(config), "config.json")[0] == [config]
+    long = {str(number): {"prompt": "p" * 1_000_000, "n": number} for number in range(9)}
+    with as_lines(io.BytesIO(dump(long)), "long.json", LIMIT) as found:
+        assert [json.loads(line)["n"] for line in found.file] == [*range(9)]
+
+
 def test_rows_whose_texts_are_cut_are_not_read() -> None:
     rows = [{"row": {"prompt": "Sk", "chosen": "b"}, "truncated_cells": ["prompt"]}]
     with pytest.raises(FileError, match="The viewer has cut texts"):

@@ -84,6 +84,16 @@ def test_the_prompt_is_the_first_text_if_no_name_says_it() -> None:
     assert proposed(record) == {"prompt": "was.gefragt", "id": "key"}
 
 
+def test_objects_are_not_completions_and_a_shared_id_is_no_id() -> None:
+    record = {"0.gold": "x", "0": {"gold": {"text": BLUE}}, "1": {"gold": {"text": GREEN}}, "q": "Sky is?"}
+    assert "completion_a" not in propose(["0.gold", "1.gold", "q"], [record])
+    judged = [{"q": "Sky is?", "answer1": "m1", "answer2": "m2"}] * 2
+    assert propose(["q", "answer1", "answer2"], judged) == {"prompt": "q"}
+    asked = [{"prompt": "Sky is?", "model": {"id": "m"}, "row": {"id": number}} for number in range(3)]
+    assert propose(["prompt", "model.id"], asked) == {"prompt": "prompt"}
+    assert propose(["prompt", "row.id"], asked) == {"prompt": "prompt", "id": "row.id"}
+
+
 # --- Parts of a record -------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
-"""Collections whose completions stand in lists or numbered keys: GPT-4-LLM and Fine-Grained RLHF."""
+"""Collections whose completions stand in lists or numbered keys: GPT-4-LLM, MixInstruct and Fine-Grained RLHF."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from django.utils.translation import gettext as _
@@ -43,6 +43,58 @@ GPT4_LLM = Format(
     ),
     _read_scored,
 )
+
+
+# --- MixInstruct -------------------------------------------------------------------------------------------------
+
+COMPARED = "cmp_results"
+WORDS = {
+    "A is better": Opinion(fields.chosen(0)),
+    "B is better": Opinion(fields.chosen(1)),
+    "Same good": Opinion((0.5, 0.5)),
+    "Same bad": Opinion(verdict="both_bad"),
+}
+
+
+def _fits_mix(record: Record) -> bool:
+    return (
+        fields.has_texts(record, "instruction", "input")
+        and fields.are_objects(record.get("candidates"), "model", "text")
+        and isinstance(fields.cell(record.get(COMPARED)), Mapping)
+    )
+
+
+def _read_mix(record: Record) -> Iterator[Candidate]:
+    """Yield each two candidates that were compared, by the names of their models: “m1,m2”."""
+    candidates = {fields.name_of(item["model"]): item for item in fields.objects(record, "candidates")}
+    asked = (record["instruction"], record["input"])
+    compared = fields.cell(record[COMPARED])
+    for names, word in compared.items():  # type: ignore[attr-defined]
+        pair = names.split(",")
+        if (
+            len(pair) != 2
+            or not {*pair} <= candidates.keys()
+            or not isinstance(word, str)
+            or word not in WORDS
+        ):
+            raise RecordError(
+                _("%(name)s must say of two models %(values)s.")
+                % {"name": COMPARED, "values": ", ".join(WORDS)},
+                COMPARED,
+            )
+        found = fields.candidate(
+            record,
+            ("instruction", "input", "candidates", COMPARED),
+            "\n".join(text for text in asked if text.strip()),
+            [Answer(fields.text(candidates[name], "text"), name) for name in pair],
+            [WORDS[word]],
+        )
+        if len(compared) > 1 and found.external_id:  # type: ignore[arg-type]
+            found.external_id, found.prompt_external_id = f"{found.external_id}/{names}", found.external_id
+        yield found
+
+
+MIX = Format("mix-instruct", noop("MixInstruct (LLM-Blender)"), JUDGED, _fits_mix, _read_mix)
 
 
 # --- Fine-Grained RLHF -------------------------------------------------------------------------------------------

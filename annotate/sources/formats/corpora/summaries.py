@@ -69,8 +69,7 @@ def _read_pair(record: Record) -> Candidate:
     choice = fields.number(record["choice"], "choice")
     if choice not in range(len(summaries)):
         raise RecordError(_("choice names no summary."), "choice")
-    opinion = Opinion(
-        fields.chosen(int(choice), len(summaries)),
+    opinion = fields.best(int(choice), len(summaries))._replace(
         annotator=fields.name_of(record.get("worker")),
         strength=_strength(record),
     )

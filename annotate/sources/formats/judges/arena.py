@@ -89,9 +89,7 @@ def _read_battle(record: Record) -> Candidate:
         raise RecordError(
             _("winner must be %(values)s.") % {"values": "model_a, model_b, tie, tie (bothbad)"}, "winner"
         )
-    opinion = Opinion(
-        verdict.scores,
-        verdict.verdict,
+    opinion = verdict._replace(
         annotator="/".join(map(str, name)) if isinstance(name, list) else fields.name_of(name),
         at=fields.moment(record.get(time)),
     )

@@ -1,6 +1,6 @@
-"""Benchmarks and training data of reward models and judges: RewardBench 2, RM-Bench, Prometheus and JudgeLM."""
+"""Benchmarks and training data of reward models and judges: RewardBench 2, RM-Bench, RM-Gallery and others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -13,6 +13,7 @@ from annotate.sources.formats import fields
 from annotate.sources.formats.format import JUDGED, Format, Record
 from annotate.sources.formats.pairs import CHOSEN
 from annotate.sources.formats.verdicts import read_verdict
+from annotate.sources.messages import is_chat, read_chat
 
 # --- RewardBench 2 and RM-Bench ----------------------------------------------------------------------------------
 
@@ -123,3 +124,46 @@ def _read_judgelm(record: Record) -> Candidate:
 
 
 JUDGELM = Format("judgelm", noop("JudgeLM"), JUDGED, _fits_judgelm, _read_judgelm)
+
+
+# --- RM-Gallery --------------------------------------------------------------------------------------------------
+
+LABELS = {"chosen": 1.0, "rejected": 0.0}
+
+
+def _outputs(record: Record) -> list[Record]:
+    """Return the answers of a sample of which each has a label; none if it is something else."""
+    outputs = record.get("output")
+    found = [item["answer"] for item in outputs] if fields.are_objects(outputs, "answer") else []  # type: ignore[union-attr]
+    return found if fields.are_objects(found, "content", "label") else []
+
+
+def _fits_gallery(record: Record) -> bool:
+    outputs = _outputs(record)
+    return (
+        is_chat(record.get("input"))
+        and len(outputs) > 1
+        and all(
+            isinstance(item["label"], Mapping) and fields.name_of(item["label"].get("preference")) in LABELS
+            for item in outputs
+        )
+    )
+
+
+def _read_gallery(record: Record) -> Candidate:
+    outputs = _outputs(record)
+    scores = tuple(LABELS[item["label"]["preference"]] for item in outputs)
+    return fields.candidate(
+        record,
+        ("input", "output", "unique_id", "metadata"),
+        read_chat(record["input"], "input"),
+        [
+            Answer(fields.text(item, "content"), fields.name_of(item["label"].get("model")))
+            for item in outputs
+        ],
+        [Opinion(scores, names_best=len(scores) > 2)],
+        external_id=fields.name_of(record.get("unique_id")),
+    )
+
+
+GALLERY = Format("rm-gallery", noop("RM-Gallery"), JUDGED, _fits_gallery, _read_gallery)

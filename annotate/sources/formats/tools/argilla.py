@@ -116,12 +116,8 @@ def _opinion(user: str, answers: Sequence[tuple[str, Any]], texts: Texts) -> Opi
             "responses",
         )
     [opinion] = found
-    return Opinion(
-        opinion.scores,
-        opinion.verdict,
-        user,
-        opinion.strength or strength,
-        "\n".join(filter(None, notes)),
+    return opinion._replace(
+        annotator=user, strength=opinion.strength or strength, rationale="\n".join(filter(None, notes))
     )
 
 
@@ -139,7 +135,7 @@ def _read_answer(question: str, value: object, names: Sequence[str]) -> Opinion 
         return read_answer(question, value, names)
     if isinstance(value, bool) or not isinstance(value, int) or not BEST.search(question):
         return None
-    chosen = Opinion(fields.chosen(value - 1, len(names))) if 1 <= value <= len(names) else None
+    chosen = fields.best(value - 1, len(names)) if 1 <= value <= len(names) else None
     return check_question(question, chosen)
 
 

@@ -48,14 +48,11 @@ def _read_batch(record: Record) -> Candidate:
     others = {name: value for name, value in said.items() if name not in used and value not in (None, "")}
     written = list(others.values())
     rationale = written[0] if len(written) == 1 and isinstance(written[0], str) else ""
-    opinion = Opinion(
-        verdict.scores,
-        verdict.verdict,
-        fields.name_of(record["WorkerId"]),
-        verdict.strength,
-        rationale,
-        fields.seconds(record.get("WorkTimeInSeconds")),
-        fields.moment(record.get("SubmitTime")),
+    opinion = verdict._replace(
+        annotator=fields.name_of(record["WorkerId"]),
+        rationale=rationale,
+        seconds=fields.seconds(record.get("WorkTimeInSeconds")),
+        at=fields.moment(record.get("SubmitTime")),
     )
     metadata = {**(fields.rest(inputs, *texts.used) or {}), **({} if rationale else others)}
     metadata |= {
@@ -130,9 +127,7 @@ def _read_potato(record: Record) -> Candidate:
     behaviour = record.get("behavioral_data")
     spent = behaviour.get("time_spent") if isinstance(behaviour, Mapping) else None
     annotator = fields.name_of(record.get("user_id", record.get("user")))
-    opinions = [
-        Opinion(found.scores, found.verdict, annotator, found.strength, rationale, fields.seconds(spent))
-    ]
+    opinions = [found._replace(annotator=annotator, rationale=rationale, seconds=fields.seconds(spent))]
     external_id = fields.name_of(record.get("instance_id", record.get("id")))
     return texts.candidate(record, (*ABOUT_INSTANCE, *labels, "id"), opinions, external_id=external_id)
 

@@ -136,14 +136,11 @@ def _note(name: str, value: Mapping[str, Any]) -> str:
 def _by(opinion: Opinion, annotator: object, source: Mapping[str, Any], rationale: str = "") -> Opinion:
     if isinstance(annotator, Mapping):
         annotator = annotator.get("email") or annotator.get("id")
-    return Opinion(
-        opinion.scores,
-        opinion.verdict,
-        fields.name_of(annotator),
-        opinion.strength,
-        rationale,
-        fields.seconds(source.get("lead_time")),
-        fields.moment(source.get("created_at")),
+    return opinion._replace(
+        annotator=fields.name_of(annotator),
+        rationale=rationale,
+        seconds=fields.seconds(source.get("lead_time")),
+        at=fields.moment(source.get("created_at")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Prodigy: tasks with options, of which an annotator accepts one."""
+"""Prodigy: tasks with options, of which an annotator accepts one, and two outputs that are compared."""
 
 from collections.abc import Sequence
 
@@ -76,8 +76,62 @@ def _opinions(record: Record, options: list[Record]) -> list[Opinion]:
         return [Opinion(verdict="skip")]
     ids = [fields.name_of(option["id"]) for option in options]
     if answer == "accept" and len(accepted) == 1 and ids.count(accepted[0]) == 1:
-        return [Opinion(fields.chosen(ids.index(accepted[0]), len(ids)))]
+        return [fields.best(ids.index(accepted[0]), len(ids))]
     raise RecordError(_("accept must name one of the options."), "accept")
 
 
 CHOICE = Format("prodigy", noop("Prodigy (choice)"), JUDGED, _fits, _read, fits_together=_are_of_prompts)
+
+
+# --- Two outputs -------------------------------------------------------------------------------------------------
+
+SIDES = ("accept", "reject")  # keys of the outputs: the answer is the one that was preferred
+
+
+def _mapped(record: Record) -> dict[str, str]:
+    """Return which of the two files each output is from: A or B."""
+    mapping = record.get("mapping")
+    found = {str(side): str(place) for place, side in mapping.items()} if isinstance(mapping, dict) else {}
+    return found if {*found} == {*SIDES} and {*found.values()} == {"A", "B"} else {}
+
+
+def _fits_comparison(record: Record) -> bool:
+    return (
+        isinstance(record.get("answer"), str)
+        and bool(_mapped(record))
+        and all(isinstance(record.get(side), dict) and _text_of(record[side]) for side in SIDES)
+        and isinstance(record.get("input"), dict)
+        and bool(find_prompt(record["input"], ()))
+    )
+
+
+def _text_of(output: Record) -> str:
+    """Return the key of an output's only text, or an empty text."""
+    found = [key for key, value in output.items() if isinstance(value, str)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _read_comparison(record: Record) -> Candidate:
+    """Return the outputs of A and B. What was ignored says nothing of them."""
+    mapped, answer = _mapped(record), record["answer"]
+    sides = sorted(SIDES, key=lambda side: mapped[side])
+    if answer not in (*SIDES, "ignore"):
+        values = ", ".join((*SIDES, "ignore"))
+        raise RecordError(_("%(name)s must be %(values)s.") % {"name": "answer", "values": values}, "answer")
+    said = Opinion(verdict="skip") if answer == "ignore" else Opinion(fields.chosen(sides.index(answer)))
+    who = next((key for key in WHO if fields.name_of(record.get(key))), "")
+    prompt = find_prompt(record["input"], ())
+    return fields.candidate(
+        record,
+        ("input", "mapping", *SIDES, *WHO, *ABOUT),
+        fields.prompt_of(record["input"], prompt),
+        [Answer(record[side][_text_of(record[side])], mapped[side]) for side in sides],
+        [
+            said._replace(
+                annotator=fields.name_of(record.get(who)), at=fields.moment(record.get("_timestamp"))
+            )
+        ],
+    )
+
+
+COMPARISON = Format("prodigy-compare", noop("Prodigy (compare)"), JUDGED, _fits_comparison, _read_comparison)

@@ -74,7 +74,7 @@ def _read_nova(record: Record) -> Candidate:
         ("schemaVersion", "system", "messages"),
         [*_system(record.get("system"), "system"), *read_chat(chat, "messages")],
         [Answer(as_answer(answer, "candidates")) for answer in answers],
-        [Opinion(tuple(LABELS[label] for label in labels))],
+        [Opinion(tuple(LABELS[label] for label in labels), names_best=len(labels) > 2)],
     )
 
 

@@ -229,6 +229,22 @@ CASES: list[Case] = [
     ),
     (
         "prodigy",
+        {
+            "text": "Sky?",
+            "options": [*OPTIONS, {"id": 2, "text": "Grey."}],
+            "accept": [1],
+            "answer": "accept",
+        },
+        [
+            Candidate(
+                "Sky?",
+                (*OPTION_ANSWERS, Answer("Grey.", metadata={"id": 2})),
+                (Opinion((0.0, 1.0, 0.0), names_best=True),),
+            )
+        ],
+    ),
+    (
+        "prodigy",
         {"input": {"prompt": "Sky?"}, "options": OPTIONS, "accept": [], "answer": "ignore", "topic": "x"},
         [Candidate("Sky?", OPTION_ANSWERS, (Opinion(verdict="skip"),), metadata={"topic": "x"})],
     ),

@@ -191,9 +191,20 @@ WHETSTONE += [
         "whetstone-kto",
         {
             **{"prompt": "Sky?", "completion": "Blue.", "label": True, "both_bad": False, "policy": "m1"},
-            **{"completion_id": 4, "comparison": 5, "external_id": "c5", "metadata": "{}"},
+            **{"completion_id": 4, "comparison": 5, "external_id": "c5", "metadata": "{}", "tools": None},
+            **{"prompt_id": 3, "prompt_external_id": "p3", "prompt_metadata": '{"x": 1}'},
         },
-        [Candidate("Sky?", (Answer("Blue.", "m1"),), (Opinion((1.0,)),), external_id="c5", metadata={})],
+        [
+            Candidate(
+                "Sky?",
+                (Answer("Blue.", "m1"),),
+                (Opinion((1.0,)),),
+                external_id="c5",
+                metadata={},
+                prompt_external_id="p3",
+                prompt_metadata={"x": 1},
+            )
+        ],
     ),
 ]
 
