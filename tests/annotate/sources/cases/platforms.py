@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from annotate.sources.candidates import Answer, Candidate, Opinion
+from annotate.sources.formats.judges.arena_votes import pseudonym
 from tests.annotate.sources.cases import BLUE_GREEN, FIRST, SECOND, SKY, TIE, Case, assistant, user
 
 NAMED = (Answer("Blue.", "m1"), Answer("Green.", "m2"))
@@ -158,7 +159,7 @@ def vote(kind: str) -> dict[str, Any]:
     }
 
 
-VOTER = "37fcff24bf62"
+VOTER = pseudonym("192.0.2.1")
 WILD = {
     "session_id": "s",
     "history": "USER: Hi\n\nASSISTANT: Hello\n\n",
