@@ -55,7 +55,7 @@ MISCOUNT = " OR ".join(
 MISCOUNT_MESSAGE = "The counters of a comparison are the counts of its claims."
 
 # The tables whose rows show the two completions of their comparison, in its project. Foreign keys alone would let a
-# claim or a judgment show any completion. Those of an import are stored before their comparison, which then looks at them.
+# claim or a judgment show any completion. Those of an import are stored before their comparison, which looks at them.
 SHOWING = ("annotate_claim", "annotate_judgment")
 MISSHOWN_MESSAGE = "A comparison is shown by its own two completions, in its own project."
 

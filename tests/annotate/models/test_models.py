@@ -141,7 +141,7 @@ def test_a_comparison_keeps_its_completions(judged: Judgment) -> None:
 
 @pytest.fixture
 def misfits(judged: Judgment, owner: Any) -> list[dict[str, Any]]:
-    """What a claim or a judgment of the judged comparison must not show, by its columns."""
+    """Return columns of claims or judgments that do not fit the judged comparison."""
     next_one = Comparison.objects.exclude(pk=judged.comparison_id).get()
     right = {"project": judged.project, "comparison": judged.comparison, "annotator": owner}
     sides = {"left": judged.left, "right": judged.right}
@@ -188,9 +188,7 @@ def test_a_new_comparison_fits_what_shows_it_already(
 
     def store(parts: dict[str, Any]) -> None:
         make({key: value for key, value in parts.items() if key != "comparison"} | {"comparison_id": pk})
-        Comparison.objects.create(
-            pk=pk, project=old.project, prompt=old.prompt, first=first, second=second
-        )
+        Comparison.objects.create(pk=pk, project=old.project, prompt=old.prompt, first=first, second=second)
 
     fitting = misfits[0] | {"left": second, "right": first}
     assert refuses(lambda: store(fitting | {"left": judged.left}))
