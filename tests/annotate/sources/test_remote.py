@@ -194,11 +194,14 @@ def test_a_trickle_ends_at_the_deadline(hub, trickle):
     assert time.monotonic() - began < 4
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:1::a00:1", "2002:a00:1::1", "2001:0:a00:1::",
-     "::ffff:0:127.0.0.1", "224.0.0.1", "ff02::1", "fec0::1", "0.0.0.0", "192.0.0.192"],
-)  # fmt: skip
+PRIVATE = [
+    *("::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:1::a00:1", "2002:a00:1::1"),
+    *("2001:0:a00:1::", "::ffff:0:127.0.0.1", "224.0.0.1", "ff02::1"),
+    *("fec0::1", "0.0.0.0", "192.0.0.192"),
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
 def test_no_address_hides_one_of_a_private_network(address):
     with pytest.raises(FileError, match="is not on the public network"):
         remote.public_address(address, 443)
