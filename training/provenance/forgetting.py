@@ -33,11 +33,12 @@ from annotate.models import (
     SnapshotRating,
     TrailEntry,
     User,
+    prompt_columns,
 )
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
 from training.engine.rundir import to_json
-from training.models import Round, RoundEvent
+from training.models import DryRun, MergedWeights, Round, RoundEvent
 from training.provenance.consequences import Consequences, Target, find_consequences
 from training.provenance.retraining import retrain_next
 from training.standings.probed import names_people, rename_people
@@ -47,6 +48,7 @@ from training.storage.folders import Folder
 logger = logging.getLogger(__name__)
 
 FORGOTTEN = "(forgotten)"  # in place of a name in the trail
+CHOSEN = "annotator"  # the detail of an export's entry that names annotators
 AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
 JUDGED_FILES = (
@@ -89,6 +91,7 @@ def _forget(target: Target) -> None:
     for folder in reports:
         files.setdefault(folder, set())
     _drop_pairs(target)
+    _drop_looks(target)
     if target.person is not None:
         _drop_person(target, target.person)
     if target.upload is not None:
@@ -167,6 +170,17 @@ def _drop_pairs(target: Target) -> None:
             held.model._default_manager.filter(pk__in=some).delete()
 
 
+def _drop_looks(target: Target) -> None:
+    """Remove what was only looked at: dry runs, which show a pair or a prompt, and trials of what is forgotten."""
+    target.project.estimates.exclude(kind=DryRun.Kind.MODEL).delete()
+    gone = {digest for (digest,) in target.prompts.values_list("digest")}
+    for trial in target.project.trials.all():
+        tried = prompt_columns(target.project, trial.content, trial.tools)["digest"]
+        is_theirs = target.person is not None and trial.created_by_id == target.person.pk
+        if is_theirs or tried in gone:
+            trial.delete()
+
+
 def _drop_person(target: Target, person: User) -> None:
     """Remove what a person did in the project, their membership, and their name."""
     project = target.project
@@ -183,8 +197,10 @@ def _drop_person(target: Target, person: User) -> None:
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
     for some in _chunks(Judgment.objects.filter(project=project, annotator=person)):
         Judgment.objects.filter(pk__in=some).delete()
-    for model, path in ((Snapshot, "project"), (Round, "project"), (Import, "project")):
-        model._default_manager.filter(**{path: project, "created_by": person}).update(created_by=None)
+    for model in (Snapshot, Round, Import, DryRun):
+        model._default_manager.filter(project=project, created_by=person).update(created_by=None)
+    MergedWeights.objects.filter(policy__project=project, created_by=person).update(created_by=None)
+    project.policies.filter(brought_by=person).update(brought_by=None)
     RoundEvent.objects.filter(round__project=project, by=person).update(by=None)
     _rename_in_trail(person, TrailEntry.objects.filter(project=project))
 
@@ -214,16 +230,22 @@ def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
     """Replace a person's names in these entries of the trail. The act and its time stay."""
     names = {name for name in (person.username, person.email, person.confirmed_email) if name}
     theirs = Q(who=person) | Q(subject=person) | Q(who_name__in=names) | Q(target__in=names)
+    theirs |= Q(details__has_key=CHOSEN)
     with changeable_trail(connection):
         for entry in entries.filter(theirs):
             if entry.who_id == person.pk or entry.who_name in names:
                 entry.who, entry.who_name = None, FORGOTTEN
             entry.subject_id = None if entry.subject_id == person.pk else entry.subject_id
             entry.target = FORGOTTEN if entry.target in names else entry.target
-            entry.details = {
-                key: FORGOTTEN if value in names else value for key, value in entry.details.items()
-            }
+            entry.details = {key: _without_names(key, value, names) for key, value in entry.details.items()}
             entry.save()
+
+
+def _without_names(key: str, value: Any, names: set[str]) -> Any:
+    """Return a detail of an entry without a person's names. Exports list those whose judgments they hold."""
+    if key == CHOSEN:
+        return ", ".join(FORGOTTEN if name in names else name for name in str(value).split(", "))
+    return FORGOTTEN if isinstance(value, str) and value in names else value
 
 
 def _chunks(
