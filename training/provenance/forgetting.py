@@ -25,6 +25,7 @@ from annotate.models import (
     Import,
     Judgment,
     Membership,
+    PasswordLink,
     Project,
     Prompt,
     Role,
@@ -48,7 +49,8 @@ from training.storage.folders import Folder
 logger = logging.getLogger(__name__)
 
 FORGOTTEN = "(forgotten)"  # in place of a name in the trail
-CHOSEN = "annotator"  # the detail of an export's entry that names annotators
+# Details of entries that name people: whose judgments were exported, who invited, who made a link.
+NAMING = ("annotator", "invited_by", "made_by")
 AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
 JUDGED_FILES = (
@@ -74,6 +76,7 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
             _forget(target)
         if account is not None:
             _rename_in_trail(account, TrailEntry.objects.all())
+            PasswordLink.objects.filter(maker_name=account.username).update(maker_name=FORGOTTEN)
             account.delete()
         if retrain:
             queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
@@ -190,6 +193,7 @@ def _drop_person(target: Target, person: User) -> None:
         if membership.role == Role.ADMIN and not others.exists():
             sentence = _("%(person)s is the only admin of %(project)s: make another member an admin first.")
             raise RefusalError(sentence % {"person": person.username, "project": project.slug})
+        PasswordLink.objects.filter(by=membership).update(maker_name=FORGOTTEN)
         membership.delete()
     # Claims before comparisons, as everywhere; the triggers keep the counters.
     for some in _chunks(Claim.objects.filter(project=project, annotator=person)):
@@ -230,7 +234,7 @@ def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
     """Replace a person's names in these entries of the trail. The act and its time stay."""
     names = {name for name in (person.username, person.email, person.confirmed_email) if name}
     theirs = Q(who=person) | Q(subject=person) | Q(who_name__in=names) | Q(target__in=names)
-    theirs |= Q(details__has_key=CHOSEN)
+    theirs |= Q(details__has_any_keys=NAMING)
     with changeable_trail(connection):
         for entry in entries.filter(theirs):
             if entry.who_id == person.pk or entry.who_name in names:
@@ -242,8 +246,8 @@ def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
 
 
 def _without_names(key: str, value: Any, names: set[str]) -> Any:
-    """Return a detail of an entry without a person's names. Exports list those whose judgments they hold."""
-    if key == CHOSEN:
+    """Return a detail of an entry without a person's names. Of an export it lists several annotators."""
+    if key in NAMING:
         return ", ".join(FORGOTTEN if name in names else name for name in str(value).split(", "))
     return FORGOTTEN if isinstance(value, str) and value in names else value
 

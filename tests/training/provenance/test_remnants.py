@@ -7,7 +7,8 @@ import pytest
 from django.apps import apps
 from django.db.models import Q
 
-from annotate.models import ApiToken, Policy, Project, Prompt, StoredAnswer, TrailEntry, User
+from annotate.models import ApiToken, Membership, Policy, Project, Prompt, StoredAnswer, TrailEntry, User
+from annotate.people import invitations, password_links
 from annotate.projects import trail
 from tests import factories
 from tests.training.provenance.test_forgetting import forget
@@ -68,6 +69,25 @@ def test_exports_by_others_name_a_forgotten_person_no_more(
         ["(forgotten)"], ["rosa-judges, (forgotten)"], ["(forgotten), toni-judges-2"], ["rosa-judges, toni-judges"],
     ]  # fmt: skip
     assert rosa.username in json.dumps(told[1].details)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_those_whom_a_forgotten_admin_brought_name_them_no_more(
+    project: Project, owner: User, make_member: Any, make_user: Any, everywhere: bool
+) -> None:
+    toni = make_member("toni-admin", "admin")
+    rosa = make_user("rosa-judges")
+    maker = Membership.objects.get(user=toni)
+    invitation = invitations.invite(maker, rosa.username, "annotator")
+    invitations.accept(rosa, invitation.pk)
+    secret = password_links.make_link(Membership.objects.get(user=rosa), maker).rstrip("/").rpartition("/")[2]
+    link = password_links.find_link(secret)
+    assert link is not None
+    password_links.use_link(link.pk, "a long password")
+    if everywhere:
+        maker.delete()
+    forget("--annotator", toni.username, project=None if everywhere else "reviews")
+    assert tables_with(toni.username) <= ({"User", "UsernameKey"} if not everywhere else set())
 
 
 def test_no_table_keeps_the_text_of_a_forgotten_prompt(project: Project, owner: User) -> None:
