@@ -143,7 +143,7 @@ def _take_back_some(project: Project, judgments: QuerySet[Judgment]) -> int:
         some = Judgment.objects.filter(pk__in=[row["pk"] for row in rows])
         theirs = some.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
         comparisons = {row["comparison"] for row in rows}
-        # This counts their comparisons anew, so that none is withdrawn or restored from here on.
+        # Triggers count their comparisons, which locks them: none is withdrawn or restored from here on.
         Claim.objects.filter(Exists(theirs), comparison__in=comparisons).update(state=Claim.State.RELEASED)
         some.update(superseded_at=timezone.now())
         in_use = Comparison.objects.filter(pk__in=comparisons, withdrawn_at=None).values_list("pk", flat=True)

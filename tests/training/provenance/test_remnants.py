@@ -1,4 +1,4 @@
-"""What is forgotten is looked for in every table: in rows that point at a person, and in texts."""
+"""Remnants of forgotten people and texts are looked for in every table."""
 
 import json
 from typing import Any
