@@ -38,7 +38,7 @@ def upload(project, owner):
     return upload
 
 
-def test_an_import_withdrawn_twice_at_once_gives_its_places_back_once(project, owner, upload, commits_first):
+def test_two_withdrawals_at_once_give_places_back_once(project, owner, upload, commits_first):
     (other, _) = commits_first(lambda: uploads.withdraw(upload, owner))
     uploads.withdraw(upload, owner)
     other.result(10)
@@ -46,7 +46,7 @@ def test_an_import_withdrawn_twice_at_once_gives_its_places_back_once(project, o
     assert broken_rules(project) == []
 
 
-def test_judgments_that_are_corrected_meanwhile_are_not_withdrawn(project, owner, upload, commits_first):
+def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, commits_first):
     (other, _) = commits_first(lambda: bring_in(project, "import 7", update=True, maria=(0, 1)))
     uploads.withdraw(upload, owner)
     other.result(10)
@@ -57,7 +57,7 @@ def test_judgments_that_are_corrected_meanwhile_are_not_withdrawn(project, owner
     assert broken_rules(project) == []
 
 
-def test_more_judgments_are_asked_for_beside_those_that_arrive(project, owner, upload, commits_first):
+def test_more_are_asked_for_beside_those_that_arrive(project, owner, upload, commits_first):
     (other, _) = commits_first(lambda: bring_in(project, "import 7", piet=(0, 1)))
     lifecycle.change_needed(project, 4)
     other.result(10)
