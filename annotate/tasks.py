@@ -7,6 +7,7 @@ from celery import shared_task
 from annotate.exports import jobs
 from annotate.forms.exports import read_selection
 from annotate.imports.files import reception
+from annotate.models import StoredAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +20,10 @@ def write_export(job_id: str) -> None:
 
 @shared_task(name="annotate.tasks.sweep_exports")
 def sweep_exports() -> None:
-    """Delete expired files, of exports and of checks, as beat asks for now and then."""
+    """Delete what has expired as beat asks for now and then: files of exports and of checks, and stored answers."""
     jobs.sweep()
     reception.sweep_records()
+    StoredAnswer.objects.expired().delete()
 
 
 def send(job_id: str) -> None:

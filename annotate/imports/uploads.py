@@ -146,7 +146,7 @@ def withdraw(upload: Import, by: User, **details: Any) -> tuple[int, int]:
         target = _("the import %(name)s") % {"name": upload.filename}
         trail.record(trail.Verb.TAKEN_OUT, by, project=upload.project, target=target, **details)
     comparisons = update_in_parts(unjudged(upload), withdrawn_at=timezone.now())
-    take_back(judgments(upload))
+    take_back(upload.project, judgments(upload))
     return comparisons, update_in_parts(unused_prompts(upload), withdrawn_at=timezone.now())
 
 

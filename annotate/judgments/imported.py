@@ -14,6 +14,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
+from annotate.judgments.places import keep_imports_waiting
 from annotate.models import Claim, Comparison, Judgment, Project, is_current
 from annotate.models.conflicts import Row, again_on_race, store_rows
 
@@ -123,35 +124,32 @@ def change_needed(changes: Mapping[int, int]) -> None:
         )
 
 
-def take_back(judgments: QuerySet[Judgment]) -> int:
-    """Supersede current imported judgments and give their places back, in chunks. Return how many.
+def take_back(project: Project, judgments: QuerySet[Judgment]) -> int:
+    """Supersede a project's current imported judgments and give their places back, in chunks. Return how many.
 
     A comparison in use then needs as many judgments less. Importing the file again brings them back.
     """
     taken = 0
-    while some := _take_back_some(judgments.filter(is_current()).exclude(import_batch="")):
+    while some := _take_back_some(project, judgments.filter(is_current()).exclude(import_batch="")):
         taken += some
     return taken
 
 
 @again_on_race
-def _take_back_some(judgments: QuerySet[Judgment]) -> int:
+def _take_back_some(project: Project, judgments: QuerySet[Judgment]) -> int:
     with transaction.atomic():
-        rows = list(
-            judgments.order_by("pk").values("pk", "comparison", "verdict", "comparison__withdrawn_at")[
-                :TAKEN_BACK_AT_A_TIME
-            ]
-        )
+        keep_imports_waiting(project)  # and another withdrawal: each judgment gives its place back once
+        rows = list(judgments.order_by("pk").values("pk", "comparison", "verdict")[:TAKEN_BACK_AT_A_TIME])
         some = Judgment.objects.filter(pk__in=[row["pk"] for row in rows])
         theirs = some.filter(comparison=OuterRef("comparison"), annotator=OuterRef("annotator"))
         comparisons = {row["comparison"] for row in rows}
+        # Triggers count their comparisons, which locks them: none is withdrawn or restored from here on.
         Claim.objects.filter(Exists(theirs), comparison__in=comparisons).update(state=Claim.State.RELEASED)
         some.update(superseded_at=timezone.now())
-        needed: Counter[int] = Counter()
-        needed.update(
-            row["comparison"]
-            for row in rows
-            if row["verdict"] != Verdict.SKIP and row["comparison__withdrawn_at"] is None
+        in_use = Comparison.objects.filter(pk__in=comparisons, withdrawn_at=None).values_list("pk", flat=True)
+        kept = set(in_use)
+        needed = Counter(
+            row["comparison"] for row in rows if row["verdict"] != Verdict.SKIP and row["comparison"] in kept
         )
         change_needed({comparison: -count for comparison, count in needed.items()})
     return len(rows)

@@ -93,18 +93,18 @@ def take_place_again(judgment: Judgment) -> None:
 @again_on_race
 def _open(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> int:
     with transaction.atomic():
-        _keep_imports_waiting(project)
+        keep_imports_waiting(project)
         return comparisons.update(needed=needed, closed_to_people=False)
 
 
 @again_on_race
 def _close(project: Project, comparisons: QuerySet[Comparison]) -> int:
     with transaction.atomic():
-        _keep_imports_waiting(project)
+        keep_imports_waiting(project)
         queue.release_all(comparisons)
         return comparisons.update(needed=Greatest("judged", 1), closed_to_people=_HAS_JUDGMENTS)
 
 
-def _keep_imports_waiting(project: Project) -> None:
+def keep_imports_waiting(project: Project) -> None:
     """Let imports into the project wait: they count what comparisons need, too."""
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)

@@ -89,6 +89,11 @@ class ApiToken(models.Model):
         return order.index(self.scope) >= order.index(scope)
 
 
+class StoredAnswerQuerySet(models.QuerySet["StoredAnswer"]):
+    def expired(self) -> StoredAnswerQuerySet:
+        return self.filter(created_at__lt=timezone.now() - StoredAnswer.KEPT)
+
+
 class StoredAnswer(models.Model):
     """The answer to a request that named a key, kept for a day: sent again, the request is answered and not repeated.
 
@@ -103,6 +108,8 @@ class StoredAnswer(models.Model):
     status = models.PositiveSmallIntegerField(default=0)
     body = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
+
+    objects = StoredAnswerQuerySet.as_manager()
 
     class Meta:
         constraints = [

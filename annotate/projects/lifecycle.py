@@ -6,15 +6,16 @@ from itertools import chain, count
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, RestrictedError
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, RestrictedError
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.text import slugify
 
 from annotate.errors import RefusalError
-from annotate.judgments.places import FROM_FILES
+from annotate.judgments.places import FROM_FILES, keep_imports_waiting
 from annotate.models import Comparison, Judgment, Membership, Policy, Project, Role, User
-from annotate.models.conflicts import update_in_parts
+from annotate.models.conflicts import again_on_race, in_parts
 from annotate.projects import base_models, trail
 
 
@@ -134,7 +135,15 @@ def change_needed(project: Project, needed: int) -> None:
     asked = Q(needed__gt=F("judged")) | ~Exists(imported)
     others = others.filter(asked).exclude(needed=FROM_FILES + needed, closed_to_people=False)
     places = Greatest(FROM_FILES + needed, F("judged") + F("claimed"))
-    update_in_parts(others, needed=places, closed_to_people=False)
+    for some in in_parts(others):
+        _ask_for(project, some, places)
+
+
+@again_on_race
+def _ask_for(project: Project, comparisons: QuerySet[Comparison], needed: Combinable) -> None:
+    with transaction.atomic():
+        keep_imports_waiting(project)  # they bring judgments that `needed` counts
+        comparisons.update(needed=needed, closed_to_people=False)
 
 
 def archive(project: Project) -> None:

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-import orjson
 from django.utils.translation import gettext as _
 
-from annotate.sources import compression, containers, documents, encodings, message_trees, tables
+from annotate.sources import compression, confined, containers, documents, encodings, message_trees, tables
 from annotate.sources.errors import FileError
 from annotate.sources.formats import find_format
 
@@ -56,7 +55,7 @@ def as_lines(
         found = containers.find_binary(inside)
         if found:
             with _copy() as copy:
-                _write_records(_records_of(inside, found), copy, limit)
+                _write_records(confined.read_lines(inside, found), copy, limit)
                 yield Lines(copy, "jsonl", found, packed, is_turned=True)
             return
         encoding = encoding or encodings.detect(inside)
@@ -125,16 +124,6 @@ def _first_line(file: BinaryIO) -> tuple[str, bool]:
 
 
 # --- Records -----------------------------------------------------------------------------------------------------
-
-
-def _records_of(file: BinaryIO, container: str) -> Iterator[bytes]:
-    rows = tables.parquet_records(file) if container == "parquet" else tables.xlsx_records(file)
-    options = orjson.OPT_NON_STR_KEYS
-    for row in rows:
-        try:
-            yield b"" if row is None else orjson.dumps(row, default=tables.as_json, option=options)
-        except TypeError:  # text that is not UTF-8, a whole number above 64 bits: named by the row's check
-            yield json.dumps(row, default=tables.as_json).encode()
 
 
 def _json_records(file: BinaryIO) -> Iterator[bytes]:

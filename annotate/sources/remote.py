@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from itertools import groupby
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 import orjson
@@ -25,6 +25,7 @@ from annotate.sources import lines
 from annotate.sources.compression import IN_MEMORY, too_large
 from annotate.sources.containers import SUFFIXES, name_suffix
 from annotate.sources.errors import FileError
+from primitives.sockets import PatientSocket
 from primitives.text import printable
 
 HUB = "huggingface.co"
@@ -32,6 +33,10 @@ REDIRECTS = 5
 REDIRECTED = (301, 302, 303, 307, 308)
 CONNECT_SECONDS = 10
 PIECE = 64 * 1024
+# IPv6 of the public network, its addresses that stand for one of IPv4, and those of IPv4 that protocols keep.
+UNICAST = ipaddress.ip_network("2000::/3")
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
 LISTING = 8 * 1024 * 1024  # bytes of the hub's answer about a repository
 DATASET = re.compile(
     r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w./-]+?))?(?:@(?P<revision>[\w./-]+))?"
@@ -186,6 +191,7 @@ class _Download:
     def get(self, address: str, copy: BinaryIO, limit: int) -> None:
         """Write what is at an address to a file. Raises FileError."""
         for _number in range(REDIRECTS):
+            self._check_time()
             connection, target = self._open(address)
             with closing(connection):
                 try:
@@ -196,6 +202,7 @@ class _Download:
                             self._take(answer, copy, limit)
                             return
                 except (OSError, http.client.HTTPException) as error:
+                    self._check_time()
                     raise FileError(
                         _("The file could not be fetched (%(reason)s).") % {"reason": type(error).__name__}
                     ) from error
@@ -216,7 +223,8 @@ class _Download:
                 % {"host": printable(host, 80)}
             )
         is_trusted = f"{host}:{port}" in self.hosts  # who runs the site named it so, wherever it is
-        connection = _PinnedConnection(host, port, host if is_trusted else public_address(host, port))
+        place = host if is_trusted else public_address(host, port)
+        connection = _PinnedConnection(host, port, place, self.until)
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
         query = quote(parts.query, safe="/%:@!$&'()*+,;=~?")
         return connection, f"{path}?{query}" if query else path
@@ -235,9 +243,12 @@ class _Download:
             written += len(part)
             if written > limit:
                 raise FileError(too_large(limit))
-            if time.monotonic() > self.until:
-                raise FileError(_("Fetching the file took too long. Download it, and import it from there."))
+            self._check_time()
             copy.write(part)
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self.until:
+            raise FileError(_("Fetching the file took too long. Download it, and import it from there."))
 
 
 def public_address(host: str, port: int) -> str:
@@ -246,18 +257,34 @@ def public_address(host: str, port: int) -> str:
         found = {str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError) as error:
         raise FileError(_("There is no host “%(host)s”.") % {"host": printable(host, 80)}) from error
-    if not found or not all(ipaddress.ip_address(one.partition("%")[0]).is_global for one in found):
+    if not found or not all(_is_public(one.partition("%")[0]) for one in found):
         raise FileError(_("“%(host)s” is not on the public network.") % {"host": printable(host, 80)})
     return sorted(found, key=lambda one: ":" in one)[0]
 
 
-class _PinnedConnection(http.client.HTTPSConnection):
-    """A connection to an address that was checked, under the name of its host."""
+def _is_public(address: str) -> bool:
+    """Return whether an address is one of the public network, and leads to no other one by a gateway of IPv6."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        if found in NAT64:  # as networks without IPv4 name public hosts
+            return _is_public(str(ipaddress.IPv4Address(found.packed[-4:])))
+        if found not in UNICAST or found.sixtofour or found.teredo:
+            return False
+    return found.is_global and not found.is_multicast and found not in PROTOCOLS
 
-    def __init__(self, host: str, port: int, address: str) -> None:
+
+class _PinnedConnection(http.client.HTTPSConnection):
+    """A connection to an address that was checked, under the name of its host, which is read until a time."""
+
+    def __init__(self, host: str, port: int, address: str, until: float) -> None:
         super().__init__(host, port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
-        self.address = address
+        self.address, self.until = address, until
 
     def connect(self) -> None:
         plain = socket.create_connection((self.address, self.port), self.timeout)
-        self.sock = self._context.wrap_socket(plain, server_hostname=self.host)  # type: ignore[attr-defined]
+        try:
+            found = self._context.wrap_socket(plain, server_hostname=self.host)  # type: ignore[attr-defined]
+        except BaseException:
+            plain.close()
+            raise
+        self.sock: Any = PatientSocket(found, self.until)

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from primitives.sockets import PACE
 from training.endpoints.answers import make_length_error
 from training.endpoints.errors import StoppedError
 
-PACE = 0.5  # seconds
 LONGEST_TEXT = 8 << 20  # characters
 
 Tell = Callable[[str], bool]  # text so far -> whether the answer is still wanted

@@ -25,6 +25,7 @@ from annotate.models import (
     Import,
     Judgment,
     Membership,
+    PasswordLink,
     Project,
     Prompt,
     Role,
@@ -33,11 +34,12 @@ from annotate.models import (
     SnapshotRating,
     TrailEntry,
     User,
+    prompt_columns,
 )
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
 from training.engine.rundir import to_json
-from training.models import Round, RoundEvent
+from training.models import DryRun, MergedWeights, Round, RoundEvent
 from training.provenance.consequences import Consequences, Target, find_consequences
 from training.provenance.retraining import retrain_next
 from training.standings.probed import names_people, rename_people
@@ -47,6 +49,8 @@ from training.storage.folders import Folder
 logger = logging.getLogger(__name__)
 
 FORGOTTEN = "(forgotten)"  # in place of a name in the trail
+# Details of entries that name people: whose judgments were exported, who invited, who made a link.
+NAMING = ("annotator", "invited_by", "made_by")
 AT_A_TIME = 1_000
 # Files of a run directory that hold what was judged; and those that hold what was written.
 JUDGED_FILES = (
@@ -72,6 +76,7 @@ def forget(targets: Sequence[Target], *, account: User | None = None, retrain: b
             _forget(target)
         if account is not None:
             _rename_in_trail(account, TrailEntry.objects.all())
+            PasswordLink.objects.filter(maker_name=account.username).update(maker_name=FORGOTTEN)
             account.delete()
         if retrain:
             queued = [round_ for target in targets if (round_ := retrain_next(target.project)) is not None]
@@ -89,6 +94,7 @@ def _forget(target: Target) -> None:
     for folder in reports:
         files.setdefault(folder, set())
     _drop_pairs(target)
+    _drop_looks(target)
     if target.person is not None:
         _drop_person(target, target.person)
     if target.upload is not None:
@@ -167,6 +173,17 @@ def _drop_pairs(target: Target) -> None:
             held.model._default_manager.filter(pk__in=some).delete()
 
 
+def _drop_looks(target: Target) -> None:
+    """Remove what was only looked at: dry runs, which show a pair or a prompt, and trials of what is forgotten."""
+    target.project.estimates.exclude(kind=DryRun.Kind.MODEL).delete()
+    gone = {digest for (digest,) in target.prompts.values_list("digest")}
+    for trial in target.project.trials.all():
+        tried = prompt_columns(target.project, trial.content, trial.tools)["digest"]
+        is_theirs = target.person is not None and trial.created_by_id == target.person.pk
+        if is_theirs or tried in gone:
+            trial.delete()
+
+
 def _drop_person(target: Target, person: User) -> None:
     """Remove what a person did in the project, their membership, and their name."""
     project = target.project
@@ -176,6 +193,7 @@ def _drop_person(target: Target, person: User) -> None:
         if membership.role == Role.ADMIN and not others.exists():
             sentence = _("%(person)s is the only admin of %(project)s: make another member an admin first.")
             raise RefusalError(sentence % {"person": person.username, "project": project.slug})
+        PasswordLink.objects.filter(by=membership).update(maker_name=FORGOTTEN)
         membership.delete()
     # Claims before comparisons, as everywhere; the triggers keep the counters.
     for some in _chunks(Claim.objects.filter(project=project, annotator=person)):
@@ -183,8 +201,10 @@ def _drop_person(target: Target, person: User) -> None:
     Flag.objects.filter(comparison__project=project, annotator=person).delete()
     for some in _chunks(Judgment.objects.filter(project=project, annotator=person)):
         Judgment.objects.filter(pk__in=some).delete()
-    for model, path in ((Snapshot, "project"), (Round, "project"), (Import, "project")):
-        model._default_manager.filter(**{path: project, "created_by": person}).update(created_by=None)
+    for model in (Snapshot, Round, Import, DryRun):
+        model._default_manager.filter(project=project, created_by=person).update(created_by=None)
+    MergedWeights.objects.filter(policy__project=project, created_by=person).update(created_by=None)
+    project.policies.filter(brought_by=person).update(brought_by=None)
     RoundEvent.objects.filter(round__project=project, by=person).update(by=None)
     _rename_in_trail(person, TrailEntry.objects.filter(project=project))
 
@@ -214,16 +234,22 @@ def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
     """Replace a person's names in these entries of the trail. The act and its time stay."""
     names = {name for name in (person.username, person.email, person.confirmed_email) if name}
     theirs = Q(who=person) | Q(subject=person) | Q(who_name__in=names) | Q(target__in=names)
+    theirs |= Q(details__has_any_keys=NAMING)
     with changeable_trail(connection):
         for entry in entries.filter(theirs):
             if entry.who_id == person.pk or entry.who_name in names:
                 entry.who, entry.who_name = None, FORGOTTEN
             entry.subject_id = None if entry.subject_id == person.pk else entry.subject_id
             entry.target = FORGOTTEN if entry.target in names else entry.target
-            entry.details = {
-                key: FORGOTTEN if value in names else value for key, value in entry.details.items()
-            }
+            entry.details = {key: _without_names(key, value, names) for key, value in entry.details.items()}
             entry.save()
+
+
+def _without_names(key: str, value: Any, names: set[str]) -> Any:
+    """Return a detail of an entry without a person's names. Of an export it lists several annotators."""
+    if key in NAMING:
+        return ", ".join(FORGOTTEN if name in names else name for name in str(value).split(", "))
+    return FORGOTTEN if isinstance(value, str) and value in names else value
 
 
 def _chunks(

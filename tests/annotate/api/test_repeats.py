@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from annotate import tasks
 from annotate.models import Comparison, Invitation, Project, Prompt, StoredAnswer, TrailEntry
 from tests.annotate.api.caller import API
 
@@ -76,6 +77,16 @@ def test_an_answer_is_kept_for_a_day(project, post):
     StoredAnswer.objects.update(created_at=timezone.now() - StoredAnswer.KEPT)
     assert post("reviews/prompts/", ROWS).json()["made"]["duplicates"] == 1
     assert StoredAnswer.objects.count() == 1
+
+
+def test_answers_leave_after_a_day_without_another_request(project, post):
+    """They may hold names and texts that were forgotten since."""
+    post("reviews/prompts/", ROWS)
+    tasks.sweep_exports()
+    assert StoredAnswer.objects.count() == 1
+    StoredAnswer.objects.update(created_at=timezone.now() - StoredAnswer.KEPT)
+    tasks.sweep_exports()
+    assert not StoredAnswer.objects.exists()
 
 
 def test_a_lost_role_gets_no_stored_answer(project, owner, post):

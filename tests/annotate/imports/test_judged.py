@@ -140,7 +140,7 @@ def test_the_better_one_does_not_always_stand_first(project):
 def test_what_was_taken_back_comes_back_with_its_file(project):
     bring_in(project, THREE_VERDICTS)
     Comparison.objects.get().withdraw()
-    assert take_back(Judgment.objects.filter(import_batch="import 1")) == 3
+    assert take_back(project, Judgment.objects.filter(import_batch="import 1")) == 3
     assert broken_rules(project) == []
     assert (verdicts(), Comparison.objects.get().judged) == ([], 0)
     assert bring_in(project, THREE_VERDICTS) == {"different": 1}

@@ -7,6 +7,8 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,6 +38,17 @@ ANSWERS = {
     ).encode(),
 }
 
+OK = b"HTTP/1.1 200 OK\r\n"
+# Answers of servers that never stay silent for long, and never end.
+TRICKLES = {
+    "body": (OK + b"Content-Length: 1000000\r\n\r\n", b"x"),
+    "header": (OK, b"a"),
+    "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "trailer": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "redirect": (b"HTTP/1.1 302 Found\r\n", b"a"),
+}
+
 
 class Hub(http.server.BaseHTTPRequestHandler):
     """A hub with one dataset, and addresses that lead elsewhere."""
@@ -46,10 +59,21 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", self.path.removeprefix("/to/"))
             self.end_headers()
             return
+        if self.path.startswith("/drip/"):
+            self.drip(*TRICKLES[self.path.removeprefix("/drip/")])
+            return
         content = ANSWERS.get(self.path)
         self.send_response(404 if content is None else 200)
         self.end_headers()
         self.wfile.write(content or b"")
+
+    def drip(self, start: bytes, more: bytes) -> None:
+        """Send the start of an answer, and then a few bytes now and then, for far longer than is waited."""
+        with suppress(OSError):
+            self.wfile.write(start)
+            for _time in range(200):
+                self.wfile.write(more)
+                time.sleep(0.05)
 
     def log_message(self, *_arguments: object) -> None:
         return None
@@ -157,3 +181,27 @@ def test_a_download_is_bounded(hub):
         remote.fetched(f"https://{hub}/rows.jsonl", [hub], 999, 0),
     ):
         pass
+
+
+@pytest.mark.parametrize("trickle", TRICKLES)
+def test_a_trickle_ends_at_the_deadline(hub, trickle):
+    began = time.monotonic()
+    with (
+        pytest.raises(FileError, match="took too long"),
+        remote.fetched(f"https://{hub}/drip/{trickle}", [hub], 10_000_000, 0.5),
+    ):
+        pass
+    assert time.monotonic() - began < 4
+
+
+PRIVATE = [
+    *("::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:1::a00:1", "2002:a00:1::1"),
+    *("2001:0:a00:1::", "::ffff:0:127.0.0.1", "224.0.0.1", "ff02::1"),
+    *("fec0::1", "0.0.0.0", "192.0.0.192"),  # noqa: S104 - not listened on
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_no_address_hides_one_of_a_private_network(address):
+    with pytest.raises(FileError, match="is not on the public network"):
+        remote.public_address(address, 443)

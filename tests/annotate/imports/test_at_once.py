@@ -1,0 +1,65 @@
+"""Two acts of admins on imported judgments at the same moment: what a comparison needs stays what its rows say."""
+
+import pytest
+
+from annotate.imports import uploads
+from annotate.imports.expansion import Choices, expand
+from annotate.imports.writing import write
+from annotate.judgments import places
+from annotate.models import Claim, Comparison, Import, Judgment, Project
+from annotate.projects import lifecycle
+from annotate.sources.candidates import Answer, Candidate, Opinion
+from tests.annotate.invariants import broken_rules
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def bring_in(project, batch, *, update=False, **orders):
+    said = tuple(Opinion(order, "", name) for name, order in orders.items())
+    row = Candidate("Once", (Answer("upon"), Answer("more")), said)
+    return write(
+        Project.objects.get(pk=project.pk),
+        list(enumerate(expand(row, Choices("judged")))),
+        batch,
+        update=update,
+    )
+
+
+@pytest.fixture
+def upload(project, owner):
+    """Bring in a pair that two judged elsewhere, and ask three people about it too."""
+    upload = Import.objects.create(project=project, filename="a.csv", format="csv", size=1, state="done")
+    bring_in(project, "import 99", lena=(1, 0))
+    bring_in(project, uploads.batch(upload), maria=(1, 0), jan=(1, 0))
+    project.judgments_needed = 3
+    project.save()
+    places.ask_people(project)
+    assert Comparison.objects.get().needed == 6
+    return upload
+
+
+def test_two_withdrawals_at_once_give_places_back_once(project, owner, upload, commits_first):
+    (other, _) = commits_first(lambda: uploads.withdraw(upload, owner))
+    uploads.withdraw(upload, owner)
+    other.result(10)
+    assert Comparison.objects.get().needed == 4
+    assert broken_rules(project) == []
+
+
+def test_what_is_corrected_meanwhile_is_not_withdrawn(project, owner, upload, commits_first):
+    (other, _) = commits_first(lambda: bring_in(project, "import 7", update=True, maria=(0, 1)))
+    uploads.withdraw(upload, owner)
+    other.result(10)
+    current = Judgment.objects.filter(superseded_at=None).values_list("annotator__external_name", flat=True)
+    assert sorted(current) == ["lena", "maria"]
+    assert Claim.objects.filter(state="judged").count() == 2
+    assert Comparison.objects.get().needed == 5
+    assert broken_rules(project) == []
+
+
+def test_more_are_asked_for_beside_those_that_arrive(project, owner, upload, commits_first):
+    (other, _) = commits_first(lambda: bring_in(project, "import 7", piet=(0, 1)))
+    lifecycle.change_needed(project, 4)
+    other.result(10)
+    assert Comparison.objects.get().needed == 8
+    assert broken_rules(project) == []
