@@ -48,6 +48,19 @@ def test_a_round_from_an_adapter_keeps_the_adapters_shape(project: Project, trai
     assert Plan.for_project(project, project.current_policy, {}).config.lora.experts == "all"
 
 
+def test_settings_stored_before_a_bound_still_begin_a_round(project: Project) -> None:
+    project.training_settings = {"batch_size": 2**53, "lora": {"r": 10**9}}
+    project.sampling_settings = {"top_k": 10**9}
+    plan = Plan.for_project(project, project.current_policy, {})
+    assert (plan.config.batch_size, plan.config.lora.r) == (1_000_000, 4096)
+    assert plan.config.sampling.top_k == 1_000_000
+    stored = plan.to_dict()
+    stored["config"] |= {"batch_size": 2**53}
+    assert Plan.from_dict(stored) == plan
+    with pytest.raises(RoundError, match=r"^batch_size must be at most 1000000, not 9007199254740992\.$"):
+        Plan.for_project(project, project.current_policy, {"training": {"batch_size": 2**53}})
+
+
 def test_an_adapter_that_cannot_be_scaled_writes(project: Project, trained: Policy) -> None:
     """A budget is of trainings: with DoRA none keeps it, and its policy can be tried, merged and written by."""
     shape = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "use_dora": True}

@@ -87,7 +87,7 @@ def ask_writing(
 def ask_model(project: Project, by: User | None, base_model: str) -> DryRun:
     """Ask about a base model, with the project's settings. Raises RoundError if this site does not allow it."""
     model_path(base_model)
-    settings = {**project.training_settings, "base_model": base_model}
+    settings = TrainConfig.within_bounds({**project.training_settings, "base_model": base_model})
     try:
         config = TrainConfig.from_dict(settings)
     except ConfigError as error:
@@ -191,7 +191,7 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     RoundError where a round could not start either.
     """
     if estimate.kind == DryRun.Kind.MODEL:
-        files.write_config(on_this_machine(TrainConfig.from_dict(estimate.settings["config"])))
+        files.write_config(on_this_machine(TrainConfig.from_stored(estimate.settings["config"])))
         return {}
     plan = Plan.from_dict(estimate.settings)
     files.write_config(on_this_machine(plan.config))

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.projects import base_models
 from primitives.text import printable
+from training.engine.config import MOST_RANK
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_CONFIG = 1 << 20  # bytes
@@ -21,7 +22,6 @@ MOST_SIDES = 8  # of a tensor
 MOST_HEADER = 32 << 20  # bytes
 TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 PREFIX = "base_model.model."
-MOST_RANK = 4096
 
 Shapes = dict[str, list[int]]
 
