@@ -16,8 +16,9 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from training.engine.errors import ConfigError, ModelError, first_line, memory_short
+from training.engine.identity import digest
 from training.engine.model import hub
-from training.engine.rundir import digest, read_object
+from training.engine.rundir import read_object
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # suffixes of what is not weights
 _DIGESTED = (".safetensors", ".gguf", *_SMALL)
