@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Policy, Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
+from annotate.projects import base_models
 from training.engine.config import LOSS_OPTIONS, OF_RATINGS, TrainConfig
 from training.engine.errors import ConfigError
 from training.recipes.recommendation import Recommendation, recommend_for
@@ -376,8 +377,10 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def check_lengths(plan: Plan) -> None:
-    """Refuse lengths that the base model cannot hold, where its limit can be read from its files."""
+def check_model(plan: Plan) -> None:
+    """Refuse a base model whose files are not whole, and lengths that it cannot hold, as far as its files tell."""
+    if problem := base_models.files_problem(plan.config.base_model):
+        raise RoundError(problem, "base_model")
     limit = length_limit(plan.config.base_model)
     if limit is None:
         return

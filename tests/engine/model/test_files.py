@@ -111,7 +111,7 @@ def test_json_that_is_no_object_is_one_sentence(
 def test_weights_of_another_shape_are_named(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     wider(tmp_path / "model" / "config.json")
-    says = r"cannot be loaded: the matrix \S+ is \[.*\d+\], and \[.*64.*\] by its config.json\.$"
+    says = r"cannot be loaded: the matrix \S+ is \[.*\d+\], and \[.*64.*\] by its config.json; copy both"
     with pytest.raises(ModelError, match=says):
         load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "model")}))
 

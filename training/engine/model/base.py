@@ -149,7 +149,9 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
             raise
         raise files.refusal(first_line(error).rstrip(".")) from error
     if loading["missing_keys"]:
-        raise ModelError(f"base_model {name} lacks weights, such as {min(loading['missing_keys'])}.")
+        missing = min(loading["missing_keys"])
+        advice = "copy the whole model, or name a causal language model"
+        raise ModelError(f"base_model {name} lacks weights, such as {missing}; {advice}.")
     if placed and not is_quantized(model):
         model.to(device)
     model.eval()
@@ -217,7 +219,7 @@ def _load_weights(
         if loading["mismatched_keys"]:
             weights, stored, wanted = min(loading["mismatched_keys"])
             sizes = f"{list(stored)}, and {list(wanted)} by its config.json"
-            raise files.refusal(f"the matrix {weights} is {sizes}")
+            raise files.refusal(f"the matrix {weights} is {sizes}; copy both from the same model")
         return model, loading
 
     if half:
