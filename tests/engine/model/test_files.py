@@ -116,6 +116,16 @@ def test_weights_of_another_shape_are_named(tiny_model: Path, tmp_path: Path) ->
         load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "model")}))
 
 
+def test_a_configuration_with_fewer_layers_than_weights_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """The library leaves the others out, and half a model would be trained."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 1}))
+    says = r"its weights have model\.layers\.1\.\S+, for which its config\.json has no place; copy both"
+    with pytest.raises(ModelError, match=says):
+        load_base(TrainConfig.from_dict({"base_model": str(folder)}))
+
+
 @pytest.mark.parametrize("damage", [cut, emptied])
 def test_a_damaged_adapter_is_one_sentence_to_every_verb(make_run, tmp_path: Path, damage) -> None:
     run = make_run()
