@@ -1,4 +1,4 @@
-"""What tells the inputs of a run from others: digests of files, and the versions of libraries."""
+"""Digests of files and versions of libraries, which tell the inputs of a run from others."""
 
 import contextlib
 import hashlib

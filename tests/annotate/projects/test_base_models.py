@@ -123,7 +123,7 @@ def folder(models: Path) -> Path:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_folder_that_is_no_whole_model_is_refused_where_it_is_named(
+def test_a_folder_that_is_no_whole_model_is_refused(
     fault: str, folder: Path, project: Project, admin_client: Any
 ) -> None:
     assert base_models.files_problem(str(folder)) == ""

@@ -116,7 +116,7 @@ def test_weights_of_another_shape_are_named(tiny_model: Path, tmp_path: Path) ->
         load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "model")}))
 
 
-def test_a_configuration_with_fewer_layers_than_weights_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_fewer_layers_than_the_weights_have_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     """The library leaves the others out, and half a model would be trained."""
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     settings = json.loads((folder / "config.json").read_text())
