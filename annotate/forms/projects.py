@@ -26,7 +26,7 @@ def check_base_model(name: str) -> str:
     """Return the name of a base model that this site allows, or none at all. Raises ValidationError."""
     if name and base_models.locate(name) is None:
         raise forms.ValidationError(base_models.explain_refusal(name))
-    if problem := base_models.gguf_problem(name):
+    if problem := base_models.files_problem(name):
         raise forms.ValidationError(problem)
     return name
 

@@ -14,6 +14,8 @@ from django.conf import settings
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
+from primitives.model_folder import find_problem, list_ggufs, list_names
+
 STARTER = "starter"  # the model that comes with Whetstone, by this name in the database
 SMOLLM2 = "smollm2"  # the chat model that the demo downloads, likewise
 LONGEST = 450  # characters
@@ -45,6 +47,26 @@ def explain_refusal(name: str) -> str:
     return _(
         "The base model “%(name)s” does not exist, or is not among those that this site allows (WHETSTONE_MODELS)."
     ) % {"name": Truncator("".join(one if one.isprintable() else "?" for one in name)).chars(100)}
+
+
+def files_problem(name: str) -> str:
+    """Return why the files that an allowed name stands for are not a whole model, in a sentence, or "".
+
+    Weights are not read. The engine checks the rest when it loads them.
+    """
+    folder = Path(locate(name) or "")
+    if name == STARTER or not folder.is_absolute():
+        return ""
+    if problem := gguf_problem(name):
+        return problem
+    try:
+        if folder.is_file() or (list_ggufs(list_names(folder)) and not (folder / "config.json").exists()):
+            return ""
+        reason = find_problem(folder, name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    sentence = _("The base model “%(name)s” cannot be used: %(reason)s.")
+    return sentence % {"name": Truncator(name).chars(100), "reason": reason} if reason else ""
 
 
 def gguf_problem(name: str) -> str:

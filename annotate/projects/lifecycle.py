@@ -75,7 +75,7 @@ def start_from(project: Project, base_model: str) -> Policy:
             return old
         if base_models.locate(base_model) is None:
             raise RefusalError(base_models.explain_refusal(base_model), "base_model")
-        if problem := base_models.gguf_problem(base_model):
+        if problem := base_models.files_problem(base_model):
             raise RefusalError(problem, "base_model")
         name = _free_name(project, base_model)
         policy = Policy.objects.create(

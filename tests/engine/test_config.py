@@ -1,11 +1,12 @@
 """Settings are checked by name; none is unknown, out of range, or ignored."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from training.engine.config import TrainConfig, explain
+from training.engine.config import AssistConfig, LoraConfig, SamplingConfig, TrainConfig, explain
 from training.engine.errors import ConfigError
 from training.engine.rundir import RunDirectory
 
@@ -32,6 +33,9 @@ def build(**settings: object) -> TrainConfig:
             {"sampling": {"samples_per_prompt": 2**40}},
             r"^sampling\.samples_per_prompt must be at most 10000000, not 1099511627776\.$",
         ),
+        ({"batch_size": 1_000_001}, r"^batch_size must be at most 1000000, not 1000001\.$"),
+        ({"lora": {"r": 2**53}}, r"^lora\.r must be at most 4096, not 9007199254740992\.$"),
+        ({"sampling": {"max_new_tokens": 1e9}}, r"^sampling\.max_new_tokens must be at most 10000000, not 1"),
         ({"sampling": {"top_p": 1.1}}, r"^sampling\.top_p must be at most 1, not 1\.1\.$"),
         ({"dtype": "fp16"}, r"^dtype must be one of auto, float32, bfloat16, float16, not 'fp16'\.$"),
         ({"lora": 16}, r"^lora must be an object of settings\.$"),
@@ -81,6 +85,24 @@ def test_an_error_carries_its_option(settings: dict, option: str, message: str) 
     assert refused.value.option == option
     assert refused.value.message.startswith(message)
     assert refused.value.message in str(refused.value)
+
+
+def test_every_whole_number_but_a_seed_has_a_bound() -> None:
+    unbounded = [
+        f"{kind.__name__}.{one.name}"
+        for kind in (TrainConfig, LoraConfig, SamplingConfig, AssistConfig)
+        for one in fields(kind)
+        if one.type in (int, int | None, "int", "int | None") and one.metadata["high"] is None
+    ]
+    assert [name for name in unbounded if not name.endswith(".seed")] == []
+
+
+def test_a_stored_number_above_a_newer_bound_is_the_bound() -> None:
+    stored = {"base_model": "m", "batch_size": 2**53, "lora": {"r": 1e9}, "sampling": {"top_k": 2**40}}
+    config = TrainConfig.from_stored(stored)
+    assert (config.batch_size, config.lora.r, config.sampling.top_k) == (1_000_000, 4096, 1_000_000)
+    with pytest.raises(ConfigError, match=r"^lora must be an object of settings\.$"):
+        TrainConfig.from_stored({"base_model": "m", "lora": 2**53})
 
 
 def test_a_missing_base_model_is_told() -> None:

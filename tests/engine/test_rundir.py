@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, StorageError
+from training.engine.identity import digest
 from training.engine.optimize import checkpoints
 from training.engine.records import read_pairs, read_prompts
 from training.engine.rundir import (
     Log,
     RunDirectory,
-    digest,
     read_jsonl,
     storing,
     whole_directory,
@@ -245,7 +245,7 @@ def test_each_verb_keeps_its_own_entry_in_done(tmp_path) -> None:
 
 
 def test_digest_of_a_large_file_sees_size_start_and_blocks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.engine.rundir._DIGEST_WHOLE", 1 << 20)
+    monkeypatch.setattr("training.engine.identity._WHOLE", 1 << 20)
     path = tmp_path / "weights"
     content = bytearray(4 << 20)
     seen = set()

@@ -13,9 +13,10 @@ from training.engine.__main__ import main
 from training.engine.adapters.loading import has_adapter, load_sampled, load_scored
 from training.engine.config import SamplingConfig, TrainConfig
 from training.engine.errors import ConfigError, DataError, ModelError
+from training.engine.identity import digest
 from training.engine.model.base import load_base
 from training.engine.records import SamplingPrompt
-from training.engine.rundir import RunDirectory, digest, write_jsonl
+from training.engine.rundir import RunDirectory, write_jsonl
 from training.engine.sample import sample, seed_of
 from training.engine.sampling.decoding import Generation
 from training.engine.sampling.grouping import Request

@@ -13,11 +13,11 @@ import transformers
 
 import training.engine.train
 from tests.engine.conftest import SHAPE, make_model, make_tokenizer, pair_lines, read_metrics, tiny_llama
-from training.engine import rundir
 from training.engine.__main__ import main
 from training.engine.adapters.loading import POLICY, as_reference, load_policy, load_scored
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, DivergedError, ModelError
+from training.engine.identity import digest
 from training.engine.optimize import health
 from training.engine.rundir import RunDirectory, read_jsonl, write_jsonl
 from training.engine.score import score
@@ -130,9 +130,9 @@ def test_done_names_inputs_outputs_and_what_was_left_out(make_run) -> None:
     assert summary["pairs"] == 5
     assert summary["left_out"]["dropped"] == {"identical_completions": 1}
     assert summary["left_out"]["examples"] == {"identical_completions": ["same"]}
-    assert summary["inputs"]["pairs.jsonl"] == rundir.digest(run.pairs)
+    assert summary["inputs"]["pairs.jsonl"] == digest(run.pairs)
     weights = run.adapter / "adapter_model.safetensors"
-    assert summary["outputs"]["adapter/adapter_model.safetensors"] == rundir.digest(weights)
+    assert summary["outputs"]["adapter/adapter_model.safetensors"] == digest(weights)
     assert torch.__version__.startswith(summary["versions"]["torch"])
 
 

@@ -1,6 +1,7 @@
 """The plan of a round, checked before it starts."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotate.models import Policy, Project
-from training.rounds.plan import Plan
+from training.rounds.plan import Plan, check_model
 from training.rounds.starts import RoundError, check_policy, model_path, named_adapters, on_this_machine
 
 
@@ -46,6 +47,35 @@ def test_a_round_from_an_adapter_keeps_the_adapters_shape(project: Project, trai
     project.training_settings = {"lora": {"experts": "all"}}
     assert Plan.for_project(project, trained, {}).config.lora.target_modules == ("k_proj", "q_proj")
     assert Plan.for_project(project, project.current_policy, {}).config.lora.experts == "all"
+
+
+def test_settings_stored_before_a_bound_still_begin_a_round(project: Project) -> None:
+    project.training_settings = {"batch_size": 2**53, "lora": {"r": 10**9}}
+    project.sampling_settings = {"top_k": 10**9}
+    plan = Plan.for_project(project, project.current_policy, {})
+    assert (plan.config.batch_size, plan.config.lora.r) == (1_000_000, 4096)
+    assert plan.config.sampling.top_k == 1_000_000
+    stored = plan.to_dict()
+    stored["config"] |= {"batch_size": 2**53}
+    assert Plan.from_dict(stored) == plan
+    with pytest.raises(RoundError, match=r"^batch_size must be at most 1000000, not 9007199254740992\.$"):
+        Plan.for_project(project, project.current_policy, {"training": {"batch_size": 2**53}})
+
+
+def test_a_folder_that_is_damaged_later_is_told_before_a_round(
+    project: Project, settings: Any, tmp_path: Path
+) -> None:
+    settings.BASE_MODELS = [str(tmp_path)]
+    folder = shutil.copytree(settings.STARTER_MODEL, tmp_path / "mine")
+    policy = Policy.objects.create(project=project, name="mine", kind="base", base_model=str(folder))
+    plan = Plan.for_project(project, policy, {})
+    check_model(plan)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(
+        RoundError, match=r"cannot be used: it holds no tokenizer; copy tokenizer\.json"
+    ) as told:
+        check_model(plan)
+    assert told.value.field == "base_model"
 
 
 def test_an_adapter_that_cannot_be_scaled_writes(project: Project, trained: Policy) -> None:

@@ -11,6 +11,7 @@ from training.engine.adapters.lora import rounding_events
 from training.engine.config import OF_RATINGS, TrainConfig
 from training.engine.data.tokens import EncodedPair, EncodingReport, digest_pairs
 from training.engine.errors import ConfigError, DataError
+from training.engine.identity import digest, library_versions
 from training.engine.model.base import LoadedModel, model_files
 from training.engine.optimize import distributed
 from training.engine.optimize.budget import RowBudget
@@ -22,7 +23,7 @@ from training.engine.optimize.mismatching import mismatch
 from training.engine.optimize.reference import cache_key, reference_logps
 from training.engine.optimize.task import Task, epoch_order
 from training.engine.records import TrainingPair, read_pairs
-from training.engine.rundir import RunDirectory, digest, library_versions
+from training.engine.rundir import RunDirectory
 from training.engine.score import check_finite, make_scorer
 from training.engine.selfcheck import check_gradient
 

@@ -28,7 +28,6 @@ Imports nothing heavy, so that the web application can write and read run direct
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -38,19 +37,16 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from primitives import files
 from training.engine.config import TrainConfig
 from training.engine.errors import ConfigError, DataError, LockedError, StorageError, disk_full
+from training.engine.identity import digest, library_versions
 
-_LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 STARTER = "starter"  # the name of the model that comes with Whetstone, in a run directory that is to be moved
 _STARTER_FOLDER = Path(__file__).resolve().parents[1] / "starter"
-_DIGEST_WHOLE = 256 << 20
-_DIGEST_BLOCK = 1 << 16
 
 
 class RunDirectory:
@@ -222,33 +218,6 @@ def _is_summary(entry: Any) -> bool:
     return isinstance(entry, dict) and all(
         isinstance(entry.get(name, {}), dict) for name in ("inputs", "outputs")
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the installed libraries that the numbers depend on."""
-    found = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file; above 256 MiB, of its size, first MiB and 256 blocks spread evenly over it.
-
-    Hashing 15 GB of weights at every start would cost more than loading them; fine-tuning moves every
-    tensor, so spread blocks tell versions of a model apart.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= _DIGEST_WHOLE:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        state = hashlib.sha256(f"sampled:{size}:".encode())
-        state.update(file.read(1 << 20))
-        for block in range(256):
-            file.seek(block * (size - _DIGEST_BLOCK) // 255)
-            state.update(file.read(_DIGEST_BLOCK))
-    return state.hexdigest()
 
 
 @contextlib.contextmanager

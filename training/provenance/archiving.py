@@ -34,7 +34,7 @@ from training.provenance.archive_format import (
     people_fields,
     portable_adapter,
 )
-from training.provenance.reproduction import adapter_files, portable_summary
+from training.provenance.portability import adapter_members, portable_summary
 from training.storage.folders import Folder, RunFile
 
 AT_A_TIME = 2_000
@@ -228,8 +228,8 @@ def _files(project: Project) -> Iterator[tuple[str, Iterable[bytes]]]:
     folders = dict(project.rounds.values_list("folder", "number"))
     for policy in project.policies.filter(kind=Policy.Kind.ADAPTER).order_by("pk"):
         place = portable_adapter(policy.adapter, policy.pk, folders)
-        for file in adapter_files(Folder(policy.adapter)):
-            yield f"{place}/{file.path}", _chunks(file)
+        for name, source in adapter_members(Folder(policy.adapter)).items():
+            yield f"{place}/{name}", [source] if isinstance(source, bytes) else _chunks(source)
     for round_ in project.rounds.order_by("number"):
         round_.project = project
         folder = Folder(round_.folder)

@@ -4,27 +4,32 @@ It holds what training reads, without a path of this machine, and beside it what
 made while it is sent: its length is known before its first byte.
 """
 
+import hashlib
 import io
 import json
-import re
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-from django.conf import settings as site
 
 from training.engine.config import TrainConfig
 from training.engine.rundir import to_json
 from training.models import Round
+from training.provenance.portability import (
+    REFERENCE,
+    START_ADAPTER,
+    adapter_members,
+    is_path,
+    portable_config,
+    portable_summary,
+)
 from training.rounds.plan import Plan
-from training.rounds.starts import RoundError, adapter_folder, model_path, named_adapters
+from training.rounds.starts import RoundError, adapter_folder, named_adapters
 from training.storage.folders import Folder, RunFile
 
 BLOCK = 512
 END_SIZE = 2 * BLOCK  # two empty blocks end a tar file
 CHUNK = 1 << 20
-START_ADAPTER, REFERENCE = "start_adapter", "reference"
 WEIGHTS = "adapter/adapter_model.safetensors"
 INPUTS = ("pairs.jsonl", "assisted_pairs.jsonl", "heldout.jsonl", "prompts.jsonl", "template_date.txt")
 RESULTS = ("metrics.jsonl", "evals.jsonl", "samples.jsonl", "scores.jsonl", "ratings.jsonl", "choices.jsonl")
@@ -91,16 +96,18 @@ def list_members(round_: Round) -> list[Member]:
     found |= {name: file for name in INPUTS if (file := files.find(name))}
     start = Plan.from_dict(round_.settings).config.start_adapter
     if start:
-        found |= {f"{START_ADAPTER}/{file.path}": file for file in adapter_files(adapter_folder(start))}
+        found |= _prefixed(START_ADAPTER, adapter_members(adapter_folder(start)))
     reference = Plan.from_dict(round_.settings).config.reference
     if reference not in ("start", "base"):
-        found |= {f"{REFERENCE}/{file.path}": file for file in adapter_files(adapter_folder(reference))}
+        found |= _prefixed(REFERENCE, adapter_members(adapter_folder(reference)))
     found |= {f"result/{name}": file for name in RESULTS if (file := files.find(name))}
-    adapter = list(adapter_files(Folder(f"{round_.folder}/adapter")))
-    found |= {f"result/adapter/{file.path}": file for file in adapter}
+    adapter = adapter_members(Folder(f"{round_.folder}/adapter"))
+    found |= _prefixed("result/adapter", adapter)
     found["result/done.json"] = _json(portable_summary(round_, done))
     found["expected.sha256"] = "".join(
-        f"{file.sha256}  adapter/{file.path}\n" for file in adapter if f"adapter/{file.path}" == WEIGHTS
+        f"{_hash(source)}  adapter/{name}\n"
+        for name, source in adapter.items()
+        if f"adapter/{name}" == WEIGHTS
     ).encode()
     found["README.md"] = _readme(round_, config, start).encode()
     folder = f"{round_.project.slug}-{round_.number}"
@@ -125,71 +132,18 @@ def archive_chunks(members: Iterable[Member]) -> Iterator[bytes]:
     yield bytes(END_SIZE)
 
 
-def portable_config(round_: Round, trained: dict[str, Any]) -> TrainConfig:
-    """Return the round's configuration for another machine: no paths, and what was found out by itself made fixed."""
-    config = Plan.from_dict(round_.settings).config
-    found = {name: trained[name] for name in ("device", "dtype", "threads") if name in trained}
-    fixed = {name: value for name, value in found.items() if getattr(config, name) in ("auto", None, 0)}
-    return replace(
-        config,
-        base_model=config.base_model.rstrip("/").rsplit("/", 1)[-1]
-        if _is_path(config)
-        else config.base_model,
-        start_adapter=START_ADAPTER if config.start_adapter else None,
-        reference=config.reference if config.reference in ("start", "base") else REFERENCE,
-        **fixed,
-    )
+def _prefixed(folder: str, members: dict[str, bytes | RunFile]) -> dict[str, bytes | RunFile]:
+    return {f"{folder}/{name}": source for name, source in members.items()}
 
 
-def portable_summary(round_: Round, done: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of done.json without the paths of this machine."""
-    # Of the worker's machine, as far as they can be told: its run directory, and what its configuration names.
-    there = re.compile(rf"/[^\s'\"]*/{re.escape(round_.folder)}(?![\w-])")
-    return dict(_without_paths(done, _places(round_), there))
-
-
-def adapter_files(folder: Folder) -> Iterator[RunFile]:
-    """Yield the files of a PEFT adapter."""
-    return (file for file in folder.files() if file.path.endswith((".json", ".safetensors")))
-
-
-def _is_path(config: TrainConfig) -> bool:
-    return config.base_model.startswith(("/", "~"))
-
-
-def _places(round_: Round) -> dict[str, str]:
-    """Map the paths of this machine that a run's summary may name to what they are called elsewhere."""
-    config = Plan.from_dict(round_.settings).config
-    places = {str(round_.run_dir): ".", str(site.VAR): "var", str(site.BASE_DIR): "whetstone"}
-    ran_with = Folder(round_.folder).read_json("config.json")
-    if isinstance(ran_with, dict):
-        for setting in ("base_model", "start_adapter", "reference"):
-            if str(ran_with.get(setting, "")).startswith("/"):
-                places[ran_with[setting]] = getattr(portable_config(round_, {}), setting) or setting
-    try:
-        base = model_path(config.base_model)
-    except RoundError:  # no longer allowed on this site
-        base = config.base_model
-    if base.startswith("/"):
-        places[base] = portable_config(round_, {}).base_model
-    return dict(sorted(places.items(), key=lambda place: -len(place[0])))
-
-
-def _without_paths(value: Any, places: dict[str, str], there: re.Pattern[str]) -> Any:
-    if isinstance(value, str):
-        for path, name in places.items():
-            value = value.replace(path, name)
-        return there.sub(".", value)
-    if isinstance(value, dict):
-        pairs = value.items()
-        return {_without_paths(key, places, there): _without_paths(one, places, there) for key, one in pairs}
-    return [_without_paths(one, places, there) for one in value] if isinstance(value, list) else value
+def _hash(source: bytes | RunFile) -> str:
+    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else source.sha256
 
 
 def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
     if config.base_model == "starter":
         where = "It comes with Whetstone."
-    elif _is_path(Plan.from_dict(round_.settings).config):
+    elif is_path(Plan.from_dict(round_.settings).config.base_model):
         where = (
             "Set `base_model` in `config.json` to your copy; `result/done.json` has the hashes of its files."
         )
@@ -197,7 +151,8 @@ def _readme(round_: Round, config: TrainConfig, start: str | None) -> str:
         where = "A repository of the Hugging Face hub."
     adapter = "none, training starts from the base model alone."
     if start:
-        hashes = [f"`{file.sha256}` ({file.path})" for file in adapter_files(adapter_folder(start))]
+        members = adapter_members(adapter_folder(start))
+        hashes = [f"`{_hash(source)}` ({name})" for name, source in members.items()]
         adapter = f"`{START_ADAPTER}/`, SHA-256 {', '.join(hashes)}."
     return README.format(
         number=round_.number,

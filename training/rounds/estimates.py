@@ -27,7 +27,7 @@ from training.models import DryRun, Round
 from training.rounds import results, workers
 from training.rounds.child_process import end_child, explain_exit, has_ended, start_child
 from training.rounds.choosing.terms import expect_terms
-from training.rounds.plan import Plan, check_lengths
+from training.rounds.plan import Plan, check_model
 from training.rounds.readiness import MIN_PAIRS
 from training.rounds.starts import RoundError, check_policy, model_path, on_this_machine, usual_start
 from training.storage.hiding import hide_folders, tell_reason
@@ -58,7 +58,7 @@ def ask_round(
     `against` changes no cost. It is kept for the form that takes a proposal.
     """
     plan = Plan.for_project(project, check_policy(begin) if begin else usual_start(project), chosen)
-    check_lengths(plan)
+    check_model(plan)
     workers.check_devices(plan.processes)
     return _ask(project, by, DryRun.Kind.ROUND, plan.to_dict(), begin=begin, against=against)
 
@@ -80,14 +80,14 @@ def ask_writing(
     chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
     chosen["choosing"] = dict(choosing or {})
     plan = Plan.for_project(project, check_policy(project.current_policy), chosen, trains=False)
-    check_lengths(plan)
+    check_model(plan)
     return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict(), begin=policy, against=against)
 
 
 def ask_model(project: Project, by: User | None, base_model: str) -> DryRun:
     """Ask about a base model, with the project's settings. Raises RoundError if this site does not allow it."""
     model_path(base_model)
-    settings = {**project.training_settings, "base_model": base_model}
+    settings = TrainConfig.within_bounds({**project.training_settings, "base_model": base_model})
     try:
         config = TrainConfig.from_dict(settings)
     except ConfigError as error:
@@ -191,7 +191,7 @@ def _write_files(estimate: DryRun, files: RunDirectory) -> dict[str, float]:
     RoundError where a round could not start either.
     """
     if estimate.kind == DryRun.Kind.MODEL:
-        files.write_config(on_this_machine(TrainConfig.from_dict(estimate.settings["config"])))
+        files.write_config(on_this_machine(TrainConfig.from_stored(estimate.settings["config"])))
         return {}
     plan = Plan.from_dict(estimate.settings)
     files.write_config(on_this_machine(plan.config))

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Policy, Project
 from annotate.pairs.settings import PairSettings, PairSettingsError
+from annotate.projects import base_models
 from training.engine.config import LOSS_OPTIONS, OF_RATINGS, TrainConfig
 from training.engine.errors import ConfigError
 from training.recipes.recommendation import Recommendation, recommend_for
@@ -86,10 +87,11 @@ class Plan:
             if name not in known:
                 sentence = _("Unknown setting %(name)s; a round has %(known)s.")
                 raise RoundError(sentence % {"name": name, "known": ", ".join(sorted(known))}, name)
+        stored = TrainConfig.within_bounds({"sampling": project.sampling_settings})["sampling"]
         sampling = {
             **SAMPLING,
             **_chat_lengths(project, policy),
-            **project.sampling_settings,
+            **stored,
             **chosen.get("sampling", {}),
         }
         choosing = _choosing(sampling.pop("choosing", {}), chosen.get("choosing", {}))
@@ -130,7 +132,7 @@ class Plan:
             _check_processes(processes)
             return cls(
                 choosing=_choosing(data.get("choosing", {"by": RANDOM})),
-                config=TrainConfig.from_dict(data["config"]),
+                config=TrainConfig.from_stored(data["config"]),
                 pairs=PairSettings(**data["pairs"]),
                 processes=processes,
                 **counts,
@@ -248,7 +250,8 @@ def _training(project: Project, policy: Policy, chosen: Mapping[str, Any]) -> di
     """Return what is recommended, with the project's settings, the adapter's shape and what was `chosen` over it."""
     shape = adapter_shape(policy.adapter)
     found = recommendation_for(project, policy, chosen)
-    training = merged(found.settings if found else {}, project.training_settings)
+    stored = TrainConfig.within_bounds(project.training_settings)
+    training = merged(found.settings if found else {}, stored)
     training = merged(merged(training, {"lora": shape} if shape else {}), chosen)
     lora = training.get("lora")
     cannot_scale = (isinstance(lora, Mapping) and lora.get("dora")) or training.get("kl_samples") == 0
@@ -374,8 +377,10 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def check_lengths(plan: Plan) -> None:
-    """Refuse lengths that the base model cannot hold, where its limit can be read from its files."""
+def check_model(plan: Plan) -> None:
+    """Refuse a base model whose files are not whole, and lengths that it cannot hold, as far as its files tell."""
+    if problem := base_models.files_problem(plan.config.base_model):
+        raise RoundError(problem, "base_model")
     limit = length_limit(plan.config.base_model)
     if limit is None:
         return

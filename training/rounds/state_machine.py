@@ -25,7 +25,7 @@ from annotate.pairs.snapshots import take_snapshot
 from annotate.projects.prompts import hold_out_enough
 from training.models import Round, RoundEvent
 from training.rounds import workers
-from training.rounds.plan import UNSETTABLE, Plan, check_lengths
+from training.rounds.plan import UNSETTABLE, Plan, check_model
 from training.rounds.readiness import describe_trained
 from training.rounds.starts import (
     RoundError,
@@ -132,7 +132,7 @@ def _plan_training(project: Project, begin: Policy | None, chosen: Mapping[str, 
     policy = named_start(project, begin) if begin else usual_start(project)
     policy.project = project
     plan = Plan.for_project(project, policy, chosen)
-    check_lengths(plan)
+    check_model(plan)
     workers.check_devices(plan.processes)
     _check_free(project)
     return policy, plan
@@ -151,7 +151,7 @@ def retrain(original: Round, policy: Policy, by: User | None, *, reference: Poli
         if reference is not None:
             config = replace(config, reference=check_policy(reference).adapter)
         plan = replace(plan, config=config)
-        check_lengths(plan)
+        check_model(plan)
         _check_free(project)
         snapshot = take_snapshot(project, by, plan.pairs, at=original.created_at)
         policy.project = project
@@ -192,7 +192,7 @@ def write(
         policy.project = project
         plan = Plan.for_project(project, policy, chosen, trains=False)
         if not is_endpoint(policy):
-            check_lengths(plan)
+            check_model(plan)
         _check_free(project)
         check_opponent(policy, against)
         hold_out_enough(project)

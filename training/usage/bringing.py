@@ -30,7 +30,6 @@ from training.usage.weights_check import (
     MOST_CONFIG,
     WEIGHTS,
     check_adapter,
-    check_model,
     make_json_error,
 )
 
@@ -99,8 +98,8 @@ def bring_model(project: Project, by: User | None, name: str, place: str, revisi
         raise RefusalError(base_models.explain_refusal(place), "place")
     if revision and found.startswith("/"):
         raise RefusalError(_("A folder has no revisions."), "revision")
-    if found.startswith("/"):
-        check_model(Path(found))
+    if problem := base_models.files_problem(place):
+        raise RefusalError(problem, "place")
     policy = Policy(
         project=project,
         name=name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.models import Policy
-from training.provenance.reproduction import adapter_files
+from training.provenance.portability import ADAPTER_CONFIG, adapter_members
 from training.storage.folders import Folder, RunFile
 from training.usage import model_card
 from training.usage.places import file_stem, read_config, require_adapter
@@ -17,7 +17,6 @@ from training.usage.serving import base_name
 
 CHUNK = 1 << 20
 MADE = (1980, 1, 1, 0, 0, 0)  # of each member: the same adapter makes the same file, but for its card
-CONFIG = "adapter_config.json"
 
 
 def archive_name(policy: Policy) -> str:
@@ -41,8 +40,8 @@ def write_folder(policy: Policy, folder: Path) -> None:
 
 
 def _members(policy: Policy, folder: Folder) -> dict[str, bytes | RunFile]:
-    found: dict[str, bytes | RunFile] = {file.path: file for file in adapter_files(folder)}
-    found[CONFIG] = _portable_config(policy)
+    found = adapter_members(folder)
+    found[ADAPTER_CONFIG] = _portable_config(policy)
     found["README.md"] = model_card.write(policy).encode()
     return found
 

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import RefusalError
 from annotate.projects import base_models
 from primitives.text import printable
+from training.engine.config import MOST_RANK
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_CONFIG = 1 << 20  # bytes
@@ -21,7 +22,6 @@ MOST_SIDES = 8  # of a tensor
 MOST_HEADER = 32 << 20  # bytes
 TYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 PREFIX = "base_model.model."
-MOST_RANK = 4096
 
 Shapes = dict[str, list[int]]
 
@@ -60,23 +60,7 @@ def check_adapter(folder: Path, base_model: str, *, is_same_base: bool) -> None:
     _check_shapes(lora, base_model)
 
 
-def check_model(path: Path) -> None:
-    """Check that a folder or a GGUF file holds a model. Raises RefusalError."""
-    if path.suffix == ".gguf" and path.is_file():
-        return
-    if not (path / "config.json").is_file():
-        raise RefusalError(_("The folder holds no config.json."), "place")
-    read_json(path / "config.json", "config.json", field="place")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights and not any(path.glob("*.gguf")):
-        raise RefusalError(
-            _("The folder holds no weights in safetensors. Other kinds are not read."), "place"
-        )
-    for one in weights:
-        read_header(one, field="place")
-
-
-def read_json(path: Path, name: str, field: str = "file") -> dict[str, Any]:
+def read_json(path: Path, name: str) -> dict[str, Any]:
     """Return a small JSON object. Raises RefusalError."""
     try:
         with path.open("rb") as file:
@@ -85,12 +69,12 @@ def read_json(path: Path, name: str, field: str = "file") -> dict[str, Any]:
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise make_json_error(name, field)
+        raise make_json_error(name)
     return data
 
 
-def make_json_error(name: str, field: str = "file") -> RefusalError:
-    return RefusalError(_("The file %(name)s is not a small JSON object.") % {"name": name}, field)
+def make_json_error(name: str) -> RefusalError:
+    return RefusalError(_("The file %(name)s is not a small JSON object.") % {"name": name}, "file")
 
 
 def read_header(path: Path, field: str = "file") -> Shapes:

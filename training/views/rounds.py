@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET
@@ -17,6 +18,7 @@ from annotate.people.access import ADMINS, READERS, ProjectRequest, project_view
 from annotate.projects import trail
 from annotate.projects.prompts import hold_out_more, sensible_more, spare_prompts
 from training.models import DryRun, Round, Sweep, Worker
+from training.provenance.portability import names_paths, portable_chunks
 from training.provenance.reproduction import END_SIZE, archive_chunks, can_repeat, list_members
 from training.rounds import deciding, state_machine
 from training.rounds.plan import MOST_COMPARISONS, Plan, dotted
@@ -300,10 +302,11 @@ def _files(round_: Round) -> list[tuple[str, str, int]]:
 
 @require_GET
 @project_view(*READERS)
-def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse:
-    """Send a file of the run directory, if it is one of those that are offered."""
+def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse | StreamingHttpResponse:
+    """Send a file of the run directory, if it is one of those that are offered, without paths of this server."""
     project = request.project
-    found = Folder(_round(project, number).folder).find(name) if name in DOWNLOADS else None
+    round_ = _round(project, number)
+    found = Folder(round_.folder).find(name) if name in DOWNLOADS else None
     if found is None:
         raise Http404
     try:
@@ -312,7 +315,13 @@ def round_file(request: ProjectRequest, number: int, name: str) -> FileResponse:
         raise Http404(_("The storage does not give this file now. Try again later.")) from error
     if request.method == "GET":
         trail.record(trail.Verb.EXPORTED, request.user, project=project, target=f"{name} of round {number}")
-    return FileResponse(file, as_attachment=True, filename=f"{project.slug}-{number}-{Path(name).name}")
+    filename = f"{project.slug}-{number}-{Path(name).name}"
+    if not names_paths(name):
+        return FileResponse(file, as_attachment=True, filename=filename)
+    kind = "text/plain; charset=utf-8" if name.endswith(".log") else "application/json"
+    disposition = content_disposition_header(True, filename) or "attachment"
+    headers = {"Content-Disposition": disposition}
+    return StreamingHttpResponse(portable_chunks(round_, name, file), content_type=kind, headers=headers)
 
 
 @require_GET

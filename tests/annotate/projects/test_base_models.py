@@ -1,14 +1,19 @@
 """Base models that a project may name: what the site's keeper lists, and nothing else can be told apart."""
 
+import json
 import os
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as site
 
+from annotate.errors import RefusalError
 from annotate.models import Policy, Project, Prompt
-from annotate.projects import base_models
+from annotate.projects import base_models, lifecycle
 
 pytestmark = pytest.mark.once  # no query is special to a database
 
@@ -65,6 +70,82 @@ def test_gguf_files_that_are_not_one_model_are_refused(models: Path) -> None:
         assert "llama-gguf-split --merge" in base_models.gguf_problem(name)
     damaged = write("tiny.gguf", content=b"<!doctype html>")
     assert base_models.gguf_problem(damaged) == "tiny.gguf is not a GGUF file, or is damaged: copy it again."
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def shard(folder: Path, *present: str) -> None:
+    """Name two shards of weights in an index, of which some are there."""
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    for name in present:
+        (folder / names[name]).write_bytes(weights)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], "it holds no weights"),
+    "pickle": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "its weights are in pytorch_model.bin, and only safetensors are read",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "it holds no config.json"),
+    "torn config": (lambda folder: cut(folder / "config.json"), "config.json is damaged or cut short"),
+    "torn weights": (lambda folder: cut(folder / "model.safetensors"), "model.safetensors is damaged or cut"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "it holds no tokenizer"),
+    "torn tokenizer": (lambda folder: cut(folder / "tokenizer.json"), "tokenizer.json is damaged or cut"),
+    "adapter": (
+        lambda folder: (folder / "adapter_config.json").touch(),
+        "it holds an adapter (adapter_config.json); name the base model that it belongs to",
+    ),
+    "missing shard": (
+        lambda folder: shard(folder, "a"),
+        "of the 2 files of its weights, it lacks model-00002-of-00002.safetensors",
+    ),
+    "pointer": (
+        lambda folder: (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1"),
+        "tokenizer.json is a pointer of Git LFS and not the file",
+    ),
+    "link to nothing": (
+        lambda folder: (folder / "chat_template.jinja").symlink_to("/nowhere/template"),
+        "chat_template.jinja is a link to a file that is not there",
+    ),
+}
+
+
+@pytest.fixture
+def folder(models: Path) -> Path:
+    """Return an allowed folder with a whole model."""
+    return Path(shutil.copytree(site.STARTER_MODEL, models / "whole"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_folder_that_is_no_whole_model_is_refused(
+    fault: str, folder: Path, project: Project, admin_client: Any
+) -> None:
+    assert base_models.files_problem(str(folder)) == ""
+    damage, says = FAULTS[fault]
+    damage(folder)
+    with pytest.raises(RefusalError, match=re.escape(says)):
+        lifecycle.start_from(project, str(folder))
+    form = {"name": "Poems", "base_model": str(folder), "judgments_needed": "1"}
+    answer = admin_client.post("/new/", form)
+    (error,) = answer.context["form"].errors["base_model"]
+    assert says in error
+    assert error.endswith(".")
+
+
+def test_whole_models_in_parts_and_behind_links_are_taken(folder: Path, models: Path) -> None:
+    linked = models / "linked"
+    linked.mkdir()
+    for path in folder.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert base_models.files_problem(str(linked)) == ""
+    shard(folder, "a", "b")
+    assert base_models.files_problem(str(folder)) == ""
 
 
 def test_a_root_may_be_a_link_and_is_followed(models: Path, settings: Any, tmp_path: Path) -> None:

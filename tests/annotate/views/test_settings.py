@@ -1,6 +1,9 @@
 """A project's settings, new projects, and archiving."""
 
+import shutil
+
 import pytest
+from django.conf import settings as site
 from django.contrib.auth.models import Permission
 from django.db import connection
 
@@ -285,7 +288,7 @@ def test_a_base_model_that_this_machine_has_is_not_warned_of(
 ):
     settings.HUB_CACHE = tmp_path
     (tmp_path / "models--hub--here" / "snapshots").mkdir(parents=True)
-    (tmp_path / "model").mkdir()
+    shutil.copytree(site.STARTER_MODEL, tmp_path / "model")
     client = client_for(owner)
     for name in ("starter", "hub/here", str(tmp_path / "model")):
         client.post(URL, fields | {"base_model": name})

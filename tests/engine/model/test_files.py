@@ -111,9 +111,19 @@ def test_json_that_is_no_object_is_one_sentence(
 def test_weights_of_another_shape_are_named(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     wider(tmp_path / "model" / "config.json")
-    says = r"cannot be loaded: the matrix \S+ is \[.*\d+\], and \[.*64.*\] by its config.json\.$"
+    says = r"cannot be loaded: the matrix \S+ is \[.*\d+\], and \[.*64.*\] by its config.json; copy both"
     with pytest.raises(ModelError, match=says):
         load_base(TrainConfig.from_dict({"base_model": str(tmp_path / "model")}))
+
+
+def test_fewer_layers_than_the_weights_have_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """The library leaves the others out, and half a model would be trained."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 1}))
+    says = r"its weights have model\.layers\.1\.\S+, for which its config\.json has no place; copy both"
+    with pytest.raises(ModelError, match=says):
+        load_base(TrainConfig.from_dict({"base_model": str(folder)}))
 
 
 @pytest.mark.parametrize("damage", [cut, emptied])

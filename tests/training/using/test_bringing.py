@@ -202,8 +202,16 @@ def test_only_places_that_the_site_allows_are_read(
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("config.json", b"[]", "The file config.json is not a small JSON object."),
-        ("model.safetensors", b"\xff" * 64, "The file model.safetensors is not a whole file of safetensors."),
+        (
+            "config.json",
+            b"[]",
+            "config.json is damaged or cut short, or not an object of JSON",
+        ),
+        (
+            "model.safetensors",
+            b"\xff" * 64,
+            "model.safetensors is damaged or cut short (it has no header)",
+        ),
     ],
     ids=["configuration", "weights"],
 )
@@ -214,7 +222,8 @@ def test_a_damaged_model_is_told_at_its_folder(
     shutil.copytree(site.STARTER_MODEL, tmp_path / "model")
     (tmp_path / "model" / name).write_bytes(content)
     answer = bring(what="model", name="damaged", place=str(tmp_path / "model"))
-    assert answer.context["form"].errors == {"place": [says]}
+    (told,) = answer.context["form"].errors["place"]
+    assert told.endswith(f"cannot be used: {says}; copy it again.")
     assert project.policies.count() == 1
 
 

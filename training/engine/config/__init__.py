@@ -9,7 +9,7 @@ Imports nothing heavy, so that the web application can write configurations with
 
 from training.engine.config.assisting import AssistConfig
 from training.engine.config.explanations import explain
-from training.engine.config.lora import ALL_LINEAR, LoraConfig
+from training.engine.config.lora import ALL_LINEAR, MOST_RANK, LoraConfig
 from training.engine.config.losses import LOSS_OPTIONS, OF_RATINGS
 from training.engine.config.sampling import SamplingConfig
 from training.engine.config.train import TEMPLATE_PARAMETERS, TrainConfig
@@ -17,6 +17,7 @@ from training.engine.config.train import TEMPLATE_PARAMETERS, TrainConfig
 __all__ = [
     "ALL_LINEAR",
     "LOSS_OPTIONS",
+    "MOST_RANK",
     "OF_RATINGS",
     "TEMPLATE_PARAMETERS",
     "AssistConfig",

@@ -38,6 +38,21 @@ def build(cls: Any, data: Any, prefix: str = "") -> Any:
     return cls(**values)
 
 
+def within_bounds(cls: Any, data: Any) -> Any:
+    """Return stored settings with the bound in place of each whole number above it: it may be newer than they are."""
+    if not isinstance(data, Mapping):
+        return data
+    hints, lowered = get_type_hints(cls), dict(data)
+    for option in dataclasses.fields(cls):
+        value, high = data.get(option.name), option.metadata["high"]
+        kinds = get_args(hints[option.name]) or (hints[option.name],)
+        if dataclasses.is_dataclass(kinds[0]) and option.name in data:
+            lowered[option.name] = within_bounds(kinds[0], value)
+        elif int in kinds and high is not None and isinstance(value, (int, float)) and value > high:
+            lowered[option.name] = high
+    return lowered
+
+
 def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> Any:
     """Return `value` as the type that `hint` names, or raise ConfigError naming `name`."""
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)

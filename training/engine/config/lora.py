@@ -7,13 +7,14 @@ from training.engine.config.options import option
 from training.engine.errors import ConfigError
 
 ALL_LINEAR = "all-linear"
+MOST_RANK = 4096  # of an adapter that is trained, or brought in
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
     """The low-rank adapter that is trained (Hu et al., 2106.09685)."""
 
-    r: int = option(16, _("Rank of the adapter."), low=1)
+    r: int = option(16, _("Rank of the adapter."), low=1, high=MOST_RANK)
     alpha: float = option(32.0, _("The adapter's product is scaled by alpha / r."), above=0)
     dropout: float = option(0.0, _("Dropout before the adapter while training."), low=0, below=1)
     rslora: bool = option(

@@ -3,6 +3,9 @@
 from dataclasses import field
 from typing import Any
 
+MOST_LENGTH = 10_000_000  # tokens of a text: no model reads more
+MOST_HELD = 100_000_000  # tokens in memory at once: no machine holds more
+
 
 def about(
     text: str,

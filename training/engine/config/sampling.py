@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from primitives.text import marked as _
-from training.engine.config.options import option
+from training.engine.config.options import MOST_HELD, MOST_LENGTH, option
 
 MOST_COMPLETIONS = 10_000_000  # that one run writes: all of them are in memory at its end
 
@@ -14,7 +14,7 @@ class SamplingConfig:
 
     temperature: float = option(1.0, _("Softmax temperature; 0 takes the likeliest token."), low=0)
     top_p: float = option(1.0, _("Keep the smallest set of tokens with this probability."), above=0, high=1)
-    top_k: int = option(0, _("Keep this many likeliest tokens; 0 keeps all."), low=0)
+    top_k: int = option(0, _("Keep this many likeliest tokens; 0 keeps all."), low=0, high=1_000_000)
     min_p: float = option(
         0.0, _("Leave out tokens below this share of the likeliest one's probability."), low=0, below=1
     )
@@ -23,7 +23,7 @@ class SamplingConfig:
         _("Divide the scores of tokens that the text holds already, prompt included; 1 is none."),
         above=0,
     )
-    max_new_tokens: int = option(128, _("Longest completion, in tokens."), low=1)
+    max_new_tokens: int = option(128, _("Longest completion, in tokens."), low=1, high=MOST_LENGTH)
     stop: tuple[str, ...] = option(
         (),
         _(
@@ -59,11 +59,12 @@ class SamplingConfig:
             'Score each completion under this policy too, as reference_logprob: "base", "start", or an adapter\'s path.'
         ),
     )
-    batch_size: int = option(256, _("Most completions that are written at once."), low=1)
+    batch_size: int = option(256, _("Most completions that are written at once."), low=1, high=100_000)
     max_tokens: int | None = option(
         None,
         _("Most tokens, prompts included, that are held at once; unset is what fits into memory."),
         low=1,
+        high=MOST_HELD,
     )
     backend: str = option(
         "auto",

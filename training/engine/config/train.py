@@ -8,13 +8,14 @@ from typing import Any, Self
 
 from primitives.text import marked as _
 from training.engine.config.assisting import AssistConfig
-from training.engine.config.checks import build, shortened
+from training.engine.config.checks import build, shortened, within_bounds
 from training.engine.config.lora import LoraConfig
 from training.engine.config.losses import LOSS_OPTIONS
-from training.engine.config.options import about, option
+from training.engine.config.options import MOST_HELD, MOST_LENGTH, about, option
 from training.engine.config.sampling import SamplingConfig
 from training.engine.errors import ConfigError
 
+MOST_STEPS = 10_000_000  # of one training
 # What the tokenizer's apply_chat_template does with these names is not the template's affair, nor the caller's.
 TEMPLATE_PARAMETERS = frozenset(
     {
@@ -106,17 +107,22 @@ class TrainConfig:
     learning_rate: float = option(1e-4, _("Peak learning rate."), low=0)
     optimizer: str = option("adamw", _("adamw, or rmsprop as in the paper."), choices=("adamw", "rmsprop"))
     weight_decay: float = option(0.0, _("Decoupled decay (adamw), or L2 (rmsprop), of the adapter."), low=0)
-    warmup_steps: int = option(0, _("Steps over which the learning rate rises from 0."), low=0)
+    warmup_steps: int = option(
+        0, _("Steps over which the learning rate rises from 0."), low=0, high=MOST_STEPS
+    )
     schedule: str = option(
         "constant", _("Learning rate after warm-up."), choices=("constant", "linear", "cosine")
     )
     max_grad_norm: float = option(1.0, _("Gradients are scaled down to this norm; 0 leaves them."), low=0)
-    epochs: int = option(1, _("Passes over the pairs."), low=1)
-    batch_size: int = option(16, _("Pairs per optimizer step, over all processes."), low=1)
+    epochs: int = option(1, _("Passes over the pairs."), low=1, high=10_000)
+    batch_size: int = option(16, _("Pairs per optimizer step, over all processes."), low=1, high=1_000_000)
     seed: int = option(0, _("Seed of the adapter's initial weights, the order of pairs and dropout."), low=0)
 
     max_length: int | None = option(
-        None, _("Longest prompt plus completion in tokens; unset is the model's limit, at most 2048."), low=4
+        None,
+        _("Longest prompt plus completion in tokens; unset is the model's limit, at most 2048."),
+        low=4,
+        high=MOST_LENGTH,
     )
     max_tokens: int | None = option(
         None,
@@ -124,6 +130,7 @@ class TrainConfig:
             "Token budget of one packed forward; unset is 1024 on a CPU (2048 below hidden size 512), 16384 on a GPU."
         ),
         low=8,
+        high=MOST_HELD,
     )
     packing: str = option(
         "auto",
@@ -145,7 +152,9 @@ class TrainConfig:
         False, _("For train: spread the base weights over the processes of torchrun (FSDP).")
     )
 
-    eval_steps: int = option(0, _("Score heldout.jsonl every so many steps; 0 only before and after."), low=0)
+    eval_steps: int = option(
+        0, _("Score heldout.jsonl every so many steps; 0 only before and after."), low=0, high=MOST_STEPS
+    )
     keep: str = option(
         "last",
         _("The adapter that is kept: that of the last step, or the best one by held-out loss."),
@@ -155,8 +164,9 @@ class TrainConfig:
         0,
         _("Stop after so many evaluations in a row without a better held-out loss; 0 trains to the end."),
         low=0,
+        high=MOST_STEPS,
     )
-    checkpoint_steps: int = option(20, _("Write a checkpoint every so many steps."), low=1)
+    checkpoint_steps: int = option(20, _("Write a checkpoint every so many steps."), low=1, high=MOST_STEPS)
     trackers: tuple[str, ...] = option(
         (),
         _("Show the metrics in these too: tensorboard, wandb, trackio. Each is a package to install."),
@@ -164,7 +174,10 @@ class TrainConfig:
         may_be_empty=True,
     )
     max_skipped_steps: int = option(
-        10, _("Steps with a non-finite loss or gradient are skipped; more than this end the run."), low=0
+        10,
+        _("Steps with a non-finite loss or gradient are skipped; more than this end the run."),
+        low=0,
+        high=MOST_STEPS,
     )
     displacement_bound: float = option(
         20.0, _("Warn when logps/chosen falls this many nats below the reference."), above=0
@@ -259,6 +272,19 @@ class TrainConfig:
         Raises ConfigError naming the key when it is unknown, missing, of the wrong type or out of range.
         """
         return build(cls, data, "")
+
+    @classmethod
+    def from_stored(cls, data: Any) -> Self:
+        """Return the settings that were stored, perhaps before a whole number had its bound, which it then takes.
+
+        Raises ConfigError as `from_dict` does.
+        """
+        return cls.from_dict(cls.within_bounds(data))
+
+    @classmethod
+    def within_bounds(cls, data: Any) -> Any:
+        """Return stored settings, or some of them, with the bound in place of each whole number above it."""
+        return within_bounds(cls, data)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting as JSON values, defaults filled in."""

@@ -291,7 +291,9 @@ class Chats:
         except DataError:
             raise
         except Exception as error:  # noqa: BLE001 - templates are programs that come with the model
-            raise ChatRefusedError(f"The chat template refused a prompt: {first_line(error)}.") from None
+            raise ChatRefusedError(
+                f"The chat template refused a prompt: {first_line(error).rstrip('.')}."
+            ) from None
         if len(rendered) > _LONGEST_RENDERED:
             raise DataError(f"The chat template makes {len(rendered)} characters of one prompt.")
         return str(rendered)

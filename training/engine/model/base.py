@@ -3,6 +3,8 @@
 import copy
 import importlib
 import os
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ from training.engine.model.wrappers import model_class
 from training.engine.rundir import RunDirectory
 
 DEFAULT_MAX_LENGTH = 2048
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer in the name of a weight
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -149,7 +152,12 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
             raise
         raise files.refusal(first_line(error).rstrip(".")) from error
     if loading["missing_keys"]:
-        raise ModelError(f"base_model {name} lacks weights, such as {min(loading['missing_keys'])}.")
+        missing = min(loading["missing_keys"])
+        advice = "copy the whole model, or name a causal language model"
+        raise ModelError(f"base_model {name} lacks weights, such as {missing}; {advice}.")
+    if left_over := _further_layer(loading["unexpected_keys"], model):
+        reason = f"its weights have {left_over}, for which its config.json has no place"
+        raise files.refusal(f"{reason}; copy both from the same model")
     if placed and not is_quantized(model):
         model.to(device)
     model.eval()
@@ -168,6 +176,15 @@ def load_base(config: TrainConfig, *, placed: bool = True, merging: bool = False
         eos_ids=_eos_ids(tokenizer, model),
         max_positions=places if places > 0 else 1 << 20,
     )
+
+
+def _further_layer(unexpected: Collection[str], model: Any) -> str:
+    """Return a weight that is one of the model's but for its number, or "": without it the model is cut short.
+
+    Other weights that a model has no place for are those of heads, or of other tasks, and are not missed.
+    """
+    shapes = {_NUMBER.sub("#", name) for name in model.state_dict()} if unexpected else set()
+    return min((name for name in unexpected if _NUMBER.sub("#", name) in shapes), default="")
 
 
 def model_files(config: TrainConfig) -> dict[str, str]:
@@ -217,7 +234,7 @@ def _load_weights(
         if loading["mismatched_keys"]:
             weights, stored, wanted = min(loading["mismatched_keys"])
             sizes = f"{list(stored)}, and {list(wanted)} by its config.json"
-            raise files.refusal(f"the matrix {weights} is {sizes}")
+            raise files.refusal(f"the matrix {weights} is {sizes}; copy both from the same model")
         return model, loading
 
     if half:

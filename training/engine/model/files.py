@@ -4,33 +4,34 @@ A base model is a folder in transformers' format, a GGUF file, or a repository o
 """
 
 import importlib.util
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import transformers
-from safetensors import SafetensorError, safe_open
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from training.engine.errors import ConfigError, ModelError, first_line, memory_short
-from training.engine.model import hub
-from training.engine.rundir import digest, read_object
-
-_SMALL = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # suffixes of what is not weights
-_DIGESTED = (".safetensors", ".gguf", *_SMALL)
-_OTHER_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".h5", ".onnx", ".msgpack")
-_VOCABULARIES = (
-    *("tokenizer.json", "tokenizer.model", "tokenizer.model.v3", "tekken.json", "vocab.json", "vocab.txt"),
-    *("spiece.model", "spm.model", "sentencepiece.bpe.model"),
+from primitives.model_folder import (
+    INDEX,
+    PART,
+    READ,
+    SMALL,
+    WEIGHTS,
+    adapter_problem,
+    explain_missing_weights,
+    find_common_problem,
+    find_format_problem,
+    list_ggufs,
+    list_names,
+    list_shards,
+    write_listing,
 )
+from training.engine.errors import ConfigError, ModelError, first_line, memory_short
+from training.engine.identity import digest
+from training.engine.model import hub
+
 _FOR_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # packages, modules
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-_PART = re.compile(r"-\d+-of-\d+\.gguf$")
-_POINTER = b"version https://git-lfs.github.com/"
-_MENTIONED = 5  # files that a sentence lists
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class ModelFiles:
     @property
     def safetensors(self) -> list[Path]:
         """The files with the weights, unless they are in a GGUF file."""
-        return [] if self.gguf else [self.folder / name for name in _shards(self.folder)]
+        return [] if self.gguf else [self.folder / name for name in list_shards(self.folder)]
 
     @property
     def digests(self) -> dict[str, str]:
         """Identity of these files, by name: a commit of the hub, or hashes of their content."""
         if self.repository:
             return {"base_model": f"{self.name}@{self.folder.name}"}
-        suffixes = _SMALL if self.gguf else _DIGESTED
+        suffixes = SMALL if self.gguf else READ
         return {
             f"base_model/{file.name}": digest(file)
             for file in sorted(self.folder.iterdir())
@@ -142,7 +143,7 @@ def _find(name: str, revision: str | None) -> ModelFiles:
     if revision:
         raise ConfigError("revision", f"has no effect on base_model {name}, which is a {kind}; unset it.")
     if path.is_dir():
-        return ModelFiles(name, path, gguf=_only_gguf(_names(path)))
+        return ModelFiles(name, path, gguf=_only_gguf(list_names(path)))
     if path.suffix != ".gguf":
         raise ModelError(f"base_model {name} is a file, but not a GGUF file; name the folder that it is in.")
     return ModelFiles(name, path.parent, gguf=path.name)
@@ -154,15 +155,15 @@ def _find_on_hub(name: str, repository: str, gguf: str | None, revision: str | N
     if cached:
         files = ModelFiles(name, cached, repository, gguf)
         # What is missing in the cache, the hub may have. An adapter is one there, too.
-        if not _problem(files) or _adapter_problem(_names(cached)):
+        if not _problem(files) or adapter_problem(list_names(cached)):
             return files
     names = hub.list_names(repository, revision)
-    small = [one for one in names if one.endswith(_SMALL) and "/" not in one]
+    small = [one for one in names if one.endswith(SMALL) and "/" not in one]
     templates = [one for one in names if one.startswith("additional_chat_templates/")]
     files = ModelFiles(name, hub.download(repository, revision, small + templates), repository, gguf)
-    if problem := _adapter_problem(names) or _weights_problem(files, names):
+    if problem := adapter_problem(names) or _weights_problem(files, names):
         raise files.refusal(problem)
-    hub.download(repository, files.folder.name, [gguf] if gguf else _shards(files.folder))
+    hub.download(repository, files.folder.name, [gguf] if gguf else list_shards(files.folder))
     return files
 
 
@@ -186,9 +187,7 @@ def adapter_digests(name: str, role: str) -> dict[str, str]:
     if folder != Path(name):
         return {role: f"{name}@{folder.name}"}
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {
-        f"{role}/{file.name}": digest(file) for file in files if file.suffix in _DIGESTED and file.is_file()
-    }
+    return {f"{role}/{file.name}": digest(file) for file in files if file.suffix in READ and file.is_file()}
 
 
 def _split(name: str) -> tuple[str | None, str | None]:
@@ -201,86 +200,27 @@ def _split(name: str) -> tuple[str | None, str | None]:
 
 def _problem(files: ModelFiles) -> str:
     """Return why files cannot be used and what to do about it, or ""."""
-    names = _names(files.folder)
-    problem = (
-        _pointer_problem(files.folder, names) or _adapter_problem(names) or _weights_problem(files, names)
-    )
+    names = list_names(files.folder)
+    problem = find_common_problem(files.folder, names) or _weights_problem(files, names)
     if problem or files.gguf:
         return problem or _gguf_problem(files.folder / str(files.gguf))
-    if "config.json" not in names:
-        return "it holds no config.json; copy that of the same model into it"
-    return _shards_problem(files.folder, names) or _tokenizer_problem(names)
-
-
-def _pointer_problem(folder: Path, names: Collection[str]) -> str:
-    for path in sorted(folder / name for name in names if name.endswith(_DIGESTED)):
-        with path.open("rb") as file:
-            if file.read(len(_POINTER)) == _POINTER:
-                return f"{path.name} is a pointer of Git LFS and not the file; run git lfs pull in its folder"
-    return ""
-
-
-def _adapter_problem(names: Collection[str]) -> str:
-    """Return what to do instead if there is an adapter, which transformers would load unsaid, or ""."""
-    found = [name for name in names if name.startswith(("adapter_config.json", "adapter_model"))]
-    return f"it holds an adapter ({min(found)}); name the base model that it belongs to" if found else ""
+    return find_format_problem(files.folder, names) or _packages_problem(names)
 
 
 def _weights_problem(files: ModelFiles, names: Collection[str]) -> str:
     """Return why there are no weights to be read among files of these names, or ""."""
     problem = ""
     if files.gguf and files.gguf not in names:
-        problem = f"there is no such file among {_listing(_ggufs(names)) or 'those of the model'}"
-    elif files.gguf and _PART.search(files.gguf):
+        problem = f"there is no such file among {write_listing(list_ggufs(names)) or 'those of the model'}"
+    elif files.gguf and PART.search(files.gguf):
         problem = f"{files.gguf} is one of several parts; join them with llama-gguf-split --merge"
-    elif not files.gguf and not {SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME} & set(names):
-        problem = _without_safetensors(files.name, names)
+    elif not files.gguf and not {WEIGHTS, INDEX} & set(names):
+        problem = explain_missing_weights(files.name, names)
     return problem
 
 
-def _without_safetensors(model: str, names: Collection[str]) -> str:
-    """Return what there is in place of weights that can be read, and what to do with it."""
-    if (ggufs := _ggufs(names)) and all(map(_PART.search, ggufs)):
-        return f"it holds {_listing(ggufs)}, parts of a model; join them with llama-gguf-split --merge"
-    if ggufs:
-        return f"it holds {_listing(ggufs)}; name one of them, as {model}/{ggufs[0]}"
-    if any(map(_SHARD.fullmatch, names)):
-        return f"it holds no {SAFE_WEIGHTS_INDEX_NAME}, which says what is in which file; copy it, too"
-    if any(name.startswith("pytorch_model") and name.endswith(".bin") for name in names):
-        return (
-            "its weights are in pytorch_model.bin, and only safetensors are read; if you trust them, convert them in "
-            "Python: transformers.AutoModelForCausalLM.from_pretrained(FOLDER, dtype='auto').save_pretrained(FOLDER)"
-        )
-    held = _listing([name for name in names if name.endswith(_OTHER_WEIGHTS)]) or "no weights"
-    return f"it holds {held}, and weights are read from {SAFE_WEIGHTS_NAME} or a GGUF file"
-
-
-def _shards_problem(folder: Path, names: Collection[str]) -> str:
-    """Return why weights in safetensors cannot be read, or ""."""
-    try:
-        shards = _shards(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{SAFE_WEIGHTS_INDEX_NAME} is damaged; copy it again"
-    missing = [name for name in shards if name not in names]
-    if missing:
-        return (
-            f"of the {len(shards)} files of its weights, it lacks {_listing(missing)}; copy what is missing"
-        )
-    for name in shards:
-        try:
-            with safe_open(folder / name, framework="pt"):
-                pass
-        except SafetensorError as error:
-            return f"{name} is damaged or cut short ({first_line(error).rstrip('.')}); copy it again"
-    return ""
-
-
-def _tokenizer_problem(names: Collection[str]) -> str:
-    """Return what is missing for a tokenizer to be read, or ""."""
-    if not any(name in _VOCABULARIES or name.endswith(".tiktoken") for name in names):
-        return (
-            "it holds no tokenizer; copy tokenizer.json and tokenizer_config.json of the same model into it"
-        )
+def _packages_problem(names: Collection[str]) -> str:
+    """Return which packages a tokenizer of SentencePiece needs that are not installed, or ""."""
     needed = [package for package, module in _FOR_SENTENCEPIECE.items() if not _is_installed(module)]
     if needed and "tokenizer.model" in names and not {"tokenizer.json", "tekken.json"} & set(names):
         packages = " ".join(needed)
@@ -327,29 +267,8 @@ def _metadata_problem(name: str, metadata: Mapping[str, Any]) -> str:
 
 def _only_gguf(names: Collection[str]) -> str | None:
     """Return the GGUF file that holds a folder's weights, if it is the only one and no safetensors are beside it."""
-    found = _ggufs(names)
-    return (
-        found[0]
-        if len(found) == 1 and not {SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME} & set(names)
-        else None
-    )
-
-
-def _ggufs(names: Collection[str]) -> list[str]:
-    """Return the GGUF files among some, without those that only encode images."""
-    return sorted(name for name in names if name.endswith(".gguf") and not name.startswith("mmproj"))
-
-
-def _shards(folder: Path) -> list[str]:
-    """Return the names of the files that hold a model's weights, as its index says."""
-    index = folder / SAFE_WEIGHTS_INDEX_NAME
-    if (folder / SAFE_WEIGHTS_NAME).is_file() or not index.is_file():
-        return [SAFE_WEIGHTS_NAME]
-    return sorted(set(read_object(index)["weight_map"].values()))
-
-
-def _names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir() if file.is_file()}
+    found = list_ggufs(names)
+    return found[0] if len(found) == 1 and not {WEIGHTS, INDEX} & set(names) else None
 
 
 def _is_installed(module: str) -> bool:
@@ -357,9 +276,3 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # nor is its parent
         return False
-
-
-def _listing(names: Collection[str]) -> str:
-    """Return file names as a text, the first few of many."""
-    rest = len(names) - _MENTIONED
-    return ", ".join(sorted(names)[:_MENTIONED]) + (f" and {rest} more" if rest > 0 else "")

@@ -12,13 +12,14 @@ import torch
 
 from training.engine.data.tokens import EncodedPair
 from training.engine.errors import DataError
+from training.engine.identity import library_versions
 from training.engine.model.base import set_threads
 from training.engine.probe.base_reader import BaseReader, base_digests
 from training.engine.probe.features import FeatureReader
 from training.engine.probe.fitting import FittedProbe, fit_probe, label_of
 from training.engine.probe.storage import Probe, Standard
 from training.engine.probe.votes import VotedPair, read_votes
-from training.engine.rundir import RunDirectory, library_versions, write_jsonl
+from training.engine.rundir import RunDirectory, write_jsonl
 
 MOST_COMPARISONS = 4096  # that a probe is fitted to: the last of the file
 _LEAST_DEVIATION = 1e-6

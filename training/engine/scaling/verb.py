@@ -17,9 +17,10 @@ from typing import Any
 from training.engine.adapters.loading import load_scored, reference_adapter
 from training.engine.config import OF_RATINGS, TrainConfig
 from training.engine.errors import ConfigError, DataError, EngineError, memory_short
+from training.engine.identity import digest
 from training.engine.model.base import model_files, set_threads
 from training.engine.records import SamplingPrompt, TrainingPair, read_pairs, read_prompts
-from training.engine.rundir import RunDirectory, digest
+from training.engine.rundir import RunDirectory
 from training.engine.scaling.measurement import Figures, Meter, Written
 from training.engine.scaling.rating import find_probe, rate_samples, skilled_probe
 from training.engine.scaling.search import MOST_TRIES, find_scale, rounded
