@@ -91,10 +91,6 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         by_files = Exact(F("judged") + F("skipped"), Coalesce(Subquery(count), 0))
         return self.filter(Q(judged=0, skipped=0) | Q(by_files), claimed=0)
 
-    def drawn_at_random(self) -> ComparisonQuerySet:
-        """Keep those that no probe chose: figures of them hold for all pairs of completions."""
-        return self.exclude(arm=Comparison.Arm.PROBE)
-
     def finished(self) -> ComparisonQuerySet:
         """Keep those with all the judgments that they need."""
         return self.filter(judged__gte=F("needed"))
