@@ -89,11 +89,10 @@ def comparison_rows(
         .iterator(chunk_size=AT_A_TIME)
     )
     reasons = project.all_reasons
-    fewest = max(filters.min_judgments, settings.min_judgments)
     for some in chunks(map(_Judged._make, comparisons), AT_A_TIME):
         said = _read_judgments(judgments, [comparison.pk for comparison in some])
         for comparison in some:
-            if len(said[comparison.pk]) >= fewest:
+            if len(said[comparison.pk]) >= settings.min_judgments:
                 yield _row(comparison, [_judgment(one, comparison, reasons) for one in said[comparison.pk]])
 
 

@@ -109,7 +109,7 @@ def _frozen_ratings(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
 
 def _on_side(filters: Filters) -> Q:
     """Return the condition on rows of a snapshot that the filter of held-out prompts is."""
-    return Q() if filters.held_out is True else Q(held_out=filters.held_out is None)
+    return Q() if filters.side is None else Q(held_out=filters.side)
 
 
 def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) -> dict[str, Any]:
