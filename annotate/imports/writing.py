@@ -44,7 +44,7 @@ class Outcome:
     `counts`: new `prompts`, `pairs`, `judged` pairs and `gold`, and the `judgments` of annotators from elsewhere;
     `duplicates`, all that they say was there already; `different`, known but not as they say, and left as it was;
     `updated`; `shared_ids`, whose id names something else too. `remarks` holds (line, sentence) of the first ones that
-    are no plain news.
+    are not plain news.
     """
 
     counts: Counter[str] = field(default_factory=Counter)

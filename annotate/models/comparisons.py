@@ -109,7 +109,7 @@ class Comparison(models.Model):
     was no choice both are empty: it is as good as drawn at random. Annotators are told neither.
 
     `closed_to_people` says that an admin asks people about it no more: it was judged elsewhere. It then needs no more
-    judgments than it has, also once a person takes one back (`judgments.places`).
+    judgments than it has, even once a person takes one back (`judgments.places`).
 
     `external_id` and `metadata` are what its importer calls it and says of it; its prompt has its own. A repeat has
     those of what it repeats.

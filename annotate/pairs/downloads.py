@@ -25,7 +25,7 @@ def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
 def download(
     lines: Iterable[bytes], filename: str, content_type: str = "application/x-ndjson"
 ) -> StreamingHttpResponse:
-    """Lines as a file."""
+    """Return lines as a file."""
     return StreamingHttpResponse(
         _chunks(lines),
         content_type=content_type,

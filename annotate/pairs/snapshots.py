@@ -52,7 +52,7 @@ def take_snapshot(
 
 
 def _digest(found: Aggregation) -> str:
-    """SHA-256 of the pairs, then the ratings, in canonical JSON Lines, in the order of their comparisons."""
+    """Return the SHA-256 of the pairs, then the ratings, in canonical JSON Lines, in the order of their comparisons."""
     sha = hashlib.sha256()
     for line in chain(_canonical_lines(found.pairs), _canonical_lines(found.ratings)):
         sha.update(line)
@@ -102,7 +102,7 @@ def _rating_fields(rating: Rating, texts: Texts) -> dict[str, Any]:
 
 
 def canonical(*, tools: Any = None, **fields: Any) -> bytes:
-    """One line of the canonical form: the keys sorted, no spaces, UTF-8, ended by a newline.
+    """Return one line of the canonical form: the keys sorted, no spaces, UTF-8, ended by a newline.
 
     A snapshot's digest is the SHA-256 of these lines with the keys comparison, prompt, chosen, rejected, label,
     margin, weight, held_out and judgments, and tools where the prompt has some. Chosen and rejected are the texts of
