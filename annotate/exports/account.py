@@ -31,7 +31,7 @@ def count(
     judgments = comparisons = 0
     # Held-out prompts are looked at, and then counted as left out.
     equal = recall_equal(project)
-    for decision, _reason in sift(project, replace(filters, held_out=True), settings, equal=equal):
+    for decision, _reason in sift(project, replace(filters, held_out="include"), settings, equal=equal):
         judgments += len(decision.votes)
         comparisons += 1
         if reason := filters.why_not(decision):

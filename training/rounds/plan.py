@@ -122,8 +122,8 @@ class Plan:
         choosing: Mapping[str, Any] | None,
     ) -> Self:
         """Return the project's defaults for a round in which `policy` only writes `count` comparisons."""
-        chosen = {"fresh_comparisons": count, "gate_comparisons": 0}
-        chosen |= {"sampling": sampling or {}, "choosing": choosing or {}}
+        counts = {"fresh_comparisons": count, "gate_comparisons": 0}
+        chosen = {**counts, "sampling": sampling or {}, "choosing": choosing or {}}
         return cls.for_project(project, policy, chosen, trains=False)
 
     @property
