@@ -1,4 +1,4 @@
-"""What an annotator is handed next: what they gave back, what others hold in vain, and nothing that was withdrawn."""
+"""The comparison that comes next: what was given back, what others hold in vain, and nothing that was withdrawn."""
 
 from annotate.models import Claim, Comparison
 from annotate.queueing import empty_queue, queue
