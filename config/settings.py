@@ -99,7 +99,7 @@ TEMPLATES = [
 
 
 def database(url: str) -> dict[str, Any]:
-    """Django's settings for a database URL; SQLite gets what it needs to serve several processes at once."""
+    """Return Django's settings for a database URL; SQLite gets what it needs to serve several processes at once."""
     settings: dict[str, Any] = dict(
         dj_database_url.parse(url, conn_max_age=env.int("WHETSTONE_CONN_MAX_AGE", 600))
     )
@@ -198,7 +198,7 @@ MESSAGE_TAGS = {messages.ERROR: "error"}
 
 
 def filesystem_broker(folder: Path) -> dict[str, Any]:
-    """Options of Celery's filesystem transport with its messages below `folder`, which is made."""
+    """Return the options of Celery's filesystem transport with its messages below `folder`, which is made."""
     for name in ("messages", "processed", "control"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return {

@@ -163,7 +163,7 @@ class Design:
 
 @lru_cache(maxsize=256)
 def chance_to_refute(design: Design, share: float) -> float:
-    """Return the chance that a design refutes a mean of 0 if `share` of the draws that are no ties are wins."""
+    """Return the chance that a design refutes a mean of 0 if `share` of the draws are wins, ties aside."""
     return _chance_exact(design, share) if design.each == 1 else _chance_simulated(design, share)
 
 

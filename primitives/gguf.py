@@ -28,7 +28,7 @@ _NUMBERS = {
 
 
 def read_context(path: Path) -> int | None:
-    """Return the longest input in tokens that a GGUF file names, or None if it names none or is no such file.
+    """Return the longest input in tokens that a GGUF file names, or None if it names none or is not one.
 
     A file that stayed as it was is read once.
     """

@@ -99,7 +99,7 @@ def _item(row: Any, pair: bool) -> records.Item:
 
 @api_view(["GET"])
 def export(request: Request, slug: str, file_format: str = "") -> HttpResponseBase:
-    """Pairs, comparisons or judgments as a file of any format. The query is that of the export page."""
+    """Return pairs, comparisons or judgments as a file of any format. The query is that of the export page."""
     project, membership = get_project(request, slug, *READERS)
     form = _form(request.query_params, project, file_format)
     try:

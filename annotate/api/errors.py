@@ -48,7 +48,9 @@ class RowsRefusedError(exceptions.ValidationError):
 
 
 def answer(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Django REST framework's exception handler. Anything unexpected is left to Django (and its log)."""
+    """Answer an error in one shape, as Django REST framework's exception handler.
+
+    Anything unexpected is left to Django, and its log."""
     if isinstance(error, Http404):
         error = exceptions.NotFound(str(error) or None)
     elif isinstance(error, RequestDataTooBig):

@@ -25,7 +25,7 @@ class ByKey(CursorPagination):
     max_page_size = 1000
 
     def get_page_size(self, request: Request) -> int | None:
-        """Return how many rows a page has. Raises ValidationError for what is no such number."""
+        """Return how many rows a page has. Raises ValidationError for anything else."""
         given = request.query_params.get("page_size", "1")
         if not re.fullmatch("[0-9]{1,19}", given) or int(given) == 0:
             raise ValidationError({"page_size": [_("Must be a whole number from 1 to 1,000.")]})

@@ -280,7 +280,7 @@ def raise_errors(form: Any) -> None:
 
 @api_view(["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(request: Request, path: str) -> Response:
-    """Every other address below the API's: an error in the API's own shape."""
+    """Answer every other address below the API's: an error in the API's own shape."""
     raise NotFound(
         _("The API has no address %(path)s; docs/api.md lists what there is.") % {"path": path[:200]}
     )

@@ -31,7 +31,7 @@ def count(
     judgments = comparisons = 0
     # Held-out prompts are looked at, and then counted as left out.
     equal = recall_equal(project)
-    for decision, _reason in sift(project, replace(filters, held_out=True), settings, equal=equal):
+    for decision, _reason in sift(project, replace(filters, held_out="include"), settings, equal=equal):
         judgments += len(decision.votes)
         comparisons += 1
         if reason := filters.why_not(decision):
@@ -91,10 +91,9 @@ def _of_snapshot(snapshot: Snapshot, filters: Filters) -> dict[str, Any]:
     for reason, unwanted in filters.unwanted().items():
         stays[reason] = pairs.filter(unwanted)
         pairs = pairs.exclude(pk__in=stays[reason].values("pk"))
-    if filters.held_out is not True:
-        side = filters.held_out is None  # the one that leaves
-        stays["held_out" if not side else "not_held_out"] = pairs.filter(held_out=not side)
-        pairs = pairs.filter(held_out=side)
+    if filters.side is not None:
+        stays["not_held_out" if filters.side else "held_out"] = pairs.filter(held_out=not filters.side)
+        pairs = pairs.filter(held_out=filters.side)
     excluded = Counter(snapshot.counts.get("excluded", {}))
     excluded.update({reason: some.count() for reason, some in stays.items()})
     by_side = dict(pairs.order_by().values_list("held_out").annotate(found=Count("pk")))

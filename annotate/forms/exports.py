@@ -31,7 +31,7 @@ from annotate.forms.filters import (
 )
 from annotate.models import Comparison, Project
 from annotate.pairs.downloads import download
-from annotate.pairs.filters import FLAGGED, HELD_OUT, Filters
+from annotate.pairs.filters import Filters
 from annotate.pairs.pair_rows import PAIR_COLUMNS
 from annotate.pairs.settings import PairSettings
 
@@ -293,9 +293,9 @@ class ExportForm(PairsForm):
             kind=chosen["kind"],
             policy=chosen["policy"].pk if chosen["policy"] else None,
             batch=f"round {chosen['round']}" if chosen["round"] else chosen["batch"],
-            flagged=FLAGGED[chosen["flags"]],
+            flagged=chosen["flags"],
             metadata=chosen["metadata"],
-            held_out=HELD_OUT[chosen["held_out"] or ("include" if of_judgments else "leave")],
+            held_out=chosen["held_out"] or ("include" if of_judgments else "leave"),
             strength=chosen["strength"] or 0.0,
             agreement=chosen["agreement"] or 0.0,
             ties=chosen["ties"],

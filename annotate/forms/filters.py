@@ -20,7 +20,7 @@ MOST_EXTERNAL = 20  # annotators that files name, of those that a list offers
 
 
 class StrictForm(forms.Form):
-    """A form from an address or a body, which refuses names that it does not know. `BESIDE` are no fields."""
+    """A form from an address or a body, which refuses names that it does not know. Names in `BESIDE` are ignored."""
 
     BESIDE = frozenset({"before", "csrfmiddlewaretoken"})
 

@@ -129,7 +129,7 @@ class Reader:
     # --- Lines ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> Iterator[str]:
-        """Lines as text. One that is no text comes as a blank, and its error is kept for the record it belongs to."""
+        """Yield lines as text. One that cannot be decoded comes as a blank, and its record gets the error."""
         for raw in self._cr_lines() if self._lines_end_with_cr else self._raw_lines():
             first = self.position == 0
             self.position += len(raw)

@@ -50,7 +50,7 @@ class ImportRefusedError(RefusalError):
 
 
 def placed(line: int, sentence: str) -> str:
-    """Return an error with its place, for where there are no columns."""
+    """Return an error with its place, for a file without columns."""
     if line == WHOLE_FILE:
         return sentence
     return _("Line %(line)s: %(sentence)s") % {"line": line, "sentence": sentence}

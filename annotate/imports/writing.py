@@ -7,9 +7,8 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Protocol
 
 from django.db import transaction
@@ -25,6 +24,7 @@ from annotate.models import Claim, Comparison, Completion, Judgment, Policy, Pro
 from annotate.models.conflicts import count_new_tables, has_claims_first, reserve_keys, store_rows
 from annotate.people import external
 from annotate.text.chats import as_completion
+from primitives.chunks import chunks
 
 ROWS_AT_A_TIME = 1_000
 ITEMS_AT_A_TIME = 2_000  # that rows become, in one step: a row of a ranking becomes thousands
@@ -44,7 +44,7 @@ class Outcome:
     `counts`: new `prompts`, `pairs`, `judged` pairs and `gold`, and the `judgments` of annotators from elsewhere;
     `duplicates`, all that they say was there already; `different`, known but not as they say, and left as it was;
     `updated`; `shared_ids`, whose id names something else too. `remarks` holds (line, sentence) of the first ones that
-    are no plain news.
+    are not plain news.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -85,7 +85,7 @@ def compare(project: Project, items: Iterable[tuple[int, Item]], memory: Memory 
     a later one does not meet the earlier ones.
     """
     outcome = Outcome()
-    for rows in _in_parts(items):
+    for rows in chunks(items, ITEMS_AT_A_TIME):
         new = [item for _line, item in rows]
         earlier = memory.find(new) if memory else []
         matcher = Matcher(project)
@@ -115,7 +115,7 @@ def write(
     with transaction.atomic():
         # Of two imports into one project, as of a request sent again, the second sees what the first wrote.
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        for rows in _in_parts(items):
+        for rows in chunks(items, ITEMS_AT_A_TIME):
             _check_sources(project, rows)
             matcher = Matcher(project, update=update)
             matcher.load([item for _line, item in rows])
@@ -123,11 +123,6 @@ def write(
             _write_placed(matcher, batch)
         count_new_tables(Prompt, Completion, Comparison, Claim, Judgment)
     return outcome
-
-
-def _in_parts(items: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
-    rest = iter(items)
-    return iter(lambda: list(islice(rest, ITEMS_AT_A_TIME)), [])
 
 
 def _write_placed(matcher: Matcher, batch: str) -> None:

@@ -149,7 +149,7 @@ def _check_time(project: Project, claim: Claim, given: datetime) -> None:
     )
 
 
-# The lease of a claim that was freed is over, also where the clock that freed it is ahead of this verdict's `now`.
+# The lease of a claim that was freed is over, even where the clock that freed it is ahead of this verdict's `now`.
 SETTLE = """
 UPDATE annotate_claim SET state = %(state)s, draft = '{}',
     expires_at = CASE WHEN state IN ('released', 'expired') AND expires_at > %(now)s THEN %(now)s ELSE expires_at END
@@ -179,7 +179,7 @@ def _settle(
 
 
 def _seconds(measured: float | None, claim: Claim, now: datetime) -> float | None:
-    """Seconds to the verdict: the browser's where they are possible, else the server's since first sight."""
+    """Return the seconds to the verdict: the browser's where they are possible, else the server's since first sight."""
     longest = max((now - claim.claimed_at).total_seconds(), 0.0)
     if measured is not None and measured >= 0:  # false for NaN too
         return min(float(measured), longest)

@@ -43,7 +43,7 @@ def without_places(project: Project, batch: str = "") -> QuerySet[Comparison]:
 
 
 def waiting_for_people(project: Project, batch: str = "") -> QuerySet[Comparison]:
-    """Return those that lack a judgment, also while an annotator holds the place for it."""
+    """Return those that lack a judgment, even while an annotator holds the place for it."""
     return judged_elsewhere(project, batch).filter(needed__gt=F("judged"))
 
 

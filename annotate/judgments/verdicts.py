@@ -117,7 +117,7 @@ def name_shown(fields: Mapping[str, Any], shown: tuple[int, int]) -> dict[str, A
 
 
 def clean_text(text: object, name: str, *, limit: int = RATIONALE_LIMIT, strip: bool = True) -> str:
-    """Text that the database and everything after it can hold, without space around it. Raises RefusalError."""
+    """Return text that the database and everything after it can hold, without space around it. Raises RefusalError."""
     if not isinstance(text, str):
         raise RefusalError(_("%(field)s must be text.") % {"field": name}, name)
     if len(text) > limit:

@@ -91,10 +91,6 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         by_files = Exact(F("judged") + F("skipped"), Coalesce(Subquery(count), 0))
         return self.filter(Q(judged=0, skipped=0) | Q(by_files), claimed=0)
 
-    def drawn_at_random(self) -> ComparisonQuerySet:
-        """Keep those that no probe chose: figures of them hold for all pairs of completions."""
-        return self.exclude(arm=Comparison.Arm.PROBE)
-
     def finished(self) -> ComparisonQuerySet:
         """Keep those with all the judgments that they need."""
         return self.filter(judged__gte=F("needed"))
@@ -113,7 +109,7 @@ class Comparison(models.Model):
     was no choice both are empty: it is as good as drawn at random. Annotators are told neither.
 
     `closed_to_people` says that an admin asks people about it no more: it was judged elsewhere. It then needs no more
-    judgments than it has, also once a person takes one back (`judgments.places`).
+    judgments than it has, even once a person takes one back (`judgments.places`).
 
     `external_id` and `metadata` are what its importer calls it and says of it; its prompt has its own. A repeat has
     those of what it repeats.

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import orjson
 from django.db import DatabaseError, IntegrityError, connection
 from django.db.models import JSONField, Max, Min, Model, QuerySet
+
+from primitives.chunks import chunks
 
 ATTEMPTS = 10
 ROWS_AT_A_TIME = 10_000  # of one UPDATE, so that annotators who judge meanwhile do not wait for long
@@ -179,17 +181,15 @@ def write_rows(
     shared = shared or {}
     layout = _layout(model, given, tuple(shared), connection.vendor)
     table, names = _quoted(model._meta.db_table), ", ".join(map(_quoted, layout.names))
-    left = iter(rows)
-    chunks = iter(lambda: list(islice(left, LINES_AT_A_TIME)), [])
     with connection.cursor() as cursor:
         if connection.vendor != "postgresql":
             places = ", ".join(["%s"] * len(layout.names))
             statement = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - of models
-            for chunk in chunks:
+            for chunk in chunks(rows, LINES_AT_A_TIME):
                 cursor.executemany(statement, list(layout.cells(chunk, shared)))
             return
         with connection.wrap_database_errors, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for chunk in chunks:
+            for chunk in chunks(rows, LINES_AT_A_TIME):
                 copy.write("\n".join(map("\t".join, layout.cells(chunk, shared))) + "\n")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     def open(self) -> QuerySet[Invitation]:
-        """Those that can be accepted: their maker still looks after a project that is not archived."""
+        """Keep those that can be accepted: their maker still looks after a project that is not archived."""
         return self.filter(by__role=Role.ADMIN, by__user__is_active=True, project__archived_at=None)
 
 

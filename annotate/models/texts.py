@@ -20,7 +20,7 @@ from annotate.text.chats import Content, holds_images, last_question
 
 
 def prompt_digest(content: Content, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """SHA-256 of a prompt's content and tools. Prompts are told apart, and held out, by it alone."""
+    """Return the SHA-256 of a prompt's content and tools. Prompts are told apart, and held out, by it alone."""
     said = {"content": content, "tools": tools} if tools else content
     text = said if isinstance(said, str) else json.dumps(said, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

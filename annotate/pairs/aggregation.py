@@ -1,7 +1,7 @@
 """Judgments -> preference pairs.
 
 A comparison becomes one pair. Each annotator's current verdict is a vote: for one completion, or half for each in a
-tie. A skip is no vote. The label is the probability that the chosen completion is the better one, the margin how
+tie. A skip is not a vote. The label is the probability that the chosen completion is the better one, the margin how
 much better people found it on average. Comparisons that become no pair are counted by reason, so that nothing goes
 missing.
 """

@@ -76,7 +76,7 @@ def _count(
     settings: PairSettings,
     reliability: Mapping[int, float] | None,
 ) -> Outcome | str:
-    """Label, direction and margin of ballots that are preferences or ties."""
+    """Return label, direction and margin of ballots that are preferences or ties."""
     if reliability is not None:
         logits = (ballot.side * _logit(reliability.get(ballot.voter, PRIOR_ACCURACY)) for ballot in cast)
         label = 1 / (1 + math.exp(-sum(logits)))
@@ -102,6 +102,6 @@ def _count(
 
 
 def _logit(accuracy: float) -> float:
-    """Evidence of one vote. No annotator counts as certain, and none against their own word."""
+    """Return the evidence of one vote. No annotator counts as certain, and none against their own word."""
     bounded = min(max(accuracy, 0.5), 0.99)
     return math.log(bounded / (1 - bounded))

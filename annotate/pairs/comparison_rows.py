@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import islice
 from typing import Any, NamedTuple
 
 from django.db.models import Exists, OuterRef
@@ -13,6 +12,7 @@ from annotate.pairs.filters import Filters
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.texts import in_one_type, parse, with_json_as_text
 from annotate.people.pseudonyms import pseudonym
+from primitives.chunks import chunks
 
 AT_A_TIME = 500
 Kind = Comparison.Kind
@@ -89,12 +89,10 @@ def comparison_rows(
         .iterator(chunk_size=AT_A_TIME)
     )
     reasons = project.all_reasons
-    judged = map(_Judged._make, comparisons)
-    fewest = max(filters.min_judgments, settings.min_judgments)
-    while some := list(islice(judged, AT_A_TIME)):
+    for some in chunks(map(_Judged._make, comparisons), AT_A_TIME):
         said = _read_judgments(judgments, [comparison.pk for comparison in some])
         for comparison in some:
-            if len(said[comparison.pk]) >= fewest:
+            if len(said[comparison.pk]) >= settings.min_judgments:
                 yield _row(comparison, [_judgment(one, comparison, reasons) for one in said[comparison.pk]])
 
 

@@ -18,14 +18,14 @@ def snapshot_download(found: Snapshot, shape: str) -> StreamingHttpResponse:
     name = f"{found.project.slug}-{found.digest[:12]}-{shape}.jsonl"
     if shape == "exact":
         return download(exact_lines(found), name)
-    rows = pair_rows(found.project, Filters(held_out=True), snapshot=found)
+    rows = pair_rows(found.project, Filters(held_out="include"), snapshot=found)
     return download(as_lines(rows), name)
 
 
 def download(
     lines: Iterable[bytes], filename: str, content_type: str = "application/x-ndjson"
 ) -> StreamingHttpResponse:
-    """Lines as a file."""
+    """Return lines as a file."""
     return StreamingHttpResponse(
         _chunks(lines),
         content_type=content_type,

@@ -13,8 +13,6 @@ from annotate.pairs.aggregation import Decision, decide, has_several_messages
 from annotate.pairs.settings import EXCLUSIONS, PairSettings
 from annotate.reports.search import has_metadata
 
-HELD_OUT = {"leave": False, "include": True, "only": None}  # what forms and commands call Filters.held_out
-FLAGGED = {"": None, "leave": False, "only": True}  # what they call Filters.flagged
 REASONS = EXCLUSIONS | {
     "held_out": _("on held-out prompts"),
     "not_held_out": _("on prompts for training"),
@@ -30,13 +28,13 @@ class Filters:
     """The wanted rows. `since`: comparisons with a judgment from then on. `until`: judgments from before then.
 
     `annotators`: only these people's judgments. `judged_by`: those given here ("people"), or the imported ones.
-    `policy`: comparisons with a completion of it. `held_out`: held-out prompts too (True), none (False), or None for
-    nothing else than held-out prompts: they are for evaluation, not for training. `flagged`: comparisons with an open
-    flag alone (True), or none of them (False). `metadata`: a key, or “key=value”, of the comparison or its prompt.
+    `policy`: comparisons with a completion of it. `held_out`: "leave" out those on held-out prompts, which are for
+    evaluation, "include" them, or "only" them. `flagged`: comparisons with an open flag: "only" them, or "leave" them
+    out. `metadata`: a key, or “key=value”, of the comparison or its prompt.
 
-    The others are about pairs: the fewest judgments, the least mean strength, the least share of agreeing votes (the
-    label), and whether ties leave too ("leave", "include", "only"). `one_message`: no pair with a completion of several
-    messages, for which the format has no place.
+    The others are about pairs: the least mean strength, the least share of agreeing votes (the label), and whether
+    ties leave too ("leave", "include", "only"). `one_message`: no pair with a completion of several messages, for
+    which the format has no place.
     """
 
     since: datetime | None = None
@@ -46,14 +44,18 @@ class Filters:
     kind: str = ""
     policy: int | None = None
     batch: str = ""
-    flagged: bool | None = None
+    flagged: str = ""
     metadata: str = ""
-    held_out: bool | None = False
-    min_judgments: int = 1
+    held_out: str = "leave"
     strength: float = 0.0
     agreement: float = 0.0
     ties: str = "leave"
     one_message: bool = False
+
+    @property
+    def side(self) -> bool | None:
+        """Return which prompts leave: the held-out ones (True), those for training, or None for both."""
+        return None if self.held_out == "include" else self.held_out == "only"
 
     def judgments(self) -> Q:
         """Return the condition on Judgment."""
@@ -71,11 +73,11 @@ class Filters:
         if self.metadata:
             paths = ("comparison__metadata", "comparison__prompt__metadata")
             found &= has_metadata(self.metadata, paths[0]) | has_metadata(self.metadata, paths[1])
-        if self.flagged is not None:
+        if self.flagged:
             flagged = Q(Exists(Flag.objects.open().filter(comparison=OuterRef("comparison"))))
-            found &= flagged if self.flagged else ~flagged
-        if self.held_out is not True:
-            found &= Q(comparison__prompt__held_out=self.held_out is None)
+            found &= flagged if self.flagged == "only" else ~flagged
+        if self.side is not None:
+            found &= Q(comparison__prompt__held_out=self.side)
         return found
 
     def _about_time(self) -> Q:
@@ -89,7 +91,7 @@ class Filters:
 
     def why_not(self, decision: Decision) -> str | None:
         """Return the reason why a comparison leaves as no pair, a key of REASONS, or None if it leaves."""
-        if self.held_out is not True and decision.held_out is (self.held_out is False):
+        if self.side not in (None, decision.held_out):
             return "held_out" if decision.held_out else "not_held_out"
         made = decision.made
         if isinstance(made, str):
@@ -97,8 +99,6 @@ class Filters:
         is_tie = made.label == 0.5
         if self.ties == ("leave" if is_tie else "only"):
             return "tie" if is_tie else "decided"
-        if len(made.judgments) < self.min_judgments:
-            return "too_few"
         if not is_tie and made.margin < self.strength:
             return "weak"
         return "disputed" if not is_tie and made.label < self.agreement else None

@@ -58,8 +58,8 @@ class _Judged(NamedTuple):
 
 
 def judgment_rows(project: Project, filters: Filters | None = None) -> Iterator[dict[str, Any]]:
-    """One row a judgment, history too (`current` is false there), in the order in which they were given."""
-    condition = (filters or Filters(held_out=True)).judgments()
+    """Yield one row a judgment, history too (`current` is false there), in the order in which they were given."""
+    condition = (filters or Filters(held_out="include")).judgments()
     reasons, criteria = project.all_reasons, project.all_criteria
     judgments = Judgment.objects.filter(condition, project=project).annotate(
         # A repeat has that of what it repeats.

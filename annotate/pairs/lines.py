@@ -17,7 +17,7 @@ FORMULA = frozenset("=+-@")  # what a formula in a spreadsheet begins with
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Rows as JSON Lines in UTF-8."""
+    """Yield rows as JSON Lines in UTF-8."""
     for row in rows:
         yield json_line(row)
 
@@ -34,9 +34,9 @@ def json_line(row: Any) -> bytes:
 def csv_lines(
     rows: Iterable[Mapping[str, Any]], columns: Iterable[str], *, for_spreadsheets: bool = False
 ) -> Iterator[bytes]:
-    """Rows as CSV in UTF-8 with a header: what is no text or number is JSON in its cell.
+    """Yield rows as CSV in UTF-8 with a header. Anything but a text or a number is JSON in its cell.
 
-    `for_spreadsheets`: an apostrophe stands before texts that a spreadsheet would take for a formula, and run.
+    `for_spreadsheets` puts an apostrophe before texts that a spreadsheet would run as a formula.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer)

@@ -14,11 +14,11 @@ from django.db.models import Q
 from annotate.models import Judgment, Project, Snapshot
 from annotate.pairs.aggregation import Pair, Vote, read_votes
 from annotate.pairs.filters import Filters, sift
-from annotate.pairs.ratings import stored_ratings
+from annotate.pairs.frozen import stored_pairs, stored_ratings
 from annotate.pairs.settings import PairSettings
-from annotate.pairs.snapshots import stored_pairs
-from annotate.pairs.texts import Texts, batches, in_one_type, in_order, parse, read_ahead, shared_prompt_ids
+from annotate.pairs.texts import AT_A_TIME, Texts, in_one_type, in_order, parse, read_ahead, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
+from primitives.chunks import chunks
 
 NO_LABEL = 0.0  # of a comparison whose completions are both bad; the label of a pair is at least one half
 Judged = tuple[Pair, Sequence[Vote]]
@@ -92,7 +92,7 @@ def _frozen(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
     only &= _on_side(filters)
     for unwanted in filters.unwanted().values():
         only &= ~Q(pk__in=snapshot.pairs.filter(unwanted).values("pk"))
-    for some in batches(stored_pairs(snapshot, only)):
+    for some in chunks(stored_pairs(snapshot, only), AT_A_TIME):
         keys = [judgment for pair in some for judgment in pair.judgments]
         votes = {vote.pk: vote for vote in read_votes(Judgment.objects.filter(pk__in=keys))}
         for pair in some:
@@ -109,7 +109,7 @@ def _frozen_ratings(snapshot: Snapshot, filters: Filters) -> Iterator[Judged]:
 
 def _on_side(filters: Filters) -> Q:
     """Return the condition on rows of a snapshot that the filter of held-out prompts is."""
-    return Q() if filters.held_out is True else Q(held_out=filters.held_out is None)
+    return Q() if filters.side is None else Q(held_out=filters.side)
 
 
 def _row(pair: Pair, votes: Sequence[Vote], texts: Texts, snapshot: str | None) -> dict[str, Any]:

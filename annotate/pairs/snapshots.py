@@ -2,27 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import orjson
 from django.db import transaction
 from django.db.models import Q
 
-from annotate.models import Project, Snapshot, SnapshotPair, User
-from annotate.pairs.aggregation import Aggregation, Pair, aggregate
-from annotate.pairs.ratings import canonical_fields, store_ratings, stored_ratings, training_ratings
+from annotate.models import Project, Snapshot, User
+from annotate.pairs.aggregation import Aggregation, Pair, Rating, aggregate
+from annotate.pairs.frozen import store_pairs, store_ratings, stored_pairs, stored_ratings
 from annotate.pairs.settings import PairSettings
 from annotate.pairs.texts import (
-    AT_A_TIME,
     Frozen,
     Texts,
     as_prompted,
     as_sampled,
-    batches,
     parse,
     shared_prompt_ids,
     with_texts,
@@ -30,7 +29,6 @@ from annotate.pairs.texts import (
 from annotate.projects import trail
 
 _CONTENT = ("prompt", "chosen", "rejected", "completion")
-_STORED = ("comparison_id", "chosen_id", "rejected_id", "label", "margin", "weight", "held_out")
 
 
 def take_snapshot(
@@ -47,63 +45,18 @@ def take_snapshot(
             defaults={"settings": asdict(settings), "counts": found.counts, "created_by": by},
         )
         if made:
-            _store(snapshot, found.pairs)
+            store_pairs(snapshot, found.pairs)
             store_ratings(snapshot, found.ratings)
             trail.record(trail.Verb.SNAPSHOT, by, project=project, target=digest[:12])
     return snapshot
 
 
 def _digest(found: Aggregation) -> str:
-    """SHA-256 of the pairs, then the ratings, in canonical JSON Lines, in the order of their comparisons."""
+    """Return the SHA-256 of the pairs, then the ratings, in canonical JSON Lines, in the order of their comparisons."""
     sha = hashlib.sha256()
-    for pair, texts in with_texts(found.pairs):
-        sha.update(_exact_line(pair, texts))
-    for rating, texts in with_texts(found.ratings):
-        sha.update(canonical(**canonical_fields(rating, texts)))
+    for line in chain(_canonical_lines(found.pairs), _canonical_lines(found.ratings)):
+        sha.update(line)
     return sha.hexdigest()
-
-
-def _store(snapshot: Snapshot, pairs: Iterable[Pair]) -> None:
-    of_pair = SnapshotPair.judgments.through
-    for some in batches(pairs):
-        rows = SnapshotPair.objects.bulk_create(
-            SnapshotPair(
-                snapshot=snapshot,
-                comparison_id=pair.comparison,
-                chosen_id=pair.chosen,
-                rejected_id=pair.rejected,
-                label=pair.label,
-                margin=pair.margin,
-                weight=pair.weight,
-                held_out=pair.held_out,
-            )
-            for pair in some
-        )
-        of_pair.objects.bulk_create(
-            of_pair(snapshotpair_id=row.pk, judgment_id=judgment)
-            for row, pair in zip(rows, some, strict=True)
-            for judgment in pair.judgments
-        )
-
-
-# --- What was frozen ---------------------------------------------------------------------------------------------
-
-
-def stored_pairs(snapshot: Snapshot, only: Q | None = None) -> Iterator[Pair]:
-    """Yield the snapshot's pairs in the order of their comparisons. `only` narrows them."""
-    rows = SnapshotPair.objects.filter(only or Q(), snapshot=snapshot).order_by("comparison_id")
-    for some in batches(rows.values_list("pk", *_STORED).iterator(chunk_size=AT_A_TIME)):
-        judgments = _judgments_of([key for key, *_pair in some])
-        for key, *pair in some:
-            yield Pair._make((*pair, tuple(judgments[key])))
-
-
-def _judgments_of(pairs: Sequence[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {pair: [] for pair in pairs}
-    links = SnapshotPair.judgments.through.objects.filter(snapshotpair__in=pairs).order_by("judgment_id")
-    for pair, judgment in links.values_list("snapshotpair_id", "judgment_id"):
-        found[pair].append(judgment)
-    return found
 
 
 def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
@@ -111,38 +64,45 @@ def exact_lines(snapshot: Snapshot) -> Iterator[bytes]:
 
     Ids are those of the database that it was frozen in. Of a snapshot that has forgotten pairs, the others are left.
     """
-    for pair, texts in with_texts(stored_pairs(snapshot)):
-        yield _exact_line(_as_frozen(snapshot, pair), texts)
-    for rating, texts in with_texts(stored_ratings(snapshot)):
-        yield canonical(**canonical_fields(_as_frozen(snapshot, rating), texts))
+    yield from _canonical_lines(stored_pairs(snapshot), snapshot)
+    yield from _canonical_lines(stored_ratings(snapshot), snapshot)
 
 
-def _as_frozen(snapshot: Snapshot, row: Frozen) -> Frozen:
-    """Return a pair or a rating with the ids of the database that it was frozen in."""
-    return row._replace(
-        comparison=row.comparison - snapshot.comparison_shift,
-        judgments=tuple(judgment - snapshot.judgment_shift for judgment in row.judgments),
-    )
+def _canonical_lines(rows: Iterable[Frozen], snapshot: Snapshot | None = None) -> Iterator[bytes]:
+    """Yield the lines of pairs or ratings, with the ids of the database that `snapshot` was frozen in."""
+    for row, texts in with_texts(rows):
+        fields = _pair_fields(row, texts) if isinstance(row, Pair) else _rating_fields(row, texts)
+        comparison, judgments = row.comparison, row.judgments
+        if snapshot is not None:
+            comparison -= snapshot.comparison_shift
+            judgments = tuple(judgment - snapshot.judgment_shift for judgment in judgments)
+        yield canonical(
+            **fields,
+            comparison=comparison,
+            judgments=judgments,
+            prompt=parse(texts.prompt),
+            tools=parse(texts.tools),
+            weight=row.weight,
+            held_out=row.held_out,
+        )
 
 
-def _exact_line(pair: Pair, texts: Texts) -> bytes:
+def _pair_fields(pair: Pair, texts: Texts) -> dict[str, Any]:
     chosen, rejected = texts.completions(pair.chosen)
-    return canonical(
-        comparison=pair.comparison,
-        prompt=parse(texts.prompt),
-        tools=parse(texts.tools),
-        chosen=chosen.content,
-        rejected=rejected.content,
-        label=pair.label,
-        margin=pair.margin,
-        weight=pair.weight,
-        held_out=pair.held_out,
-        judgments=pair.judgments,
-    )
+    return {
+        "chosen": chosen.content,
+        "rejected": rejected.content,
+        "label": pair.label,
+        "margin": pair.margin,
+    }
+
+
+def _rating_fields(rating: Rating, texts: Texts) -> dict[str, Any]:
+    return {"completion": texts.completion(rating.completion).content, "desirable": rating.desirable}
 
 
 def canonical(*, tools: Any = None, **fields: Any) -> bytes:
-    """One line of the canonical form: the keys sorted, no spaces, UTF-8, ended by a newline.
+    """Return one line of the canonical form: the keys sorted, no spaces, UTF-8, ended by a newline.
 
     A snapshot's digest is the SHA-256 of these lines with the keys comparison, prompt, chosen, rejected, label,
     margin, weight, held_out and judgments, and tools where the prompt has some. Chosen and rejected are the texts of
@@ -194,4 +154,25 @@ def training_rows(
         if given and "chosen_token_ids" in row and "rejected_token_ids" in row:
             row["prompt_token_ids"] = given
         yield row
-    yield from training_ratings(snapshot, held_out, base_model)
+    yield from _training_ratings(snapshot, held_out, base_model)
+
+
+def _training_ratings(snapshot: Snapshot, held_out: bool, base_model: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a run directory that are ratings, as `training_rows` does with pairs."""
+    for rating, texts in with_texts(stored_ratings(snapshot, Q(held_out=held_out))):
+        prompt, completion = parse(texts.prompt), texts.completion(rating.completion)
+        side = "first" if rating.completion == texts.first.pk else "second"
+        row: dict[str, Any] = {
+            "id": f"{rating.comparison - snapshot.comparison_shift}/{side}",  # as it was frozen
+            "prompt": prompt,
+            "completion": as_prompted(prompt, completion.content),
+            "label": rating.desirable,
+            "weight": rating.weight,
+        }
+        if tools := parse(texts.tools):
+            row["tools"] = tools
+        row |= as_sampled("completion", completion, base_model)
+        given = parse(completion.prompt_token_ids) or None
+        if given and "completion_token_ids" in row:
+            row["prompt_token_ids"] = given
+        yield row

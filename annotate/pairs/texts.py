@@ -1,4 +1,4 @@
-"""Comparisons with their texts as plain tuples, a batch at a time: rows of models cost several times as much.
+"""Comparisons with their texts as plain tuples, a chunk at a time: rows of models cost several times as much.
 
 Columns of JSON come as they are written in the database. Most are empty, or repeat, and need no parser.
 """
@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
@@ -22,11 +21,11 @@ from annotate.models import Comparison
 from annotate.models import Completion as CompletionRow
 from annotate.pairs.aggregation import Pair, Rating
 from annotate.text.chats import Content
+from primitives.chunks import chunks
 
 AT_A_TIME = 500  # comparisons whose texts are in memory together
-ASKED_AT_A_TIME = (
-    125  # of those that are read ahead: what about fits into the socket between the server and Python
-)
+# Of those that are read ahead: what about fits into the socket between the server and Python.
+ASKED_AT_A_TIME = 125
 STATEMENT = b"read texts"
 SHORT = 1_000  # characters
 Row = TypeVar("Row")
@@ -94,17 +93,10 @@ _FIRST, _SECOND = len(_OF_COMPARISON), len(_OF_COMPARISON) + len(_OF_COMPLETION)
 
 def with_texts(rows: Iterable[Frozen]) -> Iterator[tuple[Frozen, Texts]]:
     """Yield pairs or ratings, which are in the order of their comparisons, with their texts."""
-    for some in batches(rows):
+    for some in chunks(rows, AT_A_TIME):
         texts = read_texts([row.comparison for row in some])
         for row in some:
             yield row, texts[row.comparison]
-
-
-def batches(rows: Iterable[Row], size: int = 0) -> Iterator[list[Row]]:
-    """Yield lists of so many rows, or of as many as have their texts in memory together."""
-    rest = iter(rows)
-    while some := list(islice(rest, size or AT_A_TIME)):
-        yield some
 
 
 def read_texts(keys: Iterable[int]) -> dict[int, Texts]:
@@ -168,20 +160,20 @@ def read_ahead(
     """
     stream = _open_stream()
     if stream is None:
-        for some in batches(rows):
+        for some in chunks(rows, AT_A_TIME):
             yield some, read_texts([key(row) for row in some])
         return
     try:
-        yield from _read_ahead(stream, batches(rows, ASKED_AT_A_TIME), key)
+        yield from _read_ahead(stream, chunks(rows, ASKED_AT_A_TIME), key)
     finally:
         stream.close()
 
 
 def _read_ahead(
-    stream: "_Stream", batches: Iterator[list[Row]], key: Callable[[Row], int]
+    stream: "_Stream", parts: Iterable[list[Row]], key: Callable[[Row], int]
 ) -> Iterator[tuple[list[Row], dict[int, Texts]]]:
     asked: list[Row] = []
-    for some in batches:
+    for some in parts:
         found = stream.take() if asked else {}
         stream.ask([key(row) for row in some])
         if asked:

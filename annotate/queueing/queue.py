@@ -227,7 +227,7 @@ def _by_token(claims: ClaimQuerySet, token: uuid.UUID | str) -> Claim | None:
 
 
 def _take_back(project: Project, mine: Claim, now: datetime) -> bool:
-    """Make one's own claim live again, if nothing else is and its comparison still has a place.
+    """Make the annotator's own claim live again, if no other is and its comparison still has a place.
 
     One that was given back may have been fetched ahead since: then it holds its place.
     """

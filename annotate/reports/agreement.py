@@ -140,7 +140,7 @@ def on_random_pairs(met: Iterable[Meeting]) -> list[Meeting]:
 
 
 def gold_accuracy(project: Project, batch: str | None = None, at: datetime | None = None) -> dict[int, Share]:
-    """Each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
+    """Return each annotator's right first verdicts on gold comparisons. A tie there is wrong; a skip does not count."""
     golds = find_gold_judgments(project)
     if at:
         golds = golds.filter(created_at__lte=at)
@@ -177,7 +177,7 @@ def self_consistency(project: Project) -> dict[int, Share]:
 
 
 def pairwise_agreement(met: Iterable[Meeting]) -> Share:
-    """Share of verdict pairs on the same comparison that agree."""
+    """Return the share of verdict pairs on the same comparison that agree."""
     return sum_shares(Share(one.count if one.one_said == one.other_said else 0, one.count) for one in met)
 
 
@@ -192,7 +192,7 @@ def agreement_with_others(met: Iterable[Meeting]) -> dict[int, Share]:
 
 
 def cohen_kappa(met: Iterable[Meeting], one: int, other: int) -> float | None:
-    """Cohen's kappa (1960) of two annotators: agreement beyond chance, by each one's own mix of verdicts.
+    """Return Cohen's kappa (1960) of two annotators: agreement beyond chance, by their own mixes of verdicts.
 
     None if they never met, or if chance alone would always agree.
     """
@@ -220,7 +220,7 @@ def kappas(met: Sequence[Meeting]) -> list[tuple[int, int, int, float | None]]:
 
 
 def krippendorff_alpha(met: Iterable[Meeting]) -> float | None:
-    """Krippendorff's alpha (2004, chapter 11) for nominal categories, any number of annotators, gaps allowed.
+    """Return Krippendorff's alpha (2004, chapter 11) for nominal categories, any number of annotators, gaps allowed.
 
     From the coincidence matrix: each ordered pair of verdicts on a comparison of m counts 1 / (m - 1). None without
     two verdicts on one comparison, or if everybody always says the same one thing.

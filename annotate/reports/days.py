@@ -21,7 +21,7 @@ class Day:
 
 
 def days_of(project: Project) -> list[Day]:
-    """Judgments of people on each of the last days, those without any too. What was imported is not their work.
+    """Count judgments of people on each of the last days, those without any too. What was imported is not their work.
 
     One count with a condition for each day: SQLite has no date functions of its own, and would call Python for each
     row to group by day.

@@ -17,7 +17,7 @@ from annotate.reports.days import Day
 from primitives.statistics import Share
 
 Verdict = Judgment.Verdict
-DAYS = 14  # in the picture of one's days
+DAYS = 14  # in the picture of the annotator's days
 RECENT = 200  # judgments that the pace is measured on
 
 
@@ -38,7 +38,7 @@ class MyWork:
 
     @property
     def an_hour(self) -> int | None:
-        """Verdicts in an hour of judging."""
+        """Return the verdicts in an hour of judging."""
         return round(3600 / self.seconds) if self.seconds else None
 
     @property
@@ -109,7 +109,7 @@ def _pace(mine: QuerySet[Judgment]) -> float | None:
 
 
 def _agreement(mine: JudgmentQuerySet, now: datetime) -> Share:
-    """With each colleague's verdict on the same comparison; how strongly one prefers does not matter.
+    """Compare with each colleague's verdict on the same comparison; how strongly one prefers does not matter.
 
     Gold is left out, as all annotators judge it, and so is today: a look after each verdict must not tell what it was.
     """

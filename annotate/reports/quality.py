@@ -84,7 +84,7 @@ class Quality:
 
 
 def assess(project: Project, search: str = "") -> Quality:
-    """Everything that the page shows, in a number of queries that does not depend on the project's size.
+    """Return everything that the page shows, in a number of queries that does not depend on the project's size.
 
     `search` narrows the external annotators by their names.
     """
@@ -178,7 +178,7 @@ def _words(name: str, share: Share, **more: str) -> dict[str, str | int]:
 
 
 def _mix(project: Project) -> list[tuple[str, Share]]:
-    """Each verdict's share of the current judgments, strengths apart."""
+    """Return each verdict's share of the current judgments, strengths apart."""
     rows = (
         Judgment.objects.current()
         .filter(project=project)
@@ -204,7 +204,7 @@ def _mix(project: Project) -> list[tuple[str, Share]]:
 
 
 def identity_leaks(project: Project) -> list[int]:
-    """Comparisons with a completion, among the newest, that says which model wrote it: the judging is not blind."""
+    """Return the comparisons in which one of the newest completions names its model: the judging is not blind."""
     policies = list(Policy.objects.filter(project=project).only("name", "base_model"))
     telling = make_name_pattern({name for policy in policies for name in (policy.name, policy.base_model)})
     newest = Completion.objects.filter(policy__in=policies).order_by("-pk").values_list("pk", "text")

@@ -212,7 +212,7 @@ def _disagreeing() -> QuerySet[Judgment, Any]:
 
 
 def containing(text: str, path: str = "") -> Q:
-    """Comparisons with this text in the prompt or a completion, or with this number ("#812") or their prompt's id.
+    """Return the condition that a comparison has this text, this number ("#812"), or this id of its prompt.
 
     `path` leads to the comparison, such as "comparison__".
     """

@@ -84,7 +84,7 @@ def _url_name(context: Context) -> str:
 
 @register.filter
 def markdown(text: str, project: Project) -> SafeString:
-    """Untrusted Markdown as clean HTML, cut for display. Its images are loaded from the project's hosts alone."""
+    """Return untrusted Markdown as clean HTML, cut for display. Images are loaded from the project's hosts alone."""
     return rendering.render_markdown(text, project.image_hosts)
 
 
@@ -134,5 +134,5 @@ def last_digit(number: int) -> str:
 
 @register.filter(is_safe=True)
 def one_line(text: str) -> str:
-    """Text on one line, for an attribute that a template writes on several."""
+    """Return text on one line, for an attribute that a template writes on several."""
     return " ".join(text.split())

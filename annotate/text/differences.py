@@ -134,7 +134,7 @@ def _marked(text: str, words: list[tuple[int, int]], spaces: list[tuple[int, int
 
 
 def _runs(indices: list[int]) -> list[tuple[int, int]]:
-    """[1, 2, 5] -> [(1, 2), (5, 5)]"""
+    """Return the runs of numbers: [1, 2, 5] -> [(1, 2), (5, 5)]."""
     runs: list[tuple[int, int]] = []
     for index in indices:
         if runs and runs[-1][1] == index - 1:

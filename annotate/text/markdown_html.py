@@ -143,12 +143,12 @@ def _cell(token: Token, env: Environment) -> str:
 
 
 def _heading(token: Token, env: Environment) -> str:
-    """Two levels down: the page's own headings name the completions, and a text must not pose as one of them."""
+    """Move a heading two levels down. The page's own headings name the completions, which no text may pose as."""
     return f"<{'/' if token.nesting < 0 else ''}h{min(6, int(token.tag[1]) + 2)}>"
 
 
 def _paragraph(token: Token, env: Environment) -> str:
-    """Every run of text is a paragraph, in a tight list too: its line breaks are those of the text."""
+    """Make every run of text a paragraph, in a tight list too: its line breaks are those of the text."""
     return "<p>" if token.nesting > 0 else "</p>\n"
 
 

@@ -116,7 +116,7 @@ def _render(shown: str, payloads: Payloads, hosts: Sequence[str]) -> SafeString:
 
 
 def render_raw(text: str) -> SafeString:
-    """`text`, cut for display, character by character as it is, with what hides made visible."""
+    """Return `text`, cut for display, character by character as it is, with what hides made visible."""
     folded, payloads = fold(text)
     shown, _ = _fit(folded, DISPLAY_LIMIT)
     return _raw(shown, payloads)

@@ -66,7 +66,7 @@ def _list(request: ProjectRequest, form: StrictForm, find: Callable[..., Page[An
 @require_GET
 @project_view(*READERS)
 def comparison(request: ProjectRequest, comparison_id: int) -> HttpResponse:
-    """One comparison, read-only: completions, verdicts with their history, and where it came from and went."""
+    """Show one comparison, read-only: completions, verdicts with their history, and where it came from and went."""
     found = get_object_or_404(
         Comparison.objects.select_related("prompt", "first__policy", "second__policy", "repeat_of"),
         project=request.project,

@@ -226,7 +226,7 @@ def texts(request: ProjectRequest, token: UUID) -> HttpResponse:
 @require_GET
 @project_view(*JUDGES)
 def whole_text(request: ProjectRequest, token: UUID, side: str) -> HttpResponse:
-    """All of a completion, or of the prompt, as plain text: the page shows the beginning of a very long one."""
+    """Return all of a completion, or of the prompt, as plain text. The page shows the beginning of a very long one."""
     stage = Stage.of_claim(_own_claim(request, token), request.project)
     texts = {"a": stage.left.text, "b": stage.right.text, "prompt": stage.prompt_text}
     if side not in texts:

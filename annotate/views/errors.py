@@ -69,7 +69,7 @@ def not_found(request: HtmxRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HtmxRequest) -> HttpResponse:
-    """Made without the database and without the session, as either may be what failed."""
+    """Answer without the database and without the session, as either may be what failed."""
     text = _(
         "Something went wrong on the server, and it was written to its log. What was saved before is safe. Go "
         "back for what you had filled in; the desk keeps in your browser what it could not send, and tries again."

@@ -1,4 +1,4 @@
-"""One's own judgments: look through them, see one again, change it; and one's own figures."""
+"""An annotator's own judgments, to look through, see again and change, and their own figures."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,7 @@ LARGEST_KEY = 2**63 - 1
 @require_GET
 @project_view(*JUDGES)
 def history(request: ProjectRequest) -> HttpResponse:
-    """One's current judgments, newest first; `before` is the key where an older page starts."""
+    """Show the user's current judgments, newest first. `before` is the key where an older page starts."""
     project = request.project
     query = make_storable(request.GET.get("q", "")).strip()[:200]
     verdict = make_storable(request.GET.get("verdict", ""))
@@ -71,7 +71,7 @@ def _find(project: Project, membership: Membership, query: str, verdict: str) ->
 @require_http_methods(["GET", "POST"])
 @project_view(*JUDGES)
 def judgment(request: ProjectRequest, judgment_id: int) -> HttpResponse:
-    """One of one's judgments, to see again or to change. Its earlier verdict stays as history."""
+    """Show one of the user's judgments, or change it. Its earlier verdict stays as history."""
     project = request.project
     mine = Judgment.objects.filter(project=project, annotator=request.user)
     found = mine.select_related("comparison__prompt", "left", "right").filter(pk=judgment_id).first()
@@ -120,7 +120,7 @@ def me(request: ProjectRequest) -> HttpResponse:
 
 
 def _bars(days: list[Day]) -> list[tuple[Day, int, int]]:
-    """Each day with the top and the height of its bar, in a drawing 72 high."""
+    """Return each day with the top and the height of its bar, in a drawing 72 high."""
     most = max((day.count for day in days), default=0) or 1
     heights = [round(72 * day.count / most) for day in days]
     return [(day, 72 - height, height) for day, height in zip(days, heights, strict=True)]

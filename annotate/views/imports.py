@@ -89,7 +89,7 @@ def is_import_allowed(request: HttpRequest, slug: str) -> HttpResponse:
 
 @project_view(*ADMINS)
 def import_file(request: ProjectRequest, import_id: int) -> HttpResponse:
-    """One file: its check, its preview, its progress. A POST does a little more of the work, and polls for more."""
+    """Show one file: its check, its preview, its progress. A POST does a little more of the work and polls on."""
     project = request.project
     upload = get_object_or_404(Import, project=project, pk=import_id)
     hindered = ""

@@ -110,11 +110,11 @@ def test_what_was_forgotten_is_in_no_rating(project: Project, owner: User, bad: 
 
 def test_a_snapshots_ratings_leave_as_kto_rows(project: Project, bad: list[Comparison]) -> None:
     snapshot = take_snapshot(project, None, RATED)
-    selection = Selection(project, FORMATS["kto"], Filters(held_out=True), snapshot=snapshot)
+    selection = Selection(project, FORMATS["kto"], Filters(held_out="include"), snapshot=snapshot)
     rows = [row for row in selection.rows() if row["both_bad"]]
     assert {row["completion_id"] for row in rows} == {
         pk for one in bad for pk in (one.first_id, one.second_id)
     }
     assert not any(row["label"] for row in rows)
     assert estimate(selection) == len(list(selection.rows()))
-    assert len(list(pair_rows(project, Filters(held_out=True), snapshot=snapshot))) == 16
+    assert len(list(pair_rows(project, Filters(held_out="include"), snapshot=snapshot))) == 16

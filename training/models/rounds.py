@@ -195,7 +195,7 @@ class Round(models.Model):
         return found if isinstance(found, dict) else {}
 
     def reported_number(self, path: str) -> float | None:
-        """Return a number that a verb reported, by its path such as `train.pairs`. None for what is no such number."""
+        """Return a number that a verb reported, by its path such as `train.pairs`. None if there is none."""
         found: Any = self.summary
         for key in path.split("."):
             found = found.get(key) if isinstance(found, dict) else None

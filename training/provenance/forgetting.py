@@ -38,6 +38,7 @@ from annotate.models import (
 )
 from annotate.models.triggers import changeable_trail
 from annotate.projects import trail
+from primitives.chunks import chunks
 from training.engine.rundir import to_json
 from training.models import DryRun, MergedWeights, Round, RoundEvent
 from training.provenance.consequences import Consequences, Target, find_consequences
@@ -222,12 +223,11 @@ def _drop_comparisons(target: Target) -> None:
     kept = Q(pk__in=still.values("first")) | Q(pk__in=still.values("second"))
     prompts = list(target.prompts.values_list("pk", flat=True))
     if target.upload is not None:
-        for start in range(0, len(ordered := sorted(written)), AT_A_TIME):
-            Completion.objects.filter(pk__in=ordered[start : start + AT_A_TIME]).exclude(kept).delete()
-    for start in range(0, len(prompts), AT_A_TIME):
-        some_prompts = prompts[start : start + AT_A_TIME]
-        Completion.objects.filter(prompt__in=some_prompts).delete()
-        Prompt.objects.filter(pk__in=some_prompts).delete()
+        for some in chunks(sorted(written), AT_A_TIME):
+            Completion.objects.filter(pk__in=some).exclude(kept).delete()
+    for some in chunks(prompts, AT_A_TIME):
+        Completion.objects.filter(prompt__in=some).delete()
+        Prompt.objects.filter(pk__in=some).delete()
 
 
 def _rename_in_trail(person: User, entries: QuerySet[TrailEntry]) -> None:
@@ -260,9 +260,7 @@ def _chunks(
     | QuerySet[Comparison],
 ) -> Iterator[list[int]]:
     """Yield the ids of rows a chunk at a time, as they were at the first look."""
-    found = list(rows.values_list("pk", flat=True))
-    for start in range(0, len(found), AT_A_TIME):
-        yield found[start : start + AT_A_TIME]
+    yield from chunks(list(rows.values_list("pk", flat=True)), AT_A_TIME)
 
 
 # --- Files -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -19,6 +18,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Claim, Comparison, User
 from annotate.models.conflicts import has_claims_first, write_rows
 from annotate.people.pseudonyms import pseudonym
+from primitives.chunks import chunks
 from training.provenance.archive_format import ADAPTER, BATCHES, OF_AN_IMPORT, TABLES, Table
 from training.provenance.archive_reader import ArchiveError, ArchiveReader, line_error
 from training.standings.probed import rename_people
@@ -89,7 +89,7 @@ def insert_rows(restoration: Restoration, table: Table) -> None:
     """Insert a table's rows, in the order of their ids. The foreign keys are checked by the database at the end."""
     columns = _columns(table)
     rows, count = _rows(restoration, table), 0
-    while some := list(islice(rows, AT_A_TIME)):
+    for some in chunks(rows, AT_A_TIME):
         if table.model is Comparison and has_claims_first():
             _count_claims(dict(some))
         write_rows(table.model, some, tuple(columns))

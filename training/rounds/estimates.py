@@ -77,9 +77,7 @@ def ask_writing(
 
     The cost is that of the current policy's base model. The policies are kept for the form that takes a proposal.
     """
-    chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
-    chosen["choosing"] = dict(choosing or {})
-    plan = Plan.for_project(project, check_policy(project.current_policy), chosen, trains=False)
+    plan = Plan.for_writing(project, check_policy(project.current_policy), count, sampling, choosing)
     check_model(plan)
     return _ask(project, by, DryRun.Kind.WRITING, plan.to_dict(), begin=policy, against=against)
 

@@ -114,6 +114,20 @@ class Plan:
             raise RoundError(message % {"losses": ", ".join(OF_RATINGS)}, "pairs.both_bad", separator=" ")
         return cls(config=config, pairs=pairs, choosing=choosing, processes=processes, **counts)
 
+    @classmethod
+    def for_writing(
+        cls,
+        project: Project,
+        policy: Policy,
+        count: int,
+        sampling: Mapping[str, Any] | None,
+        choosing: Mapping[str, Any] | None,
+    ) -> Self:
+        """Return the project's defaults for a round in which `policy` only writes `count` comparisons."""
+        counts = {"fresh_comparisons": count, "gate_comparisons": 0}
+        chosen = {**counts, "sampling": sampling or {}, "choosing": choosing or {}}
+        return cls.for_project(project, policy, chosen, trains=False)
+
     @property
     def margin_scale(self) -> float:
         """Return the factor on a pair's strength for training: 0 where the loss knows no margins."""

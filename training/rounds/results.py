@@ -15,6 +15,7 @@ from typing import Any
 from django.db.models import Count
 
 from annotate.models import Comparison, Completion, Policy, Priority, Prompt
+from primitives.chunks import chunks
 from training.models import Round
 from training.rounds.choosing.choice import Key, Shown
 from training.rounds.choosing.terms import AT_RANDOM, Terms
@@ -70,9 +71,9 @@ def _entries(round_: Round, purpose: str, times: Mapping[int, int], samples_each
     """Return a line for each prompt that has a comparison. `n` counts its samples."""
     wanted = [pk for pk in times if times[pk]]
     contents: dict[int, Any] = {}
-    for start in range(0, len(wanted), ROWS_AT_A_TIME):
-        some = Prompt.objects.filter(pk__in=wanted[start : start + ROWS_AT_A_TIME])
-        contents |= {row["pk"]: row for row in some.values("pk", "content", "tools")}
+    for some in chunks(wanted, ROWS_AT_A_TIME):
+        rows = Prompt.objects.filter(pk__in=some).values("pk", "content", "tools")
+        contents |= {row["pk"]: row for row in rows}
     # The id seeds the samples: it differs from round to round, so that no round repeats another's draws.
     return [
         {

@@ -184,13 +184,11 @@ def write(
     if not project.prompts.for_rounds().exists():
         raise RoundError(_("There are no prompts to write for; import some first."), "count")
     with transaction.atomic():
-        chosen = {"fresh_comparisons": count, "gate_comparisons": 0, "sampling": dict(sampling or {})}
-        chosen["choosing"] = dict(choosing or {})
         project = _locked(project)
         wanted = project.policies.filter(pk=policy.pk).first() if policy else project.current_policy
         policy = check_writer(wanted)
         policy.project = project
-        plan = Plan.for_project(project, policy, chosen, trains=False)
+        plan = Plan.for_writing(project, policy, count, sampling, choosing)
         if not is_endpoint(policy):
             check_model(plan)
         _check_free(project)

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, F, Q, QuerySet, When
 from django.db.models.functions import Length
 
-from annotate.models import Comparison, Policy, Project
+from annotate.models import Comparison, Judgment, Policy, Project
 from primitives.statistics import Estimate, mean_estimate, wilson
 from training.models import Round
 from training.standings.gates import opinions, share_for
@@ -16,17 +16,21 @@ from training.standings.strengths import Meeting, Strength, rank
 MOST_MEETINGS = 50_000  # the newest judgments between policies: more would keep a page waiting
 
 
-def find_meetings(project: Project) -> list[Meeting]:
-    """Return the newest judgments between two policies, without gold, repeats and what a probe chose.
-
-    Lengths are in characters.
-    """
-    rows = (
+def between_policies(project_id: int) -> QuerySet[Judgment]:
+    """Return the judgments between two policies, without gold, repeats and what a probe chose."""
+    return (
         opinions()
-        .filter(project=project)
+        .filter(project=project_id)
         .exclude(comparison__first__policy=F("comparison__second__policy"))
         .exclude(comparison__kind__in=[Comparison.Kind.GOLD, Comparison.Kind.REPEAT])
         .exclude(comparison__arm=Comparison.Arm.PROBE)
+    )
+
+
+def find_meetings(project: Project) -> list[Meeting]:
+    """Return the newest judgments between two policies. Lengths are in characters."""
+    rows = (
+        between_policies(project.pk)
         .order_by("-pk")
         .values_list(
             "comparison",

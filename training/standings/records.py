@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import F, Q
+from django.db.models import Q
 
-from annotate.models import Comparison, Policy
+from annotate.models import Policy
 from primitives import evidence
 from primitives.statistics import Estimate
-from training.standings.gates import opinions, share_for
+from training.standings.gates import share_for
 from training.standings.levels import UNPLANNED_LEVEL, WORSE_LEVEL
+from training.standings.policies import between_policies
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,8 @@ class Record:
 def records_of(policy: Policy) -> list[Record]:
     """Return what the judgments say of a policy and each other one, the most judged first."""
     between = (
-        opinions()
-        .filter(project=policy.project_id)
+        between_policies(policy.project_id)
         .filter(Q(comparison__first__policy=policy) | Q(comparison__second__policy=policy))
-        .exclude(comparison__first__policy=F("comparison__second__policy"))
-        .exclude(comparison__kind__in=[Comparison.Kind.GOLD, Comparison.Kind.REPEAT])
-        .exclude(comparison__arm=Comparison.Arm.PROBE)
         .order_by("pk")
         .values_list(
             "comparison__first__policy",

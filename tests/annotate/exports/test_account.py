@@ -1,11 +1,14 @@
 """The account of an export on its page: what will leave, counted without a look at all texts each time."""
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotate.exports import account
 from annotate.exports.bundle import open_download
-from annotate.pairs.filters import REASONS
+from annotate.models import Prompt
+from annotate.pairs.filters import REASONS, Filters
+from annotate.pairs.snapshots import take_snapshot
 from tests.factories import compare, say
 
 
@@ -44,6 +47,26 @@ def test_a_comparison_that_is_seen_late_is_compared(project, three, plain, selec
     compared_texts(selection)
     say(three[0], compare(project, "Same?", "Yes.", "Yes.", pk=last + 999), "first")
     assert compared_texts(selection)[0]["excluded"]["equal"] == 1
+
+
+@pytest.mark.parametrize(
+    ("held_out", "pairs", "reason"),
+    [("leave", (1, 0), "held_out"), ("only", (0, 1), "not_held_out"), ("include", (1, 1), None)],
+)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_side_that_stays_is_counted(project, owner, three, plain, held_out, pairs, reason, frozen):
+    """Comparisons on held-out prompts are looked at when they are left out, so that the page can say how many."""
+    other = compare(project, "Held out", "Yes.", "No.")
+    say(three[0], other, "first")
+    Prompt.objects.filter(pk=other.prompt_id).update(held_out=True)
+    snapshot = take_snapshot(project, owner) if frozen else None
+    found = account.count(project, Filters(held_out=held_out), snapshot=snapshot)
+    assert (found["train"], found["held_out"]) == pairs
+    sides = {name: count for name, count in found["excluded"].items() if "held_out" in name}
+    if frozen:
+        assert sides == ({reason: 1} if reason else {})
+    else:
+        assert sides == {"leave": {"held_out": 1}, "only": {"not_held_out": 4}, "include": {}}[held_out]
 
 
 def test_reasons_read_well_behind_the_number_one():

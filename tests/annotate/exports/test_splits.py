@@ -28,6 +28,13 @@ def test_a_larger_share_takes_prompts_from_training_alone(prompt, validation, te
     assert Split(validation, test, salt).part_of(as_chat) == before
 
 
+def test_a_plain_prompt_and_a_chat_of_it_are_in_one_part():
+    split = Split(validation=0.3, test=0.3)
+    for number in range(50):
+        text = f"Prompt {number}"
+        assert split.part_of([{"role": "user", "content": text}]) == split.part_of(text)
+
+
 def test_parts_have_about_their_shares_and_the_salt_draws_others():
     split, salted = Split(0.1, 0.2), Split(0.1, 0.2, "other")
     parts = [split.part_of(f"prompt {number}") for number in range(2_000)]

@@ -130,6 +130,15 @@ def test_taking_a_late_judgment_back_opens_no_closed_pair(project, two, owner, t
     assert (queue.claim(project, owner), broken_rules(project)) == (None, [])
 
 
+def test_undoing_a_verdict_after_the_closing_takes_no_place(project, two, teammate):
+    claim = queue.claim(project, teammate)
+    places.ask_no_more(project)
+    closed = counts(project)
+    assert judging.record(project, teammate, claim.token, TIE).late
+    undoing.undo(project, teammate)
+    assert (counts(project), broken_rules(project)) == (closed, [])
+
+
 def test_asking_again_leaves_room_for_those_who_look_again(project, two, teammate, researcher):
     judge_all(project, teammate)
     judge(project, researcher)

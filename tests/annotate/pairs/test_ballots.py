@@ -60,3 +60,17 @@ def test_a_canonical_line_is_plain_json_with_sorted_keys(
     }
     text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
     assert canonical(**line) == text.encode("utf-8", "surrogatepass")
+
+
+def test_a_pair_that_half_of_its_voters_find_bad_stays_one() -> None:
+    better, bad = Ballot("prefer", 1, 2, False, 1), Ballot("both_bad", 0, None, False, 2)
+    outcome = find_outcome([better, bad], PairSettings())
+    assert isinstance(outcome, Outcome)
+    assert (outcome.label, outcome.counted) == (1.0, (0,))
+    assert find_outcome([better, bad, bad], PairSettings()) == "both_bad"
+
+
+def test_no_annotator_is_certain_and_none_counts_against_their_word() -> None:
+    vote = [Ballot("prefer", 1, 2, False, 1)]
+    labels = [find_outcome(vote, PairSettings(ties="half"), {1: chance}) for chance in (1.0, 0.0)]
+    assert [outcome.label for outcome in labels if isinstance(outcome, Outcome)] == [0.99, 0.5]

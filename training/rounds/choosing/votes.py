@@ -9,9 +9,11 @@ from django.db.models import Q, QuerySet
 
 from annotate.models import Comparison, Completion, Judgment, Project, Snapshot
 from annotate.pairs.aggregation import untrainable
-from annotate.pairs.snapshots import stored_pairs, training_rows
-from annotate.pairs.texts import Texts, as_prompted, batches, parse, read_texts, shared_prompt_ids
+from annotate.pairs.frozen import stored_pairs
+from annotate.pairs.snapshots import training_rows
+from annotate.pairs.texts import AT_A_TIME, Texts, as_prompted, parse, read_texts, shared_prompt_ids
 from annotate.people.pseudonyms import pseudonym
+from primitives.chunks import chunks
 from training.standings.gates import opinions
 
 FinishReason = Completion.FinishReason
@@ -48,7 +50,7 @@ def project_votes(project: Project, base_model: str) -> Iterator[dict[str, Any]]
     found = _judgments(project).filter(comparison__gte=kept[-1] if kept else 0).order_by("comparison", "pk")
     votes = map(Vote._make, found.values_list(*columns).iterator())
     by_comparison = ((key, list(some)) for key, some in groupby(votes, key=attrgetter("comparison")))
-    for some in batches(by_comparison):
+    for some in chunks(by_comparison, AT_A_TIME):
         texts = read_texts([key for key, _votes in some])
         for key, votes_of_one in some:
             yield _row(key, votes_of_one, texts[key], base_model)

@@ -104,7 +104,7 @@ class TrainingForm(RoundForm):
             self.cleaned_data |= named
 
     def _take_policies(self) -> dict[str, Any]:
-        """Take the policies out of the cleaned data: they are no settings."""
+        """Take the policies out of the cleaned data, as they are not settings."""
         return {name: self.cleaned_data.pop(name, None) for name in (self.GATE, self.START)}
 
     def policies(self) -> dict[str, Policy | None]:

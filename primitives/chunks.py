@@ -1,0 +1,14 @@
+"""Rows a few at a time, so that memory stays bounded."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+Row = TypeVar("Row")
+
+
+def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Yield lists of `size` rows. The last one may be shorter, and none is empty."""
+    rest = iter(rows)
+    while some := list(islice(rest, size)):
+        yield some
